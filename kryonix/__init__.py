@@ -1,0 +1,1 @@
+"""Kryonix messaging: isolated RabbitMQ infrastructure for every customer, from one list."""

@@ -1,0 +1,66 @@
+"""Whether a tenant's modules fit its plan, and what to do when they don't."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kryonix.topology.catalog import Catalog, Limits
+from kryonix.topology.errors import CapacityExceeded, Problem
+from kryonix.topology.expansion import Topology
+
+__all__ = ["Use", "check_capacity", "smallest_plan", "use"]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a tenant takes of its plan."""
+
+    queues: int
+    exchanges: int
+    queues_by_module: dict[str, int]
+
+    def fits(self, limits: Limits) -> bool:
+        return self.queues <= limits.max_queues and self.exchanges <= limits.max_exchanges
+
+
+def use(topology: Topology) -> Use:
+    """The queues and exchanges of a topology, counted."""
+    by_module = Counter(queue.module for queue in topology.queues if queue.module is not None)
+    return Use(len(topology.queues), len(topology.exchanges), dict(by_module))
+
+
+def smallest_plan(used: Use, catalog: Catalog) -> str | None:
+    """The plan with the fewest queues that fits, or None where none does."""
+    fitting = [(plan.limits.max_queues, name) for name, plan in catalog.plans.items() if used.fits(plan.limits)]
+    return min(fitting)[1] if fitting else None
+
+
+def check_capacity(topologies: Iterable[Topology], catalog: Catalog, file: str) -> None:
+    """Raise CapacityExceeded with every tenant whose modules do not fit its plan."""
+    problems = [
+        Problem(file, None, "modules", _explain(topology, use(topology), catalog), topology.tenant.id)
+        for topology in topologies
+        if not use(topology).fits(topology.limits)
+    ]
+    if problems:
+        raise CapacityExceeded(problems)
+
+
+def _explain(topology: Topology, used: Use, catalog: Catalog) -> str:
+    limits = topology.limits
+    over = [
+        f"{count} {noun} of {allowed} allowed"
+        for noun, count, allowed in (
+            ("queues", used.queues, limits.max_queues),
+            ("exchanges", used.exchanges, limits.max_exchanges),
+        )
+        if count > allowed
+    ]
+    shared = used.queues - sum(used.queues_by_module.values())
+    counts = ", ".join(f"{module} {count}" for module, count in used.queues_by_module.items())
+    plan = smallest_plan(used, catalog)
+    remedy = f"The smallest plan that fits is {plan!r}" if plan else "No plan fits"
+    shape = f"queues: {counts}, shared {shared}; exchanges: {used.exchanges}"
+    return f"does not fit the plan {topology.tenant.plan!r}: {' and '.join(over)} ({shape}). {remedy}; or remove modules"

@@ -1,0 +1,168 @@
+"""The product catalog: modules, their actions, and plans, read from data and validated."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from kryonix.topology.document import parse
+from kryonix.topology.errors import InvalidInput
+from kryonix.topology.model import Model, validate
+from kryonix.topology.naming import PRIORITIES, Priority
+
+__all__ = ["Catalog", "Limits", "Module", "Plan", "Retry", "Scaling", "default_catalog", "duration_ms", "parse_catalog"]
+
+_UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_MODULE: Final = re.compile(r"[a-z][a-z0-9_]*")
+_ACTION: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
+_SUFFIXES: Final = (*PRIORITIES, "dlq", "retry", "dlx")
+
+
+def duration_ms(text: Any) -> Any:
+    """A duration such as `24h` in ms. Raises ValueError for anything but a whole number and s, m, h or d."""
+    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"{text!r} is no duration: a whole number above 0 and a unit, s, m, h or d, as in 24h")
+    return int(match.group(1)) * _UNITS_MS[match.group(2)]
+
+
+Duration = Annotated[int, BeforeValidator(duration_ms)]
+"""Written as `24h`, held in ms."""
+
+Count = Annotated[int, Field(ge=1)]
+
+
+def _list(value: Any) -> Any:
+    """YAML and JSON know lists only; the models hold tuples, which can't change."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Module(Model):
+    """One business module: a set of actions with one queue each."""
+
+    actions: Annotated[tuple[str, ...], BeforeValidator(_list), Field(min_length=1)]
+    retention: Duration
+    """How long a message waits to be consumed before it is a dead letter, ms."""
+    priority_levels: Annotated[int, Field(ge=1, le=10)]
+    mobile_priority: bool
+    ai_routing: bool
+    business_critical: bool = False
+    evolution_api: bool = False
+    priority_lanes: dict[str, Annotated[tuple[Priority, ...], BeforeValidator(_list)]] = {}
+    """Actions some of whose priorities have a queue of their own."""
+
+    @field_validator("actions")
+    @classmethod
+    def _usable_in_names(cls, actions: tuple[str, ...]) -> tuple[str, ...]:
+        for action in actions:
+            if not _ACTION.fullmatch(action):
+                raise ValueError(f"{action!r} is no action name: lower-case words joined by dots, as in leads.create")
+            if taken := set(action.split(".")) & set(_SUFFIXES):
+                raise ValueError(f"{action!r} contains {taken.pop()!r}, which is part of the names of other queues")
+        if twice := {action for action in actions if actions.count(action) > 1}:
+            raise ValueError(f"{min(twice)!r} is in the list twice. Keep one")
+        return actions
+
+    @model_validator(mode="after")
+    def _lanes_have_actions(self) -> Module:
+        for action, lanes in self.priority_lanes.items():
+            if action not in self.actions:
+                raise ValueError(f"priority_lanes names {action!r}, which is no action of the module")
+            if len(set(lanes)) != len(lanes) or len(lanes) == len(PRIORITIES):
+                raise ValueError(f"priority_lanes of {action!r}: name one or two different priorities")
+        return self
+
+
+class Limits(Model):
+    """What a plan lets a tenant have. The broker enforces all but max_exchanges, which is checked at expansion."""
+
+    max_connections: Count
+    max_queues: Count
+    max_exchanges: Count
+    max_channels: Count
+
+
+class Scaling(Model):
+    """When and how far consumers scale, and how deep a queue may get (messages)."""
+
+    max_consumers_per_queue: Count
+    scale_up_threshold: Count
+    scale_down_threshold: Count
+    max_queue_depth: Count
+
+
+class Plan(Model):
+    """A plan's limits and scaling figures."""
+
+    limits: Limits
+    scaling: Scaling
+
+
+class Retry(Model):
+    """How a failed message comes back."""
+
+    strategy: Literal["native", "queues"]
+    first_delay: Duration
+    max_delay: Duration
+    limit: Annotated[int, Field(ge=1, le=20)]
+    """Failures after which the next one dead-letters the message."""
+
+    def delay(self, attempt: int) -> int:
+        """The wait before delivery after failure number `attempt`, counted from 1, ms."""
+        return min(self.first_delay * attempt, self.max_delay)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Retry:
+        if self.max_delay < self.first_delay:
+            raise ValueError(f"max_delay ({self.max_delay} ms) is below first_delay ({self.first_delay} ms)")
+        return self
+
+
+class Mobile(Model):
+    """What holds for the queues of modules with mobile_priority; max_length in messages."""
+
+    max_length: Count
+
+
+class DeadLetters(Model):
+    """What a dead-letter queue keeps: retention in ms, max_length in messages."""
+
+    retention: Duration
+    max_length: Count
+
+
+class Catalog(Model):
+    """Everything that can be bought, and the rules that hold for all of it."""
+
+    modules: Annotated[dict[str, Module], Field(min_length=1)]
+    plans: Annotated[dict[str, Plan], Field(min_length=1)]
+    retry: Retry
+    mobile: Mobile
+    dead_letters: DeadLetters
+
+    @field_validator("modules", "plans")
+    @classmethod
+    def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
+            if not _MODULE.fullmatch(name):
+                raise ValueError(f"{name!r} is no name for a module or plan: lower-case letters, digits and _")
+        return named
+
+
+def parse_catalog(content: bytes, file: str) -> Catalog:
+    """A catalog from a file's content. Raises InvalidInput with every problem."""
+    catalog, problems = validate(Catalog, parse(content, file))
+    if catalog is None:
+        raise InvalidInput(problems)
+    return catalog
+
+
+@cache
+def default_catalog() -> Catalog:
+    """The catalog that comes with the package."""
+    resource = files(__package__) / "catalog.yaml"
+    return parse_catalog(resource.read_bytes(), resource.name)

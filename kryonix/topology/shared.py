@@ -1,0 +1,41 @@
+"""The platform's own vhosts: no tenant in any of them, and for each a user that can do just its work there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from kryonix.topology.expansion import Permissions
+
+__all__ = ["SHARED_VHOSTS", "SharedVhost"]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedVhost:
+    """A vhost of the platform. Its user's name has a hyphen where a tenant's has `_`: the two never meet."""
+
+    name: str
+    purpose: str
+    permissions: Permissions
+    tags: tuple[str, ...] = ()
+
+    @property
+    def vhost(self) -> str:
+        return f"/{self.name}"
+
+    @property
+    def user(self) -> str:
+        return f"kryonix-{self.name.removeprefix('kryonix-')}"
+
+
+def _own(prefix: str, *, write: bool = True) -> Permissions:
+    pattern = rf"^{prefix}\."
+    return Permissions(configure="^$", write=pattern if write else "^$", read=pattern)
+
+
+SHARED_VHOSTS: Final = (
+    SharedVhost("kryonix-master", "Control: the platform's own events and commands", _own("kryonix")),
+    SharedVhost("shared-services", "Services that several modules share", _own("shared")),
+    SharedVhost("monitoring", "Central metrics: read by monitoring, written by nobody else", _own("metrics"), ("monitoring",)),
+    SharedVhost("backup-operations", "Backup and restore jobs", _own("backup")),
+)

@@ -1,0 +1,156 @@
+"""The list of customers: what a tenant is, and reading tenants.yaml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.document import Document, Path, parse
+from kryonix.topology.errors import InvalidInput, Problem, nearest
+from kryonix.topology.model import Model, validate
+from kryonix.topology.naming import ADMIN_USER, TENANT_ID, Names
+
+__all__ = ["Tenant", "parse_tenant", "parse_tenants", "tenants_schema"]
+
+_RESERVED: Final = frozenset({ADMIN_USER.removeprefix("kryonix_")})
+
+
+def _unique(modules: Any) -> Any:
+    if not isinstance(modules, list):
+        return modules
+    for module in modules:
+        if modules.count(module) > 1:
+            raise ValueError(f"{module!r} is in the list twice. Keep one")
+    return tuple(modules)
+
+
+class Tenant(Model):
+    """A customer: which modules, on which plan, in which state, on which broker."""
+
+    id: str = Field(description="3 to 40 characters: a lower-case letter, then lower-case letters, digits and hyphens")
+    modules: Annotated[tuple[str, ...], BeforeValidator(_unique), Field(min_length=1)] = Field(
+        description="The business modules the customer has bought"
+    )
+    plan: str = Field(description="The plan, which sets the limits")
+    status: Literal["active", "suspended"] = Field("active", description="A suspended tenant keeps all, connects to none")
+    cell: str = Field("main", pattern=r"^[a-z][a-z0-9-]*$", description="The broker that carries the tenant")
+
+    @field_validator("id")
+    @classmethod
+    def _usable_in_names(cls, value: str) -> str:
+        if not re.fullmatch(TENANT_ID, value):
+            shown = value if len(value) <= 60 else f"{value[:57]}..."
+            rule = "3 to 40 characters, a lower-case letter first, then lower-case letters, digits and hyphens"
+            raise ValueError(f"{shown!r} is no tenant id: {rule}{_suggestion(value)}")
+        if value in _RESERVED:
+            raise ValueError(f"{value!r} is reserved: its user {Names(value).user} is the platform's. Choose another")
+        return value
+
+    @property
+    def names(self) -> Names:
+        return Names(self.id)
+
+
+def _suggestion(value: str) -> str:
+    candidate = re.sub(r"[^a-z0-9-]+", "-", value.lower()).strip("-")
+    return f"; did you mean {candidate!r}?" if re.fullmatch(TENANT_ID, candidate) else ""
+
+
+def parse_tenants(content: bytes, file: str, catalog: Catalog) -> list[Tenant]:
+    """The tenants of a tenants.yaml, in its order. Raises InvalidInput with every problem of the file."""
+    document = parse(content, file)
+    entries, problems = _entries(document)
+    tenants: list[Tenant] = []
+    lines: dict[str, int | None] = {}
+    for index in range(len(entries)):
+        path: Path = ("tenants", index)
+        tenant, found = _tenant(document, path, catalog)
+        problems += found
+        if (name := _id_of(entries[index])) in lines and name is not None:
+            message = f"{name!r} is already on line {lines[name]}. An id belongs to one tenant: rename or remove one"
+            problems.append(Problem(file, document.line((*path, "id")), "id", message, name))
+        elif name is not None:
+            lines[name] = document.line(path)
+        if tenant is not None:
+            tenants.append(tenant)
+    if problems:
+        raise InvalidInput(problems)
+    return tenants
+
+
+def parse_tenant(value: Any, file: str, catalog: Catalog) -> Tenant:
+    """One tenant from plain values, as in a stack's config. Raises InvalidInput with every problem."""
+    tenant, problems = _tenant(Document(file, value, {}), (), catalog)
+    if tenant is None or problems:
+        raise InvalidInput(problems)
+    return tenant
+
+
+def _entries(document: Document) -> tuple[list[Any], list[Problem]]:
+    value = document.value
+    if not isinstance(value, dict):
+        return [], [Problem(document.file, 1, "", "a mapping is wanted: `tenants:` and under it a list of tenants")]
+    unknown = [
+        Problem(document.file, document.line((key,)), key[:80], f"unknown field; {nearest(key, ['tenants'])}")
+        for key in value
+        if key != "tenants"
+    ]
+    entries = value.get("tenants")
+    if not isinstance(entries, list):
+        where = document.line(("tenants",) if "tenants" in value else ())
+        return [], [*unknown, Problem(document.file, where, "tenants", "a list of tenants is wanted. `[]` for none")]
+    return entries, unknown
+
+
+def _tenant(document: Document, path: Path, catalog: Catalog) -> tuple[Tenant | None, list[Problem]]:
+    tenant, problems = validate(Tenant, document, path)
+    value = document.value
+    for step in path:
+        value = value[step]
+    if isinstance(value, dict):
+        problems += _not_in_catalog(value, document, path, catalog)
+    name = _id_of(value)
+    shown = name if name is None or len(name) <= 60 else f"{name[:57]}..."
+    return tenant, [Problem(p.file, p.line, p.field, p.message, shown) for p in problems]
+
+
+def _not_in_catalog(value: Mapping[str, Any], document: Document, path: Path, catalog: Catalog) -> Iterator[Problem]:
+    modules = value.get("modules")
+    for index, module in enumerate(modules if isinstance(modules, list) else ()):
+        if isinstance(module, str) and module not in catalog.modules:
+            line = document.line((*path, "modules", index))
+            message = f"unknown module {module[:80]!r}; {nearest(module, catalog.modules)}"
+            yield Problem(document.file, line, f"modules.{index}", message)
+    plan = value.get("plan")
+    if isinstance(plan, str) and plan not in catalog.plans:
+        message = f"unknown plan {plan[:80]!r}; {nearest(plan, catalog.plans)}"
+        yield Problem(document.file, document.line((*path, "plan")), "plan", message)
+
+
+def _id_of(entry: Any) -> str | None:
+    name = entry.get("id") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def tenants_schema(catalog: Catalog) -> dict[str, Any]:
+    """The JSON Schema of tenants.yaml for editors, with the catalog's modules and plans as choices."""
+    tenant = Tenant.model_json_schema()
+    tenant.pop("title")
+    fields = tenant["properties"]
+    fields["id"] |= {"pattern": f"^{TENANT_ID}$"}
+    fields["plan"] |= {"enum": list(catalog.plans)}
+    fields["modules"] |= {"items": {"enum": list(catalog.modules)}, "uniqueItems": True}
+    for field in fields.values():
+        field.pop("title", None)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Kryonix tenants",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["tenants"],
+        "properties": {"tenants": {"type": "array", "items": tenant}},
+    }
