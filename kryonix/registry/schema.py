@@ -1,0 +1,60 @@
+"""The registry's tables, brought up to date by alembic."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy.pool import NullPool
+
+from kryonix.registry.errors import translated
+
+__all__ = ["SCHEMA", "head", "upgrade"]
+
+SCHEMA: Final = "tenants"
+
+_CONNECT_TIMEOUT_S: Final = 5
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "kryonix.registry:migrations")
+    return config
+
+
+def head() -> str:
+    """The revision that the code wants."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None, "the package ships at least one migration"
+    return revision
+
+
+def upgrade(dsn: str, revision: str = "head") -> None:
+    """Run the migrations up to a revision, in one transaction, one run at a time.
+
+    Raises RegistryUnavailable or RegistryRefused; the database is then as it was before.
+    """
+    parts = conninfo_to_dict(dsn)
+    url = sqlalchemy.URL.create(
+        "postgresql+psycopg",
+        username=str(parts.get("user")),
+        password=str(parts.get("password")),
+        host=str(parts.get("host")),
+        port=int(parts.get("port") or 5432),
+        database=str(parts.get("dbname")),
+    )
+    engine = sqlalchemy.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": _CONNECT_TIMEOUT_S})
+    config = _config()
+    with translated(dsn):
+        try:
+            with engine.begin() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, revision)
+        except sqlalchemy.exc.DBAPIError as error:
+            if error.orig is not None:
+                raise error.orig from error
+            raise

@@ -1,0 +1,20 @@
+"""The registry's SQL, by name, from queries.sql."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import Final, LiteralString, cast
+
+__all__ = ["QUERIES"]
+
+_QUERY = re.compile(r"^-- (\w+) --$\n(.*?)(?=^-- \w+ --$|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def _load() -> dict[str, LiteralString]:
+    text = (files(__package__) / "queries.sql").read_text(encoding="utf-8")
+    # The file is part of the package, as literal as a string in the code.
+    return {name: cast("LiteralString", body.strip()) for name, body in _QUERY.findall(text)}
+
+
+QUERIES: Final = _load()
