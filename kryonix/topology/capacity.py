@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from kryonix.topology.catalog import Catalog, Limits
 from kryonix.topology.errors import CapacityExceeded, Problem
-from kryonix.topology.expansion import Topology
+from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.tenants import Tenant
 
-__all__ = ["Use", "check_capacity", "smallest_plan", "use"]
+__all__ = ["Use", "expand_within_plans", "smallest_plan", "use"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,9 @@ def smallest_plan(used: Use, catalog: Catalog) -> str | None:
     return min(fitting)[1] if fitting else None
 
 
-def check_capacity(topologies: Iterable[Topology], catalog: Catalog, file: str) -> None:
-    """Raise CapacityExceeded with every tenant whose modules do not fit its plan."""
+def expand_within_plans(tenants: Iterable[Tenant], catalog: Catalog, file: str) -> list[Topology]:
+    """The topology of every tenant. Raises CapacityExceeded with every tenant whose modules do not fit its plan."""
+    topologies = [expand(tenant, catalog) for tenant in tenants]
     problems = [
         Problem(file, None, "modules", _explain(topology, use(topology), catalog), topology.tenant.id)
         for topology in topologies
@@ -46,6 +48,7 @@ def check_capacity(topologies: Iterable[Topology], catalog: Catalog, file: str) 
     ]
     if problems:
         raise CapacityExceeded(problems)
+    return topologies
 
 
 def _explain(topology: Topology, used: Use, catalog: Catalog) -> str:

@@ -1,0 +1,58 @@
+"""A stack: a platform with the tenants of tenants.yaml, or one tenant on a platform that is there already."""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_rabbitmq as rabbitmq
+
+from components.exporter import Exporter, ExporterArgs
+from components.platform import Platform, PlatformArgs, PlatformOutputs
+from components.settings import Settings
+from components.shared_vhosts import SharedVhosts, SharedVhostsArgs
+from components.tenant import TenantMessaging, TenantMessagingArgs
+
+settings = Settings.load()
+platform: PlatformOutputs
+if settings.platform is not None:
+    platform = Platform("platform", PlatformArgs(settings=settings.platform, guard=settings.guard()))
+else:
+    platform = settings.existing_platform()
+broker = platform.access
+
+provider = rabbitmq.Provider(
+    "broker",
+    endpoint=pulumi.Output.unsecret(broker.apply(lambda access: access.management_url)),
+    username=pulumi.Output.unsecret(broker.apply(lambda access: access.username)),
+    password=broker.apply(lambda access: access.password),
+)
+on_broker = pulumi.ResourceOptions(providers=[provider])
+
+if settings.platform is not None:
+    SharedVhosts("shared", SharedVhostsArgs(), on_broker)
+    metrics = ExporterArgs(endpoint=settings.platform.metrics, advertised_host=settings.platform.advertised_host)
+    pulumi.export("metrics_url", Exporter("exporter", metrics, on_broker).metrics_url)
+
+tenants = {
+    topology.tenant.id: TenantMessaging(
+        topology.tenant.id,
+        TenantMessagingArgs(
+            topology=topology,
+            access=broker,
+            registry_dsn=platform.registry_dsn,
+            amqp_host=platform.amqp_host,
+            amqp_port=platform.amqp_port,
+            deletion_protection=settings.deletion_protection,
+            allow_delete=settings.allow_delete,
+        ),
+        on_broker,
+    )
+    for topology in settings.topologies
+}
+
+pulumi.export("management_url", platform.management_url)
+pulumi.export("amqp_host", platform.amqp_host)
+pulumi.export("amqp_port", platform.amqp_port)
+pulumi.export("registry_dsn", pulumi.Output.secret(platform.registry_dsn))
+pulumi.export("admin_username", pulumi.Output.unsecret(broker.apply(lambda access: access.username)))
+pulumi.export("admin_password", pulumi.Output.secret(broker.apply(lambda access: access.password)))
+pulumi.export("tenants", {name: tenant.summary() for name, tenant in tenants.items()})

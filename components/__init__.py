@@ -1,0 +1,1 @@
+"""The Pulumi side: ComponentResources and dynamic resources, one per file."""

@@ -1,0 +1,136 @@
+"""BrokerContainer: RabbitMQ 4.3 in Docker, configured by files, with an administrator known to it only as a hash."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+import pulumi_docker as docker
+
+from components.errors import InvalidStack
+from components.exporter import MetricsEndpoint
+from kryonix.topology.credentials import rabbitmq_hash
+from kryonix.topology.naming import ADMIN_USER
+
+__all__ = ["BrokerContainer", "BrokerContainerArgs"]
+
+_FILES = Path(__file__).parent / "broker_files"
+_MANAGEMENT_PORT, _AMQP_PORT, _METRICS_PORT = 15672, 5672, 15692
+_START_TIMEOUT_S = 180
+
+# Speaks the protocol's first line and waits for the answer. `rabbitmq-diagnostics` would start an Erlang VM each time.
+_HEALTH = "exec 3<>/dev/tcp/127.0.0.1/5672 && printf 'AMQP\\x00\\x00\\x09\\x01' >&3 && head -c 1 <&3 | grep -q ."
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerContainerArgs:
+    """Where the broker listens and how much it may take; `memory_mb` in MiB."""
+
+    image: str
+    admin_password: pulumi.Input[str]
+    address: str
+    amqp_port: int
+    management_port: int
+    metrics: MetricsEndpoint
+    domain: str
+    memory_mb: int = 2048
+
+    def __post_init__(self) -> None:
+        ports = {"amqpPort": self.amqp_port, "managementPort": self.management_port, "metricsPort": self.metrics.port}
+        for key, port in ports.items():
+            if not 1 <= port <= 65535:
+                raise InvalidStack(f"kryonix:{key}: {port} is no port. Use a number from 1 to 65535")
+        if len(set(ports.values())) < len(ports):
+            raise InvalidStack(f"two of {ports} are the same port. Give each its own")
+        if self.memory_mb < 512:
+            raise InvalidStack(f"kryonix:brokerMemoryMb: {self.memory_mb} MiB is too little. Use 512 or more")
+
+
+class BrokerContainer(pulumi.ComponentResource):
+    """A network, a volume and the broker's container. `container_id` is known once the broker answers."""
+
+    container_id: pulumi.Output[str]
+    network_name: pulumi.Output[str]
+
+    def __init__(self, name: str, args: BrokerContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kryonix:messaging:BrokerContainer", name, None, opts)
+        self._args, self._host = args, f"kryonix-{pulumi.get_stack()}-{name}"
+        child = pulumi.ResourceOptions(parent=self)
+        network = docker.Network(f"{name}-network", name=f"{self._host}-network", driver="bridge", opts=child)
+        volume = docker.Volume(f"{name}-data", name=f"{self._host}-data", opts=child)
+        container = docker.Container(
+            f"{name}-container",
+            name=self._host,
+            hostname=self._host,  # the node's name, and with it the data directory's, is made of it
+            image=args.image,
+            restart="unless-stopped",
+            memory=args.memory_mb,
+            ulimits=[docker.ContainerUlimitArgs(name="nofile", soft=65536, hard=65536)],
+            destroy_grace_seconds=60,
+            networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[name])],
+            volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path="/var/lib/rabbitmq")],
+            ports=self._ports(),
+            uploads=self._uploads(),
+            labels=self._labels(name),
+            healthcheck=docker.ContainerHealthcheckArgs(
+                tests=["CMD", "bash", "-c", _HEALTH], interval="5s", timeout="5s", retries=24, start_period="60s"
+            ),
+            wait=True,
+            wait_timeout=_START_TIMEOUT_S,
+            # A second container can't have the name, the ports and the volume of the first while that is there.
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+        )
+        self.container_id, self.network_name = container.id, network.name
+        self.register_outputs({"container_id": self.container_id, "network_name": self.network_name})
+
+    def _ports(self) -> list[docker.ContainerPortArgs]:
+        args = self._args
+        published = (
+            (_AMQP_PORT, args.address, args.amqp_port),
+            (_MANAGEMENT_PORT, args.address, args.management_port),
+            (_METRICS_PORT, args.metrics.address, args.metrics.port),
+        )
+        return [docker.ContainerPortArgs(internal=inside, ip=ip, external=port) for inside, ip, port in published]
+
+    def _uploads(self) -> list[docker.ContainerUploadArgs]:
+        settings = (_FILES / "rabbitmq.conf").read_text(encoding="utf-8") + self._args.metrics.broker_settings
+        plugins = (_FILES / "enabled_plugins").read_text(encoding="utf-8")
+        definitions = pulumi.Output.from_input(self._args.admin_password).apply(_definitions)
+        files: dict[str, pulumi.Input[str]] = {
+            "rabbitmq.conf": settings,
+            "enabled_plugins": plugins,
+            "definitions.json": definitions,
+        }
+        return [docker.ContainerUploadArgs(file=f"/etc/rabbitmq/{file}", content=text) for file, text in files.items()]
+
+    def _labels(self, name: str) -> list[docker.ContainerLabelArgs]:
+        """Traefik's: AMQP over TLS at mensagens., the management interface at painel-mensagens."""
+        domain, router = self._args.domain, f"kryonix-{pulumi.get_stack()}-{name}"
+        tcp, http = f"traefik.tcp.routers.{router}", f"traefik.http.routers.{router}-mgmt"
+        labels = {
+            "traefik.enable": "true",
+            f"{tcp}.rule": f"HostSNI(`mensagens.{domain}`)",
+            f"{tcp}.entrypoints": "amqps",
+            f"{tcp}.tls.certresolver": "letsencrypt",
+            f"traefik.tcp.services.{router}.loadbalancer.server.port": str(_AMQP_PORT),
+            f"{http}.rule": f"Host(`painel-mensagens.{domain}`)",
+            f"{http}.entrypoints": "websecure",
+            f"{http}.tls.certresolver": "letsencrypt",
+            f"traefik.http.services.{router}-mgmt.loadbalancer.server.port": str(_MANAGEMENT_PORT),
+        }
+        return [docker.ContainerLabelArgs(label=label, value=value) for label, value in sorted(labels.items())]
+
+
+def _definitions(password: str) -> str:
+    """The definitions that the broker loads at every start: its administrator, by hash."""
+    user = {
+        "name": ADMIN_USER,
+        "password_hash": rabbitmq_hash(ADMIN_USER, password),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": ["administrator"],
+    }
+    permission = {"user": ADMIN_USER, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
+    definitions = {"users": [user], "vhosts": [{"name": "/"}], "permissions": [permission]}
+    return json.dumps(definitions, sort_keys=True, indent=1)

@@ -1,0 +1,27 @@
+"""Errors that end a program with a message instead of a traceback, in the CLI and in the local engine alike."""
+
+from __future__ import annotations
+
+import pulumi
+
+__all__ = ["BrokerUnreachable", "ComponentError", "InvalidStack", "MessagesWouldBeLost"]
+
+
+class ComponentError(pulumi.RunError):
+    """Base of every error of this package."""
+
+    exit_status = 2
+
+
+class InvalidStack(ComponentError):
+    """A stack's config or tenants that can't be accepted."""
+
+
+class MessagesWouldBeLost(ComponentError):
+    """A change that would delete queues with messages in them."""
+
+
+class BrokerUnreachable(ComponentError):
+    """The broker's management API does not answer, or refuses the credentials."""
+
+    exit_status = 3

@@ -1,0 +1,80 @@
+"""Exporter: the broker's own Prometheus metrics, published, and a user to scrape them where they can be reached widely."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import pulumi
+import pulumi_rabbitmq as rabbitmq
+import pulumi_random as random
+
+from components.errors import InvalidStack
+from kryonix.topology.credentials import PASSWORD_LENGTH
+
+__all__ = ["Exporter", "ExporterArgs", "MetricsEndpoint"]
+
+_FAMILIES = ("queue_coarse_metrics", "queue_consumer_count", "queue_delivery_metrics", "channel_queue_metrics")
+_USER = "kryonix-metrics"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsEndpoint:
+    """Where the metrics are published. On loopback they are open; published wider, they ask for a user."""
+
+    address: str = "127.0.0.1"
+    port: int = 9419
+
+    def __post_init__(self) -> None:
+        try:
+            ipaddress.ip_address(self.address)
+        except ValueError as error:
+            remedy = "Use 127.0.0.1 for this machine only, or 0.0.0.0 for all networks"
+            raise InvalidStack(f"kryonix:metricsAddress: {self.address!r} is no IP address. {remedy}") from error
+
+    @property
+    def authenticated(self) -> bool:
+        return not ipaddress.ip_address(self.address).is_loopback
+
+    @property
+    def broker_settings(self) -> str:
+        """What the broker's configuration has to say for this endpoint."""
+        return "prometheus.authentication.enabled = true\n" if self.authenticated else ""
+
+    def url(self, host: str) -> str:
+        return f"http://{host}:{self.port}/metrics"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExporterArgs:
+    """The endpoint that the broker publishes, and the host under which others reach it."""
+
+    endpoint: MetricsEndpoint
+    advertised_host: str
+
+
+class Exporter(pulumi.ComponentResource):
+    """The metrics of a broker: all of them at `metrics_url`, one tenant's by `tenant_url`."""
+
+    metrics_url: pulumi.Output[str]
+    username: pulumi.Output[str]
+    password: pulumi.Output[str]
+
+    def __init__(self, name: str, args: ExporterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kryonix:messaging:Exporter", name, None, opts)
+        self._args = args
+        child = pulumi.ResourceOptions(parent=self)
+        password = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child)
+        user = rabbitmq.User(f"{name}-user", name=_USER, password=password.result, tags=["monitoring"], opts=child)
+        # Nothing is published before the broker that serves it is up, which is when its user exists.
+        self.metrics_url = user.name.apply(lambda _: args.endpoint.url(args.advertised_host))
+        self.username, self.password = user.name, password.result
+        self.register_outputs(
+            {"metrics_url": self.metrics_url, "username": self.username, "password": self.password}
+        )
+
+    def tenant_url(self, vhost: str) -> str:
+        """The URL of one tenant's figures: named families of one vhost, the cheap way to ask a large broker."""
+        families = "&".join(f"family={family}" for family in _FAMILIES)
+        return f"{self._args.endpoint.url(self._args.advertised_host)}/detailed?vhost={quote(vhost, safe='')}&{families}"

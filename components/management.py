@@ -1,0 +1,172 @@
+"""The broker's management API, for the questions and settings that the provider plugin has no resource for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote
+
+import aio_pika
+import httpx
+
+from components.errors import BrokerUnreachable
+
+__all__ = ["BrokerAccess", "Management", "QueueState", "VhostState"]
+
+_TIMEOUT: Final = httpx.Timeout(30, connect=3)
+
+_LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerAccess:
+    """Where a broker is and who asks. Hosts and ports are those an administrator's machine reaches."""
+
+    management_url: str
+    username: str
+    password: str = field(repr=False)
+    amqp_host: str
+    amqp_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class VhostState:
+    """A vhost that exists."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A queue that exists, and how many messages it holds, ready and unacknowledged."""
+
+    vhost: str
+    name: str
+    arguments: Mapping[str, Any]
+    messages: int
+
+
+class Management:
+    """A client of one broker. Every call may raise BrokerUnreachable."""
+
+    def __init__(self, access: BrokerAccess) -> None:
+        self._access = access
+        self._http = httpx.Client(
+            base_url=f"{access.management_url}/api/",
+            auth=(access.username, access.password),
+            timeout=_TIMEOUT,
+            transport=httpx.HTTPTransport(retries=1),
+        )
+
+    def __enter__(self) -> Management:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._http.close()
+
+    def vhosts(self) -> list[VhostState]:
+        return [VhostState(v["name"], v.get("description") or "") for v in self._call("GET", "vhosts").json()]
+
+    def queues(self, vhost: str | None = None) -> list[QueueState]:
+        """All queues, or one vhost's; none where there is no such vhost."""
+        path = "queues" if vhost is None else f"queues/{_quoted(vhost)}"
+        response = self._call("GET", path, params=_LIVE_TOTALS, absent_is_fine=True)
+        found = [] if response.status_code == httpx.codes.NOT_FOUND else response.json()
+        return [QueueState(q["vhost"], q["name"], q["arguments"], q.get("messages", 0)) for q in found]
+
+    def set_user_limit(self, user: str, limit: str, value: int) -> None:
+        self._call("PUT", f"user-limits/{_quoted(user)}/{limit}", json={"value": value})
+
+    def user_limits(self, user: str) -> dict[str, int]:
+        """The limits of a user; empty where it has none or does not exist."""
+        response = self._call("GET", f"user-limits/{_quoted(user)}", absent_is_fine=True)
+        found = [] if response.status_code == httpx.codes.NOT_FOUND else response.json()
+        return {limit: value for entry in found for limit, value in entry["value"].items()}
+
+    def protected(self, vhost: str) -> bool | None:
+        """Whether a vhost is protected from deletion; None where it does not exist."""
+        response = self._call("GET", f"vhosts/{_quoted(vhost)}", absent_is_fine=True)
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return bool(response.json()["protected_from_deletion"])
+
+    def protect(self, vhost: str, *, protected: bool) -> None:
+        """Turn a vhost's protection from deletion on or off. Off for a vhost that is gone is no error."""
+        path = f"vhosts/{_quoted(vhost)}/deletion/protection"
+        self._call("POST" if protected else "DELETE", path, absent_is_fine=not protected)
+
+    def exact(self, queues: list[QueueState]) -> list[QueueState]:
+        """The same queues with the count of ready messages as it is now: the API's own are up to 5 s old."""
+        with self._translated():
+            ready = asyncio.run(_ready_messages(self._access, queues))
+        return [QueueState(q.vhost, q.name, q.arguments, max(q.messages, ready.get((q.vhost, q.name), 0))) for q in queues]
+
+    def _call(self, method: str, path: str, *, absent_is_fine: bool = False, **options: Any) -> httpx.Response:
+        with self._translated():
+            response = self._http.request(method, path, **options)
+            if not (absent_is_fine and response.status_code == httpx.codes.NOT_FOUND):
+                response.raise_for_status()
+        return response
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        url, user = self._access.management_url, self._access.username
+        try:
+            yield
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+                remedy = "Check the stack's credentials for it"
+                raise BrokerUnreachable(f"the broker at {url} refuses the user {user!r}. {remedy}") from error
+            reason = error.response.text[:200]
+            message = f"the broker at {url} answered {status} to {error.request.method} {error.request.url.path}: {reason}"
+            raise BrokerUnreachable(message) from error
+        except (httpx.HTTPError, OSError, aio_pika.exceptions.AMQPError) as error:
+            remedy = "Start it, or run `kryonix refresh` if its container was removed, and run again"
+            raise BrokerUnreachable(f"the broker at {url} does not answer ({error}). {remedy}") from error
+
+
+async def _ready_messages(access: BrokerAccess, queues: list[QueueState]) -> dict[tuple[str, str], int]:
+    ready: dict[tuple[str, str], int] = {}
+    for vhost in sorted({queue.vhost for queue in queues}):
+        try:
+            connection = await _connect(access, vhost)
+        except aio_pika.exceptions.AMQPConnectionError as error:
+            # A suspended tenant's vhost accepts nobody, a busy one may be full: there the API's own count has to do.
+            if "limit" not in str(error):
+                raise
+            continue
+        async with connection:
+            for queue in queues:
+                if queue.vhost == vhost:
+                    ready[vhost, queue.name] = await _ready(connection, queue.name)
+    return ready
+
+
+async def _connect(access: BrokerAccess, vhost: str) -> aio_pika.abc.AbstractConnection:
+    return await aio_pika.connect(
+        host=access.amqp_host,
+        port=access.amqp_port,
+        login=access.username,
+        password=access.password,
+        virtualhost=vhost,
+        timeout=_TIMEOUT.connect,
+    )
+
+
+async def _ready(connection: aio_pika.abc.AbstractConnection, name: str) -> int:
+    """A passive declaration answers with the queue's count; it closes its channel where the queue is gone."""
+    async with connection.channel() as channel:
+        try:
+            queue = await channel.declare_queue(name, passive=True)
+        except aio_pika.exceptions.ChannelNotFoundEntity:
+            return 0
+    return queue.declaration_result.message_count or 0
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")

@@ -1,0 +1,48 @@
+"""The registry's tables, at the revision that the code wants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+
+from kryonix.registry import head, upgrade
+
+__all__ = ["Migrations"]
+
+
+class _MigrationsProvider(ResourceProvider):
+    # The pickled provider holds no secret, it is a reference to this class; `dsn` is one.
+    serialize_as_secret_always = False
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        return DiffResult(changes=any(_olds.get(key) != _news[key] for key in ("dsn", "revision", "database")))
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        upgrade(props["dsn"], props["revision"])
+        return CreateResult(props["database"], props)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        upgrade(_news["dsn"], _news["revision"])
+        return UpdateResult(_news)
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        """Nothing: the tables go with their database, and history is never dropped on the way."""
+
+
+class Migrations(Resource, module="kryonix", name="Migrations"):
+    """Runs alembic whenever the head revision changes."""
+
+    revision: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        dsn: pulumi.Input[str],
+        database: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        properties = {"dsn": pulumi.Output.secret(dsn), "database": database, "revision": head()}
+        super().__init__(_MigrationsProvider(), name, properties, opts)

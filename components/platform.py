@@ -1,0 +1,103 @@
+"""Platform: the broker and the registry that tenants are made on, whether this stack makes them or finds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import pulumi
+import pulumi_random as random
+
+from components.broker import BrokerContainer, BrokerContainerArgs
+from components.guard import Guard
+from components.management import BrokerAccess
+from components.postgres import PostgresContainer, PostgresContainerArgs
+from components.registry import Registry, RegistryArgs
+from components.settings import PlatformSettings
+from kryonix.topology.credentials import PASSWORD_LENGTH
+from kryonix.topology.naming import ADMIN_USER
+
+__all__ = ["Platform", "PlatformArgs", "PlatformOutputs"]
+
+
+class PlatformOutputs(Protocol):
+    """What tenants and stack outputs need of a platform, made here or found."""
+
+    @property
+    def access(self) -> pulumi.Output[BrokerAccess]: ...
+    @property
+    def management_url(self) -> pulumi.Output[str]: ...
+    @property
+    def amqp_host(self) -> pulumi.Output[str]: ...
+    @property
+    def amqp_port(self) -> pulumi.Output[int]: ...
+    @property
+    def registry_dsn(self) -> pulumi.Output[str]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlatformArgs:
+    """How the platform runs, and the guard that is asked before it changes."""
+
+    settings: PlatformSettings
+    guard: Guard
+
+
+class Platform(pulumi.ComponentResource):
+    """A broker and a registry in containers. Everything it gives out is known once both answer."""
+
+    access: pulumi.Output[BrokerAccess]
+    management_url: pulumi.Output[str]
+    amqp_host: pulumi.Output[str]
+    amqp_port: pulumi.Output[int]
+    registry_dsn: pulumi.Output[str]
+
+    def __init__(self, name: str, args: PlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kryonix:messaging:Platform", name, None, opts)
+        self._child, settings = pulumi.ResourceOptions(parent=self), args.settings
+        secret = random.RandomPassword(f"{name}-admin", length=PASSWORD_LENGTH, special=False, opts=self._child)
+        asked = args.guard.before_changes(settings.access(secret.result))
+        broker = self._broker(settings, asked)
+        self.registry_dsn = self._registry(settings)
+        running = pulumi.Output.all(broker.container_id, asked).apply(lambda both: both[1])
+        self.access = args.guard.before_tenants(running)
+        host = settings.advertised_host
+        self.management_url = pulumi.Output.from_input(f"http://{host}:{settings.management_port}")
+        self.amqp_host = pulumi.Output.from_input(host)
+        self.amqp_port = pulumi.Output.from_input(settings.amqp_port)
+        self.register_outputs(
+            {
+                "management_url": self.management_url,
+                "amqp_host": self.amqp_host,
+                "amqp_port": self.amqp_port,
+                "registry_dsn": self.registry_dsn,
+                "admin_username": ADMIN_USER,
+                "admin_password": secret.result,
+            }
+        )
+
+    def _broker(self, settings: PlatformSettings, asked: pulumi.Output[BrokerAccess]) -> BrokerContainer:
+        args = BrokerContainerArgs(
+            image=settings.broker_image,
+            admin_password=asked.apply(lambda access: access.password),
+            address=settings.address,
+            amqp_port=settings.amqp_port,
+            management_port=settings.management_port,
+            metrics=settings.metrics,
+            domain=settings.domain,
+            memory_mb=settings.broker_memory_mb,
+        )
+        return BrokerContainer("rabbitmq", args, self._child)
+
+    def _registry(self, settings: PlatformSettings) -> pulumi.Output[str]:
+        container_args = PostgresContainerArgs(
+            image=settings.postgres_image, address=settings.address, port=settings.registry_port
+        )
+        container = PostgresContainer("postgres", container_args, self._child)
+        args = RegistryArgs(
+            host=settings.local_host,
+            port=settings.registry_port,
+            username=container.username,
+            password=container.password,
+        )
+        return Registry("registry", args, self._child).dsn

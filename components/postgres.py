@@ -1,0 +1,79 @@
+"""PostgresContainer: the PostgreSQL that carries the registry where no other is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_docker as docker
+import pulumi_random as random
+
+from components.errors import InvalidStack
+from kryonix.topology.credentials import PASSWORD_LENGTH, scram_verifier
+
+__all__ = ["PostgresContainer", "PostgresContainerArgs"]
+
+_SUPERUSER = "kryonix_admin"
+_START_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresContainerArgs:
+    """Where the server listens; `memory_mb` in MiB."""
+
+    image: str
+    address: str
+    port: int
+    memory_mb: int = 512
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port <= 65535:
+            raise InvalidStack(f"kryonix:registryPort: {self.port} is no port. Use a number from 1 to 65535")
+
+
+class PostgresContainer(pulumi.ComponentResource):
+    """A volume and a container. `password` is known once the server answers."""
+
+    container_id: pulumi.Output[str]
+    username: str
+    password: pulumi.Output[str]
+
+    def __init__(self, name: str, args: PostgresContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kryonix:messaging:PostgresContainer", name, None, opts)
+        child, host = pulumi.ResourceOptions(parent=self), f"kryonix-{pulumi.get_stack()}-{name}"
+        volume = docker.Volume(f"{name}-data", name=f"{host}-data", opts=child)
+        password = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child)
+        verifier = password.result.apply(lambda text: scram_verifier(_SUPERUSER, text))
+        container = docker.Container(
+            f"{name}-container",
+            name=host,
+            hostname=host,
+            image=args.image,
+            restart="unless-stopped",
+            memory=args.memory_mb,
+            shm_size=128,
+            destroy_grace_seconds=60,
+            # The server stores a verifier as it is: the password itself never enters the container.
+            envs=[
+                f"POSTGRES_USER={_SUPERUSER}",
+                pulumi.Output.concat("POSTGRES_PASSWORD=", verifier),
+                "POSTGRES_DB=postgres",
+                "PGDATA=/var/lib/postgresql/data",
+            ],
+            volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path="/var/lib/postgresql/data")],
+            ports=[docker.ContainerPortArgs(internal=5432, ip=args.address, external=args.port)],
+            # By TCP: while a new database is made, the server listens on its socket only.
+            healthcheck=docker.ContainerHealthcheckArgs(
+                tests=["CMD", "pg_isready", "-h", "127.0.0.1", "-U", _SUPERUSER, "-d", "postgres"],
+                interval="2s",
+                timeout="5s",
+                retries=30,
+                start_period="30s",
+            ),
+            wait=True,
+            wait_timeout=_START_TIMEOUT_S,
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+        )
+        self.container_id, self.username = container.id, _SUPERUSER
+        self.password = pulumi.Output.all(container.id, password.result).apply(lambda both: str(both[1]))
+        self.register_outputs({"container_id": self.container_id, "password": self.password})

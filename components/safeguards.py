@@ -1,0 +1,106 @@
+"""What the provider plugin has no resource for: user limits, and protection of a vhost that holds messages.
+
+One dynamic resource per tenant, made last and removed first: its removal is refused while messages would be lost, and
+nothing of the tenant is touched before that answer, also by `destroy`, where the program does not run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
+
+from components.guard import refuse_losses
+from components.management import BrokerAccess, Management
+
+__all__ = ["Safeguards", "SafeguardsArgs"]
+
+_LIMITS = {"maxConnections": "max-connections", "maxChannels": "max-channels"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafeguardsArgs:
+    """A tenant's user limits (connections, channels) and whether its vhost is protected from deletion."""
+
+    access: pulumi.Output[BrokerAccess]
+    vhost: pulumi.Input[str]
+    user: pulumi.Input[str]
+    max_connections: int
+    max_channels: int
+    protected: bool
+    allow_delete: tuple[str, ...]
+
+    def properties(self) -> dict[str, Any]:
+        return {
+            "managementUrl": self.access.apply(lambda access: access.management_url),
+            "adminUsername": self.access.apply(lambda access: access.username),
+            "adminPassword": pulumi.Output.secret(self.access.apply(lambda access: access.password)),
+            "amqpHost": self.access.apply(lambda access: access.amqp_host),
+            "amqpPort": self.access.apply(lambda access: access.amqp_port),
+            "vhost": self.vhost,
+            "user": self.user,
+            "maxConnections": self.max_connections,
+            "maxChannels": self.max_channels,
+            "protected": self.protected,
+            "allowDelete": list(self.allow_delete),
+        }
+
+
+class _SafeguardsProvider(ResourceProvider):
+    # The pickled provider holds no secret, it is a reference to this class; only `adminPassword` is one.
+    serialize_as_secret_always = False
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        changed = [key for key in _news if key != "__provider" and _olds.get(key) != _news[key]]
+        replaces = [key for key in changed if key in ("vhost", "user")]
+        return DiffResult(changes=bool(changed), replaces=replaces, delete_before_replace=True)
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        self._apply(props)
+        return CreateResult(props["vhost"], props)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        self._apply(_news)
+        return UpdateResult(_news)
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        with Management(_access(props)) as broker:
+            protected = broker.protected(props["vhost"])
+            limits = broker.user_limits(props["user"])
+        if protected is None:
+            return ReadResult(None, None)  # gone, in the way dynamic providers say it
+        live = {key: limits.get(name, -1) for key, name in _LIMITS.items()}
+        return ReadResult(id_, {**props, **live, "protected": protected})
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        with Management(_access(_props)) as broker:
+            if _props["protected"]:
+                refuse_losses(broker, broker.queues(_props["vhost"]), _props["allowDelete"])
+            broker.protect(_props["vhost"], protected=False)
+
+    def _apply(self, props: dict[str, Any]) -> None:
+        with Management(_access(props)) as broker:
+            for key, limit in _LIMITS.items():
+                broker.set_user_limit(props["user"], limit, int(props[key]))
+            broker.protect(props["vhost"], protected=props["protected"])
+
+
+class Safeguards(Resource, module="kryonix", name="Safeguards"):
+    """User limits and deletion protection of one tenant."""
+
+    def __init__(self, name: str, args: SafeguardsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(_SafeguardsProvider(), name, args.properties(), opts)
+
+
+def _access(props: dict[str, Any]) -> BrokerAccess:
+    return BrokerAccess(
+        management_url=props["managementUrl"],
+        username=props["adminUsername"],
+        password=props["adminPassword"],
+        amqp_host=props["amqpHost"],
+        amqp_port=int(props["amqpPort"]),
+    )
+
+

@@ -1,0 +1,193 @@
+"""A stack's config, read and checked before the first resource."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+
+from components.errors import InvalidStack
+from components.exporter import MetricsEndpoint
+from components.guard import Guard
+from components.management import BrokerAccess
+from kryonix.topology.capacity import expand_within_plans
+from kryonix.topology.catalog import Catalog, parse_catalog
+from kryonix.topology.errors import TopologyError
+from kryonix.topology.expansion import Topology
+from kryonix.topology.naming import ADMIN_USER
+from kryonix.topology.tenants import Tenant, parse_tenant, parse_tenants
+
+__all__ = ["ExistingPlatform", "PlatformSettings", "Settings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlatformSettings:
+    """How this stack's own broker and registry run."""
+
+    broker_image: str
+    broker_memory_mb: int
+    postgres_image: str
+    address: str
+    advertised_host: str
+    amqp_port: int
+    management_port: int
+    registry_port: int
+    metrics: MetricsEndpoint
+    domain: str
+
+    @classmethod
+    def load(cls, config: pulumi.Config) -> PlatformSettings:
+        address = config.require("bindAddress")
+        return cls(
+            broker_image=config.require("brokerImage"),
+            broker_memory_mb=config.require_int("brokerMemoryMb"),
+            postgres_image=config.require("postgresImage"),
+            address=address,
+            advertised_host=config.get("advertisedHost") or address,
+            amqp_port=config.require_int("amqpPort"),
+            management_port=config.require_int("managementPort"),
+            registry_port=config.require_int("registryPort"),
+            metrics=MetricsEndpoint(address=config.require("metricsAddress"), port=config.require_int("metricsPort")),
+            domain=config.require("domain"),
+        )
+
+    @property
+    def local_host(self) -> str:
+        """Where this machine reaches what is published: all interfaces include loopback."""
+        return "127.0.0.1" if self.address == "0.0.0.0" else self.address
+
+    def access(self, admin_password: pulumi.Input[str]) -> pulumi.Output[BrokerAccess]:
+        """The broker as this machine reaches it."""
+
+        def build(password: str) -> BrokerAccess:
+            return BrokerAccess(
+                management_url=f"http://{self.local_host}:{self.management_port}",
+                username=ADMIN_USER,
+                password=password,
+                amqp_host=self.local_host,
+                amqp_port=self.amqp_port,
+            )
+
+        return pulumi.Output.from_input(admin_password).apply(build)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExistingPlatform:
+    """A platform that another stack, or another tool, has made."""
+
+    access: pulumi.Output[BrokerAccess]
+    management_url: pulumi.Output[str]
+    amqp_host: pulumi.Output[str]
+    amqp_port: pulumi.Output[int]
+    registry_dsn: pulumi.Output[str]
+
+    @classmethod
+    def load(cls, config: pulumi.Config, guard: Guard) -> ExistingPlatform:
+        reference = config.get("platform")
+        given = _from_stack(reference) if reference else _from_config(config)
+        access = pulumi.Output.all(*(given[key] for key in _ACCESS)).apply(_build_access)
+        return cls(
+            access=guard.before_tenants(access),
+            management_url=pulumi.Output.from_input(given["management_url"]),
+            amqp_host=pulumi.Output.from_input(given["amqp_host"]),
+            amqp_port=pulumi.Output.from_input(given["amqp_port"]).apply(int),
+            registry_dsn=pulumi.Output.from_input(given["registry_dsn"]),
+        )
+
+
+_ACCESS = ("management_url", "admin_username", "admin_password", "amqp_host", "amqp_port")
+_CONFIG_KEYS = {
+    "management_url": "managementUrl",
+    "admin_username": "adminUsername",
+    "admin_password": "adminPassword",
+    "amqp_host": "advertisedHost",
+    "registry_dsn": "registryDsn",
+}
+
+
+def _from_stack(reference: str) -> dict[str, pulumi.Input[str]]:
+    stack = pulumi.StackReference(reference)
+    return {key: stack.require_output(key) for key in (*_ACCESS, "registry_dsn")}
+
+
+def _from_config(config: pulumi.Config) -> dict[str, pulumi.Input[str]]:
+    missing = [f"kryonix:{key}" for key in _CONFIG_KEYS.values() if not config.get(key)]
+    if missing:
+        remedy = "Set `kryonix:platform` to the platform's stack, or all of these"
+        raise InvalidStack(f"a stack of one tenant has to know its platform; missing: {', '.join(missing)}. {remedy}")
+    for secret in ("adminPassword", "registryDsn"):
+        if not pulumi.runtime.is_config_secret(f"kryonix:{secret}"):
+            remedy = f"Set it again with `pulumi config set --secret kryonix:{secret}`, and change it where it was used"
+            raise InvalidStack(f"kryonix:{secret} is in the stack's file in plain text. {remedy}")
+    given: dict[str, pulumi.Input[str]] = {key: config.require(name) for key, name in _CONFIG_KEYS.items()}
+    given["admin_password"] = config.require_secret("adminPassword")
+    given["registry_dsn"] = config.require_secret("registryDsn")
+    return given | {"amqp_port": config.require("amqpPort")}
+
+
+def _build_access(values: list[str]) -> BrokerAccess:
+    url, username, password, host, port = values
+    return BrokerAccess(
+        management_url=url.rstrip("/"), username=username, password=password, amqp_host=host, amqp_port=int(port)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What this stack is to have. Without `platform` it is one tenant on a platform that is there already."""
+
+    topologies: list[Topology]
+    platform: PlatformSettings | None
+    deletion_protection: bool
+    allow_delete: tuple[str, ...]
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Read the stack's config. Raises InvalidStack with everything that is wrong."""
+        config = pulumi.Config("kryonix")
+        try:
+            topologies = _topologies(config)
+            single = bool(config.get_object("tenant"))
+            return cls(
+                topologies=topologies,
+                platform=None if single else PlatformSettings.load(config),
+                deletion_protection=config.require_bool("deletionProtection"),
+                allow_delete=tuple(config.require_object("allowDelete")),
+            )
+        except (TopologyError, pulumi.ConfigTypeError, pulumi.ConfigMissingError) as error:
+            raise InvalidStack(str(error)) from error
+
+    def existing_platform(self) -> ExistingPlatform:
+        """The platform that a stack of one tenant is made on. Raises InvalidStack where it is not named."""
+        return ExistingPlatform.load(pulumi.Config("kryonix"), self.guard())
+
+    def guard(self) -> Guard:
+        return Guard(
+            stack=pulumi.get_stack(),
+            topologies=self.topologies,
+            allow_delete=self.allow_delete,
+            whole_broker=self.platform is not None,
+        )
+
+
+def _topologies(config: pulumi.Config) -> list[Topology]:
+    catalog_file, tenants_file = config.require("catalogFile"), config.require("tenantsFile")
+    catalog = parse_catalog(_read(catalog_file, "catalogFile"), catalog_file)
+    tenants, source = _tenants(config, tenants_file, catalog)
+    return expand_within_plans(tenants, catalog, source)
+
+
+def _tenants(config: pulumi.Config, tenants_file: str, catalog: Catalog) -> tuple[list[Tenant], str]:
+    single = config.get_object("tenant")
+    if single:
+        source = f"Pulumi.{pulumi.get_stack()}.yaml kryonix:tenant"
+        return [parse_tenant(single, source, catalog)], source
+    return parse_tenants(_read(tenants_file, "tenantsFile"), tenants_file, catalog), tenants_file
+
+
+def _read(file: str, key: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise InvalidStack(f"kryonix:{key}: {file!r} can't be read: {error.strerror}. Name a file that can") from error

@@ -1,0 +1,55 @@
+"""SharedVhosts: the platform's own vhosts, each with a user that can do its work there and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_rabbitmq as rabbitmq
+import pulumi_random as random
+
+from kryonix.topology.credentials import PASSWORD_LENGTH
+from kryonix.topology.shared import SHARED_VHOSTS, SharedVhost
+
+__all__ = ["SharedVhosts", "SharedVhostsArgs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedVhostsArgs:
+    """Which vhosts to make."""
+
+    vhosts: Sequence[SharedVhost] = SHARED_VHOSTS
+
+
+class SharedVhosts(pulumi.ComponentResource):
+    """The shared vhosts. `passwords` are those of their users, by user name."""
+
+    passwords: dict[str, pulumi.Output[str]]
+
+    def __init__(self, name: str, args: SharedVhostsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kryonix:messaging:SharedVhosts", name, None, opts)
+        self.passwords = {shared.user: self._make(name, shared) for shared in args.vhosts}
+        self.register_outputs({"passwords": self.passwords})
+
+    def _make(self, name: str, shared: SharedVhost) -> pulumi.Output[str]:
+        prefix, child = f"{name}/{shared.name}", pulumi.ResourceOptions(parent=self)
+        vhost = rabbitmq.VHost(
+            prefix, name=shared.vhost, description=shared.purpose, default_queue_type="quorum", opts=child
+        )
+        password = random.RandomPassword(prefix, length=PASSWORD_LENGTH, special=False, opts=child)
+        user = rabbitmq.User(
+            prefix, name=shared.user, password=password.result, tags=[*shared.tags, "management"], opts=child
+        )
+        rabbitmq.Permissions(
+            prefix,
+            user=user.name,
+            vhost=vhost.name,
+            permissions={
+                "configure": shared.permissions.configure,
+                "write": shared.permissions.write,
+                "read": shared.permissions.read,
+            },
+            opts=pulumi.ResourceOptions(parent=self, deleted_with=vhost),
+        )
+        return password.result

@@ -1,0 +1,96 @@
+"""A tenant's rows in the registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
+
+from kryonix.registry import TenantRow, connect, fetch_tenants, put_tenant, retire_tenant
+from kryonix.registry.rows import STATUS_NAMES
+from kryonix.topology.tenants import Tenant
+
+__all__ = ["TenantRecord", "TenantRecordArgs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TenantRecordArgs:
+    """What is written down of a tenant, and where."""
+
+    registry_dsn: pulumi.Input[str]
+    tenant: Tenant
+    username: pulumi.Input[str]
+    password_hash: pulumi.Input[str]
+
+    def properties(self) -> dict[str, Any]:
+        return {
+            "dsn": pulumi.Output.secret(self.registry_dsn),
+            "clienteId": self.tenant.id,
+            "vhost": self.tenant.names.vhost,
+            "modulos": list(self.tenant.modules),
+            "plano": self.tenant.plan,
+            "status": STATUS_NAMES[self.tenant.status],
+            "username": self.username,
+            "passwordHash": pulumi.Output.secret(self.password_hash),
+        }
+
+
+class _TenantRecordProvider(ResourceProvider):
+    # The pickled provider holds no secret, it is a reference to this class; the secrets are properties.
+    serialize_as_secret_always = False
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        changed = [key for key in _news if key != "__provider" and _olds.get(key) != _news[key]]
+        return DiffResult(changes=bool(changed), replaces=[key for key in changed if key == "clienteId"])
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        self._put(props)
+        return CreateResult(props["clienteId"], props)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        self._put(_news)
+        return UpdateResult(_news)
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        with connect(props["dsn"]) as connection:
+            found = fetch_tenants(connection, id_)
+        if not found or found[0].status == "removido":
+            return ReadResult(None, None)  # gone, in the way dynamic providers say it
+        return ReadResult(id_, {**props, **_properties(found[0])})
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        with connect(_props["dsn"]) as connection:
+            retire_tenant(connection, _props["clienteId"])
+
+    def _put(self, props: dict[str, Any]) -> None:
+        row = TenantRow(
+            cliente_id=props["clienteId"],
+            vhost=props["vhost"],
+            modulos=tuple(props["modulos"]),
+            plano=props["plano"],
+            status=props["status"],
+            username=props["username"],
+            password_hash=props["passwordHash"],
+        )
+        with connect(props["dsn"]) as connection:
+            put_tenant(connection, row)
+
+
+def _properties(row: TenantRow) -> dict[str, Any]:
+    return {
+        "vhost": row.vhost,
+        "modulos": list(row.modulos),
+        "plano": row.plano,
+        "status": row.status,
+        "username": row.username or "",
+        "passwordHash": row.password_hash or "",
+    }
+
+
+class TenantRecord(Resource, module="kryonix", name="TenantRecord"):
+    """One tenant's rows; removed, they say `removido` and the credentials are gone."""
+
+    def __init__(self, name: str, args: TenantRecordArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(_TenantRecordProvider(), name, args.properties(), opts)
