@@ -56,6 +56,11 @@ class Resource:
         return self.type.startswith(PROVIDER_PREFIX)
 
     @property
+    def is_default_provider(self) -> bool:
+        """Whether the engine made it by itself; such ones are in no summary."""
+        return self.is_provider and not self.parent and (self.name == "default" or self.name.startswith("default_"))
+
+    @property
     def managed(self) -> bool:
         """Whether a handler creates and deletes it."""
         return self.custom and not self.is_provider and not self.external

@@ -110,6 +110,15 @@ class Vault:
         self._lock = Lock()
         self._crypter: Crypter | None = None
 
+    @property
+    def state(self) -> str:
+        """The salt and verifier it opens, empty for one that is to be made."""
+        return self._state or ""
+
+    def open_text(self, ciphertext: str) -> str:
+        """The value of a ciphertext."""
+        return self.crypter.decrypt(ciphertext)
+
     def warm(self) -> None:
         """Start deriving the key in the background, where there is a salt and a passphrase already."""
         try:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from google.protobuf import struct_pb2
+from google.protobuf import struct_pb2  # type: ignore[import-untyped]  # protobuf ships no stubs
 
 from kryonix.local.errors import UnsupportedFeature
 from kryonix.local.handlers.base import UNKNOWN, Properties
@@ -17,6 +17,7 @@ from kryonix.local.handlers.base import UNKNOWN, Properties
 __all__ = [
     "UNKNOWN_TEXT",
     "Secret",
+    "conceal",
     "decode",
     "encode",
     "from_struct",
@@ -25,6 +26,7 @@ __all__ = [
     "mark_secrets",
     "plain",
     "redact",
+    "reveal",
     "to_struct",
 ]
 
@@ -147,6 +149,24 @@ def decode(value: Any, unseal: Callable[[str], str]) -> Any:
 def _without_signatures(value: Any) -> Any:
     """A secret within a secret, as the Pulumi CLI may write one."""
     return decode(value, lambda text: text)
+
+
+def reveal(value: Any, unseal: Callable[[str], str]) -> Any:
+    """State's form of a value with secrets in plain, as `pulumi stack export --show-secrets` prints it."""
+    if isinstance(value, dict):
+        if value.get(SIGNATURE) == SECRET_SIGNATURE and "ciphertext" in value:
+            return {SIGNATURE: SECRET_SIGNATURE, "plaintext": unseal(value["ciphertext"])}
+        return {key: reveal(item, unseal) for key, item in value.items()}
+    return [reveal(item, unseal) for item in value] if isinstance(value, list) else value
+
+
+def conceal(value: Any, seal: Callable[[str], str]) -> Any:
+    """The way back: state's form of a value with secrets encrypted."""
+    if isinstance(value, dict):
+        if value.get(SIGNATURE) == SECRET_SIGNATURE and "plaintext" in value:
+            return {SIGNATURE: SECRET_SIGNATURE, "ciphertext": seal(value["plaintext"])}
+        return {key: conceal(item, seal) for key, item in value.items()}
+    return [conceal(item, seal) for item in value] if isinstance(value, list) else value
 
 
 def has_secret(value: Any) -> bool:

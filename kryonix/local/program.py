@@ -1,0 +1,154 @@
+"""Runs the project's program, unmodified, as Pulumi's own language host does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.runtime import Settings, configure, run_in_stack
+from pulumi.runtime.config import set_all_config
+from pulumi.runtime.settings import ROOT
+
+from kryonix.local.errors import LocalError, ProgramFailed
+from kryonix.local.monitor import Engine, Monitor
+from kryonix.local.project import Project
+from kryonix.local.run import Run
+from kryonix.local.stack_config import StackConfig
+
+__all__ = ["in_project", "run_program"]
+
+
+def run_program(project: Project, config: StackConfig, run: Run, monitor: Monitor) -> None:
+    """Run the program to its end, with everything it registered. Raises the first failure of the run."""
+    with in_project(project.folder):
+        contextvars.copy_context().run(_run, project, config, run, monitor)
+    if run.failure is not None:
+        raise run.failure
+
+
+@contextmanager
+def in_project(folder: Path) -> Iterator[None]:
+    """The project's folder as working directory and first on the module path, as its code expects."""
+    cwd, path, argv = os.getcwd(), list(sys.path), sys.argv
+    sys.path.insert(0, str(folder))
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(cwd)
+        sys.path[:] = path
+        sys.argv = argv
+
+
+def _run(project: Project, config: StackConfig, run: Run, monitor: Monitor) -> None:
+    ROOT.set(None)
+    set_all_config(dict(config.values), sorted(config.secret_keys))
+    configure(
+        Settings(
+            project=project.name,
+            stack=run.target.stack,
+            monitor=monitor,
+            engine=Engine(run),
+            parallel=run.parallel,
+            dry_run=run.dry_run,
+            organization="organization",
+            root_directory=str(project.folder),
+        )
+    )
+    sys.argv = [str(project.program)]
+    try:
+        _loop(project.program, run)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  the program's; told as the run's failure, whatever it is
+        run.fail(_told(error, project.program))
+
+
+def _loop(program: Path, run: Run) -> None:
+    loop = asyncio.new_event_loop()
+    pool = ThreadPoolExecutor(4 * run.parallel, thread_name_prefix="register")
+    loop.set_default_executor(pool)
+    asyncio.set_event_loop(loop)
+    # A failed run leaves futures behind that nobody looks at; asyncio would complain of each.
+    logger = logging.getLogger("asyncio")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+
+    def main() -> None:
+        runpy.run_path(str(program), run_name="__main__")
+
+    try:
+        loop.run_until_complete(run_in_stack(main))
+    except BaseException as error:
+        run.fail(_told(error, program))  # before the drain, so that nothing new is started
+        raise
+    finally:
+        pool.shutdown(wait=True)
+        _cancel_rest(loop)
+        logger.setLevel(level)
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _cancel_rest(loop: asyncio.AbstractEventLoop) -> None:
+    rest = asyncio.all_tasks(loop)
+    for task in rest:
+        task.cancel()
+    if rest:
+        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+
+
+def _told(error: BaseException, program: Path) -> BaseException:
+    """What a person is told of an exception: a message where it was meant for one, else a traceback."""
+    if isinstance(error, LocalError | KeyboardInterrupt):
+        return error
+    for cause in _causes(error):
+        status: Any = getattr(cause, "exit_status", None)
+        if isinstance(cause, LocalError):
+            return cause
+        if isinstance(status, int):
+            return _failed(str(cause), status, error)
+    if isinstance(error, pulumi.RunError):
+        return _failed(str(error), 1, error)
+    if isinstance(error, SystemExit):
+        return _failed(f"The program ended itself by sys.exit({error.code!r}); nothing more was done.", 1, error)
+    failed = _failed(f"The program failed with an unhandled exception: {_last_line(error)}", 1, error)
+    failed.details = "".join(traceback.format_exception(type(error), error, _from(error, program)))
+    return failed
+
+
+def _failed(message: str, status: int, error: BaseException) -> ProgramFailed:
+    failed = ProgramFailed(message, exit_status=status)
+    failed.__cause__ = error
+    return failed
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _last_line(error: BaseException) -> str:
+    return traceback.format_exception_only(error)[-1].strip()
+
+
+def _from(error: BaseException, program: Path) -> Any:
+    """The traceback from the program's own first frame on; all of it where the program isn't in it."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename != str(program):
+        frame = frame.tb_next
+    return frame or error.__traceback__

@@ -1,0 +1,60 @@
+"""`pulumi.StackReference`: another stack's outputs, from the same state folder."""
+
+from __future__ import annotations
+
+from kryonix.local.errors import InvalidProgramInput
+from kryonix.local.handlers.base import Properties
+from kryonix.local.resource import Resource
+from kryonix.local.run import Target
+from kryonix.local.secrets import Vault, read_passphrase
+from kryonix.local.state import State
+from kryonix.local.store import Store
+from kryonix.local.urn import STACK_TYPE
+from kryonix.local.values import Secret, has_secret
+
+__all__ = ["STACK_REFERENCE_TYPE", "StackReferences", "outputs_of"]
+
+STACK_REFERENCE_TYPE = "pulumi:pulumi:StackReference"
+
+
+def outputs_of(state: State, vault: Vault) -> Properties:
+    """A stack's outputs, secrets marked."""
+    for data in state.resources.values():
+        if data["type"] == STACK_TYPE:
+            return Resource.decode(data, vault).outputs
+    return {}
+
+
+class StackReferences:
+    """Resolves references to stacks of the same project, whose state lies beside this one's."""
+
+    def __init__(self, target: Target, store: Store) -> None:
+        self._target = target
+        self._root = store.folder.parent
+
+    def read(self, name: str) -> Properties:
+        """What a StackReference resource has as outputs. Raises `InvalidProgramInput` for a stack that isn't there."""
+        stack = self._stack_of(name)
+        store = Store(self._root, stack)
+        if not store.exists:
+            known = sorted(path.name for path in self._root.iterdir() if path.is_dir()) if self._root.is_dir() else []
+            raise InvalidProgramInput(
+                f"StackReference {name!r}: there is no stack {stack!r} in {self._root}. "
+                f"Stacks there: {', '.join(known) or 'none'}. Bring it up first."
+            )
+        state = store.load()
+        vault = Vault(read_passphrase, state.salt or None, where=f"the state of stack {stack!r}")
+        outputs = outputs_of(state, vault)
+        secrets = sorted(key for key, value in outputs.items() if has_secret(value))
+        return {"name": name, "outputs": outputs, "secretOutputNames": secrets}
+
+    def _stack_of(self, name: str | Secret) -> str:
+        parts = str(name).split("/")
+        if len(parts) == 1:
+            return parts[0]
+        if len(parts) == 3 and parts[1] == self._target.project:
+            return parts[2]
+        raise InvalidProgramInput(
+            f"StackReference {name!r}: the local engine knows stacks of its own project only, named {{stack}} or "
+            f"organization/{self._target.project}/{{stack}}."
+        )
