@@ -1,0 +1,5 @@
+"""`python -m kryonix`."""
+
+from kryonix.operations.cli import main
+
+main()

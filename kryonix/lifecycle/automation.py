@@ -1,0 +1,147 @@
+"""The Pulumi CLI behind the engine's interface, by way of the Automation API."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pulumi.automation as auto
+from pulumi.automation import events
+
+from kryonix.lifecycle.engine import StackAddress
+from kryonix.lifecycle.errors import EngineFailed
+from kryonix.local import Diagnostic, OnEvent, ResourceEvent, Step, Summary
+from kryonix.local.events import Op, Status, count_changes
+
+__all__ = ["AutomationEngine"]
+
+_OPS: Final[dict[str, Op]] = {
+    "same": "same",
+    "create": "create",
+    "update": "update",
+    "delete": "delete",
+    "replace": "replace",
+    "create-replacement": "replace",
+    "read": "read",
+    "read-replacement": "read",
+    "refresh": "refresh",
+}
+
+# How the CLI's messages map to exit statuses. It has one status for everything; its texts are all there is to go by.
+_STATUSES: Final = (
+    (2, re.compile(r"would delete \d+ queue|^Pulumi\.|kryonix:\w+|does not fit the plan|must be of type|is missing config")),
+    (
+        3,
+        re.compile(
+            r"does not answer|refuses the user|incorrect passphrase|passphrase must be set|currently locked|"
+            r"connection refused|Cannot connect to the Docker daemon|port is already allocated|address already in use|"
+            r"can't be used|no such host|password authentication failed",
+            re.IGNORECASE,
+        ),
+    ),
+)
+
+
+class AutomationEngine:
+    """One stack of the project folder, run by the `pulumi` command."""
+
+    def __init__(self, address: StackAddress, on_event: OnEvent) -> None:
+        self._address = address
+        self._on_event = on_event
+        self._config = {"config_file": str(address.config_file)} if address.config_file else {}
+
+    def preview(self) -> Summary:
+        return self._run(lambda stack, **run: stack.preview(**run, **self._config))
+
+    def up(self) -> Summary:
+        return self._run(lambda stack, **run: stack.up(**run, **self._config, show_secrets=False))
+
+    def refresh(self) -> Summary:
+        return self._run(lambda stack, **run: stack.refresh(**run, **self._config, show_secrets=False))
+
+    def destroy(self) -> Summary:
+        return self._run(lambda stack, **run: stack.destroy(**run, **self._config, show_secrets=False))
+
+    def outputs(self, show_secrets: bool = False) -> dict[str, Any]:
+        with _translated([]):
+            found = self._stack().outputs()
+        return {name: _shown(output.value, output.secret and not show_secrets) for name, output in found.items()}
+
+    def export(self) -> dict[str, Any]:
+        with _translated([]):
+            deployment = self._stack().export_stack()
+        return {"version": deployment.version, "deployment": deployment.deployment}
+
+    def _stack(self) -> auto.Stack:
+        return auto.create_or_select_stack(stack_name=self._address.stack, work_dir=str(self._address.project))
+
+    def _run(self, operation: Callable[..., Any]) -> Summary:
+        started, log = time.monotonic(), _Log(self._on_event)
+        with _translated(log.errors):
+            operation(self._stack(), on_event=log.take, color="never")
+        steps = tuple(log.steps)
+        return Summary(changes=count_changes(steps), steps=steps, seconds=time.monotonic() - started)
+
+
+class _Log:
+    """Turns the CLI's events into ours, and keeps steps and errors."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._started: dict[str, float] = {}
+        self.steps: list[Step] = []
+        self.errors: list[str] = []
+
+    def take(self, event: events.EngineEvent) -> None:
+        if event.resource_pre_event is not None:
+            self._step(event.resource_pre_event.metadata, "started")
+        elif event.res_outputs_event is not None:
+            self._step(event.res_outputs_event.metadata, "done")
+        elif event.res_op_failed_event is not None:
+            self._step(event.res_op_failed_event.metadata, "failed")
+        elif event.diagnostic_event is not None:
+            self._diagnostic(event.diagnostic_event)
+
+    def _step(self, metadata: events.StepEventMetadata, status: Status) -> None:
+        op = _OPS.get(str(getattr(metadata.op, "value", metadata.op)))
+        if op is None:
+            return
+        name, changed = metadata.urn.rsplit("::", 1)[-1], tuple(metadata.diffs or ())
+        if status == "started":
+            self._started[metadata.urn] = time.monotonic()
+            self.steps.append(Step(metadata.urn, name, metadata.type, op, changed))
+        seconds = time.monotonic() - self._started.get(metadata.urn, time.monotonic())
+        self._on_event(ResourceEvent(metadata.urn, name, metadata.type, op, status, changed, "", seconds))
+
+    def _diagnostic(self, event: events.DiagnosticEvent) -> None:
+        message = event.message.strip()
+        if event.severity == "error":
+            self.errors.append(message)
+        elif event.severity == "warning":
+            self._on_event(Diagnostic("warning", message, event.urn or ""))
+
+
+@contextmanager
+def _translated(errors: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except auto.CommandError as error:
+        message = "\n".join(dict.fromkeys(errors)) or _last_lines(str(error))
+        raise EngineFailed(message, _status(message)) from error
+
+
+def _status(message: str) -> int:
+    return next((status for status, pattern in _STATUSES if pattern.search(message)), 1)
+
+
+def _last_lines(text: str) -> str:
+    """What the CLI said on standard error, without the Automation API's frame around it."""
+    said = text.partition("stderr:")[2].strip() or text.strip()
+    return "\n".join(said.splitlines()[-5:])
+
+
+def _shown(value: Any, hidden: bool) -> Any:
+    return "[secret]" if hidden else value

@@ -1,0 +1,120 @@
+"""The offline plan: what a list of tenants makes on a broker, without asking any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from kryonix.topology.capacity import use
+from kryonix.topology.comparison import Change
+from kryonix.topology.expansion import Topology
+
+__all__ = ["changes_table", "details_table", "tenants_table", "write_json"]
+
+
+def write_json(topologies: Iterable[Topology], changes: Sequence[Change] | None, out: TextIO) -> None:
+    """Write the plan as JSON, a tenant at a time: a large fleet's plan is never held whole."""
+    out.write('{"tenants": [')
+    for index, topology in enumerate(topologies):
+        out.write(",\n" if index else "\n")
+        out.write(json.dumps(_tenant(topology)))
+    out.write("\n]")
+    if changes is not None:
+        out.write(f',\n"changes": {json.dumps([_change(change) for change in changes], default=_plain)}')
+    out.write("}\n")
+
+
+def _tenant(topology: Topology) -> dict[str, Any]:
+    tenant = topology.tenant
+    counts = {kind: len(getattr(topology, kind)) for kind in ("queues", "exchanges", "bindings", "policies")}
+    return {
+        "id": tenant.id,
+        "plan": tenant.plan,
+        "modules": list(tenant.modules),
+        "status": tenant.status,
+        "cell": tenant.cell,
+        "vhost": topology.vhost,
+        "user": topology.user,
+        "permissions": asdict(topology.permissions),
+        "counts": counts,
+        "limits": topology.limits.model_dump(),
+        "exchanges": [
+            {"name": exchange.name, "type": exchange.type, "arguments": exchange.arguments}
+            for exchange in topology.exchanges
+        ],
+        "queues": [{"name": queue.name, "arguments": queue.arguments} for queue in topology.queues],
+        "bindings": [
+            {"source": binding.source, "destination": binding.destination, "routing_key": binding.routing_key}
+            for binding in topology.bindings
+        ],
+        "policies": [asdict(policy) for policy in topology.policies],
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "tenant": change.tenant,
+        "kind": change.kind,
+        "action": change.action,
+        "name": change.name,
+        "loses_messages": change.loses_messages,
+        "before": change.before,
+        "after": change.after,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value)
+
+
+def tenants_table(topologies: Sequence[Topology]) -> Table:
+    """A line per tenant: what it takes of what its plan allows."""
+    table = Table(title=f"{len(topologies)} tenant(s)")
+    table.add_column("tenant", no_wrap=True)
+    table.add_column("plan", no_wrap=True)
+    table.add_column("modules")
+    for name in ("queues", "exchanges", "bindings", "policies", "connections"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for topology in topologies:
+        used, limits = use(topology), topology.limits
+        table.add_row(
+            topology.tenant.id,
+            topology.tenant.plan,
+            ", ".join(topology.tenant.modules),
+            f"{used.queues} of {limits.max_queues}",
+            f"{used.exchanges} of {limits.max_exchanges}",
+            str(len(topology.bindings)),
+            str(len(topology.policies)),
+            "suspended" if topology.max_connections == 0 else str(topology.max_connections),
+        )
+    return table
+
+
+def details_table(topology: Topology) -> Table:
+    """Every queue of one tenant, and what reaches it."""
+    table = Table(title=f"{topology.vhost}: queues and what reaches them")
+    table.add_column("queue")
+    table.add_column("from exchange [routing key]")
+    for queue in topology.queues:
+        sources = [f"{b.source} [{b.routing_key}]" for b in topology.bindings if b.destination == queue.name]
+        table.add_row(queue.name, "\n".join(sources).replace("[", r"\["))
+    return table
+
+
+def changes_table(changes: Sequence[Change], console: Console) -> None:
+    """Print what differs, the losses first; nothing to print is said too."""
+    if not changes:
+        console.print("No change.")
+        return
+    table = Table(title=f"{len(changes)} change(s)")
+    for name in ("tenant", "action", "kind", "name", ""):
+        table.add_column(name)
+    for change in sorted(changes, key=lambda change: not change.loses_messages):
+        warning = "[red]loses its messages[/red]" if change.loses_messages else ""
+        table.add_row(change.tenant, change.action, change.kind, change.name.replace("[", r"\["), warning)
+    console.print(table)

@@ -1,0 +1,58 @@
+"""How a stack stands: its tenants, what they use of their plans, and what the registry says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from kryonix.registry import connect, fetch_tenants
+from kryonix.topology.catalog import default_catalog
+
+__all__ = ["status_json", "status_table"]
+
+_URLS = ("management_url", "metrics_url")
+
+
+def status_json(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The status as plain values, without a secret. Raises RegistryUnavailable or RegistryRefused."""
+    with connect(outputs["registry_dsn"]) as connection:
+        registered = {row.cliente_id: row.status for row in fetch_tenants(connection)}
+    plans = default_catalog().plans
+    tenants = [
+        {
+            "id": name,
+            "plan": tenant["plan"],
+            "modules": tenant["modules"],
+            "vhost": tenant["vhost"],
+            "queues": int(tenant["queues"]),
+            "max_queues": plans[tenant["plan"]].limits.max_queues if tenant["plan"] in plans else None,
+            "registry": registered.get(name, "absent"),
+        }
+        for name, tenant in outputs["tenants"].items()
+    ]
+    urls = {name: outputs[name] for name in _URLS if name in outputs}
+    return {"tenants": tenants, **urls, "amqp": f"amqp://{outputs['amqp_host']}:{int(outputs['amqp_port'])}"}
+
+
+def status_table(outputs: Mapping[str, Any], console: Console) -> None:
+    """Print the status as a table."""
+    status = status_json(outputs)
+    table = Table(title=f"{len(status['tenants'])} tenant(s)")
+    for column in ("tenant", "plan", "modules", "vhost", "queues", "registry"):
+        table.add_column(column)
+    for tenant in status["tenants"]:
+        table.add_row(
+            tenant["id"],
+            tenant["plan"],
+            ", ".join(tenant["modules"]),
+            tenant["vhost"],
+            f"{tenant['queues']} of {tenant['max_queues']}",
+            tenant["registry"],
+        )
+    console.print(table)
+    for name in (*_URLS, "amqp"):
+        if name in status:
+            console.print(f"{name.removesuffix('_url'):<11}{status[name]}", soft_wrap=True)
