@@ -67,7 +67,6 @@ class BrokerContainer(pulumi.ComponentResource):
             image=args.image,
             restart="unless-stopped",
             memory=args.memory_mb,
-            ulimits=[docker.ContainerUlimitArgs(name="nofile", soft=65536, hard=65536)],
             destroy_grace_seconds=60,
             networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[name])],
             volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path="/var/lib/rabbitmq")],

@@ -52,16 +52,29 @@ def parse(content: bytes, file: str) -> Document:
         line = content.count(b"\n", 0, error.start) + 1
         raise _refused(file, line, f"byte {content[error.start]:#04x} is not UTF-8. Save it as UTF-8") from error
     try:
+        _check_depth(text, file)
         loader = _Loader(text)
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise _refused(file, mark.line + 1 if mark else None, _explain(error, text)) from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise _refused(file, None, f"not readable as YAML: {str(error).splitlines()[0]}") from error
     if node is None:
         raise _refused(file, 1, "the file is empty. Write `tenants:` and a list")
     return _Reader(file, loader).read(node)
+
+
+def _check_depth(text: str, file: str) -> None:
+    """Refuse deep nesting while it is still a stream of events: libyaml builds its tree recursively, and would crash."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _MAX_DEPTH:
+            raise _refused(file, event.start_mark.line + 1, f"YAML nested beyond {_MAX_DEPTH} levels. Write it flat")
 
 
 def _refused(file: str, line: int | None, message: str) -> InvalidInput:
@@ -71,7 +84,7 @@ def _refused(file: str, line: int | None, message: str) -> InvalidInput:
 def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
     problem = error.problem or "it is not YAML"
     mark = error.problem_mark
-    line = text.splitlines()[mark.line] if mark and mark.line < text.count("\n") + 1 and text.strip() else ""
+    line = dict(enumerate(text.split("\n"))).get(mark.line, "") if mark else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return "a tab is used for indentation; YAML wants spaces. Replace it"
     return f"not readable as YAML: {problem}"

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+
+from kryonix.topology.catalog import default_catalog, duration_ms, parse_catalog
+from kryonix.topology.errors import InvalidInput
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+
+CATALOG = b"""
+modules:
+  crm: {actions: [leads.create], retention: 24h, priority_levels: 3, mobile_priority: true, ai_routing: true}
+plans:
+  basic:
+    limits: {max_connections: 10, max_queues: 50, max_exchanges: 10, max_channels: 100}
+    scaling: {max_consumers_per_queue: 2, scale_up_threshold: 100, scale_down_threshold: 10, max_queue_depth: 1000}
+retry: {strategy: native, first_delay: 1s, max_delay: 1m, limit: 3}
+mobile: {max_length: 50000}
+dead_letters: {retention: 24h, max_length: 10000}
+"""
+
+
+def test_the_catalog_has_the_modules_of_the_source_document() -> None:
+    modules = default_catalog().modules
+    facts = {
+        name: (len(m.actions), m.retention // HOUR_MS, m.priority_levels, m.mobile_priority, m.ai_routing)
+        for name, m in modules.items()
+    }
+    assert facts == {
+        "crm": (7, 24, 3, True, True),
+        "whatsapp": (6, 7 * 24, 5, True, True),
+        "agendamento": (5, 30 * 24, 4, True, True),
+        "financeiro": (5, 90 * 24, 5, False, True),
+        "marketing": (5, 14 * 24, 3, True, True),
+        "analytics": (5, 7 * 24, 2, True, True),
+        "portal": (5, 30 * 24, 2, True, False),
+        "whitelabel": (5, 7 * 24, 2, False, False),
+    }
+    assert sum(len(m.actions) for m in modules.values()) == 43
+    assert {name for name, m in modules.items() if m.business_critical} == {"financeiro", "crm"}
+
+
+def test_the_catalog_has_the_plans_of_the_source_document() -> None:
+    plans = default_catalog().plans
+    facts = {name: (*p.limits.model_dump().values(), *p.scaling.model_dump().values()) for name, p in plans.items()}
+    assert facts == {
+        "basic": (10, 50, 10, 100, 2, 100, 10, 1000),
+        "pro": (50, 200, 25, 500, 5, 500, 50, 5000),
+        "enterprise": (100, 500, 50, 1000, 10, 1000, 100, 10000),
+    }
+
+
+def test_a_module_is_added_by_data_alone() -> None:
+    text = CATALOG.replace(
+        b"plans:",
+        b"  estoque: {actions: [itens.baixar], retention: 2d, priority_levels: 2, mobile_priority: false, ai_routing: false}\nplans:",
+    )
+    assert parse_catalog(text, "catalog.yaml").modules["estoque"].retention == 2 * DAY_MS
+
+
+@pytest.mark.parametrize(("text", "ms"), [("1s", 1_000), ("5m", 300_000), ("24h", 24 * HOUR_MS), ("90d", 90 * DAY_MS)])
+def test_a_duration_is_read_in_ms(text: str, ms: int) -> None:
+    assert duration_ms(text) == ms
+
+
+@pytest.mark.parametrize("text", ["", "0h", "h", "1.5h", "-1h", "24", "24 h", "1w", 24, None, "9999999999d"])
+def test_what_is_no_duration_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="no duration"):
+        duration_ms(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b"retention: 24h, pri", b"retention: 1 day, pri", "no duration"),
+        (b"leads.create]", b"leads.create, leads.create]", "twice"),
+        (b"leads.create]", b"leads.dlq]", "'dlq'"),
+        (b"leads.create]", b"Leads]", "no action name"),
+        (b"leads.create]", b"x.high]", "'high'"),
+        (b"max_queues: 50", b"max_queues: many", "a whole number is wanted"),
+        (b"strategy: native", b"strategy: natve", "did you mean 'native'?"),
+        (b"max_delay: 1m", b"max_delay: 1s", None),
+        (b"first_delay: 1s", b"first_delay: 2m", "below first_delay"),
+        (b"mobile: {max_length: 50000}", b"", "'mobile' is missing"),
+        (b"ai_routing: true}", b"ai_routing: true, priority_lanes: {nope: [high]}}", "no action of the module"),
+        (b"ai_routing: true}", b"ai_routing: true, ai_router: true}", "did you mean 'ai_routing'?"),
+        (b"  crm:", b"  c.r.m:", "no name for a module"),
+    ],
+)
+def test_a_catalog_that_is_wrong_says_what_and_where(old: bytes, new: bytes, said: str | None) -> None:
+    text = CATALOG.replace(old, new)
+    assert text != CATALOG
+    if said is None:
+        parse_catalog(text, "catalog.yaml")
+        return
+    with pytest.raises(InvalidInput, match=r"catalog\.yaml:\d+") as caught:
+        parse_catalog(text, "catalog.yaml")
+    assert said in str(caught.value)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kryonix.topology.catalog import default_catalog
+from kryonix.topology.comparison import Change, compare
+from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.tenants import Tenant
+
+CATALOG = default_catalog()
+
+
+def topology(*modules: str, plan: str = "enterprise", id: str = "acme", status: str = "active") -> Topology:
+    entry = {"id": id, "modules": list(modules), "plan": plan, "status": status}
+    return expand(Tenant.model_validate(entry), CATALOG)
+
+
+def summary(changes: list[Change]) -> set[tuple[str, str, str]]:
+    return {(change.action, change.kind, change.name) for change in changes}
+
+
+def test_equal_expansions_have_no_change() -> None:
+    assert list(compare([topology("crm")], [topology("crm")])) == []
+
+
+def test_another_plan_changes_limits_and_the_depth_policy_in_place() -> None:
+    changes = list(compare([topology("crm", plan="basic")], [topology("crm", plan="pro")]))
+    assert summary(changes) == {("change", "vhost", "/cliente_acme"), ("change", "policy", "autoscaling-acme")}
+    assert not any(change.loses_messages for change in changes)
+
+
+def test_a_suspension_changes_the_vhosts_limit_alone() -> None:
+    changes = list(compare([topology("crm")], [topology("crm", status="suspended")]))
+    assert summary(changes) == {("change", "vhost", "/cliente_acme")}
+
+
+def test_a_module_that_goes_takes_its_queues_and_their_messages() -> None:
+    changes = list(compare([topology("crm", "portal")], [topology("crm")]))
+    lost = {change.name for change in changes if change.loses_messages}
+    assert len(lost) == 10
+    assert all(name.startswith("cliente_acme.portal.") for name in lost)
+
+
+def test_a_queue_with_other_arguments_is_replaced_and_loses_its_messages() -> None:
+    before = topology("crm")
+    first = before.queues[1]
+    other = type(first)(first.name, {**first.arguments, "x-new": 1}, first.module)
+    after = Topology(**{**{f: getattr(before, f) for f in Topology.__slots__}, "queues": (other, *before.queues[2:])})
+    changes = {change.name: change for change in compare([before], [after]) if change.kind == "queue"}
+    assert changes[first.name].action == "replace"
+    assert changes[first.name].loses_messages
+
+
+def test_tenants_come_and_go_whole() -> None:
+    changes = list(compare([topology("crm", id="old")], [topology("crm", id="new")]))
+    assert ("remove", "tenant", "old") in summary(changes)
+    assert ("add", "tenant", "new") in summary(changes)
+    assert {change.action for change in changes if change.tenant == "new"} == {"add"}
+
+
+sets = st.lists(st.sampled_from(list(CATALOG.modules)), min_size=1, unique=True)
+
+
+@given(sets, sets)
+def test_a_comparison_backwards_is_the_comparison_reversed(before: list[str], after: list[str]) -> None:
+    opposite = {"add": "remove", "remove": "add", "change": "change", "replace": "replace"}
+    there = compare([topology(*before)], [topology(*after)])
+    back = compare([topology(*after)], [topology(*before)])
+    assert {(opposite[c.action], c.kind, c.name) for c in there} == summary(list(back))

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kryonix.topology.credentials import rabbitmq_hash, scram_verifier
+
+texts = st.text(min_size=1)
+
+
+@given(texts, texts)
+def test_a_rabbitmq_hash_is_its_salt_and_the_sha256_of_salt_and_password(user: str, password: str) -> None:
+    raw = base64.b64decode(rabbitmq_hash(user, password))
+    assert len(raw) == 36
+    assert raw[4:] == hashlib.sha256(raw[:4] + password.encode()).digest()
+
+
+@given(texts, texts)
+def test_hashes_are_the_same_every_time_and_never_hold_the_password(user: str, password: str) -> None:
+    for compute in (rabbitmq_hash, scram_verifier):
+        assert compute(user, password) == compute(user, password)
+        assert len(password) < 4 or password not in compute(user, password)
+
+
+def test_two_users_with_one_password_have_different_hashes() -> None:
+    assert rabbitmq_hash("a", "same") != rabbitmq_hash("b", "same")
+    assert scram_verifier("a", "same") != scram_verifier("b", "same")

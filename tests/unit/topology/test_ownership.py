@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kryonix.topology.catalog import default_catalog
+from kryonix.topology.expansion import expand
+from kryonix.topology.ownership import description, doomed, owned_tenants
+from kryonix.topology.tenants import Tenant
+
+
+@dataclass
+class Vhost:
+    name: str
+    description: str
+
+
+@dataclass
+class LiveQueue:
+    vhost: str
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=lambda: {"x-queue-type": "quorum"})
+
+
+ACME = expand(Tenant(id="acme", modules=("crm",), plan="pro"), default_catalog())
+
+
+def live(*names: str, vhost: str = "/cliente_acme") -> list[LiveQueue]:
+    arguments = {queue.name: queue.arguments for queue in ACME.queues}
+    return [LiveQueue(vhost, name, arguments.get(name, {"x-queue-type": "quorum"})) for name in names]
+
+
+def test_a_stack_owns_the_vhosts_that_say_so() -> None:
+    vhosts = [
+        Vhost("/cliente_acme", description("acme", "dev")),
+        Vhost("/cliente_other", description("other", "tenant-other")),
+        Vhost("/monitoring", "Central metrics"),
+        Vhost("/cliente_fake", description("acme", "dev")),
+    ]
+    assert owned_tenants(vhosts, "dev") == {"acme"}
+
+
+def test_queues_that_the_expansion_has_are_safe() -> None:
+    assert doomed(live(*(queue.name for queue in ACME.queues)), [ACME], {"acme"}) == []
+
+
+def test_queues_of_a_module_that_is_gone_are_doomed() -> None:
+    queues = live("cliente_acme.portal.conteudo.processar", "cliente_acme.crm.leads.create")
+    assert [q.name for q in doomed(queues, [ACME], {"acme"})] == ["cliente_acme.portal.conteudo.processar"]
+
+
+def test_queues_that_would_be_replaced_are_doomed() -> None:
+    queue = LiveQueue("/cliente_acme", "cliente_acme.crm.leads.create", {"x-queue-type": "classic"})
+    assert doomed([queue], [ACME], set()) == [queue]
+
+
+def test_all_queues_of_a_tenant_that_is_gone_are_doomed() -> None:
+    queues = live("cliente_gone.crm.leads.create", vhost="/cliente_gone")
+    assert doomed(queues, [ACME], {"acme", "gone"}) == queues
+
+
+def test_another_stacks_tenants_and_foreign_queues_are_left_alone() -> None:
+    queues = [*live("cliente_other.crm.x", vhost="/cliente_other"), *live("somebodys-own", vhost="/cliente_acme")]
+    assert doomed(queues, [ACME], {"acme"}) == []

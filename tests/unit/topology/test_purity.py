@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PURE = {"__future__", "base64", "collections", "dataclasses", "difflib", "functools", "hashlib", "hmac", "importlib", "pydantic"}
+PURE |= {"pydantic_core", "re", "typing", "yaml"}
+
+
+def imports(file: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "kryonix/topology").rglob("*.py")), ids=lambda file: file.name)
+def test_topology_imports_neither_pulumi_nor_io_nor_its_users(file: Path) -> None:
+    foreign = {name for name in imports(file) if not name.startswith("kryonix.topology") and name.split(".")[0] not in PURE}
+    assert foreign == set()
+
+
+@pytest.mark.parametrize("folder", ["messaging", "operations", "registry", "signup", "topology"])
+def test_only_components_lifecycle_and_local_speak_pulumi(folder: str) -> None:
+    files = (ROOT / "kryonix" / folder).rglob("*.py")
+    assert [file.name for file in files if any(name.split(".")[0] == "pulumi" for name in imports(file))] == []

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kryonix.topology.catalog import default_catalog
+from kryonix.topology.errors import InvalidInput, TopologyError
+from kryonix.topology.tenants import Tenant, parse_tenant, parse_tenants, tenants_schema
+
+ROOT = Path(__file__).parents[3]
+GOOD = "tenants:\n  - {id: acme, modules: [crm], plan: basic}\n"
+
+
+def parse(text: str | bytes) -> list[Tenant]:
+    content = text.encode() if isinstance(text, str) else text
+    return parse_tenants(content, "tenants.yaml", default_catalog())
+
+
+def problems(text: str | bytes) -> list[str]:
+    with pytest.raises(InvalidInput) as caught:
+        parse(text)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_tenant_is_active_on_the_main_cell_unless_said_otherwise() -> None:
+    (tenant,) = parse(GOOD)
+    assert (tenant.id, tenant.modules, tenant.plan, tenant.status, tenant.cell) == ("acme", ("crm",), "basic", "active", "main")
+
+
+def test_an_empty_list_of_tenants_is_fine() -> None:
+    assert parse("tenants: []") == []
+
+
+def test_the_projects_own_list_is_valid() -> None:
+    ids = [tenant.id for tenant in parse((ROOT / "tenants.yaml").read_bytes())]
+    assert ids[:2] == ["exemploempresa", "siqueiracampos"]
+
+
+def test_all_errors_of_a_file_are_reported_at_once_each_with_its_line() -> None:
+    found = problems(
+        "tenants:\n"
+        "  - id: Foo Bar\n"
+        "    modules: [crn]\n"
+        "    plam: pro\n"
+        "  - {id: acme, modules: crm, plan: gold}\n"
+        "  - {id: acme, modules: [crm], plan: pro}\n"
+        "extra: 1\n"
+    )
+    expected = [
+        ("tenants.yaml:7:", "extra", "unknown field"),
+        ("tenants.yaml:2:", "'Foo Bar'", "did you mean 'foo-bar'?"),
+        ("tenants.yaml:2:", "'Foo Bar'", "'plan' is missing"),
+        ("tenants.yaml:4:", "plam", "did you mean 'plan'?"),
+        ("tenants.yaml:3:", "modules.0", "did you mean 'crm'?"),
+        ("tenants.yaml:5:", "'acme' modules", "a list is wanted, 'crm' was received"),
+        ("tenants.yaml:5:", "'acme' plan", "unknown plan 'gold'; allowed: basic, pro, enterprise"),
+        ("tenants.yaml:6:", "'acme' id", "already on line 5"),
+    ]
+    for parts in expected:
+        assert any(all(part in line for part in parts) for line in found), (parts, found)
+    assert len(found) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("{id: ab, modules: [crm], plan: pro}", "3 to 40 characters"),
+        ("{id: 1abc, modules: [crm], plan: pro}", "no tenant id"),
+        ("{id: a_b, modules: [crm], plan: pro}", "did you mean 'a-b'?"),
+        ("{id: " + "a" * 41 + ", modules: [crm], plan: pro}", "3 to 40 characters"),
+        ("{id: " + "x" * 10_000 + ", modules: [crm], plan: pro}", "..."),
+        ("{id: ../../etc, modules: [crm], plan: pro}", "no tenant id"),
+        ('{id: "a\\nbc", modules: [crm], plan: pro}', "no tenant id"),
+        ('{id: "abc\\n", modules: [crm], plan: pro}', "no tenant id"),
+        ("{id: açaí, modules: [crm], plan: pro}", "no tenant id"),
+        ("{id: \uff41\uff42\uff43, modules: [crm], plan: pro}", "no tenant id"),
+        ("{id: admin, modules: [crm], plan: pro}", "reserved"),
+        ("{id: 123, modules: [crm], plan: pro}", "text is wanted, 123 was received"),
+        ("{id: null, modules: [crm], plan: pro}", "text is wanted"),
+        ("{id: acme, modules: [], plan: pro}", "at least one is wanted"),
+        ("{id: acme, modules: [crm, crm], plan: pro}", "twice"),
+        ("{id: acme, modules: {crm: 1}, plan: pro}", "a list is wanted"),
+        ("{id: acme, modules: [7], plan: pro}", "text is wanted, 7 was received"),
+        ("{id: acme, modules: [crm]}", "'plan' is missing"),
+        ("{id: acme, modules: [crm], plan: 3}", "text is wanted"),
+        ("{id: acme, modules: [crm], plan: pro, status: on}", "allowed: active, suspended"),
+        ("{id: acme, modules: [crm], plan: pro, status: suspendd}", "did you mean 'suspended'?"),
+        ("{id: acme, modules: [crm], plan: pro, cell: [a]}", "text is wanted"),
+        ("7", "a mapping is wanted, 7 was received"),
+        ("{}", "'id' is missing"),
+    ],
+)
+def test_a_tenant_that_is_wrong_is_refused_with_what_is_allowed(entry: str, said: str) -> None:
+    found = problems(f"tenants:\n  - {entry}\n")
+    assert any(said in line for line in found), found
+    assert all(line.startswith("tenants.yaml:2:") for line in found)
+    assert all(len(line) < 500 for line in found)
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"# only a comment\n", "the file is empty"),
+        (b"- a\n", "a mapping is wanted"),
+        (b"just text", "a mapping is wanted"),
+        (b"tenants:\n", "a list of tenants is wanted"),
+        (b"tenants: {a: 1}\n", "a list of tenants is wanted"),
+        (b"tenant: []\n", "did you mean 'tenants'?"),
+        (b"tenants: []\ntenants: []\n", "is here twice (first on line 1)"),
+        (b"tenants:\n\t- id: acme\n", "a tab is used"),
+        (b"tenants: [\n", "not readable as YAML"),
+        (b"tenants: [*nowhere]\n", "undefined alias"),
+        (b"tenants: []\n---\ntenants: []\n", "another document"),
+        (b"\xff\xfe\x00", "is not UTF-8"),
+        ("tenants: [] # é".encode("latin-1"), "is not UTF-8"),
+        (b"\x00\x01", "not readable as YAML"),
+        (b"!!python/object/apply:os.system [x]", "a mapping is wanted"),
+        (b"tenants: [!!python/name:os.system '']", "no plain value"),
+        (BOMB.encode(), "expand beyond"),
+        (b"a: &a [*a]", "expand beyond"),
+        (b"x" * (5 * 1024 * 1024), "at most 4,194,304 are read"),
+        (b"tenants: " + b"[" * 100_000, "YAML"),
+    ],
+)
+def test_a_file_that_is_no_list_of_tenants_is_refused(content: bytes, said: str) -> None:
+    found = problems(content)
+    assert any(said in line for line in found), found
+    assert all(line.startswith("tenants.yaml") for line in found)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_either_tenants_or_refused_with_a_message(content: bytes) -> None:
+    try:
+        parse_tenants(content, "f", default_catalog())
+    except TopologyError as error:
+        assert str(error)
+
+
+yaml_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "modules", "plan", "x"]), inner),
+    max_leaves=8,
+)
+
+
+@given(yaml_values)
+def test_any_yaml_is_either_tenants_or_refused_with_a_message(value: object) -> None:
+    content = yaml.safe_dump({"tenants": value}, allow_unicode=True).encode("utf-8", "surrogatepass")
+    try:
+        parse_tenants(content, "f", default_catalog())
+    except TopologyError as error:
+        assert str(error)
+
+
+def test_one_tenant_from_a_stacks_config_is_checked_the_same_way() -> None:
+    with pytest.raises(InvalidInput, match="unknown module 'crn'") as caught:
+        parse_tenant({"id": "acme", "modules": ["crn"], "plan": "pro"}, "Pulumi.x.yaml", default_catalog())
+    assert "Pulumi.x.yaml: tenant 'acme'" in str(caught.value)
+
+
+def test_the_schema_for_editors_is_the_one_the_models_give() -> None:
+    written = json.loads((ROOT / "tenants.schema.json").read_text())
+    assert written == tenants_schema(default_catalog()), "run `kryonix schema > tenants.schema.json`"
