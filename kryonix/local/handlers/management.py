@@ -127,7 +127,7 @@ class Management:
         if status < 300:
             return
         reason = _reason(response)
-        if status == 401 and "login failed" in reason.lower():
+        if status == 401 and reason.lower() in ("login failed", "not_authorized"):
             raise ServiceUnavailable(
                 f"RabbitMQ's management API at {self.endpoint} refuses the password of user {self.username!r}. "
                 "Correct the provider's `username` and `password`, and check that the user has the tag administrator."

@@ -169,7 +169,12 @@ class Grant(_Privileges):
             _lock_object(cursor, new)
             target, role = _target(new), _grantee(new["role"])
             # Both in one transaction: nobody sees the role without what it keeps.
-            cursor.execute(sql.SQL("REVOKE ALL PRIVILEGES ON {} FROM {}").format(target, role))
+            try:
+                cursor.execute(sql.SQL("REVOKE ALL PRIVILEGES ON {} FROM {}").format(target, role))
+            except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction):
+                if new["privileges"]:
+                    raise
+                return
             if new["privileges"]:
                 grant = sql.SQL("GRANT {} ON {} TO {}").format(_listed(new["privileges"]), target, role)
                 cursor.execute(grant + sql.SQL(" WITH GRANT OPTION" if new["withGrantOption"] else ""))

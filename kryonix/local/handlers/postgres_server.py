@@ -128,7 +128,7 @@ class Server:
                 "Correct the provider's `username` and `password`."
             )
         return (
-            f"PostgreSQL at {self._where()} can't be reached (database {database!r}): {_last_line(reason)}. "
+            f"PostgreSQL at {self._where()} can't be reached (database {database!r}): {_cause(reason)}. "
             "Start it, or correct the provider's `host`, `port` and `sslmode`."
         )
 
@@ -172,5 +172,9 @@ def _reason(error: psycopg.Error) -> str:
     return ". ".join(part.rstrip(".") for part in parts if part) or type(error).__name__
 
 
-def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1].strip() if text.strip() else "no reason given"
+def _cause(text: str) -> str:
+    """What libpq says went wrong, without the address and the question it adds."""
+    lines = [
+        line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("Is the server")
+    ]
+    return lines[-1].rsplit("failed: ", 1)[-1] if lines else "no reason given"

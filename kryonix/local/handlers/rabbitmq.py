@@ -76,7 +76,13 @@ class VHost(Resource):
 
     def _declare(self, inputs: Properties) -> None:
         name = inputs["name"]
-        body = {"description": inputs.get("description", ""), "tracing": bool(inputs.get("tracing"))}
+        # A PUT without tags takes those away that something else set.
+        found = self._api.get("vhosts", name) or {}
+        body = {
+            "description": inputs.get("description", ""),
+            "tags": ",".join(_tags(found.get("tags"))),
+            "tracing": bool(inputs.get("tracing")),
+        }
         if inputs.get("defaultQueueType"):
             body["default_queue_type"] = inputs["defaultQueueType"]
         self._api.put(("vhosts", name), body, f"declare vhost `{name}`")
