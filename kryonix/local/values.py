@@ -129,7 +129,9 @@ def encode(value: Any, seal: Callable[[str], str]) -> Any:
     """The value as state keeps it; `seal` encrypts a secret's JSON."""
 
     def sealed(secret: Secret) -> Any:
-        return {SIGNATURE: SECRET_SIGNATURE, "ciphertext": seal(json.dumps(secret.value, separators=(",", ":")))}
+        # Only a preview's entries, which are never written, can hold what is not known yet.
+        text = json.dumps(secret.value, separators=(",", ":"), default=lambda _: UNKNOWN_TEXT)
+        return {SIGNATURE: SECRET_SIGNATURE, "ciphertext": seal(text)}
 
     return _rebuild(value, sealed)
 
