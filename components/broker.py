@@ -67,6 +67,7 @@ class BrokerContainer(pulumi.ComponentResource):
             image=args.image,
             restart="unless-stopped",
             memory=args.memory_mb,
+            memory_swap=2 * args.memory_mb,  # Docker's own default: left out, every preview would want to remove it
             destroy_grace_seconds=60,
             networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[name])],
             volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path="/var/lib/rabbitmq")],
@@ -74,7 +75,7 @@ class BrokerContainer(pulumi.ComponentResource):
             uploads=self._uploads(),
             labels=self._labels(name),
             healthcheck=docker.ContainerHealthcheckArgs(
-                tests=["CMD", "bash", "-c", _HEALTH], interval="5s", timeout="5s", retries=24, start_period="60s"
+                tests=["CMD", "bash", "-c", _HEALTH], interval="5s", timeout="5s", retries=24, start_period="1m0s"
             ),
             wait=True,
             wait_timeout=_START_TIMEOUT_S,

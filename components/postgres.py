@@ -51,6 +51,7 @@ class PostgresContainer(pulumi.ComponentResource):
             image=args.image,
             restart="unless-stopped",
             memory=args.memory_mb,
+            memory_swap=2 * args.memory_mb,  # Docker's own default: left out, every preview would want to remove it
             shm_size=128,
             destroy_grace_seconds=60,
             # The server stores a verifier as it is: the password itself never enters the container.

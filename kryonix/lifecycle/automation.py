@@ -13,8 +13,8 @@ from pulumi.automation import events
 
 from kryonix.lifecycle.engine import StackAddress
 from kryonix.lifecycle.errors import EngineFailed
-from kryonix.local import Diagnostic, OnEvent, ResourceEvent, Step, Summary
-from kryonix.local.events import Op, Status, count_changes
+from kryonix.local import Diagnostic, ResourceEvent, Step, Summary
+from kryonix.local.events import OnEvent, Op, Status, count_changes
 
 __all__ = ["AutomationEngine"]
 

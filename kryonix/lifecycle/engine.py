@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from kryonix.lifecycle.errors import EngineUnavailable
-from kryonix.local import LocalStack, OnEvent, Summary
+from kryonix.local import LocalStack, Summary
+from kryonix.local.events import OnEvent
 
 __all__ = ["Choice", "Engine", "StackAddress", "engine_for"]
 
