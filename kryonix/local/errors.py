@@ -1,17 +1,17 @@
 """What can go wrong in the local engine, and the exit status each failure ends with.
 
-    LocalError                1  base
-    ├── ApplyFailed           1  a change could not be made
-    ├── ProgramFailed         1  the program raised; carries the program's own exit status where it has one
-    ├── InvalidInputs         2  a resource's inputs can never be applied
-    ├── InvalidProgramInput   2  the program, project or config can't be accepted
-    │   └── ConfigError       2  every problem of a stack's config
-    ├── UnsupportedFeature    2  something of Pulumi's that this engine does not implement
-    ├── UnsupportedResource   2  a resource type that no handler knows
-    ├── ServiceUnavailable    3  a service that can't be reached or refuses the credentials
-    ├── PassphraseError       3  no passphrase, or the wrong one
-    ├── StateLocked           3  another run holds the stack
-    └── StateCorrupt          3  the state can't be read
+LocalError                1  base
+├── ApplyFailed           1  a change could not be made
+├── ProgramFailed         1  the program raised; carries the program's own exit status where it has one
+├── InvalidInputs         2  a resource's inputs can never be applied
+├── InvalidProgramInput   2  the program, project or config can't be accepted
+│   └── ConfigError       2  every problem of a stack's config
+├── UnsupportedFeature    2  something of Pulumi's that this engine does not implement
+├── UnsupportedResource   2  a resource type that no handler knows
+├── ServiceUnavailable    3  a service that can't be reached or refuses the credentials
+├── PassphraseError       3  no passphrase, or the wrong one
+├── StateLocked           3  another run holds the stack
+└── StateCorrupt          3  the state can't be read
 """
 
 from __future__ import annotations

@@ -122,7 +122,9 @@ class Ledger:
             try:
                 future.result()
             except OSError as error:
-                raise ServiceUnavailable(f"The journal of the run can't be written, so nothing is done: {error}") from error
+                raise ServiceUnavailable(
+                    f"The journal of the run can't be written, so nothing is done: {error}"
+                ) from error
 
     def _open_journal(self) -> Journal:
         assert self._store is not None

@@ -57,9 +57,7 @@ class Monitor:
         """The same, asked one by one."""
         return resource_pb2.SupportsFeatureResponse(hasSupport=request.id in ("secrets", "deletedWith"))
 
-    def RegisterResource(
-        self, request: resource_pb2.RegisterResourceRequest
-    ) -> resource_pb2.RegisterResourceResponse:
+    def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> resource_pb2.RegisterResourceResponse:
         """Bring one resource to what the program wants."""
         try:
             resource = self._register(request)

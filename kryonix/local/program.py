@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 import os
 import runpy
@@ -68,11 +69,28 @@ def _run(project: Project, config: StackConfig, run: Run, monitor: Monitor) -> N
     )
     sys.argv = [str(project.program)]
     try:
-        _loop(project.program, run)
+        with _uncollected():
+            _loop(project.program, run)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  the program's; told as the run's failure, whatever it is
         run.fail(_told(error, project.program))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No cyclic garbage collection while the program runs.
+
+    The SDK makes some hundred long-lived objects per resource and the collector looks at all of them time and again,
+    which triples the time of a stack with thousands of resources; what it would have freed is some 50 MB for each thousand.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _loop(program: Path, run: Run) -> None:

@@ -48,7 +48,9 @@ class Project:
     def load(cls, folder: Path) -> Project:
         """Read the project in a folder. Raises `ConfigError`."""
         folder = folder.absolute()
-        file = next((folder / n for n in ("Pulumi.yaml", "Pulumi.yml") if (folder / n).exists()), folder / "Pulumi.yaml")
+        file = next(
+            (folder / n for n in ("Pulumi.yaml", "Pulumi.yml") if (folder / n).exists()), folder / "Pulumi.yaml"
+        )
         top = yaml_file.read(file)
         name, main = _text(top.get("name")), _text(top.get("main"))
         if not name:

@@ -51,7 +51,9 @@ def _set(target: Any, parts: list[str | int], value: Any) -> Any:
     if isinstance(target, dict) and isinstance(head, str):
         changed = _set(target.get(head, {}), rest, value) if rest else value
         kept = {name: item for name, item in target.items() if name != head}
-        return kept if changed is MISSING or (rest and head not in target and value is MISSING) else kept | {head: changed}
+        return (
+            kept if changed is MISSING or (rest and head not in target and value is MISSING) else kept | {head: changed}
+        )
     if isinstance(target, list) and isinstance(head, int) and head < len(target):
         changed = _set(target[head], rest, value) if rest else value
         return target if changed is MISSING else [*target[:head], changed, *target[head + 1 :]]

@@ -190,9 +190,7 @@ class LocalStack:
             ledger = Ledger(state, vault, None if dry_run else self._store)
             providers = Providers(self._providers or _real_providers, ledger.get)
             target = Target(project.name, self._stack)
-            run = Run(
-                target, ledger, providers, parallel=self._parallel, dry_run=dry_run, on_event=self._on_event
-            )
+            run = Run(target, ledger, providers, parallel=self._parallel, dry_run=dry_run, on_event=self._on_event)
             try:
                 yield _Session(project, file, self._store, vault, run)
             finally:

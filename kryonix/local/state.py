@@ -98,9 +98,7 @@ class State:
 
     def same_as(self, other: State) -> bool:
         """Whether there is nothing to write; the order of resources does not count."""
-        return (
-            self.resources == other.resources and self.operations == other.operations and self.salt == other.salt
-        )
+        return self.resources == other.resources and self.operations == other.operations and self.salt == other.salt
 
     def copy(self) -> State:
         """A state that changes apart from this one; entries are shared, being replaced whole and never changed."""

@@ -104,7 +104,7 @@ def _to_wire(value: Any) -> struct_pb2.Value:
         return struct_pb2.Value(bool_value=value)
     if isinstance(value, int | float):
         return struct_pb2.Value(number_value=value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return struct_pb2.Value(struct_value=to_struct(value))
     if isinstance(value, list | tuple):
         return struct_pb2.Value(list_value=struct_pb2.ListValue(values=[_to_wire(item) for item in value]))
@@ -198,9 +198,11 @@ def mark_secrets(values: Mapping[str, Any], like: Mapping[str, Any], names: froz
 
 
 def _rebuild(value: Any, of_secret: Callable[[Secret], Any]) -> Any:
+    if isinstance(value, str):
+        return value
     if isinstance(value, Secret):
         return of_secret(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _rebuild(item, of_secret) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_rebuild(item, of_secret) for item in value]
@@ -210,7 +212,7 @@ def _rebuild(value: Any, of_secret: Callable[[Secret], Any]) -> Any:
 def _contains(value: Any, wanted: Callable[[Any], bool]) -> bool:
     if wanted(value):
         return True
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return any(_contains(item, wanted) for item in value.values())
     if isinstance(value, list | tuple):
         return any(_contains(item, wanted) for item in value)
