@@ -53,7 +53,8 @@ make_cluster() {
     local -a extra=()
     read -r -a extra <<<"${POSTGRES_INITDB_ARGS:-}"
     mkdir -p "$cluster"
-    initdb -D "$cluster" --username="$user" --pwfile=<(printf '%s\n' "$POSTGRES_PASSWORD") \
+    # What is not on disk yet gets there by the one sync at the end.
+    initdb --no-sync -D "$cluster" --username="$user" --pwfile=<(printf '%s\n' "$POSTGRES_PASSWORD") \
         --auth-local=trust --auth-host=trust --set listen_addresses='*' "${extra[@]}"
     printf '\nhost all all all %s\n' "${POSTGRES_HOST_AUTH_METHOD:-scram-sha-256}" >>"$cluster/pg_hba.conf"
     make_database "$cluster" "$user" "${POSTGRES_DB:-$user}"
