@@ -13,7 +13,7 @@ import pulumi
 from pulumi.dynamic import Config, ConfigureRequest, ResourceProvider
 from pulumi.runtime._serialization import _deserialize
 
-from kryonix.local.errors import ApplyFailed, InvalidInputs, LocalError, UnsupportedResource
+from kryonix.local.errors import ApplyFailed, InvalidInputs, LocalError, ServiceUnavailable, UnsupportedResource
 from kryonix.local.handlers.base import UNKNOWN, Diff, Live, Properties
 from kryonix.local.handlers.base import Handler as AnyHandler
 
@@ -132,6 +132,8 @@ class _Named:
     ) -> None:
         if not isinstance(error, Exception) or isinstance(error, LocalError):
             return
+        if getattr(error, "exit_status", 1) == ServiceUnavailable.exit_status:
+            raise ServiceUnavailable(str(error)) from error
         of = f" of `{self._what}`" if isinstance(self._what, str) else ""
         raise ApplyFailed(
             f"{self._call}{of} failed in the dynamic provider: {type(error).__name__}: {error}"

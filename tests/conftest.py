@@ -1,0 +1,26 @@
+"""What integration and acceptance tests share: real services, made by the project itself. A missing one is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness import Project, tenant
+
+ALL_MODULES = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel")
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A platform that is up: `acme` with all modules, `beta` with crm on the basic plan. Tests leave both as they are."""
+    project = Project.platform(
+        tmp_path_factory.mktemp("platform") / "project",
+        tenant("acme", *ALL_MODULES),
+        tenant("beta", "crm", "financeiro", plan="basic"),
+    )
+    try:
+        project.must("up")
+        yield project
+    finally:
+        project.remove()
