@@ -98,7 +98,7 @@ class Deletion:
 
     def _graph(self) -> tuple[dict[int, int], dict[int, list[int]]]:
         """How many others each root waits for, and which wait for it."""
-        waiting = {root: 0 for root in set(self._root)}
+        waiting = dict.fromkeys(self._root, 0)
         before: dict[int, list[int]] = defaultdict(list)
         for index in waiting:
             needed = {self._root[other] for urn in self._nodes[index].resource.needs for other in self._by_urn[urn]}

@@ -94,17 +94,24 @@ class Deployer:
         with self._lock:
             self._take(goal.urn)
             found = next((urn for urn in (goal.urn, *goal.aliases) if ledger.get(urn)), None)
-            if found is None or found == goal.urn:
+            if found == goal.urn:
                 return ledger.get(goal.urn)
-            if found in self._seen or found in self._aliased:
-                other = self._aliased.get(found, found)
-                raise InvalidProgramInput(f"{goal.urn} has the alias {found}, which {other} claims as well.")
+            for taken in goal.aliases:
+                if taken in self._aliased or (taken == found and taken in self._seen):
+                    other = self._aliased.get(taken, taken)
+                    raise InvalidProgramInput(f"{goal.urn} has the alias {taken}, which {other} claims as well.")
+            if found is None:
+                return None
             self._aliased[found] = goal.urn
-            old = ledger.get(found)
-            assert old is not None
-            renamed = replace(old, urn=goal.urn, type=goal.type)
-            ledger.keep(renamed, rename=found)
-            return renamed
+            return self._renamed(found, goal)
+
+    def _renamed(self, found: str, goal: Goal) -> Resource | None:
+        old = self._run.ledger.get(found)
+        if old is None:
+            return None
+        renamed = replace(old, urn=goal.urn, type=goal.type)
+        self._run.ledger.keep(renamed, rename=found)
+        return renamed
 
     def _take(self, urn: str) -> None:
         if urn in self._seen:

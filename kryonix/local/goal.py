@@ -1,4 +1,4 @@
-"""What the program asks for: a registration request, read and checked. What can't be honoured is refused, never ignored."""
+"""What the program asks for: a registration request, read and checked. What can't be honoured is refused."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Ledger:
                 self._decoded.pop(key, None)
             for _ in record.get("rename", ()):
                 self._decoded.clear()
-            future = self._open_journal().append(record) if self._store else None
+            future = self._open_journal(self._store).append(record) if self._store else None
         if wait and future:
             try:
                 future.result()
@@ -126,11 +126,10 @@ class Ledger:
                     f"The journal of the run can't be written, so nothing is done: {error}"
                 ) from error
 
-    def _open_journal(self) -> Journal:
-        assert self._store is not None
+    def _open_journal(self, store: Store) -> Journal:
         if self._journal is None:
-            if not self._store.folded:  # the last run was cut off; its journal must not be overwritten
-                self._store.save(self._before)
+            if not store.folded:  # the last run was cut off; its journal must not be overwritten
+                store.save(self._before)
             self._state.salt = self._state.salt or self._vault.crypter.state
-            self._journal = self._store.journal(self._state.salt)
+            self._journal = store.journal(self._state.salt)
         return self._journal

@@ -15,8 +15,9 @@ from kryonix.local.ledger import Ledger
 from kryonix.local.providers import Providers
 from kryonix.local.resource import Resource
 
-__all__ = ["ResourceFailed", "Run", "Stopped"]
+__all__ = ["TRACEBACK_LIMIT", "ResourceFailed", "Run", "Stopped", "Target"]
 
+TRACEBACK_LIMIT = 1000  # said outright: while a program runs, the interpreter's own default is lower
 VERBS = {
     "same": "could not be checked",
     "create": "could not be created",
@@ -43,7 +44,7 @@ class ResourceFailed(ApplyFailed):
         status = getattr(cause, "exit_status", None)
         self.exit_status = status if isinstance(status, int) else 1
         known = isinstance(cause, LocalError) or isinstance(status, int)
-        self.details = "" if known else "".join(traceback.format_exception(cause))
+        self.details = "" if known else "".join(traceback.format_exception(cause, limit=TRACEBACK_LIMIT))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Pulumi's passphrase secrets provider: the same key, the same ciphertexts, so either engine reads the other's.
 
 A stack's key is PBKDF2-SHA256 of the passphrase; its state string `v1:{salt}:v1:{nonce}:{ciphertext}` holds the
-salt and the word `pulumi` encrypted, by which a wrong passphrase is known. Values are AES-256-GCM, `v1:{nonce}:{ciphertext}`.
+salt and the word `pulumi` encrypted, by which a wrong passphrase is known. Values are AES-256-GCM, written as
+`v1:{nonce}:{ciphertext}`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A stack's state in memory: Pulumi's deployment format, version 3, resource by resource, as JSON values.
 
-`apply` is the only way it changes, and takes exactly what the journal keeps; so a replayed journal gives the same state.
+`apply` is the only way it changes, and takes exactly what the journal keeps; a replayed journal gives the same state.
 """
 
 from __future__ import annotations

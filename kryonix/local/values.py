@@ -32,7 +32,7 @@ __all__ = [
 
 UNKNOWN_TEXT: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
-SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"
+SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105  Pulumi's mark of a secret, no secret
 OTHER_SIGNATURES: Final = {
     "c44067f5952c0a294b673a41bacd8c17": "assets",
     "0def7320c3a5731c473e5ecbe6d01bc7": "archives",
@@ -137,7 +137,7 @@ def encode(value: Any, seal: Callable[[str], str]) -> Any:
 
 
 def decode(value: Any, unseal: Callable[[str], str]) -> Any:
-    """The value that state keeps; `unseal` decrypts. A secret may also stand there in plain (an export that shows them)."""
+    """The value that state keeps; `unseal` decrypts. An export that shows secrets has them in plain."""
     if isinstance(value, dict):
         if value.get(SIGNATURE) == SECRET_SIGNATURE:
             text = value["plaintext"] if "plaintext" in value else unseal(value["ciphertext"])
