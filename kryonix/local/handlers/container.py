@@ -1,4 +1,4 @@
-"""Docker containers: made, started and waited for, adopted by nobody but their own stack, updated in place or removed."""
+"""Docker containers: made, started and waited for, taken over by nobody but their own stack, updated and removed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOG_LINES: Final = 20
 class Container(Resource):
     """A container. Its id is Docker's."""
 
-    token = "docker:index/container:Container"
+    pulumi_type = "docker:index/container:Container"
     fields: ClassVar[Fields] = CONTAINER
     replaced_in_place = True
 
@@ -92,14 +92,14 @@ class Container(Resource):
         except ImageNotFound:
             pass
         try:
-            last = [line for line in api.pull(*_repository(image), stream=True, decode=True)][-1:]
-            reason = "".join(line.get("error", "") for line in last)
+            lines = api.pull(*_repository(image), stream=True, decode=True)
+            reason = "".join(line.get("error", "") for line in lines)
         except (NotFound, docker.errors.APIError) as error:
             reason = error.explanation or str(error)
         if reason:
             raise ServiceUnavailable(
                 f"the image {image} is not known to docker at {self._daemon.host} and can't be pulled: {reason}. "
-                "Make it available under that name (`docker pull`, `docker load` or `docker import`), or name another one."
+                "Make it available under that name (`docker pull`, `load` or `import`), or name another one."
             )
 
     def _make_room(self, api: docker.APIClient, name: str) -> None:
@@ -112,8 +112,8 @@ class Container(Resource):
         if owner != self._owner:
             whose = f"that of {owner}" if owner else "not made by this program"
             raise ApplyFailed(
-                f"there is a container `{name}` ({found['Id'][:12]}, image {found['Config']['Image']}) already, and it is "
-                f"{whose}. Remove it (`docker rm -f {name}`), or give this one another name."
+                f"there is a container `{name}` ({found['Id'][:12]}, image {found['Config']['Image']}) already, and it "
+                f"is {whose}. Remove it (`docker rm -f {name}`), or give this one another name."
             )
         api.remove_container(found["Id"], force=True)
 
@@ -235,6 +235,7 @@ _READ: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
     "init": lambda found: bool(found["HostConfig"].get("Init")),
     "ipcMode": lambda found: found["HostConfig"]["IpcMode"],
     "logDriver": lambda found: found["HostConfig"]["LogConfig"]["Type"],
+    "platform": lambda found: found.get("Platform", ""),
     "runtime": lambda found: found["HostConfig"]["Runtime"],
     "securityOpts": lambda found: found["HostConfig"].get("SecurityOpt") or [],
     "shmSize": lambda found: found["HostConfig"]["ShmSize"] // MEBIBYTE,

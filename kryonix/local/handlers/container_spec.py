@@ -24,7 +24,7 @@ LABELS: Final[Fields] = {"label": Field(required=True), "value": Field(required=
 _PORT: Final[Fields] = {
     "internal": Field(kind=Kind.WHOLE, required=True),
     "external": Field(kind=Kind.WHOLE),
-    "ip": Field(default="0.0.0.0"),
+    "ip": Field(default="0.0.0.0"),  # noqa: S104, the provider plugin's default; the program names its own
     "protocol": Field(default="tcp", pattern="tcp|udp|sctp"),
 }
 _NETWORK: Final[Fields] = {
@@ -303,7 +303,7 @@ def _content(upload: Mapping[str, Any]) -> bytes:
     given = [key for key in ("content", "contentBase64", "source") if upload.get(key)]
     if len(given) != 1:
         raise InvalidInputs(
-            f"docker:index/container:Container: upload of {upload['file']!r} gives {' and '.join(given) or 'no content'}; "
+            f"docker:index/container:Container: upload of {upload['file']!r} gives {' and '.join(given) or 'nothing'}; "
             "exactly one of `content`, `contentBase64` and `source` is needed"
         )
     if given == ["content"]:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import docker
@@ -39,7 +40,7 @@ def provider(config: Properties, owner: str = "") -> HandlerTable:
             "Remove it, set DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH instead, or use the Pulumi CLI."
         )
     daemon = Daemon(str(config.get("host") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST))
-    handlers = [Network(daemon), Volume(daemon), Container(daemon, owner or os.getcwd())]
+    handlers = [Network(daemon), Volume(daemon), Container(daemon, owner or str(Path.cwd()))]
     return HandlerTable.of("docker", handlers, daemon.close)
 
 
@@ -53,7 +54,7 @@ class Daemon:
 
     @contextmanager
     def api(self, doing: str) -> Iterator[docker.APIClient]:
-        """The client, with every error but NotFound in our terms. `doing` is the action, such as "create network `n`"."""
+        """The client, with every error but NotFound in our terms. `doing` is as in "create network `n`"."""
         try:
             yield self._connected()
         except NotFound:
@@ -86,7 +87,7 @@ class Daemon:
             )
         reason = "nothing listens there" if "No such file" in text or "refused" in text else text
         return (
-            f"docker can't be reached at {self.host}: {reason}. Install and start Docker (Docker Desktop, or `dockerd`), "
+            f"docker can't be reached at {self.host}: {reason}. Install and start Docker (Docker Desktop or `dockerd`), "
             "or name another daemon by DOCKER_HOST or the config key docker:host."
         )
 
@@ -102,7 +103,7 @@ _IPAM: Final[Fields] = {
 class Network(Resource):
     """A network. Its id is Docker's."""
 
-    token = "docker:index/network:Network"
+    pulumi_type = "docker:index/network:Network"
     fields: ClassVar[Fields] = {
         "name": Field(required=True, replaces=True),
         "attachable": Field(kind=Kind.FLAG, replaces=True),
@@ -202,7 +203,7 @@ def _network_outputs(inputs: Properties, found: Mapping[str, Any]) -> Properties
 class Volume(Resource):
     """A named volume. Its id is its name."""
 
-    token = "docker:index/volume:Volume"
+    pulumi_type = "docker:index/volume:Volume"
     fields: ClassVar[Fields] = {
         "name": Field(required=True, replaces=True),
         "driver": Field(replaces=True),

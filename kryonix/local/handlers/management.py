@@ -102,7 +102,7 @@ class Management:
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         if self._pool is None:
             raise ServiceUnavailable(
-                "RabbitMQ's management API can't be reached yet: where it is, or the password, is only known once the "
+                "RabbitMQ's management API can't be reached yet: where it is, or its password, is known once the "
                 "resources it comes from are made. Run `up` first."
             )
         try:
@@ -114,8 +114,8 @@ class Management:
         reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
         if isinstance(reason, SSLError):
             return (
-                f"RabbitMQ's management API at {self.endpoint} can't be trusted: {_last(reason)}. Name the CA's file as "
-                "the provider's `cacertFile`, or use the scheme (http, https) it really speaks."
+                f"RabbitMQ's management API at {self.endpoint} can't be trusted: {_last(reason)}. Name the CA's file "
+                "as the provider's `cacertFile`, or use the scheme (http, https) it really speaks."
             )
         return (
             f"RabbitMQ's management API at {self.endpoint} can't be reached: {_last(reason)}. "

@@ -78,7 +78,7 @@ class _Privileges(Resource):
         for privilege in privileges:
             if privilege is not UNKNOWN and privilege not in allowed:
                 raise InvalidInputs(
-                    f"{self.token}: {privilege!r} is no privilege on a {kind}; allowed: {', '.join(allowed)}"
+                    f"{self.pulumi_type}: {privilege!r} is no privilege on a {kind}; allowed: {', '.join(allowed)}"
                 )
         return values
 
@@ -123,7 +123,7 @@ def _same(held: set[str], inputs: Properties) -> bool:
 class Grant(_Privileges):
     """What a role may do with objects that exist. Its id is `role_database[_schema]_type[_objects]`."""
 
-    token = "postgresql:index/grant:Grant"
+    pulumi_type = "postgresql:index/grant:Grant"
     fields: ClassVar[Fields] = {
         "role": Field(required=True, replaces=True),
         "database": Field(required=True, replaces=True),
@@ -138,9 +138,9 @@ class Grant(_Privileges):
         values = super().check(old, new)
         kind = values["objectType"]
         if kind is not UNKNOWN and kind != "database" and not values.get("schema"):
-            raise InvalidInputs(f"{self.token}: `schema` is required where `objectType` is {kind!r}")
+            raise InvalidInputs(f"{self.pulumi_type}: `schema` is required where `objectType` is {kind!r}")
         if kind in ("database", "schema") and values.get("objects"):
-            raise InvalidInputs(f"{self.token}: `objects` can't be given where `objectType` is {kind!r}")
+            raise InvalidInputs(f"{self.pulumi_type}: `objects` can't be given where `objectType` is {kind!r}")
         return values
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
@@ -207,7 +207,7 @@ def _signature(name: str) -> sql.Composable:
     """The argument types of a function's name, which tell it from others of that name; types can't be quoted."""
     _, paren, types = name.partition("(")
     if not re.fullmatch(r"[\w\s,.\[\]]*\)?", types):
-        raise InvalidInputs(f"{Grant.token}: {name!r} is no function's name with argument types")
+        raise InvalidInputs(f"{Grant.pulumi_type}: {name!r} is no function's name with argument types")
     return sql.SQL(paren + types)
 
 
@@ -240,7 +240,7 @@ def _grant_id(inputs: Properties) -> str:
 class DefaultPrivileges(_Privileges):
     """What a role may do with the objects another role will make. Its id is `role_database_schema_owner_type`."""
 
-    token = "postgresql:index/defaultPrivileges:DefaultPrivileges"
+    pulumi_type = "postgresql:index/defaultPrivileges:DefaultPrivileges"
     fields: ClassVar[Fields] = {
         "role": Field(required=True, replaces=True),
         "database": Field(required=True, replaces=True),

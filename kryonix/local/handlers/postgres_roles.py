@@ -43,7 +43,7 @@ _SETTINGS: Final = {
 class Role(Resource):
     """A role. Its id is its name."""
 
-    token = "postgresql:index/role:Role"
+    pulumi_type = "postgresql:index/role:Role"
     secret_outputs = frozenset({"password"})
     fields: ClassVar[Fields] = {
         "name": Field(required=True),
@@ -159,7 +159,8 @@ def _configure(cursor: psycopg.Cursor, inputs: Properties) -> None:
 
 def _members(cursor: psycopg.Cursor, name: str, wanted: list[str]) -> None:
     rows = cursor.execute(
-        "SELECT DISTINCT pg_get_userbyid(roleid) FROM pg_auth_members JOIN pg_roles r ON r.oid = member WHERE rolname = %s",
+        "SELECT DISTINCT pg_get_userbyid(roleid) FROM pg_auth_members JOIN pg_roles r ON r.oid = member "
+        "WHERE rolname = %s",
         [name],
     ).fetchall()
     granted = {str(row[0]) for row in rows}

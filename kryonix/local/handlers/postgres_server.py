@@ -93,7 +93,7 @@ class Server:
                 if attempt == ATTEMPTS or not _is_transient(error):
                     raise ApplyFailed(f"PostgreSQL at {self._where()} would not {doing}: {_reason(error)}") from None
             # Not all of them at once again.
-            time.sleep(pause * random.uniform(0.5, 1.5))
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311, no secret
             pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("unreachable")
 

@@ -30,7 +30,7 @@ def provider(config: Properties) -> HandlerTable:
 class Database(Resource):
     """A database. Its id is its name."""
 
-    token = "postgresql:index/database:Database"
+    pulumi_type = "postgresql:index/database:Database"
     fields: ClassVar[Fields] = {
         "name": Field(required=True),
         "owner": Field(),
@@ -63,7 +63,8 @@ class Database(Resource):
         def tables(cursor: psycopg.Cursor) -> int:
             row = cursor.execute(
                 "SELECT count(*) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
-                "WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND nspname !~ '^pg_' AND nspname <> 'information_schema'"
+                "WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f') "
+                "AND nspname !~ '^pg_' AND nspname <> 'information_schema'"
             ).fetchone()
             return int(row[0]) if row else 0
 
@@ -90,9 +91,7 @@ class Database(Resource):
         if found is None:
             return None
         live = {**inputs, **{key: value for key, value in found.items() if key in inputs}}
-        if inputs.get("template"):
-            live["template"] = inputs["template"]
-        return Live(id, live, {**live, **found})
+        return Live(id, live, {"template": "template0", **live, **found})
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         name = inputs.get("name", id)
@@ -177,7 +176,7 @@ def _create_database(inputs: Properties, user: str) -> sql.Composed:
 class Schema(Resource):
     """A schema in a database. Its id is `database.schema`."""
 
-    token = "postgresql:index/schema:Schema"
+    pulumi_type = "postgresql:index/schema:Schema"
     fields: ClassVar[Fields] = {
         "name": Field(required=True),
         "database": Field(replaces=True),

@@ -30,7 +30,7 @@ LIMITS: Final = {"maxConnections": "max-connections", "maxQueues": "max-queues"}
 class VHost(Resource):
     """A virtual host with its limits. Its id is its name."""
 
-    token = "rabbitmq:index/vHost:VHost"
+    pulumi_type = "rabbitmq:index/vHost:VHost"
     fields: ClassVar[Fields] = {
         "name": Field(required=True, replaces=True),
         "description": Field(),
@@ -115,7 +115,7 @@ def _decimal(number: int | None) -> str | None:
 class User(Resource):
     """A user with password and tags. Its id is its name. The password is never read back, only compared."""
 
-    token = "rabbitmq:index/user:User"
+    pulumi_type = "rabbitmq:index/user:User"
     fields: ClassVar[Fields] = {
         "name": Field(required=True, replaces=True),
         "password": Field(required=True),
@@ -168,7 +168,7 @@ def password_matches(user: Mapping[str, Any], password: str) -> bool:
 class Permissions(Resource):
     """What a user may do in a vhost. Its id is `user@vhost`."""
 
-    token = "rabbitmq:index/permissions:Permissions"
+    pulumi_type = "rabbitmq:index/permissions:Permissions"
     fields: ClassVar[Fields] = {
         "user": Field(required=True, replaces=True),
         "vhost": Field(default="/", replaces=True),

@@ -86,7 +86,7 @@ _DURABILITY: Final = {
 class Exchange(_Declared):
     """An exchange."""
 
-    token = "rabbitmq:index/exchange:Exchange"
+    pulumi_type = "rabbitmq:index/exchange:Exchange"
     collection, noun = "exchanges", "exchange"
     fields: ClassVar[Fields] = {
         "name": Field(required=True, replaces=True),
@@ -100,7 +100,7 @@ class Exchange(_Declared):
 class Queue(_Declared):
     """A queue. Every input replaces it, and its messages are gone then."""
 
-    token = "rabbitmq:index/queue:Queue"
+    pulumi_type = "rabbitmq:index/queue:Queue"
     collection, noun = "queues", "queue"
     fields: ClassVar[Fields] = {
         "name": Field(required=True, replaces=True),
@@ -115,19 +115,19 @@ class Queue(_Declared):
 
     def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
         values = super().check(old, new)
-        _one_kind_of_arguments(self.token, values["settings"])
+        _one_kind_of_arguments(self.pulumi_type, values["settings"])
         return values
 
 
-def _one_kind_of_arguments(token: str, values: Any) -> None:
+def _one_kind_of_arguments(type: str, values: Any) -> None:
     if values is not UNKNOWN and values.get("arguments") and values.get("argumentsJson"):
-        raise InvalidInputs(f"{token}: `arguments` and `argumentsJson` exclude each other; give one of them")
+        raise InvalidInputs(f"{type}: `arguments` and `argumentsJson` exclude each other; give one of them")
 
 
 class Binding(Resource):
     """A binding. Its id is `vhost/source/destination/type/properties key`, slashes of the vhost encoded."""
 
-    token = "rabbitmq:index/binding:Binding"
+    pulumi_type = "rabbitmq:index/binding:Binding"
     fields: ClassVar[Fields] = {
         "source": Field(required=True, replaces=True),
         "vhost": Field(required=True, replaces=True),
@@ -143,7 +143,7 @@ class Binding(Resource):
 
     def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
         values = super().check(old, new)
-        _one_kind_of_arguments(self.token, values)
+        _one_kind_of_arguments(self.pulumi_type, values)
         return values
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
@@ -259,12 +259,12 @@ class _AnyPolicy(Resource):
 class Policy(_AnyPolicy):
     """A policy."""
 
-    token = "rabbitmq:index/policy:Policy"
+    pulumi_type = "rabbitmq:index/policy:Policy"
     collection, noun = "policies", "policy"
 
 
 class OperatorPolicy(_AnyPolicy):
     """An operator policy: limits that merge with a policy's by the smaller."""
 
-    token = "rabbitmq:index/operatorPolicy:OperatorPolicy"
+    pulumi_type = "rabbitmq:index/operatorPolicy:OperatorPolicy"
     collection, noun = "operator-policies", "operator policy"

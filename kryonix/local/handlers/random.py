@@ -51,7 +51,7 @@ _KEEPERS: Final = Field(kind=Kind.TEXT_MAP, replaces=True)
 class RandomPassword(_Random):
     """A password. The provider plugin's `bcryptHash` is left out; nothing of Pulumi's asks for it."""
 
-    token = "random:index/randomPassword:RandomPassword"
+    pulumi_type = "random:index/randomPassword:RandomPassword"
     secret_outputs = frozenset({"result", "bcryptHash"})
     fields: ClassVar[Fields] = {
         "length": Field(kind=Kind.WHOLE, required=True, replaces=True),
@@ -77,9 +77,11 @@ class RandomPassword(_Random):
             return values
         least = sum(values[name] for name in ("minLower", "minUpper", "minNumeric", "minSpecial"))
         if values["length"] < max(least, 1):
-            raise InvalidInputs(f"{self.token}: `length` is {values['length']}; it must be at least {max(least, 1)}")
+            raise InvalidInputs(
+                f"{self.pulumi_type}: `length` is {values['length']}; it must be at least {max(least, 1)}"
+            )
         if not any(values[name] for name in ("lower", "upper", "numeric", "special")):
-            raise InvalidInputs(f"{self.token}: one of `lower`, `upper`, `numeric` and `special` must be true")
+            raise InvalidInputs(f"{self.pulumi_type}: one of `lower`, `upper`, `numeric` and `special` must be true")
         return values
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
@@ -104,7 +106,7 @@ def password(inputs: Properties) -> str:
 class RandomBytes(_Random):
     """Secret bytes. The provider plugin makes their base64 the id, where no secret belongs; here it is `none`."""
 
-    token = "random:index/randomBytes:RandomBytes"
+    pulumi_type = "random:index/randomBytes:RandomBytes"
     secret_outputs = frozenset({"base64", "hex"})
     fields: ClassVar[Fields] = {"length": Field(kind=Kind.WHOLE, required=True, replaces=True), "keepers": _KEEPERS}
 
@@ -116,7 +118,7 @@ class RandomBytes(_Random):
 class RandomId(_Random):
     """A random id, not secret. Its id is its base64 form, for URLs."""
 
-    token = "random:index/randomId:RandomId"
+    pulumi_type = "random:index/randomId:RandomId"
     fields: ClassVar[Fields] = {
         "byteLength": Field(kind=Kind.WHOLE, required=True, replaces=True),
         "keepers": _KEEPERS,

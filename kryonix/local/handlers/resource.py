@@ -17,7 +17,7 @@ __all__ = ["HandlerTable", "Resource"]
 class Resource:
     """The half of a handler that needs no I/O. A subclass names its type and fields and does the rest."""
 
-    token: ClassVar[str]
+    pulumi_type: ClassVar[str]
     fields: ClassVar[Fields]
     secret_outputs: frozenset[str] = frozenset()
     replaced_in_place: ClassVar[bool] = False
@@ -27,7 +27,7 @@ class Resource:
         """The inputs with defaults; see `Handler.check`."""
         values, problems = checked(self.fields, new)
         if problems:
-            raise InvalidInputs("\n".join(f"{self.token}: {problem}" for problem in problems))
+            raise InvalidInputs("\n".join(f"{self.pulumi_type}: {problem}" for problem in problems))
         return values
 
     def diff(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Diff:
@@ -51,8 +51,8 @@ class HandlerTable:
 
     @staticmethod
     def of(package: str, handlers: Iterable[Any], on_close: Callable[[], None] = lambda: None) -> HandlerTable:
-        """A table of handlers, each of which names its type as `token`."""
-        return HandlerTable(package, {handler.token: handler for handler in handlers}, on_close)
+        """A table of handlers, each of which names its type as `pulumi_type`."""
+        return HandlerTable(package, {handler.pulumi_type: handler for handler in handlers}, on_close)
 
     def handler(self, type_token: str) -> Handler:
         """The handler of a type; see `Provider.handler`."""

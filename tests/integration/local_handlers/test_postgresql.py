@@ -54,7 +54,7 @@ def gone(opened: Provider, noun: str, made: Made) -> bool:
 
 def run(postgres: Postgres, statement: str, database: str = "postgres", **names: str) -> None:
     with postgres.connect(database) as connection:
-        connection.execute(sql.SQL(statement).format(**{k: sql.Identifier(v) for k, v in names.items()}))  # type: ignore[arg-type]
+        connection.execute(sql.SQL(statement).format(**{k: sql.Identifier(v) for k, v in names.items()}))
 
 
 def test_a_database_its_schema_roles_and_grants_live_from_first_to_last(
@@ -220,7 +220,7 @@ def test_a_schema_that_holds_tables_is_only_dropped_where_asked(
     database = make(postgresql, "Database", name=unique)
     id, inputs, outputs = make(postgresql, "Schema", name="s", database=unique)
     run(postgres, "CREATE TABLE s.t ()", unique)
-    with pytest.raises(ApplyFailed, match="drop schema 's'.*other objects depend"):
+    with pytest.raises(ApplyFailed, match=r"drop schema 's'.*other objects depend"):
         handler(postgresql, "Schema").delete(id, inputs, outputs)
     assert gone(postgresql, "Schema", (id, {**inputs, "dropCascade": True}, outputs))
     assert gone(postgresql, "Database", database)

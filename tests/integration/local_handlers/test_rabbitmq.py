@@ -176,7 +176,7 @@ def test_a_queue_that_exists_with_other_arguments_is_an_error_with_the_brokers_r
     inputs = {"name": "q", "vhost": vhost, "settings": {"durable": True}}
     make(queues, inputs)
     make(queues, inputs)
-    with pytest.raises(ApplyFailed, match="declare queue `q` in vhost.*inequivalent arg 'x-max-length'"):
+    with pytest.raises(ApplyFailed, match=r"declare queue `q` in vhost.*inequivalent arg 'x-max-length'"):
         make(queues, {**inputs, "settings": {"durable": True, "argumentsJson": '{"x-max-length": 1}'}})
 
 
