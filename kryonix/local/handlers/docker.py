@@ -87,7 +87,7 @@ class Daemon:
             )
         reason = "nothing listens there" if "No such file" in text or "refused" in text else text
         return (
-            f"docker can't be reached at {self.host}: {reason}. Install and start Docker (Docker Desktop or `dockerd`), "
+            f"docker can't be reached at {self.host}: {reason}. Install Docker and start it (`dockerd`), "
             "or name another daemon by DOCKER_HOST or the config key docker:host."
         )
 

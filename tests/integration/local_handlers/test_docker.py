@@ -219,7 +219,7 @@ def test_an_image_that_is_nowhere_is_named_with_what_to_do(opened: Provider, uni
 def test_a_daemon_that_is_not_there_is_named_with_what_to_do(unique: str) -> None:
     for host in ("unix:///nosuch.sock", f"tcp://127.0.0.1:{free_port()}"):
         with pytest.raises(
-            ServiceUnavailable, match=f"docker can't be reached at {host}: nothing listens.*start Docker"
+            ServiceUnavailable, match=f"docker can't be reached at {host}: nothing listens.*Install Docker and start it"
         ):
             make(provider("docker", {"host": host}), "Volume", name=unique)
 

@@ -112,9 +112,13 @@ def test_the_old_one_goes_first_where_both_would_have_one_name() -> None:
 
 @pytest.mark.parametrize("type", ["rabbitmq:Queue", "docker:Container", "postgresql:Grant", "random:RandomPassword"])
 def test_nothing_changed_is_nothing_changed(type: str) -> None:
-    inputs: dict[str, Any] = {"length": 8}
-    inputs = {"rabbitmq:Queue": QUEUE, "docker:Container": CONTAINER, "postgresql:Grant": GRANT}.get(type, inputs)
-    assert diff(type, inputs).changed == ()
+    examples: dict[str, dict[str, Any]] = {
+        "rabbitmq:Queue": QUEUE,
+        "docker:Container": CONTAINER,
+        "postgresql:Grant": GRANT,
+        "random:RandomPassword": {"length": 8},
+    }
+    assert diff(type, examples[type]).changed == ()
 
 
 @pytest.mark.parametrize(
