@@ -99,5 +99,6 @@ class Platform(pulumi.ComponentResource):
             port=settings.registry_port,
             username=container.username,
             password=container.password,
+            deleted_with=container.container,
         )
         return Registry("registry", args, self._child).dsn

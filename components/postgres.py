@@ -34,7 +34,7 @@ class PostgresContainerArgs:
 class PostgresContainer(pulumi.ComponentResource):
     """A volume and a container. `password` is known once the server answers."""
 
-    container_id: pulumi.Output[str]
+    container: docker.Container
     username: str
     password: pulumi.Output[str]
 
@@ -75,6 +75,6 @@ class PostgresContainer(pulumi.ComponentResource):
             wait_timeout=_START_TIMEOUT_S,
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
-        self.container_id, self.username = container.id, _SUPERUSER
+        self.container, self.username = container, _SUPERUSER
         self.password = pulumi.Output.all(container.id, password.result).apply(lambda both: str(both[1]))
-        self.register_outputs({"container_id": self.container_id, "password": self.password})
+        self.register_outputs({"container_id": container.id, "password": self.password})

@@ -19,12 +19,17 @@ _DATABASE, _OWNER, _WRITER = "kryonix_main", "kryonix_migrator", "kryonix_regist
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryArgs:
-    """The server, and a user of it that may make databases and roles."""
+    """The server, and a user of it that may make databases and roles.
+
+    `deleted_with` is the server's own resource where this stack runs it: its removal takes database and roles along. A
+    server that stays keeps its schema while there are tables in it, so that history is never dropped on the way.
+    """
 
     host: str
     port: int
     username: str
     password: pulumi.Input[str]
+    deleted_with: pulumi.Resource | None = None
 
 
 class Registry(pulumi.ComponentResource):
@@ -44,7 +49,7 @@ class Registry(pulumi.ComponentResource):
             sslmode="prefer",
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self._child = pulumi.ResourceOptions(parent=self, provider=provider)
+        self._child = pulumi.ResourceOptions(parent=self, provider=provider, deleted_with=args.deleted_with)
         owner, owner_password = self._role("migrator", _OWNER)
         writer, writer_password = self._role("writer", _WRITER)
         database = postgresql.Database(f"{name}-database", name=_DATABASE, owner=owner.name, opts=self._child)

@@ -70,7 +70,7 @@ class _SafeguardsProvider(ResourceProvider):
             protected = broker.protected(props["vhost"])
             limits = broker.user_limits(props["user"])
         if protected is None:
-            return ReadResult(None, None)  # gone, in the way dynamic providers say it
+            return ReadResult("", {})  # no id: it is gone
         live = {key: limits.get(name, -1) for key, name in _LIMITS.items()}
         return ReadResult(id_, {**props, **live, "protected": protected})
 

@@ -57,7 +57,7 @@ class _TenantRecordProvider(ResourceProvider):
         with connect(props["dsn"]) as connection:
             found = fetch_tenants(connection, id_)
         if not found or found[0].status == "removido":
-            return ReadResult(None, None)  # gone, in the way dynamic providers say it
+            return ReadResult("", {})  # no id: it is gone
         return ReadResult(id_, {**props, **_properties(found[0])})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ _OPS: Final[dict[str, Op]] = {
 
 # How the CLI's messages map to exit statuses. It has one status for everything; its texts are all there is to go by.
 _STATUSES: Final = (
-    (2, re.compile(r"would delete \d+ queue|^Pulumi\.|kryonix:\w+|does not fit the plan|must be of type|is missing config")),
+    (2, re.compile(r"would delete \d+ queue|^(Pulumi\.|kryonix:\w+:|tenants)|does not fit|must be of type|is missing config", re.M)),
     (
         3,
         re.compile(
@@ -117,7 +117,7 @@ class _Log:
         self._on_event(ResourceEvent(metadata.urn, name, metadata.type, op, status, changed, "", seconds))
 
     def _diagnostic(self, event: events.DiagnosticEvent) -> None:
-        message = event.message.strip()
+        message = _without_traceback(event.message.strip())
         if event.severity == "error":
             self.errors.append(message)
         elif event.severity == "warning":
@@ -131,6 +131,12 @@ def _translated(errors: list[str]) -> Iterator[None]:
     except auto.CommandError as error:
         message = "\n".join(dict.fromkeys(errors)) or _last_lines(str(error))
         raise EngineFailed(message, _status(message)) from error
+
+
+def _without_traceback(message: str) -> str:
+    """What an error of ours says, where a dynamic provider's server has put its traceback in front of it."""
+    found = re.search(r"^Traceback.*?^components\.errors\.\w+: (.*)", message, re.DOTALL | re.MULTILINE)
+    return found.group(1) if found else message
 
 
 def _status(message: str) -> int:

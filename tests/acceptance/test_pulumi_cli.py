@@ -1,0 +1,100 @@
+"""The local engine is a way in: what it has made, the real CLI takes over, and what it makes, the real CLI makes too."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import Project, tenant
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("pulumi") is None, reason="these run the real CLI, and there is no `pulumi` on PATH"
+)
+
+
+class Cli:
+    """The `pulumi` command in a project's folder, with a file backend of its own."""
+
+    def __init__(self, project: Project, backend: Path) -> None:
+        backend.mkdir()
+        self._project = project
+        self._env = {**project.env, "PULUMI_BACKEND_URL": f"file://{backend}", "PULUMI_SKIP_UPDATE_CHECK": "true"}
+
+    def __call__(self, *arguments: str) -> str:
+        result = subprocess.run(
+            ["pulumi", *arguments, "--stack", self._project.stack, "--non-interactive"],
+            cwd=self._project.folder,
+            env=self._env,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert result.returncode == 0, f"pulumi {arguments} failed:\n{result.stdout}\n{result.stderr}"
+        return result.stdout
+
+    def init(self) -> None:
+        subprocess.run(
+            ["pulumi", "stack", "init", self._project.stack, "--non-interactive"],
+            cwd=self._project.folder,
+            env=self._env,
+            check=True,
+            capture_output=True,
+        )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    project = Project.platform(tmp_path / "project", tenant("acme", "crm", plan="basic"))
+    (project.folder / ".venv").symlink_to(Path(__file__).parents[2] / ".venv")
+    try:
+        yield project
+    finally:
+        project.remove()
+
+
+def resources(exported: dict[str, Any]) -> set[str]:
+    """URNs of everything the program asked for; default providers carry versions and are the engines' own business."""
+    entries = exported["deployment"]["resources"]
+    return {entry["urn"] for entry in entries if "pulumi:providers:" not in entry["urn"]}
+
+
+def test_a_stack_begun_without_the_cli_is_taken_over_by_it_without_a_change(project: Project, tmp_path: Path) -> None:
+    project.must("up")
+    project.write("deployment.json", project.run("export").stdout)
+    pulumi = Cli(project, tmp_path / "backend")
+    pulumi.init()
+    pulumi("stack", "import", "--file", "deployment.json")
+    steps = json.loads(pulumi("preview", "--json"))["steps"]
+    assert {step["op"] for step in steps} == {"same"}, [s["urn"] for s in steps if s["op"] != "same"]
+
+
+def test_the_cli_makes_from_empty_what_the_local_engine_makes(project: Project, tmp_path: Path) -> None:
+    pulumi = Cli(project, tmp_path / "backend")
+    pulumi.init()
+    pulumi("up", "--yes", "--skip-preview")
+    made = json.loads(pulumi("stack", "export"))
+    outputs = json.loads(pulumi("stack", "output", "--json"))
+    pulumi("destroy", "--yes", "--skip-preview")
+    project.must("up")
+    assert resources(made) == resources(json.loads(project.run("export").stdout))
+    assert outputs.keys() == project.outputs().keys()
+
+
+def test_the_command_runs_the_cli_where_it_is_on_path(project: Project, tmp_path: Path) -> None:
+    project.env["PULUMI_BACKEND_URL"] = f"file://{tmp_path / 'backend'}"
+    (tmp_path / "backend").mkdir()
+    made = project.kryonix("up", "--stack", project.stack, "--yes", "--json", timeout=600)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["changes"]["create"] > 80
+    again = project.kryonix("preview", "--stack", project.stack, "--json", timeout=600)
+    assert set(json.loads(again.stdout)["changes"]) <= {"same", "read"}
+    assert not (project.folder / ".kryonix").exists()
+    destroyed = project.kryonix("destroy", "--stack", project.stack, "--yes", timeout=600)
+    assert destroyed.returncode == 0, destroyed.stderr
