@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import logging
 import os
 import runpy
 import sys
@@ -106,10 +105,8 @@ def _loop(program: Path, run: Run) -> None:
     pool = ThreadPoolExecutor(4 * run.parallel, thread_name_prefix="register")
     loop.set_default_executor(pool)
     asyncio.set_event_loop(loop)
-    # A failed run leaves futures behind that nobody looks at; asyncio would complain of each.
-    logger = logging.getLogger("asyncio")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    # A failed run leaves futures behind that nobody looks at; asyncio would complain of each, whenever it is collected.
+    loop.set_exception_handler(_say_nothing)
 
     def main() -> None:
         runpy.run_path(str(program), run_name="__main__")
@@ -122,9 +119,12 @@ def _loop(program: Path, run: Run) -> None:
     finally:
         pool.shutdown(wait=True)
         _cancel_rest(loop)
-        logger.setLevel(level)
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _say_nothing(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What there is to say is said once, as the run's failure."""
 
 
 def _cancel_rest(loop: asyncio.AbstractEventLoop) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,11 @@ class World:
 
     def things(self) -> dict[str, Any]:
         """Everything that exists, by id."""
-        return {path.stem: json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))}
+        found = {}
+        for path in sorted(self.folder.glob("*.json")):
+            with suppress(FileNotFoundError):  # another thread took it away
+                found[path.stem] = json.loads(path.read_text())
+        return found
 
     def log(self) -> list[str]:
         """Calls so far, such as `create a`."""
@@ -68,7 +73,10 @@ class World:
         fresh.replace(self.folder / f"{id}.json")
 
     def remove(self, id: str) -> None:
-        """Take a thing away."""
+        """Take a thing away, and all that is `within` it."""
+        for other, inputs in self.things().items():
+            if inputs.get("within") == id:
+                (self.folder / f"{other}.json").unlink(missing_ok=True)
         (self.folder / f"{id}.json").unlink(missing_ok=True)
 
     def provider(self, package: str, config: Properties) -> FakeProvider:
