@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from threading import RLock
 from typing import Literal
 
@@ -117,14 +118,14 @@ class Ledger:
                 self._decoded.pop(key, None)
             for _ in record.get("rename", ()):
                 self._decoded.clear()
-            future = self._open_journal(self._store).append(record) if self._store else None
+            future = self._write(self._store, record) if self._store else None
         if wait and future:
-            try:
+            with _told_of_the_disk():
                 future.result()
-            except OSError as error:
-                raise ServiceUnavailable(
-                    f"The journal of the run can't be written, so nothing is done: {error}"
-                ) from error
+
+    def _write(self, store: Store, record: Record) -> Future[None]:
+        with _told_of_the_disk():
+            return self._open_journal(store).append(record)
 
     def _open_journal(self, store: Store) -> Journal:
         if self._journal is None:
@@ -133,3 +134,11 @@ class Ledger:
             self._state.salt = self._state.salt or self._vault.crypter.state
             self._journal = store.journal(self._state.salt)
         return self._journal
+
+
+@contextmanager
+def _told_of_the_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ServiceUnavailable(f"The journal of the run can't be written, so nothing is done: {error}") from error

@@ -30,7 +30,8 @@ qs = [Thing(f"q{i}", {"ref": v.made, "within": "v", "slow": 0.002}, inside) for 
 """
 CHANGED = """
 v = Thing("v", {"slow": 0.002})
-qs = [Thing(f"q{i}", {"ref": v.made, "within": "v", "x": 2, "slow": 0.002}, pulumi.ResourceOptions(deleted_with=v)) for i in range(3)]
+inside = pulumi.ResourceOptions(deleted_with=v)
+qs = [Thing(f"q{i}", {"ref": v.made, "within": "v", "x": 2, "slow": 0.002}, inside) for i in range(3)]
 [Thing(f"b{i}", {"ref": q.made, "x": 2, "replaces": ["x"], "firstDelete": i == 1, "key": f"k{i}", "slow": 0.002})
  for i, q in enumerate(qs)]
 """
