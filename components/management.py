@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from urllib.parse import quote
 
 import aio_pika
 import httpx
+from pamqp.commands import Queue
 
 from components.errors import BrokerUnreachable
 
@@ -18,6 +20,7 @@ __all__ = ["BrokerAccess", "Management", "QueueState", "VhostState"]
 
 _TIMEOUT: Final = httpx.Timeout(30, connect=3)
 
+_COUNTS_AGE_S: Final = 6  # a quorum queue reports its counts every 5 s
 _LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
 
 
@@ -48,6 +51,10 @@ class QueueState:
     name: str
     arguments: Mapping[str, Any]
     messages: int
+
+
+_Answer = Queue.DeclareOk
+_Answers = dict[tuple[str, str], Queue.DeclareOk]
 
 
 class Management:
@@ -100,10 +107,20 @@ class Management:
         self._call("POST" if protected else "DELETE", path, absent_is_fine=not protected)
 
     def exact(self, queues: list[QueueState]) -> list[QueueState]:
-        """The same queues with the count of ready messages as it is now: the API's own are up to 5 s old."""
+        """The same queues with the count of messages as it is now: the API's own counts are up to 5 s old.
+
+        A queue says itself over AMQP how many are ready. What it can't say, the messages that its consumers have not
+        acknowledged, or anything at all in a vhost that lets nobody in, the API is asked once its counts are new.
+        """
         with self._translated():
-            ready = asyncio.run(_ready_messages(self._access, queues))
-        return [QueueState(q.vhost, q.name, q.arguments, max(q.messages, ready.get((q.vhost, q.name), 0))) for q in queues]
+            answers = asyncio.run(_ask_queues(self._access, queues))
+        found = [_with_ready(queue, answers) for queue in queues]
+        unsure = {queue.vhost for queue in found if not queue.messages and _unsure(queue, answers)}
+        if not unsure:
+            return found
+        time.sleep(_COUNTS_AGE_S)
+        renewed = {(q.vhost, q.name): q for vhost in sorted(unsure) for q in self.queues(vhost)}
+        return [renewed.get((queue.vhost, queue.name), queue) for queue in found]
 
     def _call(self, method: str, path: str, *, absent_is_fine: bool = False, **options: Any) -> httpx.Response:
         with self._translated():
@@ -123,28 +140,39 @@ class Management:
                 remedy = "Check the stack's credentials for it"
                 raise BrokerUnreachable(f"the broker at {url} refuses the user {user!r}. {remedy}") from error
             reason = error.response.text[:200]
-            message = f"the broker at {url} answered {status} to {error.request.method} {error.request.url.path}: {reason}"
+            message = (
+                f"the broker at {url} answered {status} to {error.request.method} {error.request.url.path}: {reason}"
+            )
             raise BrokerUnreachable(message) from error
         except (httpx.HTTPError, OSError, aio_pika.exceptions.AMQPError) as error:
             remedy = "Start it, or run `kryonix refresh` if its container was removed, and run again"
             raise BrokerUnreachable(f"the broker at {url} does not answer ({error}). {remedy}") from error
 
 
-async def _ready_messages(access: BrokerAccess, queues: list[QueueState]) -> dict[tuple[str, str], int]:
-    ready: dict[tuple[str, str], int] = {}
+def _with_ready(queue: QueueState, answers: _Answers) -> QueueState:
+    answer = answers.get((queue.vhost, queue.name))
+    ready = (answer.message_count or 0) if answer else 0
+    return QueueState(queue.vhost, queue.name, queue.arguments, max(queue.messages, ready))
+
+
+def _unsure(queue: QueueState, answers: _Answers) -> bool:
+    answer = answers.get((queue.vhost, queue.name))
+    return answer is None or bool(answer.consumer_count)
+
+
+async def _ask_queues(access: BrokerAccess, queues: list[QueueState]) -> _Answers:
+    """What each queue says of itself. Nothing for those of a vhost that lets nobody in: suspended, or full."""
+    answers: _Answers = {}
     for vhost in sorted({queue.vhost for queue in queues}):
         try:
             connection = await _connect(access, vhost)
-        except aio_pika.exceptions.AMQPConnectionError as error:
-            # A suspended tenant's vhost accepts nobody, a busy one may be full: there the API's own count has to do.
-            if "limit" not in str(error):
-                raise
+        except (aio_pika.exceptions.AMQPError, OSError, TimeoutError):
             continue
         async with connection:
             for queue in queues:
                 if queue.vhost == vhost:
-                    ready[vhost, queue.name] = await _ready(connection, queue.name)
-    return ready
+                    answers[vhost, queue.name] = await _ask(connection, queue.name)
+    return answers
 
 
 async def _connect(access: BrokerAccess, vhost: str) -> aio_pika.abc.AbstractConnection:
@@ -158,14 +186,14 @@ async def _connect(access: BrokerAccess, vhost: str) -> aio_pika.abc.AbstractCon
     )
 
 
-async def _ready(connection: aio_pika.abc.AbstractConnection, name: str) -> int:
-    """A passive declaration answers with the queue's count; it closes its channel where the queue is gone."""
+async def _ask(connection: aio_pika.abc.AbstractConnection, name: str) -> _Answer:
+    """A passive declaration answers with the queue's counts; it closes its channel where the queue is gone."""
     async with connection.channel() as channel:
         try:
             queue = await channel.declare_queue(name, passive=True)
         except aio_pika.exceptions.ChannelNotFoundEntity:
-            return 0
-    return queue.declaration_result.message_count or 0
+            return _Answer(name, 0, 0)
+    return queue.declaration_result
 
 
 def _quoted(name: str) -> str:

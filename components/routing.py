@@ -34,14 +34,17 @@ class Routing(pulumi.ComponentResource):
         self._name, self._args = name, args
         self._prefix = f"{args.topology.tenant.names.exchange}."
         self._within = pulumi.ResourceOptions(parent=self, deleted_with=args.deleted_with)
-        policies = [self._policy(policy) for policy in args.topology.policies]
+        policies = self._policies()
+        self._after_policies = pulumi.ResourceOptions.merge(
+            self._within, pulumi.ResourceOptions(depends_on=policies[-1:])
+        )
         exchanges = {exchange.name: self._exchange(exchange) for exchange in args.topology.exchanges}
         queues = {queue.name: self._queue(queue) for queue in args.topology.queues}
         bindings = [
             self._binding(binding, exchanges[binding.source], queues[binding.destination])
             for binding in args.topology.bindings
         ]
-        self.leaves = [*policies, *bindings]
+        self.leaves = [*bindings]
         self.queues = pulumi.Output.from_input([queue.name for queue in args.topology.queues])
         self.register_outputs({"queues": self.queues})
 
@@ -73,7 +76,7 @@ class Routing(pulumi.ComponentResource):
                 auto_delete=False,
                 arguments_json=json.dumps(dict(queue.arguments), sort_keys=True, separators=(",", ":")),
             ),
-            opts=self._within,
+            opts=self._after_policies,
         )
 
     def _binding(self, binding: Binding, source: rabbitmq.Exchange, destination: rabbitmq.Queue) -> rabbitmq.Binding:
@@ -88,7 +91,19 @@ class Routing(pulumi.ComponentResource):
             opts=self._within,
         )
 
-    def _policy(self, policy: Policy) -> pulumi.CustomResource:
+    def _policies(self) -> list[pulumi.CustomResource]:
+        """The policies, one after the other, and all of them before the first queue.
+
+        A broker that takes a policy reads all policies and queues, then writes what applies to each queue, not in one
+        transaction. Two policies at once, or a queue declared meanwhile, can leave a queue without its limits for good.
+        """
+        made: list[pulumi.CustomResource] = []
+        for policy in self._args.topology.policies:
+            opts = pulumi.ResourceOptions.merge(self._within, pulumi.ResourceOptions(depends_on=made[-1:]))
+            made.append(self._policy(policy, opts))
+        return made
+
+    def _policy(self, policy: Policy, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
         # The provider sends every text that looks like an integer as an integer, which is what these are.
         definition = {key: str(value) for key, value in policy.definition.items()}
         if policy.kind == "operator":
@@ -99,7 +114,7 @@ class Routing(pulumi.ComponentResource):
                 policy=rabbitmq.OperatorPolicyPolicyArgs(
                     pattern=policy.pattern, priority=policy.priority, apply_to=policy.apply_to, definition=definition
                 ),
-                opts=self._within,
+                opts=opts,
             )
         return rabbitmq.Policy(
             f"{self._name}/{policy.name}",
@@ -108,5 +123,5 @@ class Routing(pulumi.ComponentResource):
             policy=rabbitmq.PolicyPolicyArgs(
                 pattern=policy.pattern, priority=policy.priority, apply_to=policy.apply_to, definition=definition
             ),
-            opts=self._within,
+            opts=opts,
         )

@@ -102,5 +102,3 @@ def _access(props: dict[str, Any]) -> BrokerAccess:
         amqp_host=props["amqpHost"],
         amqp_port=int(props["amqpPort"]),
     )
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class PlatformSettings:
 
     @classmethod
     def load(cls, config: pulumi.Config) -> PlatformSettings:
-        address = config.require("bindAddress")
+        address = _ip_address(config, "bindAddress")
         return cls(
             broker_image=config.require("brokerImage"),
             broker_memory_mb=config.require_int("brokerMemoryMb"),
@@ -48,14 +49,16 @@ class PlatformSettings:
             amqp_port=config.require_int("amqpPort"),
             management_port=config.require_int("managementPort"),
             registry_port=config.require_int("registryPort"),
-            metrics=MetricsEndpoint(address=config.require("metricsAddress"), port=config.require_int("metricsPort")),
+            metrics=MetricsEndpoint(
+                address=_ip_address(config, "metricsAddress"), port=config.require_int("metricsPort")
+            ),
             domain=config.require("domain"),
         )
 
     @property
     def local_host(self) -> str:
         """Where this machine reaches what is published: all interfaces include loopback."""
-        return "127.0.0.1" if self.address == "0.0.0.0" else self.address
+        return "127.0.0.1" if ipaddress.ip_address(self.address).is_unspecified else self.address
 
     def access(self, admin_password: pulumi.Input[str]) -> pulumi.Output[BrokerAccess]:
         """The broker as this machine reaches it."""
@@ -169,6 +172,16 @@ class Settings:
             allow_delete=self.allow_delete,
             whole_broker=self.platform is not None,
         )
+
+
+def _ip_address(config: pulumi.Config, key: str) -> str:
+    value = config.require(key)
+    try:
+        ipaddress.ip_address(value)
+    except ValueError as error:
+        remedy = "Use 127.0.0.1 for this machine only, or 0.0.0.0 for all networks"
+        raise InvalidStack(f"kryonix:{key}: {value!r} is no IP address. {remedy}") from error
+    return value
 
 
 def _topologies(config: pulumi.Config) -> list[Topology]:

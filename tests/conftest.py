@@ -13,7 +13,7 @@ ALL_MODULES = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "ana
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A platform that is up: `acme` with all modules, `beta` with crm on the basic plan. Tests leave both as they are."""
+    """A platform that is up, with `acme` (all modules) and `beta` (basic). Tests leave both as they are."""
     project = Project.platform(
         tmp_path_factory.mktemp("platform") / "project",
         tenant("acme", *ALL_MODULES),

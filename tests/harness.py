@@ -1,4 +1,4 @@
-"""The project as a user has it: a folder of its own, a stack of its own, free ports, and the command as a subprocess."""
+"""The project as a user has it: its own folder, stack and free ports, and the command as a subprocess."""
 
 from __future__ import annotations
 

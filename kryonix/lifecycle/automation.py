@@ -32,7 +32,13 @@ _OPS: Final[dict[str, Op]] = {
 
 # How the CLI's messages map to exit statuses. It has one status for everything; its texts are all there is to go by.
 _STATUSES: Final = (
-    (2, re.compile(r"would delete \d+ queue|^(Pulumi\.|kryonix:\w+:|tenants)|does not fit|must be of type|is missing config", re.M)),
+    (
+        2,
+        re.compile(
+            r"would delete \d+ queue|^(Pulumi\.|kryonix:\w+:|tenants)|does not fit|must be of type|is missing config",
+            re.M,
+        ),
+    ),
     (
         3,
         re.compile(

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["EngineFailed", "EngineUnavailable", "InvalidChoice", "LifecycleError"]
+__all__ = ["EngineFailed", "EngineUnavailable", "LifecycleError"]
 
 
 class LifecycleError(Exception):
     """Base of every error of this package."""
 
     exit_status = 1
-
-
-class InvalidChoice(LifecycleError):
-    """An input that can't be accepted; nothing has been touched."""
-
-    exit_status = 2
 
 
 class EngineUnavailable(LifecycleError):

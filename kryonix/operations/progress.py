@@ -61,7 +61,9 @@ def steps_table(summary: Summary) -> Table | None:
     steps = [step for step in summary.steps if step.op not in ("same", "read")]
     if not steps:
         return None
-    table = Table(title=f"{len(steps)} change(s)" + (f", the first {_SHOWN_STEPS}" if len(steps) > _SHOWN_STEPS else ""))
+    table = Table(
+        title=f"{len(steps)} change(s)" + (f", the first {_SHOWN_STEPS}" if len(steps) > _SHOWN_STEPS else "")
+    )
     for column in ("action", "type", "name", "changed"):
         table.add_column(column)
     for step in sorted(steps, key=lambda step: step.op not in ("delete", "replace"))[:_SHOWN_STEPS]:

@@ -42,8 +42,8 @@ def status_table(outputs: Mapping[str, Any], console: Console) -> None:
     status = status_json(outputs)
     table = Table(title=f"{len(status['tenants'])} tenant(s)")
     for column in ("tenant", "plan", "modules", "vhost", "queues", "registry"):
-        table.add_column(column)
-    for tenant in status["tenants"]:
+        table.add_column(column, overflow="fold", no_wrap=column in ("plan", "queues"))
+    for tenant in sorted(status["tenants"], key=lambda tenant: str(tenant["id"])):
         table.add_row(
             tenant["id"],
             tenant["plan"],

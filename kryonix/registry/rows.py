@@ -14,7 +14,16 @@ from psycopg.types.json import Jsonb
 from kryonix.registry.errors import translated
 from kryonix.registry.sql import QUERIES
 
-__all__ = ["STATUS_NAMES", "Connection", "Status", "TenantRow", "connect", "fetch_tenants", "put_tenant", "retire_tenant"]
+__all__ = [
+    "STATUS_NAMES",
+    "Connection",
+    "Status",
+    "TenantRow",
+    "connect",
+    "fetch_tenants",
+    "put_tenant",
+    "retire_tenant",
+]
 
 Connection = psycopg.Connection[dict[str, Any]]
 Status = Literal["ativo", "suspenso", "removido"]
@@ -44,9 +53,9 @@ def connect(dsn: str) -> Iterator[Connection]:
 
     Raises RegistryUnavailable or RegistryRefused, also for what happens inside.
     """
-    with translated(dsn):
-        with psycopg.connect(dsn, row_factory=dict_row, connect_timeout=_CONNECT_TIMEOUT_S) as connection:
-            yield connection
+    timeout = _CONNECT_TIMEOUT_S
+    with translated(dsn), psycopg.connect(dsn, row_factory=dict_row, connect_timeout=timeout) as connection:
+        yield connection
 
 
 def put_tenant(connection: Connection, row: TenantRow) -> None:

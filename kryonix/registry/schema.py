@@ -28,8 +28,7 @@ def _config() -> Config:
 
 def head() -> str:
     """The revision that the code wants."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None, "the package ships at least one migration"
+    (revision,) = ScriptDirectory.from_config(_config()).get_heads()
     return revision
 
 

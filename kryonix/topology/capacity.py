@@ -42,9 +42,9 @@ def expand_within_plans(tenants: Iterable[Tenant], catalog: Catalog, file: str) 
     """The topology of every tenant. Raises CapacityExceeded with every tenant whose modules do not fit its plan."""
     topologies = [expand(tenant, catalog) for tenant in tenants]
     problems = [
-        Problem(file, None, "modules", _explain(topology, use(topology), catalog), topology.tenant.id)
+        Problem(file, None, "modules", _explain(topology, used, catalog), topology.tenant.id)
         for topology in topologies
-        if not use(topology).fits(topology.limits)
+        if not (used := use(topology)).fits(topology.limits)
     ]
     if problems:
         raise CapacityExceeded(problems)
@@ -66,4 +66,6 @@ def _explain(topology: Topology, used: Use, catalog: Catalog) -> str:
     plan = smallest_plan(used, catalog)
     remedy = f"The smallest plan that fits is {plan!r}" if plan else "No plan fits"
     shape = f"queues: {counts}, shared {shared}; exchanges: {used.exchanges}"
-    return f"does not fit the plan {topology.tenant.plan!r}: {' and '.join(over)} ({shape}). {remedy}; or remove modules"
+    return (
+        f"does not fit the plan {topology.tenant.plan!r}: {' and '.join(over)} ({shape}). {remedy}; or remove modules"
+    )

@@ -52,7 +52,7 @@ class Module(Model):
     ai_routing: bool
     business_critical: bool = False
     evolution_api: bool = False
-    priority_lanes: dict[str, Annotated[tuple[Priority, ...], BeforeValidator(_list)]] = {}
+    priority_lanes: dict[str, Annotated[tuple[Priority, ...], BeforeValidator(_list)]] = Field(default_factory=dict)
     """Actions some of whose priorities have a queue of their own."""
 
     @field_validator("actions")

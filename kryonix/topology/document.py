@@ -66,7 +66,7 @@ def parse(content: bytes, file: str) -> Document:
 
 
 def _check_depth(text: str, file: str) -> None:
-    """Refuse deep nesting while it is still a stream of events: libyaml builds its tree recursively, and would crash."""
+    """Refuse deep nesting while it is a stream of events: libyaml builds its tree recursively, and would crash."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -74,7 +74,11 @@ def _check_depth(text: str, file: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _MAX_DEPTH:
-            raise _refused(file, event.start_mark.line + 1, f"YAML nested beyond {_MAX_DEPTH} levels. Write it flat")
+            raise _refused(
+                file,
+                event.start_mark.line + 1 if event.start_mark else None,
+                f"YAML nested beyond {_MAX_DEPTH} levels. Write it flat",
+            )
 
 
 def _refused(file: str, line: int | None, message: str) -> InvalidInput:
@@ -124,7 +128,9 @@ class _Reader:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                self._problems.append(Problem(self._file, line, "", "a key must be a plain name, not a list or mapping"))
+                self._problems.append(
+                    Problem(self._file, line, "", "a key must be a plain name, not a list or mapping")
+                )
                 continue
             key = str(key_node.value)
             if key in seen:
@@ -139,6 +145,8 @@ class _Reader:
         try:
             return self._loader.construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError):
-            message = f"{str(node.value)[:40]!r} is no plain value ({node.tag.rsplit(':', 1)[-1]}). Quote it if it is text"
+            message = (
+                f"{str(node.value)[:40]!r} is no plain value ({node.tag.rsplit(':', 1)[-1]}). Quote it if it is text"
+            )
             self._problems.append(Problem(self._file, line, "", message))
             return None

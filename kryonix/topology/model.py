@@ -56,7 +56,7 @@ def _fields(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
         annotation = current.model_fields[step].annotation if isinstance(step, str) and _has(current, step) else None
         nested = [a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_model(a)]
         current = nested[-1] if nested else current
-    return [name for name in current.model_fields]
+    return list(current.model_fields)
 
 
 def _has(model: Any, field: str) -> bool:

@@ -36,6 +36,8 @@ def _own(prefix: str, *, write: bool = True) -> Permissions:
 SHARED_VHOSTS: Final = (
     SharedVhost("kryonix-master", "Control: the platform's own events and commands", _own("kryonix")),
     SharedVhost("shared-services", "Services that several modules share", _own("shared")),
-    SharedVhost("monitoring", "Central metrics: read by monitoring, written by nobody else", _own("metrics"), ("monitoring",)),
+    SharedVhost(
+        "monitoring", "Central metrics: read by monitoring, written by nobody else", _own("metrics"), ("monitoring",)
+    ),
     SharedVhost("backup-operations", "Backup and restore jobs", _own("backup")),
 )

@@ -36,7 +36,9 @@ class Tenant(Model):
         description="The business modules the customer has bought"
     )
     plan: str = Field(description="The plan, which sets the limits")
-    status: Literal["active", "suspended"] = Field("active", description="A suspended tenant keeps all, connects to none")
+    status: Literal["active", "suspended"] = Field(
+        "active", description="A suspended tenant keeps all, connects to none"
+    )
     cell: str = Field("main", pattern=r"^[a-z][a-z0-9-]*$", description="The broker that carries the tenant")
 
     @field_validator("id")

@@ -1,4 +1,4 @@
-"""The local engine is a way in: what it has made, the real CLI takes over, and what it makes, the real CLI makes too."""
+"""The local engine is a way in: the real CLI takes over what it has made, and makes the same itself."""
 
 from __future__ import annotations
 

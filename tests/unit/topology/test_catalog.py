@@ -51,10 +51,9 @@ def test_the_catalog_has_the_plans_of_the_source_document() -> None:
 
 
 def test_a_module_is_added_by_data_alone() -> None:
-    text = CATALOG.replace(
-        b"plans:",
-        b"  estoque: {actions: [itens.baixar], retention: 2d, priority_levels: 2, mobile_priority: false, ai_routing: false}\nplans:",
-    )
+    flags = b"priority_levels: 2, mobile_priority: false, ai_routing: false"
+    module = b"  estoque: {actions: [itens.baixar], retention: 2d, " + flags + b"}\n"
+    text = CATALOG.replace(b"plans:", module + b"plans:")
     assert parse_catalog(text, "catalog.yaml").modules["estoque"].retention == 2 * DAY_MS
 
 

@@ -217,7 +217,9 @@ def test_the_order_of_modules_decides_nothing_but_order(chosen: list[str]) -> No
 
 def test_modules_that_do_not_fit_are_refused_with_counts_and_the_plan_that_fits() -> None:
     with pytest.raises(CapacityExceeded) as caught:
-        expand_within_plans([tenant(*ALL, plan="basic"), tenant("crm", plan="basic", id="fine")], CATALOG, "tenants.yaml")
+        expand_within_plans(
+            [tenant(*ALL, plan="basic"), tenant("crm", plan="basic", id="fine")], CATALOG, "tenants.yaml"
+        )
     message = str(caught.value)
     assert "tenant 'acme'" in message
     assert "87 queues of 50 allowed and 13 exchanges of 10 allowed" in message

@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PURE = {"__future__", "base64", "collections", "dataclasses", "difflib", "functools", "hashlib", "hmac", "importlib", "pydantic"}
+PURE = {
+    "__future__",
+    "base64",
+    "collections",
+    "dataclasses",
+    "difflib",
+    "functools",
+    "hashlib",
+    "hmac",
+    "importlib",
+    "pydantic",
+}
 PURE |= {"pydantic_core", "re", "typing", "yaml"}
 
 
@@ -18,7 +29,9 @@ def imports(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", sorted((ROOT / "kryonix/topology").rglob("*.py")), ids=lambda file: file.name)
 def test_topology_imports_neither_pulumi_nor_io_nor_its_users(file: Path) -> None:
-    foreign = {name for name in imports(file) if not name.startswith("kryonix.topology") and name.split(".")[0] not in PURE}
+    foreign = {
+        name for name in imports(file) if not name.startswith("kryonix.topology") and name.split(".")[0] not in PURE
+    }
     assert foreign == set()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kryonix.topology.catalog import default_catalog
-from kryonix.topology.errors import InvalidInput, TopologyError
+from kryonix.topology.errors import InvalidInput
 from kryonix.topology.tenants import Tenant, parse_tenant, parse_tenants, tenants_schema
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +30,13 @@ def problems(text: str | bytes) -> list[str]:
 
 def test_a_tenant_is_active_on_the_main_cell_unless_said_otherwise() -> None:
     (tenant,) = parse(GOOD)
-    assert (tenant.id, tenant.modules, tenant.plan, tenant.status, tenant.cell) == ("acme", ("crm",), "basic", "active", "main")
+    assert (tenant.id, tenant.modules, tenant.plan, tenant.status, tenant.cell) == (
+        "acme",
+        ("crm",),
+        "basic",
+        "active",
+        "main",
+    )
 
 
 def test_an_empty_list_of_tenants_is_fine() -> None:
@@ -141,10 +148,8 @@ def test_a_file_that_is_no_list_of_tenants_is_refused(content: bytes, said: str)
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_either_tenants_or_refused_with_a_message(content: bytes) -> None:
-    try:
+    with suppress(InvalidInput):
         parse_tenants(content, "f", default_catalog())
-    except TopologyError as error:
-        assert str(error)
 
 
 yaml_values = st.recursive(
@@ -157,10 +162,8 @@ yaml_values = st.recursive(
 @given(yaml_values)
 def test_any_yaml_is_either_tenants_or_refused_with_a_message(value: object) -> None:
     content = yaml.safe_dump({"tenants": value}, allow_unicode=True).encode("utf-8", "surrogatepass")
-    try:
+    with suppress(InvalidInput):
         parse_tenants(content, "f", default_catalog())
-    except TopologyError as error:
-        assert str(error)
 
 
 def test_one_tenant_from_a_stacks_config_is_checked_the_same_way() -> None:

@@ -1,0 +1,17 @@
+"""What can go wrong in a command before anything is run."""
+
+from __future__ import annotations
+
+__all__ = ["InvalidChoice", "OperationError"]
+
+
+class OperationError(Exception):
+    """Base of every error of this package."""
+
+    exit_status = 1
+
+
+class InvalidChoice(OperationError):
+    """An input that can't be accepted; nothing has been touched."""
+
+    exit_status = 2
