@@ -132,8 +132,12 @@ class _Named:
     ) -> None:
         if not isinstance(error, Exception) or isinstance(error, LocalError):
             return
-        if getattr(error, "exit_status", 1) == ServiceUnavailable.exit_status:
-            raise ServiceUnavailable(str(error)) from error
+        status = getattr(error, "exit_status", None)
+        if isinstance(status, int):  # the project's own errors are messages for a person already
+            known = ServiceUnavailable if status == ServiceUnavailable.exit_status else ApplyFailed
+            failed = known(str(error))
+            failed.exit_status = status
+            raise failed from error
         of = f" of `{self._what}`" if isinstance(self._what, str) else ""
         raise ApplyFailed(
             f"{self._call}{of} failed in the dynamic provider: {type(error).__name__}: {error}"
