@@ -44,11 +44,12 @@ class Display:
         """One event of the run; called from any thread."""
         if isinstance(event, Diagnostic):
             if event.severity != "info":
-                self._console.print(f"{event.severity}: {escape(event.message)}")
+                self._console.print(f"{event.severity}: {escape(event.message)}", soft_wrap=True)
             return
         self._done += event.status == "done"
         if event.status == "failed":
-            self._console.print(f"[red]failed[/red] {event.op} {escape(event.name)}: {escape(event.error)}")
+            # The first failure is what the run raises, and is told in full then; others mostly follow from it.
+            self._console.print(f"[red]failed[/red] {event.op} {escape(event.name)}", soft_wrap=True)
         line = f"{self._title}: {self._done} resources, {event.op} {escape(event.name)}"
         self._progress.update(self._task, description=line)
         if not self._console.is_terminal and time.monotonic() - self._said > 10:
