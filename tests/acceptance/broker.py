@@ -1,0 +1,127 @@
+"""The broker as its administrator sees it, by the management API: what is really there, and messages put there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+__all__ = ["LiveBroker", "live"]
+
+Triple = tuple[str, str, str]
+
+
+class LiveBroker:
+    """One broker. Names are the plan's; a vhost is that of `plan --json`."""
+
+    def __init__(self, outputs: Mapping[str, Any]) -> None:
+        self.outputs = outputs
+        credentials = (outputs["admin_username"], outputs["admin_password"])
+        self._http = httpx.Client(base_url=f"{outputs['management_url']}/api/", auth=credentials, timeout=30)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def call(self, method: str, *path: str, json: Any = None, **params: str) -> httpx.Response:
+        return self._http.request(method, "/".join(quote(part, safe="") for part in path), json=json, params=params)
+
+    def get(self, *path: str, **params: str) -> Any:
+        return self.call("GET", *path, **params).raise_for_status().json()
+
+    def put(self, *path: str, json: Any) -> None:
+        self.call("PUT", *path, json=json).raise_for_status()
+
+    def delete(self, *path: str) -> None:
+        self.call("DELETE", *path).raise_for_status()
+
+    def has(self, *path: str) -> bool:
+        return self.call("GET", *path).status_code == httpx.codes.OK
+
+    def publish(self, vhost: str, queue: str, count: int = 1) -> None:
+        """Put messages into a queue; each is in it when this returns."""
+        message = {
+            "properties": {"delivery_mode": 2},
+            "routing_key": queue,
+            "payload": "x",
+            "payload_encoding": "string",
+        }
+        for _ in range(count):
+            answer = self.call("POST", "exchanges", vhost, "amq.default", "publish", json=message)
+            assert answer.raise_for_status().json()["routed"], f"{queue} did not take the message"
+
+    def take(self, vhost: str, queue: str, count: int) -> int:
+        """Take messages out of a queue for good; how many there were, `count` at most."""
+        how = {"count": count, "ackmode": "ack_requeue_false", "encoding": "auto"}
+        return len(self.call("POST", "queues", vhost, queue, "get", json=how).raise_for_status().json())
+
+    def vhosts(self) -> set[str]:
+        return {vhost["name"] for vhost in self.get("vhosts")}
+
+    def topology(self, vhost: str) -> dict[str, Any]:
+        """What a vhost has, in the terms of `plan --json`."""
+        exchanges = self.get("exchanges", vhost)
+        policies = [("policy", policy) for policy in self.get("policies", vhost)]
+        policies += [("operator", policy) for policy in self.get("operator-policies", vhost)]
+        return {
+            "exchanges": {(e["name"], e["type"]) for e in exchanges if e["name"] and not e["name"].startswith("amq.")},
+            "queues": {queue["name"] for queue in self.get("queues", vhost, disable_stats="true")},
+            "bindings": {
+                (b["source"], b["destination"], b["routing_key"]) for b in self.get("bindings", vhost) if b["source"]
+            },
+            "policies": {policy["name"]: (kind, policy["definition"]) for kind, policy in policies},
+        }
+
+    def permissions(self, vhost: str) -> dict[str, tuple[str, str, str]]:
+        found = self.get("vhosts", vhost, "permissions")
+        return {entry["user"]: (entry["configure"], entry["write"], entry["read"]) for entry in found}
+
+    def user_limits(self, user: str) -> dict[str, int]:
+        answer = self.call("GET", "user-limits", user)
+        found = [] if answer.status_code == httpx.codes.NOT_FOUND else answer.raise_for_status().json()
+        return {name: value for entry in found for name, value in entry["value"].items()}
+
+    def vhost_limits(self, vhost: str) -> dict[str, int]:
+        return {name: value for entry in self.get("vhost-limits", vhost) for name, value in entry["value"].items()}
+
+    def assert_is(self, planned: Mapping[str, Any]) -> None:
+        """That a tenant is exactly what the plan says: nothing missing, nothing left over."""
+        assert self.topology(planned["vhost"]) == {
+            "exchanges": {(e["name"], e["type"]) for e in planned["exchanges"]},
+            "queues": {queue["name"] for queue in planned["queues"]},
+            "bindings": {(b["source"], b["destination"], b["routing_key"]) for b in planned["bindings"]},
+            "policies": {p["name"]: (p["kind"], p["definition"]) for p in planned["policies"]},
+        }
+        patterns = planned["permissions"]
+        assert self.permissions(planned["vhost"]) == {
+            self.outputs["admin_username"]: (".*", ".*", ".*"),
+            planned["user"]: (patterns["configure"], patterns["write"], patterns["read"]),
+        }
+        limits = planned["limits"]
+        connections = 0 if planned["status"] == "suspended" else limits["max_connections"]
+        assert self.vhost_limits(planned["vhost"]) == {
+            "max-connections": connections,
+            "max-queues": limits["max_queues"],
+        }
+        assert self.user_limits(planned["user"]) == {
+            "max-connections": limits["max_connections"],
+            "max-channels": limits["max_channels"],
+        }
+        assert self.get("vhosts", planned["vhost"])["protected_from_deletion"] is True
+
+    def assert_is_gone(self, planned: Mapping[str, Any]) -> None:
+        """That nothing of a tenant is left."""
+        assert not self.has("vhosts", planned["vhost"])
+        assert not self.has("users", planned["user"])
+        assert self.user_limits(planned["user"]) == {}
+
+
+@contextmanager
+def live(outputs: Mapping[str, Any]) -> Iterator[LiveBroker]:
+    broker = LiveBroker(outputs)
+    try:
+        yield broker
+    finally:
+        broker.close()

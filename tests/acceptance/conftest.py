@@ -1,0 +1,63 @@
+"""What the acceptance tests share: the platform's broker, and stacks of one tenant on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.acceptance.broker import LiveBroker, live
+from tests.harness import Project, tenant
+
+Beside = Callable[..., Project]
+Planned = Callable[[Project], dict[str, Any]]
+
+
+def changed(summary: Mapping[str, Any]) -> list[str]:
+    """What a run changed, or would change."""
+    return [f"{step['op']} {step['name']}" for step in summary["steps"] if step["op"] != "read"]
+
+
+@pytest.fixture(scope="session")
+def broker(platform: Project) -> Iterator[LiveBroker]:
+    with live(platform.outputs()) as found:
+        yield found
+
+
+@pytest.fixture
+def planned(platform: Project) -> Planned:
+    """What the offline plan says of the tenant of a stack."""
+
+    def plan(stack: Project) -> dict[str, Any]:
+        config = yaml.safe_load(stack.config_file.read_text())["config"]
+        name = f"{stack.stack}-tenants.yaml"
+        platform.write(name, yaml.safe_dump({"tenants": [config["kryonix:tenant"]]}))
+        result = platform.kryonix("plan", "--json", "--tenants", name)
+        assert result.returncode == 0, result.stderr
+        (found,) = json.loads(result.stdout)["tenants"]
+        return dict(found)
+
+    return plan
+
+
+@pytest.fixture
+def beside(platform: Project, broker: LiveBroker) -> Iterator[Beside]:
+    """Makes the config of a stack with one tenant on the platform; what is left of it is taken away in the end."""
+    made: list[tuple[Project, str]] = []
+
+    def make(id: str, *modules: str, plan: str = "basic", **fields: Any) -> Project:
+        stack = platform.beside(f"tenant-{id}", tenant=tenant(id, *modules, plan=plan, **fields))
+        made.append((stack, id))
+        return stack
+
+    yield make
+    for stack, id in made:
+        stack.configure(deletionProtection=False)
+        vhost = f"/cliente_{id}"
+        if broker.has("vhosts", vhost):
+            broker.call("DELETE", "vhosts", vhost, "deletion", "protection")
+            broker.delete("vhosts", vhost)
+        broker.call("DELETE", "users", f"kryonix_{id}")

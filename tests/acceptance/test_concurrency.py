@@ -1,0 +1,42 @@
+"""Runs at the same time: one per stack, as many as there are stacks."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+
+from tests.acceptance.broker import LiveBroker
+from tests.acceptance.conftest import Beside, Planned
+
+
+def test_a_second_run_on_a_stack_ends_at_once_and_says_who_holds_it(
+    beside: Beside, planned: Planned, broker: LiveBroker
+) -> None:
+    stack = beside("contended", "crm", "whatsapp")
+    first = stack.start("up")
+    lock = stack.folder / ".kryonix" / "stacks" / stack.stack / "lock"
+    while not (lock.exists() and lock.read_bytes()):
+        time.sleep(0.005)
+    second = stack.run("up")
+    assert second.returncode == 3, second.stderr
+    assert f"'{stack.stack}' is in use by process {first.pid} on " in second.stderr
+    assert f"since {datetime.now(UTC):%Y-%m-%d}" in second.stderr
+    out, _ = first.communicate()
+    assert first.returncode == 0, out
+    broker.assert_is(planned(stack))
+    stack.must("destroy")
+
+
+def test_stacks_of_different_tenants_are_made_at_the_same_time(
+    beside: Beside, planned: Planned, broker: LiveBroker
+) -> None:
+    stacks = [beside("left", "crm"), beside("right", "financeiro")]
+    for operation in ("up", "destroy"):
+        runs = [stack.start(operation) for stack in stacks]
+        for run in runs:
+            out, _ = run.communicate()
+            assert run.returncode == 0, out
+        for stack in stacks:
+            (broker.assert_is if operation == "up" else broker.assert_is_gone)(planned(stack))
+    assert all(json.loads(stack.run("export").stdout)["version"] == 3 for stack in stacks)
