@@ -1,0 +1,163 @@
+"""AMQP as an application speaks it, and what a vhost holds as its administrator sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote
+
+import aio_pika
+import httpx
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
+
+__all__ = ["CONNECTION_REFUSED", "Account", "Application", "administrator", "path", "publish", "take"]
+
+CONNECTION_REFUSED = AMQPError
+"""What opening a connection raises where the broker refuses it."""
+
+_CONNECT_TIMEOUT_S = 10
+
+
+def path(*parts: str) -> str:
+    """A path of the management API; the names in it may hold slashes."""
+    return "/".join(quote(part, safe="") for part in parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """Somebody with a user and a password, and the vhost that is opened."""
+
+    host: str
+    port: int
+    management_url: str
+    username: str
+    password: str = field(repr=False)
+    vhost: str = "/"
+
+    async def connect(self) -> AbstractConnection:
+        return await aio_pika.connect(
+            host=self.host,
+            port=self.port,
+            login=self.username,
+            password=self.password,
+            virtualhost=self.vhost,
+            timeout=_CONNECT_TIMEOUT_S,
+        )
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[AbstractChannel]:
+        """A connection with one channel, which confirms what is published."""
+        async with await self.connect() as connection, connection.channel() as channel:
+            yield channel
+
+    def at(self, vhost: str) -> Account:
+        """The same user at another vhost."""
+        return replace(self, vhost=vhost)
+
+    def api(self) -> httpx.Client:
+        return httpx.Client(base_url=f"{self.management_url}/api/", auth=(self.username, self.password), timeout=30)
+
+    def call(self, method: str, *parts: str, json: Any = None) -> httpx.Response:
+        """One call of the management API."""
+        with self.api() as api:
+            return api.request(method, path(*parts), json=json)
+
+    def get(self, *parts: str) -> Any:
+        return self.call("GET", *parts).raise_for_status().json()
+
+
+def administrator(outputs: Mapping[str, Any], vhost: str = "/") -> Account:
+    """The administrator of a platform, from its stack's outputs."""
+    return Account(
+        host=outputs["amqp_host"],
+        port=int(outputs["amqp_port"]),
+        management_url=outputs["management_url"],
+        username=outputs["admin_username"],
+        password=outputs["admin_password"],
+        vhost=vhost,
+    )
+
+
+@dataclass(frozen=True)
+class Application:
+    """A tenant's application, and the administrator of the broker at the tenant's vhost."""
+
+    id: str
+    account: Account
+    admin: Account
+
+    @classmethod
+    def of(cls, outputs: Mapping[str, Any], id: str) -> Application:
+        """From the outputs of the stack that has made the tenant."""
+        tenant = outputs["tenants"][id]
+        admin = administrator(outputs, tenant["vhost"])
+        return cls(id, replace(admin, username=tenant["username"], password=tenant["password"]), admin)
+
+    @property
+    def vhost(self) -> str:
+        return self.account.vhost
+
+    def name(self, *parts: str) -> str:
+        """A name of the tenant's own: the main exchange's, or one below it."""
+        return ".".join((f"cliente_{self.id}", *parts))
+
+    def queues(self) -> list[str]:
+        """The names of all queues in the vhost, whoever made them."""
+        return [queue["name"] for queue in self.admin.get("queues", self.vhost)]
+
+    async def holding(self) -> dict[str, int]:
+        """The queues of the vhost that hold ready messages, and how many, without their names' common beginning."""
+        counts: Counter[str] = Counter()
+        names = await asyncio.to_thread(self.queues)
+        async with self.admin.channel() as channel:
+            for name in names:
+                counts[name.removeprefix(self.name() + ".")] = await ready(channel, name)
+        return dict(+counts)
+
+    async def comes_to_hold(self, expected: Mapping[str, int], *, within_s: float = 10) -> dict[str, int]:
+        """What the vhost holds once that is what is expected, or in the end: a busy broker says 0 when it is asked."""
+        deadline = time.monotonic() + within_s
+        while (held := await self.holding()) != expected and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+        return held
+
+    async def empty(self) -> None:
+        """Take every message out of the vhost."""
+        names = await asyncio.to_thread(self.queues)
+        async with self.admin.channel() as channel:
+            for name in names:
+                await (await channel.get_queue(name, ensure=False)).purge()
+
+
+async def ready(channel: AbstractChannel, queue: str) -> int:
+    """How many messages of a queue are ready, now; 0 for a queue that is not there."""
+    try:
+        declared = await channel.declare_queue(queue, passive=True)
+    except ChannelNotFoundEntity:
+        await channel.reopen()
+        return 0
+    return declared.declaration_result.message_count or 0
+
+
+async def publish(
+    channel: AbstractChannel, exchange: str, key: str = "", body: bytes = b"x", **properties: Any
+) -> None:
+    """Publish one persistent message; raises where the broker refuses it."""
+    target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
+    message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT, **properties)
+    await target.publish(message, key)
+
+
+async def take(channel: AbstractChannel, queue: str, *, within_s: float = 5) -> AbstractIncomingMessage:
+    """The next message of a queue, not acknowledged yet. Raises TimeoutError where none comes."""
+    source = await channel.get_queue(queue, ensure=False)
+    async with asyncio.timeout(within_s):
+        while (message := await source.get(fail=False)) is None:
+            await asyncio.sleep(0.05)
+    return message

@@ -1,0 +1,45 @@
+"""The broker's metrics: open on loopback, one tenant's by the detailed endpoint, behind a user elsewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.amqp import administrator
+from tests.harness import Project, tenant
+
+DETAILED = {"vhost": "/cliente_beta", "family": ["queue_coarse_metrics", "queue_consumer_count"]}
+
+
+def test_metrics_on_loopback_are_open(outputs: dict[str, Any]) -> None:
+    answer = httpx.get(outputs["metrics_url"])
+    assert answer.status_code == 200
+    assert "rabbitmq_queues" in answer.text
+
+
+def test_one_tenants_metrics_name_its_queues_and_nobody_elses(outputs: dict[str, Any]) -> None:
+    text = httpx.get(f"{outputs['metrics_url']}/detailed", params=DETAILED).raise_for_status().text
+    assert set(re.findall(r'vhost="([^"]*)"', text)) == {"/cliente_beta"}
+    queues = set(re.findall(r'queue="([^"]*)"', text))
+    assert "cliente_beta.crm.leads.create" in queues
+    assert all(queue.startswith("cliente_beta.") for queue in queues)
+
+
+def test_metrics_that_are_published_beyond_loopback_ask_for_a_user(tmp_path: Path) -> None:
+    project = Project.platform(tmp_path / "project", tenant("unica", "crm"), metricsAddress="0.0.0.0")
+    try:
+        project.must("up")
+        outputs = project.outputs()
+        admin, url = administrator(outputs), outputs["metrics_url"]
+        assert httpx.get(url).status_code == 401
+        assert httpx.get(f"{url}/detailed", params=DETAILED).status_code == 401
+        assert httpx.get(url, auth=("kryonix-metrics", "guessed")).status_code == 401
+
+        scraper = {"password": "known to the test", "tags": admin.get("users", "kryonix-metrics")["tags"]}
+        admin.call("PUT", "users", "kryonix-metrics", json=scraper).raise_for_status()
+        assert httpx.get(url, auth=("kryonix-metrics", scraper["password"])).status_code == 200
+    finally:
+        project.remove()
