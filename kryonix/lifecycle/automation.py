@@ -11,7 +11,7 @@ from typing import Any, Final
 import pulumi.automation as auto
 from pulumi.automation import events
 
-from kryonix.lifecycle.engine import StackAddress
+from kryonix.lifecycle.address import StackAddress
 from kryonix.lifecycle.errors import EngineFailed
 from kryonix.local import Diagnostic, ResourceEvent, Step, Summary
 from kryonix.local.events import OnEvent, Op, Status, count_changes

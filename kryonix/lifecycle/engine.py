@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from kryonix.lifecycle.address import StackAddress
 from kryonix.lifecycle.errors import EngineUnavailable
 from kryonix.local import LocalStack, Summary
 from kryonix.local.events import OnEvent
 
-__all__ = ["Choice", "Engine", "StackAddress", "engine_for"]
+__all__ = ["Choice", "Engine", "engine_for"]
 
 Choice = Literal["auto", "pulumi", "local"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StackAddress:
-    """Which stack of which project, and the config file to use where it is not the stack's own."""
-
-    project: Path
-    stack: str
-    config_file: Path | None = None
 
 
 class Engine(Protocol):

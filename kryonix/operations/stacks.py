@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from kryonix.lifecycle.engine import Choice, Engine, StackAddress, engine_for
+from kryonix.lifecycle.address import StackAddress
+from kryonix.lifecycle.engine import Choice, Engine, engine_for
 from kryonix.local.events import Summary
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.progress import Display, steps_table, summary_line

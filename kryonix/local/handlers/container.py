@@ -13,7 +13,7 @@ from docker.errors import ImageNotFound, NotFound
 from kryonix.local.errors import ApplyFailed, ServiceUnavailable
 from kryonix.local.handlers.base import Live, Properties
 from kryonix.local.handlers.container_spec import CONTAINER, MEBIBYTE, archive, container_spec, endpoint_config
-from kryonix.local.handlers.docker import Daemon
+from kryonix.local.handlers.daemon import Daemon
 from kryonix.local.handlers.fields import Fields
 from kryonix.local.handlers.resource import Resource
 

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import docker
-import requests
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import NotFound
 
-from kryonix.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
+from kryonix.local.errors import ApplyFailed, InvalidInputs
 from kryonix.local.handlers.base import Live, Properties
+from kryonix.local.handlers.container import Container
 from kryonix.local.handlers.container_spec import LABELS, labels
+from kryonix.local.handlers.daemon import Daemon
 from kryonix.local.handlers.fields import Field, Fields, Kind
 from kryonix.local.handlers.resource import HandlerTable, Resource
 
-__all__ = ["Daemon", "Network", "Volume", "provider"]
+__all__ = ["Network", "Volume", "provider"]
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
-REQUEST_SECONDS: Final = 300
 REMOVE_SECONDS: Final = 30.0
 CONFIG: Final = frozenset({"host", "version", "pluginDownloadURL"})
 
 
 def provider(config: Properties, owner: str = "") -> HandlerTable:
     """The handlers of package docker on the daemon that `config` or DOCKER_HOST names."""
-    # Container needs this module's connection; imported here so that neither module loads half of the other.
-    from kryonix.local.handlers.container import Container
-
     unknown = sorted(key for key, value in config.items() if key not in CONFIG and value)
     if unknown:
         raise InvalidInputs(
@@ -42,54 +37,6 @@ def provider(config: Properties, owner: str = "") -> HandlerTable:
     daemon = Daemon(str(config.get("host") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST))
     handlers = [Network(daemon), Volume(daemon), Container(daemon, owner or str(Path.cwd()))]
     return HandlerTable.of("docker", handlers, daemon.close)
-
-
-class Daemon:
-    """A Docker daemon; connected to when first used, safe to use from many threads."""
-
-    def __init__(self, host: str) -> None:
-        self.host = host
-        self._lock = threading.Lock()
-        self._api: docker.APIClient | None = None
-
-    @contextmanager
-    def api(self, doing: str) -> Iterator[docker.APIClient]:
-        """The client, with every error but NotFound in our terms. `doing` is as in "create network `n`"."""
-        try:
-            yield self._connected()
-        except NotFound:
-            raise
-        except APIError as error:
-            raise ApplyFailed(f"docker would not {doing}: {error.explanation or error}") from None
-        except (DockerException, requests.RequestException) as error:
-            raise ServiceUnavailable(self._unreachable(error)) from None
-
-    def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
-            if self._api is not None:
-                self._api.close()
-                self._api = None
-
-    def _connected(self) -> docker.APIClient:
-        with self._lock:
-            if self._api is None:
-                tls = docker.utils.kwargs_from_env().get("tls") if self.host == os.environ.get("DOCKER_HOST") else None
-                self._api = docker.APIClient(base_url=self.host, version="auto", timeout=REQUEST_SECONDS, tls=tls)
-            return self._api
-
-    def _unreachable(self, error: Exception) -> str:
-        text = str(error)
-        if "Permission denied" in text:
-            return (
-                f"docker at {self.host} refuses this user. Run as a user of the group docker, "
-                "or name another daemon by DOCKER_HOST or the config key docker:host."
-            )
-        reason = "nothing listens there" if "No such file" in text or "refused" in text else text
-        return (
-            f"docker can't be reached at {self.host}: {reason}. Install Docker and start it (`dockerd`), "
-            "or name another daemon by DOCKER_HOST or the config key docker:host."
-        )
 
 
 _IPAM: Final[Fields] = {
