@@ -49,6 +49,8 @@ class Module(Model):
     """How long a message waits to be consumed before it is a dead letter, ms."""
     priority_levels: Annotated[int, Field(ge=1, le=10)]
     mobile_priority: bool
+    mobile_expiry: Duration | None = None
+    """How long a message from a mobile device is worth delivering, where that is shorter than the retention, ms."""
     ai_routing: bool
     business_critical: bool = False
     evolution_api: bool = False

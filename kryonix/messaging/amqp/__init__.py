@@ -1,0 +1,1 @@
+"""RabbitMQ over AMQP, by aio-pika."""

@@ -1,0 +1,146 @@
+"""One connection that is kept up: opened again whenever it breaks, and never waited for without a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+import aio_pika
+from aio_pika.abc import AbstractConnection
+
+from kryonix.messaging.amqp.failures import BROKEN, not_connected
+from kryonix.messaging.configuration import Address
+from kryonix.messaging.errors import AccessRefused, NotConnected
+
+__all__ = ["Link"]
+
+log = logging.getLogger("kryonix.messaging")
+
+_ATTEMPT: Final = 10.0
+"""Seconds one attempt to connect may take."""
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+
+
+class Link:
+    """A supervised connection.
+
+    aio-pika's own robust connection is not used: it lets publishers wait without end while it is down, and may come
+    back without its channels. Here a lost connection is replaced by a new one, and who used the old one is told.
+    """
+
+    def __init__(self, address: Address, name: str, ssl_context: ssl.SSLContext | None, heartbeat: int) -> None:
+        self._address, self._name, self._ssl, self._heartbeat = address, name, ssl_context, heartbeat
+        self._connection: AbstractConnection | None = None
+        self._up = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._error: NotConnected | None = None
+        self._on_loss: list[Callable[[], None]] = []
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    def on_loss(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called whenever the connection breaks."""
+        self._on_loss.append(tell)
+
+    async def open(self, timeout: float) -> None:
+        """Connect for the first time. Refused credentials raise at once, an absent broker at the deadline."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        self._keeper = asyncio.create_task(self._keep(), name=f"kryonix link {self._name}")
+        try:
+            while not self.connected:
+                with contextlib.suppress(NotConnected):
+                    await self.connection(min(0.05, timeout))
+                if isinstance(self._error, AccessRefused):
+                    raise self._error
+                if asyncio.get_running_loop().time() >= deadline and not self.connected:
+                    raise self._missing(timeout)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def connection(self, timeout: float) -> AbstractConnection:
+        """The connection, as soon as there is one. Raises NotConnected after `timeout` seconds."""
+        if self._connection is not None:
+            return self._connection
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(timeout, 0)):
+                await self._up.wait()
+        if self._connection is None:
+            raise self._missing(timeout)
+        return self._connection
+
+    def _missing(self, timeout: float) -> NotConnected:
+        if self._error is not None:
+            return type(self._error)(f"{self._error.problem}; waited {timeout:g} s", remedy=self._error.remedy)
+        return NotConnected(f"no connection to {self._address.place} within {timeout:g} s")
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._keeper = None
+
+    async def _keep(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            connection = await self._connect()
+            if connection is None:
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, guards nothing
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            pause = _FIRST_PAUSE
+            try:
+                await self._use(connection)
+            finally:
+                self._connection = None
+                self._up.clear()
+                for tell in self._on_loss:
+                    tell()
+                await _abandon(connection)
+
+    async def _use(self, connection: AbstractConnection) -> None:
+        """Offer a connection until it is lost."""
+        assert connection.transport is not None  # noqa: S101 - what connect() returns is open
+        lost = connection.transport.connection.closing
+        if self._error is not None:
+            log.warning("%s: connected again to %s", self._name, self._address.place)
+        self._connection, self._error = connection, None
+        self._up.set()
+        await asyncio.wait([lost])
+        reason = None if lost.cancelled() else lost.exception()
+        self._error = not_connected(self._address.place, reason or ConnectionError("closed by the broker"))
+        log.warning("%s: connection to %s lost (%r), connecting again", self._name, self._address.place, reason)
+
+    async def _connect(self) -> AbstractConnection | None:
+        try:
+            async with asyncio.timeout(_ATTEMPT):
+                return await aio_pika.connect(
+                    f"{self._address.uri()}{'&' if self._address.query else '?'}heartbeat={self._heartbeat}",
+                    client_properties={"connection_name": self._name},
+                    ssl_context=self._ssl,
+                )
+        except BROKEN as error:
+            self._note(not_connected(self._address.place, error))
+        except TimeoutError:
+            self._note(NotConnected(f"{self._address.place} did not answer within {_ATTEMPT:g} s"))
+        return None
+
+    def _note(self, error: NotConnected) -> None:
+        if self._error is None or self._error.problem != error.problem:
+            log.warning("%s: %s; trying again", self._name, error.problem)
+        self._error = error
+
+
+async def _abandon(connection: AbstractConnection) -> None:
+    """Say good-bye to a connection, in whatever state it is, without waiting long for an answer."""
+    with contextlib.suppress(*BROKEN, TimeoutError):
+        async with asyncio.timeout(3):
+            await connection.close()

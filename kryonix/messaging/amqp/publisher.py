@@ -1,0 +1,158 @@
+"""Publishing with confirmations over a link: again with the same id where the link breaks before the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, cast
+
+from aiormq import exceptions as amqp
+from aiormq import spec
+from aiormq.channel import Channel
+
+from kryonix.messaging.amqp.failures import BROKEN
+from kryonix.messaging.amqp.link import Link
+from kryonix.messaging.errors import (
+    AccessRefused,
+    MessagingError,
+    NotConnected,
+    NotRoutable,
+    NotSerializable,
+    QueueFull,
+    SendTimedOut,
+)
+from kryonix.messaging.message import Envelope
+
+__all__ = ["Publisher"]
+
+_PAUSE: Final = 0.05
+"""Seconds between a broken channel and the next attempt."""
+_IN_FLIGHT: Final = 2_000
+"""Messages that may wait for their confirmation; more wait for their turn."""
+
+
+class Publisher:
+    """One channel in confirm mode, opened again when it breaks."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._live: Channel | None = None
+        self._opening = asyncio.Lock()
+        self._turns = asyncio.Semaphore(_IN_FLIGHT)
+        self._waiting: set[asyncio.Timeout] = set()
+        link.on_loss(self._lost)
+
+    async def publish(self, envelope: Envelope, timeout: float) -> None:
+        """Publish until it is confirmed, refused, or `timeout` seconds have passed."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        handed_over = False
+        while True:
+            try:
+                channel = await self._channel(deadline)
+                handed_over = True
+                if await self._once(channel, envelope, deadline):
+                    return
+                await asyncio.sleep(_PAUSE)
+            except NotConnected as error:
+                if handed_over:
+                    raise self._unknown(envelope, timeout) from error
+                raise type(error)(error.problem, message_id=envelope.message_id, remedy=error.remedy) from error
+            if loop.time() >= deadline:
+                raise self._unknown(envelope, timeout)
+
+    def _unknown(self, envelope: Envelope, timeout: float) -> SendTimedOut:
+        return SendTimedOut(f"no confirmation within {timeout:g} s", message_id=envelope.message_id)
+
+    async def _once(self, channel: Channel, envelope: Envelope, deadline: float) -> bool:
+        """True where the broker has confirmed, False where the channel broke or time is up before it answered."""
+        try:
+            async with asyncio.timeout_at(deadline) as scope:
+                self._waiting.add(scope)
+                try:
+                    async with self._turns:
+                        await channel.basic_publish(
+                            envelope.body,
+                            exchange=envelope.exchange,
+                            routing_key=envelope.routing_key,
+                            properties=_properties(envelope),
+                            mandatory=True,
+                            wait=False,
+                        )
+                finally:
+                    self._waiting.discard(scope)
+        except TimeoutError:
+            return False
+        except asyncio.CancelledError:
+            # aiormq cancels what waits on a channel that it closes. Who cancelled this very task shows in cancelling().
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return False
+        except BROKEN as error:
+            if problem := _refusal(envelope, error):
+                raise problem from error
+            return False
+        return True
+
+    async def _channel(self, deadline: float) -> Channel:
+        if self._live is not None and not self._live.is_closed:
+            return self._live
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(deadline), self._opening:
+                while self._live is None or self._live.is_closed:
+                    connection = await self._link.connection(deadline - loop.time())
+                    try:
+                        opened = await connection.channel(on_return_raises=True)
+                        self._live = cast(Channel, await opened.get_underlay_channel())
+                    except BROKEN:
+                        await asyncio.sleep(_PAUSE)
+                return self._live
+        except TimeoutError as error:
+            raise NotConnected("no channel before the deadline") from error
+
+    def _lost(self) -> None:
+        """Wake everyone who waits on the broken connection: some of aiormq's waits would never end by themselves."""
+        self._live = None
+        now = asyncio.get_running_loop().time()
+        for scope in self._waiting:
+            if not scope.expired():
+                scope.reschedule(now)
+
+
+def _properties(envelope: Envelope) -> spec.Basic.Properties:
+    return spec.Basic.Properties(
+        content_type=envelope.content_type,
+        content_encoding=envelope.content_encoding,
+        headers=envelope.headers,
+        delivery_mode=2,
+        priority=envelope.priority,
+        expiration=None if envelope.expiration is None else str(envelope.expiration),
+        message_id=envelope.message_id,
+        timestamp=envelope.timestamp,
+        app_id=envelope.app_id,
+    )
+
+
+def _refusal(envelope: Envelope, error: BaseException) -> MessagingError | None:
+    """What the broker said no to, or None where it said nothing about this message.
+
+    An error that closes the channel reaches everyone on it: it is this message's only where it names its exchange.
+    """
+    message_id = envelope.message_id
+    if isinstance(error, amqp.PublishError):
+        return NotRoutable(f"no queue takes {envelope.routing_key} from {envelope.exchange}", message_id=message_id)
+    if isinstance(error, amqp.DeliveryError):
+        return QueueFull(f"the queue of {envelope.routing_key} is full", message_id=message_id)
+    mine = f"'{envelope.exchange}'" in str(error)
+    if isinstance(error, amqp.ChannelNotFoundEntity) and mine:
+        return NotRoutable(f"there is no exchange {envelope.exchange}", message_id=message_id)
+    if isinstance(error, amqp.ChannelAccessRefused) and mine:
+        return AccessRefused(f"no permission to publish to {envelope.exchange}", message_id=message_id)
+    if isinstance(error, amqp.ChannelPreconditionFailed) and "larger than" in str(error):
+        return NotSerializable(
+            f"the broker takes no message of {len(envelope.body):,} bytes",
+            message_id=message_id,
+            remedy="Store the data elsewhere and send where it is",
+        )
+    return None

@@ -1,0 +1,107 @@
+"""The transport over AMQP: one connection to publish, one to consume, so that a broker that holds back publishers
+never holds back answers; each is opened when it is first needed."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aiormq import exceptions as amqp
+from aiormq.abc import AbstractChannel
+
+from kryonix.messaging.amqp.failures import BROKEN
+from kryonix.messaging.amqp.link import Link
+from kryonix.messaging.amqp.management import queue_figures
+from kryonix.messaging.amqp.publisher import Publisher
+from kryonix.messaging.amqp.subscription import AmqpSubscription
+from kryonix.messaging.configuration import Address
+from kryonix.messaging.errors import NotConnected
+from kryonix.messaging.message import Envelope
+from kryonix.messaging.transport import Delivery
+
+__all__ = ["AmqpTransport"]
+
+
+class AmqpTransport:
+    """A tenant's vhost on RabbitMQ."""
+
+    def __init__(self, address: Address, name: str, ssl_context: ssl.SSLContext | None, heartbeat: int) -> None:
+        self._address, self._name, self._ssl, self._heartbeat = address, name, ssl_context, heartbeat
+        self._links: list[Link] = []
+        self._unused: Link | None = None
+        self._publisher: Publisher | None = None
+        self._consuming: Link | None = None
+        self._asking: AbstractChannel | None = None
+        self._lock = asyncio.Lock()
+        self._questions = asyncio.Lock()
+
+    async def open(self, timeout: float) -> None:
+        self._unused = await self._link(timeout)
+
+    async def _link(self, timeout: float) -> Link:
+        """A link for a new purpose: the one that connect() opened, or one more."""
+        if self._unused is not None:
+            link, self._unused = self._unused, None
+            return link
+        link = Link(self._address, self._name, self._ssl, self._heartbeat)
+        await link.open(timeout)
+        self._links.append(link)
+        return link
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._links) and all(link.connected for link in self._links)
+
+    async def publish(self, envelope: Envelope, timeout: float) -> None:
+        publisher = self._publisher or await self._open_publisher(timeout)
+        await publisher.publish(envelope, timeout)
+
+    async def _open_publisher(self, timeout: float) -> Publisher:
+        async with self._lock:
+            if self._publisher is None:
+                self._publisher = Publisher(await self._link(timeout))
+            return self._publisher
+
+    async def subscribe(
+        self, queues: Sequence[str], prefetch: int, deliver: Callable[[Delivery], None], timeout: float
+    ) -> AmqpSubscription:
+        async with self._lock:
+            if self._consuming is None:
+                self._consuming = await self._link(timeout)
+        subscription = AmqpSubscription(self._consuming, queues, prefetch, deliver)
+        try:
+            await subscription.open(timeout)
+        except BaseException:
+            await subscription.close()
+            raise
+        return subscription
+
+    async def has_queue(self, queue: str, timeout: float) -> bool:
+        """Ask by a passive declaration, which needs no permission, and closes its channel where there is no queue."""
+        try:
+            async with asyncio.timeout(timeout), self._questions:
+                while True:
+                    connection = await self._links[0].connection(timeout)
+                    try:
+                        if self._asking is None or self._asking.is_closed:
+                            opened = await connection.channel(publisher_confirms=False)
+                            self._asking = await opened.get_underlay_channel()
+                        await self._asking.queue_declare(queue, passive=True)
+                        return True
+                    except amqp.ChannelNotFoundEntity:
+                        return False
+                    except BROKEN:
+                        self._asking = None
+                        await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise NotConnected(
+                f"{self._address.place} did not say within {timeout:g} s whether it has {queue}"
+            ) from error
+
+    async def queues(self, timeout: float) -> Sequence[Mapping[str, Any]]:
+        return await queue_figures(self._address, timeout)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(link.close() for link in self._links))

@@ -1,0 +1,263 @@
+"""MessagingClient: what an application holds to send and consume its tenant's messages."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterable, Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from kryonix.messaging.amqp.transport import AmqpTransport
+from kryonix.messaging.audit import Auditor, AuditSink
+from kryonix.messaging.configuration import HEARTBEAT, PREFETCH, find_address
+from kryonix.messaging.consuming.consumer import Consumer, Handler
+from kryonix.messaging.consuming.stream import Stream
+from kryonix.messaging.consuming.work import Source
+from kryonix.messaging.encoding import MAX_BYTES, Compression
+from kryonix.messaging.errors import ConfigurationError, NotConnected
+from kryonix.messaging.facade import Facade
+from kryonix.messaging.idempotency import IdempotencyStore
+from kryonix.messaging.message import Device, Outgoing, SendResult
+from kryonix.messaging.modules import ActionName, Facades, ModuleName
+from kryonix.messaging.publishing.batch import Batch, send_all
+from kryonix.messaging.publishing.sender import Sender, check_route
+from kryonix.messaging.routing import Router
+from kryonix.messaging.stats import QueueStats, read_stats
+from kryonix.messaging.transport import Transport
+from kryonix.topology.catalog import Catalog, default_catalog
+from kryonix.topology.naming import Names
+
+__all__ = ["MessagingClient"]
+
+
+class MessagingClient(Facades):
+    """A tenant's messages: send, consume, and the figures of the queues. Made by `connect`, ended by `close`."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        tenant_id: str,
+        *,
+        application: str,
+        catalog: Catalog | None = None,
+        prefetch: int = PREFETCH,
+        router: Router | None = None,
+        router_timeout: float = 1.0,
+        compression: Compression | None = "zstd",
+        audit: AuditSink | None = None,
+        idempotency: IdempotencyStore | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        """On a transport that is open. Applications use `connect`."""
+        super().__init__(self)
+        self._names, self._catalog = Names(tenant_id), catalog or default_catalog()
+        self._transport, self._prefetch, self._max_bytes = transport, prefetch, max_bytes
+        self._auditor = None if audit is None else Auditor(audit)
+        self._idempotency = idempotency
+        self._sender = Sender(
+            self._names,
+            application,
+            self._catalog,
+            transport,
+            router=router,
+            router_timeout=router_timeout,
+            compression=compression,
+            auditor=self._auditor,
+            max_bytes=max_bytes,
+        )
+        self._consumers: list[Consumer] = []
+        self._streams: list[Stream] = []
+        self._closed = False
+
+    @classmethod
+    async def connect(
+        cls,
+        amqp_uri: str | None = None,
+        *,
+        application: str,
+        outputs: str | Path | None = None,
+        tenant: str | None = None,
+        management_url: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        heartbeat: int = HEARTBEAT,
+        timeout: float = 10.0,
+        **options: Any,
+    ) -> Self:
+        """Connect to a tenant's vhost.
+
+        `amqp_uri`, or the environment's KRYONIX_AMQP_URI, or else the file `outputs` (or KRYONIX_OUTPUTS) that
+        `kryonix outputs --json --show-secrets` wrote, and in it `tenant` where it has several. `amqps` verifies the
+        broker's certificate; `ssl_context` replaces the system's authorities. `timeout` and `heartbeat` are seconds.
+        Further options are those of the class. Raises ConfigurationError, NotConnected or AccessRefused.
+        """
+        address = find_address(amqp_uri, outputs, tenant, management_url)
+        if not application or not application.isprintable() or len(application) > 100:
+            problem = f"application {application[:60]!r} is no name"
+            raise ConfigurationError(
+                problem, remedy="Name the application, in printable text of at most 100 characters"
+            )
+        transport = AmqpTransport(address, f"{address.tenant_id}/{application}", ssl_context, heartbeat)
+        await transport.open(timeout)
+        return cls(transport, address.tenant_id, application=application, **options)
+
+    @property
+    def tenant_id(self) -> str:
+        return self._names.tenant_id
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._catalog
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection at this moment. A lost one is being replaced."""
+        return not self._closed and self._transport.connected
+
+    @property
+    def audit_dropped(self) -> int:
+        """Audit records that the sink was too slow for, or would not take."""
+        return 0 if self._auditor is None else self._auditor.dropped
+
+    def module(self, name: str) -> Facade[str]:
+        """The facade of any module, also one that only your own catalog has."""
+        return Facade(self, name, 5)
+
+    async def send(
+        self,
+        module: ModuleName,
+        action: ActionName,
+        data: Any,
+        *,
+        priority: int = 5,
+        device: Device = "unknown",
+        message_id: str | None = None,
+        expires: timedelta | float | None = None,
+        headers: Mapping[str, Any] | None = None,
+        timeout: float = 10.0,
+    ) -> SendResult:
+        """Send a message and wait until the broker has stored it, `timeout` seconds at most.
+
+        A connection that breaks meanwhile is waited for, and the message published again with the same id. Raises
+        UnknownRoute, NotSerializable, ConfigurationError (nothing was sent), NotConnected, NotRoutable, QueueFull (not
+        stored), SendTimedOut (outcome unknown).
+        """
+        message = Outgoing(module, action, data, priority, device, message_id, expires, headers or {})
+        return await self.send_message(message, timeout=timeout)
+
+    async def send_message(self, message: Outgoing, *, timeout: float = 10.0) -> SendResult:
+        """As `send`, with everything in one object."""
+        self._check_open()
+        return await self._sender.send(message, timeout)
+
+    async def send_many(
+        self,
+        messages: Iterable[Outgoing] | AsyncIterable[Outgoing],
+        *,
+        window: int = 256,
+        timeout: float = 10.0,
+    ) -> Batch:
+        """Send many messages, `window` of them at a time, without waiting for one confirmation before the next send.
+
+        Messages are taken from the iterable as they can be sent. `timeout` (seconds) is each message's own. No
+        failure stops the others: `Batch.sent` and `Batch.failed` say how each ended.
+        """
+        self._check_open()
+        return await send_all(self._sender, messages, window, timeout)
+
+    async def broadcast(self, data: Any, *, message_id: str | None = None, timeout: float = 10.0) -> SendResult:
+        """Send to every queue of the tenant's modules with AI routing, by the automation exchange.
+
+        QueueFull then says that at least one queue was full; others may have taken the message.
+        """
+        self._check_open()
+        return await self._sender.broadcast(data, message_id, timeout)
+
+    async def consume(
+        self,
+        module: ModuleName,
+        action: ActionName,
+        handler: Handler,
+        *,
+        concurrency: int = 10,
+        prefetch: int | None = None,
+        handler_timeout: float | None = 60.0,
+        timeout: float = 10.0,
+    ) -> Consumer:
+        """Have `handler` called with each message of an action, `concurrency` of them at a time, until the consumer is
+        stopped.
+
+        Returning is done. `raise Retry()`, any other exception and more than `handler_timeout` seconds are a failure:
+        the message comes back later, and is a dead letter after the last attempt. `raise Reject(reason)` makes it one
+        at once. `prefetch` is how many messages the broker hands out ahead. Raises NotConnected or NotRoutable after at
+        most `timeout` seconds; later breaks are mended by the consumer itself.
+        """
+        if concurrency < 1:
+            raise ConfigurationError(f"concurrency {concurrency!r} is below 1", remedy="Pass 1 or more")
+        source = self._source(module, action, handler_timeout)
+        consumer = Consumer(source, handler, concurrency, handler_timeout)
+        await consumer.start(self._prefetched(prefetch, concurrency), timeout)
+        self._consumers.append(consumer)
+        return consumer
+
+    def stream(
+        self, module: ModuleName, action: ActionName, *, prefetch: int | None = None, timeout: float = 10.0
+    ) -> Stream:
+        """Messages of an action, one by one:
+
+        `async with client.stream("crm", "leads.create") as stream:`
+        `    async for item in stream:`
+        `        async with item as message: ...`
+        """
+        stream = Stream(self._source(module, action, None), self._prefetched(prefetch, 1), timeout)
+        self._streams.append(stream)
+        return stream
+
+    async def queue_stats(self, module: ModuleName | None = None, *, timeout: float = 10.0) -> list[QueueStats]:
+        """The figures of all queues, or of a module's. Raises StatsUnavailable where they can't be read."""
+        self._check_open()
+        figures = await self._transport.queues(timeout)
+        stats = [read_stats(queue, self._names, self._catalog) for queue in figures]
+        return [queue for queue in stats if module is None or queue.module == module]
+
+    def _source(self, module: str, action: str, handler_timeout: float | None) -> Source:
+        self._check_open()
+        check_route(self._catalog, module, action)
+        lease = 3_600.0 if handler_timeout is None else handler_timeout + 30.0
+        return Source(
+            self._transport, self._names, self._catalog, module, action, self._idempotency, lease, self._max_bytes
+        )
+
+    def _prefetched(self, prefetch: int | None, concurrency: int) -> int:
+        chosen = self._prefetch if prefetch is None else prefetch
+        if not 1 <= chosen <= 65_535:
+            raise ConfigurationError(f"prefetch {chosen!r} is not 1 to 65535", remedy="Pass a number in between")
+        return max(chosen, concurrency)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotConnected("the client is closed", remedy="Connect a new one")
+
+    async def close(self, timeout: float = 30.0) -> None:
+        """Stop all consumers, letting handlers finish for `timeout` seconds, and disconnect. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.gather(
+            *(consumer.stop(timeout) for consumer in self._consumers), *(stream.close() for stream in self._streams)
+        )
+        if self._auditor is not None:
+            await self._auditor.close()
+        if self._idempotency is not None:
+            await self._idempotency.close()
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

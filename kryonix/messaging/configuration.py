@@ -1,0 +1,126 @@
+"""Where the broker is and who connects: an AMQP URI, found and taken apart once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+from kryonix.messaging.errors import ConfigurationError
+from kryonix.topology.errors import nearest
+from kryonix.topology.naming import Names, tenant_of_vhost
+
+__all__ = ["HEARTBEAT", "PREFETCH", "Address", "find_address"]
+
+HEARTBEAT: Final = 60
+"""Seconds; a connection that is silent for three times as long is dead."""
+PREFETCH: Final = 100
+"""Messages a consumer is handed before it has answered the first."""
+
+URI_VARIABLE: Final = "KRYONIX_AMQP_URI"
+OUTPUTS_VARIABLE: Final = "KRYONIX_OUTPUTS"
+MANAGEMENT_VARIABLE: Final = "KRYONIX_MANAGEMENT_URL"
+
+_PORTS: Final = {"amqp": 5672, "amqps": 5671}
+_FORM: Final = "amqp://kryonix_TENANT:PASSWORD@HOST:5672/%2Fcliente_TENANT"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A tenant's vhost on a broker, and the credentials for it."""
+
+    scheme: str
+    host: str
+    port: int
+    username: str
+    password: str = field(repr=False)
+    tenant_id: str
+    management_url: str | None = None
+    query: str = ""
+
+    @property
+    def vhost(self) -> str:
+        return Names(self.tenant_id).vhost
+
+    @property
+    def place(self) -> str:
+        """What may be shown."""
+        return f"{self.scheme}://{self.host}:{self.port}{self.vhost}"
+
+    def uri(self) -> str:
+        """The whole, password included: for the connection, for nobody's eyes."""
+        login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        query = f"?{self.query}" if self.query else ""
+        return f"{self.scheme}://{login}@{host}:{self.port}/{quote(self.vhost, safe='')}{query}"
+
+
+def find_address(
+    amqp_uri: str | None, outputs: str | Path | None, tenant: str | None, management_url: str | None
+) -> Address:
+    """The URI given, or the environment's, or the one in a file of `kryonix outputs`. Raises ConfigurationError."""
+    environment = os.environ
+    management = management_url or environment.get(MANAGEMENT_VARIABLE)
+    if uri := amqp_uri or (None if outputs else environment.get(URI_VARIABLE)):
+        return parse_uri(uri, management)
+    if file := outputs or environment.get(OUTPUTS_VARIABLE):
+        uri, found = _from_outputs(Path(file), tenant)
+        return parse_uri(uri, management or found)
+    raise ConfigurationError(
+        "no address of a broker",
+        remedy=f"Pass amqp_uri, or set {URI_VARIABLE}, or set {OUTPUTS_VARIABLE} to a file written by "
+        "`kryonix outputs --json --show-secrets`",
+    )
+
+
+def parse_uri(uri: str, management_url: str | None = None) -> Address:
+    """An AMQP URI taken apart. Raises ConfigurationError, which never shows the password."""
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"the AMQP URI can't be read: {error}", remedy=f"Write it as {_FORM}") from error
+    vhost = unquote(parts.path[1:])
+    tenant_id = tenant_of_vhost(vhost)
+    shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
+    if parts.scheme not in _PORTS or not parts.hostname or not parts.username or parts.password is None:
+        problem = f"the AMQP URI {shown} lacks something: scheme amqp or amqps, user, password, host"
+        raise ConfigurationError(problem, remedy=f"Write it as {_FORM}")
+    if tenant_id is None:
+        problem = f"the AMQP URI {shown} names the vhost {vhost!r}, which is no tenant's"
+        raise ConfigurationError(problem, remedy=f"Write it as {_FORM}")
+    return Address(
+        scheme=parts.scheme,
+        host=parts.hostname,
+        port=port or _PORTS[parts.scheme],
+        username=unquote(parts.username),
+        password=unquote(parts.password),
+        tenant_id=tenant_id,
+        management_url=management_url,
+        query=parts.query,
+    )
+
+
+def _from_outputs(file: Path, tenant: str | None) -> tuple[str, str | None]:
+    try:
+        outputs: Any = json.loads(file.read_bytes())
+        tenants: Mapping[str, Any] = outputs["tenants"]
+        chosen = tenant if tenant is not None or len(tenants) != 1 else next(iter(tenants))
+        known = chosen in tenants
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{file} holds no outputs ({type(error).__name__}: {error})",
+            remedy=f"Write it with `kryonix outputs --json --show-secrets > {file}`",
+        ) from error
+    if chosen is None or not known:
+        problem = f"{file} has no tenant {chosen!r}; {nearest(chosen, tenants)}"
+        raise ConfigurationError(problem, remedy="Pass tenant= with one of them")
+    uri = tenants[chosen].get("amqp_uri")
+    if not isinstance(uri, str) or not uri.startswith("amqp"):
+        problem = f"{file} was written without secrets"
+        raise ConfigurationError(problem, remedy=f"Write it with `kryonix outputs --json --show-secrets > {file}`")
+    return uri, outputs.get("management_url")

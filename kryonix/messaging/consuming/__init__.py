@@ -1,0 +1,1 @@
+"""Consuming: from a delivery to an answer."""

@@ -1,0 +1,96 @@
+"""Messages one by one in an `async for`, for those who would rather not write a handler."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from kryonix.messaging.consuming.inbox import Inbox
+from kryonix.messaging.consuming.intake import Intake
+from kryonix.messaging.consuming.work import Source, Work
+from kryonix.messaging.errors import Reject, Retry
+from kryonix.messaging.message import Message
+from kryonix.messaging.tracing import failed, process_span
+from kryonix.messaging.transport import Subscription
+
+__all__ = ["Item", "Stream"]
+
+
+class Item:
+    """A message of a stream, handled within `async with item as message`.
+
+    Leaving the block is done, `raise Retry()` and `raise Reject(reason)` are as in a handler and end with the block;
+    any other exception is a retry and goes on to the caller.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._span = ExitStack()
+
+    async def __aenter__(self) -> Message:
+        message = self._work.message
+        span = process_span(message.route.queue, message.message_id, message.attempt, message.headers)
+        self._current = self._span.enter_context(span)
+        return message
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        with self._span:
+            if error is None:
+                await self._work.done()
+                return False
+            failed(self._current, error)
+            if isinstance(error, Reject):
+                await self._work.reject(error.reason)
+            elif isinstance(error, Exception):
+                await self._work.retry()
+            else:
+                await self._work.give_back()
+            return isinstance(error, (Reject, Retry))
+
+
+class Stream:
+    """Messages of one action: `async with client.stream(…) as stream`, then `async for item in stream`."""
+
+    def __init__(self, source: Source, prefetch: int, timeout: float) -> None:
+        self._source, self._prefetch, self._timeout = source, prefetch, timeout
+        self._intake, self._inbox = Intake(source), Inbox(source.queues)
+        self._subscription: Subscription | None = None
+        self._taken: set[Work] = set()
+
+    async def __aenter__(self) -> Self:
+        transport = self._source.transport
+        self._subscription = await transport.subscribe(
+            self._source.queues, self._prefetch, self._inbox.put, self._timeout
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Item:
+        while (delivery := await self._inbox.get()) is not None:
+            work = await self._intake.take(delivery)
+            self._taken = {taken for taken in self._taken if not taken.settled}
+            if work is not None:
+                self._taken.add(work)
+                return Item(work)
+        raise StopAsyncIteration
+
+    async def close(self) -> None:
+        """End the iteration, and give back what was not handled."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is None:
+            return
+        await subscription.cancel()
+        left = [work.give_back() for work in self._taken if not work.settled]
+        await asyncio.gather(*left, *(delivery.give_back() for delivery in self._inbox.close()))
+        await subscription.close()

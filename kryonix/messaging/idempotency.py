@@ -1,0 +1,108 @@
+"""Handling a message once, though it may be delivered twice: by its id, remembered where you choose."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import Final, Literal, Protocol
+
+from kryonix.messaging.postgres import Postgres, checked_name
+
+__all__ = ["Claim", "IdempotencyStore", "MemoryIdempotency", "PostgresIdempotency"]
+
+Claim = Literal["mine", "done", "busy"]
+"""Whose turn it is: `mine` to handle now, `done` before, or `busy` in another consumer's hands."""
+
+_REMEMBERED: Final = 100_000
+
+
+class IdempotencyStore(Protocol):
+    """Remembers what was handled. `key` is queue and message id; all times are seconds.
+
+    A claim that is neither done nor released (its consumer died) ends by itself after `lease`.
+    """
+
+    async def claim(self, key: str, lease: float) -> Claim: ...
+
+    async def done(self, key: str) -> None: ...
+
+    async def release(self, key: str) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class MemoryIdempotency:
+    """Remembers the last `size` messages of this process: against duplicates, not across restarts."""
+
+    def __init__(self, size: int = _REMEMBERED) -> None:
+        self._size = size
+        self._until: OrderedDict[str, float | None] = OrderedDict()
+        """The end of a claim's lease; None: done."""
+
+    async def claim(self, key: str, lease: float) -> Claim:
+        now = time.monotonic()
+        if key in self._until:
+            until = self._until[key]
+            if until is None:
+                return "done"
+            if until > now:
+                return "busy"
+        self._until[key] = now + lease
+        self._until.move_to_end(key)
+        if len(self._until) > self._size:
+            self._until.popitem(last=False)
+        return "mine"
+
+    async def done(self, key: str) -> None:
+        self._until[key] = None
+
+    async def release(self, key: str) -> None:
+        self._until.pop(key, None)
+
+    async def close(self) -> None:
+        return None
+
+
+class PostgresIdempotency:
+    """Remembers in a table that all consumers share, made at first use unless it is there.
+
+    Old rows are yours to delete: `DELETE FROM kryonix_handled WHERE at < now() - interval '7 days'`.
+    """
+
+    def __init__(self, dsn: str, table: str = "kryonix_handled") -> None:
+        self._table = checked_name(table)
+        self._postgres = Postgres(
+            dsn,
+            f"""CREATE TABLE IF NOT EXISTS {self._table} (
+                key text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), until timestamptz)""",
+        )
+
+    async def claim(self, key: str, lease: float) -> Claim:
+        """One statement, so that of two consumers exactly one gets it: a row comes back only to the winner."""
+        won = await self._postgres.execute(
+            f"INSERT INTO {self._table} AS t (key, until) VALUES (%(key)s, now() + %(lease)s * interval '1 second') "  # noqa: S608
+            "ON CONFLICT (key) DO UPDATE SET until = excluded.until, at = now() WHERE t.until <= now() RETURNING true",
+            {"key": key, "lease": lease},
+        )
+        if won is not None:
+            return "mine"
+        row = await self._postgres.execute(
+            f"SELECT until IS NULL FROM {self._table} WHERE key = %(key)s",  # noqa: S608
+            {"key": key},
+        )
+        return "done" if row is not None and row[0] else "busy"
+
+    async def done(self, key: str) -> None:
+        await self._postgres.execute(
+            f"UPDATE {self._table} SET until = NULL, at = now() WHERE key = %(key)s",  # noqa: S608
+            {"key": key},
+        )
+
+    async def release(self, key: str) -> None:
+        await self._postgres.execute(
+            f"DELETE FROM {self._table} WHERE key = %(key)s AND until IS NOT NULL",  # noqa: S608
+            {"key": key},
+        )
+
+    async def close(self) -> None:
+        await self._postgres.close()

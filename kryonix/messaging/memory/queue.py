@@ -1,0 +1,190 @@
+"""A quorum queue in memory: strict priorities, a depth limit, expiry, counted failures, delayed retries."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from kryonix.messaging.message import Envelope
+from kryonix.messaging.transport import Delivery
+from kryonix.topology.expansion import Queue, Topology
+
+__all__ = ["MemoryQueue", "Reason", "effective_policy"]
+
+Reason = Literal["rejected", "expired", "delivery_limit"]
+
+_order = itertools.count()
+
+
+def effective_policy(queue: str, topology: Topology) -> dict[str, Any]:
+    """What holds for a queue: of each kind the policy of the highest priority, numbers merged by the smaller."""
+    merged: dict[str, Any] = {}
+    for kind in ("policy", "operator"):
+        matching = [p for p in topology.policies if p.kind == kind and re.search(p.pattern, queue)]
+        best = max(matching, key=lambda policy: policy.priority, default=None)
+        for key, value in (best.definition if best else {}).items():
+            both = isinstance(value, int) and key in merged
+            merged[key] = min(value, merged[key]) if both else value
+    return merged
+
+
+@dataclass(slots=True)
+class _Reader:
+    """A consumer of the queue, and how many messages it still takes."""
+
+    deliver: Callable[[Delivery], None]
+    credit: int
+    active: bool = True
+
+
+class MemoryDelivery:
+    """A message handed out. The first answer counts."""
+
+    def __init__(self, queue: MemoryQueue, reader: _Reader, entry: Envelope) -> None:
+        headers = dict(entry.headers)
+        self.envelope = replace(entry, headers=headers)
+        self._source, self._reader, self._entry = queue, reader, entry
+        self.open = True
+
+    @property
+    def queue(self) -> str:
+        return self._source.name
+
+    async def ack(self) -> None:
+        self._answer(lambda: None)
+
+    async def reject(self, *, requeue: bool) -> None:
+        fail = self._source.fail if requeue else self._source.refuse
+        self._answer(lambda: fail(self._entry))
+
+    async def give_back(self) -> None:
+        self._answer(lambda: self._source.put_back(self._entry, count=False))
+
+    def _answer(self, then: Callable[[], None]) -> None:
+        if not self.open:
+            return
+        self.open = False
+        self._source.unacked -= 1
+        self._reader.credit += 1
+        then()
+        self._source.hand_out()
+
+
+class MemoryQueue:
+    """One queue. `dead_letter` is called with each message it gives up, and the reason."""
+
+    def __init__(
+        self, queue: Queue, policy: dict[str, Any], delay: float, dead_letter: Callable[[Queue, Envelope, Reason], None]
+    ) -> None:
+        self.name, self._spec, self._policy, self._delay, self._dead_letter = (
+            queue.name,
+            queue,
+            policy,
+            delay,
+            dead_letter,
+        )
+        self._ready: list[tuple[int, int, Envelope]] = []
+        self._readers: list[_Reader] = []
+        self._timers: set[asyncio.TimerHandle] = set()
+        self.unacked = 0
+        self.delayed = 0
+
+    @property
+    def full(self) -> bool:
+        limit = self._policy.get("max-length")
+        rejects = self._policy.get("overflow") == "reject-publish"
+        return rejects and limit is not None and len(self._ready) + self.delayed >= limit
+
+    @property
+    def ready(self) -> list[Envelope]:
+        return [envelope for _, _, envelope in sorted(self._ready, key=lambda entry: entry[:2])]
+
+    @property
+    def consumers(self) -> int:
+        return sum(reader.active for reader in self._readers)
+
+    def put(self, envelope: Envelope) -> None:
+        limits = [limit for limit in (envelope.expiration, self._policy.get("message-ttl")) if limit is not None]
+        entry = (-min(envelope.priority, 31), next(_order), envelope)
+        heapq.heappush(self._ready, entry)
+        if limits:
+            self._later(min(limits), lambda: self._expire(entry))
+        self.hand_out()
+
+    def _later(self, milliseconds: float, then: Callable[[], None]) -> None:
+        def run() -> None:
+            self._timers.discard(handle)
+            then()
+
+        handle = asyncio.get_running_loop().call_later(milliseconds / 1000 * self._delay, run)
+        self._timers.add(handle)
+
+    def _expire(self, entry: tuple[int, int, Envelope]) -> None:
+        if entry in self._ready:
+            self._ready.remove(entry)
+            heapq.heapify(self._ready)
+            self._dead_letter(self._spec, replace(entry[2], expiration=None), "expired")
+
+    def fail(self, envelope: Envelope) -> None:
+        """Count a failure: later again, or given up after the delivery limit."""
+        failures = envelope.headers.get("x-delivery-count", 0) + 1
+        if failures > self._policy.get("delivery-limit", 20):
+            self._dead_letter(self._spec, envelope, "delivery_limit")
+            return
+        self.put_back(replace(envelope, headers={**envelope.headers, "x-delivery-count": failures}), count=True)
+
+    def put_back(self, envelope: Envelope, *, count: bool) -> None:
+        handed_out = envelope.headers.get("x-acquired-count", 0) + 1
+        again = replace(envelope, headers={**envelope.headers, "x-acquired-count": handed_out})
+        first, longest = self._policy.get("delayed-retry-min"), self._policy.get("delayed-retry-max", 0)
+        if first is None:
+            self._return(again)
+            return
+        times = again.headers.get("x-delivery-count", 0) if count else 1
+        self.delayed += 1
+        self._later(min(first * times, longest), lambda: self._delayed_return(again))
+
+    def _delayed_return(self, envelope: Envelope) -> None:
+        self.delayed -= 1
+        self._return(envelope)
+
+    def _return(self, envelope: Envelope) -> None:
+        heapq.heappush(self._ready, (-min(envelope.priority, 31), next(_order), envelope))
+        self.hand_out()
+
+    def refuse(self, envelope: Envelope) -> None:
+        self._dead_letter(self._spec, envelope, "rejected")
+
+    def read(self, deliver: Callable[[Delivery], None], prefetch: int) -> _Reader:
+        reader = _Reader(deliver, prefetch)
+        self._readers.append(reader)
+        self.hand_out()
+        return reader
+
+    def stop_reading(self, readers: Iterable[_Reader]) -> None:
+        for reader in readers:
+            reader.active = False
+        self._readers = [reader for reader in self._readers if reader.active]
+
+    def hand_out(self) -> None:
+        """Hand out what is ready, in turn to the readers that take more."""
+        while self._ready:
+            reader = next((reader for reader in self._readers if reader.credit > 0), None)
+            if reader is None:
+                return
+            self._readers.remove(reader)
+            self._readers.append(reader)
+            _, _, envelope = heapq.heappop(self._ready)
+            reader.credit -= 1
+            self.unacked += 1
+            reader.deliver(MemoryDelivery(self, reader, envelope))
+
+    def close(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()

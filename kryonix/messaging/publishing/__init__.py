@@ -1,0 +1,1 @@
+"""Sending: from data to a confirmed message."""

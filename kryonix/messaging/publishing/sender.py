@@ -1,0 +1,237 @@
+"""From data to a confirmed message: checked, encoded, routed, published, noted."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from kryonix.messaging.audit import Auditor, AuditRecord
+from kryonix.messaging.encoding import MAX_BYTES, Compression, compress, encode
+from kryonix.messaging.errors import ConfigurationError, MessagingError, NotRoutable, UnknownRoute
+from kryonix.messaging.message import Envelope, Outgoing, SendResult
+from kryonix.messaging.routing import Decision, Router, Rules, SafeRouter, address
+from kryonix.messaging.tracing import inject, send_span
+from kryonix.messaging.transport import Transport
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.errors import nearest
+from kryonix.topology.naming import Names
+
+__all__ = ["SDK_VERSION", "Sender", "check_route"]
+
+SDK_VERSION: Final = "1.0.0"
+
+_KNOWN_FOR: Final = 60.0
+"""Seconds for which the broker's answer that a queue is there is believed."""
+
+_OUR_HEADERS: Final = frozenset(
+    {"cliente-id", "modulo", "acao", "mobile-optimized", "kryonix-sdk-version", "traceparent", "tracestate"}
+)
+
+
+def check_route(catalog: Catalog, module: str, action: str, message_id: str | None = None) -> None:
+    """Raises UnknownRoute with the nearest name."""
+    known = catalog.modules.get(module)
+    if known is None:
+        problem, hint = f"unknown module {str(module)[:80]!r}", nearest(module, catalog.modules)
+    elif action not in known.actions:
+        problem, hint = f"unknown action {str(action)[:80]!r} of the module {module}", nearest(action, known.actions)
+    else:
+        return
+    raise UnknownRoute(problem, message_id=message_id, remedy=hint[0].upper() + hint[1:])
+
+
+class Sender:
+    """Sends the messages of one client."""
+
+    def __init__(
+        self,
+        names: Names,
+        application: str,
+        catalog: Catalog,
+        transport: Transport,
+        *,
+        router: Router | None = None,
+        router_timeout: float = 1.0,
+        compression: Compression | None = "zstd",
+        auditor: Auditor | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._names, self._application, self._catalog, self._transport = names, application, catalog, transport
+        self._rules = Rules(catalog)
+        self._router = None if router is None else SafeRouter(router, self._rules, router_timeout)
+        self._compression, self._auditor, self._max_bytes = compression, auditor, max_bytes
+        self._known: dict[str, float] = {}
+
+    async def send(self, message: Outgoing, timeout: float) -> SendResult:
+        """Send and wait for the broker's confirmation."""
+        started = time.monotonic()
+        message_id = message.message_id or uuid.uuid4().hex
+        check_route(self._catalog, message.module, message.action, message_id)
+        _check_options(message, message_id, timeout)
+        body, content_type = encode(message.data, message_id, self._max_bytes)
+        if self._router is None:
+            decision = self._rules.apply(message)
+        else:
+            decision = await self._router.decide(message)
+        envelope = self._envelope(message, message_id, decision, body, content_type)
+        queue = self._names.queue(message.module, message.action)
+        await self._publish(message, envelope, (queue,), timeout, started)
+        return _result(envelope, decision)
+
+    async def broadcast(self, data: Any, message_id: str | None, timeout: float) -> SendResult:
+        """Publish to every queue of the modules with AI routing."""
+        started = time.monotonic()
+        message = Outgoing("automation", "broadcast", data, message_id=message_id)
+        message_id = message_id or uuid.uuid4().hex
+        _check_options(message, message_id, timeout)
+        body, content_type = encode(data, message_id, self._max_bytes)
+        envelope = Envelope(
+            exchange=self._names.automation_exchange,
+            routing_key="",
+            body=body,
+            message_id=message_id,
+            headers={
+                "cliente-id": self._names.tenant_id,
+                "mobile-optimized": False,
+                "kryonix-sdk-version": SDK_VERSION,
+            },
+            priority=message.priority,
+            content_type=content_type,
+            timestamp=datetime.now(UTC),
+            app_id=self._application,
+        )
+        await self._publish(message, envelope, self._listeners(), timeout, started)
+        return _result(envelope, Decision("main", message.priority, False, "automation: a broadcast"))
+
+    def _listeners(self) -> list[str]:
+        """One queue of each module that gets broadcasts."""
+        modules = self._catalog.modules.items()
+        return [self._names.queue(name, module.actions[0]) for name, module in modules if module.ai_routing]
+
+    async def _publish(
+        self, message: Outgoing, envelope: Envelope, queues: Sequence[str], timeout: float, started: float
+    ) -> None:
+        """Publish what one of `queues` at least will take, and note how it ended."""
+        outcome = "cancelled"
+        try:
+            with send_span(envelope.exchange, envelope.routing_key, envelope.message_id, len(envelope.body)):
+                inject(envelope.headers)
+                await self._reachable(queues, envelope, timeout)
+                await self._transport.publish(envelope, timeout - (time.monotonic() - started))
+            outcome = "confirmed"
+        except MessagingError as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self._note(message, envelope, outcome, started)
+
+    def _envelope(
+        self, message: Outgoing, message_id: str, decision: Decision, body: bytes, content_type: str
+    ) -> Envelope:
+        encoding = None
+        if decision.mobile_optimized and self._compression is not None:
+            body, encoding = compress(body, self._compression)
+        exchange, key = address(self._names, message, decision)
+        return Envelope(
+            exchange=exchange,
+            routing_key=key,
+            body=body,
+            message_id=message_id,
+            headers={
+                **message.headers,
+                "cliente-id": self._names.tenant_id,
+                "modulo": message.module,
+                "acao": message.action,
+                "mobile-optimized": decision.mobile_optimized,
+                "kryonix-sdk-version": SDK_VERSION,
+            },
+            priority=decision.priority,
+            content_type=content_type,
+            content_encoding=encoding,
+            expiration=self._expiration(message, message_id, decision),
+            timestamp=datetime.now(UTC),
+            app_id=self._application,
+        )
+
+    def _expiration(self, message: Outgoing, message_id: str, decision: Decision) -> int | None:
+        """ms; the shorter of what the caller and, for mobile, the catalog say."""
+        limits = []
+        if message.expires is not None:
+            limits.append(_milliseconds(message.expires, message_id))
+        mobile_expiry = self._catalog.modules[message.module].mobile_expiry
+        if decision.mobile_optimized and mobile_expiry is not None:
+            limits.append(mobile_expiry)
+        return min(limits, default=None)
+
+    async def _reachable(self, queues: Sequence[str], envelope: Envelope, timeout: float) -> None:
+        """What no queue takes goes to `unrouted` and is confirmed all the same: so the broker is asked first."""
+        now = time.monotonic()
+        for queue in queues:
+            if self._known.get(queue, -math.inf) > now - _KNOWN_FOR:
+                return
+        for queue in queues:
+            if await self._transport.has_queue(queue, timeout):
+                self._known[queue] = now
+                return
+            self._known.pop(queue, None)
+        problem = f"the tenant {self._names.tenant_id} has no queue {' or '.join(queues)}"
+        raise NotRoutable(problem, message_id=envelope.message_id)
+
+    def _note(self, message: Outgoing, envelope: Envelope, outcome: str, started: float) -> None:
+        if self._auditor is None:
+            return
+        self._auditor.note(
+            AuditRecord(
+                at=envelope.timestamp or datetime.now(UTC),
+                tenant=self._names.tenant_id,
+                application=self._application,
+                message_id=envelope.message_id,
+                module=message.module,
+                action=message.action,
+                exchange=envelope.exchange,
+                routing_key=envelope.routing_key,
+                priority=envelope.priority,
+                bytes=len(envelope.body),
+                outcome=outcome,
+                milliseconds=round((time.monotonic() - started) * 1000, 3),
+            )
+        )
+
+
+def _check_options(message: Outgoing, message_id: str, timeout: float) -> None:
+    if type(message.priority) is not int or not 0 <= message.priority <= 10:
+        problem = f"priority {message.priority!r} is not a whole number from 0 to 10"
+        raise ConfigurationError(problem, message_id=message_id, remedy="8 and more is high, 5 to 7 medium, less low")
+    if not message_id.isprintable() or len(message_id.encode()) > 255:
+        problem = f"the message id {message_id[:60]!r} is not printable text of at most 255 bytes"
+        raise ConfigurationError(problem, remedy="Leave it out to have one chosen")
+    if not timeout > 0:
+        problem = f"timeout {timeout!r} leaves no time"
+        raise ConfigurationError(problem, message_id=message_id, remedy="Pass seconds above 0")
+    if taken := _OUR_HEADERS & message.headers.keys():
+        problem = f"the header {min(taken)!r} is the SDK's"
+        raise ConfigurationError(problem, message_id=message_id, remedy="Choose another name")
+
+
+def _milliseconds(expires: object, message_id: str) -> int:
+    seconds = expires.total_seconds() if hasattr(expires, "total_seconds") else expires
+    if isinstance(seconds, (int, float)) and 0.001 <= seconds <= 10**9:
+        return int(seconds * 1000)
+    problem = f"expires {expires!r} is no time to live"
+    raise ConfigurationError(problem, message_id=message_id, remedy="Pass seconds above 0, or a timedelta")
+
+
+def _result(envelope: Envelope, decision: Decision) -> SendResult:
+    return SendResult(
+        message_id=envelope.message_id,
+        exchange=envelope.exchange,
+        routing_key=envelope.routing_key,
+        priority=envelope.priority,
+        mobile_optimized=decision.mobile_optimized,
+        bytes=len(envelope.body),
+        decision=decision.reason,
+    )

@@ -1,0 +1,118 @@
+"""Which exchange carries a message, at which priority, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Protocol
+
+from kryonix.messaging.message import Outgoing
+from kryonix.topology.catalog import Catalog, Module
+from kryonix.topology.naming import Names, priority_name
+
+__all__ = ["Decision", "Router", "Rules", "SafeRouter", "address"]
+
+log = logging.getLogger(__name__)
+
+Exchange = Literal["main", "mobile", "critical"]
+
+URGENT: Final = 30.0
+"""A message that expires within this many seconds is urgent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where a message goes, and the reason in words."""
+
+    exchange: Exchange
+    priority: int
+    mobile_optimized: bool
+    reason: str
+
+
+class Router(Protocol):
+    """Decides on every message. The default is `Rules`; a classifier of your own takes its place."""
+
+    async def decide(self, message: Outgoing) -> Decision: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The default: rules on module, device, priority and deadline that anyone can follow."""
+
+    catalog: Catalog
+
+    async def decide(self, message: Outgoing) -> Decision:
+        return self.apply(message)
+
+    def apply(self, message: Outgoing) -> Decision:
+        module = self.catalog.modules[message.module]
+        priority, why_priority = _priority(message)
+        mobile = module.mobile_priority and message.device == "mobile"
+        exchange, why_exchange = _exchange(module, message, priority, mobile)
+        return Decision(exchange, priority, mobile, f"{why_exchange}{why_priority}")
+
+
+def _priority(message: Outgoing) -> tuple[int, str]:
+    if message.expires is None or message.priority >= 8:
+        return message.priority, ""
+    expires = message.expires if isinstance(message.expires, (int, float)) else message.expires.total_seconds()
+    if expires > URGENT:
+        return message.priority, ""
+    return 8, f"; priority 8 because it expires within {URGENT:.0f} s"
+
+
+def _exchange(module: Module, message: Outgoing, priority: int, mobile: bool) -> tuple[Exchange, str]:
+    lane = priority_name(priority)
+    if lane in module.priority_lanes.get(message.action, ()):
+        # Only the main exchange leads to a lane.
+        return "main", f"main: {message.module}.{message.action} has a lane for {lane} priority"
+    if module.business_critical and priority >= 8:
+        return "critical", f"critical: {message.module} is business-critical and the priority is {priority}"
+    if mobile:
+        return "mobile", f"mobile: sent from a mobile device to {message.module}"
+    return "main", "main: nothing asks for another exchange"
+
+
+@dataclass(frozen=True, slots=True)
+class SafeRouter:
+    """A router that can't lose a message: when the chosen one fails or takes too long, the rules decide."""
+
+    chosen: Router
+    rules: Rules
+    timeout: float
+    """Seconds."""
+
+    async def decide(self, message: Outgoing) -> Decision:
+        try:
+            async with asyncio.timeout(self.timeout):
+                decision = await self.chosen.decide(message)
+            return self._checked(message, decision)
+        except TimeoutError:
+            problem = f"the router took longer than {self.timeout:g} s"
+        except Exception as error:  # noqa: BLE001 - it is the user's code: whatever it raises, the message is sent
+            problem = f"the router failed ({type(error).__name__}: {error})"
+        log.warning("%s.%s: %s; the rules decide", message.module, message.action, problem)
+        decision = self.rules.apply(message)
+        return replace(decision, reason=f"{decision.reason}; {problem}")
+
+    def _checked(self, message: Outgoing, decision: Decision) -> Decision:
+        """Only what leads to a queue: an exchange this module is not bound to would lose the message to `unrouted`."""
+        module = self.rules.catalog.modules[message.module]
+        bound = {"main": True, "mobile": module.mobile_priority, "critical": module.business_critical}
+        if not bound.get(decision.exchange, False):
+            raise ValueError(f"{message.module} is not bound to the exchange {decision.exchange!r}")
+        if type(decision.priority) is not int or not 0 <= decision.priority <= 10:
+            raise ValueError(f"priority {decision.priority!r} is not 0 to 10")
+        return decision
+
+
+def address(names: Names, message: Outgoing, decision: Decision) -> tuple[str, str]:
+    """The exchange and the routing key of a decision."""
+    if decision.exchange == "mobile":
+        return names.mobile_exchange, names.mobile_key(message.module, message.action)
+    if decision.exchange == "critical":
+        return names.critical_exchange, names.critical_key(message.module, message.action)
+    key = names.routing_key(message.module, message.action, priority_name(decision.priority))
+    return names.exchange, key

@@ -1,0 +1,64 @@
+"""Spans for send and process, and the W3C trace context in headers. Without an OpenTelemetry SDK they cost little."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+__all__ = ["failed", "inject", "process_span", "send_span"]
+
+_tracer = trace.get_tracer("kryonix.messaging")
+_propagator = TraceContextTextMapPropagator()
+
+
+@contextmanager
+def send_span(destination: str, routing_key: str, message_id: str, size: int) -> Iterator[Span]:
+    attributes: dict[str, str | int] = {
+        "messaging.system": "rabbitmq",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": destination,
+        "messaging.rabbitmq.destination.routing_key": routing_key,
+        "messaging.message.id": message_id,
+        "messaging.message.body.size": size,
+    }
+    with _tracer.start_as_current_span(f"send {destination}", kind=SpanKind.PRODUCER, attributes=attributes) as span:
+        yield span
+
+
+@contextmanager
+def process_span(queue: str, message_id: str, attempt: int, headers: Mapping[str, Any]) -> Iterator[Span]:
+    """A span that continues the sender's trace."""
+    attributes: dict[str, str | int] = {
+        "messaging.system": "rabbitmq",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": queue,
+        "messaging.message.id": message_id,
+        "kryonix.attempt": attempt,
+    }
+    carried = {key: value for key, value in headers.items() if isinstance(value, str)}
+    with _tracer.start_as_current_span(
+        f"process {queue}",
+        context=_propagator.extract(carried),
+        kind=SpanKind.CONSUMER,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        yield span
+
+
+def inject(headers: dict[str, Any]) -> None:
+    """Put the current trace context into headers: traceparent and tracestate, where there is a trace."""
+    _propagator.inject(headers)
+
+
+def failed(span: Span, error: BaseException) -> None:
+    span.record_exception(error)
+    span.set_status(Status(StatusCode.ERROR, type(error).__name__))

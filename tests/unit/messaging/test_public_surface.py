@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import kryonix.messaging as messaging
+from kryonix.messaging import generation
+from kryonix.topology.catalog import default_catalog
+
+FOLDER = Path(inspect.getfile(messaging)).parent
+ALLOWED = {"aio_pika", "aiormq", "httpx", "opentelemetry", "zstandard"}
+
+
+def test_everything_that_is_exported_exists_is_documented_and_sorted() -> None:
+    assert messaging.__all__ == sorted(messaging.__all__)
+    for name in messaging.__all__:
+        exported = getattr(messaging, name)
+        if inspect.isclass(exported):
+            assert exported.__doc__, f"{name} has no docstring"
+
+
+def test_nothing_public_is_imported_without_being_exported() -> None:
+    tree = ast.parse((FOLDER / "__init__.py").read_text())
+    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert imported == set(messaging.__all__)
+
+
+def test_every_method_of_the_client_is_documented_and_has_a_deadline_where_it_waits() -> None:
+    for name, method in inspect.getmembers(messaging.MessagingClient, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        assert method.__doc__, f"MessagingClient.{name} has no docstring"
+        if inspect.iscoroutinefunction(method):
+            assert "timeout" in inspect.signature(method).parameters, f"MessagingClient.{name} has no timeout"
+
+
+def test_the_types_of_modules_and_actions_are_those_of_the_catalog() -> None:
+    assert (FOLDER / "modules.py").read_text() == generation.render(default_catalog()), (
+        "run python -m kryonix.messaging.generation"
+    )
+
+
+def test_the_sdk_imports_the_topology_and_its_few_dependencies_and_nothing_else() -> None:
+    for file in FOLDER.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                _check_import(file, name)
+
+
+def _check_import(file: Path, name: str) -> None:
+    top = name.partition(".")[0]
+    if top == "kryonix":
+        assert name.startswith(("kryonix.messaging", "kryonix.topology")), f"{file.name} imports {name}"
+    elif top == "psycopg":
+        assert file.name == "postgres.py", f"{file.name} imports {name}"
+    else:
+        assert top in ALLOWED or top in _standard_library(), f"{file.name} imports {name}"
+
+
+def _standard_library() -> frozenset[str]:
+    import sys
+
+    return sys.stdlib_module_names
