@@ -82,7 +82,7 @@ def expand(tenant: Tenant, catalog: Catalog) -> Topology:
         tenant=tenant,
         vhost=names.vhost,
         user=names.user,
-        permissions=Permissions(configure="^$", write=names.own_objects, read=names.own_objects),
+        permissions=Permissions(configure="^$", write=names.writable_objects, read=names.readable_objects),
         limits=catalog.plans[tenant.plan].limits,
         exchanges=tuple(_exchanges(names, modules)),
         queues=(_unrouted(names), *(queue for m in modules.items() for queue in _queues(names, *m, attempts))),

@@ -126,6 +126,21 @@ class Names:
         """The pattern of everything that is this tenant's."""
         return rf"^{self.exchange}(\.|$)"
 
+    @cached_property
+    def writable_objects(self) -> str:
+        """The pattern of what an application publishes to: the publish exchanges and the dead-letter exchanges.
+
+        Not the queues: who may write to a queue and read an exchange may bind the one to the other, or unbind them. The
+        unrouted exchange, whose queue of the same name is read, can still be bound to one of these exchanges: harmless,
+        its queue gets every message all the same.
+        """
+        return rf"^{self.exchange}(\.(mobile_priority|business_critical|automation|[a-z0-9_]+\.dlx))?$"
+
+    @cached_property
+    def readable_objects(self) -> str:
+        """The pattern of what an application consumes from: every queue, and no exchange but the unrouted one."""
+        return rf"^{self.exchange}\.(unrouted$|[a-z0-9_]+\.(?!dlx$))"
+
     def module_objects(self, module: str) -> str:
         return rf"^{self.exchange}\.{module}\."
 

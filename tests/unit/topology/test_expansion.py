@@ -133,13 +133,16 @@ def test_every_queue_that_dead_letters_at_least_once_rejects_when_full(plan: str
             assert definition["overflow"] == "reject-publish"
 
 
-def test_a_tenant_may_write_and_read_its_own_names_and_configure_nothing() -> None:
-    permissions = expand(tenant("crm"), CATALOG).permissions
-    assert (permissions.configure, permissions.write, permissions.read) == (
-        "^$",
-        r"^cliente_acme(\.|$)",
-        r"^cliente_acme(\.|$)",
-    )
+def test_a_tenant_writes_to_exchanges_and_reads_from_queues_of_its_own_and_configures_nothing() -> None:
+    topology = expand(tenant(*ALL), CATALOG)
+    permissions, unrouted = topology.permissions, "cliente_acme.unrouted"
+    exchanges, queues = {e.name for e in topology.exchanges}, {q.name for q in topology.queues}
+    assert permissions.configure == "^$"
+    assert {name for name in exchanges | queues if re.search(permissions.write, name)} == exchanges - {unrouted}
+    assert {name for name in exchanges | queues if re.search(permissions.read, name)} == queues
+    for foreign in ("", "amq.default", "amq.topic", "cliente_acmes", "cliente_acmes.crm.dlx", "x.cliente_acme"):
+        assert not re.search(permissions.write, foreign)
+        assert not re.search(permissions.read, foreign)
 
 
 def test_a_suspended_tenant_has_everything_but_connections() -> None:
@@ -195,7 +198,9 @@ def test_any_expansion_is_whole(id: str, chosen: list[str], strategy: str, lanes
     assert len(exchanges) == len(topology.exchanges)
     assert len(queues) == len(topology.queues)
     assert len(set(topology.bindings)) == len(topology.bindings)
-    assert all(re.match(topology.permissions.write, name) for name in exchanges | queues)
+    assert not any(re.match(topology.permissions.write, name) for name in queues)
+    assert all(re.match(topology.permissions.read, name) for name in queues)
+    assert all(re.match(topology.tenant.names.own_objects, name) for name in exchanges | queues)
     assert all(b.source in exchanges and b.destination in queues for b in topology.bindings)
     assert queues == {b.destination for b in topology.bindings}
     assert all(len(name.encode()) <= 255 for name in queues | exchanges)
