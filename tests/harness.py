@@ -89,10 +89,10 @@ class Project:
             check=False,
         )
 
-    def run(self, operation: str, *arguments: str) -> Result:
-        """Run an operation on the stack by the local engine, whatever its exit status."""
+    def run(self, operation: str, *arguments: str, engine: str = "local") -> Result:
+        """Run an operation on the stack, whatever its exit status."""
         yes = ["--yes"] if operation in ("up", "destroy", "refresh") else []
-        return self.kryonix(operation, "--stack", self.stack, "--engine", "local", *yes, *arguments)
+        return self.kryonix(operation, "--stack", self.stack, "--engine", engine, *yes, *arguments)
 
     def start(self, operation: str) -> subprocess.Popen[str]:
         """Begin an operation and leave it running."""
@@ -106,9 +106,9 @@ class Project:
             text=True,
         )
 
-    def must(self, operation: str, *arguments: str) -> dict[str, Any]:
+    def must(self, operation: str, *arguments: str, engine: str = "local") -> dict[str, Any]:
         """Run an operation that has to succeed, and return its JSON."""
-        result = self.run(operation, "--json", *arguments)
+        result = self.run(operation, "--json", *arguments, engine=engine)
         assert result.returncode == 0, f"{operation} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}"
         parsed: dict[str, Any] = json.loads(result.stdout)
         return parsed
