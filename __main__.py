@@ -5,6 +5,7 @@ from __future__ import annotations
 import pulumi
 import pulumi_rabbitmq as rabbitmq
 
+from components.broker_safeguards import BrokerSafeguards, BrokerSafeguardsArgs
 from components.exporter import Exporter, ExporterArgs
 from components.platform import Platform, PlatformArgs, PlatformOutputs
 from components.settings import Settings
@@ -27,10 +28,12 @@ provider = rabbitmq.Provider(
 )
 on_broker = pulumi.ResourceOptions(providers=[provider])
 
+on_the_platform: list[pulumi.Resource] = [platform] if isinstance(platform, Platform) else []
 if settings.platform is not None:
-    SharedVhosts("shared", SharedVhostsArgs(), on_broker)
     metrics = ExporterArgs(endpoint=settings.platform.metrics, advertised_host=settings.platform.advertised_host)
-    pulumi.export("metrics_url", Exporter("exporter", metrics, on_broker).metrics_url)
+    exporter = Exporter("exporter", metrics, on_broker)
+    on_the_platform += [SharedVhosts("shared", SharedVhostsArgs(), on_broker), exporter]
+    pulumi.export("metrics_url", exporter.metrics_url)
 
 tenants = {
     topology.tenant.id: TenantMessaging(
@@ -48,6 +51,13 @@ tenants = {
     )
     for topology in settings.topologies
 }
+
+if settings.platform is not None:
+    held = BrokerSafeguardsArgs(
+        access=broker, protected=settings.deletion_protection, allow_delete=settings.allow_delete
+    )
+    on_the_platform += [tenant.safeguards for tenant in tenants.values()]
+    BrokerSafeguards("broker-safeguards", held, pulumi.ResourceOptions(depends_on=on_the_platform))
 
 pulumi.export("management_url", platform.management_url)
 pulumi.export("amqp_host", platform.amqp_host)

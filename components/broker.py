@@ -9,7 +9,6 @@ from pathlib import Path
 import pulumi
 import pulumi_docker as docker
 
-from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.naming import ADMIN_USER
@@ -36,16 +35,6 @@ class BrokerContainerArgs:
     metrics: MetricsEndpoint
     domain: str
     memory_mb: int = 2048
-
-    def __post_init__(self) -> None:
-        ports = {"amqpPort": self.amqp_port, "managementPort": self.management_port, "metricsPort": self.metrics.port}
-        for key, port in ports.items():
-            if not 1 <= port <= 65535:
-                raise InvalidStack(f"kryonix:{key}: {port} is no port. Use a number from 1 to 65535")
-        if len(set(ports.values())) < len(ports):
-            raise InvalidStack(f"two of {ports} are the same port. Give each its own")
-        if self.memory_mb < 512:
-            raise InvalidStack(f"kryonix:brokerMemoryMb: {self.memory_mb} MiB is too little. Use 512 or more")
 
 
 class BrokerContainer(pulumi.ComponentResource):

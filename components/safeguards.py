@@ -15,7 +15,7 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, Resou
 from components.guard import refuse_losses
 from components.management import BrokerAccess, Management
 
-__all__ = ["Safeguards", "SafeguardsArgs"]
+__all__ = ["Safeguards", "SafeguardsArgs", "access_of", "access_properties"]
 
 _LIMITS = {"maxConnections": "max-connections", "maxChannels": "max-channels"}
 
@@ -34,11 +34,7 @@ class SafeguardsArgs:
 
     def properties(self) -> dict[str, Any]:
         return {
-            "managementUrl": self.access.apply(lambda access: access.management_url),
-            "adminUsername": self.access.apply(lambda access: access.username),
-            "adminPassword": pulumi.Output.secret(self.access.apply(lambda access: access.password)),
-            "amqpHost": self.access.apply(lambda access: access.amqp_host),
-            "amqpPort": self.access.apply(lambda access: access.amqp_port),
+            **access_properties(self.access),
             "vhost": self.vhost,
             "user": self.user,
             "maxConnections": self.max_connections,
@@ -66,7 +62,7 @@ class _SafeguardsProvider(ResourceProvider):
         return UpdateResult(_news)
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        with Management(_access(props)) as broker:
+        with Management(access_of(props)) as broker:
             protected = broker.protected(props["vhost"])
             limits = broker.user_limits(props["user"])
         if protected is None:
@@ -75,13 +71,13 @@ class _SafeguardsProvider(ResourceProvider):
         return ReadResult(id_, {**props, **live, "protected": protected})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        with Management(_access(_props)) as broker:
+        with Management(access_of(_props)) as broker:
             if _props["protected"]:
                 refuse_losses(broker, broker.queues(_props["vhost"]), _props["allowDelete"])
             broker.protect(_props["vhost"], protected=False)
 
     def _apply(self, props: dict[str, Any]) -> None:
-        with Management(_access(props)) as broker:
+        with Management(access_of(props)) as broker:
             for key, limit in _LIMITS.items():
                 broker.set_user_limit(props["user"], limit, int(props[key]))
             broker.protect(props["vhost"], protected=props["protected"])
@@ -94,7 +90,19 @@ class Safeguards(Resource, module="kryonix", name="Safeguards"):
         super().__init__(_SafeguardsProvider(), name, args.properties(), opts)
 
 
-def _access(props: dict[str, Any]) -> BrokerAccess:
+def access_properties(access: pulumi.Output[BrokerAccess]) -> dict[str, Any]:
+    """How a dynamic resource keeps the way to its broker, so that it can be removed where no program runs."""
+    return {
+        "managementUrl": access.apply(lambda known: known.management_url),
+        "adminUsername": access.apply(lambda known: known.username),
+        "adminPassword": pulumi.Output.secret(access.apply(lambda known: known.password)),
+        "amqpHost": access.apply(lambda known: known.amqp_host),
+        "amqpPort": access.apply(lambda known: known.amqp_port),
+    }
+
+
+def access_of(props: dict[str, Any]) -> BrokerAccess:
+    """The broker that `access_properties` keeps."""
     return BrokerAccess(
         management_url=props["managementUrl"],
         username=props["adminUsername"],

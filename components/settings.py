@@ -37,6 +37,26 @@ class PlatformSettings:
     metrics: MetricsEndpoint
     domain: str
 
+    def __post_init__(self) -> None:
+        ports = {
+            "amqpPort": self.amqp_port,
+            "managementPort": self.management_port,
+            "metricsPort": self.metrics.port,
+            "registryPort": self.registry_port,
+        }
+        problems = [
+            f"kryonix:{key}: {port} is no port. Use a number from 1 to 65535"
+            for key, port in ports.items()
+            if not 1 <= port <= 65535
+        ]
+        if len(set(ports.values())) < len(ports):
+            listed = ", ".join(f"kryonix:{key} {port}" for key, port in ports.items())
+            problems.append(f"two of these are the same port: {listed}. Give each its own")
+        if self.broker_memory_mb < 512:
+            problems.append(f"kryonix:brokerMemoryMb: {self.broker_memory_mb} MiB is too little. Use 512 or more")
+        if problems:
+            raise InvalidStack("\n".join(problems))
+
     @classmethod
     def load(cls, config: pulumi.Config) -> PlatformSettings:
         address = _ip_address(config, "bindAddress")

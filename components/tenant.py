@@ -49,6 +49,7 @@ class TenantMessaging(pulumi.ComponentResource):
     username: pulumi.Output[str]
     password: pulumi.Output[str]
     amqp_uri: pulumi.Output[str]
+    safeguards: pulumi.Resource
 
     def __init__(self, name: str, args: TenantMessagingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:TenantMessaging", name, None, opts)
@@ -75,7 +76,7 @@ class TenantMessaging(pulumi.ComponentResource):
         permissions = self._permissions(user, admin, within)
         routing = Routing(name, RoutingArgs(topology=args.topology, vhost=admin.vhost, deleted_with=vhost), within)
         record = self._record(user, password)
-        self._safeguards(user, vhost, [*routing.leaves, permissions, record])
+        self.safeguards = self._safeguards(user, vhost, [*routing.leaves, permissions, record])
         self.vhost, self.username, self.password = vhost.name, user.name, password.result
         self.amqp_uri = pulumi.Output.secret(
             pulumi.Output.format(
@@ -135,7 +136,7 @@ class TenantMessaging(pulumi.ComponentResource):
         )
         return TenantRecord(f"{self._name}/record", args, pulumi.ResourceOptions(parent=self))
 
-    def _safeguards(self, user: rabbitmq.User, vhost: rabbitmq.VHost, before: list[pulumi.Resource]) -> None:
+    def _safeguards(self, user: rabbitmq.User, vhost: rabbitmq.VHost, before: list[pulumi.Resource]) -> Safeguards:
         """Last of all: what it depends on is removed only after it has agreed to go."""
         limits = self._args.topology.limits
         args = SafeguardsArgs(
@@ -148,4 +149,4 @@ class TenantMessaging(pulumi.ComponentResource):
             allow_delete=self._args.allow_delete,
         )
         opts = pulumi.ResourceOptions(parent=self, depends_on=before)
-        Safeguards(f"{self._name}/safeguards", args, opts)
+        return Safeguards(f"{self._name}/safeguards", args, opts)

@@ -64,11 +64,12 @@ def plan(
     """Show what the tenants make, offline: no broker, no database, no state, no credentials."""
     gc.disable()  # a large fleet's expansion is a million small objects and no cycle among them
     products = _catalog(catalog)
-    topologies = _selected(_topologies(tenants, products), tenant)
-    changes = None
-    if against is not None:
-        before = [t for t in _topologies(against, products) if tenant in (None, t.tenant.id)]
-        changes = list(compare(before, topologies))
+    topologies = _topologies(tenants, products)
+    before = _topologies(against, products) if against is not None else []
+    if tenant is not None:
+        _check_known(tenant, [*topologies, *before])
+        topologies, before = _only(tenant, topologies), _only(tenant, before)
+    changes = list(compare(before, topologies)) if against is not None else None
     if json_output:
         write_json(topologies, changes, sys.stdout)
         return
@@ -197,14 +198,14 @@ def _topologies(file: Path, catalog: Catalog) -> list[Topology]:
     return expand_within_plans(parse_tenants(_read(file), str(file), catalog), catalog, str(file))
 
 
-def _selected(topologies: list[Topology], tenant: str | None) -> list[Topology]:
-    if tenant is None:
-        return topologies
-    selected = [topology for topology in topologies if topology.tenant.id == tenant]
-    if not selected:
-        known = [topology.tenant.id for topology in topologies]
-        raise InvalidChoice(f"--tenant {tenant!r} is not in the list; {nearest(tenant, known)}")
-    return selected
+def _check_known(tenant: str, topologies: list[Topology]) -> None:
+    known = [topology.tenant.id for topology in topologies]
+    if tenant not in known:
+        raise InvalidChoice(f"--tenant {tenant!r} is not in the list; {nearest(tenant, dict.fromkeys(known))}")
+
+
+def _only(tenant: str, topologies: list[Topology]) -> list[Topology]:
+    return [topology for topology in topologies if topology.tenant.id == tenant]
 
 
 def _read(file: Path) -> bytes:

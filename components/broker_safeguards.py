@@ -1,0 +1,57 @@
+"""What holds a whole broker: it is not removed while anything on it, whichever stack's, has messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+
+from components.guard import refuse_losses
+from components.management import BrokerAccess, Management
+from components.safeguards import access_of, access_properties
+
+__all__ = ["BrokerSafeguards", "BrokerSafeguardsArgs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerSafeguardsArgs:
+    """The broker, whether it is held, and the queues whose loss is accepted."""
+
+    access: pulumi.Output[BrokerAccess]
+    protected: bool
+    allow_delete: tuple[str, ...]
+
+    def properties(self) -> dict[str, Any]:
+        return {
+            **access_properties(self.access),
+            "protected": self.protected,
+            "allowDelete": list(self.allow_delete),
+        }
+
+
+class _BrokerSafeguardsProvider(ResourceProvider):
+    # The pickled provider holds no secret, it is a reference to this class; only `adminPassword` is one.
+    serialize_as_secret_always = False
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        return DiffResult(changes=any(_olds.get(key) != _news[key] for key in _news if key != "__provider"))
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        return CreateResult(props["managementUrl"], props)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        return UpdateResult(_news)
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        if _props["protected"]:
+            with Management(access_of(_props)) as broker:
+                refuse_losses(broker, broker.queues(), _props["allowDelete"])
+
+
+class BrokerSafeguards(Resource, module="kryonix", name="BrokerSafeguards"):
+    """Made after everything else on the broker, and so the first to be asked by `destroy`."""
+
+    def __init__(self, name: str, args: BrokerSafeguardsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(_BrokerSafeguardsProvider(), name, args.properties(), opts)

@@ -1,0 +1,157 @@
+"""The life of one platform of its own, in order: guarded, down, refusing, mended, destroyed. Each test leaves it up."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import docker
+import httpx
+import pytest
+
+from tests.acceptance.broker import LiveBroker, live
+from tests.acceptance.conftest import changed
+from tests.harness import Project, tenant
+
+KEPT, GUARDED, EMPTY = (tenant(id, "crm", plan="basic") for id in ("kept", "guarded", "empty"))
+QUEUE = "cliente_guarded.crm.leads.create"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    project = Project.platform(tmp_path_factory.mktemp("own") / "project", KEPT, GUARDED, EMPTY)
+    try:
+        project.must("up")
+        yield project
+    finally:
+        project.remove()
+
+
+@pytest.fixture(scope="module")
+def its_broker(own: Project) -> Iterator[LiveBroker]:
+    with live(own.outputs()) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def plans(own: Project) -> dict[str, Any]:
+    return {entry["id"]: entry for entry in json.loads(own.kryonix("plan", "--json").stdout)["tenants"]}
+
+
+def assert_said(own: Project, operation: str, status: int, *said: str) -> None:
+    result = own.run(operation)
+    assert result.returncode == status, (result.stdout, result.stderr)
+    for part in said:
+        assert part in result.stderr, f"{part!r} is not in:\n{result.stderr}"
+    assert "Traceback" not in result.stderr
+
+
+@contextmanager
+def stopped(own: Project, short: str) -> Iterator[None]:
+    client = docker.from_env()
+    container = client.containers.get(f"kryonix-{own.stack}-{short}")
+    container.stop(timeout=30)
+    try:
+        yield
+    finally:
+        container.start()
+        client.close()
+
+
+def wait_for(answers: Callable[[], object]) -> None:
+    """Until a service that was started answers."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            answers()
+            return
+        except httpx.HTTPError:
+            assert time.monotonic() < deadline, "the service did not come back"
+            time.sleep(0.5)
+
+
+def test_a_tenant_that_is_taken_out_of_the_list_is_removed_if_nothing_is_lost(
+    own: Project, its_broker: LiveBroker, plans: dict[str, Any]
+) -> None:
+    own.tenants(KEPT, GUARDED)
+    deletions = [step for step in changed(own.must("preview")) if step.startswith("delete ")]
+    assert "delete empty/vhost" in deletions
+    assert all(step.startswith("delete empty") for step in deletions)
+    its_broker.assert_is(plans["empty"])
+    own.must("up")
+    its_broker.assert_is_gone(plans["empty"])
+    its_broker.assert_is(plans["kept"])
+
+
+def test_a_tenant_whose_queues_hold_messages_is_not_removed_with_it(
+    own: Project, its_broker: LiveBroker, plans: dict[str, Any]
+) -> None:
+    its_broker.publish("/cliente_guarded", QUEUE, 2)
+    own.tenants(KEPT)
+    for operation in ("preview", "up"):
+        assert_said(own, operation, 2, f"2 messages in {QUEUE} (vhost /cliente_guarded)", "kryonix:allowDelete")
+    own.tenants(KEPT, GUARDED)
+    # A `destroy` doesn't ask the program: there the broker's own safeguards refuse, before anything else goes.
+    assert_said(own, "destroy", 2, f"2 messages in {QUEUE}")
+    for id in ("kept", "guarded"):
+        its_broker.assert_is(plans[id])
+    assert changed(own.must("up")) == []
+    assert its_broker.take("/cliente_guarded", QUEUE, 10) == 2
+
+
+def test_a_platform_is_not_destroyed_under_another_stacks_messages(own: Project, its_broker: LiveBroker) -> None:
+    beside = own.beside("tenant-guest", tenant=tenant("guest"))
+    beside.must("up")
+    its_broker.publish("/cliente_guest", "cliente_guest.crm.leads.create")
+    assert_said(own, "destroy", 2, "1 messages in cliente_guest.crm.leads.create (vhost /cliente_guest)")
+    assert changed(own.must("up")) == []
+    assert its_broker.take("/cliente_guest", "cliente_guest.crm.leads.create", 10) == 1
+    beside.must("destroy")
+
+
+def test_a_broker_that_is_down_is_told(own: Project, its_broker: LiveBroker) -> None:
+    beside = own.beside("tenant-down", tenant=tenant("down"))
+    with stopped(own, "rabbitmq"):
+        for operation in ("up", "preview"):
+            assert_said(beside, operation, 3, its_broker.outputs["management_url"], "does not answer")
+        assert_said(own, "refresh", 3, its_broker.outputs["management_url"])
+    wait_for(its_broker.vhosts)
+
+
+def test_a_broker_that_refuses_the_administrator_is_told(own: Project, its_broker: LiveBroker) -> None:
+    user = {"password": "another", "tags": "administrator"}
+    its_broker.put("users", "kryonix_admin", json=user)
+    try:
+        assert_said(own, "up", 3, its_broker.outputs["management_url"], "refuses the user 'kryonix_admin'")
+    finally:
+        admin = ("kryonix_admin", "another")
+        mended = {**user, "password": its_broker.outputs["admin_password"]}
+        httpx.put(f"{its_broker.outputs['management_url']}/api/users/kryonix_admin", auth=admin, json=mended)
+    assert changed(own.must("up")) == []
+
+
+def test_a_database_that_is_down_is_told_and_the_next_run_goes_on(own: Project, its_broker: LiveBroker) -> None:
+    beside = own.beside("tenant-late", tenant=tenant("late"))
+    port = its_broker.outputs["registry_dsn"].rpartition("@")[2].partition("/")[0]
+    with stopped(own, "postgres"):
+        assert_said(beside, "up", 3, port)
+    time.sleep(2)
+    beside.must("up")
+    assert its_broker.has("vhosts", "/cliente_late")
+    beside.must("destroy")
+
+
+def test_a_destroyed_platform_has_nothing_left(own: Project) -> None:
+    own.must("destroy")
+    client = docker.from_env()
+    mine = {"name": f"kryonix-{own.stack}-"}
+    for kind in (client.containers.list(all=True, filters=mine), client.volumes.list(filters=mine)):
+        assert kind == []
+    assert client.networks.list(filters=mine) == []
+    client.close()
+    again = own.run("destroy")
+    assert again.returncode == 0
+    assert again.stdout.startswith("Nothing to change")

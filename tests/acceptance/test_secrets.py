@@ -1,0 +1,89 @@
+"""No secret can be read anywhere but where it was asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.acceptance.conftest import Beside
+from tests.harness import Project
+
+
+def secrets_of(shown: Any, hidden: Any) -> Iterator[str]:
+    """Every value that `outputs` hides and `outputs --show-secrets` shows."""
+    if hidden == "[secret]":
+        yield str(shown)
+    elif isinstance(shown, dict):
+        for key, value in shown.items():
+            yield from secrets_of(value, hidden[key])
+
+
+def children(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield int(child)
+            yield from children(int(child))
+
+
+def watched(stack: Project, operation: str) -> tuple[str, set[bytes]]:
+    """What a run prints, and what the kernel shows of it and its children's arguments while it runs."""
+    process = stack.start(operation)
+    seen: set[bytes] = set()
+    while process.poll() is None:
+        try:
+            for pid in (process.pid, *children(process.pid)):
+                seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+        except OSError:
+            continue  # ended between two looks
+    out, _ = process.communicate()
+    assert process.returncode == 0, out
+    return out, seen
+
+
+def test_a_run_shows_no_secret_on_the_way_and_leaves_none_behind(beside: Beside) -> None:
+    stack = beside("discreet", "crm")
+    printed, arguments = watched(stack, "up")
+    shown, hidden = stack.outputs(), stack.must("outputs")
+    secrets = set(secrets_of(shown, hidden))
+    assert {shown["admin_password"], shown["registry_dsn"], shown["tenants"]["discreet"]["password"]} <= secrets
+    secrets |= {value.rpartition("@")[0].rpartition(":")[2] for value in secrets if "@" in value}
+
+    exported = stack.run("export").stdout
+    for operation in ("refresh", "preview", "up"):
+        result = stack.run(operation, "--json")
+        printed += result.stdout + result.stderr
+    files = [path for path in stack.folder.rglob("*") if path.is_file()]
+    assert any(path.name == "checkpoint.json" for path in files)
+    for secret in secrets:
+        assert secret not in printed
+        assert secret not in exported
+        assert not any(secret.encode() in line for line in arguments)
+        assert [path for path in files if secret.encode() in path.read_bytes()] == []
+    stack.must("destroy")
+
+
+def test_an_exported_deployment_is_pulumis_own_version_3(platform: Project) -> None:
+    deployment = json.loads(platform.run("export").stdout)
+    assert deployment["version"] == 3
+    assert deployment["deployment"]["secrets_providers"]["type"] == "passphrase"
+    resources = deployment["deployment"]["resources"]
+    assert all({"urn", "type", "custom"} <= set(resource) for resource in resources)
+    assert platform.outputs()["admin_password"] not in json.dumps(deployment)
+
+
+def test_a_journal_of_a_run_that_was_killed_holds_no_secret(beside: Beside) -> None:
+    stack = beside("cut-off", "crm")
+    journal = stack.folder / ".kryonix" / "stacks" / stack.stack / "journal.jsonl"
+    process = stack.start("up")
+    while not (journal.exists() and b"cut-off/main" in journal.read_bytes()) and process.poll() is None:
+        pass
+    process.kill()
+    process.communicate()
+    left = journal.read_bytes() if journal.exists() else b""
+    stack.must("up")
+    for secret in secrets_of(stack.outputs(), stack.must("outputs")):
+        assert secret.encode() not in left
+    assert (stack.folder / ".kryonix" / "stacks" / stack.stack / "checkpoint.json").stat().st_mode & 0o077 == 0
+    stack.must("destroy")

@@ -1,0 +1,101 @@
+"""What can't be reached or refuses to be used: exit 3, and one message that names it and says what to do."""
+
+from __future__ import annotations
+
+import copy
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.harness import Project, Result, tenant
+
+UNUSED_IMAGE = "localhost:1/kryonix/none:1"
+
+
+def assert_unreachable(result: Result, *said: str) -> None:
+    assert result.returncode == 3, (result.returncode, result.stdout, result.stderr)
+    for part in said:
+        assert part in result.stderr, f"{part!r} is not in:\n{result.stderr}"
+    assert result.stderr.count("error: ") == 1
+    assert "Traceback" not in result.stderr
+
+
+def with_env(project: Project, **env: str | None) -> Project:
+    """The same stack, run from another environment."""
+    other = copy.copy(project)
+    other.env = {key: value for key, value in {**project.env, **env}.items() if value is not None}
+    return other
+
+
+@pytest.mark.parametrize("operation", ["up", "preview", "refresh", "destroy"])
+def test_a_wrong_passphrase_is_told_and_changes_nothing(platform: Project, operation: str) -> None:
+    state = (platform.folder / ".kryonix" / "stacks" / platform.stack / "checkpoint.json").read_bytes()
+    wrong = with_env(platform, PULUMI_CONFIG_PASSPHRASE="not it")
+    assert_unreachable(wrong.run(operation), "passphrase", "PULUMI_CONFIG_PASSPHRASE")
+    assert (platform.folder / ".kryonix" / "stacks" / platform.stack / "checkpoint.json").read_bytes() == state
+
+
+def test_a_passphrase_that_is_not_set_is_told(platform: Project) -> None:
+    unset = with_env(platform, PULUMI_CONFIG_PASSPHRASE=None)
+    assert_unreachable(
+        unset.run("outputs", "--show-secrets"), "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"
+    )
+    assert_unreachable(unset.run("up"), "PULUMI_CONFIG_PASSPHRASE")
+
+
+def test_the_passphrase_may_come_from_a_file(platform: Project, tmp_path: Path) -> None:
+    file = tmp_path / "passphrase"
+    file.write_text(f"{platform.env['PULUMI_CONFIG_PASSPHRASE']}\n")
+    by_file = with_env(platform, PULUMI_CONFIG_PASSPHRASE=None, PULUMI_CONFIG_PASSPHRASE_FILE=str(file))
+    assert by_file.outputs()["admin_password"] != "[secret]"
+    missing = with_env(by_file, PULUMI_CONFIG_PASSPHRASE_FILE=str(tmp_path / "none"))
+    assert_unreachable(missing.run("outputs", "--show-secrets"), str(tmp_path / "none"))
+
+
+def test_the_pulumi_command_that_is_not_there_is_told(platform: Project, tmp_path: Path) -> None:
+    result = with_env(platform, PATH=str(tmp_path)).kryonix("preview", "--stack", platform.stack, "--engine", "pulumi")
+    assert_unreachable(result, "`pulumi` command, which is not on PATH", "--engine local")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Project]:
+    """A platform of which nothing is made yet, and whose images don't have to be there."""
+    project = Project.platform(tmp_path / "project", tenant("acme"))
+    try:
+        yield project
+    finally:
+        project.remove()
+
+
+def test_a_docker_that_does_not_answer_is_told(fresh: Project) -> None:
+    away = with_env(fresh, DOCKER_HOST="unix:///nonexistent")
+    assert_unreachable(away.run("up"), "unix:///nonexistent", "Docker")
+
+
+def test_an_image_that_cannot_be_had_is_told(fresh: Project) -> None:
+    fresh.configure(brokerImage=UNUSED_IMAGE, postgresImage=UNUSED_IMAGE)
+    assert_unreachable(fresh.run("up"), UNUSED_IMAGE)
+
+
+def test_a_port_that_is_in_use_is_told_and_nothing_is_left_after_destroy(fresh: Project) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        fresh.configure(registryPort=port, amqpPort=port + 1 if port < 65535 else port - 1)
+        result = fresh.run("up")
+    assert_unreachable(result, str(port), "postgres-container")
+    fresh.must("destroy")
+    assert left_in_docker(fresh) == []
+
+
+def left_in_docker(project: Project) -> list[str]:
+    client = docker.from_env()
+    mine = {"name": f"kryonix-{project.stack}-"}
+    found = [c.name for c in client.containers.list(all=True, filters=mine)]
+    found += [thing.name for thing in (*client.volumes.list(filters=mine), *client.networks.list(filters=mine))]
+    client.close()
+    return found
