@@ -209,6 +209,8 @@ def _check_options(message: Outgoing, message_id: str, timeout: float) -> None:
     if not message_id.isprintable() or len(message_id.encode()) > 255:
         problem = f"the message id {message_id[:60]!r} is not printable text of at most 255 bytes"
         raise ConfigurationError(problem, remedy="Leave it out to have one chosen")
+    if message.expires is not None:
+        _milliseconds(message.expires, message_id)
     if not timeout > 0:
         problem = f"timeout {timeout!r} leaves no time"
         raise ConfigurationError(problem, message_id=message_id, remedy="Pass seconds above 0")

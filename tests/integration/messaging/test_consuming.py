@@ -1,0 +1,368 @@
+"""Consuming, as an application sees it: against the real broker and the one in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+
+import pytest
+import zstandard
+
+from kryonix.messaging import MemoryIdempotency, Message, NotRoutable, Reject, Retry
+from kryonix.messaging.consuming.work import FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, REASON_HEADER
+from tests.integration.messaging.world import Seen, World, eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_handler_gets_the_data_and_the_way_it_came_and_returning_is_done(world: World) -> None:
+    seen = Seen()
+    async with await world.connect(application="shop") as client:
+        await client.crm.consume("leads.create", seen)
+        result = await client.crm.send("leads.create", {"nome": "Ana", "n": [1, None]}, headers={"x": "y"}, priority=3)
+        (message,) = await seen.wait(1)
+    assert message.data == {"nome": "Ana", "n": [1, None]}
+    assert (message.message_id, message.attempt, message.priority) == (result.message_id, 1, 3)
+    assert (message.application, message.headers["x"]) == ("shop", "y")
+    route = message.route
+    assert (route.module, route.action, route.exchange) == ("crm", "leads.create", world.names.exchange)
+    assert (route.queue, route.routing_key) == (world.names.queue("crm", "leads.create"), "crm.leads.create.low")
+    assert await world.is_empty(world.names.queue("crm", "leads.create"))
+
+
+@pytest.mark.parametrize("failure", [Retry(), ValueError("bug")], ids=["Retry", "any exception"])
+async def test_a_failed_message_comes_back_later_and_counts_its_attempts(world: World, failure: Exception) -> None:
+    async def fail_once(message: Message) -> None:
+        if message.attempt == 1:
+            raise failure
+
+    seen = Seen(fail_once)
+    async with await world.connect() as client:
+        consumer = await client.crm.consume("leads.qualify", seen)
+        await client.crm.send("leads.qualify", {})
+        await seen.wait(2)
+        await eventually(lambda: consumer.handled == 1)
+    assert seen.attempts == [1, 2]
+    assert seen.times[1] - seen.times[0] > 0.9
+    assert (consumer.retried, consumer.handled, consumer.rejected) == (1, 1, 0)
+
+
+async def test_a_poison_message_is_a_dead_letter_after_the_last_attempt_and_harms_no_other(world: World) -> None:
+    async def fail_poison(message: Message) -> None:
+        if message.data == "poison":
+            raise ValueError("poison")
+
+    seen = Seen(fail_poison)
+    async with await world.connect() as client:
+        await client.crm.consume("contacts.sync", seen)
+        await client.crm.send("contacts.sync", "poison", message_id="poison")
+        for number in range(20):
+            await client.crm.send("contacts.sync", number)
+        (dead,) = await world.dead_letters("crm", "contacts.sync")
+        await seen.wait(23)
+    assert dead.message_id == "poison"
+    assert [message.attempt for message in seen.messages if message.data == "poison"] == [1, 2, 3]
+    assert sorted(message.data for message in seen.messages if message.data != "poison") == list(range(20))
+    assert dead.headers["x-death"][0]["reason"] == "delivery_limit"
+    assert dead.headers["x-death"][0]["exchange"] == world.names.exchange
+
+
+async def test_a_rejected_message_is_a_dead_letter_at_once_and_says_why_and_where_it_came_from(world: World) -> None:
+    async def reject(message: Message) -> None:
+        raise Reject("no such customer")
+
+    seen = Seen(reject)
+    async with await world.connect() as client:
+        consumer = await client.crm.consume("tasks.assign", seen)
+        await client.crm.send("tasks.assign", {"n": 1}, message_id="r-1", device="mobile", headers={"mine": 1})
+        started = time.monotonic()
+        (dead,) = await world.dead_letters("crm", "tasks.assign")
+        await eventually(lambda: consumer.rejected == 1)
+    assert time.monotonic() - started < 5
+    assert (dead.message_id, json.loads(dead.body), dead.headers["mine"]) == ("r-1", {"n": 1}, 1)
+    assert dead.headers[REASON_HEADER] == "no such customer"
+    assert dead.headers[FIRST_EXCHANGE_HEADER] == world.names.mobile_exchange
+    assert dead.headers[FIRST_KEY_HEADER] == "mobile.crm.tasks.assign"
+    assert len(seen.messages) == 1
+
+
+BOMB = zstandard.ZstdCompressor().compress(b"[" + b" " * 40_000_000 + b"]")
+UNREADABLE = [
+    (b"", {}),
+    (b"{", {}),
+    (b"\xff\xfe", {}),
+    (b"NaN", {}),
+    (b"[" * 100_000, {}),
+    (b"not json", {"content_type": None}),
+    (b"{}", {"content_encoding": "br"}),
+    (b"{}", {"content_encoding": "zstd"}),
+    (b"{}", {"content_encoding": "gzip"}),
+    (gzip.compress(b'{"a": 1}' * 100)[:-9], {"content_encoding": "gzip"}),
+    (zstandard.ZstdCompressor().compress(b'{"a": 1}' * 100)[:-5], {"content_encoding": "zstd"}),
+    (BOMB, {"content_encoding": "zstd"}),
+    (gzip.compress(b"[" + b" " * 40_000_000 + b"]", 9), {"content_encoding": "gzip"}),
+]
+
+
+async def test_what_can_never_be_read_is_a_dead_letter_at_once_and_consuming_goes_on(world: World) -> None:
+    seen = Seen()
+    async with await world.connect() as client:
+        consumer = await client.crm.consume("reports.generate", seen)
+        for number, (body, properties) in enumerate(UNREADABLE):
+            await world.post("crm", "reports.generate", body, message_id=f"bad-{number}", **properties)
+        await client.crm.send("reports.generate", "good")
+        dead = await world.dead_letters("crm", "reports.generate", len(UNREADABLE))
+        (message,) = await seen.wait(1)
+    assert message.data == "good"
+    assert {letter.message_id for letter in dead} == {f"bad-{number}" for number in range(len(UNREADABLE))}
+    assert all(letter.headers[REASON_HEADER].startswith("undecodable: ") for letter in dead)
+    assert consumer.undecodable == len(UNREADABLE)
+    (bomb, *_) = [letter for letter in dead if letter.message_id == "bad-11"]
+    assert "inflate to more than" in bomb.headers[REASON_HEADER]
+
+
+PAYLOADS = [b"", b"\x00\xff" * 10, b"x" * 1024 * 1024, "", "texto é", {"big": "y" * 1024 * 1024}, None, 0, [], True]
+
+
+async def test_bytes_of_any_size_and_any_json_arrive_as_they_were_sent(world: World) -> None:
+    seen = Seen()
+    async with await world.connect() as client:
+        for number, data in enumerate(PAYLOADS):
+            await client.whatsapp.send("media.process", data, message_id=str(number), device="mobile", priority=5)
+        await client.whatsapp.consume("media.process", seen)
+        await seen.wait(len(PAYLOADS))
+    got = {int(message.message_id): message.data for message in seen.messages}
+    assert [got[number] for number in range(len(PAYLOADS))] == PAYLOADS
+
+
+async def test_a_handler_that_hangs_is_given_up_after_its_time_and_the_message_comes_back(world: World) -> None:
+    async def hang_once(message: Message) -> None:
+        if message.attempt == 1:
+            await asyncio.sleep(3600)
+
+    seen = Seen(hang_once)
+    async with await world.connect() as client:
+        consumer = await client.whatsapp.consume("messages.send", seen, handler_timeout=0.2)
+        await client.whatsapp.send("messages.send", {})
+        await seen.wait(2)
+        await eventually(lambda: consumer.handled == 1)
+    assert consumer.retried == 1
+
+
+async def test_no_more_messages_are_handled_at_a_time_than_allowed_and_as_many_as_that_are(world: World) -> None:
+    at_work, most = 0, 0
+
+    async def work(message: Message) -> None:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        await asyncio.sleep(0.02)
+        at_work -= 1
+
+    seen = Seen(work)
+    async with await world.connect() as client:
+        for number in range(40):
+            await client.agendamento.send("agenda.create", number)
+        await client.agendamento.consume("agenda.create", seen, concurrency=4)
+        await seen.wait(40)
+    assert most == 4
+
+
+async def test_what_has_a_lane_is_consumed_from_the_lane_too(world: World) -> None:
+    seen = Seen()
+    async with await world.connect() as client:
+        await client.crm.send("leads.update", "low", priority=1)
+        await client.crm.send("leads.update", "high", priority=9)
+        await client.crm.consume("leads.update", seen)
+        await seen.wait(2)
+    assert {message.route.queue.removeprefix(world.names.exchange) for message in seen.messages} == {
+        ".crm.leads.update",
+        ".crm.leads.update.high",
+    }
+
+
+async def test_higher_priorities_are_delivered_first(world: World) -> None:
+    seen = Seen()
+    async with await world.connect() as client:
+        for priority in (1, 5, 9, 0, 7):
+            await client.agendamento.send("confirmacao.request", priority, priority=priority)
+        await client.agendamento.consume("confirmacao.request", seen, concurrency=1, prefetch=1)
+        await seen.wait(5)
+    assert [message.data for message in seen.messages] == [9, 7, 5, 1, 0]
+
+
+async def test_a_duplicate_is_handled_once(world: World) -> None:
+    seen = Seen()
+    async with await world.connect(idempotency=MemoryIdempotency()) as client:
+        consumer = await client.agendamento.consume("cancelamento.process", seen, concurrency=1)
+        for _ in range(3):
+            await client.agendamento.send("cancelamento.process", {}, message_id="same")
+        await client.agendamento.send("cancelamento.process", {}, message_id="other")
+        await eventually(lambda: consumer.duplicates == 2 and consumer.handled == 2)
+    assert sorted(message.message_id for message in seen.messages) == ["other", "same"]
+
+
+async def test_a_failed_message_is_no_duplicate_when_it_comes_back(world: World) -> None:
+    async def fail_once(message: Message) -> None:
+        if message.attempt == 1:
+            raise Retry
+
+    seen = Seen(fail_once)
+    async with await world.connect(idempotency=MemoryIdempotency()) as client:
+        consumer = await client.agendamento.consume("disponibilidade.sync", seen)
+        await client.agendamento.send("disponibilidade.sync", {})
+        await eventually(lambda: consumer.handled == 1)
+    assert seen.attempts == [1, 2]
+    assert consumer.duplicates == 0
+
+
+class _Broken(MemoryIdempotency):
+    async def claim(self, key: str, lease: float) -> str:  # type: ignore[override]
+        if not self.mended:
+            raise ConnectionError("the store is away")
+        return await super().claim(key, lease)
+
+    mended = False
+
+
+async def test_a_store_that_is_away_costs_a_message_no_attempt(world: World) -> None:
+    store, seen = _Broken(), Seen()
+    async with await world.connect(idempotency=store) as client:
+        await client.financeiro.consume("relatorios.gerar", seen)
+        await client.financeiro.send("relatorios.gerar", {})
+        await asyncio.sleep(3.5)
+        assert seen.messages == []
+        store.mended = True
+        await seen.wait(1)
+    assert seen.attempts == [1]
+
+
+async def test_stopping_lets_handlers_finish_and_gives_back_the_rest(world: World) -> None:
+    started = asyncio.Event()
+
+    async def slow(message: Message) -> None:
+        started.set()
+        await asyncio.sleep(0.3)
+
+    seen = Seen(slow)
+    queue = world.names.queue("financeiro", "faturas.create")
+    async with await world.connect() as client:
+        for number in range(10):
+            await client.financeiro.send("faturas.create", number)
+        consumer = await client.financeiro.consume("faturas.create", seen, concurrency=2)
+        await started.wait()
+        await consumer.stop()
+        await asyncio.wait_for(consumer.wait(), 1)
+        assert consumer.handled == 2
+        assert consumer.in_progress == 0
+    left = await world.take(queue, 8)
+    # Given back is not failed: none of them has spent an attempt.
+    assert all("x-delivery-count" not in envelope.headers for envelope in left)
+
+
+async def test_a_handler_that_does_not_finish_in_time_is_stopped_and_its_message_given_back(world: World) -> None:
+    async def hang(message: Message) -> None:
+        await asyncio.sleep(3600)
+
+    seen = Seen(hang)
+    async with await world.connect() as client:
+        consumer = await client.financeiro.consume("pagamentos.process", seen, handler_timeout=None)
+        await client.financeiro.send("pagamentos.process", {})
+        await seen.wait(1)
+        began = time.monotonic()
+        await consumer.stop(timeout=0.2)
+        assert time.monotonic() - began < 5
+    (left,) = await world.take(world.names.queue("financeiro", "pagamentos.process"), 1)
+    assert "x-delivery-count" not in left.headers
+
+
+async def test_messages_can_be_taken_one_by_one_in_a_loop(world: World) -> None:
+    async with await world.connect() as client:
+        for name in ("done", "retry", "reject"):
+            await client.portal.send("progresso.atualizar", name)
+        seen = []
+        async with client.portal.stream("progresso.atualizar", prefetch=1) as stream:
+            async for item in stream:
+                async with item as message:
+                    seen.append((message.data, message.attempt))
+                    if message.data == "retry" and message.attempt == 1:
+                        raise Retry
+                    if message.data == "reject":
+                        raise Reject("unwanted")
+                if len(seen) == 4:
+                    break
+        (dead,) = await world.dead_letters("portal", "progresso.atualizar")
+    assert sorted(seen) == [("done", 1), ("reject", 1), ("retry", 1), ("retry", 2)]
+    assert dead.headers[REASON_HEADER] == "unwanted"
+
+
+async def test_an_exception_in_the_loop_is_a_retry_and_goes_on_to_the_caller(world: World) -> None:
+    async with await world.connect() as client:
+        await client.portal.send("certificados.gerar", "x")
+        with pytest.raises(ZeroDivisionError):
+            async with client.portal.stream("certificados.gerar") as stream:
+                async for item in stream:
+                    async with item:
+                        raise ZeroDivisionError
+    (left,) = await world.take(world.names.queue("portal", "certificados.gerar"), 1)
+    assert left.headers["x-delivery-count"] == 1
+
+
+async def test_consuming_what_the_tenant_has_not_bought_is_not_routable(world: World) -> None:
+    async with await world.connect() as client:
+        with pytest.raises(NotRoutable):
+            await client.marketing.consume("campanhas.enviar", Seen())
+
+
+async def test_with_retry_queues_each_failure_waits_in_its_queue_and_comes_back(queues_world: World) -> None:
+    async def fail_twice(message: Message) -> None:
+        if message.attempt <= 2:
+            raise Retry
+
+    seen = Seen(fail_twice)
+    async with await queues_world.connect() as client:
+        consumer = await client.portal.consume("progresso.atualizar", seen)
+        await client.portal.send("progresso.atualizar", {"n": 1}, device="mobile")
+        await seen.wait(3)
+        await eventually(lambda: consumer.handled == 1)
+    assert seen.attempts == [1, 2, 3]
+    gaps = [later - earlier for earlier, later in zip(seen.times, seen.times[1:], strict=False)]
+    assert all(gap > 0.9 for gap in gaps)
+    assert {message.route.exchange for message in seen.messages} == {queues_world.names.mobile_exchange}
+    assert {message.route.routing_key for message in seen.messages} == {"mobile.portal.progresso.atualizar"}
+
+
+async def test_with_retry_queues_the_last_failure_is_a_dead_letter(queues_world: World) -> None:
+    async def fail(message: Message) -> None:
+        raise Retry
+
+    seen = Seen(fail)
+    async with await queues_world.connect() as client:
+        await client.portal.consume("conteudo.processar", seen)
+        await client.portal.send("conteudo.processar", {"n": 1}, message_id="q-1")
+        (dead,) = await queues_world.dead_letters("portal", "conteudo.processar")
+    assert (dead.message_id, json.loads(dead.body)) == ("q-1", {"n": 1})
+    assert seen.attempts == [1, 2, 3]
+    assert "3 times" in dead.headers[REASON_HEADER]
+    assert dead.headers[FIRST_EXCHANGE_HEADER] == queues_world.names.exchange
+    assert dead.headers[FIRST_KEY_HEADER] == "portal.conteudo.processar.medium"
+
+
+async def test_the_figures_of_the_queues_are_read_with_the_tenants_own_credentials(world: World) -> None:
+    async with await world.connect() as client:
+        for _ in range(3):
+            await client.financeiro.send("conciliacao.bancaria", {})
+        async with asyncio.timeout(30):
+            while True:
+                stats = {queue.name: queue for queue in await client.queue_stats("financeiro")}
+                figures = stats[world.names.queue("financeiro", "conciliacao.bancaria")]
+                if figures.depth == 3:
+                    break
+                await asyncio.sleep(0.5)
+        kinds = {queue.kind for queue in await client.queue_stats()}
+    assert (figures.kind, figures.action, figures.ready, figures.unacked) == ("action", "conciliacao.bancaria", 3, 0)
+    assert {queue.module for queue in stats.values()} == {"financeiro"}
+    assert kinds == {"action", "lane", "dead-letter", "unrouted"}
+    await world.take(world.names.queue("financeiro", "conciliacao.bancaria"), 3)

@@ -1,0 +1,87 @@
+"""What an application that only sends and consumes installs: the wheel, in an environment with nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness import ROOT
+
+PROGRAM = """
+import asyncio, importlib.util, sys
+from kryonix.messaging import MessagingClient
+
+assert not [name for name in sys.modules if name.startswith("pulumi")]
+for name in ("pulumi", "docker", "fastapi", "typer", "alembic", "psycopg", "grpc"):
+    assert importlib.util.find_spec(name) is None, f"{name} is installed"
+
+async def main():
+    arrived = asyncio.Queue()
+    async with await MessagingClient.connect(application="installed") as client:
+        await client.portal.consume("interacoes.track", arrived.put)
+        sent = await client.portal.send("interacoes.track", {"clicked": True}, device="mobile")
+        message = await asyncio.wait_for(arrived.get(), 10)
+        assert (message.data, message.message_id) == ({"clicked": True}, sent.message_id)
+    print("done")
+
+asyncio.run(main())
+"""
+
+
+def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHONPATH", "VIRTUAL_ENV"))}
+    return subprocess.run(
+        [str(part) for part in command], env=env | environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment, with the wheel and what it asks for."""
+    folder = tmp_path_factory.mktemp("install")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+    # Built from a copy: setuptools writes beside what it builds.
+    for name in ("pyproject.toml", "kryonix"):
+        (folder / "source").mkdir(exist_ok=True)
+        run("cp", "-r", ROOT / name, folder / "source" / name)
+    built = run(*pip, "wheel", "--no-deps", "--wheel-dir", folder, folder / "source")
+    assert built.returncode == 0, built.stderr
+    assert run(sys.executable, "-m", "venv", folder / "venv").returncode == 0
+    (wheel,) = folder.glob("*.whl")
+    python = folder / "venv" / "bin" / "python"
+    installed = run(
+        python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", _pins(folder), wheel
+    )
+    assert installed.returncode == 0, installed.stderr
+    return python
+
+
+def _pins(folder: Path) -> Path:
+    """requirements.txt as constraints, which may not name extras."""
+    pins = folder / "constraints.txt"
+    pins.write_text((ROOT / "requirements.txt").read_text().replace("[binary]", ""))
+    return pins
+
+
+def test_the_installed_sdk_sends_and_consumes_without_any_infrastructure_tool(
+    python: Path, tenants: dict[str, tuple[str, str]]
+) -> None:
+    result = run(python, "-c", PROGRAM, KRYONIX_AMQP_URI=tenants["sdk"][0])
+    assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
+
+
+def test_the_command_without_its_extras_says_what_to_install(python: Path) -> None:
+    result = run(python.parent / "kryonix", "--help")
+    assert result.returncode == 1
+    assert "pip install 'kryonix-messaging[platform]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_what_needs_postgresql_says_so_where_psycopg_is_not_installed(python: Path) -> None:
+    program = "from kryonix.messaging import PostgresAudit; PostgresAudit('postgresql://x')"
+    result = run(python, "-c", program)
+    assert "ConfigurationError: psycopg is not installed. Install it with" in result.stderr

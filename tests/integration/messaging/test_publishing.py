@@ -1,0 +1,316 @@
+"""Sending, as an application sees it: against the real broker and the one in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kryonix.messaging import (
+    ConfigurationError,
+    Decision,
+    MessagingError,
+    NotConnected,
+    NotRoutable,
+    NotSerializable,
+    Outgoing,
+    QueueFull,
+    UnknownRoute,
+)
+from kryonix.messaging.encoding import inflate
+from tests.integration.messaging.world import Seen, World
+
+pytestmark = pytest.mark.anyio
+
+ADDRESSED = [
+    # module, action, options, exchange, key, priority
+    ("crm", "leads.create", {}, "", "crm.leads.create.medium", 5),
+    ("crm", "leads.create", {"priority": 4}, "", "crm.leads.create.low", 4),
+    ("crm", "leads.create", {"device": "mobile"}, ".mobile_priority", "mobile.crm.leads.create", 5),
+    ("crm", "leads.create", {"priority": 8}, ".business_critical", "critical.crm.leads.create", 8),
+    ("crm", "leads.create", {"priority": 9, "device": "mobile"}, ".business_critical", "critical.crm.leads.create", 9),
+    ("crm", "leads.update", {"priority": 9}, "", "crm.leads.update.high", 9),
+    ("financeiro", "faturas.create", {"device": "mobile"}, "", "financeiro.faturas.create.medium", 5),
+    ("whatsapp", "media.process", {"priority": 10}, "", "whatsapp.media.process.high", 10),
+    ("whatsapp", "media.process", {"expires": 10}, "", "whatsapp.media.process.high", 8),
+]
+
+
+@pytest.mark.parametrize(("module", "action", "options", "exchange", "key", "priority"), ADDRESSED)
+async def test_a_message_is_routed_by_module_device_priority_and_deadline_and_the_result_says_why(
+    world: World, module: str, action: str, options: dict, exchange: str, key: str, priority: int
+) -> None:
+    async with await world.connect() as client:
+        result = await client.send(module, action, {"n": 1}, **options)
+    assert (result.exchange, result.routing_key, result.priority) == (world.names.exchange + exchange, key, priority)
+    assert result.decision
+    queue = world.names.queue(module, action)
+    lane = world.names.lane("crm", "leads.update", "high")
+    (arrived,) = await world.take(lane if action == "leads.update" else queue, 1)
+    assert (arrived.message_id, arrived.priority, json.loads(arrived.body)) == (result.message_id, priority, {"n": 1})
+
+
+async def test_a_message_carries_who_sent_it_what_it_is_and_what_the_caller_adds(world: World) -> None:
+    async with await world.connect(application="shop") as client:
+        await client.send("crm", "leads.qualify", {"é": 1}, message_id="mine-1", headers={"tipo": "x", "vezes": 3})
+    (arrived,) = await world.take(world.names.queue("crm", "leads.qualify"), 1)
+    assert arrived.message_id == "mine-1"
+    assert arrived.app_id == "shop"
+    assert arrived.content_type == "application/json"
+    assert arrived.timestamp is not None
+    assert arrived.headers == {
+        "cliente-id": "sdk",
+        "modulo": "crm",
+        "acao": "leads.qualify",
+        "mobile-optimized": False,
+        "kryonix-sdk-version": "1.0.0",
+        "tipo": "x",
+        "vezes": 3,
+    }
+
+
+async def test_each_module_has_a_facade_and_whatsapp_and_financeiro_their_own_priority(world: World) -> None:
+    async with await world.connect() as client:
+        assert (await client.whatsapp.send("messages.send", {})).priority == 8
+        assert (await client.financeiro.send("cobranca.automatica", {})).priority == 9
+        assert (await client.whatsapp.send("messages.send", {}, priority=2)).priority == 2
+        assert (await client.agendamento.send("agenda.create", {})).priority == 5
+        assert (await client.module("portal").send("treinamentos.sync", {})).priority == 5
+    for module, action, count in (
+        ("whatsapp", "messages.send", 2),
+        ("financeiro", "cobranca.automatica", 1),
+        ("agendamento", "agenda.create", 1),
+        ("portal", "treinamentos.sync", 1),
+    ):
+        await world.take(world.names.queue(module, action), count)
+
+
+async def test_a_broadcast_reaches_every_queue_of_the_modules_with_ai_routing_and_no_other(ai_world: World) -> None:
+    async with await ai_world.connect() as client:
+        result = await client.broadcast({"all": True})
+    assert (result.exchange, result.routing_key) == (ai_world.names.automation_exchange, "")
+    for action in ai_world.catalog.modules["analytics"].actions:
+        (arrived,) = await ai_world.take(ai_world.names.queue("analytics", action), 1)
+        assert arrived.message_id == result.message_id
+    for action in ai_world.catalog.modules["whitelabel"].actions:
+        assert await ai_world.is_empty(ai_world.names.queue("whitelabel", action))
+
+
+async def test_a_broadcast_that_nobody_would_get_is_not_routable(queues_world: World) -> None:
+    async with await queues_world.connect() as client:
+        with pytest.raises(NotRoutable):
+            await client.broadcast({})
+    assert await queues_world.is_empty(queues_world.names.unrouted)
+
+
+async def test_what_the_tenant_has_not_bought_is_not_routable_and_is_not_sent(world: World) -> None:
+    async with await world.connect() as client:
+        with pytest.raises(NotRoutable, match="marketing") as failure:
+            await client.send("marketing", "campanhas.enviar", {}, message_id="m-7")
+    assert failure.value.message_id == "m-7"
+    assert failure.value.remedy in str(failure.value)
+    assert await world.is_empty(world.names.unrouted)
+
+
+@pytest.mark.parametrize(
+    ("module", "action", "hint"),
+    [("cmr", "leads.create", "'crm'"), ("crm", "leads.crate", "'leads.create'"), ("crm", "messages.send", "allowed")],
+)
+async def test_an_unknown_module_or_action_is_refused_with_the_nearest_name(
+    world: World, module: str, action: str, hint: str
+) -> None:
+    async with await world.connect() as client:
+        with pytest.raises(UnknownRoute, match="(?i)" + hint):
+            await client.module(module).send(action, {})
+        with pytest.raises(UnknownRoute, match="(?i)" + hint):
+            await client.module(module).consume(action, Seen())
+
+
+async def test_a_full_queue_refuses_the_message_and_takes_more_once_there_is_room(queues_world: World) -> None:
+    queue = queues_world.names.queue("portal", "treinamentos.sync")
+    async with await queues_world.connect() as client:
+        sent, refused = 0, None
+        for number in range(200):
+            try:
+                await client.portal.send("treinamentos.sync", {"n": number}, message_id=f"full-{number}")
+                sent += 1
+            except QueueFull as error:
+                refused = error
+                break
+        assert refused is not None
+        # A quorum queue counts what is on its way and may take a few more than it should.
+        assert 10 <= sent <= 60
+        assert refused.message_id == f"full-{sent}"
+        await queues_world.take(queue, sent)
+        await _sent_again(lambda: client.portal.send("treinamentos.sync", {}, message_id="after"))
+    (arrived,) = await queues_world.take(queue, 1)
+    assert arrived.message_id == "after"
+
+
+async def _sent_again(send, within: float = 10) -> None:  # type: ignore[no-untyped-def]
+    """The broker learns a moment later that there is room again."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            await send()
+            return
+        except QueueFull:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("data", [{1, 2}, object(), float("nan"), {"x": {"y": b"z"}}, {("a",): 1}, "\ud800"])
+async def test_data_that_is_not_json_is_refused_before_anything_is_sent(world: World, data: object) -> None:
+    async with await world.connect() as client:
+        with pytest.raises(NotSerializable) as failure:
+            await client.send("crm", "tasks.assign", data, message_id="m-1")
+    assert failure.value.message_id == "m-1"
+
+
+async def test_data_beyond_the_brokers_limit_is_refused_before_anything_is_sent(world: World) -> None:
+    async with await world.connect() as client:
+        with pytest.raises(NotSerializable, match="16,777,2"):
+            await client.send("crm", "tasks.assign", b"x" * (16 * 1024 * 1024 + 1))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"priority": 11},
+        {"priority": -1},
+        {"priority": True},
+        {"expires": 0},
+        {"expires": float("nan")},
+        {"expires": "1h"},
+        {"timeout": 0},
+        {"message_id": "x" * 256},
+        {"message_id": "a\nb"},
+        {"headers": {"cliente-id": "other"}},
+    ],
+)
+async def test_options_that_make_no_sense_are_refused(world: World, options: dict) -> None:
+    async with await world.connect() as client:
+        with pytest.raises(ConfigurationError):
+            await client.send("crm", "tasks.assign", {}, **options)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip"])
+async def test_what_a_mobile_device_sends_is_compressed_when_that_pays(world: World, compression: str) -> None:
+    data = {"text": "bom dia " * 500}
+    queue = world.names.queue("whatsapp", "conversations.sync")
+    async with await world.connect(compression=compression) as client:
+        result = await client.whatsapp.send("conversations.sync", data, device="mobile")
+        assert result.mobile_optimized
+        assert result.bytes < 400
+        (arrived,) = await world.take(queue, 1)
+        assert arrived.content_encoding == compression
+        assert json.loads(inflate(arrived.body, compression)) == data
+        assert arrived.headers["mobile-optimized"] is True
+        await client.whatsapp.send("conversations.sync", {"short": 1}, device="mobile")
+        await client.whatsapp.send("conversations.sync", data, device="web")
+        for plain in await world.take(queue, 2):
+            assert plain.content_encoding is None
+
+
+async def test_a_message_expires_when_the_caller_says_so_and_for_mobile_when_the_catalog_does(world: World) -> None:
+    async with await world.connect() as client:
+        await client.agendamento.send("lembretes.send", {}, message_id="caller", expires=1)
+        await client.agendamento.send("lembretes.send", {}, message_id="catalog", device="mobile")
+        await client.agendamento.send("lembretes.send", {}, message_id="stays", device="web")
+    dead = await world.dead_letters("agendamento", "lembretes.send", 2)
+    assert {letter.message_id for letter in dead} == {"caller", "catalog"}
+    (left,) = await world.take(world.names.queue("agendamento", "lembretes.send"), 1)
+    assert left.message_id == "stays"
+
+
+async def test_many_messages_are_sent_at_once_and_none_that_fails_stops_the_others(world: World) -> None:
+    async def messages() -> AsyncIterator[Outgoing]:
+        for number in range(300):
+            yield Outgoing("crm", "contacts.sync", {"n": number}, message_id=f"n{number}")
+        yield Outgoing("marketing", "emails.processar", {}, message_id="unbought")
+        yield Outgoing("crm", "contacts.sync", object(), message_id="unserialisable")
+
+    async with await world.connect() as client:
+        batch = await client.send_many(messages(), window=50)
+    assert [result.message_id for result in batch.sent] == [f"n{number}" for number in range(300)]
+    assert [(message.message_id, type(error)) for message, error in batch.failed] == [
+        ("unbought", NotRoutable),
+        ("unserialisable", NotSerializable),
+    ]
+    with pytest.raises(ExceptionGroup):
+        batch.raise_for_failed()
+    arrived = await world.take(world.names.queue("crm", "contacts.sync"), 300)
+    assert {letter.message_id for letter in arrived} == {f"n{number}" for number in range(300)}
+
+
+class _Hanging:
+    async def decide(self, message: Outgoing) -> Decision:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+
+class _Failing:
+    async def decide(self, message: Outgoing) -> Decision:
+        raise RuntimeError("no model")
+
+
+class _Wrong:
+    async def decide(self, message: Outgoing) -> Decision:
+        return Decision("mobile", 99, True, "guessed")
+
+
+class _Chosen:
+    async def decide(self, message: Outgoing) -> Decision:
+        return Decision("mobile", 7, True, "the model said so")
+
+
+@pytest.mark.parametrize(
+    ("router", "words"), [(_Hanging(), "longer than"), (_Failing(), "no model"), (_Wrong(), "priority")]
+)
+async def test_a_router_of_ones_own_that_fails_or_hangs_never_loses_a_message(
+    world: World, router: object, words: str
+) -> None:
+    async with await world.connect(router=router, router_timeout=0.05) as client:
+        result = await client.send("crm", "pipelines.update", {})
+    assert result.routing_key == "crm.pipelines.update.medium"
+    assert words in result.decision
+    await world.take(world.names.queue("crm", "pipelines.update"), 1)
+
+
+async def test_a_router_of_ones_own_decides(world: World) -> None:
+    async with await world.connect(router=_Chosen()) as client:
+        result = await client.send("crm", "pipelines.update", {})
+    assert (result.routing_key, result.priority, result.decision) == (
+        "mobile.crm.pipelines.update",
+        7,
+        "the model said so",
+    )
+    await world.take(world.names.queue("crm", "pipelines.update"), 1)
+
+
+async def test_a_closed_client_says_so(world: World) -> None:
+    client = await world.connect()
+    await client.close()
+    await client.close()
+    assert not client.connected
+    for call in (
+        client.send("crm", "leads.create", {}),
+        client.consume("crm", "leads.create", Seen()),
+        client.queue_stats(),
+        client.broadcast({}),
+        client.send_many([]),
+    ):
+        with pytest.raises(NotConnected, match="closed"):
+            await call
+
+
+async def test_every_error_of_the_package_names_the_message_and_the_remedy(world: World) -> None:
+    async with await world.connect() as client:
+        with pytest.raises(MessagingError) as failure:
+            await client.send("marketing", "campanhas.enviar", {}, message_id="m-9")
+    assert "m-9" in str(failure.value)
+    assert str(failure.value).endswith(failure.value.remedy)

@@ -1,0 +1,109 @@
+"""A tenant on a broker, the real one or the one in memory: the behaviour suite runs against both and can't tell them apart."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kryonix.messaging import MemoryBroker, Message, MessagingClient
+from kryonix.messaging.amqp.transport import AmqpTransport
+from kryonix.messaging.configuration import parse_uri
+from kryonix.messaging.message import Envelope
+from kryonix.messaging.transport import Delivery, Transport
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.naming import Names
+
+__all__ = ["Seen", "World", "eventually", "memory_world", "rabbitmq_world"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A tenant, its catalog, and two ways in: as an application, and below the SDK."""
+
+    names: Names
+    catalog: Catalog
+    transport: Transport
+    connect: Callable[..., Awaitable[MessagingClient]]
+
+    async def post(self, module: str, action: str, body: bytes, **properties: Any) -> None:
+        """Publish bytes as a foreign application would, without the SDK's encoding."""
+        key = self.names.routing_key(module, action, "medium")
+        envelope = Envelope(self.names.exchange, key, body, properties.pop("message_id", "foreign"), **properties)
+        await self.transport.publish(envelope, 10)
+
+    async def take(self, queue: str, count: int, within: float = 15) -> list[Envelope]:
+        """The next messages of a queue, taken out of it. Raises TimeoutError where fewer come in so many seconds."""
+        arrived: asyncio.Queue[Delivery] = asyncio.Queue()
+        subscription = await self.transport.subscribe([queue], max(count, 1), arrived.put_nowait, 10)
+        taken = []
+        try:
+            async with asyncio.timeout(within):
+                while len(taken) < count:
+                    delivery = await arrived.get()
+                    await delivery.ack()
+                    taken.append(delivery.envelope)
+        finally:
+            await subscription.close()
+        return taken
+
+    async def dead_letters(self, module: str, action: str, count: int = 1) -> list[Envelope]:
+        return await self.take(self.names.dead_letter_queue(module, action), count)
+
+    async def is_empty(self, queue: str) -> bool:
+        """Whether nothing comes out of a queue for a moment."""
+        try:
+            await self.take(queue, 1, within=0.3)
+        except TimeoutError:
+            return True
+        return False
+
+
+async def memory_world(tenant: str, catalog: Catalog, modules: list[str], plan: str) -> World:
+    broker = MemoryBroker(tenant, modules=modules, plan=plan, catalog=catalog)
+    client = await broker.connect()
+    return World(names=broker.names, catalog=catalog, transport=client._transport, connect=broker.connect)
+
+
+async def rabbitmq_world(amqp_uri: str, management_url: str, catalog: Catalog) -> World:
+    address = parse_uri(amqp_uri, management_url)
+    transport = AmqpTransport(address, f"{address.tenant_id}/suite", None, 60)
+    await transport.open(30)
+
+    async def connect(**options: Any) -> MessagingClient:
+        options = {"application": "test", "catalog": catalog, **options}
+        return await MessagingClient.connect(amqp_uri, management_url=management_url, **options)
+
+    return World(names=Names(address.tenant_id), catalog=catalog, transport=transport, connect=connect)
+
+
+class Seen:
+    """A handler that keeps what it is given, and does what it is told with it."""
+
+    def __init__(self, then: Callable[[Message], Awaitable[None]] | None = None) -> None:
+        self.messages: list[Message] = []
+        self.times: list[float] = []
+        self._then = then
+
+    async def __call__(self, message: Message) -> None:
+        self.messages.append(message)
+        self.times.append(time.monotonic())
+        if self._then is not None:
+            await self._then(message)
+
+    @property
+    def attempts(self) -> list[int]:
+        return [message.attempt for message in self.messages]
+
+    async def wait(self, count: int, within: float = 20) -> list[Message]:
+        await eventually(lambda: len(self.messages) >= count, within)
+        return self.messages
+
+
+async def eventually(holds: Callable[[], bool], within: float = 20) -> None:
+    """Wait until something holds. Raises TimeoutError."""
+    async with asyncio.timeout(within):
+        while not holds():
+            await asyncio.sleep(0.01)
