@@ -5,19 +5,22 @@ from __future__ import annotations
 import pulumi
 import pulumi_rabbitmq as rabbitmq
 
-from components.broker_safeguards import BrokerSafeguards, BrokerSafeguardsArgs
-from components.exporter import Exporter, ExporterArgs
-from components.platform import Platform, PlatformArgs, PlatformOutputs
+from components.existing_platform import ExistingPlatform, PlatformOutputs
 from components.settings import Settings
-from components.shared_vhosts import SharedVhosts, SharedVhostsArgs
 from components.tenant import TenantMessaging, TenantMessagingArgs
 
 settings = Settings.load()
+on_platform: list[pulumi.Resource] = []
 platform: PlatformOutputs
 if settings.platform is not None:
-    platform = Platform("platform", PlatformArgs(settings=settings.platform, guard=settings.guard()))
+    # Imported here: a tenant's own stack, made while a customer waits, needs neither Docker nor migrations.
+    from components.platform import Platform, PlatformArgs
+
+    made = Platform("platform", PlatformArgs(settings=settings.platform, guard=settings.guard()))
+    on_platform.append(made)
+    platform = made
 else:
-    platform = settings.existing_platform()
+    platform = ExistingPlatform.load(settings.guard())
 broker = platform.access
 
 provider = rabbitmq.Provider(
@@ -27,13 +30,6 @@ provider = rabbitmq.Provider(
     password=broker.apply(lambda access: access.password),
 )
 on_broker = pulumi.ResourceOptions(providers=[provider])
-
-on_the_platform: list[pulumi.Resource] = [platform] if isinstance(platform, Platform) else []
-if settings.platform is not None:
-    metrics = ExporterArgs(endpoint=settings.platform.metrics, advertised_host=settings.platform.advertised_host)
-    exporter = Exporter("exporter", metrics, on_broker)
-    on_the_platform += [SharedVhosts("shared", SharedVhostsArgs(), on_broker), exporter]
-    pulumi.export("metrics_url", exporter.metrics_url)
 
 tenants = {
     topology.tenant.id: TenantMessaging(
@@ -53,11 +49,19 @@ tenants = {
 }
 
 if settings.platform is not None:
+    from components.broker_safeguards import BrokerSafeguards, BrokerSafeguardsArgs
+    from components.exporter import Exporter, ExporterArgs
+    from components.shared_vhosts import SharedVhosts, SharedVhostsArgs
+
+    metrics = ExporterArgs(endpoint=settings.platform.metrics, advertised_host=settings.platform.advertised_host)
+    exporter = Exporter("exporter", metrics, on_broker)
+    pulumi.export("metrics_url", exporter.metrics_url)
+    on_platform += [exporter, SharedVhosts("shared", SharedVhostsArgs(), on_broker)]
+    on_platform += [tenant.safeguards for tenant in tenants.values()]
     held = BrokerSafeguardsArgs(
         access=broker, protected=settings.deletion_protection, allow_delete=settings.allow_delete
     )
-    on_the_platform += [tenant.safeguards for tenant in tenants.values()]
-    BrokerSafeguards("broker-safeguards", held, pulumi.ResourceOptions(depends_on=on_the_platform))
+    BrokerSafeguards("broker-safeguards", held, pulumi.ResourceOptions(depends_on=on_platform))
 
 pulumi.export("management_url", platform.management_url)
 pulumi.export("amqp_host", platform.amqp_host)

@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
-from kryonix.registry import head, upgrade
+from kryonix.registry.schema import head, upgrade
 
 __all__ = ["Migrations"]
 

@@ -1,9 +1,8 @@
-"""Platform: the broker and the registry that tenants are made on, whether this stack makes them or finds them."""
+"""Platform: the broker and the registry that tenants are made on, in containers that this stack makes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import pulumi
 import pulumi_random as random
@@ -17,22 +16,7 @@ from components.settings import PlatformSettings
 from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.naming import ADMIN_USER
 
-__all__ = ["Platform", "PlatformArgs", "PlatformOutputs"]
-
-
-class PlatformOutputs(Protocol):
-    """What tenants and stack outputs need of a platform, made here or found."""
-
-    @property
-    def access(self) -> pulumi.Output[BrokerAccess]: ...
-    @property
-    def management_url(self) -> pulumi.Output[str]: ...
-    @property
-    def amqp_host(self) -> pulumi.Output[str]: ...
-    @property
-    def amqp_port(self) -> pulumi.Output[int]: ...
-    @property
-    def registry_dsn(self) -> pulumi.Output[str]: ...
+__all__ = ["Platform", "PlatformArgs"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,10 @@
-"""The central PostgreSQL: which tenants exist, and the hashes that restore their users."""
+"""The central PostgreSQL: which tenants exist, and the hashes that restore their users.
+
+Migrations are in `kryonix.registry.schema`, which is imported by those who run them: alembic costs every process 0.5 s.
+"""
 
 from kryonix.registry.errors import RegistryError, RegistryRefused, RegistryUnavailable
 from kryonix.registry.rows import TenantRow, connect, fetch_tenants, put_tenant, retire_tenant
-from kryonix.registry.schema import head, upgrade
 
 __all__ = [
     "RegistryError",
@@ -11,8 +13,6 @@ __all__ = [
     "TenantRow",
     "connect",
     "fetch_tenants",
-    "head",
     "put_tenant",
     "retire_tenant",
-    "upgrade",
 ]

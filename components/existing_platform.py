@@ -1,0 +1,92 @@
+"""ExistingPlatform: the broker and the registry that another stack, or another tool, has made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import pulumi
+
+from components.errors import InvalidStack
+from components.guard import Guard
+from components.management import BrokerAccess
+
+__all__ = ["ExistingPlatform", "PlatformOutputs"]
+
+
+class PlatformOutputs(Protocol):
+    """What tenants and stack outputs need of a platform, made here or found."""
+
+    @property
+    def access(self) -> pulumi.Output[BrokerAccess]: ...
+    @property
+    def management_url(self) -> pulumi.Output[str]: ...
+    @property
+    def amqp_host(self) -> pulumi.Output[str]: ...
+    @property
+    def amqp_port(self) -> pulumi.Output[int]: ...
+    @property
+    def registry_dsn(self) -> pulumi.Output[str]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExistingPlatform:
+    """A platform as another stack's outputs, or this stack's config, tell it."""
+
+    access: pulumi.Output[BrokerAccess]
+    management_url: pulumi.Output[str]
+    amqp_host: pulumi.Output[str]
+    amqp_port: pulumi.Output[int]
+    registry_dsn: pulumi.Output[str]
+
+    @classmethod
+    def load(cls, guard: Guard) -> ExistingPlatform:
+        """Find the platform that this stack's config names. Raises InvalidStack where it names none."""
+        config = pulumi.Config("kryonix")
+        reference = config.get("platform")
+        given = _from_stack(reference) if reference else _from_config(config)
+        access = pulumi.Output.all(*(given[key] for key in _ACCESS)).apply(_build_access)
+        return cls(
+            access=guard.before_tenants(access),
+            management_url=pulumi.Output.from_input(given["management_url"]),
+            amqp_host=pulumi.Output.from_input(given["amqp_host"]),
+            amqp_port=pulumi.Output.from_input(given["amqp_port"]).apply(int),
+            registry_dsn=pulumi.Output.from_input(given["registry_dsn"]),
+        )
+
+
+_ACCESS = ("management_url", "admin_username", "admin_password", "amqp_host", "amqp_port")
+_CONFIG_KEYS = {
+    "management_url": "managementUrl",
+    "admin_username": "adminUsername",
+    "admin_password": "adminPassword",
+    "amqp_host": "advertisedHost",
+    "registry_dsn": "registryDsn",
+}
+
+
+def _from_stack(reference: str) -> dict[str, pulumi.Input[str]]:
+    stack = pulumi.StackReference(reference)
+    return {key: stack.require_output(key) for key in (*_ACCESS, "registry_dsn")}
+
+
+def _from_config(config: pulumi.Config) -> dict[str, pulumi.Input[str]]:
+    missing = [f"kryonix:{key}" for key in _CONFIG_KEYS.values() if not config.get(key)]
+    if missing:
+        remedy = "Set `kryonix:platform` to the platform's stack, or all of these"
+        raise InvalidStack(f"a stack of one tenant has to know its platform; missing: {', '.join(missing)}. {remedy}")
+    for secret in ("adminPassword", "registryDsn"):
+        if not pulumi.runtime.is_config_secret(f"kryonix:{secret}"):
+            remedy = f"Set it again with `pulumi config set --secret kryonix:{secret}`, and change it where it was used"
+            raise InvalidStack(f"kryonix:{secret} is in the stack's file in plain text. {remedy}")
+    given: dict[str, pulumi.Input[str]] = {key: config.require(name) for key, name in _CONFIG_KEYS.items()}
+    given["admin_password"] = config.require_secret("adminPassword")
+    given["registry_dsn"] = config.require_secret("registryDsn")
+    return given | {"amqp_port": config.require("amqpPort")}
+
+
+def _build_access(values: list[str]) -> BrokerAccess:
+    url, username, password, host, port = values
+    return BrokerAccess(
+        management_url=url.rstrip("/"), username=username, password=password, amqp_host=host, amqp_port=int(port)
+    )
