@@ -248,6 +248,7 @@ class MessagingClient(Facades):
         await asyncio.gather(
             *(consumer.stop(timeout) for consumer in self._consumers), *(stream.close() for stream in self._streams)
         )
+        self._sender.close()
         if self._auditor is not None:
             await self._auditor.close()
         if self._idempotency is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from typing import Any, Final
 
 from kryonix.messaging.audit import Auditor, AuditRecord
 from kryonix.messaging.encoding import MAX_BYTES, Compression, compress, encode
-from kryonix.messaging.errors import ConfigurationError, MessagingError, NotRoutable, UnknownRoute
+from kryonix.messaging.errors import ConfigurationError, MessagingError, NotConnected, NotRoutable, UnknownRoute
 from kryonix.messaging.message import Envelope, Outgoing, SendResult
+from kryonix.messaging.publishing.reach import Reach
 from kryonix.messaging.routing import Decision, Router, Rules, SafeRouter, address
 from kryonix.messaging.tracing import inject, send_span
 from kryonix.messaging.transport import Transport
@@ -23,9 +23,6 @@ from kryonix.topology.naming import Names
 __all__ = ["SDK_VERSION", "Sender", "check_route"]
 
 SDK_VERSION: Final = "1.0.0"
-
-_KNOWN_FOR: Final = 60.0
-"""Seconds for which the broker's answer that a queue is there is believed."""
 
 _OUR_HEADERS: Final = frozenset(
     {"cliente-id", "modulo", "acao", "mobile-optimized", "kryonix-sdk-version", "traceparent", "tracestate"}
@@ -64,7 +61,7 @@ class Sender:
         self._rules = Rules(catalog)
         self._router = None if router is None else SafeRouter(router, self._rules, router_timeout)
         self._compression, self._auditor, self._max_bytes = compression, auditor, max_bytes
-        self._known: dict[str, float] = {}
+        self._reach = Reach(transport)
 
     async def send(self, message: Outgoing, timeout: float) -> SendResult:
         """Send and wait for the broker's confirmation."""
@@ -168,18 +165,18 @@ class Sender:
         return min(limits, default=None)
 
     async def _reachable(self, queues: Sequence[str], envelope: Envelope, timeout: float) -> None:
-        """What no queue takes goes to `unrouted` and is confirmed all the same: so the broker is asked first."""
-        now = time.monotonic()
-        for queue in queues:
-            if self._known.get(queue, -math.inf) > now - _KNOWN_FOR:
-                return
-        for queue in queues:
-            if await self._transport.has_queue(queue, timeout):
-                self._known[queue] = now
-                return
-            self._known.pop(queue, None)
-        problem = f"the tenant {self._names.tenant_id} has no queue {' or '.join(queues)}"
-        raise NotRoutable(problem, message_id=envelope.message_id)
+        if self._reach.is_known(queues):
+            return
+        try:
+            found = await self._reach.find(queues, timeout)
+        except NotConnected as error:
+            raise type(error)(error.problem, message_id=envelope.message_id, remedy=error.remedy) from error
+        if not found:
+            problem = f"the tenant {self._names.tenant_id} has no queue {' or '.join(queues)}"
+            raise NotRoutable(problem, message_id=envelope.message_id)
+
+    def close(self) -> None:
+        self._reach.close()
 
     def _note(self, message: Outgoing, envelope: Envelope, outcome: str, started: float) -> None:
         if self._auditor is None:

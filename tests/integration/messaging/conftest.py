@@ -48,6 +48,7 @@ def anyio_backend() -> str:
 def tenants(platform: Project) -> dict[str, tuple[str, str]]:
     """The AMQP URI and the management URL of each tenant. They go with the platform."""
     found = {}
+    management_url = platform.outputs()["management_url"]
     for id, (retry, modules, plan) in TENANTS.items():
         platform.write(f"catalog-{id}.yaml", changed_catalog(**retry))
         stack = platform.beside(
@@ -55,7 +56,7 @@ def tenants(platform: Project) -> dict[str, tuple[str, str]]:
         )
         stack.must("up")
         outputs = stack.outputs()
-        found[id] = (outputs["tenants"][id]["amqp_uri"], platform.outputs()["management_url"])
+        found[id] = (outputs["tenants"][id]["amqp_uri"], management_url)
     return found
 
 
@@ -63,7 +64,8 @@ async def _world(id: str, request: pytest.FixtureRequest) -> AsyncIterator[World
     if request.param == "memory":
         world = await memory_world(id, catalog_of(id), *TENANTS[id][1:])
     else:
-        world = await rabbitmq_world(*request.getfixturevalue("tenants")[id], catalog_of(id))
+        amqp_uri, management_url = request.getfixturevalue("tenants")[id]
+        world = await rabbitmq_world(amqp_uri, management_url, catalog_of(id))
     yield world
     await world.transport.close()
 

@@ -6,13 +6,15 @@ import asyncio
 import gzip
 import json
 import time
+from typing import Any
 
 import pytest
 import zstandard
 
 from kryonix.messaging import MemoryIdempotency, Message, NotRoutable, Reject, Retry
 from kryonix.messaging.consuming.work import FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, REASON_HEADER
-from tests.integration.messaging.world import Seen, World, eventually
+from tests.integration.messaging.world import World
+from tests.seen import Seen, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -89,7 +91,7 @@ async def test_a_rejected_message_is_a_dead_letter_at_once_and_says_why_and_wher
 
 
 BOMB = zstandard.ZstdCompressor().compress(b"[" + b" " * 40_000_000 + b"]")
-UNREADABLE = [
+UNREADABLE: list[tuple[bytes, dict[str, Any]]] = [
     (b"", {}),
     (b"{", {}),
     (b"\xff\xfe", {}),
@@ -123,7 +125,18 @@ async def test_what_can_never_be_read_is_a_dead_letter_at_once_and_consuming_goe
     assert "inflate to more than" in bomb.headers[REASON_HEADER]
 
 
-PAYLOADS = [b"", b"\x00\xff" * 10, b"x" * 1024 * 1024, "", "texto é", {"big": "y" * 1024 * 1024}, None, 0, [], True]
+PAYLOADS: list[Any] = [
+    b"",
+    b"\x00\xff" * 10,
+    b"x" * 1024 * 1024,
+    "",
+    "texto é",
+    {"big": "y" * 1024 * 1024},
+    None,
+    0,
+    [],
+    True,
+]
 
 
 async def test_bytes_of_any_size_and_any_json_arrive_as_they_were_sent(world: World) -> None:
@@ -301,11 +314,15 @@ async def test_messages_can_be_taken_one_by_one_in_a_loop(world: World) -> None:
 async def test_an_exception_in_the_loop_is_a_retry_and_goes_on_to_the_caller(world: World) -> None:
     async with await world.connect() as client:
         await client.portal.send("certificados.gerar", "x")
-        with pytest.raises(ZeroDivisionError):
+
+        async def handle_badly() -> None:
             async with client.portal.stream("certificados.gerar") as stream:
                 async for item in stream:
                     async with item:
                         raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await handle_badly()
     (left,) = await world.take(world.names.queue("portal", "certificados.gerar"), 1)
     assert left.headers["x-delivery-count"] == 1
 

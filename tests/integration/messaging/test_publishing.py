@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,8 @@ from kryonix.messaging import (
     UnknownRoute,
 )
 from kryonix.messaging.encoding import inflate
-from tests.integration.messaging.world import Seen, World
+from tests.integration.messaging.world import World
+from tests.seen import Seen
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +43,7 @@ ADDRESSED = [
 
 @pytest.mark.parametrize(("module", "action", "options", "exchange", "key", "priority"), ADDRESSED)
 async def test_a_message_is_routed_by_module_device_priority_and_deadline_and_the_result_says_why(
-    world: World, module: str, action: str, options: dict, exchange: str, key: str, priority: int
+    world: World, module: Any, action: Any, options: dict[str, Any], exchange: str, key: str, priority: int
 ) -> None:
     async with await world.connect() as client:
         result = await client.send(module, action, {"n": 1}, **options)
@@ -192,7 +194,7 @@ async def test_data_beyond_the_brokers_limit_is_refused_before_anything_is_sent(
         {"headers": {"cliente-id": "other"}},
     ],
 )
-async def test_options_that_make_no_sense_are_refused(world: World, options: dict) -> None:
+async def test_options_that_make_no_sense_are_refused(world: World, options: dict[str, Any]) -> None:
     async with await world.connect() as client:
         with pytest.raises(ConfigurationError):
             await client.send("crm", "tasks.assign", {}, **options)

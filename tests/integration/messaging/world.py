@@ -1,14 +1,13 @@
-"""A tenant on a broker, the real one or the one in memory: the behaviour suite runs against both and can't tell them apart."""
+"""A tenant on a broker, the real one or the one in memory: the behaviour suite runs against both."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kryonix.messaging import MemoryBroker, Message, MessagingClient
+from kryonix.messaging import MemoryBroker, MessagingClient
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.configuration import parse_uri
 from kryonix.messaging.message import Envelope
@@ -16,7 +15,7 @@ from kryonix.messaging.transport import Delivery, Transport
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
-__all__ = ["Seen", "World", "eventually", "memory_world", "rabbitmq_world"]
+__all__ = ["World", "memory_world", "rabbitmq_world"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,7 @@ class World:
         """The next messages of a queue, taken out of it. Raises TimeoutError where fewer come in so many seconds."""
         arrived: asyncio.Queue[Delivery] = asyncio.Queue()
         subscription = await self.transport.subscribe([queue], max(count, 1), arrived.put_nowait, 10)
-        taken = []
+        taken: list[Envelope] = []
         try:
             async with asyncio.timeout(within):
                 while len(taken) < count:
@@ -77,33 +76,3 @@ async def rabbitmq_world(amqp_uri: str, management_url: str, catalog: Catalog) -
         return await MessagingClient.connect(amqp_uri, management_url=management_url, **options)
 
     return World(names=Names(address.tenant_id), catalog=catalog, transport=transport, connect=connect)
-
-
-class Seen:
-    """A handler that keeps what it is given, and does what it is told with it."""
-
-    def __init__(self, then: Callable[[Message], Awaitable[None]] | None = None) -> None:
-        self.messages: list[Message] = []
-        self.times: list[float] = []
-        self._then = then
-
-    async def __call__(self, message: Message) -> None:
-        self.messages.append(message)
-        self.times.append(time.monotonic())
-        if self._then is not None:
-            await self._then(message)
-
-    @property
-    def attempts(self) -> list[int]:
-        return [message.attempt for message in self.messages]
-
-    async def wait(self, count: int, within: float = 20) -> list[Message]:
-        await eventually(lambda: len(self.messages) >= count, within)
-        return self.messages
-
-
-async def eventually(holds: Callable[[], bool], within: float = 20) -> None:
-    """Wait until something holds. Raises TimeoutError."""
-    async with asyncio.timeout(within):
-        while not holds():
-            await asyncio.sleep(0.01)

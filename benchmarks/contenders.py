@@ -1,0 +1,307 @@
+"""Three ways to do the same messaging: the SDK, bare aio-pika, and pika."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import aio_pika
+import pika
+from aio_pika.abc import AbstractConnection, AbstractExchange, AbstractIncomingMessage
+from pika.adapters.asyncio_connection import AsyncioConnection
+
+from kryonix.messaging import Message, MessagingClient
+from kryonix.messaging.configuration import parse_uri
+from kryonix.topology.naming import Names
+
+__all__ = ["BareAioPika", "Contender", "Pika", "Sdk"]
+
+MODULE, ACTION = "portal", "interacoes.track"
+WINDOW, PREFETCH, CONCURRENCY = 256, 100, 10
+DATA = {"text": "x" * 1000, "n": 1}
+
+
+class Contender(Protocol):
+    """Each method handles so many messages and returns each one's latency in seconds."""
+
+    @classmethod
+    async def connect(cls, uri: str) -> Self: ...
+
+    async def pipelined(self, count: int) -> list[float]:
+        """Publish with WINDOW confirmations on their way. Latency: from publish to confirmation."""
+
+    async def one_by_one(self, count: int) -> list[float]:
+        """Publish, each after the confirmation of the one before."""
+
+    async def consume(self, count: int) -> list[float]:
+        """Take from the queue, decode, handle, acknowledge. Latency: from one message to the next."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Gaps:
+    """The times between messages, until there were enough."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._times = count, [time.perf_counter()]
+        self.done = asyncio.Event()
+
+    def note(self) -> None:
+        self._times.append(time.perf_counter())
+        if len(self._times) > self._count:
+            self.done.set()
+
+    @property
+    def latencies(self) -> list[float]:
+        return [later - earlier for earlier, later in pairwise(self._times)]
+
+
+def headers(tenant: str) -> dict[str, Any]:
+    """What the SDK adds to each message."""
+    return {
+        "cliente-id": tenant,
+        "modulo": MODULE,
+        "acao": ACTION,
+        "mobile-optimized": False,
+        "kryonix-sdk-version": "1.0.0",
+    }
+
+
+class Sdk:
+    """This project's own."""
+
+    def __init__(self, client: MessagingClient) -> None:
+        self._client = client
+
+    @classmethod
+    async def connect(cls, uri: str) -> Self:
+        return cls(await MessagingClient.connect(uri, application="benchmark"))
+
+    async def pipelined(self, count: int) -> list[float]:
+        latencies: list[float] = []
+        await _many(self._one, count, latencies)
+        return latencies
+
+    async def _one(self) -> None:
+        await self._client.portal.send("interacoes.track", DATA)
+
+    async def one_by_one(self, count: int) -> list[float]:
+        return await _one_by_one(self._one, count)
+
+    async def consume(self, count: int) -> list[float]:
+        gaps = Gaps(count)
+
+        async def handle(message: Message) -> None:
+            gaps.note()
+
+        consumer = await self._client.portal.consume(
+            "interacoes.track", handle, concurrency=CONCURRENCY, prefetch=PREFETCH
+        )
+        await gaps.done.wait()
+        await consumer.stop()
+        return gaps.latencies
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.close()
+
+
+class BareAioPika:
+    """aio-pika as its own documentation shows it, with what the SDK does for each message done by hand."""
+
+    def __init__(self, connection: AbstractConnection, exchange: AbstractExchange, tenant: str) -> None:
+        self._connection, self._exchange, self._tenant = connection, exchange, tenant
+        self._names = Names(tenant)
+
+    @classmethod
+    async def connect(cls, uri: str) -> Self:
+        tenant = parse_uri(uri).tenant_id
+        connection = await aio_pika.connect(uri)
+        channel = await connection.channel(on_return_raises=True)
+        return cls(connection, await channel.get_exchange(Names(tenant).exchange, ensure=False), tenant)
+
+    async def _one(self) -> None:
+        message = aio_pika.Message(
+            json.dumps(DATA).encode(),
+            message_id=uuid.uuid4().hex,
+            headers=headers(self._tenant),
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            priority=5,
+            content_type="application/json",
+            timestamp=datetime.now(UTC),
+            app_id="benchmark",
+        )
+        await self._exchange.publish(message, self._names.routing_key(MODULE, ACTION, "medium"), timeout=10)
+
+    async def pipelined(self, count: int) -> list[float]:
+        latencies: list[float] = []
+        await _many(self._one, count, latencies)
+        return latencies
+
+    async def one_by_one(self, count: int) -> list[float]:
+        return await _one_by_one(self._one, count)
+
+    async def consume(self, count: int) -> list[float]:
+        gaps = Gaps(count)
+
+        async def handle(data: Any) -> None:
+            gaps.note()
+
+        async def receive(message: AbstractIncomingMessage) -> None:
+            await handle(json.loads(message.body))
+            await message.ack()
+
+        channel = await self._connection.channel()
+        await channel.set_qos(prefetch_count=PREFETCH)
+        queue = await channel.get_queue(self._names.queue(MODULE, ACTION), ensure=False)
+        tag = await queue.consume(receive)
+        await gaps.done.wait()
+        await queue.cancel(tag)
+        await channel.close()
+        return gaps.latencies
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._connection.close()
+
+
+async def _many(send: Callable[[], Any], count: int, latencies: list[float]) -> None:
+    """`count` sends by WINDOW tasks."""
+    left = count
+
+    async def work() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            began = time.perf_counter()
+            await send()
+            latencies.append(time.perf_counter() - began)
+
+    await asyncio.gather(*(work() for _ in range(WINDOW)))
+
+
+async def _one_by_one(send: Callable[[], Any], count: int) -> list[float]:
+    latencies = []
+    for _ in range(count):
+        began = time.perf_counter()
+        await send()
+        latencies.append(time.perf_counter() - began)
+    return latencies
+
+
+class Pika:
+    """pika: its asyncio adapter to pipeline, its blocking one for the rest, as its documentation recommends."""
+
+    def __init__(self, uri: str) -> None:
+        self._parameters = pika.URLParameters(uri)
+        self._tenant = parse_uri(uri).tenant_id
+        self._names = Names(self._tenant)
+
+    @classmethod
+    async def connect(cls, uri: str) -> Self:
+        return cls(uri)
+
+    def _publish(self, channel: Any) -> None:
+        properties = pika.BasicProperties(
+            message_id=uuid.uuid4().hex,
+            headers=headers(self._tenant),
+            delivery_mode=2,
+            priority=5,
+            content_type="application/json",
+            timestamp=int(time.time()),
+            app_id="benchmark",
+        )
+        key = self._names.routing_key(MODULE, ACTION, "medium")
+        channel.basic_publish(self._names.exchange, key, json.dumps(DATA).encode(), properties, mandatory=True)
+
+    async def pipelined(self, count: int) -> list[float]:
+        waiting: dict[int, float] = {}
+        latencies: list[float] = []
+        published = 0
+        done = asyncio.get_running_loop().create_future()
+
+        def more(channel: Any) -> None:
+            nonlocal published
+            while len(waiting) < WINDOW and published < count:
+                published += 1
+                waiting[published] = time.perf_counter()
+                self._publish(channel)
+
+        def confirmed(channel: Any, frame: Any) -> None:
+            now, last = time.perf_counter(), frame.method.delivery_tag
+            tags = [tag for tag in waiting if tag <= last] if frame.method.multiple else [last]
+            latencies.extend(now - waiting.pop(tag) for tag in tags)
+            more(channel)
+            if len(latencies) == count and not done.done():
+                done.set_result(None)
+
+        def opened(channel: Any) -> None:
+            channel.confirm_delivery(lambda frame: confirmed(channel, frame), lambda _: more(channel))
+
+        connection = AsyncioConnection(self._parameters, lambda connection: connection.channel(on_open_callback=opened))
+        await done
+        connection.close()
+        return latencies
+
+    async def one_by_one(self, count: int) -> list[float]:
+        return await asyncio.to_thread(self._one_by_one, count)
+
+    def _one_by_one(self, count: int) -> list[float]:
+        connection = pika.BlockingConnection(self._parameters)
+        channel = connection.channel()
+        channel.confirm_delivery()
+        latencies = []
+        for _ in range(count):
+            began = time.perf_counter()
+            self._publish(channel)
+            latencies.append(time.perf_counter() - began)
+        connection.close()
+        return latencies
+
+    async def consume(self, count: int) -> list[float]:
+        return await asyncio.to_thread(self._consume, count)
+
+    def _consume(self, count: int) -> list[float]:
+        connection = pika.BlockingConnection(self._parameters)
+        channel = connection.channel()
+        channel.basic_qos(prefetch_count=PREFETCH)
+        times = [time.perf_counter()]
+
+        def receive(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            json.loads(body)
+            channel.basic_ack(method.delivery_tag)
+            times.append(time.perf_counter())
+            if len(times) > count:
+                channel.stop_consuming()
+
+        channel.basic_consume(self._names.queue(MODULE, ACTION), receive)
+        channel.start_consuming()
+        connection.close()
+        return [later - earlier for earlier, later in pairwise(times)]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None

@@ -1,0 +1,120 @@
+"""The SDK against bare aio-pika doing the same work, and pika: `python -m benchmarks.sdk [--json] [--messages N]`.
+
+Same work means: data of 1 KiB encoded as JSON, a message id, the same headers, persistent, mandatory, confirmed; and to
+consume: decoded, handed to a coroutine, acknowledged, with the same prefetch. The broker is the one KRYONIX_AMQP_URI
+names, or else a platform made for it. Contenders take turns, and each figure is the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+
+from benchmarks.contenders import BareAioPika, Contender, Pika, Sdk
+from benchmarks.report import Bound, Report
+from tests.harness import Project, tenant
+
+ROUNDS = 5
+MESSAGES = 10_000
+ONE_BY_ONE = 1_000
+RATIO = 0.9
+
+CONTENDERS: dict[str, type[Contender]] = {"sdk": Sdk, "aio_pika": BareAioPika, "pika": Pika}
+WORKLOADS = ("pipelined", "one_by_one", "consume")
+
+
+@dataclass(slots=True)
+class Measured:
+    """What the rounds of one contender and workload gave."""
+
+    rates: list[float] = field(default_factory=list)
+    cpu_us: list[float] = field(default_factory=list)
+    p50_ms: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+
+    def add(self, count: int, seconds: float, cpu: float, latencies: list[float]) -> None:
+        self.rates.append(count / seconds)
+        self.cpu_us.append(cpu / count * 1e6)
+        cuts = quantiles(latencies, n=100)
+        self.p50_ms.append(cuts[49] * 1e3)
+        self.p99_ms.append(cuts[98] * 1e3)
+
+    def figures(self, name: str) -> Iterator[tuple[str, float]]:
+        yield f"{name}_per_s", median(self.rates)
+        yield f"{name}_cpu_us", median(self.cpu_us)
+        yield f"{name}_p50_ms", median(self.p50_ms)
+        yield f"{name}_p99_ms", median(self.p99_ms)
+
+
+async def measure(uri: str, messages: int) -> Report:
+    results = {(name, workload): Measured() for name in CONTENDERS for workload in WORKLOADS}
+    for number in range(-1, ROUNDS):
+        # Who comes first changes from round to round; the round before the first warms up and does not count.
+        order = list(CONTENDERS)[number % 3 :] + list(CONTENDERS)[: number % 3]
+        for name in order:
+            async with await CONTENDERS[name].connect(uri) as contender:
+                for workload, count, run in (
+                    ("pipelined", messages, contender.pipelined),
+                    ("consume", messages, contender.consume),
+                    ("one_by_one", messages // 10, contender.one_by_one),
+                ):
+                    measured = await timed(run, count)
+                    if number >= 0:
+                        results[name, workload].add(count, *measured)
+                await contender.consume(messages // 10)
+    return report(results, messages)
+
+
+async def timed(run: Callable[[int], Awaitable[list[float]]], count: int) -> tuple[float, float, list[float]]:
+    began, cpu = time.perf_counter(), time.process_time()
+    latencies = await run(count)
+    return time.perf_counter() - began, time.process_time() - cpu, latencies
+
+
+def report(results: dict[tuple[str, str], Measured], messages: int) -> Report:
+    figures = {
+        name: value
+        for (contender, workload), measured in results.items()
+        for name, value in measured.figures(f"{workload}_{contender}")
+    }
+    bounds = []
+    for workload in WORKLOADS:
+        # Round by round, so that a machine that is slower for a while slows both.
+        pairs = zip(results["aio_pika", workload].rates, results["sdk", workload].rates, strict=True)
+        bounds.append(Bound(f"{workload}: bare aio-pika / SDK", median(bare / sdk for bare, sdk in pairs), 1 / RATIO))
+    title = f"{messages} messages of 1 KiB ({messages // 10} one by one), median of {ROUNDS} rounds"
+    return Report(title, figures, bounds)
+
+
+@contextmanager
+def broker() -> Iterator[str]:
+    """The AMQP URI of a tenant with portal, on a broker of its own unless the environment names one."""
+    if uri := os.environ.get("KRYONIX_AMQP_URI"):
+        yield uri
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        project = Project.platform(Path(folder) / "project", tenant("bench", "portal"))
+        try:
+            project.must("up")
+            yield project.outputs()["tenants"]["bench"]["amqp_uri"]
+        finally:
+            project.remove()
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    messages = int(arguments[arguments.index("--messages") + 1]) if "--messages" in arguments else MESSAGES
+    with broker() as uri:
+        return asyncio.run(measure(uri, messages)).print(as_json="--json" in arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,278 @@
+"""Connecting: named, bounded in time, verified, and mended when it breaks. On the shared platform: no restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from kryonix.messaging import AccessRefused, Message, MessagingClient, NotConnected, SendTimedOut, StatsUnavailable
+from kryonix.messaging.configuration import Address, parse_uri
+from tests.amqp import Account, administrator
+from tests.harness import Project, free_port
+from tests.seen import Seen, eventually
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def address(tenants: dict[str, tuple[str, str]]) -> Address:
+    return parse_uri(*tenants["sdk"])
+
+
+@pytest.fixture
+def admin(platform: Project) -> Account:
+    return administrator(platform.outputs())
+
+
+async def _connections(admin: Account, name: str) -> list[dict[str, object]]:
+    """What the management API knows of a client's connections; it learns of them some seconds late."""
+    async with asyncio.timeout(30):
+        while True:
+            found = await asyncio.to_thread(admin.get, "connections")
+            mine = [connection for connection in found if connection.get("user_provided_name") == name]
+            if mine:
+                return mine
+            await asyncio.sleep(0.5)
+
+
+async def test_a_connection_has_the_name_of_tenant_and_application_a_heartbeat_and_a_prefetch(
+    address: Address, admin: Account
+) -> None:
+    async with await MessagingClient.connect(address.uri(), application="named") as client:
+        await client.portal.consume("treinamentos.sync", Seen())
+        (connection,) = await _connections(admin, "sdk/named")
+        assert connection["timeout"] == 60
+        async with asyncio.timeout(30):
+            while not (consumers := await asyncio.to_thread(admin.get, "consumers", address.vhost)):
+                await asyncio.sleep(0.5)
+    assert 100 in {consumer["prefetch_count"] for consumer in consumers}
+
+
+async def test_one_connection_is_opened_for_each_of_sending_and_consuming_and_none_is_left(
+    address: Address, admin: Account
+) -> None:
+    async with await MessagingClient.connect(address.uri(), application="two") as client:
+        seen = Seen()
+        await client.portal.consume("treinamentos.sync", seen)
+        await client.portal.send("treinamentos.sync", {})
+        await seen.wait(1)
+        async with asyncio.timeout(30):
+            while len(await _connections(admin, "sdk/two")) < 2:
+                await asyncio.sleep(0.5)
+    async with asyncio.timeout(30):
+        while [
+            c for c in await asyncio.to_thread(admin.get, "connections") if c.get("user_provided_name") == "sdk/two"
+        ]:
+            await asyncio.sleep(0.5)
+
+
+async def test_a_wrong_password_is_refused_at_once_and_never_shown(address: Address) -> None:
+    began = time.monotonic()
+    with pytest.raises(AccessRefused, match="Check user, password and vhost") as failure:
+        await MessagingClient.connect(replace(address, password="not-the-password").uri(), application="x", timeout=30)
+    assert time.monotonic() - began < 10
+    assert "not-the-password" not in str(failure.value)
+
+
+async def test_another_tenants_vhost_is_refused(address: Address) -> None:
+    with pytest.raises(AccessRefused):
+        await MessagingClient.connect(replace(address, tenant_id="acme").uri(), application="x")
+
+
+async def test_a_broker_that_is_not_there_is_waited_for_until_the_deadline_and_no_longer(address: Address) -> None:
+    began = time.monotonic()
+    with pytest.raises(NotConnected, match=r"127\.0\.0\.1"):
+        await MessagingClient.connect(replace(address, port=free_port()).uri(), application="x", timeout=0.5)
+    assert 0.4 < time.monotonic() - began < 3
+
+
+async def test_a_server_that_says_nothing_is_not_waited_for_longer_than_that(address: Address) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(NotConnected):
+        await MessagingClient.connect(replace(address, port=port).uri(), application="x", timeout=0.5)
+    assert time.monotonic() - began < 5
+    server.close()
+
+
+async def test_a_connection_that_an_operator_closes_is_replaced_and_nothing_confirmed_is_lost(
+    address: Address, admin: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = Seen()
+    async with await MessagingClient.connect(address.uri(), application="cut") as client:
+        await client.portal.consume("interacoes.track", seen)
+        sent = []
+
+        async def send() -> None:
+            for number in range(400):
+                sent.append((await client.portal.send("interacoes.track", number, timeout=30)).message_id)
+                await asyncio.sleep(0.01)
+
+        sending = asyncio.create_task(send())
+        for connection in await _connections(admin, "sdk/cut"):
+            await asyncio.to_thread(admin.call, "DELETE", "connections", str(connection["name"]))
+        await sending
+        await eventually(lambda: set(sent) <= {message.message_id for message in seen.messages}, 30)
+    assert "lost" in caplog.text
+    assert "connected again" in caplog.text
+    assert "subscribed again" in caplog.text
+
+
+Hold = Callable[[bool], None]
+
+
+@asynccontextmanager
+async def proxy(address: Address, context: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Address, Hold]]:
+    """A way to the broker that can be held: bytes then go nowhere, and nobody is told."""
+    flowing = asyncio.Event()
+    flowing.set()
+    pipes: set[asyncio.Task[None]] = set()
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await flowing.wait()
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind_reader, behind_writer = await asyncio.open_connection(address.host, address.port)
+        for way in ((reader, behind_writer), (behind_reader, writer)):
+            task = asyncio.create_task(pipe(*way))
+            pipes.add(task)
+            task.add_done_callback(pipes.discard)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    scheme = "amqps" if context else "amqp"
+    try:
+        yield replace(address, port=port, scheme=scheme), lambda hold: flowing.clear() if hold else flowing.set()
+    finally:
+        server.close()
+        for task in list(pipes):
+            task.cancel()
+        await asyncio.gather(*pipes, return_exceptions=True)
+
+
+async def test_a_send_into_a_silent_connection_ends_at_its_deadline_and_says_that_nothing_is_known(
+    address: Address,
+) -> None:
+    async with proxy(address) as (through, hold):
+        client = await MessagingClient.connect(through.uri(), application="silent")
+        await client.portal.send("certificados.gerar", "before")
+        hold(True)
+        began = time.monotonic()
+        with pytest.raises(SendTimedOut, match="same message_id") as failure:
+            await client.portal.send("certificados.gerar", "during", message_id="again", timeout=0.5)
+        assert 0.4 < time.monotonic() - began < 2
+        assert failure.value.message_id == "again"
+        hold(False)
+        await client.portal.send("certificados.gerar", "during", message_id="again")
+        seen = Seen()
+        await client.portal.consume("certificados.gerar", seen)
+        await seen.wait(3)
+        await client.close()
+    assert {message.data for message in seen.messages} == {"before", "during"}
+
+
+async def test_a_connection_that_went_silent_is_found_by_its_heartbeat_and_replaced(address: Address) -> None:
+    seen = Seen()
+    async with proxy(address) as (through, hold):
+        client = await MessagingClient.connect(through.uri(), application="stuck", heartbeat=1)
+        await client.portal.consume("conteudo.processar", seen)
+        await client.portal.send("conteudo.processar", 1)
+        await seen.wait(1)
+        hold(True)
+        await eventually(lambda: not client.connected, 20)
+        hold(False)
+        await client.portal.send("conteudo.processar", 2, timeout=20)
+        await eventually(lambda: {message.data for message in seen.messages} == {1, 2}, 20)
+        await client.close()
+
+
+def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A server's TLS context with a certificate that nobody has signed but itself, and that certificate's file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(key.private_bytes(*pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context, folder / "cert.pem"
+
+
+async def test_amqps_refuses_a_certificate_that_nobody_vouches_for_and_takes_one_that_is_trusted(
+    address: Address, tmp_path: Path
+) -> None:
+    context, file = certificate(tmp_path)
+    async with proxy(address, context) as (through, _):
+        with pytest.raises(AccessRefused, match="certificate"):
+            await MessagingClient.connect(through.uri(), application="tls")
+        trusted = ssl.create_default_context(cafile=file)
+        async with await MessagingClient.connect(through.uri(), application="tls", ssl_context=trusted) as client:
+            seen = Seen()
+            await client.portal.consume("treinamentos.sync", seen)
+            await client.portal.send("treinamentos.sync", "encrypted")
+            await seen.wait(1)
+
+
+async def test_figures_that_can_not_be_read_are_an_error_and_not_zero(address: Address) -> None:
+    for url in (f"http://127.0.0.1:{free_port()}", "nonsense", None):
+        connected = await MessagingClient.connect(address.uri(), application="x", management_url=url)
+        async with connected as client:
+            with pytest.raises(StatsUnavailable):
+                await client.queue_stats()
+
+
+async def test_a_cancelled_send_is_cancelled_and_the_client_goes_on(address: Address) -> None:
+    async with proxy(address) as (through, hold):
+        client = await MessagingClient.connect(through.uri(), application="cancelled")
+        await client.portal.send("certificados.gerar", "first")
+        hold(True)
+        sending = asyncio.create_task(client.portal.send("certificados.gerar", "second"))
+        await asyncio.sleep(0.1)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        hold(False)
+        await client.portal.send("certificados.gerar", "third")
+        arrived: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            arrived.append(message)
+
+        await client.portal.consume("certificados.gerar", keep)
+        await eventually(lambda: {"first", "third"} <= {message.data for message in arrived})
+        await client.close()

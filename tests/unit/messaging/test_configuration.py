@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kryonix.messaging import ConfigurationError
+from kryonix.messaging.configuration import find_address, parse_uri
+
+URI = "amqp://kryonix_acme:s%2Fcret@broker.example:5673/%2Fcliente_acme"
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KRYONIX_AMQP_URI", "KRYONIX_OUTPUTS", "KRYONIX_MANAGEMENT_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_uri_says_who_and_where() -> None:
+    address = parse_uri(URI)
+    assert (address.host, address.port, address.username, address.password) == (
+        "broker.example",
+        5673,
+        "kryonix_acme",
+        "s/cret",
+    )
+    assert (address.tenant_id, address.vhost, address.scheme) == ("acme", "/cliente_acme", "amqp")
+    assert address.uri() == URI
+
+
+def test_ports_are_those_of_the_scheme_and_ipv6_is_understood() -> None:
+    assert parse_uri("amqps://u:p@[::1]/%2Fcliente_acme").port == 5671
+    assert parse_uri("amqp://u:p@h/%2Fcliente_acme").port == 5672
+    assert parse_uri("amqps://u:p@[::1]/%2Fcliente_acme").uri() == "amqps://u:p@[::1]:5671/%2Fcliente_acme"
+
+
+def test_the_password_is_never_shown() -> None:
+    address = parse_uri(URI)
+    assert "cret" not in repr(address)
+    assert "cret" not in address.place
+    for broken in (URI.replace("cliente_acme", "monitoring"), URI.replace("amqp:", "http:"), URI.replace("5673", "x")):
+        with pytest.raises(ConfigurationError) as failure:
+            parse_uri(broken)
+        assert "cret" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["", "x", "amqp://", "amqp://h/%2Fcliente_acme", "amqp://u:p@h/", "amqp://u:p@h/%2F", "amqp://u:p@h:99999/x"]
+)
+def test_a_uri_that_can_not_be_used_is_refused_with_the_form_it_should_have(uri: str) -> None:
+    with pytest.raises(ConfigurationError, match="amqp"):
+        parse_uri(uri)
+
+
+def test_without_a_uri_the_environments_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="KRYONIX_AMQP_URI"):
+        find_address(None, None, None, None)
+    monkeypatch.setenv("KRYONIX_AMQP_URI", URI)
+    monkeypatch.setenv("KRYONIX_MANAGEMENT_URL", "http://m")
+    assert find_address(None, None, None, None).management_url == "http://m"
+    assert find_address(URI.replace("broker", "other"), None, None, "http://n").host == "other.example"
+
+
+def outputs(folder: Path, *ids: str) -> Path:
+    file = folder / "outputs.json"
+    tenants = {id: {"amqp_uri": URI.replace("acme", id)} for id in ids}
+    file.write_text(json.dumps({"management_url": "http://from-file", "tenants": tenants}))
+    return file
+
+
+def test_outputs_in_a_file_serve_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = outputs(tmp_path, "acme")
+    assert find_address(None, file, None, None).tenant_id == "acme"
+    monkeypatch.setenv("KRYONIX_OUTPUTS", str(file))
+    found = find_address(None, None, None, None)
+    assert (found.tenant_id, found.management_url) == ("acme", "http://from-file")
+
+
+def test_of_several_tenants_one_must_be_named(tmp_path: Path) -> None:
+    file = outputs(tmp_path, "acme", "beta")
+    assert find_address(None, file, "beta", None).tenant_id == "beta"
+    with pytest.raises(ConfigurationError, match="Pass tenant="):
+        find_address(None, file, None, None)
+    with pytest.raises(ConfigurationError, match="did you mean 'acme'"):
+        find_address(None, file, "acne", None)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"tenants": 3}', '{"tenants": {"acme": {"amqp_uri": "[secret]"}}}']
+)
+def test_a_file_that_holds_no_outputs_is_refused_with_the_command_that_writes_one(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "outputs.json"
+    file.write_text(content)
+    with pytest.raises(ConfigurationError, match="kryonix outputs --json --show-secrets"):
+        find_address(None, file, None, None)
+    with pytest.raises(ConfigurationError, match="kryonix outputs --json --show-secrets"):
+        find_address(None, tmp_path / "absent", None, None)
