@@ -56,6 +56,8 @@ if settings.platform is not None:
     metrics = ExporterArgs(endpoint=settings.platform.metrics, advertised_host=settings.platform.advertised_host)
     exporter = Exporter("exporter", metrics, on_broker)
     pulumi.export("metrics_url", exporter.metrics_url)
+    pulumi.export("metrics_username", exporter.username)
+    pulumi.export("metrics_password", exporter.password)
     on_platform += [exporter, SharedVhosts("shared", SharedVhostsArgs(), on_broker)]
     on_platform += [tenant.safeguards for tenant in tenants.values()]
     held = BrokerSafeguardsArgs(
