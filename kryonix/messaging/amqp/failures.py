@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Final
 
@@ -22,11 +23,17 @@ REFUSED: Final = (
 )
 
 
-def not_connected(place: str, error: BaseException) -> NotConnected:
+def not_connected(place: str, username: str, error: BaseException) -> NotConnected:
     """Why there is no connection, as this package says it."""
+    if isinstance(error, asyncio.CancelledError):
+        return NotConnected(f"the connection to {place} was silent for too long")
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, REFUSED) or (isinstance(error, amqp.ConnectionClosed) and "530" in str(error)):
+    if isinstance(error, REFUSED):
         return AccessRefused(f"{place} refuses the connection ({reason})")
+    if isinstance(error, amqp.InvalidFrameError) and "Connection.OpenOk" in reason:
+        # The broker closed instead of opening; aiormq keeps its words to itself.
+        problem = f"{place} lets {username} not in: no such vhost, no permission, suspended, or at its connection limit"
+        return AccessRefused(problem)
     cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
     if isinstance(cause, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
         remedy = "Connect to the name in the certificate, and pass ssl_context where its authority is your own"

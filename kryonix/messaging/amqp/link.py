@@ -115,9 +115,9 @@ class Link:
         self._connection, self._error = connection, None
         self._up.set()
         await asyncio.wait([lost])
-        reason = None if lost.cancelled() else lost.exception()
-        self._error = not_connected(self._address.place, reason or ConnectionError("closed by the broker"))
-        log.warning("%s: connection to %s lost (%r), connecting again", self._name, self._address.place, reason)
+        reason = asyncio.CancelledError() if lost.cancelled() else lost.exception()
+        self._error = self._explain(reason or ConnectionError("closed by the broker"))
+        log.warning("%s: connection lost, connecting again: %s", self._name, self._error.problem)
 
     async def _connect(self) -> AbstractConnection | None:
         try:
@@ -128,10 +128,13 @@ class Link:
                     ssl_context=self._ssl,
                 )
         except BROKEN as error:
-            self._note(not_connected(self._address.place, error))
+            self._note(self._explain(error))
         except TimeoutError:
             self._note(NotConnected(f"{self._address.place} did not answer within {_ATTEMPT:g} s"))
         return None
+
+    def _explain(self, error: BaseException) -> NotConnected:
+        return not_connected(self._address.place, self._address.username, error)
 
     def _note(self, error: NotConnected) -> None:
         if self._error is None or self._error.problem != error.problem:

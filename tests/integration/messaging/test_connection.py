@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import ssl
 import time
@@ -147,10 +148,11 @@ async def proxy(address: Address, context: ssl.SSLContext | None = None) -> Asyn
     pipes: set[asyncio.Task[None]] = set()
 
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            await flowing.wait()
-            writer.write(data)
-            await writer.drain()
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await flowing.wait()
+                writer.write(data)
+                await writer.drain()
         writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -201,10 +203,10 @@ async def test_a_connection_that_went_silent_is_found_by_its_heartbeat_and_repla
         await client.portal.send("conteudo.processar", 1)
         await seen.wait(1)
         hold(True)
-        await eventually(lambda: not client.connected, 20)
+        await eventually(lambda: not client.connected, 30)
         hold(False)
-        await client.portal.send("conteudo.processar", 2, timeout=20)
-        await eventually(lambda: {message.data for message in seen.messages} == {1, 2}, 20)
+        await client.portal.send("conteudo.processar", 2, timeout=30)
+        await eventually(lambda: {message.data for message in seen.messages} == {1, 2}, 30)
         await client.close()
 
 

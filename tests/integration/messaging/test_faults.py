@@ -87,16 +87,16 @@ async def test_no_confirmed_message_is_lost_while_the_broker_is_killed_and_none_
     worker = await broker.connect(application="worker", idempotency=store)
     consumer = await worker.financeiro.consume("faturas.create", handle, concurrency=50, prefetch=500)
     began = time.monotonic()
-    sending = asyncio.create_task(publisher.send_many(messages(), window=500, timeout=120))
+    sending = asyncio.create_task(publisher.send_many(messages(), window=500, timeout=300))
     for kill in range(1, KILLS + 1):
-        await eventually(lambda: len(handled) > MESSAGES * kill // (KILLS + 2), 120)  # noqa: B023
+        await eventually(lambda: len(handled) > MESSAGES * kill // (KILLS + 2), 300)  # noqa: B023
         await broker.kill()
         await asyncio.sleep(0.5)
         await broker.start()
     batch = await sending
     took = time.monotonic() - began
     confirmed = {result.message_id for result in batch.sent}
-    await eventually(lambda: confirmed <= handled.keys(), 120)
+    await eventually(lambda: confirmed <= handled.keys(), 300)
     await worker.close()
     await publisher.close()
 
