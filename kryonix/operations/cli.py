@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from kryonix.operations import messaging_commands
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.plan import changes_table, details_table, tenants_table, write_json
 from kryonix.topology.capacity import expand_within_plans
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Isolated RabbitMQ infrastructure for every Kryonix customer.",
 )
+app.add_typer(messaging_commands.app)
 # Where there is no terminal to fit into, a table is as wide as it reads well.
 _WIDTH = None if sys.stdout.isatty() else 140
 out, err = Console(width=_WIDTH), Console(stderr=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InvalidChoice", "OperationError"]
+__all__ = ["InvalidChoice", "OperationError", "ServiceUnreachable"]
 
 
 class OperationError(Exception):
@@ -15,3 +15,9 @@ class InvalidChoice(OperationError):
     """An input that can't be accepted; nothing has been touched."""
 
     exit_status = 2
+
+
+class ServiceUnreachable(OperationError):
+    """A service that can't be reached, or refuses the credentials."""
+
+    exit_status = 3

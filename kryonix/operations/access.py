@@ -1,0 +1,111 @@
+"""Who a command acts as: one tenant's address and plan, from where passwords are not seen by others."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kryonix.messaging.configuration import MANAGEMENT_VARIABLE, OUTPUTS_VARIABLE, URI_VARIABLE, Address, parse_uri
+from kryonix.operations.errors import InvalidChoice
+from kryonix.topology.errors import nearest
+
+__all__ = ["Access", "Asked", "find_access"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line and the environment say of where to go. At most one of `outputs` and `stack` is given."""
+
+    tenant: str | None = None
+    outputs: Path | None = None
+    stack: str | None = None
+    management_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A tenant's address, and what is known of what it has bought. An AMQP URI alone says neither plan nor modules."""
+
+    address: Address
+    plan: str | None = None
+    modules: tuple[str, ...] | None = None
+
+
+def find_access(asked: Asked) -> Access:
+    """The address asked for: what the command line says, else the environment's URI, else its file. Raises
+    InvalidChoice, and ConfigurationError for a URI that can't be read."""
+    if asked.outputs is not None and asked.stack is not None:
+        raise InvalidChoice("--outputs and --stack are both given. Give one of them")
+    if asked.outputs is not None:
+        return _of_tenant(_private_json(asked.outputs), asked, str(asked.outputs))
+    if asked.stack is not None:
+        return _of_tenant(_stack_outputs(asked.stack), asked, f"the stack {asked.stack!r}")
+    if (file := os.environ.get(OUTPUTS_VARIABLE)) and not os.environ.get(URI_VARIABLE):
+        return _of_tenant(_private_json(Path(file)), asked, file)
+    return _of_environment(asked)
+
+
+def _of_environment(asked: Asked) -> Access:
+    uri = os.environ.get(URI_VARIABLE)
+    if not uri:
+        raise InvalidChoice(
+            f"no address of a broker. Set {URI_VARIABLE}, or give --outputs FILE "
+            "(written by `kryonix outputs --show-secrets --json`), or --stack STACK"
+        )
+    address = parse_uri(uri, asked.management_url or os.environ.get(MANAGEMENT_VARIABLE))
+    if asked.tenant not in (None, address.tenant_id):
+        problem = f"--tenant {asked.tenant!r} is not the tenant of {URI_VARIABLE}, which is {address.tenant_id!r}"
+        raise InvalidChoice(f"{problem}. Make them the same, or leave --tenant out")
+    return Access(address)
+
+
+def _private_json(file: Path) -> Any:
+    """The file's content, if nobody else can read it: it holds passwords."""
+    try:
+        with file.open("rb") as opened:
+            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
+            if mode & 0o077:
+                problem = f"{str(file)!r} holds passwords and has mode {mode:03o}, so that others can read it"
+                raise InvalidChoice(f"{problem}. Run `chmod 600 {file}`, and change the passwords if others may have")
+            return json.loads(opened.read())
+    except OSError as error:
+        raise InvalidChoice(f"{str(file)!r} can't be read: {error.strerror}. Name a file that can") from error
+    except ValueError as error:
+        remedy = "Write it with `kryonix outputs --show-secrets --json`"
+        raise InvalidChoice(f"{str(file)!r} is not JSON. {remedy}") from error
+
+
+def _stack_outputs(stack: str) -> Any:
+    from kryonix.lifecycle.address import StackAddress  # with them comes the local engine, for this one choice only
+    from kryonix.lifecycle.engine import engine_for
+
+    project = Path.cwd()
+    if not (project / "Pulumi.yaml").is_file():
+        raise InvalidChoice(f"{project} has no Pulumi.yaml. Run this in the project's folder, or give --outputs")
+    engine = engine_for("auto", StackAddress(project=project, stack=stack), lambda event: None)
+    return engine.outputs(show_secrets=True)
+
+
+def _of_tenant(outputs: Any, asked: Asked, source: str) -> Access:
+    tenants = outputs.get("tenants") if isinstance(outputs, Mapping) else None
+    if not isinstance(tenants, Mapping) or not tenants:
+        raise InvalidChoice(f"{source} has no tenants. Run `kryonix up` first")
+    name = asked.tenant if asked.tenant is not None or len(tenants) > 1 else next(iter(tenants))
+    if name is None:
+        raise InvalidChoice(f"{source} has {len(tenants)} tenants. Say which with --tenant")
+    if name not in tenants:
+        raise InvalidChoice(f"--tenant {name!r} is not in {source}; {nearest(name, tenants)}")
+    tenant = tenants[name]
+    uri = tenant.get("amqp_uri") if isinstance(tenant, Mapping) else None
+    if not isinstance(uri, str) or not uri.startswith("amqp"):
+        raise InvalidChoice(
+            f"{source} was written without secrets. Write it with `kryonix outputs --show-secrets --json`"
+        )
+    management = asked.management_url or outputs.get("management_url")
+    modules = tenant.get("modules")
+    return Access(parse_uri(uri, management), tenant.get("plan"), None if modules is None else tuple(modules))

@@ -1,0 +1,117 @@
+"""The KEDA objects that scale a tenant's workers in Kubernetes by the same plan as `kryonix worker` does by itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import yaml
+
+from kryonix.topology.catalog import Catalog, Scaling
+from kryonix.topology.naming import Names
+
+__all__ = ["keda_yaml"]
+
+_LONGEST_NAME: Final = 54
+"""KEDA prefixes the name by `keda-hpa-`, and Kubernetes takes labels of 63."""
+_POLL: Final = 15
+"""Seconds."""
+
+
+def keda_yaml(
+    names: Names, catalog: Catalog, plan: Scaling, routes: Iterable[tuple[str, str]], window: int, namespace: str
+) -> str:
+    """A ScaledObject per action, and the TriggerAuthentication they share. No secret is in it, only its name."""
+    authentication = f"kryonix-{names.tenant_id}"
+    objects = [
+        _authentication(authentication, namespace),
+        *(_scaled_object(names, catalog, plan, *route, window, namespace, authentication) for route in routes),
+    ]
+    return _comment(names, authentication, namespace) + "---\n".join(
+        yaml.safe_dump(each, sort_keys=False) for each in objects
+    )
+
+
+def _comment(names: Names, authentication: str, namespace: str) -> str:
+    return "\n".join(
+        f"# {line}".rstrip()
+        for line in (
+            f"Workers of {names.tenant_id}, one Deployment per action, each pod with one consumer:",
+            "  kryonix worker MODULE:HANDLERS --module M --action A --max-consumers 1",
+            f"The Secret {authentication}-management in {namespace} has one key, `host`: the management API with the",
+            f"tenant's own user {names.user}, http(s)://USER:PASSWORD@HOST:PORT/ (trailing slash, no vhost).",
+            "KEDA holds the number of pods while it can't read the figures. It has one threshold, for up and down:",
+            "the plan's scale_down_threshold is the worker's own.",
+            "",
+        )
+    )
+
+
+def _authentication(name: str, namespace: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "TriggerAuthentication",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"secretTargetRef": [{"parameter": "host", "name": f"{name}-management", "key": "host"}]},
+    }
+
+
+def _scaled_object(
+    names: Names,
+    catalog: Catalog,
+    plan: Scaling,
+    module: str,
+    action: str,
+    window: int,
+    namespace: str,
+    authentication: str,
+) -> dict[str, Any]:
+    name = _object_name(names.tenant_id, module, action)
+    down = {
+        "stabilizationWindowSeconds": window,
+        "policies": [{"type": "Pods", "value": 1, "periodSeconds": _POLL}],
+    }
+    trigger = {
+        "type": "rabbitmq",
+        "authenticationRef": {"name": authentication},
+        "metadata": dict(_metadata(names, catalog, plan, module, action)),
+    }
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+            "pollingInterval": _POLL,
+            "minReplicaCount": 1,
+            "maxReplicaCount": plan.max_consumers_per_queue,
+            "advanced": {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": down}}},
+            "triggers": [trigger],
+        },
+    }
+
+
+def _metadata(names: Names, catalog: Catalog, plan: Scaling, module: str, action: str) -> Iterator[tuple[str, str]]:
+    """All strings, as KEDA wants them. The lanes of an action count together with its own queue."""
+    queue, lanes = names.queue(module, action), catalog.modules[module].priority_lanes.get(action, ())
+    yield "protocol", "http"
+    yield "vhostName", names.vhost
+    if lanes:
+        yield "queueName", f"^{queue.replace('.', '[.]')}([.]({'|'.join(lanes)}))?$"
+        yield "useRegex", "true"
+        yield "operation", "sum"
+    else:
+        yield "queueName", queue
+    yield "mode", "QueueLength"
+    yield "value", str(plan.scale_up_threshold)
+    yield "excludeUnacknowledged", "false"
+
+
+def _object_name(tenant: str, module: str, action: str) -> str:
+    """A name that Kubernetes takes: a long one is cut, and told apart by a hash."""
+    name = "-".join(("kryonix", tenant, module, action)).replace(".", "-").replace("_", "-")
+    if len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: _LONGEST_NAME - 9].rstrip('-')}-{digest}"

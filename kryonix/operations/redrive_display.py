@@ -1,0 +1,86 @@
+"""A redrive shown while it goes, and what it came to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from kryonix.operations.redrive import Tally
+
+__all__ = ["RedriveDisplay", "left_behind", "tallies_json", "tallies_table"]
+
+_EVERY_S = 5.0
+
+
+class RedriveDisplay:
+    """Takes tallies as they grow. On a terminal a bar lives; elsewhere a line is written every five seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tallies: dict[str, Tally] = {}
+        self._said = time.monotonic()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._task = self._progress.add_task("redrive", total=None)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Show progress while the block runs."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with self._progress:
+            yield
+
+    def take(self, tally: Tally) -> None:
+        self._tallies[tally.queue] = tally
+        moved = sum(each.moved for each in self._tallies.values())
+        found = sum(each.found for each in self._tallies.values())
+        self._progress.update(self._task, description=tally.queue, completed=moved, total=max(found, moved))
+        if not self._console.is_terminal and time.monotonic() - self._said > _EVERY_S:
+            self._said = time.monotonic()
+            self._console.print(f"redrive: {moved} of {found} dead letters put back, now {tally.queue}")
+
+
+def tallies_table(tallies: Sequence[Tally], dry_run: bool) -> Table:
+    """A line per queue that had anything in it."""
+    shown = [tally for tally in tallies if tally.found or tally.moved or left_behind([tally])]
+    moved = sum(tally.moved for tally in shown)
+    found = sum(tally.found for tally in shown)
+    title = f"{found} dead letter(s); nothing was moved" if dry_run else f"{moved} dead letter(s) put back"
+    table = Table(title=title)
+    table.add_column("dead-letter queue")
+    for name in ("found", "put back", "without origin", "dead again"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for tally in shown:
+        counts = (tally.found, tally.moved, tally.without_origin, tally.again)
+        table.add_row(tally.queue, *(f"{count:,}" for count in counts), tally.refused or "")
+    return table
+
+
+def tallies_json(tallies: Sequence[Tally], dry_run: bool) -> dict[str, Any]:
+    return {
+        "dry_run": dry_run,
+        "moved": sum(tally.moved for tally in tallies),
+        "queues": [asdict(tally) for tally in tallies],
+    }
+
+
+def left_behind(tallies: Sequence[Tally]) -> str | None:
+    """What could not be put back and why, in words; None where there is nothing of the kind."""
+    nowhere = sum(tally.without_origin for tally in tallies)
+    full = [f"{tally.queue} ({tally.refused})" for tally in tallies if tally.refused is not None]
+    parts = []
+    if nowhere:
+        parts.append(f"{nowhere} dead letter(s) don't say where they came from, or it leads nowhere now; they stay")
+    if full:
+        parts.append(f"the broker took no more from {', '.join(full)}: let consumers catch up and run it again")
+    return "; ".join(parts) or None

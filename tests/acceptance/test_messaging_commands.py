@@ -1,0 +1,251 @@
+"""send, consume, stats and redrive, as an operator runs them against a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kryonix.messaging import Message, MessagingClient, Reject
+from tests.acceptance.broker import LiveBroker
+from tests.acceptance.tenants import Own, own_tenant
+from tests.amqp import publish, ready, take
+from tests.harness import Project
+
+CRITICAL = 9
+
+
+@pytest.fixture(scope="module")
+def own(platform: Project, broker: LiveBroker) -> Iterator[Own]:
+    with own_tenant(platform, broker, "opsmsg", "crm", "whatsapp", "financeiro", plan="enterprise") as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _empty(own: Own) -> None:
+    asyncio.run(own.application.empty())
+
+
+def test_a_message_sent_by_hand_is_taken_by_hand(own: Own) -> None:
+    sent = own.json(
+        "send", "crm.leads.create", '{"name": "Ana"}', "--message-id", "m-1", "--header", "source=hand", "--json"
+    )
+    assert (sent["exchange"], sent["routing_key"]) == ("cliente_opsmsg", "crm.leads.create.medium")
+
+    taken = own.run("consume", "crm.leads.create", "--limit", "1", "--wait", "20")
+    assert taken.returncode == 0, taken.stderr
+    message = json.loads(taken.stdout)
+    assert (message["message_id"], message["data"], message["headers"]["source"]) == ("m-1", {"name": "Ana"}, "hand")
+    assert "1 message(s) taken" in taken.stderr
+    again = own.run("consume", "crm.leads.create", "--wait", "1")
+    assert (again.returncode, again.stdout) == (0, "")
+
+
+def test_data_comes_from_standard_input_and_each_module_has_its_own_priority(own: Own) -> None:
+    command = own.project.command("send", "whatsapp.messages.send", "--json")
+    sent = subprocess.run(
+        command, cwd=own.project.folder, env=own.env, input=b"[1, 2]", capture_output=True, timeout=60, check=False
+    )
+    assert sent.returncode == 0, sent.stderr
+    assert json.loads(sent.stdout)["priority"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("send", "crm.lead.create", "{}"), 2, "leads.create"),
+        (("send", "crm.leads.create", "{"), 2, "not JSON"),
+        (("send", "analytics.dashboards.atualizar", "{}"), 1, "no queue"),
+        (("redrive", "--action", "leads.create"), 2, "--module"),
+        (("redrive", "--module", "analytics"), 2, "other modules"),
+        (("stats", "--tenant", "beta"), 2, "beta"),
+        (("stats", "--uri", "amqp://a:hidden@b/c"), 2, "KRYONIX_AMQP_URI"),
+        (("stats", "--management-url", "http://a:hidden@b"), 2, "login"),
+        (("worker", "nowhere:HANDLERS", "--plan", "pro"), 2, "no module"),
+        (("worker", "nowhere:HANDLERS"), 2, "--plan"),
+    ],
+)
+def test_what_cant_be_accepted_is_said_with_a_remedy(
+    own: Own, arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    result = own.run(*arguments)
+    assert result.returncode == status, result.stderr
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "hidden" not in result.stderr
+
+
+def test_an_absent_broker_is_a_service_that_cant_be_reached(own: Own) -> None:
+    away = {**own.env, "KRYONIX_AMQP_URI": "amqp://kryonix_opsmsg:hidden@127.0.0.1:1/%2Fcliente_opsmsg"}
+    for arguments in (("send", "crm.leads.create", "{}", "--timeout", "1"), ("redrive",)):
+        result = own.run(*arguments, env=away)
+        assert result.returncode == 3, result.stderr
+        assert "hidden" not in result.stdout + result.stderr
+
+
+def test_a_file_with_passwords_is_taken_only_if_nobody_else_can_read_it(own: Own, tmp_path: Path) -> None:
+    file, env = tmp_path / "outputs.json", dict(own.env)
+    del env["KRYONIX_AMQP_URI"], env["KRYONIX_MANAGEMENT_URL"]
+    file.write_text(json.dumps(own.outputs))
+    file.chmod(0o644)
+    refused = own.run("stats", "--outputs", str(file), env=env)
+    assert refused.returncode == 2
+    assert "chmod 600" in refused.stderr
+    file.chmod(0o600)
+    accepted = own.run("stats", "--outputs", str(file), "--tenant", "opsmsg", "--json", env=env)
+    assert accepted.returncode == 0, accepted.stderr
+    assert own.application.account.password not in accepted.stdout + accepted.stderr
+
+
+def test_an_operator_names_the_stack(own: Own) -> None:
+    env = dict(own.env)
+    del env["KRYONIX_AMQP_URI"]
+    result = own.run("stats", "--stack", own.project.stack, "--json", "--module", "crm", env=env)
+    assert result.returncode == 0, result.stderr
+    assert {queue["module"] for queue in json.loads(result.stdout)} == {"crm"}
+
+
+def test_stats_show_a_live_table_until_interrupted(own: Own) -> None:
+    own.json("send", "crm.leads.create", "{}", "--json")
+    deadline = time.monotonic() + 30
+    while "cliente_opsmsg.crm.leads.create" not in own.run("stats").stdout:
+        assert time.monotonic() < deadline, "the figures never showed the message"
+    with own.start("stats", "--watch", "--interval", "0.5") as process:
+        time.sleep(4)
+        process.send_signal(signal.SIGINT)
+        shown, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "cliente_opsmsg.crm.leads.create" in shown
+
+
+def test_redrive_puts_dead_letters_back_where_they_came_from(own: Own) -> None:
+    async def make() -> None:
+        app = own.application
+        async with app.account.channel() as channel:
+            for id, exchange, key, priority in (
+                ("main", app.name(), "crm.leads.create.low", 2),
+                ("critical", app.name("business_critical"), "critical.financeiro.faturas.create", CRITICAL),
+                ("mobile", app.name("mobile_priority"), "mobile.crm.leads.create", 5),
+            ):
+                await publish(
+                    channel, exchange, key, b"{}", message_id=id, priority=priority, correlation_id="c", expiration=0.05
+                )
+        await rejected(own, "sdk")
+
+    asyncio.run(make())
+    dead = {"crm.leads.create.dlq": 3, "financeiro.faturas.create.dlq": 1}
+    assert asyncio.run(own.application.comes_to_hold(dead, within_s=30)) == dead
+
+    counted = own.json("redrive", "--dry-run", "--json")
+    assert (counted["moved"], sum(queue["found"] for queue in counted["queues"])) == (0, 4)
+    assert asyncio.run(own.application.comes_to_hold(dead)) == dead
+
+    assert own.json("redrive", "--limit", "1", "--module", "crm", "--json")["moved"] == 1
+    shown = own.run("redrive", "--tenant", "opsmsg")
+    assert shown.returncode == 0, shown.stderr
+    assert "3 dead letter(s) put back" in shown.stdout
+
+    found = {message.message_id: message for message in asyncio.run(taken(own, ("crm.leads.create",) * 3))}
+    found |= {message.message_id: message for message in asyncio.run(taken(own, ("financeiro.faturas.create",)))}
+    assert {id: (m.exchange, m.routing_key) for id, m in found.items()} == {
+        "main": ("cliente_opsmsg", "crm.leads.create.low"),
+        "critical": ("cliente_opsmsg.business_critical", "critical.financeiro.faturas.create"),
+        "mobile": ("cliente_opsmsg.mobile_priority", "mobile.crm.leads.create"),
+        "sdk": ("cliente_opsmsg", "crm.leads.create.medium"),
+    }
+    assert all(message.headers["kryonix-redrives"] == 1 for message in found.values())
+    assert found["sdk"].headers["kryonix-redrive-reason"] == "not today"
+    assert found["main"].headers["kryonix-redrive-reason"] == "expired"
+    assert (found["main"].priority, found["main"].correlation_id, found["main"].expiration) == (2, "c", None)
+    assert "x-death" not in found["main"].headers
+
+
+def test_a_dead_letter_that_says_not_where_it_came_from_stays(own: Own) -> None:
+    async def make() -> None:
+        async with own.application.account.channel() as channel:
+            await publish(channel, own.application.name("crm", "dlx"), "crm.leads.create.dlq", message_id="foreign")
+
+    asyncio.run(make())
+    result = own.run("redrive")
+    assert result.returncode == 1
+    assert "1 dead letter(s) don't say where they came from" in result.stderr
+    dead = {"crm.leads.create.dlq": 1}
+    assert asyncio.run(own.application.comes_to_hold(dead)) == dead
+
+
+def test_a_redrive_killed_in_the_middle_loses_nothing_and_goes_on(own: Own) -> None:
+    total, kills = 2000, 0
+
+    async def make() -> None:
+        async with own.application.account.channel() as channel:
+            key = "crm.leads.create.medium"
+            for start in range(0, total, 200):
+                await asyncio.gather(
+                    *(
+                        publish(channel, own.application.name(), key, message_id=str(number), expiration=0.05)
+                        for number in range(start, start + 200)
+                    )
+                )
+
+    asyncio.run(make())
+    dead = {"crm.leads.create.dlq": total}
+    assert asyncio.run(own.application.comes_to_hold(dead, within_s=60)) == dead
+    for _ in range(2):
+        with own.start("redrive") as process:
+            before = asyncio.run(back(own))
+            while process.poll() is None and asyncio.run(back(own)) <= before:
+                time.sleep(0.02)
+            kills += process.poll() is None
+            process.kill()
+    assert kills, "every run ended before it could be killed"
+    assert own.run("redrive").returncode == 0
+    ids = asyncio.run(drained(own, "crm.leads.create"))
+    assert set(ids) == {str(number) for number in range(total)}
+    assert len(ids) - total <= 32 * kills
+    assert asyncio.run(own.application.comes_to_hold({})) == {}
+
+
+async def rejected(own: Own, id: str) -> None:
+    """A message that a handler refused for good."""
+    done = asyncio.Event()
+
+    async def refuse(message: Message) -> None:
+        done.set()
+        raise Reject("not today")
+
+    async with await MessagingClient.connect(own.env["KRYONIX_AMQP_URI"], application="test") as client:
+        await client.crm.send("leads.create", {}, message_id=id)
+        consumer = await client.crm.consume("leads.create", refuse)
+        await asyncio.wait_for(done.wait(), 30)
+        await consumer.stop()
+
+
+async def taken(own: Own, routes: tuple[str, ...]) -> list[Any]:
+    async with own.application.admin.channel() as channel:
+        found = []
+        for route in routes:
+            found.append(await take(channel, own.application.name(route), within_s=20))
+            await found[-1].ack()
+        return found
+
+
+async def drained(own: Own, route: str) -> list[str]:
+    """The ids of all messages of a queue, which is empty then."""
+    ids = []
+    async with own.application.admin.channel() as channel:
+        queue = await channel.get_queue(own.application.name(route), ensure=False)
+        while (message := await queue.get(fail=False, no_ack=True)) is not None:
+            ids.append(message.message_id or "")
+    return ids
+
+
+async def back(own: Own) -> int:
+    async with own.application.admin.channel() as channel:
+        return await ready(channel, own.application.name("crm.leads.create"))
