@@ -34,18 +34,15 @@ def keda_yaml(
 
 
 def _comment(names: Names, authentication: str, namespace: str) -> str:
-    return "\n".join(
-        f"# {line}".rstrip()
-        for line in (
-            f"Workers of {names.tenant_id}, one Deployment per action, each pod with one consumer:",
-            "  kryonix worker MODULE:HANDLERS --module M --action A --max-consumers 1",
-            f"The Secret {authentication}-management in {namespace} has one key, `host`: the management API with the",
-            f"tenant's own user {names.user}, http(s)://USER:PASSWORD@HOST:PORT/ (trailing slash, no vhost).",
-            "KEDA holds the number of pods while it can't read the figures. It has one threshold, for up and down:",
-            "the plan's scale_down_threshold is the worker's own.",
-            "",
-        )
+    lines = (
+        f"Workers of {names.tenant_id}, one Deployment per action, each pod with one consumer:",
+        "  kryonix worker MODULE:HANDLERS --module M --action A --max-consumers 1",
+        f"The Secret {authentication}-management in {namespace} has one key, `host`: the management API with the",
+        f"tenant's own user {names.user}, http(s)://USER:PASSWORD@HOST:PORT/ (trailing slash, no vhost).",
+        "KEDA holds the number of pods while it can't read the figures. It has one threshold, for up and down:",
+        "the plan's scale_down_threshold is the worker's own.",
     )
+    return "".join(f"# {line}\n" for line in lines)
 
 
 def _authentication(name: str, namespace: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def documents(tenant: str, *routes: tuple[str, str], **modules: dict[str, Any]) 
 
 def test_an_action_is_scaled_by_its_queue_between_one_and_what_the_plan_allows() -> None:
     authentication, scaled = documents("acme", ("crm", "leads.create"))
-    assert authentication["kind"] == "TriggerAuthentication"
+    assert (authentication["kind"], authentication["apiVersion"]) == ("TriggerAuthentication", "keda.sh/v1alpha1")
     assert authentication["spec"] == {
         "secretTargetRef": [{"parameter": "host", "name": "kryonix-acme-management", "key": "host"}]
     }
