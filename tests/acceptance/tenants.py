@@ -14,7 +14,7 @@ from tests.acceptance.broker import LiveBroker
 from tests.amqp import Application
 from tests.harness import Project, Result, tenant
 
-__all__ = ["Own", "own_tenant"]
+__all__ = ["Own", "own_tenant", "owner"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,17 @@ class Own:
         )
 
 
+def owner(project: Project, id: str) -> Own:
+    """A tenant that a stack has made."""
+    outputs = project.outputs()
+    env = {
+        **project.env,
+        "KRYONIX_AMQP_URI": outputs["tenants"][id]["amqp_uri"],
+        "KRYONIX_MANAGEMENT_URL": outputs["management_url"],
+    }
+    return Own(project, Application.of(outputs, id), outputs, env)
+
+
 @contextmanager
 def own_tenant(platform: Project, broker: LiveBroker, id: str, *modules: str, plan: str) -> Iterator[Own]:
     """A tenant that is there for the block."""
@@ -65,13 +76,7 @@ def own_tenant(platform: Project, broker: LiveBroker, id: str, *modules: str, pl
     vhost = f"/cliente_{id}"
     try:
         project.must("up")
-        outputs = project.outputs()
-        env = {
-            **project.env,
-            "KRYONIX_AMQP_URI": outputs["tenants"][id]["amqp_uri"],
-            "KRYONIX_MANAGEMENT_URL": outputs["management_url"],
-        }
-        yield Own(project, Application.of(outputs, id), outputs, env)
+        yield owner(project, id)
     finally:
         if broker.has("vhosts", vhost):
             broker.call("DELETE", "vhosts", vhost, "deletion", "protection")
