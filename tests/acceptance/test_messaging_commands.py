@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aio_pika.exceptions import DeliveryError
 
 from kryonix.messaging import Message, MessagingClient, Reject
 from tests.acceptance.broker import LiveBroker
-from tests.acceptance.tenants import Own, own_tenant
+from tests.acceptance.tenants import Own, own_tenant, owner
 from tests.amqp import publish, ready, take
 from tests.harness import Project
 
@@ -61,25 +62,17 @@ def test_data_comes_from_standard_input_and_each_module_has_its_own_priority(own
     ("arguments", "status", "said"),
     [
         (("send", "crm.lead.create", "{}"), 2, "leads.create"),
-        (("send", "crm.leads.create", "{"), 2, "not JSON"),
         (("send", "analytics.dashboards.atualizar", "{}"), 1, "no queue"),
-        (("redrive", "--action", "leads.create"), 2, "--module"),
         (("redrive", "--module", "analytics"), 2, "other modules"),
-        (("stats", "--tenant", "beta"), 2, "beta"),
-        (("stats", "--uri", "amqp://a:hidden@b/c"), 2, "KRYONIX_AMQP_URI"),
-        (("stats", "--management-url", "http://a:hidden@b"), 2, "login"),
-        (("worker", "nowhere:HANDLERS", "--plan", "pro"), 2, "no module"),
-        (("worker", "nowhere:HANDLERS"), 2, "--plan"),
     ],
 )
-def test_what_cant_be_accepted_is_said_with_a_remedy(
+def test_what_the_tenant_has_not_is_said_with_a_remedy(
     own: Own, arguments: tuple[str, ...], status: int, said: str
 ) -> None:
     result = own.run(*arguments)
     assert result.returncode == status, result.stderr
     assert said in result.stderr
     assert "Traceback" not in result.stderr
-    assert "hidden" not in result.stderr
 
 
 def test_an_absent_broker_is_a_service_that_cant_be_reached(own: Own) -> None:
@@ -181,7 +174,7 @@ def test_a_dead_letter_that_says_not_where_it_came_from_stays(own: Own) -> None:
 
 
 def test_a_redrive_killed_in_the_middle_loses_nothing_and_goes_on(own: Own) -> None:
-    total, kills = 2000, 0
+    total, kills = 1000, 0
 
     async def make() -> None:
         async with own.application.account.channel() as channel:
@@ -210,6 +203,33 @@ def test_a_redrive_killed_in_the_middle_loses_nothing_and_goes_on(own: Own) -> N
     assert set(ids) == {str(number) for number in range(total)}
     assert len(ids) - total <= 32 * kills
     assert asyncio.run(own.application.comes_to_hold({})) == {}
+
+
+def test_a_full_queue_takes_no_dead_letters_and_they_stay(platform: Project) -> None:
+    beta = owner(platform, "beta")
+
+    async def make() -> int:
+        app, key = beta.application, "crm.leads.create.medium"
+        async with app.account.channel() as channel:
+            for number in range(40):
+                await publish(channel, app.name(), key, message_id=f"dead-{number}", expiration=0.05)
+            await app.comes_to_hold({"crm.leads.create.dlq": 40}, within_s=30)
+            outcomes: list[BaseException | None] = []
+            while not any(isinstance(outcome, DeliveryError) for outcome in outcomes):
+                assert len(outcomes) < 3000, "the queue was never full"
+                sends = [publish(channel, app.name(), key) for _ in range(100)]
+                outcomes += await asyncio.gather(*sends, return_exceptions=True)
+            return sum(outcome is None for outcome in outcomes)
+
+    try:
+        confirmed = asyncio.run(make())
+        result = beta.run("redrive")
+        assert result.returncode == 1
+        assert "its queue is full" in result.stderr
+        held = asyncio.run(beta.application.holding())
+        assert sum(held.values()) == confirmed + 40
+    finally:
+        asyncio.run(beta.application.empty())
 
 
 async def rejected(own: Own, id: str) -> None:
