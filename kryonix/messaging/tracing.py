@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -12,12 +12,29 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 __all__ = ["failed", "inject", "process_span", "send_span"]
 
-_tracer = trace.get_tracer("kryonix.messaging")
+_tracer = _default = trace.get_tracer("kryonix.messaging")
+_NO_SPAN: Final = nullcontext(trace.INVALID_SPAN)
 _propagator = TraceContextTextMapPropagator()
 
 
+def _is_off() -> bool:
+    """Whether nobody listens: then there is no span to make, only a trace to pass on where a message brings one."""
+    return _tracer is _default and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def send_span(destination: str, routing_key: str, message_id: str, size: int) -> AbstractContextManager[Span]:
+    return _NO_SPAN if _is_off() else _send_span(destination, routing_key, message_id, size)
+
+
+def process_span(queue: str, message_id: str, attempt: int, headers: Mapping[str, Any]) -> AbstractContextManager[Span]:
+    """A span that continues the sender's trace."""
+    if _is_off() and "traceparent" not in headers:
+        return _NO_SPAN
+    return _process_span(queue, message_id, attempt, headers)
+
+
 @contextmanager
-def send_span(destination: str, routing_key: str, message_id: str, size: int) -> Iterator[Span]:
+def _send_span(destination: str, routing_key: str, message_id: str, size: int) -> Iterator[Span]:
     attributes: dict[str, str | int] = {
         "messaging.system": "rabbitmq",
         "messaging.operation.name": "send",
@@ -32,8 +49,7 @@ def send_span(destination: str, routing_key: str, message_id: str, size: int) ->
 
 
 @contextmanager
-def process_span(queue: str, message_id: str, attempt: int, headers: Mapping[str, Any]) -> Iterator[Span]:
-    """A span that continues the sender's trace."""
+def _process_span(queue: str, message_id: str, attempt: int, headers: Mapping[str, Any]) -> Iterator[Span]:
     attributes: dict[str, str | int] = {
         "messaging.system": "rabbitmq",
         "messaging.operation.name": "process",

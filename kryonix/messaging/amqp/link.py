@@ -14,6 +14,7 @@ import aio_pika
 from aio_pika.abc import AbstractConnection
 
 from kryonix.messaging.amqp.failures import BROKEN, not_connected
+from kryonix.messaging.amqp.wire import GatheringConnection
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import AccessRefused, NotConnected
 
@@ -126,6 +127,7 @@ class Link:
                     f"{self._address.uri()}{'&' if self._address.query else '?'}heartbeat={self._heartbeat}",
                     client_properties={"connection_name": self._name},
                     ssl_context=self._ssl,
+                    connection_class=GatheringConnection,
                 )
         except BROKEN as error:
             self._note(self._explain(error))

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.channel import Channel
 
 from kryonix.messaging.amqp.failures import BROKEN
 from kryonix.messaging.amqp.link import Link
@@ -47,8 +48,13 @@ class AmqpDelivery:
         await self._answer(lambda channel, tag: channel.basic_nack(tag, requeue=True, wait=False))
 
     async def _answer(self, answer: Callable[[AbstractChannel, int], Awaitable[None]]) -> None:
-        channel = self._message.channel
+        channel = cast(Channel, self._message.channel)
         if channel.is_closed:
+            return
+        if not channel.write_queue.full():
+            # Nothing to wait for, so no need of a deadline: this is the way of nearly every answer.
+            with contextlib.suppress(*BROKEN):
+                await answer(channel, self._message.delivery_tag or 0)
             return
         with contextlib.suppress(*BROKEN, TimeoutError):
             async with asyncio.timeout(_ANSWER):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -27,7 +28,7 @@ from tests.seen import Seen, eventually
 
 pytestmark = pytest.mark.anyio
 
-MESSAGES = 100_000
+MESSAGES = int(os.environ.get("KRYONIX_FAULT_MESSAGES", "100000"))
 KILLS = 3
 
 

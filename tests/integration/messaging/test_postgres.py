@@ -1,0 +1,90 @@
+"""Idempotency and audit in PostgreSQL, shared by all consumers and surviving a restart of any."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+from kryonix.messaging import MemoryBroker, PostgresAudit, PostgresIdempotency
+from tests.integration.local_handlers.conftest import Postgres, daemon, postgres
+from tests.seen import Seen, eventually
+
+__all__ = ["daemon", "postgres"]
+
+pytestmark = pytest.mark.anyio
+
+
+def dsn(server: Postgres) -> str:
+    settings = server.settings()
+    return f"postgresql://{settings['username']}:{settings['password']}@127.0.0.1:{server.port}/postgres"
+
+
+async def test_of_many_consumers_exactly_one_gets_a_message(postgres: Postgres, unique: str) -> None:
+    stores = [PostgresIdempotency(dsn(postgres), unique) for _ in range(5)]
+    await stores[0].claim("warm", 1)
+    claims = await asyncio.gather(*(store.claim("key", 60) for store in stores))
+    assert sorted(claims) == ["busy"] * 4 + ["mine"]
+    await stores[claims.index("mine")].done("key")
+    assert {await store.claim("key", 60) for store in stores} == {"done"}
+    for store in stores:
+        await store.close()
+
+
+async def test_a_claim_ends_when_it_is_released_or_its_lease_is_over(postgres: Postgres, unique: str) -> None:
+    store = PostgresIdempotency(dsn(postgres), unique)
+    assert await store.claim("a", 60) == "mine"
+    await store.release("a")
+    assert await store.claim("a", 0.05) == "mine"
+    await asyncio.sleep(0.1)
+    assert await store.claim("a", 60) == "mine"
+    await store.done("a")
+    await store.release("a")
+    assert await store.claim("a", 60) == "done"
+    await store.close()
+
+
+async def test_what_was_handled_is_remembered_by_the_next_process(postgres: Postgres, unique: str) -> None:
+    broker = MemoryBroker(modules=["crm"])
+    for expected in (1, 0):
+        store, seen = PostgresIdempotency(dsn(postgres), unique), Seen()
+        async with await broker.connect(idempotency=store) as client:
+            consumer = await client.crm.consume("leads.create", seen)
+            await client.crm.send("leads.create", {}, message_id="once")
+            await eventually(lambda: consumer.handled + consumer.duplicates == 1)  # noqa: B023
+            assert len(seen.messages) == expected
+
+
+async def test_a_connection_that_the_server_cut_is_replaced(postgres: Postgres, unique: str) -> None:
+    store = PostgresIdempotency(dsn(postgres), unique)
+    await store.claim("a", 60)
+    with postgres.connect() as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    assert await store.claim("a", 60) == "busy"
+    await store.close()
+
+
+async def test_every_send_is_a_row(postgres: Postgres, unique: str) -> None:
+    audit = PostgresAudit(dsn(postgres), unique)
+    async with await MemoryBroker("acme", modules=["crm"]).connect(application="shop", audit=audit) as client:
+        for number in range(50):
+            await client.crm.send("leads.create", number, message_id=str(number))
+    with postgres.connect() as connection:
+        query = psycopg.sql.SQL("SELECT message_id, tenant, application, outcome, routing_key FROM {} ORDER BY at")
+        rows = connection.execute(query.format(psycopg.sql.Identifier(unique))).fetchall()
+    assert len(rows) == 50
+    assert rows[0] == ("0", "acme", "shop", "confirmed", "crm.leads.create.medium")
+
+
+async def test_a_database_that_is_away_stops_no_send(postgres: Postgres) -> None:
+    audit = PostgresAudit("postgresql://nobody:x@127.0.0.1:1/none")
+    async with await MemoryBroker(modules=["crm"]).connect(audit=audit) as client:
+        await client.crm.send("leads.create", 1)
+        await eventually(lambda: client.audit_dropped == 1)
+
+
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> str:
+    """A table of the test's own."""
+    return "t_" + str(abs(hash(request.node.name)))
