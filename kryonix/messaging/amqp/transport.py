@@ -17,7 +17,7 @@ from kryonix.messaging.amqp.management import queue_figures
 from kryonix.messaging.amqp.publisher import Publisher
 from kryonix.messaging.amqp.subscription import AmqpSubscription
 from kryonix.messaging.configuration import Address
-from kryonix.messaging.errors import NotConnected
+from kryonix.messaging.errors import AccessRefused, NotConnected
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Delivery
 
@@ -79,7 +79,7 @@ class AmqpTransport:
         return subscription
 
     async def has_queue(self, queue: str, timeout: float) -> bool:
-        """Ask by a passive declaration, which needs no permission, and closes its channel where there is no queue."""
+        """Ask by a passive declaration, which needs any permission on it, and closes its channel where it is not."""
         try:
             async with asyncio.timeout(timeout), self._questions:
                 while True:
@@ -92,6 +92,8 @@ class AmqpTransport:
                         return True
                     except amqp.ChannelNotFoundEntity:
                         return False
+                    except amqp.ChannelAccessRefused as error:
+                        raise AccessRefused(f"{self._address.username} may not ask for {queue}") from error
                     except BROKEN:
                         self._asking = None
                         await asyncio.sleep(0.05)

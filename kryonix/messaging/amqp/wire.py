@@ -6,6 +6,8 @@ import asyncio
 from typing import Any, cast
 
 import aio_pika
+import aiormq
+from aio_pika.abc import UnderlayConnection
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from yarl import URL
 
@@ -56,9 +58,31 @@ class _Gathering(TransportFactory):
         return reader, cast(asyncio.StreamWriter, _GatheringWriter(writer))
 
 
+class _RoomyConnection(aiormq.Connection):
+    """aiormq's connection, whose writer takes more than 10 frames at a time.
+
+    With 10, publishers queue for the channel's lock and get it one per turn of the event loop. With room for all that
+    are on their way, 2,000 messages took 95 turns and 21 writes instead of 2,000 and 2,000.
+    """
+
+    FRAME_BUFFER_SIZE = 1_000
+
+
+class _Underlay(UnderlayConnection):
+    @classmethod
+    async def make_connection(
+        cls, url: URL, timeout: float | None = None, **kwargs: Any
+    ) -> aiormq.abc.AbstractConnection:
+        connection = _RoomyConnection(url, transport_factory=_Gathering(), **kwargs)
+        async with asyncio.timeout(timeout):
+            await connection.connect()
+            await connection.ready()
+        return connection
+
+
 class GatheringConnection(aio_pika.Connection):
     """aio-pika's plain connection, on such a transport."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.kwargs["transport_factory"] = _Gathering()
+    async def connect(self, timeout: float | None = None) -> None:
+        self.transport = await _Underlay.connect(self.url, self._on_connection_close, timeout=timeout, **self.kwargs)
+        await self._on_connected()

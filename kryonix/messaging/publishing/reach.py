@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from kryonix.messaging.errors import NotConnected
+from kryonix.messaging.errors import AccessRefused, NotConnected
 from kryonix.messaging.transport import Transport
 
 __all__ = ["Reach"]
@@ -55,6 +55,8 @@ class Reach:
                     return await asyncio.shield(question)
             except TimeoutError as error:
                 raise NotConnected(f"the broker did not say in time whether it has {queue}") from error
+            except AccessRefused:
+                raise
             except NotConnected:
                 if time.monotonic() >= deadline:
                     raise

@@ -258,6 +258,15 @@ async def test_figures_that_can_not_be_read_are_an_error_and_not_zero(address: A
                 await client.queue_stats()
 
 
+async def test_a_queue_that_is_no_business_of_the_tenants_can_not_be_asked_for(address: Address) -> None:
+    client = await MessagingClient.connect(address.uri(), application="curious")
+    began = time.monotonic()
+    with pytest.raises(AccessRefused):
+        await client._transport.has_queue("cliente_acme.crm.leads.create", 10)
+    assert time.monotonic() - began < 5
+    await client.close()
+
+
 async def test_a_cancelled_send_is_cancelled_and_the_client_goes_on(address: Address) -> None:
     async with proxy(address) as (through, hold):
         client = await MessagingClient.connect(through.uri(), application="cancelled")
