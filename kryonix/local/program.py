@@ -18,7 +18,7 @@ from typing import Any
 import pulumi
 from pulumi.runtime import Settings, configure, run_in_stack
 from pulumi.runtime.config import set_all_config
-from pulumi.runtime.settings import ROOT
+from pulumi.runtime.settings import ROOT, SETTINGS
 
 from kryonix.local.errors import LocalError, ProgramFailed, UnsupportedFeature
 from kryonix.local.monitor import Engine, Monitor
@@ -108,8 +108,9 @@ def _loop(program: Path, run: Run) -> None:
     # A failed run leaves futures behind that nobody looks at; asyncio would complain of each, whenever it is collected.
     loop.set_exception_handler(_say_nothing)
 
-    def main() -> None:
+    async def main() -> None:
         runpy.run_path(str(program), run_name="__main__")
+        await _settled()
 
     try:
         loop.run_until_complete(run_in_stack(main))
@@ -121,6 +122,14 @@ def _loop(program: Path, run: Run) -> None:
         _cancel_rest(loop)
         asyncio.set_event_loop(None)
         loop.close()
+
+
+async def _settled() -> None:
+    """Wait for what the program has begun. The SDK would do it too, looking at all that is pending after each of it."""
+    while pending := {task for task in SETTINGS.outputs if not task.done()}:
+        _, rest = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+        if rest:
+            return  # something failed: the SDK finds it, and tells it in its own way
 
 
 def _say_nothing(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
