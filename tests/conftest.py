@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.harness import Project, tenant
+
+# A shell starts background jobs with SIGINT ignored, and SIGTERM ends Python at once: either has to end the run in
+# order, so that fixtures remove the containers they made.
+for _number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(_number, signal.default_int_handler)
 
 ALL_MODULES = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel")
 
