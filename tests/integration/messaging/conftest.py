@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import yaml
 
@@ -60,11 +62,23 @@ def tenants(platform: Project) -> dict[str, tuple[str, str]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def emptied(tenants: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """The same tenants, with nothing in their queues of what another module's tests left there."""
+    for amqp_uri, management_url in tenants.values():
+        address = urlsplit(amqp_uri)
+        login = (address.username or "", address.password or "")
+        with httpx.Client(base_url=f"{management_url}/api/queues{address.path}", auth=login, timeout=30) as http:
+            for queue in http.get("").raise_for_status().json():
+                http.delete(f"/{queue['name']}/contents").raise_for_status()
+    return tenants
+
+
 async def _world(id: str, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     if request.param == "memory":
         world = await memory_world(id, catalog_of(id), *TENANTS[id][1:])
     else:
-        amqp_uri, management_url = request.getfixturevalue("tenants")[id]
+        amqp_uri, management_url = request.getfixturevalue("emptied")[id]
         world = await rabbitmq_world(amqp_uri, management_url, catalog_of(id))
     yield world
     await world.transport.close()
