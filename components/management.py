@@ -20,6 +20,7 @@ __all__ = ["BrokerAccess", "Management", "QueueState", "VhostState"]
 
 _TIMEOUT: Final = httpx.Timeout(30, connect=3)
 
+_RELIABLE_S: Final = 0.2  # a zero that took longer may be the broker's own, for a queue that did not answer
 _COUNTS_AGE_S: Final = 6  # a quorum queue reports its counts every 5 s
 _LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
 
@@ -171,7 +172,9 @@ async def _ask_queues(access: BrokerAccess, queues: list[QueueState]) -> _Answer
         async with connection:
             for queue in queues:
                 if queue.vhost == vhost:
-                    answers[vhost, queue.name] = await _ask(connection, queue.name)
+                    answer = await _ask(connection, queue.name)
+                    if answer is not None:
+                        answers[vhost, queue.name] = answer
     return answers
 
 
@@ -186,14 +189,19 @@ async def _connect(access: BrokerAccess, vhost: str) -> aio_pika.abc.AbstractCon
     )
 
 
-async def _ask(connection: aio_pika.abc.AbstractConnection, name: str) -> _Answer:
-    """A passive declaration answers with the queue's counts; it closes its channel where the queue is gone."""
+async def _ask(connection: aio_pika.abc.AbstractConnection, name: str) -> _Answer | None:
+    """A passive declaration answers with the queue's counts; it closes its channel where the queue is gone.
+
+    None where that can't be relied on: the broker itself says 0 for a queue that has not told it within 250 ms.
+    """
     async with connection.channel() as channel:
+        began = time.monotonic()
         try:
             queue = await channel.declare_queue(name, passive=True)
         except aio_pika.exceptions.ChannelNotFoundEntity:
             return _Answer(name, 0, 0)
-    return queue.declaration_result
+    late = time.monotonic() - began > _RELIABLE_S
+    return None if late and not queue.declaration_result.message_count else queue.declaration_result
 
 
 def _quoted(name: str) -> str:
