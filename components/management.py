@@ -116,7 +116,7 @@ class Management:
         with self._translated():
             answers = asyncio.run(_ask_queues(self._access, queues))
         found = [_with_ready(queue, answers) for queue in queues]
-        unsure = {queue.vhost for queue in found if not queue.messages and _unsure(queue, answers)}
+        unsure = {queue.vhost for queue in queues if _unsure(queue, answers)}
         if not unsure:
             return found
         time.sleep(_COUNTS_AGE_S)
@@ -157,8 +157,11 @@ def _with_ready(queue: QueueState, answers: _Answers) -> QueueState:
 
 
 def _unsure(queue: QueueState, answers: _Answers) -> bool:
+    """Whether only new counts can tell: no answer, consumers that may hold messages, or a count that may be old."""
     answer = answers.get((queue.vhost, queue.name))
-    return answer is None or bool(answer.consumer_count)
+    if answer is None:
+        return True
+    return not answer.message_count and bool(answer.consumer_count or queue.messages)
 
 
 async def _ask_queues(access: BrokerAccess, queues: list[QueueState]) -> _Answers:
