@@ -1,8 +1,39 @@
-"""What can go wrong when a stack is run."""
+"""What can go wrong when a stack is run, or when a tenant is asked to change.
+
+LifecycleError              1  base
+├── EngineUnavailable       3  the engine that was asked for is not on this machine
+├── EngineFailed            *  the engine ran and ended with errors; carries its exit status
+│   └── OperationDied       1  the process that ran a stack ended without a result
+├── RegistryBehind          3  the registry's tables are not of this version yet
+└── Refused                 2  a request that can't be accepted; nothing has been changed
+    ├── InvalidTenant       2  what is asked of a tenant is wrong in itself; carries every problem
+    ├── DoesNotFit          2  the modules do not fit the plan; carries what to remove
+    ├── TenantExists        2
+    ├── UnknownTenant       2
+    ├── WouldLoseMessages   2  queues that hold messages would be deleted; carries them
+    ├── WrongState          2  the tenant is not in a state that allows it
+    └── TenantBusy          3  another operation holds the tenant
+"""
 
 from __future__ import annotations
 
-__all__ = ["EngineFailed", "EngineUnavailable", "LifecycleError"]
+from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "DoesNotFit",
+    "EngineFailed",
+    "EngineUnavailable",
+    "InvalidTenant",
+    "LifecycleError",
+    "OperationDied",
+    "Refused",
+    "RegistryBehind",
+    "TenantBusy",
+    "TenantExists",
+    "UnknownTenant",
+    "WouldLoseMessages",
+    "WrongState",
+]
 
 
 class LifecycleError(Exception):
@@ -23,3 +54,92 @@ class EngineFailed(LifecycleError):
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+class OperationDied(EngineFailed):
+    """The process that ran a stack ended without a result: killed, or out of memory. Running again goes on."""
+
+    def __init__(self, stack: str, ended: str) -> None:
+        super().__init__(
+            f"the process that ran the stack {stack!r} {ended} before it had a result. Run the same again to go on", 1
+        )
+        self.stack = stack
+
+
+class RegistryBehind(LifecycleError):
+    """The registry does not have the tables that tenants' desired states are kept in."""
+
+    exit_status = 3
+
+
+class Refused(LifecycleError):
+    """A request that can't be accepted; nothing has been changed."""
+
+    exit_status = 2
+
+
+class InvalidTenant(Refused):
+    """What is asked of a tenant is wrong in itself. `problems` is every one of them, each a sentence."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DoesNotFit(Refused):
+    """The modules do not fit the plan.
+
+    `remove` is the smallest set of modules whose removal makes it fit, `plan` the smallest plan that would do.
+    """
+
+    def __init__(self, message: str, *, remove: Sequence[str], plan: str | None) -> None:
+        super().__init__(message)
+        self.remove = tuple(remove)
+        self.plan = plan
+
+
+class TenantExists(Refused):
+    """A tenant with this id is there already, or was: an id is never given to another customer."""
+
+    def __init__(self, tenant: str, message: str) -> None:
+        super().__init__(message)
+        self.tenant = tenant
+
+
+class UnknownTenant(Refused):
+    """No tenant of this id has a desired state."""
+
+    def __init__(self, tenant: str) -> None:
+        shown = tenant if len(tenant) <= 60 else f"{tenant[:57]}..."
+        super().__init__(
+            f"there is no tenant {shown!r}. `kryonix tenant list` shows those that there are; tenants of a platform's "
+            "own tenants.yaml are changed there"
+        )
+        self.tenant = tenant
+
+
+class WouldLoseMessages(Refused):
+    """Queues that hold messages would be deleted. `queues` maps the name of each to its messages."""
+
+    def __init__(self, message: str, queues: Mapping[str, int]) -> None:
+        super().__init__(message)
+        self.queues = dict(queues)
+
+
+class WrongState(Refused):
+    """The tenant is not in a state that allows what was asked. `status` is the one that it is in."""
+
+    def __init__(self, tenant: str, status: str, message: str) -> None:
+        super().__init__(message)
+        self.tenant = tenant
+        self.status = status
+
+
+class TenantBusy(Refused):
+    """Another operation holds the tenant; what was asked can be asked again once it has ended."""
+
+    exit_status = 3
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(f"another operation on the tenant {tenant!r} is under way. Wait for it to end and run again")
+        self.tenant = tenant

@@ -41,3 +41,71 @@ FROM tenants.rabbitmq_configurations AS c
 LEFT JOIN tenants.rabbitmq_credentials AS k USING (cliente_id)
 WHERE %(cliente_id)s::text IS NULL OR c.cliente_id = %(cliente_id)s
 ORDER BY c.cliente_id;
+
+-- fetch_desired_state --
+SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
+    remove_after, applied_generation, applied_at, updated_at
+FROM tenants.desired_states
+WHERE cliente_id = %(id)s;
+
+-- lock_desired_state --
+-- The same, held until the transaction ends.
+SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
+    remove_after, applied_generation, applied_at, updated_at
+FROM tenants.desired_states
+WHERE cliente_id = %(id)s
+FOR UPDATE;
+
+-- fetch_desired_states --
+-- All of them, or one cell's, in the order of ids; a page begins after an id.
+SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
+    remove_after, applied_generation, applied_at, updated_at
+FROM tenants.desired_states
+WHERE (%(cell)s::text IS NULL OR cell = %(cell)s) AND cliente_id > %(after)s
+ORDER BY cliente_id
+LIMIT %(limit)s;
+
+-- fetch_due --
+-- Users whose overlap has passed, and tenants whose grace has.
+SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
+    remove_after, applied_generation, applied_at, updated_at
+FROM tenants.desired_states
+WHERE (status <> 'removed' AND retiring_until <= now()) OR (status = 'offboarding' AND remove_after <= now())
+ORDER BY cliente_id;
+
+-- put_desired_state --
+-- clock_timestamp, not now: two writes of one transaction are two moments.
+INSERT INTO tenants.desired_states AS d (cliente_id, modules, plan, status, cell, credentials_generation,
+    retiring_generation, retiring_until, remove_after, updated_at)
+VALUES (%(id)s, %(modules)s, %(plan)s, %(status)s, %(cell)s, %(credentials_generation)s,
+    %(retiring_generation)s, %(retiring_until)s, %(remove_after)s, clock_timestamp())
+ON CONFLICT (cliente_id) DO UPDATE SET
+    modules = EXCLUDED.modules,
+    plan = EXCLUDED.plan,
+    status = EXCLUDED.status,
+    cell = EXCLUDED.cell,
+    credentials_generation = EXCLUDED.credentials_generation,
+    retiring_generation = EXCLUDED.retiring_generation,
+    retiring_until = EXCLUDED.retiring_until,
+    remove_after = EXCLUDED.remove_after,
+    updated_at = EXCLUDED.updated_at
+WHERE (d.modules, d.plan, d.status, d.cell, d.credentials_generation, d.retiring_generation, d.retiring_until,
+       d.remove_after)
+    IS DISTINCT FROM (EXCLUDED.modules, EXCLUDED.plan, EXCLUDED.status, EXCLUDED.cell, EXCLUDED.credentials_generation,
+       EXCLUDED.retiring_generation, EXCLUDED.retiring_until, EXCLUDED.remove_after);
+
+-- mark_applied --
+-- Only for the row as it was run: one that was changed meanwhile has still to be.
+UPDATE tenants.desired_states
+SET applied_generation = %(generation)s, applied_at = clock_timestamp()
+WHERE cliente_id = %(id)s AND updated_at = %(updated_at)s;
+
+-- put_final_export --
+INSERT INTO tenants.final_exports (cliente_id, definitions, rows)
+VALUES (%(id)s, %(definitions)s, %(rows)s);
+
+-- fetch_final_exports --
+SELECT cliente_id, definitions, rows, exported_at
+FROM tenants.final_exports
+WHERE cliente_id = %(id)s
+ORDER BY id DESC;
