@@ -72,6 +72,11 @@ class Ledger:
                 known = self._decoded[key] = Resource.decode(data, self._vault)
             return known
 
+    def keys(self) -> set[str]:
+        """The keys of every resource as state has it now, without opening any secret."""
+        with self._lock:
+            return set(self._state.resources)
+
     def all(self) -> list[Resource]:
         """Every resource as state has it now, replaced ones that still have to go included."""
         with self._lock:

@@ -55,9 +55,9 @@ class Crypter:
         return "Crypter()"
 
     @classmethod
-    def create(cls, passphrase: str) -> Crypter:
-        """A crypter with a new salt."""
-        salt = os.urandom(8)
+    def create(cls, passphrase: str, salt: bytes = b"") -> Crypter:
+        """A crypter that is to be a new stack's, with a new salt where none is given."""
+        salt = salt or _new_salt()
         crypter = cls(_derive(passphrase, salt).result(), "")
         crypter.state = f"v1:{b64encode(salt).decode()}:{crypter.encrypt(VERIFIER)}"
         return crypter
@@ -108,6 +108,7 @@ class Vault:
         self._passphrase = passphrase
         self._state = state
         self._where = where
+        self._new_salt = _new_salt()
         self._lock = Lock()
         self._crypter: Crypter | None = None
 
@@ -121,10 +122,9 @@ class Vault:
         return self.crypter.decrypt(ciphertext)
 
     def warm(self) -> None:
-        """Start deriving the key in the background, where there is a salt and a passphrase already."""
+        """Start deriving the key in the background, where there is a passphrase already."""
         try:
-            if self._state:
-                _derive(self._passphrase(), _salt_of(self._state, self._where))
+            _derive(self._passphrase(), _salt_of(self._state, self._where) if self._state else self._new_salt)
         except PassphraseError:
             return  # it is told to who needs the crypter; a stack without secrets never does
 
@@ -136,8 +136,13 @@ class Vault:
                 if self._state:
                     self._crypter = Crypter.open(self._passphrase(), self._state, where=self._where)
                 else:
-                    self._crypter = Crypter.create(self._passphrase())
+                    self._crypter = Crypter.create(self._passphrase(), self._new_salt)
             return self._crypter
+
+
+def _new_salt() -> bytes:
+    """Of the length that Pulumi's have."""
+    return os.urandom(8)
 
 
 def _salt_of(state: str, where: str) -> bytes:

@@ -132,9 +132,11 @@ class LocalStack:
 
         with self._session(dry_run=dry_run) as session:
             run, config = session.run, session.config()
-            at_start = {resource.key for resource in run.ledger.all()}
+            at_start = run.ledger.keys()
+            references = StackReferences(run.target, session.store)
+            references.warm(config.values.values())
             deployer = Deployer(run, config)
-            monitor = Monitor(run, deployer, StackReferences(run.target, session.store))
+            monitor = Monitor(run, deployer, references)
             run_program(session.project, config, run, monitor)
             monitor.commit_outputs()
             doomed = _unwanted(run, deployer.seen)

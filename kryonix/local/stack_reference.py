@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kryonix.local.errors import InvalidProgramInput
+from collections.abc import Iterable
+from contextlib import suppress
+
+from kryonix.local.errors import InvalidProgramInput, LocalError
 from kryonix.local.handlers.base import Properties
 from kryonix.local.resource import Resource
 from kryonix.local.run import Target
@@ -25,12 +28,24 @@ def outputs_of(state: State, vault: Vault) -> Properties:
     return {}
 
 
+def _vault(state: State, stack: str) -> Vault:
+    return Vault(read_passphrase, state.salt or None, where=f"the state of stack {stack!r}")
+
+
 class StackReferences:
     """Resolves references to stacks of the same project, whose state lies beside this one's."""
 
     def __init__(self, target: Target, store: Store) -> None:
         self._target = target
         self._root = store.folder.parent
+
+    def warm(self, names: Iterable[str]) -> None:
+        """Start deriving the keys of those names that are a stack's here, as config is where references come from."""
+        for name in names:
+            parts = name.split("/")
+            if len(parts) == 3 and parts[1] == self._target.project and parts[2] != self._target.stack:
+                with suppress(LocalError):  # it is told to who reads it
+                    _vault(Store(self._root, parts[2]).load(), parts[2]).warm()
 
     def read(self, name: str) -> Properties:
         """What a StackReference resource has as outputs. Raises `InvalidProgramInput` for a stack that isn't there."""
@@ -43,8 +58,7 @@ class StackReferences:
                 f"Stacks there: {', '.join(known) or 'none'}. Bring it up first."
             )
         state = store.load()
-        vault = Vault(read_passphrase, state.salt or None, where=f"the state of stack {stack!r}")
-        outputs = outputs_of(state, vault)
+        outputs = outputs_of(state, _vault(state, stack))
         secrets = sorted(key for key, value in outputs.items() if has_secret(value))
         return {"name": name, "outputs": outputs, "secretOutputNames": secrets}
 
