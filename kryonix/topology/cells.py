@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from pydantic import Field, field_validator
+from pydantic_core.core_schema import ValidationInfo
 
 from kryonix.topology.document import parse
 from kryonix.topology.errors import InvalidInput, Problem, nearest
@@ -25,11 +26,13 @@ class Cell(Model):
     """One broker with its registry, made by one platform's stack."""
 
     platform: str = Field(description="The platform's stack, as organization/kryonix/NAME")
+    registry: str = Field("", description="The stack whose registry gets the rows; empty for the platform's own")
+    protect: bool = Field(False, description="Let Pulumi refuse to delete vhosts and queues; true for production")
 
-    @field_validator("platform")
+    @field_validator("platform", "registry")
     @classmethod
-    def _full(cls, value: str) -> str:
-        if not _PLATFORM.fullmatch(value):
+    def _full(cls, value: str, info: ValidationInfo) -> str:
+        if (value or info.field_name == "platform") and not _PLATFORM.fullmatch(value):
             raise ValueError(f"{value[:80]!r} is no stack of a platform. Write organization/kryonix/NAME")
         return value
 
