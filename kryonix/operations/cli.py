@@ -6,18 +6,17 @@ Exit status: 0 done, 1 failed while applying, 2 input that can't be accepted, 3 
 from __future__ import annotations
 
 import gc
-import json
 import sys
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from kryonix.operations import messaging_commands
+from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.plan import changes_table, details_table, tenants_table, write_json
 from kryonix.topology.capacity import expand_within_plans
@@ -35,9 +34,6 @@ app = typer.Typer(
     help="Isolated RabbitMQ infrastructure for every Kryonix customer.",
 )
 app.add_typer(messaging_commands.app)
-# Where there is no terminal to fit into, a table is as wide as it reads well.
-_WIDTH = None if sys.stdout.isatty() else 140
-out, err = Console(width=_WIDTH), Console(stderr=True)
 
 
 class EngineName(str, Enum):
@@ -162,7 +158,7 @@ def status(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of tenants.yaml, for editors."""
-    _print_json(tenants_schema(default_catalog()))
+    print_json(tenants_schema(default_catalog()))
 
 
 def main() -> None:
@@ -180,7 +176,7 @@ def main() -> None:
         if status is None:
             raise
         if "--json" in sys.argv:
-            _print_json({"error": str(error), "exit_status": status})
+            print_json({"error": str(error), "exit_status": status})
         err.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True)
         sys.exit(status)
 
@@ -215,8 +211,3 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise InvalidChoice(f"{str(file)!r} can't be read: {error.strerror}. Name a file that can") from error
-
-
-def _print_json(value: Any) -> None:
-    json.dump(value, sys.stdout, indent=2)
-    sys.stdout.write("\n")

@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from kryonix.lifecycle.address import StackAddress
 from kryonix.lifecycle.engine import Choice, Engine, engine_for
 from kryonix.local.events import Summary
+from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.progress import Display, steps_table, summary_line
 from kryonix.operations.status import status_json, status_table
 
 __all__ = ["export", "outputs", "run", "status"]
-
-_WIDTH = None if sys.stdout.isatty() else 140
-_out, _err = Console(width=_WIDTH), Console(stderr=True)
 
 
 def run(operation: str, stack: str, config_file: Path | None, engine: Choice, json_output: bool, yes: bool) -> None:
@@ -29,32 +26,32 @@ def run(operation: str, stack: str, config_file: Path | None, engine: Choice, js
     address = _address(stack, config_file)
     if not yes and not _confirmed(operation, address, engine):
         raise InvalidChoice(f"`{operation}` was not confirmed. Add --yes to run it without asking")
-    display = Display(_err, f"{operation} {stack}")
+    display = Display(err, f"{operation} {stack}")
     runner = engine_for(engine, address, display.take)
     with display.running():
         summary: Summary = getattr(runner, operation)()
     if json_output:
-        _print_json(_summary_json(summary))
+        print_json(_summary_json(summary))
         return
     if operation in ("preview", "refresh"):
         _show_steps(summary)
-    _out.print(summary_line(summary))
+    out.print(summary_line(summary))
 
 
 def outputs(stack: str, config_file: Path | None, engine: Choice, show_secrets: bool, json_output: bool) -> None:
     """Print a stack's outputs, by name."""
     found = dict(sorted(_reader(stack, config_file, engine).outputs(show_secrets).items()))
     if json_output:
-        _print_json(found)
+        print_json(found)
         return
     for name, value in found.items():
         text = value if isinstance(value, str) else json.dumps(value, indent=2, sort_keys=True)
-        _out.print(f"[bold]{name}[/bold] {escape(text)}", soft_wrap=True)
+        out.print(f"[bold]{name}[/bold] {escape(text)}", soft_wrap=True)
 
 
 def export(stack: str, config_file: Path | None, engine: Choice) -> None:
     """Print a stack's deployment."""
-    _print_json(_reader(stack, config_file, engine).export())
+    print_json(_reader(stack, config_file, engine).export())
 
 
 def status(stack: str, config_file: Path | None, engine: Choice, json_output: bool) -> None:
@@ -64,9 +61,9 @@ def status(stack: str, config_file: Path | None, engine: Choice, json_output: bo
         remedy = f"Run `kryonix up --stack {stack}`"
         raise InvalidChoice(f"the stack {stack!r} has no outputs: nothing is deployed. {remedy}")
     if json_output:
-        _print_json(status_json(found))
+        print_json(status_json(found))
     else:
-        status_table(found, _out)
+        status_table(found, out)
 
 
 def _confirmed(operation: str, address: StackAddress, engine: Choice) -> bool:
@@ -76,13 +73,13 @@ def _confirmed(operation: str, address: StackAddress, engine: Choice) -> bool:
     if operation == "up":
         summary = engine_for(engine, address, lambda event: None).preview()
         _show_steps(summary)
-        _out.print(summary_line(summary))
+        out.print(summary_line(summary))
     return typer.confirm(f"{operation} the stack {address.stack!r}?")
 
 
 def _show_steps(summary: Summary) -> None:
     if (table := steps_table(summary)) is not None:
-        _out.print(table)
+        out.print(table)
 
 
 def _reader(stack: str, config_file: Path | None, engine: Choice) -> Engine:
@@ -104,8 +101,3 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
         if step.op != "same"
     ]
     return {"changes": summary.changes, "steps": steps, "seconds": round(summary.seconds, 3)}
-
-
-def _print_json(value: Any) -> None:
-    json.dump(value, sys.stdout, indent=2)
-    sys.stdout.write("\n")
