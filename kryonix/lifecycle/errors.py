@@ -5,6 +5,8 @@ LifecycleError              1  base
 ├── EngineFailed            *  the engine ran and ended with errors; carries its exit status
 │   └── OperationDied       1  the process that ran a stack ended without a result
 ├── RegistryBehind          3  the registry's tables are not of this version yet
+├── CellUnreachable         3  a cell's broker does not answer, or refuses
+├── RolloutRunning          3  another rollout is under way
 └── Refused                 2  a request that can't be accepted; nothing has been changed
     ├── InvalidTenant       2  what is asked of a tenant is wrong in itself; carries every problem
     ├── DoesNotFit          2  the modules do not fit the plan; carries what to remove
@@ -12,6 +14,8 @@ LifecycleError              1  base
     ├── UnknownTenant       2
     ├── WouldLoseMessages   2  queues that hold messages would be deleted; carries them
     ├── WrongState          2  the tenant is not in a state that allows it
+    ├── InvalidRollout      2  what is asked of a rollout is wrong in itself
+    ├── NoRoom              2  no cell has room for a tenant; carries what is said of each
     └── TenantBusy          3  another operation holds the tenant
 """
 
@@ -20,14 +24,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "CellUnreachable",
     "DoesNotFit",
     "EngineFailed",
     "EngineUnavailable",
+    "InvalidRollout",
     "InvalidTenant",
     "LifecycleError",
+    "NoRoom",
     "OperationDied",
     "Refused",
     "RegistryBehind",
+    "RolloutRunning",
     "TenantBusy",
     "TenantExists",
     "UnknownTenant",
@@ -68,6 +76,18 @@ class OperationDied(EngineFailed):
 
 class RegistryBehind(LifecycleError):
     """The registry does not have the tables that tenants' desired states are kept in."""
+
+    exit_status = 3
+
+
+class CellUnreachable(LifecycleError):
+    """A cell's broker does not answer, refuses the credentials, or its platform has no outputs."""
+
+    exit_status = 3
+
+
+class RolloutRunning(LifecycleError):
+    """Another rollout is under way; two at once would not know of each other's failures."""
 
     exit_status = 3
 
@@ -143,3 +163,15 @@ class TenantBusy(Refused):
     def __init__(self, tenant: str) -> None:
         super().__init__(f"another operation on the tenant {tenant!r} is under way. Wait for it to end and run again")
         self.tenant = tenant
+
+
+class InvalidRollout(Refused):
+    """What is asked of a rollout is wrong in itself, or there is none that could be resumed."""
+
+
+class NoRoom(Refused):
+    """No cell has room for a tenant. `cells` is what is said of each of them."""
+
+    def __init__(self, message: str, cells: Sequence[str]) -> None:
+        super().__init__(message)
+        self.cells = tuple(cells)
