@@ -47,7 +47,9 @@ class Canary:
         if not self.named:
             return tuple(tenants[: self.count])
         if unknown := [name for name in self.named if name not in tenants]:
-            raise InvalidRollout(f"--canary {unknown[0][:80]!r} is no tenant of the rollout; {_hint(unknown[0], tenants)}")
+            raise InvalidRollout(
+                f"--canary {unknown[0][:80]!r} is no tenant of the rollout; {_hint(unknown[0], tenants)}"
+            )
         return self.named
 
 
@@ -65,7 +67,9 @@ class FailureBudget:
             return cls(int(text))
         part = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%", text)
         if part is None or float(part.group(1)) > 100:
-            raise InvalidRollout(f"--failure-budget {text[:80]!r} is neither a number nor a percentage. Write 2, or 10%")
+            raise InvalidRollout(
+                f"--failure-budget {text[:80]!r} is neither a number nor a percentage. Write 2, or 10%"
+            )
         return cls(percent=float(part.group(1)))
 
     def allowed(self, tenants: int) -> int:

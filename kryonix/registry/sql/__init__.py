@@ -1,4 +1,4 @@
-"""The registry's SQL, by name, from queries.sql."""
+"""The registry's SQL, by name, from the .sql files of this folder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ _QUERY = re.compile(r"^-- (\w+) --$\n(.*?)(?=^-- \w+ --$|\Z)", re.MULTILINE | re
 
 
 def _load() -> dict[str, LiteralString]:
-    text = (files(__package__) / "queries.sql").read_text(encoding="utf-8")
-    # The file is part of the package, as literal as a string in the code.
+    parts = [file for file in files(__package__).iterdir() if file.name.endswith(".sql")]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in parts)
+    # The files are part of the package, as literal as a string in the code.
     return {name: cast("LiteralString", body.strip()) for name, body in _QUERY.findall(text)}
 
 

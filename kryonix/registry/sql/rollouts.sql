@@ -1,0 +1,54 @@
+-- try_lock_rollouts --
+-- Held by the session, so it ends with the process that runs the rollout, however that ends.
+SELECT pg_try_advisory_lock(hashtext('kryonix.rollouts')) AS held;
+
+-- begin_rollout --
+-- Only one is gone on with: those that did not end well before it are given up.
+WITH given_up AS (
+    UPDATE tenants.rollouts SET status = 'superseded', ended_at = coalesce(ended_at, clock_timestamp())
+    WHERE status IN ('running', 'incomplete', 'stopped')
+)
+INSERT INTO tenants.rollouts (concurrency, failure_budget, holder)
+VALUES (%(concurrency)s, %(failure_budget)s, %(holder)s)
+RETURNING id;
+
+-- add_rollout_tenants --
+-- One wave's tenants, in their order.
+INSERT INTO tenants.rollout_tenants (rollout, cliente_id, wave, place)
+SELECT %(rollout)s, t.cliente_id, %(wave)s, t.place
+FROM unnest(%(tenants)s::text[]) WITH ORDINALITY AS t (cliente_id, place);
+
+-- resume_rollout --
+UPDATE tenants.rollouts
+SET status = 'running', ended_at = NULL, holder = %(holder)s, concurrency = %(concurrency)s,
+    failure_budget = %(failure_budget)s
+WHERE id = %(rollout)s;
+
+-- retry_rollout_tenants --
+-- What was under way when the rollout ended, and what failed, is tried again.
+UPDATE tenants.rollout_tenants
+SET status = 'pending', error = '', updated_at = clock_timestamp()
+WHERE rollout = %(rollout)s AND status IN ('running', 'failed');
+
+-- fetch_latest_rollout --
+SELECT id, status, concurrency, failure_budget, holder, started_at, ended_at
+FROM tenants.rollouts
+ORDER BY id DESC
+LIMIT 1;
+
+-- fetch_rollout_tenants --
+SELECT cliente_id, wave, status, changes, seconds, error
+FROM tenants.rollout_tenants
+WHERE rollout = %(rollout)s
+ORDER BY wave, place;
+
+-- note_rollout_tenant --
+UPDATE tenants.rollout_tenants
+SET status = %(status)s, changes = %(changes)s, seconds = %(seconds)s, error = %(error)s,
+    updated_at = clock_timestamp()
+WHERE rollout = %(rollout)s AND cliente_id = %(id)s;
+
+-- end_rollout --
+UPDATE tenants.rollouts
+SET status = %(status)s, ended_at = clock_timestamp()
+WHERE id = %(rollout)s;
