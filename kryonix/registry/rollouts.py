@@ -93,8 +93,7 @@ def begin_rollout(
     """Note a new rollout with all its tenants, and give up what was left of older ones. Returns its number."""
     values = {"concurrency": concurrency, "failure_budget": failure_budget, "holder": holder}
     with connection.transaction():
-        row = connection.execute(QUERIES["begin_rollout"], values).fetchone()
-        assert row is not None, "an INSERT returns its row"
+        (row,) = connection.execute(QUERIES["begin_rollout"], values)
         for wave, tenants in enumerate(waves):
             entry = {"rollout": row["id"], "wave": wave, "tenants": list(tenants)}
             connection.execute(QUERIES["add_rollout_tenants"], entry)

@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from pydantic import Field, field_validator
-from pydantic_core.core_schema import ValidationInfo
+from pydantic import Field, ValidationInfo, field_validator
 
 from kryonix.topology.document import parse
 from kryonix.topology.errors import InvalidInput, Problem, nearest
@@ -28,6 +27,12 @@ class Cell(Model):
     platform: str = Field(description="The platform's stack, as organization/kryonix/NAME")
     registry: str = Field("", description="The stack whose registry gets the rows; empty for the platform's own")
     protect: bool = Field(False, description="Let Pulumi refuse to delete vhosts and queues; true for production")
+    max_tenants: int | None = Field(None, ge=1, description="Tenants that may be placed here; left out, any number")
+    max_queues: int | None = Field(None, ge=1, description="Queues that all its tenants together may have")
+    max_connections: int | None = Field(
+        None, ge=1, description="Connections that the plans of all its tenants together may allow"
+    )
+    open: bool = Field(True, description="Whether new tenants are placed here; those that are here stay")
 
     @field_validator("platform", "registry")
     @classmethod
