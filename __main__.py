@@ -42,6 +42,8 @@ tenants = {
             amqp_port=platform.amqp_port,
             deletion_protection=settings.deletion_protection,
             allow_delete=settings.allow_delete,
+            protect=settings.protect,
+            generations=settings.generations,
         ),
         on_broker,
     )

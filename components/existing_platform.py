@@ -45,6 +45,8 @@ class ExistingPlatform:
         config = pulumi.Config("kryonix")
         reference = config.get("platform")
         given = _from_stack(reference) if reference else _from_config(config)
+        if registry := config.get("registry"):
+            given["registry_dsn"] = pulumi.StackReference(registry).require_output("registry_dsn")
         access = pulumi.Output.all(*(given[key] for key in _ACCESS)).apply(_build_access)
         return cls(
             access=guard.before_tenants(access),

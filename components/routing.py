@@ -21,6 +21,8 @@ class RoutingArgs:
     topology: Topology
     vhost: pulumi.Input[str | None]
     deleted_with: pulumi.Resource
+    protect: bool = False
+    """Whether Pulumi refuses to delete a queue."""
 
 
 class Routing(pulumi.ComponentResource):
@@ -39,6 +41,11 @@ class Routing(pulumi.ComponentResource):
             self._within, pulumi.ResourceOptions(depends_on=policies[-1:])
         )
         exchanges = {exchange.name: self._exchange(exchange) for exchange in args.topology.exchanges}
+        self._of_queues = (
+            pulumi.ResourceOptions.merge(self._after_policies, pulumi.ResourceOptions(protect=True))
+            if args.protect
+            else self._after_policies
+        )
         queues = {queue.name: self._queue(queue) for queue in args.topology.queues}
         bindings = [
             self._binding(binding, exchanges[binding.source], queues[binding.destination])
@@ -76,7 +83,7 @@ class Routing(pulumi.ComponentResource):
                 auto_delete=False,
                 arguments_json=json.dumps(dict(queue.arguments), sort_keys=True, separators=(",", ":")),
             ),
-            opts=self._after_policies,
+            opts=self._of_queues,
         )
 
     def _binding(self, binding: Binding, source: rabbitmq.Exchange, destination: rabbitmq.Queue) -> rabbitmq.Binding:

@@ -6,6 +6,7 @@ nothing of the tenant is touched before that answer, also by `destroy`, where th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +28,17 @@ class SafeguardsArgs:
     access: pulumi.Output[BrokerAccess]
     vhost: pulumi.Input[str]
     user: pulumi.Input[str]
+    retiring_users: Sequence[pulumi.Input[str]] = ()
     max_connections: int
     max_channels: int
     protected: bool
     allow_delete: tuple[str, ...]
 
     def properties(self) -> dict[str, Any]:
+        retiring = {"retiringUsers": list(self.retiring_users)} if self.retiring_users else {}
         return {
             **access_properties(self.access),
+            **retiring,
             "vhost": self.vhost,
             "user": self.user,
             "maxConnections": self.max_connections,
@@ -50,7 +54,7 @@ class _SafeguardsProvider(ResourceProvider):
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         changed = [key for key in _news if key != "__provider" and _olds.get(key) != _news[key]]
-        replaces = [key for key in changed if key in ("vhost", "user")]
+        replaces = [key for key in changed if key == "vhost"]  # a new generation of credentials is a user, not a vhost
         return DiffResult(changes=bool(changed), replaces=replaces, delete_before_replace=True)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -78,8 +82,9 @@ class _SafeguardsProvider(ResourceProvider):
 
     def _apply(self, props: dict[str, Any]) -> None:
         with Management(access_of(props)) as broker:
-            for key, limit in _LIMITS.items():
-                broker.set_user_limit(props["user"], limit, int(props[key]))
+            for user in (props["user"], *props.get("retiringUsers", ())):
+                for key, limit in _LIMITS.items():
+                    broker.set_user_limit(user, limit, int(props[key]))
             broker.protect(props["vhost"], protected=props["protected"])
 
 

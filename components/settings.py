@@ -16,7 +16,8 @@ from kryonix.topology.capacity import expand_within_plans
 from kryonix.topology.catalog import Catalog, parse_catalog
 from kryonix.topology.errors import TopologyError
 from kryonix.topology.expansion import Topology
-from kryonix.topology.naming import ADMIN_USER
+from kryonix.topology.generations import Generations, parse_generations
+from kryonix.topology.naming import ADMIN_USER, TENANT_STACK
 from kryonix.topology.tenants import Tenant, parse_tenant, parse_tenants
 
 __all__ = ["PlatformSettings", "Settings"]
@@ -103,6 +104,8 @@ class Settings:
     platform: PlatformSettings | None
     deletion_protection: bool
     allow_delete: tuple[str, ...]
+    protect: bool
+    generations: Generations
 
     @classmethod
     def load(cls) -> Settings:
@@ -111,11 +114,14 @@ class Settings:
         try:
             topologies = _topologies(config)
             single = bool(config.get_object("tenant"))
+            _refuse_missing_tenant(single)
             return cls(
                 topologies=topologies,
                 platform=None if single else PlatformSettings.load(config),
                 deletion_protection=config.require_bool("deletionProtection"),
                 allow_delete=tuple(config.require_object("allowDelete")),
+                protect=config.require_bool("protect"),
+                generations=_generations(config, single),
             )
         except (TopologyError, pulumi.ConfigTypeError, pulumi.ConfigMissingError) as error:
             raise InvalidStack(str(error)) from error
@@ -152,6 +158,21 @@ def _tenants(config: pulumi.Config, tenants_file: str, catalog: Catalog) -> tupl
         source = f"Pulumi.{pulumi.get_stack()}.yaml kryonix:tenant"
         return [parse_tenant(single, source, catalog)], source
     return parse_tenants(_read(tenants_file, "tenantsFile"), tenants_file, catalog), tenants_file
+
+
+def _refuse_missing_tenant(single: bool) -> None:
+    """A tenant's stack run without its config would be a platform, and its tenant no longer listed: removed."""
+    stack = pulumi.get_stack()
+    if stack.startswith(TENANT_STACK) and not single:
+        remedy = "Run `kryonix tenant converge`, which has it from the registry, or set kryonix:tenant"
+        raise InvalidStack(f"the stack {stack!r} is a tenant's, and kryonix:tenant is not set. {remedy}")
+
+
+def _generations(config: pulumi.Config, single: bool) -> Generations:
+    given = config.get_object("credentials")
+    if given and not single:
+        raise InvalidStack("kryonix:credentials: only a stack of one tenant has generations. Set kryonix:tenant too")
+    return parse_generations(given or {}, f"Pulumi.{pulumi.get_stack()}.yaml kryonix:credentials")
 
 
 def _read(file: str, key: str) -> bytes:

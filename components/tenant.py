@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_rabbitmq as rabbitmq
-import pulumi_random as random
 
 from components.errors import InvalidStack
 from components.management import BrokerAccess
 from components.routing import Routing, RoutingArgs
 from components.safeguards import Safeguards, SafeguardsArgs
 from components.tenant_record import TenantRecord, TenantRecordArgs
-from kryonix.topology.credentials import PASSWORD_LENGTH, rabbitmq_hash
+from components.tenant_user import TenantUser
+from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.expansion import Topology
+from kryonix.topology.generations import Generations
 from kryonix.topology.ownership import description
 
 __all__ = ["TenantMessaging", "TenantMessagingArgs"]
@@ -31,6 +33,8 @@ class TenantMessagingArgs:
     amqp_port: pulumi.Input[int]
     deletion_protection: bool = True
     allow_delete: tuple[str, ...] = ()
+    protect: bool = False
+    generations: Generations = field(default_factory=Generations)
 
     def __post_init__(self) -> None:
         queues, allowed = len(self.topology.queues), self.topology.limits.max_queues
@@ -63,26 +67,22 @@ class TenantMessaging(pulumi.ComponentResource):
             permissions={"configure": ".*", "write": ".*", "read": ".*"},
             opts=within,
         )
-        password = random.RandomPassword(
-            f"{name}/password", length=PASSWORD_LENGTH, special=False, opts=pulumi.ResourceOptions(parent=self)
-        )
-        user = rabbitmq.User(
-            f"{name}/user",
-            name=args.topology.user,
-            password=password.result,
-            tags=["management"],
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-        permissions = self._permissions(user, admin, within)
-        routing = Routing(name, RoutingArgs(topology=args.topology, vhost=admin.vhost, deleted_with=vhost), within)
-        record = self._record(user, password)
-        self.safeguards = self._safeguards(user, vhost, [*routing.leaves, permissions, record])
-        self.vhost, self.username, self.password = vhost.name, user.name, password.result
+        own = pulumi.ResourceOptions(parent=self)
+        current, *retiring = [
+            TenantUser.make(name, generation, args.topology, admin.vhost, own, within)
+            for generation in args.generations.all
+        ]
+        in_vhost = RoutingArgs(topology=args.topology, vhost=admin.vhost, deleted_with=vhost, protect=args.protect)
+        routing = Routing(name, in_vhost, within)
+        record = self._record(current)
+        permissions = [each.permissions for each in (current, *retiring)]
+        self.safeguards = self._safeguards(current, retiring, vhost, [*routing.leaves, *permissions, record])
+        self.vhost, self.username, self.password = vhost.name, current.user.name, current.password
         self.amqp_uri = pulumi.Output.secret(
             pulumi.Output.format(
                 "amqp://{0}:{1}@{2}:{3}/{4}",
-                user.name,
-                password.result,
+                current.user.name,
+                current.password,
                 args.amqp_host,
                 args.amqp_port,
                 vhost.name.apply(lambda vhost_name: vhost_name.replace("/", "%2F")),
@@ -112,41 +112,37 @@ class TenantMessaging(pulumi.ComponentResource):
             default_queue_type="quorum",
             max_connections=str(topology.max_connections),
             max_queues=str(topology.limits.max_queues),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, protect=self._args.protect or None),
         )
 
-    def _permissions(
-        self, user: rabbitmq.User, admin: rabbitmq.Permissions, within: pulumi.ResourceOptions
-    ) -> rabbitmq.Permissions:
-        patterns = self._args.topology.permissions
-        return rabbitmq.Permissions(
-            f"{self._name}/user",
-            user=user.name,
-            vhost=admin.vhost,
-            permissions={"configure": patterns.configure, "write": patterns.write, "read": patterns.read},
-            opts=within,
-        )
-
-    def _record(self, user: rabbitmq.User, password: random.RandomPassword) -> TenantRecord:
+    def _record(self, current: TenantUser) -> TenantRecord:
+        both = pulumi.Output.all(current.user.name, current.password)
         args = TenantRecordArgs(
             registry_dsn=self._args.registry_dsn,
             tenant=self._args.topology.tenant,
-            username=user.name,
-            password_hash=pulumi.Output.all(user.name, password.result).apply(lambda both: rabbitmq_hash(*both)),
+            username=current.user.name,
+            password_hash=both.apply(lambda known: rabbitmq_hash(*known)),
         )
         return TenantRecord(f"{self._name}/record", args, pulumi.ResourceOptions(parent=self))
 
-    def _safeguards(self, user: rabbitmq.User, vhost: rabbitmq.VHost, before: list[pulumi.Resource]) -> Safeguards:
+    def _safeguards(
+        self,
+        current: TenantUser,
+        retiring: Sequence[TenantUser],
+        vhost: rabbitmq.VHost,
+        before: Sequence[pulumi.Resource],
+    ) -> Safeguards:
         """Last of all: what it depends on is removed only after it has agreed to go."""
         limits = self._args.topology.limits
         args = SafeguardsArgs(
             access=self._args.access,
             vhost=vhost.name,
-            user=user.name,
+            user=current.user.name,
+            retiring_users=tuple(each.user.name for each in retiring),
             max_connections=limits.max_connections,
             max_channels=limits.max_channels,
             protected=self._args.deletion_protection,
             allow_delete=self._args.allow_delete,
         )
-        opts = pulumi.ResourceOptions(parent=self, depends_on=before)
+        opts = pulumi.ResourceOptions(parent=self, depends_on=list(before))
         return Safeguards(f"{self._name}/safeguards", args, opts)

@@ -7,12 +7,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Final, Literal
 
-__all__ = ["ADMIN_USER", "PRIORITIES", "TENANT_ID", "Names", "Priority", "priority_name", "tenant_of_vhost"]
+__all__ = [
+    "ADMIN_USER",
+    "PRIORITIES",
+    "TENANT_ID",
+    "TENANT_STACK",
+    "Names",
+    "Priority",
+    "priority_name",
+    "tenant_of_vhost",
+]
 
 TENANT_ID: Final = r"[a-z][a-z0-9-]{2,39}"
 """The form of a tenant's id, 3 to 40 characters."""
 
 ADMIN_USER: Final = "kryonix_admin"
+
+TENANT_STACK: Final = "tenant-"
+"""What the name of a tenant's own stack begins with; its id follows."""
 
 Priority = Literal["high", "medium", "low"]
 PRIORITIES: Final[tuple[Priority, ...]] = ("high", "medium", "low")
@@ -50,7 +62,17 @@ class Names:
 
     @cached_property
     def user(self) -> str:
-        return f"kryonix_{self.tenant_id}"
+        return self.user_of(1)
+
+    def user_of(self, generation: int) -> str:
+        """The user of a generation of credentials. An id has no period, so no tenant's user is another's."""
+        first = f"kryonix_{self.tenant_id}"
+        return first if generation == 1 else f"{first}.{generation}"
+
+    @cached_property
+    def stack(self) -> str:
+        """The tenant's own stack."""
+        return f"{TENANT_STACK}{self.tenant_id}"
 
     @cached_property
     def mobile_exchange(self) -> str:
