@@ -16,7 +16,7 @@ from kryonix.lifecycle.errors import EngineFailed
 from kryonix.local import Diagnostic, ResourceEvent, Step, Summary
 from kryonix.local.events import OnEvent, Op, Status, count_changes
 
-__all__ = ["AutomationEngine"]
+__all__ = ["AutomationEngine", "EventLog", "translated"]
 
 _OPS: Final[dict[str, Op]] = {
     "same": "same",
@@ -72,12 +72,12 @@ class AutomationEngine:
         return self._run(lambda stack, **run: stack.destroy(**run, **self._config, show_secrets=False))
 
     def outputs(self, show_secrets: bool = False) -> dict[str, Any]:
-        with _translated([]):
+        with translated([]):
             found = self._stack().outputs()
         return {name: _shown(output.value, output.secret and not show_secrets) for name, output in found.items()}
 
     def export(self) -> dict[str, Any]:
-        with _translated([]):
+        with translated([]):
             deployment = self._stack().export_stack()
         return {"version": deployment.version, "deployment": deployment.deployment}
 
@@ -85,14 +85,14 @@ class AutomationEngine:
         return auto.create_or_select_stack(stack_name=self._address.stack, work_dir=str(self._address.project))
 
     def _run(self, operation: Callable[..., Any]) -> Summary:
-        started, log = time.monotonic(), _Log(self._on_event)
-        with _translated(log.errors):
+        started, log = time.monotonic(), EventLog(self._on_event)
+        with translated(log.errors):
             operation(self._stack(), on_event=log.take, color="never")
         steps = tuple(log.steps)
         return Summary(changes=count_changes(steps), steps=steps, seconds=time.monotonic() - started)
 
 
-class _Log:
+class EventLog:
     """Turns the CLI's events into ours, and keeps steps and errors."""
 
     def __init__(self, on_event: OnEvent) -> None:
@@ -102,6 +102,7 @@ class _Log:
         self.errors: list[str] = []
 
     def take(self, event: events.EngineEvent) -> None:
+        """One event of the CLI."""
         if event.resource_pre_event is not None:
             self._step(event.resource_pre_event.metadata, "started")
         elif event.res_outputs_event is not None:
@@ -131,7 +132,8 @@ class _Log:
 
 
 @contextmanager
-def _translated(errors: list[str]) -> Iterator[None]:
+def translated(errors: list[str]) -> Iterator[None]:
+    """Raise EngineFailed for what the CLI ends with, with the errors that its events told."""
     try:
         yield
     except auto.CommandError as error:

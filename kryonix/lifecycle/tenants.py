@@ -19,12 +19,7 @@ from kryonix.topology.catalog import Catalog, Limits
 from kryonix.topology.cells import Cells
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["Credentials", "Need", "TenantLifecycle", "stack_of"]
-
-
-def stack_of(tenant_id: str) -> str:
-    """The name of a tenant's own stack."""
-    return f"tenant-{tenant_id}"
+__all__ = ["Credentials", "Need", "TenantLifecycle"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +48,6 @@ class TenantLifecycle:
         overlap: timedelta = timedelta(hours=24),
         grace: timedelta = timedelta(days=30),
         deletion_protection: bool = True,
-        protect: bool = False,
     ) -> None:
         raise NotImplementedError
 
@@ -64,8 +58,8 @@ class TenantLifecycle:
     def create(self, tenant: Tenant, on_event: OnEvent = ignore, *, again: bool = False) -> Credentials:
         """Make a new tenant and return its credentials.
 
-        A creation that was cut off before it had finished is gone on with. One that had finished is TenantExists, unless
-        `again` says that the caller is who asked before and lost the answer: then the same credentials are returned.
+        A creation that was cut off before it had finished is gone on with. One that had finished is TenantExists,
+        unless `again` says that the caller asked before and lost the answer: then the same credentials are returned.
         """
         raise NotImplementedError
 

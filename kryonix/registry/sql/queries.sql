@@ -66,15 +66,17 @@ ORDER BY cliente_id
 LIMIT %(limit)s;
 
 -- fetch_due --
--- Users whose overlap has passed, and tenants whose grace has.
+-- Users whose overlap has passed, and tenants whose grace has, or whose removal was cut off.
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
     remove_after, applied_generation, applied_at, updated_at
 FROM tenants.desired_states
 WHERE (status <> 'removed' AND retiring_until <= now()) OR (status = 'offboarding' AND remove_after <= now())
+    OR (status = 'removed' AND remove_after IS NOT NULL)
 ORDER BY cliente_id;
 
 -- put_desired_state --
--- clock_timestamp, not now: two writes of one transaction are two moments.
+-- clock_timestamp, not now: two writes of one transaction are two moments. A tenant that comes back after its removal
+-- takes up its old row, and is applied anew.
 INSERT INTO tenants.desired_states AS d (cliente_id, modules, plan, status, cell, credentials_generation,
     retiring_generation, retiring_until, remove_after, updated_at)
 VALUES (%(id)s, %(modules)s, %(plan)s, %(status)s, %(cell)s, %(credentials_generation)s,
@@ -88,6 +90,9 @@ ON CONFLICT (cliente_id) DO UPDATE SET
     retiring_generation = EXCLUDED.retiring_generation,
     retiring_until = EXCLUDED.retiring_until,
     remove_after = EXCLUDED.remove_after,
+    applied_generation = CASE WHEN d.status = 'removed' AND EXCLUDED.status <> 'removed' THEN 0
+        ELSE d.applied_generation END,
+    applied_at = CASE WHEN d.status = 'removed' AND EXCLUDED.status <> 'removed' THEN NULL ELSE d.applied_at END,
     updated_at = EXCLUDED.updated_at
 WHERE (d.modules, d.plan, d.status, d.cell, d.credentials_generation, d.retiring_generation, d.retiring_until,
        d.remove_after)
