@@ -130,7 +130,9 @@ def test_redrive_puts_dead_letters_back_where_they_came_from(own: Own) -> None:
                 await publish(
                     channel, exchange, key, b"{}", message_id=id, priority=priority, correlation_id="c", expiration=0.05
                 )
-        await rejected(own, "sdk")
+        expired = {"crm.leads.create.dlq": 2, "financeiro.faturas.create.dlq": 1}
+        assert await own.application.comes_to_hold(expired, within_s=30) == expired
+        await rejected(own, "sdk")  # only now, or it would reject those that have not expired yet
 
     asyncio.run(make())
     dead = {"crm.leads.create.dlq": 3, "financeiro.faturas.create.dlq": 1}
