@@ -11,7 +11,7 @@ from typing import Protocol
 from kryonix.lifecycle.errors import InvalidRollout
 from kryonix.topology.errors import nearest
 
-__all__ = ["Canary", "FailureBudget", "Placed", "plan_waves", "spread"]
+__all__ = ["Canary", "FailureBudget", "Placed", "Waves", "plan_waves", "spread"]
 
 Waves = tuple[tuple[str, ...], ...]
 
@@ -91,9 +91,9 @@ def spread(tenants: Iterable[Placed]) -> tuple[str, ...]:
 
 
 def plan_waves(tenants: Sequence[str], canary: Canary, wave_size: int) -> Waves:
-    """The canaries, then waves of `wave_size`, twice that, three times that, and so on, until nobody is left.
+    """Wave 0 is the canaries, and may be empty; then waves of `wave_size`, twice that, three times that, and so on.
 
-    Without canaries the first wave is an ordinary one. Raises InvalidRollout.
+    Raises InvalidRollout.
     """
     if wave_size < 1:
         raise InvalidRollout(f"--wave-size is {wave_size}; it has to be 1 or more")
@@ -104,7 +104,7 @@ def plan_waves(tenants: Sequence[str], canary: Canary, wave_size: int) -> Waves:
         size = wave_size * len(waves)
         waves.append(tuple(left[:size]))
         left = left[size:]
-    return tuple(waves) if canaries or not tenants else ((), *waves[1:])
+    return tuple(waves)
 
 
 def _hint(name: str, tenants: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "begin_rollout",
     "end_rollout",
     "fetch_latest_rollout",
+    "keeps_rollouts",
     "note_tenant",
     "resume_rollout",
     "session",
@@ -81,10 +82,16 @@ def session(dsn: str) -> Iterator[Connection]:
         yield connection
 
 
+def keeps_rollouts(connection: Connection) -> bool:
+    """Whether the registry has the tables for it yet."""
+    (row,) = connection.execute(QUERIES["keeps_rollouts"])
+    return bool(row["there"])
+
+
 def try_lock(connection: Connection) -> bool:
     """Take the lock that a rollout holds as long as this connection lives; whether it was free."""
-    row = connection.execute(QUERIES["try_lock_rollouts"]).fetchone()
-    return bool(row and row["held"])
+    (row,) = connection.execute(QUERIES["try_lock_rollouts"])
+    return bool(row["held"])
 
 
 def begin_rollout(

@@ -1,0 +1,57 @@
+"""What a cell's broker really carries, tenant by tenant, by its management API: two calls, however many tenants."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+from kryonix.lifecycle.errors import CellUnreachable
+
+__all__ = ["VhostUse", "read_cell"]
+
+_TIMEOUT: Final = httpx.Timeout(60, connect=3)
+_QUEUES: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
+_NEEDED: Final = ("management_url", "admin_username", "admin_password")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VhostUse:
+    """What there is in a vhost now. Messages are as of up to five seconds ago."""
+
+    queues: int = 0
+    messages: int = 0
+    connections: int = 0
+
+
+def read_cell(cell: str, outputs: Mapping[str, Any]) -> dict[str, VhostUse]:
+    """Every vhost with queues or connections, from the outputs of the cell's platform. Raises CellUnreachable."""
+    if missing := [name for name in _NEEDED if not outputs.get(name)]:
+        problem = f"the platform of the cell {cell!r} has no {missing[0]} among its outputs"
+        raise CellUnreachable(f"{problem}: nothing is deployed. Run `kryonix up` on its stack")
+    auth = (str(outputs["admin_username"]), str(outputs["admin_password"]))
+    url = str(outputs["management_url"]).rstrip("/")
+    try:
+        with httpx.Client(base_url=f"{url}/api/", auth=auth, timeout=_TIMEOUT) as client:
+            queues = client.get("queues", params=_QUEUES).raise_for_status().json()
+            connections = client.get("connections", params={"columns": "vhost"}).raise_for_status().json()
+    except (httpx.HTTPError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        remedy = "Check that it runs and can be reached from here"
+        raise CellUnreachable(f"the broker of the cell {cell!r} ({url}) does not answer: {reason}. {remedy}") from error
+    return _count(queues, connections)
+
+
+def _count(queues: list[dict[str, Any]], connections: list[dict[str, Any]]) -> dict[str, VhostUse]:
+    declared = Counter(queue["vhost"] for queue in queues)
+    messages: Counter[str] = Counter()
+    for queue in queues:
+        messages[queue["vhost"]] += queue.get("messages", 0)
+    opened = Counter(connection["vhost"] for connection in connections if "vhost" in connection)
+    return {
+        vhost: VhostUse(queues=declared[vhost], messages=messages[vhost], connections=opened[vhost])
+        for vhost in {*declared, *opened}
+    }
