@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import httpx
 
-from kryonix.lifecycle.errors import CellUnreachable
+from kryonix.lifecycle.broker import BrokerUnavailable
 
 __all__ = ["VhostUse", "read_cell"]
 
@@ -28,10 +28,10 @@ class VhostUse:
 
 
 def read_cell(cell: str, outputs: Mapping[str, Any]) -> dict[str, VhostUse]:
-    """Every vhost with queues or connections, from the outputs of the cell's platform. Raises CellUnreachable."""
+    """Every vhost with queues or connections, from the outputs of the cell's platform. Raises BrokerUnavailable."""
     if missing := [name for name in _NEEDED if not outputs.get(name)]:
         problem = f"the platform of the cell {cell!r} has no {missing[0]} among its outputs"
-        raise CellUnreachable(f"{problem}: nothing is deployed. Run `kryonix up` on its stack")
+        raise BrokerUnavailable(f"{problem}: nothing is deployed. Run `kryonix up` on its stack")
     auth = (str(outputs["admin_username"]), str(outputs["admin_password"]))
     url = str(outputs["management_url"]).rstrip("/")
     try:
@@ -41,7 +41,9 @@ def read_cell(cell: str, outputs: Mapping[str, Any]) -> dict[str, VhostUse]:
     except (httpx.HTTPError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "Check that it runs and can be reached from here"
-        raise CellUnreachable(f"the broker of the cell {cell!r} ({url}) does not answer: {reason}. {remedy}") from error
+        raise BrokerUnavailable(
+            f"the broker of the cell {cell!r} ({url}) does not answer: {reason}. {remedy}"
+        ) from error
     return _count(queues, connections)
 
 

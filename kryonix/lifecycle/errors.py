@@ -4,9 +4,8 @@ LifecycleError              1  base
 ├── EngineUnavailable       3  the engine that was asked for is not on this machine
 ├── EngineFailed            *  the engine ran and ended with errors; carries its exit status
 │   └── OperationDied       1  the process that ran a stack ended without a result
-├── RegistryBehind          3  the registry's tables are not of this version yet
-├── CellUnreachable         3  a cell's broker does not answer, or refuses
-├── RolloutRunning          3  another rollout is under way
+├── BrokerUnavailable       3  a broker does not answer (in `broker`)
+├── RolloutRunning          3  another rollout is under way (in `rollout_journal`)
 └── Refused                 2  a request that can't be accepted; nothing has been changed
     ├── InvalidTenant       2  what is asked of a tenant is wrong in itself; carries every problem
     ├── DoesNotFit          2  the modules do not fit the plan; carries what to remove
@@ -24,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 __all__ = [
-    "CellUnreachable",
     "DoesNotFit",
     "EngineFailed",
     "EngineUnavailable",
@@ -34,8 +32,6 @@ __all__ = [
     "NoRoom",
     "OperationDied",
     "Refused",
-    "RegistryBehind",
-    "RolloutRunning",
     "TenantBusy",
     "TenantExists",
     "UnknownTenant",
@@ -72,24 +68,6 @@ class OperationDied(EngineFailed):
             f"the process that ran the stack {stack!r} {ended} before it had a result. Run the same again to go on", 1
         )
         self.stack = stack
-
-
-class RegistryBehind(LifecycleError):
-    """The registry does not have the tables that tenants' desired states are kept in."""
-
-    exit_status = 3
-
-
-class CellUnreachable(LifecycleError):
-    """A cell's broker does not answer, refuses the credentials, or its platform has no outputs."""
-
-    exit_status = 3
-
-
-class RolloutRunning(LifecycleError):
-    """Another rollout is under way; two at once would not know of each other's failures."""
-
-    exit_status = 3
 
 
 class Refused(LifecycleError):

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kryonix.lifecycle.errors import InvalidRollout, RegistryBehind, RolloutRunning
+from kryonix.lifecycle.errors import InvalidRollout, LifecycleError
 from kryonix.lifecycle.waves import Waves
 from kryonix.registry.rollouts import (
     Rollout,
@@ -17,7 +17,6 @@ from kryonix.registry.rollouts import (
     begin_rollout,
     end_rollout,
     fetch_latest_rollout,
-    keeps_rollouts,
     note_tenant,
     resume_rollout,
     session,
@@ -25,7 +24,13 @@ from kryonix.registry.rollouts import (
 )
 from kryonix.registry.rows import Connection
 
-__all__ = ["RegistryJournal", "RolloutDesk", "open_desk"]
+__all__ = ["RegistryJournal", "RolloutDesk", "RolloutRunning", "open_desk"]
+
+
+class RolloutRunning(LifecycleError):
+    """Another rollout is under way; two at once would not know of each other's failures."""
+
+    exit_status = 3
 
 
 class RegistryJournal:
@@ -82,14 +87,11 @@ class RolloutDesk:
 
 @contextmanager
 def open_desk(registry_dsn: str) -> Iterator[RolloutDesk]:
-    """Hold the fleet's rollouts. Raises RolloutRunning where another process does, RegistryBehind, RegistryUnavailable.
+    """Hold the fleet's rollouts. Raises RolloutRunning where another process does.
 
     The lock is the database session's: it ends with this process, however that ends, so there is nothing to clear.
     """
     with session(registry_dsn) as connection:
-        if not keeps_rollouts(connection):
-            remedy = "Run `kryonix up` on the platform's stack"
-            raise RegistryBehind(f"the registry has no table of rollouts: it is of an older version. {remedy}")
         if not try_lock(connection):
             raise RolloutRunning(_running(fetch_latest_rollout(connection)))
         yield RolloutDesk(connection)

@@ -24,7 +24,6 @@ __all__ = [
     "begin_rollout",
     "end_rollout",
     "fetch_latest_rollout",
-    "keeps_rollouts",
     "note_tenant",
     "resume_rollout",
     "session",
@@ -80,12 +79,6 @@ def session(dsn: str) -> Iterator[Connection]:
         psycopg.connect(dsn, autocommit=True, row_factory=dict_row, connect_timeout=timeout) as connection,
     ):
         yield connection
-
-
-def keeps_rollouts(connection: Connection) -> bool:
-    """Whether the registry has the tables for it yet."""
-    (row,) = connection.execute(QUERIES["keeps_rollouts"])
-    return bool(row["there"])
 
 
 def try_lock(connection: Connection) -> bool:

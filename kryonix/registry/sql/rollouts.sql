@@ -1,6 +1,3 @@
--- keeps_rollouts --
-SELECT to_regclass('tenants.rollouts') IS NOT NULL AS there;
-
 -- try_lock_rollouts --
 -- Held by the session, so it ends with the process that runs the rollout, however that ends.
 SELECT pg_try_advisory_lock(hashtext('kryonix.rollouts')) AS held;
