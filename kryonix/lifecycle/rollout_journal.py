@@ -55,7 +55,7 @@ class RolloutDesk:
     def begin(self, waves: Waves, *, concurrency: int, failure_budget: str) -> Rollout:
         """A new rollout over these waves."""
         begin_rollout(self._connection, waves, concurrency=concurrency, failure_budget=failure_budget, holder=_holder())
-        return self._latest()
+        return self.latest()
 
     def resume(self, *, concurrency: int | None, failure_budget: str | None) -> Rollout:
         """The rollout that did not end well, with what is left of it to do. Raises InvalidRollout where there is none.
@@ -73,12 +73,13 @@ class RolloutDesk:
             failure_budget=failure_budget or found.failure_budget,
             holder=_holder(),
         )
-        return self._latest()
+        return self.latest()
 
     def journal(self, rollout: Rollout) -> RegistryJournal:
         return RegistryJournal(self._connection, rollout.id)
 
-    def _latest(self) -> Rollout:
+    def latest(self) -> Rollout:
+        """The rollout that was begun or taken up last, as it stands now."""
         found = fetch_latest_rollout(self._connection)
         if found is None:
             raise InvalidRollout("the rollout that was just written is gone. Begin it again")

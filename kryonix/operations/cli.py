@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import sys
-from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Optional
@@ -15,9 +14,10 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
-from kryonix.operations import messaging_commands
+from kryonix.operations import fleet_commands, messaging_commands
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
+from kryonix.operations.options import EngineName, EngineOption, Json, Yes
 from kryonix.operations.plan import changes_table, details_table, tenants_table, write_json
 from kryonix.topology.capacity import expand_within_plans
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
@@ -34,21 +34,11 @@ app = typer.Typer(
     help="Isolated RabbitMQ infrastructure for every Kryonix customer.",
 )
 app.add_typer(messaging_commands.app)
-
-
-class EngineName(str, Enum):
-    """What runs the program."""
-
-    auto = "auto"
-    pulumi = "pulumi"
-    local = "local"
+app.add_typer(fleet_commands.app)
 
 
 Stack = Annotated[str, typer.Option("--stack", "-s", help="The stack: Pulumi.STACK.yaml is its config.")]
 ConfigFile = Annotated[Optional[Path], typer.Option(help="A config file to use instead of Pulumi.STACK.yaml.")]
-EngineOption = Annotated[EngineName, typer.Option("--engine", help="auto takes the Pulumi CLI where it is on PATH.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @app.command()
