@@ -96,12 +96,17 @@ def _empty(model: type[BaseModel], details: ErrorDetails) -> str:
     return "at least one is wanted, none was received"
 
 
+def _malformed(model: type[BaseModel], details: ErrorDetails) -> str:
+    return f"{_shown(details['input'])} has not the form {details['ctx']['pattern']}. Write it so"
+
+
 _EXPLANATIONS: Mapping[str, Callable[[type[BaseModel], ErrorDetails], str]] = {
     "missing": _missing,
     "extra_forbidden": _unknown,
     "literal_error": _not_allowed,
     "value_error": _said,
     "too_short": _empty,
+    "string_pattern_mismatch": _malformed,
     "string_type": _wrong_type("text"),
     "list_type": _wrong_type("a list"),
     "tuple_type": _wrong_type("a list"),

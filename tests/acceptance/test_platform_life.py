@@ -1,4 +1,7 @@
-"""The life of one platform of its own, in order: guarded, down, refusing, mended, destroyed. Each test leaves it up."""
+"""The life of one platform of its own, in order: made in spite of kills, guarded, down, refusing, mended, destroyed.
+
+Each test but the last leaves it up.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,8 @@ QUEUE = "cliente_guarded.crm.leads.create"
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     project = Project.platform(tmp_path_factory.mktemp("own") / "project", KEPT, GUARDED, EMPTY)
     try:
+        for after_s in (3, 8, 12):  # about where containers are made, where they start, and where tenants are made
+            kill(project, "up", after_s)
         project.must("up")
         yield project
     finally:
@@ -39,6 +44,13 @@ def its_broker(own: Project) -> Iterator[LiveBroker]:
 @pytest.fixture(scope="module")
 def plans(own: Project) -> dict[str, Any]:
     return {entry["id"]: entry for entry in json.loads(own.kryonix("plan", "--json").stdout)["tenants"]}
+
+
+def kill(project: Project, operation: str, after_s: float) -> None:
+    process = project.start(operation)
+    time.sleep(after_s)
+    process.kill()
+    process.communicate()
 
 
 def assert_said(own: Project, operation: str, status: int, *said: str) -> None:
@@ -71,6 +83,14 @@ def wait_for(answers: Callable[[], object]) -> None:
         except httpx.HTTPError:
             assert time.monotonic() < deadline, "the service did not come back"
             time.sleep(0.5)
+
+
+def test_a_platform_that_was_killed_while_it_was_made_is_whole(
+    own: Project, its_broker: LiveBroker, plans: dict[str, Any]
+) -> None:
+    for planned in plans.values():
+        its_broker.assert_is(planned)
+    assert changed(own.must("preview")) == []
 
 
 def test_a_tenant_that_is_taken_out_of_the_list_is_removed_if_nothing_is_lost(
@@ -144,7 +164,9 @@ def test_a_database_that_is_down_is_told_and_the_next_run_goes_on(own: Project, 
     beside.must("destroy")
 
 
-def test_a_destroyed_platform_has_nothing_left(own: Project) -> None:
+def test_a_destroyed_platform_has_nothing_left_even_if_destroying_was_killed(own: Project) -> None:
+    for after_s in (2, 3):
+        kill(own, "destroy", after_s)
     own.must("destroy")
     client = docker.from_env()
     mine = {"name": f"kryonix-{own.stack}-"}

@@ -98,6 +98,7 @@ def test_all_errors_of_a_file_are_reported_at_once_each_with_its_line() -> None:
         ("{id: acme, modules: [crm], plan: pro, status: on}", "allowed: active, suspended"),
         ("{id: acme, modules: [crm], plan: pro, status: suspendd}", "did you mean 'suspended'?"),
         ("{id: acme, modules: [crm], plan: pro, cell: [a]}", "text is wanted"),
+        ("{id: acme, modules: [crm], plan: pro, cell: A}", "'A' has not the form ^[a-z]"),
         ("7", "a mapping is wanted, 7 was received"),
         ("{}", "'id' is missing"),
     ],
