@@ -72,7 +72,8 @@ def cell_loads(
     rows: set[str] = set()
     for state in states:
         if state.status != "removed":
-            promised[state.cell].append(load_of(tenant_of(state), catalog))
+            known = not _expanded(state, catalog)[1]
+            promised[state.cell].append(load_of(tenant_of(state), catalog) if known else Load(tenants=1))
             rows.add(Names(state.cliente_id).vhost)
     cells = {*promised, *uses, *problems}
     return {cell: _load(promised[cell], uses.get(cell) or {}, rows, problems.get(cell)) for cell in cells}
