@@ -6,28 +6,42 @@ point, `kill -9` included, is finished by running it again, or by `converge`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from typing import Any
 
+from kryonix.lifecycle import losses
+from kryonix.lifecycle.admission import Need, admit
+from kryonix.lifecycle.broker import Broker
 from kryonix.lifecycle.credentials import Credentials
-from kryonix.lifecycle.deployer import Deployer, ignore
+from kryonix.lifecycle.deployer import Deployer, StackSpec, ignore
+from kryonix.lifecycle.errors import InvalidTenant, TenantBusy, TenantExists, UnknownTenant, WrongState
+from kryonix.lifecycle.specs import spec_for, tenant_of
 from kryonix.local.events import OnEvent, Summary
-from kryonix.registry.desired_states import DesiredState
-from kryonix.topology.capacity import Use
-from kryonix.topology.catalog import Catalog, Limits
+from kryonix.registry.desired_states import (
+    DesiredState,
+    clock,
+    fetch_desired_state,
+    fetch_desired_states,
+    fetch_due,
+    mark_applied,
+    put_desired_state,
+    put_final_export,
+)
+from kryonix.registry.rows import Connection, connect, fetch_tenants, retire_tenant
+from kryonix.registry.tenant_lock import held
+from kryonix.topology.capacity import use
+from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
+from kryonix.topology.errors import InvalidInput
+from kryonix.topology.expansion import expand
+from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.tenants import Tenant
 
 __all__ = ["Credentials", "Need", "TenantLifecycle"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
-    """What a tenant would take, beside what its plan allows."""
-
-    use: Use
-    limits: Limits
 
 
 class TenantLifecycle:
@@ -49,11 +63,37 @@ class TenantLifecycle:
         grace: timedelta = timedelta(days=30),
         deletion_protection: bool = True,
     ) -> None:
-        raise NotImplementedError
+        self._dsn = registry_dsn
+        self._deployer = deployer
+        self._cells = cells
+        self._catalog = catalog
+        self._overlap = overlap
+        self._grace = grace
+        self._deletion_protection = deletion_protection
+
+    # --- what there is, and what there would be
 
     def plan(self, tenant: Tenant) -> Need:
         """What a tenant would take; asks nobody. Raises DoesNotFit or InvalidTenant."""
-        raise NotImplementedError
+        topology = admit(tenant, self._catalog)
+        return Need(use=use(topology), limits=topology.limits)
+
+    def states(self) -> list[DesiredState]:
+        """Every tenant's desired state, by id; those of removed ones too."""
+        with connect(self._dsn) as connection:
+            return fetch_desired_states(connection)
+
+    def state(self, tenant_id: str) -> DesiredState:
+        """One tenant's desired state. Raises UnknownTenant."""
+        with self._row(tenant_id) as (_, state):
+            return state
+
+    def due(self) -> list[str]:
+        """Ids of tenants that `settle` has something to do for: an overlap, or a grace, that has passed."""
+        with connect(self._dsn) as connection:
+            return [state.cliente_id for state in fetch_due(connection)]
+
+    # --- operations
 
     def create(self, tenant: Tenant, on_event: OnEvent = ignore, *, again: bool = False) -> Credentials:
         """Make a new tenant and return its credentials.
@@ -61,7 +101,16 @@ class TenantLifecycle:
         A creation that was cut off before it had finished is gone on with. One that had finished is TenantExists,
         unless `again` says that the caller asked before and lost the answer: then the same credentials are returned.
         """
-        raise NotImplementedError
+        admit(tenant, self._catalog)
+        try:
+            self._cells.cell(tenant.cell)
+        except InvalidInput as error:
+            raise InvalidTenant([f"{problem.field}: {problem.message}" for problem in error.problems]) from error
+        with self._alone(tenant.id):
+            with connect(self._dsn) as connection:
+                state = _claim(connection, tenant, again)
+            self._apply(state, on_event)
+            return self._credentials(state)
 
     def change(
         self,
@@ -76,15 +125,36 @@ class TenantLifecycle:
 
         Raises DoesNotFit, and WouldLoseMessages for queues that hold messages and are not named in `allow_delete`.
         """
-        raise NotImplementedError
+        with self._alone(tenant_id):
+            before = self._expect(tenant_id, "changed", "active", "suspended")
+            wanted = replace(
+                before,
+                modules=before.modules if modules is None else tuple(modules),
+                plan=before.plan if plan is None else plan,
+            )
+            topology = admit(_tenant(wanted), self._catalog)
+            kept = {queue.name for queue in topology.queues}
+            if any(queue.name not in kept for queue in expand(tenant_of(before), self._catalog).queues):
+                self._before_deletion(before, wanted, allow_delete, on_event)
+            try:
+                with losses.told():
+                    self._apply(self._put(wanted), on_event, allow_delete)
+            except Exception as error:
+                if getattr(error, "exit_status", 1) == 2:  # refused, so the world is as it was: the row is to be too
+                    self._put(before)
+                raise
 
     def suspend(self, tenant_id: str, on_event: OnEvent = ignore) -> None:
         """Let no application of the tenant connect, and cut off those that are. Nothing is deleted."""
-        raise NotImplementedError
+        with self._alone(tenant_id):
+            state = self._expect(tenant_id, "suspended", "active", "suspended")
+            self._apply(self._put(replace(state, status="suspended")), on_event)
 
     def resume(self, tenant_id: str, on_event: OnEvent = ignore) -> None:
-        """Undo `suspend`, or `offboard` while its grace has not passed."""
-        raise NotImplementedError
+        """Undo `suspend`, or `offboard` as long as the tenant has not been removed."""
+        with self._alone(tenant_id):
+            state = self._expect(tenant_id, "resumed", "active", "suspended", "offboarding")
+            self._apply(self._put(replace(state, status="active", remove_after=None)), on_event)
 
     def rotate(
         self,
@@ -98,34 +168,216 @@ class TenantLifecycle:
 
         A rotation that was cut off before it had finished is gone on with. `from_generation` makes a retry safe after
         that too: where the tenant's credentials are of the next generation already, they are returned as they are.
-        A rotation while the one before overlaps still ends that one's overlap at once.
+        An overlap of nothing drops the old user in the same run. A rotation while the one before overlaps still ends
+        that one's overlap at once.
         """
-        raise NotImplementedError
+        with self._alone(tenant_id):
+            state = self._expect(tenant_id, "given new credentials", "active", "suspended")
+            if not _rotated(state, from_generation):
+                state = self._put(self._next_generation(state, self._overlap if overlap is None else overlap))
+            self._apply(state, on_event)
+            return self._credentials(state)
 
     def offboard(self, tenant_id: str, on_event: OnEvent = ignore) -> datetime:
         """Keep a final export, suspend, and return the moment from which `remove` may run. `resume` undoes it."""
-        raise NotImplementedError
+        with self._alone(tenant_id):
+            state = self._expect(tenant_id, "offboarded", "active", "suspended", "offboarding")
+            if state.status != "offboarding":
+                definitions = self._broker(state).definitions(tenant_of(state).names.vhost)
+                with connect(self._dsn) as connection:
+                    put_final_export(connection, tenant_id, definitions, _rows(connection, state))
+                    leaving = replace(state, status="offboarding", remove_after=clock(connection) + self._grace)
+                    state = put_desired_state(connection, leaving)
+            self._apply(state, on_event)
+            if state.remove_after is None:
+                raise WrongState(tenant_id, state.status, f"the tenant {tenant_id!r} has no date of removal")
+            return state.remove_after
 
     def remove(self, tenant_id: str, on_event: OnEvent = ignore, *, force: bool = False) -> None:
         """Remove an offboarded tenant once its grace has passed, or at once with `force`. Its history stays."""
-        raise NotImplementedError
-
-    def due(self) -> list[str]:
-        """Ids of tenants that `settle` has something to do for: an overlap, or a grace, that has passed."""
-        raise NotImplementedError
+        with self._alone(tenant_id):
+            state = self._expect(tenant_id, "removed", "offboarding", "removed")
+            if state.status == "offboarding" and not force and not self._passed(state.remove_after):
+                raise WrongState(
+                    tenant_id,
+                    state.status,
+                    f"the tenant {tenant_id!r} may come back until {state.remove_after:%Y-%m-%d %H:%M %Z}. "
+                    "Wait until then, or force the removal",
+                )
+            self._remove(state, on_event)
 
     def settle(self, tenant_id: str, on_event: OnEvent = ignore) -> None:
         """Do what is due: drop a retired user, remove an offboarded tenant. Nothing where nothing is."""
-        raise NotImplementedError
+        with self._alone(tenant_id):
+            state = self._expect(tenant_id, "settled")
+            if state.status == "removed" or (state.status == "offboarding" and self._passed(state.remove_after)):
+                self._remove(state, on_event)
+            elif state.retiring_generation is not None and self._passed(state.retiring_until):
+                self._apply(self._put(replace(state, retiring_generation=None, retiring_until=None)), on_event)
 
     def converge(self, tenant_id: str, on_event: OnEvent = ignore) -> Summary:
         """Bring the world to the tenant's row as it is."""
-        raise NotImplementedError
+        with self._alone(tenant_id):
+            state = self._expect(tenant_id, "converged")
+            if state.status == "removed":
+                return self._remove(state, on_event)
+            with losses.told():
+                return self._apply(state, on_event)
 
-    def states(self) -> list[DesiredState]:
-        """Every tenant's desired state, by id; those of removed ones too."""
-        raise NotImplementedError
+    # --- the row
 
-    def state(self, tenant_id: str) -> DesiredState:
-        """One tenant's desired state. Raises UnknownTenant."""
-        raise NotImplementedError
+    @contextmanager
+    def _alone(self, tenant_id: str) -> Iterator[None]:
+        if not re.fullmatch(TENANT_ID, tenant_id):
+            raise UnknownTenant(tenant_id)
+        with held(self._dsn, tenant_id) as alone:
+            if not alone:
+                raise TenantBusy(tenant_id)
+            yield
+
+    @contextmanager
+    def _row(self, tenant_id: str) -> Iterator[tuple[Connection, DesiredState]]:
+        if not re.fullmatch(TENANT_ID, tenant_id):
+            raise UnknownTenant(tenant_id)
+        with connect(self._dsn) as connection:
+            state = fetch_desired_state(connection, tenant_id)
+            if state is None:
+                raise UnknownTenant(tenant_id)
+            yield connection, state
+
+    def _expect(self, tenant_id: str, done: str, *statuses: str) -> DesiredState:
+        """The tenant's row, in one of these states where any is named."""
+        state = self.state(tenant_id)
+        if statuses and state.status not in statuses:
+            allowed = " or ".join(statuses)
+            message = f"the tenant {tenant_id!r} is {state.status} and can't be {done}: only one that is {allowed} can"
+            raise WrongState(tenant_id, state.status, message)
+        return state
+
+    def _put(self, state: DesiredState) -> DesiredState:
+        with connect(self._dsn) as connection:
+            return put_desired_state(connection, state)
+
+    def _passed(self, moment: datetime | None) -> bool:
+        with connect(self._dsn) as connection:
+            return moment is not None and moment <= clock(connection)
+
+    def _next_generation(self, state: DesiredState, overlap: timedelta) -> DesiredState:
+        current = state.credentials_generation
+        fresh = replace(state, credentials_generation=current + 1, retiring_generation=None, retiring_until=None)
+        if overlap <= timedelta(0):
+            return fresh
+        with connect(self._dsn) as connection:
+            return replace(fresh, retiring_generation=current, retiring_until=clock(connection) + overlap)
+
+    # --- the world
+
+    def _spec(
+        self, state: DesiredState, allow_delete: Collection[str] = (), *, protect: bool | None = None
+    ) -> StackSpec:
+        protection = self._deletion_protection
+        return spec_for(state, self._cells, deletion_protection=protection, allow_delete=allow_delete, protect=protect)
+
+    def _apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
+        summary = self._deployer.up(self._spec(state, allow_delete), on_event)
+        if state.status != "active":
+            self._broker(state).cut_off(_users(state))
+        with connect(self._dsn) as connection:
+            mark_applied(connection, state)
+        return summary
+
+    def _before_deletion(
+        self, before: DesiredState, wanted: DesiredState, allow_delete: Collection[str], on_event: OnEvent
+    ) -> None:
+        """Refuse a change that loses messages, before the row says it; then let the queues go, where protected."""
+        protected = self._cells.cell(before.cell).protect
+        with losses.told(ignore_protection=protected):
+            self._deployer.preview(self._spec(wanted, allow_delete))
+        if protected:
+            self._deployer.up(self._spec(before, protect=False), on_event)
+
+    def _remove(self, state: DesiredState, on_event: OnEvent) -> Summary:
+        """Lift what protects the tenant, in a step of its own; then write that it is removed, and remove it."""
+        if state.status == "removed" and state.remove_after is None:
+            return Summary({}, ())
+        if state.status != "removed":
+            definitions = self._broker(state).definitions(tenant_of(state).names.vhost)
+            queues = {queue["name"] for queue in definitions.get("queues", ())}
+            if definitions:  # else it was never made
+                self._deployer.up(self._spec(state, queues, protect=False), on_event)
+            state = self._put(replace(state, status="removed"))
+        summary = self._deployer.destroy(self._spec(state), on_event)
+        with connect(self._dsn) as connection:
+            retire_tenant(connection, state.cliente_id)
+            gone = replace(state, remove_after=None, retiring_generation=None, retiring_until=None)
+            mark_applied(connection, put_desired_state(connection, gone))
+        return summary
+
+    def _credentials(self, state: DesiredState) -> Credentials:
+        return Credentials.of(self._deployer.outputs(self._spec(state))["tenants"][state.cliente_id])
+
+    def _broker(self, state: DesiredState) -> Broker:
+        return Broker(self._deployer.outputs(StackSpec(name=self._cells.cell(state.cell).stack)))
+
+
+def _claim(connection: Connection, tenant: Tenant, again: bool) -> DesiredState:
+    """The row of a new tenant, or of one whose creation is gone on with. Raises TenantExists."""
+    wanted = DesiredState(
+        cliente_id=tenant.id, modules=tenant.modules, plan=tenant.plan, status=tenant.status, cell=tenant.cell
+    )
+    found = fetch_desired_state(connection, tenant.id, lock=True)
+    if found is None:
+        if any(row.status != "removido" for row in fetch_tenants(connection, tenant.id)):
+            remedy = "Choose another id, or change the tenant where it is listed"
+            raise TenantExists(
+                tenant.id, f"the tenant {tenant.id!r} is in the registry, made by another stack. {remedy}"
+            )
+        return put_desired_state(connection, wanted)
+    if found.status == "removed":
+        if found.remove_after is not None:
+            raise WrongState(tenant.id, "removed", f"the removal of the tenant {tenant.id!r} is not over. Run it again")
+        return put_desired_state(connection, wanted)
+    if (again or found.applied_generation == 0) and _same(found, wanted):
+        return found
+    raise TenantExists(tenant.id, f"the tenant {tenant.id!r} is there already. Change it, or choose another id")
+
+
+def _same(found: DesiredState, wanted: DesiredState) -> bool:
+    return (found.modules, found.plan, found.cell, found.status) == (
+        wanted.modules,
+        wanted.plan,
+        wanted.cell,
+        wanted.status,
+    )
+
+
+def _rotated(state: DesiredState, from_generation: int | None) -> bool:
+    """Whether the new generation is in the row already. Raises WrongState where it is not what the caller knows."""
+    current = state.credentials_generation
+    if from_generation is None:
+        return current > state.applied_generation > 0
+    if current not in (from_generation, from_generation + 1):
+        message = f"the credentials of {state.cliente_id!r} are of generation {current}, not {from_generation}"
+        raise WrongState(state.cliente_id, state.status, f"{message}. Look at the tenant again")
+    return current == from_generation + 1
+
+
+def _users(state: DesiredState) -> list[str]:
+    names = tenant_of(state).names
+    generations = (state.credentials_generation, state.retiring_generation)
+    return [names.user_of(generation) for generation in generations if generation is not None]
+
+
+def _tenant(state: DesiredState) -> Tenant:
+    """The tenant of a row that is only asked for. Raises InvalidTenant where there can be none like it."""
+    if not state.modules:
+        raise InvalidTenant(["modules: at least one is wanted, none was received"])
+    return tenant_of(state)
+
+
+def _rows(connection: Connection, state: DesiredState) -> dict[str, Any]:
+    """A tenant's rows as they are kept; its hash is not."""
+    desired = {key: value for key, value in asdict(state).items() if not isinstance(value, datetime)}
+    found = fetch_tenants(connection, state.cliente_id)
+    configuration = {key: value for key, value in asdict(found[0]).items() if key != "password_hash"} if found else {}
+    return {"desired_state": desired, "configuration": configuration}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from psycopg.types.json import Jsonb
@@ -16,6 +16,7 @@ __all__ = [
     "DesiredState",
     "DesiredStatus",
     "FinalExport",
+    "clock",
     "fetch_desired_state",
     "fetch_desired_states",
     "fetch_due",
@@ -101,6 +102,12 @@ def put_desired_state(connection: Connection, state: DesiredState) -> DesiredSta
     connection.execute(QUERIES["put_desired_state"], values)
     written = fetch_desired_state(connection, state.cliente_id)
     return state if written is None else written
+
+
+def clock(connection: Connection) -> datetime:
+    """The database's time, which is the same for all who look."""
+    row = connection.execute(QUERIES["clock"]).fetchone()
+    return datetime.now(UTC) if row is None else row["now"]
 
 
 def mark_applied(connection: Connection, state: DesiredState) -> None:

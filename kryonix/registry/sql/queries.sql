@@ -114,3 +114,11 @@ SELECT cliente_id, definitions, rows, exported_at
 FROM tenants.final_exports
 WHERE cliente_id = %(id)s
 ORDER BY id DESC;
+
+-- hold_tenant --
+-- A tenant, for as long as the connection lives.
+SELECT pg_try_advisory_lock(hashtextextended('kryonix.tenant ' || %(id)s, 0));
+
+-- clock --
+-- What time it is for all processes.
+SELECT clock_timestamp() AS now;

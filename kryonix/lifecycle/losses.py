@@ -1,0 +1,39 @@
+"""The program's refusal to lose messages, as an error that says which."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from kryonix.lifecycle.errors import EngineFailed, WouldLoseMessages
+
+__all__ = ["told"]
+
+_REFUSED: Final = re.compile(r"this change would delete \d+ queue")
+_QUEUE: Final = re.compile(r"^\s*([\d,]+) messages in (\S+) \(vhost ", re.MULTILINE)
+_PROTECTED: Final = re.compile(r"protect", re.IGNORECASE)
+
+
+@contextmanager
+def told(*, ignore_protection: bool = False) -> Iterator[None]:
+    """Raise WouldLoseMessages for the program's refusal.
+
+    With `ignore_protection`, an engine's own refusal to delete what is protected passes: the program, which comes
+    first, has had nothing against it.
+    """
+    try:
+        yield
+    except EngineFailed as error:
+        message = str(error)
+        if _REFUSED.search(message):
+            queues = {name: int(count.replace(",", "")) for count, name in _QUEUE.findall(message)}
+            raise WouldLoseMessages(_for_tenants(message), queues) from error
+        if not (ignore_protection and _PROTECTED.search(message)):
+            raise
+
+
+def _for_tenants(message: str) -> str:
+    """The refusal with the remedy that one has here."""
+    return message.replace("in the config key kryonix:allowDelete", "to be deleted all the same (allow_delete)")
