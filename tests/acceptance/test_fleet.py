@@ -1,0 +1,223 @@
+"""`kryonix fleet` over three small tenants with stacks of their own, on a real platform."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kryonix.registry import connect
+from kryonix.registry.desired_states import DesiredState, put_desired_state
+from kryonix.registry.rollouts import Rollout, fetch_latest_rollout
+from tests.acceptance.broker import LiveBroker
+from tests.harness import Project, Result
+
+NAMES = ("fleet-a", "fleet-b", "fleet-c")
+ROWS = {name: DesiredState(cliente_id=name, modules=("crm",), plan="basic") for name in NAMES}
+BROKEN = ("fax",)
+"""A module that the catalog does not have: its stack can't be made."""
+
+
+class Fleet:
+    """The three tenants, their rows, and the command."""
+
+    def __init__(self, platform: Project, broker: LiveBroker) -> None:
+        self.platform, self.broker = platform, broker
+        self.dsn = str(broker.outputs["registry_dsn"])
+
+    def command(self, name: str, *arguments: str) -> list[str]:
+        engine = ["--stack", self.platform.stack, "--engine", "local"]
+        return ["fleet", name, *engine, *arguments]
+
+    def run(self, name: str, *arguments: str) -> Result:
+        return self.platform.kryonix(*self.command(name, *arguments))
+
+    def rollout(self, *arguments: str, ends_with: int = 0) -> dict[str, Any]:
+        """A rollout's report."""
+        result = self.run("rollout", "--yes", "--json", *arguments)
+        assert result.returncode == ends_with, f"{result.stdout}\n{result.stderr}"
+        report: dict[str, Any] = json.loads(result.stdout)
+        return report
+
+    def put(self, **changed: dict[str, Any]) -> None:
+        """Write every tenant's row: as it was at first, but for what is said here, by the last letter of its name."""
+        with connect(self.dsn) as connection:
+            for name, row in ROWS.items():
+                put_desired_state(connection, replace(row, **changed.get(name[-1], {})))
+
+    def latest(self) -> Rollout:
+        with connect(self.dsn) as connection:
+            found = fetch_latest_rollout(connection)
+        assert found is not None
+        return found
+
+    def max_connections(self, name: str) -> int:
+        return self.broker.vhost_limits(f"/cliente_{name}")["max-connections"]
+
+    def policy(self, name: str) -> dict[str, Any]:
+        return dict(self.broker.get("policies", f"/cliente_{name}", "modulo-crm"))
+
+    def remove(self) -> None:
+        with connect(self.dsn) as connection:
+            connection.execute("DELETE FROM tenants.rollout_tenants")
+            connection.execute("DELETE FROM tenants.rollouts")
+            for name in NAMES:
+                connection.execute("DELETE FROM tenants.desired_states WHERE cliente_id = %s", (name,))
+        for name in NAMES:
+            self.broker.call("DELETE", "vhosts", f"/cliente_{name}", "deletion", "protection")
+            self.broker.call("DELETE", "vhosts", f"/cliente_{name}")
+            self.broker.call("DELETE", "users", f"kryonix_{name}")
+            stacks = self.platform.folder / ".kryonix" / "stacks"
+            shutil.rmtree(stacks / f"tenant-{name}", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def made(platform: Project, broker: LiveBroker) -> Iterator[Fleet]:
+    """Three tenants that a first rollout has made."""
+    fleet = Fleet(platform, broker)
+    try:
+        fleet.put()
+        assert fleet.rollout()["status"] == "done"
+        yield fleet
+    finally:
+        fleet.remove()
+
+
+@pytest.fixture
+def fleet(made: Fleet) -> Fleet:
+    made.put()
+    return made
+
+
+def tenants_of(report: dict[str, Any], field: str = "status") -> dict[str, Any]:
+    return {tenant.get("cliente_id", tenant.get("id")): tenant[field] for tenant in report["tenants"]}
+
+
+def test_a_rollout_makes_what_the_rows_say_and_status_shows_it(fleet: Fleet) -> None:
+    result = fleet.run("status", "--json")
+    assert result.returncode == 0, result.stderr
+    status = json.loads(result.stdout)
+    mine = [tenant for tenant in status["tenants"] if tenant["id"] in NAMES]
+    assert [tenant["stack"] for tenant in mine] == ["present"] * len(NAMES)
+    assert [tenant["queues"] for tenant in mine] == [{"now": 15, "planned": 15, "allowed": 50}] * len(NAMES)
+    assert [tenant["pending"] for tenant in mine] == [[]] * len(NAMES)
+    assert status["rollout"]["status"] == "done"
+    assert "password" not in result.stdout
+    assert str(fleet.broker.outputs["admin_password"]) not in result.stdout
+
+
+def test_a_dry_run_shows_what_would_change_and_changes_nothing(fleet: Fleet) -> None:
+    fleet.put(b={"plan": "pro"})
+    before, allowed = fleet.latest(), fleet.max_connections("fleet-b")
+    result = fleet.run("rollout", "--dry-run", "--json", "--canary", "fleet-b", "--wave-size", "2")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["waves"] == [["fleet-b"], ["fleet-a", "fleet-c"]]
+    changes = tenants_of(report, "steps")
+    assert "fleet-b/vhost" in [step["name"] for step in changes["fleet-b"]]
+    assert [changes["fleet-a"], changes["fleet-c"]] == [[], []]
+    assert fleet.max_connections("fleet-b") == allowed
+    assert fleet.latest() == before
+
+
+def test_a_failed_canary_touches_nobody_else_and_resume_goes_on_once_it_is_mended(fleet: Fleet) -> None:
+    fleet.put(a={"modules": BROKEN}, b={"plan": "pro"})
+    before = fleet.max_connections("fleet-b")
+    report = fleet.rollout("--canary", "fleet-a", "--failure-budget", "100%", ends_with=1)
+    assert report["status"] == "stopped"
+    assert tenants_of(report) == {"fleet-a": "failed"} | dict.fromkeys(NAMES[1:], "pending")
+    assert "unknown module 'fax'" in tenants_of(report, "error")["fleet-a"]
+    assert fleet.max_connections("fleet-b") == before
+    fleet.put(b={"plan": "pro"})
+    resumed = fleet.rollout("--resume")
+    assert (resumed["id"], resumed["status"]) == (report["id"], "done")
+    assert fleet.max_connections("fleet-b") == 50
+
+
+def test_it_stops_past_the_failure_budget_and_says_so(fleet: Fleet) -> None:
+    fleet.put(a={"modules": BROKEN}, b={"plan": "enterprise"})
+    before = fleet.max_connections("fleet-b")
+    result = fleet.run("rollout", "--yes", "--canary", "fleet-c", "--failure-budget", "10%", "--concurrency", "1")
+    assert result.returncode == 1
+    assert "stopped: more failed than the budget of 10% allows; 1 failed, 1 were not touched" in result.stderr
+    assert fleet.max_connections("fleet-b") == before
+    assert {tenant.cliente_id: tenant.status for tenant in fleet.latest().tenants} == {
+        "fleet-a": "failed",
+        "fleet-b": "pending",
+        "fleet-c": "done",
+    }
+
+
+def test_drift_shows_what_was_changed_by_hand_until_it_is_mended(fleet: Fleet) -> None:
+    policy = fleet.policy("fleet-c")
+    changed = {**policy, "definition": {**policy["definition"], "message-ttl": 1000}}
+    fleet.broker.put("policies", "/cliente_fleet-c", "modulo-crm", json=changed)
+    asked = ("--tenant", "fleet-c", "--tenant", "fleet-a", "--json")
+    result = fleet.run("drift", "--expect-no-changes", *asked)
+    assert result.returncode == 4, result.stderr
+    report = {tenant["id"]: tenant for tenant in json.loads(result.stdout)["tenants"]}
+    assert [(step["op"], step["name"]) for step in report["fleet-c"]["found"]] == [("update", "fleet-c/modulo-crm")]
+    assert report["fleet-a"]["differs"] is False
+    again = fleet.run("drift", "--tenant", "fleet-c", "--json")
+    assert again.returncode == 0, "without --expect-no-changes a difference is no failure"
+    (found,) = json.loads(again.stdout)["tenants"]
+    assert (found["found"], [step["name"] for step in found["pending"]]) == ([], ["fleet-c/modulo-crm"])
+    fleet.broker.put("policies", "/cliente_fleet-c", "modulo-crm", json=policy)
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, "the rollout ended before it was seen to run"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_second_rollout_is_refused_and_a_killed_one_is_gone_on_with(fleet: Fleet) -> None:
+    fleet.put(b={"plan": "enterprise"})
+    before = fleet.latest().id
+    command = fleet.platform.command(*fleet.command("rollout", "--yes", "--concurrency", "1"))
+    none = subprocess.DEVNULL
+    folder, env = fleet.platform.folder, fleet.platform.env
+    first = subprocess.Popen(command, cwd=folder, env=env, stdin=none, stdout=none, stderr=none)
+    try:
+        until(lambda: fleet.latest().id > before, first)
+        second = fleet.run("rollout", "--yes")
+        assert second.returncode == 3
+        assert f"rollout {before + 1} is under way: process {first.pid} on " in second.stderr
+        until(lambda: any(tenant.status == "done" for tenant in fleet.latest().tenants), first)
+    finally:
+        first.kill()
+        first.wait()
+    cut_off = fleet.latest()
+    assert cut_off.status == "running"
+    done = {tenant.cliente_id: tenant.seconds for tenant in cut_off.tenants if tenant.status == "done"}
+    assert 0 < len(done) < len(NAMES)
+    report = fleet.rollout("--resume", "--concurrency", "2")
+    assert (report["id"], report["status"]) == (cut_off.id, "done")
+    assert {name: tenants_of(report, "seconds")[name] for name in done} == done, "what was done was done again"
+    assert fleet.max_connections("fleet-b") == 100
+    nothing = fleet.run("rollout", "--resume", "--yes")
+    assert nothing.returncode == 2
+    assert "there is no rollout to resume: the last one" in nothing.stderr
+
+
+def test_place_names_the_cell_and_what_to_add_where_none_has_room(fleet: Fleet) -> None:
+    asked = ("--modules", "crm,financeiro", "--plan", "pro")
+    placed = json.loads(fleet.run("place", *asked, "--json").stdout)
+    assert placed["cell"] == "main"
+    file = fleet.platform.folder / "cells.yaml"
+    file.write_text(f"cells: {{full: {{platform: organization/kryonix/{fleet.platform.stack}, max_queues: 100}}}}\n")
+    try:
+        refused = fleet.run("place", *asked)
+    finally:
+        file.unlink()
+    assert refused.returncode == 2
+    assert "no cell has room for 25 queues and 50 connections" in refused.stderr
+    assert "in the cell 'full'" in refused.stderr
