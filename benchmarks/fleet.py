@@ -2,8 +2,8 @@
 
 Tenants with 8 modules, each with a stack of its own run by the local engine, are made by a first `kryonix fleet
 rollout`; then the same rollout, with nothing to change, is run with one, two and four stacks at once, and every tenant
-is examined for drift. Times are those of the command as a whole, divided by the tenants; `cpu_s` is what the command and
-its children take of the processors, which other work on the machine changes little. The broker's share is not in it.
+is examined for drift. Times are those of the command as a whole, divided by the tenants; `cpu_s` is what the command
+and its children take of the processors, which other work on the machine changes little; without the broker's share.
 """
 
 from __future__ import annotations
