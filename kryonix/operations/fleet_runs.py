@@ -150,8 +150,12 @@ def _run(site: Site, desk: RolloutDesk, begun: Rollout) -> Rollout:
         budget=FailureBudget.parse(begun.failure_budget),
         on_tenant=progress.take,
     )
-    with progress.running():
-        run.run(begun.tenants)
+    try:
+        with progress.running():
+            run.run(begun.tenants)
+    except KeyboardInterrupt:
+        err.print(f"rollout {begun.id} is cut off; `kryonix fleet rollout --resume` goes on with it")
+        raise
     return desk.latest()
 
 
