@@ -97,7 +97,7 @@ class DoesNotFit(Refused):
 
 
 class TenantExists(Refused):
-    """A tenant with this id is there already, or was: an id is never given to another customer."""
+    """A tenant with this id is there already."""
 
     def __init__(self, tenant: str, message: str) -> None:
         super().__init__(message)

@@ -14,7 +14,7 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
-from kryonix.operations import fleet_commands, messaging_commands
+from kryonix.operations import fleet_commands, messaging_commands, tenant_commands
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.options import EngineName, EngineOption, Json, Yes
@@ -34,6 +34,7 @@ app = typer.Typer(
     help="Isolated RabbitMQ infrastructure for every Kryonix customer.",
 )
 app.add_typer(messaging_commands.app)
+app.add_typer(tenant_commands.app)
 app.add_typer(fleet_commands.app)
 
 

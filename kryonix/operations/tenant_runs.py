@@ -1,0 +1,177 @@
+"""What the `kryonix tenant` commands do and print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from kryonix.lifecycle.credentials import Credentials
+from kryonix.lifecycle.deployer import Choice
+from kryonix.lifecycle.tenants import TenantLifecycle
+from kryonix.local.events import OnEvent
+from kryonix.operations.console import err, out, print_json
+from kryonix.operations.errors import InvalidChoice
+from kryonix.operations.fleet_site import open_site
+from kryonix.operations.progress import Display
+from kryonix.registry.desired_states import DesiredState
+from kryonix.topology.catalog import default_catalog
+from kryonix.topology.tenants import parse_tenant
+
+__all__ = ["change", "create", "list_tenants", "offboard", "remove", "rotate", "settle", "simple"]
+
+R = TypeVar("R")
+
+
+def list_tenants(stack: str, engine: Choice, json_output: bool) -> None:
+    """Print every tenant's desired state."""
+    states = _lifecycle(stack, engine).states()
+    if json_output:
+        print_json([_state_json(state) for state in states])
+        return
+    table = Table(title=f"{len(states)} tenant(s) with a stack of their own")
+    for column in ("tenant", "plan", "modules", "cell", "status", "still to come"):
+        table.add_column(column)
+    for state in states:
+        row = (state.cliente_id, state.plan, ", ".join(state.modules), state.cell, state.status, _to_come(state))
+        table.add_row(*map(escape, row))
+    out.print(table)
+
+
+def create(asked: Mapping[str, Any], stack: str, engine: Choice, json_output: bool) -> None:
+    """Make a tenant."""
+    tenant = parse_tenant({**asked, "modules": list(asked["modules"])}, "kryonix tenant create", default_catalog())
+    lifecycle = _lifecycle(stack, engine)
+    made = _shown(f"create {tenant.id}", lambda on_event: lifecycle.create(tenant, on_event))
+    _print_credentials(made, json_output)
+
+
+def change(
+    tenant: str,
+    modules: tuple[str, ...] | None,
+    plan: str | None,
+    allow_delete: tuple[str, ...],
+    stack: str,
+    engine: Choice,
+    json_output: bool,
+) -> None:
+    """Change modules or plan."""
+    if modules is None and plan is None:
+        raise InvalidChoice("nothing to change was named. Give --modules, --plan, or both")
+    lifecycle = _lifecycle(stack, engine)
+
+    def run(on_event: OnEvent) -> None:
+        lifecycle.change(tenant, modules=modules, plan=plan, allow_delete=allow_delete, on_event=on_event)
+
+    _shown(f"change {tenant}", run)
+    _print_state(lifecycle.state(tenant), json_output)
+
+
+def simple(operation: str, tenant: str, stack: str, engine: Choice, json_output: bool) -> None:
+    """Run `suspend` or `resume`."""
+    lifecycle = _lifecycle(stack, engine)
+    _shown(f"{operation} {tenant}", lambda on_event: getattr(lifecycle, operation)(tenant, on_event))
+    _print_state(lifecycle.state(tenant), json_output)
+
+
+def rotate(tenant: str, overlap_hours: float, stack: str, engine: Choice, json_output: bool) -> None:
+    """Make new credentials."""
+    lifecycle, overlap = _lifecycle(stack, engine), timedelta(hours=overlap_hours)
+    made = _shown(f"rotate {tenant}", lambda on_event: lifecycle.rotate(tenant, on_event, overlap=overlap))
+    _print_credentials(made, json_output)
+
+
+def offboard(tenant: str, grace_days: float, stack: str, engine: Choice, json_output: bool) -> None:
+    """Begin a tenant's leave."""
+    lifecycle = _lifecycle(stack, engine, grace=timedelta(days=grace_days))
+    _shown(f"offboard {tenant}", lambda on_event: lifecycle.offboard(tenant, on_event))
+    _print_state(lifecycle.state(tenant), json_output)
+
+
+def remove(tenant: str, force: bool, yes: bool, stack: str, engine: Choice, json_output: bool) -> None:
+    """End a tenant's leave."""
+    question = f"remove the tenant {tenant!r} with all its messages?"
+    if not yes and not (sys.stdin.isatty() and typer.confirm(question)):
+        raise InvalidChoice("`tenant remove` was not confirmed. Add --yes to run it without asking")
+    lifecycle = _lifecycle(stack, engine)
+    _shown(f"remove {tenant}", lambda on_event: lifecycle.remove(tenant, on_event, force=force))
+    _print_state(lifecycle.state(tenant), json_output)
+
+
+def settle(stack: str, engine: Choice, json_output: bool) -> None:
+    """Do what is due, tenant by tenant. A tenant that fails does not keep the others waiting; the first is raised."""
+    lifecycle = _lifecycle(stack, engine)
+    failures: list[Exception] = []
+    settled: list[str] = []
+    for tenant in lifecycle.due():
+        try:
+            _shown(f"settle {tenant}", partial(lifecycle.settle, tenant))
+            settled.append(tenant)
+        except Exception as error:  # noqa: BLE001  told below, once the others have had their turn
+            failures.append(error)
+            err.print(f"[red]failed[/red] {tenant}: {escape(str(error))}", soft_wrap=True)
+    if failures:
+        raise failures[0]
+    if json_output:
+        print_json({"settled": settled})
+    else:
+        out.print(f"{len(settled)} tenant(s) settled" + (f": {', '.join(settled)}" if settled else ""))
+
+
+def _lifecycle(stack: str, engine: Choice, *, grace: timedelta = timedelta(days=30)) -> TenantLifecycle:
+    site = open_site(stack, engine)
+    return TenantLifecycle(site.registry_dsn, site.deployer, site.cells, site.catalog, grace=grace)
+
+
+def _shown(title: str, run: Callable[[OnEvent], R]) -> R:
+    display = Display(err, title)
+    with display.running():
+        return run(display.take)
+
+
+def _print_credentials(made: Credentials, json_output: bool) -> None:
+    found = {name: getattr(made, name) for name in ("vhost", "username", "password", "amqp_uri")}
+    if json_output:
+        print_json(found)
+        return
+    for name, value in found.items():
+        out.print(f"[bold]{name}[/bold] {escape(value)}", soft_wrap=True, highlight=False)
+    err.print("These are shown this once: put them where the tenant's applications find them.")
+
+
+def _print_state(state: DesiredState, json_output: bool) -> None:
+    if json_output:
+        print_json(_state_json(state))
+        return
+    to_come = _to_come(state)
+    line = f"{state.cliente_id}: {state.status}, plan {state.plan}, {', '.join(state.modules)}"
+    out.print(escape(f"{line}; {to_come}" if to_come else line), soft_wrap=True)
+
+
+def _state_json(state: DesiredState) -> dict[str, Any]:
+    return {
+        "id": state.cliente_id,
+        "status": state.status,
+        "plan": state.plan,
+        "modules": list(state.modules),
+        "cell": state.cell,
+        "converged": state.converged,
+        "credentials_generation": state.credentials_generation,
+        "retiring_until": state.retiring_until and state.retiring_until.isoformat(),
+        "remove_after": state.remove_after and state.remove_after.isoformat(),
+    }
+
+
+def _to_come(state: DesiredState) -> str:
+    told = [] if state.converged else ["the last operation did not finish: run it again, or `fleet rollout`"]
+    if state.retiring_until is not None:
+        told.append(f"old credentials end {state.retiring_until:%Y-%m-%d %H:%M %Z}")
+    if state.remove_after is not None:
+        told.append(f"removed after {state.remove_after:%Y-%m-%d %H:%M %Z}")
+    return "; ".join(told)
