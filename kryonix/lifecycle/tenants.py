@@ -9,29 +9,31 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from kryonix.lifecycle import losses
 from kryonix.lifecycle.admission import Need, admit
 from kryonix.lifecycle.broker import Broker
 from kryonix.lifecycle.credentials import Credentials
 from kryonix.lifecycle.deployer import Deployer, StackSpec, ignore
-from kryonix.lifecycle.errors import InvalidTenant, TenantBusy, TenantExists, UnknownTenant, WrongState
+from kryonix.lifecycle.errors import InvalidTenant, TenantBusy, UnknownTenant, WrongState
 from kryonix.lifecycle.specs import spec_for, tenant_of
+from kryonix.lifecycle.tenant_rows import claim, kept_rows, rotated, users_of
 from kryonix.local.events import OnEvent, Summary
 from kryonix.registry.desired_states import (
     DesiredState,
+    FinalExport,
     clock,
     fetch_desired_state,
     fetch_desired_states,
     fetch_due,
+    fetch_final_exports,
     mark_applied,
     put_desired_state,
     put_final_export,
 )
-from kryonix.registry.rows import Connection, connect, fetch_tenants, retire_tenant
+from kryonix.registry.rows import Connection, connect, retire_tenant
 from kryonix.registry.tenant_lock import held
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
@@ -93,6 +95,11 @@ class TenantLifecycle:
         with connect(self._dsn) as connection:
             return [state.cliente_id for state in fetch_due(connection)]
 
+    def final_exports(self, tenant_id: str) -> list[FinalExport]:
+        """What was kept each time that a tenant was offboarded, the newest first. Raises UnknownTenant."""
+        with self._row(tenant_id) as (connection, _):
+            return fetch_final_exports(connection, tenant_id)
+
     # --- operations
 
     def create(self, tenant: Tenant, on_event: OnEvent = ignore, *, again: bool = False) -> Credentials:
@@ -108,7 +115,7 @@ class TenantLifecycle:
             raise InvalidTenant([f"{problem.field}: {problem.message}" for problem in error.problems]) from error
         with self._alone(tenant.id):
             with connect(self._dsn) as connection:
-                state = _claim(connection, tenant, again)
+                state = claim(connection, tenant, again)
             self._apply(state, on_event)
             return self._credentials(state)
 
@@ -173,7 +180,7 @@ class TenantLifecycle:
         """
         with self._alone(tenant_id):
             state = self._expect(tenant_id, "given new credentials", "active", "suspended")
-            if not _rotated(state, from_generation):
+            if not rotated(state, from_generation):
                 state = self._put(self._next_generation(state, self._overlap if overlap is None else overlap))
             self._apply(state, on_event)
             return self._credentials(state)
@@ -185,7 +192,7 @@ class TenantLifecycle:
             if state.status != "offboarding":
                 definitions = self._broker(state).definitions(tenant_of(state).names.vhost)
                 with connect(self._dsn) as connection:
-                    put_final_export(connection, tenant_id, definitions, _rows(connection, state))
+                    put_final_export(connection, tenant_id, definitions, kept_rows(connection, state))
                     leaving = replace(state, status="offboarding", remove_after=clock(connection) + self._grace)
                     state = put_desired_state(connection, leaving)
             self._apply(state, on_event)
@@ -281,7 +288,7 @@ class TenantLifecycle:
     def _apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
         summary = self._deployer.up(self._spec(state, allow_delete), on_event)
         if state.status != "active":
-            self._broker(state).cut_off(_users(state))
+            self._broker(state).cut_off(users_of(state))
         with connect(self._dsn) as connection:
             mark_applied(connection, state)
         return summary
@@ -320,64 +327,8 @@ class TenantLifecycle:
         return Broker(self._deployer.outputs(StackSpec(name=self._cells.cell(state.cell).stack)))
 
 
-def _claim(connection: Connection, tenant: Tenant, again: bool) -> DesiredState:
-    """The row of a new tenant, or of one whose creation is gone on with. Raises TenantExists."""
-    wanted = DesiredState(
-        cliente_id=tenant.id, modules=tenant.modules, plan=tenant.plan, status=tenant.status, cell=tenant.cell
-    )
-    found = fetch_desired_state(connection, tenant.id, lock=True)
-    if found is None:
-        if any(row.status != "removido" for row in fetch_tenants(connection, tenant.id)):
-            remedy = "Choose another id, or change the tenant where it is listed"
-            raise TenantExists(
-                tenant.id, f"the tenant {tenant.id!r} is in the registry, made by another stack. {remedy}"
-            )
-        return put_desired_state(connection, wanted)
-    if found.status == "removed":
-        if found.remove_after is not None:
-            raise WrongState(tenant.id, "removed", f"the removal of the tenant {tenant.id!r} is not over. Run it again")
-        return put_desired_state(connection, wanted)
-    if (again or found.applied_generation == 0) and _same(found, wanted):
-        return found
-    raise TenantExists(tenant.id, f"the tenant {tenant.id!r} is there already. Change it, or choose another id")
-
-
-def _same(found: DesiredState, wanted: DesiredState) -> bool:
-    return (found.modules, found.plan, found.cell, found.status) == (
-        wanted.modules,
-        wanted.plan,
-        wanted.cell,
-        wanted.status,
-    )
-
-
-def _rotated(state: DesiredState, from_generation: int | None) -> bool:
-    """Whether the new generation is in the row already. Raises WrongState where it is not what the caller knows."""
-    current = state.credentials_generation
-    if from_generation is None:
-        return current > state.applied_generation > 0
-    if current not in (from_generation, from_generation + 1):
-        message = f"the credentials of {state.cliente_id!r} are of generation {current}, not {from_generation}"
-        raise WrongState(state.cliente_id, state.status, f"{message}. Look at the tenant again")
-    return current == from_generation + 1
-
-
-def _users(state: DesiredState) -> list[str]:
-    names = tenant_of(state).names
-    generations = (state.credentials_generation, state.retiring_generation)
-    return [names.user_of(generation) for generation in generations if generation is not None]
-
-
 def _tenant(state: DesiredState) -> Tenant:
     """The tenant of a row that is only asked for. Raises InvalidTenant where there can be none like it."""
     if not state.modules:
         raise InvalidTenant(["modules: at least one is wanted, none was received"])
     return tenant_of(state)
-
-
-def _rows(connection: Connection, state: DesiredState) -> dict[str, Any]:
-    """A tenant's rows as they are kept; its hash is not."""
-    desired = {key: value for key, value in asdict(state).items() if not isinstance(value, datetime)}
-    found = fetch_tenants(connection, state.cliente_id)
-    configuration = {key: value for key, value in asdict(found[0]).items() if key != "password_hash"} if found else {}
-    return {"desired_state": desired, "configuration": configuration}

@@ -114,6 +114,20 @@ def remove(
 
 
 @app.command()
+def converge(
+    tenant: Id, stack: Platform = "dev", engine: EngineOption = EngineName.auto, json_output: Json = False
+) -> None:
+    """Bring a tenant's stack to what its row says, whatever came in between: a cut-off operation, a change by hand."""
+    _runs().converge(tenant, stack, engine.value, json_output)
+
+
+@app.command()
+def exports(tenant: Id, stack: Platform = "dev", engine: EngineOption = EngineName.auto) -> None:
+    """Print as JSON what was kept of a tenant each time that it was offboarded, the newest first."""
+    _runs().exports(tenant, stack, engine.value)
+
+
+@app.command()
 def settle(stack: Platform = "dev", engine: EngineOption = EngineName.auto, json_output: Json = False) -> None:
     """Do for all tenants what is due: end old credentials, remove those whose grace has passed. For a timer."""
     _runs().settle(stack, engine.value, json_output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -19,12 +20,23 @@ from kryonix.local.events import OnEvent
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.fleet_site import open_site
-from kryonix.operations.progress import Display
+from kryonix.operations.progress import Display, summary_line
 from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.tenants import parse_tenant
 
-__all__ = ["change", "create", "list_tenants", "offboard", "remove", "rotate", "settle", "simple"]
+__all__ = [
+    "change",
+    "converge",
+    "create",
+    "exports",
+    "list_tenants",
+    "offboard",
+    "remove",
+    "rotate",
+    "settle",
+    "simple",
+]
 
 R = TypeVar("R")
 
@@ -102,6 +114,22 @@ def remove(tenant: str, force: bool, yes: bool, stack: str, engine: Choice, json
     lifecycle = _lifecycle(stack, engine)
     _shown(f"remove {tenant}", lambda on_event: lifecycle.remove(tenant, on_event, force=force))
     _print_state(lifecycle.state(tenant), json_output)
+
+
+def converge(tenant: str, stack: str, engine: Choice, json_output: bool) -> None:
+    """Run a tenant's stack for the row as it is."""
+    lifecycle = _lifecycle(stack, engine)
+    summary = _shown(f"converge {tenant}", lambda on_event: lifecycle.converge(tenant, on_event))
+    if json_output:
+        print_json({**_state_json(lifecycle.state(tenant)), "changes": summary.changes})
+    else:
+        out.print(summary_line(summary))
+
+
+def exports(tenant: str, stack: str, engine: Choice) -> None:
+    """Print a tenant's final exports."""
+    found = _lifecycle(stack, engine).final_exports(tenant)
+    print_json([{**asdict(export), "exported_at": export.exported_at.isoformat()} for export in found])
 
 
 def settle(stack: str, engine: Choice, json_output: bool) -> None:
