@@ -53,6 +53,7 @@ tenants = {
 if settings.platform is not None:
     from components.broker_safeguards import BrokerSafeguards, BrokerSafeguardsArgs
     from components.exporter import Exporter, ExporterArgs
+    from components.platform_events import PlatformEvents, PlatformEventsArgs
     from components.shared_vhosts import SharedVhosts, SharedVhostsArgs
 
     metrics = ExporterArgs(endpoint=settings.platform.metrics, advertised_host=settings.platform.advertised_host)
@@ -60,7 +61,12 @@ if settings.platform is not None:
     pulumi.export("metrics_url", exporter.metrics_url)
     pulumi.export("metrics_username", exporter.username)
     pulumi.export("metrics_password", exporter.password)
-    on_platform += [exporter, SharedVhosts("shared", SharedVhostsArgs(), on_broker)]
+    shared = SharedVhosts("shared", SharedVhostsArgs(), on_broker)
+    told = PlatformEventsArgs(shared=shared, amqp_host=platform.amqp_host, amqp_port=platform.amqp_port)
+    events = PlatformEvents("events", told, on_broker)
+    pulumi.export("events_uri", events.uri)
+    pulumi.export("signup_dsn", made.signup_dsn)
+    on_platform += [exporter, shared, events]
     on_platform += [tenant.safeguards for tenant in tenants.values()]
     held = BrokerSafeguardsArgs(
         access=broker, protected=settings.deletion_protection, allow_delete=settings.allow_delete

@@ -11,6 +11,7 @@ from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider,
 from components.guard import refuse_losses
 from components.management import BrokerAccess, Management
 from components.safeguards import access_of, access_properties
+from kryonix.topology.shared import EVENTS
 
 __all__ = ["BrokerSafeguards", "BrokerSafeguardsArgs"]
 
@@ -47,7 +48,9 @@ class _BrokerSafeguardsProvider(ResourceProvider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         if _props["protected"]:
             with Management(access_of(_props)) as broker:
-                refuse_losses(broker, broker.queues(), _props["allowDelete"])
+                # The platform's own events are copies of rows in the registry.
+                going = [queue for queue in broker.queues() if queue.vhost != EVENTS.vhost]
+                refuse_losses(broker, going, _props["allowDelete"])
 
 
 class BrokerSafeguards(Resource, module="kryonix", name="BrokerSafeguards"):

@@ -35,6 +35,7 @@ class Platform(pulumi.ComponentResource):
     amqp_host: pulumi.Output[str]
     amqp_port: pulumi.Output[int]
     registry_dsn: pulumi.Output[str]
+    signup_dsn: pulumi.Output[str]
 
     def __init__(self, name: str, args: PlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Platform", name, None, opts)
@@ -42,7 +43,8 @@ class Platform(pulumi.ComponentResource):
         secret = random.RandomPassword(f"{name}-admin", length=PASSWORD_LENGTH, special=False, opts=self._child)
         asked = args.guard.before_changes(settings.access(secret.result))
         broker = self._broker(settings, asked)
-        self.registry_dsn = self._registry(settings)
+        registry = self._registry(settings)
+        self.registry_dsn, self.signup_dsn = registry.dsn, registry.signup_dsn
         running = pulumi.Output.all(broker.container_id, asked).apply(lambda both: both[1])
         self.access = args.guard.before_tenants(running)
         host = settings.advertised_host
@@ -55,6 +57,7 @@ class Platform(pulumi.ComponentResource):
                 "amqp_host": self.amqp_host,
                 "amqp_port": self.amqp_port,
                 "registry_dsn": self.registry_dsn,
+                "signup_dsn": self.signup_dsn,
                 "admin_username": ADMIN_USER,
                 "admin_password": secret.result,
             }
@@ -73,7 +76,7 @@ class Platform(pulumi.ComponentResource):
         )
         return BrokerContainer("rabbitmq", args, self._child)
 
-    def _registry(self, settings: PlatformSettings) -> pulumi.Output[str]:
+    def _registry(self, settings: PlatformSettings) -> Registry:
         container_args = PostgresContainerArgs(
             image=settings.postgres_image, address=settings.address, port=settings.registry_port
         )
@@ -85,4 +88,4 @@ class Platform(pulumi.ComponentResource):
             password=container.password,
             deleted_with=container.container,
         )
-        return Registry("registry", args, self._child).dsn
+        return Registry("registry", args, self._child)

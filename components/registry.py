@@ -9,12 +9,12 @@ import pulumi_postgresql as postgresql
 import pulumi_random as random
 
 from components.migrations import Migrations
-from kryonix.registry.schema import SCHEMA
+from kryonix.registry.schema import SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
 __all__ = ["Registry", "RegistryArgs"]
 
-_DATABASE, _OWNER, _WRITER = "kryonix_main", "kryonix_migrator", "kryonix_registry"
+_DATABASE, _OWNER, _WRITER, _SIGNUP = "kryonix_main", "kryonix_migrator", "kryonix_registry", "kryonix_signup"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,14 @@ class RegistryArgs:
 
 
 class Registry(pulumi.ComponentResource):
-    """The database `kryonix_main`. `dsn` is that of a role that reads and writes tenants' rows, and can't do more."""
+    """The database `kryonix_main`.
+
+    `dsn` is that of a role that reads and writes tenants' rows, `signup_dsn` that of the signup service's role, which
+    has its own schema and only reads what tenants are to be. Neither can do more.
+    """
 
     dsn: pulumi.Output[str]
+    signup_dsn: pulumi.Output[str]
 
     def __init__(self, name: str, args: RegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Registry", name, None, opts)
@@ -50,22 +55,33 @@ class Registry(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         self._child = pulumi.ResourceOptions(parent=self, provider=provider, deleted_with=args.deleted_with)
-        owner, owner_password = self._role("migrator", _OWNER)
+        self._owner, owner_password = self._role("migrator", _OWNER)
         writer, writer_password = self._role("writer", _WRITER)
-        database = postgresql.Database(f"{name}-database", name=_DATABASE, owner=owner.name, opts=self._child)
-        schema = postgresql.Schema(
-            f"{name}-schema", name=SCHEMA, database=database.name, owner=owner.name, opts=self._child
+        signup, signup_password = self._role("signup", _SIGNUP)
+        self._database = postgresql.Database(
+            f"{name}-database", name=_DATABASE, owner=self._owner.name, opts=self._child
         )
-        granted = self._grants(database, schema, owner, writer)
+        tenants, jobs = self._schema("schema", SCHEMA), self._schema("signup-schema", SIGNUP_SCHEMA)
+        # Default privileges, so that a later migration's tables are covered without a change here.
+        granted: list[pulumi.Resource] = [
+            self._grant("use", tenants, writer),
+            self._defaults("rows", tenants, writer, "table", ["DELETE", "INSERT", "SELECT", "UPDATE"]),
+            self._grant("signup-use", jobs, signup),
+            self._defaults("signup-rows", jobs, signup, "table", ["DELETE", "INSERT", "SELECT", "UPDATE"]),
+            self._defaults("signup-numbers", jobs, signup, "sequence", ["USAGE"]),
+            self._grant("signup-look", tenants, signup),
+        ]
         migrations = Migrations(
             f"{name}-migrations",
-            dsn=self._dsn(owner.name, owner_password, database.name),
-            database=database.name,
+            dsn=self._dsn(self._owner, owner_password),
+            database=self._database.name,
             opts=pulumi.ResourceOptions(parent=self, depends_on=granted),
         )
-        # The address is given out once there are tables behind it.
-        self.dsn = migrations.revision.apply(lambda _: self._dsn(writer.name, writer_password, database.name))
-        self.register_outputs({"dsn": self.dsn})
+        reads = self._reads(tenants, signup, migrations)
+        # The addresses are given out once there are tables behind them.
+        self.dsn = migrations.revision.apply(lambda _: self._dsn(writer, writer_password))
+        self.signup_dsn = reads.id.apply(lambda _: self._dsn(signup, signup_password))
+        self.register_outputs({"dsn": self.dsn, "signup_dsn": self.signup_dsn})
 
     def _role(self, short: str, name: str) -> tuple[postgresql.Role, pulumi.Output[str]]:
         opts = pulumi.ResourceOptions(parent=self)
@@ -75,37 +91,53 @@ class Registry(pulumi.ComponentResource):
         )
         return role, password.result
 
-    def _grants(
-        self,
-        database: postgresql.Database,
-        schema: postgresql.Schema,
-        owner: postgresql.Role,
-        writer: postgresql.Role,
-    ) -> list[pulumi.Resource]:
-        use = postgresql.Grant(
-            f"{self._name}-use",
-            database=database.name,
+    def _schema(self, short: str, name: str) -> postgresql.Schema:
+        return postgresql.Schema(
+            f"{self._name}-{short}",
+            name=name,
+            database=self._database.name,
+            owner=self._owner.name,
+            opts=self._child,
+        )
+
+    def _grant(self, short: str, schema: postgresql.Schema, role: postgresql.Role) -> postgresql.Grant:
+        return postgresql.Grant(
+            f"{self._name}-{short}",
+            database=self._database.name,
             schema=schema.name,
-            role=writer.name,
+            role=role.name,
             object_type="schema",
             privileges=["USAGE"],
             opts=self._child,
         )
-        # Default privileges, so that a later migration's tables are covered without a change here.
-        rows = postgresql.DefaultPrivileges(
-            f"{self._name}-rows",
-            database=database.name,
+
+    def _reads(self, schema: postgresql.Schema, role: postgresql.Role, migrations: pulumi.Resource) -> postgresql.Grant:
+        """What the signup service's role sees of tenants, once its tables are there."""
+        return postgresql.Grant(
+            f"{self._name}-signup-reads",
+            database=self._database.name,
             schema=schema.name,
-            owner=owner.name,
-            role=writer.name,
+            role=role.name,
             object_type="table",
-            privileges=["DELETE", "INSERT", "SELECT", "UPDATE"],
+            objects=list(SIGNUP_READS),
+            privileges=["SELECT"],
+            opts=pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=[migrations])),
+        )
+
+    def _defaults(
+        self, short: str, schema: postgresql.Schema, role: postgresql.Role, object_type: str, privileges: list[str]
+    ) -> postgresql.DefaultPrivileges:
+        return postgresql.DefaultPrivileges(
+            f"{self._name}-{short}",
+            database=self._database.name,
+            schema=schema.name,
+            owner=self._owner.name,
+            role=role.name,
+            object_type=object_type,
+            privileges=privileges,
             opts=self._child,
         )
-        return [use, rows]
 
-    def _dsn(
-        self, user: pulumi.Input[str], password: pulumi.Input[str], database: pulumi.Input[str]
-    ) -> pulumi.Output[str]:
+    def _dsn(self, role: postgresql.Role, password: pulumi.Input[str]) -> pulumi.Output[str]:
         address = f"{self._args.host}:{self._args.port}"
-        return pulumi.Output.format("postgresql://{0}:{1}@{2}/{3}", user, password, address, database)
+        return pulumi.Output.format("postgresql://{0}:{1}@{2}/{3}", role.name, password, address, self._database.name)

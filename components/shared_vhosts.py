@@ -12,7 +12,16 @@ import pulumi_random as random
 from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.shared import SHARED_VHOSTS, SharedVhost
 
-__all__ = ["SharedVhosts", "SharedVhostsArgs"]
+__all__ = ["SharedUser", "SharedVhosts", "SharedVhostsArgs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedUser:
+    """Who works in a shared vhost; it can once `ready` is there."""
+
+    name: str
+    password: pulumi.Output[str]
+    ready: pulumi.Resource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +32,19 @@ class SharedVhostsArgs:
 
 
 class SharedVhosts(pulumi.ComponentResource):
-    """The shared vhosts. `passwords` are those of their users, by user name."""
+    """The shared vhosts, by their paths: the resource of each, and the user that works there with its password."""
 
-    passwords: dict[str, pulumi.Output[str]]
+    vhosts: dict[str, rabbitmq.VHost]
+    users: dict[str, SharedUser]
 
     def __init__(self, name: str, args: SharedVhostsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:SharedVhosts", name, None, opts)
-        self.passwords = {shared.user: self._make(name, shared) for shared in args.vhosts}
-        self.register_outputs({"passwords": self.passwords})
+        self.vhosts, self.users = {}, {}
+        for shared in args.vhosts:
+            self._make(name, shared)
+        self.register_outputs({"passwords": {user.name: user.password for user in self.users.values()}})
 
-    def _make(self, name: str, shared: SharedVhost) -> pulumi.Output[str]:
+    def _make(self, name: str, shared: SharedVhost) -> None:
         prefix, child = f"{name}/{shared.name}", pulumi.ResourceOptions(parent=self)
         vhost = rabbitmq.VHost(
             prefix, name=shared.vhost, description=shared.purpose, default_queue_type="quorum", opts=child
@@ -41,7 +53,7 @@ class SharedVhosts(pulumi.ComponentResource):
         user = rabbitmq.User(
             prefix, name=shared.user, password=password.result, tags=[*shared.tags, "management"], opts=child
         )
-        rabbitmq.Permissions(
+        permissions = rabbitmq.Permissions(
             prefix,
             user=user.name,
             vhost=vhost.name,
@@ -52,4 +64,5 @@ class SharedVhosts(pulumi.ComponentResource):
             },
             opts=pulumi.ResourceOptions(parent=self, deleted_with=vhost),
         )
-        return password.result
+        self.vhosts[shared.vhost] = vhost
+        self.users[shared.vhost] = SharedUser(name=shared.user, password=password.result, ready=permissions)

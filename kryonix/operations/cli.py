@@ -14,7 +14,7 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
-from kryonix.operations import fleet_commands, messaging_commands, tenant_commands
+from kryonix.operations import fleet_commands, messaging_commands, signup_commands, tenant_commands
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.options import EngineName, EngineOption, Json, Yes
@@ -36,6 +36,7 @@ app = typer.Typer(
 app.add_typer(messaging_commands.app)
 app.add_typer(tenant_commands.app)
 app.add_typer(fleet_commands.app)
+app.add_typer(signup_commands.app)
 
 
 Stack = Annotated[str, typer.Option("--stack", "-s", help="The stack: Pulumi.STACK.yaml is its config.")]

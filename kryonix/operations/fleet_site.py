@@ -16,7 +16,7 @@ from kryonix.registry.rows import connect
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.cells import CELLS_FILE, Cells, parse_cells, single_cell
 
-__all__ = ["CellsUse", "Site", "open_site"]
+__all__ = ["CellsUse", "Site", "load_cells", "open_site"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def open_site(stack: str, engine: Choice, concurrency: int = 4) -> Site:
     project = Path.cwd()
     if not (project / "Pulumi.yaml").is_file():
         raise InvalidChoice(f"{project} has no Pulumi.yaml. Run this in the project's folder")
-    cells = _cells(project, stack)
+    cells = load_cells(project, stack)
     deployer = deployer_for(engine, project, concurrency=concurrency)
     dsn = deployer.outputs(StackSpec(name=stack)).get("registry_dsn")
     if not dsn:
@@ -73,6 +73,7 @@ def open_site(stack: str, engine: Choice, concurrency: int = 4) -> Site:
     return Site(registry_dsn=str(dsn), cells=cells, deployer=deployer, catalog=default_catalog())
 
 
-def _cells(project: Path, stack: str) -> Cells:
+def load_cells(project: Path, stack: str) -> Cells:
+    """The cells of a project: those of its cells.yaml, or the one of the stack."""
     file = project / CELLS_FILE
     return parse_cells(file.read_bytes(), CELLS_FILE) if file.is_file() else single_cell(stack)

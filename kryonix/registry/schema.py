@@ -13,9 +13,14 @@ from sqlalchemy.pool import NullPool
 
 from kryonix.registry.errors import translated
 
-__all__ = ["SCHEMA", "head", "upgrade"]
+__all__ = ["SCHEMA", "SIGNUP_READS", "SIGNUP_SCHEMA", "head", "upgrade"]
 
 SCHEMA: Final = "tenants"
+SIGNUP_SCHEMA: Final = "signup"
+"""Where the signup service keeps its operations, jobs and keys."""
+
+SIGNUP_READS: Final = ("desired_states", "rabbitmq_configurations")
+"""The tables of tenants that the signup service's role may read."""
 
 _CONNECT_TIMEOUT_S: Final = 5
 

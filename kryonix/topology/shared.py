@@ -7,7 +7,7 @@ from typing import Final
 
 from kryonix.topology.expansion import Permissions
 
-__all__ = ["SHARED_VHOSTS", "SharedVhost"]
+__all__ = ["EVENTS", "SHARED_VHOSTS", "EventChannel", "SharedVhost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,4 +40,29 @@ SHARED_VHOSTS: Final = (
         "monitoring", "Central metrics: read by monitoring, written by nobody else", _own("metrics"), ("monitoring",)
     ),
     SharedVhost("backup-operations", "Backup and restore jobs", _own("backup")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EventChannel:
+    """Where the platform tells what became of its tenants: a topic exchange, and the queue that keeps what it is sent.
+
+    `retention_ms` and `max_length` (messages) bound the queue, so that a platform whose events nobody reads goes on.
+    """
+
+    vhost: str
+    exchange: str
+    queue: str
+    policy: str
+    retention_ms: int
+    max_length: int
+
+
+EVENTS: Final = EventChannel(
+    vhost="/kryonix-master",
+    exchange="kryonix.events",
+    queue="kryonix.events",
+    policy="events",
+    retention_ms=7 * 24 * 60 * 60 * 1000,
+    max_length=100_000,
 )

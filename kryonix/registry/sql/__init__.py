@@ -6,16 +6,17 @@ import re
 from importlib.resources import files
 from typing import Final, LiteralString, cast
 
-__all__ = ["QUERIES"]
+__all__ = ["QUERIES", "load"]
 
 _QUERY = re.compile(r"^-- (\w+) --$\n(.*?)(?=^-- \w+ --$|\Z)", re.MULTILINE | re.DOTALL)
 
 
-def _load() -> dict[str, LiteralString]:
-    parts = [file for file in files(__package__).iterdir() if file.name.endswith(".sql")]
+def load(package: str) -> dict[str, LiteralString]:
+    """The statements in a package's .sql files, by the name in the comment line above each: `-- name --`."""
+    parts = [file for file in files(package).iterdir() if file.name.endswith(".sql")]
     text = "\n".join(file.read_text(encoding="utf-8") for file in parts)
     # The files are part of the package, as literal as a string in the code.
     return {name: cast("LiteralString", body.strip()) for name, body in _QUERY.findall(text)}
 
 
-QUERIES: Final = _load()
+QUERIES: Final = load(__name__)

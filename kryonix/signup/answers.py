@@ -1,0 +1,189 @@
+"""What the service answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from kryonix.lifecycle.admission import admit
+from kryonix.lifecycle.errors import Refused
+from kryonix.lifecycle.specs import tenant_of
+from kryonix.lifecycle.tenants import Need
+from kryonix.registry.desired_states import DesiredState
+from kryonix.signup.operations import Operation
+from kryonix.topology.capacity import use
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.expansion import Topology
+from kryonix.topology.naming import Names
+
+__all__ = [
+    "AcceptedAnswer",
+    "Capacity",
+    "CredentialsAnswer",
+    "OperationAnswer",
+    "PlanAnswer",
+    "Progress",
+    "TenantAnswer",
+    "TenantsPage",
+]
+
+
+class Capacity(BaseModel):
+    """How much of a limit of the plan is taken."""
+
+    used: int
+    allowed: int
+
+
+class TenantAnswer(BaseModel):
+    """A tenant as it is to be. Where `converged` is false, an operation is under way or has failed."""
+
+    id: str
+    modules: list[str]
+    plan: str
+    status: str = Field(description="active, suspended, offboarding or removed")
+    cell: str
+    vhost: str
+    username: str = Field(description="The current user; its password is handed out once, by what made it")
+    converged: bool
+    queues: Capacity | None = Field(description="None where the catalog no longer has what the tenant has")
+    exchanges: Capacity | None
+    retiring_until: datetime | None = Field(description="Until when the credentials before the current ones work")
+    remove_after: datetime | None = Field(description="From when an offboarded tenant is removed")
+    operation: UUID | None = Field(description="The operation that is under way")
+
+    @classmethod
+    def of(cls, state: DesiredState, operation: UUID | None, catalog: Catalog) -> TenantAnswer:
+        names = Names(state.cliente_id)
+        queues, exchanges = _capacity(_topology(state, catalog))
+        return cls(
+            id=state.cliente_id,
+            modules=list(state.modules),
+            plan=state.plan,
+            status=state.status,
+            cell=state.cell,
+            vhost=names.vhost,
+            username=names.user_of(state.credentials_generation),
+            converged=state.converged,
+            queues=queues,
+            exchanges=exchanges,
+            retiring_until=state.retiring_until,
+            remove_after=state.remove_after,
+            operation=operation,
+        )
+
+
+class TenantsPage(BaseModel):
+    """Tenants in the order of their ids."""
+
+    tenants: list[TenantAnswer]
+    next: str | None = Field(description="`after` of the next page; none where this is the last")
+
+
+class Progress(BaseModel):
+    """How far a run has come: exchanges, queues, bindings and policies."""
+
+    done: int
+    total: int = Field(description="0 where it is not known")
+    doing: str
+
+
+class OperationAnswer(BaseModel):
+    """What was asked, and how it goes."""
+
+    id: UUID
+    tenant: str
+    kind: str
+    status: str = Field(description="queued, running, succeeded or failed")
+    attempts: int
+    progress: Progress
+    problem: dict[str, Any] | None = Field(description="Why the last attempt failed, as problem details")
+    result: dict[str, Any] | None
+    credentials: str | None = Field(
+        description="pending, ready, delivered, or expired; none where the operation makes none"
+    )
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @classmethod
+    def of(cls, operation: Operation) -> OperationAnswer:
+        return cls(**_fields(operation))
+
+
+class AcceptedAnswer(OperationAnswer):
+    """An operation that was taken on."""
+
+    credentials_key: str | None = Field(
+        None, description="What the credentials will be sealed for: keep it, it is not kept here"
+    )
+
+    @classmethod
+    def taken(cls, operation: Operation, credentials_key: str | None) -> AcceptedAnswer:
+        return cls(**_fields(operation), credentials_key=credentials_key)
+
+
+class CredentialsAnswer(BaseModel):
+    """What the customer's applications log in with, this once."""
+
+    vhost: str
+    username: str
+    password: str
+    amqp_uri: str
+
+
+class PlanAnswer(BaseModel):
+    """What a tenant would take of its plan."""
+
+    queues: Capacity
+    exchanges: Capacity
+    queues_by_module: dict[str, int]
+    limits: dict[str, int | None] = Field(description="Everything the plan allows")
+
+    @classmethod
+    def of(cls, need: Need) -> PlanAnswer:
+        return cls(
+            queues=Capacity(used=need.use.queues, allowed=need.limits.max_queues),
+            exchanges=Capacity(used=need.use.exchanges, allowed=need.limits.max_exchanges),
+            queues_by_module=need.use.queues_by_module,
+            limits=need.limits.model_dump(),
+        )
+
+
+def _topology(state: DesiredState, catalog: Catalog) -> Topology | None:
+    try:
+        return admit(tenant_of(state), catalog)
+    except Refused:
+        return None
+
+
+def _capacity(topology: Topology | None) -> tuple[Capacity | None, Capacity | None]:
+    if topology is None:
+        return None, None
+    used, limits = use(topology), topology.limits
+    return (
+        Capacity(used=used.queues, allowed=limits.max_queues),
+        Capacity(used=used.exchanges, allowed=limits.max_exchanges),
+    )
+
+
+def _fields(operation: Operation) -> Mapping[str, Any]:
+    progress = Progress(done=operation.objects_done, total=operation.objects_total, doing=operation.doing)
+    return {
+        "id": operation.id,
+        "tenant": operation.tenant,
+        "kind": operation.kind,
+        "status": operation.status,
+        "attempts": operation.attempts,
+        "progress": progress,
+        "problem": operation.problem,
+        "result": operation.result,
+        "credentials": operation.credentials,
+        "created_at": operation.created_at,
+        "started_at": operation.started_at,
+        "ended_at": operation.ended_at,
+    }

@@ -1,0 +1,60 @@
+"""Whether the service lives, whether it can work, and its figures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel
+
+from kryonix.registry.errors import RegistryError
+from kryonix.signup.services import Services, services
+from kryonix.signup.sql import QUERIES
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["health"])
+
+Using = Annotated[Services, Depends(services)]
+_ALIVE_S: Final = 30
+
+
+class Health(BaseModel):
+    """The service answers."""
+
+    status: str
+
+
+class Readiness(BaseModel):
+    """What the service needs to work, and whether it is there."""
+
+    ready: bool
+    database: str
+    workers: int | None
+
+
+@router.get("/healthz")
+def healthz() -> Health:
+    """The process lives. Nothing else is asked."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "It can't take requests, or do them."}})
+def readyz(using: Using, response: Response) -> Readiness:
+    """The database answers, and a worker is there to do what is asked."""
+    try:
+        with using.database.transaction() as connection:
+            row = connection.execute(QUERIES["workers_alive"], {"seconds": _ALIVE_S}).fetchone()
+    except RegistryError:
+        response.status_code = 503
+        return Readiness(ready=False, database="does not answer", workers=None)
+    workers = 0 if row is None else int(row["count"])
+    if not workers:
+        response.status_code = 503
+    return Readiness(ready=workers > 0, database="answers", workers=workers)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def metrics(using: Using) -> Response:
+    """Figures in Prometheus' format."""
+    return Response(using.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

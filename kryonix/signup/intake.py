@@ -1,0 +1,184 @@
+"""Taking a request: checked against the tenant as it is, and written as an operation with its job, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from kryonix.lifecycle.admission import admit
+from kryonix.lifecycle.errors import InvalidTenant, TenantExists, UnknownTenant, WrongState
+from kryonix.lifecycle.specs import tenant_of
+from kryonix.registry.desired_states import DesiredState, fetch_desired_state
+from kryonix.registry.rows import Connection
+from kryonix.signup import operations, sealing
+from kryonix.signup.database import Database
+from kryonix.signup.errors import KeyReused, OperationUnderWay
+from kryonix.signup.jobs import enqueue
+from kryonix.signup.keys import Caller
+from kryonix.signup.operations import GIVES_CREDENTIALS, Kind, Operation, Request
+from kryonix.signup.placing import place
+from kryonix.signup.sql import QUERIES
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.cells import Cells
+from kryonix.topology.errors import InvalidInput
+from kryonix.topology.expansion import Topology
+from kryonix.topology.tenants import Tenant, parse_tenant
+
+__all__ = ["Accepted", "Intake", "new_tenant"]
+
+_ATTEMPTS: Final = 3
+_ALLOWED: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "change": ("active", "suspended"),
+    "suspend": ("active", "suspended"),
+    "resume": ("active", "suspended", "offboarding"),
+    "rotate": ("active", "suspended"),
+    "offboard": ("active", "suspended", "offboarding"),
+    "remove": ("active", "suspended", "offboarding", "removed"),
+    "settle": ("active", "suspended", "offboarding", "removed"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """An operation that was taken on, now or before; `credentials_key` opens the credentials that it makes."""
+
+    operation: Operation
+    credentials_key: str | None = field(default=None, repr=False)
+
+
+class Intake:
+    """Takes requests. Raises what `kryonix.lifecycle` would refuse, OperationUnderWay, and KeyReused."""
+
+    def __init__(self, database: Database, catalog: Catalog, cells: Cells) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._cells = cells
+
+    def take(
+        self,
+        kind: Kind,
+        tenant: str,
+        request: Mapping[str, Any],
+        caller: Caller,
+        idempotency_key: str | None = None,
+    ) -> Accepted:
+        """Write an operation and its job. What was asked before under the same idempotency key is answered again."""
+        fingerprint = _fingerprint(kind, tenant, request)
+        key = _credentials_key(kind, caller, idempotency_key, fingerprint)
+        asked = Request(
+            tenant=tenant,
+            kind=kind,
+            request=request,
+            key_id=caller.key_id,
+            idempotency_key=idempotency_key,
+            fingerprint=fingerprint,
+            sealing_key=None if key is None else sealing.public_of(key),
+        )
+        return Accepted(operation=self._write(asked), credentials_key=key)
+
+    def take_own(self, kind: Kind, tenant: str) -> Operation:
+        """An operation that the service asks of itself."""
+        return self._write(Request(tenant=tenant, kind=kind))
+
+    def _write(self, asked: Request) -> Operation:
+        for _ in range(_ATTEMPTS):
+            with self._database.transaction() as connection:
+                if (before := _asked_before(connection, asked)) is not None:
+                    return before
+                # The row comes first: whoever has it is alone with the tenant, and what is checked next stays so.
+                if (operation := operations.insert(connection, asked)) is not None:
+                    return self._complete(connection, operation)
+            with self._database.transaction() as connection:
+                if (before := _asked_before(connection, asked)) is not None:
+                    return before
+                if (running := operations.fetch_under_way(connection, asked.tenant)) is not None:
+                    raise OperationUnderWay(asked.tenant, str(running.id), running.kind)
+            # It has ended since: there is room now.
+        raise OperationUnderWay(asked.tenant, "that came first", asked.kind)
+
+    def _complete(self, connection: Connection, operation: Operation) -> Operation:
+        state = fetch_desired_state(connection, operation.tenant)
+        request = dict(operation.request)
+        topology: Topology | None
+        if operation.kind == "create":
+            topology = self._new(connection, operation, state)
+            request["cell"] = topology.tenant.cell
+        else:
+            topology = self._existing(operation, state)
+            if operation.kind == "rotate" and state is not None:
+                # So that a rotation that is carried out twice, because its end was lost, makes one new user.
+                request["from_generation"] = state.credentials_generation
+        total = 0 if topology is None else _objects_in(topology)
+        enqueue(connection, operation.id, operation.tenant)
+        return operations.complete_request(connection, operation, request, total)
+
+    def _new(self, connection: Connection, operation: Operation, state: DesiredState | None) -> Topology:
+        tenant = new_tenant(operation.request, self._catalog)
+        topology = admit(tenant, self._catalog)
+        made = state is not None and state.status != "removed" and state.applied_generation > 0
+        if made or (state is None and _elsewhere(connection, tenant.id)):
+            remedy = "Choose another id, or change the tenant that there is"
+            raise TenantExists(tenant.id, f"the tenant {tenant.id!r} is there already. {remedy}")
+        begun = state.cell if state is not None and state.status != "removed" else None
+        asked = operation.request.get("cell") or begun
+        cell = place(connection, tenant, asked, self._cells, self._catalog)
+        return replace(topology, tenant=tenant.model_copy(update={"cell": cell}))
+
+    def _existing(self, operation: Operation, state: DesiredState | None) -> Topology | None:
+        if state is None:
+            raise UnknownTenant(operation.tenant)
+        allowed = _ALLOWED[operation.kind]
+        if state.status not in allowed:
+            told = f"the tenant {state.cliente_id!r} is {state.status} and can't be asked to {operation.kind}"
+            raise WrongState(state.cliente_id, state.status, f"{told}: only one that is {' or '.join(allowed)} can")
+        if operation.kind == "change":
+            wanted = operation.request
+            modules = state.modules if wanted.get("modules") is None else tuple(wanted["modules"])
+            state = replace(state, modules=modules, plan=wanted.get("plan") or state.plan)
+        elif operation.kind in ("remove", "settle"):
+            return None
+        return admit(tenant_of(state), self._catalog)
+
+
+def new_tenant(request: Mapping[str, Any], catalog: Catalog) -> Tenant:
+    """The tenant that a request asks for. Raises InvalidTenant."""
+    try:
+        return parse_tenant({key: value for key, value in request.items() if value is not None}, "request", catalog)
+    except InvalidInput as error:
+        raise InvalidTenant([f"{problem.field}: {problem.message}" for problem in error.problems]) from error
+
+
+def _objects_in(topology: Topology) -> int:
+    """The broker objects whose progress is counted."""
+    parts = (topology.exchanges, topology.queues, topology.bindings, topology.policies)
+    return sum(len(part) for part in parts)
+
+
+def _fingerprint(kind: str, tenant: str, request: Mapping[str, Any]) -> bytes:
+    """A digest of what is asked; the order of names in the request does not matter."""
+    return hashlib.sha256(json.dumps([kind, tenant, request], sort_keys=True).encode()).digest()
+
+
+def _asked_before(connection: Connection, asked: Request) -> Operation | None:
+    if asked.key_id is None or asked.idempotency_key is None:
+        return None
+    before = operations.fetch_by_idempotency_key(connection, asked.key_id, asked.idempotency_key)
+    if before is not None and before.fingerprint != asked.fingerprint:
+        raise KeyReused(asked.idempotency_key)
+    return before
+
+
+def _credentials_key(kind: Kind, caller: Caller, idempotency_key: str | None, fingerprint: bytes) -> str | None:
+    if kind not in GIVES_CREDENTIALS:
+        return None
+    if idempotency_key is None:
+        return sealing.random_key()
+    return sealing.derive_key(caller.secret, idempotency_key, fingerprint)
+
+
+def _elsewhere(connection: Connection, tenant: str) -> bool:
+    row = connection.execute(QUERIES["registry_status"], {"tenant": tenant}).fetchone()
+    return row is not None and row["status"] != "removido"

@@ -1,0 +1,62 @@
+"""What has to be looked after: jobs of dead workers, operations without a job, what is due, secrets nobody fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from kryonix.lifecycle.tenants import TenantLifecycle
+from kryonix.registry.errors import RegistryError
+from kryonix.signup.database import Database
+from kryonix.signup.errors import OperationUnderWay
+from kryonix.signup.intake import Intake
+from kryonix.signup.jobs import enqueue
+from kryonix.signup.sql import QUERIES
+
+__all__ = ["Keeper"]
+
+log = logging.getLogger(__name__)
+
+_DUE_S: Final = 10
+_FORGET_S: Final = 24 * 60 * 60
+"""How long credentials wait for the caller that they are sealed for."""
+
+
+class Keeper:
+    """Looks after the service's rows. Several may run."""
+
+    def __init__(self, database: Database, lifecycle: TenantLifecycle, intake: Intake) -> None:
+        self._database = database
+        self._lifecycle = lifecycle
+        self._intake = intake
+        self._looked = 0.0
+
+    async def keep(self, give_back_stalled: Callable[[], Awaitable[int]]) -> None:
+        """One round. A database that is away ends it; there is another."""
+        try:
+            if count := await give_back_stalled():
+                log.warning("%d job(s) of workers that are dead are taken up again", count)
+            await asyncio.to_thread(self._rows)
+        except RegistryError as error:
+            log.warning("keeping waits: %s", error)
+
+    def _rows(self) -> None:
+        with self._database.transaction() as connection:
+            for row in connection.execute(QUERIES["fetch_without_job"]).fetchall():
+                log.warning("operation %s has no job any more, and is given a new one", row["id"])
+                enqueue(connection, row["id"], row["tenant"])
+            connection.execute(QUERIES["forget_credentials"], {"seconds": _FORGET_S})
+        if time.monotonic() - self._looked > _DUE_S:
+            self._looked = time.monotonic()
+            self._settle()
+
+    def _settle(self) -> None:
+        for tenant in self._lifecycle.due():
+            try:
+                operation = self._intake.take_own("settle", tenant)
+            except OperationUnderWay:
+                continue  # what is due stays so
+            log.info("operation %s settles what is due", operation.id)

@@ -1,0 +1,90 @@
+"""API keys: made once, shown once, kept as a hash.
+
+A key reads `kx_ID_SECRET`. The secret has 256 bits of chance, so a plain SHA-256 keeps it: there is nothing to guess
+that a slow hash would make slower.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal, get_args
+
+from kryonix.registry.rows import Connection
+from kryonix.signup.errors import InvalidKey, ScopeTooSmall
+from kryonix.signup.sql import QUERIES
+
+__all__ = ["SCOPES", "ApiKey", "Caller", "Scope", "authenticate", "create_key", "fetch_keys", "revoke_key"]
+
+Scope = Literal["read", "write", "admin"]
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+"""From the least to the most; each may do what those before it may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key as it is kept."""
+
+    id: str
+    name: str
+    scope: Scope
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    valid: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks. `secret` is the key itself, which only the caller has."""
+
+    key_id: str
+    scope: Scope
+    secret: str = field(repr=False)
+
+    def must(self, needed: Scope) -> None:
+        """Raises ScopeTooSmall."""
+        if SCOPES.index(self.scope) < SCOPES.index(needed):
+            raise ScopeTooSmall(self.scope, needed)
+
+
+def create_key(connection: Connection, name: str, scope: Scope, days: int | None = None) -> str:
+    """Make a key that is valid for so many days, or until it is revoked, and return it."""
+    id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    values = {"id": id, "name": name, "scope": scope, "hash": _hash(secret), "days": days}
+    connection.execute(QUERIES["insert_api_key"], values)
+    return f"kx_{id}_{secret}"
+
+
+def fetch_keys(connection: Connection) -> list[ApiKey]:
+    """All keys, the oldest first."""
+    return [_key(row) for row in connection.execute(QUERIES["fetch_api_keys"])]
+
+
+def revoke_key(connection: Connection, id: str) -> bool:
+    """End a key for good; whether there is one of this id."""
+    return connection.execute(QUERIES["revoke_api_key"], {"id": id}).fetchone() is not None
+
+
+def authenticate(connection: Connection, presented: str) -> Caller:
+    """Who presents this key. Raises InvalidKey, which does not tell what is wrong with it."""
+    prefix, _, rest = presented.partition("_")
+    id, _, secret = rest.partition("_")
+    if prefix != "kx" or not id.isalnum() or not id.isascii() or not secret:
+        raise InvalidKey
+    row = connection.execute(QUERIES["fetch_api_key"], {"id": id}).fetchone()
+    if row is None or not hmac.compare_digest(bytes(row["hash"]), _hash(secret)) or not row["valid"]:
+        raise InvalidKey
+    return Caller(key_id=row["id"], scope=row["scope"], secret=secret)
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode(errors="replace")).digest()
+
+
+def _key(row: Mapping[str, Any]) -> ApiKey:
+    return ApiKey(**{name: value for name, value in row.items() if name != "hash"})

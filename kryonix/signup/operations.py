@@ -1,0 +1,199 @@
+"""Operations: what was asked of a tenant, how far it has come, and how it ended. Rows, and what is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal, get_args
+from uuid import UUID, uuid4
+
+from psycopg.types.json import Jsonb
+
+from kryonix.registry.rows import Connection
+from kryonix.signup.errors import UnknownOperation
+from kryonix.signup.sql import QUERIES
+
+__all__ = [
+    "GIVES_CREDENTIALS",
+    "KINDS",
+    "Kind",
+    "Operation",
+    "Request",
+    "Status",
+    "begin",
+    "complete_request",
+    "deliver",
+    "end",
+    "fetch",
+    "fetch_by_idempotency_key",
+    "fetch_under_way",
+    "fetch_under_way_of",
+    "insert",
+    "note_progress",
+    "postpone",
+]
+
+Kind = Literal["create", "change", "suspend", "resume", "rotate", "offboard", "remove", "settle"]
+Status = Literal["queued", "running", "succeeded", "failed"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+GIVES_CREDENTIALS: Final = ("create", "rotate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked. `key_id` is None for what the service asks of itself.
+
+    `fingerprint` is a digest of the whole request, to tell a repeated one from another under the same idempotency key.
+    """
+
+    tenant: str
+    kind: Kind
+    request: Mapping[str, Any] = field(default_factory=dict)
+    key_id: str | None = None
+    idempotency_key: str | None = None
+    fingerprint: bytes | None = field(default=None, repr=False)
+    sealing_key: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """An operation as it stands. `revision` grows with every change of it; `problem` is that of the last attempt."""
+
+    id: UUID
+    tenant: str
+    kind: Kind
+    request: dict[str, Any]
+    status: Status
+    attempts: int
+    objects_done: int
+    objects_total: int
+    doing: str
+    problem: dict[str, Any] | None
+    result: dict[str, Any] | None
+    key_id: str | None
+    idempotency_key: str | None
+    fingerprint: bytes | None = field(repr=False)
+    sealing_key: bytes | None = field(repr=False)
+    sealed: bytes | None = field(repr=False)
+    delivered_at: datetime | None
+    revision: int
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("succeeded", "failed")
+
+    @property
+    def credentials(self) -> Literal["pending", "ready", "delivered", "expired"] | None:
+        """Where the credentials are that this operation makes; None where it makes none."""
+        if self.kind not in GIVES_CREDENTIALS or self.status == "failed":
+            return None
+        if not self.ended:
+            return "pending"
+        if self.sealed is not None:
+            return "ready"
+        return "expired" if self.delivered_at is None else "delivered"
+
+
+def insert(connection: Connection, asked: Request) -> Operation | None:
+    """A new operation, queued; None where the tenant has one under way, or the idempotency key was used."""
+    values = {
+        "id": uuid4(),
+        "tenant": asked.tenant,
+        "kind": asked.kind,
+        "request": Jsonb(dict(asked.request)),
+        "objects_total": 0,
+        "key_id": asked.key_id,
+        "idempotency_key": asked.idempotency_key,
+        "fingerprint": asked.fingerprint,
+        "sealing_key": asked.sealing_key,
+    }
+    row = connection.execute(QUERIES["insert_operation"], values).fetchone()
+    return None if row is None else _operation(row)
+
+
+def complete_request(
+    connection: Connection, operation: Operation, request: Mapping[str, Any], objects_total: int
+) -> Operation:
+    """Add what a look at the tenant has told: what is to be done, and how many objects that is about."""
+    values = {"id": operation.id, "request": Jsonb(dict(request)), "objects_total": objects_total}
+    return _one(connection, "complete_request", operation.id, values)
+
+
+def fetch(connection: Connection, id: UUID) -> Operation:
+    """Raises UnknownOperation."""
+    return _one(connection, "fetch_operation", id, {"id": id})
+
+
+def fetch_by_idempotency_key(connection: Connection, key_id: str, idempotency_key: str) -> Operation | None:
+    """What a caller has asked before under this key."""
+    values = {"key_id": key_id, "idempotency_key": idempotency_key}
+    row = connection.execute(QUERIES["fetch_by_idempotency_key"], values).fetchone()
+    return None if row is None else _operation(row)
+
+
+def fetch_under_way(connection: Connection, tenant: str) -> Operation | None:
+    """A tenant's operation that has not ended."""
+    row = connection.execute(QUERIES["fetch_under_way"], {"tenant": tenant}).fetchone()
+    return None if row is None else _operation(row)
+
+
+def fetch_under_way_of(connection: Connection, tenants: Collection[str]) -> dict[str, UUID]:
+    """The operations of these tenants that have not ended."""
+    rows = connection.execute(QUERIES["fetch_all_under_way"], {"tenants": list(tenants)})
+    return {row["tenant"]: row["id"] for row in rows}
+
+
+def begin(connection: Connection, id: UUID) -> Operation | None:
+    """An attempt at an operation begins; None where it has ended."""
+    row = connection.execute(QUERIES["begin_operation"], {"id": id}).fetchone()
+    return None if row is None else _operation(row)
+
+
+def postpone(connection: Connection, id: UUID, problem: Mapping[str, Any]) -> None:
+    """An attempt has failed, and there will be another."""
+    connection.execute(QUERIES["postpone_operation"], {"id": id, "problem": Jsonb(dict(problem))})
+
+
+def end(
+    connection: Connection,
+    id: UUID,
+    status: Literal["succeeded", "failed"],
+    *,
+    problem: Mapping[str, Any] | None = None,
+    result: Mapping[str, Any] | None = None,
+    sealed: bytes | None = None,
+) -> bool:
+    """An operation has ended; False where another attempt at it has ended it before."""
+    values = {
+        "id": id,
+        "status": status,
+        "problem": None if problem is None else Jsonb(dict(problem)),
+        "result": None if result is None else Jsonb(dict(result)),
+        "sealed": sealed,
+    }
+    return connection.execute(QUERIES["end_operation"], values).fetchone() is not None
+
+
+def _one(connection: Connection, query: str, id: UUID, values: Mapping[str, Any]) -> Operation:
+    row = connection.execute(QUERIES[query], values).fetchone()
+    if row is None:
+        raise UnknownOperation(id)
+    return _operation(row)
+
+
+def _operation(row: Mapping[str, Any]) -> Operation:
+    return Operation(**row)
+
+
+def deliver(connection: Connection, id: UUID) -> bool:
+    """Mark an operation's credentials as handed out, and forget them; False where somebody was faster."""
+    return connection.execute(QUERIES["deliver_credentials"], {"id": id}).fetchone() is not None
+
+
+def note_progress(connection: Connection, id: UUID, done: int, doing: str) -> None:
+    """How many broker objects are done, and what is being done now."""
+    connection.execute(QUERIES["note_progress"], {"id": id, "done": done, "doing": doing})

@@ -1,0 +1,194 @@
+"""Carrying an operation out, attempt by attempt, and telling how it goes and how it ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from threading import Lock
+from typing import Any, Final
+from uuid import UUID
+
+from kryonix.lifecycle.credentials import Credentials
+from kryonix.lifecycle.errors import LifecycleError
+from kryonix.lifecycle.tenants import TenantLifecycle
+from kryonix.local.events import Event, ResourceEvent
+from kryonix.registry.errors import RegistryError
+from kryonix.registry.rows import Connection
+from kryonix.signup import operations
+from kryonix.signup.database import Database
+from kryonix.signup.operations import Kind, Operation
+from kryonix.signup.outbox import put_event
+from kryonix.signup.problems import problem_of
+from kryonix.signup.sealing import seal
+from kryonix.topology.tenants import Tenant
+
+__all__ = ["Again", "Performer"]
+
+log = logging.getLogger(__name__)
+
+_EVENTS: Final[Mapping[Kind, str]] = {
+    "create": "tenant.created",
+    "change": "tenant.changed",
+    "rotate": "tenant.changed",
+    "suspend": "tenant.suspended",
+    "offboard": "tenant.suspended",
+    "resume": "tenant.resumed",
+    "remove": "tenant.removed",
+}
+_COUNTED: Final = frozenset(
+    f"rabbitmq:index/{kind[0].lower()}{kind[1:]}:{kind}"
+    for kind in ("Exchange", "Queue", "Binding", "Policy", "OperatorPolicy")
+)
+_PROGRESS_S: Final = 0.25
+_FIRST_DELAY_S: Final = 1
+_LONGEST_DELAY_S: Final = 30
+
+
+class Again(Exception):
+    """An attempt has failed by what may be over soon; the operation waits for the next one."""
+
+    def __init__(self, delay: timedelta) -> None:
+        super().__init__(f"again in {delay.total_seconds():.0f} s")
+        self.delay = delay
+
+
+class _GivenUp(LifecycleError):
+    """Attempts have begun, and none has ended: their processes were killed, each time."""
+
+    exit_status = 2
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__(f"{attempts} attempts were cut off before a result. Look at the workers, and ask again")
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What an operation came to. The event that is told of it is the kind's, or none for ''."""
+
+    result: dict[str, Any]
+    event: str
+    credentials: Credentials | None = None
+
+
+class Performer:
+    """Carries operations out, one per call; calls may come from several threads."""
+
+    def __init__(self, database: Database, lifecycle: TenantLifecycle, *, attempts: int = 10) -> None:
+        self._database = database
+        self._lifecycle = lifecycle
+        self._attempts = attempts
+
+    def perform(self, id: UUID) -> None:
+        """One attempt. Nothing where the operation has ended already. Raises Again, or what the database raises."""
+        with self._database.transaction() as connection:
+            operation = operations.begin(connection, id)
+        if operation is None:
+            return
+        if operation.attempts > self._attempts:
+            self._failed(operation, _GivenUp(operation.attempts - 1))
+            return
+        log.info("operation %s (%s) begins, attempt %d", id, operation.kind, operation.attempts)
+        try:
+            outcome = self._act(operation)
+        except Exception as error:  # noqa: BLE001  whatever it is, the operation has to say how it ended
+            self._failed(operation, error)
+        else:
+            self._succeeded(operation, outcome)
+
+    def _act(self, operation: Operation) -> _Outcome:
+        progress = _Progress(self._database, operation)
+        tenant, asked, lifecycle = operation.tenant, operation.request, self._lifecycle
+        event = _EVENTS.get(operation.kind, "")
+        match operation.kind:
+            case "create":
+                made = lifecycle.create(Tenant.model_validate(asked), progress.take, again=True)
+                return _Outcome({}, event, made)
+            case "change":
+                lifecycle.change(
+                    tenant,
+                    modules=asked.get("modules"),
+                    plan=asked.get("plan"),
+                    allow_delete=asked.get("allow_delete") or (),
+                    on_event=progress.take,
+                )
+            case "suspend":
+                lifecycle.suspend(tenant, progress.take)
+            case "resume":
+                lifecycle.resume(tenant, progress.take)
+            case "rotate":
+                made = lifecycle.rotate(tenant, progress.take, from_generation=asked["from_generation"])
+                return _Outcome({"credentials_changed": True}, event, made)
+            case "offboard":
+                until = lifecycle.offboard(tenant, progress.take)
+                return _Outcome({"remove_after": until.isoformat()}, event)
+            case "remove":
+                if lifecycle.state(tenant).status != "removed":
+                    lifecycle.offboard(tenant, progress.take)
+                lifecycle.remove(tenant, progress.take, force=True)
+            case "settle":
+                lifecycle.settle(tenant, progress.take)
+                removed = lifecycle.state(tenant).status == "removed"
+                return _Outcome({"removed": removed}, "tenant.removed" if removed else "")
+        return _Outcome({}, event)
+
+    def _succeeded(self, operation: Operation, outcome: _Outcome) -> None:
+        sealed = None
+        if outcome.credentials is not None and operation.sealing_key is not None:
+            sealed = seal(operation.sealing_key, str(operation.id), asdict(outcome.credentials))
+        with self._database.transaction() as connection:
+            ended = operations.end(connection, operation.id, "succeeded", result=outcome.result, sealed=sealed)
+            if ended and outcome.event:
+                self._tell(connection, operation, outcome.event, outcome.result)
+        log.info("operation %s (%s) succeeded", operation.id, operation.kind)
+
+    def _failed(self, operation: Operation, error: Exception) -> None:
+        problem = problem_of(error).as_json()
+        if _passing(error) and operation.attempts < self._attempts:
+            with self._database.transaction() as connection:
+                operations.postpone(connection, operation.id, problem)
+            delay = min(_FIRST_DELAY_S * 2 ** (operation.attempts - 1), _LONGEST_DELAY_S)
+            log.warning("operation %s (%s): %s. Again in %d s", operation.id, operation.kind, error, delay)
+            raise Again(timedelta(seconds=delay)) from error
+        ours = hasattr(error, "exit_status")
+        log.error("operation %s (%s) failed: %s", operation.id, operation.kind, error, exc_info=None if ours else error)
+        with self._database.transaction() as connection:
+            if operations.end(connection, operation.id, "failed", problem=problem):
+                self._tell(connection, operation, "tenant.failed", {"problem": problem})
+
+    def _tell(self, connection: Connection, operation: Operation, event: str, more: Mapping[str, Any]) -> None:
+        told = {"tenant": operation.tenant, "operation": str(operation.id), "kind": operation.kind, **more}
+        put_event(connection, event, operation.tenant, told)
+
+
+class _Progress:
+    """Counts broker objects as a run makes them, and writes the count a few times a second."""
+
+    def __init__(self, database: Database, operation: Operation) -> None:
+        self._database = database
+        self._operation = operation
+        self._lock = Lock()
+        self._done = 0
+        self._written = time.monotonic()
+
+    def take(self, event: Event) -> None:
+        """One event of the run; called from any thread."""
+        if not isinstance(event, ResourceEvent):
+            return
+        with self._lock:
+            self._done += event.status == "done" and event.type in _COUNTED
+            if time.monotonic() - self._written < _PROGRESS_S:
+                return
+            self._written = time.monotonic()
+            done = min(self._done, self._operation.objects_total)
+        # Progress that can't be written is no reason to fail: the end of the run is told again and again until it is.
+        with suppress(RegistryError), self._database.transaction() as connection:
+            operations.note_progress(connection, self._operation.id, done, f"{event.op} {event.name}"[:200])
+
+
+def _passing(error: Exception) -> bool:
+    """Whether it may be over soon: everything of ours but a refusal. What is not ours is a defect, and stays one."""
+    return getattr(error, "exit_status", 2) != 2

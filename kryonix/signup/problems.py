@@ -1,0 +1,100 @@
+"""What a failure looks like in an answer, and in an operation's row: problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kryonix.lifecycle import errors as lifecycle
+from kryonix.lifecycle.broker import BrokerUnavailable
+from kryonix.registry.errors import RegistryUnavailable
+from kryonix.signup.errors import OperationUnderWay, SignupError, TooManyRequests
+from kryonix.topology.errors import InvalidInput
+
+__all__ = ["MEDIA_TYPE", "Problem", "problem_of"]
+
+MEDIA_TYPE: Final = "application/problem+json"
+_TYPE: Final = "urn:kryonix:problem:"
+
+
+class Problem(BaseModel):
+    """Why something was refused or has failed, as RFC 9457 has it; `detail` says what to do about it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="What kind of problem, as a URN that stays the same: urn:kryonix:problem:KIND")
+    title: str = Field(description="The kind of problem in words")
+    status: int = Field(description="The HTTP status, also in the row of an operation that has failed")
+    detail: str = Field(description="This one: the thing, the value that was received, the rule, and what to do")
+    errors: list[str] | None = Field(None, description="Every single thing that is wrong, where there may be several")
+    operation: str | None = Field(None, description="The operation that is under way")
+    remove: list[str] | None = Field(None, description="Modules whose removal makes the rest fit")
+    plan: str | None = Field(None, description="The smallest plan that fits")
+    queues: dict[str, int] | None = Field(None, description="Queues that would be deleted, and the messages in each")
+    request_id: str | None = Field(None, description="What the service's log calls the request")
+
+    def as_json(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True)
+
+
+# By the first class that fits, so a class comes before its base.
+_KINDS: Final[tuple[tuple[type[Exception], str, HTTPStatus, str], ...]] = (
+    (lifecycle.InvalidTenant, "invalid-tenant", HTTPStatus.UNPROCESSABLE_ENTITY, "The tenant can't be like this"),
+    (lifecycle.DoesNotFit, "does-not-fit", HTTPStatus.UNPROCESSABLE_ENTITY, "The modules do not fit the plan"),
+    (lifecycle.TenantExists, "tenant-exists", HTTPStatus.CONFLICT, "The tenant is there already"),
+    (lifecycle.UnknownTenant, "unknown-tenant", HTTPStatus.NOT_FOUND, "There is no such tenant"),
+    (lifecycle.WouldLoseMessages, "would-lose-messages", HTTPStatus.CONFLICT, "Messages would be lost"),
+    (lifecycle.WrongState, "wrong-state", HTTPStatus.CONFLICT, "The tenant's state does not allow it"),
+    (lifecycle.NoRoom, "no-room", HTTPStatus.CONFLICT, "No cell has room"),
+    (lifecycle.TenantBusy, "tenant-busy", HTTPStatus.CONFLICT, "The tenant is being worked on"),
+    (InvalidInput, "invalid-input", HTTPStatus.UNPROCESSABLE_ENTITY, "The input can't be accepted"),
+    (RegistryUnavailable, "registry-unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer"),
+    (BrokerUnavailable, "broker-unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The broker does not answer"),
+    (lifecycle.LifecycleError, "not-done", HTTPStatus.BAD_GATEWAY, "It could not be done"),
+)
+_HIDDEN: Final = (RegistryUnavailable,)
+"""Problems whose text names addresses that a customer's caller has no business with."""
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that an error is. One that is not ours says nothing of itself: it goes to the log."""
+    if isinstance(error, SignupError):
+        title = HTTPStatus(error.status).phrase
+        operation = error.operation if isinstance(error, OperationUnderWay) else None
+        return _problem(error.kind, error.status, title, str(error), operation=operation)
+    for kind, name, status, title in _KINDS:
+        if isinstance(error, kind):
+            detail = f"{title}. Try again in a moment" if isinstance(error, _HIDDEN) else str(error)
+            return _problem(name, status, title, detail, **_more(error))
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    detail = "an error of the service's own, which is in its log with this request's or operation's id. Try again"
+    return _problem("internal", status, status.phrase, detail)
+
+
+def http_problem(status: int, detail: str, **more: Any) -> Problem:
+    """A problem that the HTTP layer has found."""
+    title = HTTPStatus(status).phrase
+    return _problem(title.lower().replace(" ", "-"), status, title, detail, **more)
+
+
+def retry_after(error: Exception) -> int | None:
+    """Seconds after which the same request may do better."""
+    if isinstance(error, TooManyRequests):
+        return max(1, round(error.seconds + 0.5))
+    return 5 if problem_of(error).status == HTTPStatus.SERVICE_UNAVAILABLE else None
+
+
+def _more(error: Exception) -> dict[str, Any]:
+    if isinstance(error, lifecycle.InvalidTenant):
+        return {"errors": list(error.problems)}
+    if isinstance(error, lifecycle.DoesNotFit):
+        return {"remove": list(error.remove) or None, "plan": error.plan}
+    if isinstance(error, lifecycle.WouldLoseMessages):
+        return {"queues": error.queues}
+    return {}
+
+
+def _problem(kind: str, status: int, title: str, detail: str, **more: Any) -> Problem:
+    return Problem(type=f"{_TYPE}{kind}", title=title, status=int(status), detail=detail, **more)

@@ -1,0 +1,95 @@
+"""Telling events: from the outbox to the platform's exchange, each confirmed by the broker before it is ticked off."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aio_pika
+from aio_pika.abc import AbstractConnection, AbstractExchange
+
+from kryonix.registry.errors import RegistryError
+from kryonix.signup.database import Database
+from kryonix.signup.outbox import OutboxEvent, mark_published, take_events
+from kryonix.topology.shared import EVENTS
+
+__all__ = ["Publisher"]
+
+log = logging.getLogger(__name__)
+
+_PAUSE_S: Final = 0.5
+_PAUSE_AFTER_FAILURE_S: Final = 3
+_CONFIRM_S: Final = 10
+
+
+class Publisher:
+    """Publishes what is in the outbox, for ever. Several may run: each event is one's at a time."""
+
+    def __init__(self, database: Database, uri: str) -> None:
+        self._database = database
+        self._uri = uri
+        self._connection: AbstractConnection | None = None
+
+    async def run(self) -> None:
+        """Publish until cancelled. A broker or a database that is away is waited for."""
+        try:
+            while True:
+                await asyncio.sleep(await self._round())
+        finally:
+            await self._close()
+
+    async def _round(self) -> float:
+        """Publish what there is; how long to wait for more, in seconds."""
+        try:
+            published = await self._publish_some()
+        except RegistryError as error:
+            log.warning("events wait: %s", error)
+            return _PAUSE_AFTER_FAILURE_S
+        except (aio_pika.exceptions.AMQPError, OSError, TimeoutError, asyncio.InvalidStateError) as error:
+            log.warning("events wait: the broker does not take them (%s: %s)", type(error).__name__, error)
+            await self._close()
+            return _PAUSE_AFTER_FAILURE_S
+        return 0 if published else _PAUSE_S
+
+    async def _publish_some(self) -> int:
+        # The rows are held by the transaction while the broker is asked, so that nobody else publishes them meanwhile.
+        return await asyncio.to_thread(self._publish_held, asyncio.get_running_loop())
+
+    def _publish_held(self, loop: asyncio.AbstractEventLoop) -> int:
+        with self._database.transaction() as connection:
+            events = take_events(connection)
+            for event in events:
+                asyncio.run_coroutine_threadsafe(self._publish(event), loop).result(2 * _CONFIRM_S)
+                mark_published(connection, event)
+            return len(events)
+
+    async def _publish(self, event: OutboxEvent) -> None:
+        exchange = await self._exchange()
+        message = aio_pika.Message(
+            json.dumps(_body(event)).encode(),
+            content_type="application/json",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            message_id=str(event.id),
+            type=event.event,
+            timestamp=event.created_at,
+        )
+        await exchange.publish(message, routing_key=event.event, mandatory=True, timeout=_CONFIRM_S)
+
+    async def _exchange(self) -> AbstractExchange:
+        if self._connection is None or self._connection.is_closed:
+            self._connection = await aio_pika.connect(self._uri, timeout=_CONFIRM_S)
+            channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+            self._channel_exchange = await channel.get_exchange(EVENTS.exchange, ensure=False)
+        return self._channel_exchange
+
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await asyncio.gather(connection.close(), return_exceptions=True)
+
+
+def _body(event: OutboxEvent) -> Mapping[str, Any]:
+    return {"event": event.event, "at": event.created_at.isoformat(), **event.payload}

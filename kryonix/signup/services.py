@@ -1,0 +1,34 @@
+"""What the routes work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from kryonix.signup.database import Database
+from kryonix.signup.intake import Intake
+from kryonix.signup.metrics import Metrics
+from kryonix.signup.rate import RateLimit
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.cells import Cells
+
+__all__ = ["Services", "services"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """One service's own things, shared by all of its requests."""
+
+    database: Database = field(repr=False)
+    catalog: Catalog = field(repr=False)
+    cells: Cells
+    intake: Intake = field(repr=False)
+    rate: RateLimit = field(repr=False)
+    metrics: Metrics = field(repr=False)
+
+
+def services(request: Request) -> Services:
+    """Those of the service that a request has come to."""
+    found: Services = request.app.state.services
+    return found

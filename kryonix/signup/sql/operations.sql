@@ -1,0 +1,97 @@
+-- insert_operation --
+-- Nothing where the tenant has an operation under way, or the caller has used the idempotency key before.
+INSERT INTO signup.operations
+    (id, tenant, kind, request, objects_total, key_id, idempotency_key, fingerprint, sealing_key)
+VALUES (%(id)s, %(tenant)s, %(kind)s, %(request)s, %(objects_total)s, %(key_id)s, %(idempotency_key)s,
+        %(fingerprint)s, %(sealing_key)s)
+ON CONFLICT DO NOTHING
+RETURNING *;
+
+-- complete_request --
+-- What the operation has to know, once its tenant has been looked at.
+UPDATE signup.operations SET request = %(request)s, objects_total = %(objects_total)s WHERE id = %(id)s RETURNING *;
+
+-- fetch_operation --
+SELECT * FROM signup.operations WHERE id = %(id)s;
+
+-- fetch_by_idempotency_key --
+SELECT * FROM signup.operations WHERE key_id = %(key_id)s AND idempotency_key = %(idempotency_key)s;
+
+-- fetch_under_way --
+SELECT * FROM signup.operations WHERE tenant = %(tenant)s AND status IN ('queued', 'running');
+
+-- fetch_all_under_way --
+SELECT tenant, id FROM signup.operations WHERE status IN ('queued', 'running') AND tenant = ANY(%(tenants)s);
+
+-- fetch_last_operations --
+SELECT * FROM signup.operations WHERE tenant = %(tenant)s ORDER BY created_at DESC LIMIT %(limit)s;
+
+-- begin_operation --
+-- Nothing where it has ended.
+UPDATE signup.operations
+SET status = 'running', attempts = attempts + 1, objects_done = 0, doing = '', revision = revision + 1,
+    started_at = coalesce(started_at, clock_timestamp())
+WHERE id = %(id)s AND status IN ('queued', 'running')
+RETURNING *;
+
+-- note_progress --
+UPDATE signup.operations SET objects_done = %(done)s, doing = %(doing)s, revision = revision + 1
+WHERE id = %(id)s AND status = 'running';
+
+-- postpone_operation --
+-- Waits for its next attempt; the reason is that of the last one.
+UPDATE signup.operations SET status = 'queued', problem = %(problem)s, revision = revision + 1
+WHERE id = %(id)s AND status = 'running';
+
+-- end_operation --
+UPDATE signup.operations
+SET status = %(status)s, problem = %(problem)s, result = %(result)s, sealed = %(sealed)s, doing = '',
+    objects_done = CASE WHEN %(status)s = 'succeeded' THEN objects_total ELSE objects_done END,
+    revision = revision + 1, ended_at = clock_timestamp()
+WHERE id = %(id)s AND status = 'running'
+RETURNING *;
+
+-- deliver_credentials --
+UPDATE signup.operations SET sealed = NULL, delivered_at = clock_timestamp(), revision = revision + 1
+WHERE id = %(id)s AND sealed IS NOT NULL
+RETURNING id;
+
+-- forget_credentials --
+-- Those that nobody has come for.
+UPDATE signup.operations SET sealed = NULL, revision = revision + 1
+WHERE sealed IS NOT NULL AND ended_at < now() - make_interval(secs => %(seconds)s);
+
+-- fetch_without_job --
+-- Under way, and no job will take them up: the job ended before the operation did.
+SELECT o.id, o.tenant FROM signup.operations AS o
+WHERE o.status IN ('queued', 'running') AND NOT EXISTS (
+    SELECT 1 FROM signup.procrastinate_jobs AS j
+    WHERE j.status IN ('todo', 'doing') AND j.args ->> 'operation_id' = o.id::text
+)
+ORDER BY o.created_at
+FOR UPDATE OF o SKIP LOCKED;
+
+-- count_operations --
+SELECT status, kind, count(*) AS count FROM signup.operations GROUP BY status, kind;
+
+-- oldest_waiting --
+SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float AS seconds
+FROM signup.operations WHERE status = 'queued';
+
+-- registry_status --
+-- Whether another stack has made a tenant of this id.
+SELECT status FROM tenants.rabbitmq_configurations WHERE cliente_id = %(tenant)s;
+
+-- workers_alive --
+SELECT count(*) AS count FROM signup.procrastinate_workers
+WHERE last_heartbeat > now() - make_interval(secs => %(seconds)s);
+
+-- hold_placement --
+-- Tenants are given their cells one after the other, so that each sees what the one before takes.
+SELECT pg_advisory_xact_lock(hashtext('kryonix.signup.placement'));
+
+-- fetch_creations_under_way --
+-- Tenants that have their cell and have no row yet.
+SELECT o.request FROM signup.operations AS o
+WHERE o.kind = 'create' AND o.status IN ('queued', 'running') AND o.request ->> 'cell' IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM tenants.desired_states AS d WHERE d.cliente_id = o.tenant AND d.status <> 'removed');

@@ -1,0 +1,15 @@
+-- insert_event --
+INSERT INTO signup.outbox (event, tenant, payload) VALUES (%(event)s, %(tenant)s, %(payload)s);
+
+-- take_events --
+-- The oldest that are to be told. They are this transaction's until it ends.
+SELECT id, event, tenant, payload, created_at FROM signup.outbox
+WHERE published_at IS NULL ORDER BY created_at LIMIT %(limit)s
+FOR UPDATE SKIP LOCKED;
+
+-- mark_published --
+UPDATE signup.outbox SET published_at = clock_timestamp() WHERE id = %(id)s;
+
+-- count_unpublished --
+SELECT count(*) AS count, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float AS oldest_s
+FROM signup.outbox WHERE published_at IS NULL;

@@ -1,0 +1,157 @@
+"""/v1/tenants: what there is, and what is asked of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+
+from kryonix.lifecycle.admission import admit
+from kryonix.lifecycle.errors import UnknownTenant
+from kryonix.lifecycle.tenants import Need
+from kryonix.registry.desired_states import fetch_desired_state, fetch_desired_states
+from kryonix.signup import operations
+from kryonix.signup.access import Admin, Reader, Writer
+from kryonix.signup.answers import AcceptedAnswer, PlanAnswer, TenantAnswer, TenantsPage
+from kryonix.signup.errors import NothingAsked
+from kryonix.signup.intake import new_tenant
+from kryonix.signup.keys import Caller
+from kryonix.signup.openapi import problems
+from kryonix.signup.operations import Kind
+from kryonix.signup.requests import TENANT_ID_PATTERN, Change, NewTenant
+from kryonix.signup.services import Services, services
+from kryonix.topology.capacity import use
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", tags=["tenants"])
+
+Id = Annotated[str, Path(pattern=TENANT_ID_PATTERN, description="The tenant's id.", examples=["acme"])]
+Using = Annotated[Services, Depends(services)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Your own name for this request: sent again with the same one, it is answered again and done once.",
+    ),
+]
+_ACCEPTED: dict[str, Any] = {"status_code": 202, "response_model": AcceptedAnswer, "response_model_exclude_none": False}
+
+
+@router.get("/tenants", responses=problems(401, 422, 429, 503))
+def list_tenants(
+    using: Using,
+    caller: Reader,
+    limit: Annotated[int, Query(ge=1, le=200, description="Tenants on a page.")] = 50,
+    after: Annotated[str, Query(max_length=40, description="The last id of the page before.")] = "",
+) -> TenantsPage:
+    """Tenants with a stack of their own, in the order of their ids; those that were removed too."""
+    with using.database.transaction() as connection:
+        states = fetch_desired_states(connection, after=_storable(after), limit=limit + 1)
+        running = operations.fetch_under_way_of(connection, [state.cliente_id for state in states])
+    page = [TenantAnswer.of(state, running.get(state.cliente_id), using.catalog) for state in states[:limit]]
+    return TenantsPage(tenants=page, next=page[-1].id if len(states) > limit else None)
+
+
+@router.get("/tenants/{tenant}", responses=problems(401, 404, 422, 429, 503))
+def show_tenant(tenant: Id, using: Using, caller: Reader) -> TenantAnswer:
+    """One tenant."""
+    with using.database.transaction() as connection:
+        state = fetch_desired_state(connection, tenant)
+        running = operations.fetch_under_way_of(connection, [tenant])
+    if state is None:
+        raise UnknownTenant(tenant)
+    return TenantAnswer.of(state, running.get(tenant), using.catalog)
+
+
+@router.post("/plan", responses=problems(401, 422, 429, 503))
+def plan(wanted: NewTenant, using: Using, caller: Reader) -> PlanAnswer:
+    """What a tenant would take of its plan. Nothing is made, and nobody is asked."""
+    topology = admit(new_tenant(wanted.asked(), using.catalog), using.catalog)
+    return PlanAnswer.of(Need(use=use(topology), limits=topology.limits))
+
+
+@router.post("/tenants", **_ACCEPTED, responses=problems(401, 403, 409, 422, 429, 503))
+def create_tenant(
+    wanted: NewTenant, using: Using, caller: Writer, request: Request, response: Response, key: IdempotencyKey = None
+) -> AcceptedAnswer:
+    """Make a tenant. Its credentials are fetched once the operation has succeeded, by the key of this answer."""
+    return _take(using, caller, request, response, "create", wanted.id, wanted.asked(), key)
+
+
+@router.patch("/tenants/{tenant}", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
+def change_tenant(
+    tenant: Id,
+    wanted: Change,
+    using: Using,
+    caller: Writer,
+    request: Request,
+    response: Response,
+    key: IdempotencyKey = None,
+) -> AcceptedAnswer:
+    """Give a tenant other modules, another plan, or both."""
+    if wanted.modules is None and wanted.plan is None:
+        raise NothingAsked
+    return _take(using, caller, request, response, "change", tenant, wanted.asked(), key)
+
+
+@router.delete("/tenants/{tenant}", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
+def remove_tenant(
+    tenant: Id,
+    using: Using,
+    caller: Admin,
+    request: Request,
+    response: Response,
+    now: Annotated[bool, Query(description="Without the grace in which `resume` undoes it.")] = False,
+    key: IdempotencyKey = None,
+) -> AcceptedAnswer:
+    """Offboard a tenant: a final export is kept, it is suspended, and once the grace has passed it is removed."""
+    return _take(using, caller, request, response, "remove" if now else "offboard", tenant, {}, key)
+
+
+@router.post("/tenants/{tenant}/suspend", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
+def suspend_tenant(
+    tenant: Id, using: Using, caller: Writer, request: Request, response: Response, key: IdempotencyKey = None
+) -> AcceptedAnswer:
+    """Let no application of the tenant connect, and cut off those that are. Nothing is deleted."""
+    return _take(using, caller, request, response, "suspend", tenant, {}, key)
+
+
+@router.post("/tenants/{tenant}/resume", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
+def resume_tenant(
+    tenant: Id, using: Using, caller: Writer, request: Request, response: Response, key: IdempotencyKey = None
+) -> AcceptedAnswer:
+    """Undo a suspension, or an offboarding whose grace has not passed."""
+    return _take(using, caller, request, response, "resume", tenant, {}, key)
+
+
+@router.post("/tenants/{tenant}/rotate", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
+def rotate_credentials(
+    tenant: Id, using: Using, caller: Writer, request: Request, response: Response, key: IdempotencyKey = None
+) -> AcceptedAnswer:
+    """Make new credentials; those before keep working for the service's overlap."""
+    return _take(using, caller, request, response, "rotate", tenant, {}, key)
+
+
+def _take(
+    using: Services,
+    caller: Caller,
+    request: Request,
+    response: Response,
+    kind: Kind,
+    tenant: str,
+    asked: dict[str, Any],
+    key: str | None,
+) -> AcceptedAnswer:
+    request.state.tenant = tenant
+    taken = using.intake.take(kind, tenant, asked, caller, key)
+    request.state.operation = taken.operation.id
+    response.headers["Location"] = f"/v1/operations/{taken.operation.id}"
+    return AcceptedAnswer.taken(taken.operation, taken.credentials_key)
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "")

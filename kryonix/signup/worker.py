@@ -1,0 +1,146 @@
+"""The worker: carries operations out, publishes events, and keeps both going after whatever has happened to others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import procrastinate
+from procrastinate import BaseRetryStrategy, PsycopgConnector, RetryDecision
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job
+
+from kryonix.lifecycle.tenants import TenantLifecycle
+from kryonix.signup.database import CONNECTION, Database
+from kryonix.signup.intake import Intake
+from kryonix.signup.jobs import QUEUE, TASK
+from kryonix.signup.keeping import Keeper
+from kryonix.signup.performing import Again, Performer
+from kryonix.signup.publisher import Publisher
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.cells import Cells
+
+__all__ = ["run_worker"]
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT_S: Final = 2
+_STALLED_S: Final = 10
+"""A worker that has not been heard of for so long is taken for dead, and its jobs are taken up by others."""
+_POLL_S: Final = 2
+_PAUSE_AFTER_FAILURE_S: Final = 3
+_KEEP_S: Final = 3
+
+
+class _Retry(BaseRetryStrategy):
+    """An attempt says itself when the next one is; what it could not even say is tried again soon."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
+        delay = exception.delay if isinstance(exception, Again) else timedelta(seconds=_PAUSE_AFTER_FAILURE_S)
+        return RetryDecision(retry_at=datetime.now(UTC) + delay)
+
+
+def run_worker(
+    dsn: str,
+    events_uri: str,
+    lifecycle: TenantLifecycle,
+    catalog: Catalog,
+    cells: Cells,
+    *,
+    concurrency: int = 2,
+    parent: int | None = None,
+    say: Callable[[str], None],
+) -> None:
+    """Work until SIGTERM or SIGINT; what is under way is then finished first. With `parent`, until that process ends.
+
+    `dsn` is the signup role's, `events_uri` that of the user who publishes events; `say` is told when it works.
+    """
+    with Database(dsn, size=concurrency + 4) as database:
+        worker = _Worker(dsn, database, lifecycle, concurrency, say)
+        keeper = Keeper(database, lifecycle, Intake(database, catalog, cells))
+        asyncio.run(worker.run(keeper, Publisher(database, events_uri), parent))
+
+
+class _Worker:
+    def __init__(
+        self, dsn: str, database: Database, lifecycle: TenantLifecycle, concurrency: int, say: Callable[[str], None]
+    ) -> None:
+        self._app = procrastinate.App(
+            connector=PsycopgConnector(
+                conninfo=dsn, kwargs=CONNECTION, min_size=1, max_size=concurrency + 3, timeout=_PAUSE_AFTER_FAILURE_S
+            )
+        )
+        self._performer = Performer(database, lifecycle)
+        self._concurrency = concurrency
+        self._say = say
+        self._app.task(name=TASK, queue=QUEUE, retry=_Retry())(self._perform)
+
+    def _perform(self, operation_id: str) -> None:
+        self._performer.perform(UUID(operation_id))
+
+    async def run(self, keeper: Keeper, publisher: Publisher, parent: int | None) -> None:
+        """Run everything until a signal, or until the parent is gone."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        beside = [
+            asyncio.create_task(publisher.run()),
+            asyncio.create_task(_every(_KEEP_S, lambda: keeper.keep(self._stalled))),
+            asyncio.create_task(_when_gone(parent, stop)),
+        ]
+        working = asyncio.create_task(self._work())
+        await stop.wait()
+        self._say("ending: what is under way is finished first")
+        for task in (working, *beside):
+            task.cancel()
+        await asyncio.gather(working, *beside, return_exceptions=True)
+
+    async def _work(self) -> None:
+        """Take jobs, for ever; a database that is away is waited for."""
+        said = False
+        while True:
+            try:
+                async with self._app.open_async():
+                    if not said:
+                        said = True
+                        self._say(f"working, {self._concurrency} operation(s) at a time")
+                    await self._app.run_worker_async(
+                        queues=[QUEUE],
+                        concurrency=self._concurrency,
+                        install_signal_handlers=False,
+                        fetch_job_polling_interval=_POLL_S,
+                        update_heartbeat_interval=_HEARTBEAT_S,
+                        stalled_worker_timeout=_STALLED_S,
+                        delete_jobs="successful",
+                    )
+            except (ConnectorException, OSError, ExceptionGroup) as error:
+                log.warning("jobs wait: the database does not answer (%s)", type(error).__name__)
+            await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
+
+    async def _stalled(self) -> int:
+        """Give back the jobs of workers that are dead; how many there were."""
+        manager = self._app.job_manager
+        stalled = list(await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=_STALLED_S))
+        for job in stalled:
+            await manager.retry_job(job)
+        return len(stalled)
+
+
+async def _every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    while True:
+        with contextlib.suppress(ConnectorException):  # the database is away: the next round will do
+            await work()
+        await asyncio.sleep(seconds)
+
+
+async def _when_gone(parent: int | None, stop: asyncio.Event) -> None:
+    while parent is None or os.getppid() == parent:
+        await asyncio.sleep(_KEEP_S)
+    stop.set()
