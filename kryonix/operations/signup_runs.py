@@ -51,7 +51,7 @@ def serve(host: str, port: int, workers: int, rate: float, burst: int, stack: st
     address, actual = listening.getsockname()[:2]
     with _beside(workers, stack, engine):
         shown = f"[{address}]" if ":" in address else address
-        err.print(f"listening on http://{shown}:{actual}; the page for operators is at /, the description at /docs")
+        err.print(f"listening on http://{shown}:{actual}; the page for operators is at /, the description at /openapi.json")
         uvicorn.Server(settings).run(sockets=[listening])
 
 

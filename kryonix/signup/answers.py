@@ -23,6 +23,7 @@ from kryonix.topology.naming import Names
 __all__ = [
     "AcceptedAnswer",
     "Capacity",
+    "CatalogAnswer",
     "CredentialsAnswer",
     "OperationAnswer",
     "PlanAnswer",
@@ -134,6 +135,37 @@ class CredentialsAnswer(BaseModel):
     username: str
     password: str
     amqp_uri: str
+
+
+class ModuleAnswer(BaseModel):
+    """A module that can be bought."""
+
+    name: str
+    actions: int
+
+
+class PlanChoice(BaseModel):
+    """A plan that can be bought."""
+
+    name: str
+    max_queues: int
+    max_exchanges: int
+    max_connections: int
+    max_channels: int
+
+
+class CatalogAnswer(BaseModel):
+    """What there is to choose from."""
+
+    modules: list[ModuleAnswer]
+    plans: list[PlanChoice]
+
+    @classmethod
+    def of(cls, catalog: Catalog) -> CatalogAnswer:
+        return cls(
+            modules=[ModuleAnswer(name=name, actions=len(module.actions)) for name, module in catalog.modules.items()],
+            plans=[PlanChoice(name=name, **plan.limits.model_dump()) for name, plan in catalog.plans.items()],
+        )
 
 
 class PlanAnswer(BaseModel):

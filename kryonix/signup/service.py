@@ -49,7 +49,7 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
         with database:
             yield
 
-    app = FastAPI(title="Kryonix signup", version="1", description=_ABOUT, lifespan=running, redoc_url=None)
+    app = FastAPI(title="Kryonix signup", version="1", description=_ABOUT, lifespan=running, docs_url=None, redoc_url=None)
     metrics = Metrics(database)
     app.state.services = Services(
         database=database,
@@ -86,7 +86,7 @@ def _handle_errors(app: FastAPI) -> None:
         status = error.status_code if isinstance(error, HTTPException) else 500
         headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
         detail = error.detail if isinstance(error, HTTPException) else ""
-        return _answer(request, http_problem(status, f"{detail}. /docs shows what there is"), headers)
+        return _answer(request, http_problem(status, f"{detail}. /openapi.json describes what there is"), headers)
 
     def defect(request: Request, error: Exception) -> Response:
         log.error("request %s ended with a defect", request.state.request_id, exc_info=error)

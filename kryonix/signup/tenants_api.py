@@ -12,7 +12,7 @@ from kryonix.lifecycle.tenants import Need
 from kryonix.registry.desired_states import fetch_desired_state, fetch_desired_states
 from kryonix.signup import operations
 from kryonix.signup.access import Admin, Reader, Writer
-from kryonix.signup.answers import AcceptedAnswer, PlanAnswer, TenantAnswer, TenantsPage
+from kryonix.signup.answers import AcceptedAnswer, CatalogAnswer, PlanAnswer, TenantAnswer, TenantsPage
 from kryonix.signup.errors import NothingAsked
 from kryonix.signup.intake import new_tenant
 from kryonix.signup.keys import Caller
@@ -65,6 +65,12 @@ def show_tenant(tenant: Id, using: Using, caller: Reader) -> TenantAnswer:
     if state is None:
         raise UnknownTenant(tenant)
     return TenantAnswer.of(state, running.get(tenant), using.catalog)
+
+
+@router.get("/catalog", responses=problems(401, 422, 429, 503))
+def show_catalog(using: Using, caller: Reader) -> CatalogAnswer:
+    """The modules and plans that there are."""
+    return CatalogAnswer.of(using.catalog)
 
 
 @router.post("/plan", responses=problems(401, 422, 429, 503))
