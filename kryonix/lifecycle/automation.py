@@ -50,6 +50,13 @@ _STATUSES: Final = (
     ),
 )
 
+_DEFAULT_PROVIDER: Final = re.compile(r"pulumi:providers:[^:]+::default(_[\d_]+)?$")
+"""A plugin that the CLI configures by itself. That it has other config now changes nothing in the world."""
+
+_FAILED: Final = re.compile(r"(update|preview|refresh|destroy) failed")
+_TRACEBACK: Final = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t]+.*\n)+", re.MULTILINE)
+_OURS: Final = re.compile(r"^components\.errors\.\w+: ")
+
 
 class AutomationEngine:
     """One stack of the project folder, run by the `pulumi` command."""
@@ -97,7 +104,7 @@ class EventLog:
 
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
-        self._started: dict[str, float] = {}
+        self._started: dict[str, tuple[float, Op]] = {}
         self.steps: list[Step] = []
         self.errors: list[str] = []
 
@@ -113,15 +120,19 @@ class EventLog:
             self._diagnostic(event.diagnostic_event)
 
     def _step(self, metadata: events.StepEventMetadata, status: Status) -> None:
-        op = _OPS.get(str(getattr(metadata.op, "value", metadata.op)))
-        if op is None:
+        op = _op(metadata)
+        if op is None or _DEFAULT_PROVIDER.search(metadata.urn):
             return
         name, changed = metadata.urn.rsplit("::", 1)[-1], tuple(metadata.diffs or ())
         if status == "started":
-            self._started[metadata.urn] = time.monotonic()
+            self._started[metadata.urn] = (time.monotonic(), op)
+        began, asked = self._started.get(metadata.urn, (time.monotonic(), op))
+        if asked == "refresh":  # what it found is known once it has read
+            changed = _differing(metadata)
+        if status == ("done" if asked == "refresh" else "started"):
             self.steps.append(Step(metadata.urn, name, metadata.type, op, changed))
-        seconds = time.monotonic() - self._started.get(metadata.urn, time.monotonic())
-        self._on_event(ResourceEvent(metadata.urn, name, metadata.type, op, status, changed, "", seconds))
+        seconds = time.monotonic() - began
+        self._on_event(ResourceEvent(metadata.urn, name, metadata.type, asked, status, changed, "", seconds))
 
     def _diagnostic(self, event: events.DiagnosticEvent) -> None:
         message = _without_traceback(event.message.strip())
@@ -137,14 +148,32 @@ def translated(errors: list[str]) -> Iterator[None]:
     try:
         yield
     except auto.CommandError as error:
-        message = "\n".join(dict.fromkeys(errors)) or _last_lines(str(error))
+        message = _message(errors) or _last_lines(str(error))
         raise EngineFailed(message, _status(message)) from error
 
 
+def _op(metadata: events.StepEventMetadata) -> Op | None:
+    return _OPS.get(str(getattr(metadata.op, "value", metadata.op)))
+
+
+def _differing(metadata: events.StepEventMetadata) -> tuple[str, ...]:
+    """The names of what a refresh has found to be otherwise. Values are never told."""
+    if metadata.old is None or metadata.new is None:
+        return ()
+    before, after = metadata.old.outputs or {}, metadata.new.outputs or {}
+    return tuple(sorted(name for name in {*before, *after} if before.get(name) != after.get(name)))
+
+
+def _message(errors: list[str]) -> str:
+    """What a run's errors say, without the CLI's last word that it failed."""
+    said = dict.fromkeys(errors)
+    return "\n".join([error for error in said if not _FAILED.fullmatch(error)] or said)
+
+
 def _without_traceback(message: str) -> str:
-    """What an error of ours says, where a dynamic provider's server has put its traceback in front of it."""
-    found = re.search(r"^Traceback.*?^components\.errors\.\w+: (.*)", message, re.DOTALL | re.MULTILINE)
-    return found.group(1) if found else message
+    """What an exception says, where a dynamic provider's server has put its traceback in front of it."""
+    *frames, said = _TRACEBACK.split(message)
+    return _OURS.sub("", said) if frames else message
 
 
 def _status(message: str) -> int:

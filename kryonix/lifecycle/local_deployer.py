@@ -94,6 +94,7 @@ class _Child:
             self._process = subprocess.Popen(  # noqa: S603  a module of ours; what a caller says goes by its pipe
                 [sys.executable, "-m", "kryonix.lifecycle.child", str(writing)],
                 cwd=self._project,
+                env={**os.environ, "PYTHONPATH": _python_path()},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._complaints,
@@ -132,6 +133,11 @@ class _Child:
         if self._process.stdin is None:
             raise ValueError("a child is always made with a pipe")
         return self._process.stdin
+
+
+def _python_path() -> str:
+    """Where a child finds this package too: a project has it in its folder or installed, but need not."""
+    return os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
 
 
 def _told(status: int, complaints: IO[bytes]) -> str:

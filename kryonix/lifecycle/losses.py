@@ -36,4 +36,4 @@ def told(*, ignore_protection: bool = False) -> Iterator[None]:
 
 def _for_tenants(message: str) -> str:
     """The refusal with the remedy that one has here."""
-    return message.replace("in the config key kryonix:allowDelete", "to be deleted all the same (allow_delete)")
+    return message.replace("in the config key kryonix:allowDelete", "in allow_delete (`--allow-delete QUEUE`)")

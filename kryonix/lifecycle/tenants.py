@@ -287,6 +287,8 @@ class TenantLifecycle:
 
     def _apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
         summary = self._deployer.up(self._spec(state, allow_delete), on_event)
+        if allow_delete:  # accepted this once: a queue that has the same name later is not to go with its messages
+            self._deployer.up(self._spec(state), on_event)
         if state.status != "active":
             self._broker(state).cut_off(users_of(state))
         with connect(self._dsn) as connection:
