@@ -31,6 +31,7 @@ from kryonix.messaging.idempotency import Claim, IdempotencyStore, MemoryIdempot
 from kryonix.messaging.memory.broker import MemoryBroker
 from kryonix.messaging.message import Device, Message, Outgoing, Route, SendResult
 from kryonix.messaging.modules import ActionName, ModuleName
+from kryonix.messaging.options import ClientOptions, ConsumeOptions, SendOptions
 from kryonix.messaging.publishing.batch import Batch
 from kryonix.messaging.routing import Decision, Router, Rules
 from kryonix.messaging.stats import QueueStats
@@ -42,7 +43,9 @@ __all__ = [
     "AuditSink",
     "Batch",
     "Claim",
+    "ClientOptions",
     "ConfigurationError",
+    "ConsumeOptions",
     "Consumer",
     "Decision",
     "Device",
@@ -70,6 +73,7 @@ __all__ = [
     "Route",
     "Router",
     "Rules",
+    "SendOptions",
     "SendResult",
     "SendTimedOut",
     "StatsUnavailable",

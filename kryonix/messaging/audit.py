@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -59,13 +60,14 @@ class Auditor:
         self._records: deque[AuditRecord] = deque()
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
+        self._closed = False
         self.dropped = 0
         """Records that found the queue full or that the sink would not take."""
 
     def note(self, record: AuditRecord) -> None:
         """Take a record, at once and without waiting."""
-        if len(self._records) >= self._capacity:
-            self._drop(1, "the sink is too slow")
+        if self._closed or len(self._records) >= self._capacity:
+            self._drop(1, "the client was closed" if self._closed else "the sink is too slow")
             return
         self._records.append(record)
         self._wake.set()
@@ -85,25 +87,28 @@ class Auditor:
                 await self._write_some()
 
     async def _write_some(self) -> None:
-        batch = [self._records.popleft() for _ in range(min(_BATCH, len(self._records)))]
+        """Records leave the queue once the sink has them, so that close() knows of all that were not written."""
+        batch = list(islice(self._records, _BATCH))
         try:
             await self._sink.write(batch)
         except Exception as error:  # noqa: BLE001 - a sink is the user's: whatever it raises, sends go on
             self._drop(len(batch), f"{type(error).__name__}: {error}")
             await asyncio.sleep(0.1)
+        for _ in batch:
+            self._records.popleft()
 
     async def close(self) -> None:
         """Write what is left, for a few seconds at most."""
+        self._closed = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GOODBYE):
                 while self._records:
                     await asyncio.sleep(0.01)
         if self._writer is not None:
-            # A batch in the writer's hands is not in the queue any more: let it finish.
-            await asyncio.wait([self._writer], timeout=0.05)
             self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
-        self._drop(len(self._records), "the client was closed") if self._records else None
+            await asyncio.wait([self._writer], timeout=_GOODBYE)
+        if self._records:
+            self._drop(len(self._records), "the client was closed")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GOODBYE):
                 await self._sink.close()

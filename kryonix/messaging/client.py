@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self, Unpack, get_args
 
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.audit import Auditor, AuditSink
@@ -22,8 +22,10 @@ from kryonix.messaging.facade import Facade
 from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import Device, Outgoing, SendResult
 from kryonix.messaging.modules import ActionName, Facades, ModuleName
+from kryonix.messaging.options import ClientOptions, checked_count, checked_seconds
+from kryonix.messaging.publishing.admission import check_module, check_route
 from kryonix.messaging.publishing.batch import Batch, send_all
-from kryonix.messaging.publishing.sender import Sender, check_route
+from kryonix.messaging.publishing.sender import Sender
 from kryonix.messaging.routing import Router
 from kryonix.messaging.stats import QueueStats, read_stats
 from kryonix.messaging.transport import Transport
@@ -31,6 +33,11 @@ from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.naming import Names
 
 __all__ = ["MessagingClient"]
+
+_MOST_AHEAD: Final = 65_535
+"""The largest prefetch that AMQP can say."""
+_SLOWEST_HEARTBEAT: Final = 21_600
+"""Seconds; with that a dead connection is noticed after 18 hours."""
 
 
 class MessagingClient(Facades):
@@ -51,10 +58,21 @@ class MessagingClient(Facades):
         idempotency: IdempotencyStore | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        """On a transport that is open. Applications use `connect`."""
+        """Applications use `connect`.
+
+        `catalog` is the platform's where it isn't the package's; `prefetch`, how many messages a consumer is handed
+        ahead; `router`, what decides instead of the rules, within `router_timeout` seconds; `compression`, for mobile;
+        `audit`, who is told of every send; `idempotency`, who remembers what was handled; `max_bytes`, how large a
+        message may be. Raises ConfigurationError.
+        """
         super().__init__(self)
+        _check_application(application)
+        _check_compression(compression)
+        router_timeout = checked_seconds("router_timeout", router_timeout)
         self._names, self._catalog = Names(tenant_id), catalog or default_catalog()
-        self._transport, self._prefetch, self._max_bytes = transport, prefetch, max_bytes
+        self._transport = transport
+        self._prefetch = checked_count("prefetch", prefetch, _MOST_AHEAD)
+        self._max_bytes = checked_count("max_bytes", max_bytes, MAX_BYTES)
         self._auditor = None if audit is None else Auditor(audit)
         self._idempotency = idempotency
         self._sender = Sender(
@@ -84,7 +102,7 @@ class MessagingClient(Facades):
         ssl_context: ssl.SSLContext | None = None,
         heartbeat: int = HEARTBEAT,
         timeout: float = 10.0,
-        **options: Any,
+        **options: Unpack[ClientOptions],
     ) -> Self:
         """Connect to a tenant's vhost.
 
@@ -93,15 +111,14 @@ class MessagingClient(Facades):
         broker's certificate; `ssl_context` replaces the system's authorities. `timeout` and `heartbeat` are seconds.
         Further options are those of the class. Raises ConfigurationError, NotConnected or AccessRefused.
         """
+        timeout = checked_seconds("timeout", timeout)
+        heartbeat = checked_count("heartbeat", heartbeat, _SLOWEST_HEARTBEAT)
         address = find_address(amqp_uri, outputs, tenant, management_url)
-        if not application or not application.isprintable() or len(application) > 100:
-            problem = f"application {application[:60]!r} is no name"
-            raise ConfigurationError(
-                problem, remedy="Name the application, in printable text of at most 100 characters"
-            )
         transport = AmqpTransport(address, f"{address.tenant_id}/{application}", ssl_context, heartbeat)
+        # Before there is a connection, so that none is left where an option makes no sense.
+        client = cls(transport, address.tenant_id, application=application, **options)
         await transport.open(timeout)
-        return cls(transport, address.tenant_id, application=application, **options)
+        return client
 
     @property
     def tenant_id(self) -> str:
@@ -194,12 +211,18 @@ class MessagingClient(Facades):
         at once. `prefetch` is how many messages the broker hands out ahead. Raises NotConnected or NotRoutable after at
         most `timeout` seconds; later breaks are mended by the consumer itself.
         """
-        if concurrency < 1:
-            raise ConfigurationError(f"concurrency {concurrency!r} is below 1", remedy="Pass 1 or more")
+        concurrency, timeout = (
+            checked_count("concurrency", concurrency, _MOST_AHEAD),
+            checked_seconds("timeout", timeout),
+        )
+        if handler_timeout is not None:
+            handler_timeout = checked_seconds("handler_timeout", handler_timeout)
+        if not callable(handler):
+            raise ConfigurationError(f"{handler!r} is no handler", remedy="Pass `async def handler(message)`")
         source = self._source(module, action, handler_timeout)
         consumer = Consumer(source, handler, concurrency, handler_timeout)
         await consumer.start(self._prefetched(prefetch, concurrency), timeout)
-        self._consumers.append(consumer)
+        self._consumers = [consumer, *(each for each in self._consumers if not each.stopped)]
         return consumer
 
     def stream(
@@ -211,14 +234,17 @@ class MessagingClient(Facades):
         `    async for item in stream:`
         `        async with item as message: ...`
         """
+        timeout = checked_seconds("timeout", timeout)
         stream = Stream(self._source(module, action, None), self._prefetched(prefetch, 1), timeout)
-        self._streams.append(stream)
+        self._streams = [stream, *(each for each in self._streams if not each.ended)]
         return stream
 
     async def queue_stats(self, module: ModuleName | None = None, *, timeout: float = 10.0) -> list[QueueStats]:
         """The figures of all queues, or of a module's. Raises StatsUnavailable where they can't be read."""
         self._check_open()
-        figures = await self._transport.queues(timeout)
+        if module is not None:
+            check_module(self._catalog, module)
+        figures = await self._transport.queues(checked_seconds("timeout", timeout))
         stats = [read_stats(queue, self._names, self._catalog) for queue in figures]
         return [queue for queue in stats if module is None or queue.module == module]
 
@@ -231,9 +257,7 @@ class MessagingClient(Facades):
         )
 
     def _prefetched(self, prefetch: int | None, concurrency: int) -> int:
-        chosen = self._prefetch if prefetch is None else prefetch
-        if not 1 <= chosen <= 65_535:
-            raise ConfigurationError(f"prefetch {chosen!r} is not 1 to 65535", remedy="Pass a number in between")
+        chosen = self._prefetch if prefetch is None else checked_count("prefetch", prefetch, _MOST_AHEAD)
         return max(chosen, concurrency)
 
     def _check_open(self) -> None:
@@ -245,15 +269,17 @@ class MessagingClient(Facades):
         if self._closed:
             return
         self._closed = True
-        await asyncio.gather(
-            *(consumer.stop(timeout) for consumer in self._consumers), *(stream.close() for stream in self._streams)
-        )
-        self._sender.close()
-        if self._auditor is not None:
-            await self._auditor.close()
-        if self._idempotency is not None:
-            await self._idempotency.close()
-        await self._transport.close()
+        try:
+            await asyncio.gather(
+                *(consumer.stop(timeout) for consumer in self._consumers), *(stream.close() for stream in self._streams)
+            )
+            self._sender.close()
+            if self._auditor is not None:
+                await self._auditor.close()
+            if self._idempotency is not None:
+                await self._idempotency.close()
+        finally:
+            await self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -262,3 +288,15 @@ class MessagingClient(Facades):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _check_application(name: Any) -> None:
+    if not isinstance(name, str) or not name.isprintable() or not 1 <= len(name) <= 100:
+        problem = f"application {str(name)[:60]!r} is no name"
+        raise ConfigurationError(problem, remedy="Name the application, in printable text of at most 100 characters")
+
+
+def _check_compression(compression: Any) -> None:
+    if compression is not None and compression not in get_args(Compression):
+        problem = f"compression {compression!r} is none of {', '.join(get_args(Compression))}"
+        raise ConfigurationError(problem, remedy="Pass one of them, or None for no compression")

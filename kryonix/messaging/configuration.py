@@ -14,7 +14,7 @@ from kryonix.messaging.errors import ConfigurationError
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names, tenant_of_vhost
 
-__all__ = ["HEARTBEAT", "PREFETCH", "Address", "find_address"]
+__all__ = ["HEARTBEAT", "PREFETCH", "Address", "checked_management_url", "find_address", "parse_uri"]
 
 HEARTBEAT: Final = 60
 """Seconds; a connection that is silent for three times as long is dead."""
@@ -26,7 +26,10 @@ OUTPUTS_VARIABLE: Final = "KRYONIX_OUTPUTS"
 MANAGEMENT_VARIABLE: Final = "KRYONIX_MANAGEMENT_URL"
 
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
-_FORM: Final = "amqp://kryonix_TENANT:PASSWORD@HOST:5672/%2Fcliente_TENANT"
+_REMEDY: Final = (
+    "Write it as amqp://kryonix_TENANT:PASSWORD@HOST:5672/%2Fcliente_TENANT, "
+    "with what is no letter or digit in the password as %2F, %23, %3F, %40"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,11 @@ def find_address(
     environment = os.environ
     management = management_url or environment.get(MANAGEMENT_VARIABLE)
     if uri := amqp_uri or (None if outputs else environment.get(URI_VARIABLE)):
-        return parse_uri(uri, management)
+        address = parse_uri(uri, management)
+        if tenant not in (None, address.tenant_id):
+            problem = f"tenant {tenant!r} is not the one of the AMQP URI, which is {address.tenant_id!r}"
+            raise ConfigurationError(problem, remedy="Make them the same, or leave tenant out")
+        return address
     if file := outputs or environment.get(OUTPUTS_VARIABLE):
         uri, found = _from_outputs(Path(file), tenant)
         return parse_uri(uri, management or found)
@@ -78,21 +85,23 @@ def find_address(
 
 
 def parse_uri(uri: str, management_url: str | None = None) -> Address:
-    """An AMQP URI taken apart. Raises ConfigurationError, which never shows the password."""
+    """An AMQP URI taken apart. Raises ConfigurationError, which shows nothing of it that may be a password.
+
+    One with a `/`, `#` or `?` in it that is not written as %2F, %23 or %3F is taken for a port, a path or a query.
+    """
     try:
-        parts = urlsplit(uri)
+        parts = urlsplit(uri if isinstance(uri, str) else "")
         port = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"the AMQP URI can't be read: {error}", remedy=f"Write it as {_FORM}") from error
+    except ValueError:
+        raise ConfigurationError("the AMQP URI can't be read", remedy=_REMEDY) from None
+    if parts.scheme not in _PORTS or not parts.hostname or not parts.username or parts.password is None:
+        problem = "the AMQP URI lacks something: scheme amqp or amqps, user, password, host"
+        raise ConfigurationError(problem, remedy=_REMEDY)
     vhost = unquote(parts.path[1:])
     tenant_id = tenant_of_vhost(vhost)
-    shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
-    if parts.scheme not in _PORTS or not parts.hostname or not parts.username or parts.password is None:
-        problem = f"the AMQP URI {shown} lacks something: scheme amqp or amqps, user, password, host"
-        raise ConfigurationError(problem, remedy=f"Write it as {_FORM}")
     if tenant_id is None:
-        problem = f"the AMQP URI {shown} names the vhost {vhost!r}, which is no tenant's"
-        raise ConfigurationError(problem, remedy=f"Write it as {_FORM}")
+        shown = "" if "@" in vhost else f" {vhost!r}"
+        raise ConfigurationError(f"the AMQP URI names a vhost{shown} that is no tenant's", remedy=_REMEDY)
     return Address(
         scheme=parts.scheme,
         host=parts.hostname,
@@ -100,9 +109,23 @@ def parse_uri(uri: str, management_url: str | None = None) -> Address:
         username=unquote(parts.username),
         password=unquote(parts.password),
         tenant_id=tenant_id,
-        management_url=management_url,
+        management_url=None if management_url is None else checked_management_url(management_url),
         query=parts.query,
     )
+
+
+def checked_management_url(url: str) -> str:
+    """The management API's address, which holds no login: the tenant's own is used. Raises ConfigurationError."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable:
+        problem = "the management URL is not the address of an API without a login"
+        raise ConfigurationError(problem, remedy="Write it as http://HOST:15672; the tenant's own login is used")
+    return url
 
 
 def _from_outputs(file: Path, tenant: str | None) -> tuple[str, str | None]:
@@ -111,7 +134,8 @@ def _from_outputs(file: Path, tenant: str | None) -> tuple[str, str | None]:
         tenants: Mapping[str, Any] = outputs["tenants"]
         chosen = tenant if tenant is not None or len(tenants) != 1 else next(iter(tenants))
         known = chosen in tenants
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        uri = tenants[str(chosen)].get("amqp_uri") if known else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigurationError(
             f"{file} holds no outputs ({type(error).__name__}: {error})",
             remedy=f"Write it with `kryonix outputs --json --show-secrets > {file}`",
@@ -119,7 +143,6 @@ def _from_outputs(file: Path, tenant: str | None) -> tuple[str, str | None]:
     if chosen is None or not known:
         problem = f"{file} has no tenant {chosen!r}; {nearest(chosen, tenants)}"
         raise ConfigurationError(problem, remedy="Pass tenant= with one of them")
-    uri = tenants[chosen].get("amqp_uri")
     if not isinstance(uri, str) or not uri.startswith("amqp"):
         problem = f"{file} was written without secrets"
         raise ConfigurationError(problem, remedy=f"Write it with `kryonix outputs --json --show-secrets > {file}`")

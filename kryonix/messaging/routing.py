@@ -84,13 +84,15 @@ class SafeRouter:
     timeout: float
     """Seconds."""
 
-    async def decide(self, message: Outgoing) -> Decision:
+    async def decide(self, message: Outgoing, within: float) -> Decision:
+        """Decide in `within` seconds at most, whatever the router's own timeout is."""
+        timeout = min(self.timeout, within)
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(timeout):
                 decision = await self.chosen.decide(message)
             return self._checked(message, decision)
         except TimeoutError:
-            problem = f"the router took longer than {self.timeout:g} s"
+            problem = f"the router took longer than {timeout:g} s"
         except Exception as error:  # noqa: BLE001 - it is the user's code: whatever it raises, the message is sent
             problem = f"the router failed ({type(error).__name__}: {error})"
         log.warning("%s.%s: %s; the rules decide", message.module, message.action, problem)

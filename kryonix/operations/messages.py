@@ -7,7 +7,7 @@ import base64
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,16 +66,8 @@ async def send(address: Address, message: Outgoing, priority: int | None, timeou
     async with await _client(address, timeout) as client:
         facade = vars(client).get(message.module)
         own = facade.priority if isinstance(facade, Facade) else message.priority
-        return await client.module(message.module).send(
-            message.action,
-            message.data,
-            priority=own if priority is None else priority,
-            device=message.device,
-            message_id=message.message_id,
-            expires=message.expires,
-            headers=message.headers,
-            timeout=timeout,
-        )
+        chosen = replace(message, priority=own if priority is None else priority)
+        return await client.send_message(chosen, timeout=timeout)
 
 
 async def consume(address: Address, module: str, action: str, limit: int | None, wait: float | None) -> int:

@@ -16,6 +16,7 @@ from aiormq import spec
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from kryonix.messaging.amqp.failures import BROKEN, not_connected
+from kryonix.messaging.amqp.wire import TakingCare
 from kryonix.messaging.configuration import Address
 from kryonix.operations.dead_letters import Origin, marked, origin, run_of
 from kryonix.operations.errors import InvalidChoice, ServiceUnreachable
@@ -88,7 +89,10 @@ async def _connected(address: Address) -> AsyncIterator[aio_pika.abc.AbstractCon
     name = f"{address.tenant_id}/kryonix redrive"
     try:
         async with asyncio.timeout(_PATIENCE):
-            connection = await aio_pika.connect(address.uri(), client_properties={"connection_name": name})
+            # A dead letter may be dead because its properties can't be read; it must not end the redrive.
+            connection = await aio_pika.connect(
+                address.uri(), client_properties={"connection_name": name}, connection_class=TakingCare
+            )
         try:
             yield connection
         finally:

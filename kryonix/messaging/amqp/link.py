@@ -14,7 +14,7 @@ import aio_pika
 from aio_pika.abc import AbstractConnection
 
 from kryonix.messaging.amqp.failures import BROKEN, not_connected
-from kryonix.messaging.amqp.wire import GatheringConnection
+from kryonix.messaging.amqp.wire import GatheringConnection, TakingCare, is_unreadable
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import AccessRefused, NotConnected
 
@@ -26,6 +26,8 @@ _ATTEMPT: Final = 10.0
 """Seconds one attempt to connect may take."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
+_GOODBYE: Final = 3.0
+"""Seconds the broker has to answer a good-bye."""
 
 
 class Link:
@@ -41,6 +43,8 @@ class Link:
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._error: NotConnected | None = None
+        self._closed = False
+        self._kind = GatheringConnection
         self._on_loss: list[Callable[[], None]] = []
 
     @property
@@ -79,15 +83,19 @@ class Link:
         return self._connection
 
     def _missing(self, timeout: float) -> NotConnected:
+        if self._closed:
+            return NotConnected("the client is closed", remedy="Connect a new one")
         if self._error is not None:
             return type(self._error)(f"{self._error.problem}; waited {timeout:g} s", remedy=self._error.remedy)
         return NotConnected(f"no connection to {self._address.place} within {timeout:g} s")
 
     async def close(self) -> None:
+        """Disconnect; whoever still waits for a connection is told."""
         if self._keeper is not None:
             self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-        self._keeper = None
+            await asyncio.wait([self._keeper], timeout=_GOODBYE + 1)
+        self._keeper, self._closed = None, True
+        self._up.set()
 
     async def _keep(self) -> None:
         pause = _FIRST_PAUSE
@@ -117,6 +125,8 @@ class Link:
         self._up.set()
         await asyncio.wait([lost])
         reason = asyncio.CancelledError() if lost.cancelled() else lost.exception()
+        if reason is not None and is_unreadable(reason):
+            self._kind = TakingCare
         self._error = self._explain(reason or ConnectionError("closed by the broker"))
         log.warning("%s: connection lost, connecting again: %s", self._name, self._error.problem)
 
@@ -127,12 +137,14 @@ class Link:
                     f"{self._address.uri()}{'&' if self._address.query else '?'}heartbeat={self._heartbeat}",
                     client_properties={"connection_name": self._name},
                     ssl_context=self._ssl,
-                    connection_class=GatheringConnection,
+                    connection_class=self._kind,
                 )
         except BROKEN as error:
             self._note(self._explain(error))
         except TimeoutError:
             self._note(NotConnected(f"{self._address.place} did not answer within {_ATTEMPT:g} s"))
+        except Exception as error:  # noqa: BLE001 - who knows what speaks there: the keeper must outlive whatever it says
+            self._note(self._explain(error))
         return None
 
     def _explain(self, error: BaseException) -> NotConnected:
@@ -147,5 +159,5 @@ class Link:
 async def _abandon(connection: AbstractConnection) -> None:
     """Say good-bye to a connection, in whatever state it is, without waiting long for an answer."""
     with contextlib.suppress(*BROKEN, TimeoutError):
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(_GOODBYE):
             await connection.close()

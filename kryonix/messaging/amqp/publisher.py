@@ -55,13 +55,10 @@ class Publisher:
                 await asyncio.sleep(_PAUSE)
             except NotConnected as error:
                 if handed_over:
-                    raise self._unknown(envelope, timeout) from error
+                    raise _unknown(envelope, timeout) from error
                 raise type(error)(error.problem, message_id=envelope.message_id, remedy=error.remedy) from error
             if loop.time() >= deadline:
-                raise self._unknown(envelope, timeout)
-
-    def _unknown(self, envelope: Envelope, timeout: float) -> SendTimedOut:
-        return SendTimedOut(f"no confirmation within {timeout:g} s", message_id=envelope.message_id)
+                raise _unknown(envelope, timeout)
 
     async def _once(self, channel: Channel, envelope: Envelope, deadline: float) -> bool:
         """True where the broker has confirmed, False where the channel broke or time is up before it answered."""
@@ -118,6 +115,10 @@ class Publisher:
         for scope in self._waiting:
             if not scope.expired():
                 scope.reschedule(now)
+
+
+def _unknown(envelope: Envelope, timeout: float) -> SendTimedOut:
+    return SendTimedOut(f"no confirmation within {max(timeout, 0):.3g} s", message_id=envelope.message_id)
 
 
 def _properties(envelope: Envelope) -> spec.Basic.Properties:

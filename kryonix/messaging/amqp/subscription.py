@@ -14,6 +14,7 @@ from aiormq.channel import Channel
 
 from kryonix.messaging.amqp.failures import BROKEN
 from kryonix.messaging.amqp.link import Link
+from kryonix.messaging.amqp.wire import UNREADABLE_HEADER
 from kryonix.messaging.errors import AccessRefused, NotConnected, NotRoutable
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Delivery
@@ -29,12 +30,13 @@ _ANSWER: Final = 5.0
 
 
 class AmqpDelivery:
-    """A message from the broker. An answer to a channel that is gone is dropped: the broker delivers it again."""
+    """A message from the broker. The first answer counts: a second one would close the channel. An answer to a channel
+    that is gone is dropped: the broker delivers the message again."""
 
-    __slots__ = ("_message", "envelope", "queue")
+    __slots__ = ("_answered", "_message", "envelope", "queue")
 
     def __init__(self, message: DeliveredMessage, queue: str) -> None:
-        self._message, self.queue = message, queue
+        self._message, self.queue, self._answered = message, queue, False
         self.envelope = _envelope(message)
 
     async def ack(self) -> None:
@@ -49,8 +51,9 @@ class AmqpDelivery:
 
     async def _answer(self, answer: Callable[[AbstractChannel, int], Awaitable[None]]) -> None:
         channel = cast(Channel, self._message.channel)
-        if channel.is_closed:
+        if self._answered or channel.is_closed:
             return
+        self._answered = True
         if not channel.write_queue.full():
             # Nothing to wait for, so no need of a deadline: this is the way of nearly every answer.
             with contextlib.suppress(*BROKEN):
@@ -89,17 +92,25 @@ class AmqpSubscription:
         self._tags: list[str] = []
 
     async def open(self, timeout: float) -> None:
-        """Subscribe for the first time. Raises NotConnected, NotRoutable or AccessRefused."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._subscribe(timeout)
-        except amqp.ChannelNotFoundEntity as error:
-            raise NotRoutable(f"there is no queue {' or '.join(self._queues)}") from error
-        except amqp.ChannelAccessRefused as error:
-            raise AccessRefused(f"no permission to consume {', '.join(self._queues)}") from error
-        except (*BROKEN, TimeoutError) as error:
-            raise NotConnected(f"no subscription to {', '.join(self._queues)} within {timeout:g} s") from error
-        self._keeper = asyncio.create_task(self._keep(), name=f"kryonix subscription {self._queues[0]}")
+        """Subscribe for the first time, again where the connection breaks. Raises NotConnected, NotRoutable or
+        AccessRefused."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while self._keeper is None:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._subscribe(timeout)
+                self._keeper = asyncio.create_task(self._keep(), name=f"kryonix subscription {self._queues[0]}")
+            except amqp.ChannelNotFoundEntity as error:
+                raise NotRoutable(f"there is no queue {' or '.join(self._queues)}") from error
+            except amqp.ChannelAccessRefused as error:
+                raise AccessRefused(f"no permission to consume {', '.join(self._queues)}") from error
+            except (*BROKEN, TimeoutError) as error:
+                if loop.time() + _PAUSE >= deadline:
+                    queues = ", ".join(self._queues)
+                    raise NotConnected(f"no subscription to {queues} within {timeout:g} s") from error
+                await self._leave()
+                await asyncio.sleep(_PAUSE)
 
     async def _subscribe(self, timeout: float) -> None:
         connection = await self._link.connection(timeout)
@@ -116,24 +127,32 @@ class AmqpSubscription:
 
     def _receiver(self, queue: str) -> Callable[[DeliveredMessage], Coroutine[Any, Any, None]]:
         async def receive(message: DeliveredMessage) -> None:
-            self._deliver(AmqpDelivery(message, queue))
+            delivery = AmqpDelivery(message, queue)
+            if (reason := delivery.envelope.headers.get(UNREADABLE_HEADER)) is None:
+                self._deliver(delivery)
+                return
+            log.warning("%s: a message whose properties can't be read is a dead letter: %s", queue, reason)
+            await delivery.reject(requeue=False)
 
         return receive
 
     async def _keep(self) -> None:
-        pause = _PAUSE
+        pause, said = _PAUSE, ""
         while True:
             await self._interrupted.wait()
-            log.warning("%s: subscription lost, subscribing again", self._queues[0])
+            if not said:
+                log.warning("%s: subscription lost, subscribing again", self._queues[0])
             await self._leave()
             await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(_LONGEST_PAUSE * 2):
                     await self._subscribe(_LONGEST_PAUSE)
                 log.warning("%s: subscribed again", self._queues[0])
-                pause = _PAUSE
+                pause, said = _PAUSE, ""
             except (*BROKEN, NotConnected, TimeoutError) as error:
-                log.debug("%s: %r", self._queues[0], error)
+                if said != type(error).__name__:
+                    said = type(error).__name__
+                    log.warning("%s: not subscribed yet, trying again: %s: %s", self._queues[0], said, error)
                 self._interrupted.set()
                 pause = min(pause * 2, _LONGEST_PAUSE)
 

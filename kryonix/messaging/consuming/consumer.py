@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -23,6 +24,8 @@ log = logging.getLogger("kryonix.messaging")
 Handler = Callable[[Message], Awaitable[Any]]
 
 DRAIN: Final = 30.0
+_LAST_WORD: Final = 5.0
+"""Seconds a cancelled handler has to clean up."""
 
 
 class Consumer:
@@ -36,6 +39,7 @@ class Consumer:
         self._workers: list[asyncio.Task[None]] = []
         self._subscription: Subscription | None = None
         self._busy = 0
+        self._stopping: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
         self.handled = 0
         self.retried = 0
@@ -44,6 +48,11 @@ class Consumer:
     @property
     def route(self) -> str:
         return f"{self._source.module}.{self._source.action}"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has ended, with nothing in its hands."""
+        return self._stopped.is_set()
 
     @property
     def duplicates(self) -> int:
@@ -72,11 +81,17 @@ class Consumer:
             raise
 
     async def stop(self, timeout: float = DRAIN) -> None:
-        """Take no more, let handlers finish for `timeout` seconds, and give back what is left. Safe to call twice."""
-        if self._subscription is None:
-            return
-        subscription, self._subscription = self._subscription, None
-        await subscription.cancel()
+        """Take no more, let handlers finish for `timeout` seconds, and give back what is left.
+
+        Called again it waits for the same end; the first caller's timeout holds.
+        """
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(timeout), name=f"kryonix stop {self.route}")
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, timeout: float) -> None:
+        if self._subscription is not None:
+            await self._subscription.cancel()
         for delivery in self._inbox.close():
             await delivery.give_back()
         _, late = await asyncio.wait(self._workers, timeout=timeout)
@@ -85,7 +100,8 @@ class Consumer:
                 "%s: %d messages were not handled within %g s and are given back", self.route, len(late), timeout
             )
         await self._end_workers()
-        await subscription.close()
+        if self._subscription is not None:
+            await self._subscription.close()
         self._stopped.set()
 
     async def wait(self) -> None:
@@ -103,7 +119,10 @@ class Consumer:
     async def _end_workers(self) -> None:
         for worker in self._workers:
             worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        _, deaf = await asyncio.wait(self._workers, timeout=_LAST_WORD)
+        if deaf:
+            # Their messages go back when the subscription is closed.
+            log.error("%s: %d handlers do not let themselves be cancelled; they are left behind", self.route, len(deaf))
 
     async def _work(self) -> None:
         while (delivery := await self._inbox.get()) is not None:
@@ -114,6 +133,10 @@ class Consumer:
                 # Answers never raise and handlers are caught: this is ours, and must not cost a worker.
                 log.exception("%s: message %s was not answered", self.route, delivery.envelope.message_id)
                 await delivery.give_back()
+            except asyncio.CancelledError:
+                # Not yet in the handler's hands, or answered already: then this does nothing.
+                await asyncio.shield(delivery.give_back())
+                raise
             finally:
                 self._busy -= 1
 
@@ -125,7 +148,10 @@ class Consumer:
         with process_span(message.route.queue, message.message_id, message.attempt, message.headers) as span:
             try:
                 async with asyncio.timeout(self._handler_timeout):
-                    await self._handler(message)
+                    answer = self._handler(message)
+                    if not inspect.isawaitable(answer):
+                        raise TypeError(f"the handler returned {type(answer).__name__}: write it as `async def`")
+                    await answer
             except Reject as rejection:
                 failed(span, rejection)
                 await self._reject(work, rejection)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from kryonix.messaging.consuming.work import FAILURES_HEADER, FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, Source, Work
 from kryonix.messaging.encoding import Undecodable, decode
@@ -12,6 +13,10 @@ from kryonix.messaging.message import Envelope, Message, Route
 from kryonix.messaging.transport import Delivery
 
 __all__ = ["Intake"]
+
+_STORE: Final = 10.0
+"""Seconds an idempotency store has to answer. One that hangs is one that is away."""
+_BUSY: Final = 1.0
 
 log = logging.getLogger("kryonix.messaging")
 
@@ -45,7 +50,8 @@ class Intake:
         key = f"{self._source.names.queue(message.route.module, message.route.action)}:{message.message_id}"
         assert self._source.idempotency is not None  # noqa: S101 - the caller has looked
         try:
-            claim = await self._source.idempotency.claim(key, self._source.lease)
+            async with asyncio.timeout(_STORE):
+                claim = await self._source.idempotency.claim(key, self._source.lease)
         except Exception:
             log.exception("message %s can't be claimed; it is given back", message.message_id)
             claim = "busy"
@@ -55,6 +61,9 @@ class Intake:
             self.duplicates += 1
             await delivery.ack()
         else:
+            if self._source.catalog.retry.strategy == "queues":
+                # Such a broker delivers again at once, and would do nothing else until the claim ends.
+                await asyncio.sleep(_BUSY)
             await delivery.give_back()
         return None
 

@@ -10,7 +10,7 @@ from typing import Self
 from kryonix.messaging.consuming.inbox import Inbox
 from kryonix.messaging.consuming.intake import Intake
 from kryonix.messaging.consuming.work import Source, Work
-from kryonix.messaging.errors import Reject, Retry
+from kryonix.messaging.errors import ConfigurationError, Reject, Retry
 from kryonix.messaging.message import Message
 from kryonix.messaging.tracing import failed, process_span
 from kryonix.messaging.transport import Subscription
@@ -59,9 +59,18 @@ class Stream:
         self._source, self._prefetch, self._timeout = source, prefetch, timeout
         self._intake, self._inbox = Intake(source), Inbox(source.queues)
         self._subscription: Subscription | None = None
+        self._entered = False
         self._taken: set[Work] = set()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was entered and left, so that there is nothing to close."""
+        return self._entered and self._subscription is None
+
     async def __aenter__(self) -> Self:
+        if self._entered:
+            raise ConfigurationError("a stream is entered twice", remedy="Ask the client for another one")
+        self._entered = True
         transport = self._source.transport
         self._subscription = await transport.subscribe(
             self._source.queues, self._prefetch, self._inbox.put, self._timeout
@@ -77,6 +86,10 @@ class Stream:
         return self
 
     async def __anext__(self) -> Item:
+        if not self._entered:
+            raise ConfigurationError(
+                "a stream is read that was not entered", remedy="Write `async with` before `async for`"
+            )
         while (delivery := await self._inbox.get()) is not None:
             work = await self._intake.take(delivery)
             self._taken = {taken for taken in self._taken if not taken.settled}

@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Unpack
 
 from kryonix.messaging.client import MessagingClient
 from kryonix.messaging.errors import NotConnected, NotRoutable, QueueFull
 from kryonix.messaging.memory.queue import MemoryQueue, Reason, effective_policy
 from kryonix.messaging.message import Envelope
+from kryonix.messaging.options import ClientOptions
 from kryonix.messaging.transport import Delivery
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.expansion import Exchange, Queue, expand
@@ -51,7 +52,7 @@ class MemoryBroker:
         self._up = asyncio.Event()
         self._up.set()
 
-    async def connect(self, *, application: str = "test", **options: Any) -> MessagingClient:
+    async def connect(self, *, application: str = "test", **options: Unpack[ClientOptions]) -> MessagingClient:
         """A client of this broker. Options are those of MessagingClient."""
         options.setdefault("catalog", self.catalog)
         return MessagingClient(MemoryTransport(self), self.names.tenant_id, application=application, **options)

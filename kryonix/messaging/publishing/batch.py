@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from kryonix.messaging.errors import ConfigurationError, MessagingError
 from kryonix.messaging.message import Outgoing, SendResult
+from kryonix.messaging.options import checked_count, checked_seconds
 from kryonix.messaging.publishing.sender import Sender
 
 __all__ = ["Batch", "send_all"]
+
+_WIDEST: Final = 10_000
+"""Messages on their way at once, each with a task of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +35,29 @@ class Batch:
 async def send_all(
     sender: Sender, messages: Iterable[Outgoing] | AsyncIterable[Outgoing], window: int, timeout: float
 ) -> Batch:
-    """Send each message by one of `window` tasks, which take them from the iterable in turn."""
-    if window < 1:
-        raise ConfigurationError(f"window {window!r} is below 1", remedy="Pass how many may be on their way, 1 or more")
+    """Send each message by one of `window` tasks, which take them from the iterable in turn.
+
+    An iterable that raises ends the sending: what is on its way is waited for, and the error goes on to the caller.
+    """
+    window, timeout = checked_count("window", window, _WIDEST), checked_seconds("timeout", timeout)
+    if not isinstance(messages, (Iterable, AsyncIterable)):
+        raise ConfigurationError(f"{type(messages).__name__} can't be iterated over", remedy="Pass Outgoing messages")
     source = _numbered(messages)
     turn = asyncio.Lock()
     sent: list[tuple[int, SendResult]] = []
     failed: list[tuple[int, Outgoing, MessagingError]] = []
+    broken: list[Exception] = []
+
+    async def next_message() -> tuple[int, Outgoing] | None:
+        async with turn:
+            try:
+                return None if broken else await anext(source, None)
+            except Exception as error:  # noqa: BLE001 - the iterable is the caller's: whatever it raises is theirs
+                broken.append(error)
+                return None
 
     async def work() -> None:
-        while True:
-            async with turn:
-                entry = await anext(source, None)
-            if entry is None:
-                return
+        while (entry := await next_message()) is not None:
             number, message = entry
             try:
                 sent.append((number, await sender.send(message, timeout)))
@@ -53,6 +67,9 @@ async def send_all(
     async with asyncio.TaskGroup() as group:
         for _ in range(window):
             group.create_task(work())
+    if broken:
+        broken[0].add_note(f"{len(sent)} messages had been sent before, {len(failed)} had not")
+        raise broken[0]
     sent.sort(key=lambda entry: entry[0])
     failed.sort(key=lambda entry: entry[0])
     return Batch(tuple(result for _, result in sent), tuple((message, error) for _, message, error in failed))

@@ -30,6 +30,7 @@ class Reach:
         self._transport = transport
         self._known: dict[str, float] = {}
         self._questions: dict[str, asyncio.Task[bool]] = {}
+        self._closed = False
 
     def is_known(self, queues: Sequence[str]) -> bool:
         """Whether one of the queues is known to be there."""
@@ -48,18 +49,24 @@ class Reach:
 
     async def _ask(self, queue: str, deadline: float) -> bool:
         """One question for all who want to know at the same time, though each waits for as long as it may itself."""
-        while True:
+        while not self._closed:
             question = self._questions.get(queue) or self._start(queue)
             try:
                 async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
                     return await asyncio.shield(question)
             except TimeoutError as error:
                 raise NotConnected(f"the broker did not say in time whether it has {queue}") from error
+            except asyncio.CancelledError:
+                # The question was cancelled by close(), or the one who waits by somebody: that shows in cancelling().
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
             except AccessRefused:
                 raise
             except NotConnected:
                 if time.monotonic() >= deadline:
                     raise
+        raise NotConnected("the client is closed", remedy="Connect a new one")
 
     def _start(self, queue: str) -> asyncio.Task[bool]:
         def ended(task: asyncio.Task[bool]) -> None:
@@ -74,5 +81,7 @@ class Reach:
         return question
 
     def close(self) -> None:
+        """Whoever waits for an answer is told that there will be none."""
+        self._closed = True
         for question in list(self._questions.values()):
             question.cancel()

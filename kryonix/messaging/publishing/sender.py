@@ -5,40 +5,26 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from kryonix.messaging.audit import Auditor, AuditRecord
 from kryonix.messaging.encoding import MAX_BYTES, Compression, compress, encode
-from kryonix.messaging.errors import ConfigurationError, MessagingError, NotConnected, NotRoutable, UnknownRoute
+from kryonix.messaging.errors import ConfigurationError, MessagingError, NotConnected, NotRoutable
 from kryonix.messaging.message import Envelope, Outgoing, SendResult
+from kryonix.messaging.options import checked_seconds
+from kryonix.messaging.publishing.admission import check_options, check_route, milliseconds
 from kryonix.messaging.publishing.reach import Reach
 from kryonix.messaging.routing import Decision, Router, Rules, SafeRouter, address
 from kryonix.messaging.tracing import inject, send_span
 from kryonix.messaging.transport import Transport
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names
 
-__all__ = ["SDK_VERSION", "Sender", "check_route"]
+__all__ = ["SDK_VERSION", "Sender"]
 
 SDK_VERSION: Final = "1.0.0"
-
-_OUR_HEADERS: Final = frozenset(
-    {"cliente-id", "modulo", "acao", "mobile-optimized", "kryonix-sdk-version", "traceparent", "tracestate"}
-)
-
-
-def check_route(catalog: Catalog, module: str, action: str, message_id: str | None = None) -> None:
-    """Raises UnknownRoute with the nearest name."""
-    known = catalog.modules.get(module)
-    if known is None:
-        problem, hint = f"unknown module {str(module)[:80]!r}", nearest(module, catalog.modules)
-    elif action not in known.actions:
-        problem, hint = f"unknown action {str(action)[:80]!r} of the module {module}", nearest(action, known.actions)
-    else:
-        return
-    raise UnknownRoute(problem, message_id=message_id, remedy=hint[0].upper() + hint[1:])
 
 
 class Sender:
@@ -66,14 +52,15 @@ class Sender:
     async def send(self, message: Outgoing, timeout: float) -> SendResult:
         """Send and wait for the broker's confirmation."""
         started = time.monotonic()
-        message_id = message.message_id or uuid.uuid4().hex
-        check_route(self._catalog, message.module, message.action, message_id)
-        _check_options(message, message_id, timeout)
-        body, content_type = encode(message.data, message_id, self._max_bytes)
+        if not isinstance(message, Outgoing):
+            raise ConfigurationError(f"{type(message).__name__} is no message", remedy="Pass an Outgoing")
+        timeout = checked_seconds("timeout", timeout)
+        message_id = uuid.uuid4().hex if message.message_id is None else message.message_id
+        body, content_type = self._admitted(message, message_id, started)
         if self._router is None:
             decision = self._rules.apply(message)
         else:
-            decision = await self._router.decide(message)
+            decision = await self._router.decide(message, timeout / 2)
         envelope = self._envelope(message, message_id, decision, body, content_type)
         queue = self._names.queue(message.module, message.action)
         await self._publish(message, envelope, (queue,), timeout, started)
@@ -82,10 +69,10 @@ class Sender:
     async def broadcast(self, data: Any, message_id: str | None, timeout: float) -> SendResult:
         """Publish to every queue of the modules with AI routing."""
         started = time.monotonic()
+        timeout = checked_seconds("timeout", timeout)
         message = Outgoing("automation", "broadcast", data, message_id=message_id)
-        message_id = message_id or uuid.uuid4().hex
-        _check_options(message, message_id, timeout)
-        body, content_type = encode(data, message_id, self._max_bytes)
+        message_id = uuid.uuid4().hex if message_id is None else message_id
+        body, content_type = self._admitted(message, message_id, started, routed=False)
         envelope = Envelope(
             exchange=self._names.automation_exchange,
             routing_key="",
@@ -104,6 +91,19 @@ class Sender:
         await self._publish(message, envelope, self._listeners(), timeout, started)
         return _result(envelope, Decision("main", message.priority, False, "automation: a broadcast"))
 
+    def _admitted(
+        self, message: Outgoing, message_id: str, started: float, *, routed: bool = True
+    ) -> tuple[bytes, str]:
+        """The body and its content type of a message that may be sent; a refusal is noted too."""
+        try:
+            check_options(message, message_id)
+            if routed:
+                check_route(self._catalog, message.module, message.action, message_id)
+            return encode(message.data, message_id, self._max_bytes)
+        except MessagingError as error:
+            self._note_refusal(message, message_id, error, started)
+            raise
+
     def _listeners(self) -> list[str]:
         """One queue of each module that gets broadcasts."""
         modules = self._catalog.modules.items()
@@ -117,7 +117,7 @@ class Sender:
         try:
             with send_span(envelope.exchange, envelope.routing_key, envelope.message_id, len(envelope.body)):
                 inject(envelope.headers)
-                await self._reachable(queues, envelope, timeout)
+                await self._reachable(queues, envelope, timeout - (time.monotonic() - started))
                 await self._transport.publish(envelope, timeout - (time.monotonic() - started))
             outcome = "confirmed"
         except MessagingError as error:
@@ -158,7 +158,7 @@ class Sender:
         """ms; the shorter of what the caller and, for mobile, the catalog say."""
         limits = []
         if message.expires is not None:
-            limits.append(_milliseconds(message.expires, message_id))
+            limits.append(milliseconds(message.expires, message_id))
         mobile_expiry = self._catalog.modules[message.module].mobile_expiry
         if decision.mobile_optimized and mobile_expiry is not None:
             limits.append(mobile_expiry)
@@ -198,30 +198,13 @@ class Sender:
             )
         )
 
-
-def _check_options(message: Outgoing, message_id: str, timeout: float) -> None:
-    if type(message.priority) is not int or not 0 <= message.priority <= 10:
-        problem = f"priority {message.priority!r} is not a whole number from 0 to 10"
-        raise ConfigurationError(problem, message_id=message_id, remedy="8 and more is high, 5 to 7 medium, less low")
-    if not message_id.isprintable() or len(message_id.encode()) > 255:
-        problem = f"the message id {message_id[:60]!r} is not printable text of at most 255 bytes"
-        raise ConfigurationError(problem, remedy="Leave it out to have one chosen")
-    if message.expires is not None:
-        _milliseconds(message.expires, message_id)
-    if not timeout > 0:
-        problem = f"timeout {timeout!r} leaves no time"
-        raise ConfigurationError(problem, message_id=message_id, remedy="Pass seconds above 0")
-    if taken := _OUR_HEADERS & message.headers.keys():
-        problem = f"the header {min(taken)!r} is the SDK's"
-        raise ConfigurationError(problem, message_id=message_id, remedy="Choose another name")
-
-
-def _milliseconds(expires: object, message_id: str) -> int:
-    seconds = expires.total_seconds() if hasattr(expires, "total_seconds") else expires
-    if isinstance(seconds, (int, float)) and 0.001 <= seconds <= 10**9:
-        return int(seconds * 1000)
-    problem = f"expires {expires!r} is no time to live"
-    raise ConfigurationError(problem, message_id=message_id, remedy="Pass seconds above 0, or a timedelta")
+    def _note_refusal(self, message: Outgoing, message_id: Any, error: MessagingError, started: float) -> None:
+        """Of a message that was not even routed, whatever its fields are."""
+        if self._auditor is None:
+            return
+        asked = replace(message, module=str(message.module)[:80], action=str(message.action)[:80])
+        nowhere = Envelope(exchange="", routing_key="", body=b"", message_id=str(message_id)[:255])
+        self._note(asked, nowhere, type(error).__name__, started)
 
 
 def _result(envelope: Envelope, decision: Decision) -> SendResult:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aio_pika
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,7 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from kryonix.messaging import AccessRefused, Message, MessagingClient, NotConnected, SendTimedOut, StatsUnavailable
+from kryonix.messaging.amqp.wire import UNREADABLE_HEADER, TakingCare
 from kryonix.messaging.configuration import Address, parse_uri
+from kryonix.topology.naming import Names
 from tests.amqp import Account, administrator
 from tests.harness import Project, free_port
 from tests.seen import Seen, eventually
@@ -141,8 +144,10 @@ Hold = Callable[[bool], None]
 
 
 @asynccontextmanager
-async def proxy(address: Address, context: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Address, Hold]]:
-    """A way to the broker that can be held: bytes then go nowhere, and nobody is told."""
+async def proxy(
+    address: Address, context: ssl.SSLContext | None = None, change: Callable[[bytes], bytes] = bytes
+) -> AsyncIterator[tuple[Address, Hold]]:
+    """A way to the broker that can be held: bytes then go nowhere, and nobody is told. And that can change them."""
     flowing = asyncio.Event()
     flowing.set()
     pipes: set[asyncio.Task[None]] = set()
@@ -151,7 +156,7 @@ async def proxy(address: Address, context: ssl.SSLContext | None = None) -> Asyn
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65536):
                 await flowing.wait()
-                writer.write(data)
+                writer.write(change(data))
                 await writer.drain()
         writer.close()
 
@@ -251,7 +256,7 @@ async def test_amqps_refuses_a_certificate_that_nobody_vouches_for_and_takes_one
 
 
 async def test_figures_that_can_not_be_read_are_an_error_and_not_zero(address: Address) -> None:
-    for url in (f"http://127.0.0.1:{free_port()}", "nonsense", None):
+    for url in (f"http://127.0.0.1:{free_port()}", None):
         connected = await MessagingClient.connect(address.uri(), application="x", management_url=url)
         async with connected as client:
             with pytest.raises(StatsUnavailable):
@@ -265,6 +270,37 @@ async def test_a_queue_that_is_no_business_of_the_tenants_can_not_be_asked_for(a
         await client._transport.has_queue("cliente_acme.crm.leads.create", 10)
     assert time.monotonic() - began < 5
     await client.close()
+
+
+async def test_a_message_whose_properties_cant_be_read_is_a_dead_letter_and_takes_no_other_along(
+    address: Address, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An id that is not UTF-8, as a foreign application may send it: aiormq's reader ends its connection for it."""
+    names, seen = Names(address.tenant_id), Seen()
+    key = names.routing_key("portal", "conteudo.processar", "medium")
+    await _publish_spoiled(address, names.exchange, key)
+    async with await MessagingClient.connect(address.uri(), application="spoiled") as client:
+        for number in range(3):
+            await client.portal.send("conteudo.processar", number, message_id=f"good-{number}")
+        await client.portal.consume("conteudo.processar", seen)
+        await eventually(lambda: "whose properties can't be read is a dead letter" in caplog.text, 60)
+        await eventually(lambda: {message.data for message in seen.messages} == {0, 1, 2}, 60)
+    connection = await aio_pika.connect(address.uri(), connection_class=TakingCare)
+    async with connection, connection.channel() as channel:
+        queue = await channel.get_queue(names.dead_letter_queue("portal", "conteudo.processar"), ensure=False)
+        dead = await queue.get(timeout=10)
+        assert UNREADABLE_HEADER in dead.headers
+        assert dead.body == b"{}"
+        await dead.ack()
+
+
+async def _publish_spoiled(address: Address, exchange: str, key: str) -> None:
+    """Publish a message whose id no Python client would write: the bytes of its frame are changed on their way."""
+    async with proxy(address, change=lambda data: data.replace(b"x" * 40, b"\xff" * 40)) as (through, _):
+        connection = await aio_pika.connect(through.uri())
+        async with connection, connection.channel() as channel:
+            target = await channel.get_exchange(exchange, ensure=False)
+            await target.publish(aio_pika.Message(b"{}", message_id="x" * 40), key)
 
 
 async def test_a_cancelled_send_is_cancelled_and_the_client_goes_on(address: Address) -> None:

@@ -5,10 +5,12 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kryonix.messaging import AuditRecord, JsonLinesAudit, MemoryBroker, NotConnected, NotRoutable
+from kryonix.messaging import AuditRecord, JsonLinesAudit, MemoryBroker, MessagingError, NotConnected, NotRoutable
+from tests.seen import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -24,6 +26,21 @@ class Slow:
 
     async def close(self) -> None:
         self.closed = True
+
+
+class Kept:
+    """A sink that keeps its records, and takes its time."""
+
+    def __init__(self, seconds: float = 0) -> None:
+        self.records: list[AuditRecord] = []
+        self._seconds = seconds
+
+    async def write(self, records: Sequence[AuditRecord]) -> None:
+        await asyncio.sleep(self._seconds)
+        self.records += records
+
+    async def close(self) -> None:
+        """Nothing to do."""
 
 
 class Broken(Slow):
@@ -74,15 +91,54 @@ async def test_a_slow_sink_holds_up_no_send_and_what_it_can_not_take_is_counted(
     began = time.monotonic()
     for number in range(200):
         await client.crm.send("leads.create", number)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60  # one write would take an hour
     await client.close()
     assert sink.closed
     assert client.audit_dropped >= 140
 
 
+async def test_what_was_refused_before_it_was_sent_is_a_record_too() -> None:
+    sink = Kept()
+    nobody: Any = ["nobody"]
+    async with await MemoryBroker(modules=["crm"]).connect(audit=sink) as client:
+        for send in (
+            client.module("crn").send("leads.create", {}, message_id="module"),
+            client.crm.send("leads.create", object(), message_id="data"),
+            client.crm.send("leads.create", {}, priority=99, message_id="option"),
+            client.send(nobody, "leads.create", {}, message_id="type"),
+            client.broadcast(object(), message_id="broadcast"),
+        ):
+            with pytest.raises(MessagingError):
+                await send
+    assert {record.message_id: record.outcome for record in sink.records} == {
+        "module": "UnknownRoute",
+        "data": "NotSerializable",
+        "option": "ConfigurationError",
+        "type": "UnknownRoute",
+        "broadcast": "NotSerializable",
+    }
+    assert {(record.exchange, record.bytes) for record in sink.records} == {("", 0)}
+
+
+async def test_closing_waits_for_the_batch_that_the_sink_is_writing() -> None:
+    sink = Kept(seconds=0.3)
+    async with await MemoryBroker(modules=["crm"]).connect(audit=sink) as client:
+        await client.crm.send("leads.create", {})
+        await asyncio.sleep(0.05)  # the sink has the record, and is not done
+    assert (len(sink.records), client.audit_dropped) == (1, 0)
+
+
+async def test_what_the_sink_had_not_written_when_the_client_closed_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kryonix.messaging.audit._GOODBYE", 0.05)
+    client = await MemoryBroker(modules=["crm"]).connect(audit=Slow())
+    await client.crm.send("leads.create", {})
+    await asyncio.sleep(0.01)
+    await client.close()
+    assert client.audit_dropped == 1
+
+
 async def test_a_sink_that_fails_stops_no_send_and_its_records_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     async with await MemoryBroker(modules=["crm"]).connect(audit=Broken()) as client:
         await client.crm.send("leads.create", 1)
-        await asyncio.sleep(0.2)
-        assert client.audit_dropped == 1
+        await eventually(lambda: client.audit_dropped == 1)
     assert "disk full" in caplog.text

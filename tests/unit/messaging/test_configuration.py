@@ -45,6 +45,27 @@ def test_the_password_is_never_shown() -> None:
         assert "cret" not in str(failure.value)
 
 
+@pytest.mark.parametrize("secret", ["cret/s", "12/cret", "cret#s", "cret?s", "/cret", "12/cret@h"])
+def test_a_password_that_is_not_escaped_is_not_shown_either(secret: str) -> None:
+    for vhost in ("%2Fcliente_acme", "%2Fother"):
+        with pytest.raises(ConfigurationError, match="%2F") as failure:
+            parse_uri(f"amqp://kryonix_acme:{secret}@host:5672/{vhost}")
+        assert "cret" not in str(failure.value) + repr(failure.value.__cause__)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://h", "http://", "http://u:hidden@h", "http://[x", "http://h:port"])
+def test_a_management_url_is_an_address_without_a_login_and_never_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="http://HOST:15672") as failure:
+        parse_uri(URI, url)
+    assert "hidden" not in str(failure.value)
+
+
+def test_a_tenant_that_is_not_the_uris_is_refused() -> None:
+    assert find_address(URI, None, "acme", None).tenant_id == "acme"
+    with pytest.raises(ConfigurationError, match="'beta' is not the one"):
+        find_address(URI, None, "beta", None)
+
+
 @pytest.mark.parametrize(
     "uri", ["", "x", "amqp://", "amqp://h/%2Fcliente_acme", "amqp://u:p@h/", "amqp://u:p@h/%2F", "amqp://u:p@h:99999/x"]
 )
@@ -87,7 +108,17 @@ def test_of_several_tenants_one_must_be_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"tenants": 3}', '{"tenants": {"acme": {"amqp_uri": "[secret]"}}}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"tenants": 3}',
+        '{"tenants": {"acme": 3}}',
+        "[" * 100_000,
+        '{"tenants": {"acme": {"amqp_uri": "[secret]"}}}',
+    ],
+    ids=lambda content: content[:40],
 )
 def test_a_file_that_holds_no_outputs_is_refused_with_the_command_that_writes_one(tmp_path: Path, content: str) -> None:
     file = tmp_path / "outputs.json"

@@ -9,7 +9,7 @@ from kryonix.messaging import generation
 from kryonix.topology.catalog import default_catalog
 
 FOLDER = Path(inspect.getfile(messaging)).parent
-ALLOWED = {"aio_pika", "aiormq", "httpx", "opentelemetry", "yarl", "zstandard"}
+ALLOWED = {"aio_pika", "aiormq", "httpx", "opentelemetry", "pamqp", "yarl", "zstandard"}
 
 
 def test_everything_that_is_exported_exists_is_documented_and_sorted() -> None:

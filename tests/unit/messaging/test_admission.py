@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from kryonix.messaging import ConfigurationError, MemoryBroker, MessagingClient, Outgoing, UnknownRoute
+from tests.seen import Seen
+
+pytestmark = pytest.mark.anyio
+
+NESTED: Any = json.loads("[" * 20 + "]" * 20)
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    return MemoryBroker(modules=["crm"])
+
+
+@pytest.fixture
+async def client(broker: MemoryBroker) -> AsyncIterator[MessagingClient]:
+    async with await broker.connect() as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"a": object()},
+        {"a": {1}},
+        {"a": b"\xff"},
+        {"a": Decimal(1)},
+        {"a": 2**63},
+        {"a": math.inf},
+        {"a": math.nan},
+        {"a": "\ud800"},
+        {"a": [1, {"b": object()}]},
+        {"a": {1: 2}},
+        {"a": NESTED},
+        {"a": "x" * 70_000},
+        {"\ud800": 1},
+        {"k" * 256: 1},
+        {"": 1},
+        {1: 2},
+        {"CC": ["crm.leads.update.low"]},
+        {"BCC": "x"},
+        {"x-delivery-count": 99},
+        {"kryonix-failures": 99},
+        {"traceparent": "00-1-2-01"},
+        [("a", 1)],
+        "text",
+        None,
+    ],
+    ids=lambda headers: repr(headers)[:30],
+)
+async def test_headers_that_the_broker_would_break_the_connection_for_are_refused(
+    client: MessagingClient, broker: MemoryBroker, headers: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match="header"):
+        await client.send_message(Outgoing("crm", "leads.create", {}, headers=headers))
+    assert broker.messages("crm", "leads.create") == []
+
+
+async def test_headers_of_every_kind_that_travels_are_taken(client: MessagingClient, broker: MemoryBroker) -> None:
+    headers = {"a": None, "b": True, "c": -(2**63), "d": 1.5, "e": "é", "f": [1, ["x"]], "g": {"h": datetime.now(UTC)}}
+    await client.crm.send("leads.create", {}, headers=headers)
+    (envelope,) = broker.messages("crm", "leads.create")
+    assert headers.items() <= envelope.headers.items()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"message_id": ""},
+        {"message_id": 5},
+        {"message_id": b"x"},
+        {"device": "fridge"},
+        {"device": ["web"]},
+        {"priority": None},
+        {"priority": 5.0},
+        {"expires": True},
+        {"expires": math.inf},
+        {"expires": timedelta(days=10_000)},
+        {"expires": 0.0001},
+        {"timeout": math.nan},
+        {"timeout": math.inf},
+        {"timeout": None},
+        {"timeout": "5"},
+        {"timeout": True},
+    ],
+    ids=str,
+)
+async def test_options_of_a_send_that_make_no_sense_are_refused(client: MessagingClient, options: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        await client.send("crm", "leads.create", {}, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"concurrency": 0},
+        {"concurrency": 1.5},
+        {"concurrency": 100_000},
+        {"prefetch": 0},
+        {"prefetch": "3"},
+        {"handler_timeout": 0},
+        {"handler_timeout": math.nan},
+        {"timeout": 0},
+    ],
+    ids=str,
+)
+async def test_options_of_a_consumer_that_make_no_sense_are_refused(client: MessagingClient, options: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        await client.consume("crm", "leads.create", Seen(), **options)
+
+
+async def test_what_is_no_handler_is_refused_and_costs_no_message_an_attempt(
+    client: MessagingClient, broker: MemoryBroker
+) -> None:
+    nothing: Any = None
+    await client.crm.send("leads.create", {})
+    with pytest.raises(ConfigurationError, match="no handler"):
+        await client.crm.consume("leads.create", nothing)
+    assert len(broker.messages("crm", "leads.create")) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"application": ""},
+        {"application": 5},
+        {"application": "a\nb"},
+        {"compression": "lz4"},
+        {"prefetch": 0},
+        {"router_timeout": math.nan},
+        {"max_bytes": 0},
+    ],
+    ids=str,
+)
+async def test_options_of_a_client_that_make_no_sense_are_refused(broker: MemoryBroker, options: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        await broker.connect(**options)
+
+
+@pytest.mark.parametrize("module", [5, ["crm"], "crn", "c" * 1_000_000], ids=lambda module: str(module)[:10])
+async def test_what_is_no_module_is_an_unknown_route_everywhere(client: MessagingClient, module: Any) -> None:
+    for call in (
+        client.send(module, "leads.create", {}),
+        client.consume(module, "leads.create", Seen()),
+        client.queue_stats(module),
+    ):
+        with pytest.raises(UnknownRoute, match="Allowed: crm") as failure:
+            await call
+        assert len(str(failure.value)) < 400
+
+
+async def test_in_many_messages_what_is_none_fails_alone(client: MessagingClient) -> None:
+    messages: Any = [1, Outgoing("crm", "leads.create", {})]
+    batch = await client.send_many(messages)
+    assert len(batch.sent) == 1
+    ((message, error),) = batch.failed
+    assert message == 1  # type: ignore[comparison-overlap]
+    assert isinstance(error, ConfigurationError)
+
+
+async def test_an_iterable_that_breaks_loses_nothing_of_what_was_on_its_way(
+    client: MessagingClient, broker: MemoryBroker
+) -> None:
+    def messages() -> Iterator[Outgoing]:
+        for number in range(10):
+            yield Outgoing("crm", "leads.create", number)
+        raise LookupError("the source broke")
+
+    with pytest.raises(LookupError, match="the source broke") as failure:
+        await client.send_many(messages(), window=4)
+    assert failure.value.__notes__ == ["10 messages had been sent before, 0 had not"]
+    assert len(broker.messages("crm", "leads.create")) == 10
+
+
+@pytest.mark.parametrize("messages", [None, Outgoing("crm", "leads.create", {})])
+async def test_what_cant_be_iterated_over_is_refused(client: MessagingClient, messages: Any) -> None:
+    with pytest.raises(ConfigurationError, match="iterated"):
+        await client.send_many(messages)
+
+
+async def test_a_router_that_hangs_takes_no_more_than_the_send_has(broker: MemoryBroker) -> None:
+    class Hanging:
+        async def decide(self, message: Outgoing) -> Any:
+            await asyncio.sleep(3600)
+
+    async with await broker.connect(router=Hanging(), router_timeout=3600) as client:
+        async with asyncio.timeout(30):
+            result = await client.crm.send("leads.create", {}, timeout=0.2)
+    assert "longer than 0.1 s" in result.decision

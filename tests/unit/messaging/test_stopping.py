@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from kryonix.messaging import ConfigurationError, MemoryBroker, Message, NotConnected
+from kryonix.messaging.consuming import consumer as consuming
+from kryonix.messaging.publishing.reach import Reach
+from tests.seen import Seen, eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_consumers_and_streams_that_have_ended_are_forgotten() -> None:
+    async with await MemoryBroker(modules=["crm"]).connect() as client:
+        ended: list[weakref.ref[Any]] = []
+        for _ in range(3):
+            consumer = await client.crm.consume("leads.create", Seen())
+            async with client.crm.stream("leads.update") as stream:
+                ended += [weakref.ref(consumer), weakref.ref(stream)]
+            await consumer.stop()
+        del consumer, stream
+        await client.crm.consume("leads.create", Seen())
+        async with client.crm.stream("leads.update"):
+            gc.collect()
+            assert [each() for each in ended] == [None] * 6
+
+
+async def test_stopping_twice_at_once_waits_twice_for_the_same_end() -> None:
+    held, released = asyncio.Event(), asyncio.Event()
+
+    async def hold(message: Message) -> None:
+        held.set()
+        await released.wait()
+
+    async with await MemoryBroker(modules=["crm"]).connect() as client:
+        consumer = await client.crm.consume("leads.create", hold)
+        await client.crm.send("leads.create", {})
+        await held.wait()
+        first, second = asyncio.create_task(consumer.stop()), asyncio.create_task(client.close())
+        await asyncio.sleep(0.05)
+        assert not first.done()
+        assert not second.done()
+        released.set()
+        await asyncio.gather(first, second)
+        assert consumer.handled == 1
+
+
+async def test_a_stop_that_is_given_up_goes_on_and_can_be_waited_for_again() -> None:
+    released = asyncio.Event()
+
+    async def hold(message: Message) -> None:
+        await released.wait()
+
+    async with await MemoryBroker(modules=["crm"]).connect() as client:
+        consumer = await client.crm.consume("leads.create", hold)
+        await client.crm.send("leads.create", {})
+        await eventually(lambda: consumer.in_progress == 1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(consumer.stop(), 0.05)
+        released.set()
+        await consumer.stop()
+        assert (consumer.handled, consumer.stopped) == (1, True)
+
+
+async def test_a_handler_that_will_not_be_cancelled_holds_up_no_stop_for_ever(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(consuming, "_LAST_WORD", 0.05)
+    released = asyncio.Event()
+
+    async def deaf(message: Message) -> None:
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+
+    broker = MemoryBroker(modules=["crm"])
+    async with await broker.connect() as client:
+        consumer = await client.crm.consume("leads.create", deaf)
+        await client.crm.send("leads.create", {})
+        await eventually(lambda: consumer.in_progress == 1)
+        async with asyncio.timeout(30):
+            await consumer.stop(timeout=0.05)
+        assert "do not let themselves be cancelled" in caplog.text
+        released.set()
+
+
+async def test_a_handler_that_is_no_coroutine_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    done: Any = lambda message: None  # noqa: E731
+    async with await MemoryBroker(modules=["crm"], delay=0.001).connect() as client:
+        consumer = await client.crm.consume("leads.create", done)
+        await client.crm.send("leads.create", {})
+        await eventually(lambda: consumer.retried > 0)
+    assert "async def" in caplog.text
+
+
+async def test_a_stream_that_was_not_entered_does_not_hang_and_one_is_entered_once() -> None:
+    async with await MemoryBroker(modules=["crm"]).connect() as client:
+        stream = client.crm.stream("leads.create")
+        with pytest.raises(ConfigurationError, match="async with"):
+            await anext(stream)
+        async with stream:
+            with pytest.raises(ConfigurationError, match="twice"):
+                await stream.__aenter__()
+
+
+async def test_who_waits_for_the_brokers_answer_when_the_client_is_closed_is_told() -> None:
+    class Silent:
+        async def has_queue(self, queue: str, timeout: float) -> bool:
+            await asyncio.sleep(3600)
+            return True
+
+    transport: Any = Silent()
+    reach = Reach(transport)
+    waiting = asyncio.create_task(reach.find(["queue"], 3600))
+    await asyncio.sleep(0.01)
+    reach.close()
+    with pytest.raises(NotConnected, match="closed"):
+        await asyncio.wait_for(waiting, 30)

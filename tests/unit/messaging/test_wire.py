@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from aiormq.connection import FrameReceiver
+from pamqp import commands, frame
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+
+from kryonix.messaging.amqp.wire import UNREADABLE_HEADER, _CarefulReader
+
+pytestmark = pytest.mark.anyio
+
+GOOD = ContentHeader(body_size=2, properties=commands.Basic.Properties(message_id="good", content_type="text/plain"))
+BODY = ContentBody(b"{}")
+
+
+def spoiled(text: bytes) -> bytes:
+    """A content header whose message id is those bytes."""
+    readable = ContentHeader(body_size=7, properties=commands.Basic.Properties(message_id="x" * len(text)))
+    return frame.marshal(readable, 3).replace(b"x" * len(text), text)
+
+
+async def received(*frames: bytes) -> list[tuple[int, Any]]:
+    """Channel and frame of each, as aiormq reads them."""
+    reader = asyncio.StreamReader()
+    reader.feed_data(b"".join(frames))
+    receiver = FrameReceiver(cast(asyncio.StreamReader, _CarefulReader(reader)))
+    return [(channel, found) for _, channel, found in [await receiver.get_frame() for _ in frames]]
+
+
+async def test_frames_that_can_be_read_are_read_as_they_are() -> None:
+    heartbeat = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+    deliver = frame.marshal(commands.Basic.Deliver("tag", 1, False, "exchange", "key"), 3)
+    found = await received(deliver, frame.marshal(GOOD, 3), frame.marshal(BODY, 3), heartbeat)
+    assert [channel for channel, _ in found] == [3, 3, 3, 0]
+    assert found[0][1].routing_key == "key"
+    assert (found[1][1].properties.message_id, found[1][1].body_size, found[2][1].value) == ("good", 2, b"{}")
+
+
+async def test_properties_that_cant_be_decoded_are_replaced_by_the_reason_and_the_next_message_is_read() -> None:
+    ((channel, first), (_, body), (_, second)) = await received(
+        spoiled(b"\xff\xfe"), frame.marshal(BODY, 3), frame.marshal(GOOD, 3)
+    )
+    assert (channel, first.body_size, first.properties.message_id) == (3, 7, None)
+    assert "utf-8" in first.properties.headers[UNREADABLE_HEADER]
+    assert body.value == b"{}"
+    assert second.properties.message_id == "good"
