@@ -11,20 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from kryonix.messaging.configuration import MANAGEMENT_VARIABLE, OUTPUTS_VARIABLE, URI_VARIABLE, Address, parse_uri
+from kryonix.operations.acting import Asked
 from kryonix.operations.errors import InvalidChoice
 from kryonix.topology.errors import nearest
 
-__all__ = ["Access", "Asked", "find_access"]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the command line and the environment say of where to go. At most one of `outputs` and `stack` is given."""
-
-    tenant: str | None = None
-    outputs: Path | None = None
-    stack: str | None = None
-    management_url: str | None = None
+__all__ = ["Access", "find_access"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +66,7 @@ def _private_json(file: Path) -> Any:
             return json.loads(opened.read())
     except OSError as error:
         raise InvalidChoice(f"{str(file)!r} can't be read: {error.strerror}. Name a file that can") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         remedy = "Write it with `kryonix outputs --show-secrets --json`"
         raise InvalidChoice(f"{str(file)!r} is not JSON. {remedy}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def _attribute(path: str) -> Any:
     module_name, colon, attribute = path.partition(":")
     if not (module_name and colon and attribute):
         raise InvalidChoice(f"{path!r} is no MODULE:HANDLERS. Write it as shop.handlers:HANDLERS")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise InvalidChoice(f"{module_name!r} is no module's name. Write it as shop.handlers:HANDLERS")
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
@@ -53,10 +56,21 @@ def _attribute(path: str) -> Any:
         if error.name != module_name.partition(".")[0] and error.name != module_name:
             raise InvalidChoice(f"{module_name!r} imports {error.name!r}, which is not installed") from error
         raise InvalidChoice(f"there is no module {module_name!r} here. Run this where it can be imported") from error
+    except Exception as error:
+        # It is the user's code: what it raises is theirs to mend, and where is all that they need.
+        raise InvalidChoice(f"{module_name!r} can't be imported: {_told(error)}") from error
     if not hasattr(module, attribute):
         known = [name for name in vars(module) if not name.startswith("_")]
         raise InvalidChoice(f"{module_name} has no {attribute!r}; {nearest(attribute, known)}")
     return getattr(module, attribute)
+
+
+def _told(error: Exception) -> str:
+    """The error and the line of the user's code that it comes from."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}: {type(error).__name__}: {error}"
 
 
 def _problem(module: str, action: str, handler: Any, catalog: Catalog) -> str | None:

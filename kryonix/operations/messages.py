@@ -14,6 +14,7 @@ from typing import Any, Final
 from kryonix.messaging import Facade, Message, MessagingClient, Outgoing, SendResult
 from kryonix.messaging.configuration import Address
 from kryonix.operations.errors import InvalidChoice
+from kryonix.topology.catalog import Catalog
 
 __all__ = ["consume", "parse_data", "parse_headers", "parse_route", "send"]
 
@@ -36,12 +37,12 @@ def parse_data(text: str | None, file: Path | None) -> Any:
         content = _bytes_of(file)
         try:
             return json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return content
     content = sys.stdin.buffer.read() if text in (None, "-") else str(text).encode()
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         remedy = "Quote text as '\"text\"', or send a file's bytes with --file"
         raise InvalidChoice(f"the data is not JSON: {error}. {remedy}") from error
 
@@ -61,22 +62,26 @@ def parse_headers(texts: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in split}
 
 
-async def send(address: Address, message: Outgoing, priority: int | None, timeout: float) -> SendResult:
+async def send(
+    address: Address, catalog: Catalog, message: Outgoing, priority: int | None, timeout: float
+) -> SendResult:
     """Send one message; without a priority it has its module's own."""
-    async with await _client(address, timeout) as client:
+    async with await _client(address, catalog, timeout) as client:
         facade = vars(client).get(message.module)
         own = facade.priority if isinstance(facade, Facade) else message.priority
         chosen = replace(message, priority=own if priority is None else priority)
         return await client.send_message(chosen, timeout=timeout)
 
 
-async def consume(address: Address, module: str, action: str, limit: int | None, wait: float | None) -> int:
+async def consume(
+    address: Address, catalog: Catalog, module: str, action: str, limit: int | None, wait: float | None
+) -> int:
     """Write messages to standard output as JSON, one a line, until `limit` or until none has come for `wait` seconds.
 
     A message is answered once its line is written. Returns how many were.
     """
     taken = 0
-    async with await _client(address, 10.0) as client:
+    async with await _client(address, catalog, 10.0) as client:
         prefetch = 100 if limit is None else max(1, min(limit, 100))
         async with client.module(module).stream(action, prefetch=prefetch) as stream:
             while limit is None or taken < limit:
@@ -86,14 +91,23 @@ async def consume(address: Address, module: str, action: str, limit: int | None,
                 except TimeoutError:
                     break
                 async with item as message:
-                    sys.stdout.write(json.dumps(_line(message), ensure_ascii=False) + "\n")
-                    sys.stdout.flush()
+                    _write(_line(message))
                 taken += 1
     return taken
 
 
-async def _client(address: Address, timeout: float) -> MessagingClient:
-    return await MessagingClient.connect(address.uri(), application=_APPLICATION, timeout=timeout)
+async def _client(address: Address, catalog: Catalog, timeout: float) -> MessagingClient:
+    return await MessagingClient.connect(address.uri(), application=_APPLICATION, timeout=timeout, catalog=catalog)
+
+
+def _write(line: Mapping[str, Any]) -> None:
+    text = json.dumps(line, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # half a surrogate pair in the data, or a terminal that speaks something else
+        text = json.dumps(line)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def _line(message: Message) -> dict[str, Any]:

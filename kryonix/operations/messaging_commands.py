@@ -2,62 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
-from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from kryonix.operations.acting import Asked, acting
+from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
-from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
+from kryonix.operations.options import Json
 
 if TYPE_CHECKING:
-    from kryonix.operations.access import Access, Asked
+    from kryonix.operations.access import Access
 
 __all__ = ["app"]
 
 app = typer.Typer()
-_WIDTH = None if sys.stdout.isatty() else 140
-out, err = Console(width=_WIDTH), Console(stderr=True)
 
+_DAY_S = 86_400.0
 
-def _refuse_uri(value: Optional[str]) -> None:
-    if value is not None:
-        raise InvalidChoice(
-            "--uri is not accepted: everybody on this machine can read a password in a command line. "
-            "Set KRYONIX_AMQP_URI, or give --outputs FILE or --stack STACK"
-        )
-
-
-def _without_login(value: Optional[str]) -> Optional[str]:
-    if value is not None and "@" in urlsplit(value).netloc:
-        raise InvalidChoice("--management-url holds a login. Leave it out: the tenant's own is used")
-    return value
-
-
-Uri = Annotated[Optional[str], typer.Option("--uri", "--amqp-uri", hidden=True, callback=_refuse_uri)]
-Tenant = Annotated[Optional[str], typer.Option("--tenant", help="The tenant, where there are several.")]
-Outputs = Annotated[
-    Optional[Path],
-    typer.Option(help="A file of `kryonix outputs --show-secrets --json`, mode 600. Without it: KRYONIX_AMQP_URI."),
-]
-Stack = Annotated[Optional[str], typer.Option("--stack", "-s", help="Read this stack's outputs, as an operator.")]
-ManagementUrl = Annotated[
-    Optional[str], typer.Option(callback=_without_login, help="The management API, where no outputs say it.")
-]
-CatalogFile = Annotated[Optional[Path], typer.Option(help="A catalog other than the one of the package.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Module = Annotated[Optional[str], typer.Option(help="Only this module.")]
 Action = Annotated[Optional[str], typer.Option(help="Only this action of the module.")]
 RouteArgument = Annotated[str, typer.Argument(metavar="MODULE.ACTION", help="As in crm.leads.create.")]
 
 
 @app.command()
+@acting()
 def send(
+    asked: Asked,
     route: RouteArgument,
     data: Annotated[
         Optional[str], typer.Argument(metavar="[JSON]", help="The data; from stdin where left out.")
@@ -68,11 +43,7 @@ def send(
     message_id: Annotated[Optional[str], typer.Option(help="The same id again is the same message.")] = None,
     expires: Annotated[Optional[float], typer.Option(help="Seconds it is worth delivering.")] = None,
     header: Annotated[Optional[list[str]], typer.Option(help="NAME=VALUE, any number of times.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the broker.")] = 10.0,
-    tenant: Tenant = None,
-    outputs: Outputs = None,
-    stack: Stack = None,
-    uri: Uri = None,
+    timeout: Annotated[float, typer.Option(min=0.1, max=_DAY_S, help="Seconds to wait for the broker.")] = 10.0,
     json_output: Json = False,
 ) -> None:
     """Send a message and wait until the broker has stored it."""
@@ -84,53 +55,48 @@ def send(
         raise InvalidChoice(f"--device {device!r} is none of mobile, web, unknown")
     headers, content = messages.parse_headers(header or []), messages.parse_data(data, file)
     outgoing = Outgoing(module, action, content, 5, device, message_id, expires, headers)  # type: ignore[arg-type]
-    address = _access(tenant, outputs, stack).address
-    result: Any = _run(messages.send(address, outgoing, priority, timeout))
+    products, address = asked.products(), _access(asked).address
+    result: Any = _run(messages.send(address, products, outgoing, priority, timeout))
     if json_output:
-        _print_json({name: getattr(result, name) for name in result.__slots__})
+        print_json(asdict(result))
         return
     out.print(f"sent {result.message_id} to {result.exchange} \\[{result.routing_key}], priority {result.priority}")
 
 
 @app.command()
+@acting()
 def consume(
+    asked: Asked,
     route: RouteArgument,
     limit: Annotated[Optional[int], typer.Option(min=1, help="Messages to take at most.")] = None,
-    wait: Annotated[Optional[float], typer.Option(help="End when none has come for so many seconds.")] = None,
-    tenant: Tenant = None,
-    outputs: Outputs = None,
-    stack: Stack = None,
-    uri: Uri = None,
+    wait: Annotated[
+        Optional[float], typer.Option(min=0.1, max=_DAY_S, help="End when none has come for so many seconds.")
+    ] = None,
 ) -> None:
     """Take an action's messages, for good, and print each as a line of JSON."""
     from kryonix.operations import messages
 
     module, action = messages.parse_route(route)
-    address = _access(tenant, outputs, stack).address
-    taken = _run(messages.consume(address, module, action, limit, wait))
+    products, address = asked.products(), _access(asked).address
+    taken = _run(messages.consume(address, products, module, action, limit, wait))
     err.print(f"{taken} message(s) taken")
 
 
 @app.command()
+@acting(figures=True)
 def stats(
+    asked: Asked,
     module: Module = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show them live.")] = False,
-    interval: Annotated[float, typer.Option(min=0.5, help="Seconds between two looks.")] = 2.0,
+    interval: Annotated[float, typer.Option(min=0.5, max=_DAY_S, help="Seconds between two looks.")] = 2.0,
     all_queues: Annotated[bool, typer.Option("--all", help="Also queues that are not in use.")] = False,
-    tenant: Tenant = None,
-    outputs: Outputs = None,
-    stack: Stack = None,
-    management_url: ManagementUrl = None,
-    catalog: CatalogFile = None,
-    uri: Uri = None,
     json_output: Json = False,
 ) -> None:
     """Show the figures of a tenant's queues."""
     from kryonix.operations import queue_figures
     from kryonix.operations.routes import select_routes
 
-    products = _catalog(catalog)
-    access = _access(tenant, outputs, stack, management_url)
+    products, access = asked.products(), _access(asked)
     select_routes(products, access.modules, module, None)
     if watch:
         if json_output:
@@ -141,22 +107,19 @@ def stats(
             return
     found: Any = _run(queue_figures.read(access.address, products, module))
     if json_output:
-        _print_json(queue_figures.figures_json(found))
+        print_json(queue_figures.figures_json(found))
     else:
         out.print(queue_figures.figures_table(found, all_queues))
 
 
 @app.command()
+@acting()
 def redrive(
+    asked: Asked,
     module: Module = None,
     action: Action = None,
     limit: Annotated[Optional[int], typer.Option(min=1, help="Messages to put back at most.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and change nothing.")] = False,
-    tenant: Tenant = None,
-    outputs: Outputs = None,
-    stack: Stack = None,
-    catalog: CatalogFile = None,
-    uri: Uri = None,
     json_output: Json = False,
 ) -> None:
     """Put dead letters back where they came from: original exchange and routing key."""
@@ -164,14 +127,13 @@ def redrive(
     from kryonix.operations.redrive import redrive as work
     from kryonix.operations.routes import select_routes
 
-    products = _catalog(catalog)
-    access = _access(tenant, outputs, stack)
+    products, access = asked.products(), _access(asked)
     routes = select_routes(products, access.modules, module, action)
     display = shown.RedriveDisplay(err)
     with display.running():
         tallies: Any = _run(work(access.address, products, routes, limit, dry_run, display.take))
     if json_output:
-        _print_json(shown.tallies_json(tallies, dry_run))
+        print_json(shown.tallies_json(tallies, dry_run))
     else:
         out.print(shown.tallies_table(tallies, dry_run))
     if (left := shown.left_behind(tallies)) is not None:
@@ -180,7 +142,9 @@ def redrive(
 
 
 @app.command()
+@acting(figures=True)
 def worker(
+    asked: Asked,
     handlers: Annotated[
         Optional[str], typer.Argument(metavar="MODULE:HANDLERS", help="A mapping of module.action to async functions.")
     ] = None,
@@ -188,12 +152,16 @@ def worker(
     action: Action = None,
     plan: Annotated[Optional[str], typer.Option(help="The tenant's plan, where no outputs say it.")] = None,
     max_consumers: Annotated[Optional[int], typer.Option(min=1, help="Fewer per queue than the plan allows.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Messages a consumer handles at a time.")] = 10,
-    prefetch: Annotated[Optional[int], typer.Option(min=1, help="Twice the concurrency where left out.")] = None,
-    handler_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds; more is a failure.")] = 60.0,
-    interval: Annotated[float, typer.Option(min=0.5, help="Seconds between two decisions.")] = 5.0,
-    window: Annotated[int, typer.Option(min=0, help="Seconds a queue is low before a consumer is ended.")] = 120,
-    drain: Annotated[float, typer.Option(min=0, help="Seconds that handlers have to finish.")] = 30.0,
+    concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Messages a consumer handles at a time.")] = 10,
+    prefetch: Annotated[
+        Optional[int], typer.Option(min=1, max=65_535, help="Twice the concurrency where left out.")
+    ] = None,
+    handler_timeout: Annotated[float, typer.Option(min=0.1, max=_DAY_S, help="Seconds; more is a failure.")] = 60.0,
+    interval: Annotated[float, typer.Option(min=0.5, max=_DAY_S, help="Seconds between two decisions.")] = 5.0,
+    window: Annotated[
+        int, typer.Option(min=0, max=3_600, help="Seconds a queue is low before a consumer is ended.")
+    ] = 120,
+    drain: Annotated[float, typer.Option(min=0, max=_DAY_S, help="Seconds that handlers have to finish.")] = 30.0,
     metrics_port: Annotated[Optional[int], typer.Option(min=1, max=65535, help="Serve Prometheus here.")] = None,
     metrics_host: Annotated[str, typer.Option(help="The address to serve them on.")] = "127.0.0.1",
     keda: Annotated[
@@ -203,18 +171,11 @@ def worker(
     tenants: Annotated[Path, typer.Option(help="For --keda without outputs: the list of tenants.")] = Path(
         "tenants.yaml"
     ),
-    tenant: Tenant = None,
-    outputs: Outputs = None,
-    stack: Stack = None,
-    management_url: ManagementUrl = None,
-    catalog: CatalogFile = None,
-    uri: Uri = None,
 ) -> None:
     """Run handlers, with as many consumers as the queues' depth asks for and the plan allows."""
     from kryonix.operations import worker_command as command
 
-    asked = _asked(tenant, outputs, stack, management_url)
-    choice = command.Choice(asked, _catalog(catalog), handlers, module, action, plan, max_consumers)
+    choice = command.Choice(asked, asked.products(), handlers, module, action, plan, max_consumers)
     if keda:
         sys.stdout.write(command.keda(choice, tenants, window, namespace))
         return
@@ -224,35 +185,15 @@ def worker(
     _run(command.work(choice, interval, window, consumers, metrics_host, metrics_port))
 
 
-def _asked(tenant: str | None, outputs: Path | None, stack: str | None, management_url: str | None = None) -> Asked:
-    from kryonix.operations.access import Asked
-
-    return Asked(tenant, outputs, stack, management_url)
-
-
-def _access(tenant: str | None, outputs: Path | None, stack: str | None, management_url: str | None = None) -> Access:
+def _access(asked: Asked) -> Access:
     from kryonix.operations.access import find_access
     from kryonix.operations.event_loop import translated
 
     with translated():
-        return find_access(_asked(tenant, outputs, stack, management_url))
+        return find_access(asked)
 
 
 def _run(work: Any) -> Any:
     from kryonix.operations.event_loop import run
 
     return run(work)
-
-
-def _catalog(file: Path | None) -> Catalog:
-    if file is None:
-        return default_catalog()
-    try:
-        return parse_catalog(file.read_bytes(), str(file))
-    except OSError as error:
-        raise InvalidChoice(f"{str(file)!r} can't be read: {error.strerror}. Name a file that can") from error
-
-
-def _print_json(value: Any) -> None:
-    json.dump(value, sys.stdout, indent=2)
-    sys.stdout.write("\n")

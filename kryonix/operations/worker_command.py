@@ -6,7 +6,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from kryonix.operations.access import Asked, find_access
+from kryonix.operations.access import find_access
+from kryonix.operations.acting import Asked
 from kryonix.operations.crew import ConsumerOptions
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.event_loop import translated

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,13 @@ def refusal(*arguments: str, **env: str) -> str:
         (("stats", "--uri", URI), "KRYONIX_AMQP_URI"),
         (("stats", "--management-url", "http://a:hidden@b"), "login"),
         (("stats", "--watch", "--json"), "--watch"),
+        (("stats", "--catalog", "none.yaml"), "can't be read"),
+        (("send", "crm.leads.create", "[" * 100_000), "not JSON"),
+        (("send", "crm.leads.create", "{}", "--file", "x"), "both given"),
+        (("send", "crm.leads.create", "--file", "."), "can't be read"),
+        (("worker", "handlers.py:HANDLERS", "--plan", "pro"), "no module 'handlers.py'"),
+        (("worker", "./handlers:HANDLERS", "--plan", "pro"), "no module's name"),
+        (("worker", "..handlers:HANDLERS", "--plan", "pro"), "no module's name"),
         (("worker", "nowhere:HANDLERS", "--plan", "pro"), "no module 'nowhere'"),
         (("worker", "nowhere:HANDLERS"), "--plan"),
         (("worker", "nowhere:HANDLERS", "--plan", "por"), "did you mean 'pro'"),
@@ -43,6 +52,49 @@ def refusal(*arguments: str, **env: str) -> str:
 )
 def test_what_cant_be_accepted_is_said_with_a_remedy(arguments: tuple[str, ...], said: str) -> None:
     assert said in refusal(*arguments, KRYONIX_AMQP_URI=URI)
+
+
+@pytest.mark.parametrize("url", ["http://[x", "nonsense"])
+def test_a_management_url_that_is_none_is_said(url: str) -> None:
+    result = CliRunner().invoke(app, ("stats", "--management-url", url), env={"KRYONIX_AMQP_URI": URI})
+    assert getattr(result.exception, "exit_status", None) == 2
+    assert "http://HOST:15672" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--timeout", "0"), ("--timeout", "nan"), ("--timeout", "inf"), ("--wait", "nan"), ("--wait", "-1")]
+    + [("--interval", "nan"), ("--drain", "inf"), ("--handler-timeout", "nan"), ("--limit", "0"), ("--window", "-1")],
+)
+def test_a_number_that_is_no_time_is_refused_by_every_command_that_takes_it(option: str, value: str) -> None:
+    taken = {"--timeout": "send", "--wait": "consume", "--limit": "redrive", "--interval": "stats"}
+    arguments = {"send": ("crm.leads.create", "{}"), "consume": ("crm.leads.create",), "worker": ("x:Y",)}
+    command = taken.get(option, "worker")
+    result = CliRunner().invoke(app, (command, *arguments.get(command, ()), option, value))
+    assert result.exit_code == 2
+    assert option in result.output
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def (", "SyntaxError"),
+        ("1 / 0", "spoiled.py:1: ZeroDivisionError"),
+        ("import json.nothing", "imports 'json.nothing'"),
+        ("HANDLERS = {}", "not a mapping"),
+        ("HANDLERS = {'crm.leads.create': print}", "no async function"),
+        ("HANDLER = 1", "no 'HANDLERS'; allowed: HANDLER"),
+    ],
+)
+def test_handlers_that_cant_be_imported_are_told_where_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+) -> None:
+    (tmp_path / "spoiled.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "spoiled", raising=False)
+    importlib.invalidate_caches()
+    assert said in refusal("worker", "spoiled:HANDLERS", "--plan", "pro", KRYONIX_AMQP_URI=URI)
 
 
 def test_a_uri_that_cant_be_read_is_said_without_its_password() -> None:
@@ -66,5 +118,7 @@ def test_a_file_of_outputs_is_private_and_has_the_tenant_and_its_secrets(tmp_pat
     assert "without secrets" in refusal("redrive", "--outputs", str(file), "--tenant", "acme")
     assert "--stack" in refusal("redrive", "--outputs", str(file), "--stack", "dev")
     file.write_text("{")
+    assert "not JSON" in refusal("redrive", "--outputs", str(file))
+    file.write_text("[" * 100_000)
     assert "not JSON" in refusal("redrive", "--outputs", str(file))
     assert "can't be read" in refusal("redrive", "--outputs", str(tmp_path / "none"))
