@@ -6,12 +6,13 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, Final
 
 import pulumi.automation as auto
+import yaml
 
 from kryonix.lifecycle.automation import EventLog, translated
 from kryonix.lifecycle.deployer import StackSpec, ignore
@@ -69,11 +70,28 @@ class AutomationDeployer:
             work_dir=str(folder), env_vars=dict(_ENVIRONMENT), secrets_provider=self._secrets_provider
         )
 
+    def _open(self, folder: Path, name: str) -> auto.Stack:
+        """The stack, made where there is none, with its secrets kept as they were.
+
+        The CLI reads from the config file which provider keeps a stack's secrets, and a workspace has a new one each
+        time: without this, a stack whose secrets are in a vault would turn to the passphrase at its second run.
+        """
+        workspace = self._workspace(folder)
+        try:
+            found = auto.Stack.select(name, workspace)
+        except auto.StackNotFoundError:
+            return auto.Stack.create_or_select(name, workspace)  # select, where another run was faster
+        file = folder / f"Pulumi.{name}.yaml"
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        kept = _secrets_settings(found.export_stack().deployment or {}, self._secrets_provider)
+        file.write_text(yaml.safe_dump({**document, **kept}, allow_unicode=True), encoding="utf-8")
+        return found
+
     def _run(self, stack: StackSpec, on_event: OnEvent, operation: Callable[..., Any]) -> Summary:
         started, log = time.monotonic(), EventLog(on_event)
         with self._slots, workspace(self._project, stack) as folder:
             with translated(log.errors):
-                found = auto.Stack.create_or_select(stack.name, self._workspace(folder))
+                found = self._open(folder, stack.name)
             try:
                 with translated(log.errors):
                     operation(found, on_event=log.take, color="never")
@@ -86,6 +104,17 @@ class AutomationDeployer:
                     operation(found, on_event=log.take, color="never")
         steps = tuple(log.steps)
         return Summary(changes=count_changes(steps), steps=steps, seconds=time.monotonic() - started)
+
+
+def _secrets_settings(deployment: Mapping[str, Any], chosen: str | None) -> dict[str, str]:
+    """What the config file has to say so that a stack's secrets stay where they are."""
+    provider = deployment.get("secrets_providers") or {}
+    state = provider.get("state") or {}
+    if provider.get("type") == "cloud":
+        return {"secretsprovider": state["url"], "encryptedkey": state["encryptedkey"]}
+    if provider.get("type") == "passphrase":
+        return {"encryptionsalt": state["salt"]}
+    return {"secretsprovider": chosen} if chosen else {}
 
 
 def _left_behind(message: str) -> bool:

@@ -1,0 +1,78 @@
+"""A tenant's life by the Automation API, on a platform that the real CLI has made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.acceptance.broker import LiveBroker, live
+from tests.harness import Project, Result
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("pulumi") is None, reason="the Automation API runs the real CLI, and there is no `pulumi` on PATH"
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A platform made by the CLI, with its state in a folder."""
+    folder = tmp_path_factory.mktemp("automation")
+    project = Project.platform(folder / "project")
+    (project.folder / ".venv").symlink_to(sys.prefix)
+    (folder / "backend").mkdir()
+    project.env["PULUMI_BACKEND_URL"] = f"file://{folder / 'backend'}"
+    try:
+        project.must("up", engine="pulumi")
+        yield project
+    finally:
+        project.remove()
+
+
+@pytest.fixture(scope="module")
+def broker(made: Project) -> Iterator[LiveBroker]:
+    with live(made.must("outputs", "--show-secrets", engine="pulumi")) as found:
+        yield found
+
+
+def run(project: Project, *command: str) -> Result:
+    return project.kryonix(*command, "--stack", project.stack, "--engine", "pulumi", timeout=600)
+
+
+def must(project: Project, *command: str) -> Any:
+    result = run(project, *command, "--json")
+    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    return json.loads(result.stdout)
+
+
+def test_a_tenant_lives_by_the_cli_as_by_the_local_engine(made: Project, broker: LiveBroker) -> None:
+    first = must(made, "tenant", "create", "auto", "--modules", "crm,portal", "--plan", "basic")
+    assert first["username"] == "kryonix_auto"
+    changed = must(made, "tenant", "change", "auto", "--plan", "pro")
+    assert (changed["plan"], changed["converged"]) == ("pro", True)
+    broker.publish("/cliente_auto", "cliente_auto.crm.leads.create", 2)
+    refused = run(made, "tenant", "change", "auto", "--modules", "portal")
+    assert refused.returncode == 2, refused.stderr
+    assert "2 messages in cliente_auto.crm.leads.create" in refused.stderr
+    policy = broker.get("policies", "/cliente_auto", "modulo-crm")
+    broker.put("policies", "/cliente_auto", "modulo-crm", json={**policy, "definition": {"message-ttl": 1000}})
+    drift = run(made, "fleet", "drift", "--expect-no-changes", "--json")
+    assert drift.returncode == 4, drift.stderr
+    (found,) = json.loads(drift.stdout)["tenants"]
+    assert [step["name"] for step in found["found"]] == ["auto/modulo-crm"]
+    assert must(made, "tenant", "converge", "auto")["converged"]
+    second = must(made, "tenant", "rotate", "auto")
+    assert second["username"] == "kryonix_auto.2"
+    assert broker.has("users", "kryonix_auto")
+    suspended = must(made, "tenant", "suspend", "auto")
+    assert suspended["status"] == "suspended"
+    assert broker.vhost_limits("/cliente_auto")["max-connections"] == 0
+    must(made, "tenant", "offboard", "auto", "--grace-days", "0")
+    assert must(made, "tenant", "settle") == {"settled": ["auto"]}
+    assert not broker.has("vhosts", "/cliente_auto")
+    assert must(made, "tenant", "list")[0]["status"] == "removed"
+    assert not list(made.folder.glob("Pulumi.tenant-*")), "a tenant's config is written into its workspace only"
