@@ -62,11 +62,11 @@ def platform() -> Iterator[Project]:
             project.remove()
 
 
-def put(dsn: str, tenants: int) -> None:
+def put(dsn: str, tenants: int, modules: tuple[str, ...] = MODULES) -> None:
     """Write what the tenants are to be."""
     with connect(dsn) as connection:
         for number in range(tenants):
-            row = DesiredState(cliente_id=f"fleet-{number:03}", modules=MODULES, plan="enterprise")
+            row = DesiredState(cliente_id=f"fleet-{number:03}", modules=modules, plan="enterprise")
             put_desired_state(connection, row)
 
 

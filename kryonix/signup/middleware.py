@@ -56,7 +56,7 @@ class BodyLimit:
         if not announced.isdigit() or int(announced) > MAX_BODY:
             await _refuse(send)
             return
-        read, begun = 0, False
+        read, answered = 0, False
 
         async def limited() -> Message:
             nonlocal read
@@ -67,14 +67,20 @@ class BodyLimit:
             return message
 
         async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = True
+            # Who reads the body may make another answer of the exception: this one comes first.
+            nonlocal answered
+            if read > MAX_BODY:
+                if not answered:
+                    answered = True
+                    await _refuse(send)
+                return
+            answered = True
             await send(message)
 
         try:
             await self._app(scope, limited, watched)
         except _TooLarge:
-            if not begun:
+            if not answered:
                 await _refuse(send)
 
 

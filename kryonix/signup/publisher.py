@@ -48,7 +48,7 @@ class Publisher:
         except RegistryError as error:
             log.warning("events wait: %s", error)
             return _PAUSE_AFTER_FAILURE_S
-        except (aio_pika.exceptions.AMQPError, OSError, TimeoutError, asyncio.InvalidStateError) as error:
+        except Exception as error:  # noqa: BLE001  the client tells of a lost broker in many ways, and events must not stop
             log.warning("events wait: the broker does not take them (%s: %s)", type(error).__name__, error)
             await self._close()
             return _PAUSE_AFTER_FAILURE_S

@@ -49,7 +49,9 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
         with database:
             yield
 
-    app = FastAPI(title="Kryonix signup", version="1", description=_ABOUT, lifespan=running, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Kryonix signup", version="1", description=_ABOUT, lifespan=running, docs_url=None, redoc_url=None
+    )
     metrics = Metrics(database)
     app.state.services = Services(
         database=database,

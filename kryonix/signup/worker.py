@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -80,6 +80,7 @@ class _Worker:
         self._performer = Performer(database, lifecycle)
         self._concurrency = concurrency
         self._say = say
+        self._open = False
         self._app.task(name=TASK, queue=QUEUE, retry=_Retry())(self._perform)
 
     def _perform(self, operation_id: str) -> None:
@@ -107,7 +108,7 @@ class _Worker:
         said = False
         while True:
             try:
-                async with self._app.open_async():
+                async with self._app.open_async(), self._opened():
                     if not said:
                         said = True
                         self._say(f"working, {self._concurrency} operation(s) at a time")
@@ -124,8 +125,18 @@ class _Worker:
                 log.warning("jobs wait: the database does not answer (%s)", type(error).__name__)
             await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[None]:
+        self._open = True
+        try:
+            yield
+        finally:
+            self._open = False
+
     async def _stalled(self) -> int:
         """Give back the jobs of workers that are dead; how many there were."""
+        if not self._open:
+            return 0
         manager = self._app.job_manager
         stalled = list(await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=_STALLED_S))
         for job in stalled:
@@ -135,8 +146,12 @@ class _Worker:
 
 async def _every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     while True:
-        with contextlib.suppress(ConnectorException):  # the database is away: the next round will do
+        try:
             await work()
+        except ConnectorException as error:
+            log.warning("keeping waits: the database does not answer (%s)", type(error).__name__)
+        except Exception:  # a round that fails must not be the last
+            log.exception("a round of keeping has failed")
         await asyncio.sleep(seconds)
 
 

@@ -1,0 +1,27 @@
+"""One platform with the signup service on it, for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.broker import LiveBroker, live
+from tests.acceptance.signup.service import Caller, Signup
+
+
+@pytest.fixture(scope="package")
+def signup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signup]:
+    with Signup.on_own_platform(tmp_path_factory.mktemp("signup")) as made:
+        yield made
+
+
+@pytest.fixture
+def caller(signup: Signup) -> Caller:
+    return signup.caller
+
+
+@pytest.fixture
+def at_broker(signup: Signup) -> Iterator[LiveBroker]:
+    with live(signup.outputs) as found:
+        yield found

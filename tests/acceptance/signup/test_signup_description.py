@@ -1,0 +1,51 @@
+"""The OpenAPI document is what the service does: requests are made from it, and answers checked against it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import Case, GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from tests.acceptance.signup.service import Signup
+
+EXAMPLES = 15
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_every_answer_is_as_it_is_described(signup: Signup, mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_url(f"{signup.base}/openapi.json")
+    headers = {"Authorization": f"Bearer {signup.make_key('write')}"}
+    seen = set()
+    for found in schema.get_all_operations():
+        operation = found.ok()  # type: ignore[union-attr]  # an operation that is described wrongly raises here
+        seen.add((operation.method.upper(), operation.path))
+
+        @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy(mode))
+        def answers_as_described(case: Case[Any]) -> None:
+            # What is described can still be wrong for the catalog, which is data: 422 is for that too.
+            response = case.call_and_validate(headers=headers, excluded_checks=[positive_data_acceptance])
+            assert response.status_code < 500 or case.path == "/readyz", response.text
+
+        with suppress(Unsatisfiable):  # nothing can be wrong with a request that has no input
+            answers_as_described()
+    assert {("POST", "/v1/tenants"), ("GET", "/v1/operations/{operation}/events"), ("POST", "/v1/plan")} <= seen
+
+
+def test_every_refusal_is_described_as_a_problem(signup: Signup) -> None:
+    document = signup.caller.http.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        if not path.startswith("/v1/"):
+            continue
+        for method, operation in methods.items():
+            told = operation["responses"]
+            assert {"401", "422", "429", "503", "413", "500"} <= set(told), (method, path)
+            for status, response in told.items():
+                if int(status) >= 400:
+                    assert list(response["content"]) == ["application/problem+json"], (method, path, status)

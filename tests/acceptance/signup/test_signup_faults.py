@@ -1,0 +1,142 @@
+"""Kills and crowds: nothing is lost, nothing stays half-made, and no tenant is touched by another's operation."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import aio_pika
+import docker
+import httpx
+import pytest
+
+from tests.acceptance.broker import LiveBroker, live
+from tests.acceptance.signup.service import Signup
+from tests.conftest import ALL_MODULES
+
+FULL = {"modules": list(ALL_MODULES), "plan": "enterprise"}
+SMALL = {"modules": ["portal"], "plan": "basic"}
+CROWD = 50
+
+
+async def _connect(uri: str) -> None:
+    await (await aio_pika.connect(uri, timeout=10)).close()
+
+
+def until(told: str, holds: Callable[[], object], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not within {seconds} s: {told}"
+        time.sleep(0.2)
+
+
+def begun(signup: Signup, operation: dict[str, Any], objects: int = 20) -> Callable[[], bool]:
+    """Whether an operation is in the middle of its work."""
+
+    def look() -> bool:
+        found = signup.caller.http.get(f"/v1/operations/{operation['id']}").json()
+        assert not found["ended_at"], f"it ended before it could be disturbed: {found}"
+        return bool(found["status"] == "running" and found["progress"]["done"] >= objects)
+
+    return look
+
+
+@contextmanager
+def killed(signup: Signup, what: str) -> Iterator[None]:
+    """A container of the platform is killed for the block, and is there again after it."""
+    container = docker.from_env().containers.get(f"kryonix-{signup.project.stack}-{what}")
+    container.kill()
+    try:
+        yield
+    finally:
+        container.start()
+
+
+def whole(signup: Signup, id: str) -> None:
+    """A full tenant is all there, and its credentials work."""
+    with live(signup.outputs) as broker:
+        assert len(broker.get("queues", f"/cliente_{id}", disable_stats="true")) == 87
+    shown = signup.caller.http.get(f"/v1/tenants/{id}").json()
+    assert (shown["status"], shown["converged"], shown["operation"]) == ("active", True, None)
+
+
+def test_a_worker_that_is_killed_loses_nothing_and_another_goes_on(signup: Signup) -> None:
+    operation = signup.caller.taken("POST", "/v1/tenants", {"id": "kill-worker", **FULL})
+    until("it is in the middle", begun(signup, operation))
+    signup.worker.kill()
+    signup.worker = signup.start_worker()
+    ended = signup.caller.ended(operation)
+    assert (ended["status"], ended["attempts"] >= 2) == ("succeeded", True), ended
+    whole(signup, "kill-worker")
+    asyncio.run(_connect(signup.caller.credentials(operation).amqp_uri))
+    events = signup.query("SELECT event FROM signup.outbox WHERE tenant = 'kill-worker'")
+    assert events == [{"event": "tenant.created"}]
+
+
+def test_a_web_that_is_killed_has_lost_nothing_that_it_took_on(signup: Signup) -> None:
+    port = signup.base.rsplit(":", 1)[-1]
+    operation = signup.caller.taken("POST", "/v1/tenants", {"id": "kill-web", **SMALL}, key="kill-web")
+    signup.web.kill()
+    with pytest.raises(httpx.TransportError):
+        signup.caller.http.get("/healthz")
+    signup.web = signup.start_web(port)
+    again = signup.caller.taken("POST", "/v1/tenants", {"id": "kill-web", **SMALL}, key="kill-web")
+    assert again["id"] == operation["id"]
+    assert signup.caller.ended(operation)["status"] == "succeeded"
+    asyncio.run(_connect(signup.caller.credentials(again).amqp_uri))
+
+
+def test_a_broker_that_is_killed_is_waited_for(signup: Signup) -> None:
+    operation = signup.caller.taken("POST", "/v1/tenants", {"id": "kill-broker", **FULL})
+    until("it is in the middle", begun(signup, operation))
+    with killed(signup, "rabbitmq"):
+        until("the attempt has failed", lambda: _problem(signup, operation))
+        assert not signup.caller.http.get(f"/v1/operations/{operation['id']}").json()["ended_at"]
+    assert signup.caller.ended(operation, 180)["status"] == "succeeded"
+    whole(signup, "kill-broker")
+    until("events are told again", lambda: not signup.query("SELECT 1 FROM signup.outbox WHERE published_at IS NULL"))
+
+
+def test_a_database_that_is_killed_is_waited_for_and_meanwhile_said(signup: Signup) -> None:
+    operation = signup.caller.taken("POST", "/v1/tenants", {"id": "kill-database", **FULL})
+    until("it is in the middle", begun(signup, operation))
+    with killed(signup, "postgres"):
+        problem = signup.caller.refused(503, "registry-unavailable", "GET", "/v1/tenants")
+        assert "postgresql" not in str(problem)
+        assert signup.caller.http.get("/readyz").status_code == 503
+        assert signup.caller.http.get("/healthz").status_code == 200
+        time.sleep(3)
+    until("the database is seen again", lambda: signup.caller.http.get("/readyz").status_code == 200)
+    assert signup.caller.ended(operation, 180)["status"] == "succeeded"
+    whole(signup, "kill-database")
+
+
+def test_fifty_signups_at_once_are_all_made_and_touch_nobody_else(signup: Signup) -> None:
+    signup.caller.done("POST", "/v1/tenants", {"id": "bystander", **SMALL})
+    with live(signup.outputs) as broker:
+        before = _picture(broker, "/cliente_bystander")
+        ids = [f"crowd-{number:02}" for number in range(CROWD)]
+        with ThreadPoolExecutor(CROWD) as pool:
+            taken = list(pool.map(lambda id: signup.caller.taken("POST", "/v1/tenants", {"id": id, **SMALL}), ids))
+            assert len({operation["id"] for operation in taken}) == CROWD
+            ended = list(pool.map(lambda operation: signup.caller.ended(operation, 900), taken))
+        assert [operation["status"] for operation in ended] == ["succeeded"] * CROWD
+        users = {signup.caller.credentials(operation).username for operation in taken}
+        assert len(users) == CROWD
+        for id in ids:
+            names = {queue["name"] for queue in broker.get("queues", f"/cliente_{id}", disable_stats="true")}
+            assert len(names) == 11
+            assert all(name.startswith(f"cliente_{id}.") for name in names)
+        assert _picture(broker, "/cliente_bystander") == before
+
+
+def _picture(broker: LiveBroker, vhost: str) -> Any:
+    return broker.topology(vhost), broker.permissions(vhost)
+
+
+def _problem(signup: Signup, operation: dict[str, Any]) -> bool:
+    return bool(signup.caller.http.get(f"/v1/operations/{operation['id']}").json()["problem"])

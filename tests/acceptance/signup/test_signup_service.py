@@ -1,0 +1,340 @@
+"""The signup service over HTTP, with a real broker, a real database and a worker in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import aio_pika
+import httpx
+import pytest
+
+from kryonix.messaging import Message, MessagingClient
+from tests.acceptance.broker import LiveBroker
+from tests.acceptance.signup.service import Caller, Signup
+from tests.conftest import ALL_MODULES
+
+SMALL = {"modules": ["portal"], "plan": "basic"}
+
+
+async def _connects(uri: str) -> bool:
+    try:
+        await (await aio_pika.connect(uri, timeout=10)).close()
+    except aio_pika.exceptions.AMQPError:
+        return False
+    return True
+
+
+def connects(uri: str) -> bool:
+    return asyncio.run(_connects(uri))
+
+
+async def _first_message(uri: str) -> Any:
+    got: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def take(message: Message) -> None:
+        await got.put(message.data)
+
+    async with await MessagingClient.connect(uri, application="first") as client:
+        await client.consume("crm", "leads.create", take)
+        await client.send("crm", "leads.create", {"name": "Ana"})
+        return await asyncio.wait_for(got.get(), 20)
+
+
+def test_a_full_tenant_comes_from_one_request_to_its_first_message(caller: Caller) -> None:
+    taken = caller.done("POST", "/v1/tenants", {"id": "full", "modules": list(ALL_MODULES), "plan": "enterprise"})
+    shown = caller.http.get("/v1/tenants/full").json()
+    assert (shown["status"], shown["converged"], shown["queues"]) == ("active", True, {"used": 87, "allowed": 500})
+    credentials = caller.credentials(taken)
+    assert asyncio.run(_first_message(credentials.amqp_uri)) == {"name": "Ana"}
+
+
+@pytest.fixture(scope="module")
+def small(signup: Signup) -> dict[str, Any]:
+    """A small tenant's creation, its credentials not yet fetched."""
+    return signup.caller.done("POST", "/v1/tenants", {"id": "small", **SMALL}, key="small-is-made")
+
+
+def test_credentials_are_handed_out_once_to_who_asked_and_are_nowhere_readable(
+    signup: Signup, caller: Caller, small: dict[str, Any]
+) -> None:
+    path, body = f"/v1/operations/{small['id']}/credentials", {"credentials_key": small["credentials_key"]}
+    signup.call_as(signup.make_key("admin")).refused(404, "unknown-operation", "POST", path, body)
+    caller.refused(403, "wrong-credentials-key", "POST", path, {"credentials_key": "A" * 43})
+    again = caller.taken("POST", "/v1/tenants", {"id": "small", **SMALL}, key="small-is-made")
+    assert (again["id"], again["credentials_key"]) == (small["id"], small["credentials_key"])
+
+    kept = str(signup.query("SELECT * FROM signup.operations")) + str(signup.query("SELECT * FROM signup.outbox"))
+    credentials = caller.credentials(small)
+    assert connects(credentials.amqp_uri)
+    for secret in (credentials.password, small["credentials_key"], signup.key.rsplit("_", 1)[-1]):
+        assert secret not in kept
+        assert secret not in signup.said
+    caller.refused(410, "already-delivered", "POST", path, body)
+    assert caller.http.get(f"/v1/operations/{small['id']}").json()["credentials"] == "delivered"
+
+
+def test_a_tenant_is_changed_suspended_resumed_rotated_and_removed(
+    signup: Signup, caller: Caller, at_broker: LiveBroker
+) -> None:
+    first = caller.credentials(caller.done("POST", "/v1/tenants", {"id": "life", **SMALL}))
+    caller.done("PATCH", "/v1/tenants/life", {"modules": ["portal", "crm"], "plan": "pro"})
+    assert at_broker.has("queues", "/cliente_life", "cliente_life.crm.leads.create")
+    caller.done("POST", "/v1/tenants/life/suspend")
+    assert caller.http.get("/v1/tenants/life").json()["status"] == "suspended"
+    assert not connects(first.amqp_uri)
+    caller.done("POST", "/v1/tenants/life/resume")
+    assert connects(first.amqp_uri)
+    second = caller.credentials(caller.done("POST", "/v1/tenants/life/rotate"))
+    assert second.username == "kryonix_life.2"
+    assert connects(second.amqp_uri)
+
+    at_broker.publish("/cliente_life", "cliente_life.crm.leads.create", 2)
+    failed = caller.ended(caller.taken("PATCH", "/v1/tenants/life", {"modules": ["portal"]}))
+    assert failed["problem"]["type"] == "urn:kryonix:problem:would-lose-messages"
+    assert failed["problem"]["queues"] == {"cliente_life.crm.leads.create": 2}
+    allowed = {"modules": ["portal"], "allow_delete": ["cliente_life.crm.leads.create"]}
+    caller.done("PATCH", "/v1/tenants/life", allowed)
+
+    left = caller.ended(caller.taken("DELETE", "/v1/tenants/life"))
+    assert left["result"]["remove_after"] > left["ended_at"]
+    caller.done("POST", "/v1/tenants/life/resume")
+    assert connects(second.amqp_uri)
+    caller.done("DELETE", "/v1/tenants/life?now=true")
+    assert caller.http.get("/v1/tenants/life").json()["status"] == "removed"
+    assert not at_broker.has("vhosts", "/cliente_life")
+    caller.refused(409, "wrong-state", "POST", "/v1/tenants/life/resume")
+
+
+def test_old_credentials_end_after_their_overlap_without_being_asked(
+    caller: Caller, small: dict[str, Any], at_broker: LiveBroker
+) -> None:
+    caller.done("POST", "/v1/tenants/small/rotate")
+    until = time.monotonic() + 60
+    while at_broker.has("users", "kryonix_small"):
+        assert time.monotonic() < until, "the overlap of 3.6 s has passed, and the old user is still there"
+        time.sleep(0.5)
+    assert at_broker.has("users", "kryonix_small.2")
+
+
+def test_events_of_all_that_happened_reach_the_control_vhost(
+    signup: Signup, caller: Caller, small: dict[str, Any], at_broker: LiveBroker
+) -> None:
+    until = time.monotonic() + 30
+    while signup.query("SELECT 1 FROM signup.outbox WHERE published_at IS NULL"):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    how = {"count": 1000, "ackmode": "ack_requeue_true", "encoding": "auto"}
+    got = at_broker.call("POST", "queues", "/kryonix-master", "kryonix.events", "get", json=how).json()
+    bodies = [json.loads(message["payload"]) for message in got]
+    told = {(body["event"], body["tenant"]) for body in bodies}
+    assert ("tenant.created", "small") in told
+    assert {message["routing_key"] for message in got} == {event for event, _ in told}
+    ids = {str(row["id"]) for row in signup.query("SELECT id FROM signup.outbox")}
+    assert {message["properties"]["message_id"] for message in got} == ids
+    assert not re.search(r"amqp://|password", json.dumps(bodies))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "method", "path", "body"),
+    [
+        (422, "does-not-fit", "POST", "/v1/tenants", {"id": "big", "modules": list(ALL_MODULES), "plan": "basic"}),
+        (422, "invalid-tenant", "POST", "/v1/tenants", {"id": "new", "modules": ["crn"], "plan": "basic"}),
+        (422, "invalid-tenant", "POST", "/v1/tenants", {"id": "new", "modules": ["crm", "crm"], "plan": "basic"}),
+        (422, "invalid-tenant", "POST", "/v1/tenants", {"id": "admin", **SMALL}),
+        (422, "invalid-tenant", "POST", "/v1/tenants", {"id": "new", "cell": "moon", **SMALL}),
+        (422, "unprocessable-entity", "POST", "/v1/tenants", {"id": "new", "colour": "red", **SMALL}),
+        (422, "unprocessable-entity", "POST", "/v1/tenants", {"id": "new", "modules": "crm", "plan": "basic"}),
+        (409, "tenant-exists", "POST", "/v1/tenants", {"id": "small", **SMALL}),
+        (404, "unknown-tenant", "POST", "/v1/tenants/nobody/suspend", None),
+        (404, "unknown-tenant", "GET", "/v1/tenants/nobody", None),
+        (422, "nothing-asked", "PATCH", "/v1/tenants/small", {}),
+        (422, "does-not-fit", "PATCH", "/v1/tenants/small", {"modules": list(ALL_MODULES)}),
+        (404, "unknown-operation", "GET", "/v1/operations/00000000-0000-4000-8000-000000000000", None),
+        (404, "not-found", "GET", "/v1/nothing", None),
+        (405, "method-not-allowed", "PUT", "/v1/tenants", {}),
+    ],
+)
+def test_what_can_not_be_is_refused_with_what_to_do(
+    caller: Caller, small: dict[str, Any], status: int, kind: str, method: str, path: str, body: Any
+) -> None:
+    before = caller.http.get("/v1/tenants").json()
+    problem = caller.refused(status, kind, method, path, body)
+    assert problem["detail"]
+    if kind == "does-not-fit":
+        assert problem["plan"] == "pro"
+        assert problem["remove"]
+    assert caller.http.get("/v1/tenants").json() == before
+
+
+@pytest.mark.parametrize(
+    "id", ["../../etc", "a'; DROP TABLE x", ".*", "асме", "ａcme", "x" * 10_000, "a\x00b", "A-b-c", "ab", "-abc", "a/b"]
+)
+def test_a_hostile_id_makes_nothing_by_body_or_path(caller: Caller, id: str) -> None:
+    response = caller.ask("POST", "/v1/tenants", {"id": id, **SMALL})
+    assert response.status_code == 422, response.text
+    for method, more in (("GET", ""), ("PATCH", ""), ("POST", "/suspend"), ("DELETE", "")):
+        answer = caller.http.request(
+            method, f"/v1/tenants/{httpx.URL('', params={'x': id}).query.decode()[2:]}{more}", json=SMALL
+        )
+        assert answer.status_code in (404, 405, 422), answer.text
+        assert "Traceback" not in answer.text
+
+
+def test_a_body_that_is_no_json_or_too_large_is_refused(signup: Signup, caller: Caller) -> None:
+    headers = {"content-type": "application/json"}
+    for content in (b"", b"{", b"[]", b"null", b'{"id": "\xff"}', b"[" * 30_000):
+        answer = caller.http.post("/v1/tenants", content=content, headers=headers)
+        assert answer.status_code in (400, 422), content[:20]
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert caller.http.post("/v1/tenants", content=b" " * 70_000, headers=headers).status_code == 413
+
+    def chunks() -> Any:
+        for _ in range(100):
+            yield b" " * 1000
+
+    assert caller.http.post("/v1/tenants", content=chunks(), headers=headers).status_code == 413
+
+
+def test_a_key_does_what_its_scope_allows_and_ends_when_it_is_revoked(signup: Signup, small: dict[str, Any]) -> None:
+    for caller in (signup.call_as(None), signup.call_as("kx_nobody_x"), signup.call_as("kx_a")):
+        caller.refused(401, "invalid-key", "GET", "/v1/tenants")
+    reader, writer = signup.make_key("read"), signup.make_key("write")
+    assert signup.call_as(reader).http.get("/v1/tenants/small").status_code == 200
+    signup.call_as(reader).refused(403, "scope-too-small", "POST", "/v1/tenants/small/suspend")
+    signup.call_as(writer).refused(403, "scope-too-small", "DELETE", "/v1/tenants/small")
+    forged = f"{writer[:-4]}abcd"
+    signup.call_as(forged).refused(401, "invalid-key", "GET", "/v1/tenants")
+
+    stack = ("--stack", signup.project.stack, "--engine", "local")
+    id = reader.split("_")[1]
+    listed = signup.project.kryonix("signup", "keys", "list", *stack)
+    assert id in listed.stdout
+    assert reader not in listed.stdout
+    assert signup.project.kryonix("signup", "keys", "revoke", id, *stack).returncode == 0
+    signup.call_as(reader).refused(401, "invalid-key", "GET", "/v1/tenants")
+    assert signup.project.kryonix("signup", "keys", "revoke", "nobody", *stack).returncode == 2
+
+
+def test_every_call_leaves_an_audit_row(signup: Signup, caller: Caller, small: dict[str, Any]) -> None:
+    answer = caller.http.get("/v1/tenants/small")
+    signup.call_as(None).http.get("/v1/tenants")
+    rows = signup.query("SELECT * FROM signup.audit ORDER BY id DESC LIMIT 2")
+    shown = [(row["method"], row["path"], row["status"], row["key_id"]) for row in rows]
+    assert shown == [
+        ("GET", "/v1/tenants", 401, None),
+        ("GET", "/v1/tenants/small", 200, signup.key.split("_")[1]),
+    ]
+    assert str(rows[1]["request_id"]) == answer.headers["x-request-id"]
+    asked = signup.query(f"SELECT * FROM signup.audit WHERE operation = '{small['id']}' AND tenant = 'small'")
+    assert asked[0]["method"] == "POST"
+
+
+def test_tenants_come_in_pages(caller: Caller, small: dict[str, Any]) -> None:
+    seen, after = [], ""
+    while True:
+        page = caller.http.get("/v1/tenants", params={"limit": 1, "after": after}).raise_for_status().json()
+        seen += [tenant["id"] for tenant in page["tenants"]]
+        if page["next"] is None:
+            break
+        after = page["next"]
+    assert seen == sorted(set(seen))
+    assert "small" in seen
+    caller.refused(422, "unprocessable-entity", "GET", "/v1/tenants?limit=0")
+
+
+def test_a_plan_is_told_without_making_anything(caller: Caller) -> None:
+    answer = caller.http.post("/v1/plan", json={"id": "idea", "modules": ["crm", "portal"], "plan": "basic"}).json()
+    assert answer["queues"] == {"used": 25, "allowed": 50}
+    assert answer["queues_by_module"] == {"crm": 14, "portal": 10}
+    assert caller.http.get("/v1/tenants/idea").status_code == 404
+
+
+def test_an_operation_is_followed_live_to_its_end(caller: Caller) -> None:
+    taken = caller.taken("POST", "/v1/tenants", {"id": "live", "modules": ["crm", "whatsapp"], "plan": "basic"})
+    with caller.http.stream("GET", f"/v1/operations/{taken['id']}/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        data = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
+    done = [event["progress"]["done"] for event in data]
+    assert done == sorted(done)
+    assert any(0 < count < data[-1]["progress"]["total"] for count in done), done
+    assert (data[-1]["status"], data[-1]["progress"]["done"]) == ("succeeded", data[-1]["progress"]["total"])
+    topology = caller.http.get("/v1/tenants/live").json()
+    assert topology["converged"]
+
+
+def test_requests_with_an_idempotency_key_are_done_once_in_whatever_order_they_come(signup: Signup) -> None:
+    caller = signup.caller
+    body = {"id": "once", **SMALL}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: caller.taken("POST", "/v1/tenants", body, key="once-1"), range(16)))
+    assert len({answer["id"] for answer in answers}) == 1
+    assert len({answer["credentials_key"] for answer in answers}) == 1
+    caller.ended(answers[0])
+    caller.done("POST", "/v1/tenants/once/suspend", key="once-2")
+    late = caller.taken("POST", "/v1/tenants", body, key="once-1")
+    assert late["id"] == answers[0]["id"]
+    assert caller.http.get("/v1/tenants/once").json()["status"] == "suspended"
+    other = {**body, "plan": "pro"}
+    caller.refused(422, "idempotency-key-reused", "POST", "/v1/tenants", other, key="once-1")
+    caller.refused(422, "idempotency-key-reused", "POST", "/v1/tenants/once/resume", key="once-1")
+    assert signup.query("SELECT count(*) AS n FROM signup.operations WHERE tenant = 'once'") == [{"n": 2}]
+    # Another caller's key of the same name is another.
+    signup.call_as(signup.make_key("admin")).done("POST", "/v1/tenants/once/resume", key="once-1")
+
+
+def test_of_conflicting_operations_one_runs_and_the_others_are_told_which(
+    signup: Signup, caller: Caller, small: dict[str, Any]
+) -> None:
+    paths = [("POST", "/v1/tenants/small/suspend"), ("POST", "/v1/tenants/small/resume")] * 10
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda each: caller.ask(*each), paths))
+    taken = [answer.json() for answer in answers if answer.status_code == 202]
+    refused = [answer.json() for answer in answers if answer.status_code == 409]
+    assert len(taken) >= 1
+    assert len(taken) + len(refused) == 20
+    ids = {operation["id"] for operation in taken}
+    assert {problem["type"] for problem in refused} == {"urn:kryonix:problem:operation-under-way"}
+    assert all(any(id in problem["detail"] for id in ids) for problem in refused)
+    for operation in taken:
+        assert caller.ended(operation)["status"] == "succeeded"
+    caller.done("POST", "/v1/tenants/small/resume")
+    assert caller.http.get("/v1/tenants/small").json()["converged"]
+
+
+def test_the_service_says_whether_it_can_work_and_how_it_does(signup: Signup, small: dict[str, Any]) -> None:
+    http = signup.call_as(None).http
+    assert http.get("/healthz").json() == {"status": "ok"}
+    ready = http.get("/readyz")
+    assert (ready.status_code, ready.json()["ready"]) == (200, True)
+    until = time.monotonic() + 30
+    while "kryonix_signup_events_unpublished 0" not in (text := http.get("/metrics").text):
+        assert time.monotonic() < until, text
+        time.sleep(0.2)
+    assert 'kryonix_signup_operations{kind="create",status="succeeded"}' in text
+    assert "small" not in text
+
+
+def test_the_signup_role_reads_no_secret_and_writes_no_tenant(signup: Signup) -> None:
+    for statement in (
+        "SELECT * FROM tenants.rabbitmq_credentials",
+        "UPDATE tenants.desired_states SET plan = 'enterprise'",
+        "SELECT * FROM tenants.final_exports",
+        "CREATE TABLE signup.mine ()",
+    ):
+        with pytest.raises(Exception, match="permission denied"):
+            signup.query(statement)
+
+
+def test_a_port_that_is_taken_is_said_without_a_traceback(signup: Signup) -> None:
+    port = signup.base.rsplit(":", 1)[-1]
+    result = signup.project.kryonix(
+        "signup", "serve", "--port", port, "--stack", signup.project.stack, "--engine", "local"
+    )
+    assert result.returncode == 3
+    assert "Choose another --port" in result.stderr
+    assert "Traceback" not in result.stderr

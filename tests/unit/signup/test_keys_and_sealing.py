@@ -1,0 +1,64 @@
+"""Secrets on their way: what is sealed opens for one key only, and nothing shows in a repr."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kryonix.signup.errors import ScopeTooSmall, WrongCredentialsKey
+from kryonix.signup.keys import SCOPES, Caller
+from kryonix.signup.sealing import derive_key, open_sealed, public_of, random_key, seal
+
+TEXTS = st.text(min_size=1, max_size=40)
+
+
+@given(content=st.dictionaries(TEXTS, TEXTS), context=TEXTS)
+def test_what_is_sealed_is_opened_by_its_private_key(content: dict[str, str], context: str) -> None:
+    private = random_key()
+    assert open_sealed(private, context, seal(public_of(private), context, content)) == content
+
+
+def test_another_key_another_context_and_a_changed_byte_open_nothing() -> None:
+    private = random_key()
+    sealed = seal(public_of(private), "operation", {"password": "xyzzy"})
+    assert b"xyzzy" not in sealed
+    for key, context, content in (
+        (random_key(), "operation", sealed),
+        (private, "other", sealed),
+        (private, "operation", sealed[:-1] + bytes([sealed[-1] ^ 1])),
+        (private, "operation", bytes([sealed[0] ^ 1]) + sealed[1:]),
+    ):
+        with pytest.raises(WrongCredentialsKey):
+            open_sealed(key, context, content)
+
+
+@pytest.mark.parametrize("text", ["", "x", "é" * 43, "A" * 44, "=" * 43, "a\nb", "A" * 100])
+def test_what_is_no_key_is_a_wrong_key(text: str) -> None:
+    with pytest.raises(WrongCredentialsKey):
+        public_of(text)
+
+
+@given(secret=TEXTS, key=TEXTS, fingerprint=st.binary(min_size=32, max_size=32))
+def test_a_derived_key_is_the_same_for_the_same_request_and_no_other(secret: str, key: str, fingerprint: bytes) -> None:
+    derived = derive_key(secret, key, fingerprint)
+    assert derived == derive_key(secret, key, fingerprint)
+    assert derived != derive_key(secret + "x", key, fingerprint)
+    assert derived != derive_key(secret, key + "x", fingerprint)
+    assert derived != derive_key(secret, key, fingerprint[::-1] + b"x")
+    assert len(public_of(derived)) == 32
+
+
+def test_each_scope_may_what_those_before_it_may_and_no_more() -> None:
+    for held, scope in enumerate(SCOPES):
+        caller = Caller(key_id="a", scope=scope, secret="s")
+        for needed, wanted in enumerate(SCOPES):
+            if held >= needed:
+                caller.must(wanted)
+            else:
+                with pytest.raises(ScopeTooSmall, match=wanted):
+                    caller.must(wanted)
+
+
+def test_a_caller_does_not_show_its_secret() -> None:
+    assert "xyzzy" not in repr(Caller(key_id="a", scope="read", secret="xyzzy"))

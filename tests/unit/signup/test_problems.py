@@ -1,0 +1,58 @@
+"""What a failure looks like to a caller."""
+
+from __future__ import annotations
+
+import pytest
+
+from kryonix.lifecycle import errors as lifecycle
+from kryonix.registry.errors import RegistryUnavailable
+from kryonix.signup import errors as signup
+from kryonix.signup.problems import problem_of, retry_after
+
+
+def test_a_defect_tells_nothing_of_itself() -> None:
+    problem = problem_of(RuntimeError("password=xyzzy at /srv/app.py"))
+    assert problem.status == 500
+    assert "xyzzy" not in str(problem)
+    assert "app.py" not in str(problem)
+
+
+def test_a_database_that_is_away_is_not_named_to_callers() -> None:
+    error = RegistryUnavailable("registry kryonix_signup@db.internal:5432/kryonix_main can't be used")
+    problem = problem_of(error)
+    assert (problem.status, "db.internal" in problem.detail) == (503, False)
+    assert retry_after(error) == 5
+
+
+def test_what_a_refusal_carries_is_in_the_problem() -> None:
+    fit = problem_of(lifecycle.DoesNotFit("too much", remove=["crm"], plan="pro"))
+    assert (fit.status, fit.remove, fit.plan) == (422, ["crm"], "pro")
+    lost = problem_of(lifecycle.WouldLoseMessages("lost", {"q": 2}))
+    assert (lost.status, lost.queues) == (409, {"q": 2})
+    assert problem_of(lifecycle.InvalidTenant(["a", "b"])).errors == ["a", "b"]
+    assert problem_of(signup.OperationUnderWay("acme", "123", "create")).operation == "123"
+
+
+REFUSALS = (
+    lifecycle.InvalidTenant(["a"]),
+    lifecycle.DoesNotFit("too much", remove=[], plan=None),
+    lifecycle.TenantExists("acme", "there already"),
+    lifecycle.UnknownTenant("acme"),
+    lifecycle.WouldLoseMessages("lost", {}),
+    lifecycle.WrongState("acme", "removed", "removed"),
+    lifecycle.NoRoom("none", []),
+    lifecycle.TenantBusy("acme"),
+)
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
+def test_every_refusal_of_the_lifecycle_is_the_callers_to_mend(error: lifecycle.Refused) -> None:
+    problem = problem_of(error)
+    assert 400 <= problem.status < 500
+    assert problem.detail == str(error)
+
+
+def test_a_caller_that_asked_too_often_is_told_when_to_come_back() -> None:
+    assert retry_after(signup.TooManyRequests(0.2)) == 1
+    assert retry_after(signup.TooManyRequests(7.2)) == 8
+    assert retry_after(lifecycle.UnknownTenant("x")) is None

@@ -1,0 +1,55 @@
+"""How often a caller may ask."""
+
+from __future__ import annotations
+
+import pytest
+
+from kryonix.signup.errors import TooManyRequests
+from kryonix.signup.rate import RateLimit
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_burst_passes_and_then_as_many_as_the_rate_allows() -> None:
+    clock = Clock()
+    limit = RateLimit(2, 3, clock)
+    for _ in range(3):
+        limit.take("a")
+    with pytest.raises(TooManyRequests) as caught:
+        limit.take("a")
+    assert caught.value.seconds == pytest.approx(0.5)
+    clock.now = 0.5
+    limit.take("a")
+    with pytest.raises(TooManyRequests):
+        limit.take("a")
+
+
+def test_one_caller_does_not_take_from_another() -> None:
+    limit = RateLimit(1, 1, Clock())
+    limit.take("a")
+    limit.take("b")
+    with pytest.raises(TooManyRequests):
+        limit.take("b")
+
+
+def test_a_pause_gives_no_more_than_a_burst() -> None:
+    clock = Clock()
+    limit = RateLimit(1, 2, clock)
+    clock.now = 1000.0
+    limit.take("a")
+    limit.take("a")
+    with pytest.raises(TooManyRequests):
+        limit.take("a")
+
+
+def test_callers_that_are_not_heard_of_take_no_memory() -> None:
+    limit = RateLimit(1, 1, Clock())
+    for number in range(20_000):
+        limit.take(str(number))
+    assert len(limit._buckets) <= 10_000
