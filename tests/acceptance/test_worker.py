@@ -23,9 +23,18 @@ from tests.harness import Project, free_port
 HANDLERS = """
 import asyncio, os, pathlib
 
+GATE, HANDLED = pathlib.Path("gate"), pathlib.Path("handled")
+
+def let_through():
+    try:
+        return int(GATE.read_text())
+    except FileNotFoundError:
+        return 1_000_000
+
 async def handle(message):
-    await asyncio.sleep(float(os.environ["HANDLER_SECONDS"]))
-    with pathlib.Path(os.environ["HANDLED"]).open("a") as log:
+    while len(HANDLED.read_text().split()) >= let_through():
+        await asyncio.sleep(0.05)
+    with HANDLED.open("a") as log:
         log.write(message.message_id + "\\n")
 
 HANDLERS = {"crm.leads.create": handle}
@@ -45,6 +54,18 @@ def own(platform: Project, broker: LiveBroker) -> Iterator[Own]:
 def _clean(own: Own) -> None:
     asyncio.run(own.application.empty())
     (own.project.folder / "handled").write_text("")
+    let_through(own, 0)
+
+
+def let_through(own: Own, messages: int | None) -> None:
+    """Have handlers wait once so many messages were handled; None: none waits any more."""
+    gate = own.project.folder / "gate"
+    if messages is None:
+        gate.unlink()
+        return
+    new = own.project.folder / "gate.new"
+    new.write_text(str(messages))
+    new.rename(gate)
 
 
 def send(own: Own, count: int) -> None:
@@ -78,16 +99,25 @@ class Running:
         found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
         return None if found is None else float(found.group(1))
 
-    def comes_to(self, what: str, holds: Callable[[], bool], within_s: float = 60) -> None:
+    def comes_to(self, what: str, holds: Callable[[], bool], within_s: float = 120) -> None:
         deadline = time.monotonic() + within_s
         while not holds():
             assert self.process.poll() is None, f"the worker ended: {self.process.communicate()[0]}"
             assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
             time.sleep(0.2)
 
+    def says(self, words: str) -> None:
+        """Read what it says until it has said that."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if words in line:
+                return
+        raise AssertionError(f"it ended without {words!r}")
+
     def end(self) -> str:
+        """Tell it to end, and wait until it has; return what it has said since."""
         self.process.send_signal(signal.SIGTERM)
-        said, _ = self.process.communicate(timeout=60)
+        said, _ = self.process.communicate(timeout=120)
         assert self.process.returncode == 0, said
         return said
 
@@ -97,7 +127,7 @@ class Figures(ThreadingHTTPServer):
 
     def __init__(self, target: str) -> None:
         super().__init__(("127.0.0.1", 0), PassingOn)
-        self.target, self.broken = target, False
+        self.target, self.broken, self.refused = target, False, 0
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -107,6 +137,7 @@ class PassingOn(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         headers = {"Authorization": self.headers["Authorization"]}
         answer = httpx.get(f"{self.server.target}{self.path}", headers=headers, timeout=30)
+        self.server.refused += self.server.broken
         self.send_response(503 if self.server.broken else answer.status_code)
         self.end_headers()
         self.wfile.write(answer.content)
@@ -124,12 +155,10 @@ def passing_on(target: str) -> Iterator[Figures]:
 
 
 @contextmanager
-def working(own: Own, seconds: float, *options: str, management_url: str | None = None) -> Iterator[Running]:
-    """A worker of the one action, whose handler takes so many seconds."""
+def working(own: Own, *options: str, management_url: str | None = None) -> Iterator[Running]:
+    """A worker of the one action."""
     port = free_port()
-    env = {**own.env, "HANDLER_SECONDS": str(seconds), "HANDLED": str(own.project.folder / "handled")}
-    if management_url is not None:
-        env["KRYONIX_MANAGEMENT_URL"] = management_url
+    env = {**own.env, **({} if management_url is None else {"KRYONIX_MANAGEMENT_URL": management_url})}
     arguments = ("worker", "ops_handlers:HANDLERS", "--plan", "basic", "--metrics-port", str(port), "--interval", "1")
     with Own(own.project, own.application, own.outputs, env).start(*arguments, *options) as process:
         try:
@@ -139,49 +168,75 @@ def working(own: Own, seconds: float, *options: str, management_url: str | None 
 
 
 def test_a_worker_scales_up_by_depth_and_down_after_the_window(own: Own) -> None:
-    send(own, 400)
-    with working(own, 0.5, "--window", "3", "--concurrency", "10") as worker:
+    send(own, 150)
+    with working(own, "--window", "2") as worker:
         worker.comes_to("two consumers", lambda: worker.metric("kryonix_worker_consumers") == 2)
-        worker.comes_to("all handled", lambda: len(handled(own)) == 400)
+        let_through(own, None)
+        worker.comes_to("all handled", lambda: len(handled(own)) == 150)
         worker.comes_to("one consumer", lambda: worker.metric("kryonix_worker_consumers") == 1)
-        assert worker.metric("kryonix_worker_messages_total") == 400
-        assert worker.metric("kryonix_worker_handler_seconds_count") == 400
+        assert worker.metric("kryonix_worker_messages_total") == 150
+        assert worker.metric("kryonix_worker_handler_seconds_count") == 150
         assert worker.metric("kryonix_worker_figures_readable") == 1
         said = worker.end()
     assert "crm.leads.create from 1 to 2 consumers: depth" in said
     assert "from 2 to 1 consumers" in said
-    assert sorted(handled(own), key=int) == [str(number) for number in range(400)]
+    assert sorted(handled(own), key=int) == [str(number) for number in range(150)]
 
 
 def test_a_worker_holds_and_goes_on_working_while_the_figures_cant_be_read(own: Own) -> None:
-    send(own, 300)
+    send(own, 150)
     with (
         passing_on(own.env["KRYONIX_MANAGEMENT_URL"]) as figures,
-        working(own, 0.3, "--window", "0", management_url=figures.url) as worker,
+        working(own, "--window", "0", management_url=figures.url) as worker,
     ):
         worker.comes_to("two consumers", lambda: worker.metric("kryonix_worker_consumers") == 2)
         figures.broken = True
         worker.comes_to("no figures", lambda: worker.metric("kryonix_worker_figures_readable") == 0)
-        held = worker.metric("kryonix_worker_consumers")
-        worker.comes_to("all handled", lambda: len(handled(own)) == 300)
-        time.sleep(8)  # longer than the broker needs to show an empty queue, and the window is 0
-        assert worker.metric("kryonix_worker_consumers") == held == 2
+        let_through(own, None)
+        worker.comes_to("all handled", lambda: len(handled(own)) == 150)
+        worker.comes_to("the broker to show an empty queue", lambda: shown_depth(own) == 0)
+        asked = figures.refused
+        worker.comes_to("three more decisions", lambda: figures.refused >= asked + 3)
+        assert worker.metric("kryonix_worker_consumers") == 2  # with these figures it would be 1: the window is 0
         figures.broken = False
         worker.comes_to("one consumer", lambda: worker.metric("kryonix_worker_consumers") == 1)
         assert "holding: " in worker.end()
 
 
+def shown_depth(own: Own) -> int:
+    """What the management API says of the queue now."""
+    name = own.application.name(*QUEUE)
+    return int(own.application.admin.get("queues", own.application.vhost, name).get("messages", -1))
+
+
 def test_a_worker_that_is_told_to_end_finishes_what_it_has_begun_and_loses_nothing(own: Own) -> None:
     send(own, 100)
-    with working(own, 1.0, "--concurrency", "5") as worker:
+    let_through(own, 5)
+    with working(own, "--concurrency", "5") as worker:
         worker.comes_to("something handled", lambda: len(handled(own)) >= 5)
+        worker.process.send_signal(signal.SIGTERM)
+        worker.says("stopping: ")
+        let_through(own, None)
         said = worker.end()
     assert "stopped" in said
     done = handled(own)
-    assert len(done) < 100
-    left = asyncio.run(own.application.comes_to_hold({".".join(QUEUE): 100 - len(done)}))
-    assert left == {".".join(QUEUE): 100 - len(done)}
+    assert 10 <= len(done) < 100  # at least the five that were in the handlers' hands
+    left = {".".join(QUEUE): 100 - len(done)}
+    assert asyncio.run(own.application.comes_to_hold(left)) == left
     assert len(set(done)) == len(done)
+
+
+def test_a_worker_that_is_killed_loses_nothing(own: Own) -> None:
+    send(own, 50)
+    let_through(own, 5)
+    with working(own, "--concurrency", "5") as worker:
+        worker.comes_to("something handled", lambda: len(handled(own)) >= 5)
+        worker.process.kill()
+    let_through(own, None)
+    with working(own) as worker:
+        worker.comes_to("the rest handled", lambda: len(set(handled(own))) == 50)
+        worker.end()
+    assert asyncio.run(own.application.comes_to_hold({})) == {}
 
 
 def test_handlers_that_cant_be_run_are_all_named(own: Own) -> None:

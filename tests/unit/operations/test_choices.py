@@ -63,8 +63,18 @@ def test_a_management_url_that_is_none_is_said(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--timeout", "0"), ("--timeout", "nan"), ("--timeout", "inf"), ("--wait", "nan"), ("--wait", "-1")]
-    + [("--interval", "nan"), ("--drain", "inf"), ("--handler-timeout", "nan"), ("--limit", "0"), ("--window", "-1")],
+    [
+        ("--timeout", "0"),
+        ("--timeout", "nan"),
+        ("--timeout", "inf"),
+        ("--wait", "nan"),
+        ("--wait", "-1"),
+        ("--interval", "nan"),
+        ("--drain", "inf"),
+        ("--handler-timeout", "nan"),
+        ("--limit", "0"),
+        ("--window", "-1"),
+    ],
 )
 def test_a_number_that_is_no_time_is_refused_by_every_command_that_takes_it(option: str, value: str) -> None:
     taken = {"--timeout": "send", "--wait": "consume", "--limit": "redrive", "--interval": "stats"}
