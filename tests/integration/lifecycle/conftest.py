@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ import yaml
 
 from kryonix.lifecycle.deployer import Deployer, StackSpec, deployer_for
 from kryonix.local.events import Event
+from tests.acceptance.broker import live
+from tests.harness import Project
+from tests.integration.lifecycle.town import Town
 
 PROGRAM = Path(__file__).parent / "notes"
 NO_CLI = pytest.mark.skipif(
@@ -62,3 +65,12 @@ def notes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("KRYONIX_STATE_DIR", raising=False)
     project = copy_program(tmp_path / "project")
     return Notes(project, tmp_path / "world", deployer_for(request.param, project, concurrency=2))
+
+
+@pytest.fixture(scope="module")
+def town(platform: Project) -> Iterator[Town]:
+    """Operations on tenants of the shared platform."""
+    with pytest.MonkeyPatch.context() as patch, live(platform.outputs()) as broker:
+        patch.setenv("PULUMI_CONFIG_PASSPHRASE", platform.env["PULUMI_CONFIG_PASSPHRASE"])
+        patch.delenv("PULUMI_CONFIG_PASSPHRASE_FILE", raising=False)
+        yield Town.of(platform, broker)
