@@ -31,8 +31,8 @@ from tests.harness import ROOT
 RUNS = 5
 AT_ONCE = 10
 CATALOG = default_catalog()
-FULL = {"modules": list(CATALOG.modules), "plan": "enterprise"}
-BASIC = {"modules": ["crm"], "plan": "basic"}
+FULL: dict[str, Any] = {"modules": list(CATALOG.modules), "plan": "enterprise"}
+BASIC: dict[str, Any] = {"modules": ["crm"], "plan": "basic"}
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
             figures[f"{name}_alone_s"] = median(ready(signup, f"{name}-alone-{n}", wanted) for n in range(RUNS))
             figures |= at_once(signup, name, wanted)
         broker = Broker(signup.outputs)
-        full = [expand(Tenant(id=f"def-{n}", **FULL), CATALOG) for n in range(RUNS)]
+        full = [expand(Tenant.model_validate({"id": f"def-{n}", **FULL}), CATALOG) for n in range(RUNS)]
         figures["definitions_import_s"] = median(broker.import_definitions(topology) for topology in full)
         figures |= fleet(signup, tenants)
     flat = figures["noop_late_tenant_s"] / figures["noop_early_tenant_s"]

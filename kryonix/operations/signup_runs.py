@@ -51,7 +51,9 @@ def serve(host: str, port: int, workers: int, rate: float, burst: int, stack: st
     address, actual = listening.getsockname()[:2]
     with _beside(workers, stack, engine):
         shown = f"[{address}]" if ":" in address else address
-        err.print(f"listening on http://{shown}:{actual}; the page for operators is at /, the description at /openapi.json")
+        err.print(
+            f"listening on http://{shown}:{actual}; the page for operators is at /, the description at /openapi.json"
+        )
         uvicorn.Server(settings).run(sockets=[listening])
 
 
@@ -194,8 +196,11 @@ class _Beside:
 
 def _log() -> None:
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT, stream=sys.stderr)
-    for noisy in ("httpx", "httpcore", "aiormq", "aio_pika", "procrastinate", "psycopg.pool", "uvicorn.error"):
+    for noisy in ("httpx", "httpcore", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Of a broker or a database that is away they tell in pages of traceback what we say in a line.
+    for noisier in ("aiormq", "aio_pika", "procrastinate", "psycopg.pool"):
+        logging.getLogger(noisier).setLevel(logging.CRITICAL)
 
 
 def _key_json(key: keys.ApiKey) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from kryonix.topology.naming import TENANT_ID
 __all__ = ["TENANT_ID_PATTERN", "Change", "CredentialsRequest", "NewTenant"]
 
 TENANT_ID_PATTERN = f"^{TENANT_ID}$"
-Name = Annotated[str, Field(min_length=1, max_length=64)]
+_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # what a row of the database can hold, and a log shows as it is
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTABLE)]
 Modules = Annotated[list[Name], Field(min_length=1, max_length=64)]
 
 
@@ -41,7 +42,7 @@ class Change(_Body):
 
     modules: Modules | None = Field(None, description="All the modules the tenant is to have", examples=[["crm"]])
     plan: Name | None = Field(None, description="Its plan", examples=["pro"])
-    allow_delete: list[Annotated[str, Field(max_length=255)]] | None = Field(
+    allow_delete: list[Annotated[str, Field(max_length=255, pattern=_PRINTABLE)]] | None = Field(
         None, max_length=500, description="Queues that may be deleted with the messages in them"
     )
 

@@ -149,6 +149,8 @@ def test_events_of_all_that_happened_reach_the_control_vhost(
         (422, "invalid-tenant", "POST", "/v1/tenants", {"id": "new", "cell": "moon", **SMALL}),
         (422, "unprocessable-entity", "POST", "/v1/tenants", {"id": "new", "colour": "red", **SMALL}),
         (422, "unprocessable-entity", "POST", "/v1/tenants", {"id": "new", "modules": "crm", "plan": "basic"}),
+        (422, "unprocessable-entity", "POST", "/v1/tenants", {"id": "new", "modules": ["a\0b"], "plan": "basic"}),
+        (422, "unprocessable-entity", "PATCH", "/v1/tenants/small", {"plan": "pro", "allow_delete": ["\0"]}),
         (409, "tenant-exists", "POST", "/v1/tenants", {"id": "small", **SMALL}),
         (404, "unknown-tenant", "POST", "/v1/tenants/nobody/suspend", None),
         (404, "unknown-tenant", "GET", "/v1/tenants/nobody", None),
