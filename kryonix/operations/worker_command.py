@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,9 @@ async def work(
 
 def keda(choice: Choice, tenants: Path, window: int, namespace: str) -> str:
     """The KEDA objects for the actions chosen: of the handlers where they are given, else of all the tenant has."""
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", namespace):
+        problem = f"--namespace {namespace!r} is no name of a namespace"
+        raise InvalidChoice(f"{problem}. Use lower-case letters, digits and hyphens, 63 at most")
     tenant, plan, modules = _bought(choice, tenants)
     scaling = _scaling(choice, plan)
     if choice.handlers is not None:

@@ -48,6 +48,8 @@ def refusal(*arguments: str, **env: str) -> str:
         (("worker", "nowhere:HANDLERS"), "--plan"),
         (("worker", "nowhere:HANDLERS", "--plan", "por"), "did you mean 'pro'"),
         (("worker", "--plan", "pro"), "MODULE:HANDLERS"),
+        (("worker", "--keda", "--namespace", "Shop!"), "no name of a namespace"),
+        (("worker", "--keda", "--tenants", "none.yaml"), "can't be read"),
     ],
 )
 def test_what_cant_be_accepted_is_said_with_a_remedy(arguments: tuple[str, ...], said: str) -> None:

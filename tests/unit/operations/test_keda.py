@@ -45,6 +45,75 @@ def test_an_action_is_scaled_by_its_queue_between_one_and_what_the_plan_allows()
     }
 
 
+# What the custom resource definitions of KEDA 2 (keda.sh/v1alpha1) and the scaler `rabbitmq` know, of what is used
+# here; an asterisk where it is required. The API server drops what a definition doesn't know, without a word.
+KNOWN: dict[str, dict[str, Any]] = {
+    "TriggerAuthentication": {"secretTargetRef": [{"parameter*": "", "name*": "", "key*": ""}]},
+    "ScaledObject": {
+        "scaleTargetRef*": {"name*": "", "apiVersion": "", "kind": ""},
+        "pollingInterval": 0,
+        "minReplicaCount": 0,
+        "maxReplicaCount": 0,
+        "advanced": {
+            "horizontalPodAutoscalerConfig": {
+                "behavior": {
+                    "scaleDown": {
+                        "stabilizationWindowSeconds": 0,
+                        "policies": [{"type*": "", "value*": 0, "periodSeconds*": 0}],
+                    }
+                }
+            }
+        },
+        "triggers*": [
+            {
+                "type*": "",
+                "authenticationRef": {"name*": ""},
+                "metadata*": {
+                    "queueName*": "",
+                    "protocol": "",
+                    "vhostName": "",
+                    "mode": "",
+                    "value": "",
+                    "useRegex": "",
+                    "operation": "",
+                    "excludeUnacknowledged": "",
+                },
+            }
+        ],
+    },
+}
+
+
+def check(found: Any, known: Any, place: str) -> None:
+    assert type(found) is type(known), f"{place} is {type(found).__name__}"
+    if isinstance(known, list):
+        for each in found:
+            check(each, known[0], f"{place}[]")
+    elif isinstance(known, dict):
+        names = {name.rstrip("*"): of_name for name, of_name in known.items()}
+        assert found.keys() <= names.keys(), f"{place} has {found.keys() - names.keys()}"
+        assert {name.rstrip("*") for name in known if name.endswith("*")} <= found.keys(), f"{place} lacks something"
+        for name, value in found.items():
+            check(value, names[name], f"{place}.{name}")
+
+
+def test_every_field_is_one_that_keda_knows_with_its_type_and_none_is_missing() -> None:
+    routes = [(name, action) for name, module in CATALOG.modules.items() for action in module.actions]
+    for each in documents("acme", *routes, crm={"priority_lanes": {"leads.create": ("high", "low")}}):
+        assert each.keys() == {"apiVersion", "kind", "metadata", "spec"}
+        assert each["metadata"]["namespace"] == "shop"
+        check(each["spec"], KNOWN[each["kind"]], each["kind"])
+
+
+def test_the_figures_are_within_what_kubernetes_allows() -> None:
+    _, scaled = documents("acme", ("crm", "leads.create"))
+    down = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
+    assert 0 <= down["stabilizationWindowSeconds"] <= 3600  # --window takes no more
+    assert all(policy["type"] in ("Pods", "Percent") for policy in down["policies"])
+    assert all(0 < policy["periodSeconds"] <= 1800 and policy["value"] > 0 for policy in down["policies"])
+    assert 0 < scaled["spec"]["minReplicaCount"] <= scaled["spec"]["maxReplicaCount"]
+
+
 def test_the_lanes_of_an_action_count_together() -> None:
     lanes = {"priority_lanes": {"leads.create": ("high",)}}
     _, scaled = documents("acme", ("crm", "leads.create"), crm=lanes)
