@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from itertools import pairwise
 from types import TracebackType
@@ -19,6 +19,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 
 from kryonix.messaging import Message, MessagingClient
 from kryonix.messaging.configuration import parse_uri
+from kryonix.messaging.publishing.sender import SDK_VERSION
 from kryonix.topology.naming import Names
 
 __all__ = ["BareAioPika", "Contender", "Pika", "Sdk"]
@@ -74,11 +75,50 @@ def headers(tenant: str) -> dict[str, Any]:
         "modulo": MODULE,
         "acao": ACTION,
         "mobile-optimized": False,
-        "kryonix-sdk-version": "1.0.0",
+        "kryonix-sdk-version": SDK_VERSION,
     }
 
 
-class Sdk:
+class Coroutines(ABC):
+    """What a contender has that sends by a coroutine: WINDOW of them at once, or one after the other."""
+
+    @abstractmethod
+    async def one(self) -> None:
+        """Publish one message, and wait until it is confirmed."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    async def pipelined(self, count: int) -> list[float]:
+        latencies: list[float] = []
+
+        async def work() -> None:
+            while len(begun) < count:
+                begun.append(True)
+                latencies.append(await self._timed())
+
+        begun: list[bool] = []
+        await asyncio.gather(*(work() for _ in range(WINDOW)))
+        return latencies
+
+    async def one_by_one(self, count: int) -> list[float]:
+        return [await self._timed() for _ in range(count)]
+
+    async def _timed(self) -> float:
+        began = time.perf_counter()
+        await self.one()
+        return time.perf_counter() - began
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class Sdk(Coroutines):
     """This project's own."""
 
     def __init__(self, client: MessagingClient) -> None:
@@ -88,16 +128,8 @@ class Sdk:
     async def connect(cls, uri: str) -> Self:
         return cls(await MessagingClient.connect(uri, application="benchmark"))
 
-    async def pipelined(self, count: int) -> list[float]:
-        latencies: list[float] = []
-        await _many(self._one, count, latencies)
-        return latencies
-
-    async def _one(self) -> None:
+    async def one(self) -> None:
         await self._client.portal.send("interacoes.track", DATA)
-
-    async def one_by_one(self, count: int) -> list[float]:
-        return await _one_by_one(self._one, count)
 
     async def consume(self, count: int) -> list[float]:
         gaps = Gaps(count)
@@ -112,16 +144,11 @@ class Sdk:
         await consumer.stop()
         return gaps.latencies
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
         await self._client.close()
 
 
-class BareAioPika:
+class BareAioPika(Coroutines):
     """aio-pika as its own documentation shows it, with what the SDK does for each message done by hand."""
 
     def __init__(self, connection: AbstractConnection, exchange: AbstractExchange, tenant: str) -> None:
@@ -135,7 +162,7 @@ class BareAioPika:
         channel = await connection.channel(on_return_raises=True)
         return cls(connection, await channel.get_exchange(Names(tenant).exchange, ensure=False), tenant)
 
-    async def _one(self) -> None:
+    async def one(self) -> None:
         message = aio_pika.Message(
             json.dumps(DATA).encode(),
             message_id=uuid.uuid4().hex,
@@ -147,14 +174,6 @@ class BareAioPika:
             app_id="benchmark",
         )
         await self._exchange.publish(message, self._names.routing_key(MODULE, ACTION, "medium"), timeout=10)
-
-    async def pipelined(self, count: int) -> list[float]:
-        latencies: list[float] = []
-        await _many(self._one, count, latencies)
-        return latencies
-
-    async def one_by_one(self, count: int) -> list[float]:
-        return await _one_by_one(self._one, count)
 
     async def consume(self, count: int) -> list[float]:
         gaps = Gaps(count)
@@ -175,37 +194,8 @@ class BareAioPika:
         await channel.close()
         return gaps.latencies
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
         await self._connection.close()
-
-
-async def _many(send: Callable[[], Any], count: int, latencies: list[float]) -> None:
-    """`count` sends by WINDOW tasks."""
-    left = count
-
-    async def work() -> None:
-        nonlocal left
-        while left > 0:
-            left -= 1
-            began = time.perf_counter()
-            await send()
-            latencies.append(time.perf_counter() - began)
-
-    await asyncio.gather(*(work() for _ in range(WINDOW)))
-
-
-async def _one_by_one(send: Callable[[], Any], count: int) -> list[float]:
-    latencies = []
-    for _ in range(count):
-        began = time.perf_counter()
-        await send()
-        latencies.append(time.perf_counter() - began)
-    return latencies
 
 
 class Pika:
