@@ -95,7 +95,7 @@ function showChoices(catalog) {
 
 async function showTenants(after = "") {
   const page = await ask("GET", `/v1/tenants?limit=${PAGE}&after=${encodeURIComponent(after)}`);
-  const rows = page.tenants.map(tenantRow);
+  const rows = page.tenants.filter((tenant) => tenant.status !== "removed" || tenant.operation).map(tenantRow);
   if (after) byId("tenants").append(...rows);
   else byId("tenants").replaceChildren(...rows);
   next = page.next;
