@@ -21,7 +21,7 @@ __all__ = ["CONNECTION_REFUSED", "Account", "Application", "administrator", "pat
 CONNECTION_REFUSED = AMQPError
 """What opening a connection raises where the broker refuses it."""
 
-_CONNECT_TIMEOUT_S = 10
+_CONNECT_TIMEOUT_S = 30
 
 
 def path(*parts: str) -> str:
@@ -120,7 +120,7 @@ class Application:
                 counts[name.removeprefix(self.name() + ".")] = await ready(channel, name)
         return dict(+counts)
 
-    async def comes_to_hold(self, expected: Mapping[str, int], *, within_s: float = 10) -> dict[str, int]:
+    async def comes_to_hold(self, expected: Mapping[str, int], *, within_s: float = 30) -> dict[str, int]:
         """What the vhost holds once that is what is expected, or in the end: a busy broker says 0 when it is asked."""
         deadline = time.monotonic() + within_s
         while (held := await self.holding()) != expected and time.monotonic() < deadline:
@@ -154,7 +154,7 @@ async def publish(
     await target.publish(message, key)
 
 
-async def take(channel: AbstractChannel, queue: str, *, within_s: float = 5) -> AbstractIncomingMessage:
+async def take(channel: AbstractChannel, queue: str, *, within_s: float = 30) -> AbstractIncomingMessage:
     """The next message of a queue, not acknowledged yet. Raises TimeoutError where none comes."""
     source = await channel.get_queue(queue, ensure=False)
     async with asyncio.timeout(within_s):

@@ -29,12 +29,12 @@ class Seen:
     def attempts(self) -> list[int]:
         return [message.attempt for message in self.messages]
 
-    async def wait(self, count: int, within: float = 20) -> list[Message]:
+    async def wait(self, count: int, within: float = 60) -> list[Message]:
         await eventually(lambda: len(self.messages) >= count, within)
         return self.messages
 
 
-async def eventually(holds: Callable[[], bool], within: float = 20) -> None:
+async def eventually(holds: Callable[[], bool], within: float = 60) -> None:
     """Wait until something holds. Raises TimeoutError."""
     async with asyncio.timeout(within):
         while not holds():

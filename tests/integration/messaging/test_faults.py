@@ -6,9 +6,9 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from multiprocessing import get_context
 from typing import Any
 
@@ -176,11 +176,17 @@ async def _ids(client: MessagingClient, queue: str) -> list[str]:
 
 
 async def test_while_the_broker_is_away_nothing_hangs_and_when_it_is_back_everything_goes_on(broker: Broker) -> None:
-    seen = Seen()
-    client = await broker.connect()
+    async def hang(message: Message) -> None:
+        await asyncio.sleep(3600)
+
+    seen, hanging = Seen(), Seen(hang)
+    client, other = await broker.connect(), await broker.connect()
     await client.whitelabel.consume("temas.processar", seen)
+    await other.whitelabel.consume("branding.atualizar", hanging)
     await client.whitelabel.send("temas.processar", "before")
+    await client.whitelabel.send("branding.atualizar", {})
     await seen.wait(1, 60)
+    await hanging.wait(1, 60)
     await broker.kill()
     try:
         await eventually(lambda: not client.connected, 60)
@@ -193,6 +199,11 @@ async def test_while_the_broker_is_away_nothing_hangs_and_when_it_is_back_everyt
         ):
             with pytest.raises(error):
                 await asyncio.wait_for(call, 30)
+        given_up = asyncio.create_task(other.whitelabel.send("temas.processar", "lost", timeout=600))
+        await asyncio.sleep(0.2)
+        await asyncio.wait_for(other.close(timeout=0.5), 60)
+        with pytest.raises((NotConnected, SendTimedOut)):
+            await asyncio.wait_for(given_up, 30)
         waiting = asyncio.create_task(client.whitelabel.send("temas.processar", "after", timeout=120))
         await asyncio.sleep(0.2)
     finally:
@@ -202,28 +213,37 @@ async def test_while_the_broker_is_away_nothing_hangs_and_when_it_is_back_everyt
     await client.close()
 
 
-async def test_closing_while_the_broker_is_away_does_not_hang(broker: Broker) -> None:
-    client = await broker.connect()
-    started = asyncio.Event()
-
-    async def hang(message: Message) -> None:
-        started.set()
-        await asyncio.sleep(3600)
-
-    await client.whitelabel.consume("branding.atualizar", hang)
-    await client.whitelabel.send("branding.atualizar", {}, timeout=120)
-    await started.wait()
-    await broker.kill()
-    try:
-        await asyncio.wait_for(client.close(timeout=0.5), 60)
-    finally:
-        await broker.start()
-
-
-async def test_with_retry_queues_a_killed_broker_loses_no_message_that_waits_for_its_next_attempt(
+async def test_a_broker_killed_under_retry_queues_and_a_redrive_loses_nothing_of_either(
     project: Project, broker: Broker
 ) -> None:
-    """Such a retry is two steps, a confirmed copy and an answer. Killed in between there are two; one is handled."""
+    """Both move a message in two steps, a confirmed copy and an answer. Killed in between there are two of it."""
+    async with _retrying(project, broker) as (tried, done), await broker.connect() as client:
+        dead = await _made_dead(broker, client, 200)
+        await eventually(lambda: len(tried) >= 100, 60)
+
+        def kill_in_the_middle(tally: Tally) -> None:
+            if tally.moved:
+                broker.kill_now()
+
+        with pytest.raises(ServiceUnreachable, match="Nothing is lost; run the same command again"):
+            await _redrive(broker, kill_in_the_middle)
+        await broker.start()
+        await eventually(lambda: client.connected, 120)
+        await _redrive(broker, lambda tally: None)
+        ids = await _ids(client, Names("fault").queue(*DEAD))
+        assert (set(ids), len(ids) <= 200 + 32) == (dead, True)
+        assert await _count(client, [Names("fault").dead_letter_queue(*DEAD)]) == 0
+
+        await eventually(lambda: len(done) == 300, 120)
+        assert set(done.values()) == {1}
+    names = Names("waits")
+    async with await broker.connect(amqp_uri=broker.uri_of_waits) as client:
+        assert await _count(client, [names.dead_letter_queue("whitelabel", "temas.processar"), names.unrouted]) == 0
+
+
+@asynccontextmanager
+async def _retrying(project: Project, broker: Broker) -> AsyncIterator[tuple[set[str], Counter[str]]]:
+    """A consumer at 300 messages, each of which fails once: the ids that were tried, and how often each was done."""
     catalog = parse_catalog((project.folder / "catalog-queues.yaml").read_bytes(), "catalog-queues.yaml")
     tried: set[str] = set()
     done: Counter[str] = Counter()
@@ -234,44 +254,27 @@ async def test_with_retry_queues_a_killed_broker_loses_no_message_that_waits_for
             raise Retry
         done[message.message_id] += 1
 
-    options = {"amqp_uri": broker.uri_of_waits, "catalog": catalog}
-    async with await broker.connect(**options, idempotency=MemoryIdempotency()) as client:
+    uri = broker.uri_of_waits
+    async with await broker.connect(amqp_uri=uri, catalog=catalog, idempotency=MemoryIdempotency()) as client:
         outgoing = [Outgoing("whitelabel", "temas.processar", {}, message_id=str(n)) for n in range(300)]
         (await client.send_many(outgoing, timeout=120)).raise_for_failed()
-        consumer = await client.whitelabel.consume("temas.processar", fail_once, concurrency=20)
-        # Not all have failed yet, and none of those that have is back before a second has passed.
-        await eventually(lambda: len(tried) >= 100, 60)
-        await broker.kill()
-        await broker.start()
-        await eventually(lambda: len(done) == 300, 120)
-        assert set(done.values()) == {1}
-        await consumer.stop()
-    async with await broker.connect(**options) as client:
-        names = Names("waits")
-        dead = names.dead_letter_queue("whitelabel", "temas.processar")
-        assert await _count(client, [dead, names.unrouted]) == 0
+        await client.whitelabel.consume("temas.processar", fail_once, concurrency=20)
+        yield tried, done
 
 
-async def test_a_redrive_that_the_broker_is_killed_under_says_so_and_the_next_one_finishes_it(broker: Broker) -> None:
-    route, total = ("whitelabel", "assets.otimizar"), 200
-    names, address, catalog = Names("fault"), parse_uri(broker.amqp_uri), default_catalog()
-    queue, dead = names.queue(*route), names.dead_letter_queue(*route)
-    async with await broker.connect() as client:
-        outgoing = [Outgoing(*route, {}, message_id=str(n), expires=0.05) for n in range(total)]
-        (await client.send_many(outgoing, timeout=120)).raise_for_failed()
-        while (await redrive(address, catalog, [route], None, True, lambda tally: None))[0].found < total:
+DEAD = ("whitelabel", "assets.otimizar")
+
+
+async def _redrive(broker: Broker, report: Callable[[Tally], None], *, dry_run: bool = False) -> Tally:
+    (tally,) = await redrive(parse_uri(broker.amqp_uri), default_catalog(), [DEAD], None, dry_run, report)
+    return tally
+
+
+async def _made_dead(broker: Broker, client: MessagingClient, count: int) -> set[str]:
+    """The ids of so many dead letters."""
+    outgoing = [Outgoing(*DEAD, {}, message_id=str(number), expires=0.05) for number in range(count)]
+    (await client.send_many(outgoing, timeout=120)).raise_for_failed()
+    async with asyncio.timeout(60):
+        while (await _redrive(broker, lambda tally: None, dry_run=True)).found < count:
             await asyncio.sleep(0.1)
-
-        def kill_in_the_middle(tally: Tally) -> None:
-            if tally.moved:
-                broker.kill_now()
-
-        with pytest.raises(ServiceUnreachable, match="Nothing is lost; run the same command again"):
-            await redrive(address, catalog, [route], None, False, kill_in_the_middle)
-        await broker.start()
-        await eventually(lambda: client.connected, 120)
-        await redrive(address, catalog, [route], None, False, lambda tally: None)
-        ids = await _ids(client, queue)
-        assert set(ids) == {str(number) for number in range(total)}
-        assert len(ids) <= total + 32
-        assert await _count(client, [dead]) == 0
+    return {str(number) for number in range(count)}

@@ -97,8 +97,8 @@ async def test_a_broadcast_reaches_every_queue_of_the_modules_with_ai_routing_an
     for action in ai_world.catalog.modules["analytics"].actions:
         (arrived,) = await ai_world.take(ai_world.names.queue("analytics", action), 1)
         assert arrived.message_id == result.message_id
-    for action in ai_world.catalog.modules["whitelabel"].actions:
-        assert await ai_world.is_empty(ai_world.names.queue("whitelabel", action))
+    queues = [ai_world.names.queue("whitelabel", action) for action in ai_world.catalog.modules["whitelabel"].actions]
+    assert all(await asyncio.gather(*map(ai_world.is_empty, queues)))
 
 
 async def test_a_broadcast_that_nobody_would_get_is_not_routable(queues_world: World) -> None:

@@ -15,6 +15,8 @@ from kryonix.messaging.transport import Delivery, Transport
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
+HURRY = 0.05
+
 __all__ = ["World", "memory_world", "rabbitmq_world"]
 
 
@@ -26,6 +28,8 @@ class World:
     catalog: Catalog
     transport: Transport
     connect: Callable[..., Awaitable[MessagingClient]]
+    second: float = 1.0
+    """How long a second of the broker's takes: the one in memory is in a hurry."""
 
     async def post(self, module: str, action: str, body: bytes, **properties: Any) -> None:
         """Publish bytes as a foreign application would, without the SDK's encoding."""
@@ -33,7 +37,7 @@ class World:
         envelope = Envelope(self.names.exchange, key, body, properties.pop("message_id", "foreign"), **properties)
         await self.transport.publish(envelope, 10)
 
-    async def take(self, queue: str, count: int, within: float = 15) -> list[Envelope]:
+    async def take(self, queue: str, count: int, within: float = 60) -> list[Envelope]:
         """The next messages of a queue, taken out of it. Raises TimeoutError where fewer come in so many seconds."""
         arrived: asyncio.Queue[Delivery] = asyncio.Queue()
         subscription = await self.transport.subscribe([queue], max(count, 1), arrived.put_nowait, 10)
@@ -54,16 +58,16 @@ class World:
     async def is_empty(self, queue: str) -> bool:
         """Whether nothing comes out of a queue for a moment."""
         try:
-            await self.take(queue, 1, within=0.3)
+            await self.take(queue, 1, within=0.3 * self.second)
         except TimeoutError:
             return True
         return False
 
 
 async def memory_world(tenant: str, catalog: Catalog, modules: list[str], plan: str) -> World:
-    broker = MemoryBroker(tenant, modules=modules, plan=plan, catalog=catalog)
-    client = await broker.connect()
-    return World(names=broker.names, catalog=catalog, transport=client._transport, connect=broker.connect)
+    broker = MemoryBroker(tenant, modules=modules, plan=plan, catalog=catalog, delay=HURRY)
+    transport = (await broker.connect())._transport
+    return World(names=broker.names, catalog=catalog, transport=transport, connect=broker.connect, second=HURRY)
 
 
 async def rabbitmq_world(amqp_uri: str, management_url: str, catalog: Catalog) -> World:
