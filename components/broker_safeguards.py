@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
+from components.changes import changed_keys
 from components.guard import refuse_losses
 from components.management import BrokerAccess, Management
 from components.safeguards import access_of, access_properties
@@ -37,7 +38,7 @@ class _BrokerSafeguardsProvider(ResourceProvider):
     serialize_as_secret_always = False
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        return DiffResult(changes=any(_olds.get(key) != _news[key] for key in _news if key != "__provider"))
+        return DiffResult(changes=bool(changed_keys(_olds, _news)))
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         return CreateResult(props["managementUrl"], props)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -28,7 +29,7 @@ class RoutingArgs:
 class Routing(pulumi.ComponentResource):
     """Everything in a tenant's vhost. `leaves` are the resources that nothing else here depends on."""
 
-    leaves: list[pulumi.Resource]
+    leaves: Sequence[pulumi.Resource]
     queues: pulumi.Output[list[str]]
 
     def __init__(self, name: str, args: RoutingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -51,7 +52,7 @@ class Routing(pulumi.ComponentResource):
             self._binding(binding, exchanges[binding.source], queues[binding.destination])
             for binding in args.topology.bindings
         ]
-        self.leaves = [*bindings]
+        self.leaves = bindings
         self.queues = pulumi.Output.from_input([queue.name for queue in args.topology.queues])
         self.register_outputs({"queues": self.queues})
 

@@ -13,6 +13,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
+from components.changes import changed_keys
 from components.guard import refuse_losses
 from components.management import BrokerAccess, Management
 
@@ -53,7 +54,7 @@ class _SafeguardsProvider(ResourceProvider):
     serialize_as_secret_always = False
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        changed = [key for key in _news if key != "__provider" and _olds.get(key) != _news[key]]
+        changed = changed_keys(_olds, _news)
         replaces = [key for key in changed if key == "vhost"]  # a new generation of credentials is a user, not a vhost
         return DiffResult(changes=bool(changed), replaces=replaces, delete_before_replace=True)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
+from components.changes import changed_keys
 from kryonix.registry import TenantRow, connect, fetch_tenants, put_tenant, retire_tenant
 from kryonix.registry.rows import STATUS_NAMES
 from kryonix.topology.tenants import Tenant
@@ -42,7 +43,7 @@ class _TenantRecordProvider(ResourceProvider):
     serialize_as_secret_always = False
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        changed = [key for key in _news if key != "__provider" and _olds.get(key) != _news[key]]
+        changed = changed_keys(_olds, _news)
         return DiffResult(changes=bool(changed), replaces=[key for key in changed if key == "clienteId"])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
