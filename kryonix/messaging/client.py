@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -95,7 +96,7 @@ class MessagingClient(Facades):
         cls,
         amqp_uri: str | None = None,
         *,
-        application: str,
+        application: str | None = None,
         outputs: str | Path | None = None,
         tenant: str | None = None,
         management_url: str | None = None,
@@ -107,13 +108,15 @@ class MessagingClient(Facades):
         """Connect to a tenant's vhost.
 
         `amqp_uri`, or the environment's KRYONIX_AMQP_URI, or else the file `outputs` (or KRYONIX_OUTPUTS) that
-        `kryonix outputs --json --show-secrets` wrote, and in it `tenant` where it has several. `amqps` verifies the
+        `kryonix outputs --json --show-secrets` wrote, and in it `tenant` where it has several. The connection is named
+        after tenant and `application`, which is the running program's name where none is given. `amqps` verifies the
         broker's certificate; `ssl_context` replaces the system's authorities. `timeout` and `heartbeat` are seconds.
         Further options are those of the class. Raises ConfigurationError, NotConnected or AccessRefused.
         """
         timeout = checked_seconds("timeout", timeout)
         heartbeat = checked_count("heartbeat", heartbeat, _SLOWEST_HEARTBEAT)
         address = find_address(amqp_uri, outputs, tenant, management_url)
+        application = (Path(sys.argv[0]).stem[:100] or "python") if application is None else application
         transport = AmqpTransport(address, f"{address.tenant_id}/{application}", ssl_context, heartbeat)
         # Before there is a connection, so that none is left where an option makes no sense.
         client = cls(transport, address.tenant_id, application=application, **options)

@@ -159,8 +159,12 @@ def _lifecycle(stack: str, engine: Choice, *, grace: timedelta = timedelta(days=
 
 def _shown(title: str, run: Callable[[OnEvent], R]) -> R:
     display = Display(err, title)
-    with display.running():
-        return run(display.take)
+    try:
+        with display.running():
+            return run(display.take)
+    except KeyboardInterrupt:
+        err.print(f"{title}: interrupted; the same command goes on with it")
+        raise
 
 
 def _print_credentials(made: Credentials, json_output: bool) -> None:

@@ -65,6 +65,20 @@ async def test_a_connection_has_the_name_of_tenant_and_application_a_heartbeat_a
     assert 100 in {consumer["prefetch_count"] for consumer in consumers}
 
 
+async def test_without_a_name_an_application_has_the_programs_and_what_it_sends_is_persistent(
+    address: Address, admin: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/srv/shop/nightly.py"])
+    async with await MessagingClient.connect(address.uri()) as client:
+        await client.portal.send("certificados.gerar", {})
+        await _connections(admin, "sdk/nightly")
+    async with await aio_pika.connect(address.uri()) as connection, connection.channel() as channel:
+        name = Names(address.tenant_id).queue("portal", "certificados.gerar")
+        message = await (await channel.get_queue(name, ensure=False)).get(timeout=30)
+        await message.ack()
+    assert (message.app_id, message.delivery_mode) == ("nightly", aio_pika.DeliveryMode.PERSISTENT)
+
+
 async def test_one_connection_is_opened_for_each_of_sending_and_consuming_and_none_is_left(
     address: Address, admin: Account
 ) -> None:

@@ -183,6 +183,24 @@ async def test_no_more_messages_are_handled_at_a_time_than_allowed_and_as_many_a
     assert most == 4
 
 
+async def test_a_slow_consumer_is_handed_no_more_than_its_prefetch_and_others_get_the_rest(world: World) -> None:
+    released = asyncio.Event()
+
+    async def slow(message: Message) -> None:
+        await released.wait()
+
+    queue = world.names.queue("agendamento", "agenda.create")
+    async with await world.connect() as client:
+        for number in range(20):
+            await client.agendamento.send("agenda.create", number)
+        consumer = await client.agendamento.consume("agenda.create", slow, concurrency=1, prefetch=5)
+        await eventually(lambda: consumer.in_progress == 1)
+        assert len(await world.take(queue, 15)) == 15
+        assert await world.is_empty(queue)
+        released.set()
+        await eventually(lambda: consumer.handled == 5)
+
+
 async def test_what_has_a_lane_is_consumed_from_the_lane_too(world: World) -> None:
     seen = Seen()
     async with await world.connect() as client:

@@ -160,6 +160,23 @@ async def test_what_is_no_module_is_an_unknown_route_everywhere(client: Messagin
         assert len(str(failure.value)) < 400
 
 
+async def test_mypy_catches_a_wrong_name_before_the_program_runs(client: MessagingClient) -> None:
+    """Each of these ignores would be reported as unused if mypy did not see the mistake."""
+    for call in (
+        client.send("crn", "leads.create", {}),  # type: ignore[arg-type]
+        client.send("crm", "leads.crate", {}),  # type: ignore[arg-type]
+        client.crm.send("messages.send", {}),  # type: ignore[arg-type]
+        client.whatsapp.consume("leads.create", Seen()),  # type: ignore[arg-type]
+        client.queue_stats("crn"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UnknownRoute):
+            await call
+    with pytest.raises(ConfigurationError):
+        await client.crm.send("leads.create", {}, device="fridge")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        await client.crm.send("leads.create", {}, prioritty=3)  # type: ignore[call-arg]
+
+
 async def test_in_many_messages_what_is_none_fails_alone(client: MessagingClient) -> None:
     messages: Any = [1, Outgoing("crm", "leads.create", {})]
     batch = await client.send_many(messages)
