@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pulumi
 import pulumi_postgresql as postgresql
@@ -14,6 +16,7 @@ from kryonix.topology.credentials import PASSWORD_LENGTH
 
 __all__ = ["Registry", "RegistryArgs"]
 
+_R = TypeVar("_R", bound=pulumi.Resource)
 _DATABASE, _OWNER, _WRITER, _SIGNUP = "kryonix_main", "kryonix_migrator", "kryonix_registry", "kryonix_signup"
 
 
@@ -55,6 +58,7 @@ class Registry(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         self._child = pulumi.ResourceOptions(parent=self, provider=provider, deleted_with=args.deleted_with)
+        self._made: list[pulumi.Resource] = []
         self._owner, owner_password = self._role("migrator", _OWNER)
         writer, writer_password = self._role("writer", _WRITER)
         signup, signup_password = self._role("signup", _SIGNUP)
@@ -63,25 +67,34 @@ class Registry(pulumi.ComponentResource):
         )
         tenants, jobs = self._schema("schema", SCHEMA), self._schema("signup-schema", SIGNUP_SCHEMA)
         # Default privileges, so that a later migration's tables are covered without a change here.
-        granted: list[pulumi.Resource] = [
-            self._grant("use", tenants, writer),
-            self._defaults("rows", tenants, writer, "table", ["DELETE", "INSERT", "SELECT", "UPDATE"]),
-            self._grant("signup-use", jobs, signup),
-            self._defaults("signup-rows", jobs, signup, "table", ["DELETE", "INSERT", "SELECT", "UPDATE"]),
-            self._defaults("signup-numbers", jobs, signup, "sequence", ["USAGE"]),
-            self._grant("signup-look", tenants, signup),
-        ]
+        self._grant("use", tenants, writer)
+        self._defaults("rows", tenants, writer, "table", ["DELETE", "INSERT", "SELECT", "UPDATE"])
+        self._grant("signup-use", jobs, signup)
+        self._defaults("signup-rows", jobs, signup, "table", ["DELETE", "INSERT", "SELECT", "UPDATE"])
+        self._defaults("signup-numbers", jobs, signup, "sequence", ["USAGE"])
+        self._grant("signup-look", tenants, signup)
         migrations = Migrations(
             f"{name}-migrations",
             dsn=self._dsn(self._owner, owner_password),
             database=self._database.name,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=granted),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self._made[-1:]),
         )
         reads = self._reads(tenants, signup, migrations)
         # The addresses are given out once there are tables behind them.
         self.dsn = migrations.revision.apply(lambda _: self._dsn(writer, writer_password))
         self.signup_dsn = reads.id.apply(lambda _: self._dsn(signup, signup_password))
         self.register_outputs({"dsn": self.dsn, "signup_dsn": self.signup_dsn})
+
+    def _in_turn(self, make: Callable[[pulumi.ResourceOptions], _R]) -> _R:
+        """Make a resource after the one before it.
+
+        A grant rewrites the one row that says who may do what with a schema, and PostgreSQL refuses the second of two
+        such writes ("tuple concurrently updated"); the provider plugin does not try again.
+        """
+        after = pulumi.ResourceOptions(depends_on=self._made[-1:])
+        made = make(pulumi.ResourceOptions.merge(self._child, after))
+        self._made.append(made)
+        return made
 
     def _role(self, short: str, name: str) -> tuple[postgresql.Role, pulumi.Output[str]]:
         opts = pulumi.ResourceOptions(parent=self)
@@ -92,23 +105,27 @@ class Registry(pulumi.ComponentResource):
         return role, password.result
 
     def _schema(self, short: str, name: str) -> postgresql.Schema:
-        return postgresql.Schema(
-            f"{self._name}-{short}",
-            name=name,
-            database=self._database.name,
-            owner=self._owner.name,
-            opts=self._child,
+        return self._in_turn(
+            lambda opts: postgresql.Schema(
+                f"{self._name}-{short}",
+                name=name,
+                database=self._database.name,
+                owner=self._owner.name,
+                opts=opts,
+            )
         )
 
     def _grant(self, short: str, schema: postgresql.Schema, role: postgresql.Role) -> postgresql.Grant:
-        return postgresql.Grant(
-            f"{self._name}-{short}",
-            database=self._database.name,
-            schema=schema.name,
-            role=role.name,
-            object_type="schema",
-            privileges=["USAGE"],
-            opts=self._child,
+        return self._in_turn(
+            lambda opts: postgresql.Grant(
+                f"{self._name}-{short}",
+                database=self._database.name,
+                schema=schema.name,
+                role=role.name,
+                object_type="schema",
+                privileges=["USAGE"],
+                opts=opts,
+            )
         )
 
     def _reads(self, schema: postgresql.Schema, role: postgresql.Role, migrations: pulumi.Resource) -> postgresql.Grant:
@@ -127,15 +144,17 @@ class Registry(pulumi.ComponentResource):
     def _defaults(
         self, short: str, schema: postgresql.Schema, role: postgresql.Role, object_type: str, privileges: list[str]
     ) -> postgresql.DefaultPrivileges:
-        return postgresql.DefaultPrivileges(
-            f"{self._name}-{short}",
-            database=self._database.name,
-            schema=schema.name,
-            owner=self._owner.name,
-            role=role.name,
-            object_type=object_type,
-            privileges=privileges,
-            opts=self._child,
+        return self._in_turn(
+            lambda opts: postgresql.DefaultPrivileges(
+                f"{self._name}-{short}",
+                database=self._database.name,
+                schema=schema.name,
+                owner=self._owner.name,
+                role=role.name,
+                object_type=object_type,
+                privileges=privileges,
+                opts=opts,
+            )
         )
 
     def _dsn(self, role: postgresql.Role, password: pulumi.Input[str]) -> pulumi.Output[str]:
