@@ -39,9 +39,8 @@ def parse_data(text: str | None, file: Path | None) -> Any:
             return json.loads(content)
         except (ValueError, RecursionError):
             return content
-    content = sys.stdin.buffer.read() if text in (None, "-") else str(text).encode()
     try:
-        return json.loads(content)
+        return json.loads(sys.stdin.buffer.read() if text is None or text == "-" else text.encode())
     except (ValueError, RecursionError) as error:
         remedy = "Quote text as '\"text\"', or send a file's bytes with --file"
         raise InvalidChoice(f"the data is not JSON: {error}. {remedy}") from error

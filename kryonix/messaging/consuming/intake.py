@@ -7,15 +7,20 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kryonix.messaging.consuming.work import FAILURES_HEADER, FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, Source, Work
+from kryonix.messaging.consuming.work import (
+    FAILURES_HEADER,
+    FIRST_EXCHANGE_HEADER,
+    FIRST_KEY_HEADER,
+    STORE,
+    Source,
+    Work,
+)
 from kryonix.messaging.encoding import Undecodable, decode
 from kryonix.messaging.message import Envelope, Message, Route
 from kryonix.messaging.transport import Delivery
 
 __all__ = ["Intake"]
 
-_STORE: Final = 10.0
-"""Seconds an idempotency store has to answer. One that hangs is one that is away."""
 _BUSY: Final = 1.0
 
 log = logging.getLogger("kryonix.messaging")
@@ -50,7 +55,7 @@ class Intake:
         key = f"{self._source.names.queue(message.route.module, message.route.action)}:{message.message_id}"
         assert self._source.idempotency is not None  # noqa: S101 - the caller has looked
         try:
-            async with asyncio.timeout(_STORE):
+            async with asyncio.timeout(STORE):
                 claim = await self._source.idempotency.claim(key, self._source.lease)
         except Exception:
             log.exception("message %s can't be claimed; it is given back", message.message_id)
