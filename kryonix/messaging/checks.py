@@ -22,9 +22,9 @@ def shown(value: Any) -> str:
 
 def checked_like(name: str, value: Any, *methods: str) -> None:
     """Whether a part that a caller brings has the methods that will be called. Raises ConfigurationError."""
-    if missing := [method for method in methods if not callable(getattr(value, method, None))]:
-        problem = f"{name} {shown(value)} has no {' and no '.join(missing)}()"
-        raise ConfigurationError(problem, remedy="Pass an object with these methods, not its class or its name")
+    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
+        problem = f"{name} {shown(value)} is no object with {', '.join(f'{method}()' for method in methods)}"
+        raise ConfigurationError(problem, remedy="Pass an object, not its class or its name")
 
 
 def checked_seconds(name: str, value: Any, *, message_id: str | None = None) -> float:

@@ -42,7 +42,7 @@ class ConfigurationError(MessagingError):
 class NotConnected(MessagingError):
     """No connection to the broker before the deadline. The message was never handed over."""
 
-    remedy = "Check that the broker is up and can be reached, then send again"
+    remedy = "Check that the broker is up and can be reached, then try again"
 
 
 class AccessRefused(NotConnected):

@@ -52,7 +52,7 @@ class Intake:
 
     async def _claimed(self, delivery: Delivery, message: Message) -> Work | None:
         # By action, not by queue: what comes back through another lane is the same message.
-        key = f"{self._source.names.queue(message.route.module, message.route.action)}:{message.message_id}"
+        key = f"{self._source.names.queue(message.route.module, message.route.action)}:{_storable(message.message_id)}"
         assert self._source.idempotency is not None  # noqa: S101 - the caller has looked
         try:
             async with asyncio.timeout(STORE):
@@ -98,3 +98,8 @@ class Intake:
             exchange=str(envelope.headers.get(FIRST_EXCHANGE_HEADER, envelope.exchange)),
             routing_key=str(envelope.headers.get(FIRST_KEY_HEADER, envelope.routing_key)),
         )
+
+
+def _storable(message_id: str) -> str:
+    """An id that every store can hold: a foreign one may have a NUL in it, which PostgreSQL has no text for."""
+    return message_id if message_id.isprintable() else message_id.encode("unicode_escape").decode()

@@ -104,7 +104,7 @@ class Work:
         self.settled = True
         await self._release()
         key = self._source.names.dead_letter_key(self._source.module, self._source.action)
-        if await self._move(key, {REASON_HEADER: _plain(reason)}):
+        if await self._move(key, {REASON_HEADER: _writable(reason)}):
             await self._delivery.ack()
         else:
             # Without the reason, but at once and by the broker alone.
@@ -145,7 +145,7 @@ class Work:
             log.exception("the claim on message %s can't be released; it ends by itself", self.message.message_id)
 
 
-def _plain(reason: str) -> str:
+def _writable(reason: str) -> str:
     """A reason that a header takes; it may be half of a name in a file system that is not UTF-8."""
     return reason[:_LONGEST_REASON].encode(errors="backslashreplace").decode()
 
