@@ -58,7 +58,7 @@ class Publisher:
                 raise type(error)(error.problem, message_id=envelope.message_id, remedy=error.remedy) from error
             cut_off = True
             if loop.time() >= deadline:
-                raise _unknown(envelope, f"no confirmation within {max(timeout, 0):.3g} s")
+                raise _unknown(envelope, f"no confirmation within {round(max(timeout, 0), 3):g} s")
             await asyncio.sleep(_PAUSE)
 
     async def _once(self, channel: Channel, envelope: Envelope, deadline: float) -> bool:

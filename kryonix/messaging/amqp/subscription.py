@@ -112,7 +112,7 @@ class AmqpSubscription:
             except (*BROKEN, TimeoutError) as error:
                 if loop.time() + _PAUSE >= deadline:
                     queues = ", ".join(self._queues)
-                    raise NotConnected(f"no subscription to {queues} within {timeout:g} s") from error
+                    raise NotConnected(f"no subscription to {queues} within {round(timeout, 3):g} s") from error
                 await self._leave()
                 await asyncio.sleep(_PAUSE)
 

@@ -76,7 +76,7 @@ class AmqpTransport:
             async with asyncio.timeout_at(deadline):
                 await self._lock.acquire()
         except TimeoutError as error:
-            raise NotConnected(f"no connection to {self._address.place} within {timeout:g} s") from error
+            raise NotConnected(f"no connection to {self._address.place} within {round(timeout, 3):g} s") from error
         try:
             yield deadline - asyncio.get_running_loop().time()
         finally:
