@@ -14,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from kryonix.messaging.checks import shown
+from kryonix.messaging.errors import ConfigurationError
 from kryonix.messaging.postgres import Postgres, checked_name
 
 __all__ = ["AuditRecord", "AuditSink", "Auditor", "JsonLinesAudit", "PostgresAudit"]
@@ -71,7 +73,7 @@ class Auditor:
             return
         self._records.append(record)
         self._wake.set()
-        if self._writer is None:
+        if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write(), name="kryonix audit")
 
     def _drop(self, count: int, why: str) -> None:
@@ -109,16 +111,21 @@ class Auditor:
             await asyncio.wait([self._writer], timeout=_GOODBYE)
         if self._records:
             self._drop(len(self._records), "the client was closed")
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_GOODBYE):
                 await self._sink.close()
+        except Exception:
+            log.exception("the audit sink can't be closed")
 
 
 class JsonLinesAudit:
     """A file with one JSON object per line, appended to."""
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
+        try:
+            self._path = Path(path)
+        except TypeError as error:
+            raise ConfigurationError(f"{shown(path)} is no path", remedy="Name a file") from error
 
     async def write(self, records: Sequence[AuditRecord]) -> None:
         lines = "".join(f"{json.dumps(_plain(record), ensure_ascii=False)}\n" for record in records)

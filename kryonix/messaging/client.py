@@ -13,6 +13,7 @@ from typing import Any, Final, Self, Unpack, get_args
 
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.audit import Auditor, AuditSink
+from kryonix.messaging.checks import checked_count, checked_like, checked_patience, checked_seconds, shown
 from kryonix.messaging.configuration import HEARTBEAT, PREFETCH, find_address
 from kryonix.messaging.consuming.consumer import Consumer, Handler
 from kryonix.messaging.consuming.stream import Stream
@@ -23,7 +24,7 @@ from kryonix.messaging.facade import Facade
 from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import Device, Outgoing, SendResult
 from kryonix.messaging.modules import ActionName, Facades, ModuleName
-from kryonix.messaging.options import ClientOptions, checked_count, checked_seconds
+from kryonix.messaging.options import ClientOptions
 from kryonix.messaging.publishing.admission import check_module, check_route
 from kryonix.messaging.publishing.batch import Batch, send_all
 from kryonix.messaging.publishing.sender import Sender
@@ -69,6 +70,7 @@ class MessagingClient(Facades):
         super().__init__(self)
         _check_application(application)
         _check_compression(compression)
+        _check_parts(catalog, router, audit, idempotency)
         router_timeout = checked_seconds("router_timeout", router_timeout)
         self._names, self._catalog = Names(tenant_id), catalog or default_catalog()
         self._transport = transport
@@ -89,7 +91,7 @@ class MessagingClient(Facades):
         )
         self._consumers: list[Consumer] = []
         self._streams: list[Stream] = []
-        self._closed = False
+        self._closing = self._closed = False
 
     @classmethod
     async def connect(
@@ -115,6 +117,9 @@ class MessagingClient(Facades):
         """
         timeout = checked_seconds("timeout", timeout)
         heartbeat = checked_count("heartbeat", heartbeat, _SLOWEST_HEARTBEAT)
+        if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
+            problem = f"ssl_context {shown(ssl_context)} is no ssl.SSLContext"
+            raise ConfigurationError(problem, remedy="Make one with ssl.create_default_context(cafile=…)")
         address = find_address(amqp_uri, outputs, tenant, management_url)
         application = (Path(sys.argv[0]).stem[:100] or "python") if application is None else application
         transport = AmqpTransport(address, f"{address.tenant_id}/{application}", ssl_context, heartbeat)
@@ -134,7 +139,7 @@ class MessagingClient(Facades):
     @property
     def connected(self) -> bool:
         """Whether there is a connection at this moment. A lost one is being replaced."""
-        return not self._closed and self._transport.connected
+        return not self._closing and self._transport.connected
 
     @property
     def audit_dropped(self) -> int:
@@ -143,7 +148,8 @@ class MessagingClient(Facades):
 
     def module(self, name: str) -> Facade[str]:
         """The facade of any module, also one that only your own catalog has."""
-        return Facade(self, name, 5)
+        own = vars(self).get(name) if isinstance(name, str) else None
+        return own if isinstance(own, Facade) else Facade(self, name, 5)
 
     async def send(
         self,
@@ -214,17 +220,19 @@ class MessagingClient(Facades):
         at once. `prefetch` is how many messages the broker hands out ahead. Raises NotConnected or NotRoutable after at
         most `timeout` seconds; later breaks are mended by the consumer itself.
         """
-        concurrency, timeout = (
-            checked_count("concurrency", concurrency, _MOST_AHEAD),
-            checked_seconds("timeout", timeout),
-        )
+        concurrency = checked_count("concurrency", concurrency, _MOST_AHEAD)
+        timeout = checked_seconds("timeout", timeout)
         if handler_timeout is not None:
             handler_timeout = checked_seconds("handler_timeout", handler_timeout)
         if not callable(handler):
-            raise ConfigurationError(f"{handler!r} is no handler", remedy="Pass `async def handler(message)`")
+            raise ConfigurationError(f"{shown(handler)} is no handler", remedy="Pass `async def handler(message)`")
         source = self._source(module, action, handler_timeout)
         consumer = Consumer(source, handler, concurrency, handler_timeout)
         await consumer.start(self._prefetched(prefetch, concurrency), timeout)
+        if self._closing:
+            # Closed meanwhile, when it was not among those to stop.
+            await consumer.stop(0)
+        self._check_consuming()
         self._consumers = [consumer, *(each for each in self._consumers if not each.stopped)]
         return consumer
 
@@ -252,7 +260,7 @@ class MessagingClient(Facades):
         return [queue for queue in stats if module is None or queue.module == module]
 
     def _source(self, module: str, action: str, handler_timeout: float | None) -> Source:
-        self._check_open()
+        self._check_consuming()
         check_route(self._catalog, module, action)
         lease = 3_600.0 if handler_timeout is None else handler_timeout + 30.0
         return Source(
@@ -267,21 +275,31 @@ class MessagingClient(Facades):
         if self._closed:
             raise NotConnected("the client is closed", remedy="Connect a new one")
 
+    def _check_consuming(self) -> None:
+        if self._closing:
+            raise NotConnected("the client is closed", remedy="Connect a new one")
+
     async def close(self, timeout: float = 30.0) -> None:
-        """Stop all consumers, letting handlers finish for `timeout` seconds, and disconnect. Safe to call twice."""
-        if self._closed:
+        """Stop all consumers, letting handlers finish for `timeout` seconds, and disconnect. Safe to call twice.
+
+        Handlers that finish can still send: only then the client is closed to senders too.
+        """
+        timeout = checked_patience("timeout", timeout)
+        if self._closing:
             return
-        self._closed = True
+        self._closing = True
         try:
             await asyncio.gather(
                 *(consumer.stop(timeout) for consumer in self._consumers), *(stream.close() for stream in self._streams)
             )
+            self._closed = True
             self._sender.close()
             if self._auditor is not None:
                 await self._auditor.close()
             if self._idempotency is not None:
                 await self._idempotency.close()
         finally:
+            self._closed = True
             await self._transport.close()
 
     async def __aenter__(self) -> Self:
@@ -295,11 +313,24 @@ class MessagingClient(Facades):
 
 def _check_application(name: Any) -> None:
     if not isinstance(name, str) or not name.isprintable() or not 1 <= len(name) <= 100:
-        problem = f"application {str(name)[:60]!r} is no name"
+        problem = f"application {shown(name)} is no name"
         raise ConfigurationError(problem, remedy="Name the application, in printable text of at most 100 characters")
+
+
+def _check_parts(catalog: Any, router: Any, audit: Any, idempotency: Any) -> None:
+    if catalog is not None and not isinstance(catalog, Catalog):
+        problem = f"catalog {shown(catalog)} is no Catalog"
+        raise ConfigurationError(problem, remedy="Read one with kryonix.topology.catalog.parse_catalog()")
+    for name, part, methods in (
+        ("router", router, ("decide",)),
+        ("audit", audit, ("write", "close")),
+        ("idempotency", idempotency, ("claim", "done", "release", "close")),
+    ):
+        if part is not None:
+            checked_like(name, part, *methods)
 
 
 def _check_compression(compression: Any) -> None:
     if compression is not None and compression not in get_args(Compression):
-        problem = f"compression {compression!r} is none of {', '.join(get_args(Compression))}"
+        problem = f"compression {shown(compression)} is none of {', '.join(get_args(Compression))}"
         raise ConfigurationError(problem, remedy="Pass one of them, or None for no compression")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
+from kryonix.messaging.checks import shown
 from kryonix.messaging.errors import ConfigurationError
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names, tenant_of_vhost
@@ -75,7 +76,7 @@ def find_address(
             raise ConfigurationError(problem, remedy="Make them the same, or leave tenant out")
         return address
     if file := outputs or environment.get(OUTPUTS_VARIABLE):
-        uri, found = _from_outputs(Path(file), tenant)
+        uri, found = _from_outputs(_path(file), tenant)
         return parse_uri(uri, management or found)
     raise ConfigurationError(
         "no address of a broker",
@@ -117,7 +118,7 @@ def parse_uri(uri: str, management_url: str | None = None) -> Address:
 def checked_management_url(url: str) -> str:
     """The management API's address, which holds no login: the tenant's own is used. Raises ConfigurationError."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url if isinstance(url, str) else "")
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
         _ = parts.port
     except ValueError:
@@ -126,6 +127,13 @@ def checked_management_url(url: str) -> str:
         problem = "the management URL is not the address of an API without a login"
         raise ConfigurationError(problem, remedy="Write it as http://HOST:15672; the tenant's own login is used")
     return url
+
+
+def _path(file: Any) -> Path:
+    try:
+        return Path(file)
+    except TypeError as error:
+        raise ConfigurationError(f"outputs {shown(file)} is no path", remedy="Name a file") from error
 
 
 def _from_outputs(file: Path, tenant: str | None) -> tuple[str, str | None]:

@@ -22,6 +22,8 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 _WORTH_TRYING: Final = 512
 _WORTH_SENDING: Final = 0.9
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
+_ZSTD_WINDOW: Final = 1 << 27
+"""Bytes, what `zstd --long` asks for at most."""
 
 
 class Undecodable(Exception):
@@ -51,9 +53,9 @@ def encode(data: Any, message_id: str, max_bytes: int = MAX_BYTES) -> tuple[byte
 def _json(data: Any, message_id: str) -> bytes:
     try:
         return _encoder.encode(data).encode()
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # the data is the caller's, and so is what its own containers raise
         raise NotSerializable(
-            f"{type(data).__name__} is not serialisable as JSON: {error}",
+            f"{type(data).__name__} is not serialisable as JSON: {error or type(error).__name__}",
             message_id=message_id,
             remedy="Send text, numbers, booleans, None, lists and dicts of them, or bytes",
         ) from error
@@ -93,17 +95,28 @@ def inflate(body: bytes, content_encoding: str | None, max_bytes: int = MAX_BYTE
 
 
 def _inflate_zstd(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
-    """One byte more than allowed is enough to know. The window is bounded too: a frame may ask for gigabytes."""
-    inflater = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-    with inflater.stream_reader(body, read_across_frames=False) as reader:
+    """One byte more than allowed is enough to know. The window is bounded too: a frame may ask for gigabytes.
+
+    A frame need not say how long it is. Then, once its size is known to be allowed, it is asked whether it has ended.
+    """
+    inflater = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    with inflater.stream_reader(body, read_across_frames=True) as reader:
         inflated = reader.read(max_bytes + 1)
     size = zstandard.frame_content_size(body)
-    return inflated, size < 0 or size <= len(inflated)
+    if size >= 0 or len(inflated) > max_bytes:
+        return inflated, size <= len(inflated)
+    frame = inflater.decompressobj()
+    frame.decompress(body)
+    return inflated, frame.eof
 
 
 def _inflate_gzip(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
+    """One member: a body of millions of empty ones would take the time of a bomb."""
     inflater = zlib.decompressobj(_GZIP_WINDOW)
-    return inflater.decompress(body, max_bytes + 1), inflater.eof
+    inflated = inflater.decompress(body, max_bytes + 1)
+    if inflater.unused_data:
+        raise Undecodable("something follows the end of its gzip")
+    return inflated, inflater.eof
 
 
 def decode(body: bytes, content_type: str | None, content_encoding: str | None, max_bytes: int = MAX_BYTES) -> Any:

@@ -42,7 +42,7 @@ class ConfigurationError(MessagingError):
 class NotConnected(MessagingError):
     """No connection to the broker before the deadline. The message was never handed over."""
 
-    remedy = "Check that the broker is up and can be reached, then send again"
+    remedy = "Check that the broker is up and can be reached, then try again"
 
 
 class AccessRefused(NotConnected):
@@ -72,7 +72,7 @@ class QueueFull(MessagingError):
 
 
 class SendTimedOut(MessagingError):
-    """No confirmation before the deadline: the message may have been stored or not."""
+    """The broker's answer did not come before the deadline, or was cut off: the message may have been stored or not."""
 
     remedy = "Send again with the same message_id: a consumer that is idempotent handles it once"
 
@@ -90,6 +90,6 @@ class Retry(Exception):
 class Reject(Exception):
     """Raised by a handler: this message can never be handled. It goes to the dead-letter queue at once."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
+    def __init__(self, reason: object) -> None:
+        self.reason = str(reason)
+        super().__init__(self.reason)

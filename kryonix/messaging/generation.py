@@ -5,6 +5,7 @@ Run `python -m kryonix.messaging.generation` after a change of the catalog; a te
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from kryonix.topology.catalog import Catalog, default_catalog
@@ -49,9 +50,9 @@ def _type_name(module: str) -> str:
     return f"{''.join(word.title() for word in module.split('_'))}Action"
 
 
-def _literal(name: str, values: object) -> str:
-    assert hasattr(values, "__iter__")  # noqa: S101
-    return f"{name} = Literal[\n{''.join(f'    {chr(34)}{value}{chr(34)},{chr(10)}' for value in values)}]\n"
+def _literal(name: str, values: Iterable[str]) -> str:
+    lines = "".join(f'    "{value}",\n' for value in values)
+    return f"{name} = Literal[\n{lines}]\n"
 
 
 if __name__ == "__main__":

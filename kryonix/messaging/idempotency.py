@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from typing import Final, Literal, Protocol
 
+from kryonix.messaging.checks import checked_count
 from kryonix.messaging.postgres import Postgres, checked_name
 
 __all__ = ["Claim", "IdempotencyStore", "MemoryIdempotency", "PostgresIdempotency"]
@@ -14,6 +15,7 @@ Claim = Literal["mine", "done", "busy"]
 """Whose turn it is: `mine` to handle now, `done` before, or `busy` in another consumer's hands."""
 
 _REMEMBERED: Final = 100_000
+_MOST_REMEMBERED: Final = 1_000_000_000
 
 
 class IdempotencyStore(Protocol):
@@ -35,7 +37,7 @@ class MemoryIdempotency:
     """Remembers the last `size` messages of this process: against duplicates, not across restarts."""
 
     def __init__(self, size: int = _REMEMBERED) -> None:
-        self._size = size
+        self._size = checked_count("size", size, _MOST_REMEMBERED)
         self._until: OrderedDict[str, float | None] = OrderedDict()
         """The end of a claim's lease; None: done."""
 

@@ -88,3 +88,7 @@ class Envelope:
     """ms"""
     timestamp: datetime | None = None
     app_id: str | None = None
+    correlation_id: str | None = None
+    """This and the next two are other applications' own: the SDK passes them on, where it moves a message."""
+    reply_to: str | None = None
+    message_type: str | None = None

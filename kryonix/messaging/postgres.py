@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from kryonix.messaging.checks import shown
 from kryonix.messaging.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["Postgres", "checked_name"]
 
 
+Result = TypeVar("Result")
+
+
 def checked_name(table: str) -> str:
     """A table's name, with or without schema, that can stand in a statement. Raises ConfigurationError."""
-    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?", table):
-        raise ConfigurationError(f"{table[:80]!r} is no table name", remedy="Use lower-case letters, digits and _")
+    if not isinstance(table, str) or not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?", table):
+        raise ConfigurationError(f"{shown(table)} is no table name", remedy="Use lower-case letters, digits and _")
     return table
 
 
@@ -32,6 +36,9 @@ class Postgres:
             raise ConfigurationError(
                 "psycopg is not installed", remedy="Install it with `pip install 'kryonix-messaging[postgres]'`"
             ) from error
+        if not isinstance(dsn, str):
+            problem = f"the DSN is {type(dsn).__name__}, not text"
+            raise ConfigurationError(problem, remedy="Write it as postgresql://USER@HOST/DATABASE")
         self._dsn, self._create_table = dsn, create_table
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._created = False
@@ -39,22 +46,31 @@ class Postgres:
 
     async def execute(self, statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Run a statement and return its first row. A connection that the server has closed is replaced once."""
-        async with self._turn:
-            for last in (False, True):
-                connection = await self._connected()
-                try:
-                    cursor = await connection.execute(statement.encode(), parameters)
-                    return await cursor.fetchone() if cursor.description else None
-                except Exception:
-                    if last or not connection.closed:
-                        raise
-        return None
+
+        async def one(connection: psycopg.AsyncConnection[Any]) -> tuple[Any, ...] | None:
+            cursor = await connection.execute(statement.encode(), parameters)
+            return await cursor.fetchone() if cursor.description else None
+
+        return await self._twice(one)
 
     async def execute_many(self, statement: str, parameters: Sequence[Mapping[str, Any]]) -> None:
+        """Run a statement for each of the parameters, all or none of them; on a new connection as `execute`."""
+
+        async def all_of_them(connection: psycopg.AsyncConnection[Any]) -> None:
+            async with connection.transaction(), connection.cursor() as cursor:
+                await cursor.executemany(statement.encode(), parameters)
+
+        await self._twice(all_of_them)
+
+    async def _twice(self, work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[Result]]) -> Result:
         async with self._turn:
             connection = await self._connected()
-            async with connection.cursor() as cursor:
-                await cursor.executemany(statement.encode(), parameters)
+            try:
+                return await work(connection)
+            except Exception:
+                if not connection.closed:
+                    raise
+            return await work(await self._connected())
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         import psycopg

@@ -87,17 +87,31 @@ class SafeRouter:
     async def decide(self, message: Outgoing, within: float) -> Decision:
         """Decide in `within` seconds at most, whatever the router's own timeout is."""
         timeout = min(self.timeout, within)
+        deciding = asyncio.ensure_future(self._ask(message))
         try:
-            async with asyncio.timeout(timeout):
-                decision = await self.chosen.decide(message)
-            return self._checked(message, decision)
-        except TimeoutError:
+            # Waited for from outside: a router that swallows its cancellation holds up no message.
+            await asyncio.wait({deciding}, timeout=timeout)
+        finally:
+            deciding.cancel()
+        if not deciding.done():
             problem = f"the router took longer than {timeout:g} s"
-        except Exception as error:  # noqa: BLE001 - it is the user's code: whatever it raises, the message is sent
-            problem = f"the router failed ({type(error).__name__}: {error})"
+        else:
+            answer = deciding.result()
+            if isinstance(answer, Decision):
+                return answer
+            problem = f"the router failed ({answer})"
         log.warning("%s.%s: %s; the rules decide", message.module, message.action, problem)
         decision = self.rules.apply(message)
         return replace(decision, reason=f"{decision.reason}; {problem}")
+
+    async def _ask(self, message: Outgoing) -> Decision | str:
+        """A decision that can be followed, or why there is none."""
+        try:
+            return self._checked(message, await self.chosen.decide(message))
+        except Exception as error:  # noqa: BLE001 - it is the user's code: whatever it raises, the message is sent
+            return f"{type(error).__name__}: {error}"
+        except asyncio.CancelledError:
+            return "it was cancelled"
 
     def _checked(self, message: Outgoing, decision: Decision) -> Decision:
         """Only what leads to a queue: an exchange this module is not bound to would lose the message to `unrouted`."""
@@ -107,6 +121,8 @@ class SafeRouter:
             raise ValueError(f"{message.module} is not bound to the exchange {decision.exchange!r}")
         if type(decision.priority) is not int or not 0 <= decision.priority <= 10:
             raise ValueError(f"priority {decision.priority!r} is not 0 to 10")
+        if type(decision.mobile_optimized) is not bool or not isinstance(decision.reason, str):
+            raise ValueError("mobile_optimized is no boolean, or the reason no text")
         return decision
 
 

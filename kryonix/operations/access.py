@@ -98,5 +98,11 @@ def _of_tenant(outputs: Any, asked: Asked, source: str) -> Access:
             f"{source} was written without secrets. Write it with `kryonix outputs --show-secrets --json`"
         )
     management = asked.management_url or outputs.get("management_url")
-    modules = tenant.get("modules")
-    return Access(parse_uri(uri, management), tenant.get("plan"), None if modules is None else tuple(modules))
+    plan, modules = tenant.get("plan"), tenant.get("modules")
+    if not isinstance(plan, str | None) or not (modules is None or _is_texts(modules)):
+        raise InvalidChoice(f"{source} says of {name!r} a plan or modules that are none. Run `kryonix outputs` again")
+    return Access(parse_uri(uri, management), plan, None if modules is None else tuple(modules))
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)

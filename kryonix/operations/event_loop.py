@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -37,5 +38,7 @@ def translated() -> Iterator[None]:
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run to the end, and raise only errors with an exit status."""
+    # The SDK says itself what a broken connection means; aiormq adds a traceback, which helps no operator.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     with translated():
         return asyncio.run(work)

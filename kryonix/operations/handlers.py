@@ -56,7 +56,7 @@ def _attribute(path: str) -> Any:
         if error.name != module_name.partition(".")[0] and error.name != module_name:
             raise InvalidChoice(f"{module_name!r} imports {error.name!r}, which is not installed") from error
         raise InvalidChoice(f"there is no module {module_name!r} here. Run this where it can be imported") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # It is the user's code: what it raises is theirs to mend, and where is all that they need.
         raise InvalidChoice(f"{module_name!r} can't be imported: {_told(error)}") from error
     if not hasattr(module, attribute):
@@ -65,7 +65,7 @@ def _attribute(path: str) -> Any:
     return getattr(module, attribute)
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """The error and the line of the user's code that it comes from."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from kryonix.messaging import Facade, Message, MessagingClient, Outgoing, SendResult
+from kryonix.messaging import Message, MessagingClient, Outgoing, SendResult
 from kryonix.messaging.configuration import Address
 from kryonix.operations.errors import InvalidChoice
 from kryonix.topology.catalog import Catalog
@@ -39,9 +39,8 @@ def parse_data(text: str | None, file: Path | None) -> Any:
             return json.loads(content)
         except (ValueError, RecursionError):
             return content
-    content = sys.stdin.buffer.read() if text in (None, "-") else str(text).encode()
     try:
-        return json.loads(content)
+        return json.loads(sys.stdin.buffer.read() if text is None or text == "-" else text.encode())
     except (ValueError, RecursionError) as error:
         remedy = "Quote text as '\"text\"', or send a file's bytes with --file"
         raise InvalidChoice(f"the data is not JSON: {error}. {remedy}") from error
@@ -67,8 +66,7 @@ async def send(
 ) -> SendResult:
     """Send one message; without a priority it has its module's own."""
     async with await _client(address, catalog, timeout) as client:
-        facade = vars(client).get(message.module)
-        own = facade.priority if isinstance(facade, Facade) else message.priority
+        own = client.module(message.module).priority
         chosen = replace(message, priority=own if priority is None else priority)
         return await client.send_message(chosen, timeout=timeout)
 

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import aio_pika
 from aiormq import exceptions as amqp
-from aiormq import spec
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from kryonix.messaging.amqp.failures import BROKEN, not_connected
+from kryonix.messaging.amqp.failures import BROKEN, not_connected, told_apart
+from kryonix.messaging.amqp.properties import ExactProperties
 from kryonix.messaging.amqp.wire import TakingCare
 from kryonix.messaging.configuration import Address
 from kryonix.operations.dead_letters import Origin, marked, origin, run_of
@@ -94,7 +94,8 @@ async def _connected(address: Address) -> AsyncIterator[aio_pika.abc.AbstractCon
                 address.uri(), client_properties={"connection_name": name}, connection_class=TakingCare
             )
         try:
-            yield connection
+            with told_apart():
+                yield connection
         finally:
             with contextlib.suppress(*BROKEN, TimeoutError):
                 async with asyncio.timeout(5):
@@ -226,7 +227,7 @@ class _Mover:
             )
 
 
-def _properties(message: DeliveredMessage, run: str) -> spec.Basic.Properties:
+def _properties(message: DeliveredMessage, run: str) -> ExactProperties:
     """All of its own properties but the user, who need not be the one who moves it, and the mark."""
     properties = message.header.properties
     own: dict[str, Any] = {
@@ -244,7 +245,7 @@ def _properties(message: DeliveredMessage, run: str) -> spec.Basic.Properties:
             "app_id",
         )
     }
-    return spec.Basic.Properties(**own, delivery_mode=2, headers=marked(dict(properties.headers or {}), run))
+    return ExactProperties(**own, delivery_mode=2, headers=marked(dict(properties.headers or {}), run))
 
 
 def _refusal(error: amqp.DeliveryError) -> str:

@@ -44,8 +44,8 @@ class WorkerMetrics:
         """Answer `GET /metrics` from now on, in a thread. Raises InvalidChoice where the port can't be had."""
         try:
             self._server, _ = start_http_server(port, host, registry=self.registry)
-        except OSError as error:
-            problem = f"--metrics-port {port} can't be opened on {host}: {error.strerror or error}"
+        except (OSError, UnicodeError) as error:
+            problem = f"--metrics-port {port} can't be opened on {host}: {getattr(error, 'strerror', None) or error}"
             raise InvalidChoice(f"{problem}. Choose another") from error
 
     def close(self) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from aiormq import exceptions as amqp
 
 from kryonix.messaging.errors import AccessRefused, NotConnected
 
-__all__ = ["BROKEN", "REFUSED", "not_connected"]
+__all__ = ["BROKEN", "REFUSED", "not_connected", "told_apart"]
 
 BROKEN: Final = (amqp.AMQPError, OSError, RuntimeError, EOFError)
 """What a connection or channel may raise that is not, or no longer, usable. RuntimeError is aiormq's "closed"."""
@@ -39,3 +41,18 @@ def not_connected(place: str, username: str, error: BaseException) -> NotConnect
         remedy = "Connect to the name in the certificate, and pass ssl_context where its authority is your own"
         return AccessRefused(f"the certificate of {place} is not accepted ({reason})", remedy=remedy)
     return NotConnected(f"no connection to {place} ({reason})")
+
+
+@contextmanager
+def told_apart() -> Iterator[None]:
+    """Raise what aiormq cancels as the broken connection it is: what waits on a channel that it closes, it cancels.
+
+    Who has cancelled this very task shows in cancelling(), and stays cancelled.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the connection was closed") from error

@@ -86,8 +86,10 @@ class Link:
         if self._closed:
             return NotConnected("the client is closed", remedy="Connect a new one")
         if self._error is not None:
-            return type(self._error)(f"{self._error.problem}; waited {timeout:g} s", remedy=self._error.remedy)
-        return NotConnected(f"no connection to {self._address.place} within {timeout:g} s")
+            return type(self._error)(
+                f"{self._error.problem}; waited {round(timeout, 3):g} s", remedy=self._error.remedy
+            )
+        return NotConnected(f"no connection to {self._address.place} within {round(timeout, 3):g} s")
 
     async def close(self) -> None:
         """Disconnect; whoever still waits for a connection is told."""

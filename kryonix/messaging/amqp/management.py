@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
@@ -34,12 +35,20 @@ async def queue_figures(address: Address, timeout: float) -> Sequence[Mapping[st
         raise StatsUnavailable("no address of the management API", remedy=remedy)
     url = f"{address.management_url.rstrip('/')}/api/queues/{quote(address.vhost, safe='')}"
     try:
-        async with httpx.AsyncClient(auth=(address.username, address.password), timeout=timeout) as client:
+        # httpx times each read, so that a server which trickles could go on for ever.
+        async with (
+            asyncio.timeout(timeout),
+            httpx.AsyncClient(auth=(address.username, address.password), timeout=timeout) as client,
+        ):
             response = await client.get(url, params={"columns": _COLUMNS, "disable_stats": "false"})
-        response.raise_for_status()
-        answer = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        answer = response.json() if response.is_success else None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError, TimeoutError) as error:
         raise StatsUnavailable(f"{url} gives no figures ({type(error).__name__}: {error})") from error
-    if not isinstance(answer, list):
+    if response.status_code in (401, 403):
+        remedy = "Check user and password in the AMQP URI, and that the user has the tag management"
+        raise StatsUnavailable(f"{url} refuses {address.username} ({response.status_code})", remedy=remedy)
+    if not response.is_success:
+        raise StatsUnavailable(f"{url} gives no figures (HTTP status {response.status_code})")
+    if not isinstance(answer, list) or not all(isinstance(queue, dict) and "name" in queue for queue in answer):
         raise StatsUnavailable(f"{url} answers with something else than a list of queues")
     return answer

@@ -6,11 +6,11 @@ import asyncio
 from typing import Final, cast
 
 from aiormq import exceptions as amqp
-from aiormq import spec
 from aiormq.channel import Channel
 
-from kryonix.messaging.amqp.failures import BROKEN
+from kryonix.messaging.amqp.failures import BROKEN, told_apart
 from kryonix.messaging.amqp.link import Link
+from kryonix.messaging.amqp.properties import ExactProperties
 from kryonix.messaging.errors import (
     AccessRefused,
     MessagingError,
@@ -45,20 +45,21 @@ class Publisher:
         """Publish until it is confirmed, refused, or `timeout` seconds have passed."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        handed_over = False
+        cut_off = False
         while True:
             try:
                 channel = await self._channel(deadline)
-                handed_over = True
                 if await self._once(channel, envelope, deadline):
                     return
-                await asyncio.sleep(_PAUSE)
-            except NotConnected as error:
-                if handed_over:
-                    raise _unknown(envelope, timeout) from error
+            except MessagingError as error:
+                if cut_off:
+                    # Whatever is said of this attempt: an earlier one may have been stored.
+                    raise _unknown(envelope, f"cut off before the broker's answer, then {error.problem}") from error
                 raise type(error)(error.problem, message_id=envelope.message_id, remedy=error.remedy) from error
+            cut_off = True
             if loop.time() >= deadline:
-                raise _unknown(envelope, timeout)
+                raise _unknown(envelope, f"no confirmation within {round(max(timeout, 0), 3):g} s")
+            await asyncio.sleep(_PAUSE)
 
     async def _once(self, channel: Channel, envelope: Envelope, deadline: float) -> bool:
         """True where the broker has confirmed, False where the channel broke or time is up before it answered."""
@@ -67,23 +68,18 @@ class Publisher:
                 self._waiting.add(scope)
                 try:
                     async with self._turns:
-                        await channel.basic_publish(
-                            envelope.body,
-                            exchange=envelope.exchange,
-                            routing_key=envelope.routing_key,
-                            properties=_properties(envelope),
-                            mandatory=True,
-                            wait=False,
-                        )
+                        with told_apart():
+                            await channel.basic_publish(
+                                envelope.body,
+                                exchange=envelope.exchange,
+                                routing_key=envelope.routing_key,
+                                properties=_properties(envelope),
+                                mandatory=True,
+                                wait=False,
+                            )
                 finally:
                     self._waiting.discard(scope)
         except TimeoutError:
-            return False
-        except asyncio.CancelledError:
-            # aiormq cancels what waits on a channel that it closes. Who cancelled this very task shows in cancelling().
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
             return False
         except BROKEN as error:
             if problem := _refusal(envelope, error):
@@ -100,8 +96,9 @@ class Publisher:
                 while self._live is None or self._live.is_closed:
                     connection = await self._link.connection(deadline - loop.time())
                     try:
-                        opened = await connection.channel(on_return_raises=True)
-                        self._live = cast(Channel, await opened.get_underlay_channel())
+                        with told_apart():
+                            opened = await connection.channel(on_return_raises=True)
+                            self._live = cast(Channel, await opened.get_underlay_channel())
                     except BROKEN:
                         await asyncio.sleep(_PAUSE)
                 return self._live
@@ -117,12 +114,12 @@ class Publisher:
                 scope.reschedule(now)
 
 
-def _unknown(envelope: Envelope, timeout: float) -> SendTimedOut:
-    return SendTimedOut(f"no confirmation within {max(timeout, 0):.3g} s", message_id=envelope.message_id)
+def _unknown(envelope: Envelope, problem: str) -> SendTimedOut:
+    return SendTimedOut(problem, message_id=envelope.message_id)
 
 
-def _properties(envelope: Envelope) -> spec.Basic.Properties:
-    return spec.Basic.Properties(
+def _properties(envelope: Envelope) -> ExactProperties:
+    return ExactProperties(
         content_type=envelope.content_type,
         content_encoding=envelope.content_encoding,
         headers=envelope.headers,
@@ -132,6 +129,9 @@ def _properties(envelope: Envelope) -> spec.Basic.Properties:
         message_id=envelope.message_id,
         timestamp=envelope.timestamp,
         app_id=envelope.app_id,
+        correlation_id=envelope.correlation_id,
+        reply_to=envelope.reply_to,
+        message_type=envelope.message_type,
     )
 
 

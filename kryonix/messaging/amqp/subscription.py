@@ -12,7 +12,7 @@ from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.channel import Channel
 
-from kryonix.messaging.amqp.failures import BROKEN
+from kryonix.messaging.amqp.failures import BROKEN, told_apart
 from kryonix.messaging.amqp.link import Link
 from kryonix.messaging.amqp.wire import UNREADABLE_HEADER
 from kryonix.messaging.errors import AccessRefused, NotConnected, NotRoutable
@@ -78,6 +78,9 @@ def _envelope(message: DeliveredMessage) -> Envelope:
         expiration=int(properties.expiration) if properties.expiration else None,
         timestamp=properties.timestamp,
         app_id=properties.app_id,
+        correlation_id=properties.correlation_id,
+        reply_to=properties.reply_to,
+        message_type=properties.message_type,
     )
 
 
@@ -99,7 +102,8 @@ class AmqpSubscription:
         while self._keeper is None:
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._subscribe(timeout)
+                    with told_apart():
+                        await self._subscribe(timeout)
                 self._keeper = asyncio.create_task(self._keep(), name=f"kryonix subscription {self._queues[0]}")
             except amqp.ChannelNotFoundEntity as error:
                 raise NotRoutable(f"there is no queue {' or '.join(self._queues)}") from error
@@ -108,7 +112,7 @@ class AmqpSubscription:
             except (*BROKEN, TimeoutError) as error:
                 if loop.time() + _PAUSE >= deadline:
                     queues = ", ".join(self._queues)
-                    raise NotConnected(f"no subscription to {queues} within {timeout:g} s") from error
+                    raise NotConnected(f"no subscription to {queues} within {round(timeout, 3):g} s") from error
                 await self._leave()
                 await asyncio.sleep(_PAUSE)
 
@@ -146,7 +150,8 @@ class AmqpSubscription:
             await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(_LONGEST_PAUSE * 2):
-                    await self._subscribe(_LONGEST_PAUSE)
+                    with told_apart():
+                        await self._subscribe(_LONGEST_PAUSE)
                 log.warning("%s: subscribed again", self._queues[0])
                 pause, said = _PAUSE, ""
             except (*BROKEN, NotConnected, TimeoutError) as error:

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
+from aio_pika.abc import AbstractConnection
 from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel
 
-from kryonix.messaging.amqp.failures import BROKEN
+from kryonix.messaging.amqp.failures import BROKEN, told_apart
 from kryonix.messaging.amqp.link import Link
 from kryonix.messaging.amqp.management import queue_figures
 from kryonix.messaging.amqp.publisher import Publisher
@@ -55,24 +57,41 @@ class AmqpTransport:
         return bool(self._links) and all(link.connected for link in self._links)
 
     async def publish(self, envelope: Envelope, timeout: float) -> None:
+        deadline = asyncio.get_running_loop().time() + timeout
         publisher = self._publisher or await self._open_publisher(timeout)
-        await publisher.publish(envelope, timeout)
+        await publisher.publish(envelope, deadline - asyncio.get_running_loop().time())
 
     async def _open_publisher(self, timeout: float) -> Publisher:
-        async with self._lock:
+        async with self._opening(timeout) as left:
             if self._publisher is None:
-                self._publisher = Publisher(await self._link(timeout))
+                self._publisher = Publisher(await self._link(left))
             return self._publisher
+
+    @asynccontextmanager
+    async def _opening(self, timeout: float) -> AsyncIterator[float]:
+        """One opens a link at a time; who waits for another's does not wait longer than for its own. Yields the
+        seconds that are left. Raises NotConnected."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._lock.acquire()
+        except TimeoutError as error:
+            raise NotConnected(f"no connection to {self._address.place} within {round(timeout, 3):g} s") from error
+        try:
+            yield deadline - asyncio.get_running_loop().time()
+        finally:
+            self._lock.release()
 
     async def subscribe(
         self, queues: Sequence[str], prefetch: int, deliver: Callable[[Delivery], None], timeout: float
     ) -> AmqpSubscription:
-        async with self._lock:
+        deadline = asyncio.get_running_loop().time() + timeout
+        async with self._opening(timeout) as left:
             if self._consuming is None:
-                self._consuming = await self._link(timeout)
+                self._consuming = await self._link(left)
         subscription = AmqpSubscription(self._consuming, queues, prefetch, deliver)
         try:
-            await subscription.open(timeout)
+            await subscription.open(deadline - asyncio.get_running_loop().time())
         except BaseException:
             await subscription.close()
             raise
@@ -85,10 +104,8 @@ class AmqpTransport:
                 while True:
                     connection = await self._links[0].connection(timeout)
                     try:
-                        if self._asking is None or self._asking.is_closed:
-                            opened = await connection.channel(publisher_confirms=False)
-                            self._asking = await opened.get_underlay_channel()
-                        await self._asking.queue_declare(queue, passive=True)
+                        with told_apart():
+                            await self._declared(connection, queue)
                         return True
                     except amqp.ChannelNotFoundEntity:
                         return False
@@ -101,6 +118,12 @@ class AmqpTransport:
             raise NotConnected(
                 f"{self._address.place} did not say within {timeout:g} s whether it has {queue}"
             ) from error
+
+    async def _declared(self, connection: AbstractConnection, queue: str) -> None:
+        if self._asking is None or self._asking.is_closed:
+            opened = await connection.channel(publisher_confirms=False)
+            self._asking = await opened.get_underlay_channel()
+        await self._asking.queue_declare(queue, passive=True)
 
     async def queues(self, timeout: float) -> Sequence[Mapping[str, Any]]:
         return await queue_figures(self._address, timeout)

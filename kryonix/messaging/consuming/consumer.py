@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
+from kryonix.messaging.checks import checked_patience
 from kryonix.messaging.consuming.inbox import Inbox
 from kryonix.messaging.consuming.intake import Intake
 from kryonix.messaging.consuming.work import Source, Work
@@ -85,6 +86,7 @@ class Consumer:
 
         Called again it waits for the same end; the first caller's timeout holds.
         """
+        timeout = checked_patience("timeout", timeout)
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop(timeout), name=f"kryonix stop {self.route}")
         await asyncio.shield(self._stopping)

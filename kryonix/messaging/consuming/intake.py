@@ -7,15 +7,20 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kryonix.messaging.consuming.work import FAILURES_HEADER, FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, Source, Work
+from kryonix.messaging.consuming.work import (
+    FAILURES_HEADER,
+    FIRST_EXCHANGE_HEADER,
+    FIRST_KEY_HEADER,
+    STORE,
+    Source,
+    Work,
+)
 from kryonix.messaging.encoding import Undecodable, decode
 from kryonix.messaging.message import Envelope, Message, Route
 from kryonix.messaging.transport import Delivery
 
 __all__ = ["Intake"]
 
-_STORE: Final = 10.0
-"""Seconds an idempotency store has to answer. One that hangs is one that is away."""
 _BUSY: Final = 1.0
 
 log = logging.getLogger("kryonix.messaging")
@@ -47,10 +52,10 @@ class Intake:
 
     async def _claimed(self, delivery: Delivery, message: Message) -> Work | None:
         # By action, not by queue: what comes back through another lane is the same message.
-        key = f"{self._source.names.queue(message.route.module, message.route.action)}:{message.message_id}"
+        key = f"{self._source.names.queue(message.route.module, message.route.action)}:{_storable(message.message_id)}"
         assert self._source.idempotency is not None  # noqa: S101 - the caller has looked
         try:
-            async with asyncio.timeout(_STORE):
+            async with asyncio.timeout(STORE):
                 claim = await self._source.idempotency.claim(key, self._source.lease)
         except Exception:
             log.exception("message %s can't be claimed; it is given back", message.message_id)
@@ -93,3 +98,8 @@ class Intake:
             exchange=str(envelope.headers.get(FIRST_EXCHANGE_HEADER, envelope.exchange)),
             routing_key=str(envelope.headers.get(FIRST_KEY_HEADER, envelope.routing_key)),
         )
+
+
+def _storable(message_id: str) -> str:
+    """An id that every store can hold: a foreign one may have a NUL in it, which PostgreSQL has no text for."""
+    return message_id if message_id.isprintable() else message_id.encode("unicode_escape").decode()

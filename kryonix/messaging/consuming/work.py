@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from kryonix.messaging.errors import MessagingError
 from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import Message
 from kryonix.messaging.transport import Delivery, Transport
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
-__all__ = ["FAILURES_HEADER", "FIRST_EXCHANGE_HEADER", "FIRST_KEY_HEADER", "REASON_HEADER", "Source", "Work"]
+__all__ = ["FAILURES_HEADER", "FIRST_EXCHANGE_HEADER", "FIRST_KEY_HEADER", "REASON_HEADER", "STORE", "Source", "Work"]
 
 log = logging.getLogger("kryonix.messaging")
 
@@ -25,6 +25,8 @@ FIRST_EXCHANGE_HEADER: Final = "kryonix-exchange"
 """Where a message was published first, and with which key: what moves it back needs both."""
 FIRST_KEY_HEADER: Final = "kryonix-routing-key"
 
+STORE: Final = 10.0
+"""Seconds an idempotency store has to answer. One that hangs is one that is away."""
 _PUBLISH: Final = 10.0
 _LONGEST_REASON: Final = 1_000
 
@@ -71,7 +73,8 @@ class Work:
         self.settled = True
         if self._key is not None and self._source.idempotency is not None:
             try:
-                await self._source.idempotency.done(self._key)
+                async with asyncio.timeout(STORE):
+                    await self._source.idempotency.done(self._key)
             except Exception:
                 log.exception("message %s is handled, but can't be remembered as such", self.message.message_id)
         await self._delivery.ack()
@@ -101,7 +104,7 @@ class Work:
         self.settled = True
         await self._release()
         key = self._source.names.dead_letter_key(self._source.module, self._source.action)
-        if await self._move(key, {REASON_HEADER: reason[:_LONGEST_REASON]}):
+        if await self._move(key, {REASON_HEADER: _writable(reason)}):
             await self._delivery.ack()
         else:
             # Without the reason, but at once and by the broker alone.
@@ -127,7 +130,7 @@ class Work:
         )
         try:
             await source.transport.publish(copy, _PUBLISH)
-        except MessagingError as error:
+        except Exception as error:  # noqa: BLE001 - a header that aiormq can't write raises whatever it likes
             log.warning("message %s can't be moved to %s: %s", envelope.message_id, key, error)
             return False
         return True
@@ -136,9 +139,15 @@ class Work:
         if self._key is None or self._source.idempotency is None:
             return
         try:
-            await self._source.idempotency.release(self._key)
+            async with asyncio.timeout(STORE):
+                await self._source.idempotency.release(self._key)
         except Exception:
             log.exception("the claim on message %s can't be released; it ends by itself", self.message.message_id)
+
+
+def _writable(reason: str) -> str:
+    """A reason that a header takes; it may be half of a name in a file system that is not UTF-8."""
+    return reason[:_LONGEST_REASON].encode(errors="backslashreplace").decode()
 
 
 def _own(headers: dict[str, Any]) -> dict[str, Any]:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Unpack
 
+from kryonix.messaging.checks import checked_patience
 from kryonix.messaging.client import MessagingClient
-from kryonix.messaging.errors import NotConnected, NotRoutable, QueueFull
+from kryonix.messaging.errors import ConfigurationError, NotConnected, NotRoutable, QueueFull
 from kryonix.messaging.memory.queue import MemoryQueue, Reason, effective_policy
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.options import ClientOptions
 from kryonix.messaging.transport import Delivery
 from kryonix.topology.catalog import Catalog, default_catalog
-from kryonix.topology.expansion import Exchange, Queue, expand
+from kryonix.topology.errors import InvalidInput
+from kryonix.topology.expansion import Exchange, Queue, Topology, expand
 from kryonix.topology.naming import Names
-from kryonix.topology.tenants import Tenant
+from kryonix.topology.tenants import parse_tenants
 
 __all__ = ["MemoryBroker"]
 
@@ -27,7 +30,7 @@ class MemoryBroker:
     """A broker for tests, which needs no service and no network. It lives in one event loop.
 
     `modules` are those the tenant has, all of the catalog by default. `delay` scales every waiting time: 0.01 makes a
-    retry after one second come after ten milliseconds.
+    retry after one second come after ten milliseconds. Raises ConfigurationError for what no tenant can have.
     """
 
     def __init__(
@@ -41,7 +44,8 @@ class MemoryBroker:
     ) -> None:
         self.catalog = catalog or default_catalog()
         chosen = tuple(modules if modules is not None else self.catalog.modules)
-        topology = expand(Tenant(id=tenant, modules=chosen, plan=plan), self.catalog)
+        topology = _topology(tenant, chosen, plan, self.catalog)
+        delay = checked_patience("delay", delay)
         self.names = Names(tenant)
         self._exchanges = {exchange.name: exchange for exchange in topology.exchanges}
         self._bindings = topology.bindings
@@ -140,6 +144,16 @@ class MemoryBroker:
         moved = replace(envelope, exchange=str(exchange), routing_key=key, headers=headers, expiration=None)
         for target in self._route(moved.exchange, key):
             target.put(moved)
+
+
+def _topology(tenant: str, modules: tuple[str, ...], plan: str, catalog: Catalog) -> Topology:
+    """What the platform would make. Names are checked as those of `tenants.yaml` are."""
+    document = {"tenants": [{"id": tenant, "modules": list(modules), "plan": plan}]}
+    try:
+        (checked,) = parse_tenants(json.dumps(document, default=str).encode(), "MemoryBroker", catalog)
+    except InvalidInput as error:
+        raise ConfigurationError(str(error), remedy="Pass what tenants.yaml would take") from error
+    return expand(checked, catalog)
 
 
 def _matches(exchange: Exchange, pattern: str, key: str) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
+from kryonix.messaging.checks import checked_seconds, shown
 from kryonix.messaging.errors import ConfigurationError, UnknownRoute
 from kryonix.messaging.message import Device, Outgoing
-from kryonix.messaging.options import checked_seconds
 from kryonix.topology.catalog import Catalog, Module
 from kryonix.topology.errors import nearest
 
@@ -32,7 +32,7 @@ _DEEPEST_HEADER: Final = 10
 def check_module(catalog: Catalog, module: Any, message_id: str | None = None) -> Module:
     """The catalog's module. Raises UnknownRoute with the nearest name."""
     if not isinstance(module, str) or module not in catalog.modules:
-        raise _unknown(f"unknown module {str(module)[:80]!r}", module, catalog.modules, message_id)
+        raise _unknown(f"unknown module {shown(module)}", module, catalog.modules, message_id)
     return catalog.modules[module]
 
 
@@ -40,24 +40,24 @@ def check_route(catalog: Catalog, module: Any, action: Any, message_id: str | No
     """Raises UnknownRoute with the nearest name."""
     actions = check_module(catalog, module, message_id).actions
     if action not in actions:
-        raise _unknown(f"unknown action {str(action)[:80]!r} of the module {module}", action, actions, message_id)
+        raise _unknown(f"unknown action {shown(action)} of the module {module}", action, actions, message_id)
 
 
 def _unknown(problem: str, name: Any, known: Iterable[str], message_id: str | None) -> UnknownRoute:
-    hint = nearest(str(name)[:80], known)
+    hint = nearest(name[:80] if isinstance(name, str) else "", known)
     return UnknownRoute(problem, message_id=message_id, remedy=hint[0].upper() + hint[1:])
 
 
 def check_options(message: Outgoing, message_id: Any) -> None:
     """Raises ConfigurationError for what no broker should see."""
     if not isinstance(message_id, str) or not _is_id(message_id):
-        problem = f"the message id {str(message_id)[:60]!r} is not printable text of 1 to {_LONGEST_ID} bytes"
+        problem = f"the message id {shown(message_id)} is not printable text of 1 to {_LONGEST_ID} bytes"
         raise ConfigurationError(problem, remedy="Leave it out to have one chosen")
     if type(message.priority) is not int or not 0 <= message.priority <= 10:
-        problem = f"priority {message.priority!r} is not a whole number from 0 to 10"
+        problem = f"priority {shown(message.priority)} is not a whole number from 0 to 10"
         raise ConfigurationError(problem, message_id=message_id, remedy="8 and more is high, 5 to 7 medium, less low")
     if message.device not in _DEVICES:
-        problem = f"device {message.device!r} is none of {', '.join(_DEVICES)}"
+        problem = f"device {shown(message.device)} is none of {', '.join(_DEVICES)}"
         raise ConfigurationError(problem, message_id=message_id, remedy="Pass one of them, or leave it out")
     if message.expires is not None:
         milliseconds(message.expires, message_id)
@@ -74,7 +74,7 @@ def milliseconds(expires: Any, message_id: str) -> int:
     seconds = checked_seconds("expires", seconds, message_id=message_id)
     if 0.001 <= seconds <= _LONGEST_EXPIRY:
         return int(seconds * 1000)
-    problem = f"expires {expires!r} is not between a millisecond and a year"
+    problem = f"expires {shown(expires)} is not between a millisecond and a year"
     raise ConfigurationError(problem, message_id=message_id, remedy="Leave it out for as long as the module keeps it")
 
 
@@ -85,7 +85,7 @@ def _check_headers(headers: Any, message_id: str) -> None:
     size = 0
     for name, value in headers.items():
         if not isinstance(name, str) or not _is_id(name):
-            problem = f"the header {str(name)[:60]!r} is not printable text of 1 to {_LONGEST_ID} bytes"
+            problem = f"the header {shown(name)} is not printable text of 1 to {_LONGEST_ID} bytes"
             raise ConfigurationError(problem, message_id=message_id, remedy="Choose another name")
         if name in _OURS or name.startswith(_OUR_PREFIX) or name in _BROKERS:
             problem = f"the header {name!r} is {'the broker' if name in _BROKERS else 'the SDK'}'s"
@@ -109,7 +109,9 @@ def _size(value: Any, depth: int) -> int:
     if depth == 0:
         raise ValueError(f"it is nested deeper than {_DEEPEST_HEADER}")
     match value:
-        case None | bool() | datetime():
+        case None | bool():
+            return 9
+        case datetime() if 0 <= (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() < 2**32:
             return 9
         case int() if -(2**63) <= value < 2**63:
             return 9
@@ -121,4 +123,4 @@ def _size(value: Any, depth: int) -> int:
             return 5 + sum(_size(each, depth - 1) for each in value)
         case dict() if all(isinstance(name, str) and _is_id(name) for name in value):
             return 5 + sum(_size(name, depth - 1) + _size(each, depth - 1) for name, each in value.items())
-    raise ValueError(f"{type(value).__name__} {str(value)[:40]} has no form there")
+    raise ValueError(f"{type(value).__name__} {shown(value)} has no form there")

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from kryonix.messaging.checks import checked_count, checked_seconds
 from kryonix.messaging.errors import ConfigurationError, MessagingError
 from kryonix.messaging.message import Outgoing, SendResult
-from kryonix.messaging.options import checked_count, checked_seconds
 from kryonix.messaging.publishing.sender import Sender
 
 __all__ = ["Batch", "send_all"]

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from kryonix.messaging.audit import Auditor, AuditRecord
+from kryonix.messaging.checks import checked_seconds, shown
 from kryonix.messaging.encoding import MAX_BYTES, Compression, compress, encode
 from kryonix.messaging.errors import ConfigurationError, MessagingError, NotConnected, NotRoutable
 from kryonix.messaging.message import Envelope, Outgoing, SendResult
-from kryonix.messaging.options import checked_seconds
 from kryonix.messaging.publishing.admission import check_options, check_route, milliseconds
 from kryonix.messaging.publishing.reach import Reach
 from kryonix.messaging.routing import Decision, Router, Rules, SafeRouter, address
@@ -202,9 +202,14 @@ class Sender:
         """Of a message that was not even routed, whatever its fields are."""
         if self._auditor is None:
             return
-        asked = replace(message, module=str(message.module)[:80], action=str(message.action)[:80])
-        nowhere = Envelope(exchange="", routing_key="", body=b"", message_id=str(message_id)[:255])
+        asked = replace(message, module=_noted(message.module), action=_noted(message.action))
+        nowhere = Envelope(exchange="", routing_key="", body=b"", message_id=_noted(message_id))
         self._note(asked, nowhere, type(error).__name__, started)
+
+
+def _noted(name: Any) -> str:
+    """A name as a record holds it: one that nobody checked may be anything, and would spoil a whole batch of them."""
+    return name[:255] if isinstance(name, str) and name.isprintable() else shown(name)
 
 
 def _result(envelope: Envelope, decision: Decision) -> SendResult:

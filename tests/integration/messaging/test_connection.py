@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from kryonix.messaging import AccessRefused, Message, MessagingClient, NotConnected, SendTimedOut, StatsUnavailable
+from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.amqp.wire import UNREADABLE_HEADER, TakingCare
 from kryonix.messaging.configuration import Address, parse_uri
 from kryonix.topology.naming import Names
@@ -209,6 +210,22 @@ async def test_a_send_into_a_silent_connection_ends_at_its_deadline_and_says_tha
     assert {message.data for message in seen.messages} == {"before", "during"}
 
 
+async def test_a_subscription_into_a_silent_connection_ends_at_its_deadline(address: Address) -> None:
+    """Though the heartbeat ends the connection meanwhile, for which aiormq cancels whoever waits."""
+    async with proxy(address) as (through, hold):
+        client = await MessagingClient.connect(through.uri(), application="mute", heartbeat=1)
+        hold(True)
+        with pytest.raises(NotConnected):
+            await asyncio.wait_for(client.portal.consume("conteudo.processar", Seen(), timeout=8), 60)
+        hold(False)
+        await eventually(lambda: client.connected, 30)
+        seen = Seen()
+        await client.portal.consume("conteudo.processar", seen)
+        await client.portal.send("conteudo.processar", 1)
+        await seen.wait(1)
+        await client.close()
+
+
 async def test_a_connection_that_went_silent_is_found_by_its_heartbeat_and_replaced(address: Address) -> None:
     seen = Seen()
     async with proxy(address) as (through, hold):
@@ -270,6 +287,32 @@ async def test_figures_that_can_not_be_read_are_an_error_and_not_zero(address: A
         async with connected as client:
             with pytest.raises(StatsUnavailable):
                 await client.queue_stats()
+
+
+async def test_who_may_not_read_figures_is_told_so_and_the_password_is_not(address: Address) -> None:
+    wrong = replace(address, password="not-the-password")
+    with pytest.raises(StatsUnavailable, match="refuses kryonix_sdk") as failure:
+        await AmqpTransport(wrong, "x", None, 60).queues(30)
+    assert "not-the-password" not in str(failure.value)
+
+
+async def test_figures_that_trickle_are_not_waited_for_longer_than_that(address: Address) -> None:
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+
+    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    began = time.monotonic()
+    with pytest.raises(StatsUnavailable):
+        await AmqpTransport(replace(address, management_url=url), "x", None, 60).queues(0.5)
+    assert time.monotonic() - began < 20  # the whole of it would take 50 s
+    server.close()
 
 
 async def test_a_queue_that_is_no_business_of_the_tenants_can_not_be_asked_for(address: Address) -> None:

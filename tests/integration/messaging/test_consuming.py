@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import zstandard
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext, TraceFlags
 
-from kryonix.messaging import Claim, MemoryIdempotency, Message, NotRoutable, Reject, Retry
+from kryonix.messaging import Claim, MemoryIdempotency, Message, NotConnected, NotRoutable, Reject, Retry
 from kryonix.messaging.consuming.work import FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, REASON_HEADER
 from tests.integration.messaging.world import World
 from tests.seen import Seen, eventually
@@ -85,6 +87,44 @@ async def test_a_rejected_message_is_a_dead_letter_at_once_and_says_why_and_wher
     assert dead.headers[FIRST_EXCHANGE_HEADER] == world.names.mobile_exchange
     assert dead.headers[FIRST_KEY_HEADER] == "mobile.crm.tasks.assign"
     assert len(seen.messages) == 1
+
+
+REASONS: list[tuple[Any, str]] = [
+    (404, "404"),
+    (ValueError("no"), "no"),
+    ("caf\udce9", "caf\\udce9"),
+    ("x" * 5000, "x" * 1000),
+]
+
+
+@pytest.mark.parametrize(("reason", "noted"), REASONS, ids=["number", "exception", "surrogate", "long"])
+async def test_whatever_the_reason_is_a_rejected_message_is_a_dead_letter_at_once(
+    world: World, reason: Any, noted: str
+) -> None:
+    async def reject(message: Message) -> None:
+        raise Reject(reason)
+
+    seen = Seen(reject)
+    async with await world.connect() as client:
+        await client.crm.consume("tasks.assign", seen)
+        await client.crm.send("tasks.assign", {})
+        (dead,) = await world.dead_letters("crm", "tasks.assign")
+    assert dead.headers[REASON_HEADER] == noted
+    assert len(seen.messages) == 1
+
+
+async def test_what_other_applications_have_written_on_a_message_is_still_there_when_it_was_moved(world: World) -> None:
+    async def reject(message: Message) -> None:
+        raise Reject("unwanted")
+
+    theirs = {"correlation_id": "c-1", "reply_to": "answers", "message_type": "order"}
+    headers = {"double": 0.1, "huge": 1e308, "n" * 200: [1.5, None]}
+    async with await world.connect() as client:
+        await client.crm.consume("tasks.assign", reject)
+        await world.post("crm", "tasks.assign", b"{}", headers=headers, **theirs)
+        (dead,) = await world.dead_letters("crm", "tasks.assign")
+    assert {name: getattr(dead, name) for name in theirs} == theirs
+    assert headers.items() <= dead.headers.items()
 
 
 BOMB = zstandard.ZstdCompressor().compress(b"[" + b" " * 40_000_000 + b"]")
@@ -271,6 +311,60 @@ async def test_a_store_that_is_away_costs_a_message_no_attempt(world: World) -> 
     assert seen.attempts == [1]
 
 
+class _Hanging(MemoryIdempotency):
+    """A store that takes claims, and then hangs."""
+
+    async def done(self, key: str) -> None:
+        await asyncio.sleep(3600)
+
+    async def release(self, key: str) -> None:
+        await asyncio.sleep(3600)
+
+
+async def test_a_store_that_hangs_after_the_claim_holds_up_no_handler(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kryonix.messaging.consuming.work.STORE", 0.05)
+
+    async def reject_some(message: Message) -> None:
+        if message.data % 2:
+            raise Reject("odd")
+
+    seen = Seen(reject_some)
+    async with await world.connect(idempotency=_Hanging()) as client:
+        consumer = await client.financeiro.consume("relatorios.gerar", seen, concurrency=1)
+        for number in range(4):
+            await client.financeiro.send("relatorios.gerar", number)
+        await eventually(lambda: (consumer.handled, consumer.rejected) == (2, 2))
+        assert len(await world.dead_letters("financeiro", "relatorios.gerar", 2)) == 2
+    assert await world.is_empty(world.names.queue("financeiro", "relatorios.gerar"))
+
+
+async def test_what_is_being_handled_when_the_client_is_closed_can_still_send(world: World) -> None:
+    closing = asyncio.Event()
+    client = await world.connect()
+
+    async def pass_on(message: Message) -> None:
+        await closing.wait()
+        await client.financeiro.send("conciliacao.bancaria", message.data, message_id="passed-on")
+
+    seen = Seen(pass_on)
+    consumer = await client.financeiro.consume("faturas.create", seen)
+    await client.financeiro.send("faturas.create", 1)
+    await seen.wait(1)
+    ended = asyncio.create_task(client.close())
+    await asyncio.sleep(0.05)
+    with pytest.raises(NotConnected, match="closed"):
+        await client.financeiro.consume("faturas.create", seen)
+    closing.set()
+    await ended
+    assert (consumer.handled, consumer.retried) == (1, 0)
+    (arrived,) = await world.take(world.names.queue("financeiro", "conciliacao.bancaria"), 1)
+    assert arrived.message_id == "passed-on"
+    with pytest.raises(NotConnected, match="closed"):
+        await client.financeiro.send("faturas.create", 2)
+
+
 async def test_stopping_lets_handlers_finish_and_gives_back_the_rest(world: World) -> None:
     finish = asyncio.Event()
 
@@ -385,6 +479,23 @@ async def test_with_retry_queues_the_last_failure_is_a_dead_letter(queues_world:
     assert "3 times" in dead.headers[REASON_HEADER]
     assert dead.headers[FIRST_EXCHANGE_HEADER] == queues_world.names.exchange
     assert dead.headers[FIRST_KEY_HEADER] == "portal.conteudo.processar.medium"
+
+
+async def test_a_trace_goes_on_through_failures_to_the_dead_letter(world: World) -> None:
+    context = SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    inside: list[int] = []
+
+    async def fail_then_reject(message: Message) -> None:
+        inside.append(trace.get_current_span().get_span_context().trace_id)
+        raise Retry if message.attempt == 1 else Reject("no")
+
+    async with await world.connect() as client:
+        await client.portal.consume("progresso.atualizar", fail_then_reject)
+        with trace.use_span(trace.NonRecordingSpan(context)):
+            await client.portal.send("progresso.atualizar", {})
+        (dead,) = await world.dead_letters("portal", "progresso.atualizar")
+    assert inside == [0xABC, 0xABC]
+    assert dead.headers["traceparent"] == f"00-{0xABC:032x}-{0xDEF:016x}-01"
 
 
 async def test_the_figures_of_the_queues_are_read_with_the_tenants_own_credentials(world: World) -> None:

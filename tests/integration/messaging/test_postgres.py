@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from kryonix.messaging import MemoryBroker, PostgresAudit, PostgresIdempotency
+from kryonix.messaging.message import Envelope
 from tests.integration.local_handlers.conftest import Postgres, daemon, postgres
 from tests.seen import Seen, eventually
 
@@ -75,6 +76,40 @@ async def test_every_send_is_a_row(postgres: Postgres, unique: str) -> None:
         rows = connection.execute(query.format(psycopg.sql.Identifier(unique))).fetchall()
     assert len(rows) == 50
     assert rows[0] == ("0", "acme", "shop", "confirmed", "crm.leads.create.medium")
+
+
+async def test_an_id_that_postgresql_has_no_text_for_is_handled_once_too(postgres: Postgres, unique: str) -> None:
+    broker, seen = MemoryBroker(modules=["crm"]), Seen()
+    async with await broker.connect(idempotency=PostgresIdempotency(dsn(postgres), unique)) as client:
+        consumer = await client.crm.consume("leads.create", seen)
+        for _ in range(2):
+            broker.publish(Envelope(broker.names.exchange, "crm.leads.create.medium", b"{}", "nul\0"))
+        await eventually(lambda: (consumer.handled, consumer.duplicates) == (1, 1))
+
+
+async def test_a_connection_that_the_server_cut_costs_no_record_and_doubles_none(
+    postgres: Postgres, unique: str
+) -> None:
+    async with await MemoryBroker(modules=["crm"]).connect(audit=PostgresAudit(dsn(postgres), unique)) as client:
+        await client.crm.send("leads.create", 1)
+        await eventually(lambda: count(postgres, unique) == 1)
+        with postgres.connect() as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        for number in range(5):
+            await client.crm.send("leads.create", number)
+    assert (count(postgres, unique), client.audit_dropped) == (6, 0)
+
+
+def count(server: Postgres, table: str) -> int:
+    """Rows of a table that need not be there yet."""
+    with server.connect() as connection:
+        try:
+            row = connection.execute(
+                psycopg.sql.SQL("SELECT count(*) FROM {}").format(psycopg.sql.Identifier(table))
+            ).fetchone()
+        except psycopg.errors.UndefinedTable:
+            return 0
+    return int(row[0]) if row else 0
 
 
 async def test_a_database_that_is_away_stops_no_send(postgres: Postgres) -> None:

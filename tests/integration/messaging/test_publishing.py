@@ -81,9 +81,10 @@ async def test_each_module_has_a_facade_and_whatsapp_and_financeiro_their_own_pr
         assert (await client.whatsapp.send("messages.send", {}, priority=2)).priority == 2
         assert (await client.agendamento.send("agenda.create", {})).priority == 5
         assert (await client.module("portal").send("treinamentos.sync", {})).priority == 5
+        assert (await client.module("financeiro").send("cobranca.automatica", {})).priority == 9
     for module, action, count in (
         ("whatsapp", "messages.send", 2),
-        ("financeiro", "cobranca.automatica", 1),
+        ("financeiro", "cobranca.automatica", 2),
         ("agendamento", "agenda.create", 1),
         ("portal", "treinamentos.sync", 1),
     ):
@@ -265,19 +266,36 @@ class _Wrong:
         return Decision("mobile", 99, True, "guessed")
 
 
+class _Vague:
+    async def decide(self, message: Outgoing) -> Decision:
+        return Decision("main", 5, object(), "guessed")  # type: ignore[arg-type]
+
+
+class _Cancelled:
+    async def decide(self, message: Outgoing) -> Decision:
+        raise asyncio.CancelledError
+
+
 class _Chosen:
     async def decide(self, message: Outgoing) -> Decision:
         return Decision("mobile", 7, True, "the model said so")
 
 
 @pytest.mark.parametrize(
-    ("router", "words"), [(_Hanging(), "longer than"), (_Failing(), "no model"), (_Wrong(), "priority")]
+    ("router", "words"),
+    [
+        (_Hanging(), "longer than"),
+        (_Failing(), "no model"),
+        (_Wrong(), "priority"),
+        (_Vague(), "no boolean"),
+        (_Cancelled(), "cancelled"),
+    ],
 )
 async def test_a_router_of_ones_own_that_fails_or_hangs_never_loses_a_message(
     world: World, router: object, words: str
 ) -> None:
     async with await world.connect(router=router, router_timeout=0.05) as client:
-        result = await client.send("crm", "pipelines.update", {})
+        result = await asyncio.wait_for(client.send("crm", "pipelines.update", {}), 30)
     assert result.routing_key == "crm.pipelines.update.medium"
     assert words in result.decision
     await world.take(world.names.queue("crm", "pipelines.update"), 1)

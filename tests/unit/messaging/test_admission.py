@@ -1,19 +1,39 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from kryonix.messaging import ConfigurationError, MemoryBroker, MessagingClient, Outgoing, UnknownRoute
-from tests.seen import Seen
+from kryonix.messaging import (
+    ConfigurationError,
+    JsonLinesAudit,
+    MemoryBroker,
+    MemoryIdempotency,
+    MessagingClient,
+    NotSerializable,
+    Outgoing,
+    PostgresAudit,
+    PostgresIdempotency,
+    UnknownRoute,
+)
+from tests.seen import Seen, eventually
 
 pytestmark = pytest.mark.anyio
+
+
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+    __str__ = __repr__
+
 
 NESTED: Any = json.loads("[" * 20 + "]" * 20)
 
@@ -43,6 +63,9 @@ async def client(broker: MemoryBroker) -> AsyncIterator[MessagingClient]:
         {"a": [1, {"b": object()}]},
         {"a": {1: 2}},
         {"a": NESTED},
+        {"a": datetime(1960, 1, 1, tzinfo=UTC)},
+        {"a": datetime(9999, 1, 1, tzinfo=UTC)},
+        {"a": [datetime.min]},
         {"a": "x" * 70_000},
         {"\ud800": 1},
         {"k" * 256: 1},
@@ -93,8 +116,13 @@ async def test_headers_of_every_kind_that_travels_are_taken(client: MessagingCli
         {"timeout": None},
         {"timeout": "5"},
         {"timeout": True},
+        {"timeout": 10**400},
+        {"expires": 10**400},
+        {"priority": 10**5000},
+        {"message_id": Unspeakable()},
+        {"device": Unspeakable()},
     ],
-    ids=str,
+    ids=lambda options: next(iter(options)),
 )
 async def test_options_of_a_send_that_make_no_sense_are_refused(client: MessagingClient, options: Any) -> None:
     with pytest.raises(ConfigurationError):
@@ -112,6 +140,7 @@ async def test_options_of_a_send_that_make_no_sense_are_refused(client: Messagin
         {"handler_timeout": 0},
         {"handler_timeout": math.nan},
         {"timeout": 0},
+        {"timeout": 10**400},
     ],
     ids=str,
 )
@@ -140,12 +169,77 @@ async def test_what_is_no_handler_is_refused_and_costs_no_message_an_attempt(
         {"prefetch": 0},
         {"router_timeout": math.nan},
         {"max_bytes": 0},
+        {"catalog": {}},
+        {"router": 5},
+        {"audit": JsonLinesAudit},
+        {"audit": "audit.jsonl"},
+        {"idempotency": "postgresql://"},
     ],
     ids=str,
 )
 async def test_options_of_a_client_that_make_no_sense_are_refused(broker: MemoryBroker, options: Any) -> None:
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
         await broker.connect(**options)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MemoryBroker("Bad Tenant"),
+        lambda: MemoryBroker(modules=["crn"]),
+        lambda: MemoryBroker(plan="gold"),
+        lambda: MemoryBroker(delay=math.nan),
+        lambda: MemoryIdempotency(0),
+        lambda: MemoryIdempotency(cast(Any, "many")),
+        lambda: JsonLinesAudit(cast(Any, 5)),
+        lambda: PostgresAudit("postgresql://", cast(Any, 5)),
+        lambda: PostgresIdempotency(cast(Any, 5)),
+    ],
+)
+def test_parts_that_make_no_sense_are_refused_where_they_are_made(make: Callable[[], object]) -> None:
+    with pytest.raises(ConfigurationError):
+        make()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"amqp_uri": 5},
+        {"outputs": 5},
+        {"outputs": "\0"},
+        {"management_url": 5},
+        {"ssl_context": "cert.pem"},
+        {"heartbeat": 0},
+        {"timeout": 10**400},
+    ],
+    ids=str,
+)
+async def test_what_is_no_address_is_refused_before_anything_is_connected(options: Any) -> None:
+    uri = {} if "outputs" in options else {"amqp_uri": "amqp://kryonix_acme:hidden@127.0.0.1:1/%2Fcliente_acme"}
+    with pytest.raises(ConfigurationError) as failure:
+        await MessagingClient.connect(**{**uri, **options})
+    assert "hidden" not in str(failure.value)
+
+
+async def test_data_whose_own_code_fails_is_not_serialisable(client: MessagingClient) -> None:
+    class Lazy(dict[str, int]):
+        def items(self) -> Any:
+            raise LookupError("the session is closed")
+
+    with pytest.raises(NotSerializable, match="the session is closed"):
+        await client.crm.send("leads.create", Lazy(a=1))
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan, "5", None])
+async def test_a_time_to_close_in_that_makes_no_sense_is_refused_and_the_client_goes_on(
+    client: MessagingClient, timeout: Any
+) -> None:
+    consumer = await client.crm.consume("leads.create", Seen())
+    for closing in (client.close(timeout), consumer.stop(timeout)):
+        with pytest.raises(ConfigurationError, match="timeout"):
+            await closing
+    await client.crm.send("leads.create", {})
+    await eventually(lambda: consumer.handled == 1)
 
 
 @pytest.mark.parametrize("module", [5, ["crm"], "crn", "c" * 1_000_000], ids=lambda module: str(module)[:10])
@@ -215,3 +309,21 @@ async def test_a_router_that_hangs_takes_no_more_than_the_send_has(broker: Memor
         async with asyncio.timeout(30):
             result = await client.crm.send("leads.create", {}, timeout=0.2)
     assert "longer than 0.1 s" in result.decision
+
+
+async def test_a_router_that_will_not_be_cancelled_holds_up_no_message(broker: MemoryBroker) -> None:
+    released, ended = asyncio.Event(), asyncio.Event()
+
+    class Deaf:
+        async def decide(self, message: Outgoing) -> Any:
+            while not released.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await released.wait()
+            ended.set()
+
+    async with await broker.connect(router=Deaf(), router_timeout=0.05) as client:
+        async with asyncio.timeout(30):
+            result = await client.crm.send("leads.create", {})
+        assert "longer than 0.05 s" in result.decision
+        released.set()
+        await asyncio.wait_for(ended.wait(), 30)

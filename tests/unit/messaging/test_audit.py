@@ -142,3 +142,43 @@ async def test_a_sink_that_fails_stops_no_send_and_its_records_are_counted(caplo
         await client.crm.send("leads.create", 1)
         await eventually(lambda: client.audit_dropped == 1)
     assert "disk full" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["nul\0", "half\ud800", "bell\a"])
+async def test_a_name_that_nobody_can_write_spoils_no_record(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "audit.jsonl"
+    async with await MemoryBroker(modules=["crm"]).connect(audit=JsonLinesAudit(file)) as client:
+        with pytest.raises(MessagingError):
+            await client.module(name).send("leads.create", {})
+        with pytest.raises(MessagingError):
+            await client.crm.send("leads.create", {}, message_id=name)
+        await client.crm.send("leads.create", {}, message_id="good")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["outcome"] for line in lines] == ["UnknownRoute", "ConfigurationError", "confirmed"]
+    assert all(str(line[field]).isprintable() for line in lines for field in ("module", "message_id"))
+
+
+class Fragile(Kept):
+    """A sink that is cancelled by something of its own once, and can't be closed."""
+
+    cancelled = False
+
+    async def write(self, records: Sequence[AuditRecord]) -> None:
+        if not self.cancelled:
+            self.cancelled = True
+            raise asyncio.CancelledError
+        await super().write(records)
+
+    async def close(self) -> None:
+        raise OSError("disk full")
+
+
+async def test_a_sink_that_is_cancelled_gets_the_next_records_and_one_that_cant_close_stops_no_close() -> None:
+    sink, broker = Fragile(), MemoryBroker(modules=["crm"])
+    client = await broker.connect(audit=sink)
+    await client.crm.send("leads.create", 1)
+    await eventually(lambda: sink.cancelled)
+    await client.crm.send("leads.create", 2)
+    await eventually(lambda: len(sink.records) == 2)
+    await client.close()
+    assert not client.connected

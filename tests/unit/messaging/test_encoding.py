@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import random
+import time
 import tracemalloc
 from typing import Any
 
@@ -43,8 +45,6 @@ def _with(compressed: tuple[bytes, str | None], content_type: str) -> tuple[byte
 
 @pytest.mark.parametrize("how", ["zstd", "gzip"])
 def test_only_what_gets_a_tenth_smaller_is_compressed(how: Any) -> None:
-    import random
-
     noise = random.Random(1).randbytes(4000)
     assert compress(noise, how) == (noise, None)
     assert compress(b"a" * 100, how) == (b"a" * 100, None)
@@ -81,6 +81,28 @@ def test_a_zstd_frame_of_unknown_size_is_inflated_too() -> None:
     compressor = zstandard.ZstdCompressor(write_content_size=False).compressobj()
     body = compressor.compress(b"a" * 1000) + compressor.flush()
     assert inflate(body, "zstd") == b"a" * 1000
+
+
+def test_what_ends_in_the_middle_is_told_though_it_does_not_say_how_long_it_is() -> None:
+    compressor = zstandard.ZstdCompressor(write_content_size=False).compressobj()
+    body = compressor.compress(random.Random(1).randbytes(5000)) + compressor.flush()
+    for cut in (3, 2500):
+        with pytest.raises(Undecodable, match="in the middle"):
+            inflate(body[:-cut], "zstd")
+
+
+def test_nothing_of_a_body_is_left_out_in_silence() -> None:
+    assert inflate(zstandard.compress(b"a") + zstandard.compress(b"bc"), "zstd") == b"abc"
+    with pytest.raises(Undecodable, match="follows the end"):
+        inflate(gzip.compress(b"a") + gzip.compress(b"bc"), "gzip")
+
+
+def test_a_million_empty_members_take_no_time() -> None:
+    began = time.monotonic()
+    with pytest.raises(Undecodable):
+        inflate(gzip.compress(b"") * 200_000, "gzip")
+    assert inflate(zstandard.compress(b"") * 500_000, "zstd") == b""
+    assert time.monotonic() - began < 10  # looked at one after the other, the gzip ones took 36 s
 
 
 @pytest.mark.parametrize("value", [float("inf"), {1}, object(), "\udc00", {(): 1}])

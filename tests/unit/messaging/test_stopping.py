@@ -123,3 +123,19 @@ async def test_who_waits_for_the_brokers_answer_when_the_client_is_closed_is_tol
     reach.close()
     with pytest.raises(NotConnected, match="closed"):
         await asyncio.wait_for(waiting, 30)
+
+
+async def test_who_subscribes_while_the_client_is_closed_is_told_and_holds_nothing() -> None:
+    broker = MemoryBroker(modules=["crm"])
+    client = await broker.connect()
+    await client.crm.send("leads.create", {})
+    broker.go_away()
+    consuming = asyncio.create_task(client.crm.consume("leads.create", Seen()))
+    await asyncio.sleep(0.01)
+    await client.close()
+    broker.come_back()
+    with pytest.raises(NotConnected, match="closed"):
+        await consuming
+    queue = broker.find(broker.names.queue("crm", "leads.create"))
+    assert queue is not None
+    assert (queue.consumers, queue.unacked) == (0, 0)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.messaging_commands import app
+from kryonix.operations.worker_metrics import WorkerMetrics
 
 URI = "amqp://kryonix_acme:hidden@127.0.0.1:1/%2Fcliente_acme"
 
@@ -50,6 +51,7 @@ def refusal(*arguments: str, **env: str) -> str:
         (("worker", "--plan", "pro"), "MODULE:HANDLERS"),
         (("worker", "--keda", "--namespace", "Shop!"), "no name of a namespace"),
         (("worker", "--keda", "--tenants", "none.yaml"), "can't be read"),
+        (("send", "crm.leads.create", '"\udcff"'), "not JSON"),
     ],
 )
 def test_what_cant_be_accepted_is_said_with_a_remedy(arguments: tuple[str, ...], said: str) -> None:
@@ -96,6 +98,7 @@ def test_a_number_that_is_no_time_is_refused_by_every_command_that_takes_it(opti
         ("HANDLERS = {}", "not a mapping"),
         ("HANDLERS = {'crm.leads.create': print}", "no async function"),
         ("HANDLER = 1", "no 'HANDLERS'; allowed: HANDLER"),
+        ("import sys; sys.exit(3)", "spoiled.py:1: SystemExit: 3"),
     ],
 )
 def test_handlers_that_cant_be_imported_are_told_where_and_why(
@@ -134,3 +137,22 @@ def test_a_file_of_outputs_is_private_and_has_the_tenant_and_its_secrets(tmp_pat
     file.write_text("[" * 100_000)
     assert "not JSON" in refusal("redrive", "--outputs", str(file))
     assert "can't be read" in refusal("redrive", "--outputs", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"modules": 5}, {"modules": [["crm"]]}, {"modules": "crm"}, {"plan": []}, {"plan": 5}], ids=str
+)
+def test_a_file_of_outputs_that_was_written_by_hand_is_refused_where_it_makes_no_sense(
+    tmp_path: Path, fields: dict[str, object]
+) -> None:
+    file = tmp_path / "outputs.json"
+    file.write_text(json.dumps({"tenants": {"acme": {"amqp_uri": URI, **fields}}}))
+    file.chmod(0o600)
+    for command in (("redrive",), ("stats",), ("worker", "--keda")):
+        assert "plan or modules" in refusal(*command, "--outputs", str(file))
+
+
+@pytest.mark.parametrize("host", ["..", "no.such.host.invalid", "256.0.0.1"])
+def test_an_address_for_metrics_that_cant_be_had_is_said(host: str) -> None:
+    with pytest.raises(InvalidChoice, match=f"can't be opened on {host}"):
+        WorkerMetrics("acme").serve(host, 9)

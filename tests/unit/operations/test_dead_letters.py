@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import pamqp.frame
 import pytest
+from pamqp.header import ContentHeader
 
+from kryonix.messaging.amqp.properties import ExactProperties
 from kryonix.operations.dead_letters import Origin, marked, origin, run_of
+from kryonix.operations.redrive import _properties
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import Names
 
@@ -108,3 +113,19 @@ def test_it_goes_back_with_its_own_headers_and_a_mark_and_without_traces_of_fail
     }
     assert run_of(marked({}, "run-1")) == "run-1"
     assert run_of({}) is None
+
+
+def test_a_dead_letter_goes_back_with_the_headers_and_properties_its_sender_gave_it() -> None:
+    theirs = {"rate": 1e308, "tenth": 0.1, "n" * 200: True}
+    dead: Any = SimpleNamespace(
+        header=SimpleNamespace(
+            properties=ExactProperties(headers=dict(theirs), message_id="m", correlation_id="c", message_type="order")
+        )
+    )
+    frame = pamqp.frame.marshal(ContentHeader(body_size=2, properties=_properties(dead, "run")), 1)
+    _, _, back = pamqp.frame.unmarshal(frame)
+    assert isinstance(back, ContentHeader)
+    own = back.properties
+    assert (own.message_id, own.correlation_id, own.message_type) == ("m", "c", "order")
+    assert own.headers is not None
+    assert theirs.items() <= own.headers.items()
