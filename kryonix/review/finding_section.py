@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, Judgement
-from kryonix.review.escaping import code
+from kryonix.review.escaping import code, prose
 from kryonix.review.guardrails import Finding, Guardrail
 from kryonix.review.tenant_section import names
 
@@ -77,7 +77,7 @@ def _blocking(found: Sequence[Row], most: int | None) -> str:
     for row in found[:most]:
         whose = names([tenant for tenant in row.tenants if tenant], _NAMES_SHOWN)
         what = names(row.objects, _NAMES_SHOWN)
-        lines.append(f"| `{row.guardrail.label}` | {whose} | {what} | {code(row.message)} |")
+        lines.append(f"| `{row.guardrail.label}` | {whose} | {what} | {prose(row.message)} |")
     lines += _cut(len(found), most)
     lines += ["", f"<details><summary>Is it meant? Say so in {code(ACCEPTED_FILE)}, in this change</summary>", ""]
     entries = [row.entry for row in found[:most]]

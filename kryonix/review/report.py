@@ -35,10 +35,13 @@ class Review:
 
     base: str
     differences: tuple[TenantDifference, ...]
-    judgement: Judgement = field(default_factory=Judgement)
+    judgement: Judgement | None = field(default_factory=Judgement)
+    """None where the guardrails were not asked."""
     notes: tuple[str, ...] = ()
     fits: bool = True
     """Whether all tenants fit their plans; where one does not, `up` refuses, whatever has been accepted."""
+    whole: bool = True
+    """Whether everything that differs is told; see the notes where it is not."""
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -55,9 +58,8 @@ class Review:
 
     @property
     def exit_status(self) -> int:
-        """0 where nothing holds the change back, a guardrail's status, or 2 for what can be meant but not be made."""
-        status = exit_status(self.judgement.blocking)
-        return status or (0 if self.fits else 2)
+        """0 where nothing holds the change back, else the status of what does."""
+        return exit_status(self.judgement.blocking) if self.judgement else 0
 
 
 def grouped(differences: Iterable[TenantDifference]) -> tuple[Group, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -16,16 +16,22 @@ from kryonix.topology.expansion import Topology
 
 __all__ = ["counted", "names", "tenant_section"]
 
-_PLURALS: Final = {"policy": "policies", "loses its": "lose their"}
-_DONE: Final[Mapping[Action, str]] = {"add": "added", "remove": "deleted", "replace": "replaced", "change": "changed"}
+_PLURALS: Final = {"policy": "policies", "permissions": "permissions"}
+_DONE: Final[dict[Action, str]] = {
+    "add": "added",
+    "remove": "deleted",
+    "replace": "replaced",
+    "change": "changed in place",
+}
+_By = dict[tuple[Kind, Action], list[Change]]
 
 
 def tenant_section(group: Group, most: int | None) -> str:
     """The fold of a group. Lists end after `most` names where that is given."""
     lines = [f"<details><summary>{_summary(group)}</summary>", ""]
     if len(group.tenants) > 1:
-        lines += [f"The same for {len(group.tenants)} tenants: {names(group.tenants, most)}.", ""]
-        lines += [f"Names below are those of {code(group.first.tenant)}.", ""]
+        lines += [f"The same for {len(group.tenants):,} tenants: {names(group.tenants, most)}.", ""]
+        lines += [f"Names and figures below are those of {code(group.first.tenant)}.", ""]
     lines += [*_figures(group.first), ""]
     body = _changed(group.first, most) if group.first.kind == "changed" else _whole(group.first)
     return "\n".join([*lines, *body, "</details>"]) + "\n"
@@ -43,31 +49,42 @@ def names(values: Sequence[str], most: int | None) -> str:
 
 def _summary(group: Group) -> str:
     first, tenants = group.first, group.tenants
-    who = f"<b>{code(tenants[0])}</b>"
+    who, each = f"<b>{code(tenants[0])}</b>", ""
     if len(tenants) > 1:
-        who = f"<b>{len(tenants):,} tenants</b> alike ({names(tenants, 3)})"
-    facts = []
-    if first.lost:
-        each = " each" if len(tenants) > 1 else ""
-        facts.append(f"<b>{counted(len(first.lost), 'queue')}{each} lost with the messages</b>")
-    facts += [f"{field.name} {_step(field)}" for field in first.choices if field.differs and first.kind == "changed"]
-    if first.kind == "added" and first.after is not None:
-        facts.append(f"{counted(len(first.after.queues), 'queue')} on plan {code(first.after.tenant.plan)}")
-    made = Counter((change.action, change.kind) for change in first.changes if first.kind == "changed")
-    facts += [_fact(count, action, kind) for (action, kind), count in made.items() if _is_told(action, kind)]
+        who, each = f"<b>{len(tenants):,} tenants</b> alike ({names(tenants, 3)})", " each"
+    facts = [f"<b>{counted(len(first.lost), 'queue')}{each} lost with the messages</b>"] if first.lost else []
+    facts += _choices(first) if first.kind == "changed" else _plan(first)
     mark = "⚠️ " if first.lost else ""
     return f"{mark}{who} {first.kind}: {' · '.join(facts) or 'nothing on the broker'}"
 
 
-def _is_told(action: Action, kind: Kind) -> bool:
-    return (kind == "queue" and action == "add") or kind in ("policy", "permissions")
+def _plan(difference: TenantDifference) -> Iterator[str]:
+    if difference.after is not None:
+        used = use(difference.after).queues
+        yield f"plan {code(difference.after.tenant.plan)}"
+        yield f"{used} of {counted(difference.after.limits.max_queues, 'queue')}"
 
 
-def _fact(count: int, action: Action, kind: Kind) -> str:
-    if kind == "permissions":
-        return "permissions changed"
-    where = " in place" if action == "change" else ""
-    return f"{counted(count, kind)} {_DONE[action]}{where}"
+def _choices(difference: TenantDifference) -> Iterator[str]:
+    """What changes, in a few words each."""
+    was, now = difference.before, difference.after
+    if was is None or now is None:
+        return
+    for field in difference.choices:
+        if field.differs and field.name != "modules":
+            yield f"{field.name} {_step(field)}"
+    for sign, these, those in (("+", now, was), ("-", was, now)):
+        if moved := [module for module in these.tenant.modules if module not in those.tenant.modules]:
+            yield f"{sign} {names(moved, 3)}"
+    if (before := len(was.queues)) != (after := len(now.queues)):
+        over = ", <b>does not fit</b>" if after > now.limits.max_queues else ""
+        yield f"queues {before} → {after} of {now.limits.max_queues}{over}"
+    made = Counter((change.kind, change.action) for change in difference.changes)
+    for kind, action in made:
+        if kind in ("policy", "permissions"):
+            yield f"{counted(made[kind, action], kind)} {_DONE[action]}"
+    if limits := [field.name for field in difference.limits if field.differs]:
+        yield counted(len(limits), "limit") + " changed"
 
 
 def _step(field: Field) -> str:
@@ -117,31 +134,26 @@ def _whole(difference: TenantDifference) -> Iterator[str]:
 
 
 def _changed(difference: TenantDifference, most: int | None) -> Iterator[str]:
-    by: dict[tuple[Kind, Action], list[Change]] = {}
+    by: _By = {}
     for change in difference.changes:
         by.setdefault((change.kind, change.action), []).append(change)
+    by.pop(("vhost", "change"), None)  # its limits are in the figures
     for action in ("replace", "remove"):
-        if lost := by.get(("queue", action)):
+        if lost := by.pop(("queue", action), []):
             title = f"⚠️ **{counted(len(lost), 'queue')} {_DONE[action]}, the messages in them are lost**"
             yield from _list(title, lost, most)
-    if added := by.get(("queue", "add")):
+    if added := by.pop(("queue", "add"), []):
         yield from _list(f"**{counted(len(added), 'queue')} added**", added, most)
-    if policies := by.get(("policy", "change")):
+    if policies := by.pop(("policy", "change"), []):
         yield "**Policies that change in place, messages stay**"
         yield from ("", "| policy | key | before | after |", "|---|---|---|---|", *_keys(policies), "")
-    if rights := by.get(("permissions", "change")):
+    if rights := by.pop(("permissions", "change"), []):
         yield "**Permissions**"
         yield from ("", "| right | before | after |", "|---|---|---|", *_rights(rights), "")
-    told = {
-        ("queue", "replace"),
-        ("queue", "remove"),
-        ("queue", "add"),
-        ("policy", "change"),
-        ("permissions", "change"),
-    }
-    others = [(key, changes) for key, changes in by.items() if key not in told and key[0] != "vhost"]
-    if others:
-        yield "Also " + ", ".join(f"{counted(len(found), kind)} {_DONE[act]}" for (kind, act), found in others) + "."
+    if by:
+        yield (
+            "Also " + ", ".join(f"{counted(len(found), kind)} {_DONE[act]}" for (kind, act), found in by.items()) + "."
+        )
         yield ""
 
 
@@ -155,11 +167,8 @@ def _list(title: str, changes: Sequence[Change], most: int | None) -> Iterator[s
 
 def _keys(changes: Iterable[Change]) -> Iterator[str]:
     for change in changes:
-        was, now = _flat(change.before), _flat(change.after)
-        for key in was | now:
-            if was.get(key) != now.get(key):
-                row = Field(key, was.get(key), now.get(key))
-                yield f"| {code(change.name)} | {code(key)} | {_value(row.before)} | {_value(row.after)} |"
+        for field in _fields(_flat(change.before), _flat(change.after)):
+            yield f"| {code(change.name)} | {code(field.name)} | {_value(field.before)} | {_value(field.after)} |"
 
 
 def _flat(policy: Any) -> dict[str, Any]:
@@ -169,7 +178,10 @@ def _flat(policy: Any) -> dict[str, Any]:
 
 def _rights(changes: Iterable[Change]) -> Iterator[str]:
     for change in changes:
-        was, now = asdict(change.before), asdict(change.after)
-        for right in was:
-            if was[right] != now[right]:
-                yield f"| {right} | {_value(was[right])} | {_value(now[right])} |"
+        for field in _fields(asdict(change.before), asdict(change.after)):
+            yield f"| {field.name} | {_value(field.before)} | {_value(field.after)} |"
+
+
+def _fields(was: dict[str, Any], now: dict[str, Any]) -> Iterator[Field]:
+    fields = (Field(key, was.get(key), now.get(key)) for key in was | now)
+    return (field for field in fields if field.differs)
