@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from kryonix.topology.comparison import Change, compare
 from kryonix.topology.expansion import Topology
 
-__all__ = ["Field", "TenantDifference", "differences", "renamed"]
+__all__ = ["Field", "TenantDifference", "differences", "nameless", "renamed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,11 @@ def differences(before: Iterable[Topology], after: Iterable[Topology]) -> tuple[
         if was != now
     )
     return tuple(each for each in found if each.changes or any(field.differs for field in each.choices))
+
+
+def nameless(tenant: str, text: str, stand_in: str = "{}") -> str:
+    """A text about a tenant that equals the same text about another one."""
+    return re.sub(rf"(?<![a-z0-9]){re.escape(tenant)}(?![a-z0-9-])", stand_in, text) if tenant else text
 
 
 def renamed(found: Iterable[TenantDifference]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from kryonix.review.escaping import code, prose
 from kryonix.review.finding_section import finding_sections
 from kryonix.review.guardrails import Guardrail
 from kryonix.review.report import Review
-from kryonix.review.tenant_section import counted, tenant_section
+from kryonix.review.tenant_section import tenant_section
+from kryonix.review.wording import counted
 
 __all__ = ["LONGEST_COMMENT", "MARKER", "SHORTEST_REPORT", "markdown", "refusal"]
 
@@ -33,12 +34,8 @@ def markdown(review: Review, *, limit: int | None = None, full: str | None = Non
     """The report. With a limit in bytes it is cut between two tenants, and says where the whole is."""
     if limit is None:
         return "\n".join([*_head(review, None), *_tenants(review, None)])
-    head = "\n".join(_head(review, _LINES))
-    if _size(head) > limit - _FOOTER:
-        head = "\n".join(_head(review, _SHORT_LINES))
-    if _size(head) > limit - _FOOTER:
-        head = _summary(review)  # names of extraordinary length
-    sections, shown, room = [head], 0, limit - _FOOTER - _size(head)
+    sections, shown = _fitting_head(review, limit - _FOOTER), 0
+    room = limit - _FOOTER - _size("\n".join(sections))
     for section in _tenants(review, _LINES):
         room -= _size(section) + 1
         if room < 0:
@@ -49,9 +46,17 @@ def markdown(review: Review, *, limit: int | None = None, full: str | None = Non
     where = f"The whole report is in {code(full)}." if full else "`--full FILE` writes the whole report."
     if left:
         sections.append(f"**Cut here: {counted(left, 'tenant')} more.** {where}\n")
-    elif full:
-        sections.append(f"Lists are cut after {_LINES} lines. {where}\n")
+    elif sections != [*_head(review, None), *_tenants(review, None)]:
+        sections.append(f"Long lists are cut. {where}\n")
     return "\n".join(sections)
+
+
+def _fitting_head(review: Review, most: int) -> list[str]:
+    for lines in (_LINES, _SHORT_LINES):
+        head = list(_head(review, lines))
+        if _size("\n".join(head)) <= most:
+            return head
+    return [_summary(review)]  # names of extraordinary length
 
 
 def refusal(base: str, problems: Sequence[str], *, limit: int | None = None) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from kryonix.review.acceptance import Judgement
-from kryonix.review.differences import TenantDifference
+from kryonix.review.differences import TenantDifference, nameless
 from kryonix.review.guardrails import exit_status
 from kryonix.topology.comparison import Change
 
@@ -73,10 +72,9 @@ def grouped(differences: Iterable[TenantDifference]) -> tuple[Group, ...]:
 
 def _likeness(difference: TenantDifference) -> tuple[Any, ...]:
     """What two differences have in common where the same happens: everything but the tenant's name."""
-    own = re.compile(rf"(?<![a-z0-9-]){re.escape(difference.tenant)}(?![a-z0-9-])")
     # A tenant that comes or goes whole is told by its choices: its objects follow from them.
     told = difference.changes if difference.kind == "changed" else ()
-    changes = tuple(own.sub("{tenant}", _text(change)) for change in told)
+    changes = tuple(nameless(difference.tenant, _text(change)) for change in told)
     choices = tuple((field.name, field.before, field.after) for field in difference.choices)
     limits = tuple((field.name, field.before, field.after) for field in difference.limits)
     return difference.kind, choices, limits, changes
