@@ -1,6 +1,7 @@
 """The `kryonix` command.
 
-Exit status: 0 done, 1 failed while applying, 2 input that can't be accepted, 3 a service that can't be reached.
+Exit status: 0 done, 1 failed while applying, 2 input that can't be accepted, 3 a service that can't be reached,
+10 to 16 a change that a guardrail of `plan --against` holds back.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from kryonix.operations import fleet_commands, messaging_commands, signup_comman
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.options import EngineName, EngineOption, Json, Yes
-from kryonix.operations.plan import changes_table, details_table, tenants_table, write_json
+from kryonix.operations.plan import PlanFormat, details_table, tenants_table, write_json
+from kryonix.review.acceptance import ACCEPTED_FILE
+from kryonix.review.markdown import LONGEST_COMMENT
 from kryonix.topology.capacity import expand_within_plans
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
-from kryonix.topology.comparison import compare
 from kryonix.topology.errors import nearest
 from kryonix.topology.expansion import Topology
 from kryonix.topology.tenants import parse_tenants, tenants_schema
@@ -48,23 +50,41 @@ def plan(
     tenants: Annotated[Path, typer.Option(help="The list of tenants.")] = Path("tenants.yaml"),
     tenant: Annotated[Optional[str], typer.Option(help="Only this tenant, with all its queues.")] = None,
     catalog: Annotated[Optional[Path], typer.Option(help="A catalog other than the one of the package.")] = None,
-    against: Annotated[Optional[Path], typer.Option(help="Show what differs from this other list of tenants.")] = None,
+    against: Annotated[
+        Optional[str], typer.Option(help="Show what differs from this: a git revision, or another list of tenants.")
+    ] = None,
+    format: Annotated[PlanFormat, typer.Option(help="How to show it; markdown is for --against.")] = PlanFormat.table,
+    full: Annotated[
+        Optional[Path], typer.Option(help="With --against: write the whole report, as Markdown, here.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="With --format markdown: the most bytes to print.")] = LONGEST_COMMENT,
+    accepted: Annotated[Path, typer.Option(help="What this change says is meant.")] = Path(ACCEPTED_FILE),
+    guard: Annotated[
+        Optional[bool],
+        typer.Option(help="Exit with 10 to 16 where a guardrail trips; on for a revision, off for a file."),
+    ] = None,
     json_output: Json = False,
 ) -> None:
-    """Show what the tenants make, offline: no broker, no database, no state, no credentials."""
+    """Show what the tenants make, offline: no broker, no database, no state, no credentials.
+
+    With --against REVISION: 10 queue lost, 11 tenant removed, 12 plan does not fit, 13 permission widened, 14 secret in
+    plain text, 15 limit lifted, 16 several of them.
+    """
     gc.disable()  # a large fleet's expansion is a million small objects and no cycle among them
-    products = _catalog(catalog)
-    topologies = _topologies(tenants, products)
-    before = _topologies(against, products) if against is not None else []
+    shape = PlanFormat.json if json_output else format
+    if against is not None:
+        from kryonix.operations.review.command import Wanted, review_change
+
+        asked = Wanted(tenants, catalog, tenant, against, shape, full, limit, accepted, guard)
+        raise typer.Exit(review_change(asked))
+    if shape is PlanFormat.markdown or full is not None:
+        raise InvalidChoice("--format markdown and --full tell what differs: add --against REVISION, or a file")
+    topologies = _topologies(tenants, _catalog(catalog))
     if tenant is not None:
-        _check_known(tenant, [*topologies, *before])
-        topologies, before = _only(tenant, topologies), _only(tenant, before)
-    changes = list(compare(before, topologies)) if against is not None else None
-    if json_output:
-        write_json(topologies, changes, sys.stdout)
-        return
-    if changes is not None:
-        changes_table(changes, out)
+        _check_known(tenant, topologies)
+        topologies = _only(tenant, topologies)
+    if shape is PlanFormat.json:
+        write_json(topologies, None, sys.stdout)
         return
     out.print(tenants_table(topologies))
     if tenant is not None:

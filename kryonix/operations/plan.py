@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from enum import Enum
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -14,10 +15,23 @@ from kryonix.topology.capacity import use
 from kryonix.topology.comparison import Change
 from kryonix.topology.expansion import Topology
 
-__all__ = ["changes_table", "details_table", "tenants_table", "write_json"]
+__all__ = ["PlanFormat", "changes_table", "details_table", "tenants_table", "write_json"]
 
 
-def write_json(topologies: Iterable[Topology], changes: Sequence[Change] | None, out: TextIO) -> None:
+class PlanFormat(str, Enum):
+    """How a plan is shown."""
+
+    table = "table"
+    markdown = "markdown"
+    json = "json"
+
+
+def write_json(
+    topologies: Iterable[Topology],
+    changes: Sequence[Change] | None,
+    out: TextIO,
+    review: Mapping[str, Any] | None = None,
+) -> None:
     """Write the plan as JSON, a tenant at a time: a large fleet's plan is never held whole."""
     out.write('{"tenants": [')
     for index, topology in enumerate(topologies):
@@ -26,6 +40,8 @@ def write_json(topologies: Iterable[Topology], changes: Sequence[Change] | None,
     out.write("\n]")
     if changes is not None:
         out.write(f',\n"changes": {json.dumps([_change(change) for change in changes], default=_plain)}')
+    if review is not None:
+        out.write(f',\n"review": {json.dumps(review)}')
     out.write("}\n")
 
 

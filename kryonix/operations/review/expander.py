@@ -1,0 +1,60 @@
+"""Run by the base's own code, as a script: `python -I expander.py FOLDER TENANTS CATALOG`.
+
+FOLDER holds the base's `kryonix/topology`. A line per tenant goes to standard output: `ID<tab>EXPANSION`. Kept to what
+every version of the topology has had, and importing nothing of the present one. CATALOG may be `-`: the package's own.
+Exit status: 0 done, 2 the base did not accept its own input.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["write_topology"]
+
+
+def write_topology(topology: Any) -> str:
+    """An expansion as text; `kryonix.review.portable` reads it."""
+    tenant, rights = topology.tenant, topology.permissions
+    plain = {
+        "tenant": {name: getattr(tenant, name) for name in ("id", "modules", "plan", "status", "cell")},
+        "vhost": topology.vhost,
+        "user": topology.user,
+        "permissions": {name: getattr(rights, name) for name in ("configure", "write", "read")},
+        "limits": topology.limits.model_dump(),
+        "exchanges": [(e.name, e.type, dict(e.arguments)) for e in topology.exchanges],
+        "queues": [(q.name, dict(q.arguments), q.module) for q in topology.queues],
+        "bindings": [(b.source, b.destination, b.routing_key) for b in topology.bindings],
+        "policies": [
+            (p.name, p.kind, p.pattern, p.priority, p.apply_to, dict(p.definition)) for p in topology.policies
+        ],
+    }
+    return json.dumps(plain, separators=(",", ":"))
+
+
+def main(folder: str, tenants_file: str, catalog_file: str) -> int:
+    sys.path.insert(0, folder)
+    gc.disable()  # a million small objects, and no cycle among them
+    from kryonix.topology import expansion, tenants
+    from kryonix.topology.catalog import default_catalog, parse_catalog
+    from kryonix.topology.errors import TopologyError
+
+    if not Path(expansion.__file__).resolve().is_relative_to(Path(folder).resolve()):
+        raise SystemExit(f"{expansion.__file__} is not the base's code")
+    try:
+        catalog = default_catalog()
+        if catalog_file != "-":
+            catalog = parse_catalog(Path(catalog_file).read_bytes(), Path(catalog_file).name)
+        for tenant in tenants.parse_tenants(Path(tenants_file).read_bytes(), Path(tenants_file).name, catalog):
+            sys.stdout.write(f"{tenant.id}\t{write_topology(expansion.expand(tenant, catalog))}\n")
+    except TopologyError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

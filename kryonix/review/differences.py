@@ -1,0 +1,101 @@
+"""What a change does to one tenant: what it was, what it will be, and every object that differs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kryonix.topology.comparison import Change, compare
+from kryonix.topology.expansion import Topology
+
+__all__ = ["Field", "TenantDifference", "differences", "nameless", "renamed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A figure or choice of a tenant, before and after; None on the side that has none."""
+
+    name: str
+    before: Any
+    after: Any
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.before != self.after)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDifference:
+    """One tenant that a change touches."""
+
+    tenant: str
+    before: Topology | None
+    after: Topology | None
+    changes: tuple[Change, ...]
+
+    @property
+    def kind(self) -> Literal["added", "changed", "removed"]:
+        if self.before is None:
+            return "added"
+        return "removed" if self.after is None else "changed"
+
+    @property
+    def lost(self) -> tuple[Change, ...]:
+        """The queues whose messages are gone once the change is applied."""
+        return tuple(change for change in self.changes if change.loses_messages)
+
+    @property
+    def choices(self) -> tuple[Field, ...]:
+        """What the list of tenants says of it."""
+        was, now = (topology and topology.tenant for topology in (self.before, self.after))
+        return (
+            Field("plan", was and was.plan, now and now.plan),
+            Field("modules", was and ", ".join(was.modules), now and ", ".join(now.modules)),
+            Field("status", was and was.status, now and now.status),
+            Field("cell", was and was.cell, now and now.cell),
+        )
+
+    @property
+    def limits(self) -> tuple[Field, ...]:
+        """What it may have; a suspended tenant's vhost takes no connection."""
+        was, now = _limits(self.before), _limits(self.after)
+        return tuple(Field(name, was.get(name), now.get(name)) for name in dict.fromkeys((*was, *now)))
+
+
+def _limits(topology: Topology | None) -> dict[str, int]:
+    return {**topology.limits.model_dump(), "max_connections": topology.max_connections} if topology else {}
+
+
+def differences(before: Iterable[Topology], after: Iterable[Topology]) -> tuple[TenantDifference, ...]:
+    """Every tenant that differs, in alphabetical order."""
+    old = {topology.tenant.id: topology for topology in before}
+    new = {topology.tenant.id: topology for topology in after}
+    pairs = ((tenant, old.get(tenant), new.get(tenant)) for tenant in sorted(old.keys() | new.keys()))
+    found = (
+        TenantDifference(tenant, was, now, tuple(compare([was] if was else [], [now] if now else [])))
+        for tenant, was, now in pairs
+        if was != now
+    )
+    return tuple(each for each in found if each.changes or any(field.differs for field in each.choices))
+
+
+def nameless(tenant: str, text: str, stand_in: str = "{}") -> str:
+    """A text about a tenant that equals the same text about another one."""
+    return re.sub(rf"(?<![a-z0-9]){re.escape(tenant)}(?![a-z0-9-])", stand_in, text) if tenant else text
+
+
+def renamed(found: Iterable[TenantDifference]) -> tuple[str, ...]:
+    """What there is to say of tenants that go while others come with the same modules and plan."""
+    sides: dict[tuple[str, frozenset[str]], tuple[list[str], list[str]]] = {}
+    for each in found:
+        topology = each.before or each.after
+        if each.kind != "changed" and topology is not None:
+            key = (topology.tenant.plan, frozenset(topology.tenant.modules))
+            sides.setdefault(key, ([], []))[each.before is None].append(each.tenant)
+    pairs = sorted((gone[0], come[0]) for gone, come in sides.values() if len(gone) == len(come) == 1)
+    return tuple(
+        f"'{old}' goes and '{new}' comes with the same modules and plan. A tenant can't be renamed: all it has is lost"
+        for old, new in pairs
+    )

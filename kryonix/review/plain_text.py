@@ -1,0 +1,83 @@
+"""Secrets that stand in plain text in lines that a change adds. What is found is named, never shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from kryonix.review.guardrails import Finding, Guardrail
+
+__all__ = ["AddedLine", "is_read", "secrets_in"]
+
+_DATA: Final = frozenset({".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".env", ".properties", ".tfvars"})
+_CODE: Final = frozenset({".py", ".sh", ".md", ".txt", ".sql", ".tf", ".js", ".ts", ".html", ".xml", ".service", ""})
+_TESTS: Final = frozenset({"test", "tests"})  # folders full of throw-away passwords: only what is certain counts there
+_LONGEST: Final = 4_000  # characters of a line that are looked at: an expression must not be slow on a minified file
+
+# What is a secret wherever it stands.
+_CERTAIN: Final = {
+    "a private key": re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"),
+    "an AWS access key": re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
+    "a GitHub token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,})"),
+    "a GitLab token": re.compile(r"\bglpat-[A-Za-z0-9_-]{20,}"),
+    "a Pulumi access token": re.compile(r"\bpul-[0-9a-f]{40}\b"),
+    "a Slack token": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
+}
+_ADDRESS: Final = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@'\"]{0,80}:([^\s/@'\"]{1,200})@")
+# A key that names a secret, and its value up to where it ends; a value that goes on after a space is a sentence.
+_PAIR: Final = re.compile(
+    r"""(?P<key>[\w.:-]*?(?i:password|passwd|passphrase|secret|token|credentials?|(?:api|private|access)[_-]?key
+        |(?<![a-z])(?:pass|pwd|dsn)))["']?\s*(?:[:=]\s+|=|(?<=["']):)
+        (?P<value>"[^"]*"|'[^']*'|[^\s,"'}\]]+)\s*(?:$|[,}\]]|\s\#)""",
+    re.VERBOSE,
+)
+_STANDS_FOR_ONE: Final = re.compile(
+    r"^$|^[|>&*!{\[]|^\$|^<.*>$|\{|^%\w|^v1:|^(?:null|none|true|false|~|-?\d{1,3}|read|write|inherit)$"
+    r"|^\*+$|^(?:\.{3}|…)$|^x{3,}$|^(?-i:[A-Z_]+)$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AddedLine:
+    """A line that a change adds to a file, or has changed in it."""
+
+    file: str
+    number: int
+    text: str
+
+
+def is_read(file: str) -> bool:
+    """Whether a file is of a kind that is looked into."""
+    return _suffix(file) in _DATA | _CODE
+
+
+def secrets_in(lines: Iterable[AddedLine]) -> Iterator[Finding]:
+    """The secrets in lines that were added."""
+    for line in lines:
+        for where, what in _found(line):
+            message = f"line {line.number} holds {what} in plain text. Take it out, and change it: it has been seen"
+            yield Finding(Guardrail.secret_in_plain_text, "", f"{line.file} {where}", message)
+
+
+def _suffix(file: str) -> str:
+    path = PurePosixPath(file)
+    return ".env" if path.name.startswith(".env") else path.suffix.lower()
+
+
+def _found(line: AddedLine) -> Iterator[tuple[str, str]]:
+    text = line.text[:_LONGEST]
+    for what, pattern in _CERTAIN.items():
+        if pattern.search(text):
+            yield what, what
+    if _TESTS & set(PurePosixPath(line.file).parts):
+        return
+    if any(not _STANDS_FOR_ONE.search(match.group(1)) for match in _ADDRESS.finditer(text)):
+        yield "an address", "an address with a password"
+    elif _suffix(line.file) in _DATA:
+        for pair in _PAIR.finditer(text):
+            if not _STANDS_FOR_ONE.search(pair["value"].strip("\"'")):
+                yield pair["key"], f"a value for '{pair['key']}'"
