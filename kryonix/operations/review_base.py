@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,13 +15,14 @@ from kryonix.operations import review_expander
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.review_expander import write_topology
 from kryonix.operations.review_git import Revision, blob_hash
+from kryonix.review.acceptance import Acceptance, parse_acceptances
 from kryonix.review.portable import read_topology
 from kryonix.topology.catalog import Catalog, parse_catalog
 from kryonix.topology.errors import InvalidInput
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant, parse_tenants
 
-__all__ = ["Pair", "Sources", "against_file", "against_revision"]
+__all__ = ["Pair", "Sources", "accepted_at", "against_file", "against_revision"]
 
 _CODE: Final = "kryonix/topology"
 _SECONDS: Final = 300
@@ -34,6 +35,8 @@ class Sources:
     tenants: Path
     catalog: Path | None
     project: Path
+    listed: Callable[[bytes], bytes] = bytes
+    """What of the content of `tenants` is the list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def against_revision(revision: Revision, sources: Sources, now: list[Tenant], ca
     if content is None:
         note = f"{path} is not in {revision.label}: every tenant is new"
         return Pair([], [expand(tenant, catalog) for tenant in now], (note,))
-    name = f"{path} at {revision.label}"
+    content, name = sources.listed(content), f"{path} at {revision.label}"
     folder = _code_of(revision, sources.project)
     code, its_catalog = revision.hashes(folder), _catalog_of(revision, sources, folder)
     if its_catalog is None and _is_the_code_here(code, len(revision.commit)):
@@ -103,6 +106,16 @@ def against_revision(revision: Revision, sources: Sources, now: list[Tenant], ca
         "present code, so what a change of code does is not shown"
     )
     return _by_present_code(content, name, its_catalog, [topology for topology, _ in texts], catalog, note)
+
+
+def accepted_at(revision: Revision, file: Path) -> list[Acceptance]:
+    """What an accepted-changes.yaml said at a revision: nothing where it was not there, or could not be read."""
+    path = revision.repository.inside(file)
+    content = revision.file(path) if path is not None else None
+    try:
+        return [] if content is None else parse_acceptances(content, file.name)
+    except InvalidInput:
+        return []  # it said yes to nothing, so no entry here has been used
 
 
 def _same_code(before: list[Tenant], now: list[Tenant], catalog: Catalog) -> Pair:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from kryonix.operations.console import err, out
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.plan import changes_table, write_json
-from kryonix.operations.review_base import Pair, Sources, against_file, against_revision
+from kryonix.operations.review_base import Pair, Sources, accepted_at, against_file, against_revision
 from kryonix.operations.review_git import Repository, Revision
 from kryonix.review.acceptance import Acceptance, judge, parse_acceptances
 from kryonix.review.differences import differences
@@ -25,7 +25,7 @@ from kryonix.review.rules import find, misfit
 from kryonix.topology.capacity import expand_within_plans
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
 from kryonix.topology.comparison import Change
-from kryonix.topology.errors import InvalidInput, TopologyError, nearest
+from kryonix.topology.errors import TopologyError, nearest
 from kryonix.topology.expansion import expand
 from kryonix.topology.tenants import Tenant, parse_tenants
 
@@ -134,14 +134,8 @@ def _added(wanted: Wanted, base: Revision | Path) -> Iterable[AddedLine]:
 
 def _acceptances(wanted: Wanted, base: Revision | Path) -> tuple[list[Acceptance], list[Acceptance]]:
     """The entries here, and those of the base, which count no more."""
-    name = str(wanted.accepted)
-    head = parse_acceptances(_read(wanted.accepted), name) if wanted.accepted.exists() else []
-    path = base.repository.inside(wanted.accepted) if isinstance(base, Revision) else None
-    content = base.file(path) if isinstance(base, Revision) and path is not None else None
-    try:
-        return head, [] if content is None else parse_acceptances(content, name)
-    except InvalidInput:
-        return head, []  # the base's file said yes to nothing, so no entry here has been used
+    head = parse_acceptances(_read(wanted.accepted), str(wanted.accepted)) if wanted.accepted.exists() else []
+    return head, accepted_at(base, wanted.accepted) if isinstance(base, Revision) else []
 
 
 def _refuse(wanted: Wanted, base: Revision | Path, error: TopologyError) -> None:

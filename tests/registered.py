@@ -1,0 +1,61 @@
+"""What the program registers, in the form in which the Pulumi engine shows it to a policy pack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from unittest import mock
+
+from pulumi.runtime.proto import analyzer_pb2
+
+from kryonix.local import LocalStack, values
+from kryonix.local.deployer import Deployer
+from kryonix.local.goal import Goal
+from kryonix.local.resource import Resource
+from tests.harness import Project
+
+__all__ = ["Recording", "previewed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One resource that a program registered, and what the engine made of it."""
+
+    goal: Goal
+    resource: Resource
+
+    def request(self) -> analyzer_pb2.AnalyzeRequest:
+        """What a policy of resources is asked: the inputs."""
+        goal = self.goal
+        properties = values.to_struct(goal.inputs)
+        return analyzer_pb2.AnalyzeRequest(urn=goal.urn, type=goal.type, name=goal.name, properties=properties)
+
+    def entry(self) -> analyzer_pb2.AnalyzerResource:
+        """What a policy of stacks is shown: the outputs."""
+        goal = self.goal
+        properties = values.to_struct(self.resource.outputs or goal.inputs)
+        return analyzer_pb2.AnalyzerResource(
+            urn=goal.urn, type=goal.type, name=goal.name, parent=goal.parent, properties=properties
+        )
+
+
+def previewed(project: Project) -> list[Recording]:
+    """Run the project's program, unmodified, for a preview, and return everything it registers."""
+    with _recorded() as recordings:
+        LocalStack(project.folder, project.stack).preview()
+    return recordings
+
+
+@contextmanager
+def _recorded() -> Iterator[list[Recording]]:
+    recordings: list[Recording] = []
+    register = Deployer.register
+
+    def record(self: Deployer, goal: Goal) -> Resource:
+        resource = register(self, goal)
+        recordings.append(Recording(goal, resource))
+        return resource
+
+    with mock.patch.object(Deployer, "register", record):
+        yield recordings
