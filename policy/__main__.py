@@ -6,4 +6,4 @@ from pulumi_policy import EnforcementLevel, PolicyPack
 
 from kryonix.policy.pack import policies
 
-PolicyPack("kryonix-guardrails", policies(Path(__file__).resolve().parents[1]), EnforcementLevel.MANDATORY)
+PolicyPack("kryonix-guardrails", policies(Path(__file__).absolute().parents[1]), EnforcementLevel.MANDATORY)

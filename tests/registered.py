@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 from unittest import mock
 
 from pulumi.runtime.proto import analyzer_pb2
@@ -41,10 +42,19 @@ class Recording:
 
 
 def previewed(project: Project) -> list[Recording]:
-    """Run the project's program, unmodified, for a preview, and return everything it registers."""
-    with _recorded() as recordings:
-        LocalStack(project.folder, project.stack).preview()
-    return recordings
+    """Run the project's program, unmodified, for a preview, and return everything it registers.
+
+    The same tenants make the same; a run takes seconds and is kept, also for stacks of another name.
+    """
+    tenants = (project.folder / "tenants.yaml").read_text()
+    if tenants not in _kept:
+        with _recorded() as recordings:
+            LocalStack(project.folder, project.stack).preview()
+        _kept[tenants] = recordings
+    return _kept[tenants]
+
+
+_kept: Final[dict[str, list[Recording]]] = {}
 
 
 @contextmanager

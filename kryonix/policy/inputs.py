@@ -11,6 +11,7 @@ from kryonix.review.plain_text import AddedLine, secrets_in
 
 __all__ = ["plain_secrets"]
 
+_AS_DATA: Final = "inputs.yaml"
 _MESSAGE: Final = (
     "its value is a secret in plain text, and the state would hold it so. Pass it on as an output of the resource that "
     "makes it, or by pulumi.Output.secret; and change it: it has been seen"
@@ -22,7 +23,7 @@ def plain_secrets(type: str, name: str, inputs: Mapping[str, Any]) -> Iterator[F
     where = f"{type.rpartition(':')[2]} {name}"
     for path, text in _texts((), inputs):
         # Told as lines of data: by its key with its value, and by itself, as a container's variable is a pair.
-        lines = [AddedLine(".yaml", 0, f"{path[-1]}: {text}"), AddedLine(".yaml", 0, text)]
+        lines = [AddedLine(_AS_DATA, 0, f"{path[-1]}: {text}"), AddedLine(_AS_DATA, 0, text)]
         for finding in islice(secrets_in(lines), 1):
             yield Finding(finding.guardrail, "", f"{where} {'.'.join(path)}", _MESSAGE)
 

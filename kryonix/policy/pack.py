@@ -96,7 +96,7 @@ def _check_lines(stack: _Stack, args: StackValidationArgs, report: ReportViolati
             args.not_applicable(f"{AGAINST} names no base revision")
         else:
             for finding in blocking_lines(base, stack.sources.accepted()):
-                report(told(finding))
+                report(told(finding), None)
 
 
 class _Inputs(ResourceValidationPolicy):
@@ -127,7 +127,7 @@ class _Inputs(ResourceValidationPolicy):
         if found:
             with _told_otherwise(report_violation):
                 for finding in judge(found, self._stack.sources.accepted(), ()).blocking:
-                    report_violation(told(finding))
+                    report_violation(told(finding), None)
 
 
 @contextmanager
@@ -136,4 +136,4 @@ def _told_otherwise(report: ReportViolation) -> Iterator[None]:
     try:
         yield
     except (TopologyError, OperationError, OSError) as error:
-        report(f"It can't be told whether this holds: {error}")
+        report(f"It can't be told whether this holds: {error}", None)

@@ -45,9 +45,7 @@ class StackTenant:
         return self.standing.topology.tenant.id
 
 
-def stack_tenants(
-    resources: Iterable[Registered], listed: Mapping[str, Tenant], catalog: Catalog
-) -> list[StackTenant]:
+def stack_tenants(resources: Iterable[Registered], listed: Mapping[str, Tenant], catalog: Catalog) -> list[StackTenant]:
     """Every tenant that has a vhost in the stack, in alphabetical order.
 
     `listed` and `catalog` are what the stack is made from: what a plan allows is not all written on the broker.

@@ -27,7 +27,7 @@ _CERTAIN: Final = {
 }
 _ADDRESS: Final = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@'\"]{0,80}:([^\s/@'\"]{1,200})@")
 _PAIR: Final = re.compile(
-    r"""^[\s#;/-]*(?:export\s+)?["']?(?P<key>[\w.:/ -]{1,120}?)["']?\s*[:=]\s*(?P<value>.+?)\s*,?\s*$"""
+    r"""^[\s#;/-]*(?:export\s+)?["']?(?P<key>[\w.:/ -]{1,120}?)["']?\s*(?::(?!\w)|=)\s*(?P<value>.+?)\s*,?\s*$"""
 )
 _NAMES_ONE: Final = re.compile(
     r"(?:pass(?:word|wd|phrase)?|secret|token|credentials?|api[_-]?key|private[_-]?key|access[_-]?key|dsn)$",
