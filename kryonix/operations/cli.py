@@ -70,9 +70,9 @@ def plan(
     gc.disable()  # a large fleet's expansion is a million small objects and no cycle among them
     shape = PlanFormat.json if json_output else format
     if against is not None:
-        from kryonix.operations.review_command import Wanted, review_change
+        from kryonix.operations.review.command import Wanted, review_change
 
-        asked = Wanted(tenants, catalog, tenant, against, shape.value, full, limit, accepted, guard)
+        asked = Wanted(tenants, catalog, tenant, against, shape, full, limit, accepted, guard)
         raise typer.Exit(review_change(asked))
     if shape is PlanFormat.markdown or full is not None:
         raise InvalidChoice("--format markdown and --full tell what differs: add --against REVISION, or a file")

@@ -82,7 +82,9 @@ def _policy(guardrail: Guardrail, check: StackValidation) -> Policy:
 def _check_tenants(stack: _Stack, guardrail: Guardrail, args: StackValidationArgs, report: ReportViolation) -> None:
     with _told_otherwise(report):
         sources, base = stack.sources, stack.base()
-        found = stack_tenants(registered(args.resources), *sources.listed())
+        present = sources.present()
+        listed = {tenant.id: tenant for tenant in present.tenants}
+        found = stack_tenants(registered(args.resources), listed, present.catalog)
         held = blocking(guardrail, found, base, sources.accepted())
         urns = {(each.id, name): urn for each in found for name, urn in each.urns.items()}
         for finding in held:

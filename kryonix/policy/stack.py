@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 
 from kryonix.operations.errors import InvalidChoice
-from kryonix.operations.review_base import Sources, accepted_at, against_revision
-from kryonix.operations.review_git import Repository, Revision
+from kryonix.operations.review.accepted import accepted_before
+from kryonix.operations.review.git import Repository, Revision
+from kryonix.operations.review.sides import Present, against_revision
 from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, parse_acceptances
-from kryonix.topology.catalog import Catalog, parse_catalog
+from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.expansion import Topology, expand
-from kryonix.topology.tenants import Tenant, parse_tenant, parse_tenants
+from kryonix.topology.tenants import parse_tenant, parse_tenants
 
 __all__ = ["Base", "StackSources"]
 
@@ -33,38 +34,26 @@ class StackSources:
     tenant: Mapping[str, Any] | None
     """The one tenant of the stack, or None for a platform with those of the file."""
 
-    def listed(self) -> tuple[dict[str, Tenant], Catalog]:
-        """The tenants by id, and their catalog. Raises InvalidInput, and OSError for a file that can't be read."""
-        catalog = parse_catalog((self.project / self.catalog_file).read_bytes(), self.catalog_file)
-        if self.tenant is not None:
-            tenants = [parse_tenant(dict(self.tenant), f"{self._config_file} {_TENANT_KEY}", catalog)]
-        else:
-            tenants = parse_tenants((self.project / self.tenants_file).read_bytes(), self.tenants_file, catalog)
-        return {tenant.id: tenant for tenant in tenants}, catalog
+    def present(self) -> Present:
+        """The tenants and their catalog. Raises InvalidInput, and OSError for a file that can't be read."""
+        catalog_file = self.project / self.catalog_file
+        catalog = parse_catalog(catalog_file.read_bytes(), self.catalog_file)
+        if self.tenant is None:
+            file = self.project / self.tenants_file
+            return Present(file, catalog_file, parse_tenants(file.read_bytes(), self.tenants_file, catalog), catalog)
+        file = self.project / f"Pulumi.{self.stack}.yaml"
+        tenant = parse_tenant(dict(self.tenant), f"{file.name} {_TENANT_KEY}", catalog)
+        return Present(file, catalog_file, [tenant], catalog, _list_of_one)
 
     def accepted(self) -> list[Acceptance]:
         """The entries of accepted-changes.yaml, none where there is no such file. Raises InvalidInput."""
         file = self.project / ACCEPTED_FILE
         return parse_acceptances(file.read_bytes(), ACCEPTED_FILE) if file.exists() else []
 
-    def review_sources(self) -> Sources:
-        """The same in the terms of a review."""
-        single = self.tenant is not None
-        return Sources(
-            tenants=self.project / (self._config_file if single else self.tenants_file),
-            catalog=self.project / self.catalog_file,
-            project=self.project,
-            listed=_list_of_one if single else bytes,
-        )
-
-    @property
-    def _config_file(self) -> str:
-        return f"Pulumi.{self.stack}.yaml"
-
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A revision, what it makes of a stack's tenants, and what was accepted before it."""
+    """Where the present work left a revision, what a stack's tenants were there, and what was accepted before."""
 
     revision: Revision
     topologies: tuple[Topology, ...]
@@ -76,12 +65,13 @@ class Base:
         repository = Repository.around(sources.project)
         if repository is None:
             raise InvalidChoice(f"{str(sources.project)!r} is in no git repository, so {name!r} is no revision of it")
-        revision, (tenants, catalog) = repository.revision(name), sources.listed()
-        pair = against_revision(revision, sources.review_sources(), list(tenants.values()), catalog)
+        named, present = repository.revision(name), sources.present()
+        forked = named.forked()[0]
+        pair = against_revision(forked, present)
         differing = {topology.tenant.id for topology in (*pair.before, *pair.after)}
-        same = (expand(tenant, catalog) for name, tenant in tenants.items() if name not in differing)
-        accepted = accepted_at(revision, sources.project / ACCEPTED_FILE)
-        return cls(revision, (*pair.before, *same), tuple(accepted))
+        same = (expand(tenant, present.catalog) for tenant in present.tenants if tenant.id not in differing)
+        accepted = accepted_before(sources.project / ACCEPTED_FILE, (named, forked))
+        return cls(forked, (*pair.before, *same), tuple(accepted))
 
 
 def _list_of_one(config: bytes) -> bytes:

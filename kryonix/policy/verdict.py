@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from kryonix.operations.review.added_lines import added_lines
 from kryonix.policy.stack import Base
 from kryonix.policy.tenants import StackTenant
 from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, judge
@@ -36,7 +37,7 @@ def blocking(
 
 def blocking_lines(base: Base, accepted: Sequence[Acceptance]) -> tuple[Finding, ...]:
     """The secrets in lines that were added to the project since the base."""
-    return judge(tuple(secrets_in(base.revision.added_lines())), accepted, base.accepted).blocking
+    return judge(tuple(secrets_in(added_lines(base.revision))), accepted, base.accepted).blocking
 
 
 def told(finding: Finding) -> str:

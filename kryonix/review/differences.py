@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from kryonix.topology.comparison import Change, compare
 from kryonix.topology.expansion import Topology
 
-__all__ = ["Field", "TenantDifference", "differences"]
+__all__ = ["Field", "TenantDifference", "differences", "nameless", "renamed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +79,23 @@ def differences(before: Iterable[Topology], after: Iterable[Topology]) -> tuple[
         if was != now
     )
     return tuple(each for each in found if each.changes or any(field.differs for field in each.choices))
+
+
+def nameless(tenant: str, text: str, stand_in: str = "{}") -> str:
+    """A text about a tenant that equals the same text about another one."""
+    return re.sub(rf"(?<![a-z0-9]){re.escape(tenant)}(?![a-z0-9-])", stand_in, text) if tenant else text
+
+
+def renamed(found: Iterable[TenantDifference]) -> tuple[str, ...]:
+    """What there is to say of tenants that go while others come with the same modules and plan."""
+    sides: dict[tuple[str, frozenset[str]], tuple[list[str], list[str]]] = {}
+    for each in found:
+        topology = each.before or each.after
+        if each.kind != "changed" and topology is not None:
+            key = (topology.tenant.plan, frozenset(topology.tenant.modules))
+            sides.setdefault(key, ([], []))[each.before is None].append(each.tenant)
+    pairs = sorted((gone[0], come[0]) for gone, come in sides.values() if len(gone) == len(come) == 1)
+    return tuple(
+        f"'{old}' goes and '{new}' comes with the same modules and plan. A tenant can't be renamed: all it has is lost"
+        for old, new in pairs
+    )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["code", "plain_text"]
+__all__ = ["code", "plain_text", "prose"]
 
 _MOST: Final = 240
 # Letters, digits and what never means anything; `_` between two of them too, since it is in most of our names.
-_SAFE: Final = re.compile(r"[^\W_]|[ ,/;=\"'()%+?.-]|(?<=[a-z0-9])_(?=[a-z0-9])", re.IGNORECASE)
+_SAFE: Final = re.compile(r"[^\W_]|[ ,/;=\"'()%+?.-]|:(?= )|(?<=[a-z0-9])_(?=[a-z0-9])", re.IGNORECASE)
+_QUOTED: Final = re.compile(r"(?<!\w)'([^']+)'(?!\w)")  # an apostrophe stands between letters
+# What GitHub makes links of in text, after it has decoded it: @name, #1 and the beginning of an address.
+_LINKING: Final = re.compile(r"&#64;|&#35;|&#58;(?=//)")
 
 
 def code(value: object) -> str:
@@ -17,11 +20,22 @@ def code(value: object) -> str:
     return f"<code>{plain_text(value)}</code>"
 
 
-def plain_text(value: object) -> str:
-    """A value with every character encoded that Markdown, HTML or GitHub reads a meaning into."""
+def prose(text: str) -> str:
+    """A sentence of ours with values of others in it: what stands between single quotes is shown as code."""
+    parts = _QUOTED.split(text)
+    return "".join(code(part) if at % 2 else _unlinked(part) for at, part in enumerate(parts))
+
+
+def plain_text(value: object, most: int | None = _MOST) -> str:
+    """A value with every character encoded that Markdown, HTML or GitHub reads a meaning into, cut after `most`."""
     text = str(value)
-    shown = text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"
+    shown = text if most is None or len(text) <= most else f"{text[: most - 1]}…"
     visible = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
     safe = {match.start() for match in _SAFE.finditer(visible)}
     encoded = "".join(each if at in safe else f"&#{ord(each)};" for at, each in enumerate(visible))
     return re.sub(r"www\.", "www&#46;", encoded, flags=re.IGNORECASE)
+
+
+def _unlinked(text: str) -> str:
+    """Text outside of code. A space of no width after a character keeps it from beginning a link."""
+    return _LINKING.sub("\\g<0>\N{ZERO WIDTH SPACE}", plain_text(text, most=None))

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, Judgement
-from kryonix.review.escaping import code
+from kryonix.review.differences import nameless
+from kryonix.review.escaping import code, prose
 from kryonix.review.guardrails import Finding, Guardrail
-from kryonix.review.tenant_section import names
+from kryonix.review.wording import names
 
 __all__ = ["Row", "finding_sections", "rows"]
 
@@ -33,7 +34,7 @@ class Row:
         tenant = "*" if len(self.tenants) > 1 else self.tenants[0]
         object_ = self.objects[0] if len(self.objects) == 1 else f"{_stem(self.objects[0])}*"
         if len(self.tenants) > 1:
-            object_ = _without(self.tenants[0], object_, "*")
+            object_ = nameless(self.tenants[0], object_, "*")
         whose = f"    tenant: {_scalar(tenant)}\n" if tenant else ""
         head = f"  - guardrail: {self.guardrail.label}\n{whose}"
         return f"{head}    object: {_scalar(object_)}\n    reason: write here why this is meant\n"
@@ -46,7 +47,7 @@ def rows(findings: Iterable[Finding]) -> tuple[Row, ...]:
         by.setdefault((finding.guardrail, finding.tenant, _kin(finding)), []).append(finding)
     alike: dict[tuple[object, ...], list[list[Finding]]] = {}
     for (guardrail, tenant, _), found in by.items():
-        told = tuple((_without(tenant, f.object, "{}"), _without(tenant, f.message, "{}")) for f in found)
+        told = tuple((nameless(tenant, f.object), nameless(tenant, f.message)) for f in found)
         alike.setdefault((guardrail, told), []).append(found)
     order = list(Guardrail)
     made = (
@@ -77,7 +78,7 @@ def _blocking(found: Sequence[Row], most: int | None) -> str:
     for row in found[:most]:
         whose = names([tenant for tenant in row.tenants if tenant], _NAMES_SHOWN)
         what = names(row.objects, _NAMES_SHOWN)
-        lines.append(f"| `{row.guardrail.label}` | {whose} | {what} | {code(row.message)} |")
+        lines.append(f"| `{row.guardrail.label}` | {whose} | {what} | {prose(row.message)} |")
     lines += _cut(len(found), most)
     lines += ["", f"<details><summary>Is it meant? Say so in {code(ACCEPTED_FILE)}, in this change</summary>", ""]
     entries = [row.entry for row in found[:most]]
@@ -118,10 +119,6 @@ def _stem(name: str) -> str:
     """What the names of one module's queues begin with."""
     parts = name.split(".")
     return ".".join(parts[:2]) + "." if len(parts) > 2 else name
-
-
-def _without(tenant: str, text: str, stand_in: str) -> str:
-    return re.sub(rf"(?<![a-z0-9-]){re.escape(tenant)}(?![a-z0-9-])", stand_in, text) if tenant else text
 
 
 def _scalar(value: str) -> str:

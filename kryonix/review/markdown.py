@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from kryonix.review.escaping import code
+from kryonix.review.escaping import code, prose
 from kryonix.review.finding_section import finding_sections
 from kryonix.review.guardrails import Guardrail
 from kryonix.review.report import Review
-from kryonix.review.tenant_section import counted, tenant_section
+from kryonix.review.tenant_section import tenant_section
+from kryonix.review.wording import counted
 
 __all__ = ["LONGEST_COMMENT", "MARKER", "SHORTEST_REPORT", "markdown", "refusal"]
 
@@ -33,12 +34,8 @@ def markdown(review: Review, *, limit: int | None = None, full: str | None = Non
     """The report. With a limit in bytes it is cut between two tenants, and says where the whole is."""
     if limit is None:
         return "\n".join([*_head(review, None), *_tenants(review, None)])
-    head = "\n".join(_head(review, _LINES))
-    if _size(head) > limit - _FOOTER:
-        head = "\n".join(_head(review, _SHORT_LINES))
-    if _size(head) > limit - _FOOTER:
-        head = _summary(review)  # names of extraordinary length
-    sections, shown, room = [head], 0, limit - _FOOTER - _size(head)
+    sections, shown = _fitting_head(review, limit - _FOOTER), 0
+    room = limit - _FOOTER - _size("\n".join(sections))
     for section in _tenants(review, _LINES):
         room -= _size(section) + 1
         if room < 0:
@@ -49,17 +46,25 @@ def markdown(review: Review, *, limit: int | None = None, full: str | None = Non
     where = f"The whole report is in {code(full)}." if full else "`--full FILE` writes the whole report."
     if left:
         sections.append(f"**Cut here: {counted(left, 'tenant')} more.** {where}\n")
-    elif full:
-        sections.append(f"Lists are cut after {_LINES} lines. {where}\n")
+    elif sections != [*_head(review, None), *_tenants(review, None)]:
+        sections.append(f"Long lists are cut. {where}\n")
     return "\n".join(sections)
+
+
+def _fitting_head(review: Review, most: int) -> list[str]:
+    for lines in (_LINES, _SHORT_LINES):
+        head = list(_head(review, lines))
+        if _size("\n".join(head)) <= most:
+            return head
+    return [_summary(review)]  # names of extraordinary length
 
 
 def refusal(base: str, problems: Sequence[str], *, limit: int | None = None) -> str:
     """The report of a change that can't be read."""
-    lines = [MARKER, _TITLE, "", f"⛔ **It can't be told: the input can't be accepted.** Against {code(base)}.", ""]
+    lines = [MARKER, _TITLE, "", f"⛔ **Not reviewed: it can't be accepted as it stands.** Against {code(base)}.", ""]
     room = (limit or 10**9) - _size("\n".join(lines)) - _FOOTER
     for at, problem in enumerate(problems):
-        line = f"- {code(problem)}"
+        line = f"- {prose(problem)}"
         room -= _size(line) + 1
         if room < 0:
             lines.append(f"- and {len(problems) - at} more")
@@ -70,23 +75,27 @@ def refusal(base: str, problems: Sequence[str], *, limit: int | None = None) -> 
 
 def _head(review: Review, most: int | None) -> Iterator[str]:
     yield _summary(review)
-    yield from finding_sections(review.judgement, most)
+    if review.judgement is not None:
+        yield from finding_sections(review.judgement, most)
 
 
 def _summary(review: Review) -> str:
-    counts = [f"**{counted(review.count(kind), 'tenant')} {kind}**" for kind in ("added", "changed", "removed")]
-    what = ", ".join(counts) if review.differences else "**no tenant is touched**"
+    counts = {kind: review.count(kind) for kind in ("added", "changed", "removed")}
+    told = [f"**{counted(count, 'tenant')} {kind}**" for kind, count in counts.items() if count]
+    what = ", ".join(told) or "**no tenant is touched**"
     lines = [MARKER, _TITLE, "", f"Against {code(review.base)}: {what}.", ""]
     if review.differences:
         lost = f"⚠️ **{counted(review.lost, 'queue')} lost with the messages in them.**"
         lines += [lost if review.lost else "No queue is lost.", ""]
     lines += [_verdict(review), ""]
     for note in review.notes:
-        lines += [f"> Note: {code(note)}", ""]
+        lines += [f"> **Note:** {prose(note)}.", ""]
     return "\n".join(lines)
 
 
 def _verdict(review: Review) -> str:
+    if review.judgement is None:
+        return "The guardrails were not asked: `--guard` asks them."
     blocking = Counter(finding.guardrail for finding in review.judgement.blocking)
     if blocking:
         told = ", ".join(
@@ -94,7 +103,9 @@ def _verdict(review: Review) -> str:
         )
         return f"⛔ **Held back** by {told} (exit status {review.exit_status})."
     if not review.fits:
-        return "⛔ **Meant, but it can't be made**: a tenant does not fit its plan, and `up` refuses (exit status 2)."
+        return "⚠️ **Meant, but it can't be made as it stands**: a tenant does not fit its plan, and `up` refuses."
+    if not review.whole:
+        return "⚠️ Nothing holds back what can be told here, and that is not all: see the note."
     meant = len(review.judgement.accepted)
     return f"✅ Nothing holds it back{f': {meant:,} accepted in this change' if meant else ''}."
 

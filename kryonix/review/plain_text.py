@@ -14,6 +14,7 @@ __all__ = ["AddedLine", "is_read", "secrets_in"]
 
 _DATA: Final = frozenset({".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".env", ".properties", ".tfvars"})
 _CODE: Final = frozenset({".py", ".sh", ".md", ".txt", ".sql", ".tf", ".js", ".ts", ".html", ".xml", ".service", ""})
+_TESTS: Final = frozenset({"test", "tests"})  # folders full of throw-away passwords: only what is certain counts there
 _LONGEST: Final = 4_000  # characters of a line that are looked at: an expression must not be slow on a minified file
 
 # What is a secret wherever it stands.
@@ -26,15 +27,16 @@ _CERTAIN: Final = {
     "a Slack token": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
 }
 _ADDRESS: Final = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@'\"]{0,80}:([^\s/@'\"]{1,200})@")
+# A key that names a secret, and its value up to where it ends; a value that goes on after a space is a sentence.
 _PAIR: Final = re.compile(
-    r"""^[\s#;/-]*(?:export\s+)?["']?(?P<key>[\w.:/ -]{1,120}?)["']?\s*(?::(?!\w)|=)\s*(?P<value>.+?)\s*,?\s*$"""
-)
-_NAMES_ONE: Final = re.compile(
-    r"(?:pass(?:word|wd|phrase)?|secret|token|credentials?|api[_-]?key|private[_-]?key|access[_-]?key|dsn)$",
-    re.IGNORECASE,
+    r"""(?P<key>[\w.:-]*?(?i:password|passwd|passphrase|secret|token|credentials?|(?:api|private|access)[_-]?key
+        |(?<![a-z])(?:pass|pwd|dsn)))["']?\s*(?:[:=]\s+|=|(?<=["']):)
+        (?P<value>"[^"]*"|'[^']*'|[^\s,"'}\]]+)\s*(?:$|[,}\]]|\s\#)""",
+    re.VERBOSE,
 )
 _STANDS_FOR_ONE: Final = re.compile(
-    r"^$|^[|>&*!{\[]|^\$|^<.*>$|\{\{|^%\w|^v1:|^(?:null|none|true|false|~|-?\d{1,3})$|^\*+$|^\.{3}$|^x{3,}$",
+    r"^$|^[|>&*!{\[]|^\$|^<.*>$|\{|^%\w|^v1:|^(?:null|none|true|false|~|-?\d{1,3}|read|write|inherit)$"
+    r"|^\*+$|^(?:\.{3}|…)$|^x{3,}$|^(?-i:[A-Z_]+)$",
     re.IGNORECASE,
 )
 
@@ -71,19 +73,11 @@ def _found(line: AddedLine) -> Iterator[tuple[str, str]]:
     for what, pattern in _CERTAIN.items():
         if pattern.search(text):
             yield what, what
+    if _TESTS & set(PurePosixPath(line.file).parts):
+        return
     if any(not _STANDS_FOR_ONE.search(match.group(1)) for match in _ADDRESS.finditer(text)):
         yield "an address", "an address with a password"
-    elif _suffix(line.file) in _DATA and (key := _secret_key(text)):
-        yield key, f"a value for {key!r}"
-
-
-def _secret_key(text: str) -> str | None:
-    """The key of a line that gives a key that names a secret a value of its own."""
-    pair = _PAIR.match(text)
-    if pair is None:
-        return None
-    key = re.split(r"[.:/ ]", pair["key"])[-1]
-    value = pair["value"].split(" #")[0].strip().strip("\"'")
-    if not _NAMES_ONE.search(key) or _STANDS_FOR_ONE.search(value):
-        return None
-    return pair["key"].strip()
+    elif _suffix(line.file) in _DATA:
+        for pair in _PAIR.finditer(text):
+            if not _STANDS_FOR_ONE.search(pair["value"].strip("\"'")):
+                yield pair["key"], f"a value for '{pair['key']}'"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from kryonix.review.acceptance import Judgement
-from kryonix.review.differences import TenantDifference
+from kryonix.review.differences import TenantDifference, nameless
 from kryonix.review.guardrails import exit_status
 from kryonix.topology.comparison import Change
 
@@ -35,10 +34,13 @@ class Review:
 
     base: str
     differences: tuple[TenantDifference, ...]
-    judgement: Judgement = field(default_factory=Judgement)
+    judgement: Judgement | None = field(default_factory=Judgement)
+    """None where the guardrails were not asked."""
     notes: tuple[str, ...] = ()
     fits: bool = True
     """Whether all tenants fit their plans; where one does not, `up` refuses, whatever has been accepted."""
+    whole: bool = True
+    """Whether everything that differs is told; see the notes where it is not."""
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -55,9 +57,8 @@ class Review:
 
     @property
     def exit_status(self) -> int:
-        """0 where nothing holds the change back, a guardrail's status, or 2 for what can be meant but not be made."""
-        status = exit_status(self.judgement.blocking)
-        return status or (0 if self.fits else 2)
+        """0 where nothing holds the change back, else the status of what does."""
+        return exit_status(self.judgement.blocking) if self.judgement else 0
 
 
 def grouped(differences: Iterable[TenantDifference]) -> tuple[Group, ...]:
@@ -71,10 +72,9 @@ def grouped(differences: Iterable[TenantDifference]) -> tuple[Group, ...]:
 
 def _likeness(difference: TenantDifference) -> tuple[Any, ...]:
     """What two differences have in common where the same happens: everything but the tenant's name."""
-    own = re.compile(rf"(?<![a-z0-9-]){re.escape(difference.tenant)}(?![a-z0-9-])")
     # A tenant that comes or goes whole is told by its choices: its objects follow from them.
     told = difference.changes if difference.kind == "changed" else ()
-    changes = tuple(own.sub("{tenant}", _text(change)) for change in told)
+    changes = tuple(nameless(difference.tenant, _text(change)) for change in told)
     choices = tuple((field.name, field.before, field.after) for field in difference.choices)
     limits = tuple((field.name, field.before, field.after) for field in difference.limits)
     return difference.kind, choices, limits, changes

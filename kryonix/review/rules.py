@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
+from kryonix.review.bounds import BOUNDS, Bound, bounds
 from kryonix.review.differences import TenantDifference
 from kryonix.review.guardrails import Finding, Guardrail
 from kryonix.topology.capacity import expand_within_plans
@@ -13,27 +14,28 @@ from kryonix.topology.catalog import Catalog
 from kryonix.topology.comparison import Change
 from kryonix.topology.errors import CapacityExceeded
 from kryonix.topology.expansion import Topology
-from kryonix.topology.policies import Policy
 from kryonix.topology.tenants import Tenant
 
 __all__ = ["find", "misfit"]
 
-_BOUNDS: Final = ("max-length", "max-length-bytes", "delivery-limit", "max-age")
 _NOTHING: Final = "^$"
 _EVERYTHING: Final = ("", ".*", "^.*", ".*$", "^.*$")
+_FOREIGN: Final = ("cliente_other", "cliente_other.crm.leads.create", "amq.topic", "amq.default")
 
 
 def find(difference: TenantDifference) -> Iterator[Finding]:
     """Everything in one tenant's difference that has to be meant. Whether it fits its plan is `misfit`'s."""
-    if difference.after is None:
+    was, now = difference.before, difference.after
+    if now is None:
         queues = len(difference.lost)
         message = f"the tenant is removed with {queues} queues and every message in them"
         yield Finding(Guardrail.tenant_removed, difference.tenant, difference.tenant, message)
-        return
-    yield from _queues(difference)
-    yield from _permissions(difference)
-    if difference.before is not None:
-        yield from _limits(difference, difference.before, difference.after)
+    elif was is not None:
+        yield from _queues(difference)
+        yield from _permissions(was, now)
+        yield from _limits(was, now)
+        if any(_may_lift(change) for change in difference.changes):
+            yield from _policies(was, now)
 
 
 def misfit(tenant: Tenant, catalog: Catalog) -> Finding | None:
@@ -52,17 +54,14 @@ def _queues(difference: TenantDifference) -> Iterator[Finding]:
         yield Finding(Guardrail.queue_lost, difference.tenant, change.name, message)
 
 
-def _permissions(difference: TenantDifference) -> Iterator[Finding]:
-    was, now = difference.before, difference.after
-    if was is None or now is None:
-        return
+def _permissions(was: Topology, now: Topology) -> Iterator[Finding]:
     for right in ("configure", "write", "read"):
         old, new = getattr(was.permissions, right), getattr(now.permissions, right)
         if not _no_wider(old, new):
             reach = _newly_reached(old, new, was, now)
-            shown = f"; it now reaches {reach!r}" if reach else " and can't be shown to reach no more than before"
-            message = f"the right to {right} was {old!r} and is {new!r}{shown}"
-            yield Finding(Guardrail.permission_widened, difference.tenant, right, message)
+            shown = f", which reaches '{reach}' too" if reach else ", which can't be shown to reach no more"
+            message = f"the right to {right} was '{old}' and is '{new}'{shown}"
+            yield Finding(Guardrail.permission_widened, now.tenant.id, right, message)
 
 
 def _no_wider(old: str, new: str) -> bool:
@@ -71,49 +70,58 @@ def _no_wider(old: str, new: str) -> bool:
 
 
 def _newly_reached(old: str, new: str, was: Topology, now: Topology) -> str | None:
-    """A name that the new pattern allows and the old one did not, among the tenant's own and two of others."""
-    objects = (thing.name for topology in (was, now) for thing in (*topology.exchanges, *topology.queues))
+    """A name that the new pattern allows and the old one did not, among the tenant's own and some of others."""
+    names = [thing.name for side in (was, now) for things in (side.exchanges, side.queues) for thing in things]
     try:
         before, after = re.compile(old), re.compile(new)
     except re.error:
         return None
-    candidates = (*objects, "cliente_other", "amq.topic")
+    candidates = (*names, *_FOREIGN)
     return next((name for name in candidates if after.search(name) and not before.search(name)), None)
 
 
-def _limits(difference: TenantDifference, was: Topology, now: Topology) -> Iterator[Finding]:
-    """Limits that rise while the plan stays. A customer that buys a larger plan gets what it has paid for."""
-    if was.tenant.plan == now.tenant.plan:
-        for name, old in was.limits.model_dump().items():
-            if (new := getattr(now.limits, name, None)) is None or new > old:
-                yield _lifted(difference, name, old, new)
-    for change in difference.changes:
-        if change.kind == "policy" and change.action in ("change", "remove"):
-            yield from _policy(difference, change, same_plan=was.tenant.plan == now.tenant.plan)
-
-
-def _policy(difference: TenantDifference, change: Change, *, same_plan: bool) -> Iterator[Finding]:
-    old: Mapping[str, Any] = change.before.definition
-    new = change.after.definition if change.after else _successor(difference, change.before)
-    if new is None:
+def _limits(was: Topology, now: Topology) -> Iterator[Finding]:
+    """A plan's limits that rise. A customer that buys a larger plan gets what it has paid for."""
+    if was.tenant.plan != now.tenant.plan:
         return
-    for key in _BOUNDS:
-        if key not in old:
-            continue
-        raised = key in new and new[key] > old[key] and (same_plan or change.before.kind != "operator")
-        if raised or key not in new:
-            yield _lifted(difference, f"{change.name} {key}", old[key], new.get(key))
+    for name, old in was.limits.model_dump().items():
+        new = getattr(now.limits, name, None)
+        if new is None or new > old:
+            yield _lifted(now, name, old, new)
 
 
-def _successor(difference: TenantDifference, gone: Policy) -> Mapping[str, Any] | None:
-    """What holds now where a policy is gone; None where its queues are gone too, as with a module."""
-    now = difference.after
-    if now is None or not any(re.search(gone.pattern, queue.name) for queue in now.queues):
-        return None
-    heirs = (policy for policy in now.policies if (policy.kind, policy.pattern) == (gone.kind, gone.pattern))
-    return next((policy.definition for policy in heirs), {})
+def _may_lift(change: Change) -> bool:
+    """Whether a policy gives up a bound, or raises it; what holds for the queues is looked at only then."""
+    if change.kind != "policy" or change.action not in ("change", "remove"):
+        return False
+    old, new = change.before.definition, change.after.definition if change.after else {}
+    moved = (change.before.pattern, change.before.priority) != (
+        (change.after.pattern, change.after.priority) if change.after else None
+    )
+    return moved or any(key in old and (key not in new or new[key] > old[key]) for key in BOUNDS)
 
 
-def _lifted(difference: TenantDifference, name: str, old: Any, new: Any) -> Finding:
-    message = f"the limit was {old} and is {'gone' if new is None else new}, on the same plan"
-    return Finding(Guardrail.limit_lifted, difference.tenant, name, message)
+def _policies(was: Topology, now: Topology) -> Iterator[Finding]:
+    """Bounds of queues that are there before and after: one finding for the policy that each of them came from."""
+    before, after, kept = bounds(was), bounds(now), {queue.name for queue in now.queues}
+    told = set()
+    for (queue, key), old in before.items():
+        new, what = after.get((queue, key)), f"{old.policy.name} {key}"
+        if queue in kept and what not in told and _is_lifted(key, old, new, was.tenant.plan == now.tenant.plan):
+            told.add(what)
+            yield _lifted(now, what, old.value, None if new is None else new.value)
+
+
+def _is_lifted(key: str, old: Bound, new: Bound | None, same_plan: bool) -> bool:
+    if new is None:
+        return True
+    # More deliveries before a message is a dead letter take nothing of the broker; only deliveries without end do.
+    paid = old.policy.kind == "operator" and not same_plan
+    return new.value > old.value and key != "delivery-limit" and not paid
+
+
+def _lifted(now: Topology, name: str, old: int, new: int | None) -> Finding:
+    message = (
+        f"the limit was {old} and is gone" if new is None else f"the limit was {old} and is {new} on the same plan"
+    )
+    return Finding(Guardrail.limit_lifted, now.tenant.id, name, message)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from kryonix.review.bounds import bounds
 from kryonix.review.guardrails import Finding, Guardrail
 from kryonix.topology.capacity import use
-from kryonix.topology.expansion import Permissions, Queue, Topology
+from kryonix.topology.expansion import Permissions, Topology
 from kryonix.topology.naming import Names
 
 __all__ = ["Standing", "standing_findings"]
@@ -84,18 +84,9 @@ def _limits(standing: Standing) -> Iterator[Finding]:
     for name in standing.unlimited:
         message = f"nothing sets the limit {name}. Every tenant's vhost and user has one"
         yield Finding(Guardrail.limit_lifted, tenant.id, name, message)
-    boundless = [queue.name for queue in standing.topology.queues if not _is_bounded(queue, standing.topology)]
+    held = {queue for queue, key in bounds(standing.topology) if key in _LENGTHS}
+    boundless = [queue.name for queue in standing.topology.queues if queue.name not in held]
     if boundless:
         several = f" and {len(boundless) - 1} more" if len(boundless) > 1 else ""
         message = f"no policy limits the length of the queue {boundless[0]!r}{several}"
         yield Finding(Guardrail.limit_lifted, tenant.id, f"{tenant.names.scaling_policy} max-length", message)
-
-
-def _is_bounded(queue: Queue, topology: Topology) -> bool:
-    """Of each kind the policy of the highest priority applies; either may hold the bound."""
-    for kind in ("operator", "policy"):
-        matching = [p for p in topology.policies if p.kind == kind and re.search(p.pattern, queue.name)]
-        applying = max(matching, key=lambda policy: policy.priority, default=None)
-        if applying is not None and any(key in applying.definition for key in _LENGTHS):
-            return True
-    return False

@@ -2,91 +2,46 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Final
+from collections.abc import Iterator
 
-from kryonix.review.differences import Field, TenantDifference
+from kryonix.review.differences import TenantDifference
 from kryonix.review.escaping import code
+from kryonix.review.object_lists import object_lists
 from kryonix.review.report import Group
+from kryonix.review.tenant_summary import tenant_summary
+from kryonix.review.wording import names, value_or_none
 from kryonix.topology.capacity import use
-from kryonix.topology.comparison import Action, Change, Kind
 from kryonix.topology.expansion import Topology
 
-__all__ = ["counted", "names", "tenant_section"]
-
-_PLURALS: Final = {"policy": "policies", "loses its": "lose their"}
-_DONE: Final[Mapping[Action, str]] = {"add": "added", "remove": "deleted", "replace": "replaced", "change": "changed"}
+__all__ = ["tenant_section"]
 
 
 def tenant_section(group: Group, most: int | None) -> str:
     """The fold of a group. Lists end after `most` names where that is given."""
-    lines = [f"<details><summary>{_summary(group)}</summary>", ""]
+    lines = [f"<details><summary>{tenant_summary(group)}</summary>", ""]
     if len(group.tenants) > 1:
-        lines += [f"The same for {len(group.tenants)} tenants: {names(group.tenants, most)}.", ""]
-        lines += [f"Names below are those of {code(group.first.tenant)}.", ""]
+        lines += [f"The same for {len(group.tenants):,} tenants: {names(group.tenants, most)}.", ""]
+        lines += [f"Names and figures below are those of {code(group.first.tenant)}.", ""]
     lines += [*_figures(group.first), ""]
-    body = _changed(group.first, most) if group.first.kind == "changed" else _whole(group.first)
+    body = object_lists(group.first, most) if group.first.kind == "changed" else _whole(group.first)
     return "\n".join([*lines, *body, "</details>"]) + "\n"
 
 
-def counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun if count == 1 else _PLURALS.get(noun, f'{noun}s')}"
-
-
-def names(values: Sequence[str], most: int | None) -> str:
-    """A list of values as code, cut where it is too long."""
-    shown = ", ".join(code(value) for value in (values if most is None else values[:most]))
-    return shown if most is None or len(values) <= most else f"{shown} and {len(values) - most:,} more"
-
-
-def _summary(group: Group) -> str:
-    first, tenants = group.first, group.tenants
-    who = f"<b>{code(tenants[0])}</b>"
-    if len(tenants) > 1:
-        who = f"<b>{len(tenants):,} tenants</b> alike ({names(tenants, 3)})"
-    facts = []
-    if first.lost:
-        each = " each" if len(tenants) > 1 else ""
-        facts.append(f"<b>{counted(len(first.lost), 'queue')}{each} lost with the messages</b>")
-    facts += [f"{field.name} {_step(field)}" for field in first.choices if field.differs and first.kind == "changed"]
-    if first.kind == "added" and first.after is not None:
-        facts.append(f"{counted(len(first.after.queues), 'queue')} on plan {code(first.after.tenant.plan)}")
-    made = Counter((change.action, change.kind) for change in first.changes if first.kind == "changed")
-    facts += [_fact(count, action, kind) for (action, kind), count in made.items() if _is_told(action, kind)]
-    mark = "⚠️ " if first.lost else ""
-    return f"{mark}{who} {first.kind}: {' · '.join(facts) or 'nothing on the broker'}"
-
-
-def _is_told(action: Action, kind: Kind) -> bool:
-    return (kind == "queue" and action == "add") or kind in ("policy", "permissions")
-
-
-def _fact(count: int, action: Action, kind: Kind) -> str:
-    if kind == "permissions":
-        return "permissions changed"
-    where = " in place" if action == "change" else ""
-    return f"{counted(count, kind)} {_DONE[action]}{where}"
-
-
-def _step(field: Field) -> str:
-    return f"{_value(field.before)} → {_value(field.after)}"
-
-
-def _value(value: Any) -> str:
-    return "none" if value is None else code(value)
-
-
 def _figures(difference: TenantDifference) -> Iterator[str]:
-    """Choices and limits that differ, and always what is used of the plan."""
-    yield from ("| | before | after |", "|---|---|---|")
-    for field in (*difference.choices, *difference.limits):
-        if field.differs:
-            yield f"| {field.name} | {_value(field.before)} | {_value(field.after)} |"
+    """Choices and limits that differ, and always what is used of the plan; one column where there is one side."""
     was, now = _used(difference.before), _used(difference.after)
-    for name in was | now:
-        yield f"| {name} | {was.get(name, 'none')} | {now.get(name, 'none')} |"
+    rows = [
+        (field.name, value_or_none(field.before), value_or_none(field.after))
+        for field in (*difference.choices, *difference.limits)
+        if field.differs
+    ]
+    rows += [(name, was.get(name, ""), now.get(name, "")) for name in was | now]
+    sides = [name for name, side in (("before", difference.before), ("after", difference.after)) if side is not None]
+    yield f"| | {' | '.join(sides)} |"
+    yield f"|{'---|' * (1 + len(sides))}"
+    for name, before, after in rows:
+        shown = {"before": before, "after": after}
+        yield f"| {name} | {' | '.join(shown[side] for side in sides)} |"
 
 
 def _used(topology: Topology | None) -> dict[str, str]:
@@ -112,64 +67,5 @@ def _whole(difference: TenantDifference) -> Iterator[str]:
     by_module = ", ".join(f"{code(module)} {count}" for module, count in use(topology).queues_by_module.items())
     verb = "Comes with" if difference.kind == "added" else "Goes with"
     lost = ", and the messages in them" if difference.kind == "removed" else ""
-    yield f"{verb} the vhost {code(topology.vhost)}, the user {code(topology.user)} and queues of {by_module}{lost}."
+    yield f"{verb} the vhost {code(topology.vhost)}, the user {code(topology.user)} and its queues ({by_module}){lost}."
     yield ""
-
-
-def _changed(difference: TenantDifference, most: int | None) -> Iterator[str]:
-    by: dict[tuple[Kind, Action], list[Change]] = {}
-    for change in difference.changes:
-        by.setdefault((change.kind, change.action), []).append(change)
-    for action in ("replace", "remove"):
-        if lost := by.get(("queue", action)):
-            title = f"⚠️ **{counted(len(lost), 'queue')} {_DONE[action]}, the messages in them are lost**"
-            yield from _list(title, lost, most)
-    if added := by.get(("queue", "add")):
-        yield from _list(f"**{counted(len(added), 'queue')} added**", added, most)
-    if policies := by.get(("policy", "change")):
-        yield "**Policies that change in place, messages stay**"
-        yield from ("", "| policy | key | before | after |", "|---|---|---|---|", *_keys(policies), "")
-    if rights := by.get(("permissions", "change")):
-        yield "**Permissions**"
-        yield from ("", "| right | before | after |", "|---|---|---|", *_rights(rights), "")
-    told = {
-        ("queue", "replace"),
-        ("queue", "remove"),
-        ("queue", "add"),
-        ("policy", "change"),
-        ("permissions", "change"),
-    }
-    others = [(key, changes) for key, changes in by.items() if key not in told and key[0] != "vhost"]
-    if others:
-        yield "Also " + ", ".join(f"{counted(len(found), kind)} {_DONE[act]}" for (kind, act), found in others) + "."
-        yield ""
-
-
-def _list(title: str, changes: Sequence[Change], most: int | None) -> Iterator[str]:
-    yield from (title, "")
-    yield from (f"- {code(change.name)}" for change in (changes if most is None else changes[:most]))
-    if most is not None and len(changes) > most:
-        yield f"- and {len(changes) - most:,} more"
-    yield ""
-
-
-def _keys(changes: Iterable[Change]) -> Iterator[str]:
-    for change in changes:
-        was, now = _flat(change.before), _flat(change.after)
-        for key in was | now:
-            if was.get(key) != now.get(key):
-                row = Field(key, was.get(key), now.get(key))
-                yield f"| {code(change.name)} | {code(key)} | {_value(row.before)} | {_value(row.after)} |"
-
-
-def _flat(policy: Any) -> dict[str, Any]:
-    plain = asdict(policy)
-    return {**plain.pop("definition"), **plain}
-
-
-def _rights(changes: Iterable[Change]) -> Iterator[str]:
-    for change in changes:
-        was, now = asdict(change.before), asdict(change.after)
-        for right in was:
-            if was[right] != now[right]:
-                yield f"| {right} | {_value(was[right])} | {_value(now[right])} |"

@@ -1,7 +1,8 @@
-"""Run by the base's own code, as a script: `python -I review_expander.py FOLDER TENANTS CATALOG`.
+"""Run by the base's own code, as a script: `python -I expander.py FOLDER TENANTS CATALOG`.
 
 FOLDER holds the base's `kryonix/topology`. A line per tenant goes to standard output: `ID<tab>EXPANSION`. Kept to what
 every version of the topology has had, and importing nothing of the present one. CATALOG may be `-`: the package's own.
+Exit status: 0 done, 2 the base did not accept its own input.
 """
 
 from __future__ import annotations
@@ -39,12 +40,19 @@ def main(folder: str, tenants_file: str, catalog_file: str) -> int:
     gc.disable()  # a million small objects, and no cycle among them
     from kryonix.topology import expansion, tenants
     from kryonix.topology.catalog import default_catalog, parse_catalog
+    from kryonix.topology.errors import TopologyError
 
     if not Path(expansion.__file__).resolve().is_relative_to(Path(folder).resolve()):
         raise SystemExit(f"{expansion.__file__} is not the base's code")
-    catalog = default_catalog() if catalog_file == "-" else parse_catalog(Path(catalog_file).read_bytes(), catalog_file)
-    for tenant in tenants.parse_tenants(Path(tenants_file).read_bytes(), "tenants", catalog):
-        sys.stdout.write(f"{tenant.id}\t{write_topology(expansion.expand(tenant, catalog))}\n")
+    try:
+        catalog = default_catalog()
+        if catalog_file != "-":
+            catalog = parse_catalog(Path(catalog_file).read_bytes(), Path(catalog_file).name)
+        for tenant in tenants.parse_tenants(Path(tenants_file).read_bytes(), Path(tenants_file).name, catalog):
+            sys.stdout.write(f"{tenant.id}\t{write_topology(expansion.expand(tenant, catalog))}\n")
+    except TopologyError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     return 0
 
 
