@@ -74,7 +74,7 @@ def serving(forge: Forge) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(json.dumps(found).encode())
 
-        do_GET = do_POST = do_PATCH = do_PUT = _answer  # noqa: N815  the handler's names
+        do_GET = do_POST = do_PATCH = do_PUT = _answer
 
         def log_message(self, format: str, *args: Any) -> None:
             """Not into the test's output."""
