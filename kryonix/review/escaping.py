@@ -9,7 +9,7 @@ __all__ = ["code", "plain_text", "prose"]
 
 _MOST: Final = 240
 # Letters, digits and what never means anything; `_` between two of them too, since it is in most of our names.
-_SAFE: Final = re.compile(r"[^\W_]|[ ,/;=\"'()%+?.-]|:(?= )|(?<=[a-z0-9])_(?=[a-z0-9])", re.IGNORECASE)
+_SAFE: Final = re.compile(r"[^\W_]|[ ,/;=\"'()%+?.…-]|:(?= )|(?<=[a-z0-9])_(?=[a-z0-9])", re.IGNORECASE)
 _QUOTED: Final = re.compile(r"(?<!\w)'([^']+)'(?!\w)")  # an apostrophe stands between letters
 # What GitHub makes links of in text, after it has decoded it: @name, #1 and the beginning of an address.
 _LINKING: Final = re.compile(r"&#64;|&#35;|&#58;(?=//)")

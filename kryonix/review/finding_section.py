@@ -29,12 +29,15 @@ class Row:
     message: str
 
     @property
+    def pattern(self) -> str:
+        """The object of the first tenant, or what all of its objects have in common."""
+        return self.objects[0] if len(self.objects) == 1 else f"{_stem(self.objects[0])}*"
+
+    @property
     def entry(self) -> str:
         """The entry of accepted-changes.yaml that says yes to all of it."""
         tenant = "*" if len(self.tenants) > 1 else self.tenants[0]
-        object_ = self.objects[0] if len(self.objects) == 1 else f"{_stem(self.objects[0])}*"
-        if len(self.tenants) > 1:
-            object_ = nameless(self.tenants[0], object_, "*")
+        object_ = self.pattern if len(self.tenants) == 1 else nameless(self.tenants[0], self.pattern, "*")
         whose = f"    tenant: {_scalar(tenant)}\n" if tenant else ""
         head = f"  - guardrail: {self.guardrail.label}\n{whose}"
         return f"{head}    object: {_scalar(object_)}\n    reason: write here why this is meant\n"
@@ -77,7 +80,8 @@ def _blocking(found: Sequence[Row], most: int | None) -> str:
     lines = ["### ⛔ Held back", "", "| guardrail | tenant | object | why |", "|---|---|---|---|"]
     for row in found[:most]:
         whose = names([tenant for tenant in row.tenants if tenant], _NAMES_SHOWN)
-        what = names(row.objects, _NAMES_SHOWN)
+        each = " each" if len(row.tenants) > 1 else ""
+        what = code(row.pattern) + (f" ({len(row.objects)} queues{each})" if len(row.objects) > 1 else "")
         lines.append(f"| `{row.guardrail.label}` | {whose} | {what} | {prose(row.message)} |")
     lines += _cut(len(found), most)
     lines += ["", f"<details><summary>Is it meant? Say so in {code(ACCEPTED_FILE)}, in this change</summary>", ""]

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Final
 
 from kryonix.review.escaping import code, prose
 from kryonix.review.finding_section import finding_sections
-from kryonix.review.guardrails import Guardrail
-from kryonix.review.report import Review
+from kryonix.review.overview import overview
+from kryonix.review.report import Group, Review
+from kryonix.review.report_head import MARKER, TITLE, report_head
 from kryonix.review.tenant_section import tenant_section
+from kryonix.review.tenant_summary import tenant_summary
 from kryonix.review.wording import counted
 
 __all__ = ["LONGEST_COMMENT", "MARKER", "SHORTEST_REPORT", "markdown", "refusal"]
-
-MARKER: Final = "<!-- kryonix-review -->"
-"""The first line of every report, by which the comment that is to be updated is found."""
 
 LONGEST_COMMENT: Final = 65_536
 """What a comment on GitHub may have, in characters; held in bytes, which are never fewer."""
@@ -27,97 +26,74 @@ SHORTEST_REPORT: Final = 4_000
 _LINES: Final = 25
 _SHORT_LINES: Final = 3
 _FOOTER: Final = 600
-_TITLE: Final = "## What this change does to the tenants"
+_FEW: Final = 5  # folds that a reader opens one by one; beyond, what they have in common is told first
 
 
 def markdown(review: Review, *, limit: int | None = None, full: str | None = None) -> str:
-    """The report. With a limit in bytes it is cut between two tenants, and says where the whole is."""
+    """The report. With a limit in bytes, folds become lines where there is no room, and it says where the whole is."""
+    whole = [*_head(review, None), *_titled(tenant_section(group, None) for group in review.groups)]
     if limit is None:
-        return "\n".join([*_head(review, None), *_tenants(review, None)])
-    sections, shown = _fitting_head(review, limit - _FOOTER), 0
-    room = limit - _FOOTER - _size("\n".join(sections))
-    for section in _tenants(review, _LINES):
-        room -= _size(section) + 1
-        if room < 0:
-            break
-        sections.append(section)
-        shown += 1
-    left = sum(len(group.tenants) for group in review.groups) - _tenants_in(review, shown)
-    where = f"The whole report is in {code(full)}." if full else "`--full FILE` writes the whole report."
+        return "\n".join(whole)
+    head = _fitting_head(review, limit - _FOOTER)
+    tenants, left = _fitting_tenants(review.groups, limit - _FOOTER - _size(head))
+    sections = [*head, *_titled(tenants)]
     if left:
-        sections.append(f"**Cut here: {counted(left, 'tenant')} more.** {where}\n")
-    elif sections != [*_head(review, None), *_tenants(review, None)]:
-        sections.append(f"Long lists are cut. {where}\n")
+        sections.append(f"**Cut here: {counted(left, 'tenant')} more.** {_pointer(full)}\n")
+    elif sections != whole:
+        sections.append(f"Shortened. {_pointer(full)}\n")
     return "\n".join(sections)
-
-
-def _fitting_head(review: Review, most: int) -> list[str]:
-    for lines in (_LINES, _SHORT_LINES):
-        head = list(_head(review, lines))
-        if _size("\n".join(head)) <= most:
-            return head
-    return [_summary(review)]  # names of extraordinary length
 
 
 def refusal(base: str, problems: Sequence[str], *, limit: int | None = None) -> str:
     """The report of a change that can't be read."""
-    lines = [MARKER, _TITLE, "", f"⛔ **Not reviewed: it can't be accepted as it stands.** Against {code(base)}.", ""]
-    room = (limit or 10**9) - _size("\n".join(lines)) - _FOOTER
-    for at, problem in enumerate(problems):
-        line = f"- {prose(problem)}"
-        room -= _size(line) + 1
-        if room < 0:
-            lines.append(f"- and {len(problems) - at} more")
-            break
-        lines.append(line)
-    return "\n".join([*lines, ""])
+    head = [MARKER, TITLE, "", f"⛔ **Not reviewed: it can't be accepted as it stands.** Against {code(base)}.", ""]
+    lines = [f"- {prose(problem)}" for problem in problems]
+    shown = lines if limit is None else _fitting(lines, limit - _FOOTER - _size(head))
+    cut = [f"- and {len(lines) - len(shown):,} more"] if len(shown) < len(lines) else []
+    return "\n".join([*head, *shown, *cut, ""])
 
 
 def _head(review: Review, most: int | None) -> Iterator[str]:
-    yield _summary(review)
+    yield report_head(review)
     if review.judgement is not None:
         yield from finding_sections(review.judgement, most)
+    if len(review.groups) > _FEW:
+        yield overview(review.differences, most)
 
 
-def _summary(review: Review) -> str:
-    counts = {kind: review.count(kind) for kind in ("added", "changed", "removed")}
-    told = [f"**{counted(count, 'tenant')} {kind}**" for kind, count in counts.items() if count]
-    what = ", ".join(told) or "**no tenant is touched**"
-    lines = [MARKER, _TITLE, "", f"Against {code(review.base)}: {what}.", ""]
-    if review.differences:
-        lost = f"⚠️ **{counted(review.lost, 'queue')} lost with the messages in them.**"
-        lines += [lost if review.lost else "No queue is lost.", ""]
-    lines += [_verdict(review), ""]
-    for note in review.notes:
-        lines += [f"> **Note:** {prose(note)}.", ""]
-    return "\n".join(lines)
+def _fitting_head(review: Review, room: int) -> list[str]:
+    for lines in (_LINES, _SHORT_LINES):
+        head = list(_head(review, lines))
+        if _size(head) <= room:
+            return head
+    return [report_head(review)]  # names of extraordinary length
 
 
-def _verdict(review: Review) -> str:
-    if review.judgement is None:
-        return "The guardrails were not asked: `--guard` asks them."
-    blocking = Counter(finding.guardrail for finding in review.judgement.blocking)
-    if blocking:
-        told = ", ".join(
-            f"`{guardrail.label}` × {blocking[guardrail]:,}" for guardrail in Guardrail if guardrail in blocking
-        )
-        return f"⛔ **Held back** by {told} (exit status {review.exit_status})."
-    if not review.fits:
-        return "⚠️ **Meant, but it can't be made as it stands**: a tenant does not fit its plan, and `up` refuses."
-    if not review.whole:
-        return "⚠️ Nothing holds back what can be told here, and that is not all: see the note."
-    meant = len(review.judgement.accepted)
-    return f"✅ Nothing holds it back{f': {meant:,} accepted in this change' if meant else ''}."
+def _fitting_tenants(groups: Sequence[Group], room: int) -> tuple[list[str], int]:
+    """The folds that fit, then lines for more, and how many tenants are left."""
+    folds = [tenant_section(group, _LINES) for group in groups]
+    if _size(folds) <= room:
+        return folds, 0
+    shown = _fitting(folds, room // 2)
+    lines = [f"- {tenant_summary(group)}" for group in groups[len(shown) :]]
+    told = _fitting(lines, room - _size(shown))
+    left = sum(len(group.tenants) for group in groups[len(shown) + len(told) :])
+    return [*shown, "\n".join([*told, ""])], left
 
 
-def _tenants(review: Review, most: int | None) -> Iterator[str]:
-    for at, group in enumerate(review.groups):
-        yield ("### Tenants\n\n" if at == 0 else "") + tenant_section(group, most)
+def _titled(tenants: Iterable[str]) -> Iterator[str]:
+    for at, section in enumerate(tenants):
+        yield f"### Tenants\n\n{section}" if at == 0 else section
 
 
-def _tenants_in(review: Review, groups: int) -> int:
-    return sum(len(group.tenants) for group in review.groups[:groups])
+def _fitting(texts: Sequence[str], room: int) -> list[str]:
+    sizes = accumulate(_size([text]) for text in texts)
+    return [text for text, size in zip(texts, sizes, strict=True) if size <= room]
 
 
-def _size(text: str) -> int:
-    return len(text.encode())
+def _pointer(full: str | None) -> str:
+    return f"The whole report is in {code(full)}." if full else "`--full FILE` writes the whole report."
+
+
+def _size(texts: Iterable[str]) -> int:
+    return sum(len(text.encode()) + 1 for text in texts)

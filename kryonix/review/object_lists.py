@@ -11,7 +11,7 @@ from kryonix.review.escaping import code
 from kryonix.review.wording import DONE, counted, names, value_or_none
 from kryonix.topology.comparison import Action, Change, Kind
 
-__all__ = ["object_lists"]
+__all__ = ["object_lists", "policy_steps"]
 
 _MS: Final = ("message-ttl", "delayed-retry-min", "delayed-retry-max")
 _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
@@ -50,14 +50,18 @@ def _list(title: str, changes: Sequence[Change], most: int | None) -> Iterator[s
     yield ""
 
 
-def _keys(changes: Iterable[Change]) -> Iterator[str]:
-    """A row for each step of a key, with all the policies that take it."""
+def policy_steps(changes: Iterable[Change]) -> dict[tuple[str, str, str], list[str]]:
+    """Each step of a key, before and after, with the names of all the policies that take it."""
     steps: dict[tuple[str, str, str], list[str]] = {}
     for change in changes:
         for field in _fields(_flat(change.before), _flat(change.after)):
             was, now = (_duration(value) if field.name in _MS else value for value in (field.before, field.after))
             steps.setdefault((field.name, value_or_none(was), value_or_none(now)), []).append(change.name)
-    for (key, before, after), policies in steps.items():
+    return steps
+
+
+def _keys(changes: Iterable[Change]) -> Iterator[str]:
+    for (key, before, after), policies in policy_steps(changes).items():
         yield f"| {names(policies, None)} | {code(key)} | {before} | {after} |"
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance.review.kinds import TENANTS
 from tests.acceptance.review.repository import Repository
-
-Copied = Callable[[], Repository]
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +20,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 def repository(template: Repository, tmp_path: Path) -> Repository:
     """A repository with the program's code in it and no tenants."""
     return template.copy(tmp_path / "repository")
+
+
+@pytest.fixture
+def list_only(tmp_path: Path) -> Repository:
+    """A repository with a list of four tenants, committed and tagged as `base`, and no code."""
+    made = Repository.empty(tmp_path / "list")
+    made.tenants(*TENANTS)
+    made.commit("four tenants")
+    made.git("tag", "base")
+    return made

@@ -28,12 +28,19 @@ class Repository:
         self.env = {"PATH": os.environ["PATH"], "COLUMNS": "200", "NO_COLOR": "1", **home, **who}
 
     @classmethod
+    def empty(cls, folder: Path) -> Repository:
+        """A repository of tenants alone, by whom the installed command is used."""
+        folder.mkdir(parents=True, exist_ok=True)
+        made = cls(folder)
+        made.git("init", "--quiet", "--initial-branch", "main")
+        return made
+
+    @classmethod
     def template(cls, folder: Path) -> Repository:
         """The program's code in a first commit, with its compiled files beside it."""
-        made = cls(folder)
+        made = cls.empty(folder)
         shutil.copytree(ROOT / "kryonix", folder / "kryonix", ignore=shutil.ignore_patterns("__pycache__"))
         made.write(".gitignore", "__pycache__/\nreport.md\n")
-        made.git("init", "--quiet", "--initial-branch", "main")
         made.commit("the code")
         assert made.kryonix("schema").returncode == 0
         return made

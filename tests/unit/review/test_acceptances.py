@@ -1,0 +1,78 @@
+"""What a change says yes to: what is answered, what is not, and what counts no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from kryonix.review.acceptance import Acceptance, judge, parse_acceptances
+from kryonix.review.guardrails import Finding, Guardrail
+from kryonix.topology.errors import InvalidInput
+
+LOST = Finding(Guardrail.queue_lost, "acme", "cliente_acme.portal.x.sync", "")
+SECRET = Finding(Guardrail.secret_in_plain_text, "", "Pulumi.dev.yaml password", "")
+
+
+def yes(object: str, *, guardrail: str = "queue-lost", tenant: str = "acme", reason: str = "meant") -> Acceptance:
+    return Acceptance(guardrail=guardrail, tenant=tenant, object=object, reason=reason)
+
+
+def test_a_finding_that_is_answered_blocks_no_more_and_keeps_its_reason() -> None:
+    entry = yes(LOST.object)
+    judged = judge([LOST], [entry], [])
+    assert (judged.blocking, judged.accepted, judged.unmatched, judged.spent) == ((), ((LOST, entry),), (), ())
+
+
+@pytest.mark.parametrize("object", ["cliente_acme.portal.*", "*", "cliente_*.portal.x.sync", LOST.object])
+def test_a_star_stands_for_any_text(object: str) -> None:
+    assert yes(object).answers(LOST)
+    assert yes(object, tenant="*").answers(LOST)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        yes("cliente_acme.portal.x"),
+        yes("cliente_acme.portal.?.sync"),
+        yes("cliente_acme.portal.[x].sync"),
+        yes(LOST.object, tenant="acme2"),
+        yes(LOST.object, tenant=""),
+        yes(LOST.object, guardrail="limit-lifted"),
+        yes(LOST.object.upper()),
+    ],
+)
+def test_an_entry_about_something_else_answers_nothing_and_is_told(entry: Acceptance) -> None:
+    judged = judge([LOST], [entry], [])
+    assert (judged.blocking, judged.unmatched) == ((LOST,), (entry,))
+
+
+def test_an_entry_that_stood_in_the_base_counts_no_more() -> None:
+    old, new = yes(LOST.object, reason="last year"), yes(LOST.object, reason="this year")
+    assert judge([LOST], [old], [old]).blocking == (LOST,)
+    assert judge([LOST], [old], [old]).spent == (old,)
+    assert judge([LOST], [old, new], [old]).accepted == ((LOST, new),)
+
+
+def test_a_secret_belongs_to_no_tenant() -> None:
+    assert yes(SECRET.object, guardrail="secret-in-plain-text", tenant="").answers(SECRET)
+    assert not yes(SECRET.object, guardrail="secret-in-plain-text", tenant="acme").answers(SECRET)
+
+
+def test_a_file_of_entries_is_read() -> None:
+    content = b"accepted:\n  - {guardrail: queue-lost, tenant: acme, object: x, reason: it is empty}\n"
+    assert parse_acceptances(content, "f") == [yes("x", reason="it is empty")]
+    assert parse_acceptances(b"accepted: []", "f") == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{guardrail: queue-lsot, object: x, reason: meant}", "f:2: .*did you mean 'queue-lost'"),
+        ("{guardrail: queue-lost, object: x}", "reason"),
+        ("{guardrail: queue-lost, object: x, reason: ''}", "reason"),
+        ("{guardrail: queue-lost, reason: meant}", "object"),
+        ("{guardrail: queue-lost, object: x, reason: meant, because: x}", "unknown field 'because'"),
+    ],
+)
+def test_an_entry_that_says_too_little_is_refused_with_its_line(entry: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        parse_acceptances(f"accepted:\n  - {entry}\n".encode(), "f")

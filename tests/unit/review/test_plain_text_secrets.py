@@ -1,0 +1,109 @@
+"""Secrets in added lines: what is one, what only looks like one, and that none is ever shown."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kryonix.review.plain_text import AddedLine, is_read, secrets_in
+
+# Put together here, so that no tool takes this file for a leak.
+KEY = "-----BEGIN " + "RSA PRIVATE KEY-----"
+GITHUB, AWS, GITLAB = "ghp_" + "a1" * 18, "AKIA" + "ABCDEFGH12345678", "glpat-" + "x1" * 10
+PULUMI, SLACK = "pul-" + "0a" * 20, "xoxb-" + "1234567890-abc"
+
+
+def found(text: str, file: str = "Pulumi.prod.yaml") -> list[str]:
+    return [finding.object for finding in secrets_in([AddedLine(file, 7, text)])]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "  kryonix:brokerPassword: hunter2",
+        "password: 'hunter 2 with spaces'",
+        '"api_key": "abcdef0123"',
+        "export RABBITMQ_DEFAULT_PASS=guest",
+        "  access-key = abcdefgh,",
+        "kryonix:tenant: {id: acme, password: hunter2}",
+        "registry: {dsn: 'host=db'}",
+        "# token: abcdef",
+        "uri: amqp://kryonix_acme:hunter2@broker:5672/%2Fcliente_acme",
+    ],
+)
+def test_a_value_of_its_own_for_a_name_of_a_secret_is_found_in_data(text: str) -> None:
+    assert len(found(text)) == 1
+
+
+@pytest.mark.parametrize("text", [KEY, f"x = '{GITHUB}'", AWS, GITLAB, PULUMI, SLACK])
+@pytest.mark.parametrize(
+    "file", ["kryonix/a.py", "docs/a.md", "tests/unit/test_a.py", "a.yaml", ".env.prod", "Makefile"]
+)
+def test_what_is_a_secret_wherever_it_stands_is_found_in_every_kind_of_file(text: str, file: str) -> None:
+    assert found(text, file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password: ${{ secrets.PASSWORD }}",
+        "password: $PASSWORD",
+        "password: {secure: v1:abcdef:ghij}",
+        "kryonix:password:",
+        "    secure: v1:abcdef:ghij",
+        "password: null",
+        "password: ''",
+        "password: !vault abc",
+        "passwords: 12",
+        "password: <yours>",
+        "password: ...",
+        "password: xxxx",
+        "id-token: write",
+        "secrets: inherit",
+        "persist-credentials: false",
+        "# password: see what the operators wrote",
+        "passphraseFile: /run/secrets/passphrase",
+        "compass: north",
+        "bypass: all",
+        "uri: amqp://user:PASSWORD@broker",
+        "uri: amqp://kryonix_acme:…@broker",
+        "uri: amqp://{user}:{password}@broker",
+        "url: https://example.com:8080/a@b",
+        "description: the password of the user",
+    ],
+)
+def test_what_stands_for_a_secret_or_only_sounds_like_one_is_not_found(text: str) -> None:
+    assert found(text) == []
+
+
+def test_an_address_with_a_throw_away_password_in_a_test_is_not_found_and_in_code_it_is() -> None:
+    address = 'URI = "amqp://kryonix_acme:hidden@127.0.0.1:1"'
+    assert found(address, "tests/unit/test_a.py") == []
+    assert found(address, "kryonix/a.py") == ["kryonix/a.py an address"]
+
+
+def test_a_name_in_code_is_no_value() -> None:
+    assert found("password = read_password()", "kryonix/a.py") == []
+
+
+@pytest.mark.parametrize(("file", "read"), [("a.yaml", True), (".env", True), ("a.png", False), ("a.lock", False)])
+def test_files_of_known_kinds_are_read(file: str, read: bool) -> None:
+    assert is_read(file) is read
+
+
+@given(secret=st.from_regex(r"[A-Za-z0-9+/_-]{12,60}", fullmatch=True), key=st.sampled_from(["password", "a:token"]))
+def test_no_finding_ever_shows_the_secret(secret: str, key: str) -> None:
+    for finding in secrets_in([AddedLine("a.yaml", 1, f"{key}: {secret}")]):
+        assert secret not in repr(finding)
+        assert "line 1" in finding.message
+
+
+@given(text=st.text(max_size=300), file=st.sampled_from(["a.yaml", "a.py"]))
+def test_any_line_can_be_looked_at(text: str, file: str) -> None:
+    assert all(finding.object.startswith(file) for finding in secrets_in([AddedLine(file, 1, text)]))
+
+
+def test_a_very_long_line_is_looked_at_in_no_time() -> None:
+    for text in ("a" * 1_000_000, "password" * 100_000, "://a:" * 100_000, " :=" * 100_000, "a." * 100_000 + "token"):
+        found(text)

@@ -1,0 +1,31 @@
+"""An expansion comes back from its text as it was, so the base's code and this one can be compared."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kryonix.operations.review.expander import write_topology
+from kryonix.review.portable import read_topology
+from tests.unit.review.examples import CATALOG, topology
+
+
+@settings(deadline=None)
+@given(
+    modules=st.lists(st.sampled_from(sorted(CATALOG.modules)), min_size=1, unique=True),
+    plan=st.sampled_from(sorted(CATALOG.plans)),
+    status=st.sampled_from(["active", "suspended"]),
+)
+def test_an_expansion_comes_back_as_it_was(modules: list[str], plan: str, status: str) -> None:
+    before = topology(*modules, plan=plan, status=status)
+    text = write_topology(before)
+    assert "\n" not in text
+    assert read_topology(text) == before
+
+
+def test_a_module_or_plan_that_is_known_no_more_is_read_all_the_same() -> None:
+    plain = json.loads(write_topology(topology()))
+    plain["tenant"] |= {"modules": ["fax"], "plan": "gold"}
+    assert read_topology(json.dumps(plain)).tenant.plan == "gold"
