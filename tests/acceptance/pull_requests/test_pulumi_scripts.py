@@ -126,7 +126,7 @@ WRONG = [
 @pytest.mark.parametrize("command", [*WRONG, ("with-pulumi", "base")], ids=" ".join)
 def test_wrong_usage_is_told_and_starts_nothing(command: tuple[str, ...]) -> None:
     name, *arguments = command
-    script = [ROOT / "scripts" / name, *arguments]
-    done = subprocess.run(script, capture_output=True, text=True, env=dict(os.environ), check=False)
+    script = str(ROOT / "scripts" / name)
+    done = subprocess.run([script, *arguments], capture_output=True, text=True, env=dict(os.environ), check=False)
     assert done.returncode == 2
     assert f"usage: scripts/{name}" in done.stderr
