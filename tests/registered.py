@@ -32,10 +32,11 @@ class Recording:
         properties = values.to_struct(goal.inputs)
         return analyzer_pb2.AnalyzeRequest(urn=goal.urn, type=goal.type, name=goal.name, properties=properties)
 
-    def entry(self) -> analyzer_pb2.AnalyzerResource:
-        """What a policy of stacks is shown: the outputs."""
+    def entry(self, *, early: bool = False) -> analyzer_pb2.AnalyzerResource:
+        """What a policy of stacks is shown: the outputs, of which a provider that is not there yet knows none."""
         goal = self.goal
-        properties = values.to_struct(self.resource.outputs or goal.inputs)
+        unmade = early and goal.type.startswith("rabbitmq:")
+        properties = values.to_struct({} if unmade else self.resource.outputs or goal.inputs)
         return analyzer_pb2.AnalyzerResource(
             urn=goal.urn, type=goal.type, name=goal.name, parent=goal.parent, properties=properties
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pulumi
 from pulumi_policy import (
@@ -23,7 +23,7 @@ from pulumi_policy import (
 
 from kryonix.operations.errors import OperationError
 from kryonix.policy.inputs import plain_secrets
-from kryonix.policy.resources import marked, registered
+from kryonix.policy.resources import marked, plain, registered
 from kryonix.policy.stack import Base, StackSources
 from kryonix.policy.tenants import stack_tenants
 from kryonix.policy.verdict import blocking, blocking_lines, told
@@ -54,6 +54,8 @@ class _Stack:
     def __init__(self, project: Path) -> None:
         self._project = project
         self._base: Base | None = None
+        self.inputs: dict[str, Any] = {}
+        """What the program gave each resource, by URN, for the policies that are asked about the whole stack."""
 
     @property
     def sources(self) -> StackSources:
@@ -84,7 +86,7 @@ def _check_tenants(stack: _Stack, guardrail: Guardrail, args: StackValidationArg
         sources, base = stack.sources, stack.base()
         present = sources.present()
         listed = {tenant.id: tenant for tenant in present.tenants}
-        found = stack_tenants(registered(args.resources), listed, present.catalog)
+        found = stack_tenants(registered(args.resources, stack.inputs), listed, present.catalog)
         held = blocking(guardrail, found, base, sources.accepted())
         urns = {(each.id, name): urn for each in found for name, urn in each.urns.items()}
         for finding in held:
@@ -122,7 +124,8 @@ class _Inputs(ResourceValidationPolicy):
         self._found[args.urn] = tuple(plain_secrets(args.resource_type, args.name, marked(args.props)))
 
     def validate(self, args: ResourceValidationArgs, report_violation: ReportViolation) -> None:
-        """Tell what was seen."""
+        """Tell what was seen, and note the inputs."""
+        self._stack.inputs[args.urn] = plain(args.props)
         found = self._found.pop(args.urn, None)
         if found is None:
             args.not_applicable("secret marks are shown at the enforcement level `remediate` only")

@@ -10,7 +10,7 @@ from pulumi_policy import PolicyResource
 from pulumi_policy import proxy as unknowns
 from pulumi_policy.deserialize import SPECIAL_SECRET_SIG, SPECIAL_SIG_KEY, serialize_properties
 
-__all__ = ["SECRET", "UNKNOWN", "Registered", "marked", "registered"]
+__all__ = ["SECRET", "UNKNOWN", "Registered", "marked", "plain", "registered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,21 @@ class Registered:
     owners: Mapping[str, str] = field(default_factory=dict)
 
 
-def registered(resources: Iterable[PolicyResource]) -> list[Registered]:
-    """All resources of a stack. Values lose their secret marks on the way to a policy: none is for showing."""
-    return [Registered(r.resource_type, r.name, r.urn, _plain(r.props), _owners(r)) for r in resources]
+def registered(resources: Iterable[PolicyResource], inputs: Mapping[str, Mapping[str, Any]]) -> list[Registered]:
+    """All resources of a stack, with what is known of each: `inputs` are those that the program gave, by URN.
+
+    A policy of stacks is shown only what a provider makes of them, and nothing while the provider is not there yet.
+    Values lose their secret marks on the way to a policy: none is for showing.
+    """
+    return [
+        Registered(r.resource_type, r.name, r.urn, {**plain(r.props), **inputs.get(r.urn, {})}, _owners(r))
+        for r in resources
+    ]
 
 
 def marked(props: Mapping[str, Any]) -> Any:
     """One resource's inputs as a remediation is shown them, with `SECRET` in place of what is marked as such."""
-    return _plain(serialize_properties(props))
+    return plain(serialize_properties(props))
 
 
 def _owners(resource: PolicyResource) -> dict[str, str]:
@@ -60,16 +67,17 @@ def _owners(resource: PolicyResource) -> dict[str, str]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as a policy has it, without the proxies that raise at the first unknown part."""
     if isinstance(value, str):
         return UNKNOWN if value in _UNKNOWN_TEXTS else value
     if isinstance(value, Mapping):
         if not isinstance(value, dict):
-            value = value["__target"]  # a proxy would raise at the first unknown value
+            value = value["__target"]
         if value.get(SPECIAL_SIG_KEY) == SPECIAL_SECRET_SIG:
             return SECRET
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, Sequence):
         items = value if isinstance(value, list) else value["__target"]  # type: ignore[call-overload]  # the proxy's key
-        return [_plain(item) for item in items]
+        return [plain(item) for item in items]
     return value

@@ -55,10 +55,18 @@ class Site:
         return previewed(self.project)
 
     def held(self, recordings: Iterable[Recording], against: str | None = "HEAD") -> list[Held]:
-        """What the pack reports of a stack with these resources."""
-        entries = [recording.entry() for recording in recordings]
+        """What the pack reports of a stack that is about to be made: its provider can't say yet what will be."""
+        recordings = list(recordings)
         with self._pack(against) as pack:
-            return _held(pack.AnalyzeStack(analyzer_pb2.AnalyzeStackRequest(resources=entries)))
+            for recording in recordings:
+                pack.Remediate(recording.request())
+                pack.Analyze(recording.request())
+            return _held(pack.AnalyzeStack(_stack(recording.entry(early=True) for recording in recordings)))
+
+    def held_outputs(self, recordings: Iterable[Recording], against: str | None = "HEAD") -> list[Held]:
+        """What the pack reports of a stack whose resources are there, and none of them is looked at by itself."""
+        with self._pack(against) as pack:
+            return _held(pack.AnalyzeStack(_stack(recording.entry() for recording in recordings)))
 
     def held_inputs(self, recordings: Iterable[Recording]) -> list[Held]:
         """What the pack reports of each resource's inputs, asked as the engine asks: first to remediate."""
@@ -105,6 +113,10 @@ class Site:
 
     def _git(self, *arguments: str) -> None:
         subprocess.run(["git", "-C", str(self.project.folder), *arguments], check=True)
+
+
+def _stack(entries: Iterable[analyzer_pb2.AnalyzerResource]) -> analyzer_pb2.AnalyzeStackRequest:
+    return analyzer_pb2.AnalyzeStackRequest(resources=entries)
 
 
 def _held(response: Any) -> list[Held]:

@@ -46,6 +46,7 @@ def test_every_guardrail_is_a_policy_that_holds_back(site: Site) -> None:
 def test_what_the_program_registers_passes_with_and_without_a_base(site: Site, registrations: list[Recording]) -> None:
     assert site.held(registrations) == []
     assert site.held(registrations, against=None) == []
+    assert site.held_outputs(registrations) == []
     assert site.held_inputs(registrations) == []
 
 
@@ -157,6 +158,7 @@ def test_a_program_that_makes_it_differently_is_held_back_until_it_is_meant(
     guardrail, object_, change = CHANGES[what]
     made = change(registrations)
     held = site.held(made, against)
+    assert held == site.held_outputs(made, against)
     if what == "more connections than the plan" and against is None:
         assert held == []  # only a base tells that there were fewer
         return

@@ -41,7 +41,7 @@ def shown(recordings: list[Recording]) -> list[PolicyResource]:
 
 
 def rebuilt(recordings: list[Recording]) -> list[StackTenant]:
-    return stack_tenants(registered(shown(recordings)), LISTED, CATALOG)
+    return stack_tenants(registered(shown(recordings), {}), LISTED, CATALOG)
 
 
 def ordered(topology: Topology) -> Topology:
