@@ -1,6 +1,7 @@
 """The `kryonix` command.
 
-Exit status: 0 done, 1 failed while applying, 2 input that can't be accepted, 3 a service that can't be reached.
+Exit status: 0 done, 1 failed while applying, 2 input that can't be accepted, 3 a service that can't be reached,
+10 to 16 a change that a guardrail of `plan --against` holds back.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.options import EngineName, EngineOption, Json, Yes
 from kryonix.operations.plan import PlanFormat, details_table, tenants_table, write_json
+from kryonix.review.acceptance import ACCEPTED_FILE
+from kryonix.review.markdown import LONGEST_COMMENT
 from kryonix.topology.capacity import expand_within_plans
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
 from kryonix.topology.errors import nearest
@@ -54,8 +57,8 @@ def plan(
     full: Annotated[
         Optional[Path], typer.Option(help="With --against: write the whole report, as Markdown, here.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="With --format markdown: the most bytes to print.")] = 65_536,
-    accepted: Annotated[Path, typer.Option(help="What this change says is meant.")] = Path("accepted-changes.yaml"),
+    limit: Annotated[int, typer.Option(help="With --format markdown: the most bytes to print.")] = LONGEST_COMMENT,
+    accepted: Annotated[Path, typer.Option(help="What this change says is meant.")] = Path(ACCEPTED_FILE),
     guard: Annotated[
         Optional[bool],
         typer.Option(help="Exit with 10 to 16 where a guardrail trips; on for a revision, off for a file."),

@@ -51,14 +51,15 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Base:
-    """What is compared with: another list, or a revision and where the present work left it."""
+class _Branch:
+    """A revision, and where the present work left it: that is what is compared with."""
 
-    label: str
-    file: Path | None = None
-    named: Revision | None = None
-    forked: Revision | None = None
-    notes: tuple[str, ...] = ()
+    named: Revision
+    left: Revision
+    notes: tuple[str, ...]
+
+
+_Base = Path | _Branch
 
 
 def review_change(wanted: Wanted) -> int:
@@ -82,14 +83,18 @@ def _base(wanted: Wanted) -> _Base:
     if "\0" in wanted.against or not wanted.against:
         raise InvalidChoice(f"--against {wanted.against!r} is no file and no revision. Name one")
     if Path(wanted.against).is_file():
-        return _Base(wanted.against, file=Path(wanted.against))
+        return Path(wanted.against)
     around = wanted.tenants.parent.resolve()
     repository = Repository.around(around)
     if repository is None:
         raise InvalidChoice(f"--against {wanted.against!r} is no file, and {str(around)!r} is in no git repository")
     named = repository.revision(wanted.against)
-    forked, note = named.forked()
-    return _Base(forked.label, named=named, forked=forked, notes=(note,) if note else ())
+    left, note = named.forked()
+    return _Branch(named, left, (note,) if note else ())
+
+
+def _label(base: _Base) -> str:
+    return str(base) if isinstance(base, Path) else base.left.label
 
 
 def _present(wanted: Wanted) -> Present:
@@ -99,17 +104,21 @@ def _present(wanted: Wanted) -> Present:
 
 
 def _review(wanted: Wanted, base: _Base, present: Present) -> Review:
-    guarded = base.forked is not None if wanted.guard is None else wanted.guard
+    guarded = isinstance(base, _Branch) if wanted.guard is None else wanted.guard
     if not guarded:
         expand_within_plans(present.tenants, present.catalog, str(wanted.tenants))
-    pair = against_revision(base.forked, present) if base.forked else _against_file(base, present)
+    if isinstance(base, Path):
+        pair = against_file(str(base), _read(base), present)
+    else:
+        pair = against_revision(base.left, present)
+        pair = replace(pair, notes=(*base.notes, *pair.notes, *_elsewhere(base.left)))
     if wanted.tenant is not None:
         pair = _of_one(wanted.tenant, pair, present.tenants)
     found = differences(pair.before, pair.after)
     misfits = list(_misfits(_only(wanted.tenant, present.tenants), present.catalog))
     judgement = _judge(wanted, base, found, misfits) if guarded else None
-    notes = (*base.notes, *pair.notes, *renamed(found), *_elsewhere(base))
-    return Review(base.label, found, judgement, notes, fits=not misfits, whole=pair.whole)
+    notes = (*pair.notes, *renamed(found))
+    return Review(_label(base), found, judgement, notes, fits=not misfits, whole=pair.whole)
 
 
 def _judge(wanted: Wanted, base: _Base, found: Iterable[TenantDifference], misfits: list[Finding]) -> Judgement:
@@ -118,10 +127,6 @@ def _judge(wanted: Wanted, base: _Base, found: Iterable[TenantDifference], misfi
     judgement = judge(findings, *_acceptances(wanted, base))
     # A review of one tenant can't tell what the entries of others answer.
     return judgement if wanted.tenant is None else replace(judgement, unmatched=(), spent=())
-
-
-def _against_file(base: _Base, present: Present) -> Pair:
-    return against_file(base.label, _read(Path(base.label)), present)
 
 
 def _misfits(tenants: Iterable[Tenant], catalog: Catalog) -> Iterator[Finding]:
@@ -148,32 +153,32 @@ def _of_one(tenant: str, pair: Pair, now: list[Tenant]) -> Pair:
     return replace(pair, before=before, after=after)
 
 
-def _elsewhere(base: _Base) -> Iterator[str]:
-    if base.forked is not None and (paths := base.forked.changed(*_ELSEWHERE)):
+def _elsewhere(base: Revision) -> Iterator[str]:
+    if paths := base.changed(*_ELSEWHERE):
         more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
         shown = ", ".join(f"'{path}'" for path in paths[:3]) + more
         yield f"{shown} changed too: what that does to the broker is told by 'kryonix preview', not here"
 
 
 def _added(wanted: Wanted, base: _Base) -> Iterable[AddedLine]:
-    if base.forked is not None:
-        return added_lines(base.forked)
+    if isinstance(base, _Branch):
+        return added_lines(base.left)
     name = wanted.tenants.name
-    return added_since(_read(Path(base.label)), _read(wanted.tenants), name) if is_read(name) else ()
+    return added_since(_read(base), _read(wanted.tenants), name) if is_read(name) else ()
 
 
 def _acceptances(wanted: Wanted, base: _Base) -> tuple[list[Acceptance], list[Acceptance]]:
     """The entries here, and those of the base, which count no more."""
     name = str(wanted.accepted)
     head = parse_acceptances(_read(wanted.accepted), name) if wanted.accepted.exists() else []
-    return head, accepted_before(wanted.accepted, filter(None, (base.named, base.forked)))
+    return head, accepted_before(wanted.accepted, (base.named, base.left) if isinstance(base, _Branch) else ())
 
 
 def _refuse(wanted: Wanted, base: _Base, error: Exception) -> None:
     problems = str(error).splitlines()
     if wanted.full is not None:
-        _write(wanted.full, refusal(base.label, problems))
-    sys.stdout.write(refusal(base.label, problems, limit=wanted.limit))
+        _write(wanted.full, refusal(_label(base), problems))
+    sys.stdout.write(refusal(_label(base), problems, limit=wanted.limit))
 
 
 def _show(wanted: Wanted, review: Review, present: Present) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -59,12 +59,12 @@ def _tenants(groups: Iterable[Group]) -> Table:
     return table
 
 
-def _both(difference: TenantDifference, figure: Any) -> str:
+def _both(difference: TenantDifference, figure: Callable[[Topology], str]) -> str:
     was, now = (None if side is None else figure(side) for side in (difference.before, difference.after))
     return _step(was, now)
 
 
-def _step(was: Any, now: Any) -> str:
+def _step(was: object, now: object) -> str:
     return f"{'none' if was is None else was} → {'none' if now is None else now}" if was != now else str(now)
 
 

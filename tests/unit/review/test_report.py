@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kryonix.review.acceptance import Acceptance, Judgement, judge
-from kryonix.review.differences import TenantDifference, differences
+from kryonix.review.differences import TenantDifference, differences, nameless
 from kryonix.review.guardrails import Finding, Guardrail
 from kryonix.review.markdown import LONGEST_COMMENT, MARKER, SHORTEST_REPORT, markdown, refusal
 from kryonix.review.report import Review
@@ -180,3 +180,9 @@ def test_a_refusal_tells_every_problem_within_its_bound_and_nothing_breaks_out(p
     assert found.tags <= TAGS
     assert found.unbalanced == []
     assert refusal(base, problems).count("\n- ") == len(problems)
+
+
+def test_only_a_tenants_own_name_is_left_out_where_texts_about_tenants_are_compared() -> None:
+    text = "cliente_acme.crm autoscaling-acme '/cliente_acme' acme-brasil xacme acme2"
+    assert nameless("acme", text) == "cliente_{}.crm autoscaling-{} '/cliente_{}' acme-brasil xacme acme2"
+    assert nameless("", text) == text
