@@ -143,6 +143,11 @@ class Names:
     def scaling_policy(self) -> str:
         return f"autoscaling-{self.tenant_id}"
 
+    def module_of(self, name: str) -> str | None:
+        """The module that one of this tenant's objects belongs to, or None where it belongs to none."""
+        module, _, rest = name.removeprefix(f"{self.exchange}.").partition(".")
+        return module if rest and name.startswith(f"{self.exchange}.") else None
+
     @cached_property
     def own_objects(self) -> str:
         """The pattern of everything that is this tenant's."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.plan import PlanFormat
+from kryonix.operations.review.accepted import accepted_before
 from kryonix.operations.review.added_lines import added_lines, added_since
 from kryonix.operations.review.display import print_tables, write_review
 from kryonix.operations.review.git import Repository, Revision
@@ -23,7 +24,7 @@ from kryonix.review.report import Review
 from kryonix.review.rules import find, misfit
 from kryonix.topology.capacity import expand_within_plans
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
-from kryonix.topology.errors import InvalidInput, TopologyError, nearest
+from kryonix.topology.errors import TopologyError, nearest
 from kryonix.topology.tenants import Tenant, parse_tenants
 
 __all__ = ["Wanted", "review_change"]
@@ -170,15 +171,7 @@ def _acceptances(wanted: Wanted, base: _Base) -> tuple[list[Acceptance], list[Ac
     """The entries here, and those of the base, which count no more."""
     name = str(wanted.accepted)
     head = parse_acceptances(_read(wanted.accepted), name) if wanted.accepted.exists() else []
-    earlier: list[Acceptance] = []
-    for revision in (base.named, base.left) if isinstance(base, _Branch) else ():
-        path = revision.repository.inside(wanted.accepted)
-        content = revision.file(path) if path is not None else None
-        try:
-            earlier += parse_acceptances(content, name) if content is not None else []
-        except InvalidInput:
-            continue  # such a file has said yes to nothing, so no entry here has been used
-    return head, earlier
+    return head, accepted_before(wanted.accepted, (base.named, base.left) if isinstance(base, _Branch) else ())
 
 
 def _refuse(wanted: Wanted, base: _Base, error: Exception) -> None:

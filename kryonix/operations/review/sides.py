@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,8 @@ class Present:
     """None: the catalog of the package."""
     tenants: list[Tenant]
     catalog: Catalog
+    listed: Callable[[bytes], bytes] = bytes
+    """What of the content of the file is the list of tenants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def _pair(revision: Revision, present: Present) -> Pair:
     if tenants is None:
         return _all_new(present, f"{path} is not in {revision.label}: every tenant is new")
     catalog = _catalog_at(revision, present.catalog_file)
-    past = _Past(revision, f"{path} at {revision.label}", tenants, catalog, _other_code(revision))
+    past = _Past(revision, f"{path} at {revision.label}", present.listed(tenants), catalog, _other_code(revision))
     return _read(past, present) if past.code is None else _by_own_code(past, past.code, present)
 
 

@@ -1,0 +1,39 @@
+"""Secrets that stand in plain text in a resource's inputs, where a state and its backups would keep them readable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, Final
+
+from kryonix.review.guardrails import Finding
+from kryonix.review.plain_text import AddedLine, secrets_in
+
+__all__ = ["plain_secrets"]
+
+_AS_DATA: Final = "inputs.yaml"
+_MESSAGE: Final = (
+    "its value is a secret in plain text, and the state would hold it so. Pass it on as an output of the resource that "
+    "makes it, or by pulumi.Output.secret; and change it: it has been seen"
+)
+
+
+def plain_secrets(type: str, name: str, inputs: Mapping[str, Any]) -> Iterator[Finding]:
+    """The secrets among a resource's inputs that are not marked as such; marked and unknown ones are no text."""
+    where = f"{type.rpartition(':')[2]} {name}"
+    for path, text in _texts((), inputs):
+        # Told as lines of data: by its key with its value, and by itself, as a container's variable is a pair.
+        lines = [AddedLine(_AS_DATA, 0, f"{path[-1]}: {text}"), AddedLine(_AS_DATA, 0, text)]
+        for finding in islice(secrets_in(lines), 1):
+            yield Finding(finding.guardrail, "", f"{where} {'.'.join(path)}", _MESSAGE)
+
+
+def _texts(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts((*path, str(key)), item)
+    elif isinstance(value, list):
+        for at, item in enumerate(value):
+            yield from _texts((*path, str(at)), item)

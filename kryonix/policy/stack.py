@@ -1,0 +1,81 @@
+"""What a stack is made from, here and at a base revision: its tenants, its catalog, and what its changes have meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kryonix.operations.errors import InvalidChoice
+from kryonix.operations.review.accepted import accepted_before
+from kryonix.operations.review.git import Repository, Revision
+from kryonix.operations.review.sides import Present, against_revision
+from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, parse_acceptances
+from kryonix.topology.catalog import parse_catalog
+from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.tenants import parse_tenant, parse_tenants
+
+__all__ = ["Base", "StackSources"]
+
+_TENANT_KEY = "kryonix:tenant"
+
+
+@dataclass(frozen=True, slots=True)
+class StackSources:
+    """The files and the config of one stack."""
+
+    project: Path
+    stack: str
+    tenants_file: str
+    catalog_file: str
+    tenant: Mapping[str, Any] | None
+    """The one tenant of the stack, or None for a platform with those of the file."""
+
+    def present(self) -> Present:
+        """The tenants and their catalog. Raises InvalidInput, and OSError for a file that can't be read."""
+        catalog_file = self.project / self.catalog_file
+        catalog = parse_catalog(catalog_file.read_bytes(), self.catalog_file)
+        if self.tenant is None:
+            file = self.project / self.tenants_file
+            return Present(file, catalog_file, parse_tenants(file.read_bytes(), self.tenants_file, catalog), catalog)
+        file = self.project / f"Pulumi.{self.stack}.yaml"
+        tenant = parse_tenant(dict(self.tenant), f"{file.name} {_TENANT_KEY}", catalog)
+        return Present(file, catalog_file, [tenant], catalog, _list_of_one)
+
+    def accepted(self) -> list[Acceptance]:
+        """The entries of accepted-changes.yaml, none where there is no such file. Raises InvalidInput."""
+        file = self.project / ACCEPTED_FILE
+        return parse_acceptances(file.read_bytes(), ACCEPTED_FILE) if file.exists() else []
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where the present work left a revision, what a stack's tenants were there, and what was accepted before."""
+
+    revision: Revision
+    topologies: tuple[Topology, ...]
+    accepted: tuple[Acceptance, ...]
+
+    @classmethod
+    def at(cls, name: str, sources: StackSources) -> Base:
+        """The base of that name. Raises InvalidChoice where there is none, and InvalidInput for what can't be read."""
+        repository = Repository.around(sources.project)
+        if repository is None:
+            raise InvalidChoice(f"{str(sources.project)!r} is in no git repository, so {name!r} is no revision of it")
+        named, present = repository.revision(name), sources.present()
+        forked = named.forked()[0]
+        pair = against_revision(forked, present)
+        differing = {topology.tenant.id for topology in (*pair.before, *pair.after)}
+        same = (expand(tenant, present.catalog) for tenant in present.tenants if tenant.id not in differing)
+        accepted = accepted_before(sources.project / ACCEPTED_FILE, (named, forked))
+        return cls(forked, (*pair.before, *same), tuple(accepted))
+
+
+def _list_of_one(config: bytes) -> bytes:
+    """A stack's config as the list of its one tenant; of none where it has no tenant yet."""
+    document = yaml.safe_load(config) or {}
+    tenant = (document.get("config") or {}).get(_TENANT_KEY)
+    return yaml.safe_dump({"tenants": [tenant] if tenant else []}).encode()

@@ -1,0 +1,182 @@
+"""The tenants of a stack, put together again from the resources that its program registers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kryonix.policy.resources import UNKNOWN, Registered
+from kryonix.review.standing import Standing
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.expansion import Binding, Exchange, Permissions, Queue, Topology
+from kryonix.topology.naming import Names, tenant_of_vhost
+from kryonix.topology.policies import Policy
+from kryonix.topology.tenants import Tenant
+
+__all__ = ["StackTenant", "stack_tenants"]
+
+_COMPONENT: Final = "kryonix:messaging:TenantMessaging"
+_VHOST: Final = "rabbitmq:index/vHost:VHost"
+_PERMISSIONS: Final = "rabbitmq:index/permissions:Permissions"
+_EXCHANGE: Final = "rabbitmq:index/exchange:Exchange"
+_QUEUE: Final = "rabbitmq:index/queue:Queue"
+_BINDING: Final = "rabbitmq:index/binding:Binding"
+_POLICY: Final = "rabbitmq:index/policy:Policy"
+_OPERATOR_POLICY: Final = "rabbitmq:index/operatorPolicy:OperatorPolicy"
+_SAFEGUARDS: Final = "pulumi-python:dynamic/kryonix:Safeguards"
+
+_INTEGER: Final = re.compile(r"-?\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class StackTenant:
+    """A tenant, and where in the stack its objects are."""
+
+    standing: Standing
+    urns: Mapping[str, str] = field(default_factory=dict)
+    """By the object's name on the broker; the vhost's also by the empty name."""
+
+    @property
+    def id(self) -> str:
+        return self.standing.topology.tenant.id
+
+
+def stack_tenants(resources: Iterable[Registered], listed: Mapping[str, Tenant], catalog: Catalog) -> list[StackTenant]:
+    """Every tenant that has a vhost in the stack, in alphabetical order.
+
+    `listed` and `catalog` are what the stack is made from: what a plan allows is not all written on the broker.
+    """
+    smallest = next(iter(catalog.plans))
+    owned: defaultdict[str, list[Registered]] = defaultdict(list)
+    for resource in resources:
+        if (tenant := _tenant_of(resource)) is not None:
+            owned[tenant].append(resource)
+    return [
+        _Assembly(tenant, owned[tenant]).assemble(listed.get(tenant) or _unlisted(tenant, smallest), catalog)
+        for tenant in sorted(owned)
+        if any(resource.type == _VHOST for resource in owned[tenant])
+    ]
+
+
+def _unlisted(tenant: str, plan: str) -> Tenant:
+    return Tenant.model_construct(id=tenant, modules=(), plan=plan)
+
+
+def _tenant_of(resource: Registered) -> str | None:
+    """Whose a resource is: by the vhost it is in, else, where that isn't known yet, by the component it is part of."""
+    vhost = resource.props.get("name" if resource.type == _VHOST else "vhost", UNKNOWN)
+    if vhost is not UNKNOWN:
+        return tenant_of_vhost(str(vhost))
+    return resource.owners.get(_COMPONENT)
+
+
+class _Assembly:
+    """One tenant's resources by type."""
+
+    def __init__(self, tenant: str, resources: Iterable[Registered]) -> None:
+        self._names = Names(tenant)
+        self._by_type: defaultdict[str, list[Registered]] = defaultdict(list)
+        for resource in resources:
+            self._by_type[resource.type].append(resource)
+
+    def assemble(self, tenant: Tenant, catalog: Catalog) -> StackTenant:
+        rights = dict(self._rights())
+        limits, unlimited = self._limits()
+        topology = Topology(
+            tenant=tenant,
+            vhost=self._names.vhost,
+            user=self._names.user,
+            permissions=rights.get(self._names.user) or next(iter(rights.values()), _NO_RIGHTS),
+            limits=catalog.plans[tenant.plan].limits.model_copy(update=limits),
+            exchanges=tuple(map(_exchange, self._by_type[_EXCHANGE])),
+            queues=tuple(self._queue(resource) for resource in self._by_type[_QUEUE]),
+            bindings=tuple(map(_binding, self._by_type[_BINDING])),
+            policies=tuple(_policies(self._by_type)),
+        )
+        fleeting = {_name(r): why for r in self._by_type[_QUEUE] if (why := _fleeting(r.props["settings"]))}
+        return StackTenant(Standing(topology, rights, unlimited, fleeting), dict(self._urns()))
+
+    def _rights(self) -> Iterator[tuple[str, Permissions]]:
+        for resource in self._by_type[_PERMISSIONS]:
+            if resource.name == f"{self._names.tenant_id}/admin":
+                continue
+            user, patterns = resource.props.get("user", UNKNOWN), resource.props["permissions"]
+            if user is UNKNOWN:  # the provider isn't there yet; the program names both alike
+                user = resource.name.replace(f"{self._names.tenant_id}/user", self._names.user, 1)
+            yield str(user), Permissions(*(str(patterns.get(right, "")) for right in ("configure", "write", "read")))
+
+    def _limits(self) -> tuple[dict[str, int], tuple[str, ...]]:
+        """The plan's limits as the vhost and the user have them, and those that nothing sets."""
+        vhost = {key: _count(self._by_type[_VHOST][0].props.get(key)) for key in ("maxConnections", "maxQueues")}
+        safeguards = next((r.props for r in self._by_type[_SAFEGUARDS]), {})
+        user = {key: _count(safeguards.get(key)) for key in ("maxConnections", "maxChannels")}
+        connections = [count for count in (vhost["maxConnections"], user["maxConnections"]) if count is not None]
+        # A suspended tenant's vhost takes no connection, and its user keeps the limit: the larger is the plan's.
+        found = {"max_connections": max(connections, default=None), "max_queues": vhost["maxQueues"]}
+        found["max_channels"] = user["maxChannels"]
+        told = [(f"vhost {_SNAKE[key]}", count) for key, count in vhost.items()]
+        told += [(f"user {_SNAKE[key]}", count) for key, count in user.items()]
+        unlimited = tuple(name for name, count in told if count is None)
+        return {name: count for name, count in found.items() if count is not None}, unlimited
+
+    def _queue(self, resource: Registered) -> Queue:
+        settings = resource.props["settings"]
+        text = settings.get("argumentsJson")
+        arguments = settings.get("arguments") or {} if text is None or text is UNKNOWN else json.loads(text)
+        return Queue(_name(resource), arguments, self._names.module_of(_name(resource)))
+
+    def _urns(self) -> Iterator[tuple[str, str]]:
+        for resources in self._by_type.values():
+            for resource in resources:
+                yield _name(resource), resource.urn
+        yield "", self._by_type[_VHOST][0].urn
+
+
+_NO_RIGHTS: Final = Permissions("^$", "^$", "^$")
+_SNAKE: Final = {"maxConnections": "max_connections", "maxQueues": "max_queues", "maxChannels": "max_channels"}
+
+
+def _name(resource: Registered) -> str:
+    """The object's name on the broker; in these programs it never depends on anything."""
+    return str(resource.props.get("name", resource.name))
+
+
+def _count(value: Any) -> int | None:
+    """A limit, or None where there is none: left out, below zero, or not a number."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return int(value) if value >= 0 else None
+    return int(value) if isinstance(value, str) and value.isdecimal() else None
+
+
+def _exchange(resource: Registered) -> Exchange:
+    settings = resource.props["settings"]
+    return Exchange(_name(resource), settings["type"], dict(settings.get("arguments") or {}))
+
+
+def _fleeting(settings: Mapping[str, Any]) -> str:
+    if settings.get("autoDelete"):
+        return "is deleted with its last consumer"
+    return "" if settings.get("durable") else "does not outlive a restart of the broker"
+
+
+def _binding(resource: Registered) -> Binding:
+    props = resource.props
+    return Binding(str(props["source"]), str(props["destination"]), str(props.get("routingKey") or ""))
+
+
+def _policies(by_type: Mapping[str, list[Registered]]) -> Iterator[Policy]:
+    for type_, kind in ((_POLICY, "policy"), (_OPERATOR_POLICY, "operator")):
+        for resource in by_type.get(type_, ()):
+            policy = resource.props["policy"]
+            definition = {key: _integer(value) for key, value in policy["definition"].items()}
+            plain = (policy["pattern"], int(policy["priority"]), policy["applyTo"], definition)
+            yield Policy(_name(resource), kind, *plain)  # type: ignore[arg-type]  # a literal in the tuple above
+
+
+def _integer(value: Any) -> Any:
+    """The provider sends every text that looks like an integer as an integer."""
+    return int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value

@@ -1,0 +1,62 @@
+"""The step of `preview.yml` that reviews a change, as the script that it is, in a repository as CI checks it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kryonix.review.markdown import LONGEST_COMMENT, MARKER
+from tests.acceptance.pull_requests.checkout import Checkout
+from tests.harness import Project, tenant
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    project = Project(tmp_path / "project", "dev")
+    project.tenants(tenant("acme", "crm", "financeiro"), tenant("beta", "crm"))
+    return Checkout(project)
+
+
+def test_a_change_that_harms_nobody_passes_and_leaves_its_report(checkout: Checkout) -> None:
+    base = checkout.commit()
+    checkout.project.tenants(tenant("acme", "crm", "financeiro"), tenant("beta", "crm", "whatsapp"))
+    checkout.commit()
+    done = checkout.script("review", base, "report")
+    assert done.returncode == 0, done.stderr
+    report = (checkout.folder / "report" / "report.md").read_text()
+    assert done.stdout == report
+    assert report.startswith(MARKER)
+    assert "beta" in report
+    assert (checkout.folder / "report" / "full.md").read_text().startswith(MARKER)
+
+
+def test_a_change_that_a_guardrail_holds_back_ends_with_its_status_and_leaves_its_report(checkout: Checkout) -> None:
+    base = checkout.commit()
+    checkout.project.tenants(tenant("acme", "crm", "financeiro"))
+    checkout.commit()
+    assert checkout.script("review", base, "report").returncode == 11
+    assert "tenant-removed" in (checkout.folder / "report" / "report.md").read_text()
+    entry = {"guardrail": "tenant-removed", "tenant": "beta", "object": "beta", "reason": "contract ended"}
+    checkout.write("accepted-changes.yaml", yaml.safe_dump({"accepted": [entry]}))
+    checkout.commit()
+    assert checkout.script("review", base).returncode == 0
+
+
+def test_a_list_that_can_not_be_read_is_told_in_the_report_too(checkout: Checkout) -> None:
+    base = checkout.commit()
+    checkout.project.write("tenants.yaml", "tenants: [{id: acme, modules: [crn], plan: pro}]\n")
+    done = checkout.script("review", base, "report")
+    assert done.returncode == 2
+    assert "did you mean" in (checkout.folder / "report" / "report.md").read_text()
+
+
+def test_the_report_of_a_change_to_everything_is_short_enough_to_be_posted(checkout: Checkout) -> None:
+    names = [f"tenant-{number:03}" for number in range(150)]
+    checkout.project.tenants(*(tenant(name, "crm") for name in names))
+    base = checkout.commit()
+    modules = ("whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel")
+    checkout.project.tenants(*(tenant(name, modules[at % 7]) for at, name in enumerate(names)))
+    assert checkout.script("review", base, "report").returncode == 10
+    assert (checkout.folder / "report" / "report.md").stat().st_size <= LONGEST_COMMENT

@@ -1,0 +1,81 @@
+"""A tenant put together again from what the program registers is the tenant that was expanded."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from google.protobuf import json_format  # type: ignore[import-untyped]  # protobuf ships no stubs
+from pulumi_policy import PolicyResource
+from pulumi_policy.deserialize import deserialize_properties
+from pulumi_policy.policy import PolicyCustomTimeouts, PolicyResourceOptions
+from pulumi_policy.proxy import unknown_checking_proxy
+
+from kryonix.local.handlers.base import UNKNOWN
+from kryonix.policy.resources import registered
+from kryonix.policy.tenants import StackTenant, stack_tenants
+from kryonix.topology.catalog import default_catalog
+from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.tenants import Tenant
+from tests.conftest import ALL_MODULES
+from tests.integration.policy.pack import changed
+from tests.registered import Recording
+
+CATALOG = default_catalog()
+LISTED = {
+    "acme": Tenant(id="acme", modules=ALL_MODULES, plan="enterprise"),
+    "beta": Tenant(id="beta", modules=("crm",), plan="basic", status="suspended"),
+}
+OPTIONS = PolicyResourceOptions(False, [], None, [], PolicyCustomTimeouts(0, 0, 0), [])
+
+
+def shown(recordings: list[Recording]) -> list[PolicyResource]:
+    """The resources as a policy has them: made here as pulumi_policy makes them of a request."""
+    made: dict[str, PolicyResource] = {}
+    for recording in recordings:
+        entry = recording.entry()
+        props = unknown_checking_proxy(deserialize_properties(json_format.MessageToDict(entry.properties)))
+        parent = made.get(entry.parent)
+        made[entry.urn] = PolicyResource(entry.type, props, entry.urn, entry.name, OPTIONS, None, parent, [], {})
+    return list(made.values())
+
+
+def rebuilt(recordings: list[Recording]) -> list[StackTenant]:
+    return stack_tenants(registered(shown(recordings), {}), LISTED, CATALOG)
+
+
+def ordered(topology: Topology) -> Topology:
+    """Registrations come in no order that means anything."""
+    return dataclasses.replace(
+        topology,
+        exchanges=tuple(sorted(topology.exchanges, key=repr)),
+        queues=tuple(sorted(topology.queues, key=repr)),
+        bindings=tuple(sorted(topology.bindings, key=repr)),
+        policies=tuple(sorted(topology.policies, key=repr)),
+    )
+
+
+def test_it_is_the_expansion_to_the_last_argument(registrations: list[Recording]) -> None:
+    found = [each.standing for each in rebuilt(registrations)]
+    assert [ordered(each.topology) for each in found] == [ordered(expand(t, CATALOG)) for t in LISTED.values()]
+    assert all(each.unlimited == () and each.fleeting == {} for each in found)
+    assert [dict(each.rights) for each in found] == [{each.topology.user: each.topology.permissions} for each in found]
+
+
+def test_it_is_the_same_where_a_new_provider_does_not_tell_the_vhosts_of_its_resources_yet(
+    registrations: list[Recording],
+) -> None:
+    early = [
+        changed(r, vhost=UNKNOWN) if "vhost" in r.goal.inputs and r.goal.type.startswith("rabbitmq:") else r
+        for r in registrations
+    ]
+    assert [ordered(t.standing.topology) for t in rebuilt(early)] == [
+        ordered(t.standing.topology) for t in rebuilt(registrations)
+    ]
+
+
+@pytest.mark.parametrize("name", ["cliente_acme.crm.leads.create", "cliente_beta.unrouted", ""])
+def test_every_object_is_found_in_the_stack(registrations: list[Recording], name: str) -> None:
+    urns = [each.urns[name] for each in rebuilt(registrations) if name in each.urns]
+    assert urns
+    assert set(urns) <= {r.goal.urn for r in registrations}

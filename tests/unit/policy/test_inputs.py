@@ -1,0 +1,50 @@
+"""Secrets among a resource's inputs: by the name of the key, or by the form of the value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kryonix.policy.inputs import plain_secrets
+from kryonix.policy.resources import SECRET, UNKNOWN
+from kryonix.review.guardrails import Guardrail
+
+VALUE = "correct-horse-battery"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "path"),
+    [
+        ({"password": VALUE}, "password"),
+        ({"password": f"{VALUE}="}, "password"),
+        ({"adminPassword": VALUE}, "adminPassword"),
+        ({"dsn": VALUE}, "dsn"),
+        ({"settings": {"auth": {"apiKey": VALUE}}}, "settings.auth.apiKey"),
+        ({"envs": ["A=b", f"POSTGRES_PASSWORD={VALUE}"]}, "envs.1"),
+        ({"url": f"amqp://user:{VALUE}@host"}, "url"),
+        ({"content": "-----BEGIN PRIVATE KEY-----"}, "content"),
+    ],
+)
+def test_a_plain_secret_is_found_where_it_is_and_not_shown(inputs: dict[str, Any], path: str) -> None:
+    (found,) = plain_secrets("rabbitmq:index/user:User", "acme/user", inputs)
+    assert (found.guardrail, found.tenant) == (Guardrail.secret_in_plain_text, "")
+    assert found.object == f"User acme/user {path}"
+    assert VALUE not in str(found)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"password": SECRET},
+        {"password": UNKNOWN},
+        {"password": ""},
+        {"password": None},
+        {"passwordHash": SECRET, "length": 32, "special": False},
+        {"name": "cliente_acme", "tags": ["management"], "vhost": "/cliente_acme"},
+        {"envs": ["POSTGRES_USER=kryonix_admin", UNKNOWN, "PGDATA=/var/lib/postgresql/data"]},
+        {"url": "amqp://host:5672/x"},
+    ],
+)
+def test_what_is_marked_unknown_or_no_secret_is_left_alone(inputs: dict[str, Any]) -> None:
+    assert list(plain_secrets("x:index/y:Y", "y", inputs)) == []

@@ -1,0 +1,97 @@
+"""What has to hold of a tenant whatever it was before: it does of an expansion, and each way out of it is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from kryonix.review.guardrails import Guardrail
+from kryonix.review.standing import Standing, standing_findings
+from kryonix.topology.catalog import default_catalog
+from kryonix.topology.expansion import Permissions, expand
+from kryonix.topology.tenants import Tenant
+
+CATALOG = default_catalog()
+
+
+def standing(plan: str = "enterprise", *modules: str) -> Standing:
+    topology = expand(Tenant(id="acme", modules=modules or tuple(CATALOG.modules), plan=plan), CATALOG)
+    return Standing(topology, {topology.user: topology.permissions})
+
+
+@pytest.mark.parametrize("plan", CATALOG.plans)
+@pytest.mark.parametrize("strategy", ["native", "queues"])
+def test_every_expansion_that_fits_its_plan_holds(plan: str, strategy: str) -> None:
+    catalog = CATALOG.model_copy(update={"retry": CATALOG.retry.model_copy(update={"strategy": strategy})})
+    topology = expand(Tenant(id="acme", modules=("portal",), plan=plan), catalog)
+    assert list(standing_findings(Standing(topology, {topology.user: topology.permissions}))) == []
+
+
+def test_credentials_of_a_later_generation_and_narrower_rights_hold() -> None:
+    rights = standing().topology.permissions
+    several = {"kryonix_acme": Permissions("^$", "^$", "^$"), "kryonix_acme.2": rights}
+    assert list(standing_findings(replace(standing(), rights=several))) == []
+
+
+def queue(**arguments: str) -> Callable[[Standing], Standing]:
+    def change(was: Standing) -> Standing:
+        first, *others = was.topology.queues
+        queues = (replace(first, arguments={**first.arguments, **arguments}), *others)
+        return replace(was, topology=replace(was.topology, queues=queues))
+
+    return change
+
+
+def right(**patterns: str) -> Callable[[Standing], Standing]:
+    return lambda was: replace(was, rights={"kryonix_acme": replace(was.topology.permissions, **patterns)})
+
+
+def user(name: str) -> Callable[[Standing], Standing]:
+    return lambda was: replace(was, rights={**was.rights, name: Permissions("^$", "^$", "^$")})
+
+
+def unbounded(kind: str) -> Callable[[Standing], Standing]:
+    def change(was: Standing) -> Standing:
+        kept = tuple(policy for policy in was.topology.policies if policy.kind != kind)
+        return replace(was, topology=replace(was.topology, policies=kept))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "guardrail", "object_"),
+    [
+        (queue(**{"x-queue-type": "classic"}), Guardrail.queue_lost, "cliente_acme.unrouted"),
+        (lambda was: replace(was, fleeting={"q": "x"}), None, ""),
+        (
+            lambda was: replace(was, fleeting={"cliente_acme.unrouted": "is deleted with its last consumer"}),
+            Guardrail.queue_lost,
+            "cliente_acme.unrouted",
+        ),
+        (right(configure=".*"), Guardrail.permission_widened, "configure"),
+        (right(write="^cliente_"), Guardrail.permission_widened, "write"),
+        (right(read=""), Guardrail.permission_widened, "read"),
+        (user("somebody"), Guardrail.permission_widened, "somebody"),
+        (user("kryonix_acme.x"), Guardrail.permission_widened, "kryonix_acme.x"),
+        (user("kryonix_acme2"), Guardrail.permission_widened, "kryonix_acme2"),
+        (user("kryonix_acme.3"), None, ""),
+        (lambda was: replace(was, unlimited=("vhost max_queues",)), Guardrail.limit_lifted, "vhost max_queues"),
+        (unbounded("operator"), Guardrail.limit_lifted, "autoscaling-acme max-length"),
+        (unbounded("policy"), Guardrail.limit_lifted, "autoscaling-acme max-length"),
+    ],
+)
+def test_each_way_out_of_a_rule_is_found_and_named(
+    change: Callable[[Standing], Standing], guardrail: Guardrail | None, object_: str
+) -> None:
+    found = list(standing_findings(change(standing())))
+    assert [(f.guardrail, f.tenant, f.object) for f in found] == ([(guardrail, "acme", object_)] if guardrail else [])
+
+
+def test_more_queues_than_are_allowed_are_counted() -> None:
+    made = standing("pro", "crm")
+    narrow = made.topology.limits.model_copy(update={"max_queues": 3, "max_exchanges": 2})
+    found = list(standing_findings(replace(made, topology=replace(made.topology, limits=narrow))))
+    assert [(f.guardrail, f.object) for f in found] == [(Guardrail.plan_does_not_fit, "pro")] * 2
+    assert "where 3 are allowed" in found[0].message
