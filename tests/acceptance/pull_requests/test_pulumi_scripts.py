@@ -14,8 +14,9 @@ import yaml
 from tests.acceptance.pull_requests.checkout import Checkout
 from tests.harness import ROOT, Project, tenant
 
+_NEEDED = ("pulumi", "pulumi-analyzer-policy-python")  # the second is part of the CLI's release, and runs the pack
 needs_pulumi = pytest.mark.skipif(
-    shutil.which("pulumi") is None, reason="these run the real CLI, and there is no `pulumi` on PATH"
+    not all(map(shutil.which, _NEEDED)), reason=f"these run the real CLI, which is not on PATH: {', '.join(_NEEDED)}"
 )
 
 
