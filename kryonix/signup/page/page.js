@@ -99,6 +99,8 @@ async function showTenants(after = "") {
   const page = await ask("GET", `/v1/tenants?limit=${PAGE}&after=${encodeURIComponent(after)}`);
   shown = after ? "" : JSON.stringify(page);
   const rows = page.tenants.filter((tenant) => tenant.status !== "removed" || tenant.operation).map(tenantRow);
+  const reading = new Set([...document.querySelectorAll("#tenants details[open]")].map((why) => why.closest("tr").dataset.tenant));
+  for (const row of rows) row.querySelector("details")?.toggleAttribute("open", reading.has(row.dataset.tenant));
   if (after) byId("tenants").append(...rows);
   else byId("tenants").replaceChildren(...rows);
   next = page.next;

@@ -108,6 +108,9 @@ def test_what_others_do_and_why_it_failed_is_seen_without_a_reload_and_after_one
         look()
         row.get_by_text("the last operation failed").click()
         expect(why).to_be_visible()
+    signup.caller.done("POST", "/v1/tenants", {"id": "by-others-too", "modules": ["portal"], "plan": "basic"})
+    expect(page.locator("tr[data-tenant=by-others-too]")).to_contain_text("11 of 50")
+    expect(why).to_be_visible()  # who reads on is not interrupted
     accessible(page)
 
 
