@@ -99,10 +99,8 @@ async function showTenants(after = "") {
   const page = await ask("GET", `/v1/tenants?limit=${PAGE}&after=${encodeURIComponent(after)}`);
   shown = after ? "" : JSON.stringify(page);
   const rows = page.tenants.filter((tenant) => tenant.status !== "removed" || tenant.operation).map(tenantRow);
-  const reading = new Set([...document.querySelectorAll("#tenants details[open]")].map((why) => why.closest("tr").dataset.tenant));
-  for (const row of rows) row.querySelector("details")?.toggleAttribute("open", reading.has(row.dataset.tenant));
   if (after) byId("tenants").append(...rows);
-  else byId("tenants").replaceChildren(...rows);
+  else replaceRows(rows);
   next = page.next;
   byId("more").hidden = next === null;
   const count = byId("tenants").children.length;
@@ -110,12 +108,25 @@ async function showTenants(after = "") {
   for (const tenant of page.tenants) if (tenant.operation) watch(tenant.operation);
 }
 
+// What is open stays open, and the keyboard's focus stays where it was.
+function replaceRows(rows) {
+  const tenants = byId("tenants");
+  const open = new Set([...tenants.querySelectorAll("details[open]")].map((why) => why.closest("tr").dataset.tenant));
+  const held = tenants.contains(document.activeElement) ? document.activeElement : null;
+  const of = held?.closest("tr").dataset.tenant;
+  tenants.replaceChildren(...rows);
+  for (const row of rows) {
+    row.querySelector("details")?.toggleAttribute("open", open.has(row.dataset.tenant));
+    if (row.dataset.tenant !== of) continue;
+    [...row.querySelectorAll("button, summary")].find((each) => each.textContent === held.textContent)?.focus();
+  }
+}
+
 byId("more").addEventListener("click", () => showTenants(next).catch(fail));
 
-// What others do is seen too. Rows are only made anew where something has changed, and never under the keyboard's focus
-// or below what was opened by "Show more".
+// What others do is seen too, as long as there is one page.
 async function showNews() {
-  if (document.hidden || byId("content").hidden || !shown || byId("tenants").contains(document.activeElement)) return;
+  if (document.hidden || byId("content").hidden || !shown) return;
   const before = shown;
   const page = await ask("GET", `/v1/tenants?limit=${PAGE}&after=`);
   if (shown === before && JSON.stringify(page) !== before) await showTenants();

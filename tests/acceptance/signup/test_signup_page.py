@@ -110,7 +110,8 @@ def test_what_others_do_and_why_it_failed_is_seen_without_a_reload_and_after_one
         expect(why).to_be_visible()
     signup.caller.done("POST", "/v1/tenants", {"id": "by-others-too", "modules": ["portal"], "plan": "basic"})
     expect(page.locator("tr[data-tenant=by-others-too]")).to_contain_text("11 of 50")
-    expect(why).to_be_visible()  # who reads on is not interrupted
+    expect(why).to_be_visible()  # who reads on is not interrupted, and neither is the keyboard
+    expect(row.locator("summary")).to_be_focused()
     accessible(page)
 
 
