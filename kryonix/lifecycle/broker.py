@@ -56,6 +56,17 @@ class Broker:
             found: dict[str, Any] = response.raise_for_status().json()
             return found
 
+    def remains(self, vhost: str, users: Iterable[str]) -> list[str]:
+        """Which of a vhost and its users are there, by name."""
+        wanted = [("vhosts", vhost), *(("users", user) for user in users)]
+        with self._client() as client:
+            return [name for kind, name in wanted if self._exists(client, f"{kind}/{quote(name, safe='')}")]
+
+    @staticmethod
+    def _exists(client: httpx.Client, path: str) -> bool:
+        response = client.get(path)
+        return response.status_code != httpx.codes.NOT_FOUND and bool(response.raise_for_status())
+
     @staticmethod
     def _connected(client: httpx.Client, path: str) -> bool:
         return bool(client.get(path).raise_for_status().json())

@@ -4,6 +4,7 @@ LifecycleError              1  base
 ├── EngineUnavailable       3  the engine that was asked for is not on this machine
 ├── EngineFailed            *  the engine ran and ended with errors; carries its exit status
 │   └── OperationDied       1  the process that ran a stack ended without a result
+├── NotRemoved              1  a removal has ended, and the broker still has something of the tenant
 ├── BrokerUnavailable       3  a broker does not answer (in `broker`)
 ├── RolloutRunning          3  another rollout is under way (in `rollout_journal`)
 └── Refused                 2  a request that can't be accepted; nothing has been changed
@@ -30,6 +31,7 @@ __all__ = [
     "InvalidTenant",
     "LifecycleError",
     "NoRoom",
+    "NotRemoved",
     "OperationDied",
     "Refused",
     "TenantBusy",
@@ -68,6 +70,17 @@ class OperationDied(EngineFailed):
             f"the process that ran the stack {stack!r} {ended} before it had a result. Run the same again to go on", 1
         )
         self.stack = stack
+
+
+class NotRemoved(LifecycleError):
+    """A removal has ended, and the broker still has something of the tenant. `remains` names it."""
+
+    def __init__(self, tenant: str, remains: Sequence[str]) -> None:
+        super().__init__(
+            f"the tenant {tenant!r} is not removed: the broker still has {', '.join(remains)}. Look who makes it anew, "
+            "and run the removal again"
+        )
+        self.remains = tuple(remains)
 
 
 class Refused(LifecycleError):

@@ -21,16 +21,14 @@ def claim(connection: Connection, tenant: Tenant, again: bool) -> DesiredState:
         cliente_id=tenant.id, modules=tenant.modules, plan=tenant.plan, status=tenant.status, cell=tenant.cell
     )
     found = fetch_desired_state(connection, tenant.id, lock=True)
-    if found is None:
+    if found is not None and found.removing:
+        raise WrongState(tenant.id, "removed", f"the removal of the tenant {tenant.id!r} is not over. Run it again")
+    if found is None or found.status == "removed":
         if any(row.status != "removido" for row in fetch_tenants(connection, tenant.id)):
             remedy = "Choose another id, or change the tenant where it is listed"
             raise TenantExists(
                 tenant.id, f"the tenant {tenant.id!r} is in the registry, made by another stack. {remedy}"
             )
-        return put_desired_state(connection, wanted)
-    if found.status == "removed":
-        if found.remove_after is not None:
-            raise WrongState(tenant.id, "removed", f"the removal of the tenant {tenant.id!r} is not over. Run it again")
         return put_desired_state(connection, wanted)
     if (again or found.applied_generation == 0) and _same(found, wanted):
         return found

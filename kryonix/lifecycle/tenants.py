@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 
 from kryonix.lifecycle import losses
 from kryonix.lifecycle.admission import Need, admit
-from kryonix.lifecycle.broker import Broker
 from kryonix.lifecycle.credentials import Credentials
-from kryonix.lifecycle.deployer import Deployer, StackSpec, ignore
+from kryonix.lifecycle.deployer import Deployer, ignore
 from kryonix.lifecycle.errors import InvalidTenant, TenantBusy, UnknownTenant, WrongState
-from kryonix.lifecycle.specs import spec_for, tenant_of
-from kryonix.lifecycle.tenant_rows import claim, kept_rows, rotated, users_of
+from kryonix.lifecycle.specs import tenant_of
+from kryonix.lifecycle.tenant_rows import claim, kept_rows, rotated
+from kryonix.lifecycle.tenant_stacks import TenantStacks
 from kryonix.local.events import OnEvent, Summary
 from kryonix.registry.desired_states import (
     DesiredState,
@@ -66,12 +66,11 @@ class TenantLifecycle:
         deletion_protection: bool = True,
     ) -> None:
         self._dsn = registry_dsn
-        self._deployer = deployer
+        self._stacks = TenantStacks(deployer, cells, deletion_protection=deletion_protection)
         self._cells = cells
         self._catalog = catalog
         self._overlap = overlap
         self._grace = grace
-        self._deletion_protection = deletion_protection
 
     # --- what there is, and what there would be
 
@@ -117,7 +116,7 @@ class TenantLifecycle:
             with connect(self._dsn) as connection:
                 state = claim(connection, tenant, again)
             self._apply(state, on_event)
-            return self._credentials(state)
+            return self._stacks.credentials(state)
 
     def change(
         self,
@@ -142,7 +141,7 @@ class TenantLifecycle:
             topology = admit(_tenant(wanted), self._catalog)
             kept = {queue.name for queue in topology.queues}
             if any(queue.name not in kept for queue in expand(tenant_of(before), self._catalog).queues):
-                self._before_deletion(before, wanted, allow_delete, on_event)
+                self._stacks.before_deletion(before, wanted, allow_delete, on_event)
             try:
                 with losses.told():
                     self._apply(self._put(wanted), on_event, allow_delete)
@@ -183,14 +182,14 @@ class TenantLifecycle:
             if not rotated(state, from_generation):
                 state = self._put(self._next_generation(state, self._overlap if overlap is None else overlap))
             self._apply(state, on_event)
-            return self._credentials(state)
+            return self._stacks.credentials(state)
 
     def offboard(self, tenant_id: str, on_event: OnEvent = ignore) -> datetime:
         """Keep a final export, suspend, and return the moment from which `remove` may run. `resume` undoes it."""
         with self._alone(tenant_id):
             state = self._expect(tenant_id, "offboarded", "active", "suspended", "offboarding")
             if state.status != "offboarding":
-                definitions = self._broker(state).definitions(tenant_of(state).names.vhost)
+                definitions = self._stacks.definitions(state)
                 with connect(self._dsn) as connection:
                     put_final_export(connection, tenant_id, definitions, kept_rows(connection, state))
                     leaving = replace(state, status="offboarding", remove_after=clock(connection) + self._grace)
@@ -279,54 +278,25 @@ class TenantLifecycle:
 
     # --- the world
 
-    def _spec(
-        self, state: DesiredState, allow_delete: Collection[str] = (), *, protect: bool | None = None
-    ) -> StackSpec:
-        protection = self._deletion_protection
-        return spec_for(state, self._cells, deletion_protection=protection, allow_delete=allow_delete, protect=protect)
-
     def _apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
-        summary = self._deployer.up(self._spec(state, allow_delete), on_event)
-        if allow_delete:  # accepted this once: a queue that has the same name later is not to go with its messages
-            self._deployer.up(self._spec(state), on_event)
-        if state.status != "active":
-            self._broker(state).cut_off(users_of(state))
+        summary = self._stacks.apply(state, on_event, allow_delete)
         with connect(self._dsn) as connection:
             mark_applied(connection, state)
         return summary
 
-    def _before_deletion(
-        self, before: DesiredState, wanted: DesiredState, allow_delete: Collection[str], on_event: OnEvent
-    ) -> None:
-        """Refuse a change that loses messages, before the row says it; then let the queues go, where protected."""
-        protected = self._cells.cell(before.cell).protect
-        with losses.told(ignore_protection=protected):
-            self._deployer.preview(self._spec(wanted, allow_delete))
-        if protected:
-            self._deployer.up(self._spec(before, protect=False), on_event)
-
     def _remove(self, state: DesiredState, on_event: OnEvent) -> Summary:
-        """Lift what protects the tenant, in a step of its own; then write that it is removed, and remove it."""
-        if state.status == "removed" and state.remove_after is None:
+        """Lift what protects the tenant; then write that it is to go, remove it, and write that it is gone."""
+        if state.status == "removed" and not state.removing:
             return Summary({}, ())
         if state.status != "removed":
-            definitions = self._broker(state).definitions(tenant_of(state).names.vhost)
-            queues = {queue["name"] for queue in definitions.get("queues", ())}
-            if definitions:  # else it was never made
-                self._deployer.up(self._spec(state, queues, protect=False), on_event)
+            self._stacks.release(state, on_event)
             state = self._put(replace(state, status="removed"))
-        summary = self._deployer.destroy(self._spec(state), on_event)
+        summary = self._stacks.destroy(state, on_event)
         with connect(self._dsn) as connection:
             retire_tenant(connection, state.cliente_id)
             gone = replace(state, remove_after=None, retiring_generation=None, retiring_until=None)
             mark_applied(connection, put_desired_state(connection, gone))
         return summary
-
-    def _credentials(self, state: DesiredState) -> Credentials:
-        return Credentials.of(self._deployer.outputs(self._spec(state))["tenants"][state.cliente_id])
-
-    def _broker(self, state: DesiredState) -> Broker:
-        return Broker(self._deployer.outputs(StackSpec(name=self._cells.cell(state.cell).stack)))
 
 
 def _tenant(state: DesiredState) -> Tenant:

@@ -67,7 +67,7 @@ def _member_json(member: Member) -> dict[str, Any]:
     state, use = member.state, member.use
     return {
         "id": state.cliente_id,
-        "status": state.status,
+        "status": state.stage,
         "plan": state.plan,
         "modules": list(state.modules),
         "cell": state.cell,
@@ -107,7 +107,7 @@ def _member_row(member: Member) -> list[str]:
     counts = ["?", "?", "?"] if use is None else [str(use.queues), str(use.connections), f"{use.messages:,}"]
     return [
         state.cliente_id,
-        state.status,
+        state.stage,
         state.plan,
         state.cell,
         "present" if member.stack else "[yellow]absent[/yellow]",

@@ -48,11 +48,14 @@ def worker(
     concurrency: Annotated[int, typer.Option(min=1, help="Operations at a time.")] = 2,
     overlap_hours: Annotated[float, typer.Option(min=0, help="How long rotated credentials keep working.")] = 24,
     grace_days: Annotated[float, typer.Option(min=0, help="How long `resume` can undo an offboarding.")] = 30,
+    keep_days: Annotated[
+        int, typer.Option(min=1, max=36_500, help="How long ended operations, told events and the audit are kept.")
+    ] = 400,
     stack: Platform = "dev",
     engine: EngineOption = EngineName.auto,
 ) -> None:
     """Do what was asked, and publish what has happened, until it is stopped. Any number may run."""
-    _runs().work(concurrency, overlap_hours, grace_days, stack, engine.value)
+    _runs().work(concurrency, overlap_hours, grace_days, keep_days, stack, engine.value)
 
 
 @keys.command("create")

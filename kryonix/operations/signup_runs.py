@@ -57,7 +57,7 @@ def serve(host: str, port: int, workers: int, rate: float, burst: int, stack: st
         uvicorn.Server(settings).run(sockets=[listening])
 
 
-def work(concurrency: int, overlap_hours: float, grace_days: float, stack: str, engine: Choice) -> None:
+def work(concurrency: int, overlap_hours: float, grace_days: float, keep_days: int, stack: str, engine: Choice) -> None:
     """Run a worker."""
     _log()
     site = open_site(stack, engine, concurrency=concurrency)
@@ -77,6 +77,7 @@ def work(concurrency: int, overlap_hours: float, grace_days: float, stack: str, 
         site.catalog,
         site.cells,
         concurrency=concurrency,
+        keep=timedelta(days=keep_days),
         parent=int(os.environ.get(PARENT_VARIABLE, "0")) or None,
         say=lambda text: err.print(f"worker: {text}"),
     )

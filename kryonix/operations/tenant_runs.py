@@ -51,7 +51,7 @@ def list_tenants(stack: str, engine: Choice, json_output: bool) -> None:
     for column in ("tenant", "plan", "modules", "cell", "status", "still to come"):
         table.add_column(column)
     for state in states:
-        row = (state.cliente_id, state.plan, ", ".join(state.modules), state.cell, state.status, _to_come(state))
+        row = (state.cliente_id, state.plan, ", ".join(state.modules), state.cell, state.stage, _to_come(state))
         table.add_row(*map(escape, row))
     out.print(table)
 
@@ -182,14 +182,14 @@ def _print_state(state: DesiredState, json_output: bool) -> None:
         print_json(_state_json(state))
         return
     to_come = _to_come(state)
-    line = f"{state.cliente_id}: {state.status}, plan {state.plan}, {', '.join(state.modules)}"
+    line = f"{state.cliente_id}: {state.stage}, plan {state.plan}, {', '.join(state.modules)}"
     out.print(escape(f"{line}; {to_come}" if to_come else line), soft_wrap=True)
 
 
 def _state_json(state: DesiredState) -> dict[str, Any]:
     return {
         "id": state.cliente_id,
-        "status": state.status,
+        "status": state.stage,
         "plan": state.plan,
         "modules": list(state.modules),
         "cell": state.cell,
@@ -204,6 +204,6 @@ def _to_come(state: DesiredState) -> str:
     told = [] if state.converged else ["the last operation did not finish: run it again, or `fleet rollout`"]
     if state.retiring_until is not None:
         told.append(f"old credentials end {state.retiring_until:%Y-%m-%d %H:%M %Z}")
-    if state.remove_after is not None:
+    if state.remove_after is not None and not state.removing:
         told.append(f"removed after {state.remove_after:%Y-%m-%d %H:%M %Z}")
     return "; ".join(told)

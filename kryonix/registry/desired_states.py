@@ -55,6 +55,16 @@ class DesiredState:
         """Whether the last finished run was of this row as it is."""
         return self.applied_at is not None and self.updated_at is not None and self.applied_at >= self.updated_at
 
+    @property
+    def removing(self) -> bool:
+        """Whether the tenant's removal has begun and not ended: it can only be finished."""
+        return self.status == "removed" and self.remove_after is not None
+
+    @property
+    def stage(self) -> str:
+        """The status for those who are told of it: one that is removed is gone."""
+        return "removing" if self.removing else self.status
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalExport:

@@ -46,7 +46,7 @@ class TenantAnswer(BaseModel):
     id: str
     modules: list[str]
     plan: str
-    status: str = Field(description="active, suspended, offboarding or removed")
+    status: str = Field(description="active, suspended, offboarding, removing or removed")
     cell: str
     vhost: str
     username: str = Field(description="The current user; its password is handed out once, by what made it")
@@ -56,16 +56,20 @@ class TenantAnswer(BaseModel):
     retiring_until: datetime | None = Field(description="Until when the credentials before the current ones work")
     remove_after: datetime | None = Field(description="From when an offboarded tenant is removed")
     operation: UUID | None = Field(description="The operation that is under way")
+    problem: dict[str, Any] | None = Field(
+        description="Why the last operation, or its last attempt, has failed, as problem details"
+    )
 
     @classmethod
-    def of(cls, state: DesiredState, operation: UUID | None, catalog: Catalog) -> TenantAnswer:
+    def of(cls, state: DesiredState, last: Operation | None, catalog: Catalog) -> TenantAnswer:
+        """A tenant, with the last operation on it where there is one."""
         names = Names(state.cliente_id)
         queues, exchanges = _capacity(_topology(state, catalog))
         return cls(
             id=state.cliente_id,
             modules=list(state.modules),
             plan=state.plan,
-            status=state.status,
+            status=state.stage,
             cell=state.cell,
             vhost=names.vhost,
             username=names.user_of(state.credentials_generation),
@@ -74,7 +78,8 @@ class TenantAnswer(BaseModel):
             exchanges=exchanges,
             retiring_until=state.retiring_until,
             remove_after=state.remove_after,
-            operation=operation,
+            operation=None if last is None or last.ended else last.id,
+            problem=None if last is None or last.status == "succeeded" else last.problem,
         )
 
 

@@ -118,12 +118,14 @@ class Intake:
     def _new(self, connection: Connection, operation: Operation, state: DesiredState | None) -> Topology:
         tenant = new_tenant(operation.request, self._catalog)
         topology = admit(tenant, self._catalog)
-        made = state is not None and state.status != "removed" and state.applied_generation > 0
-        if made or (state is None and _elsewhere(connection, tenant.id)):
+        if state is not None and state.removing:
+            told = f"the removal of the tenant {tenant.id!r} is not over"
+            raise WrongState(tenant.id, state.stage, f"{told}. Ask for it again, and for the tenant once it is removed")
+        begun = None if state is None or state.status == "removed" else state
+        if _elsewhere(connection, tenant.id) if begun is None else begun.applied_generation > 0:
             remedy = "Choose another id, or change the tenant that there is"
             raise TenantExists(tenant.id, f"the tenant {tenant.id!r} is there already. {remedy}")
-        begun = state.cell if state is not None and state.status != "removed" else None
-        asked = operation.request.get("cell") or begun
+        asked = operation.request.get("cell") or (None if begun is None else begun.cell)
         cell = place(connection, tenant, asked, self._cells, self._catalog)
         return replace(topology, tenant=tenant.model_copy(update={"cell": cell}))
 
@@ -132,7 +134,7 @@ class Intake:
             raise UnknownTenant(operation.tenant)
         allowed = _ALLOWED[operation.kind]
         if state.status not in allowed:
-            told = f"the tenant {state.cliente_id!r} is {state.status} and can't be asked to {operation.kind}"
+            told = f"the tenant {state.cliente_id!r} is {state.stage} and can't be asked to {operation.kind}"
             raise WrongState(state.cliente_id, state.status, f"{told}: only one that is {' or '.join(allowed)} can")
         if operation.kind == "change":
             wanted = operation.request

@@ -1,11 +1,13 @@
-"""What has to be looked after: jobs of dead workers, operations without a job, what is due, secrets nobody fetched."""
+"""What has to be looked after: jobs of dead workers, operations without a job, what is due, what is to be forgotten."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Final
 
 from kryonix.lifecycle.tenants import TenantLifecycle
@@ -21,18 +23,21 @@ __all__ = ["Keeper"]
 log = logging.getLogger(__name__)
 
 _DUE_S: Final = 10
-_FORGET_S: Final = 24 * 60 * 60
+_UNFETCHED_S: Final = 24 * 60 * 60
 """How long credentials wait for the caller that they are sealed for."""
+_FORGET_EVERY_S: Final = 60 * 60
 
 
 class Keeper:
     """Looks after the service's rows. Several may run."""
 
-    def __init__(self, database: Database, lifecycle: TenantLifecycle, intake: Intake) -> None:
+    def __init__(self, database: Database, lifecycle: TenantLifecycle, intake: Intake, *, keep: timedelta) -> None:
+        """`keep` is how long it is known what was asked, told and audited."""
         self._database = database
         self._lifecycle = lifecycle
         self._intake = intake
-        self._looked = 0.0
+        self._keep = keep
+        self._looked = self._forgot = -math.inf
 
     async def keep(self, give_back_stalled: Callable[[], Awaitable[int]]) -> None:
         """One round. A database that is away ends it; there is another."""
@@ -48,10 +53,21 @@ class Keeper:
             for row in connection.execute(QUERIES["fetch_without_job"]).fetchall():
                 log.warning("operation %s has no job any more, and is given a new one", row["id"])
                 enqueue(connection, row["id"], row["tenant"])
-            connection.execute(QUERIES["forget_credentials"], {"seconds": _FORGET_S})
+            connection.execute(QUERIES["forget_credentials"], {"seconds": _UNFETCHED_S})
         if time.monotonic() - self._looked > _DUE_S:
             self._looked = time.monotonic()
             self._settle()
+        if time.monotonic() - self._forgot > _FORGET_EVERY_S:
+            self._forgot = time.monotonic()
+            self._forget()
+
+    def _forget(self) -> None:
+        """Operations that have ended, with their idempotency keys; events that were told; and the audit."""
+        with self._database.transaction() as connection:
+            for query in ("forget_operations", "forget_events", "forget_audit"):
+                count = connection.execute(QUERIES[query], {"seconds": self._keep.total_seconds()}).rowcount
+                if count:
+                    log.info("%s: %d row(s) of more than %d days ago", query, count, self._keep.days)
 
     def _settle(self) -> None:
         for tenant in self._lifecycle.due():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -15,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kryonix.registry.errors import RegistryError
 from kryonix.signup.database import Database
 from kryonix.signup.metrics import Metrics
-from kryonix.signup.problems import MEDIA_TYPE, http_problem
+from kryonix.signup.problems import MEDIA_TYPE, Problem, http_problem
 from kryonix.signup.sql import QUERIES
 
 __all__ = ["BodyLimit", "Recorded"]
@@ -25,25 +27,29 @@ log = logging.getLogger(__name__)
 MAX_BODY: Final = 64 * 1024
 """Bytes. The largest request that means anything has a few kilobytes."""
 
+MAX_SECONDS: Final = 20
+"""In which the whole of it has to come."""
+
+_TOO_LARGE: Final = http_problem(
+    413, f"the body is larger than {MAX_BODY:,} bytes, which is all that is read. Send less"
+)
+_TOO_SLOW: Final = http_problem(408, f"the body has not come in {MAX_SECONDS} s. Send it at once")
 _AUDITED: Final = "/v1/"
 _SHOWN_PATH: Final = 300
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
-    (
-        b"content-security-policy",
-        b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    ),
+    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
 )
 
 
-class _TooLarge(Exception):
-    """The body is larger than is read."""
+class _Unread(Exception):
+    """The body is not read to its end, and why that is has been noted."""
 
 
 class BodyLimit:
-    """Answers 413 to a body above the limit, whether it was announced or is only sent."""
+    """Answers 413 to a body above the limit, announced or only sent, and 408 to one that does not come."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -52,44 +58,56 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        bounded = _Bounded(receive, send)
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > MAX_BODY:
-            await _refuse(send)
+            await bounded.refuse(_TOO_LARGE)
             return
-        read, answered = 0, False
+        with suppress(_Unread):
+            await self._app(scope, bounded.receive, bounded.send)
+        await bounded.refuse()
 
-        async def limited() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > MAX_BODY:
-                raise _TooLarge
-            return message
 
-        async def watched(message: Message) -> None:
-            # Who reads the body may make another answer of the exception: this one comes first.
-            nonlocal answered
-            if read > MAX_BODY:
-                if not answered:
-                    answered = True
-                    await _refuse(send)
-                return
-            answered = True
-            await send(message)
+class _Bounded:
+    """One request's body, read within bounds, and the answer: the refusal, once the bounds are passed."""
 
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self._until = time.monotonic() + MAX_SECONDS
+        self._read = 0
+        self._whole = self._answered = False
+        self._refusal: Problem | None = None
+
+    async def receive(self) -> Message:
+        if self._whole:
+            return await self._receive()  # the body is over: what comes is the caller's leave
         try:
-            await self._app(scope, limited, watched)
-        except _TooLarge:
-            if not answered:
-                await _refuse(send)
+            message = await asyncio.wait_for(self._receive(), self._until - time.monotonic())
+        except TimeoutError:
+            self._refusal = _TOO_SLOW
+            raise _Unread from None
+        self._read += len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        if self._read > MAX_BODY:
+            self._refusal = _TOO_LARGE
+            raise _Unread
+        return message
 
+    async def send(self, message: Message) -> None:
+        # Who reads the body may make another answer of the exception: the refusal comes first.
+        if self._refusal is None:
+            self._answered = True
+            await self._send(message)
 
-async def _refuse(send: Send) -> None:
-    problem = http_problem(413, f"the body is larger than {MAX_BODY:,} bytes, which is all that is read. Send less")
-    body = json.dumps(problem.as_json()).encode()
-    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    async def refuse(self, problem: Problem | None = None) -> None:
+        """Send a refusal, where there is one and nothing was answered."""
+        refusal = problem or self._refusal
+        if refusal is None or self._answered:
+            return
+        body = json.dumps(refusal.as_json()).encode()
+        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+        await self._send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
 
 
 class Recorded:

@@ -21,15 +21,20 @@ _ABOUT: Final[dict[int, str]] = {
     429: "Too many requests; `Retry-After` says when to ask again.",
     503: "The database does not answer; nothing was taken on.",
 }
-_ALWAYS: Final = (400, 413, 500)
-_ABOUT_ALWAYS: Final = {400: "No request that could be read.", 413: "The body is too large.", 500: "A defect."}
+_ABOUT_ALWAYS: Final = {
+    400: "No request that could be read.",
+    408: "The body did not come in time.",
+    413: "The body is too large.",
+    415: "The body is not said to be JSON.",
+    500: "A defect.",
+}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer with, for its `responses`."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     about = {**{status: _ABOUT[status] for status in statuses}, **_ABOUT_ALWAYS}
-    return {status: {"description": about[status], "content": content} for status in (*statuses, *_ALWAYS)}
+    return {status: {"description": about[status], "content": content} for status in about}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

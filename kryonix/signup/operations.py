@@ -27,8 +27,8 @@ __all__ = [
     "end",
     "fetch",
     "fetch_by_idempotency_key",
+    "fetch_last",
     "fetch_under_way",
-    "fetch_under_way_of",
     "insert",
     "note_progress",
     "postpone",
@@ -141,10 +141,10 @@ def fetch_under_way(connection: Connection, tenant: str) -> Operation | None:
     return None if row is None else _operation(row)
 
 
-def fetch_under_way_of(connection: Connection, tenants: Collection[str]) -> dict[str, UUID]:
-    """The operations of these tenants that have not ended."""
-    rows = connection.execute(QUERIES["fetch_all_under_way"], {"tenants": list(tenants)})
-    return {row["tenant"]: row["id"] for row in rows}
+def fetch_last(connection: Connection, tenants: Collection[str]) -> dict[str, Operation]:
+    """The newest operation of each of these tenants: the one under way, where there is one."""
+    rows = connection.execute(QUERIES["fetch_last_operations"], {"tenants": list(tenants)})
+    return {row["tenant"]: _operation(row) for row in rows}
 
 
 def begin(connection: Connection, id: UUID) -> Operation | None:

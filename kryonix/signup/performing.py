@@ -22,6 +22,7 @@ from kryonix.signup import operations
 from kryonix.signup.database import Database
 from kryonix.signup.operations import Kind, Operation
 from kryonix.signup.outbox import put_event
+from kryonix.signup.patience import MOST_ATTEMPTS, attempts_for, pause_after
 from kryonix.signup.problems import problem_of
 from kryonix.signup.sealing import seal
 from kryonix.topology.tenants import Tenant
@@ -44,8 +45,6 @@ _COUNTED: Final = frozenset(
     for kind in ("Exchange", "Queue", "Binding", "Policy", "OperatorPolicy")
 )
 _PROGRESS_S: Final = 0.25
-_FIRST_DELAY_S: Final = 1
-_LONGEST_DELAY_S: Final = 30
 
 
 class Again(Exception):
@@ -77,10 +76,9 @@ class _Outcome:
 class Performer:
     """Carries operations out, one per call; calls may come from several threads."""
 
-    def __init__(self, database: Database, lifecycle: TenantLifecycle, *, attempts: int = 10) -> None:
+    def __init__(self, database: Database, lifecycle: TenantLifecycle) -> None:
         self._database = database
         self._lifecycle = lifecycle
-        self._attempts = attempts
 
     def perform(self, id: UUID) -> None:
         """One attempt. Nothing where the operation has ended already. Raises Again, or what the database raises."""
@@ -88,7 +86,7 @@ class Performer:
             operation = operations.begin(connection, id)
         if operation is None:
             return
-        if operation.attempts > self._attempts:
+        if operation.attempts > MOST_ATTEMPTS:
             self._failed(operation, _GivenUp(operation.attempts - 1))
             return
         log.info("operation %s (%s) begins, attempt %d", id, operation.kind, operation.attempts)
@@ -147,12 +145,14 @@ class Performer:
 
     def _failed(self, operation: Operation, error: Exception) -> None:
         problem = problem_of(error).as_json()
-        if _passing(error) and operation.attempts < self._attempts:
+        if operation.attempts < attempts_for(error):
             with self._database.transaction() as connection:
                 operations.postpone(connection, operation.id, problem)
-            delay = min(_FIRST_DELAY_S * 2 ** (operation.attempts - 1), _LONGEST_DELAY_S)
-            log.warning("operation %s (%s): %s. Again in %d s", operation.id, operation.kind, error, delay)
-            raise Again(timedelta(seconds=delay)) from error
+            pause = pause_after(operation.attempts)
+            log.warning(
+                "operation %s (%s): %s. Again in %d s", operation.id, operation.kind, error, pause.total_seconds()
+            )
+            raise Again(pause) from error
         ours = hasattr(error, "exit_status")
         log.error("operation %s (%s) failed: %s", operation.id, operation.kind, error, exc_info=None if ours else error)
         with self._database.transaction() as connection:
@@ -187,8 +187,3 @@ class _Progress:
         # Progress that can't be written is no reason to fail: the end of the run is told again and again until it is.
         with suppress(RegistryError), self._database.transaction() as connection:
             operations.note_progress(connection, self._operation.id, done, f"{event.op} {event.name}"[:200])
-
-
-def _passing(error: Exception) -> bool:
-    """Whether it may be over soon: everything of ours but a refusal. What is not ours is a defect, and stays one."""
-    return getattr(error, "exit_status", 2) != 2

@@ -13,7 +13,7 @@ from kryonix.registry.errors import RegistryUnavailable
 from kryonix.signup.errors import OperationUnderWay, SignupError, TooManyRequests
 from kryonix.topology.errors import InvalidInput
 
-__all__ = ["MEDIA_TYPE", "Problem", "problem_of"]
+__all__ = ["MEDIA_TYPE", "Problem", "http_problem", "problem_of", "retry_after"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 _TYPE: Final = "urn:kryonix:problem:"
@@ -54,6 +54,16 @@ _KINDS: Final[tuple[tuple[type[Exception], str, HTTPStatus, str], ...]] = (
     (BrokerUnavailable, "broker-unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The broker does not answer"),
     (lifecycle.LifecycleError, "not-done", HTTPStatus.BAD_GATEWAY, "It could not be done"),
 )
+# Written down, as the names that Python has for statuses are not the same in all of its versions.
+_OF_HTTP: Final = {
+    400: "bad-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "request-timeout",
+    413: "content-too-large",
+    415: "unsupported-media-type",
+    422: "unprocessable-entity",
+}
 _HIDDEN: Final = (RegistryUnavailable,)
 """Problems whose text names addresses that a customer's caller has no business with."""
 
@@ -75,8 +85,8 @@ def problem_of(error: Exception) -> Problem:
 
 def http_problem(status: int, detail: str, **more: Any) -> Problem:
     """A problem that the HTTP layer has found."""
-    title = HTTPStatus(status).phrase
-    return _problem(title.lower().replace(" ", "-"), status, title, detail, **more)
+    kind = _OF_HTTP.get(status, f"http-{status}")
+    return _problem(kind, status, kind.replace("-", " ").capitalize(), detail, **more)
 
 
 def retry_after(error: Exception) -> int | None:

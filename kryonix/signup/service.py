@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from kryonix.lifecycle.errors import LifecycleError
 from kryonix.registry.errors import RegistryError
 from kryonix.signup import health_api, operations_api, tenants_api
+from kryonix.signup.access import identify, unidentified
 from kryonix.signup.database import Database
 from kryonix.signup.errors import InvalidKey, SignupError
 from kryonix.signup.intake import Intake
@@ -25,7 +28,7 @@ from kryonix.signup.middleware import BodyLimit, Recorded
 from kryonix.signup.openapi import describe
 from kryonix.signup.problems import MEDIA_TYPE, Problem, http_problem, problem_of, retry_after
 from kryonix.signup.rate import RateLimit
-from kryonix.signup.services import Services
+from kryonix.signup.services import Services, services
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.errors import TopologyError
@@ -33,6 +36,8 @@ from kryonix.topology.errors import TopologyError
 __all__ = ["build_service"]
 
 log = logging.getLogger(__name__)
+
+_ROUTERS: Final = (tenants_api.router, operations_api.router, health_api.router)
 
 _ABOUT = """Makes, changes, suspends and removes tenants, each with a stack of its own.
 
@@ -50,7 +55,13 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
             yield
 
     app = FastAPI(
-        title="Kryonix signup", version="1", description=_ABOUT, lifespan=running, docs_url=None, redoc_url=None
+        title="Kryonix signup",
+        version="1",
+        description=_ABOUT,
+        lifespan=running,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # an address of the caller's own making would be in the answer
     )
     metrics = Metrics(database)
     app.state.services = Services(
@@ -61,9 +72,9 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
         rate=RateLimit(per_second, burst),
         metrics=metrics,
     )
-    for router in (tenants_api.router, operations_api.router, health_api.router):
+    for router in _ROUTERS:
         app.include_router(router)
-    app.mount("/", StaticFiles(directory=str(files("kryonix.signup") / "page"), html=True), name="page")
+    _serve_page(app)
     _handle_errors(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(Recorded, database=database, metrics=metrics)
@@ -71,34 +82,80 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
     return app
 
 
+def _serve_page(app: FastAPI) -> None:
+    """The page's files, each by its own route: a folder at `/` would answer for every path that there is not."""
+    for file in Path(str(files("kryonix.signup") / "page")).iterdir():
+
+        async def send(request: Request, file: Path = file) -> Response:
+            return FileResponse(file)
+
+        app.add_route("/" if file.name == "index.html" else f"/{file.name}", send, include_in_schema=False)
+
+
 def _handle_errors(app: FastAPI) -> None:
-    def ours(request: Request, error: Exception) -> Response:
-        if isinstance(error, RegistryError):
-            log.error("request %s: %s", request.state.request_id, error)
-        headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, InvalidKey) else {}
-        if (seconds := retry_after(error)) is not None:
-            headers["Retry-After"] = str(seconds)
-        return _answer(request, problem_of(error), headers)
-
-    def invalid(request: Request, error: Exception) -> Response:
-        wrong = [_told(each) for each in error.errors()] if isinstance(error, RequestValidationError) else []
-        return _answer(request, http_problem(422, "the request is not as it is described", errors=wrong))
-
-    def http(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-        detail = error.detail if isinstance(error, HTTPException) else ""
-        return _answer(request, http_problem(status, f"{detail}. /openapi.json describes what there is"), headers)
-
-    def defect(request: Request, error: Exception) -> Response:
-        log.error("request %s ended with a defect", request.state.request_id, exc_info=error)
-        return _answer(request, problem_of(error))
-
     for kind in (SignupError, LifecycleError, RegistryError, TopologyError):
-        app.add_exception_handler(kind, ours)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, defect)
+        app.add_exception_handler(kind, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _defect)
+
+
+def _ours(request: Request, error: Exception) -> Response:
+    if isinstance(error, RegistryError):
+        log.error("request %s: %s", request.state.request_id, error)
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, InvalidKey) else {}
+    if (seconds := retry_after(error)) is not None:
+        headers["Retry-After"] = str(seconds)
+    return _answer(request, problem_of(error), headers)
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    if (refused := _not_let_in(request)) is not None:
+        return refused
+    if not isinstance(error, RequestValidationError):
+        return _defect(request, error)
+    if isinstance(error.body, bytes):
+        return _answer(
+            request, http_problem(415, "the body is not said to be JSON. Send Content-Type: application/json")
+        )
+    wrong = [_told(each) for each in error.errors()]
+    detail = f"{len(wrong)} thing(s) of the request can't be, see `errors`. /openapi.json describes what can"
+    return _answer(request, http_problem(422, detail, errors=wrong))
+
+
+def _http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        return _defect(request, error)
+    if error.status_code == HTTPStatus.BAD_REQUEST and (refused := _not_let_in(request)) is not None:
+        return refused
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
+    detail = f"{error.detail}. /openapi.json describes what there is"
+    return _answer(request, http_problem(error.status_code, detail), headers)
+
+
+def _defect(request: Request, error: Exception) -> Response:
+    log.error("request %s ended with a defect", request.state.request_id, exc_info=error)
+    return _answer(request, problem_of(error))
+
+
+def _not_let_in(request: Request) -> Response | None:
+    """The answer to who has no valid key: nobody else is told what is wrong with a body. None for who has one."""
+    if unidentified(request):
+        try:
+            identify(request, services(request))
+        except (SignupError, RegistryError) as error:
+            return _ours(request, error)
+    return None
+
+
+def _methods(request: Request) -> list[str]:
+    """What can be done with a path: the router tells of the first of its routes only."""
+    app: FastAPI = request.app
+    routes = [route for router in (app, *_ROUTERS) for route in router.routes if isinstance(route, Route)]
+    found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in found for method in route.methods or ()})
 
 
 def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:

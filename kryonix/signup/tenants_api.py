@@ -51,8 +51,8 @@ def list_tenants(
     """Tenants with a stack of their own, in the order of their ids; those that were removed too."""
     with using.database.transaction() as connection:
         states = fetch_desired_states(connection, after=_storable(after), limit=limit + 1)
-        running = operations.fetch_under_way_of(connection, [state.cliente_id for state in states])
-    page = [TenantAnswer.of(state, running.get(state.cliente_id), using.catalog) for state in states[:limit]]
+        last = operations.fetch_last(connection, [state.cliente_id for state in states])
+    page = [TenantAnswer.of(state, last.get(state.cliente_id), using.catalog) for state in states[:limit]]
     return TenantsPage(tenants=page, next=page[-1].id if len(states) > limit else None)
 
 
@@ -61,10 +61,10 @@ def show_tenant(tenant: Id, using: Using, caller: Reader) -> TenantAnswer:
     """One tenant."""
     with using.database.transaction() as connection:
         state = fetch_desired_state(connection, tenant)
-        running = operations.fetch_under_way_of(connection, [tenant])
+        last = operations.fetch_last(connection, [tenant])
     if state is None:
         raise UnknownTenant(tenant)
-    return TenantAnswer.of(state, running.get(tenant), using.catalog)
+    return TenantAnswer.of(state, last.get(tenant), using.catalog)
 
 
 @router.get("/catalog", responses=problems(401, 422, 429, 503))

@@ -55,16 +55,18 @@ def run_worker(
     cells: Cells,
     *,
     concurrency: int = 2,
+    keep: timedelta = timedelta(days=400),
     parent: int | None = None,
     say: Callable[[str], None],
 ) -> None:
     """Work until SIGTERM or SIGINT; what is under way is then finished first. With `parent`, until that process ends.
 
-    `dsn` is the signup role's, `events_uri` that of the user who publishes events; `say` is told when it works.
+    `dsn` is the signup role's, `events_uri` that of the user who publishes events. What has ended is known for `keep`.
+    `say` is told when it works.
     """
     with Database(dsn, size=concurrency + 4) as database:
         worker = _Worker(dsn, database, lifecycle, concurrency, say)
-        keeper = Keeper(database, lifecycle, Intake(database, catalog, cells))
+        keeper = Keeper(database, lifecycle, Intake(database, catalog, cells), keep=keep)
         asyncio.run(worker.run(keeper, Publisher(database, events_uri), parent))
 
 

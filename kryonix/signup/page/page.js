@@ -6,9 +6,11 @@
 const STORED = "kryonix-api-key";
 const PAGE = 100;
 const LOOK_AGAIN_MS = 1500;
+const NEWS_MS = 5000;
 const byId = (id) => document.getElementById(id);
 let key = sessionStorage.getItem(STORED) || "";
 let next = null;
+let shown = "";
 const watched = new Set();
 
 async function call(method, path, body, headers = {}) {
@@ -95,9 +97,10 @@ function showChoices(catalog) {
 
 async function showTenants(after = "") {
   const page = await ask("GET", `/v1/tenants?limit=${PAGE}&after=${encodeURIComponent(after)}`);
+  shown = after ? "" : JSON.stringify(page);
   const rows = page.tenants.filter((tenant) => tenant.status !== "removed" || tenant.operation).map(tenantRow);
   if (after) byId("tenants").append(...rows);
-  else byId("tenants").replaceChildren(...rows);
+  else replaceRows(rows);
   next = page.next;
   byId("more").hidden = next === null;
   const count = byId("tenants").children.length;
@@ -105,43 +108,76 @@ async function showTenants(after = "") {
   for (const tenant of page.tenants) if (tenant.operation) watch(tenant.operation);
 }
 
+// What is open stays open, and the keyboard's focus stays where it was.
+function replaceRows(rows) {
+  const tenants = byId("tenants");
+  const open = new Set([...tenants.querySelectorAll("details[open]")].map((why) => why.closest("tr").dataset.tenant));
+  const held = tenants.contains(document.activeElement) ? document.activeElement : null;
+  const of = held?.closest("tr").dataset.tenant;
+  tenants.replaceChildren(...rows);
+  for (const row of rows) {
+    row.querySelector("details")?.toggleAttribute("open", open.has(row.dataset.tenant));
+    if (row.dataset.tenant !== of) continue;
+    [...row.querySelectorAll("button, summary")].find((each) => each.textContent === held.textContent)?.focus();
+  }
+}
+
 byId("more").addEventListener("click", () => showTenants(next).catch(fail));
 
+// What others do is seen too, as long as there is one page.
+async function showNews() {
+  if (document.hidden || byId("content").hidden || !shown) return;
+  const before = shown;
+  const page = await ask("GET", `/v1/tenants?limit=${PAGE}&after=`);
+  if (shown === before && JSON.stringify(page) !== before) await showTenants();
+}
+
+setInterval(() => showNews().catch(() => {}), NEWS_MS);
+
 function tenantRow(tenant) {
-  const row = element("tr", undefined, { "data-tenant": tenant.id });
-  row.append(element("th", tenant.id, { scope: "row" }), element("td", tenant.plan));
-  row.append(element("td", tenant.modules.join(", ")), queueCell(tenant));
-  row.append(element("td", statusText(tenant)), element("td", tenant.cell), actionCell(tenant));
+  const row = element("tr", undefined, { role: "row", "data-tenant": tenant.id });
+  row.append(element("th", tenant.id, { role: "rowheader", scope: "row" }), cell("Plan", tenant.plan));
+  row.append(cell("Modules", tenant.modules.join(", ")), queueCell(tenant), statusCell(tenant));
+  row.append(cell("Cell", tenant.cell), actionCell(tenant));
   return row;
 }
 
+// On a narrow screen rows are blocks, and each cell says which column it is of: roles keep it a table for who listens.
+const cell = (column, text) => element("td", text, { role: "cell", "data-column": column });
+
 function queueCell(tenant) {
-  const cell = element("td");
+  const made = cell("Queues");
   if (tenant.queues === null) {
-    cell.append("not in the catalog any more");
-    return cell;
+    made.append("not in the catalog any more");
+    return made;
   }
   const { used, allowed } = tenant.queues;
-  cell.append(element("meter", undefined, { class: "bar", min: 0, max: allowed, value: used, "aria-hidden": "true" }));
-  cell.append(`${used} of ${allowed}`);
-  return cell;
+  made.append(element("meter", undefined, { class: "bar", min: 0, max: allowed, value: used, "aria-hidden": "true" }));
+  made.append(`${used} of ${allowed}`);
+  return made;
 }
 
-function statusText(tenant) {
+function statusCell(tenant) {
   const removal = tenant.remove_after && `removed after ${new Date(tenant.remove_after).toLocaleString()}`;
-  const unfinished = !tenant.converged && !tenant.operation && "not as it should be: the last operation failed";
-  return [tenant.status, tenant.operation && "being worked on", removal, unfinished].filter(Boolean).join("; ");
+  const unfinished = !tenant.converged && !tenant.operation && "not as it should be";
+  const made = cell("Status", [tenant.status, tenant.operation && "being worked on", removal, unfinished].filter(Boolean).join("; "));
+  if (tenant.problem && !tenant.operation) {
+    const why = element("details", undefined, { class: "failed" });
+    why.append(element("summary", "the last operation failed"), tenant.problem.detail);
+    made.append(why);
+  }
+  return made;
 }
 
 function actionCell(tenant) {
-  const cell = element("td");
+  const made = cell("Do");
   const offered = { active: ["suspend", "rotate"], suspended: ["resume", "rotate"], offboarding: ["resume"] };
   for (const action of tenant.operation ? [] : offered[tenant.status] || []) {
     const button = element("button", action, { type: "button", class: "quiet", "aria-label": `${action} ${tenant.id}` });
     button.addEventListener("click", () => act(`/v1/tenants/${encodeURIComponent(tenant.id)}/${action}`));
-    cell.append(button);
+    made.append(button);
   }
-  return cell;
+  return made;
 }
 
 async function act(path, body) {

@@ -18,3 +18,6 @@ UPDATE signup.api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp()) 
 -- insert_audit --
 INSERT INTO signup.audit (request_id, key_id, peer, method, path, status, tenant, operation)
 VALUES (%(request_id)s, %(key_id)s, %(peer)s, %(method)s, %(path)s, %(status)s, %(tenant)s, %(operation)s);
+
+-- forget_audit --
+DELETE FROM signup.audit WHERE at < now() - make_interval(secs => %(seconds)s);

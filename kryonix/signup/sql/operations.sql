@@ -20,11 +20,10 @@ SELECT * FROM signup.operations WHERE key_id = %(key_id)s AND idempotency_key = 
 -- fetch_under_way --
 SELECT * FROM signup.operations WHERE tenant = %(tenant)s AND status IN ('queued', 'running');
 
--- fetch_all_under_way --
-SELECT tenant, id FROM signup.operations WHERE status IN ('queued', 'running') AND tenant = ANY(%(tenants)s);
-
 -- fetch_last_operations --
-SELECT * FROM signup.operations WHERE tenant = %(tenant)s ORDER BY created_at DESC LIMIT %(limit)s;
+-- Each tenant's newest: the one under way, where there is one.
+SELECT DISTINCT ON (tenant) * FROM signup.operations WHERE tenant = ANY(%(tenants)s)
+ORDER BY tenant, created_at DESC;
 
 -- begin_operation --
 -- Nothing where it has ended.
@@ -60,6 +59,9 @@ RETURNING id;
 -- Those that nobody has come for.
 UPDATE signup.operations SET sealed = NULL, revision = revision + 1
 WHERE sealed IS NOT NULL AND ended_at < now() - make_interval(secs => %(seconds)s);
+
+-- forget_operations --
+DELETE FROM signup.operations WHERE ended_at < now() - make_interval(secs => %(seconds)s);
 
 -- fetch_without_job --
 -- Under way, and no job will take them up: the job ended before the operation did.

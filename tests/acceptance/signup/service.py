@@ -166,6 +166,24 @@ class Signup:
         with psycopg.connect(self.outputs["signup_dsn"], row_factory=dict_row) as connection:
             return connection.execute(sql).fetchall()
 
+    def execute(self, sql: str) -> None:
+        """To make time pass."""
+        with psycopg.connect(self.outputs["signup_dsn"]) as connection:
+            connection.execute(sql)
+
+    @contextmanager
+    def another_web(self, *more: str) -> Iterator[str]:
+        """A web beside the first, for the block; its address."""
+        number = len(list(self._folder.glob("beside*.log")))
+        web = Process(
+            self.project, self._folder / f"beside{number}.log", "serve", "--port", "0", "--workers", "0", *more
+        )  # fmt: skip
+        try:
+            web.wait_for("listening on")
+            yield str(_ADDRESS.findall(web.said)[-1])
+        finally:
+            web.end()
+
     def end(self) -> None:
         self.web.end()
         self.worker.end()

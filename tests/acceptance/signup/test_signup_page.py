@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.acceptance.broker import live
 from tests.acceptance.signup.service import Signup
 
 WAIT_MS = 60_000
@@ -93,6 +94,34 @@ def test_a_failure_is_shown_with_its_reason(page: Page, signup: Signup) -> None:
     page.get_by_label("crm", exact=False).check()
     page.get_by_role("button", name="Add the tenant").click()
     expect(page.get_by_role("alert")).to_contain_text("is there already. Choose another id")
+
+
+def test_what_others_do_and_why_it_failed_is_seen_without_a_reload_and_after_one(page: Page, signup: Signup) -> None:
+    signup.caller.done("POST", "/v1/tenants", {"id": "by-others", "modules": ["crm"], "plan": "basic"})
+    row = page.locator("tr[data-tenant=by-others]")
+    expect(row).to_contain_text("15 of 50")
+    with live(signup.outputs) as broker:
+        broker.publish("/cliente_by-others", "cliente_by-others.crm.leads.create", 2)
+    signup.caller.ended(signup.caller.taken("PATCH", "/v1/tenants/by-others", {"modules": ["portal"]}))
+    why = row.get_by_text("2 messages in cliente_by-others.crm.leads.create")
+    for look in (lambda: None, page.reload):
+        look()
+        row.get_by_text("the last operation failed").click()
+        expect(why).to_be_visible()
+    signup.caller.done("POST", "/v1/tenants", {"id": "by-others-too", "modules": ["portal"], "plan": "basic"})
+    expect(page.locator("tr[data-tenant=by-others-too]")).to_contain_text("11 of 50")
+    expect(why).to_be_visible()  # who reads on is not interrupted, and neither is the keyboard
+    expect(row.locator("summary")).to_be_focused()
+    accessible(page)
+
+
+def test_on_a_phone_nothing_is_beyond_the_edge(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.locator("tbody tr").first).to_be_visible()
+    edges = page.locator("#content *:visible").evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
+    assert max(edges) <= 390
+    accessible(page)
+    page.set_viewport_size({"width": 1100, "height": 900})
 
 
 def test_a_wrong_key_opens_nothing(page: Page, signup: Signup) -> None:

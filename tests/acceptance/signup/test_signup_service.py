@@ -96,9 +96,12 @@ def test_a_tenant_is_changed_suspended_resumed_rotated_and_removed(
     at_broker.publish("/cliente_life", "cliente_life.crm.leads.create", 2)
     failed = caller.ended(caller.taken("PATCH", "/v1/tenants/life", {"modules": ["portal"]}))
     assert failed["problem"]["type"] == "urn:kryonix:problem:would-lose-messages"
+    assert failed["attempts"] == 1, "what is refused is not tried again"
+    assert caller.http.get("/v1/tenants/life").json()["problem"] == failed["problem"]
     assert failed["problem"]["queues"] == {"cliente_life.crm.leads.create": 2}
     allowed = {"modules": ["portal"], "allow_delete": ["cliente_life.crm.leads.create"]}
     caller.done("PATCH", "/v1/tenants/life", allowed)
+    assert caller.http.get("/v1/tenants/life").json()["problem"] is None
 
     left = caller.ended(caller.taken("DELETE", "/v1/tenants/life"))
     assert left["result"]["remove_after"] > left["ended_at"]
@@ -133,6 +136,8 @@ def test_events_of_all_that_happened_reach_the_control_vhost(
     bodies = [json.loads(message["payload"]) for message in got]
     told = {(body["event"], body["tenant"]) for body in bodies}
     assert ("tenant.created", "small") in told
+    all_of_a_life = {"created", "changed", "suspended", "resumed", "removed", "failed"}
+    assert {event for event, tenant in told if tenant == "life"} == {f"tenant.{each}" for each in all_of_a_life}
     assert {message["routing_key"] for message in got} == {event for event, _ in told}
     ids = {str(row["id"]) for row in signup.query("SELECT id FROM signup.outbox")}
     assert {message["properties"]["message_id"] for message in got} == ids
@@ -158,19 +163,31 @@ def test_events_of_all_that_happened_reach_the_control_vhost(
         (422, "does-not-fit", "PATCH", "/v1/tenants/small", {"modules": list(ALL_MODULES)}),
         (404, "unknown-operation", "GET", "/v1/operations/00000000-0000-4000-8000-000000000000", None),
         (404, "not-found", "GET", "/v1/nothing", None),
+        (404, "not-found", "GET", "/v1/tenants/", None),
         (405, "method-not-allowed", "PUT", "/v1/tenants", {}),
     ],
 )
 def test_what_can_not_be_is_refused_with_what_to_do(
     caller: Caller, small: dict[str, Any], status: int, kind: str, method: str, path: str, body: Any
 ) -> None:
-    before = caller.http.get("/v1/tenants").json()
+    before = wanted(caller)
     problem = caller.refused(status, kind, method, path, body)
     assert problem["detail"]
     if kind == "does-not-fit":
         assert problem["plan"] == "pro"
         assert problem["remove"]
-    assert caller.http.get("/v1/tenants").json() == before
+    assert wanted(caller) == before
+
+
+def wanted(caller: Caller) -> list[tuple[Any, ...]]:
+    """What every tenant is to be. How far it has come changes by itself."""
+    found = caller.http.get("/v1/tenants?limit=200").json()["tenants"]
+    return [tuple(tenant[name] for name in ("id", "modules", "plan", "status", "cell", "username")) for tenant in found]
+
+
+def test_what_can_be_done_with_a_path_is_told_to_who_asks_for_something_else(caller: Caller) -> None:
+    assert caller.http.put("/v1/tenants").headers["allow"] == "GET, POST"
+    assert caller.http.put("/v1/tenants/small").headers["allow"] == "DELETE, GET, PATCH"
 
 
 @pytest.mark.parametrize(
@@ -193,6 +210,9 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(signup: Signup, caller: 
         answer = caller.http.post("/v1/tenants", content=content, headers=headers)
         assert answer.status_code in (400, 422), content[:20]
         assert answer.headers["content-type"] == "application/problem+json"
+    for told in ({"content-type": "text/plain"}, {}):
+        answer = caller.http.post("/v1/tenants", content=b"{}", headers=told)
+        assert (answer.status_code, answer.json()["type"]) == (415, "urn:kryonix:problem:unsupported-media-type")
     assert caller.http.post("/v1/tenants", content=b" " * 70_000, headers=headers).status_code == 413
 
     def chunks() -> Any:
@@ -205,6 +225,8 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(signup: Signup, caller: 
 def test_a_key_does_what_its_scope_allows_and_ends_when_it_is_revoked(signup: Signup, small: dict[str, Any]) -> None:
     for caller in (signup.call_as(None), signup.call_as("kx_nobody_x"), signup.call_as("kx_a")):
         caller.refused(401, "invalid-key", "GET", "/v1/tenants")
+    unread = signup.call_as(None).http.post("/v1/tenants", content=b"{", headers={"content-type": "application/json"})
+    assert unread.status_code == 401, "who has no key is not told what is wrong with a body"
     reader, writer = signup.make_key("read"), signup.make_key("write")
     assert signup.call_as(reader).http.get("/v1/tenants/small").status_code == 200
     signup.call_as(reader).refused(403, "scope-too-small", "POST", "/v1/tenants/small/suspend")
@@ -220,18 +242,27 @@ def test_a_key_does_what_its_scope_allows_and_ends_when_it_is_revoked(signup: Si
     assert signup.project.kryonix("signup", "keys", "revoke", id, *stack).returncode == 0
     signup.call_as(reader).refused(401, "invalid-key", "GET", "/v1/tenants")
     assert signup.project.kryonix("signup", "keys", "revoke", "nobody", *stack).returncode == 2
+    signup.call_as(expired := signup.make_key("read", "--days", "1")).http.get("/v1/catalog").raise_for_status()
+    signup.execute(f"UPDATE signup.api_keys SET expires_at = now() WHERE id = '{expired.split('_')[1]}'")
+    signup.call_as(expired).refused(401, "invalid-key", "GET", "/v1/catalog")
+
+
+def audited(signup: Signup, answer: httpx.Response) -> tuple[Any, ...]:
+    """The one audit row of a request. It is written just after the answer."""
+    until = time.monotonic() + 30
+    while not (
+        rows := signup.query(f"SELECT * FROM signup.audit WHERE request_id = '{answer.headers['x-request-id']}'")
+    ):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    (row,) = rows
+    return row["method"], row["path"], row["status"], row["key_id"]
 
 
 def test_every_call_leaves_an_audit_row(signup: Signup, caller: Caller, small: dict[str, Any]) -> None:
-    answer = caller.http.get("/v1/tenants/small")
-    signup.call_as(None).http.get("/v1/tenants")
-    rows = signup.query("SELECT * FROM signup.audit ORDER BY id DESC LIMIT 2")
-    shown = [(row["method"], row["path"], row["status"], row["key_id"]) for row in rows]
-    assert shown == [
-        ("GET", "/v1/tenants", 401, None),
-        ("GET", "/v1/tenants/small", 200, signup.key.split("_")[1]),
-    ]
-    assert str(rows[1]["request_id"]) == answer.headers["x-request-id"]
+    key_id = signup.key.split("_")[1]
+    assert audited(signup, caller.http.get("/v1/tenants/small")) == ("GET", "/v1/tenants/small", 200, key_id)
+    assert audited(signup, signup.call_as(None).http.get("/v1/tenants")) == ("GET", "/v1/tenants", 401, None)
     asked = signup.query(f"SELECT * FROM signup.audit WHERE operation = '{small['id']}' AND tenant = 'small'")
     assert asked[0]["method"] == "POST"
 

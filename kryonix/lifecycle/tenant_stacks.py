@@ -1,0 +1,93 @@
+"""Tenants' stacks, brought to what a row says, and what the program does not do: cutting off, looking afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any
+
+from kryonix.lifecycle import losses
+from kryonix.lifecycle.broker import Broker
+from kryonix.lifecycle.credentials import Credentials
+from kryonix.lifecycle.deployer import Deployer, StackSpec, ignore
+from kryonix.lifecycle.errors import NotRemoved, WouldLoseMessages
+from kryonix.lifecycle.specs import spec_for, tenant_of
+from kryonix.lifecycle.tenant_rows import users_of
+from kryonix.local.events import OnEvent, Summary
+from kryonix.registry.desired_states import DesiredState
+from kryonix.topology.cells import Cells
+
+__all__ = ["TenantStacks"]
+
+
+class TenantStacks:
+    """The stacks of tenants that have one of their own. Who calls is alone with the tenant."""
+
+    def __init__(self, deployer: Deployer, cells: Cells, *, deletion_protection: bool = True) -> None:
+        self._deployer = deployer
+        self._cells = cells
+        self._deletion_protection = deletion_protection
+
+    def apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
+        """Bring the world to the row. Whoever may not connect any more is cut off."""
+        summary = self._deployer.up(self._spec(state, allow_delete), on_event)
+        if allow_delete:  # accepted this once: a queue that has the same name later is not to go with its messages
+            self._deployer.up(self._spec(state), on_event)
+        if state.status != "active":
+            self._broker(state).cut_off(users_of(state))
+        return summary
+
+    def before_deletion(
+        self, before: DesiredState, wanted: DesiredState, allow_delete: Collection[str], on_event: OnEvent
+    ) -> None:
+        """Refuse a change that loses messages, before the row says it; then let the queues go, where protected."""
+        protected = self._cells.cell(before.cell).protect
+        with losses.told(ignore_protection=protected):
+            self._deployer.preview(self._spec(wanted, allow_delete))
+        if protected:
+            self._deployer.up(self._spec(before, protect=False), on_event)
+
+    def release(self, state: DesiredState, on_event: OnEvent) -> None:
+        """Lift what protects a tenant, in a step of its own. Nothing where it was never made."""
+        if self.definitions(state):
+            self._unprotected(state, on_event)
+
+    def destroy(self, state: DesiredState, on_event: OnEvent) -> Summary:
+        """Remove a tenant that was released, and look whether it is gone. Raises NotRemoved where it is not.
+
+        A stack whose state was lost removes nothing and says that it is done; one whose state is older than the release
+        refuses. What there is is then taken over and released first, and removed after that.
+        """
+        summary = Summary({}, ())
+        with suppress(WouldLoseMessages), losses.told(ignore_protection=True):
+            summary = self._deployer.destroy(self._spec(state), on_event)
+        if self._remains(state):
+            self._unprotected(state, ignore)
+            summary = self._deployer.destroy(self._spec(state), on_event)
+            if remains := self._remains(state):
+                raise NotRemoved(state.cliente_id, remains)
+        return summary
+
+    def credentials(self, state: DesiredState) -> Credentials:
+        """What the stack has made last for the tenant's applications to log in with."""
+        return Credentials.of(self._deployer.outputs(self._spec(state))["tenants"][state.cliente_id])
+
+    def definitions(self, state: DesiredState) -> dict[str, Any]:
+        """Exchanges, queues, bindings, policies and limits of the tenant's vhost. Empty where there is none."""
+        return self._broker(state).definitions(tenant_of(state).names.vhost)
+
+    def _unprotected(self, state: DesiredState, on_event: OnEvent) -> None:
+        queues = {queue["name"] for queue in self.definitions(state).get("queues", ())}
+        self._deployer.up(self._spec(state, queues, protect=False), on_event)
+
+    def _remains(self, state: DesiredState) -> list[str]:
+        return self._broker(state).remains(tenant_of(state).names.vhost, users_of(state))
+
+    def _spec(
+        self, state: DesiredState, allow_delete: Collection[str] = (), *, protect: bool | None = None
+    ) -> StackSpec:
+        protection = self._deletion_protection
+        return spec_for(state, self._cells, deletion_protection=protection, allow_delete=allow_delete, protect=protect)
+
+    def _broker(self, state: DesiredState) -> Broker:
+        return Broker(self._deployer.outputs(StackSpec(name=self._cells.cell(state.cell).stack)))

@@ -1,0 +1,80 @@
+"""What the service bounds: requests of a caller, tenants of a cell, and how long it knows of what is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.acceptance.signup.service import Caller, Signup
+
+SMALL = {"modules": ["portal"], "plan": "basic"}
+
+
+def test_who_asks_too_often_is_told_when_to_come_back_and_others_are_not_kept_waiting(signup: Signup) -> None:
+    reader = signup.make_key("read")
+    with signup.another_web("--rate", "0.1", "--burst", "3") as base:
+        caller = Caller(base, reader)
+        statuses = [caller.http.get("/v1/catalog").status_code for _ in range(4)]
+        assert statuses == [200, 200, 200, 429]
+        refused = caller.http.get("/v1/catalog")
+        assert (refused.json()["type"], int(refused.headers["retry-after"]) >= 1) == (
+            "urn:kryonix:problem:too-many-requests", True,
+        )  # fmt: skip
+        nobody, json = Caller(base, None), {"content-type": "application/json"}
+        guesses = [nobody.http.post("/v1/tenants", content=b"{", headers=json).status_code for _ in range(4)]
+        assert guesses == [401, 401, 401, 429], "a body that is none spares nobody being counted"
+        assert Caller(base, signup.key).http.get("/v1/catalog").status_code == 200
+
+
+def test_tenants_are_placed_up_to_a_cells_bounds_by_however_many_ask_at_once(signup: Signup) -> None:
+    signup.caller.done("POST", "/v1/tenants", {"id": "placed", **SMALL})
+    counted = [each for each in signup.caller.http.get("/v1/tenants?limit=200").json()["tenants"] if each["queues"]]
+    there = sum(tenant["status"] != "removed" for tenant in counted)
+    file = signup.project.folder / "cells.yaml"
+    platform = f"organization/kryonix/{signup.project.stack}"
+    file.write_text(f"cells: {{main: {{platform: {platform}, max_tenants: {there + 1}}}}}\n")
+    try:
+        with signup.another_web() as base, ThreadPoolExecutor(6) as pool:
+            caller = Caller(base, signup.key)
+            asked = [{"id": f"placed-{number}", **SMALL} for number in range(6)]
+            answers = list(pool.map(lambda body: caller.ask("POST", "/v1/tenants", body), asked))
+    finally:
+        file.unlink()
+    assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409, 409, 409]
+    refused = next(answer.json() for answer in answers if answer.status_code == 409)
+    assert refused["type"] == "urn:kryonix:problem:no-room"
+    assert "tenants by 1 too many" in refused["detail"]
+    (taken,) = [answer.json() for answer in answers if answer.status_code == 202]
+    assert signup.caller.ended(taken)["status"] == "succeeded"
+
+
+def test_what_is_over_for_long_is_forgotten_and_its_idempotency_key_with_it(signup: Signup) -> None:
+    body = {"id": "forgotten", **SMALL}
+    first = signup.caller.done("POST", "/v1/tenants", body, key="to-be-forgotten")
+    kept = signup.caller.done("POST", "/v1/tenants/forgotten/suspend", key="to-be-kept")
+    until(lambda: not signup.query("SELECT 1 FROM signup.outbox WHERE published_at IS NULL"))
+    of_first = f"WHERE operation = '{first['id']}'"
+    signup.execute(f"UPDATE signup.operations SET ended_at = now() - interval '401 days' WHERE id = '{first['id']}'")
+    signup.execute(f"UPDATE signup.audit SET at = now() - interval '401 days' {of_first}")
+    signup.execute(
+        "UPDATE signup.outbox SET published_at = now() - interval '401 days' WHERE event = 'tenant.created' "
+        "AND tenant = 'forgotten'"
+    )
+    fresh = signup.start_worker()  # it looks at once, and every hour from then
+    try:
+        until(lambda: not signup.query(f"SELECT 1 FROM signup.audit {of_first}"))
+    finally:
+        fresh.end()
+    signup.caller.refused(404, "unknown-operation", "GET", f"/v1/operations/{first['id']}")
+    assert signup.query("SELECT event FROM signup.outbox WHERE tenant = 'forgotten'") == [{"event": "tenant.suspended"}]
+    signup.caller.refused(409, "tenant-exists", "POST", "/v1/tenants", body, key="to-be-forgotten")
+    again = signup.caller.taken("POST", "/v1/tenants/forgotten/suspend", key="to-be-kept")
+    assert again["id"] == kept["id"]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.2)
