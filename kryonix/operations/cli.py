@@ -15,11 +15,14 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
-from kryonix.operations import fleet_commands, messaging_commands, signup_commands, tenant_commands
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
+from kryonix.operations.fleet import commands as fleet_commands
+from kryonix.operations.messages import commands as messaging_commands
 from kryonix.operations.options import EngineName, EngineOption, Json, Yes
 from kryonix.operations.plan import PlanFormat, details_table, tenants_table, write_json
+from kryonix.operations.signup import commands as signup_commands
+from kryonix.operations.tenant import commands as tenant_commands
 from kryonix.review.acceptance import ACCEPTED_FILE
 from kryonix.review.markdown import LONGEST_COMMENT
 from kryonix.topology.capacity import expand_within_plans

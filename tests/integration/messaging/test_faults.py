@@ -30,7 +30,7 @@ from kryonix.messaging import (
 from kryonix.messaging.configuration import parse_uri
 from kryonix.messaging.transport import Delivery
 from kryonix.operations.errors import ServiceUnreachable
-from kryonix.operations.redrive import Tally, redrive
+from kryonix.operations.messages.redrive import Tally, redrive
 from kryonix.topology.catalog import default_catalog, parse_catalog
 from kryonix.topology.naming import Names
 from tests.harness import Project, tenant

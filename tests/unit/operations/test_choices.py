@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from kryonix.operations.errors import InvalidChoice
-from kryonix.operations.messaging_commands import app
-from kryonix.operations.worker_metrics import WorkerMetrics
+from kryonix.operations.messages.commands import app
+from kryonix.operations.worker.metrics import WorkerMetrics
 
 URI = "amqp://kryonix_acme:hidden@127.0.0.1:1/%2Fcliente_acme"
 

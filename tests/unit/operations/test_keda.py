@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from kryonix.operations.keda import keda_yaml
+from kryonix.operations.worker.keda import keda_yaml
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import Names
 

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kryonix.operations.scaling import Standing, decide
+from kryonix.operations.worker.scaling import Standing, decide
 from kryonix.topology.catalog import Scaling, default_catalog
 
 unhurried = settings(deadline=None)  # a busy machine is no failure

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from kryonix.operations.redrive import Tally
+from kryonix.operations.messages.redrive import Tally
 
 __all__ = ["RedriveDisplay", "left_behind", "tallies_json", "tallies_table"]
 

@@ -22,7 +22,7 @@ from kryonix.lifecycle.deployer import Choice, StackSpec
 from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice, ServiceUnreachable
-from kryonix.operations.fleet_site import load_cells, open_site
+from kryonix.operations.site import load_cells, open_site
 from kryonix.signup import keys
 from kryonix.signup.database import Database
 from kryonix.signup.service import build_service

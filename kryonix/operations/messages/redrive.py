@@ -18,8 +18,8 @@ from kryonix.messaging.amqp.failures import BROKEN, not_connected, told_apart
 from kryonix.messaging.amqp.properties import ExactProperties
 from kryonix.messaging.amqp.wire import TakingCare
 from kryonix.messaging.configuration import Address
-from kryonix.operations.dead_letters import Origin, marked, origin, run_of
 from kryonix.operations.errors import InvalidChoice, ServiceUnreachable
+from kryonix.operations.messages.dead_letters import Origin, marked, origin, run_of
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 

@@ -19,8 +19,8 @@ from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.local.events import OnEvent
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
-from kryonix.operations.fleet_site import open_site
 from kryonix.operations.progress import Display, summary_line
+from kryonix.operations.site import open_site
 from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.tenants import parse_tenant

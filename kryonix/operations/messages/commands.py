@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.markup import escape
 
-from kryonix.operations.acting import Asked, acting
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
+from kryonix.operations.messages.acting import Asked, acting
 from kryonix.operations.options import Json
 
 if TYPE_CHECKING:
-    from kryonix.operations.access import Access
+    from kryonix.operations.messages.access import Access
 
 __all__ = ["app"]
 
@@ -48,7 +48,7 @@ def send(
 ) -> None:
     """Send a message and wait until the broker has stored it."""
     from kryonix.messaging import Outgoing
-    from kryonix.operations import messages
+    from kryonix.operations.messages import traffic as messages
 
     module, action = messages.parse_route(route)
     if device not in ("mobile", "web", "unknown"):
@@ -74,7 +74,7 @@ def consume(
     ] = None,
 ) -> None:
     """Take an action's messages, for good, and print each as a line of JSON."""
-    from kryonix.operations import messages
+    from kryonix.operations.messages import traffic as messages
 
     module, action = messages.parse_route(route)
     products, address = asked.products(), _access(asked).address
@@ -93,8 +93,8 @@ def stats(
     json_output: Json = False,
 ) -> None:
     """Show the figures of a tenant's queues."""
-    from kryonix.operations import queue_figures
-    from kryonix.operations.routes import select_routes
+    from kryonix.operations.messages import queue_figures
+    from kryonix.operations.messages.routes import select_routes
 
     products, access = asked.products(), _access(asked)
     select_routes(products, access.modules, module, None)
@@ -123,9 +123,9 @@ def redrive(
     json_output: Json = False,
 ) -> None:
     """Put dead letters back where they came from: original exchange and routing key."""
-    from kryonix.operations import redrive_display as shown
-    from kryonix.operations.redrive import redrive as work
-    from kryonix.operations.routes import select_routes
+    from kryonix.operations.messages import redrive_display as shown
+    from kryonix.operations.messages.redrive import redrive as work
+    from kryonix.operations.messages.routes import select_routes
 
     products, access = asked.products(), _access(asked)
     routes = select_routes(products, access.modules, module, action)
@@ -173,27 +173,27 @@ def worker(
     ),
 ) -> None:
     """Run handlers, with as many consumers as the queues' depth asks for and the plan allows."""
-    from kryonix.operations import worker_command as command
+    from kryonix.operations.worker import command as command
 
     choice = command.Choice(asked, asked.products(), handlers, module, action, plan, max_consumers)
     if keda:
         sys.stdout.write(command.keda(choice, tenants, window, namespace))
         return
-    from kryonix.operations.crew import ConsumerOptions
+    from kryonix.operations.worker.crew import ConsumerOptions
 
     consumers = ConsumerOptions(concurrency, prefetch or 2 * concurrency, handler_timeout, drain)
     _run(command.work(choice, interval, window, consumers, metrics_host, metrics_port))
 
 
 def _access(asked: Asked) -> Access:
-    from kryonix.operations.access import find_access
-    from kryonix.operations.event_loop import translated
+    from kryonix.operations.messages.access import find_access
+    from kryonix.operations.messages.event_loop import translated
 
     with translated():
         return find_access(asked)
 
 
 def _run(work: Any) -> Any:
-    from kryonix.operations.event_loop import run
+    from kryonix.operations.messages.event_loop import run
 
     return run(work)

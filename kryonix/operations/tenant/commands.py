@@ -138,6 +138,6 @@ def _names(modules: str) -> tuple[str, ...]:
 
 
 def _runs() -> ModuleType:
-    from kryonix.operations import tenant_runs
+    from kryonix.operations.tenant import runs as tenant_runs
 
     return tenant_runs

@@ -88,6 +88,6 @@ def revoke_key(
 
 
 def _runs() -> ModuleType:
-    from kryonix.operations import signup_runs
+    from kryonix.operations.signup import runs as signup_runs
 
     return signup_runs

@@ -105,6 +105,6 @@ def place(
 
 
 def _runs() -> ModuleType:
-    from kryonix.operations import fleet_runs
+    from kryonix.operations.fleet import runs as fleet_runs
 
     return fleet_runs

@@ -7,16 +7,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from kryonix.operations.access import find_access
-from kryonix.operations.acting import Asked
-from kryonix.operations.crew import ConsumerOptions
 from kryonix.operations.errors import InvalidChoice
-from kryonix.operations.event_loop import translated
-from kryonix.operations.handlers import Handlers, load_handlers
-from kryonix.operations.keda import keda_yaml
-from kryonix.operations.routes import select_routes
-from kryonix.operations.worker import Worker, WorkerOptions
-from kryonix.operations.worker_metrics import WorkerMetrics
+from kryonix.operations.messages.access import find_access
+from kryonix.operations.messages.acting import Asked
+from kryonix.operations.messages.event_loop import translated
+from kryonix.operations.messages.routes import select_routes
+from kryonix.operations.worker.crew import ConsumerOptions
+from kryonix.operations.worker.handlers import Handlers, load_handlers
+from kryonix.operations.worker.keda import keda_yaml
+from kryonix.operations.worker.metrics import WorkerMetrics
+from kryonix.operations.worker.worker import Worker, WorkerOptions
 from kryonix.topology.catalog import Catalog, Scaling
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names

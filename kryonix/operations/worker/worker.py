@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from kryonix.messaging import MessagingClient, MessagingError, QueueStats
 from kryonix.messaging.configuration import Address
-from kryonix.operations.crew import ConsumerOptions, Crew
-from kryonix.operations.handlers import Handlers
-from kryonix.operations.scaling import Standing, decide
-from kryonix.operations.worker_metrics import WorkerMetrics
+from kryonix.operations.worker.crew import ConsumerOptions, Crew
+from kryonix.operations.worker.handlers import Handlers
+from kryonix.operations.worker.metrics import WorkerMetrics
+from kryonix.operations.worker.scaling import Standing, decide
 from kryonix.topology.catalog import Catalog, Scaling
 
 __all__ = ["Worker", "WorkerOptions", "depths"]

@@ -17,11 +17,11 @@ from kryonix.lifecycle.rollout import RolloutRun, take_part
 from kryonix.lifecycle.rollout_journal import RolloutDesk, open_desk
 from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.lifecycle.waves import Canary, FailureBudget, Waves, plan_waves, spread
-from kryonix.operations import fleet_display as display
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
-from kryonix.operations.fleet_progress import FleetProgress, RolloutProgress
-from kryonix.operations.fleet_site import Site, open_site
+from kryonix.operations.fleet import display as display
+from kryonix.operations.fleet.progress import FleetProgress, RolloutProgress
+from kryonix.operations.site import Site, open_site
 from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rollouts import Rollout, fetch_latest_rollout, session
 from kryonix.topology.tenants import parse_tenant

@@ -16,7 +16,7 @@ from kryonix.lifecycle.fleet import Member
 from kryonix.lifecycle.placement import Load, Placement
 from kryonix.lifecycle.waves import Waves
 from kryonix.local.events import Step, count_changes
-from kryonix.operations.fleet_progress import wave_name
+from kryonix.operations.fleet.progress import wave_name
 from kryonix.registry.rollouts import Rollout
 from kryonix.topology.cells import Cells
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kryonix.messaging.configuration import MANAGEMENT_VARIABLE, OUTPUTS_VARIABLE, URI_VARIABLE, Address, parse_uri
-from kryonix.operations.acting import Asked
 from kryonix.operations.errors import InvalidChoice
+from kryonix.operations.messages.acting import Asked
 from kryonix.topology.errors import nearest
 
 __all__ = ["Access", "find_access"]

@@ -1,0 +1,1 @@
+"""`kryonix fleet`: over the stacks of all tenants."""

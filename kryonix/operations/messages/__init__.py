@@ -1,0 +1,1 @@
+"""`kryonix send`, `consume`, `stats` and `redrive`: messages, as one tenant."""

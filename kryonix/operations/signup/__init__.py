@@ -1,0 +1,1 @@
+"""`kryonix signup`: the HTTP service, its worker and its keys."""

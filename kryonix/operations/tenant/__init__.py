@@ -1,0 +1,1 @@
+"""`kryonix tenant`: one customer with a stack of its own."""

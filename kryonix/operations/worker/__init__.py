@@ -1,0 +1,1 @@
+"""`kryonix worker`: handlers run by consumers that scale with the backlog."""
