@@ -15,8 +15,8 @@ import pulumi.automation as auto
 import yaml
 
 from kryonix.lifecycle.automation import EventLog, translated
-from kryonix.lifecycle.deployer import StackSpec, ignore
 from kryonix.lifecycle.errors import EngineFailed
+from kryonix.lifecycle.stack_spec import StackSpec, ignore
 from kryonix.lifecycle.workspace import workspace
 from kryonix.local.events import OnEvent, Summary, count_changes
 

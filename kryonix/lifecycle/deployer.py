@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from kryonix.lifecycle.engine import Choice
-from kryonix.lifecycle.errors import EngineUnavailable
-from kryonix.local.events import Event, OnEvent, Summary
+from kryonix.lifecycle.engine import Choice, runs_cli
+from kryonix.lifecycle.stack_spec import StackSpec, ignore
+from kryonix.local.events import OnEvent, Summary
 
-__all__ = ["Choice", "Deployer", "StackSpec", "deployer_for", "ignore"]
-
-
-def ignore(event: Event) -> None:
-    """Listen to no event."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StackSpec:
-    """A stack and its whole config. Keys are full, such as `kryonix:tenant`; values are plain, and none is a secret."""
-
-    name: str
-    config: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["Deployer", "deployer_for"]
 
 
 class Deployer(Protocol):
@@ -58,14 +43,10 @@ def deployer_for(choice: Choice, project: Path, *, concurrency: int = 4) -> Depl
 
     Raises EngineUnavailable where the CLI is asked for and not there.
     """
-    installed = shutil.which("pulumi") is not None
-    if choice == "local" or (choice == "auto" and not installed):
+    if not runs_cli(choice):
         from kryonix.lifecycle.local_deployer import LocalDeployer
 
         return LocalDeployer(project, concurrency=concurrency)
-    if not installed:
-        remedy = "Install it (https://www.pulumi.com/docs/install/), or use `--engine local`"
-        raise EngineUnavailable(f"the engine 'pulumi' needs the `pulumi` command, which is not on PATH. {remedy}")
     from kryonix.lifecycle.automation_deployer import AutomationDeployer  # imports the whole SDK
 
     return AutomationDeployer(project, concurrency=concurrency)

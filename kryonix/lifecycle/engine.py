@@ -10,7 +10,7 @@ from kryonix.lifecycle.errors import EngineUnavailable
 from kryonix.local import LocalStack, Summary
 from kryonix.local.events import OnEvent
 
-__all__ = ["Choice", "Engine", "engine_for"]
+__all__ = ["Choice", "Engine", "engine_for", "runs_cli"]
 
 Choice = Literal["auto", "pulumi", "local"]
 
@@ -37,17 +37,22 @@ class Engine(Protocol):
         """The deployment, as `pulumi stack import` takes it; secrets stay encrypted."""
 
 
-def engine_for(choice: Choice, address: StackAddress, on_event: OnEvent) -> Engine:
-    """The engine of a choice: with `auto`, the Pulumi CLI where it is on PATH.
+def runs_cli(choice: Choice) -> bool:
+    """Whether a choice means the Pulumi CLI: with `auto`, where it is on PATH.
 
     Raises EngineUnavailable where the CLI is asked for and not there.
     """
     installed = shutil.which("pulumi") is not None
-    if choice == "local" or (choice == "auto" and not installed):
-        return LocalStack(address.project, address.stack, config_file=address.config_file, on_event=on_event)
-    if not installed:
+    if choice == "pulumi" and not installed:
         remedy = "Install it (https://www.pulumi.com/docs/install/), or use `--engine local`"
         raise EngineUnavailable(f"the engine 'pulumi' needs the `pulumi` command, which is not on PATH. {remedy}")
+    return choice != "local" and installed
+
+
+def engine_for(choice: Choice, address: StackAddress, on_event: OnEvent) -> Engine:
+    """The engine of a choice. Raises EngineUnavailable where the CLI is asked for and not there."""
+    if not runs_cli(choice):
+        return LocalStack(address.project, address.stack, config_file=address.config_file, on_event=on_event)
     from kryonix.lifecycle.automation import AutomationEngine  # imports the whole SDK, 0.4 s that others need not pay
 
     return AutomationEngine(address, on_event)

@@ -15,8 +15,8 @@ from threading import BoundedSemaphore
 from typing import IO, Any, Final, Literal
 
 from kryonix.lifecycle import wire
-from kryonix.lifecycle.deployer import StackSpec, ignore
 from kryonix.lifecycle.errors import EngineFailed, OperationDied, Refused
+from kryonix.lifecycle.stack_spec import StackSpec, ignore
 from kryonix.lifecycle.workspace import check_name, config_file
 from kryonix.local import LocalStack, Summary
 from kryonix.local.events import Event, OnEvent

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Final, Protocol
 
-from kryonix.lifecycle.deployer import ignore
+from kryonix.lifecycle.stack_spec import ignore
 from kryonix.lifecycle.waves import FailureBudget
 from kryonix.local.events import OnEvent, Summary
 from kryonix.registry.desired_states import DesiredState

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Literal
 
-from kryonix.lifecycle.deployer import StackSpec
+from kryonix.lifecycle.stack_spec import StackSpec
 from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.cells import Cells
 from kryonix.topology.tenants import Tenant

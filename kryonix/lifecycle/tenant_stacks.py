@@ -9,9 +9,10 @@ from typing import Any
 from kryonix.lifecycle import losses
 from kryonix.lifecycle.broker import Broker
 from kryonix.lifecycle.credentials import Credentials
-from kryonix.lifecycle.deployer import Deployer, StackSpec, ignore
+from kryonix.lifecycle.deployer import Deployer
 from kryonix.lifecycle.errors import NotRemoved, WouldLoseMessages
 from kryonix.lifecycle.specs import spec_for, tenant_of
+from kryonix.lifecycle.stack_spec import StackSpec, ignore
 from kryonix.lifecycle.tenant_rows import users_of
 from kryonix.local.events import OnEvent, Summary
 from kryonix.registry.desired_states import DesiredState

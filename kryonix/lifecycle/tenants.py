@@ -15,9 +15,10 @@ from datetime import datetime, timedelta
 from kryonix.lifecycle import losses
 from kryonix.lifecycle.admission import Need, admit
 from kryonix.lifecycle.credentials import Credentials
-from kryonix.lifecycle.deployer import Deployer, ignore
+from kryonix.lifecycle.deployer import Deployer
 from kryonix.lifecycle.errors import InvalidTenant, TenantBusy, UnknownTenant, WrongState
 from kryonix.lifecycle.specs import tenant_of
+from kryonix.lifecycle.stack_spec import ignore
 from kryonix.lifecycle.tenant_rows import claim, kept_rows, rotated
 from kryonix.lifecycle.tenant_stacks import TenantStacks
 from kryonix.local.events import OnEvent, Summary

@@ -11,8 +11,8 @@ from typing import Final
 
 import yaml
 
-from kryonix.lifecycle.deployer import StackSpec
 from kryonix.lifecycle.errors import Refused
+from kryonix.lifecycle.stack_spec import StackSpec
 
 __all__ = ["check_name", "config_file", "workspace"]
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from kryonix.lifecycle.broker import BrokerUnavailable
 from kryonix.lifecycle.cell_use import VhostUse, read_cell
-from kryonix.lifecycle.deployer import Choice, Deployer, StackSpec, deployer_for
+from kryonix.lifecycle.deployer import Deployer, deployer_for
+from kryonix.lifecycle.engine import Choice
 from kryonix.lifecycle.fleet import cell_loads
 from kryonix.lifecycle.placement import Load
+from kryonix.lifecycle.stack_spec import StackSpec
 from kryonix.operations.errors import InvalidChoice
 from kryonix.registry.desired_states import DesiredState, fetch_desired_states
 from kryonix.registry.rows import connect

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import typer
 
-from kryonix.lifecycle.deployer import Choice
 from kryonix.lifecycle.drift import find_drift, preview_tenants
+from kryonix.lifecycle.engine import Choice
 from kryonix.lifecycle.errors import UnknownTenant
 from kryonix.lifecycle.fleet import fleet_members, strays
 from kryonix.lifecycle.placement import choose_cell, load_of

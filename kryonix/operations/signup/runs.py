@@ -18,7 +18,8 @@ import uvicorn
 from rich.markup import escape
 from rich.table import Table
 
-from kryonix.lifecycle.deployer import Choice, StackSpec
+from kryonix.lifecycle.engine import Choice
+from kryonix.lifecycle.stack_spec import StackSpec
 from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice, ServiceUnreachable

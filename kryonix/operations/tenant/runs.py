@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kryonix.lifecycle.credentials import Credentials
-from kryonix.lifecycle.deployer import Choice
+from kryonix.lifecycle.engine import Choice
 from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.local.events import OnEvent
 from kryonix.operations.console import err, out, print_json

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kryonix.lifecycle.deployer import Deployer, StackSpec, deployer_for
+from kryonix.lifecycle.deployer import Deployer, deployer_for
+from kryonix.lifecycle.stack_spec import StackSpec
 from kryonix.local.events import Event
 from tests.acceptance.broker import live
 from tests.harness import Project

@@ -15,8 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from kryonix.lifecycle.deployer import StackSpec
 from kryonix.lifecycle.local_deployer import LocalDeployer
+from kryonix.lifecycle.stack_spec import StackSpec
 from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.local.events import Event, OnEvent, Summary
 from kryonix.topology.catalog import default_catalog

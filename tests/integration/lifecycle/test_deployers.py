@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from kryonix.lifecycle.deployer import StackSpec, deployer_for
+from kryonix.lifecycle.deployer import deployer_for
 from kryonix.lifecycle.errors import EngineFailed, Refused
+from kryonix.lifecycle.stack_spec import StackSpec
 from kryonix.local.events import Event, ResourceEvent, Summary
 from tests.integration.lifecycle.conftest import Notes
 from tests.integration.lifecycle.notes.note import REFUSED
@@ -192,7 +193,8 @@ def once_free(run: Callable[[], object]) -> None:
 RUN = """
 import sys
 from pathlib import Path
-from kryonix.lifecycle.deployer import StackSpec, deployer_for
+from kryonix.lifecycle.deployer import deployer_for
+from kryonix.lifecycle.stack_spec import StackSpec
 engine, project, folder = sys.argv[1:]
 config = {"notes:folder": folder, "notes:notes": {"a": "1", "b": "2"}, "notes:delay": "2"}
 deployer_for(engine, Path(project)).up(StackSpec(name="one", config=config))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kryonix.lifecycle.broker import BrokerUnavailable
-from kryonix.lifecycle.deployer import StackSpec
 from kryonix.lifecycle.errors import EngineFailed
+from kryonix.lifecycle.stack_spec import StackSpec
 from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.local.events import OnEvent, Summary
 from kryonix.registry.errors import RegistryUnavailable

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kryonix.lifecycle.deployer import StackSpec
 from kryonix.lifecycle.errors import NotRemoved, TenantExists, WrongState
+from kryonix.lifecycle.stack_spec import StackSpec
 from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.local.events import OnEvent, Summary
 from kryonix.topology.catalog import default_catalog

@@ -11,7 +11,6 @@ from functools import partial
 import pytest
 
 from kryonix.lifecycle.credentials import Credentials
-from kryonix.lifecycle.deployer import StackSpec
 from kryonix.lifecycle.errors import (
     DoesNotFit,
     EngineFailed,
@@ -22,6 +21,7 @@ from kryonix.lifecycle.errors import (
     WrongState,
 )
 from kryonix.lifecycle.specs import spec_for
+from kryonix.lifecycle.stack_spec import StackSpec
 from kryonix.registry.tenant_lock import held
 from kryonix.topology.tenants import Tenant
 from tests.integration.lifecycle.town import Town, cells_of, connects, cut_off_during

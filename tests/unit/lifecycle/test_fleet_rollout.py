@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from kryonix.lifecycle.deployer import ignore
 from kryonix.lifecycle.errors import EngineFailed
 from kryonix.lifecycle.rollout import RolloutRun, take_part
+from kryonix.lifecycle.stack_spec import ignore
 from kryonix.lifecycle.waves import Canary, FailureBudget, plan_waves
 from kryonix.local.events import OnEvent, Summary
 from kryonix.registry.desired_states import DesiredState, DesiredStatus
