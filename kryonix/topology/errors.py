@@ -52,7 +52,7 @@ class CapacityExceeded(InvalidInput):
 def shown(text: str, longest: int = 60) -> str:
     """A text as a message shows it: cut, and spelled out where it has letters that may look like others."""
     cut = text if len(text) <= longest else f"{text[: longest - 3]}..."
-    return repr(cut) if cut.isascii() else f"{cut!r} ({ascii(cut)})"
+    return repr(cut) if cut.isascii() else f"{cut!r} ({cut!a})"
 
 
 def nearest(received: object, allowed: Iterable[str]) -> str:
