@@ -41,8 +41,14 @@ class Store:
         return (self.folder / CHECKPOINT).exists() or (self.folder / JOURNAL).exists()
 
     def prepare(self) -> None:
-        """Make the folder, for its owner only."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Make the folder, for its owner only. Raises `ServiceUnavailable` where it can't be written in."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            remedy = "Make room for it there, or set KRYONIX_STATE_DIR"
+            raise ServiceUnavailable(
+                f"The state's folder {self.folder} can't be made: {error.strerror}. {remedy}."
+            ) from error
 
     def load(self) -> State:
         """The state as of the last record that reached the disk."""

@@ -197,6 +197,14 @@ def test_a_journal_that_can_not_be_read_stops_the_run(bench: Bench, text: str) -
             operation()
 
 
+@pytest.mark.parametrize("root", ["/proc/none", "/dev/null"])
+def test_a_state_folder_that_can_not_be_made_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+    monkeypatch.setenv("KRYONIX_STATE_DIR", root)
+    with pytest.raises(ServiceUnavailable, match=f"The state's folder {root}/dev can't be made"):
+        bench.up(ONE)
+    assert bench.world.things() == {}
+
+
 def test_a_state_that_is_no_file_is_said_to_be_none(bench: Bench) -> None:
     bench.up(ONE)
     (folder(bench) / "checkpoint.json").unlink()
