@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
-from kryonix.registry.schema import head, upgrade
+from kryonix.registry.schema import current, head, upgrade
 
 __all__ = ["Migrations"]
 
@@ -26,6 +26,10 @@ class _MigrationsProvider(ResourceProvider):
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         upgrade(_news["dsn"], _news["revision"])
         return UpdateResult(_news)
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        found = current(props["dsn"])
+        return ReadResult(id_, {**props, "revision": found}) if found else ReadResult("", {})  # no id: they are gone
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Nothing: the tables go with their database, and history is never dropped on the way."""

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
 
+from components.config_keys import refuse_unknown_keys
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from components.guard import Guard
 from components.management import BrokerAccess
-from kryonix.topology.capacity import expand_within_plans
-from kryonix.topology.catalog import Catalog, parse_catalog
+from kryonix.topology.capacity import expand_file, expand_within_plans
+from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.errors import TopologyError
 from kryonix.topology.expansion import Topology
 from kryonix.topology.generations import Generations, parse_generations
 from kryonix.topology.naming import ADMIN_USER, TENANT_STACK
-from kryonix.topology.tenants import Tenant, parse_tenant, parse_tenants
+from kryonix.topology.tenants import parse_tenant
 
 __all__ = ["PlatformSettings", "Settings"]
+
+_HOST = re.compile(r"[A-Za-z0-9:]([A-Za-z0-9.:-]{0,252}[A-Za-z0-9:])?")
+"""A host name or an IP address: what may stand in a URL, and in a label of a container."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,12 @@ class PlatformSettings:
             problems.append(f"two of these are the same port: {listed}. Give each its own")
         if self.broker_memory_mb < 512:
             problems.append(f"kryonix:brokerMemoryMb: {self.broker_memory_mb} MiB is too little. Use 512 or more")
+        for key, host in (("domain", self.domain), ("advertisedHost", self.advertised_host)):
+            if not _HOST.fullmatch(host):
+                problems.append(f"kryonix:{key}: {host!r} is no host name. Use one such as kryonix.com.br")
+        for key, image in (("brokerImage", self.broker_image), ("postgresImage", self.postgres_image)):
+            if not image or re.search(r"\s", image):
+                problems.append(f"kryonix:{key}: {image!r} is no image. Name one, with its tag")
         if problems:
             raise InvalidStack("\n".join(problems))
 
@@ -111,6 +122,7 @@ class Settings:
     def load(cls) -> Settings:
         """Read the stack's config. Raises InvalidStack with everything that is wrong."""
         config = pulumi.Config("kryonix")
+        refuse_unknown_keys()
         try:
             topologies = _topologies(config)
             single = bool(config.get_object("tenant"))
@@ -148,16 +160,11 @@ def _ip_address(config: pulumi.Config, key: str) -> str:
 def _topologies(config: pulumi.Config) -> list[Topology]:
     catalog_file, tenants_file = config.require("catalogFile"), config.require("tenantsFile")
     catalog = parse_catalog(_read(catalog_file, "catalogFile"), catalog_file)
-    tenants, source = _tenants(config, tenants_file, catalog)
-    return expand_within_plans(tenants, catalog, source)
-
-
-def _tenants(config: pulumi.Config, tenants_file: str, catalog: Catalog) -> tuple[list[Tenant], str]:
     single = config.get_object("tenant")
-    if single:
-        source = f"Pulumi.{pulumi.get_stack()}.yaml kryonix:tenant"
-        return [parse_tenant(single, source, catalog)], source
-    return parse_tenants(_read(tenants_file, "tenantsFile"), tenants_file, catalog), tenants_file
+    if not single:
+        return expand_file(_read(tenants_file, "tenantsFile"), tenants_file, catalog)
+    source = f"Pulumi.{pulumi.get_stack()}.yaml kryonix:tenant"
+    return expand_within_plans([parse_tenant(single, source, catalog)], catalog, source)
 
 
 def _refuse_missing_tenant(single: bool) -> None:

@@ -35,7 +35,8 @@ _STATUSES: Final = (
     (
         2,
         re.compile(
-            r"would delete \d+ queue|^(Pulumi\.|kryonix:\w+:|tenants)|does not fit|must be of type|is missing config",
+            r"would delete \d+ queue|^(Pulumi\.|kryonix:\w+:|\S+\.ya?ml:)|does not fit|must be of type|"
+            r"is missing config|are the same port:|has to know its platform|is a tenant's, and",
             re.M,
         ),
     ),
@@ -53,7 +54,9 @@ _STATUSES: Final = (
 _DEFAULT_PROVIDER: Final = re.compile(r"pulumi:providers:[^:]+::default(_[\d_]+)?$")
 """A plugin that the CLI configures by itself. That it has other config now changes nothing in the world."""
 
-_FAILED: Final = re.compile(r"(update|preview|refresh|destroy) failed")
+_FAILED: Final = re.compile(
+    r"(update|preview|refresh|destroy) failed|an unhandled error occurred: program exited with non-zero exit code: \d+"
+)
 _TRACEBACK: Final = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t]+.*\n)+", re.MULTILINE)
 _OURS: Final = re.compile(r"^components\.errors\.\w+: ")
 

@@ -107,7 +107,25 @@ class Deletion:
             for root in needed - {index}:
                 waiting[root] += 1
                 before[index].append(root)
+        for index, parent in self._homes():
+            waiting[parent] += 1
+            before[index].append(parent)
         return waiting, before
+
+    def _homes(self) -> set[tuple[int, int]]:
+        """Pairs of a root that takes along a component's children, and that component, which goes after them."""
+        return {
+            (self._root[index], parent)
+            for index, node in enumerate(self._nodes)
+            if index != self._root[index]
+            for parent in self._by_urn[node.resource.parent]
+            if self._waits_for_nothing(parent)
+        }
+
+    def _waits_for_nothing(self, index: int) -> bool:
+        """Whether it is a component that needs but its own parent, so that to let it wait can't close a circle."""
+        resource = self._nodes[index].resource
+        return self._root[index] == index and not resource.custom and resource.needs <= {resource.parent}
 
     def _delete(self, index: int) -> None:
         node, members = self._nodes[index], self._members[index]

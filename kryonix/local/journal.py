@@ -16,7 +16,7 @@ from threading import Thread
 from kryonix.local.errors import StateCorrupt
 from kryonix.local.state import Record
 
-__all__ = ["Journal", "read_journal"]
+__all__ = ["Journal", "read_journal", "unreadable"]
 
 MODE = 0o600
 
@@ -86,15 +86,18 @@ def read_journal(path: Path, *, base: str) -> tuple[list[Record], str]:
         return [], ""
     lines = data.split(b"\n")[:-1]
     try:
-        records = [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise StateCorrupt(
-            f"The journal {path} can't be read: {error}. It holds what the last run did; keep it, and move it aside "
-            "only if you accept that resources made by that run are not known to the state."
-        ) from error
-    if not records or records[0].get("base") != base:
-        return [], ""
-    return records[1:], records[0].get("salt", "")
+        head, *records = [dict(json.loads(line)) for line in lines] or [{}]
+    except (ValueError, TypeError) as error:
+        raise unreadable(path, error) from error
+    return (records, head.get("salt", "")) if head.get("base") == base else ([], "")
+
+
+def unreadable(path: Path, error: Exception) -> StateCorrupt:
+    """The error for a journal that is none."""
+    return StateCorrupt(
+        f"The journal {path} can't be read: {error}. It holds what the last run did; keep it, and move it aside "
+        "only if you accept that resources made by that run are not known to the state."
+    )
 
 
 def _sync_directory(path: Path) -> None:

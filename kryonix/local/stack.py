@@ -9,7 +9,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from kryonix.local import urn as urns
 from kryonix.local import values
 from kryonix.local.deletion import Deletion, Doomed, refuse_protected
 from kryonix.local.errors import InvalidProgramInput, ServiceUnavailable
@@ -112,7 +111,7 @@ class LocalStack:
         """Take over a deployment, as `export` or `pulumi stack export` gives it, in place of the stack's state."""
         project = Project.load(self._folder)
         incoming = State.of_document(deployment, where="The deployment")
-        _check_owner(incoming, Target(project.name, self._stack))
+        _check_owner(incoming, Target(project.name, self._stack), "The deployment")
         vault = Vault(read_passphrase, incoming.salt or None, where="the deployment")
         self._store.prepare()
         with hold(self._store.folder, self._stack):
@@ -186,12 +185,12 @@ class LocalStack:
         if not dry_run:
             self._store.prepare()
         with nullcontext() if dry_run else hold(self._store.folder, self._stack):
-            state = self._store.load()
+            state, target = self._store.load(), Target(project.name, self._stack)
+            _check_owner(state, target, f"The state in {self._store.folder}")
             vault = self._state_vault(state, file)
             vault.warm()
             ledger = Ledger(state, vault, None if dry_run else self._store)
             providers = Providers(self._providers or _real_providers, ledger.get)
-            target = Target(project.name, self._stack)
             run = Run(target, ledger, providers, parallel=self._parallel, dry_run=dry_run, on_event=self._on_event)
             try:
                 yield _Session(project, file, self._store, vault, run)
@@ -254,11 +253,10 @@ def _shown(outputs: Properties, show_secrets: bool) -> dict[str, Any]:
     return {name: "[unknown]" if values.has_unknown(value) else value for name, value in shown.items()}
 
 
-def _check_owner(state: State, target: Target) -> None:
+def _check_owner(state: State, target: Target, what: str) -> None:
     expected = f"urn:pulumi:{target.stack}::{target.project}::"
     foreign = [data["urn"] for data in state.resources.values() if not data["urn"].startswith(expected)]
     if foreign:
         raise InvalidProgramInput(
-            f"The deployment is not one of stack {target.stack!r} of project {target.project!r}: it has "
-            f"{urns.name_of(foreign[0])!r} as {foreign[0]}."
+            f"{what} is not one of stack {target.stack!r} of project {target.project!r}: it has {foreign[0]}."
         )

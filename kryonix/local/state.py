@@ -57,6 +57,8 @@ class State:
             )
         self.salt = (provider.get("state") or {}).get("salt", "")
         for resource in deployment.get("resources") or ():
+            if not str(resource["urn"]).startswith("urn:pulumi:"):
+                raise ValueError(f"{resource['urn']!r} is no URN")
             self.resources[key_of(resource)] = resource
         for operation in deployment.get("pending_operations") or ():
             resource = operation["resource"]

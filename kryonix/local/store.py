@@ -7,9 +7,9 @@ import json
 import os
 from pathlib import Path
 
-from kryonix.local.errors import InvalidProgramInput, StateCorrupt
-from kryonix.local.journal import Journal, read_journal
-from kryonix.local.state import State
+from kryonix.local.errors import InvalidProgramInput, ServiceUnavailable, StateCorrupt
+from kryonix.local.journal import Journal, read_journal, unreadable
+from kryonix.local.state import Record, State
 
 __all__ = ["Store", "state_root"]
 
@@ -41,20 +41,25 @@ class Store:
         return (self.folder / CHECKPOINT).exists() or (self.folder / JOURNAL).exists()
 
     def prepare(self) -> None:
-        """Make the folder, for its owner only."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Make the folder, for its owner only. Raises `ServiceUnavailable` where it can't be written in."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            remedy = "Make room for it there, or set KRYONIX_STATE_DIR"
+            raise ServiceUnavailable(
+                f"The state's folder {self.folder} can't be made: {error.strerror}. {remedy}."
+            ) from error
 
     def load(self) -> State:
         """The state as of the last record that reached the disk."""
         for _ in range(5):
             data = self._checkpoint()
-            base = hashlib.sha256(data).hexdigest() if data else ""
+            base = "" if data is None else hashlib.sha256(data).hexdigest()
             records, salt = read_journal(self.folder / JOURNAL, base=base)
             if self._checkpoint() == data:  # else another run folded its journal between the two reads
                 break
         state = self._parse(data)
-        for record in records:
-            state.apply(record)
+        self._replay(records, state)
         state.salt = state.salt or salt
         self._base, self._folded = base, not records
         return state
@@ -88,22 +93,32 @@ class Store:
         """Remove a journal that has nothing to tell."""
         (self.folder / JOURNAL).unlink(missing_ok=True)
 
-    def _checkpoint(self) -> bytes:
+    def _checkpoint(self) -> bytes | None:
         try:
             return (self.folder / CHECKPOINT).read_bytes()
         except FileNotFoundError:
-            return b""
+            return None
+        except OSError as error:
+            raise ServiceUnavailable(
+                f"The state {self.folder / CHECKPOINT} can't be read: {error.strerror}."
+            ) from error
 
-    def _parse(self, data: bytes) -> State:
-        if not data:
+    def _replay(self, records: list[Record], state: State) -> None:
+        try:
+            for record in records:
+                state.apply(record)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise unreadable(self.folder / JOURNAL, error) from error
+
+    def _parse(self, data: bytes | None) -> State:
+        if data is None:
             return State()
         where = str(self.folder / CHECKPOINT)
         try:
             document = json.loads(data)
         except ValueError as error:
-            raise StateCorrupt(
-                f"The state {where} is not JSON: {error}. The one before it is {self.folder / BACKUP}."
-            ) from error
+            remedy = f"The one before it is {self.folder / BACKUP}: copy it there, then run `kryonix refresh`"
+            raise StateCorrupt(f"The state {where} is not JSON: {error}. {remedy}.") from error
         return State.of_document(document, where=where)
 
 

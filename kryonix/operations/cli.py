@@ -25,11 +25,11 @@ from kryonix.operations.signup import commands as signup_commands
 from kryonix.operations.tenant import commands as tenant_commands
 from kryonix.review.acceptance import ACCEPTED_FILE
 from kryonix.review.markdown import LONGEST_COMMENT
-from kryonix.topology.capacity import expand_within_plans
+from kryonix.topology.capacity import expand_file
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
 from kryonix.topology.errors import nearest
 from kryonix.topology.expansion import Topology
-from kryonix.topology.tenants import parse_tenants, tenants_schema
+from kryonix.topology.tenants import tenants_schema
 
 __all__ = ["app", "main"]
 
@@ -208,7 +208,7 @@ def _catalog(file: Path | None) -> Catalog:
 
 
 def _topologies(file: Path, catalog: Catalog) -> list[Topology]:
-    return expand_within_plans(parse_tenants(_read(file), str(file), catalog), catalog, str(file))
+    return expand_file(_read(file), str(file), catalog)
 
 
 def _check_known(tenant: str, topologies: list[Topology]) -> None:

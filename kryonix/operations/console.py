@@ -10,9 +10,10 @@ from rich.console import Console
 
 __all__ = ["err", "out", "print_json"]
 
+# No emoji: a salt or a URI may well hold what reads like the name of one.
 # Where there is no terminal to fit into, a table is as wide as it reads well.
-out = Console(width=None if sys.stdout.isatty() else 140)
-err = Console(stderr=True)
+out = Console(emoji=False, width=None if sys.stdout.isatty() else 140)
+err = Console(emoji=False, stderr=True)
 
 
 def print_json(value: Any) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.pool import NullPool
 
-from kryonix.registry.errors import translated
+from kryonix.registry.errors import RegistryUnavailable, translated
 
-__all__ = ["SCHEMA", "SIGNUP_READS", "SIGNUP_SCHEMA", "head", "upgrade"]
+__all__ = ["SCHEMA", "SIGNUP_READS", "SIGNUP_SCHEMA", "current", "head", "upgrade"]
 
 SCHEMA: Final = "tenants"
 SIGNUP_SCHEMA: Final = "signup"
@@ -23,6 +27,9 @@ SIGNUP_READS: Final = ("desired_states", "rabbitmq_configurations")
 """The tables of tenants that the signup service's role may read."""
 
 _CONNECT_TIMEOUT_S: Final = 5
+
+_NOT_MADE: Final = re.compile(r"FATAL: .*(does not exist|password authentication failed|not permitted to log in)")
+"""What a server says that has not, or no longer, the database or the role."""
 
 
 def _config() -> Config:
@@ -42,6 +49,30 @@ def upgrade(dsn: str, revision: str = "head") -> None:
 
     Raises RegistryUnavailable or RegistryRefused; the database is then as it was before.
     """
+    config = _config()
+    with _connected(dsn) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def current(dsn: str) -> str | None:
+    """The revision that the tables are at; None where the server has no tables, no database or no such role.
+
+    Raises RegistryUnavailable where no server answers.
+    """
+    try:
+        with _connected(dsn) as connection:
+            made = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
+            return made.get_current_revision()
+    except RegistryUnavailable as error:
+        if _NOT_MADE.search(str(error)):
+            return None
+        raise
+
+
+@contextmanager
+def _connected(dsn: str) -> Iterator[sqlalchemy.Connection]:
+    """A connection and a transaction, committed at the end."""
     parts = conninfo_to_dict(dsn)
     url = sqlalchemy.URL.create(
         "postgresql+psycopg",
@@ -52,12 +83,10 @@ def upgrade(dsn: str, revision: str = "head") -> None:
         database=str(parts.get("dbname")),
     )
     engine = sqlalchemy.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": _CONNECT_TIMEOUT_S})
-    config = _config()
     with translated(dsn):
         try:
             with engine.begin() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, revision)
+                yield connection
         except sqlalchemy.exc.DBAPIError as error:
             if error.orig is not None:
                 raise error.orig from error

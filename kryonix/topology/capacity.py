@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kryonix.topology.catalog import Catalog, Limits
+from kryonix.topology.document import parse
 from kryonix.topology.errors import CapacityExceeded, Problem
 from kryonix.topology.expansion import Topology, expand
-from kryonix.topology.tenants import Tenant
+from kryonix.topology.tenants import Tenant, parse_tenants
 
-__all__ = ["Use", "expand_within_plans", "smallest_plan", "use"]
+__all__ = ["Use", "expand_file", "expand_within_plans", "smallest_plan", "use"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,20 @@ def smallest_plan(used: Use, catalog: Catalog) -> str | None:
     """The plan with the fewest queues that fits, or None where none does."""
     fitting = [(plan.limits.max_queues, name) for name, plan in catalog.plans.items() if used.fits(plan.limits)]
     return min(fitting)[1] if fitting else None
+
+
+def expand_file(content: bytes, file: str, catalog: Catalog) -> list[Topology]:
+    """The topology of every tenant of a tenants.yaml.
+
+    Raises InvalidInput with every problem of the file, or CapacityExceeded with every tenant that does not fit.
+    """
+    tenants = parse_tenants(content, file, catalog)
+    try:
+        return expand_within_plans(tenants, catalog, file)
+    except CapacityExceeded as error:
+        document = parse(content, file)
+        lines = {tenant.id: document.line(("tenants", at, "modules")) for at, tenant in enumerate(tenants)}
+        raise CapacityExceeded([replace(p, line=lines[p.tenant or ""]) for p in error.problems]) from None
 
 
 def expand_within_plans(tenants: Iterable[Tenant], catalog: Catalog, file: str) -> list[Topology]:

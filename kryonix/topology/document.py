@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import yaml
 
-from kryonix.topology.errors import InvalidInput, Problem
+from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput, Problem
 
-__all__ = ["MAX_BYTES", "Document", "Path", "parse"]
+__all__ = ["MAX_BYTES", "Document", "Path", "parse", "read"]
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 """The largest file that is read, bytes: ten times what 1,000 tenants take."""
@@ -40,9 +40,17 @@ class Document:
 
 
 def parse(content: bytes, file: str) -> Document:
-    """Parse a YAML file's content.
+    """A YAML file's content. Raises InvalidInput for what `read` refuses or finds wrong."""
+    document, problems = read(content, file)
+    if problems:
+        raise InvalidInput(problems)
+    return document
 
-    Raises InvalidInput for what is not UTF-8, too large, no YAML, uses duplicate keys or expands without bound.
+
+def read(content: bytes, file: str) -> tuple[Document, list[Problem]]:
+    """A YAML file's content, and what is wrong in it that doesn't hide the rest: keys given twice, unreadable values.
+
+    Raises InvalidInput for what is not UTF-8, too large, no YAML, or expands without bound.
     """
     if len(content) > MAX_BYTES:
         raise _refused(file, None, f"the file has {len(content):,} bytes; at most {MAX_BYTES:,} are read. Split it")
@@ -58,8 +66,9 @@ def parse(content: bytes, file: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise _refused(file, mark.line + 1 if mark else None, _explain(error, text)) from error
-    except yaml.YAMLError as error:
-        raise _refused(file, None, f"not readable as YAML: {str(error).splitlines()[0]}") from error
+    except yaml.reader.ReaderError as error:
+        line = content.count(b"\n", 0, error.position) + 1
+        raise _refused(file, line, f"not readable as YAML: {str(error).splitlines()[0]}") from error
     if node is None:
         raise _refused(file, 1, "the file is empty. Write `tenants:` and a list")
     return _Reader(file, loader).read(node)
@@ -104,11 +113,9 @@ class _Reader:
         self._lines: dict[Path, int] = {}
         self._problems: list[Problem] = []
 
-    def read(self, node: yaml.Node) -> Document:
+    def read(self, node: yaml.Node) -> tuple[Document, list[Problem]]:
         value = self._value(node, ())
-        if self._problems:
-            raise InvalidInput(self._problems)
-        return Document(self._file, value, self._lines)
+        return Document(self._file, value, self._lines), self._problems
 
     def _value(self, node: yaml.Node, path: Path) -> Any:
         self._nodes += 1
@@ -121,32 +128,34 @@ class _Reader:
             return dict(self._entries(node, path))
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self._scalar(node, line)
+        return self._scalar(node, path)
 
     def _entries(self, node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, Any]]:
         seen: dict[str, int] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                self._problems.append(
-                    Problem(self._file, line, "", "a key must be a plain name, not a list or mapping")
-                )
+                self._wrong(line, path, "a key must be a plain name, not a list or mapping")
                 continue
             key = str(key_node.value)
             if key in seen:
-                message = f"the key {key!r} is here twice (first on line {seen[key]}). Keep one"
-                self._problems.append(Problem(self._file, line, ".".join(map(str, (*path, key))), message))
+                message = f"the key {key[:80]!r} is here twice (first on line {seen[key]}). Keep one"
+                self._wrong(line, (*path, key), message)
                 continue
             seen[key] = line
             self._lines[(*path, key)] = line
             yield key, self._value(value_node, (*path, key))
 
-    def _scalar(self, node: yaml.Node, line: int) -> Any:
+    def _scalar(self, node: yaml.Node, path: Path) -> Any:
+        """The value; where there is none, the text, for whoever looks at the rest."""
         try:
             return self._loader.construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError):
-            message = (
-                f"{str(node.value)[:40]!r} is no plain value ({node.tag.rsplit(':', 1)[-1]}). Quote it if it is text"
-            )
-            self._problems.append(Problem(self._file, line, "", message))
-            return None
+            kind = node.tag.rsplit(":", 1)[-1][:40]
+            message = f"{str(node.value)[:40]!r} is no plain value ({kind}). Quote it if it is text"
+            self._wrong(node.start_mark.line + 1, path, message)
+            return str(node.value)
+
+    def _wrong(self, line: int, path: Path, message: str) -> None:
+        if len(self._problems) <= MAX_PROBLEMS:
+            self._problems.append(Problem(self._file, line, ".".join(map(str, path))[:80], message))

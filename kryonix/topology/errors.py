@@ -5,8 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["CapacityExceeded", "InvalidInput", "Problem", "TopologyError", "nearest"]
+__all__ = ["MAX_PROBLEMS", "CapacityExceeded", "InvalidInput", "Problem", "TopologyError", "nearest", "shown"]
+
+MAX_PROBLEMS: Final = 500
+"""How many problems of one input are looked for: who has more has taken another file for it."""
 
 
 class TopologyError(Exception):
@@ -33,15 +37,22 @@ class Problem:
 
 
 class InvalidInput(TopologyError):
-    """An input with at least one problem; all of them are reported at once."""
+    """An input with at least one problem; all of them are reported at once, the first MAX_PROBLEMS at most."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        self.problems = tuple(problems[:MAX_PROBLEMS])
+        more = [f"... these are the first {MAX_PROBLEMS} problems; there are more"] * (len(problems) > MAX_PROBLEMS)
+        super().__init__("\n".join([*map(str, self.problems), *more]))
 
 
 class CapacityExceeded(InvalidInput):
     """At least one tenant whose modules do not fit its plan."""
+
+
+def shown(text: str, longest: int = 60) -> str:
+    """A text as a message shows it: cut, and spelled out where it has letters that may look like others."""
+    cut = text if len(text) <= longest else f"{text[: longest - 3]}..."
+    return repr(cut) if cut.isascii() else f"{cut!r} ({cut!a})"
 
 
 def nearest(received: object, allowed: Iterable[str]) -> str:

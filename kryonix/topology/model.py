@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from kryonix.topology.document import Document, Path
-from kryonix.topology.errors import Problem, nearest
+from kryonix.topology.errors import MAX_PROBLEMS, Problem, nearest, shown
 
 __all__ = ["Model", "validate"]
 
@@ -32,12 +32,13 @@ def validate(model: type[M], document: Document, at: Path = ()) -> tuple[M | Non
     try:
         return model.model_validate(value), []
     except ValidationError as error:
-        return None, [_problem(model, document, at, details) for details in error.errors(include_url=False)]
+        found = error.errors(include_url=False)[: MAX_PROBLEMS + 1]
+        return None, [_problem(model, document, at, details) for details in found]
 
 
 def _problem(model: type[BaseModel], document: Document, at: Path, details: ErrorDetails) -> Problem:
     where = tuple(step for step in details["loc"] if step != "[key]")
-    field = ".".join(str(step) for step in where)
+    field = ".".join(str(step)[:80] for step in where)
     explain = _EXPLANATIONS.get(details["type"])
     message = explain(model, details) if explain else f"{details['msg']}; received {_shown(details['input'])}"
     return Problem(document.file, document.line((*at, *where)), field, message)
@@ -73,7 +74,7 @@ def _missing(model: type[BaseModel], details: ErrorDetails) -> str:
 
 def _unknown(model: type[BaseModel], details: ErrorDetails) -> str:
     name = str(details["loc"][-1])
-    return f"unknown field {name[:80]!r}; {nearest(name, _fields(model, details['loc']))}"
+    return f"unknown field {shown(name)}; {nearest(name, _fields(model, details['loc']))}"
 
 
 def _not_allowed(model: type[BaseModel], details: ErrorDetails) -> str:
@@ -100,6 +101,10 @@ def _malformed(model: type[BaseModel], details: ErrorDetails) -> str:
     return f"{_shown(details['input'])} has not the form {details['ctx']['pattern']}. Write it so"
 
 
+def _too_long(model: type[BaseModel], details: ErrorDetails) -> str:
+    return f"{shown(str(details['input']))} is too long: {details['ctx']['max_length']} characters at most"
+
+
 _EXPLANATIONS: Mapping[str, Callable[[type[BaseModel], ErrorDetails], str]] = {
     "missing": _missing,
     "extra_forbidden": _unknown,
@@ -107,6 +112,7 @@ _EXPLANATIONS: Mapping[str, Callable[[type[BaseModel], ErrorDetails], str]] = {
     "value_error": _said,
     "too_short": _empty,
     "string_pattern_mismatch": _malformed,
+    "string_too_long": _too_long,
     "string_type": _wrong_type("text"),
     "list_type": _wrong_type("a list"),
     "tuple_type": _wrong_type("a list"),

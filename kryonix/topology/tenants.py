@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.document import Document, Path, parse
-from kryonix.topology.errors import InvalidInput, Problem, nearest
+from kryonix.topology.document import Document, Path, read
+from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput, Problem, nearest, shown
 from kryonix.topology.model import Model, validate
 from kryonix.topology.naming import ADMIN_USER, TENANT_ID, Names
 
@@ -19,35 +22,38 @@ __all__ = ["Tenant", "parse_tenant", "parse_tenants", "tenants_schema"]
 _RESERVED: Final = frozenset({ADMIN_USER.removeprefix("kryonix_")})
 
 
-def _unique(modules: Any) -> Any:
-    if not isinstance(modules, list):
-        return modules
-    for module in modules:
-        if modules.count(module) > 1:
-            raise ValueError(f"{module!r} is in the list twice. Keep one")
-    return tuple(modules)
+def _listed(modules: Any) -> Any:
+    return tuple(modules) if isinstance(modules, list) else modules
+
+
+def _unique(modules: tuple[str, ...]) -> tuple[str, ...]:
+    twice = [shown(module) for module, count in Counter(modules).items() if count > 1]
+    if twice:
+        raise ValueError(f"{', '.join(twice[:20])}: in the list twice. Keep one")
+    return modules
 
 
 class Tenant(Model):
     """A customer: which modules, on which plan, in which state, on which broker."""
 
     id: str = Field(description="3 to 40 characters: a lower-case letter, then lower-case letters, digits and hyphens")
-    modules: Annotated[tuple[str, ...], BeforeValidator(_unique), Field(min_length=1)] = Field(
+    modules: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_unique), Field(min_length=1)] = Field(
         description="The business modules the customer has bought"
     )
     plan: str = Field(description="The plan, which sets the limits")
     status: Literal["active", "suspended"] = Field(
         "active", description="A suspended tenant keeps all, connects to none"
     )
-    cell: str = Field("main", pattern=r"^[a-z][a-z0-9-]*$", description="The broker that carries the tenant")
+    cell: str = Field(
+        "main", pattern=r"^[a-z][a-z0-9-]*$", max_length=63, description="The broker that carries the tenant"
+    )
 
     @field_validator("id")
     @classmethod
     def _usable_in_names(cls, value: str) -> str:
         if not re.fullmatch(TENANT_ID, value):
-            shown = value if len(value) <= 60 else f"{value[:57]}..."
             rule = "3 to 40 characters, a lower-case letter first, then lower-case letters, digits and hyphens"
-            raise ValueError(f"{shown!r} is no tenant id: {rule}{_suggestion(value)}")
+            raise ValueError(f"{shown(value)} is no tenant id: {rule}{_suggestion(value)}")
         if value in _RESERVED:
             raise ValueError(f"{value!r} is reserved: its user {Names(value).user} is the platform's. Choose another")
         return value
@@ -58,17 +64,21 @@ class Tenant(Model):
 
 
 def _suggestion(value: str) -> str:
-    candidate = re.sub(r"[^a-z0-9-]+", "-", value.lower()).strip("-")
+    plain = "".join(c for c in unicodedata.normalize("NFKD", value.lower()) if not unicodedata.combining(c))
+    candidate = re.sub(r"[^a-z0-9-]+", "-", plain).strip("-")
     return f"; did you mean {candidate!r}?" if re.fullmatch(TENANT_ID, candidate) else ""
 
 
 def parse_tenants(content: bytes, file: str, catalog: Catalog) -> list[Tenant]:
     """The tenants of a tenants.yaml, in its order. Raises InvalidInput with every problem of the file."""
-    document = parse(content, file)
+    document, unread = read(content, file)
     entries, problems = _entries(document)
+    problems = [_placed(problem, entries) for problem in unread] + problems
     tenants: list[Tenant] = []
     lines: dict[str, int | None] = {}
     for index in range(len(entries)):
+        if len(problems) > MAX_PROBLEMS:
+            break
         path: Path = ("tenants", index)
         tenant, found = _tenant(document, path, catalog)
         problems += found
@@ -98,8 +108,7 @@ def _entries(document: Document) -> tuple[list[Any], list[Problem]]:
         return [], [Problem(document.file, 1, "", "a mapping is wanted: `tenants:` and under it a list of tenants")]
     unknown = [
         Problem(document.file, document.line((key,)), key[:80], f"unknown field; {nearest(key, ['tenants'])}")
-        for key in value
-        if key != "tenants"
+        for key in islice((key for key in value if key != "tenants"), MAX_PROBLEMS + 1)
     ]
     entries = value.get("tenants")
     if not isinstance(entries, list):
@@ -114,10 +123,17 @@ def _tenant(document: Document, path: Path, catalog: Catalog) -> tuple[Tenant | 
     for step in path:
         value = value[step]
     if isinstance(value, dict):
-        problems += _not_in_catalog(value, document, path, catalog)
-    name = _id_of(value)
-    shown = name if name is None or len(name) <= 60 else f"{name[:57]}..."
-    return tenant, [Problem(p.file, p.line, p.field, p.message, shown) for p in problems]
+        problems += islice(_not_in_catalog(value, document, path, catalog), MAX_PROBLEMS + 1)
+    return tenant, [Problem(p.file, p.line, p.field, p.message, _title(value)) for p in problems]
+
+
+def _placed(problem: Problem, entries: list[Any]) -> Problem:
+    """A problem of the file as one of the tenant's that it stands in."""
+    top, _, place = problem.field.partition(".")
+    index, _, field = place.partition(".")
+    if top != "tenants" or not index.isdecimal() or int(index) >= len(entries):
+        return problem
+    return Problem(problem.file, problem.line, field, problem.message, _title(entries[int(index)]))
 
 
 def _not_in_catalog(value: Mapping[str, Any], document: Document, path: Path, catalog: Catalog) -> Iterator[Problem]:
@@ -125,17 +141,23 @@ def _not_in_catalog(value: Mapping[str, Any], document: Document, path: Path, ca
     for index, module in enumerate(modules if isinstance(modules, list) else ()):
         if isinstance(module, str) and module not in catalog.modules:
             line = document.line((*path, "modules", index))
-            message = f"unknown module {module[:80]!r}; {nearest(module, catalog.modules)}"
+            message = f"unknown module {shown(module)}; {nearest(module, catalog.modules)}"
             yield Problem(document.file, line, f"modules.{index}", message)
     plan = value.get("plan")
     if isinstance(plan, str) and plan not in catalog.plans:
-        message = f"unknown plan {plan[:80]!r}; {nearest(plan, catalog.plans)}"
+        message = f"unknown plan {shown(plan)}; {nearest(plan, catalog.plans)}"
         yield Problem(document.file, document.line((*path, "plan")), "plan", message)
 
 
 def _id_of(entry: Any) -> str | None:
     name = entry.get("id") if isinstance(entry, dict) else None
     return name if isinstance(name, str) else None
+
+
+def _title(entry: Any) -> str | None:
+    """The id as a message names it."""
+    name = _id_of(entry)
+    return name if name is None or len(name) <= 60 else f"{name[:57]}..."
 
 
 def tenants_schema(catalog: Catalog) -> dict[str, Any]:

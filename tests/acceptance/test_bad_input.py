@@ -107,10 +107,10 @@ def test_modules_that_do_not_fit_are_refused_with_the_counts_and_the_smallest_pl
     assert_refused(
         project,
         run(project, command),
-        "tenant 'acme' modules: does not fit the plan 'basic': 57 queues of 50 allowed",
+        "tenants.yaml:3: tenant 'acme' modules: does not fit the plan 'basic': 57 queues of 50 allowed",
         "crm 14, whatsapp 12, agendamento 10, financeiro 10, marketing 10, shared 1",
         "The smallest plan that fits is 'pro'",
-        "tenant 'beta'",
+        "tenants.yaml:11: tenant 'beta'",
     )
 
 
@@ -133,6 +133,9 @@ def test_modules_that_do_not_fit_are_refused_with_the_counts_and_the_smallest_pl
         pytest.param(
             {"metricsAddress": "nowhere"}, ("kryonix:metricsAddress: 'nowhere' is no IP address",), id="metrics"
         ),
+        pytest.param({"domain": "bad domain"}, ("kryonix:domain: 'bad domain' is no host name",), id="domain"),
+        pytest.param({"advertisedHost": "x`) || y"}, ("kryonix:advertisedHost:", "is no host name"), id="host"),
+        pytest.param({"brokerImage": ""}, ("kryonix:brokerImage: '' is no image",), id="image"),
         pytest.param({"brokerMemoryMb": 1}, ("kryonix:brokerMemoryMb: 1 MiB is too little",), id="memory"),
         pytest.param(
             {"catalogFile": "none.yaml"}, ("kryonix:catalogFile: 'none.yaml' can't be read",), id="no-catalog"

@@ -13,6 +13,7 @@ from typing import Any
 
 import docker
 import httpx
+import psycopg
 import pytest
 
 from tests.acceptance.broker import LiveBroker, live
@@ -162,6 +163,35 @@ def test_a_database_that_is_down_is_told_and_the_next_run_goes_on(own: Project, 
     beside.must("up")
     assert its_broker.has("vhosts", "/cliente_late")
     beside.must("destroy")
+
+
+def test_a_broker_and_a_registry_that_lost_their_volumes_are_filled_again(
+    own: Project, its_broker: LiveBroker, plans: dict[str, Any]
+) -> None:
+    lose(own, "rabbitmq")
+    lose(own, "postgres")
+    assert own.run("refresh").returncode == 3  # neither answers; that they are gone is in the state all the same
+    own.must("up")  # starts both, empty
+    own.run("refresh")  # finds them empty; the registry's writer can't log in to say that its rows are gone
+    own.must("up")
+    own.must("refresh")
+    own.must("up")
+    for id in ("kept", "guarded"):
+        its_broker.assert_is(plans[id])
+    with psycopg.connect(its_broker.outputs["registry_dsn"]) as connection:
+        rows = connection.execute("SELECT cliente_id, status FROM tenants.rabbitmq_configurations").fetchall()
+    assert sorted(rows) == [("guarded", "ativo"), ("kept", "ativo")]
+    assert changed(own.must("refresh")) == []
+    assert changed(own.must("preview")) == []
+
+
+def lose(project: Project, short: str) -> None:
+    """Take a service's container and data away by hand."""
+    client = docker.from_env()
+    name = f"kryonix-{project.stack}-{short}"
+    client.containers.get(name).remove(force=True)
+    client.volumes.get(f"{name}-data").remove()
+    client.close()
 
 
 def test_a_destroyed_platform_has_nothing_left_even_if_destroying_was_killed(own: Project) -> None:

@@ -98,3 +98,27 @@ def test_the_command_runs_the_cli_where_it_is_on_path(project: Project, tmp_path
     assert not (project.folder / ".kryonix").exists()
     destroyed = project.kryonix("destroy", "--stack", project.stack, "--yes", timeout=600)
     assert destroyed.returncode == 0, destroyed.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"amqpPrt": 5672}, "kryonix:amqpPrt: the project has no such key; did you mean kryonix:amqpPort?"),
+        ({"amqpPort": 0}, "kryonix:amqpPort: 0 is no port"),
+        ({"amqpPort": "many"}, "'amqpPort' must be of type 'integer'"),
+        ({"amqpPort": 7000, "managementPort": 7000}, "two of these are the same port"),
+        ({"catalogFile": "tenants.yaml"}, "tenants.yaml:1: "),
+        ({"tenant": tenant("acme", "crm")}, "has to know its platform"),
+        ({"tenantsFile": "none.yaml"}, "kryonix:tenantsFile: 'none.yaml' can't be read"),
+    ],
+)
+def test_config_that_cannot_work_is_refused_under_the_cli_too(
+    project: Project, tmp_path: Path, config: dict[str, Any], said: str
+) -> None:
+    project.env["PULUMI_BACKEND_URL"] = f"file://{tmp_path / 'backend'}"
+    (tmp_path / "backend").mkdir()
+    project.configure(**config)
+    result = project.kryonix("preview", "--stack", project.stack, "--engine", "pulumi")
+    assert (result.returncode, result.stdout) == (2, ""), result.stderr
+    assert said in result.stderr
+    assert "an unhandled error" not in result.stderr

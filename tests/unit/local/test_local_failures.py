@@ -146,3 +146,16 @@ def test_failed_changes_are_told_as_events(bench: Bench) -> None:
     failed = [e for e in bench.events if isinstance(e, ResourceEvent) and e.status == "failed"]
     assert [(e.name, e.op) for e in failed] == [("a", "create")]
     assert "the world said no" in failed[0].error
+
+
+def test_a_component_whose_children_go_with_another_stays_as_long_as_they_do(bench: Bench) -> None:
+    bench.up("""
+        a = Thing("a")
+        group = Group("group")
+        Thing("child", None, pulumi.ResourceOptions(parent=group, deleted_with=a))
+        Thing("held", {"ref": a.made, "fail": "delete", "slow": 0.2})
+    """)
+    before = set(bench.resources())
+    with pytest.raises(ApplyFailed, match="'held' could not be deleted"):
+        bench.stack().destroy()
+    assert set(bench.resources()) == before

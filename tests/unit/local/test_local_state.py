@@ -145,7 +145,26 @@ def test_a_deployment_of_another_stack_is_refused(bench: Bench) -> None:
         bench.stack("other").import_(bench.stack().export())
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"version": 3}', '{"version": 3, "deployment": {"resources": [{}]}}'])
+NO_URN = '{"version": 3, "deployment": {"resources": [{"urn": 3, "type": "a:b:C"}]}}'
+
+
+@pytest.mark.parametrize("urn", ["urn:pulumi:other::demo::a:b:C::a", "urn:pulumi:dev::other::a:b:C::a"])
+def test_a_state_of_another_stack_is_never_taken_for_this_ones(bench: Bench, urn: str) -> None:
+    bench.up(ONE)
+    file = folder(bench) / "checkpoint.json"
+    document = json.loads(file.read_text())
+    document["deployment"]["resources"][-1]["urn"] = urn
+    file.write_text(json.dumps(document))
+    before = file.read_bytes()
+    for operation in (bench.stack().up, bench.stack().preview, bench.stack().refresh, bench.stack().destroy):
+        with pytest.raises(InvalidProgramInput, match="not one of stack 'dev' of project 'demo'"):
+            operation()
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"version": 3}', '{"version": 3, "deployment": {"resources": [{}]}}', NO_URN]
+)
 def test_a_state_that_can_not_be_read_is_never_overwritten(bench: Bench, text: str) -> None:
     bench.up(ONE)
     (folder(bench) / "checkpoint.json").write_text(text)
@@ -169,11 +188,29 @@ def test_a_last_line_cut_short_does_not_count(bench: Bench) -> None:
     assert set(bench.resources()) == {"demo-dev", "default"}
 
 
-def test_a_journal_that_can_not_be_read_stops_the_run(bench: Bench) -> None:
+@pytest.mark.parametrize("text", ['nonsense\n{"drop": []}\n', "3\n", "[]\n3\n", '{"put": [{"x": 1}]}\n'])
+def test_a_journal_that_can_not_be_read_stops_the_run(bench: Bench, text: str) -> None:
     bench.up(ONE)
-    _journal(bench, 'nonsense\n{"drop": []}\n')
-    with pytest.raises(StateCorrupt, match=r"The journal .*journal\.jsonl can't be read"):
-        bench.stack().up()
+    _journal(bench, text)
+    for operation in (bench.stack().up, bench.stack().preview, bench.stack().destroy, bench.stack().export):
+        with pytest.raises(StateCorrupt, match=r"The journal .*journal\.jsonl can't be read"):
+            operation()
+
+
+@pytest.mark.parametrize("root", ["/proc/none", "/dev/null"])
+def test_a_state_folder_that_can_not_be_made_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+    monkeypatch.setenv("KRYONIX_STATE_DIR", root)
+    with pytest.raises(ServiceUnavailable, match=f"The state's folder {root}/dev can't be made"):
+        bench.up(ONE)
+    assert bench.world.things() == {}
+
+
+def test_a_state_that_is_no_file_is_said_to_be_none(bench: Bench) -> None:
+    bench.up(ONE)
+    (folder(bench) / "checkpoint.json").unlink()
+    (folder(bench) / "checkpoint.json").mkdir()
+    with pytest.raises(ServiceUnavailable, match=r"The state .*checkpoint\.json can't be read: Is a directory"):
+        bench.stack().preview()
 
 
 def test_a_journal_that_was_already_folded_does_not_count(bench: Bench) -> None:

@@ -18,7 +18,7 @@ PURE = {
     "importlib",
     "pydantic",
 }
-PURE |= {"pydantic_core", "re", "typing", "yaml"}
+PURE |= {"itertools", "pydantic_core", "re", "typing", "unicodedata", "yaml"}
 
 
 def imports(file: Path) -> set[str]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kryonix.topology.catalog import default_catalog
-from kryonix.topology.errors import InvalidInput
+from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput
 from kryonix.topology.tenants import Tenant, parse_tenant, parse_tenants, tenants_schema
 
 ROOT = Path(__file__).parents[3]
@@ -73,6 +73,46 @@ def test_all_errors_of_a_file_are_reported_at_once_each_with_its_line() -> None:
     assert len(found) == len(expected)
 
 
+def test_a_key_given_twice_and_a_value_that_is_none_hide_no_other_error() -> None:
+    found = problems(
+        "tenants:\n"
+        "  - {id: acme, modules: [crn], plan: pro}\n"
+        "  - id: beta\n"
+        "    plan: basic\n"
+        "    plan: !gold pro\n"
+        "    modules: !!binary x\n"
+        "    [a]: 1\n"
+    )
+    assert [line.split(" was received")[0].split("; allowed")[0] for line in found] == [
+        "tenants.yaml:5: tenant 'beta' plan: the key 'plan' is here twice (first on line 4). Keep one",
+        "tenants.yaml:6: tenant 'beta' modules: 'x' is no plain value (binary). Quote it if it is text",
+        "tenants.yaml:7: tenant 'beta' a key must be a plain name, not a list or mapping",
+        "tenants.yaml:2: tenant 'acme' modules.0: unknown module 'crn'",
+        "tenants.yaml:6: tenant 'beta' modules: a list is wanted, 'x'",
+    ]
+
+
+@pytest.mark.parametrize("id", ["abc", "a--b", "ab-", "a" * 40])
+def test_an_id_of_3_to_40_characters_is_a_tenants(id: str) -> None:
+    assert parse(f"tenants: [{{id: {id}, modules: [crm], plan: pro}}]")[0].id == id
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("".join(f"- {{id: acme, modules: [crn{n}]}}\n" for n in range(5_000)), id="tenants"),
+        pytest.param(f"- {{id: acme, modules: [{', '.join(f'm{n}' for n in range(20_000))}]}}", id="modules"),
+        pytest.param(f"- {{{', '.join(f'k{n}: 1' for n in range(20_000))}}}", id="fields"),
+        pytest.param(f"- {{{'id: acme, ' * 20_000}}}", id="keys"),
+    ],
+)
+def test_a_file_with_nothing_right_in_it_is_refused_with_the_first_500_problems(content: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse(f"tenants:\n{content}")
+    assert len(caught.value.problems) == MAX_PROBLEMS
+    assert str(caught.value).endswith("these are the first 500 problems; there are more")
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
@@ -90,7 +130,17 @@ def test_all_errors_of_a_file_are_reported_at_once_each_with_its_line() -> None:
         ("{id: 123, modules: [crm], plan: pro}", "text is wanted, 123 was received"),
         ("{id: null, modules: [crm], plan: pro}", "text is wanted"),
         ("{id: acme, modules: [], plan: pro}", "at least one is wanted"),
-        ("{id: acme, modules: [crm, crm], plan: pro}", "twice"),
+        ("{id: clínica, modules: [crm], plan: pro}", "did you mean 'clinica'?"),
+        ("{id: \u0430cme, modules: [crm], plan: pro}", r"'\u0430cme') is no tenant id"),
+        ("{id: 'acme ', modules: [crm], plan: pro}", "did you mean 'acme'?"),
+        ("{id: 2024-13-45, modules: [crm], plan: pro}", "id: '2024-13-45' is no plain value (timestamp)"),
+        ("{id: acme, modules: [\u0441rm], plan: pro}", r"'\u0441rm'); allowed: crm"),
+        ("{id: acme, modules: [crm, portal, crm, portal], plan: pro}", "'crm', 'portal': in the list twice"),
+        ("{id: acme, modules: [true, 1], plan: pro}", "modules.1: text is wanted, 1 was received"),
+        ("{id: acme, modules: [.nan], plan: pro}", "modules.0: text is wanted, nan was received"),
+        ("{id: acme, modules: [crm], plan: " + "9" * 5000 + "}", "tenant 'acme' plan: '99"),
+        ("{id: acme, modules: [crm], plan: yes}", "text is wanted, True was received"),
+        ("{<<: {plan: pro}, id: acme, modules: [crm]}", "unknown field '<<'"),
         ("{id: acme, modules: {crm: 1}, plan: pro}", "a list is wanted"),
         ("{id: acme, modules: [7], plan: pro}", "text is wanted, 7 was received"),
         ("{id: acme, modules: [crm]}", "'plan' is missing"),
@@ -98,6 +148,7 @@ def test_all_errors_of_a_file_are_reported_at_once_each_with_its_line() -> None:
         ("{id: acme, modules: [crm], plan: pro, status: on}", "allowed: active, suspended"),
         ("{id: acme, modules: [crm], plan: pro, status: suspendd}", "did you mean 'suspended'?"),
         ("{id: acme, modules: [crm], plan: pro, cell: [a]}", "text is wanted"),
+        ("{id: acme, modules: [crm], plan: pro, cell: " + "a" * 64 + "}", "is too long: 63 characters at most"),
         ("{id: acme, modules: [crm], plan: pro, cell: A}", "'A' has not the form ^[a-z]"),
         ("7", "a mapping is wanted, 7 was received"),
         ("{}", "'id' is missing"),
@@ -132,7 +183,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         (b"tenants: []\n---\ntenants: []\n", "another document"),
         (b"\xff\xfe\x00", "is not UTF-8"),
         ("tenants: [] # é".encode("latin-1"), "is not UTF-8"),
-        (b"\x00\x01", "not readable as YAML"),
+        (b"tenants: []\n\x00\x01", "tenants.yaml:2: not readable as YAML"),
         (b"!!python/object/apply:os.system [x]", "a mapping is wanted"),
         (b"tenants: [!!python/name:os.system '']", "no plain value"),
         (BOMB.encode(), "expand beyond"),
