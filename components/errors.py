@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pulumi
 
-__all__ = ["BrokerUnreachable", "ComponentError", "InvalidStack", "MessagesWouldBeLost"]
+__all__ = ["BrokerUnreachable", "ComponentError", "InvalidStack", "MessagesWouldBeLost", "TenantsWouldBeLost"]
 
 
 class ComponentError(pulumi.RunError):
@@ -19,6 +19,10 @@ class InvalidStack(ComponentError):
 
 class MessagesWouldBeLost(ComponentError):
     """A change that would delete queues with messages in them."""
+
+
+class TenantsWouldBeLost(ComponentError):
+    """A broker that would go from under tenants whose stacks stay."""
 
 
 class BrokerUnreachable(ComponentError):

@@ -78,7 +78,7 @@ class _SafeguardsProvider(ResourceProvider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         with Management(access_of(_props)) as broker:
             if _props["protected"]:
-                refuse_losses(broker, broker.queues(_props["vhost"]), _props["allowDelete"])
+                refuse_losses(broker, broker.queues(_props["vhost"]), _props["allowDelete"], destroying=True)
             broker.protect(_props["vhost"], protected=False)
 
     def _apply(self, props: dict[str, Any]) -> None:

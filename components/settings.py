@@ -12,6 +12,7 @@ from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from components.guard import Guard
 from components.management import BrokerAccess
+from kryonix.topology.accepted_losses import too_wide
 from kryonix.topology.capacity import expand_within_plans
 from kryonix.topology.catalog import Catalog, parse_catalog
 from kryonix.topology.errors import TopologyError
@@ -119,7 +120,7 @@ class Settings:
                 topologies=topologies,
                 platform=None if single else PlatformSettings.load(config),
                 deletion_protection=config.require_bool("deletionProtection"),
-                allow_delete=tuple(config.require_object("allowDelete")),
+                allow_delete=_allow_delete(config),
                 protect=config.require_bool("protect"),
                 generations=_generations(config, single),
             )
@@ -133,6 +134,17 @@ class Settings:
             allow_delete=self.allow_delete,
             whole_broker=self.platform is not None,
         )
+
+
+def _allow_delete(config: pulumi.Config) -> tuple[str, ...]:
+    entries = tuple(config.require_object("allowDelete"))
+    if wide := too_wide(entries):
+        rule = "an entry with `*` has to begin with one tenant's name and a period, as in cliente_acme.* does"
+        raise InvalidStack(
+            f"kryonix:allowDelete: {', '.join(map(repr, wide))} would accept the loss of any tenant's messages; {rule}. "
+            "Name each tenant whose messages may go"
+        )
+    return entries
 
 
 def _ip_address(config: pulumi.Config, key: str) -> str:
