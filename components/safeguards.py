@@ -14,6 +14,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
 from components.changes import changed_keys
+from components.errors import BrokerRefuses
 from components.guard import refuse_losses
 from components.management import BrokerAccess, Management
 
@@ -67,9 +68,12 @@ class _SafeguardsProvider(ResourceProvider):
         return UpdateResult(_news)
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        with Management(access_of(props)) as broker:
-            protected = broker.protected(props["vhost"])
-            limits = broker.user_limits(props["user"])
+        try:
+            with Management(access_of(props)) as broker:
+                protected = broker.protected(props["vhost"])
+                limits = broker.user_limits(props["user"])
+        except BrokerRefuses:  # a platform that was made anew has another password, which the next `up` brings here
+            return ReadResult(id_, props)
         if protected is None:
             return ReadResult("", {})  # no id: it is gone
         live = {key: limits.get(name, -1) for key, name in _LIMITS.items()}

@@ -139,10 +139,9 @@ class Settings:
 def _allow_delete(config: pulumi.Config) -> tuple[str, ...]:
     entries = tuple(config.require_object("allowDelete"))
     if wide := too_wide(entries):
-        rule = "an entry with `*` has to begin with one tenant's name and a period, as in cliente_acme.* does"
         raise InvalidStack(
-            f"kryonix:allowDelete: {', '.join(map(repr, wide))} would accept the loss of any tenant's messages; {rule}. "
-            "Name each tenant whose messages may go"
+            f"kryonix:allowDelete: {', '.join(map(repr, wide))} would accept the loss of several tenants' messages; an "
+            "entry with `*` has to begin with one tenant's name and a period. Name each, as in cliente_acme.*"
         )
     return entries
 

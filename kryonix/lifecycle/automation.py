@@ -35,7 +35,8 @@ _STATUSES: Final = (
     (
         2,
         re.compile(
-            r"would delete \d+ queue|carries \d+ tenant|^(Pulumi\.|kryonix:\w+:|tenants)|does not fit|must be of type|is missing config",
+            r"would delete \d+ queue|carries \d+ tenant|^(Pulumi\.|kryonix:\w+:|tenants)|does not fit|"
+            r"must be of type|is missing config",
             re.M,
         ),
     ),

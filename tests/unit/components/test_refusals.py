@@ -10,7 +10,7 @@ import pulumi
 import pytest
 
 from components import broker_safeguards, guard, safeguards
-from components.errors import ComponentError, MessagesWouldBeLost, TenantsWouldBeLost
+from components.errors import BrokerRefuses, ComponentError, MessagesWouldBeLost, TenantsWouldBeLost
 from components.guard import Guard, refuse_losses
 from components.management import BrokerAccess, Management, QueueState, VhostState
 from kryonix.topology.catalog import default_catalog
@@ -180,3 +180,15 @@ def test_a_change_is_not_told_to_run_up_and_destroy() -> None:
 def test_refusals_end_a_program_without_a_traceback() -> None:
     assert issubclass(TenantsWouldBeLost, ComponentError)
     assert issubclass(TenantsWouldBeLost, pulumi.RunError)
+
+
+def test_safeguards_whose_platform_was_made_anew_are_kept_as_they_are_until_the_next_up(
+    answer: Callable[[Broker], Broker],
+) -> None:
+    class Anew(Broker):
+        def protected(self, vhost: str) -> bool:
+            raise BrokerRefuses("the broker refuses the user")
+
+    answer(Anew())
+    read = safeguards._SafeguardsProvider().read("id", PROPS)
+    assert (read.id, read.outs) == ("id", PROPS)
