@@ -11,7 +11,7 @@ from kryonix.topology.errors import CapacityExceeded, Problem
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["Use", "expand_within_plans", "smallest_plan", "use"]
+__all__ = ["Use", "expand_within_plans", "smallest_plan", "to_remove", "use"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,26 @@ def smallest_plan(used: Use, catalog: Catalog) -> str | None:
     """The plan with the fewest queues that fits, or None where none does."""
     fitting = [(plan.limits.max_queues, name) for name, plan in catalog.plans.items() if used.fits(plan.limits)]
     return min(fitting)[1] if fitting else None
+
+
+def to_remove(used: Use, limits: Limits) -> tuple[str, ...]:
+    """As few modules as possible whose removal makes the rest fit, and of the last the smallest that does.
+
+    Empty where nothing fits, as a tenant has one module at least.
+    """
+    queues, exchanges = used.queues - limits.max_queues, used.exchanges - limits.max_exchanges
+    largest = sorted(used.queues_by_module.items(), key=lambda entry: (-entry[1], entry[0]))
+    removed: list[str] = []
+    while queues > 0 or exchanges > 0:
+        enough = [(size, name) for name, size in largest if size >= queues and exchanges <= 1]
+        name = min(enough)[1] if enough else largest[0][0] if largest else ""
+        size = dict(largest).get(name, 0)
+        largest = [entry for entry in largest if entry[0] != name]
+        if not largest:
+            return ()
+        removed.append(name)
+        queues, exchanges = queues - size, exchanges - 1
+    return tuple(removed)
 
 
 def expand_within_plans(tenants: Iterable[Tenant], catalog: Catalog, file: str) -> list[Topology]:
@@ -66,6 +86,6 @@ def _explain(topology: Topology, used: Use, catalog: Catalog) -> str:
     plan = smallest_plan(used, catalog)
     remedy = f"The smallest plan that fits is {plan!r}" if plan else "No plan fits"
     shape = f"queues: {counts}, shared {shared}; exchanges: {used.exchanges}"
-    return (
-        f"does not fit the plan {topology.tenant.plan!r}: {' and '.join(over)} ({shape}). {remedy}; or remove modules"
-    )
+    remove = to_remove(used, limits)
+    named = f"; or remove modules: for the plan {topology.tenant.plan!r}, {', '.join(remove)}" if remove else ""
+    return f"does not fit the plan {topology.tenant.plan!r}: {' and '.join(over)} ({shape}). {remedy}{named}"

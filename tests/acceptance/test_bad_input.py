@@ -109,7 +109,7 @@ def test_modules_that_do_not_fit_are_refused_with_the_counts_and_the_smallest_pl
         run(project, command),
         "tenant 'acme' modules: does not fit the plan 'basic': 57 queues of 50 allowed",
         "crm 14, whatsapp 12, agendamento 10, financeiro 10, marketing 10, shared 1",
-        "The smallest plan that fits is 'pro'",
+        "The smallest plan that fits is 'pro'; or remove modules: for the plan 'basic', agendamento",
         "tenant 'beta'",
     )
 
