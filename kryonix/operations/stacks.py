@@ -97,8 +97,8 @@ def what_goes(stack: str, deployment: Mapping[str, Any]) -> str:
 
 def _is_default_provider(resource: Mapping[str, Any]) -> bool:
     """Whether an engine made it by itself, as a provider that the program does not name."""
-    name = resource["urn"].rsplit("::", 1)[-1]
-    return resource["type"].startswith("pulumi:providers:") and (name == "default" or name.startswith("default_"))
+    name, type_ = str(resource["urn"]).rsplit("::", 1)[-1], str(resource["type"])
+    return type_.startswith("pulumi:providers:") and (name == "default" or name.startswith("default_"))
 
 
 def _show_steps(summary: Summary) -> None:
