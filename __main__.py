@@ -69,7 +69,10 @@ if settings.platform is not None:
     on_platform += [exporter, shared, events]
     on_platform += [tenant.safeguards for tenant in tenants.values()]
     held = BrokerSafeguardsArgs(
-        access=broker, protected=settings.deletion_protection, allow_delete=settings.allow_delete
+        access=broker,
+        stack=pulumi.get_stack(),
+        protected=settings.deletion_protection,
+        allow_delete=settings.allow_delete,
     )
     BrokerSafeguards("broker-safeguards", held, pulumi.ResourceOptions(depends_on=on_platform))
 

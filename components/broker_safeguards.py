@@ -1,4 +1,5 @@
-"""What holds a whole broker: it is not removed while anything on it, whichever stack's, has messages."""
+"""What holds a whole broker: it is not removed from under another stack's tenants, nor while anything on it has
+messages."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
 from components.changes import changed_keys
-from components.guard import refuse_losses
+from components.guard import refuse_losses, refuse_orphans
 from components.management import BrokerAccess, Management
 from components.safeguards import access_of, access_properties
 from kryonix.topology.shared import EVENTS
@@ -19,15 +20,17 @@ __all__ = ["BrokerSafeguards", "BrokerSafeguardsArgs"]
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerSafeguardsArgs:
-    """The broker, whether it is held, and the queues whose loss is accepted."""
+    """The broker, the stack that makes it, whether it is held, and the queues whose loss is accepted."""
 
     access: pulumi.Output[BrokerAccess]
+    stack: str
     protected: bool
     allow_delete: tuple[str, ...]
 
     def properties(self) -> dict[str, Any]:
         return {
             **access_properties(self.access),
+            "stack": self.stack,
             "protected": self.protected,
             "allowDelete": list(self.allow_delete),
         }
@@ -49,9 +52,10 @@ class _BrokerSafeguardsProvider(ResourceProvider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         if _props["protected"]:
             with Management(access_of(_props)) as broker:
+                refuse_orphans(broker, _props.get("stack"))  # not known to a resource made by an older version
                 # The platform's own events are copies of rows in the registry.
                 going = [queue for queue in broker.queues() if queue.vhost != EVENTS.vhost]
-                refuse_losses(broker, going, _props["allowDelete"])
+                refuse_losses(broker, going, _props["allowDelete"], destroying=True)
 
 
 class BrokerSafeguards(Resource, module="kryonix", name="BrokerSafeguards"):

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pulumi
 
-__all__ = ["BrokerUnreachable", "ComponentError", "InvalidStack", "MessagesWouldBeLost"]
+__all__ = [
+    "BrokerRefuses",
+    "BrokerUnreachable",
+    "ComponentError",
+    "InvalidStack",
+    "MessagesWouldBeLost",
+    "TenantsWouldBeLost",
+]
 
 
 class ComponentError(pulumi.RunError):
@@ -21,7 +28,15 @@ class MessagesWouldBeLost(ComponentError):
     """A change that would delete queues with messages in them."""
 
 
+class TenantsWouldBeLost(ComponentError):
+    """A broker that would go from under tenants whose stacks stay."""
+
+
 class BrokerUnreachable(ComponentError):
     """The broker's management API does not answer, or refuses the credentials."""
 
     exit_status = 3
+
+
+class BrokerRefuses(BrokerUnreachable):
+    """The broker answers, and lets the user with this password in no more."""

@@ -9,15 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 import pulumi
 
-from components.errors import BrokerUnreachable, MessagesWouldBeLost
+from components.errors import BrokerUnreachable, MessagesWouldBeLost, TenantsWouldBeLost
 from components.management import BrokerAccess, Management, QueueState
+from kryonix.topology.accepted_losses import accepted
 from kryonix.topology.expansion import Topology
-from kryonix.topology.ownership import doomed, owned_tenants
+from kryonix.topology.naming import Names
+from kryonix.topology.ownership import doomed, owned_tenants, tenants_of_others
 
-__all__ = ["Guard", "refuse_losses"]
+__all__ = ["Guard", "refuse_losses", "refuse_orphans"]
+
+_SHOWN: Final = 3
+"""How many tenants' removal is spelled out; it is the same for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +69,38 @@ class Guard:
             refuse_losses(broker, doomed(queues, self.topologies, owned), self.allow_delete)
 
 
-def refuse_losses(broker: Management, going: Sequence[QueueState], allow_delete: Collection[str]) -> None:
-    """Raise MessagesWouldBeLost where queues that are about to go hold messages, unless each is named as accepted."""
-    held = [queue for queue in broker.exact([q for q in going if q.name not in allow_delete]) if queue.messages]
+def refuse_losses(
+    broker: Management, going: Sequence[QueueState], allow_delete: Collection[str], *, destroying: bool = False
+) -> None:
+    """Raise MessagesWouldBeLost where queues that are about to go hold messages, unless their loss is accepted."""
+    held = [queue for queue in broker.exact([q for q in going if not accepted(q.name, allow_delete)]) if queue.messages]
     if not held:
         return
     counts = "\n".join(f"  {queue.messages:,} messages in {queue.name} (vhost {queue.vhost})" for queue in held)
+    # What destroys doesn't read the config: an `up` has to write down first what is accepted.
+    after = "then run `kryonix up` (or `pulumi up`) and destroy again" if destroying else "and run again"
     raise MessagesWouldBeLost(
         f"this change would delete {len(held)} queue(s) that still hold messages; nothing has been changed:\n{counts}\n"
-        f"Consume or move them first, or accept the loss by naming each queue in the config key kryonix:allowDelete"
+        f"Consume or move them first, or accept the loss in the stack's config, {after}:\n"
+        f"  kryonix:allowDelete: [{', '.join([*allow_delete, *(queue.name for queue in held)])}]"
     )
+
+
+def refuse_orphans(broker: Management, stack: str | None) -> None:
+    """Raise TenantsWouldBeLost where the broker carries tenants of other stacks than this, which is about to go."""
+    others = tenants_of_others(broker.vhosts(), stack)
+    if not others:
+        return
+    of_stack = "the stack" if stack is None else f"the stack {stack!r}"
+    remedies = ", ".join(_how_to_remove(tenant, other) for tenant, other in islice(others.items(), _SHOWN))
+    raise TenantsWouldBeLost(
+        f"{of_stack} carries {len(others)} tenant(s) with a stack of their own: {', '.join(others)}; nothing has been "
+        f"changed. Offboard and remove them first ({remedies}{', ...' if len(others) > _SHOWN else ''}), or set "
+        "kryonix:deletionProtection to false, run `kryonix up` (or `pulumi up`) and destroy again"
+    )
+
+
+def _how_to_remove(tenant: str, stack: str) -> str:
+    if stack != Names(tenant).stack:
+        return f"`kryonix destroy --stack {stack}`"
+    return f"`kryonix tenant offboard {tenant}`, `kryonix tenant remove {tenant} --force --yes`"

@@ -14,7 +14,7 @@ import aio_pika
 import httpx
 from pamqp.commands import Queue
 
-from components.errors import BrokerUnreachable
+from components.errors import BrokerRefuses, BrokerUnreachable
 
 __all__ = ["BrokerAccess", "Management", "QueueState", "VhostState"]
 
@@ -138,15 +138,20 @@ class Management:
         except httpx.HTTPStatusError as error:
             status = error.response.status_code
             if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-                remedy = "Check the stack's credentials for it"
-                raise BrokerUnreachable(f"the broker at {url} refuses the user {user!r}. {remedy}") from error
+                remedy = (
+                    "Check the stack's credentials for it; if its platform was made anew, run `up` on this stack first"
+                )
+                raise BrokerRefuses(f"the broker at {url} refuses the user {user!r}. {remedy}") from error
             reason = error.response.text[:200]
             message = (
                 f"the broker at {url} answered {status} to {error.request.method} {error.request.url.path}: {reason}"
             )
             raise BrokerUnreachable(message) from error
         except (httpx.HTTPError, OSError, aio_pika.exceptions.AMQPError) as error:
-            remedy = "Start it, or run `kryonix refresh` if its container was removed, and run again"
+            remedy = (
+                "Start it and run again. If its container was removed, run `kryonix refresh` and `kryonix up` on the "
+                "platform's stack first, then `kryonix tenant converge ID` for a tenant with a stack of its own"
+            )
             raise BrokerUnreachable(f"the broker at {url} does not answer ({error}). {remedy}") from error
 
 

@@ -30,9 +30,11 @@ class PlatformEvents(pulumi.ComponentResource):
     uri: pulumi.Output[str]
 
     def __init__(self, name: str, args: PlatformEventsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("kryonix:messaging:PlatformEvents", name, None, opts)
         self._name, channel = name, args.channel
         vhost, user = args.shared.vhosts[channel.vhost], args.shared.users[channel.vhost]
+        # It goes with the vhost, as all in it does: a `destroy` that is refused before that leaves it too.
+        with_vhost = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(deleted_with=vhost))
+        super().__init__("kryonix:messaging:PlatformEvents", name, None, with_vhost)
         self._within = pulumi.ResourceOptions(parent=self, deleted_with=vhost)
         bound = self._route(channel, vhost)
         address = pulumi.Output.all(user.password, args.amqp_host, args.amqp_port, user.ready.urn, bound.id)

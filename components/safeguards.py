@@ -14,6 +14,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
 from components.changes import changed_keys
+from components.errors import BrokerRefuses
 from components.guard import refuse_losses
 from components.management import BrokerAccess, Management
 
@@ -67,9 +68,12 @@ class _SafeguardsProvider(ResourceProvider):
         return UpdateResult(_news)
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        with Management(access_of(props)) as broker:
-            protected = broker.protected(props["vhost"])
-            limits = broker.user_limits(props["user"])
+        try:
+            with Management(access_of(props)) as broker:
+                protected = broker.protected(props["vhost"])
+                limits = broker.user_limits(props["user"])
+        except BrokerRefuses:  # a platform that was made anew has another password, which the next `up` brings here
+            return ReadResult(id_, props)
         if protected is None:
             return ReadResult("", {})  # no id: it is gone
         live = {key: limits.get(name, -1) for key, name in _LIMITS.items()}
@@ -78,7 +82,7 @@ class _SafeguardsProvider(ResourceProvider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         with Management(access_of(_props)) as broker:
             if _props["protected"]:
-                refuse_losses(broker, broker.queues(_props["vhost"]), _props["allowDelete"])
+                refuse_losses(broker, broker.queues(_props["vhost"]), _props["allowDelete"], destroying=True)
             broker.protect(_props["vhost"], protected=False)
 
     def _apply(self, props: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from components.guard import Guard
 from components.management import BrokerAccess
+from kryonix.topology.accepted_losses import too_wide
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.errors import TopologyError
@@ -131,7 +132,7 @@ class Settings:
                 topologies=topologies,
                 platform=None if single else PlatformSettings.load(config),
                 deletion_protection=config.require_bool("deletionProtection"),
-                allow_delete=tuple(config.require_object("allowDelete")),
+                allow_delete=_allow_delete(config),
                 protect=config.require_bool("protect"),
                 generations=_generations(config, single),
             )
@@ -145,6 +146,16 @@ class Settings:
             allow_delete=self.allow_delete,
             whole_broker=self.platform is not None,
         )
+
+
+def _allow_delete(config: pulumi.Config) -> tuple[str, ...]:
+    entries = tuple(config.require_object("allowDelete"))
+    if wide := too_wide(entries):
+        raise InvalidStack(
+            f"kryonix:allowDelete: {', '.join(map(repr, wide))} would accept the loss of several tenants' messages; an "
+            "entry with `*` has to begin with one tenant's name and a period. Name each, as in cliente_acme.*"
+        )
+    return entries
 
 
 def _ip_address(config: pulumi.Config, key: str) -> str:

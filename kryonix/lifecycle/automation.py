@@ -35,8 +35,8 @@ _STATUSES: Final = (
     (
         2,
         re.compile(
-            r"would delete \d+ queue|^(Pulumi\.|kryonix:\w+:|\S+\.ya?ml:)|does not fit|must be of type|"
-            r"is missing config|are the same port:|has to know its platform|is a tenant's, and",
+            r"would delete \d+ queue|carries \d+ tenant|^(Pulumi\.|kryonix:\w+:|\S+\.ya?ml:)|does not fit|"
+            r"must be of type|is missing config|are the same port:|has to know its platform|is a tenant's, and",
             re.M,
         ),
     ),

@@ -84,8 +84,9 @@ def _load(promised: list[Load], found: Mapping[str, VhostUse], rows: set[str], p
     others = [vhost for vhost in found if tenant_of_vhost(vhost) is not None and vhost not in rows]
     return Load(
         tenants=total.tenants + len(others),
+        without_row=len(others),
         queues=max(total.queues + sum(found[vhost].queues for vhost in others), _queues(found)),
-        connections=total.connections + sum(found[vhost].connections for vhost in others),
+        connections=total.connections + sum(found[vhost].promised_connections for vhost in others),
         problem=problem,
     )
 

@@ -13,6 +13,7 @@ __all__ = ["told"]
 
 _REFUSED: Final = re.compile(r"this change would delete \d+ queue")
 _QUEUE: Final = re.compile(r"^\s*([\d,]+) messages in (\S+) \(vhost ", re.MULTILINE)
+_IN_CONFIG: Final = re.compile(r"in the stack's config, .*?:\s+kryonix:allowDelete: \[[^\]]*\]", re.DOTALL)
 _PROTECTED: Final = re.compile(r"protect", re.IGNORECASE)
 
 
@@ -36,4 +37,4 @@ def told(*, ignore_protection: bool = False) -> Iterator[None]:
 
 def _for_tenants(message: str) -> str:
     """The refusal with the remedy that one has here."""
-    return message.replace("in the config key kryonix:allowDelete", "in allow_delete (`--allow-delete QUEUE`)")
+    return _IN_CONFIG.sub("by naming each queue in allow_delete (`--allow-delete QUEUE`)", message)

@@ -17,14 +17,16 @@ __all__ = ["Load", "Placement", "Share", "Verdict", "choose_cell", "load_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What tenants take of a cell: their queues, and the connections that their plans allow.
+    """What tenants take of a cell: their queues, and the connections that they are allowed.
 
+    `without_row` of the tenants have no desired state: they are of the platform's own list, or run by hand.
     `problem` says why a cell can't be used now; its other figures may then be too low.
     """
 
     tenants: int = 0
     queues: int = 0
     connections: int = 0
+    without_row: int = 0
     problem: str | None = None
 
     def __add__(self, other: Load) -> Load:
@@ -32,6 +34,7 @@ class Load:
             tenants=self.tenants + other.tenants,
             queues=self.queues + other.queues,
             connections=self.connections + other.connections,
+            without_row=self.without_row + other.without_row,
             problem=self.problem or other.problem,
         )
 

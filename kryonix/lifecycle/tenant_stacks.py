@@ -10,7 +10,7 @@ from kryonix.lifecycle import losses
 from kryonix.lifecycle.broker import Broker
 from kryonix.lifecycle.credentials import Credentials
 from kryonix.lifecycle.deployer import Deployer
-from kryonix.lifecycle.errors import NotRemoved, WouldLoseMessages
+from kryonix.lifecycle.errors import EngineFailed, LifecycleError, NotRemoved, Refused, WouldLoseMessages
 from kryonix.lifecycle.specs import spec_for, tenant_of
 from kryonix.lifecycle.stack_spec import StackSpec, ignore
 from kryonix.lifecycle.tenant_rows import users_of
@@ -31,7 +31,7 @@ class TenantStacks:
 
     def apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
         """Bring the world to the row. Whoever may not connect any more is cut off."""
-        summary = self._deployer.up(self._spec(state, allow_delete), on_event)
+        summary = self._up(state, on_event, allow_delete)
         if allow_delete:  # accepted this once: a queue that has the same name later is not to go with its messages
             self._deployer.up(self._spec(state), on_event)
         if state.status != "active":
@@ -76,6 +76,39 @@ class TenantStacks:
     def definitions(self, state: DesiredState) -> dict[str, Any]:
         """Exchanges, queues, bindings, policies and limits of the tenant's vhost. Empty where there is none."""
         return self._broker(state).definitions(tenant_of(state).names.vhost)
+
+    def _up(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str]) -> Summary:
+        """Run the stack; a second time where its state says that there is what the broker has lost.
+
+        The broker's data may be gone, or the platform made anew: an `up` trusts the state, so that finds nothing to do
+        or breaks off at what it builds on. The first run has told the state where the broker is now, and how to log in;
+        so only then can it be read what is still there.
+        """
+        spec = self._spec(state, allow_delete)
+        try:
+            summary = self._deployer.up(spec, on_event)
+        except EngineFailed as error:
+            if error.exit_status == Refused.exit_status or not self._lost_unless_down(state):
+                raise
+        else:
+            if "create" in summary.changes or not self._lost(state):  # what was just made is there
+                return summary
+        self._deployer.refresh(spec, on_event)
+        return self._deployer.up(spec, on_event)
+
+    def _lost_unless_down(self, state: DesiredState) -> bool:
+        """Whether the broker says that it has lost something; one that says nothing has its own failure to be told."""
+        try:
+            return self._lost(state)
+        except LifecycleError:
+            return False
+
+    def _lost(self, state: DesiredState) -> bool:
+        """Whether the stack was made once, and its vhost or a user of it is not on the broker."""
+        if not self._deployer.outputs(self._spec(state)):
+            return False
+        users = users_of(state)
+        return len(self._remains(state)) < 1 + len(users)
 
     def _unprotected(self, state: DesiredState, on_event: OnEvent) -> None:
         queues = {queue["name"] for queue in self.definitions(state).get("queues", ())}

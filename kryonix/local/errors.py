@@ -2,6 +2,7 @@
 
 LocalError                1  base
 ├── ApplyFailed           1  a change could not be made
+│   └── Refusal           2  a resource's own answer that it will not change; its message stands by itself
 ├── ProgramFailed         1  the program raised; carries the program's own exit status where it has one
 ├── InvalidInputs         2  a resource's inputs can never be applied
 ├── InvalidProgramInput   2  the program, project or config can't be accepted
@@ -24,6 +25,7 @@ __all__ = [
     "LocalError",
     "PassphraseError",
     "ProgramFailed",
+    "Refusal",
     "ServiceUnavailable",
     "StateCorrupt",
     "StateLocked",
@@ -40,6 +42,12 @@ class LocalError(Exception):
 
 class ApplyFailed(LocalError):
     """A change could not be made in the real world."""
+
+
+class Refusal(ApplyFailed):
+    """The project's own code refused a change of one of its resources: its message says all, to a person."""
+
+    exit_status = 2
 
 
 class ProgramFailed(LocalError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threading import BoundedSemaphore, Event, Lock
 from time import monotonic
 
-from kryonix.local.errors import ApplyFailed, LocalError
+from kryonix.local.errors import ApplyFailed, LocalError, Refusal
 from kryonix.local.events import Diagnostic, OnEvent, Op, ResourceEvent, Severity, Step
 from kryonix.local.ledger import Ledger
 from kryonix.local.providers import Providers
@@ -40,7 +40,8 @@ class ResourceFailed(ApplyFailed):
         text = str(cause) or type(cause).__name__
         if not isinstance(cause, LocalError):
             text = f"{type(cause).__name__}: {text}"
-        super().__init__(f"{resource.type} '{resource.name}' {VERBS[op]}: {text}")
+        where = "" if isinstance(cause, Refusal) else f"{resource.type} '{resource.name}' {VERBS[op]}: "
+        super().__init__(f"{where}{text}")
         status = getattr(cause, "exit_status", None)
         self.exit_status = status if isinstance(status, int) else 1
         known = isinstance(cause, LocalError) or isinstance(status, int)

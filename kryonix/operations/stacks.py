@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import typer
 from rich.markup import escape
@@ -18,7 +19,9 @@ from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.progress import Display, steps_table, summary_line
 from kryonix.operations.status import status_json, status_table
 
-__all__ = ["export", "outputs", "run", "status"]
+__all__ = ["export", "outputs", "run", "status", "what_goes"]
+
+_TENANT: Final = "kryonix:messaging:TenantMessaging"
 
 
 def run(operation: str, stack: str, config_file: Path | None, engine: Choice, json_output: bool, yes: bool) -> None:
@@ -67,14 +70,35 @@ def status(stack: str, config_file: Path | None, engine: Choice, json_output: bo
 
 
 def _confirmed(operation: str, address: StackAddress, engine: Choice) -> bool:
-    """Ask, on a terminal only; before `up`, with what it would do."""
+    """Ask, on a terminal only; before `up` with what it would do, before `destroy` with what would go."""
     if not sys.stdin.isatty():
         return False
     if operation == "up":
         summary = engine_for(engine, address, lambda event: None).preview()
         _show_steps(summary)
         out.print(summary_line(summary))
+    if operation == "destroy":
+        there = engine_for(engine, address, lambda event: None).export()
+        return typer.confirm(f"Remove {what_goes(address.stack, there)}?")
     return typer.confirm(f"{operation} the stack {address.stack!r}?")
+
+
+def what_goes(stack: str, deployment: Mapping[str, Any]) -> str:
+    """What `destroy` would remove, counted as its summary does, from what a stack's `export` gives."""
+    resources = (deployment["deployment"] or {}).get("resources", [])
+    types = [resource["type"] for resource in resources if not _is_default_provider(resource)]
+    tenants = types.count(_TENANT)
+    all_of_it = f"{len(types):,} resource{'' if len(types) == 1 else 's'} of the stack {stack!r}"
+    if not tenants:
+        return all_of_it
+    lost = "1 tenant with all its messages" if tenants == 1 else f"{tenants:,} tenants with all their messages"
+    return f"{all_of_it}, {lost} among them"
+
+
+def _is_default_provider(resource: Mapping[str, Any]) -> bool:
+    """Whether an engine made it by itself, as a provider that the program does not name."""
+    name, type_ = str(resource["urn"]).rsplit("::", 1)[-1], str(resource["type"])
+    return type_.startswith("pulumi:providers:") and (name == "default" or name.startswith("default_"))
 
 
 def _show_steps(summary: Summary) -> None:

@@ -12,7 +12,7 @@ from kryonix.topology.errors import CapacityExceeded, Problem
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant, parse_tenants
 
-__all__ = ["Use", "expand_file", "expand_within_plans", "smallest_plan", "use"]
+__all__ = ["Use", "expand_file", "expand_within_plans", "smallest_plan", "to_remove", "use"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,26 @@ def expand_file(content: bytes, file: str, catalog: Catalog) -> list[Topology]:
         raise CapacityExceeded([replace(p, line=lines[p.tenant or ""]) for p in error.problems]) from None
 
 
+def to_remove(used: Use, limits: Limits) -> tuple[str, ...]:
+    """As few modules as possible whose removal makes the rest fit, and of the last the smallest that does.
+
+    Empty where nothing fits, as a tenant has one module at least.
+    """
+    queues, exchanges = used.queues - limits.max_queues, used.exchanges - limits.max_exchanges
+    largest = sorted(used.queues_by_module.items(), key=lambda entry: (-entry[1], entry[0]))
+    removed: list[str] = []
+    while queues > 0 or exchanges > 0:
+        enough = [(size, name) for name, size in largest if size >= queues and exchanges <= 1]
+        name = min(enough)[1] if enough else largest[0][0] if largest else ""
+        size = dict(largest).get(name, 0)
+        largest = [entry for entry in largest if entry[0] != name]
+        if not largest:
+            return ()
+        removed.append(name)
+        queues, exchanges = queues - size, exchanges - 1
+    return tuple(removed)
+
+
 def expand_within_plans(tenants: Iterable[Tenant], catalog: Catalog, file: str) -> list[Topology]:
     """The topology of every tenant. Raises CapacityExceeded with every tenant whose modules do not fit its plan."""
     topologies = [expand(tenant, catalog) for tenant in tenants]
@@ -81,6 +101,6 @@ def _explain(topology: Topology, used: Use, catalog: Catalog) -> str:
     plan = smallest_plan(used, catalog)
     remedy = f"The smallest plan that fits is {plan!r}" if plan else "No plan fits"
     shape = f"queues: {counts}, shared {shared}; exchanges: {used.exchanges}"
-    return (
-        f"does not fit the plan {topology.tenant.plan!r}: {' and '.join(over)} ({shape}). {remedy}; or remove modules"
-    )
+    remove = to_remove(used, limits)
+    named = f"; or remove modules: for the plan {topology.tenant.plan!r}, {', '.join(remove)}" if remove else ""
+    return f"does not fit the plan {topology.tenant.plan!r}: {' and '.join(over)} ({shape}). {remedy}{named}"

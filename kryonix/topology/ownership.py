@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from kryonix.topology.expansion import Topology
-from kryonix.topology.naming import Names, tenant_of_vhost
+from kryonix.topology.naming import TENANT_STACK, Names, tenant_of_vhost
 
-__all__ = ["description", "doomed", "owned_tenants"]
+__all__ = ["description", "doomed", "owned_tenants", "tenants_of_others"]
 
 
 class LiveQueue(Protocol):
@@ -44,6 +44,22 @@ def owned_tenants(vhosts: Iterable[LiveVhost], stack: str) -> set[str]:
     """The ids of the tenants on a broker that a stack manages."""
     found = ((tenant_of_vhost(vhost.name), vhost.description) for vhost in vhosts)
     return {tenant for tenant, text in found if tenant is not None and text == description(tenant, stack)}
+
+
+def tenants_of_others(vhosts: Iterable[LiveVhost], stack: str | None) -> dict[str, str]:
+    """The tenants on a broker that other stacks manage: id to stack, in order.
+
+    Where the own stack is not known (None), those with a stack of their own, as no platform's is called like theirs.
+    """
+    found: dict[str, str] = {}
+    for vhost in vhosts:
+        tenant = tenant_of_vhost(vhost.name)
+        start = description(tenant, "") if tenant else ""
+        manager = vhost.description.removeprefix(start) if tenant and vhost.description.startswith(start) else ""
+        theirs = manager.startswith(TENANT_STACK) if stack is None else manager != stack
+        if tenant and manager and theirs:
+            found[tenant] = manager
+    return dict(sorted(found.items()))
 
 
 def doomed(queues: Iterable[Q], topologies: Collection[Topology], owned: Collection[str]) -> list[Q]:

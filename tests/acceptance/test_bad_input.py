@@ -109,7 +109,7 @@ def test_modules_that_do_not_fit_are_refused_with_the_counts_and_the_smallest_pl
         run(project, command),
         "tenants.yaml:3: tenant 'acme' modules: does not fit the plan 'basic': 57 queues of 50 allowed",
         "crm 14, whatsapp 12, agendamento 10, financeiro 10, marketing 10, shared 1",
-        "The smallest plan that fits is 'pro'",
+        "The smallest plan that fits is 'pro'; or remove modules: for the plan 'basic', agendamento",
         "tenants.yaml:11: tenant 'beta'",
     )
 
@@ -120,6 +120,11 @@ def test_modules_that_do_not_fit_are_refused_with_the_counts_and_the_smallest_pl
         pytest.param({"amqpPrt": 5672}, ("amqpPrt", "line ", "did you mean `kryonix:amqpPort`?"), id="unknown-key"),
         pytest.param({"amqpPort": "many"}, ("kryonix:amqpPort", "'many'", "a whole number"), id="wrong-type"),
         pytest.param({"allowDelete": "queue"}, ("kryonix:allowDelete", "a list"), id="text-for-list"),
+        pytest.param(
+            {"allowDelete": ["*", "cliente_*"]},
+            ("kryonix:allowDelete", "'*', 'cliente_*'", "cliente_acme.*"),
+            id="any-tenants-queues",
+        ),
         pytest.param({"allowDelete": [1]}, ("kryonix:allowDelete",), id="number-for-text-in-list"),
         pytest.param({"amqpPort": 0}, ("kryonix:amqpPort: 0 is no port", "1 to 65535"), id="port-0"),
         pytest.param({"registryPort": 99999}, ("kryonix:registryPort: 99999 is no port",), id="port-99999"),

@@ -70,7 +70,14 @@ def test_a_tenant_with_messages_is_not_destroyed_and_stays_whole(
     stack = beside("held", "crm")
     stack.must("up")
     broker.publish("/cliente_held", queue_of("held"), 2)
-    assert_refused(stack, "destroy", f"2 messages in {queue_of('held')}", "kryonix:allowDelete")
+    assert_refused(
+        stack,
+        "destroy",
+        "error: this change would delete",
+        f"2 messages in {queue_of('held')}",
+        "then run `kryonix up` (or `pulumi up`) and destroy again",
+        f"kryonix:allowDelete: [{queue_of('held')}]",
+    )
     broker.assert_is(planned(stack))
     assert changed(stack.must("up")) == []
     uri = stack.outputs()["tenants"]["held"]["amqp_uri"]
@@ -88,7 +95,8 @@ def test_a_destroy_goes_through_where_the_loss_was_accepted(
     stack.must("up")
     broker.publish("/cliente_accepted", queue_of("accepted"))
     assert_refused(stack, "destroy", "messages in")
-    stack.configure(allowDelete=[queue_of("accepted")])
+    stack.configure(allowDelete=["cliente_accepted.*"])
+    assert_refused(stack, "destroy", "messages in", "kryonix up")
     stack.must("up")
     stack.must("destroy")
     broker.assert_is_gone(planned(stack))

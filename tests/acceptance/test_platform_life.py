@@ -123,11 +123,12 @@ def test_a_tenant_whose_queues_hold_messages_is_not_removed_with_it(
     assert its_broker.take("/cliente_guarded", QUEUE, 10) == 2
 
 
-def test_a_platform_is_not_destroyed_under_another_stacks_messages(own: Project, its_broker: LiveBroker) -> None:
+def test_a_platform_is_not_destroyed_from_under_another_stacks_tenant(own: Project, its_broker: LiveBroker) -> None:
     beside = own.beside("tenant-guest", tenant=tenant("guest"))
     beside.must("up")
     its_broker.publish("/cliente_guest", "cliente_guest.crm.leads.create")
-    assert_said(own, "destroy", 2, "1 messages in cliente_guest.crm.leads.create (vhost /cliente_guest)")
+    named = f"error: the stack '{own.stack}' carries 1 tenant(s) with a stack of their own: guest"
+    assert_said(own, "destroy", 2, named, "`kryonix tenant offboard guest`", "deletionProtection")
     assert changed(own.must("up")) == []
     assert its_broker.take("/cliente_guest", "cliente_guest.crm.leads.create", 10) == 1
     beside.must("destroy")

@@ -13,7 +13,14 @@ import pulumi
 from pulumi.dynamic import Config, ConfigureRequest, ResourceProvider
 from pulumi.runtime._serialization import _deserialize
 
-from kryonix.local.errors import ApplyFailed, InvalidInputs, LocalError, ServiceUnavailable, UnsupportedResource
+from kryonix.local.errors import (
+    ApplyFailed,
+    InvalidInputs,
+    LocalError,
+    Refusal,
+    ServiceUnavailable,
+    UnsupportedResource,
+)
 from kryonix.local.handlers.base import UNKNOWN, Diff, Live, Properties
 from kryonix.local.handlers.base import Handler as AnyHandler
 
@@ -21,6 +28,8 @@ __all__ = ["PREFIX", "PROVIDER_KEY", "DynamicResource", "provider"]
 
 PREFIX: Final = "pulumi-python:dynamic"
 PROVIDER_KEY: Final = "__provider"
+
+_KNOWN: Final = {known.exit_status: known for known in (Refusal, ServiceUnavailable)}
 
 # dill is not safe to load from two threads at once, and providers in modules import them.
 _UNPICKLING: Final = threading.Lock()
@@ -134,8 +143,7 @@ class _Named:
             return
         status = getattr(error, "exit_status", None)
         if isinstance(status, int):  # the project's own errors are messages for a person already
-            known = ServiceUnavailable if status == ServiceUnavailable.exit_status else ApplyFailed
-            failed = known(str(error))
+            failed = _KNOWN.get(status, ApplyFailed)(str(error))
             failed.exit_status = status
             raise failed from error
         of = f" of `{self._what}`" if isinstance(self._what, str) else ""

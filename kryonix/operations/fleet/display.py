@@ -90,7 +90,8 @@ def fleet_tables(view: FleetView, console: Console) -> None:
         table.add_row(*_member_row(member))
     console.print(table)
     for name, load in view.loads.items():
-        counts = f"{load.tenants} tenant(s), {load.queues:,} queues, {load.connections:,} connections allowed"
+        tenants = _tenants(load, by_hand=bool(view.strays))
+        counts = f"{tenants}, {load.queues:,} queues, {load.connections:,} connections allowed"
         problem = f". [red]{escape(load.problem)}[/red]" if load.problem else ""
         console.print(f"cell {escape(name)}: {counts}{problem}", soft_wrap=True)
     if view.strays:
@@ -100,6 +101,14 @@ def fleet_tables(view: FleetView, console: Console) -> None:
         )
     if view.rollout is not None:
         console.print(_rollout_line(view.rollout), soft_wrap=True)
+
+
+def _tenants(load: Load, *, by_hand: bool) -> str:
+    """How many tenants a cell carries, and how many of them are none of the fleet's. A stray stack is some cell's."""
+    if not load.without_row:
+        return f"{load.tenants} tenant(s)"
+    whose = "the platform's own" + (" or run by hand" if by_hand else "")
+    return f"{load.tenants} tenant(s), of which {load.without_row} are {whose}"
 
 
 def _member_row(member: Member) -> list[str]:

@@ -86,6 +86,7 @@ def test_a_change_deletes_no_queue_that_holds_messages_unless_it_is_named(home: 
     assert caught.value.queues == {LEADS: 2, SALES: 1}
     assert f"2 messages in {LEADS}" in str(caught.value)
     assert "allow_delete (`--allow-delete QUEUE`)" in str(caught.value)
+    assert "kryonix:allowDelete" not in str(caught.value)
     with pytest.raises(WouldLoseMessages) as caught:
         without_crm(allow_delete=[LEADS])
     assert caught.value.queues == {SALES: 1}

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import io
+
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from kryonix.lifecycle.cell_use import VhostUse
+from kryonix.lifecycle.cell_use import VhostUse, ask
 from kryonix.lifecycle.errors import NoRoom
 from kryonix.lifecycle.fleet import cell_loads, fleet_members, strays
 from kryonix.lifecycle.placement import Load, choose_cell, load_of
+from kryonix.operations.fleet.display import FleetView, fleet_tables
 from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cell, Cells
@@ -114,14 +119,69 @@ def row(tenant: str, **fields: object) -> DesiredState:
 
 def test_rows_count_before_their_queues_are_there_and_tenants_without_a_row_count_too() -> None:
     found = {
-        "/cliente_listed": VhostUse(queues=87, connections=3),
+        "/cliente_listed": VhostUse(queues=87, connections=3, max_connections=50),
         "/cliente_acme": VhostUse(queues=15),
         "/": VhostUse(),
     }
     states = [row("acme"), row("coming"), row("gone", status="removed")]
     loads = cell_loads(states, {"main": found, "away": None}, {"away": "does not answer"}, CATALOG)
-    assert loads["main"] == Load(tenants=3, queues=15 + 15 + 87, connections=10 + 10 + 3)
+    assert loads["main"] == Load(tenants=3, without_row=1, queues=15 + 15 + 87, connections=10 + 10 + 50)
     assert loads["away"].problem == "does not answer"
+
+
+@pytest.mark.parametrize(
+    ("use", "connections"),
+    [
+        (VhostUse(connections=3), 3),
+        (VhostUse(connections=0, max_connections=10), 10),
+        (VhostUse(connections=12, max_connections=10), 12),
+    ],
+)
+def test_what_a_tenant_without_a_row_is_allowed_counts_and_what_is_open_beyond_that(
+    use: VhostUse, connections: int
+) -> None:
+    assert cell_loads([], {"main": {"/cliente_listed": use}}, {}, CATALOG)["main"].connections == connections
+
+
+def test_a_bound_on_connections_holds_against_what_the_platforms_own_tenants_are_allowed() -> None:
+    found = {"/cliente_listed": VhostUse(max_connections=45)}
+    loads = cell_loads([], {"main": found}, {}, CATALOG)
+    with pytest.raises(NoRoom, match="55 of 50 connections"):
+        choose_cell(CRM, Cells(cells={"main": cell(max_connections=50)}), loads)
+
+
+def test_a_broker_is_read_with_the_limits_of_its_vhosts() -> None:
+    answers = {
+        "/api/queues": [{"vhost": "/a", "messages": 2}],
+        "/api/connections": [{"vhost": "/a"}, {}],
+        "/api/vhost-limits": [
+            {"vhost": "/a", "value": {"max-connections": 10, "max-queues": 5}},
+            {"vhost": "/b", "value": {"max-connections": -1}},
+            {"vhost": "/c", "value": {"max-connections": 0}},
+        ],
+    }
+    client = httpx.Client(
+        base_url="http://broker/api/",
+        transport=httpx.MockTransport(lambda request: httpx.Response(200, json=answers[request.url.path])),
+    )
+    assert ask(client) == {
+        "/a": VhostUse(queues=1, messages=2, connections=1, max_connections=10),
+        "/b": VhostUse(),
+        "/c": VhostUse(max_connections=0),
+    }
+
+
+def test_a_cell_says_how_many_of_its_tenants_are_none_of_the_fleets() -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    cells = Cells(cells={"main": cell()})
+    load = Load(tenants=4, without_row=3, queues=90, connections=160)
+    for by_hand, carried in (([], load), (["tenant-x"], load), ([], Load(tenants=1))):
+        view = FleetView(members=(), strays=by_hand, cells=cells, loads={"main": carried}, rollout=None)
+        fleet_tables(view, console)
+    said = console.export_text()
+    assert "cell main: 4 tenant(s), of which 3 are the platform's own, 90 queues, 160 connections allowed" in said
+    assert "4 tenant(s), of which 3 are the platform's own or run by hand, 90 queues" in said
+    assert "cell main: 1 tenant(s), 0 queues" in said
 
 
 def test_queues_beyond_the_plan_of_a_cell_count_as_they_are() -> None:

@@ -18,9 +18,11 @@ from pulumi.dynamic import (
 )
 from pulumi.dynamic.dynamic import serialize_provider
 
-from kryonix.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable, UnsupportedResource
+from kryonix.local.errors import ApplyFailed, InvalidInputs, Refusal, ServiceUnavailable, UnsupportedResource
 from kryonix.local.handlers import UNKNOWN, Handler, provider
 from kryonix.local.handlers.dynamic import PROVIDER_KEY
+from kryonix.local.resource import Resource
+from kryonix.local.run import ResourceFailed
 
 CONFIG = {"pulumi:project": "kryonix", "kryonix:greeting": "hello"}
 CALLS: list[tuple[Any, ...]] = []
@@ -28,6 +30,10 @@ CALLS: list[tuple[Any, ...]] = []
 
 class Down(Exception):
     exit_status = 3
+
+
+class Refused(Exception):
+    exit_status = 2
 
 
 class Recorder(ResourceProvider):
@@ -62,6 +68,8 @@ class Recorder(ResourceProvider):
         return UpdateResult({"size": _news["size"], "was": _olds["size"]})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        if _props["size"] == 8:
+            raise Refused("it is held: let it go first")
         CALLS.append(("delete", _id, _props["size"]))
 
 
@@ -93,6 +101,15 @@ def test_the_provider_is_configured_once_with_the_stacks_config(handler: Handler
     for _ in range(3):
         handler.create({"size": 1, PROVIDER_KEY: code})
     assert CALLS == [("configure", "hello", "hello")]
+
+
+def test_a_refusal_is_told_by_its_own_message_alone(handler: Handler, code: str) -> None:
+    with pytest.raises(Refusal) as raised:
+        handler.delete("id-1", {}, {"size": 8, PROVIDER_KEY: code})
+    told = ResourceFailed(
+        Resource(urn="urn:pulumi:dev::p::t:i:T::n", type="t:i:T", custom=True), "delete", raised.value
+    )
+    assert (str(told), told.exit_status) == ("it is held: let it go first", 2)
 
 
 def test_what_read_does_not_find_is_gone(handler: Handler, code: str) -> None:
