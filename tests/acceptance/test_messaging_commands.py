@@ -238,7 +238,8 @@ def test_who_is_locked_out_is_told_and_the_password_is_not(own: Own, broker: Liv
         for arguments in (("send", "crm.leads.create", "{}"), ("redrive",)):
             result = own.run(*arguments)
             assert (result.returncode, result.stdout) == (3, ""), result.stderr
-            assert "suspended" in result.stderr
+            assert "in: the tenant is suspended" in result.stderr
+            assert "kryonix tenant list" in result.stderr
             assert own.application.account.password not in result.stderr
             assert "Traceback" not in result.stderr
     finally:
