@@ -7,15 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.markup import escape
+from rich.table import Table
 
 from kryonix.lifecycle.address import StackAddress
 from kryonix.lifecycle.engine import Choice, Engine, engine_for
 from kryonix.local.events import Summary
+from kryonix.operations.confirmation import confirm
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
-from kryonix.operations.progress import Display, steps_table, summary_line
+from kryonix.operations.progress import Display, findings_line, findings_table, steps_table, summary_line
 from kryonix.operations.status import status_json, status_table
 
 __all__ = ["export", "outputs", "run", "status"]
@@ -24,8 +25,10 @@ __all__ = ["export", "outputs", "run", "status"]
 def run(operation: str, stack: str, config_file: Path | None, engine: Choice, json_output: bool, yes: bool) -> None:
     """Run `preview`, `up`, `refresh` or `destroy`; without `yes` only after it was confirmed on a terminal."""
     address = _address(stack, config_file)
-    if not yes and not _confirmed(operation, address, engine):
-        raise InvalidChoice(f"`{operation}` was not confirmed. Add --yes to run it without asking")
+    if not yes:
+        if operation == "up" and sys.stdin.isatty():
+            _preview(address, engine)
+        confirm(operation, f"{operation} the stack {address.stack!r}?")
     display = Display(err, f"{operation} {stack}")
     runner = engine_for(engine, address, display.take)
     with display.running():
@@ -33,8 +36,12 @@ def run(operation: str, stack: str, config_file: Path | None, engine: Choice, js
     if json_output:
         print_json(_summary_json(summary))
         return
-    if operation in ("preview", "refresh"):
-        _show_steps(summary)
+    if operation == "refresh":
+        _show(findings_table(summary, out))
+        out.print(findings_line(summary), soft_wrap=True)
+        return
+    if operation == "preview":
+        _show(steps_table(summary, out))
     out.print(summary_line(summary))
 
 
@@ -66,19 +73,15 @@ def status(stack: str, config_file: Path | None, engine: Choice, json_output: bo
         status_table(found, out)
 
 
-def _confirmed(operation: str, address: StackAddress, engine: Choice) -> bool:
-    """Ask, on a terminal only; before `up`, with what it would do."""
-    if not sys.stdin.isatty():
-        return False
-    if operation == "up":
-        summary = engine_for(engine, address, lambda event: None).preview()
-        _show_steps(summary)
-        out.print(summary_line(summary))
-    return typer.confirm(f"{operation} the stack {address.stack!r}?")
+def _preview(address: StackAddress, engine: Choice) -> None:
+    """What `up` would do, before it is asked for."""
+    summary = engine_for(engine, address, lambda event: None).preview()
+    _show(steps_table(summary, out))
+    out.print(summary_line(summary))
 
 
-def _show_steps(summary: Summary) -> None:
-    if (table := steps_table(summary)) is not None:
+def _show(table: Table | None) -> None:
+    if table is not None:
         out.print(table)
 
 
