@@ -82,14 +82,15 @@ def plan(
         raise typer.Exit(review_change(asked))
     if shape is PlanFormat.markdown or full is not None:
         raise InvalidChoice("--format markdown and --full tell what differs: add --against REVISION, or a file")
-    topologies = _topologies(tenants, _catalog(catalog))
+    products = _catalog(catalog)
+    topologies = _topologies(tenants, products)
     if tenant is not None:
         _check_known(tenant, topologies)
         topologies = _only(tenant, topologies)
     if shape is PlanFormat.json:
         write_json(topologies, None, sys.stdout)
         return
-    out.print(tenants_table(topologies))
+    out.print(tenants_table(topologies, products, out))
     if tenant is not None:
         out.print(details_table(topologies[0]))
 

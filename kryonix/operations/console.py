@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
 __all__ = ["err", "out", "print_json"]
 
+_WIDE: Final = 140
+
+
+def _width() -> int | None:
+    """The terminal's; where there is none to fit into, what COLUMNS says, or as wide as a table reads well."""
+    if sys.stdout.isatty():
+        return None
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdecimal() and int(columns) > 0 else _WIDE
+
+
 # No emoji: a salt or a URI may well hold what reads like the name of one.
-# Where there is no terminal to fit into, a table is as wide as it reads well.
-out = Console(emoji=False, width=None if sys.stdout.isatty() else 140)
+out = Console(emoji=False, width=_width())
 err = Console(emoji=False, stderr=True)
 
 

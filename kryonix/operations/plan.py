@@ -6,16 +6,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from rich.console import Console
 from rich.table import Table
 
+from kryonix.operations.tables import Column, fitted, modules_text
 from kryonix.topology.capacity import use
+from kryonix.topology.catalog import Catalog
 from kryonix.topology.comparison import Change
 from kryonix.topology.expansion import Topology
 
-__all__ = ["PlanFormat", "changes_table", "details_table", "tenants_table", "write_json"]
+__all__ = ["PlanFormat", "details_table", "tenants_table", "write_json"]
 
 
 class PlanFormat(str, Enum):
@@ -88,27 +90,37 @@ def _plain(value: Any) -> Any:
     return asdict(value)
 
 
-def tenants_table(topologies: Sequence[Topology]) -> Table:
+_COLUMNS: Final = (
+    Column("tenant", folds=16),
+    Column("plan"),
+    Column("modules", folds=14),
+    Column("queues", number=True),
+    Column("exchanges", number=True, leaves=3),
+    Column("bindings", number=True, leaves=2),
+    Column("policies", number=True, leaves=1),
+    Column("connections", number=True),
+)
+
+
+def tenants_table(topologies: Sequence[Topology], catalog: Catalog, console: Console) -> Table:
     """A line per tenant: what it takes of what its plan allows."""
-    table = Table(title=f"{len(topologies)} tenant(s)")
-    table.add_column("tenant", no_wrap=True)
-    table.add_column("plan", no_wrap=True)
-    table.add_column("modules")
-    for name in ("queues", "exchanges", "bindings", "policies", "connections"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for topology in topologies:
-        used, limits = use(topology), topology.limits
-        table.add_row(
-            topology.tenant.id,
-            topology.tenant.plan,
-            ", ".join(topology.tenant.modules),
-            f"{used.queues} of {limits.max_queues}",
-            f"{used.exchanges} of {limits.max_exchanges}",
-            str(len(topology.bindings)),
-            str(len(topology.policies)),
-            "suspended" if topology.max_connections == 0 else str(topology.max_connections),
-        )
-    return table
+    return fitted(
+        f"{len(topologies)} tenant(s)", _COLUMNS, (_row(topology, catalog) for topology in topologies), console
+    )
+
+
+def _row(topology: Topology, catalog: Catalog) -> list[str]:
+    used, limits = use(topology), topology.limits
+    return [
+        topology.tenant.id,
+        topology.tenant.plan,
+        modules_text(topology.tenant.modules, catalog),
+        f"{used.queues} of {limits.max_queues}",
+        f"{used.exchanges} of {limits.max_exchanges}",
+        str(len(topology.bindings)),
+        str(len(topology.policies)),
+        "suspended" if topology.max_connections == 0 else str(topology.max_connections),
+    ]
 
 
 def details_table(topology: Topology) -> Table:
@@ -120,17 +132,3 @@ def details_table(topology: Topology) -> Table:
         sources = [f"{b.source} [{b.routing_key}]" for b in topology.bindings if b.destination == queue.name]
         table.add_row(queue.name, "\n".join(sources).replace("[", r"\["))
     return table
-
-
-def changes_table(changes: Sequence[Change], console: Console) -> None:
-    """Print what differs, the losses first; nothing to print is said too."""
-    if not changes:
-        console.print("No change.")
-        return
-    table = Table(title=f"{len(changes)} change(s)")
-    for name in ("tenant", "action", "kind", "name", ""):
-        table.add_column(name)
-    for change in sorted(changes, key=lambda change: not change.loses_messages):
-        warning = "[red]loses its messages[/red]" if change.loses_messages else ""
-        table.add_row(change.tenant, change.action, change.kind, change.name.replace("[", r"\["), warning)
-    console.print(table)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,10 +13,15 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from kryonix.local import Diagnostic, Event, Summary
+from kryonix.local.events import Op, Step
+from kryonix.operations.tables import Column, fitted
 
-__all__ = ["Display", "steps_table", "summary_line"]
+__all__ = ["FOUND", "Display", "findings_line", "findings_table", "steps_table", "summary_line"]
 
-_SHOWN_STEPS = 60
+FOUND: Final[Mapping[Op, str]] = {"delete": "gone", "update": "changed", "create": "new"}
+"""What a refresh's steps say of the world: it deletes and changes nothing itself."""
+
+_SHOWN_STEPS: Final = 60
 
 
 class Display:
@@ -57,21 +63,32 @@ class Display:
             self._console.print(line)
 
 
-def steps_table(summary: Summary) -> Table | None:
+def steps_table(summary: Summary, console: Console) -> Table | None:
     """What a run changed or would change, or None where that is nothing."""
     steps = [step for step in summary.steps if step.op not in ("same", "read")]
+    return _table(f"{len(steps)} change(s)", "action", steps, {}, console)
+
+
+def findings_table(summary: Summary, console: Console) -> Table | None:
+    """What a refresh found in the world to be otherwise than it was left, or None where that is nothing."""
+    steps = [step for step in summary.steps if step.op in FOUND]
+    return _table(f"{len(steps)} found otherwise than left", "found", steps, FOUND, console)
+
+
+def _table(title: str, first: str, steps: list[Step], words: Mapping[Op, str], console: Console) -> Table | None:
     if not steps:
         return None
-    table = Table(
-        title=f"{len(steps)} change(s)" + (f", the first {_SHOWN_STEPS}" if len(steps) > _SHOWN_STEPS else "")
-    )
-    for column in ("action", "type", "name", "changed"):
-        table.add_column(column)
-    for step in sorted(steps, key=lambda step: step.op not in ("delete", "replace"))[:_SHOWN_STEPS]:
-        colour = {"create": "green", "delete": "red", "replace": "red"}.get(step.op, "yellow")
-        short = step.type.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
-        table.add_row(f"[{colour}]{step.op}[/{colour}]", short, escape(step.name), ", ".join(step.changed))
-    return table
+    if len(steps) > _SHOWN_STEPS:
+        title += f", the first {_SHOWN_STEPS}: --json has all"
+    ordered = sorted(steps, key=lambda step: step.op not in ("delete", "replace"))[:_SHOWN_STEPS]
+    columns = (Column(first), Column("type"), Column("name", folds=24), Column("changed", folds=14))
+    return fitted(title, columns, (_row(step, words.get(step.op, step.op)) for step in ordered), console)
+
+
+def _row(step: Step, word: str) -> list[str]:
+    colour = {"create": "green", "delete": "red", "replace": "red"}.get(step.op, "yellow")
+    short = step.type.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+    return [f"[{colour}]{word}[/{colour}]", short, escape(step.name), escape(", ".join(step.changed))]
 
 
 def summary_line(summary: Summary) -> str:
@@ -82,3 +99,16 @@ def summary_line(summary: Summary) -> str:
         return f"Nothing to change: {same} resources are as they should be ({summary.seconds:.1f} s)."
     words = ", ".join(f"{count} {op}" for op, count in sorted(counts.items()))
     return f"{words}, {same} unchanged ({summary.seconds:.1f} s)."
+
+
+def findings_line(summary: Summary) -> str:
+    """A refresh's result in a line or two."""
+    counts = {word: count for op, word in FOUND.items() if (count := summary.changes.get(op, 0))}
+    same = sum(count for op, count in summary.changes.items() if op not in FOUND and op != "read")
+    if not counts:
+        return f"Nothing was changed by hand: {same} resources are as they were left ({summary.seconds:.1f} s)."
+    words = ", ".join(f"{count} {word}" for word, count in counts.items())
+    return (
+        f"{words}, {same} as they were left ({summary.seconds:.1f} s). This was only written down. "
+        "Run `kryonix up` to repair it: what is gone is made again."
+    )

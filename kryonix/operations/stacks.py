@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import typer
 from rich.markup import escape
+from rich.table import Table
 
 from kryonix.lifecycle.address import StackAddress
 from kryonix.lifecycle.engine import Choice, Engine, engine_for
 from kryonix.local.events import Summary
+from kryonix.operations.confirmation import confirm
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
-from kryonix.operations.progress import Display, steps_table, summary_line
+from kryonix.operations.progress import Display, findings_line, findings_table, steps_table, summary_line
 from kryonix.operations.status import status_json, status_table
 
 __all__ = ["export", "outputs", "run", "status", "what_goes"]
@@ -27,8 +27,8 @@ _TENANT: Final = "kryonix:messaging:TenantMessaging"
 def run(operation: str, stack: str, config_file: Path | None, engine: Choice, json_output: bool, yes: bool) -> None:
     """Run `preview`, `up`, `refresh` or `destroy`; without `yes` only after it was confirmed on a terminal."""
     address = _address(stack, config_file)
-    if not yes and not _confirmed(operation, address, engine):
-        raise InvalidChoice(f"`{operation}` was not confirmed. Add --yes to run it without asking")
+    if not yes:
+        confirm(operation, lambda: _question(operation, address, engine))
     display = Display(err, f"{operation} {stack}")
     runner = engine_for(engine, address, display.take)
     with display.running():
@@ -36,8 +36,12 @@ def run(operation: str, stack: str, config_file: Path | None, engine: Choice, js
     if json_output:
         print_json(_summary_json(summary))
         return
-    if operation in ("preview", "refresh"):
-        _show_steps(summary)
+    if operation == "refresh":
+        _show(findings_table(summary, out))
+        out.print(findings_line(summary), soft_wrap=True)
+        return
+    if operation == "preview":
+        _show(steps_table(summary, out))
     out.print(summary_line(summary))
 
 
@@ -69,18 +73,14 @@ def status(stack: str, config_file: Path | None, engine: Choice, json_output: bo
         status_table(found, out)
 
 
-def _confirmed(operation: str, address: StackAddress, engine: Choice) -> bool:
-    """Ask, on a terminal only; before `up` with what it would do, before `destroy` with what would go."""
-    if not sys.stdin.isatty():
-        return False
+def _question(operation: str, address: StackAddress, engine: Choice) -> str:
+    """What to ask on a terminal; before `up` it is shown what that would do, before `destroy` said what would go."""
     if operation == "up":
-        summary = engine_for(engine, address, lambda event: None).preview()
-        _show_steps(summary)
-        out.print(summary_line(summary))
+        _preview(address, engine)
     if operation == "destroy":
         there = engine_for(engine, address, lambda event: None).export()
-        return typer.confirm(f"Remove {what_goes(address.stack, there)}?")
-    return typer.confirm(f"{operation} the stack {address.stack!r}?")
+        return f"Remove {what_goes(address.stack, there)}?"
+    return f"{operation} the stack {address.stack!r}?"
 
 
 def what_goes(stack: str, deployment: Mapping[str, Any]) -> str:
@@ -101,8 +101,15 @@ def _is_default_provider(resource: Mapping[str, Any]) -> bool:
     return type_.startswith("pulumi:providers:") and (name == "default" or name.startswith("default_"))
 
 
-def _show_steps(summary: Summary) -> None:
-    if (table := steps_table(summary)) is not None:
+def _preview(address: StackAddress, engine: Choice) -> None:
+    """What `up` would do, before it is asked for."""
+    summary = engine_for(engine, address, lambda event: None).preview()
+    _show(steps_table(summary, out))
+    out.print(summary_line(summary))
+
+
+def _show(table: Table | None) -> None:
+    if table is not None:
         out.print(table)
 
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
 
+from kryonix.operations.tables import Column, fitted, modules_text
 from kryonix.registry import connect, fetch_tenants
 from kryonix.topology.catalog import default_catalog
 
 __all__ = ["status_json", "status_table"]
 
-_URLS = ("management_url", "metrics_url")
+_COLUMNS: Final = (
+    Column("tenant", folds=16),
+    Column("plan"),
+    Column("modules", folds=14),
+    Column("vhost", leaves=1),
+    Column("queues", number=True),
+    Column("registry"),
+)
+_URLS: Final = ("management_url", "metrics_url")
 
 
 def status_json(outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,19 +48,19 @@ def status_json(outputs: Mapping[str, Any]) -> dict[str, Any]:
 def status_table(outputs: Mapping[str, Any], console: Console) -> None:
     """Print the status as a table."""
     status = status_json(outputs)
-    table = Table(title=f"{len(status['tenants'])} tenant(s)")
-    for column in ("tenant", "plan", "modules", "vhost", "queues", "registry"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("plan", "queues"))
-    for tenant in sorted(status["tenants"], key=lambda tenant: str(tenant["id"])):
-        table.add_row(
+    catalog = default_catalog()
+    rows = (
+        (
             tenant["id"],
             tenant["plan"],
-            ", ".join(tenant["modules"]),
+            modules_text(tenant["modules"], catalog),
             tenant["vhost"],
             f"{tenant['queues']} of {tenant['max_queues']}",
             tenant["registry"],
         )
-    console.print(table)
+        for tenant in sorted(status["tenants"], key=lambda tenant: str(tenant["id"]))
+    )
+    console.print(fitted(f"{len(status['tenants'])} tenant(s)", _COLUMNS, rows, console))
     for name in (*_URLS, "amqp"):
         if name in status:
             console.print(f"{name.removesuffix('_url'):<11}{status[name]}", soft_wrap=True)

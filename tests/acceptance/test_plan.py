@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,9 @@ def test_a_comparison_tells_changes_and_marks_what_loses_messages(project: Proje
     assert {change["tenant"] for change in only} == {"acme"}
     shown = project.kryonix("plan", "--against", "before.yaml").stdout
     assert "loses its messages" in shown
+    assert "10 queues of analytics" in shown
+    assert re.search(r"^Also .*\d+ bindings.* deleted; ", shown, re.M)
+    assert len(shown.splitlines()) < 40
     assert project.kryonix("plan", "--against", "tenants.yaml").stdout.strip() == "No change."
 
 
@@ -94,6 +98,17 @@ def test_a_tenant_that_only_the_other_list_has_can_be_compared(project: Project)
     project.write("before.yaml", yaml.safe_dump({"tenants": [tenant("gone", "crm", plan="basic")]}))
     changes = plan(project, "--against", "before.yaml", "--tenant", "gone")["changes"]
     assert {(change["tenant"], change["action"]) for change in changes} == {("gone", "remove")}
+
+
+@pytest.mark.parametrize(("columns", "width"), [("80", 80), ("120", 120), ("", 140), ("none", 140)])
+def test_a_table_is_as_wide_as_columns_says_where_there_is_no_terminal(
+    project: Project, monkeypatch: pytest.MonkeyPatch, columns: str, width: int
+) -> None:
+    monkeypatch.setitem(project.env, "COLUMNS", columns)
+    shown = project.kryonix("plan", "--tenant", "beta").stdout
+    longest = max(map(len, shown.splitlines()))
+    assert longest <= width
+    assert (longest > 120) == (width == 140)
 
 
 def test_the_schema_for_editors_is_the_one_in_the_repository_and_names_every_choice(project: Project) -> None:

@@ -17,6 +17,11 @@ __all__ = ["BROKEN", "REFUSED", "not_connected", "told_apart"]
 BROKEN: Final = (amqp.AMQPError, OSError, RuntimeError, EOFError)
 """What a connection or channel may raise that is not, or no longer, usable. RuntimeError is aiormq's "closed"."""
 
+_REMEDY_SHUT: Final = (
+    "An operator sees with `kryonix tenant list` whether it is suspended, and ends that with `kryonix tenant resume`. "
+    "If it is not, close connections that are not needed, and check user and vhost in the AMQP URI"
+)
+
 REFUSED: Final = (
     amqp.AuthenticationError,
     amqp.ProbableAuthenticationError,
@@ -34,8 +39,11 @@ def not_connected(place: str, username: str, error: BaseException) -> NotConnect
         return AccessRefused(f"{place} refuses the connection ({reason})")
     if isinstance(error, amqp.InvalidFrameError) and "Connection.OpenOk" in reason:
         # The broker closed instead of opening; aiormq keeps its words to itself.
-        problem = f"{place} lets {username} not in: no such vhost, no permission, suspended, or at its connection limit"
-        return AccessRefused(problem)
+        problem = (
+            f"{place} does not let {username} in: the tenant is suspended, or has all the connections its plan allows, "
+            "or there is no such vhost, or the user has no permission there"
+        )
+        return AccessRefused(problem, remedy=_REMEDY_SHUT)
     cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
     if isinstance(cause, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
         remedy = "Connect to the name in the certificate, and pass ssl_context where its authority is your own"

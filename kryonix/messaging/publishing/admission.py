@@ -37,7 +37,7 @@ def check_module(catalog: Catalog, module: Any, message_id: str | None = None) -
 
 
 def check_route(catalog: Catalog, module: Any, action: Any, message_id: str | None = None) -> None:
-    """Raises UnknownRoute with the nearest name."""
+    """Raises UnknownRoute with the nearest name, about the message whose id the caller has chosen, if any."""
     actions = check_module(catalog, module, message_id).actions
     if action not in actions:
         raise _unknown(f"unknown action {shown(action)} of the module {module}", action, actions, message_id)

@@ -98,7 +98,8 @@ class Sender:
         try:
             check_options(message, message_id)
             if routed:
-                check_route(self._catalog, message.module, message.action, message_id)
+                # An id that was made up here belongs to nothing that the caller knows of.
+                check_route(self._catalog, message.module, message.action, message.message_id)
             return encode(message.data, message_id, self._max_bytes)
         except MessagingError as error:
             self._note_refusal(message, message_id, error, started)

@@ -15,8 +15,10 @@ from kryonix.lifecycle.drift import Drift
 from kryonix.lifecycle.fleet import Member
 from kryonix.lifecycle.placement import Load, Placement
 from kryonix.lifecycle.waves import Waves
-from kryonix.local.events import Step, count_changes
+from kryonix.local.events import Op, Step, count_changes
 from kryonix.operations.fleet.progress import wave_name
+from kryonix.operations.progress import FOUND
+from kryonix.operations.tables import Column, fitted
 from kryonix.registry.rollouts import Rollout
 from kryonix.topology.cells import Cells
 
@@ -36,6 +38,17 @@ __all__ = [
 ]
 
 _SHOWN_STEPS = 20
+_MEMBER_COLUMNS = (
+    Column("tenant", folds=14),
+    Column("status"),
+    Column("plan", leaves=1),
+    Column("cell", folds=8, leaves=3),
+    Column("stack", leaves=2),
+    Column("queues", number=True),
+    Column("connections", number=True),
+    Column("messages", number=True, leaves=4),
+    Column("to come", folds=14),
+)
 _COLOURS = {"done": "green", "failed": "red", "running": "yellow", "stopped": "red", "incomplete": "yellow"}
 
 
@@ -83,12 +96,8 @@ def _member_json(member: Member) -> dict[str, Any]:
 
 def fleet_tables(view: FleetView, console: Console) -> None:
     """Print the tenants, the cells, and what else is to be known."""
-    table = Table(title=f"{len(view.members)} tenant(s)")
-    for column in ("tenant", "status", "plan", "cell", "stack", "queues", "connections", "messages", "to come"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("status", "plan", "stack", "queues"))
-    for member in view.members:
-        table.add_row(*_member_row(member))
-    console.print(table)
+    rows = map(_member_row, view.members)
+    console.print(fitted(f"{len(view.members)} tenant(s)", _MEMBER_COLUMNS, rows, console))
     for name, load in view.loads.items():
         tenants = _tenants(load, by_hand=bool(view.strays))
         counts = f"{tenants}, {load.queues:,} queues, {load.connections:,} connections allowed"
@@ -160,13 +169,13 @@ def drift_table(found: Sequence[Drift], console: Console) -> None:
         table.add_column(column, overflow="fold")
     for drift in shown:
         problem = f"[red]{escape(drift.problem)}[/red]" if drift.problem else ""
-        table.add_row(drift.tenant, drift.cell, problem or _steps(drift.found), _steps(drift.pending))
+        table.add_row(drift.tenant, drift.cell, problem or _steps(drift.found, FOUND), _steps(drift.pending))
     console.print(table)
 
 
-def _steps(steps: Sequence[Step]) -> str:
+def _steps(steps: Sequence[Step], words: Mapping[Op, str] | None = None) -> str:
     lines = [
-        f"{step.op} {step.name}" + (f" ({', '.join(step.changed)})" if step.changed else "")
+        f"{(words or {}).get(step.op, step.op)} {step.name}" + (f" ({', '.join(step.changed)})" if step.changed else "")
         for step in steps[:_SHOWN_STEPS]
     ]
     more = [f"and {len(steps) - _SHOWN_STEPS} more"] if len(steps) > _SHOWN_STEPS else []
@@ -270,9 +279,7 @@ def placement_json(placement: Placement) -> dict[str, Any]:
 
 def placement_lines(placement: Placement, console: Console) -> None:
     """Print the chosen cell, and what was said of each, with the new tenant in it."""
-    console.print(
-        f"[bold]{escape(placement.cell)}[/bold] is the cell that is fullest the least with this tenant in it:"
-    )
+    console.print(f"[bold]{escape(placement.cell)}[/bold] has the most room left with this tenant in it:")
     for verdict in placement.verdicts:
         console.print(f"  {escape(str(verdict))}", soft_wrap=True)
 

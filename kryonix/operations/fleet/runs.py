@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from kryonix.lifecycle.rollout import RolloutRun, take_part
 from kryonix.lifecycle.rollout_journal import RolloutDesk, open_desk
 from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.lifecycle.waves import Canary, FailureBudget, Waves, plan_waves, spread
+from kryonix.operations.confirmation import confirm
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.fleet import display as display
@@ -198,9 +198,8 @@ def _check(asked: RolloutAsked) -> None:
 
 def _confirm(asked: RolloutAsked, waves: Waves) -> None:
     tenants, sizes = sum(map(len, waves)), ", ".join(str(len(wave)) for wave in waves)
-    question = f"roll out to {tenants} tenant(s), in waves of {sizes}?"
-    if not asked.yes and not (sys.stdin.isatty() and typer.confirm(question)):
-        raise InvalidChoice("`fleet rollout` was not confirmed. Add --yes to run it without asking, or --dry-run")
+    if not asked.yes:
+        confirm("fleet rollout", lambda: f"roll out to {tenants} tenant(s), in waves of {sizes}?")
 
 
 def _named(states: Sequence[DesiredState], tenants: tuple[str, ...]) -> list[DesiredState]:

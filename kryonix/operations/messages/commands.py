@@ -109,7 +109,7 @@ def stats(
     if json_output:
         print_json(queue_figures.figures_json(found))
     else:
-        out.print(queue_figures.figures_table(found, all_queues))
+        out.print(queue_figures.figures_table(found, access.address.tenant_id, all_queues, out))
 
 
 @app.command()
@@ -135,7 +135,7 @@ def redrive(
     if json_output:
         print_json(shown.tallies_json(tallies, dry_run))
     else:
-        out.print(shown.tallies_table(tallies, dry_run))
+        out.print(shown.tallies_table(tallies, access.address.tenant_id, dry_run, out))
     if (left := shown.left_behind(tallies)) is not None:
         err.print(f"[bold red]error:[/bold red] {escape(left)}", soft_wrap=True)
         raise typer.Exit(1)

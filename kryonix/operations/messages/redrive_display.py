@@ -9,14 +9,25 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from kryonix.operations.messages.redrive import Tally
+from kryonix.operations.tables import Column, fitted
+from kryonix.topology.naming import Names
 
 __all__ = ["RedriveDisplay", "left_behind", "tallies_json", "tallies_table"]
 
 _EVERY_S = 5.0
+_COLUMNS = (
+    Column("dead-letter queue", folds=20),
+    Column("found", number=True),
+    Column("put back", number=True),
+    Column("without origin", number=True, leaves=2),
+    Column("dead again", number=True, leaves=1),
+    Column("stopped because", folds=15),
+)
 
 
 class RedriveDisplay:
@@ -49,21 +60,21 @@ class RedriveDisplay:
             self._console.print(f"redrive: {moved} of {found} dead letters put back, now {tally.queue}")
 
 
-def tallies_table(tallies: Sequence[Tally], dry_run: bool) -> Table:
-    """A line per queue that had anything in it."""
+def tallies_table(tallies: Sequence[Tally], tenant: str, dry_run: bool, console: Console) -> Table | str:
+    """A line per queue that had anything in it; a sentence where none had."""
     shown = [tally for tally in tallies if tally.found or tally.moved or left_behind([tally])]
     moved = sum(tally.moved for tally in shown)
     found = sum(tally.found for tally in shown)
+    if not shown:
+        return f"No dead letters in the {len(tallies)} dead-letter queue(s) of {tenant} that were looked at."
     title = f"{found} dead letter(s); nothing was moved" if dry_run else f"{moved} dead letter(s) put back"
-    table = Table(title=title)
-    table.add_column("dead-letter queue")
-    for name in ("found", "put back", "without origin", "dead again"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
-    for tally in shown:
-        counts = (tally.found, tally.moved, tally.without_origin, tally.again)
-        table.add_row(tally.queue, *(f"{count:,}" for count in counts), tally.refused or "")
-    return table
+    return fitted(f"{tenant}: {title}", _COLUMNS, (_row(tally, Names(tenant)) for tally in shown), console)
+
+
+def _row(tally: Tally, names: Names) -> list[str]:
+    counts = (tally.found, tally.moved, tally.without_origin, tally.again)
+    queue = tally.queue.removeprefix(f"{names.exchange}.")
+    return [escape(queue), *(f"{count:,}" for count in counts), escape(tally.refused or "")]
 
 
 def tallies_json(tallies: Sequence[Tally], dry_run: bool) -> dict[str, Any]:

@@ -52,9 +52,9 @@ def serve(host: str, port: int, workers: int, rate: float, burst: int, stack: st
     address, actual = listening.getsockname()[:2]
     with _beside(workers, stack, engine):
         shown = f"[{address}]" if ":" in address else address
-        err.print(
-            f"listening on http://{shown}:{actual}; the page for operators is at /, the description at /openapi.json"
-        )
+        soon = "; /readyz turns 200 once the worker beside it works" if workers else ""
+        told = f"listening on http://{shown}:{actual}; the page for operators is at /, the description at /openapi.json"
+        err.print(told + soon, soft_wrap=True)
         uvicorn.Server(settings).run(sockets=[listening])
 
 
@@ -80,7 +80,7 @@ def work(concurrency: int, overlap_hours: float, grace_days: float, keep_days: i
         concurrency=concurrency,
         keep=timedelta(days=keep_days),
         parent=int(os.environ.get(PARENT_VARIABLE, "0")) or None,
-        say=lambda text: err.print(f"worker: {text}"),
+        say=lambda text: err.print(f"worker: {text}", soft_wrap=True),
     )
 
 

@@ -23,9 +23,14 @@ AllowDelete = Annotated[
 
 
 @app.command("list")
-def list_tenants(stack: Platform = "dev", engine: EngineOption = EngineName.auto, json_output: Json = False) -> None:
-    """Show every tenant with a stack of its own: what it is to be, and what is still to come."""
-    _runs().list_tenants(stack, engine.value, json_output)
+def list_tenants(
+    with_removed: Annotated[bool, typer.Option("--all", help="Also those that have been removed.")] = False,
+    stack: Platform = "dev",
+    engine: EngineOption = EngineName.auto,
+    json_output: Json = False,
+) -> None:
+    """Show every tenant with a stack of its own: what it is to be, and what is still to come. JSON has all of them."""
+    _runs().list_tenants(stack, engine.value, with_removed, json_output)
 
 
 @app.command()
@@ -103,7 +108,7 @@ def offboard(
 @app.command()
 def remove(
     tenant: Id,
-    force: Annotated[bool, typer.Option(help="Before the grace has passed, too.")] = False,
+    force: Annotated[bool, typer.Option(help="Before the grace has passed, too: now, for good.")] = False,
     stack: Platform = "dev",
     engine: EngineOption = EngineName.auto,
     yes: Yes = False,

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-import typer
 from rich.markup import escape
-from rich.table import Table
 
 from kryonix.lifecycle.credentials import Credentials
 from kryonix.lifecycle.engine import Choice
 from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.local.events import OnEvent
+from kryonix.operations.confirmation import confirm
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.progress import Display, summary_line
 from kryonix.operations.site import open_site
+from kryonix.operations.tables import Column, fitted, modules_text
 from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.tenants import parse_tenant
@@ -40,20 +39,35 @@ __all__ = [
 
 R = TypeVar("R")
 
+_COLUMNS: Final = (
+    Column("tenant", folds=16),
+    Column("plan"),
+    Column("modules", folds=14),
+    Column("cell", folds=8, leaves=1),
+    Column("status"),
+    Column("still to come", folds=16),
+)
 
-def list_tenants(stack: str, engine: Choice, json_output: bool) -> None:
-    """Print every tenant's desired state."""
+
+def list_tenants(stack: str, engine: Choice, with_removed: bool, json_output: bool) -> None:
+    """Print every tenant's desired state; of those that are gone only where they are asked for, and as JSON."""
     states = _lifecycle(stack, engine).states()
     if json_output:
         print_json([_state_json(state) for state in states])
         return
-    table = Table(title=f"{len(states)} tenant(s) with a stack of their own")
-    for column in ("tenant", "plan", "modules", "cell", "status", "still to come"):
-        table.add_column(column)
-    for state in states:
-        row = (state.cliente_id, state.plan, ", ".join(state.modules), state.cell, state.stage, _to_come(state))
-        table.add_row(*map(escape, row))
-    out.print(table)
+    shown = [state for state in states if with_removed or state.stage != "removed"]
+    hidden = len(states) - len(shown)
+    title = f"{len(shown)} tenant(s) with a stack of their own"
+    if with_removed:
+        title = f"{len(shown)} tenant(s) that have or had a stack of their own"
+    elif hidden:
+        title += f"; {hidden} removed, with --all"
+    out.print(fitted(title, _COLUMNS, map(_row, shown), out))
+
+
+def _row(state: DesiredState) -> list[str]:
+    modules = modules_text(state.modules, default_catalog())
+    return [escape(each) for each in (state.cliente_id, state.plan, modules, state.cell, state.stage, _to_come(state))]
 
 
 def create(asked: Mapping[str, Any], stack: str, engine: Choice, json_output: bool) -> None:
@@ -108,9 +122,8 @@ def offboard(tenant: str, grace_days: float, stack: str, engine: Choice, json_ou
 
 def remove(tenant: str, force: bool, yes: bool, stack: str, engine: Choice, json_output: bool) -> None:
     """End a tenant's leave."""
-    question = f"remove the tenant {tenant!r} with all its messages?"
-    if not yes and not (sys.stdin.isatty() and typer.confirm(question)):
-        raise InvalidChoice("`tenant remove` was not confirmed. Add --yes to run it without asking")
+    if not yes:
+        confirm("tenant remove", lambda: f"remove the tenant {tenant!r} with all its messages?")
     lifecycle = _lifecycle(stack, engine)
     _shown(f"remove {tenant}", lambda on_event: lifecycle.remove(tenant, on_event, force=force))
     _print_state(lifecycle.state(tenant), json_output)

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import aio_pika
@@ -15,7 +16,7 @@ import pytest
 
 from kryonix.messaging import Message, MessagingClient
 from tests.acceptance.broker import LiveBroker
-from tests.acceptance.signup.service import Caller, Signup
+from tests.acceptance.signup.service import Caller, Process, Signup
 from tests.conftest import ALL_MODULES
 
 SMALL = {"modules": ["portal"], "plan": "basic"}
@@ -350,6 +351,17 @@ def test_the_service_says_whether_it_can_work_and_how_it_does(signup: Signup, sm
         time.sleep(0.2)
     assert 'kryonix_signup_operations{kind="create",status="succeeded"}' in text
     assert "small" not in text
+
+
+def test_who_starts_it_reads_in_one_line_where_it_is_and_when_it_is_ready(signup: Signup, tmp_path: Path) -> None:
+    web = Process(signup.project, tmp_path / "web.log", "serve", "--port", "0", "--workers", "1")
+    try:
+        web.wait_for("/openapi.json")
+        (line,) = [line for line in web.said.splitlines() if "listening on" in line]
+        assert line.endswith("/openapi.json; /readyz turns 200 once the worker beside it works")
+        web.wait_for("worker: working")
+    finally:
+        web.end()
 
 
 def test_the_signup_role_reads_no_secret_and_writes_no_tenant(signup: Signup) -> None:

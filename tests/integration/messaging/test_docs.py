@@ -1,16 +1,17 @@
-"""Every Python example of docs/messaging.md, run in the order of the page."""
+"""Every Python example of docs/messaging.md, run as it is written, in the order of the page."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
-import textwrap
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import kryonix.messaging as messaging
 from kryonix.messaging import MemoryBroker, MessagingClient
 from tests.harness import ROOT
 from tests.integration.messaging.conftest import catalog_of
@@ -18,13 +19,23 @@ from tests.integration.messaging.conftest import catalog_of
 pytestmark = pytest.mark.anyio
 
 PAGE = (ROOT / "docs" / "messaging.md").read_text()
-EXAMPLES = [
+PROGRAM, *EXAMPLES = [
     (PAGE[: match.start()].count("\n") + 2, match[1]) for match in re.finditer(r"```python\n(.*?)```", PAGE, re.S)
 ]
 
 
 def test_the_page_has_its_examples() -> None:
-    assert len(EXAMPLES) == PAGE.count("```python") >= 11
+    assert 1 + len(EXAMPLES) == PAGE.count("```python") >= 13
+
+
+def test_the_program_that_the_page_begins_with_runs(tenants: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(PROGRAM[1])
+    outputs = tmp_path / "outputs.json"
+    outputs.touch(mode=0o600)
+    outputs.write_text(json.dumps({"tenants": {"exemploempresa": {"amqp_uri": tenants["sdk"][0]}}}))
+    ran = subprocess.run([sys.executable, "shop.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert re.fullmatch(r"stored: \S+\ntaken: \{.*\}\n", ran.stdout), ran.stdout
 
 
 @pytest.mark.parametrize("broker", ["memory", "rabbitmq"])
@@ -32,39 +43,32 @@ async def test_the_examples_run(
     broker: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {name: getattr(messaging, name) for name in messaging.__all__}
-    clients: list[MessagingClient] = []
     if broker == "memory":
         connect = MemoryBroker("sdk", catalog=catalog_of("sdk")).connect
-        names["MessagingClient"] = type("MessagingClient", (), {"connect": lambda _, **options: connect(**options)})
-        names["amqp_uri"] = None
     else:
         uri, management = request.getfixturevalue("tenants")["sdk"]
-        names["amqp_uri"] = uri
-
-        async def connect(**options: Any) -> MessagingClient:
-            return await MessagingClient.connect(uri, management_url=management, **options)
+        monkeypatch.setenv("KRYONIX_AMQP_URI", uri)
+        monkeypatch.setenv("KRYONIX_MANAGEMENT_URL", management)
+        connect = MessagingClient.connect
+    clients: list[MessagingClient] = []
 
     async def connected(**options: Any) -> MessagingClient:
         clients.append(await connect(**options))
         return clients[-1]
 
-    names["connect"] = connected
+    monkeypatch.setattr(MessagingClient, "connect", connected)
+    names: dict[str, Any] = {}
     for line, source in EXAMPLES:
+        if ".stream(" in source:
+            await clients[0].crm.send("leads.create", {"for": "the loop that takes one message"})
         await _run(line, source, names)
-        if line == EXAMPLES[0][0]:
-            # The first example closes its client; the page goes on with another.
-            names["client"] = await connected(application="docs")
-        elif "stream" not in source:
-            # For the loop that takes one message.
-            await clients[0].crm.send("leads.create", {"for": "the next example"})
     for client in clients:
         await client.close()
 
 
 async def _run(line: int, source: str, names: dict[str, Any]) -> None:
     """Run an example, which may await, at its place on the page; what it names stays."""
-    function = f"async def example():\n    global client\n{textwrap.indent(source, '    ')}"
-    tree = ast.increment_lineno(ast.parse(function), line - 3)
-    exec(compile(tree, str(ROOT / "docs" / "messaging.md"), "exec"), names)
-    await names["example"]()
+    tree = ast.increment_lineno(ast.parse(source), line - 1)
+    code = compile(tree, str(ROOT / "docs" / "messaging.md"), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    if (running := eval(code, names)) is not None:
+        await running

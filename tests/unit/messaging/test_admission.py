@@ -254,6 +254,14 @@ async def test_what_is_no_module_is_an_unknown_route_everywhere(client: Messagin
         assert len(str(failure.value)) < 400
 
 
+async def test_an_unknown_route_is_not_told_of_an_id_that_nobody_chose(client: MessagingClient) -> None:
+    with pytest.raises(UnknownRoute, match=r"^unknown action 'leads.crate'") as failure:
+        await client.crm.send("leads.crate", {})  # type: ignore[arg-type]
+    assert failure.value.message_id is None
+    with pytest.raises(UnknownRoute, match=r"^message mine: unknown action"):
+        await client.crm.send("leads.crate", {}, message_id="mine")  # type: ignore[arg-type]
+
+
 async def test_mypy_catches_a_wrong_name_before_the_program_runs(client: MessagingClient) -> None:
     """Each of these ignores would be reported as unused if mypy did not see the mistake."""
     for call in (
