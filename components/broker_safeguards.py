@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CreateResult, DiffResult, Resource, UpdateResult
 
+from components.accepting_provider import AcceptingProvider
 from components.changes import changed_keys
 from components.guard import refuse_losses
 from components.management import BrokerAccess, Management
@@ -33,10 +34,7 @@ class BrokerSafeguardsArgs:
         }
 
 
-class _BrokerSafeguardsProvider(ResourceProvider):
-    # The pickled provider holds no secret, it is a reference to this class; only `adminPassword` is one.
-    serialize_as_secret_always = False
-
+class _BrokerSafeguardsProvider(AcceptingProvider):
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         return DiffResult(changes=bool(changed_keys(_olds, _news)))
 
@@ -51,7 +49,7 @@ class _BrokerSafeguardsProvider(ResourceProvider):
             with Management(access_of(_props)) as broker:
                 # The platform's own events are copies of rows in the registry.
                 going = [queue for queue in broker.queues() if queue.vhost != EVENTS.vhost]
-                refuse_losses(broker, going, _props["allowDelete"])
+                refuse_losses(broker, going, self.accepted(_props))
 
 
 class BrokerSafeguards(Resource, module="kryonix", name="BrokerSafeguards"):

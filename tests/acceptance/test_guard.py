@@ -89,7 +89,6 @@ def test_a_destroy_goes_through_where_the_loss_was_accepted(
     broker.publish("/cliente_accepted", queue_of("accepted"))
     assert_refused(stack, "destroy", "messages in")
     stack.configure(allowDelete=[queue_of("accepted")])
-    stack.must("up")
     stack.must("destroy")
     broker.assert_is_gone(planned(stack))
 
