@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CreateResult, DiffResult, Resource, UpdateResult
 
+from components.accepting_provider import AcceptingProvider
 from components.changes import changed_keys
 from components.guard import refuse_losses, refuse_orphans
 from components.management import BrokerAccess, Management
@@ -36,10 +37,7 @@ class BrokerSafeguardsArgs:
         }
 
 
-class _BrokerSafeguardsProvider(ResourceProvider):
-    # The pickled provider holds no secret, it is a reference to this class; only `adminPassword` is one.
-    serialize_as_secret_always = False
-
+class _BrokerSafeguardsProvider(AcceptingProvider):
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         return DiffResult(changes=bool(changed_keys(_olds, _news)))
 
@@ -55,7 +53,7 @@ class _BrokerSafeguardsProvider(ResourceProvider):
                 refuse_orphans(broker, _props.get("stack"))  # not known to a resource made by an older version
                 # The platform's own events are copies of rows in the registry.
                 going = [queue for queue in broker.queues() if queue.vhost != EVENTS.vhost]
-                refuse_losses(broker, going, _props["allowDelete"], destroying=True)
+                refuse_losses(broker, going, self.accepted(_props))
 
 
 class BrokerSafeguards(Resource, module="kryonix", name="BrokerSafeguards"):

@@ -69,20 +69,16 @@ class Guard:
             refuse_losses(broker, doomed(queues, self.topologies, owned), self.allow_delete)
 
 
-def refuse_losses(
-    broker: Management, going: Sequence[QueueState], allow_delete: Collection[str], *, destroying: bool = False
-) -> None:
+def refuse_losses(broker: Management, going: Sequence[QueueState], allow_delete: Collection[str]) -> None:
     """Raise MessagesWouldBeLost where queues that are about to go hold messages, unless their loss is accepted."""
     held = [queue for queue in broker.exact([q for q in going if not accepted(q.name, allow_delete)]) if queue.messages]
     if not held:
         return
     counts = "\n".join(f"  {queue.messages:,} messages in {queue.name} (vhost {queue.vhost})" for queue in held)
-    # What destroys doesn't read the config: an `up` has to write down first what is accepted.
-    after = "then run `kryonix up` (or `pulumi up`) and destroy again" if destroying else "and run again"
     raise MessagesWouldBeLost(
         f"this change would delete {len(held)} queue(s) that still hold messages; nothing has been changed:\n{counts}\n"
-        f"Consume or move them first, or accept the loss in the stack's config, {after}:\n"
-        f"  kryonix:allowDelete: [{', '.join([*allow_delete, *(queue.name for queue in held)])}]"
+        f"Consume or move them first, or accept the loss in the stack's config, and run again:\n"
+        f"  kryonix:allowDelete: [{', '.join(dict.fromkeys([*allow_delete, *(queue.name for queue in held)]))}]"
     )
 
 

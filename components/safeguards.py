@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, UpdateResult
 
+from components.accepting_provider import AcceptingProvider
 from components.changes import changed_keys
 from components.errors import BrokerRefuses
 from components.guard import refuse_losses
@@ -50,10 +51,7 @@ class SafeguardsArgs:
         }
 
 
-class _SafeguardsProvider(ResourceProvider):
-    # The pickled provider holds no secret, it is a reference to this class; only `adminPassword` is one.
-    serialize_as_secret_always = False
-
+class _SafeguardsProvider(AcceptingProvider):
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         changed = changed_keys(_olds, _news)
         replaces = [key for key in changed if key == "vhost"]  # a new generation of credentials is a user, not a vhost
@@ -82,7 +80,7 @@ class _SafeguardsProvider(ResourceProvider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         with Management(access_of(_props)) as broker:
             if _props["protected"]:
-                refuse_losses(broker, broker.queues(_props["vhost"]), _props["allowDelete"], destroying=True)
+                refuse_losses(broker, broker.queues(_props["vhost"]), self.accepted(_props))
             broker.protect(_props["vhost"], protected=False)
 
     def _apply(self, props: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ __all__ = ["ProviderFactory", "Providers"]
 
 ProviderFactory = Callable[[str, Properties], Provider]
 NOT_CONFIG = ("version", "__internal", "pluginDownloadURL")
+DYNAMIC = "pulumi-python"
 
 
 class Providers:
@@ -22,10 +23,15 @@ class Providers:
     def __init__(self, factory: ProviderFactory, in_state: Callable[[str], Resource | None]) -> None:
         self._factory = factory
         self._in_state = in_state
+        self._stack_config: Properties = {}
         self._known: dict[str, Resource] = {}
         self._open: dict[str, Provider] = {}
         self._handlers: dict[tuple[str, str], Handler] = {}
         self._lock = Lock()
+
+    def configure(self, stack_config: Properties) -> None:
+        """Give the stack's config, keys as `project:name`: dynamic resources see all of it."""
+        self._stack_config = stack_config
 
     def register(self, resource: Resource) -> None:
         """Use this provider from now on for everything that refers to its URN."""
@@ -56,5 +62,5 @@ class Providers:
             known = self._known.get(urn) or self._in_state(urn)
             config = {k: v for k, v in values.plain(known.inputs).items() if k not in NOT_CONFIG} if known else {}
             package = known.type[len(PROVIDER_PREFIX) :] if known else resource.type.split(":", 1)[0]
-            self._open[urn] = self._factory(package, config)
+            self._open[urn] = self._factory(package, self._stack_config if package == DYNAMIC else config)
         return self._open[urn]

@@ -45,7 +45,9 @@ class _Session:
     run: Run
 
     def config(self) -> StackConfig:
-        return self.file.config(lambda: _config_vault(self.file, self.vault))
+        config = self.file.config(lambda: _config_vault(self.file, self.vault))
+        self.run.providers.configure(dict(config.values))
+        return config
 
 
 class LocalStack:

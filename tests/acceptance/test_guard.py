@@ -75,7 +75,7 @@ def test_a_tenant_with_messages_is_not_destroyed_and_stays_whole(
         "destroy",
         "error: this change would delete",
         f"2 messages in {queue_of('held')}",
-        "then run `kryonix up` (or `pulumi up`) and destroy again",
+        "accept the loss in the stack's config, and run again",
         f"kryonix:allowDelete: [{queue_of('held')}]",
     )
     broker.assert_is(planned(stack))
@@ -96,8 +96,6 @@ def test_a_destroy_goes_through_where_the_loss_was_accepted(
     broker.publish("/cliente_accepted", queue_of("accepted"))
     assert_refused(stack, "destroy", "messages in")
     stack.configure(allowDelete=["cliente_accepted.*"])
-    assert_refused(stack, "destroy", "messages in", "kryonix up")
-    stack.must("up")
     stack.must("destroy")
     broker.assert_is_gone(planned(stack))
 

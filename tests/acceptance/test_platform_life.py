@@ -123,6 +123,22 @@ def test_a_tenant_whose_queues_hold_messages_is_not_removed_with_it(
     assert its_broker.take("/cliente_guarded", QUEUE, 10) == 2
 
 
+def test_a_tenant_is_removed_with_its_messages_in_one_run_where_that_is_accepted(
+    own: Project, its_broker: LiveBroker, plans: dict[str, Any]
+) -> None:
+    own.tenants(KEPT, GUARDED, EMPTY)
+    own.must("up")
+    queue = "cliente_empty.crm.leads.create"
+    its_broker.publish("/cliente_empty", queue)
+    own.tenants(KEPT, GUARDED)
+    assert_said(own, "up", 2, f"1 messages in {queue}")
+    own.configure(allowDelete=[queue])
+    own.must("up")
+    its_broker.assert_is_gone(plans["empty"])
+    own.configure(allowDelete=None)
+    own.must("up")
+
+
 def test_a_platform_is_not_destroyed_from_under_another_stacks_tenant(own: Project, its_broker: LiveBroker) -> None:
     beside = own.beside("tenant-guest", tenant=tenant("guest"))
     beside.must("up")

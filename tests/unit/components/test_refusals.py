@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pulumi
 import pytest
+from pulumi.dynamic import Config, ConfigureRequest
 
 from components import broker_safeguards, guard, safeguards
 from components.errors import BrokerRefuses, ComponentError, MessagesWouldBeLost, TenantsWouldBeLost
@@ -132,16 +133,25 @@ def test_safeguards_made_before_they_knew_their_stack_are_updated_not_replaced()
 
 
 @pytest.mark.parametrize("destroy", [destroy_platform, destroy_tenant])
-def test_what_refuses_a_destroy_says_that_an_up_comes_first(
+def test_what_refuses_a_destroy_says_how_its_loss_is_accepted(
     answer: Callable[[Broker], Broker], destroy: Callable[..., None]
 ) -> None:
     broker = answer(Broker(holding(QUEUE, f"{QUEUE}.dlq")))
     with pytest.raises(MessagesWouldBeLost) as raised:
         destroy(allowDelete=["cliente_beta.*"])
     said = str(raised.value)
-    assert "then run `kryonix up` (or `pulumi up`) and destroy again" in said
     assert said.endswith(f"  kryonix:allowDelete: [cliente_beta.*, {QUEUE}, {QUEUE}.dlq]")
     assert broker.unprotected == []
+
+
+def test_a_destroy_accepts_what_the_config_accepts_now_unless_it_reaches_beyond_one_tenant() -> None:
+    provider = safeguards._SafeguardsProvider()
+    given = {"kryonix:allowDelete": '["cliente_acme.crm.leads.create", "cliente_*"]'}
+    provider.configure(ConfigureRequest(config=Config(given, "kryonix")))
+    assert provider.accepted({"allowDelete": ["cliente_acme.old"]}) == [
+        "cliente_acme.old",
+        "cliente_acme.crm.leads.create",
+    ]
 
 
 @pytest.mark.parametrize("run", [change, lambda *allowed: destroy_platform(allowDelete=list(allowed))])

@@ -1,0 +1,33 @@
+"""A dynamic provider that knows which losses the stack's config accepts now, whatever its resource was made with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pulumi.dynamic import ConfigureRequest, ResourceProvider
+
+from kryonix.topology.accepted_losses import too_wide
+
+__all__ = ["AcceptingProvider"]
+
+
+class AcceptingProvider(ResourceProvider):
+    """Base of what refuses to go while messages would be lost.
+
+    A resource that the program no longer has, or that `destroy` removes, still has the list of its last `up`.
+    """
+
+    # The pickled provider holds no secret, it is a reference to its class; only `adminPassword` is one.
+    serialize_as_secret_always = False
+    _accepted_now: Sequence[str] = ()
+
+    def configure(self, req: ConfigureRequest) -> None:
+        entries = json.loads(req.config.get("kryonix:allowDelete") or "[]")
+        # The program refuses what reaches too far; it does not run for a destroy, so there it accepts nothing.
+        self._accepted_now = [entry for entry in entries if entry not in too_wide(entries)]
+
+    def accepted(self, props: dict[str, Any]) -> list[str]:
+        """The names of queues whose messages may be lost."""
+        return [*props["allowDelete"], *self._accepted_now]
