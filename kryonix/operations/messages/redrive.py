@@ -101,8 +101,8 @@ async def _connected(address: Address) -> AsyncIterator[aio_pika.abc.AbstractCon
                 async with asyncio.timeout(5):
                     await connection.close()
     except (*BROKEN, TimeoutError) as error:
-        reason = not_connected(address.place, address.username, error).problem
-        raise ServiceUnreachable(f"{reason}. Nothing is lost; run the same command again to go on") from error
+        failure = not_connected(address.place, address.username, error)
+        raise ServiceUnreachable(f"{failure}. Nothing is lost; run the same command again to go on") from error
 
 
 async def _channel(connection: aio_pika.abc.AbstractConnection, confirmed: bool = False) -> AbstractChannel:
