@@ -141,7 +141,8 @@ def test_events_of_all_that_happened_reach_the_control_vhost(
     assert {event for event, tenant in told if tenant == "life"} == {f"tenant.{each}" for each in all_of_a_life}
     assert {message["routing_key"] for message in got} == {event for event, _ in told}
     ids = {str(row["id"]) for row in signup.query("SELECT id FROM signup.outbox")}
-    assert {message["properties"]["message_id"] for message in got} == ids
+    # Rows that were told long ago may be forgotten meanwhile; their messages are not.
+    assert ids <= {message["properties"]["message_id"] for message in got}
     assert not re.search(r"amqp://|password", json.dumps(bodies))
 
 
