@@ -15,23 +15,31 @@ __all__ = ["refresh_all"]
 
 
 def refresh_all(run: Run) -> None:
-    """Read all, in parallel. Raises the first failure once what is under way has ended."""
+    """Read all, in parallel. Raises the first failure once everything else was read.
+
+    What one service can't tell keeps nobody from reading the others: the state has to hear that a container is gone,
+    above all where nothing in it answers any more.
+    """
     managed = [r for r in run.ledger.all() if r.managed and not r.delete and not r.pending_replacement]
+    failures: dict[str, Exception] = {}
     with ThreadPoolExecutor(run.parallel, thread_name_prefix="refresh") as pool:
-        futures = [pool.submit(_refresh, run, resource) for resource in managed]
+        futures = [pool.submit(_refresh, run, resource, failures) for resource in managed]
     for future in futures:
         future.exception()
+    for failure in failures.values():
+        run.fail(failure)
     if run.failure is not None:
         raise run.failure
 
 
-def _refresh(run: Run, resource: Resource) -> None:
-    if run.stopped:
+def _refresh(run: Run, resource: Resource, failures: dict[str, Exception]) -> None:
+    """Read one resource, unless its provider has failed already: a service that is away would be asked for each."""
+    if run.stopped or resource.provider in failures:
         return
     try:
         _read(run, resource)
     except Exception as error:  # noqa: BLE001  in a thread; raised once all have ended
-        run.fail(error)
+        failures.setdefault(resource.provider, error)
 
 
 def _read(run: Run, resource: Resource) -> None:
