@@ -1,6 +1,6 @@
 """A provider whose world is a folder of files, for tests of the local engine: one file per thing that exists.
 
-Inputs it understands: `replaces` names inputs whose change replaces; `fail` makes create, update and delete fail;
+Inputs it understands: `replaces` names inputs whose change replaces; `fail` makes create, update, delete or read fail;
 `slow` sleeps for that many seconds; `firstDelete` asks for delete before replace. Every call is written to `log`.
 """
 
@@ -128,6 +128,8 @@ class ThingHandler:
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
         self._world.note(f"read {id}")
+        if inputs.get("fail") == "read":
+            raise ServiceUnavailable("the world is down")
         found = self._world.things().get(id)
         return None if found is None else Live(id, found, outputs | found)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kryonix.local import ApplyFailed, InvalidProgramInput, ResourceEvent, UnsupportedFeature
+from kryonix.local.errors import LocalError
 from tests.unit.local.conftest import Bench
 
 TWO = """
@@ -112,6 +113,24 @@ def test_refresh_takes_what_is_gone_out_of_state_and_the_next_up_makes_it_again(
     assert bench.stack().up().changes == {"same": 1, "update": 1, "create": 1}
     assert bench.world.things()["a"]["x"] == 1
     assert "b" in bench.world.things()
+
+
+def test_a_service_that_does_not_answer_keeps_refresh_from_reading_no_other(bench: Bench) -> None:
+    bench.up("""
+        away = pulumi.ResourceOptions(provider=Provider("away"))
+        Thing("a", {"fail": "read"}, away)
+        Thing("a2", {"fail": "read"}, away)
+        Thing("b")
+    """)
+    bench.world.remove("b")
+    bench.world.forget_log()
+    with pytest.raises(LocalError, match="the world is down") as caught:
+        bench.stack(parallel=1).refresh()
+    assert caught.value.exit_status == 3
+    assert "b" not in bench.resources()
+    reads = [line for line in bench.world.log() if line.startswith("read")]
+    assert len(reads) == 2, "the service that is away is asked once"
+    assert "read b" in reads
 
 
 def test_refresh_of_an_unchanged_world_changes_nothing(bench: Bench) -> None:
