@@ -118,9 +118,8 @@ def test_refresh_takes_what_is_gone_out_of_state_and_the_next_up_makes_it_again(
 def test_a_service_that_does_not_answer_keeps_refresh_from_reading_no_other(bench: Bench) -> None:
     bench.up("""
         away = pulumi.ResourceOptions(provider=Provider("away"))
-        Thing("a", {"fail": "read"}, away)
-        Thing("a2", {"fail": "read"}, away)
-        Thing("b")
+        asked = [Thing(name, {"fail": "read"}, away) for name in ("a", "a2")]
+        Thing("b", None, pulumi.ResourceOptions(depends_on=asked))
     """)
     bench.world.remove("b")
     bench.world.forget_log()
