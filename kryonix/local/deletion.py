@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from kryonix.local import values
 from kryonix.local.errors import ApplyFailed, LocalError
-from kryonix.local.recovery import SERVICE_UNAVAILABLE
+from kryonix.local.recovery import may_be_made
 from kryonix.local.resource import Resource
 from kryonix.local.run import Run
 
@@ -158,7 +158,7 @@ class Deletion:
             try:
                 id_, outputs = handler.create(inputs)
             except Exception as error:
-                if getattr(error, "exit_status", 1) == SERVICE_UNAVAILABLE or not isinstance(error, LocalError):
+                if may_be_made(error) or not isinstance(error, LocalError):
                     raise
                 return  # it can't be created, so it is not there
         handler.delete(id_, inputs, outputs)

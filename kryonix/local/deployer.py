@@ -15,7 +15,7 @@ from kryonix.local.errors import ApplyFailed, InvalidProgramInput
 from kryonix.local.goal import Goal
 from kryonix.local.handlers.base import UNKNOWN, Diff, Handler, Properties
 from kryonix.local.property_path import keep_old
-from kryonix.local.recovery import SERVICE_UNAVAILABLE, recover
+from kryonix.local.recovery import may_be_made, recover
 from kryonix.local.resource import PROVIDER_PREFIX, Resource
 from kryonix.local.run import Run
 from kryonix.local.stack_config import StackConfig
@@ -248,7 +248,7 @@ class Deployer:
             try:
                 id_, outputs = work.handler.create(values.plain(draft.inputs))
             except Exception as error:
-                if getattr(error, "exit_status", 1) != SERVICE_UNAVAILABLE:  # else it may be there all the same
+                if not may_be_made(error):
                     run.ledger.commit(end=[draft.key])
                 raise
             final = replace(draft, id=id_, outputs=work.marked(outputs))

@@ -10,6 +10,7 @@ LocalError                1  base
 ├── UnsupportedFeature    2  something of Pulumi's that this engine does not implement
 ├── UnsupportedResource   2  a resource type that no handler knows
 ├── ServiceUnavailable    3  a service that can't be reached or refuses the credentials
+│   └── PrerequisiteMissing 3  something a resource needs is not to be had, and nothing was made
 ├── PassphraseError       3  no passphrase, or the wrong one
 ├── StateLocked           3  another run holds the stack
 └── StateCorrupt          3  the state can't be read
@@ -24,6 +25,7 @@ __all__ = [
     "InvalidProgramInput",
     "LocalError",
     "PassphraseError",
+    "PrerequisiteMissing",
     "ProgramFailed",
     "Refusal",
     "ServiceUnavailable",
@@ -95,6 +97,10 @@ class ServiceUnavailable(LocalError):
     """A service can't be reached, or refuses the credentials it was given."""
 
     exit_status = 3
+
+
+class PrerequisiteMissing(ServiceUnavailable):
+    """What a resource needs in order to be made is not to be had, and nothing was made: an image, a port."""
 
 
 class PassphraseError(LocalError):

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from kryonix.local import values
+from kryonix.local.errors import PrerequisiteMissing
 from kryonix.local.handlers.base import Handler, Live
 from kryonix.local.resource import Resource
 from kryonix.local.run import Run
 
-__all__ = ["SERVICE_UNAVAILABLE", "adopt", "recover"]
+__all__ = ["adopt", "may_be_made", "recover"]
 
-SERVICE_UNAVAILABLE = 3
+_SERVICE_UNAVAILABLE: Final = 3
+
+
+def may_be_made(error: Exception) -> bool:
+    """Whether something may be there, although its creation has failed so: the service was lost on the way."""
+    return getattr(error, "exit_status", 1) == _SERVICE_UNAVAILABLE and not isinstance(error, PrerequisiteMissing)
 
 
 def recover(run: Run, handler: Handler, wanted: Resource, old: Resource | None) -> Resource | None:
@@ -42,7 +49,7 @@ def _finish_create(
         try:
             id_, outputs = handler.create(values.plain(begun.inputs))
         except Exception as error:
-            if getattr(error, "exit_status", 1) == SERVICE_UNAVAILABLE:
+            if may_be_made(error):
                 raise
             run.ledger.commit(end=[wanted.key])  # it can't be made that way, so it is not there
             return old

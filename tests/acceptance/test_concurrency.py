@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from datetime import UTC, datetime
 
@@ -18,7 +19,9 @@ def test_a_second_run_on_a_stack_ends_at_once_and_says_who_holds_it(
     lock = stack.folder / ".kryonix" / "stacks" / stack.stack / "lock"
     while not (lock.exists() and lock.read_bytes()):
         time.sleep(0.005)
+    first.send_signal(signal.SIGSTOP)  # however fast it is, it holds the stack as long as the second takes
     second = stack.run("up")
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 3, second.stderr
     assert f"'{stack.stack}' is in use by process {first.pid} on " in second.stderr
     assert f"since {datetime.now(UTC):%Y-%m-%d}" in second.stderr

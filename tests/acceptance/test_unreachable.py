@@ -10,7 +10,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.harness import Project, Result, tenant
+from tests.harness import Project, Result, free_port, tenant
 
 UNUSED_IMAGE = "localhost:1/kryonix/none:1"
 
@@ -81,15 +81,21 @@ def test_an_image_that_cannot_be_had_is_told(fresh: Project) -> None:
 
 
 def test_a_port_that_is_in_use_is_told_and_nothing_is_left_after_destroy(fresh: Project) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        fresh.configure(registryPort=port, amqpPort=port + 1 if port < 65535 else port - 1)
-        result = fresh.run("up")
-    assert_unreachable(result, str(port), "postgres-container")
-    fresh.must("destroy")
+        fresh.configure(registryPort=port)
+        assert_unreachable(fresh.run("up"), str(port), "postgres-container")
+        fresh.must("destroy")
     assert left_in_docker(fresh) == []
+
+
+def test_after_a_port_in_use_and_an_image_that_was_not_to_be_had_others_are_taken(fresh: Project) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        fresh.configure(registryPort=port, brokerImage=UNUSED_IMAGE)
+        assert fresh.run("up").returncode == 3
+        fresh.configure(registryPort=free_port(), brokerImage=None)
+        fresh.must("up")
 
 
 def left_in_docker(project: Project) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 import docker
 from docker.errors import ImageNotFound, NotFound
 
-from kryonix.local.errors import ApplyFailed, ServiceUnavailable
+from kryonix.local.errors import ApplyFailed, PrerequisiteMissing
 from kryonix.local.handlers.base import Live, Properties
 from kryonix.local.handlers.container_spec import CONTAINER, MEBIBYTE, archive, container_spec, endpoint_config
 from kryonix.local.handlers.daemon import Daemon
@@ -42,8 +42,8 @@ class Container(Resource):
         spec = container_spec(inputs, {OWNER_LABEL: self._owner})
         files = archive(inputs["uploads"]) if inputs.get("uploads") else b""
         with self._daemon.api(f"create container `{name}`") as api:
-            self._ensure_image(api, inputs["image"])
             self._make_room(api, name)
+            self._ensure_image(api, inputs["image"])
             id = str(api.create_container_from_config(spec, name)["Id"])
             try:
                 self._connect(api, id, inputs)
@@ -97,7 +97,7 @@ class Container(Resource):
         except (NotFound, docker.errors.APIError) as error:
             reason = error.explanation or str(error)
         if reason:
-            raise ServiceUnavailable(
+            raise PrerequisiteMissing(
                 f"the image {image} is not known to docker at {self._daemon.host} and can't be pulled: {reason}. "
                 "Make it available under that name (`docker pull`, `load` or `import`), or name another one."
             )
@@ -139,7 +139,7 @@ class Container(Resource):
             taken = re.search(r"already allocated|address already in use", reason)
             if not taken:
                 raise ApplyFailed(f"container `{inputs['name']}` does not start: {reason}") from None
-            raise ServiceUnavailable(_port_taken(inputs, reason)) from None
+            raise PrerequisiteMissing(_port_taken(inputs, reason)) from None
         if inputs["wait"]:
             self._wait_healthy(api, id, inputs)
 

@@ -14,7 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kryonix.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable, UnsupportedResource
+from kryonix.local.errors import (
+    ApplyFailed,
+    InvalidInputs,
+    PrerequisiteMissing,
+    ServiceUnavailable,
+    UnsupportedResource,
+)
 from kryonix.local.handlers.base import UNKNOWN, Diff, Live, Properties
 
 PROGRAM_HEAD = """
@@ -150,6 +156,8 @@ class ThingHandler:
             raise ApplyFailed(f"the world said no to {verb}")
         if inputs.get("fail") == "down":
             raise ServiceUnavailable("the world is down")
+        if inputs.get("fail") == "missing":
+            raise PrerequisiteMissing("the world has no room")
         if inputs.get("fail") == "bug":
             raise ZeroDivisionError("a bug")
         self._world.note(f"{verb}d {id}")

@@ -55,6 +55,23 @@ def test_a_world_that_is_down_ends_with_exit_status_3(bench: Bench) -> None:
     assert caught.value.exit_status == 3
 
 
+def test_what_lacked_something_is_made_in_another_way_and_never_again_in_the_first(bench: Bench) -> None:
+    for _ in range(2):
+        with pytest.raises(ApplyFailed, match="no room") as caught:
+            bench.up('Thing("a", {"fail": "missing"})')
+    assert caught.value.exit_status == 3
+    assert bench.up('Thing("a")').changes == {"same": 1, "create": 1}
+
+
+def test_what_lacked_something_needs_nothing_to_be_destroyed(bench: Bench) -> None:
+    with pytest.raises(ApplyFailed, match="no room"):
+        bench.up('Thing("a", {"fail": "missing"})')
+    bench.world.forget_log()
+    bench.stack().destroy()
+    assert "create a" not in bench.world.log()
+    assert bench.resources() == {}
+
+
 def test_inputs_that_can_never_work_end_with_exit_status_2_in_preview_already(bench: Bench) -> None:
     bench.program('Thing("a", {"bad": 7})')
     with pytest.raises(LocalError, match="bad is 7") as caught:
