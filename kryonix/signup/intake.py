@@ -80,7 +80,10 @@ class Intake:
         return Accepted(operation=self._write(asked), credentials_key=key)
 
     def take_own(self, kind: Kind, tenant: str) -> Operation:
-        """An operation that the service asks of itself."""
+        """An operation that the service asks of itself. It begins none beside one that a caller has asked for."""
+        with self._database.transaction() as connection:
+            if (running := operations.fetch_under_way(connection, tenant, kind)) is not None:
+                raise OperationUnderWay(tenant, str(running.id), running.kind)
         return self._write(Request(tenant=tenant, kind=kind))
 
     def _write(self, asked: Request) -> Operation:
@@ -94,7 +97,7 @@ class Intake:
             with self._database.transaction() as connection:
                 if (before := _asked_before(connection, asked)) is not None:
                     return before
-                if (running := operations.fetch_under_way(connection, asked.tenant)) is not None:
+                if (running := operations.fetch_under_way(connection, asked.tenant, asked.kind)) is not None:
                     raise OperationUnderWay(asked.tenant, str(running.id), running.kind)
             # It has ended since: there is room now.
         raise OperationUnderWay(asked.tenant, "that came first", asked.kind)

@@ -99,7 +99,7 @@ class Operation:
 
 
 def insert(connection: Connection, asked: Request) -> Operation | None:
-    """A new operation, queued; None where the tenant has one under way, or the idempotency key was used."""
+    """A new operation, queued; None where one like it is under way, or the idempotency key was used."""
     values = {
         "id": uuid4(),
         "tenant": asked.tenant,
@@ -135,9 +135,9 @@ def fetch_by_idempotency_key(connection: Connection, key_id: str, idempotency_ke
     return None if row is None else _operation(row)
 
 
-def fetch_under_way(connection: Connection, tenant: str) -> Operation | None:
-    """A tenant's operation that has not ended."""
-    row = connection.execute(QUERIES["fetch_under_way"], {"tenant": tenant}).fetchone()
+def fetch_under_way(connection: Connection, tenant: str, kind: Kind) -> Operation | None:
+    """A tenant's operation that has not ended, and that one of this kind may not be taken on beside."""
+    row = connection.execute(QUERIES["fetch_under_way"], {"tenant": tenant, "kind": kind}).fetchone()
     return None if row is None else _operation(row)
 
 

@@ -1,5 +1,5 @@
 -- insert_operation --
--- Nothing where the tenant has an operation under way, or the caller has used the idempotency key before.
+-- Nothing where one like it is under way on the tenant, or the caller has used the idempotency key before.
 INSERT INTO signup.operations
     (id, tenant, kind, request, objects_total, key_id, idempotency_key, fingerprint, sealing_key)
 VALUES (%(id)s, %(tenant)s, %(kind)s, %(request)s, %(objects_total)s, %(key_id)s, %(idempotency_key)s,
@@ -18,7 +18,10 @@ SELECT * FROM signup.operations WHERE id = %(id)s;
 SELECT * FROM signup.operations WHERE key_id = %(key_id)s AND idempotency_key = %(idempotency_key)s;
 
 -- fetch_under_way --
-SELECT * FROM signup.operations WHERE tenant = %(tenant)s AND status IN ('queued', 'running');
+-- What keeps a new operation from being taken on. Settling keeps none that is asked for, which is carried out after it.
+SELECT * FROM signup.operations
+WHERE tenant = %(tenant)s AND status IN ('queued', 'running') AND (kind <> 'settle' OR %(kind)s = 'settle')
+LIMIT 1;
 
 -- fetch_last_operations --
 -- Each tenant's newest: the one under way, where there is one.
