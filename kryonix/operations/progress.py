@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from kryonix.local import Diagnostic, Event, Summary
 from kryonix.local.events import Op, Step
+from kryonix.operations.live import Live
 from kryonix.operations.tables import Column, fitted
 
 __all__ = ["FOUND", "Display", "findings_line", "findings_table", "steps_table", "summary_line"]
@@ -25,26 +23,14 @@ _SHOWN_STEPS: Final = 60
 
 
 class Display:
-    """Takes a run's events. On a terminal one line lives; elsewhere a line is written every ten seconds."""
+    """Takes a run's events, and shows how far it is while it is `running`."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
         self._title = title
         self._done = 0
-        self._said = time.monotonic()
-        self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-        )
-        self._task = self._progress.add_task(title)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Show progress while the block runs."""
-        if not self._console.is_terminal:
-            yield
-            return
-        with self._progress:
-            yield
+        self._live = Live(console, title)
+        self.running = self._live.running
 
     def take(self, event: Event) -> None:
         """One event of the run; called from any thread."""
@@ -57,10 +43,7 @@ class Display:
             # The first failure is what the run raises, and is told in full then; others mostly follow from it.
             self._console.print(f"[red]failed[/red] {event.op} {escape(event.name)}", soft_wrap=True)
         line = f"{self._title}: {self._done} resources, {event.op} {escape(event.name)}"
-        self._progress.update(self._task, description=line)
-        if not self._console.is_terminal and time.monotonic() - self._said > 10:
-            self._said = time.monotonic()
-            self._console.print(line)
+        self._live.update(line, line)
 
 
 def steps_table(summary: Summary, console: Console) -> Table | None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from kryonix.operations.live import Live
 from kryonix.registry.rollouts import Rollout, RolloutTenant
 
 __all__ = ["FleetProgress", "RolloutProgress", "wave_name"]
-
-_EVERY_S = 10.0
 
 
 def wave_name(index: int) -> str:
@@ -22,33 +16,21 @@ def wave_name(index: int) -> str:
 
 
 class FleetProgress:
-    """How many tenants are through. On a terminal a bar lives; elsewhere a line is written every ten seconds."""
+    """How many tenants are through, shown while it is `running`."""
 
     def __init__(self, console: Console, title: str, total: int, done: int = 0) -> None:
         self._console, self._title, self._total, self._done = console, title, total, done
-        self._said = time.monotonic()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, transient=True)
-        self._task = self._progress.add_task(title, total=total, completed=done)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Show progress while the block runs."""
-        if not self._console.is_terminal:
-            yield
-            return
-        with self._progress:
-            yield
+        self._live = Live(console, title, counted=True, total=total, completed=done)
+        self.running = self._live.running
 
     def advance(self, tenant: str, problem: str = "", title: str | None = None) -> None:
         """One tenant more is through; called from any thread."""
         self._done += 1
         if problem:
             self._console.print(f"[red]failed[/red] {escape(tenant)}: {escape(problem)}", soft_wrap=True)
-        self._progress.update(self._task, description=f"{title or self._title}: {escape(tenant)}", completed=self._done)
-        if not self._console.is_terminal and time.monotonic() - self._said > _EVERY_S:
-            self._said = time.monotonic()
-            self._console.print(f"{title or self._title}: {self._done} of {self._total} tenants, now {escape(tenant)}")
+        title, tenant = title or self._title, escape(tenant)
+        line = f"{title}: {self._done} of {self._total} tenants, now {tenant}"
+        self._live.update(f"{title}: {tenant}", line, completed=self._done)
 
 
 class RolloutProgress:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import typer
 
-from kryonix.lifecycle.drift import find_drift, preview_tenants
+from kryonix.lifecycle.drift import Drift, find_drift, preview_tenants
 from kryonix.lifecycle.engine import Choice
 from kryonix.lifecycle.errors import UnknownTenant
 from kryonix.lifecycle.fleet import fleet_members, strays
@@ -19,7 +19,7 @@ from kryonix.lifecycle.waves import Canary, FailureBudget, Waves, plan_waves, sp
 from kryonix.operations.confirmation import confirm
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
-from kryonix.operations.fleet import display as display
+from kryonix.operations.fleet import display
 from kryonix.operations.fleet.progress import FleetProgress, RolloutProgress
 from kryonix.operations.site import Site, open_site
 from kryonix.registry.desired_states import DesiredState
@@ -79,15 +79,7 @@ def drift(
     """Print what differs, tenant by tenant."""
     site = open_site(stack, engine, concurrency)
     states = _named(take_part(site.states(cell)), tenants)
-    progress = FleetProgress(err, "drift", len(states))
-    with progress.running():
-        found = find_drift(
-            site.deployer,
-            site.cells,
-            states,
-            concurrency=concurrency,
-            on_tenant=lambda drift: progress.advance(drift.tenant, drift.problem),
-        )
+    found = _each(find_drift, site, states, concurrency, "drift")
     if json_output:
         print_json(display.drift_json(found))
     else:
@@ -160,24 +152,28 @@ def _run(site: Site, desk: RolloutDesk, begun: Rollout) -> Rollout:
 
 
 def _preview(site: Site, waves: Waves, asked: RolloutAsked, json_output: bool) -> None:
-    concurrency = asked.concurrency or _CONCURRENCY
     states = {state.cliente_id: state for state in site.states()}
     ordered = [states[name] for wave in waves for name in wave]
-    progress = FleetProgress(err, "dry run", len(ordered))
-    with progress.running():
-        found = preview_tenants(
-            site.deployer,
-            site.cells,
-            ordered,
-            concurrency=concurrency,
-            on_tenant=lambda drift: progress.advance(drift.tenant, drift.problem),
-        )
+    found = _each(preview_tenants, site, ordered, asked.concurrency or _CONCURRENCY, "dry run")
     if json_output:
         print_json(display.dry_run_json(waves, found))
     else:
         display.dry_run_table(waves, found, out)
     if any(drift.problem for drift in found):
         raise typer.Exit(_FAILED)
+
+
+def _each(
+    find: Callable[..., list[Drift]], site: Site, states: Sequence[DesiredState], concurrency: int, title: str
+) -> list[Drift]:
+    """What is found of each tenant, with progress."""
+    progress = FleetProgress(err, title, len(states))
+
+    def through(drift: Drift) -> None:
+        progress.advance(drift.tenant, drift.problem)
+
+    with progress.running():
+        return find(site.deployer, site.cells, states, concurrency=concurrency, on_tenant=through)
 
 
 def _waves(site: Site, asked: RolloutAsked, canary: Canary) -> Waves:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from kryonix.operations.live import Live
 from kryonix.operations.messages.redrive import Tally
 from kryonix.operations.tables import Column, fitted
 from kryonix.topology.naming import Names
 
 __all__ = ["RedriveDisplay", "left_behind", "tallies_json", "tallies_table"]
 
-_EVERY_S = 5.0
 _COLUMNS = (
     Column("dead-letter queue", folds=20),
     Column("found", number=True),
@@ -31,33 +28,19 @@ _COLUMNS = (
 
 
 class RedriveDisplay:
-    """Takes tallies as they grow. On a terminal a bar lives; elsewhere a line is written every five seconds."""
+    """Takes tallies as they grow, and shows how many dead letters are through while it is `running`."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
         self._tallies: dict[str, Tally] = {}
-        self._said = time.monotonic()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, transient=True)
-        self._task = self._progress.add_task("redrive", total=None)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Show progress while the block runs."""
-        if not self._console.is_terminal:
-            yield
-            return
-        with self._progress:
-            yield
+        self._live = Live(console, "redrive", counted=True, every_s=5)
+        self.running = self._live.running
 
     def take(self, tally: Tally) -> None:
         self._tallies[tally.queue] = tally
         moved = sum(each.moved for each in self._tallies.values())
         found = sum(each.found for each in self._tallies.values())
-        self._progress.update(self._task, description=tally.queue, completed=moved, total=max(found, moved))
-        if not self._console.is_terminal and time.monotonic() - self._said > _EVERY_S:
-            self._said = time.monotonic()
-            self._console.print(f"redrive: {moved} of {found} dead letters put back, now {tally.queue}")
+        line = f"redrive: {moved} of {found} dead letters put back, now {tally.queue}"
+        self._live.update(tally.queue, line, completed=moved, total=max(found, moved))
 
 
 def tallies_table(tallies: Sequence[Tally], tenant: str, dry_run: bool, console: Console) -> Table | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -22,10 +23,15 @@ def guardrails(held: list[Held]) -> set[str]:
     return {name for name, _, _ in held}
 
 
-def changing(recordings: list[Recording], name: str, **properties: object) -> list[Recording]:
+def changing(recordings: list[Recording], type_: str, name: str, **properties: object) -> list[Recording]:
     """What a program with other properties for one resource registers."""
-    assert sum(recording.goal.name == name for recording in recordings) == 1, name
-    return [changed(r, **properties) if r.goal.name == name else r for r in recordings]
+    asked = [r for r in recordings if (r.goal.type.rpartition(":")[2], r.goal.name) == (type_, name)]
+    assert len(asked) == 1, (type_, name)
+    return [changed(r, **properties) if r is asked[0] else r for r in recordings]
+
+
+def queue_settings(kind: str, *, auto_delete: bool) -> dict[str, object]:
+    return {"durable": True, "autoDelete": auto_delete, "argumentsJson": json.dumps({"x-queue-type": kind})}
 
 
 def without(recordings: list[Recording], type_: str, name: str) -> list[Recording]:
@@ -87,25 +93,19 @@ CHANGES: dict[str, tuple[str, str, Callable[[list[Recording]], list[Recording]]]
     "a right of a tenant's user": (
         "permission-widened",
         "write",
-        lambda found: [
-            changed(r, permissions={"configure": "^$", "write": WIDE, "read": "^$"})
-            if r.goal.name == "acme/user" and r.goal.type.endswith(":Permissions")
-            else r
-            for r in found
-        ],
+        lambda found: changing(
+            found, "Permissions", "acme/user", permissions={"configure": "^$", "write": WIDE, "read": "^$"}
+        ),
     ),
     "a user who is not the tenant's": (
         "permission-widened",
         "debugger",
-        lambda found: [
-            changed(r, user="debugger") if r.goal.name == "acme/user" and r.goal.type.endswith(":Permissions") else r
-            for r in found
-        ],
+        lambda found: changing(found, "Permissions", "acme/user", user="debugger"),
     ),
     "no limit of connections": (
         "limit-lifted",
         "vhost max_connections",
-        lambda found: changing(found, "acme/vhost", maxConnections="-1"),
+        lambda found: changing(found, "VHost", "acme/vhost", maxConnections="-1"),
     ),
     "no limit of a user's channels": (
         "limit-lifted",
@@ -115,7 +115,7 @@ CHANGES: dict[str, tuple[str, str, Callable[[list[Recording]], list[Recording]]]
     "more connections than the plan": (
         "limit-lifted",
         "max_connections",
-        lambda found: changing(found, "acme/vhost", maxConnections="100000"),
+        lambda found: changing(found, "VHost", "acme/vhost", maxConnections="100000"),
     ),
     "no operator policy": (
         "limit-lifted",
@@ -125,27 +125,17 @@ CHANGES: dict[str, tuple[str, str, Callable[[list[Recording]], list[Recording]]]
     "fewer queues than there are": (
         "plan-does-not-fit",
         "enterprise",
-        lambda found: changing(found, "acme/vhost", maxQueues="10"),
+        lambda found: changing(found, "VHost", "acme/vhost", maxQueues="10"),
     ),
     "a classic queue": (
         "queue-lost",
         "cliente_acme.unrouted",
-        lambda found: [
-            changed(r, settings={"durable": True, "autoDelete": False, "argumentsJson": '{"x-queue-type":"classic"}'})
-            if r.goal.name == "acme/unrouted" and r.goal.type.endswith(":Queue")
-            else r
-            for r in found
-        ],
+        lambda found: changing(found, "Queue", "acme/unrouted", settings=queue_settings("classic", auto_delete=False)),
     ),
     "a queue that goes by itself": (
         "queue-lost",
         "cliente_acme.unrouted",
-        lambda found: [
-            changed(r, settings={"durable": True, "autoDelete": True, "argumentsJson": '{"x-queue-type":"quorum"}'})
-            if r.goal.name == "acme/unrouted" and r.goal.type.endswith(":Queue")
-            else r
-            for r in found
-        ],
+        lambda found: changing(found, "Queue", "acme/unrouted", settings=queue_settings("quorum", auto_delete=True)),
     ),
 }
 
