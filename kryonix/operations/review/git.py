@@ -109,10 +109,19 @@ class Revision:
         return {path: about.split()[2] for about, path in entries}
 
     def extract(self, into: Path, *paths: str) -> None:
-        """Write folders of this revision below another folder. Raises tarfile.TarError for a link that leads out."""
+        """Write folders of this revision below another folder. Raises tarfile.TarError for a link: it may lead out."""
         archive = self._run("archive", "--format=tar", self.commit, "--", *paths)
+        # Not extractall(filter="data"): Debian 12's Python 3.11.2 is older than that.
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-            tar.extractall(into, filter="data")
+            for member in tar:
+                if member.isdir():
+                    continue
+                content = tar.extractfile(member) if member.isfile() else None
+                if content is None:
+                    raise tarfile.ExtractError(f"{member.name} is a link")
+                path = into / member.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read())
 
     def changed(self, *patterns: str) -> list[str]:
         """The paths that differ from the working tree, of those that git matches with the patterns."""
