@@ -154,13 +154,17 @@ class PostgresAudit:
                 at timestamptz NOT NULL, tenant text NOT NULL, application text NOT NULL, message_id text NOT NULL,
                 module text NOT NULL, action text NOT NULL, exchange text NOT NULL, routing_key text NOT NULL,
                 priority integer NOT NULL, bytes integer NOT NULL, outcome text NOT NULL,
-                milliseconds double precision NOT NULL)""",
+                milliseconds double precision NOT NULL, PRIMARY KEY (message_id, at))""",
         )
 
     async def write(self, records: Sequence[AuditRecord]) -> None:
         fields = list(AuditRecord.__slots__)
         marks = ", ".join(f"%({name})s" for name in fields)
-        statement = f"INSERT INTO {self._table} ({', '.join(fields)}) VALUES ({marks})"  # noqa: S608 - checked names
+        # A batch is written again where the answer to its commit was lost.
+        statement = (
+            f"INSERT INTO {self._table} ({', '.join(fields)}) VALUES ({marks}) "  # noqa: S608 - checked names
+            "ON CONFLICT DO NOTHING"
+        )
         await self._postgres.execute_many(statement, [asdict(record) for record in records])
 
     async def close(self) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
-from kryonix.messaging import MemoryBroker, PostgresAudit, PostgresIdempotency
+from kryonix.messaging import AuditRecord, MemoryBroker, PostgresAudit, PostgresIdempotency
 from kryonix.messaging.message import Envelope
 from tests.integration.local_handlers.conftest import Postgres, daemon, postgres
 from tests.seen import Seen, eventually
@@ -98,6 +100,18 @@ async def test_a_connection_that_the_server_cut_costs_no_record_and_doubles_none
         for number in range(5):
             await client.crm.send("leads.create", number)
     assert (count(postgres, unique), client.audit_dropped) == (6, 0)
+
+
+async def test_a_batch_that_is_written_again_doubles_no_record(postgres: Postgres, unique: str) -> None:
+    audit = PostgresAudit(dsn(postgres), unique)
+    sent = AuditRecord(
+        datetime.now(UTC), "acme", "shop", "1", "crm", "leads.create", "cliente_acme", "crm.x", 5, 2, "confirmed", 0.5
+    )
+    failed_before = replace(sent, at=sent.at - timedelta(microseconds=1), outcome="TimedOut")
+    for _ in range(2):
+        await audit.write([failed_before, sent])
+    await audit.close()
+    assert count(postgres, unique) == 2
 
 
 def count(server: Postgres, table: str) -> int:
