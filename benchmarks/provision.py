@@ -1,9 +1,10 @@
 """Provisioning one 8-module tenant, four ways on one broker: `python -m benchmarks.provision [--json]`.
 
-Everything is measured in one run: the local engine's `up`, an import of the same vhost as definitions (the floor), one
-call per object as the source document's script does it, and the real CLI where it is on PATH. The three that are Python
-run in this process, so that none of them pays for imports that the others don't; what the `kryonix` command takes, in a
-process of its own with imports and key derivation, is shown beside them. Needs Docker.
+Everything is measured in one run, in rounds: the local engine's `up`, an import of the same vhost as definitions (the
+floor), one call per object as the source document's script does it, and the real CLI where it is on PATH; figures and
+ratios are the rounds' medians. The three that are Python run in this process, so that none of them pays for imports
+that the others don't; what the `kryonix` command takes, in a process of its own with imports and key derivation, is
+shown beside them. Needs Docker, and about ten minutes.
 """
 
 from __future__ import annotations
@@ -30,28 +31,41 @@ from tests.harness import ROOT, Project, tenant
 
 RUNS = 5
 FLEET = (1, 10, 20)
-FLEET_RUNS = 3
 CATALOG = default_catalog()
 MODULES = tuple(CATALOG.modules)
+MakeStack = Callable[..., Project]
 
 
 def main() -> int:
     with platform() as project:
         broker = Broker(project.outputs())
-        figures = in_process(project) | command(project, "local", project.beside)
-        figures["definitions_import_s"] = median(broker.import_definitions(topology(f"def-{n}")) for n in range(RUNS))
-        figures["one_call_per_object_s"] = median(broker.one_call_per_object(topology(f"one-{n}")) for n in range(RUNS))
-        if shutil.which("pulumi"):
-            figures |= command(project, "pulumi", in_cli_backend(project))
-        figures |= fleet(project)
-    first, late = figures["fleet_first_tenant_s"], figures["fleet_11th_to_20th_tenant_s"]
+        by_cli = in_cli_backend(project) if shutil.which("pulumi") else None
+        rounds = [one_round(project, broker, by_cli, n) for n in range(RUNS)]
+    figures = {name: median(each[name] for each in rounds) for name in rounds[0]}
+
+    def ratio(figure: str, to: str) -> float:
+        return median(each[figure] / each[to] for each in rounds)
+
+    late = "a late tenant of 20 in a stack / the first"
     bounds = [
-        Bound("up / one call per object", figures["engine_up_s"] / figures["one_call_per_object_s"], 1),
-        Bound("no-op up / first up", figures["engine_noop_s"] / figures["engine_up_s"], 0.4),
-        Bound("a late tenant of 20 in a stack / the first", late / first, 1.3),
+        Bound("up / one call per object", ratio("engine_up_s", "one_call_per_object_s"), 1),
+        Bound("no-op up / first up", ratio("engine_noop_s", "engine_up_s"), 0.4),
+        Bound(late, ratio("fleet_11th_to_20th_tenant_s", "fleet_first_tenant_s"), 1.3),
     ]
-    report = Report(f"provisioning a tenant with 8 modules, median of {RUNS}", figures, bounds)
+    report = Report(f"provisioning a tenant with 8 modules, medians of {RUNS} rounds", figures, bounds)
     return report.print(as_json="--json" in sys.argv)
+
+
+def one_round(project: Project, broker: Broker, by_cli: MakeStack | None, n: int) -> dict[str, float]:
+    """Every way once, one right after the other, so that what else the machine does weighs on all of them alike."""
+    print(f"round {n + 1} of {RUNS}", file=sys.stderr)
+    figures = in_process(project, n)
+    figures["one_call_per_object_s"] = broker.one_call_per_object(topology(f"one-{n}"))
+    figures["definitions_import_s"] = broker.import_definitions(topology(f"def-{n}"))
+    figures |= command(project, "local", project.beside, n)
+    if by_cli is not None:
+        figures |= command(project, "pulumi", by_cli, n)
+    return figures | fleet(project)
 
 
 @contextmanager
@@ -71,29 +85,22 @@ def topology(id: str) -> Topology:
     return expand(Tenant(id=id, modules=MODULES, plan="enterprise"), CATALOG)
 
 
-def in_process(project: Project) -> dict[str, float]:
+def in_process(project: Project, n: int) -> dict[str, float]:
     """The engine alone: seconds of the first `up`, a no-op `up` and `destroy` of one tenant in a stack of its own."""
-    runs = []
     with patch.dict(os.environ, project.env):
-        for n in range(RUNS):
-            made = project.beside(f"tenant-engine-{n}", tenant=tenant(f"engine-{n}", *MODULES))
-            stack = LocalStack(made.folder, made.stack)
-            runs.append([run().seconds for run in (stack.up, stack.up, stack.destroy)])
-    return _medians("engine", runs)
+        made = project.beside(f"tenant-engine-{n}", tenant=tenant(f"engine-{n}", *MODULES))
+        stack = LocalStack(made.folder, made.stack)
+        return _named("engine", [run().seconds for run in (stack.up, stack.up, stack.destroy)])
 
 
-def command(project: Project, engine: str, stack: Callable[..., Project]) -> dict[str, float]:
+def command(project: Project, engine: str, stack: MakeStack, n: int) -> dict[str, float]:
     """The same three by the `kryonix` command, as it reports them itself."""
-    runs = []
-    for n in range(RUNS):
-        tenant_stack = stack(f"tenant-{engine}-{n}", tenant=tenant(f"{engine}-{n}", *MODULES))
-        runs.append([seconds(tenant_stack, operation, engine) for operation in ("up", "up", "destroy")])
-    return _medians(f"command_{engine}", runs)
+    made = stack(f"tenant-{engine}-{n}", tenant=tenant(f"{engine}-{n}", *MODULES))
+    return _named(f"command_{engine}", [seconds(made, operation, engine) for operation in ("up", "up", "destroy")])
 
 
-def _medians(name: str, runs: list[list[float]]) -> dict[str, float]:
-    firsts, noops, destroys = zip(*runs, strict=True)
-    return {f"{name}_up_s": median(firsts), f"{name}_noop_s": median(noops), f"{name}_destroy_s": median(destroys)}
+def _named(name: str, runs: list[float]) -> dict[str, float]:
+    return {f"{name}_{what}_s": took for what, took in zip(("up", "noop", "destroy"), runs, strict=True)}
 
 
 def seconds(project: Project, operation: str, engine_name: str = "local") -> float:
@@ -101,7 +108,7 @@ def seconds(project: Project, operation: str, engine_name: str = "local") -> flo
     return float(project.must(operation, engine=engine_name)["seconds"])
 
 
-def in_cli_backend(project: Project) -> Callable[..., Project]:
+def in_cli_backend(project: Project) -> MakeStack:
     """Make the platform's outputs known to the CLI, in a backend of its own; returns what makes tenant stacks there."""
     backend = project.folder / "backend"
     backend.mkdir()
@@ -121,17 +128,16 @@ def in_cli_backend(project: Project) -> Callable[..., Project]:
 
 
 def fleet(project: Project) -> dict[str, float]:
-    """Seconds beyond the platform's that a stack's first tenant takes, and one of its second ten. Medians."""
+    """Seconds beyond the platform's that a stack's first tenant takes, and one of its second ten."""
     project.tenants()
-    baseline = median(seconds(project, "up") for _ in range(3))
-    took: dict[int, list[float]] = {size: [] for size in FLEET}
-    for _ in range(FLEET_RUNS):
-        for size in FLEET:
-            project.tenants(*(tenant(f"fleet-{n}", *MODULES) for n in range(size)))
-            took[size].append(seconds(project, "up") - baseline)
-            project.tenants()
-            seconds(project, "up")
-    one, ten, twenty = (median(took[size]) for size in FLEET)
+    baseline = seconds(project, "up")
+    took = {}
+    for size in FLEET:
+        project.tenants(*(tenant(f"fleet-{n}", *MODULES) for n in range(size)))
+        took[size] = seconds(project, "up") - baseline
+        project.tenants()
+        seconds(project, "up")
+    one, ten, twenty = (took[size] for size in FLEET)
     return {
         "fleet_platform_noop_s": baseline,
         "fleet_first_tenant_s": one,

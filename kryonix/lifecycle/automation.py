@@ -13,6 +13,7 @@ from pulumi.automation import events
 
 from kryonix.lifecycle.address import StackAddress
 from kryonix.lifecycle.errors import EngineFailed
+from kryonix.lifecycle.takeover import refuse_begun_locally
 from kryonix.local import Diagnostic, ResourceEvent, Step, Summary
 from kryonix.local.events import OnEvent, Op, Status, count_changes
 
@@ -83,15 +84,31 @@ class AutomationEngine:
 
     def outputs(self, show_secrets: bool = False) -> dict[str, Any]:
         with translated([]):
-            found = self._stack().outputs()
+            known = self._known()
+            found = known.outputs() if known else {}
         return {name: _shown(output.value, output.secret and not show_secrets) for name, output in found.items()}
 
     def export(self) -> dict[str, Any]:
         with translated([]):
-            deployment = self._stack().export_stack()
+            if (known := self._known()) is None:
+                remedy = f"`kryonix up --stack {self._address.stack}` makes it"
+                raise EngineFailed(f"the Pulumi CLI knows no stack {self._address.stack!r}. {remedy}", 2)
+            deployment = known.export_stack()
         return {"version": deployment.version, "deployment": deployment.deployment}
 
+    def _known(self) -> auto.Stack | None:
+        """The stack, or None where the backend has none of its name. Raises BegunLocally."""
+        try:
+            return auto.select_stack(stack_name=self._address.stack, work_dir=str(self._address.project))
+        except auto.StackNotFoundError:
+            refuse_begun_locally(self._address.project, self._address.stack)
+            return None
+
     def _stack(self) -> auto.Stack:
+        """The stack, made where there is none."""
+        known = self._known()
+        if known is not None:
+            return known
         return auto.create_or_select_stack(stack_name=self._address.stack, work_dir=str(self._address.project))
 
     def _run(self, operation: Callable[..., Any]) -> Summary:

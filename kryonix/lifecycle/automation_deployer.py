@@ -17,6 +17,7 @@ import yaml
 from kryonix.lifecycle.automation import EventLog, translated
 from kryonix.lifecycle.errors import EngineFailed
 from kryonix.lifecycle.stack_spec import StackSpec, ignore
+from kryonix.lifecycle.takeover import refuse_begun_locally
 from kryonix.lifecycle.workspace import workspace
 from kryonix.local.events import OnEvent, Summary, count_changes
 
@@ -57,6 +58,7 @@ class AutomationDeployer:
             try:
                 found = self._workspace(folder).stack_outputs(stack.name)
             except auto.StackNotFoundError:
+                refuse_begun_locally(self._project, stack.name)
                 return {}
         return {name: output.value for name, output in found.items()}
 
@@ -80,6 +82,7 @@ class AutomationDeployer:
         try:
             found = auto.Stack.select(name, workspace)
         except auto.StackNotFoundError:
+            refuse_begun_locally(self._project, name)
             return auto.Stack.create_or_select(name, workspace)  # select, where another run was faster
         file = folder / f"Pulumi.{name}.yaml"
         document = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ LifecycleError              1  base
 ├── BrokerUnavailable       3  a broker does not answer (in `broker`)
 ├── RolloutRunning          3  another rollout is under way (in `rollout_journal`)
 └── Refused                 2  a request that can't be accepted; nothing has been changed
+    ├── BegunLocally        2  the CLI is asked for a stack that the local engine has made
     ├── InvalidTenant       2  what is asked of a tenant is wrong in itself; carries every problem
     ├── DoesNotFit          2  the modules do not fit the plan; carries what to remove
     ├── TenantExists        2
@@ -24,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "BegunLocally",
     "DoesNotFit",
     "EngineFailed",
     "EngineUnavailable",
@@ -87,6 +89,18 @@ class Refused(LifecycleError):
     """A request that can't be accepted; nothing has been changed."""
 
     exit_status = 2
+
+
+class BegunLocally(Refused):
+    """The Pulumi CLI is asked for a stack that the local engine has made and that it does not know."""
+
+    def __init__(self, stack: str) -> None:
+        super().__init__(
+            f"the stack {stack!r} has been made by the local engine, and the Pulumi CLI knows none of that name: it "
+            f"would make everything again. Let it take the stack over first (`kryonix export --stack {stack} --engine "
+            f"local > deployment.json`, `pulumi stack init {stack}`, `pulumi stack import --file deployment.json`), or "
+            "go on with `--engine local`"
+        )
 
 
 class InvalidTenant(Refused):

@@ -56,7 +56,7 @@ class LocalDeployer:
     def stacks(self) -> list[str]:
         root = state_root(self._project)
         names = sorted(path.name for path in root.iterdir() if _is_stack(path)) if root.is_dir() else []
-        return [name for name in names if _has_resources(LocalStack(self._project, name))]
+        return [name for name in names if LocalStack(self._project, name).has_resources]
 
     def _run(self, operation: _Operation, stack: StackSpec, on_event: OnEvent) -> Summary:
         check_name(stack.name)
@@ -146,10 +146,6 @@ def _told(status: int, complaints: IO[bytes]) -> str:
     lines = complaints.read().decode(errors="replace").strip().splitlines()
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     return f"{how} ({lines[-1][:200]})" if lines else how
-
-
-def _has_resources(stack: LocalStack) -> bool:
-    return bool(stack.export()["deployment"].get("resources"))
 
 
 def _is_stack(folder: Path) -> bool:

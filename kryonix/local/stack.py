@@ -93,6 +93,11 @@ class LocalStack:
         """Delete everything in the state, without running the program; with `preview`, only say what."""
         return self._timed(lambda: self._destroy(preview))
 
+    @property
+    def has_resources(self) -> bool:
+        """Whether its state holds anything. Needs no passphrase."""
+        return bool(self._store.load().resources)
+
     def outputs(self, show_secrets: bool = False) -> dict[str, Any]:
         """The stack's outputs as of the last successful `up`; secret ones read `[secret]` unless asked for."""
         state = self._store.load()

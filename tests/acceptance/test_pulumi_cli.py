@@ -100,6 +100,29 @@ def test_the_command_runs_the_cli_where_it_is_on_path(project: Project, tmp_path
     assert destroyed.returncode == 0, destroyed.stderr
 
 
+def test_a_stack_begun_without_the_cli_is_not_made_again_by_it(project: Project, tmp_path: Path) -> None:
+    project.must("up")
+    project.env["PULUMI_BACKEND_URL"] = f"file://{tmp_path / 'backend'}"
+    (tmp_path / "backend").mkdir()
+    for operation in ("preview", "up", "refresh", "destroy", "outputs", "export", "status"):
+        yes = ["--yes"] if operation in ("up", "refresh", "destroy") else []
+        refused = project.kryonix(operation, "--stack", project.stack, *yes)
+        assert refused.returncode == 2, (operation, refused.stdout, refused.stderr)
+        assert f"kryonix export --stack {project.stack} --engine local > deployment.json" in refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert list((tmp_path / "backend").rglob(f"{project.stack}.json")) == []
+
+
+def test_a_stack_that_the_cli_does_not_know_is_not_made_by_being_read(project: Project, tmp_path: Path) -> None:
+    project.env["PULUMI_BACKEND_URL"] = f"file://{tmp_path / 'backend'}"
+    (tmp_path / "backend").mkdir()
+    assert json.loads(project.kryonix("outputs", "--stack", project.stack, "--json").stdout) == {}
+    unknown = project.kryonix("export", "--stack", project.stack)
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert f"`kryonix up --stack {project.stack}` makes it" in unknown.stderr
+    assert list((tmp_path / "backend").rglob(f"{project.stack}.json")) == []
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
