@@ -31,7 +31,7 @@ DesiredStatus = Literal["active", "suspended", "offboarding", "removed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredState:
-    """One tenant's stack as it is to be. A tenant that is removed keeps its row: history, and the id stays taken.
+    """One tenant's stack as it is to be. A tenant that is removed keeps its row, as history.
 
     `applied_generation` is the generation of credentials that the last finished run made, 0 before the first one, and
     `applied_at` when that run ended; where it is None or before `updated_at`, the world may not be as the row says.
