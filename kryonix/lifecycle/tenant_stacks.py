@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from kryonix.lifecycle import losses
@@ -28,6 +29,13 @@ class TenantStacks:
         self._deployer = deployer
         self._cells = cells
         self._deletion_protection = deletion_protection
+
+    def standing(self, state: DesiredState) -> DesiredState:
+        """The row as the world is: as the stack's last finished run has made it, where the row's own has not ended."""
+        if state.converged:
+            return state
+        made = self._deployer.outputs(self._spec(state)).get("tenants", {}).get(state.cliente_id)
+        return replace(state, modules=tuple(made["modules"]), plan=made["plan"]) if made else state
 
     def apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
         """Bring the world to the row. Whoever may not connect any more is cut off."""

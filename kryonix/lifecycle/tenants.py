@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -34,6 +34,7 @@ from kryonix.registry.desired_states import (
     put_desired_state,
     put_final_export,
 )
+from kryonix.registry.errors import RegistryError
 from kryonix.registry.rows import Connection, connect, retire_tenant
 from kryonix.registry.tenant_lock import held
 from kryonix.topology.capacity import use
@@ -133,11 +134,12 @@ class TenantLifecycle:
         Raises DoesNotFit, and WouldLoseMessages for queues that hold messages and are not named in `allow_delete`.
         """
         with self._alone(tenant_id):
-            before = self._expect(tenant_id, "changed", "active", "suspended")
+            state = self._expect(tenant_id, "changed", "active", "suspended")
+            before = self._stacks.standing(state)
             wanted = replace(
-                before,
-                modules=before.modules if modules is None else tuple(modules),
-                plan=before.plan if plan is None else plan,
+                state,
+                modules=state.modules if modules is None else tuple(modules),
+                plan=state.plan if plan is None else plan,
             )
             topology = admit(_tenant(wanted), self._catalog)
             kept = {queue.name for queue in topology.queues}
@@ -179,11 +181,18 @@ class TenantLifecycle:
         that one's overlap at once.
         """
         with self._alone(tenant_id):
-            state = self._expect(tenant_id, "given new credentials", "active", "suspended")
-            if not rotated(state, from_generation):
-                state = self._put(self._next_generation(state, self._overlap if overlap is None else overlap))
-            self._apply(state, on_event)
-            return self._stacks.credentials(state)
+            before = self._expect(tenant_id, "given new credentials", "active", "suspended")
+            state = before
+            if not rotated(before, from_generation):
+                state = self._put(self._next_generation(before, self._overlap if overlap is None else overlap))
+            try:
+                self._apply(state, on_event)
+                return self._stacks.credentials(state)
+            except Exception:
+                # Nobody has the new credentials, so the end of the overlap must not take away the old ones.
+                with suppress(RegistryError):
+                    self._put(before)
+                raise
 
     def offboard(self, tenant_id: str, on_event: OnEvent = ignore) -> datetime:
         """Keep a final export, suspend, and return the moment from which `remove` may run. `resume` undoes it."""
@@ -220,7 +229,11 @@ class TenantLifecycle:
             if state.status == "removed" or (state.status == "offboarding" and self._passed(state.remove_after)):
                 self._remove(state, on_event)
             elif state.retiring_generation is not None and self._passed(state.retiring_until):
-                self._apply(self._put(replace(state, retiring_generation=None, retiring_until=None)), on_event)
+                # The row comes last here: it stays due until the old user is gone, however often that fails.
+                settled = replace(state, retiring_generation=None, retiring_until=None)
+                self._stacks.apply(settled, on_event)
+                with connect(self._dsn) as connection:
+                    mark_applied(connection, put_desired_state(connection, settled))
 
     def converge(self, tenant_id: str, on_event: OnEvent = ignore) -> Summary:
         """Bring the world to the tenant's row as it is."""

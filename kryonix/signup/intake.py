@@ -80,25 +80,24 @@ class Intake:
         return Accepted(operation=self._write(asked), credentials_key=key)
 
     def take_own(self, kind: Kind, tenant: str) -> Operation:
-        """An operation that the service asks of itself. It begins none beside one that a caller has asked for."""
-        with self._database.transaction() as connection:
-            if (running := operations.fetch_under_way(connection, tenant, kind)) is not None:
-                raise OperationUnderWay(tenant, str(running.id), running.kind)
+        """An operation that the service asks of itself."""
         return self._write(Request(tenant=tenant, kind=kind))
 
     def _write(self, asked: Request) -> Operation:
         for _ in range(_ATTEMPTS):
             with self._database.transaction() as connection:
+                operations.hold_tenant(connection, asked.tenant)
                 if (before := _asked_before(connection, asked)) is not None:
                     return before
+                if asked.kind == "settle":
+                    _refuse_beside(connection, asked)
                 # The row comes first: whoever has it is alone with the tenant, and what is checked next stays so.
                 if (operation := operations.insert(connection, asked)) is not None:
                     return self._complete(connection, operation)
             with self._database.transaction() as connection:
                 if (before := _asked_before(connection, asked)) is not None:
                     return before
-                if (running := operations.fetch_under_way(connection, asked.tenant, asked.kind)) is not None:
-                    raise OperationUnderWay(asked.tenant, str(running.id), running.kind)
+                _refuse_beside(connection, asked, settling=asked.kind == "settle")
             # It has ended since: there is room now.
         raise OperationUnderWay(asked.tenant, "that came first", asked.kind)
 
@@ -112,8 +111,9 @@ class Intake:
         else:
             topology = self._existing(operation, state)
             if operation.kind == "rotate" and state is not None:
-                # So that a rotation that is carried out twice, because its end was lost, makes one new user.
-                request["from_generation"] = state.credentials_generation
+                request["from_generation"] = _generation_in_use(state)
+            if operation.kind == "resume" and state is not None and state.status == "offboarding":
+                _refuse_while_removing(connection, operation)
         total = 0 if topology is None else _objects_in(topology)
         enqueue(connection, operation.id, operation.tenant)
         return operations.complete_request(connection, operation, request, total)
@@ -146,6 +146,27 @@ class Intake:
         elif operation.kind in ("remove", "settle"):
             return None
         return admit(tenant_of(state), self._catalog)
+
+
+def _refuse_beside(connection: Connection, asked: Request, *, settling: bool = False) -> None:
+    running = operations.fetch_under_way(connection, asked.tenant, settling=settling)
+    if running is not None:
+        raise OperationUnderWay(asked.tenant, str(running.id), running.kind)
+
+
+def _refuse_while_removing(connection: Connection, operation: Operation) -> None:
+    """A removal that has begun can't be undone; one that waits gives way."""
+    if (settling := operations.fetch_settling(connection, operation.tenant)) is not None:
+        raise OperationUnderWay(operation.tenant, str(settling.id), settling.kind)
+
+
+def _generation_in_use(state: DesiredState) -> int:
+    """The generation of the credentials that were handed out last. A rotation from it that was cut off is gone on with.
+
+    So one that is carried out twice, because its end was lost, makes one new user.
+    """
+    unfinished = 0 < state.applied_generation < state.credentials_generation
+    return state.applied_generation if unfinished else state.credentials_generation
 
 
 def new_tenant(request: Mapping[str, Any], catalog: Catalog) -> Tenant:

@@ -70,7 +70,11 @@ class Keeper:
                     log.info("%s: %d row(s) of more than %d days ago", query, count, self._keep.days)
 
     def _settle(self) -> None:
+        with self._database.transaction() as connection:
+            in_vain = {row["tenant"] for row in connection.execute(QUERIES["settled_in_vain"])}
         for tenant in self._lifecycle.due():
+            if tenant in in_vain:
+                continue
             try:
                 operation = self._intake.take_own("settle", tenant)
             except OperationUnderWay:

@@ -28,7 +28,9 @@ __all__ = [
     "fetch",
     "fetch_by_idempotency_key",
     "fetch_last",
+    "fetch_settling",
     "fetch_under_way",
+    "hold_tenant",
     "insert",
     "note_progress",
     "postpone",
@@ -135,9 +137,20 @@ def fetch_by_idempotency_key(connection: Connection, key_id: str, idempotency_ke
     return None if row is None else _operation(row)
 
 
-def fetch_under_way(connection: Connection, tenant: str, kind: Kind) -> Operation | None:
-    """A tenant's operation that has not ended, and that one of this kind may not be taken on beside."""
-    row = connection.execute(QUERIES["fetch_under_way"], {"tenant": tenant, "kind": kind}).fetchone()
+def fetch_under_way(connection: Connection, tenant: str, *, settling: bool = False) -> Operation | None:
+    """A tenant's operation that was asked for and has not ended; with `settling` also one that settles."""
+    row = connection.execute(QUERIES["fetch_under_way"], {"tenant": tenant, "settling": settling}).fetchone()
+    return None if row is None else _operation(row)
+
+
+def hold_tenant(connection: Connection, tenant: str) -> None:
+    """Until this transaction ends, nothing else is taken on for the tenant, and nothing begins to settle it."""
+    connection.execute(QUERIES["hold_tenant"], {"tenant": tenant})
+
+
+def fetch_settling(connection: Connection, tenant: str) -> Operation | None:
+    """What settles the tenant right now."""
+    row = connection.execute(QUERIES["fetch_settling"], {"tenant": tenant}).fetchone()
     return None if row is None else _operation(row)
 
 

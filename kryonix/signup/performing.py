@@ -83,7 +83,7 @@ class Performer:
     def perform(self, id: UUID) -> None:
         """One attempt. Nothing where the operation has ended already. Raises Again, or what the database raises."""
         with self._database.transaction() as connection:
-            operation = operations.begin(connection, id)
+            operation = _begin(connection, id)
         if operation is None:
             return
         if operation.attempts > MOST_ATTEMPTS:
@@ -162,6 +162,25 @@ class Performer:
     def _tell(self, connection: Connection, operation: Operation, event: str, more: Mapping[str, Any]) -> None:
         told = {"tenant": operation.tenant, "operation": str(operation.id), "kind": operation.kind, **more}
         put_event(connection, event, operation.tenant, told)
+
+
+def _begin(connection: Connection, id: UUID) -> Operation | None:
+    """An attempt begins; None where the operation has ended.
+
+    A settling ends where something was asked for meanwhile: what is due stays due, and is settled after it.
+    """
+    found = operations.fetch(connection, id)
+    if found.kind == "settle":
+        operations.hold_tenant(connection, found.tenant)
+    operation = operations.begin(connection, id)
+    if operation is None or operation.kind != "settle":
+        return operation
+    asked = operations.fetch_under_way(connection, operation.tenant)
+    if asked is None:
+        return operation
+    log.info("operation %s (settle) gives way to %s (%s)", id, asked.id, asked.kind)
+    operations.end(connection, id, "succeeded", result={"removed": False, "gave_way_to": str(asked.id)})
+    return None
 
 
 class _Progress:

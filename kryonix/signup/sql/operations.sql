@@ -18,10 +18,23 @@ SELECT * FROM signup.operations WHERE id = %(id)s;
 SELECT * FROM signup.operations WHERE key_id = %(key_id)s AND idempotency_key = %(idempotency_key)s;
 
 -- fetch_under_way --
--- What keeps a new operation from being taken on. Settling keeps none that is asked for, which is carried out after it.
+-- What keeps a new operation from being taken on. Settling keeps none that is asked for: it gives way.
 SELECT * FROM signup.operations
-WHERE tenant = %(tenant)s AND status IN ('queued', 'running') AND (kind <> 'settle' OR %(kind)s = 'settle')
+WHERE tenant = %(tenant)s AND status IN ('queued', 'running') AND (kind <> 'settle' OR %(settling)s)
 LIMIT 1;
+
+-- hold_tenant --
+SELECT pg_advisory_xact_lock(hashtext('kryonix.signup.tenant'), hashtext(%(tenant)s));
+
+-- fetch_settling --
+SELECT * FROM signup.operations WHERE tenant = %(tenant)s AND status = 'running' AND kind = 'settle';
+
+-- settled_in_vain --
+-- Tenants that can't be settled: they are tried again after a pause that doubles with each failure of the last day.
+SELECT tenant FROM signup.operations
+WHERE kind = 'settle' AND status = 'failed' AND ended_at > now() - interval '1 day'
+GROUP BY tenant
+HAVING max(ended_at) + least(power(2, count(*)) * interval '1 minute', interval '6 hours') > now();
 
 -- fetch_last_operations --
 -- Each tenant's newest: the one under way, where there is one.

@@ -125,22 +125,6 @@ def test_old_credentials_end_after_their_overlap_without_being_asked(
     assert at_broker.has("users", "kryonix_small.2")
 
 
-def test_what_the_service_settles_by_itself_refuses_no_request(
-    signup: Signup, caller: Caller, small: dict[str, Any]
-) -> None:
-    caller.ended(small)
-    signup.execute(
-        "INSERT INTO signup.operations (id, tenant, kind, request) VALUES (gen_random_uuid(), 'small', 'settle', '{}') "
-        "ON CONFLICT DO NOTHING"
-    )
-    caller.done("POST", "/v1/tenants/small/suspend")
-    caller.done("POST", "/v1/tenants/small/resume")
-    until = time.monotonic() + 60
-    while signup.query("SELECT 1 FROM signup.operations WHERE kind = 'settle' AND ended_at IS NULL"):
-        assert time.monotonic() < until, "what was to be settled has not been"
-        time.sleep(0.2)
-
-
 def test_events_of_all_that_happened_reach_the_control_vhost(
     signup: Signup, caller: Caller, small: dict[str, Any], at_broker: LiveBroker
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -27,17 +28,20 @@ class Scripted:
     def __init__(self) -> None:
         self.fails: list[Exception] = []
         self.ran: list[StackSpec] = []
+        self.made: dict[str, Any] = {}
 
     def up(self, stack: StackSpec, on_event: OnEvent) -> Summary:
         self.ran.append(stack)
         if self.fails:
             raise self.fails.pop(0)
+        self.made = dict(stack.config["kryonix:tenant"])
         return Summary({"create": 1}, ())
 
     def outputs(self, stack: StackSpec) -> dict[str, Any]:
         if stack.name == f"tenant-{ID}":
             names = ("vhost", "username", "password", "amqp_uri")
-            return {"tenants": {ID: dict.fromkeys(names, "x")}}
+            made = {key: self.made[key] for key in ("modules", "plan")}
+            return {"tenants": {ID: dict.fromkeys(names, "x") | made}} if self.made else {}
         return {"management_url": f"http://127.0.0.1:{free_port()}", "admin_username": "a", "admin_password": "b"}
 
 
@@ -74,6 +78,41 @@ def test_what_was_refused_leaves_the_row_as_it_was(lifecycle: TenantLifecycle, s
     with pytest.raises(EngineFailed):
         lifecycle.change(ID, plan="pro")
     assert lifecycle.state(ID).plan == "basic"
+
+
+def test_what_is_refused_at_its_second_attempt_leaves_the_row_as_it_was_before_the_first(
+    lifecycle: TenantLifecycle, scripted: Scripted
+) -> None:
+    scripted.fails = [EngineFailed("the broker does not answer", 3), EngineFailed("tenants: can't be", 2)]
+    for said in ("does not answer", "can't be"):
+        with pytest.raises(EngineFailed, match=said):
+            lifecycle.change(ID, plan="pro")
+    assert lifecycle.state(ID).plan == "basic"
+
+
+def test_an_overlap_stays_due_until_the_old_user_is_gone(lifecycle: TenantLifecycle, scripted: Scripted) -> None:
+    lifecycle.rotate(ID, overlap=timedelta(microseconds=1))
+    scripted.fails = [EngineFailed("the broker does not answer", 3)]
+    with pytest.raises(EngineFailed):
+        lifecycle.settle(ID)
+    assert ID in lifecycle.due()
+    lifecycle.settle(ID)
+    assert ID not in lifecycle.due()
+    state = lifecycle.state(ID)
+    assert (state.credentials_generation, state.retiring_generation, state.converged) == (2, None, True)
+    assert "retiring" not in scripted.ran[-1].config["kryonix:credentials"]
+
+
+def test_a_rotation_that_failed_takes_no_credentials_away(lifecycle: TenantLifecycle, scripted: Scripted) -> None:
+    before = lifecycle.state(ID)
+    scripted.fails = [EngineFailed("something broke", 1)]
+    with pytest.raises(EngineFailed):
+        lifecycle.rotate(ID, from_generation=1)
+    failed = lifecycle.state(ID)
+    assert (failed.credentials_generation, failed.retiring_generation, failed.retiring_until) == (1, None, None)
+    lifecycle.rotate(ID, from_generation=1)
+    after = lifecycle.state(ID)
+    assert (after.credentials_generation, after.retiring_generation) == (before.credentials_generation + 1, 1)
 
 
 def test_a_broker_that_is_away_keeps_a_tenant_from_leaving(lifecycle: TenantLifecycle) -> None:

@@ -1,0 +1,85 @@
+"""What the service settles by itself: it is in nobody's way, and what can't be settled is asked with pauses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from kryonix.signup import operations
+from kryonix.signup.database import Database
+from kryonix.signup.jobs import enqueue
+from tests.acceptance.signup.service import Caller, Signup
+
+ID = "due"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tenant(signup: Signup) -> None:
+    signup.caller.done("POST", "/v1/tenants", {"id": ID, "modules": ["portal"], "plan": "basic"})
+
+
+@contextmanager
+def no_worker(signup: Signup) -> Iterator[None]:
+    assert signup.worker.end() == 0
+    try:
+        yield
+    finally:
+        signup.worker = signup.start_worker()
+
+
+def settling(signup: Signup) -> str:
+    """The id of an operation that settles, queued as the service's own are."""
+    with Database(signup.outputs["signup_dsn"]) as database, database.transaction() as connection:
+        made = operations.insert(connection, operations.Request(tenant=ID, kind="settle"))
+        assert made is not None
+        enqueue(connection, made.id, ID)
+    return str(made.id)
+
+
+def settled(signup: Signup) -> list[dict[str, Any]]:
+    where = f"tenant = '{ID}' AND kind = 'settle' ORDER BY created_at"
+    return signup.query(f"SELECT id, status, result FROM signup.operations WHERE {where}")
+
+
+def test_settling_refuses_no_request_and_gives_way_to_it(signup: Signup, caller: Caller) -> None:
+    with no_worker(signup):
+        queued = settling(signup)
+        asked = caller.taken("POST", f"/v1/tenants/{ID}/suspend")
+        caller.refused(409, "operation-under-way", "POST", f"/v1/tenants/{ID}/rotate")
+    assert caller.ended(asked)["status"] == "succeeded"
+    ended = caller.ended({"id": queued})
+    assert (ended["status"], ended["result"]) == ("succeeded", {"removed": False, "gave_way_to": asked["id"]})
+    caller.done("POST", f"/v1/tenants/{ID}/resume")
+
+
+def test_a_removal_that_has_begun_is_not_resumed_and_one_that_waits_is(signup: Signup, caller: Caller) -> None:
+    caller.done("DELETE", f"/v1/tenants/{ID}")
+    with no_worker(signup):
+        queued = settling(signup)
+        signup.execute(f"UPDATE signup.operations SET status = 'running' WHERE id = '{queued}'")
+        problem = caller.refused(409, "operation-under-way", "POST", f"/v1/tenants/{ID}/resume")
+        assert problem["operation"] == queued
+        signup.execute(f"UPDATE signup.operations SET status = 'queued' WHERE id = '{queued}'")
+        asked = caller.taken("POST", f"/v1/tenants/{ID}/resume")
+    assert caller.ended(asked)["status"] == "succeeded"
+    assert caller.http.get(f"/v1/tenants/{ID}").json()["status"] == "active"
+
+
+def test_what_can_not_be_settled_is_asked_again_after_a_pause(signup: Signup, caller: Caller) -> None:
+    caller.done("POST", f"/v1/tenants/{ID}/rotate")
+    with no_worker(signup):
+        failed = settling(signup)
+        signup.execute(f"UPDATE signup.operations SET status = 'failed', ended_at = now() WHERE id = '{failed}'")
+        time.sleep(4)  # the overlap of 3.6 s
+    before = settled(signup)
+    time.sleep(14)  # the service looks for what is due every 10 s
+    assert settled(signup) == before
+    signup.execute(f"UPDATE signup.operations SET ended_at = now() - interval '3 minutes' WHERE id = '{failed}'")
+    until = time.monotonic() + 60
+    while not [each for each in settled(signup)[len(before) :] if each["status"] == "succeeded"]:
+        assert time.monotonic() < until, f"nothing has been settled: {settled(signup)}"
+        time.sleep(0.5)
