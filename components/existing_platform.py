@@ -45,7 +45,8 @@ class ExistingPlatform:
         config = pulumi.Config("kryonix")
         reference = config.get("platform")
         given = _from_stack(reference) if reference else _from_config(config)
-        if registry := config.get("registry"):
+        # The platform named twice is one reference: two would have the same URN.
+        if (registry := config.get("registry")) and registry != reference:
             given["registry_dsn"] = pulumi.StackReference(registry).require_output("registry_dsn")
         access = pulumi.Output.all(*(given[key] for key in _ACCESS)).apply(_build_access)
         return cls(

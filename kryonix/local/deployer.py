@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
 from typing import Any
 from uuid import uuid4
@@ -206,7 +207,7 @@ class Deployer:
         provider = goal.provider or self._default_provider(urns.package_of(goal.type), goal.version)
         draft = replace(self._draft(goal, {}, old), provider=provider)
         handler = self._run.providers.handler(draft)
-        old = recover(self._run, handler, draft, old)
+        old = recover(self._run, handler, draft, old, partial(self._differs, handler, draft, goal))
         if old is not None and old.pending_replacement:
             self._replacing.add(goal.urn)
         again = None if old is None or goal.urn in self._replacing else old
@@ -228,6 +229,9 @@ class Deployer:
         with self._run.working_quietly(draft):
             inputs = handler.check(values.plain(old.inputs) if old else None, values.plain(wanted))
         return replace(draft, inputs=values.mark_secrets(inputs, wanted))
+
+    def _differs(self, handler: Handler, draft: Resource, goal: Goal, noted: Resource) -> bool:
+        return bool(_changed(noted.inputs, self._checked(handler, draft, goal, noted).inputs))
 
     def _diff(self, work: _Work, old: Resource) -> Diff:
         with self._run.working_quietly(work.draft):

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-__all__ = ["RegistryError", "RegistryRefused", "RegistryUnavailable", "translated"]
+__all__ = [
+    "RegistryAddressInvalid",
+    "RegistryError",
+    "RegistryRefused",
+    "RegistryUnavailable",
+    "address_parts",
+    "translated",
+]
 
 
 class RegistryError(Exception):
     """Base of every error of this package."""
 
     exit_status = 1
+
+
+class RegistryAddressInvalid(RegistryError):
+    """The DSN can't be read. Neither it nor libpq's text, which quotes it, is told: any part may be the password."""
+
+    exit_status = 2
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the registry's address (registry_dsn) can't be read; it is not shown, as it may hold a password. It has "
+            "to look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the user and the "
+            "password percent-encoded (`%` as %25, `@` as %40, `/` as %2F). Correct it, then run again"
+        )
 
 
 class RegistryUnavailable(RegistryError):
@@ -30,18 +51,29 @@ class RegistryRefused(RegistryError):
 @contextmanager
 def translated(dsn: str) -> Iterator[None]:
     """Raise this package's errors for psycopg's, naming the database without its password."""
+    where = _shown(dsn)
     try:
         yield
     except psycopg.OperationalError as error:
         remedy = "Check that PostgreSQL runs there and that the registry_dsn is right, then run again"
-        raise RegistryUnavailable(f"registry {_shown(dsn)} can't be used: {_first_line(error)}. {remedy}") from error
+        raise RegistryUnavailable(f"registry {where} can't be used: {_first_line(error)}. {remedy}") from error
     except psycopg.Error as error:
         remedy = "Check that the migrations ran (`kryonix up`) and that the role has its grants"
-        raise RegistryRefused(f"registry {_shown(dsn)} refused: {_first_line(error)}. {remedy}") from error
+        raise RegistryRefused(f"registry {where} refused: {_first_line(error)}. {remedy}") from error
+
+
+def address_parts(dsn: str) -> dict[str, Any]:
+    """A DSN's parts by their names in libpq. Raises RegistryAddressInvalid."""
+    with suppress(psycopg.ProgrammingError):
+        parts = conninfo_to_dict(dsn)
+        # An `@` or `/` of the password's that is not encoded ends it too early: its rest would be told as an address.
+        if not any("@" in str(parts.get(name, "")) for name in ("host", "port", "dbname")):
+            return parts
+    raise RegistryAddressInvalid  # out here, where libpq's error is not its context
 
 
 def _shown(dsn: str) -> str:
-    parts = conninfo_to_dict(dsn)
+    parts = address_parts(dsn)
     return f"{parts.get('user')}@{parts.get('host')}:{parts.get('port', 5432)}/{parts.get('dbname')}"
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-import psycopg
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from kryonix.registry.errors import translated
+from kryonix.registry.lock_session import open_session
 from kryonix.registry.rows import Connection
 from kryonix.registry.sql import QUERIES
 
@@ -32,8 +31,6 @@ __all__ = [
 
 RolloutStatus = Literal["running", "done", "incomplete", "stopped", "superseded"]
 TenantStatus = Literal["pending", "running", "done", "failed", "skipped"]
-
-_CONNECT_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +70,7 @@ def session(dsn: str) -> Iterator[Connection]:
 
     May be used by several threads. Raises RegistryUnavailable or RegistryRefused, also for what happens inside.
     """
-    timeout = _CONNECT_TIMEOUT_S
-    with (
-        translated(dsn),
-        psycopg.connect(dsn, autocommit=True, row_factory=dict_row, connect_timeout=timeout) as connection,
-    ):
+    with translated(dsn), open_session(dsn) as connection:
         yield connection
 
 

@@ -12,10 +12,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.pool import NullPool
 
-from kryonix.registry.errors import RegistryUnavailable, translated
+from kryonix.registry.errors import RegistryUnavailable, address_parts, translated
 
 __all__ = ["SCHEMA", "SIGNUP_READS", "SIGNUP_SCHEMA", "current", "head", "upgrade"]
 
@@ -73,7 +72,7 @@ def current(dsn: str) -> str | None:
 @contextmanager
 def _connected(dsn: str) -> Iterator[sqlalchemy.Connection]:
     """A connection and a transaction, committed at the end."""
-    parts = conninfo_to_dict(dsn)
+    parts = address_parts(dsn)
     url = sqlalchemy.URL.create(
         "postgresql+psycopg",
         username=str(parts.get("user")),

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
 
 import psycopg
 
 from kryonix.registry.errors import translated
+from kryonix.registry.lock_session import open_session
 from kryonix.registry.sql import QUERIES
 
 __all__ = ["held"]
-
-_CONNECT_TIMEOUT_S: Final = 5
 
 
 @contextmanager
@@ -21,11 +19,11 @@ def held(dsn: str, cliente_id: str) -> Iterator[bool]:
     """Whether the tenant is this block's alone. It is not waited for."""
     with translated(dsn):
         # Its own connection and no transaction: it may be held for minutes, and would keep old rows from being cleared.
-        connection = psycopg.connect(dsn, connect_timeout=_CONNECT_TIMEOUT_S, autocommit=True)
+        connection = open_session(dsn)
     try:
         with translated(dsn):
             row = connection.execute(QUERIES["hold_tenant"], {"id": cliente_id}).fetchone()
-        yield row is not None and bool(row[0])
+        yield row is not None and bool(row["held"])
     finally:
         with suppress(psycopg.Error):
             connection.close()

@@ -9,7 +9,7 @@ from typing import Any, Final
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
-from kryonix.registry.errors import translated
+from kryonix.registry.errors import address_parts, translated
 from kryonix.registry.rows import Connection
 from kryonix.registry.schema import SIGNUP_SCHEMA
 
@@ -22,9 +22,10 @@ _WAIT_S: Final = 5
 
 
 class Database:
-    """A pool of connections. Made closed; use it as a context manager."""
+    """A pool of connections. Made closed; use it as a context manager. Raises RegistryAddressInvalid."""
 
     def __init__(self, dsn: str, *, size: int = 10) -> None:
+        address_parts(dsn)  # the pool would log libpq's text, again and again, which quotes one that can't be read
         self._dsn = dsn
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             dsn,

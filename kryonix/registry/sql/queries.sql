@@ -117,7 +117,7 @@ ORDER BY id DESC;
 
 -- hold_tenant --
 -- A tenant, for as long as the connection lives.
-SELECT pg_try_advisory_lock(hashtextextended('kryonix.tenant ' || %(id)s, 0));
+SELECT pg_try_advisory_lock(hashtextextended('kryonix.tenant ' || %(id)s, 0)) AS held;
 
 -- clock --
 -- What time it is for all processes.

@@ -55,6 +55,72 @@ def test_a_world_that_is_down_ends_with_exit_status_3(bench: Bench) -> None:
     assert caught.value.exit_status == 3
 
 
+def pending(bench: Bench) -> list[tuple[str, str]]:
+    """What state says was begun and has not ended: each operation, and the resource's name."""
+    operations = bench.stack().export()["deployment"].get("pending_operations", [])
+    return [(operation["type"], operation["resource"]["urn"].split("::")[-1]) for operation in operations]
+
+
+def expect_down(bench: Bench, body: str) -> None:
+    """The world can't be reached with what the program says."""
+    with pytest.raises(ApplyFailed, match="the world is down") as caught:
+        bench.up(body)
+    assert caught.value.exit_status == 3
+
+
+def test_what_could_not_be_reached_is_made_once_the_program_says_it_rightly(bench: Bench) -> None:
+    expect_down(bench, 'Thing("a", {"fail": "down"})')
+    assert pending(bench) == [("creating", "a")]
+    assert bench.up('Thing("a")').changes == {"same": 1, "create": 1}
+    assert pending(bench) == []
+    bench.stack().destroy()
+    assert bench.world.things() == {}
+
+
+def test_a_replacement_that_could_not_be_reached_can_be_corrected_or_taken_back(bench: Bench) -> None:
+    old, moved = 'Thing("a", {"key": "k1"})', 'Thing("a", {"key": "k2", "replaces": ["key"]%s})'
+    bench.up(old)
+    expect_down(bench, moved % ', "fail": "down"')
+    bench.up(moved % "")
+    assert (pending(bench), set(bench.world.things())) == ([], {"a-k2"})
+    expect_down(bench, 'Thing("a", {"key": "k3", "replaces": ["key"], "fail": "down"})')
+    bench.up(moved % "")
+    assert (pending(bench), set(bench.world.things())) == ([], {"a-k2"})
+
+
+def test_what_can_no_longer_be_read_is_updated_once_the_program_says_it_rightly(bench: Bench) -> None:
+    bench.up('Thing("a", {"x": 1, "fail": "read"})')
+    expect_down(bench, 'Thing("a", {"x": 2, "fail": "down"})')
+    assert pending(bench) == [("updating", "a")]
+    assert bench.up('Thing("a", {"x": 2})').changes == {"same": 1, "update": 1}
+    assert (pending(bench), bench.world.things()["a"]["x"]) == ([], 2)
+    bench.stack().destroy()
+    assert bench.world.things() == {}
+
+
+@pytest.mark.parametrize("before", ["", 'Thing("a", {"x": 1})', 'Thing("a", {"x": 1, "fail": "read"})'])
+def test_what_was_begun_stays_noted_as_long_as_the_world_is_down(bench: Bench, before: str) -> None:
+    bench.up(before)
+    for _ in range(3):
+        expect_down(bench, 'Thing("a", {"x": 2, "fail": "down"})')
+        assert pending(bench) == [("updating" if before else "creating", "a")]
+
+
+def test_what_could_not_be_reached_is_tried_once_a_run_while_the_program_says_the_same(bench: Bench) -> None:
+    expect_down(bench, 'Thing("a", {"fail": "down"})')
+    bench.world.forget_log()
+    expect_down(bench, 'Thing("a", {"fail": "down"})')
+    assert [line for line in bench.world.log() if line.startswith("create")] == ["create a"]
+
+
+def test_an_update_taken_back_while_nothing_can_be_read_stays_noted(bench: Bench) -> None:
+    """Half of it may have been done."""
+    bench.up('Thing("a", {"x": 1, "fail": "read"})')
+    expect_down(bench, 'Thing("a", {"x": 2, "fail": "down"})')
+    expect_down(bench, 'Thing("a", {"x": 1, "fail": "read"})')
+    assert pending(bench) == [("updating", "a")]
+
+
 def test_what_lacked_something_is_made_in_another_way_and_never_again_in_the_first(bench: Bench) -> None:
     for _ in range(2):
         with pytest.raises(ApplyFailed, match="no room") as caught:

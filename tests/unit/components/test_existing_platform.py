@@ -1,0 +1,52 @@
+"""Where a tenant's stack finds its platform and its registry: the outputs of the stacks that its config names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.unit.local.conftest import Bench
+
+PLATFORM = """
+for name in ("management_url", "admin_username", "admin_password", "amqp_host", "registry_dsn"):
+    pulumi.export(name, f"{name} of " + pulumi.get_stack())
+pulumi.export("amqp_port", 5672)
+"""
+TENANT = """
+from components.existing_platform import ExistingPlatform
+
+class Open:
+    def before_tenants(self, access):
+        return access
+
+found = ExistingPlatform.load(Open())
+pulumi.export("found", [found.management_url, found.registry_dsn])
+"""
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A project with two platforms."""
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "a test's own")
+    monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE_FILE", raising=False)
+    monkeypatch.delenv("KRYONIX_STATE_DIR", raising=False)
+    bench = Bench(tmp_path)
+    bench.program(PLATFORM)
+    for stack in ("cell", "main"):
+        bench.stack(stack).up()
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("registry", "stack"), [(None, "cell"), ("organization/demo/cell", "cell"), ("organization/demo/main", "main")]
+)
+def test_a_registry_is_found_in_the_stack_that_is_named_even_where_that_is_the_platform(
+    bench: Bench, registry: str | None, stack: str
+) -> None:
+    config = {"kryonix:platform": "organization/demo/cell"} | ({"kryonix:registry": registry} if registry else {})
+    (bench.folder / "Pulumi.tenant.yaml").write_text(yaml.safe_dump({"config": config}))
+    bench.program(TENANT)
+    bench.stack("tenant").up()
+    assert bench.stack("tenant").outputs()["found"] == ["management_url of cell", f"registry_dsn of {stack}"]

@@ -1,0 +1,67 @@
+"""A registry's address that can't be read is told as such, and never with the password in it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kryonix.registry import RegistryAddressInvalid, RegistryError, connect, rollouts, schema, tenant_lock
+from kryonix.registry.errors import translated
+from kryonix.signup.database import Database
+
+UNREADABLE = {
+    "percent sign": "postgresql://someone:S3cr%t@127.0.0.1:1/kryonix",
+    "no colon": "postgresql//someone:S3cr-t@127.0.0.1:1/kryonix",
+    "no colon, with options": "postgresql//someone:S3cr-t@127.0.0.1:1/kryonix?sslmode=disable",
+    "slash": "postgresql://someone:S3cr/t@127.0.0.1:1/kryonix",
+    "at sign": "postgresql://someone:x@S3cr@127.0.0.1:1/kryonix",
+}
+
+
+def connected(dsn: str) -> None:
+    with connect(dsn):
+        pass
+
+
+def in_session(dsn: str) -> None:
+    with rollouts.session(dsn):
+        pass
+
+
+def locked(dsn: str) -> None:
+    with tenant_lock.held(dsn, "acme"):
+        pass
+
+
+@pytest.mark.parametrize("dsn", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize(
+    "use", [connected, in_session, locked, schema.upgrade, schema.current, Database], ids=lambda use: use.__qualname__
+)
+def test_an_address_that_cannot_be_read_is_told_without_its_password(use: Callable[[str], Any], dsn: str) -> None:
+    with pytest.raises(RegistryError) as caught:
+        use(dsn)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "registry_dsn" in str(caught.value)
+    assert "postgresql://USER:PASSWORD@HOST:PORT/DATABASE" in str(caught.value)
+    assert "S3cr" not in shown
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+def test_an_address_that_cannot_be_read_is_a_refusal_as_other_wrong_config_is() -> None:
+    assert RegistryAddressInvalid().exit_status == 2
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://someone:S3cr%25t%40%2F@127.0.0.1:1/kryonix",
+        "host=127.0.0.1 port=1 dbname=kryonix user=someone password=S3cr@/t",
+        "postgresql:///kryonix?host=/run/postgresql",
+    ],
+)
+def test_an_address_that_can_be_read_passes(dsn: str) -> None:
+    with translated(dsn):
+        pass
