@@ -28,8 +28,12 @@ def place(connection: Connection, tenant: Tenant, asked: str | None, cells: Cell
             raise InvalidTenant([f"{problem.field}: {problem.message}" for problem in error.problems]) from error
         return asked
     connection.execute(QUERIES["hold_placement"])
-    loads = cell_loads(fetch_desired_states(connection), {}, {}, catalog)
-    for row in connection.execute(QUERIES["fetch_creations_under_way"]):
-        coming = Tenant.model_validate(row["request"])
-        loads[coming.cell] = loads.get(coming.cell, Load()) + load_of(coming, catalog)
+    # In this order: a creation whose row is written between the two reads is seen by both, and not by neither.
+    coming = [Tenant.model_validate(row["request"]) for row in connection.execute(QUERIES["fetch_creations_under_way"])]
+    states = fetch_desired_states(connection)
+    loads = cell_loads(states, {}, {}, catalog)
+    there = {state.cliente_id for state in states if state.status != "removed"}
+    for each in coming:
+        if each.id not in there:
+            loads[each.cell] = loads.get(each.cell, Load()) + load_of(each, catalog)
     return choose_cell(load_of(tenant, catalog), cells, loads).cell
