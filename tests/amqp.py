@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,6 +20,9 @@ __all__ = ["CONNECTION_REFUSED", "Account", "Application", "administrator", "pat
 
 CONNECTION_REFUSED = AMQPError
 """What opening a connection raises where the broker refuses it."""
+
+Policies = dict[str, dict[str, str | int]]
+"""Queues and the definition of the policy in force at each."""
 
 _CONNECT_TIMEOUT_S = 30
 
@@ -110,6 +113,21 @@ class Application:
     def queues(self) -> list[str]:
         """The names of all queues in the vhost, whoever made them."""
         return [queue["name"] for queue in self.admin.get("queues", self.vhost)]
+
+    def policies(self, fit: Callable[[Policies], bool] = lambda policies: True, *, within_s: float = 30) -> Policies:
+        """The policy in force at each queue, the plan's operator policy merged in: once they fit, or in the end.
+
+        They are waited for because they are among a queue's statistics: the broker shows a queue without them until
+        its first are out, and a change some seconds later.
+        """
+        deadline = time.monotonic() + within_s
+        while True:
+            queues = self.admin.get("queues", self.vhost)
+            if all("effective_policy_definition" in queue for queue in queues) or time.monotonic() > deadline:
+                found = {queue["name"]: queue.get("effective_policy_definition") or {} for queue in queues}
+                if fit(found) or time.monotonic() > deadline:
+                    return found
+            time.sleep(0.2)
 
     async def holding(self) -> dict[str, int]:
         """The queues of the vhost that hold ready messages, and how many, without their names' common beginning."""

@@ -16,14 +16,9 @@ QUEUE = "cliente_lab.crm.leads.update"
 DAY_MS = 86_400_000
 
 
-def effective(tenant: Application) -> dict[str, dict[str, str | int]]:
-    """The policy that applies to each queue of a tenant, the plan's operator policy merged in."""
-    return {q["name"]: q["effective_policy_definition"] or {} for q in tenant.admin.get("queues", tenant.vhost)}
-
-
 def test_the_plans_depth_limit_holds_for_all_but_dead_letter_queues(acme: Application, beta: Application) -> None:
     for tenant, depth in ((acme, 10_000), (beta, 1_000)):
-        policies = effective(tenant)
+        policies = tenant.policies()
         assert len(policies) == len(tenant.queues())
         limited = {name: definition for name, definition in policies.items() if not name.endswith(".dlq")}
         assert {definition.get("max-length") for definition in limited.values()} == {depth}
@@ -31,7 +26,7 @@ def test_the_plans_depth_limit_holds_for_all_but_dead_letter_queues(acme: Applic
 
 
 def test_an_action_queue_keeps_its_modules_retention_and_retries(acme: Application) -> None:
-    policies = effective(acme)
+    policies = acme.policies()
     for queue, days in (("crm.leads.create", 1), ("whatsapp.media.process", 7), ("financeiro.faturas.create", 90)):
         assert policies[acme.name(queue)] == {
             "message-ttl": days * DAY_MS,
@@ -49,7 +44,7 @@ def test_a_dead_letter_queue_keeps_10000_messages_for_a_day_whatever_the_plan(
     acme: Application, beta: Application
 ) -> None:
     for tenant in (acme, beta):
-        dead = [definition for name, definition in effective(tenant).items() if name.endswith(".dlq")]
+        dead = [definition for name, definition in tenant.policies().items() if name.endswith(".dlq")]
         assert dead
         assert all(definition == {"message-ttl": DAY_MS, "max-length": 10_000} for definition in dead)
 
