@@ -21,7 +21,7 @@ __all__ = ["BrokerAccess", "Management", "QueueState", "VhostState"]
 _TIMEOUT: Final = httpx.Timeout(30, connect=3)
 
 _RELIABLE_S: Final = 0.2  # a zero that took longer may be the broker's own, for a queue that did not answer
-_COUNTS_AGE_S: Final = 6  # a quorum queue reports its counts every 5 s
+_COUNTS_AGE_S: Final = 8  # a quorum queue reports its counts every 5 s, and later on a busy broker
 _LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
 
 

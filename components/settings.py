@@ -18,7 +18,7 @@ from kryonix.topology.accepted_losses import too_wide
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.errors import TopologyError
-from kryonix.topology.expansion import Topology
+from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.generations import Generations, parse_generations
 from kryonix.topology.naming import ADMIN_USER, TENANT_STACK
 from kryonix.topology.tenants import parse_tenant
@@ -175,7 +175,11 @@ def _topologies(config: pulumi.Config) -> list[Topology]:
     if not single:
         return expand_file(_read(tenants_file, "tenantsFile"), tenants_file, catalog)
     source = f"Pulumi.{pulumi.get_stack()}.yaml kryonix:tenant"
-    return expand_within_plans([parse_tenant(single, source, catalog)], catalog, source)
+    tenant = parse_tenant(single, source, catalog)
+    if tenant.status == "suspended":
+        # One that is suspended, or leaves, has to be able to after the catalog has been made smaller.
+        return [expand(tenant, catalog)]
+    return expand_within_plans([tenant], catalog, source)
 
 
 def _refuse_missing_tenant(single: bool) -> None:

@@ -38,8 +38,8 @@ class TenantMessagingArgs:
 
     def __post_init__(self) -> None:
         queues, allowed = len(self.topology.queues), self.topology.limits.max_queues
-        if queues > allowed:
-            tenant = self.topology.tenant
+        tenant = self.topology.tenant
+        if queues > allowed and tenant.status == "active":
             raise InvalidStack(
                 f"tenant {tenant.id!r}: {queues} queues do not fit the {allowed} of the plan {tenant.plan!r}. "
                 "Choose a larger plan or fewer modules"

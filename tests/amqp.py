@@ -176,6 +176,6 @@ async def take(channel: AbstractChannel, queue: str, *, within_s: float = 30) ->
     """The next message of a queue, not acknowledged yet. Raises TimeoutError where none comes."""
     source = await channel.get_queue(queue, ensure=False)
     async with asyncio.timeout(within_s):
-        while (message := await source.get(fail=False)) is None:
+        while (message := await source.get(fail=False, timeout=30)) is None:
             await asyncio.sleep(0.05)
     return message

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.harness import Project, tenant
 
@@ -13,6 +14,10 @@ from tests.harness import Project, tenant
 # order, so that fixtures remove the containers they made.
 for _number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(_number, signal.default_int_handler)
+
+# How long an example takes says something of the machine, and nothing of the code.
+settings.register_profile("kryonix", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kryonix")
 
 ALL_MODULES = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel")
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import random
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,10 +25,30 @@ PROGRAM = ("__main__.py", "Pulumi.yaml", "components", "kryonix")
 Result = subprocess.CompletedProcess[str]
 
 
+_claims: list[int] = []
+"""Open files that hold the locks of the ports that this process has been given; they go with it."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that is given out once: by the kernel never, by another test process neither.
+
+    It is bound only later, by a container. So it is none of those that the kernel picks (32768 and above), and each is
+    claimed with a lock.
+    """
+    claimed = Path(tempfile.gettempdir()) / "kryonix-test-ports"
+    claimed.mkdir(exist_ok=True)
+    for port in random.sample(range(20_000, 32_000), 200):
+        claim = os.open(claimed / str(port), os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            os.close(claim)
+            continue
+        _claims.append(claim)
+        return port
+    raise RuntimeError("of 200 ports between 20000 and 32000 none is free")
 
 
 def tenant(id: str, *modules: str, plan: str = "enterprise", **fields: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from kryonix.topology.errors import CapacityExceeded, InvalidInput
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant, parse_tenant
 
-__all__ = ["Need", "admit"]
+__all__ = ["Need", "admit", "as_sold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,15 +24,28 @@ class Need:
 
 def admit(tenant: Tenant, catalog: Catalog) -> Topology:
     """The topology of a tenant that can be. Raises InvalidTenant or DoesNotFit."""
-    try:
-        parse_tenant({**tenant.model_dump(), "modules": list(tenant.modules)}, "tenant", catalog)
-    except InvalidInput as error:
-        raise InvalidTenant([f"{problem.field}: {problem.message}" for problem in error.problems]) from error
+    _known(tenant, catalog)
     try:
         (topology,) = expand_within_plans([tenant], catalog, "tenant")
     except CapacityExceeded as error:
         raise _too_much(tenant, catalog, error) from error
     return topology
+
+
+def as_sold(tenant: Tenant, catalog: Catalog) -> Topology:
+    """The topology of a tenant that is to be suspended, or to leave. Raises InvalidTenant.
+
+    Its plan does not hold it back: the catalog may have been made smaller since it was sold.
+    """
+    _known(tenant, catalog)
+    return expand(tenant, catalog)
+
+
+def _known(tenant: Tenant, catalog: Catalog) -> None:
+    try:
+        parse_tenant({**tenant.model_dump(), "modules": list(tenant.modules)}, "tenant", catalog)
+    except InvalidInput as error:
+        raise InvalidTenant([f"{problem.field}: {problem.message}" for problem in error.problems]) from error
 
 
 def _too_much(tenant: Tenant, catalog: Catalog, error: CapacityExceeded) -> DoesNotFit:

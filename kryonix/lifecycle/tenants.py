@@ -160,10 +160,12 @@ class TenantLifecycle:
             self._apply(self._put(replace(state, status="suspended")), on_event)
 
     def resume(self, tenant_id: str, on_event: OnEvent = ignore) -> None:
-        """Undo `suspend`, or `offboard` as long as the tenant has not been removed."""
+        """Undo `suspend`, or `offboard` as long as the tenant has not been removed. Raises DoesNotFit."""
         with self._alone(tenant_id):
             state = self._expect(tenant_id, "resumed", "active", "suspended", "offboarding")
-            self._apply(self._put(replace(state, status="active", remove_after=None)), on_event)
+            wanted = replace(state, status="active", remove_after=None)
+            admit(tenant_of(wanted), self._catalog)
+            self._apply(self._put(wanted), on_event)
 
     def rotate(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from kryonix.lifecycle.admission import admit
+from kryonix.lifecycle.admission import admit, as_sold
 from kryonix.lifecycle.errors import InvalidTenant, TenantExists, UnknownTenant, WrongState
 from kryonix.lifecycle.specs import tenant_of
 from kryonix.registry.desired_states import DesiredState, fetch_desired_state
@@ -145,6 +145,8 @@ class Intake:
             state = replace(state, modules=modules, plan=wanted.get("plan") or state.plan)
         elif operation.kind in ("remove", "settle"):
             return None
+        elif operation.kind in ("suspend", "offboard"):
+            return as_sold(tenant_of(state), self._catalog)
         return admit(tenant_of(state), self._catalog)
 
 

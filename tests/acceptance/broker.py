@@ -20,7 +20,13 @@ class LiveBroker:
     def __init__(self, outputs: Mapping[str, Any]) -> None:
         self.outputs = outputs
         credentials = (outputs["admin_username"], outputs["admin_password"])
-        self._http = httpx.Client(base_url=f"{outputs['management_url']}/api/", auth=credentials, timeout=30)
+        # The broker closes a connection that is idle for 5 s: one that is as old is not used again.
+        self._http = httpx.Client(
+            base_url=f"{outputs['management_url']}/api/",
+            auth=credentials,
+            timeout=30,
+            limits=httpx.Limits(keepalive_expiry=1),
+        )
 
     def close(self) -> None:
         self._http.close()

@@ -17,11 +17,16 @@ def test_a_second_run_on_a_stack_ends_at_once_and_says_who_holds_it(
     stack = beside("contended", "crm", "whatsapp")
     first = stack.start("up")
     lock = stack.folder / ".kryonix" / "stacks" / stack.stack / "lock"
+    until = time.monotonic() + 60
     while not (lock.exists() and lock.read_bytes()):
+        assert first.poll() is None, first.communicate()
+        assert time.monotonic() < until
         time.sleep(0.005)
     first.send_signal(signal.SIGSTOP)  # however fast it is, it holds the stack as long as the second takes
-    second = stack.run("up")
-    first.send_signal(signal.SIGCONT)
+    try:
+        second = stack.run("up")
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert second.returncode == 3, second.stderr
     assert f"'{stack.stack}' is in use by process {first.pid} on " in second.stderr
     assert f"since {datetime.now(UTC):%Y-%m-%d}" in second.stderr

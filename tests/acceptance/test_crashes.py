@@ -66,7 +66,9 @@ def work_seconds(stack: Project, operation: str) -> float:
 def assert_whole(stack: Project, broker: LiveBroker, planned: dict[str, Any]) -> None:
     broker.assert_is(planned)
     found = stack.outputs()["tenants"][planned["id"]]
-    whoami = httpx.get(f"{broker.outputs['management_url']}/api/whoami", auth=(found["username"], found["password"]))
+    whoami = httpx.get(
+        f"{broker.outputs['management_url']}/api/whoami", auth=(found["username"], found["password"]), timeout=30
+    )
     assert whoami.status_code == httpx.codes.OK, "the password in the outputs is not the user's"
     assert changed(stack.must("preview")) == []
 
@@ -88,7 +90,10 @@ def test_up_may_be_killed_at_any_moment(beside: Beside, planned: Planned, broker
     for index, part in enumerate(killer.parts(KILLS)):
         modules = LARGE if index % 2 == 0 else SMALL
         stack.configure(tenant=tenant("killed-up", *modules, plan="basic"))
-        killed += killer.run("up", part, duration if modules == LARGE else duration / 2)
+        hit = killer.run("up", part, duration if modules == LARGE else duration / 2)
+        killed += hit
+        if not hit:  # the first run, which was measured, was slower
+            duration *= 0.7
         if index % 4 == 3:
             stack.must("up")
             assert_whole(stack, broker, planned(stack))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -188,7 +189,9 @@ def test_a_second_rollout_is_refused_and_a_killed_one_is_gone_on_with(fleet: Fle
     first = subprocess.Popen(command, cwd=folder, env=env, stdin=none, stdout=none, stderr=none)
     try:
         until(lambda: fleet.latest().id > before, first)
+        first.send_signal(signal.SIGSTOP)  # however fast it is, it holds the fleet as long as the second takes
         second = fleet.run("rollout", "--yes")
+        first.send_signal(signal.SIGCONT)
         assert second.returncode == 3
         assert f"rollout {before + 1} is under way: process {first.pid} on " in second.stderr
         until(lambda: any(tenant.status == "done" for tenant in fleet.latest().tenants), first)

@@ -81,7 +81,7 @@ def wait_for(answers: Callable[[], object]) -> None:
         try:
             answers()
             return
-        except httpx.HTTPError:
+        except (httpx.HTTPError, psycopg.OperationalError):
             assert time.monotonic() < deadline, "the service did not come back"
             time.sleep(0.5)
 
@@ -167,7 +167,8 @@ def test_a_broker_that_refuses_the_administrator_is_told(own: Project, its_broke
     finally:
         admin = ("kryonix_admin", "another")
         mended = {**user, "password": its_broker.outputs["admin_password"]}
-        httpx.put(f"{its_broker.outputs['management_url']}/api/users/kryonix_admin", auth=admin, json=mended)
+        url = f"{its_broker.outputs['management_url']}/api/users/kryonix_admin"
+        httpx.put(url, auth=admin, json=mended, timeout=30).raise_for_status()
     assert changed(own.must("up")) == []
 
 
@@ -176,7 +177,7 @@ def test_a_database_that_is_down_is_told_and_the_next_run_goes_on(own: Project, 
     port = its_broker.outputs["registry_dsn"].rpartition("@")[2].partition("/")[0]
     with stopped(own, "postgres"):
         assert_said(beside, "up", 3, port)
-    time.sleep(2)
+    wait_for(lambda: psycopg.connect(its_broker.outputs["registry_dsn"]).close())
     beside.must("up")
     assert its_broker.has("vhosts", "/cliente_late")
     beside.must("destroy")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.broker import LiveBroker
+from tests.conftest import ALL_MODULES
 from tests.harness import Project, Result
 from tests.integration.lifecycle.town import Town
 
@@ -122,7 +123,7 @@ def test_a_wrong_passphrase_and_a_platform_that_there_is_not_are_told(operator: 
 
 
 def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(operator: Operator) -> None:
-    command = ("create", "life-cut", "--modules", "crm", "--plan", "basic")
+    command = ("create", "life-cut", "--modules", ",".join(ALL_MODULES), "--plan", "enterprise")
     process = subprocess.Popen(
         operator.platform.command(*operator.arguments(*command)),
         cwd=operator.platform.folder, env=operator.platform.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -134,7 +135,7 @@ def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(operator: Operator) -
         assert time.monotonic() < until
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")
     assert "interrupted; the same command goes on with it" in err
     assert "Traceback" not in err

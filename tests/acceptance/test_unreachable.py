@@ -81,8 +81,8 @@ def test_an_image_that_cannot_be_had_is_told(fresh: Project) -> None:
 
 
 def test_a_port_that_is_in_use_is_told_and_nothing_is_left_after_destroy(fresh: Project) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         fresh.configure(registryPort=port)
         assert_unreachable(fresh.run("up"), str(port), "postgres-container")
         fresh.must("destroy")
@@ -90,8 +90,8 @@ def test_a_port_that_is_in_use_is_told_and_nothing_is_left_after_destroy(fresh: 
 
 
 def test_after_a_port_in_use_and_an_image_that_was_not_to_be_had_others_are_taken(fresh: Project) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         fresh.configure(registryPort=port, brokerImage=UNUSED_IMAGE)
         assert fresh.run("up").returncode == 3
         fresh.configure(registryPort=free_port(), brokerImage=None)

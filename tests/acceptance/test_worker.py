@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Thread, Timer
 
 import httpx
 import pytest
@@ -93,7 +93,7 @@ class Running:
     def metric(self, name: str) -> float | None:
         """The value of a metric of the one action, or of the worker; None while there is none."""
         try:
-            text = httpx.get(self._url, timeout=5).text
+            text = httpx.get(self._url, timeout=30).text
         except httpx.HTTPError:
             return None
         found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
@@ -109,14 +109,23 @@ class Running:
     def says(self, words: str) -> None:
         """Read what it says until it has said that."""
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if words in line:
-                return
-        raise AssertionError(f"it ended without {words!r}")
+        late = Timer(120, self.process.kill)
+        late.start()
+        try:
+            for line in self.process.stdout:
+                if words in line:
+                    return
+        finally:
+            late.cancel()
+        raise AssertionError(f"it ended, or was ended after 120 s, without {words!r}")
 
     def end(self) -> str:
         """Tell it to end, and wait until it has; return what it has said since."""
         self.process.send_signal(signal.SIGTERM)
+        return self.ended()
+
+    def ended(self) -> str:
+        """Wait until it has ended in order; return what it has said since."""
         said, _ = self.process.communicate(timeout=120)
         assert self.process.returncode == 0, said
         return said
@@ -174,9 +183,9 @@ def test_a_worker_scales_up_by_depth_and_down_after_the_window(own: Own) -> None
         let_through(own, None)
         worker.comes_to("all handled", lambda: len(handled(own)) == 150)
         worker.comes_to("one consumer", lambda: worker.metric("kryonix_worker_consumers") == 1)
-        assert worker.metric("kryonix_worker_messages_total") == 150
-        assert worker.metric("kryonix_worker_handler_seconds_count") == 150
-        assert worker.metric("kryonix_worker_figures_readable") == 1
+        worker.comes_to("150 counted", lambda: worker.metric("kryonix_worker_messages_total") == 150)
+        worker.comes_to("150 timed", lambda: worker.metric("kryonix_worker_handler_seconds_count") == 150)
+        worker.comes_to("figures", lambda: worker.metric("kryonix_worker_figures_readable") == 1)
         said = worker.end()
     assert "crm.leads.create from 1 to 2 consumers: depth" in said
     assert "from 2 to 1 consumers" in said
@@ -217,7 +226,7 @@ def test_a_worker_that_is_told_to_end_finishes_what_it_has_begun_and_loses_nothi
         worker.process.send_signal(signal.SIGTERM)
         worker.says("stopping: ")
         let_through(own, None)
-        said = worker.end()
+        said = worker.ended()
     assert "stopped" in said
     done = handled(own)
     assert 10 <= len(done) < 100  # at least the five that were in the handlers' hands

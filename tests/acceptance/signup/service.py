@@ -65,7 +65,9 @@ class Caller:
 
     def __init__(self, base: str, key: str | None) -> None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self.http = httpx.Client(base_url=base, headers=headers, timeout=30)
+        # As uvicorn closes a connection that is idle for 5 s, one that is as old is not used again.
+        limits = httpx.Limits(keepalive_expiry=1)
+        self.http = httpx.Client(base_url=base, headers=headers, timeout=60, limits=limits)
 
     def ask(self, method: str, path: str, json: Any = None, key: str | None = None) -> httpx.Response:
         headers = {} if key is None else {"Idempotency-Key": key}
@@ -169,6 +171,11 @@ class Signup:
     def execute(self, sql: str) -> None:
         """To make time pass."""
         with psycopg.connect(self.outputs["signup_dsn"]) as connection:
+            connection.execute(sql)
+
+    def execute_as_owner(self, sql: str) -> None:
+        """To change what the service itself may only read."""
+        with psycopg.connect(self.outputs["registry_dsn"]) as connection:
             connection.execute(sql)
 
     @contextmanager

@@ -24,7 +24,7 @@ SMALL = {"modules": ["portal"], "plan": "basic"}
 
 async def _connects(uri: str) -> bool:
     try:
-        await (await aio_pika.connect(uri, timeout=10)).close()
+        await (await aio_pika.connect(uri, timeout=30)).close()
     except aio_pika.exceptions.AMQPError:
         return False
     return True
@@ -41,9 +41,9 @@ async def _first_message(uri: str) -> Any:
         await got.put(message.data)
 
     async with await MessagingClient.connect(uri, application="first") as client:
-        await client.consume("crm", "leads.create", take)
-        await client.send("crm", "leads.create", {"name": "Ana"})
-        return await asyncio.wait_for(got.get(), 20)
+        await client.consume("crm", "leads.create", take, timeout=30)
+        await client.send("crm", "leads.create", {"name": "Ana"}, timeout=30)
+        return await asyncio.wait_for(got.get(), 60)
 
 
 def test_a_full_tenant_comes_from_one_request_to_its_first_message(caller: Caller) -> None:
@@ -112,6 +112,19 @@ def test_a_tenant_is_changed_suspended_resumed_rotated_and_removed(
     assert caller.http.get("/v1/tenants/life").json()["status"] == "removed"
     assert not at_broker.has("vhosts", "/cliente_life")
     caller.refused(409, "wrong-state", "POST", "/v1/tenants/life/resume")
+
+
+def test_a_tenant_that_its_plan_no_longer_admits_can_be_suspended_and_leave(
+    signup: Signup, caller: Caller, at_broker: LiveBroker
+) -> None:
+    caller.done("POST", "/v1/tenants", {"id": "oversold", "modules": list(ALL_MODULES), "plan": "pro"})
+    # What a catalog that was made smaller does, to this one tenant.
+    signup.execute_as_owner("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
+    caller.done("POST", "/v1/tenants/oversold/suspend")
+    assert caller.refused(422, "does-not-fit", "POST", "/v1/tenants/oversold/resume")["plan"] == "pro"
+    assert caller.http.get("/v1/tenants/oversold").json()["status"] == "suspended"
+    caller.done("DELETE", "/v1/tenants/oversold?now=true")
+    assert not at_broker.has("vhosts", "/cliente_oversold")
 
 
 def test_old_credentials_end_after_their_overlap_without_being_asked(
@@ -290,7 +303,7 @@ def test_a_plan_is_told_without_making_anything(caller: Caller) -> None:
 
 
 def test_an_operation_is_followed_live_to_its_end(caller: Caller) -> None:
-    taken = caller.taken("POST", "/v1/tenants", {"id": "live", "modules": ["crm", "whatsapp"], "plan": "basic"})
+    taken = caller.taken("POST", "/v1/tenants", {"id": "live", "modules": list(ALL_MODULES), "plan": "enterprise"})
     with caller.http.stream("GET", f"/v1/operations/{taken['id']}/events") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         data = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]

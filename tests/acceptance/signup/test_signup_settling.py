@@ -70,11 +70,13 @@ def test_a_removal_that_has_begun_is_not_resumed_and_one_that_waits_is(signup: S
 
 
 def test_what_can_not_be_settled_is_asked_again_after_a_pause(signup: Signup, caller: Caller) -> None:
-    caller.done("POST", f"/v1/tenants/{ID}/rotate")
     with no_worker(signup):
+        patient = signup.start_worker("--overlap-hours", "1")
+        caller.done("POST", f"/v1/tenants/{ID}/rotate")
+        assert patient.end() == 0
         failed = settling(signup)
         signup.execute(f"UPDATE signup.operations SET status = 'failed', ended_at = now() WHERE id = '{failed}'")
-        time.sleep(4)  # the overlap of 3.6 s
+        signup.execute_as_owner(f"UPDATE tenants.desired_states SET retiring_until = now() WHERE cliente_id = '{ID}'")
     before = settled(signup)
     time.sleep(14)  # the service looks for what is due every 10 s
     assert settled(signup) == before

@@ -135,7 +135,7 @@ def test_each_operation_has_a_workspace_of_its_own(notes: Notes) -> None:
 
 
 def test_no_more_run_at_once_than_are_allowed(notes: Notes) -> None:
-    specs = [notes.spec(f"stack-{number}", {"a": "1"}, delay="1.5") for number in range(4)]
+    specs = [notes.spec(f"stack-{number}", {"a": "1"}, delay="5") for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(notes.deployer.up, specs))
     under_way = most = 0

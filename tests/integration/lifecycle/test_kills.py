@@ -6,11 +6,13 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from kryonix.registry.tenant_lock import held
 from tests.harness import ROOT
 from tests.integration.lifecycle.town import Town, connects
 
@@ -29,8 +31,15 @@ def killed(town: Town, moment: str, operation: str, **given: Any) -> None:
     """Run an operation that dies at a moment of its own."""
     command = [sys.executable, "-m", "tests.integration.lifecycle.killed", str(town.project.folder)]
     command += [town.project.stack, moment, operation, ID, json.dumps(given)]
-    result = subprocess.run(command, cwd=ROOT, env=town.project.env, capture_output=True, timeout=120, check=False)
+    result = subprocess.run(command, cwd=ROOT, env=town.project.env, capture_output=True, timeout=300, check=False)
     assert result.returncode == -signal.SIGKILL, result.stderr.decode()
+    until = time.monotonic() + 60
+    while time.monotonic() < until:  # what it held goes with its connection, once the server has noticed
+        with held(str(town.broker.outputs["registry_dsn"]), ID) as alone:
+            if alone:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the tenant is still held by a process that is dead")
 
 
 def test_a_change_is_finished_by_the_same_change(mortal: Town) -> None:

@@ -207,6 +207,30 @@ def test_a_grace_that_has_passed_is_due_and_settle_removes(home: Town) -> None:
     assert home.lifecycle.due() == []
 
 
+def test_a_tenant_that_its_plan_no_longer_admits_is_suspended_and_leaves_but_comes_back_only_with_a_plan(
+    town: Town,
+) -> None:
+    with town.leaving_nothing("oversold"):
+        credentials = town.create("oversold", *EVERYTHING, plan="pro")
+        # What a catalog that was made smaller does, to this one tenant.
+        town.execute("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
+        town.lifecycle.suspend("oversold")
+        assert not connects(credentials)
+        before = town.lifecycle.state("oversold")
+        with pytest.raises(DoesNotFit, match="The smallest plan that fits is 'pro'"):
+            town.lifecycle.resume("oversold")
+        with pytest.raises(DoesNotFit):
+            town.lifecycle.change("oversold", modules=EVERYTHING[:-1])
+        assert town.lifecycle.state("oversold") == before
+        town.lifecycle.change("oversold", plan="pro")
+        town.lifecycle.resume("oversold")
+        assert connects(credentials)
+        town.execute("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
+        town.lifecycle.offboard("oversold")
+        town.lifecycle.remove("oversold", force=True)
+        assert not town.broker.has("vhosts", "/cliente_oversold")
+
+
 def test_a_protected_tenant_is_deleted_by_nobody_but_its_own_removal(town: Town) -> None:
     vhost, queue = "/cliente_town-c", "cliente_town-c.crm.leads.create"
     stack = StackSpec(name="tenant-town-c")

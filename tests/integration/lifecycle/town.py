@@ -77,7 +77,7 @@ def connects(credentials: Credentials) -> bool:
 
     async def connect() -> bool:
         try:
-            await (await aio_pika.connect(credentials.amqp_uri, timeout=10)).close()
+            await (await aio_pika.connect(credentials.amqp_uri, timeout=30)).close()
         except aio_pika.exceptions.AMQPError:
             return False
         return True
@@ -90,11 +90,11 @@ def cut_off_during(credentials: Credentials, operation: Any) -> bool:
 
     async def watch() -> bool:
         ended = asyncio.Event()
-        connection = await aio_pika.connect(credentials.amqp_uri, timeout=10)
+        connection = await aio_pika.connect(credentials.amqp_uri, timeout=30)
         connection.close_callbacks.add(lambda *_: ended.set())
         await asyncio.to_thread(operation)
         try:
-            await asyncio.wait_for(ended.wait(), 10)
+            await asyncio.wait_for(ended.wait(), 30)
         except TimeoutError:
             await connection.close()
             return False

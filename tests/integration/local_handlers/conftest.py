@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import secrets
-import socket
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +17,11 @@ import psycopg
 import pytest
 
 from kryonix.local.handlers import Provider, provider
+from tests.harness import free_port
 
 BROKER_IMAGE = os.environ.get("KRYONIX_TEST_BROKER_IMAGE", "rabbitmq:4.3.6-management")
 POSTGRES_IMAGE = os.environ.get("KRYONIX_TEST_POSTGRES_IMAGE", "postgres:17")
-START_SECONDS = 90.0
+START_SECONDS = 300.0
 PASSWORD = secrets.token_urlsafe(16)
 
 
@@ -47,12 +47,6 @@ class Postgres:
         return psycopg.connect(
             host="127.0.0.1", port=self.port, dbname=database, user=user, password=password, autocommit=True
         )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _files(files: dict[str, str]) -> bytes:

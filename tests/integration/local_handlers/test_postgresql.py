@@ -10,8 +10,9 @@ from psycopg import sql
 
 from kryonix.local.errors import ApplyFailed, ServiceUnavailable
 from kryonix.local.handlers import Handler, Live, Provider, provider
+from tests.harness import free_port
 
-from .conftest import Postgres, free_port
+from .conftest import Postgres
 
 Made = tuple[str, dict[str, Any], dict[str, Any]]
 

@@ -25,7 +25,7 @@ from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.amqp.wire import UNREADABLE_HEADER, TakingCare
 from kryonix.messaging.configuration import Address, parse_uri
 from kryonix.topology.naming import Names
-from tests.amqp import Account, administrator
+from tests.amqp import Account, administrator, take
 from tests.harness import Project, free_port
 from tests.seen import Seen, eventually
 
@@ -61,9 +61,13 @@ async def test_a_connection_has_the_name_of_tenant_and_application_a_heartbeat_a
         (connection,) = await _connections(admin, "sdk/named")
         assert connection["timeout"] == 60
         async with asyncio.timeout(60):
-            while not (consumers := await asyncio.to_thread(admin.get, "consumers", address.vhost)):
+            while 100 not in await _prefetch_counts(admin, address.vhost):
                 await asyncio.sleep(0.5)
-    assert 100 in {consumer["prefetch_count"] for consumer in consumers}
+
+
+async def _prefetch_counts(admin: Account, vhost: str) -> set[int]:
+    consumers = await asyncio.to_thread(admin.get, "consumers", vhost)
+    return {consumer["prefetch_count"] for consumer in consumers}
 
 
 async def test_without_a_name_an_application_has_the_programs_and_what_it_sends_is_persistent(
@@ -337,8 +341,7 @@ async def test_a_message_whose_properties_cant_be_read_is_a_dead_letter_and_take
         await eventually(lambda: {message.data for message in seen.messages} == {0, 1, 2}, 60)
     connection = await aio_pika.connect(address.uri(), connection_class=TakingCare)
     async with connection, connection.channel() as channel:
-        queue = await channel.get_queue(names.dead_letter_queue("portal", "conteudo.processar"), ensure=False)
-        dead = await queue.get(timeout=10)
+        dead = await take(channel, names.dead_letter_queue("portal", "conteudo.processar"))
         assert UNREADABLE_HEADER in dead.headers
         assert dead.body == b"{}"
         await dead.ack()

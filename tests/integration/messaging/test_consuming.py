@@ -379,14 +379,13 @@ async def test_stopping_lets_handlers_finish_and_gives_back_the_rest(world: Worl
         consumer = await client.financeiro.consume("faturas.create", seen, concurrency=2)
         await seen.wait(2)
         stopping = asyncio.create_task(consumer.stop())
-        await asyncio.sleep(0.05)
+        left = await world.take(queue, 8)
         assert not stopping.done()
         finish.set()
         await stopping
         await asyncio.wait_for(consumer.wait(), 20)
         assert consumer.handled == 2
         assert consumer.in_progress == 0
-    left = await world.take(queue, 8)
     # Given back is not failed: none of them has spent an attempt.
     assert all("x-delivery-count" not in envelope.headers for envelope in left)
 

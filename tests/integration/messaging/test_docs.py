@@ -33,7 +33,7 @@ def test_the_program_that_the_page_begins_with_runs(tenants: dict[str, tuple[str
     outputs = tmp_path / "outputs.json"
     outputs.touch(mode=0o600)
     outputs.write_text(json.dumps({"tenants": {"exemploempresa": {"amqp_uri": tenants["sdk"][0]}}}))
-    ran = subprocess.run([sys.executable, "shop.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "shop.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     assert re.fullmatch(r"stored: \S+\ntaken: \{.*\}\n", ran.stdout), ran.stdout
 

@@ -24,7 +24,7 @@ async def main():
     async with await MessagingClient.connect(application="installed") as client:
         await client.portal.consume("interacoes.track", arrived.put)
         sent = await client.portal.send("interacoes.track", {"clicked": True}, device="mobile")
-        message = await asyncio.wait_for(arrived.get(), 10)
+        message = await asyncio.wait_for(arrived.get(), 60)
         assert (message.data, message.message_id) == ({"clicked": True}, sent.message_id)
     print("done")
 
@@ -35,7 +35,7 @@ asyncio.run(main())
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHONPATH", "VIRTUAL_ENV"))}
     return subprocess.run(
-        [str(part) for part in command], env=env | environment, capture_output=True, text=True, timeout=120, check=False
+        [str(part) for part in command], env=env | environment, capture_output=True, text=True, timeout=900, check=False
     )
 
 

@@ -73,6 +73,7 @@ async def test_every_send_is_a_row(postgres: Postgres, unique: str) -> None:
     async with await MemoryBroker("acme", modules=["crm"]).connect(application="shop", audit=audit) as client:
         for number in range(50):
             await client.crm.send("leads.create", number, message_id=str(number))
+        await eventually(lambda: count(postgres, unique) == 50)
     with postgres.connect() as connection:
         query = psycopg.sql.SQL("SELECT message_id, tenant, application, outcome, routing_key FROM {} ORDER BY at")
         rows = connection.execute(query.format(psycopg.sql.Identifier(unique))).fetchall()
@@ -99,6 +100,7 @@ async def test_a_connection_that_the_server_cut_costs_no_record_and_doubles_none
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         for number in range(5):
             await client.crm.send("leads.create", number)
+        await eventually(lambda: count(postgres, unique) == 6)
     assert (count(postgres, unique), client.audit_dropped) == (6, 0)
 
 

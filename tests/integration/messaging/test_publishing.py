@@ -153,7 +153,7 @@ async def test_a_full_queue_refuses_the_message_and_takes_more_once_there_is_roo
     assert arrived.message_id == "after"
 
 
-async def _sent_again(send, within: float = 10) -> None:  # type: ignore[no-untyped-def]
+async def _sent_again(send, within: float = 60) -> None:  # type: ignore[no-untyped-def]
     """The broker learns a moment later that there is room again."""
     deadline = time.monotonic() + within
     while True:

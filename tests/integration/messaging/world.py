@@ -35,12 +35,12 @@ class World:
         """Publish bytes as a foreign application would, without the SDK's encoding."""
         key = self.names.routing_key(module, action, "medium")
         envelope = Envelope(self.names.exchange, key, body, properties.pop("message_id", "foreign"), **properties)
-        await self.transport.publish(envelope, 10)
+        await self.transport.publish(envelope, 30)
 
     async def take(self, queue: str, count: int, within: float = 60) -> list[Envelope]:
         """The next messages of a queue, taken out of it. Raises TimeoutError where fewer come in so many seconds."""
         arrived: asyncio.Queue[Delivery] = asyncio.Queue()
-        subscription = await self.transport.subscribe([queue], max(count, 1), arrived.put_nowait, 10)
+        subscription = await self.transport.subscribe([queue], max(count, 1), arrived.put_nowait, 30)
         taken: list[Envelope] = []
         try:
             async with asyncio.timeout(within):

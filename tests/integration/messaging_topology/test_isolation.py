@@ -110,7 +110,7 @@ def test_a_tenant_reads_and_purges_no_queue_but_its_own(beta: Application, name:
         await (await queue(channel, name)).consume(AbstractIncomingMessage.ack)
 
     async def get(channel: AbstractChannel) -> None:
-        await (await queue(channel, name)).get(fail=False)
+        await (await queue(channel, name)).get(fail=False, timeout=30)
 
     async def purge(channel: AbstractChannel) -> None:
         await (await queue(channel, name)).purge()
@@ -127,7 +127,7 @@ def test_a_tenant_publishes_to_and_reads_from_all_that_is_its_own(beta: Applicat
     async def run() -> None:
         async with beta.account.channel() as channel:
             for name in beta.queues():
-                assert await (await queue(channel, name)).get(fail=False) is None
+                assert await (await queue(channel, name)).get(fail=False, timeout=30) is None
             for end in (*PUBLISHING[:-1], ".crm.dlx", ".financeiro.dlx"):
                 await publish(channel, f"cliente_beta{end}", "nowhere")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from tests.amqp import Application, publish, take
@@ -33,27 +33,33 @@ def intact(message: AbstractIncomingMessage) -> bool:
 def test_a_failed_message_comes_back_later_each_time_up_to_the_most_and_then_is_a_dead_letter(
     lab: Application,
 ) -> None:
-    deliveries: list[float] = []
+    deliveries: defaultdict[str | None, list[float]] = defaultdict(list)
 
     async def fail(message: AbstractIncomingMessage) -> None:
-        deliveries.append(time.monotonic())
+        deliveries[message.correlation_id].append(time.monotonic())
         await message.reject(requeue=True)
 
-    async def run() -> AbstractIncomingMessage:
+    async def run() -> list[AbstractIncomingMessage]:
         async with lab.account.channel() as channel:
             queue = await channel.get_queue(QUEUE, ensure=False)
             await queue.consume(fail)
-            await publish(channel, "cliente_lab", KEY, b'{"id": 1}', **MESSAGE)
-            dead = await take(channel, f"{QUEUE}.dlq", within_s=20)
-            await dead.ack()
+            for number in range(5):
+                await publish(channel, "cliente_lab", KEY, b'{"id": 1}', **MESSAGE | {"correlation_id": f"c-{number}"})
+            dead = [await take(channel, f"{QUEUE}.dlq", within_s=60) for _ in range(5)]
+            for message in dead:
+                await message.ack()
             return dead
 
     dead = asyncio.run(run())
-    # 1 s times the failures so far, 2 s at most, and the time until the broker looks again.
-    waits = [later - earlier for earlier, later in pairwise(deliveries)]
-    assert waits == [pytest.approx(wait, abs=0.8) for wait in (1.3, 2.3, 2.3)]
-    assert intact(dead)
-    assert dead.headers["x-death"][0]["queue"] == QUEUE  # type: ignore[index,call-overload]
+    # 1 s times the failures so far, 2 s at most. A busy machine makes single waits longer, and none shorter.
+    waits = [[later - earlier for earlier, later in pairwise(each)] for each in deliveries.values()]
+    assert [len(each) for each in waits] == [3] * 5
+    first, second, third = (min(each) for each in zip(*waits, strict=True))
+    assert 0.9 <= first < 1.9
+    assert 1.9 <= second < 2.9
+    assert 1.9 <= third < 2.9
+    assert all(message.headers["trace"] == "abc" and message.priority == 6 for message in dead)
+    assert {message.headers["x-death"][0]["queue"] for message in dead} == {QUEUE}  # type: ignore[index,call-overload]
 
 
 def test_a_message_that_is_handled_after_a_failure_is_no_dead_letter(lab: Application) -> None:
@@ -70,19 +76,19 @@ def test_a_message_that_is_handled_after_a_failure_is_no_dead_letter(lab: Applic
 
 
 def test_a_message_that_is_rejected_for_good_is_a_dead_letter_at_once(lab: Application) -> None:
-    async def run() -> tuple[AbstractIncomingMessage, float]:
+    async def run() -> AbstractIncomingMessage:
         async with lab.account.channel() as channel:
             await publish(channel, "cliente_lab", KEY, b'{"id": 1}', **MESSAGE)
-            message = await take(channel, QUEUE)
-            rejected = time.monotonic()
-            await message.reject(requeue=False)
+            await (await take(channel, QUEUE)).reject(requeue=False)
             dead = await take(channel, f"{QUEUE}.dlq")
             await dead.ack()
-            return dead, time.monotonic() - rejected
+            return dead
 
-    dead, seconds = asyncio.run(run())
+    dead = asyncio.run(run())
     assert intact(dead)
-    assert seconds < 1
+    # Through the retries it would come for another reason, after several deliveries.
+    assert dead.headers["x-death"][0]["reason"] == "rejected"  # type: ignore[index,call-overload]
+    assert dead.headers["x-acquired-count"] == 1
 
 
 def test_a_message_that_expires_is_a_dead_letter(lab: Application) -> None:

@@ -1,7 +1,8 @@
 """A provider whose world is a folder of files, for tests of the local engine: one file per thing that exists.
 
 Inputs it understands: `replaces` names inputs whose change replaces; `fail` makes create, update, delete or read fail;
-`slow` sleeps for that many seconds; `firstDelete` asks for delete before replace. Every call is written to `log`.
+`slow` sleeps for that many seconds; `after` waits until these lines are in the log; `firstDelete` asks for delete
+before replace. Every call is written to `log`.
 """
 
 from __future__ import annotations
@@ -150,6 +151,9 @@ class ThingHandler:
 
     def _work(self, verb: str, id: str, inputs: Properties) -> None:
         self._world.note(f"{verb} {id}")
+        deadline = time.monotonic() + 60
+        while not set(inputs.get("after") or ()) <= set(self._world.log()) and time.monotonic() < deadline:
+            time.sleep(0.005)
         if inputs.get("slow"):
             time.sleep(float(inputs["slow"]))
         if inputs.get("fail") in (verb, "always"):

@@ -143,7 +143,7 @@ def test_killed_over_and_over_it_still_arrives(bench: Bench, lines: int) -> None
 
 
 def test_what_a_killed_run_wrote_down_has_no_secret_in_plain(bench: Bench) -> None:
-    bench.program(FIRST)
+    bench.program(FIRST + 'Thing("last", {"ref": qs[0].made, "slow": 60})\n')
     killed(bench, bench.stack().up, 30)
     folder = bench.folder / ".kryonix" / "stacks" / "dev"
     assert (folder / "journal.jsonl").exists()
@@ -152,17 +152,23 @@ def test_what_a_killed_run_wrote_down_has_no_secret_in_plain(bench: Bench) -> No
 
 
 def test_a_run_says_who_holds_the_lock_and_the_lock_dies_with_its_process(bench: Bench) -> None:
-    bench.program('Thing("a", {"slow": 1})')
+    bench.program('Thing("a", {"after": ["go on"]})')
     process = multiprocessing.get_context("fork").Process(target=bench.stack().up)
     process.start()
-    while "create a" not in bench.world.log():
-        time.sleep(0.01)
-    with pytest.raises(StateLocked, match=f"'dev' is in use by process {process.pid} on ") as caught:
-        bench.stack().up()
-    assert caught.value.exit_status == 3
-    assert bench.stack().preview().changes["create"] == 1
-    process.kill()
-    process.join()
+    try:
+        until = time.monotonic() + 30
+        while "create a" not in bench.world.log():
+            assert process.is_alive()
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        with pytest.raises(StateLocked, match=f"'dev' is in use by process {process.pid} on ") as caught:
+            bench.stack().up()
+        assert caught.value.exit_status == 3
+        assert bench.stack().preview().changes["create"] == 1
+    finally:
+        process.kill()
+        process.join()
+        bench.world.note("go on")  # what was begun is finished before it is deleted
     assert bench.stack().destroy().changes == {"delete": 1}
 
 

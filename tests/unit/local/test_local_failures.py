@@ -25,7 +25,10 @@ def test_the_run_after_a_failure_goes_on_where_it_stopped(bench: Bench) -> None:
 
 def test_work_under_way_at_a_failure_ends_and_is_in_state(bench: Bench) -> None:
     with pytest.raises(ApplyFailed):
-        bench.up('Thing("bad", {"fail": "create", "slow": 0.1}); [Thing(f"s{i}", {"slow": 0.3}) for i in range(3)]')
+        bench.up("""
+            Thing("bad", {"fail": "create", "after": ["create s0", "create s1", "create s2"]})
+            [Thing(f"s{i}", {"slow": 0.3}) for i in range(3)]
+        """)
     assert {"s0", "s1", "s2"} <= set(bench.resources())
     assert set(bench.world.things()) == {"s0", "s1", "s2"}
 
@@ -34,8 +37,8 @@ def test_after_a_failure_nothing_new_is_started_and_nothing_deleted(bench: Bench
     bench.up('Thing("old")')
     with pytest.raises(ApplyFailed):
         bench.up("""
-            bad = Thing("bad", {"fail": "create", "slow": 0.1})
-            slow = Thing("slow", {"slow": 0.3})
+            bad = Thing("bad", {"fail": "create", "after": ["create slow"]})
+            slow = Thing("slow", {"slow": 1})
             Thing("after", {"ref": slow.made})
         """)
     assert set(bench.world.things()) == {"old", "slow"}
@@ -44,8 +47,8 @@ def test_after_a_failure_nothing_new_is_started_and_nothing_deleted(bench: Bench
 def test_the_first_failure_is_the_one_reported(bench: Bench) -> None:
     with pytest.raises(ApplyFailed, match="'first'"):
         bench.up("""
-            Thing("first", {"fail": "create", "slow": 0.1})
-            Thing("second", {"fail": "create", "slow": 0.3})
+            Thing("first", {"fail": "create", "after": ["create second"]})
+            Thing("second", {"fail": "create", "slow": 1})
         """)
 
 

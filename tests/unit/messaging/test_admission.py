@@ -315,8 +315,8 @@ async def test_a_router_that_hangs_takes_no_more_than_the_send_has(broker: Memor
 
     async with await broker.connect(router=Hanging(), router_timeout=3600) as client:
         async with asyncio.timeout(30):
-            result = await client.crm.send("leads.create", {}, timeout=0.2)
-    assert "longer than 0.1 s" in result.decision
+            result = await client.crm.send("leads.create", {}, timeout=2)
+    assert "longer than 1 s" in result.decision
 
 
 async def test_a_router_that_will_not_be_cancelled_holds_up_no_message(broker: MemoryBroker) -> None:

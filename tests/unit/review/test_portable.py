@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kryonix.operations.review.expander import write_topology
@@ -12,7 +12,6 @@ from kryonix.review.portable import read_topology
 from tests.unit.review.examples import CATALOG, topology
 
 
-@settings(deadline=None)
 @given(
     modules=st.lists(st.sampled_from(sorted(CATALOG.modules)), min_size=1, unique=True),
     plan=st.sampled_from(sorted(CATALOG.plans)),

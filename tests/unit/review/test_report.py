@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kryonix.review.acceptance import Acceptance, Judgement, judge
@@ -158,7 +158,6 @@ def hostile_review(texts: list[str]) -> Review:
     return Review(five, (*changed, gone), judgement, (six, one))
 
 
-@settings(deadline=None)
 @given(st.lists(HOSTILE, min_size=6, max_size=6))
 def test_nothing_that_others_write_breaks_out_of_the_report(texts: list[str]) -> None:
     for page in (markdown(hostile_review(texts)), markdown(hostile_review(texts), limit=SHORTEST_REPORT)):
@@ -171,7 +170,6 @@ def test_nothing_that_others_write_breaks_out_of_the_report(texts: list[str]) ->
         assert page.count(MARKER) == 1
 
 
-@settings(deadline=None)
 @given(st.lists(HOSTILE, min_size=1, max_size=60), HOSTILE)
 def test_a_refusal_tells_every_problem_within_its_bound_and_nothing_breaks_out(problems: list[str], base: str) -> None:
     page = refusal(base, problems, limit=SHORTEST_REPORT)
