@@ -43,7 +43,7 @@ class Keeper:
         """One round. A database that is away ends it; there is another."""
         try:
             if count := await give_back_stalled():
-                log.warning("%d job(s) of workers that are dead are taken up again", count)
+                log.warning("%d job(s) that nobody works at are taken up again", count)
             await asyncio.to_thread(self._rows)
         except RegistryError as error:
             log.warning("keeping waits: %s", error)

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -15,6 +16,7 @@ from uuid import UUID
 import procrastinate
 from procrastinate import BaseRetryStrategy, PsycopgConnector, RetryDecision
 from procrastinate.exceptions import ConnectorException
+from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
 
 from kryonix.lifecycle.tenants import TenantLifecycle
@@ -70,6 +72,13 @@ def run_worker(
         asyncio.run(worker.run(keeper, Publisher(database, events_uri), parent))
 
 
+_Attempt = tuple[int | None, int]
+
+
+def _attempt(job: Job) -> _Attempt:
+    return job.id, job.attempts
+
+
 class _Worker:
     def __init__(
         self, dsn: str, database: Database, lifecycle: TenantLifecycle, concurrency: int, say: Callable[[str], None]
@@ -83,10 +92,14 @@ class _Worker:
         self._concurrency = concurrency
         self._say = say
         self._open = False
-        self._app.task(name=TASK, queue=QUEUE, retry=_Retry())(self._perform)
+        self._ended: dict[_Attempt, float] = {}
+        self._app.task(name=TASK, queue=QUEUE, retry=_Retry(), pass_context=True)(self._perform)
 
-    def _perform(self, operation_id: str) -> None:
-        self._performer.perform(UUID(operation_id))
+    def _perform(self, context: JobContext, operation_id: str) -> None:
+        try:
+            self._performer.perform(UUID(operation_id))
+        finally:
+            self._ended[_attempt(context.job)] = time.monotonic()
 
     async def run(self, keeper: Keeper, publisher: Publisher, parent: int | None) -> None:
         """Run everything until a signal, or until the parent is gone."""
@@ -136,14 +149,26 @@ class _Worker:
             self._open = False
 
     async def _stalled(self) -> int:
-        """Give back the jobs of workers that are dead; how many there were."""
+        """Give back the jobs of workers that are dead, and those that ended here untold; how many there were."""
         if not self._open:
             return 0
         manager = self._app.job_manager
-        stalled = list(await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=_STALLED_S))
-        for job in stalled:
+        stalled = await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=_STALLED_S)
+        untold = self._untold(await manager.list_jobs_async(queue=QUEUE, status="doing"))
+        again = {job.id: job for job in (*stalled, *untold)}
+        for job in again.values():
             await manager.retry_job(job)
-        return len(stalled)
+        return len(again)
+
+    def _untold(self, doing: Iterable[Job]) -> list[Job]:
+        """Jobs whose attempt ended here a while ago, and the database does not know: it was away at that moment."""
+        jobs = {_attempt(job): job for job in doing}
+        before = time.monotonic() - _STALLED_S
+        long_ended = [attempt for attempt, moment in list(self._ended.items()) if moment < before]
+        for attempt in long_ended:
+            if attempt not in jobs:  # the database knows
+                del self._ended[attempt]
+        return [jobs[attempt] for attempt in long_ended if attempt in jobs]
 
 
 async def _every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import docker
 import httpx
 import psycopg
 from psycopg.rows import dict_row
@@ -173,10 +174,13 @@ class Signup:
         with psycopg.connect(self.outputs["signup_dsn"]) as connection:
             connection.execute(sql)
 
-    def execute_as_owner(self, sql: str) -> None:
-        """To change what the service itself may only read."""
-        with psycopg.connect(self.outputs["registry_dsn"]) as connection:
-            connection.execute(sql)
+    def as_superuser(self, sql: str) -> str:
+        """To change what the service itself may only read; what psql prints."""
+        container = docker.from_env().containers.get(f"kryonix-{self.project.stack}-postgres")
+        psql = 'psql -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d kryonix_main -At -c "$SQL"'
+        status, printed = container.exec_run(["sh", "-c", psql], environment={"SQL": sql})
+        assert status == 0, printed.decode()
+        return str(printed.decode().strip())
 
     @contextmanager
     def another_web(self, *more: str) -> Iterator[str]:

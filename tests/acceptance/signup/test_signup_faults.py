@@ -91,6 +91,26 @@ def test_a_web_that_is_killed_has_lost_nothing_that_it_took_on(signup: Signup) -
     asyncio.run(_connect(signup.caller.credentials(again).amqp_uri))
 
 
+def test_a_job_whose_end_could_not_be_written_holds_up_nothing_for_long(signup: Signup) -> None:
+    signup.as_superuser("""
+        CREATE SEQUENCE signup.refused;
+        CREATE FUNCTION signup.refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+        $$ BEGIN PERFORM nextval('signup.refused'); RAISE EXCEPTION 'the database is away'; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON signup.procrastinate_jobs FOR EACH ROW
+        WHEN (OLD.status = 'doing' AND OLD.lock = 'tenant/untold') EXECUTE FUNCTION signup.refuse()
+    """)
+    try:
+        signup.caller.done("POST", "/v1/tenants", {"id": "untold", **SMALL})
+        until("the end has been refused", lambda: signup.as_superuser("SELECT is_called FROM signup.refused") == "t")
+    finally:
+        signup.as_superuser("DROP FUNCTION signup.refuse() CASCADE; DROP SEQUENCE signup.refused")
+    left = signup.query("SELECT status::text FROM signup.procrastinate_jobs WHERE lock = 'tenant/untold'")
+    assert left == [{"status": "doing"}]
+    signup.caller.done("POST", "/v1/tenants/untold/suspend")
+    events = signup.query("SELECT event FROM signup.outbox WHERE tenant = 'untold' ORDER BY created_at")
+    assert [row["event"] for row in events] == ["tenant.created", "tenant.suspended"], "what had ended was done again"
+
+
 def test_a_broker_that_is_killed_is_waited_for(signup: Signup) -> None:
     operation = signup.caller.taken("POST", "/v1/tenants", {"id": "kill-broker", **FULL})
     with killed(signup, "rabbitmq", begun(signup, operation)):

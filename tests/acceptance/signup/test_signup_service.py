@@ -119,7 +119,7 @@ def test_a_tenant_that_its_plan_no_longer_admits_can_be_suspended_and_leave(
 ) -> None:
     caller.done("POST", "/v1/tenants", {"id": "oversold", "modules": list(ALL_MODULES), "plan": "pro"})
     # What a catalog that was made smaller does, to this one tenant.
-    signup.execute_as_owner("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
+    signup.as_superuser("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
     caller.done("POST", "/v1/tenants/oversold/suspend")
     assert caller.refused(422, "does-not-fit", "POST", "/v1/tenants/oversold/resume")["plan"] == "pro"
     assert caller.http.get("/v1/tenants/oversold").json()["status"] == "suspended"

@@ -76,7 +76,7 @@ def test_what_can_not_be_settled_is_asked_again_after_a_pause(signup: Signup, ca
         assert patient.end() == 0
         failed = settling(signup)
         signup.execute(f"UPDATE signup.operations SET status = 'failed', ended_at = now() WHERE id = '{failed}'")
-        signup.execute_as_owner(f"UPDATE tenants.desired_states SET retiring_until = now() WHERE cliente_id = '{ID}'")
+        signup.as_superuser(f"UPDATE tenants.desired_states SET retiring_until = now() WHERE cliente_id = '{ID}'")
     before = settled(signup)
     time.sleep(14)  # the service looks for what is due every 10 s
     assert settled(signup) == before
