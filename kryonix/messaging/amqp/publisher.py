@@ -36,7 +36,7 @@ class Publisher:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._live: Channel | None = None
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Event | None = None
         self._turns = asyncio.Semaphore(_IN_FLIGHT)
         self._waiting: set[asyncio.Timeout] = set()
         link.on_loss(self._lost)
@@ -88,22 +88,32 @@ class Publisher:
         return True
 
     async def _channel(self, deadline: float) -> Channel:
-        if self._live is not None and not self._live.is_closed:
-            return self._live
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout_at(deadline), self._opening:
-                while self._live is None or self._live.is_closed:
-                    connection = await self._link.connection(deadline - loop.time())
-                    try:
-                        with told_apart():
-                            opened = await connection.channel(on_return_raises=True)
-                            self._live = cast(Channel, await opened.get_underlay_channel())
-                    except BROKEN:
-                        await asyncio.sleep(_PAUSE)
-                return self._live
+            while self._live is None or self._live.is_closed:
+                async with asyncio.timeout_at(deadline):
+                    if self._opening is None:
+                        await self._open(deadline)
+                    else:
+                        # No lock: it would let those who wait through one by one, behind all who come later.
+                        await self._opening.wait()
         except TimeoutError as error:
             raise NotConnected("no channel before the deadline") from error
+        return self._live
+
+    async def _open(self, deadline: float) -> None:
+        """One attempt, for all who want to publish."""
+        self._opening = done = asyncio.Event()
+        try:
+            connection = await self._link.connection(deadline - asyncio.get_running_loop().time())
+            try:
+                with told_apart():
+                    opened = await connection.channel(on_return_raises=True)
+                    self._live = cast(Channel, await opened.get_underlay_channel())
+            except BROKEN:
+                await asyncio.sleep(_PAUSE)
+        finally:
+            self._opening = None
+            done.set()
 
     def _lost(self) -> None:
         """Wake everyone who waits on the broken connection: some of aiormq's waits would never end by themselves."""

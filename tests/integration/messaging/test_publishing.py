@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator
@@ -248,6 +249,22 @@ async def test_many_messages_are_sent_at_once_and_none_that_fails_stops_the_othe
         batch.raise_for_failed()
     arrived = await world.take(world.names.queue("crm", "contacts.sync"), 300)
     assert {letter.message_id for letter in arrived} == {f"n{number}" for number in range(300)}
+
+
+async def test_what_is_sent_first_is_not_overtaken_while_the_client_gets_ready(world: World) -> None:
+    first, all_of_them = 100, 800
+    numbers, confirmed = itertools.count(), list[int]()
+
+    async with await world.connect() as client:
+
+        async def work() -> None:
+            while (number := next(numbers)) < all_of_them:
+                await client.crm.send("contacts.sync", number)
+                confirmed.append(number)
+
+        await asyncio.gather(*(work() for _ in range(first)))
+    assert max(confirmed.index(number) for number in range(first)) < all_of_them / 2
+    await world.take(world.names.queue("crm", "contacts.sync"), all_of_them)
 
 
 class _Hanging:
