@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import aio_pika
 import pytest
 
 from tests.acceptance.broker import LiveBroker, live
+from tests.acceptance.signup.service import Signup
+from tests.conftest import ALL_MODULES
 from tests.harness import Project, Result
 
 pytestmark = pytest.mark.skipif(
@@ -47,6 +53,38 @@ def must(project: Project, *command: str) -> Any:
     result = run(project, *command, "--json")
     assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
     return json.loads(result.stdout)
+
+
+@pytest.fixture
+def signup(made: Project, tmp_path: Path) -> Iterator[Signup]:
+    service = Signup(made, tmp_path, engine="pulumi")
+    yield service
+    service.end()
+
+
+def test_the_signup_service_makes_a_tenant_by_the_cli_though_its_worker_is_killed(
+    signup: Signup, broker: LiveBroker
+) -> None:
+    full = {"id": "asked", "modules": list(ALL_MODULES), "plan": "enterprise"}
+    operation = signup.caller.taken("POST", "/v1/tenants", full)
+    until = time.monotonic() + 120
+    while not broker.has("vhosts", "/cliente_asked"):
+        assert time.monotonic() < until, signup.said
+        time.sleep(0.05)
+    signup.worker.kill()
+    signup.worker = signup.start_worker()
+    ended = signup.caller.ended(operation, 300)
+    assert (ended["status"], ended["attempts"] >= 2) == ("succeeded", True), ended
+    assert len(broker.get("queues", "/cliente_asked", disable_stats="true")) == 87
+    uri = signup.caller.credentials(operation).amqp_uri
+    assert asyncio.run(connects(uri))
+    signup.caller.done("DELETE", "/v1/tenants/asked?now=true")
+    assert not broker.has("vhosts", "/cliente_asked")
+
+
+async def connects(uri: str) -> bool:
+    await (await aio_pika.connect(uri, timeout=30)).close()
+    return True
 
 
 def test_a_tenant_lives_by_the_cli_as_by_the_local_engine(made: Project, broker: LiveBroker) -> None:

@@ -27,9 +27,9 @@ _ADDRESS = re.compile(r"listening on (http://\S+?);")
 class Process:
     """`kryonix signup serve` or `worker`, until it says that it is there."""
 
-    def __init__(self, project: Project, log: Path, *arguments: str) -> None:
+    def __init__(self, project: Project, log: Path, *arguments: str, engine: str = "local") -> None:
         self._log = log
-        command = project.command("signup", *arguments, "--stack", project.stack, "--engine", "local")
+        command = project.command("signup", *arguments, "--stack", project.stack, "--engine", engine)
         with log.open("ab") as sink:
             self.process = subprocess.Popen(
                 command,
@@ -116,18 +116,18 @@ class Caller:
 
 
 class Signup:
-    """A platform with the service and a worker on it."""
+    """A platform with the service and a worker on it, which runs tenants' stacks by the engine that made its own."""
 
-    def __init__(self, project: Project, folder: Path) -> None:
-        self.project, self._folder = project, folder
-        self.outputs = project.outputs()
+    def __init__(self, project: Project, folder: Path, engine: str = "local") -> None:
+        self.project, self._folder, self._engine = project, folder, engine
+        self.outputs = project.must("outputs", "--show-secrets", engine=engine)
         self.key = self.make_key("admin")
         self.worker = self.start_worker()
         self.web = self.start_web("0")
         self.caller = self.call_as(self.key)
 
     def make_key(self, scope: str, *more: str) -> str:
-        stack = ("--stack", self.project.stack, "--engine", "local")
+        stack = ("--stack", self.project.stack, "--engine", self._engine)
         made = self.project.kryonix("signup", "keys", "create", f"a {scope}", "--scope", scope, *more, *stack, "--json")
         assert made.returncode == 0, made.stderr
         return str(json.loads(made.stdout)["key"])
@@ -150,7 +150,7 @@ class Signup:
         number = len(list(self._folder.glob("web*.log")))
         web = Process(
             self.project, self._folder / f"web{number}.log", "serve", "--port", port, "--workers", "0",
-            "--rate", "1000", "--burst", "1000",
+            "--rate", "1000", "--burst", "1000", engine=self._engine,
         )  # fmt: skip
         web.wait_for("listening on")
         return web
@@ -159,7 +159,7 @@ class Signup:
         number = len(list(self._folder.glob("worker*.log")))
         worker = Process(
             self.project, self._folder / f"worker{number}.log", "worker", "--concurrency", "3", "--overlap-hours",
-            "0.001", *more,
+            "0.001", *more, engine=self._engine,
         )  # fmt: skip
         worker.wait_for("working")
         return worker
@@ -187,7 +187,8 @@ class Signup:
         """A web beside the first, for the block; its address."""
         number = len(list(self._folder.glob("beside*.log")))
         web = Process(
-            self.project, self._folder / f"beside{number}.log", "serve", "--port", "0", "--workers", "0", *more
+            self.project, self._folder / f"beside{number}.log", "serve", "--port", "0", "--workers", "0", *more,
+            engine=self._engine,
         )  # fmt: skip
         try:
             web.wait_for("listening on")
