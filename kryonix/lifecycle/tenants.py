@@ -220,7 +220,7 @@ class TenantLifecycle:
                     tenant_id,
                     state.status,
                     f"the tenant {tenant_id!r} may come back until {state.remove_after:%Y-%m-%d %H:%M %Z}. "
-                    "Wait until then, or remove it now, for good, with `kryonix tenant remove --force`",
+                    f"Wait until then, or remove it now, for good, with `kryonix tenant remove {tenant_id} --force`",
                 )
             self._remove(state, on_event)
 

@@ -134,6 +134,24 @@ def test_stats_show_a_live_table_until_interrupted(own: Own) -> None:
         os.close(terminal)
 
 
+def test_live_stats_that_go_to_no_terminal_come_one_below_the_other(own: Own, tmp_path: Path) -> None:
+    asyncio.run(sent(own, 3))
+    with (tmp_path / "stats").open("wb") as file:
+        command = own.project.command("stats", "--watch", "--interval", "0.5")
+        none = subprocess.DEVNULL
+        process = subprocess.Popen(command, cwd=own.project.folder, env=own.env, stdin=none, stdout=file, stderr=none)
+    try:
+        deadline = time.monotonic() + 120
+        while (tmp_path / "stats").read_text().count("crm.leads.create") < 2:
+            assert time.monotonic() < deadline, (tmp_path / "stats").read_text()
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 async def sent(own: Own, count: int, **properties: Any) -> None:
     """Messages with the ids 0, 1, 2 … for crm's leads.create."""
     async with own.application.account.channel() as channel:

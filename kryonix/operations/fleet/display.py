@@ -233,7 +233,7 @@ def rollout_json(rollout: Rollout) -> dict[str, Any]:
 def rollout_tables(rollout: Rollout, console: Console) -> None:
     """Print what became of every tenant."""
     table = Table(title=_rollout_line(rollout))
-    for column in ("wave", "tenant", "status", "changed", "seconds", ""):
+    for column in ("wave", "tenant", "status", "changed", "seconds", "problem"):
         table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
     for tenant in rollout.tenants:
         colour = _COLOURS.get(tenant.status, "white")

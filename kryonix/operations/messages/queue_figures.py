@@ -70,15 +70,20 @@ def _row(queue: QueueStats, names: Names) -> list[str]:
 async def watch(
     address: Address, catalog: Catalog, module: str | None, all_queues: bool, interval: float, console: Console
 ) -> None:
-    """Show the table anew every `interval` seconds, until it is interrupted. Figures that can't be read are said to be
-    old, never shown as zero."""
+    """Show the table anew every `interval` seconds, until it is interrupted: in its place on a terminal, one below the
+    other elsewhere. Figures that can't be read are said to be old, never shown as zero."""
     shown: Table | str = "waiting for the first figures"
-    with Live(Text("…"), console=console, auto_refresh=False, vertical_overflow="visible") as live:
+    with Live(
+        Text("…" if console.is_terminal else ""), console=console, auto_refresh=False, vertical_overflow="visible"
+    ) as live:
         while True:
             try:
                 shown = figures_table(await read(address, catalog, module), address.tenant_id, all_queues, console)
                 said = Text(f"{time.strftime('%H:%M:%S')}, every {interval:g} s; Ctrl-C ends it", style="dim")
             except StatsUnavailable as error:
                 said = Text(f"{time.strftime('%H:%M:%S')}: these figures are old. {error}", style="red")
-            live.update(Group(shown, said), refresh=True)
+            if console.is_terminal:
+                live.update(Group(shown, said), refresh=True)
+            else:
+                console.print(shown, said)
             await asyncio.sleep(interval)

@@ -174,7 +174,7 @@ def test_an_offboarded_tenant_comes_back_until_it_is_removed_and_leaves_its_hist
     hash_ = home.query(f"SELECT password_hash FROM tenants.rabbitmq_credentials WHERE cliente_id = '{ID}'")[0][0]
     text = json.dumps([dict(export.definitions), dict(export.rows)])
     assert not [secret for secret in (current.password, hash_, "password") if secret in text]
-    with pytest.raises(WrongState, match=r"may come back until .*`kryonix tenant remove --force`"):
+    with pytest.raises(WrongState, match=r"may come back until .*`kryonix tenant remove town-a --force`"):
         home.lifecycle.remove(ID)
     with pytest.raises(WrongState, match="is offboarding and can't be changed"):
         home.lifecycle.change(ID, plan="pro")
