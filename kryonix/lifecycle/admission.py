@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kryonix.lifecycle.errors import DoesNotFit, InvalidTenant
+from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.capacity import Use, expand_within_plans, smallest_plan, to_remove, use
 from kryonix.topology.catalog import Catalog, Limits
 from kryonix.topology.errors import CapacityExceeded, InvalidInput
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant, parse_tenant
 
-__all__ = ["Need", "admit", "as_sold"]
+__all__ = ["Need", "admit", "as_sold", "asked"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,7 @@ class Need:
 
 def admit(tenant: Tenant, catalog: Catalog) -> Topology:
     """The topology of a tenant that can be. Raises InvalidTenant or DoesNotFit."""
-    _known(tenant, catalog)
+    _parsed(tenant.model_dump(), catalog)
     try:
         (topology,) = expand_within_plans([tenant], catalog, "tenant")
     except CapacityExceeded as error:
@@ -32,18 +35,26 @@ def admit(tenant: Tenant, catalog: Catalog) -> Topology:
     return topology
 
 
+def asked(state: DesiredState, catalog: Catalog) -> Tenant:
+    """The tenant of a row that is only asked for. Raises InvalidTenant where there can be none like it."""
+    if not state.modules:
+        raise InvalidTenant(["modules: at least one is wanted, none was received"])
+    fields = {"id": state.cliente_id, "modules": list(state.modules), "plan": state.plan, "cell": state.cell}
+    return _parsed(fields, catalog)
+
+
 def as_sold(tenant: Tenant, catalog: Catalog) -> Topology:
     """The topology of a tenant that is to be suspended, or to leave. Raises InvalidTenant.
 
     Its plan does not hold it back: the catalog may have been made smaller since it was sold.
     """
-    _known(tenant, catalog)
+    _parsed(tenant.model_dump(), catalog)
     return expand(tenant, catalog)
 
 
-def _known(tenant: Tenant, catalog: Catalog) -> None:
+def _parsed(fields: Mapping[str, Any], catalog: Catalog) -> Tenant:
     try:
-        parse_tenant({**tenant.model_dump(), "modules": list(tenant.modules)}, "tenant", catalog)
+        return parse_tenant({**fields, "modules": list(fields["modules"])}, "tenant", catalog)
     except InvalidInput as error:
         raise InvalidTenant([f"{problem.field}: {problem.message}" for problem in error.problems]) from error
 

@@ -74,6 +74,19 @@ class OperationDied(EngineFailed):
         self.stack = stack
 
 
+class Overtaken(LifecycleError):
+    """A run lost its hold on the tenant, and another operation went on before it had ended."""
+
+    exit_status = 3
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(
+            f"this operation on the tenant {tenant!r} has been overtaken by another: its connection to the registry "
+            "was lost. The tenant is brought to what was asked for last; ask again for what that is not"
+        )
+        self.tenant = tenant
+
+
 class NotRemoved(LifecycleError):
     """A removal has ended, and the broker still has something of the tenant. `remains` names it."""
 

@@ -7,16 +7,18 @@ point, `kill -9` included, is finished by running it again, or by `converge`.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from kryonix.lifecycle import losses
-from kryonix.lifecycle.admission import Need, admit
+from kryonix.lifecycle.admission import Need, admit, asked
 from kryonix.lifecycle.credentials import Credentials
 from kryonix.lifecycle.deployer import Deployer
-from kryonix.lifecycle.errors import InvalidTenant, TenantBusy, UnknownTenant, WrongState
+from kryonix.lifecycle.errors import InvalidTenant, Overtaken, TenantBusy, UnknownTenant, WrongState
 from kryonix.lifecycle.specs import tenant_of
 from kryonix.lifecycle.stack_spec import ignore
 from kryonix.lifecycle.tenant_rows import claim, kept_rows, rotated
@@ -46,6 +48,9 @@ from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.tenants import Tenant
 
 __all__ = ["Credentials", "Need", "TenantLifecycle"]
+
+_OVERTAKEN_S: Final = 300
+"""How long a run that was overtaken waits for its turn to put right what it may have done."""
 
 
 class TenantLifecycle:
@@ -133,6 +138,8 @@ class TenantLifecycle:
 
         Raises DoesNotFit, and WouldLoseMessages for queues that hold messages and are not named in `allow_delete`.
         """
+        if bad := [name for name in allow_delete if not name.isprintable()]:
+            raise InvalidTenant([f"allow_delete: {bad[0]!r} is no name of a queue. Name those that may be deleted"])
         with self._alone(tenant_id):
             state = self._expect(tenant_id, "changed", "active", "suspended")
             before = self._stacks.standing(state)
@@ -141,16 +148,17 @@ class TenantLifecycle:
                 modules=state.modules if modules is None else tuple(modules),
                 plan=state.plan if plan is None else plan,
             )
-            topology = admit(_tenant(wanted), self._catalog)
+            topology = admit(asked(wanted, self._catalog), self._catalog)
             kept = {queue.name for queue in topology.queues}
             if any(queue.name not in kept for queue in expand(tenant_of(before), self._catalog).queues):
                 self._stacks.before_deletion(before, wanted, allow_delete, on_event)
+            written = self._put(wanted)
             try:
                 with losses.told():
-                    self._apply(self._put(wanted), on_event, allow_delete)
+                    self._apply(written, on_event, allow_delete)
             except Exception as error:
                 if getattr(error, "exit_status", 1) == 2:  # refused, so the world is as it was: the row is to be too
-                    self._put(before)
+                    self._put(before, over=written)
                 raise
 
     def suspend(self, tenant_id: str, on_event: OnEvent = ignore) -> None:
@@ -184,6 +192,8 @@ class TenantLifecycle:
         """
         with self._alone(tenant_id):
             before = self._expect(tenant_id, "given new credentials", "active", "suspended")
+            if before.status == "active":
+                admit(tenant_of(before), self._catalog)
             state = before
             if not rotated(before, from_generation):
                 state = self._put(self._next_generation(before, self._overlap if overlap is None else overlap))
@@ -192,8 +202,8 @@ class TenantLifecycle:
                 return self._stacks.credentials(state)
             except Exception:
                 # Nobody has the new credentials, so the end of the overlap must not take away the old ones.
-                with suppress(RegistryError):
-                    self._put(before)
+                with suppress(RegistryError, Overtaken):
+                    self._put(before, over=state)
                 raise
 
     def offboard(self, tenant_id: str, on_event: OnEvent = ignore) -> datetime:
@@ -234,8 +244,7 @@ class TenantLifecycle:
                 # The row comes last here: it stays due until the old user is gone, however often that fails.
                 settled = replace(state, retiring_generation=None, retiring_until=None)
                 self._stacks.apply(settled, on_event)
-                with connect(self._dsn) as connection:
-                    mark_applied(connection, put_desired_state(connection, settled))
+                self._mark(self._put(settled, over=state))
 
     def converge(self, tenant_id: str, on_event: OnEvent = ignore) -> Summary:
         """Bring the world to the tenant's row as it is."""
@@ -252,10 +261,26 @@ class TenantLifecycle:
     def _alone(self, tenant_id: str) -> Iterator[None]:
         if not re.fullmatch(TENANT_ID, tenant_id):
             raise UnknownTenant(tenant_id)
-        with held(self._dsn, tenant_id) as alone:
-            if not alone:
-                raise TenantBusy(tenant_id)
-            yield
+        try:
+            with held(self._dsn, tenant_id) as alone:
+                if not alone:
+                    raise TenantBusy(tenant_id)
+                yield
+        except Overtaken:
+            self._converge_when_free(tenant_id)
+            raise
+
+    def _converge_when_free(self, tenant_id: str) -> None:
+        """What overtook a run may have ended before that run did its work, and would then be undone by it."""
+        until = time.monotonic() + _OVERTAKEN_S
+        while True:
+            try:
+                self.converge(tenant_id)
+                return
+            except TenantBusy:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(1)
 
     @contextmanager
     def _row(self, tenant_id: str) -> Iterator[tuple[Connection, DesiredState]]:
@@ -276,9 +301,21 @@ class TenantLifecycle:
             raise WrongState(tenant_id, state.status, message)
         return state
 
-    def _put(self, state: DesiredState) -> DesiredState:
+    def _put(self, state: DesiredState, *, over: DesiredState | None = None) -> DesiredState:
+        """Write the row. Raises Overtaken where it is not `over` any more."""
         with connect(self._dsn) as connection:
+            if over is not None:
+                found = fetch_desired_state(connection, state.cliente_id, lock=True)
+                if found is None or found.updated_at != over.updated_at:
+                    raise Overtaken(state.cliente_id)
             return put_desired_state(connection, state)
+
+    def _mark(self, state: DesiredState) -> None:
+        """Write that the world is as the row says. Raises Overtaken where the row is another by now."""
+        with connect(self._dsn) as connection:
+            marked = mark_applied(connection, state)
+        if not marked:
+            raise Overtaken(state.cliente_id)
 
     def _passed(self, moment: datetime | None) -> bool:
         with connect(self._dsn) as connection:
@@ -296,8 +333,7 @@ class TenantLifecycle:
 
     def _apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
         summary = self._stacks.apply(state, on_event, allow_delete)
-        with connect(self._dsn) as connection:
-            mark_applied(connection, state)
+        self._mark(state)
         return summary
 
     def _remove(self, state: DesiredState, on_event: OnEvent) -> Summary:
@@ -306,17 +342,10 @@ class TenantLifecycle:
             return Summary({}, ())
         if state.status != "removed":
             self._stacks.release(state, on_event)
-            state = self._put(replace(state, status="removed"))
+            state = self._put(replace(state, status="removed"), over=state)
         summary = self._stacks.destroy(state, on_event)
         with connect(self._dsn) as connection:
             retire_tenant(connection, state.cliente_id)
             gone = replace(state, remove_after=None, retiring_generation=None, retiring_until=None)
             mark_applied(connection, put_desired_state(connection, gone))
         return summary
-
-
-def _tenant(state: DesiredState) -> Tenant:
-    """The tenant of a row that is only asked for. Raises InvalidTenant where there can be none like it."""
-    if not state.modules:
-        raise InvalidTenant(["modules: at least one is wanted, none was received"])
-    return tenant_of(state)

@@ -120,14 +120,17 @@ def clock(connection: Connection) -> datetime:
     return datetime.now(UTC) if row is None else row["now"]
 
 
-def mark_applied(connection: Connection, state: DesiredState) -> None:
-    """Note that a run of this row has ended well. Where the row has changed meanwhile, it stays unconverged."""
+def mark_applied(connection: Connection, state: DesiredState) -> bool:
+    """Note that a run of this row has ended well. Where the row has changed meanwhile, it is unconverged, and False."""
     values = {
         "id": state.cliente_id,
         "generation": state.credentials_generation,
         "updated_at": state.updated_at,
     }
-    connection.execute(QUERIES["mark_applied"], values)
+    marked = connection.execute(QUERIES["mark_applied"], values).rowcount == 1
+    if not marked:
+        connection.execute(QUERIES["mark_unapplied"], values)
+    return marked
 
 
 def put_final_export(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from kryonix.lifecycle.admission import admit, as_sold
+from kryonix.lifecycle.admission import admit, as_sold, asked
 from kryonix.lifecycle.errors import InvalidTenant, TenantExists, UnknownTenant, WrongState
 from kryonix.lifecycle.specs import tenant_of
 from kryonix.registry.desired_states import DesiredState, fetch_desired_state
@@ -143,9 +143,10 @@ class Intake:
             wanted = operation.request
             modules = state.modules if wanted.get("modules") is None else tuple(wanted["modules"])
             state = replace(state, modules=modules, plan=wanted.get("plan") or state.plan)
+            return admit(asked(state, self._catalog), self._catalog)
         elif operation.kind in ("remove", "settle"):
             return None
-        elif operation.kind in ("suspend", "offboard"):
+        elif operation.kind in ("suspend", "offboard") or (operation.kind == "rotate" and state.status == "suspended"):
             return as_sold(tenant_of(state), self._catalog)
         return admit(tenant_of(state), self._catalog)
 

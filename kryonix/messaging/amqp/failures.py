@@ -64,3 +64,8 @@ def told_apart() -> Iterator[None]:
         if task is None or task.cancelling():
             raise
         raise ConnectionError("the connection was closed") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # A bare one is what aiormq gives to those who wait for an answer on a channel that ends without a reason.
+        raise ConnectionError("the connection was closed") from error

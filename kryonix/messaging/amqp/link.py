@@ -66,7 +66,7 @@ class Link:
                 if isinstance(self._error, AccessRefused):
                     raise self._error
                 if asyncio.get_running_loop().time() >= deadline and not self.connected:
-                    raise self._missing(timeout)
+                    raise self.missing(timeout)
         except BaseException:
             await self.close()
             raise
@@ -79,10 +79,11 @@ class Link:
             async with asyncio.timeout(max(timeout, 0)):
                 await self._up.wait()
         if self._connection is None:
-            raise self._missing(timeout)
+            raise self.missing(timeout)
         return self._connection
 
-    def _missing(self, timeout: float) -> NotConnected:
+    def missing(self, timeout: float) -> NotConnected:
+        """Why there has been no connection for so many seconds."""
         if self._closed:
             return NotConnected("the client is closed", remedy="Connect a new one")
         if self._error is not None:

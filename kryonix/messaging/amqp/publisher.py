@@ -88,6 +88,7 @@ class Publisher:
         return True
 
     async def _channel(self, deadline: float) -> Channel:
+        began = asyncio.get_running_loop().time()
         try:
             while self._live is None or self._live.is_closed:
                 async with asyncio.timeout_at(deadline):
@@ -97,6 +98,8 @@ class Publisher:
                         # No lock: it would let those who wait through one by one, behind all who come later.
                         await self._opening.wait()
         except TimeoutError as error:
+            if not self._link.connected:
+                raise self._link.missing(asyncio.get_running_loop().time() - began) from error
             raise NotConnected("no channel before the deadline") from error
         return self._live
 

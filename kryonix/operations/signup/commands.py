@@ -46,8 +46,12 @@ def serve(
 @app.command()
 def worker(
     concurrency: Annotated[int, typer.Option(min=1, help="Operations at a time.")] = 2,
-    overlap_hours: Annotated[float, typer.Option(min=0, help="How long rotated credentials keep working.")] = 24,
-    grace_days: Annotated[float, typer.Option(min=0, help="How long `resume` can undo an offboarding.")] = 30,
+    overlap_hours: Annotated[
+        float, typer.Option(min=0, max=87_600, help="How long rotated credentials keep working.")
+    ] = 24,
+    grace_days: Annotated[
+        float, typer.Option(min=0, max=36_500, help="How long `resume` can undo an offboarding.")
+    ] = 30,
     keep_days: Annotated[
         int, typer.Option(min=1, max=36_500, help="How long ended operations, told events and the audit are kept.")
     ] = 400,
@@ -62,7 +66,9 @@ def worker(
 def create_key(
     name: Annotated[str, typer.Argument(help="Whose key it is: a name to find it by.")],
     scope: Annotated[ScopeName, typer.Option(help="admin may remove tenants too.")] = ScopeName.write,
-    days: Annotated[Optional[int], typer.Option(min=1, help="How long it is valid; left out, until revoked.")] = None,
+    days: Annotated[
+        Optional[int], typer.Option(min=1, max=36_500, help="How long it is valid; left out, until revoked.")
+    ] = None,
     stack: Platform = "dev",
     engine: EngineOption = EngineName.auto,
     json_output: Json = False,

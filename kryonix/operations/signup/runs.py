@@ -114,6 +114,8 @@ def list_keys(stack: str, engine: Choice, json_output: bool) -> None:
 
 def revoke_key(id: str, stack: str, engine: Choice) -> None:
     """End a key."""
+    if not id.isprintable():  # what the terminal gave and PostgreSQL has no text for
+        raise InvalidChoice(f"there is no key {id[:60]!r}. `kryonix signup keys list` shows those that there are")
     with Database(_dsn(stack, engine), size=1) as database, database.transaction() as connection:
         known = keys.revoke_key(connection, id)
     if not known:
@@ -145,6 +147,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.listen(2048)
+    except UnicodeError as error:
+        raise InvalidChoice(f"--host {host!r} is no host name. Give a name or an IP address") from error
     except OSError as error:
         remedy = "Choose another --port, or 0 for a free one"
         raise ServiceUnreachable(f"can't listen on {host}:{port}: {error.strerror or error}. {remedy}") from error

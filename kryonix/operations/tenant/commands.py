@@ -83,7 +83,7 @@ def resume(
 def rotate(
     tenant: Id,
     overlap_hours: Annotated[
-        float, typer.Option(min=0, help="How long the old credentials keep working; 0 ends them at once.")
+        float, typer.Option(min=0, max=87_600, help="How long the old credentials keep working; 0 ends them at once.")
     ] = 24,
     stack: Platform = "dev",
     engine: EngineOption = EngineName.auto,
@@ -96,7 +96,7 @@ def rotate(
 @app.command()
 def offboard(
     tenant: Id,
-    grace_days: Annotated[float, typer.Option(min=0, help="How long `resume` can undo it.")] = 30,
+    grace_days: Annotated[float, typer.Option(min=0, max=36_500, help="How long `resume` can undo it.")] = 30,
     stack: Platform = "dev",
     engine: EngineOption = EngineName.auto,
     json_output: Json = False,

@@ -105,6 +105,9 @@ UPDATE tenants.desired_states
 SET applied_generation = %(generation)s, applied_at = clock_timestamp()
 WHERE cliente_id = %(id)s AND updated_at = %(updated_at)s;
 
+-- mark_unapplied --
+UPDATE tenants.desired_states SET applied_at = NULL WHERE cliente_id = %(id)s;
+
 -- put_final_export --
 INSERT INTO tenants.final_exports (cliente_id, definitions, rows)
 VALUES (%(id)s, %(definitions)s, %(rows)s);

@@ -176,6 +176,7 @@ def test_events_of_all_that_happened_reach_the_control_vhost(
         (404, "unknown-tenant", "GET", "/v1/tenants/nobody", None),
         (422, "nothing-asked", "PATCH", "/v1/tenants/small", {}),
         (422, "does-not-fit", "PATCH", "/v1/tenants/small", {"modules": list(ALL_MODULES)}),
+        (422, "invalid-tenant", "PATCH", "/v1/tenants/small", {"modules": ["portal", "portal"]}),
         (404, "unknown-operation", "GET", "/v1/operations/00000000-0000-4000-8000-000000000000", None),
         (404, "not-found", "GET", "/v1/nothing", None),
         (404, "not-found", "GET", "/v1/tenants/", None),
@@ -257,6 +258,8 @@ def test_a_key_does_what_its_scope_allows_and_ends_when_it_is_revoked(signup: Si
     assert signup.project.kryonix("signup", "keys", "revoke", id, *stack).returncode == 0
     signup.call_as(reader).refused(401, "invalid-key", "GET", "/v1/tenants")
     assert signup.project.kryonix("signup", "keys", "revoke", "nobody", *stack).returncode == 2
+    assert signup.project.kryonix("signup", "keys", "revoke", "\udcff", *stack).returncode == 2
+    assert signup.project.kryonix("signup", "serve", "--host", "\udcff", "--port", "0", *stack).returncode == 2
     signup.call_as(expired := signup.make_key("read", "--days", "1")).http.get("/v1/catalog").raise_for_status()
     signup.execute(f"UPDATE signup.api_keys SET expires_at = now() WHERE id = '{expired.split('_')[1]}'")
     signup.call_as(expired).refused(401, "invalid-key", "GET", "/v1/catalog")

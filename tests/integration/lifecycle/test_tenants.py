@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -14,15 +15,21 @@ from kryonix.lifecycle.credentials import Credentials
 from kryonix.lifecycle.errors import (
     DoesNotFit,
     EngineFailed,
+    InvalidTenant,
+    Overtaken,
     TenantBusy,
     TenantExists,
     UnknownTenant,
     WouldLoseMessages,
     WrongState,
 )
+from kryonix.lifecycle.local_deployer import LocalDeployer
 from kryonix.lifecycle.specs import spec_for
 from kryonix.lifecycle.stack_spec import StackSpec
+from kryonix.lifecycle.tenants import TenantLifecycle
+from kryonix.local.events import OnEvent, Summary
 from kryonix.registry.tenant_lock import held
+from kryonix.topology.catalog import default_catalog
 from kryonix.topology.tenants import Tenant
 from tests.integration.lifecycle.town import Town, cells_of, connects, cut_off_during
 
@@ -73,6 +80,10 @@ def test_a_downgrade_that_does_not_fit_says_what_to_remove_and_changes_nothing(
     rest = tuple(module for module in EVERYTHING if module not in caught.value.remove)
     home.lifecycle.plan(Tenant(id=ID, modules=rest, plan="basic"))
     assert all(module in str(caught.value) for module in caught.value.remove)
+    with pytest.raises(InvalidTenant, match="in the list twice"):
+        home.lifecycle.change(ID, modules=["crm", "crm"])
+    with pytest.raises(InvalidTenant, match="no name of a queue"):
+        home.lifecycle.change(ID, modules=["crm"], allow_delete=["\udcff"])
     assert home.lifecycle.state(ID) == before
 
 
@@ -214,6 +225,10 @@ def test_a_tenant_that_its_plan_no_longer_admits_is_suspended_and_leaves_but_com
         credentials = town.create("oversold", *EVERYTHING, plan="pro")
         # What a catalog that was made smaller does, to this one tenant.
         town.execute("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
+        before = town.lifecycle.state("oversold")
+        with pytest.raises(DoesNotFit):
+            town.lifecycle.rotate("oversold")
+        assert town.lifecycle.state("oversold") == before
         town.lifecycle.suspend("oversold")
         assert not connects(credentials)
         before = town.lifecycle.state("oversold")
@@ -229,6 +244,48 @@ def test_a_tenant_that_its_plan_no_longer_admits_is_suspended_and_leaves_but_com
         town.lifecycle.offboard("oversold")
         town.lifecycle.remove("oversold", force=True)
         assert not town.broker.has("vhosts", "/cliente_oversold")
+
+
+class Frozen:
+    """A deployer whose machine is frozen before a run; what its lock's session was meanwhile, and what others did."""
+
+    def __init__(self, deployer: LocalDeployer, meanwhile: Callable[[], None]) -> None:
+        self._deployer, self._meanwhile = deployer, [meanwhile]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._deployer, name)
+
+    def up(self, stack: StackSpec, on_event: OnEvent) -> Summary:
+        while self._meanwhile:
+            self._meanwhile.pop()()
+        return self._deployer.up(stack, on_event)
+
+
+@pytest.mark.parametrize(("late", "status"), [("suspend", "active"), ("rotate", "active"), ("settle", "suspended")])
+def test_a_run_that_was_overtaken_undoes_nothing_that_was_asked_for_since(town: Town, late: str, status: str) -> None:
+    with town.leaving_nothing("frozen"):
+        credentials = town.create("frozen", "portal")
+        if late == "settle":
+            credentials = town.lifecycle.rotate("frozen")
+            town.execute("UPDATE tenants.desired_states SET retiring_until = now() WHERE cliente_id = 'frozen'")
+
+        def meanwhile() -> None:
+            town.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+            )
+            town.lifecycle.suspend("frozen")
+            if status == "active":
+                town.lifecycle.resume("frozen")
+
+        deployer: Any = Frozen(town.deployer, meanwhile)
+        dsn, cells = str(town.broker.outputs["registry_dsn"]), cells_of(town.project.stack)
+        thawed = TenantLifecycle(dsn, deployer, cells, default_catalog())
+        with pytest.raises(Overtaken, match="has been overtaken by another"):
+            getattr(thawed, late)("frozen")
+        state = town.lifecycle.state("frozen")
+        assert (state.status, state.converged) == (status, True)
+        assert connects(credentials) is (status == "active")
+        assert not would_change(town, "frozen")
 
 
 def test_a_protected_tenant_is_deleted_by_nobody_but_its_own_removal(town: Town) -> None:

@@ -49,6 +49,18 @@ async def test_a_message_that_was_cut_off_is_published_again_and_confirmed() -> 
     await publisher(CUT, asyncio.CancelledError(), CUT).publish(MESSAGE, 10)
 
 
+async def test_a_wait_that_aiormq_ends_without_a_reason_is_a_cut_too() -> None:
+    await publisher(Exception()).publish(MESSAGE, 10)
+
+
+async def test_why_there_is_no_connection_is_said_of_a_message_that_waits_for_one() -> None:
+    waiting = publisher()
+    waiting._live = None
+    waiting._link._error = AccessRefused("the tenant is suspended")
+    with pytest.raises(AccessRefused, match=r"the tenant is suspended; waited 0\.\d* s"):
+        await waiting.publish(MESSAGE, 0.1)
+
+
 async def test_a_refusal_says_that_the_message_is_not_stored() -> None:
     with pytest.raises(QueueFull) as failure:
         await publisher(FULL).publish(MESSAGE, 10)
