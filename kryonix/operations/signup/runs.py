@@ -114,10 +114,9 @@ def list_keys(stack: str, engine: Choice, json_output: bool) -> None:
 
 def revoke_key(id: str, stack: str, engine: Choice) -> None:
     """End a key."""
-    if not id.isprintable():  # what the terminal gave and PostgreSQL has no text for
-        raise InvalidChoice(f"there is no key {id[:60]!r}. `kryonix signup keys list` shows those that there are")
     with Database(_dsn(stack, engine), size=1) as database, database.transaction() as connection:
-        known = keys.revoke_key(connection, id)
+        # A terminal may give what PostgreSQL has no text for.
+        known = id.isprintable() and keys.revoke_key(connection, id)
     if not known:
         raise InvalidChoice(f"there is no key {id[:60]!r}. `kryonix signup keys list` shows those that there are")
     out.print(f"the key {id} is revoked")

@@ -34,13 +34,13 @@ def until(told: str, holds: Callable[[], object], seconds: float = 90) -> None:
         time.sleep(0.02)
 
 
-def begun(signup: Signup, operation: dict[str, Any], objects: int = 1) -> Callable[[], bool]:
+def begun(signup: Signup, operation: dict[str, Any]) -> Callable[[], bool]:
     """Whether an operation is in the middle of its work."""
 
     def look() -> bool:
         found = signup.caller.http.get(f"/v1/operations/{operation['id']}").json()
         assert not found["ended_at"], f"it ended before it could be disturbed: {found}"
-        return bool(found["status"] == "running" and found["progress"]["done"] >= objects)
+        return bool(found["status"] == "running" and found["progress"]["done"] > 0)
 
     return look
 

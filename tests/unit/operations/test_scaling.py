@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kryonix.operations.worker.scaling import Standing, decide
 from kryonix.topology.catalog import Scaling, default_catalog
 
-unhurried = settings(deadline=None)  # a busy machine is no failure
 WINDOW = 60.0
 PRO = default_catalog().plans["pro"].scaling
 
@@ -28,7 +27,6 @@ depths = st.integers(0, 20_000)
 standings = st.builds(Standing, st.integers(0, 30), st.none() | moments)
 
 
-@unhurried
 @given(standings, st.none() | depths, moments, plans)
 def test_there_is_always_one_consumer_and_never_more_than_the_plan_allows(
     standing: Standing, depth: int | None, now: float, plan: Scaling
@@ -37,7 +35,6 @@ def test_there_is_always_one_consumer_and_never_more_than_the_plan_allows(
     assert 1 <= consumers <= plan.max_consumers_per_queue
 
 
-@unhurried
 @given(st.data(), moments, plans)
 def test_without_figures_nothing_moves_and_a_low_spell_begins_anew(
     st_data: st.DataObject, now: float, plan: Scaling
@@ -47,7 +44,6 @@ def test_without_figures_nothing_moves_and_a_low_spell_begins_anew(
     assert (decision.move, decision.standing) == ("hold", Standing(consumers))
 
 
-@unhurried
 @given(st.data(), depths, moments, plans)
 def test_the_move_says_what_happens_to_the_consumers(
     st_data: st.DataObject, depth: int, now: float, plan: Scaling
@@ -68,7 +64,6 @@ def test_the_move_says_what_happens_to_the_consumers(
         assert now - since >= WINDOW
 
 
-@unhurried
 @given(depths, depths, standings, moments, plans)
 def test_a_deeper_queue_never_gets_fewer_consumers(
     one: int, other: int, standing: Standing, now: float, plan: Scaling
@@ -78,7 +73,6 @@ def test_a_deeper_queue_never_gets_fewer_consumers(
     assert consumers[0] <= consumers[1]
 
 
-@unhurried
 @given(plans, st.floats(0.5, 30))
 def test_an_empty_queue_comes_back_to_one_consumer_step_by_step(plan: Scaling, interval: float) -> None:
     standing = decide(Standing(), 20_000, 0.0, plan, WINDOW).standing
