@@ -6,6 +6,7 @@ import pulumi
 import pulumi_rabbitmq as rabbitmq
 
 from components.existing_platform import ExistingPlatform, PlatformOutputs
+from components.previous_run import LAYOUT
 from components.settings import Settings
 from components.tenant import TenantMessaging, TenantMessagingArgs
 
@@ -16,7 +17,14 @@ if settings.platform is not None:
     # Imported here: a tenant's own stack, made while a customer waits, needs neither Docker nor migrations.
     from components.platform import Platform, PlatformArgs
 
-    made = Platform("platform", PlatformArgs(settings=settings.platform, guard=settings.guard()))
+    keep = settings.previous.has_older_layout
+    if keep:
+        pulumi.log.warn(
+            "an older version made this stack, so this run leaves its containers as they are: replaced now, they would "
+            "take every queue along. Run `up` once more to bring them to their settings"
+        )
+    args = PlatformArgs(settings=settings.platform, guard=settings.guard(), keep_containers=keep)
+    made = Platform("platform", args)
     on_platform.append(made)
     platform = made
 else:
@@ -25,11 +33,11 @@ broker = platform.access
 
 provider = rabbitmq.Provider(
     "broker",
-    endpoint=pulumi.Output.unsecret(broker.apply(lambda access: access.management_url)),
-    username=pulumi.Output.unsecret(broker.apply(lambda access: access.username)),
+    endpoint=platform.endpoint,
+    username=platform.username,
     password=broker.apply(lambda access: access.password),
 )
-on_broker = pulumi.ResourceOptions(providers=[provider])
+on_broker = pulumi.ResourceOptions(providers=[provider], depends_on=[*platform.ready])
 
 tenants = {
     topology.tenant.id: TenantMessaging(
@@ -37,6 +45,7 @@ tenants = {
         TenantMessagingArgs(
             topology=topology,
             access=broker,
+            admin_username=platform.username,
             registry_dsn=platform.registry_dsn,
             amqp_host=platform.amqp_host,
             amqp_port=platform.amqp_port,
@@ -76,10 +85,12 @@ if settings.platform is not None:
     )
     BrokerSafeguards("broker-safeguards", held, pulumi.ResourceOptions(depends_on=on_platform))
 
+    pulumi.export("layout", LAYOUT)
+
 pulumi.export("management_url", platform.management_url)
 pulumi.export("amqp_host", platform.amqp_host)
 pulumi.export("amqp_port", platform.amqp_port)
 pulumi.export("registry_dsn", pulumi.Output.secret(platform.registry_dsn))
-pulumi.export("admin_username", pulumi.Output.unsecret(broker.apply(lambda access: access.username)))
+pulumi.export("admin_username", platform.username)
 pulumi.export("admin_password", pulumi.Output.secret(broker.apply(lambda access: access.password)))
 pulumi.export("tenants", {name: tenant.summary() for name, tenant in tenants.items()})

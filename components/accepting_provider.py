@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pulumi.dynamic import ConfigureRequest, ResourceProvider
 
+from components.errors import ComponentError
 from kryonix.topology.accepted_losses import too_wide
 
 __all__ = ["AcceptingProvider"]
@@ -31,3 +33,15 @@ class AcceptingProvider(ResourceProvider):
     def accepted(self, props: dict[str, Any]) -> list[str]:
         """The names of queues whose messages may be lost."""
         return [*props["allowDelete"], *self._accepted_now]
+
+    @contextmanager
+    def reason_first(self) -> Iterator[None]:
+        """Let the Pulumi CLI show a refusal's reason above the traceback of its dynamic provider's server.
+
+        The server sends what `traceback.format_exc` gives. That begins with an exception's cause, and a cause that was
+        never raised has no traceback of its own.
+        """
+        try:
+            yield
+        except ComponentError as refusal:
+            raise refusal from type(refusal)(str(refusal))

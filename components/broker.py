@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +36,14 @@ class BrokerContainerArgs:
     metrics: MetricsEndpoint
     domain: str
     memory_mb: int = 2048
+    ignore_changes: Sequence[str] = ()
+    """Inputs of the container that stay as they are."""
 
 
 class BrokerContainer(pulumi.ComponentResource):
-    """A network, a volume and the broker's container. `container_id` is known once the broker answers."""
+    """A network, a volume and the broker's container, which is made once the broker answers."""
 
-    container_id: pulumi.Output[str]
-    network_name: pulumi.Output[str]
+    container: docker.Container
 
     def __init__(self, name: str, args: BrokerContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:BrokerContainer", name, None, opts)
@@ -49,7 +51,7 @@ class BrokerContainer(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         network = docker.Network(f"{name}-network", name=f"{self._host}-network", driver="bridge", opts=child)
         volume = docker.Volume(f"{name}-data", name=f"{self._host}-data", opts=child)
-        container = docker.Container(
+        self.container = docker.Container(
             f"{name}-container",
             name=self._host,
             hostname=self._host,  # the node's name, and with it the data directory's, is made of it
@@ -69,10 +71,11 @@ class BrokerContainer(pulumi.ComponentResource):
             wait=True,
             wait_timeout=_START_TIMEOUT_S,
             # A second container can't have the name, the ports and the volume of the first while that is there.
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            opts=pulumi.ResourceOptions(
+                parent=self, delete_before_replace=True, ignore_changes=list(args.ignore_changes)
+            ),
         )
-        self.container_id, self.network_name = container.id, network.name
-        self.register_outputs({"container_id": self.container_id, "network_name": self.network_name})
+        self.register_outputs({"container_id": self.container.id, "network_name": network.name})
 
     def _ports(self) -> list[docker.ContainerPortArgs]:
         args = self._args

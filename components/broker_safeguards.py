@@ -11,7 +11,8 @@ from pulumi.dynamic import CreateResult, DiffResult, Resource, UpdateResult
 
 from components.accepting_provider import AcceptingProvider
 from components.changes import changed_keys
-from components.guard import refuse_losses, refuse_orphans
+from components.guard import refuse_orphans
+from components.losses import AFTER_AN_UP, refuse_losses
 from components.management import BrokerAccess, Management
 from components.safeguards import access_of, access_properties
 from kryonix.topology.shared import EVENTS
@@ -49,11 +50,11 @@ class _BrokerSafeguardsProvider(AcceptingProvider):
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         if _props["protected"]:
-            with Management(access_of(_props)) as broker:
+            with self.reason_first(), Management(access_of(_props)) as broker:
                 refuse_orphans(broker, _props.get("stack"))  # not known to a resource made by an older version
                 # The platform's own events are copies of rows in the registry.
                 going = [queue for queue in broker.queues() if queue.vhost != EVENTS.vhost]
-                refuse_losses(broker, going, self.accepted(_props))
+                refuse_losses(broker.exact(going), self.accepted(_props), AFTER_AN_UP)
 
 
 class BrokerSafeguards(Resource, module="kryonix", name="BrokerSafeguards"):

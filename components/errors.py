@@ -10,6 +10,7 @@ __all__ = [
     "ComponentError",
     "InvalidStack",
     "MessagesWouldBeLost",
+    "StateLost",
     "TenantsWouldBeLost",
 ]
 
@@ -26,6 +27,10 @@ class InvalidStack(ComponentError):
 
 class MessagesWouldBeLost(ComponentError):
     """A change that would delete queues with messages in them."""
+
+
+class StateLost(ComponentError):
+    """A platform that runs already, and that this stack's state does not know."""
 
 
 class TenantsWouldBeLost(ComponentError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pulumi
@@ -15,10 +16,19 @@ __all__ = ["ExistingPlatform", "PlatformOutputs"]
 
 
 class PlatformOutputs(Protocol):
-    """What tenants and stack outputs need of a platform, made here or found."""
+    """What tenants and stack outputs need of a platform, made here or found.
+
+    `endpoint` and `username` are those of `access`. What is made on the platform waits for `ready` by `depends_on`.
+    """
 
     @property
     def access(self) -> pulumi.Output[BrokerAccess]: ...
+    @property
+    def ready(self) -> Sequence[pulumi.Input[pulumi.Resource]]: ...
+    @property
+    def endpoint(self) -> pulumi.Input[str]: ...
+    @property
+    def username(self) -> pulumi.Input[str]: ...
     @property
     def management_url(self) -> pulumi.Output[str]: ...
     @property
@@ -38,6 +48,15 @@ class ExistingPlatform:
     amqp_host: pulumi.Output[str]
     amqp_port: pulumi.Output[int]
     registry_dsn: pulumi.Output[str]
+    ready: Sequence[pulumi.Input[pulumi.Resource]] = field(default=())
+
+    @property
+    def endpoint(self) -> pulumi.Output[str]:
+        return pulumi.Output.unsecret(self.access.apply(lambda access: access.management_url))
+
+    @property
+    def username(self) -> pulumi.Output[str]:
+        return pulumi.Output.unsecret(self.access.apply(lambda access: access.username))
 
     @classmethod
     def load(cls, guard: Guard) -> ExistingPlatform:

@@ -1,33 +1,36 @@
 """The guard: asks the broker, before anything changes, whether a change would delete queues that hold messages.
 
 It works in the program itself, so it holds through every door: the CLI, the Automation API, the local engine; preview
-and up. What `destroy` removes, where the program does not run, is held by `components.safeguards`.
+and up. What `destroy` removes, where the program does not run, and what an engine replaces for a reason of its own are
+held by `components.safeguards`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
 import pulumi
 
-from components.errors import BrokerUnreachable, MessagesWouldBeLost, TenantsWouldBeLost
-from components.management import BrokerAccess, Management, QueueState
-from kryonix.topology.accepted_losses import accepted
+from components.errors import BrokerRefuses, BrokerUnreachable, StateLost, TenantsWouldBeLost
+from components.losses import refuse_losses
+from components.management import BrokerAccess, Management
+from components.previous_run import PreviousRun
+from components.withdrawal import put_back, withdraw_queues
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import Names
 from kryonix.topology.ownership import doomed, owned_tenants, tenants_of_others
 
-__all__ = ["Guard", "refuse_losses", "refuse_orphans"]
+__all__ = ["Guard", "refuse_orphans"]
 
 _SHOWN: Final = 3
 """How many tenants' removal is spelled out; it is the same for all."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Guard:
     """What a stack wants to have on a broker, and the queues whose loss it accepts."""
 
@@ -36,50 +39,68 @@ class Guard:
     allow_delete: Collection[str]
     whole_broker: bool
     """Whether tenants that the stack no longer lists are looked for too: a stack of one tenant has no others."""
+    previous: PreviousRun
+    _agreed: bool = field(default=False, init=False)
 
     def before_changes(self, access: pulumi.Output[BrokerAccess]) -> pulumi.Output[BrokerAccess]:
-        """The same access, once the broker has been asked; a broker that is not there yet has nothing to lose."""
+        """Return the same access, once the broker has been asked; one that is not there yet has nothing to lose.
+
+        A broker whose address this run changes is asked at its old one.
+        """
 
         async def ask(broker: BrokerAccess) -> BrokerAccess:
-            try:
-                await asyncio.to_thread(self._ask, broker)
-            except BrokerUnreachable as reason:
-                pulumi.log.debug(f"the broker can't be asked yet, it is asked again once it is up: {reason}")
+            await asyncio.to_thread(self._ask_first, broker)
             return broker
 
         return access.apply(ask)
 
     def before_tenants(self, access: pulumi.Output[BrokerAccess]) -> pulumi.Output[BrokerAccess]:
-        """The same access, once the broker has answered that nothing is lost."""
+        """Return the same access, once the broker has answered that nothing is lost."""
 
         async def ask(broker: BrokerAccess) -> BrokerAccess:
-            await asyncio.to_thread(self._ask, broker)
+            if not self._agreed:
+                await asyncio.to_thread(self._ask, broker)
             return broker
 
         return access.apply(ask)
 
+    def _ask_first(self, access: BrokerAccess) -> None:
+        for address in dict.fromkeys((access, self._before(access))):
+            try:
+                self._ask(address)
+                break
+            except BrokerRefuses as refusal:
+                if self.previous.never_succeeded:
+                    raise StateLost(_state_lost(self.stack, address.management_url)) from refusal
+                raise
+            except BrokerUnreachable as reason:
+                pulumi.log.debug(f"the broker can't be asked yet, it is asked again once it is up: {reason}")
+
+    def _before(self, access: BrokerAccess) -> BrokerAccess:
+        """Return the access at the address of the previous run, as far as that run has told it."""
+        told = self.previous.outputs
+        return replace(
+            access,
+            management_url=str(told.get("management_url") or access.management_url),
+            amqp_host=str(told.get("amqp_host") or access.amqp_host),
+            amqp_port=int(told.get("amqp_port") or access.amqp_port),
+        )
+
     def _ask(self, access: BrokerAccess) -> None:
         with Management(access) as broker:
-            if self.whole_broker:
-                owned = owned_tenants(broker.vhosts(), self.stack)
-                queues = broker.queues()
-            else:
-                owned = set()
-                queues = [queue for topology in self.topologies for queue in broker.queues(topology.vhost)]
-            refuse_losses(broker, doomed(queues, self.topologies, owned), self.allow_delete)
-
-
-def refuse_losses(broker: Management, going: Sequence[QueueState], allow_delete: Collection[str]) -> None:
-    """Raise MessagesWouldBeLost where queues that are about to go hold messages, unless their loss is accepted."""
-    held = [queue for queue in broker.exact([q for q in going if not accepted(q.name, allow_delete)]) if queue.messages]
-    if not held:
-        return
-    counts = "\n".join(f"  {queue.messages:,} messages in {queue.name} (vhost {queue.vhost})" for queue in held)
-    raise MessagesWouldBeLost(
-        f"this change would delete {len(held)} queue(s) that still hold messages; nothing has been changed:\n{counts}\n"
-        f"Consume or move them first, or accept the loss in the stack's config, and run again:\n"
-        f"  kryonix:allowDelete: [{', '.join(dict.fromkeys([*allow_delete, *(queue.name for queue in held)]))}]"
-    )
+            owned = owned_tenants(broker.vhosts(), self.stack) if self.whole_broker else set()
+            queues = (
+                broker.queues()
+                if self.whole_broker
+                else [queue for topology in self.topologies for queue in broker.queues(topology.vhost)]
+            )
+            going = doomed(queues, self.topologies, owned)
+            refuse_losses(broker.exact(going), self.allow_delete)
+            if not pulumi.runtime.is_dry_run():
+                kept = {topology.vhost for topology in self.topologies}
+                put_back(broker, self.stack, going)
+                withdraw_queues(broker, self.stack, [q for q in going if q.vhost in kept], self.allow_delete)
+        self._agreed = True
 
 
 def refuse_orphans(broker: Management, stack: str | None) -> None:
@@ -100,3 +121,18 @@ def _how_to_remove(tenant: str, stack: str) -> str:
     if stack != Names(tenant).stack:
         return f"`kryonix destroy --stack {stack}`"
     return f"`kryonix tenant offboard {tenant}`, `kryonix tenant remove {tenant} --force --yes`"
+
+
+def _state_lost(stack: str, url: str) -> str:
+    containers = " ".join(f"kryonix-{stack}-{name}" for name in ("rabbitmq", "postgres"))
+    volumes = " ".join(f"kryonix-{stack}-{name}-data" for name in ("rabbitmq", "postgres"))
+    return (
+        f"the broker at {url} refuses the administrator's password of the stack {stack!r}, whose state is empty: "
+        "another run made this broker. Nothing has been changed.\n"
+        f"  If the state was lost, restore it: the folder .kryonix/stacks/{stack} from a backup, or `pulumi stack "
+        f"import --stack {stack} --file DEPLOYMENT` with an export.\n"
+        f"  If it is another platform's broker, set other ports in Pulumi.{stack}.yaml (kryonix:amqpPort, "
+        "managementPort, metricsPort, registryPort).\n"
+        f"  To begin anew without what it holds (every message is deleted): `docker rm -f {containers}`, then "
+        f"`docker volume rm {volumes}`"
+    )

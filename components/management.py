@@ -16,7 +16,7 @@ from pamqp.commands import Queue
 
 from components.errors import BrokerRefuses, BrokerUnreachable
 
-__all__ = ["BrokerAccess", "Management", "QueueState", "VhostState"]
+__all__ = ["BindingState", "BrokerAccess", "Management", "QueueState", "VhostState"]
 
 _TIMEOUT: Final = httpx.Timeout(30, connect=3)
 
@@ -54,6 +54,22 @@ class QueueState:
     messages: int
 
 
+@dataclass(frozen=True, slots=True)
+class BindingState:
+    """A binding of a queue, as the API takes it back."""
+
+    vhost: str
+    source: str
+    queue: str
+    routing_key: str
+    arguments: Mapping[str, Any]
+    properties_key: str
+
+    @property
+    def path(self) -> str:
+        return f"bindings/{_quoted(self.vhost)}/e/{_quoted(self.source)}/q/{_quoted(self.queue)}"
+
+
 _Answer = Queue.DeclareOk
 _Answers = dict[tuple[str, str], Queue.DeclareOk]
 
@@ -85,6 +101,47 @@ class Management:
         response = self._call("GET", path, params=_LIVE_TOTALS, absent_is_fine=True)
         found = [] if response.status_code == httpx.codes.NOT_FOUND else response.json()
         return [QueueState(q["vhost"], q["name"], q["arguments"], q.get("messages", 0)) for q in found]
+
+    def bindings(self, queue: QueueState) -> list[BindingState]:
+        """Return a queue's bindings, without the one to the default exchange, which every queue has."""
+        path = f"queues/{_quoted(queue.vhost)}/{_quoted(queue.name)}/bindings"
+        response = self._call("GET", path, absent_is_fine=True)
+        found = [] if response.status_code == httpx.codes.NOT_FOUND else response.json()
+        return [
+            BindingState(queue.vhost, b["source"], queue.name, b["routing_key"], b["arguments"], b["properties_key"])
+            for b in found
+            if b["source"]
+        ]
+
+    def bind(self, binding: BindingState) -> None:
+        """Make a binding; nothing where its exchange or its queue is gone."""
+        body = {"routing_key": binding.routing_key, "arguments": dict(binding.arguments)}
+        self._call("POST", binding.path, json=body, absent_is_fine=True)
+
+    def unbind(self, binding: BindingState) -> None:
+        self._call("DELETE", f"{binding.path}/{_quoted(binding.properties_key)}", absent_is_fine=True)
+
+    def note(self, name: str) -> Any:
+        """Return the value of a global parameter, or None where there is none."""
+        response = self._call("GET", f"global-parameters/{_quoted(name)}", absent_is_fine=True)
+        return None if response.status_code == httpx.codes.NOT_FOUND else response.json()["value"]
+
+    def put_note(self, name: str, value: Any) -> None:
+        self._call("PUT", f"global-parameters/{_quoted(name)}", json={"name": name, "value": value})
+
+    def drop_note(self, name: str) -> None:
+        self._call("DELETE", f"global-parameters/{_quoted(name)}", absent_is_fine=True)
+
+    def users(self, vhost: str) -> list[str]:
+        """Return the names of the users that have permissions in a vhost, without the one that asks."""
+        response = self._call("GET", f"vhosts/{_quoted(vhost)}/permissions", absent_is_fine=True)
+        found = [] if response.status_code == httpx.codes.NOT_FOUND else response.json()
+        return sorted(entry["user"] for entry in found if entry["user"] != self._access.username)
+
+    def close_connections(self, user: str) -> None:
+        """Close all connections of a user."""
+        path = f"connections/username/{_quoted(user)}"
+        self._call("DELETE", path, headers={"X-Reason": "the tenant is being removed"}, absent_is_fine=True)
 
     def set_user_limit(self, user: str, limit: str, value: int) -> None:
         self._call("PUT", f"user-limits/{_quoted(user)}/{limit}", json={"value": value})
@@ -122,6 +179,21 @@ class Management:
         time.sleep(_COUNTS_AGE_S)
         renewed = {(q.vhost, q.name): q for vhost in sorted(unsure) for q in self.queues(vhost)}
         return [renewed.get((queue.vhost, queue.name), queue) for queue in found]
+
+    def settled(self, queues: list[QueueState]) -> list[QueueState]:
+        """Return the queues that are still there with all that they hold: ready, unacknowledged and delayed messages.
+
+        What a queue holds beside ready messages it reports every 5 s only. Call this once nothing new can reach the
+        queues: it waits until every report is newer than the call, and takes the larger count.
+        """
+        if not queues:
+            return []
+        time.sleep(_COUNTS_AGE_S)
+        with self._translated():
+            answers = asyncio.run(_ask_queues(self._access, queues))
+        renewed = {(q.vhost, q.name): q for vhost in {q.vhost for q in queues} for q in self.queues(vhost)}
+        found = [renewed[q.vhost, q.name] for q in queues if (q.vhost, q.name) in renewed]
+        return [_with_ready(queue, answers) for queue in found]
 
     def _call(self, method: str, path: str, *, absent_is_fine: bool = False, **options: Any) -> httpx.Response:
         with self._translated():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -21,16 +22,27 @@ __all__ = ["Platform", "PlatformArgs"]
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformArgs:
-    """How the platform runs, and the guard that is asked before it changes."""
+    """How the platform runs, and the guard that is asked before it changes.
+
+    `keep_containers` leaves both containers as they are, whatever the settings say.
+    """
 
     settings: PlatformSettings
     guard: Guard
+    keep_containers: bool = False
 
 
 class Platform(pulumi.ComponentResource):
-    """A broker and a registry in containers. Everything it gives out is known once both answer."""
+    """A broker and a registry in containers.
+
+    What it gives out is plain values, known before a container is: what depends on a container's id would be replaced
+    together with it, queues and their messages too. What needs the services waits for `ready` by `depends_on`.
+    """
 
     access: pulumi.Output[BrokerAccess]
+    ready: Sequence[pulumi.Input[pulumi.Resource]]
+    endpoint: str
+    username: str
     management_url: pulumi.Output[str]
     amqp_host: pulumi.Output[str]
     amqp_port: pulumi.Output[int]
@@ -42,11 +54,14 @@ class Platform(pulumi.ComponentResource):
         self._child, settings = pulumi.ResourceOptions(parent=self), args.settings
         secret = random.RandomPassword(f"{name}-admin", length=PASSWORD_LENGTH, special=False, opts=self._child)
         asked = args.guard.before_changes(settings.access(secret.result))
-        broker = self._broker(settings, asked)
-        registry = self._registry(settings)
-        self.registry_dsn, self.signup_dsn = registry.dsn, registry.signup_dsn
-        running = pulumi.Output.all(broker.container_id, asked).apply(lambda both: both[1])
-        self.access = args.guard.before_tenants(running)
+        ignored = ["*"] if args.keep_containers else []
+        broker = self._broker(settings, asked, ignored)
+        registry = self._registry(settings, ignored)
+        self.access, self.registry_dsn, self.signup_dsn = asked, registry.dsn, registry.signup_dsn
+        running = pulumi.Output.all(broker.container.id, asked).apply(lambda both: both[1])
+        answered = args.guard.before_tenants(running).apply(lambda _: broker.container)
+        self.ready = [broker.container, answered, registry]
+        self.endpoint, self.username = settings.local_management_url, ADMIN_USER
         host = settings.advertised_host
         self.management_url = pulumi.Output.from_input(f"http://{host}:{settings.management_port}")
         self.amqp_host = pulumi.Output.from_input(host)
@@ -63,7 +78,9 @@ class Platform(pulumi.ComponentResource):
             }
         )
 
-    def _broker(self, settings: PlatformSettings, asked: pulumi.Output[BrokerAccess]) -> BrokerContainer:
+    def _broker(
+        self, settings: PlatformSettings, asked: pulumi.Output[BrokerAccess], ignored: list[str]
+    ) -> BrokerContainer:
         args = BrokerContainerArgs(
             image=settings.broker_image,
             admin_password=asked.apply(lambda access: access.password),
@@ -73,19 +90,24 @@ class Platform(pulumi.ComponentResource):
             metrics=settings.metrics,
             domain=settings.domain,
             memory_mb=settings.broker_memory_mb,
+            ignore_changes=ignored,
         )
         return BrokerContainer("rabbitmq", args, self._child)
 
-    def _registry(self, settings: PlatformSettings) -> Registry:
+    def _registry(self, settings: PlatformSettings, ignored: list[str]) -> Registry:
         container_args = PostgresContainerArgs(
-            image=settings.postgres_image, address=settings.address, port=settings.registry_port
+            image=settings.postgres_image,
+            address=settings.address,
+            port=settings.registry_port,
+            ignore_changes=ignored,
         )
-        container = PostgresContainer("postgres", container_args, self._child)
+        server = PostgresContainer("postgres", container_args, self._child)
         args = RegistryArgs(
             host=settings.local_host,
             port=settings.registry_port,
-            username=container.username,
-            password=container.password,
-            deleted_with=container.container,
+            username=server.username,
+            password=server.password,
+            deleted_with=server.volume,
         )
-        return Registry("registry", args, self._child)
+        after = pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=[server.container]))
+        return Registry("registry", args, after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -15,6 +16,7 @@ __all__ = ["PostgresContainer", "PostgresContainerArgs"]
 
 _SUPERUSER = "kryonix_admin"
 _START_TIMEOUT_S = 120
+_DATA = "/var/lib/postgresql/data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,8 @@ class PostgresContainerArgs:
     address: str
     port: int
     memory_mb: int = 512
+    ignore_changes: Sequence[str] = ()
+    """Inputs of the container that stay as they are."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
@@ -32,19 +36,20 @@ class PostgresContainerArgs:
 
 
 class PostgresContainer(pulumi.ComponentResource):
-    """A volume and a container. `password` is known once the server answers."""
+    """A volume with the data, and a container, which is made once the server answers."""
 
     container: docker.Container
+    volume: docker.Volume
     username: str
     password: pulumi.Output[str]
 
     def __init__(self, name: str, args: PostgresContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:PostgresContainer", name, None, opts)
         child, host = pulumi.ResourceOptions(parent=self), f"kryonix-{pulumi.get_stack()}-{name}"
-        volume = docker.Volume(f"{name}-data", name=f"{host}-data", opts=child)
+        self.volume = docker.Volume(f"{name}-data", name=f"{host}-data", opts=child)
         password = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child)
         verifier = password.result.apply(lambda text: scram_verifier(_SUPERUSER, text))
-        container = docker.Container(
+        self.container = docker.Container(
             f"{name}-container",
             name=host,
             hostname=host,
@@ -59,9 +64,9 @@ class PostgresContainer(pulumi.ComponentResource):
                 f"POSTGRES_USER={_SUPERUSER}",
                 pulumi.Output.concat("POSTGRES_PASSWORD=", verifier),
                 "POSTGRES_DB=postgres",
-                "PGDATA=/var/lib/postgresql/data",
+                f"PGDATA={_DATA}",
             ],
-            volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path="/var/lib/postgresql/data")],
+            volumes=[docker.ContainerVolumeArgs(volume_name=self.volume.name, container_path=_DATA)],
             ports=[docker.ContainerPortArgs(internal=5432, ip=args.address, external=args.port)],
             # By TCP: while a new database is made, the server listens on its socket only.
             healthcheck=docker.ContainerHealthcheckArgs(
@@ -73,8 +78,9 @@ class PostgresContainer(pulumi.ComponentResource):
             ),
             wait=True,
             wait_timeout=_START_TIMEOUT_S,
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            opts=pulumi.ResourceOptions(
+                parent=self, delete_before_replace=True, ignore_changes=list(args.ignore_changes)
+            ),
         )
-        self.container, self.username = container, _SUPERUSER
-        self.password = pulumi.Output.all(container.id, password.result).apply(lambda both: str(both[1]))
-        self.register_outputs({"container_id": container.id, "password": self.password})
+        self.username, self.password = _SUPERUSER, password.result
+        self.register_outputs({"container_id": self.container.id, "password": self.password})

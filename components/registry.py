@@ -24,7 +24,7 @@ _DATABASE, _OWNER, _WRITER, _SIGNUP = "kryonix_main", "kryonix_migrator", "kryon
 class RegistryArgs:
     """The server, and a user of it that may make databases and roles.
 
-    `deleted_with` is the server's own resource where this stack runs it: its removal takes database and roles along. A
+    `deleted_with` is the volume of a server that this stack runs: its removal takes database and roles along. A
     server that stays keeps its schema while there are tables in it, so that history is never dropped on the way.
     """
 
@@ -39,7 +39,8 @@ class Registry(pulumi.ComponentResource):
     """The database `kryonix_main`.
 
     `dsn` is that of a role that reads and writes tenants' rows, `signup_dsn` that of the signup service's role, which
-    has its own schema and only reads what tenants are to be. Neither can do more.
+    has its own schema and only reads what tenants are to be. Neither can do more. Both are plain values: what needs the
+    tables behind them waits for this component by `depends_on`.
     """
 
     dsn: pulumi.Output[str]
@@ -75,14 +76,12 @@ class Registry(pulumi.ComponentResource):
         self._grant("signup-look", tenants, signup)
         migrations = Migrations(
             f"{name}-migrations",
-            dsn=self._dsn(self._owner, owner_password),
+            dsn=self._dsn(_OWNER, owner_password),
             database=self._database.name,
             opts=pulumi.ResourceOptions(parent=self, depends_on=self._made[-1:]),
         )
-        reads = self._reads(tenants, signup, migrations)
-        # The addresses are given out once there are tables behind them.
-        self.dsn = migrations.revision.apply(lambda _: self._dsn(writer, writer_password))
-        self.signup_dsn = reads.id.apply(lambda _: self._dsn(signup, signup_password))
+        self._reads(tenants, signup, migrations)
+        self.dsn, self.signup_dsn = self._dsn(_WRITER, writer_password), self._dsn(_SIGNUP, signup_password)
         self.register_outputs({"dsn": self.dsn, "signup_dsn": self.signup_dsn})
 
     def _in_turn(self, make: Callable[[pulumi.ResourceOptions], _R]) -> _R:
@@ -157,6 +156,6 @@ class Registry(pulumi.ComponentResource):
             )
         )
 
-    def _dsn(self, role: postgresql.Role, password: pulumi.Input[str]) -> pulumi.Output[str]:
-        address = f"{self._args.host}:{self._args.port}"
-        return pulumi.Output.format("postgresql://{0}:{1}@{2}/{3}", role.name, password, address, self._database.name)
+    def _dsn(self, role: str, password: pulumi.Output[str]) -> pulumi.Output[str]:
+        address = f"{self._args.host}:{self._args.port}/{_DATABASE}"
+        return password.apply(lambda known: f"postgresql://{role}:{known}@{address}")

@@ -53,7 +53,7 @@ class Routing(pulumi.ComponentResource):
             for binding in args.topology.bindings
         ]
         self.leaves = bindings
-        self.queues = pulumi.Output.from_input([queue.name for queue in args.topology.queues])
+        self.queues = pulumi.Output.all(*(queue.name for queue in queues.values()))
         self.register_outputs({"queues": self.queues})
 
     def _local(self, name: str) -> str:

@@ -12,12 +12,14 @@ from typing import Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, UpdateResult
+from pulumi.output import Unknown
+from pulumi.runtime.rpc import UNKNOWN
 
 from components.accepting_provider import AcceptingProvider
 from components.changes import changed_keys
 from components.errors import BrokerRefuses
-from components.guard import refuse_losses
 from components.management import BrokerAccess, Management
+from components.withdrawal import withdraw_vhost
 
 __all__ = ["Safeguards", "SafeguardsArgs", "access_of", "access_properties"]
 
@@ -32,6 +34,8 @@ class SafeguardsArgs:
     vhost: pulumi.Input[str]
     user: pulumi.Input[str]
     retiring_users: Sequence[pulumi.Input[str]] = ()
+    queues: pulumi.Input[Sequence[str]]
+    """The tenant's queues. An engine that replaces one, for whatever reason, has to remove these safeguards first."""
     max_connections: int
     max_channels: int
     protected: bool
@@ -44,6 +48,7 @@ class SafeguardsArgs:
             **retiring,
             "vhost": self.vhost,
             "user": self.user,
+            "queues": self.queues,
             "maxConnections": self.max_connections,
             "maxChannels": self.max_channels,
             "protected": self.protected,
@@ -54,7 +59,7 @@ class SafeguardsArgs:
 class _SafeguardsProvider(AcceptingProvider):
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         changed = changed_keys(_olds, _news)
-        replaces = [key for key in changed if key == "vhost"]  # a new generation of credentials is a user, not a vhost
+        replaces = [key for key in changed if key == "vhost" or (key == "queues" and _unknown(_news[key]))]
         return DiffResult(changes=bool(changed), replaces=replaces, delete_before_replace=True)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -80,7 +85,8 @@ class _SafeguardsProvider(AcceptingProvider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         with Management(access_of(_props)) as broker:
             if _props["protected"]:
-                refuse_losses(broker, broker.queues(_props["vhost"]), self.accepted(_props))
+                with self.reason_first():
+                    withdraw_vhost(broker, _props["vhost"], self.accepted(_props))
             broker.protect(_props["vhost"], protected=False)
 
     def _apply(self, props: dict[str, Any]) -> None:
@@ -89,6 +95,12 @@ class _SafeguardsProvider(AcceptingProvider):
                 for key, limit in _LIMITS.items():
                     broker.set_user_limit(user, limit, int(props[key]))
             broker.protect(props["vhost"], protected=props["protected"])
+
+
+def _unknown(queues: Any) -> bool:
+    """Return True where an engine asks what would be if a queue were replaced: then its name is not known."""
+    names = queues if isinstance(queues, list) else [queues]
+    return any(isinstance(name, Unknown) or name == UNKNOWN for name in names)
 
 
 class Safeguards(Resource, module="kryonix", name="Safeguards"):

@@ -14,6 +14,7 @@ from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from components.guard import Guard
 from components.management import BrokerAccess
+from components.previous_run import PreviousRun
 from kryonix.topology.accepted_losses import too_wide
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
@@ -93,12 +94,16 @@ class PlatformSettings:
         """Where this machine reaches what is published: all interfaces include loopback."""
         return "127.0.0.1" if ipaddress.ip_address(self.address).is_unspecified else self.address
 
+    @property
+    def local_management_url(self) -> str:
+        return f"http://{self.local_host}:{self.management_port}"
+
     def access(self, admin_password: pulumi.Input[str]) -> pulumi.Output[BrokerAccess]:
         """The broker as this machine reaches it."""
 
         def build(password: str) -> BrokerAccess:
             return BrokerAccess(
-                management_url=f"http://{self.local_host}:{self.management_port}",
+                management_url=self.local_management_url,
                 username=ADMIN_USER,
                 password=password,
                 amqp_host=self.local_host,
@@ -118,6 +123,7 @@ class Settings:
     allow_delete: tuple[str, ...]
     protect: bool
     generations: Generations
+    previous: PreviousRun
 
     @classmethod
     def load(cls) -> Settings:
@@ -135,6 +141,8 @@ class Settings:
                 allow_delete=_allow_delete(config),
                 protect=config.require_bool("protect"),
                 generations=_generations(config, single),
+                # A stack of one tenant has no containers that could be replaced, nor a broker that could be lost.
+                previous=PreviousRun(outputs={}) if single else PreviousRun.load(),
             )
         except (TopologyError, pulumi.ConfigTypeError, pulumi.ConfigMissingError) as error:
             raise InvalidStack(str(error)) from error
@@ -145,6 +153,7 @@ class Settings:
             topologies=self.topologies,
             allow_delete=self.allow_delete,
             whole_broker=self.platform is not None,
+            previous=self.previous,
         )
 
 

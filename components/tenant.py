@@ -28,6 +28,7 @@ class TenantMessagingArgs:
 
     topology: Topology
     access: pulumi.Output[BrokerAccess]
+    admin_username: pulumi.Input[str]
     registry_dsn: pulumi.Input[str]
     amqp_host: pulumi.Input[str]
     amqp_port: pulumi.Input[int]
@@ -62,7 +63,7 @@ class TenantMessaging(pulumi.ComponentResource):
         within = pulumi.ResourceOptions(parent=self, deleted_with=vhost)
         admin = rabbitmq.Permissions(
             f"{name}/admin",
-            user=args.access.apply(lambda access: access.username),
+            user=args.admin_username,
             vhost=vhost.name,
             permissions={"configure": ".*", "write": ".*", "read": ".*"},
             opts=within,
@@ -76,7 +77,7 @@ class TenantMessaging(pulumi.ComponentResource):
         routing = Routing(name, in_vhost, within)
         record = self._record(current)
         permissions = [each.permissions for each in (current, *retiring)]
-        self.safeguards = self._safeguards(current, retiring, vhost, [*routing.leaves, *permissions, record])
+        self.safeguards = self._safeguards(current, retiring, vhost, routing, [*routing.leaves, *permissions, record])
         self.vhost, self.username, self.password = vhost.name, current.user.name, current.password
         self.amqp_uri = pulumi.Output.secret(
             pulumi.Output.format(
@@ -130,6 +131,7 @@ class TenantMessaging(pulumi.ComponentResource):
         current: TenantUser,
         retiring: Sequence[TenantUser],
         vhost: rabbitmq.VHost,
+        routing: Routing,
         before: Sequence[pulumi.Resource],
     ) -> Safeguards:
         """Last of all: what it depends on is removed only after it has agreed to go."""
@@ -139,6 +141,7 @@ class TenantMessaging(pulumi.ComponentResource):
             vhost=vhost.name,
             user=current.user.name,
             retiring_users=tuple(each.user.name for each in retiring),
+            queues=routing.queues,
             max_connections=limits.max_connections,
             max_channels=limits.max_channels,
             protected=self._args.deletion_protection,

@@ -156,7 +156,7 @@ class Deletion:
         if node.unsure:
             # Creating is idempotent: done again it tells the id of what may be there, which can then be deleted.
             try:
-                id_, outputs = handler.create(inputs)
+                id_, outputs = handler.recreate(inputs)
             except Exception as error:
                 if may_be_made(error) or not isinstance(error, LocalError):
                     raise

@@ -21,7 +21,7 @@ from kryonix.local.handlers.base import Properties
 from kryonix.local.recovery import adopt
 from kryonix.local.resource import Resource
 from kryonix.local.run import Run
-from kryonix.local.stack_reference import STACK_REFERENCE_TYPE, StackReferences
+from kryonix.local.stack_reference import READ_STACK_OUTPUTS, STACK_REFERENCE_TYPE, StackReferences
 
 __all__ = ["Engine", "Monitor"]
 
@@ -99,9 +99,12 @@ class Monitor:
         """The program has no more to say. There are no delete hooks here for which it would have to stay."""
         return empty_pb2.Empty()
 
-    def Invoke(self, request: resource_pb2.ResourceInvokeRequest) -> NoReturn:
-        """Functions of providers: none."""
-        self._refuse(f"the function {request.tok}")
+    def Invoke(self, request: resource_pb2.ResourceInvokeRequest) -> resource_pb2.ResourceInvokeResponse:
+        """Functions: only the engine's own that reads a stack's outputs."""
+        if request.tok != READ_STACK_OUTPUTS:
+            self._refuse(f"the function {request.tok}")
+        name = str(values.plain(values.from_struct(request.args))["name"])
+        return resource_pb2.ResourceInvokeResponse(**{"return": values.to_struct(self._references.read(name))})
 
     def Call(self, request: Any) -> NoReturn:
         """Methods of resources: none."""

@@ -16,8 +16,10 @@ MISSING = object()
 
 
 def keep_old(new: Properties, old: Mapping[str, Any], paths: Iterable[str]) -> Properties:
-    """The new inputs with the old value at each path; what the old ones lack at a path is taken away."""
+    """The new inputs with the old value at each path, `*` for all; what the old ones lack is taken away."""
     for path in paths:
+        if path == "*":
+            return dict(old)
         parts = _parse(path)
         value = _get(old, parts)
         new = _set(new, parts, value)

@@ -59,7 +59,7 @@ def _finish_create(
     """Create again what was being created: that is idempotent, and tells the id of what may be there already."""
     with run.working(wanted, "create"):
         try:
-            id_, outputs = handler.create(values.plain(begun.inputs))
+            id_, outputs = handler.recreate(values.plain(begun.inputs))
         except Exception as error:
             if may_be_made(error) and not differs(begun):
                 raise

@@ -26,6 +26,7 @@ from kryonix.local.stack_config import StackConfig, StackFile
 from kryonix.local.stack_reference import StackReferences, outputs_of
 from kryonix.local.state import State
 from kryonix.local.store import Store, state_root
+from kryonix.local.urn import STACK_TYPE
 
 __all__ = ["LocalStack"]
 
@@ -139,7 +140,8 @@ class LocalStack:
         with self._session(dry_run=dry_run) as session:
             run, config = session.run, session.config()
             at_start = run.ledger.keys()
-            references = StackReferences(run.target, session.store)
+            own = next((r.outputs for r in run.ledger.all() if r.type == STACK_TYPE), {})
+            references = StackReferences(run.target, session.store, own)
             references.warm(config.values.values())
             deployer = Deployer(run, config)
             monitor = Monitor(run, deployer, references)

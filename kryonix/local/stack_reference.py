@@ -15,7 +15,9 @@ from kryonix.local.store import Store
 from kryonix.local.urn import STACK_TYPE
 from kryonix.local.values import Secret, has_secret
 
-__all__ = ["STACK_REFERENCE_TYPE", "StackReferences", "outputs_of"]
+__all__ = ["READ_STACK_OUTPUTS", "STACK_REFERENCE_TYPE", "StackReferences", "outputs_of"]
+
+READ_STACK_OUTPUTS = "pulumi:pulumi:readStackOutputs"
 
 STACK_REFERENCE_TYPE = "pulumi:pulumi:StackReference"
 
@@ -32,11 +34,18 @@ def _vault(state: State, stack: str) -> Vault:
     return Vault(read_passphrase, state.salt or None, where=f"the state of stack {stack!r}")
 
 
+def _answer(name: str, outputs: Properties) -> Properties:
+    secrets = sorted(key for key, value in outputs.items() if has_secret(value))
+    return {"name": name, "outputs": outputs, "secretOutputNames": secrets}
+
+
 class StackReferences:
     """Resolves references to stacks of the same project, whose state lies beside this one's."""
 
-    def __init__(self, target: Target, store: Store) -> None:
+    def __init__(self, target: Target, store: Store, own: Properties) -> None:
+        """`own` are the outputs of the stack that runs, as they were before."""
         self._target = target
+        self._own = own
         self._root = store.folder.parent
 
     def warm(self, names: Iterable[str]) -> None:
@@ -50,6 +59,8 @@ class StackReferences:
     def read(self, name: str) -> Properties:
         """What a StackReference resource has as outputs. Raises `InvalidProgramInput` for a stack that isn't there."""
         stack = self._stack_of(name)
+        if stack == self._target.stack:
+            return _answer(name, self._own)
         store = Store(self._root, stack)
         if not store.exists:
             known = sorted(path.name for path in self._root.iterdir() if path.is_dir()) if self._root.is_dir() else []
@@ -58,9 +69,7 @@ class StackReferences:
                 f"Stacks there: {', '.join(known) or 'none'}. Bring it up first."
             )
         state = store.load()
-        outputs = outputs_of(state, _vault(state, stack))
-        secrets = sorted(key for key, value in outputs.items() if has_secret(value))
-        return {"name": name, "outputs": outputs, "secretOutputNames": secrets}
+        return _answer(name, outputs_of(state, _vault(state, stack)))
 
     def _stack_of(self, name: str | Secret) -> str:
         parts = str(name).split("/")

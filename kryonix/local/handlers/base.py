@@ -61,7 +61,10 @@ class Handler(Protocol):
         """What differs between the inputs of the last deployment and the new ones. No I/O."""
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        """Make it and return its id and outputs. Idempotent: made again over a half-made one, it converges."""
+        """Make it and return its id and outputs. Raises where there is one already that holds data."""
+
+    def recreate(self, inputs: Properties) -> tuple[str, Properties]:
+        """Make it where an earlier run may have begun to. Idempotent: made again over a half-made one, it converges."""
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
         """The resource as it is now, or None where it is gone."""

@@ -38,11 +38,17 @@ class Container(Resource):
         self._owner = owner
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
+        return self._create(inputs, self._refuse_taken)
+
+    def recreate(self, inputs: Properties) -> tuple[str, Properties]:
+        return self._create(inputs, self._make_room)
+
+    def _create(self, inputs: Properties, prepare: Callable[[docker.APIClient, str], None]) -> tuple[str, Properties]:
         name = inputs["name"]
         spec = container_spec(inputs, {OWNER_LABEL: self._owner})
         files = archive(inputs["uploads"]) if inputs.get("uploads") else b""
         with self._daemon.api(f"create container `{name}`") as api:
-            self._make_room(api, name)
+            prepare(api, name)
             self._ensure_image(api, inputs["image"])
             id = str(api.create_container_from_config(spec, name)["Id"])
             try:
@@ -104,18 +110,27 @@ class Container(Resource):
 
     def _make_room(self, api: docker.APIClient, name: str) -> None:
         """Take away what a killed run of this stack left under the name; refuse to touch anybody else's."""
-        try:
-            found = api.inspect_container(name)
-        except NotFound:
+        found = _inspected(api, name)
+        if found is None:
             return
-        owner = (found["Config"].get("Labels") or {}).get(OWNER_LABEL)
-        if owner != self._owner:
-            whose = f"that of {owner}" if owner else "not made by this program"
-            raise ApplyFailed(
-                f"there is a container `{name}` ({found['Id'][:12]}, image {found['Config']['Image']}) already, and it "
-                f"is {whose}. Remove it (`docker rm -f {name}`), or give this one another name."
-            )
+        if _owner_of(found) != self._owner:
+            self._refuse_taken(api, name)
         api.remove_container(found["Id"], force=True)
+
+    def _refuse_taken(self, api: docker.APIClient, name: str) -> None:
+        """Refuse a name that a container has already."""
+        found = _inspected(api, name)
+        if found is None:
+            return
+        owner = _owner_of(found)
+        if owner == self._owner:
+            whose = "this folder made it, but the stack's state does not know it. If the state was lost, restore it"
+        else:
+            whose = f"it is that of {owner}" if owner else "it was not made by this program"
+        raise ApplyFailed(
+            f"there is a container `{name}` ({found['Id'][:12]}, image {found['Config']['Image']}) already, and "
+            f"{whose}. To do without it, remove it (`docker rm -f {name}`), or give this one another name."
+        )
 
     def _connect(self, api: docker.APIClient, id: str, inputs: Properties) -> None:
         networks = inputs.get("networksAdvanced") or []
@@ -159,6 +174,18 @@ class Container(Resource):
             if stopped or time.monotonic() > deadline:
                 raise ApplyFailed(_unhealthy(inputs, state, _last_log(api, id)))
             time.sleep(POLL_SECONDS)
+
+
+def _inspected(api: docker.APIClient, name: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = api.inspect_container(name)
+    except NotFound:
+        return None
+    return found
+
+
+def _owner_of(found: Mapping[str, Any]) -> str | None:
+    return (found["Config"].get("Labels") or {}).get(OWNER_LABEL)
 
 
 def _repository(image: str) -> tuple[str, str | None]:

@@ -163,6 +163,15 @@ class Volume(Resource):
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         name = inputs["name"]
+        if self.read(name, inputs, {}) is not None:
+            raise ApplyFailed(
+                f"there is a docker volume `{name}` already, and the stack's state does not know it. If the state was "
+                f"lost, restore it. To begin anew without the data in it, remove it: `docker volume rm {name}`"
+            )
+        return self.recreate(inputs)
+
+    def recreate(self, inputs: Properties) -> tuple[str, Properties]:
+        name = inputs["name"]
         with self._daemon.api(f"create volume `{name}`") as api:
             # Docker gives back the volume of that name where there is one already.
             found = api.create_volume(

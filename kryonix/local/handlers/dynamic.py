@@ -96,6 +96,9 @@ class DynamicResource:
             result = self._load(inputs[PROVIDER_KEY]).create(dict(inputs))
         return str(result.id), _with_provider(result.outs, inputs)
 
+    def recreate(self, inputs: Properties) -> tuple[str, Properties]:
+        return self.create(inputs)
+
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
         properties = outputs or inputs
         with _Named("read", inputs):

@@ -30,6 +30,14 @@ class Resource:
             raise InvalidInputs("\n".join(f"{self.pulumi_type}: {problem}" for problem in problems))
         return values
 
+    def create(self, inputs: Properties) -> tuple[str, Properties]:
+        """Make it; see `Handler.create`."""
+        raise NotImplementedError
+
+    def recreate(self, inputs: Properties) -> tuple[str, Properties]:
+        """Make it again: for most, to create is idempotent; see `Handler.recreate`."""
+        return self.create(inputs)
+
     def diff(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Diff:
         """What differs; see `Handler.diff`."""
         diff = difference(self.fields, old_inputs, new_inputs)

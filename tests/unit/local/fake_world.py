@@ -127,6 +127,9 @@ class ThingHandler:
         replaces = [name for name in names if name in (new_inputs.get("replaces") or ("name",))]
         return Diff(tuple(names), tuple(replaces), bool(new_inputs.get("firstDelete")))
 
+    def recreate(self, inputs: Properties) -> tuple[str, Properties]:
+        return self.create(inputs)
+
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         id = inputs["name"] + (f"-{inputs['key']}" if inputs.get("key") else "")
         self._work("create", id, inputs)

@@ -1,0 +1,93 @@
+"""Withdrawal: let nothing new reach queues that are to be deleted, and count once more what they hold.
+
+Applications go on publishing while a stack changes. A count that is taken first and acted upon seconds later misses
+what is confirmed in between, and a quorum queue can't be deleted "if empty". So the queues are unbound, or a whole
+tenant's users are kept out; then what is counted is what would be lost. Where there is something, all is put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import Final
+
+from components.errors import BrokerUnreachable
+from components.losses import AFTER_AN_UP, refuse_losses
+from components.management import BindingState, Management, QueueState
+from kryonix.topology.accepted_losses import accepted
+
+__all__ = ["put_back", "withdraw_queues", "withdraw_vhost"]
+
+_LIMIT: Final = "max-connections"
+
+
+def withdraw_queues(
+    broker: Management, stack: str, queues: Sequence[QueueState], allow_delete: Collection[str]
+) -> None:
+    """Unbind queues that are to be deleted. Raise MessagesWouldBeLost, bound as before, where they hold messages.
+
+    What is unbound is noted on the broker first, so that a run that was killed leaves nothing unbound for good.
+    """
+    held = [queue for queue in queues if not accepted(queue.name, allow_delete)]
+    bindings = [binding for queue in held for binding in broker.bindings(queue)]
+    if bindings:
+        broker.put_note(_note(stack), [asdict(binding) for binding in [*_noted(broker, stack), *bindings]])
+    try:
+        for binding in bindings:
+            broker.unbind(binding)
+        refuse_losses(broker.settled(held), allow_delete)
+    except BaseException:
+        with suppress(BrokerUnreachable):  # then the next run puts back what is noted
+            put_back(broker, stack, ())
+        raise
+
+
+def put_back(broker: Management, stack: str, going: Collection[QueueState]) -> None:
+    """Bind again what an earlier run unbound and did not delete, but for the queues that are to go now."""
+    noted = _noted(broker, stack)
+    if not noted:
+        return
+    leaving = {(queue.vhost, queue.name) for queue in going}
+    for binding in noted:
+        if (binding.vhost, binding.queue) not in leaving:
+            broker.bind(binding)
+    rest = [asdict(binding) for binding in noted if (binding.vhost, binding.queue) in leaving]
+    broker.put_note(_note(stack), rest) if rest else broker.drop_note(_note(stack))
+
+
+def withdraw_vhost(broker: Management, vhost: str, allow_delete: Collection[str]) -> None:
+    """Keep a tenant's users out of a vhost that is to be deleted.
+
+    Raise MessagesWouldBeLost, with its users let in as before, where one of its queues holds messages.
+    """
+    queues = [queue for queue in broker.queues(vhost) if not accepted(queue.name, allow_delete)]
+    if not queues:
+        return
+    refuse_losses(broker.exact(queues), allow_delete, AFTER_AN_UP)
+    with _kept_out(broker, broker.users(vhost)):
+        refuse_losses(broker.settled(queues), allow_delete, AFTER_AN_UP)
+
+
+@contextmanager
+def _kept_out(broker: Management, users: Sequence[str]) -> Iterator[None]:
+    """Let users connect no more, and close what they have open; where the block fails, let them in as before."""
+    before = {user: broker.user_limits(user).get(_LIMIT, -1) for user in users}
+    try:
+        for user in users:
+            broker.set_user_limit(user, _LIMIT, 0)
+            broker.close_connections(user)
+        yield
+    except BaseException:
+        with suppress(BrokerUnreachable):
+            for user, limit in before.items():
+                broker.set_user_limit(user, _LIMIT, limit)
+        raise
+
+
+def _note(stack: str) -> str:
+    return f"kryonix-withdrawn-{stack}"
+
+
+def _noted(broker: Management, stack: str) -> list[BindingState]:
+    return [BindingState(**entry) for entry in broker.note(_note(stack)) or ()]
