@@ -51,6 +51,7 @@ tenants = {
             amqp_port=platform.amqp_port,
             deletion_protection=settings.deletion_protection,
             allow_delete=settings.allow_delete,
+            deleted_with=platform.data,
             protect=settings.protect,
             generations=settings.generations,
         ),
@@ -66,11 +67,12 @@ if settings.platform is not None:
     from components.shared_vhosts import SharedVhosts, SharedVhostsArgs
 
     metrics = ExporterArgs(endpoint=settings.platform.metrics, advertised_host=settings.platform.advertised_host)
-    exporter = Exporter("exporter", metrics, on_broker)
+    with_data = pulumi.ResourceOptions.merge(on_broker, pulumi.ResourceOptions(deleted_with=made.data))
+    exporter = Exporter("exporter", metrics, with_data)
     pulumi.export("metrics_url", exporter.metrics_url)
     pulumi.export("metrics_username", exporter.username)
     pulumi.export("metrics_password", exporter.password)
-    shared = SharedVhosts("shared", SharedVhostsArgs(), on_broker)
+    shared = SharedVhosts("shared", SharedVhostsArgs(), with_data)
     told = PlatformEventsArgs(shared=shared, amqp_host=platform.amqp_host, amqp_port=platform.amqp_port)
     events = PlatformEvents("events", told, on_broker)
     pulumi.export("events_uri", events.uri)

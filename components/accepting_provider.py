@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from pulumi.dynamic import ConfigureRequest, ResourceProvider
 
-from components.errors import ComponentError
+from components.errors import BrokerRefuses, BrokerUnreachable, ComponentError
 from kryonix.topology.accepted_losses import too_wide
 
-__all__ = ["AcceptingProvider"]
+__all__ = ["GIVEN_UP", "AcceptingProvider"]
+
+GIVEN_UP: Final = "KRYONIX_GIVE_UP_BROKER"
+"""The environment variable that names the management URL of a broker that may go unasked, if it does not answer."""
 
 
 class AcceptingProvider(ResourceProvider):
@@ -33,6 +37,23 @@ class AcceptingProvider(ResourceProvider):
     def accepted(self, props: dict[str, Any]) -> list[str]:
         """The names of queues whose messages may be lost."""
         return [*props["allowDelete"], *self._accepted_now]
+
+    @contextmanager
+    def unless_lost(self, props: dict[str, Any]) -> Iterator[None]:
+        """Let a broker go that does not answer, where the environment says that it is given up.
+
+        It is the environment and not the config, because `up` can't bring a changed config to a broker that is down.
+        """
+        try:
+            yield
+        except BrokerRefuses:
+            raise
+        except BrokerUnreachable as error:
+            url = props["managementUrl"]
+            if os.environ.get(GIVEN_UP) == url:
+                return
+            remedy = f"To remove it with all that it holds, although it can't be asked, set {GIVEN_UP}={url}"
+            raise BrokerUnreachable(f"{error}. {remedy}") from error
 
     @contextmanager
     def reason_first(self) -> Iterator[None]:

@@ -44,13 +44,14 @@ class BrokerContainer(pulumi.ComponentResource):
     """A network, a volume and the broker's container, which is made once the broker answers."""
 
     container: docker.Container
+    volume: docker.Volume
 
     def __init__(self, name: str, args: BrokerContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:BrokerContainer", name, None, opts)
         self._args, self._host = args, f"kryonix-{pulumi.get_stack()}-{name}"
         child = pulumi.ResourceOptions(parent=self)
         network = docker.Network(f"{name}-network", name=f"{self._host}-network", driver="bridge", opts=child)
-        volume = docker.Volume(f"{name}-data", name=f"{self._host}-data", opts=child)
+        self.volume = docker.Volume(f"{name}-data", name=f"{self._host}-data", opts=child)
         self.container = docker.Container(
             f"{name}-container",
             name=self._host,
@@ -61,7 +62,7 @@ class BrokerContainer(pulumi.ComponentResource):
             memory_swap=2 * args.memory_mb,  # Docker's own default: left out, every preview would want to remove it
             destroy_grace_seconds=60,
             networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[name])],
-            volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path="/var/lib/rabbitmq")],
+            volumes=[docker.ContainerVolumeArgs(volume_name=self.volume.name, container_path="/var/lib/rabbitmq")],
             ports=self._ports(),
             uploads=self._uploads(),
             labels=self._labels(name),

@@ -50,7 +50,7 @@ class _BrokerSafeguardsProvider(AcceptingProvider):
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         if _props["protected"]:
-            with self.reason_first(), Management(access_of(_props)) as broker:
+            with self.reason_first(), self.unless_lost(_props), Management(access_of(_props)) as broker:
                 refuse_orphans(broker, _props.get("stack"))  # not known to a resource made by an older version
                 # The platform's own events are copies of rows in the registry.
                 going = [queue for queue in broker.queues() if queue.vhost != EVENTS.vhost]

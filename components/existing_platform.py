@@ -18,13 +18,16 @@ __all__ = ["ExistingPlatform", "PlatformOutputs"]
 class PlatformOutputs(Protocol):
     """What tenants and stack outputs need of a platform, made here or found.
 
-    `endpoint` and `username` are those of `access`. What is made on the platform waits for `ready` by `depends_on`.
+    `endpoint` and `username` are those of `access`. What is made on the platform waits for `ready` by `depends_on`, and
+    goes with `data`, the broker's volume, where this stack removes that: then a destroy needs no broker that answers.
     """
 
     @property
     def access(self) -> pulumi.Output[BrokerAccess]: ...
     @property
     def ready(self) -> Sequence[pulumi.Input[pulumi.Resource]]: ...
+    @property
+    def data(self) -> pulumi.Resource | None: ...
     @property
     def endpoint(self) -> pulumi.Input[str]: ...
     @property
@@ -49,6 +52,7 @@ class ExistingPlatform:
     amqp_port: pulumi.Output[int]
     registry_dsn: pulumi.Output[str]
     ready: Sequence[pulumi.Input[pulumi.Resource]] = field(default=())
+    data: pulumi.Resource | None = None
 
     @property
     def endpoint(self) -> pulumi.Output[str]:

@@ -41,6 +41,7 @@ class Platform(pulumi.ComponentResource):
 
     access: pulumi.Output[BrokerAccess]
     ready: Sequence[pulumi.Input[pulumi.Resource]]
+    data: pulumi.Resource
     endpoint: str
     username: str
     management_url: pulumi.Output[str]
@@ -60,6 +61,7 @@ class Platform(pulumi.ComponentResource):
         self.access, self.registry_dsn, self.signup_dsn = asked, registry.dsn, registry.signup_dsn
         running = pulumi.Output.all(broker.container.id, asked).apply(lambda both: both[1])
         answered = args.guard.before_tenants(running).apply(lambda _: broker.container)
+        self.data = broker.volume
         self.ready = [broker.container, answered, registry]
         self.endpoint, self.username = settings.local_management_url, ADMIN_USER
         host = settings.advertised_host

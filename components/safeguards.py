@@ -83,10 +83,9 @@ class _SafeguardsProvider(AcceptingProvider):
         return ReadResult(id_, {**props, **live, "protected": protected})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        with Management(access_of(_props)) as broker:
+        with self.reason_first(), self.unless_lost(_props), Management(access_of(_props)) as broker:
             if _props["protected"]:
-                with self.reason_first():
-                    withdraw_vhost(broker, _props["vhost"], self.accepted(_props))
+                withdraw_vhost(broker, _props["vhost"], self.accepted(_props))
             broker.protect(_props["vhost"], protected=False)
 
     def _apply(self, props: dict[str, Any]) -> None:

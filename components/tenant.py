@@ -32,6 +32,8 @@ class TenantMessagingArgs:
     registry_dsn: pulumi.Input[str]
     amqp_host: pulumi.Input[str]
     amqp_port: pulumi.Input[int]
+    deleted_with: pulumi.Resource | None = None
+    """What takes the vhost and the users along when it is deleted, if this stack makes it: the broker's data."""
     deletion_protection: bool = True
     allow_delete: tuple[str, ...] = ()
     protect: bool = False
@@ -68,7 +70,7 @@ class TenantMessaging(pulumi.ComponentResource):
             permissions={"configure": ".*", "write": ".*", "read": ".*"},
             opts=within,
         )
-        own = pulumi.ResourceOptions(parent=self)
+        own = pulumi.ResourceOptions(parent=self, deleted_with=args.deleted_with)
         current, *retiring = [
             TenantUser.make(name, generation, args.topology, admin.vhost, own, within)
             for generation in args.generations.all
@@ -113,7 +115,9 @@ class TenantMessaging(pulumi.ComponentResource):
             default_queue_type="quorum",
             max_connections=str(topology.max_connections),
             max_queues=str(topology.limits.max_queues),
-            opts=pulumi.ResourceOptions(parent=self, protect=self._args.protect or None),
+            opts=pulumi.ResourceOptions(
+                parent=self, protect=self._args.protect or None, deleted_with=self._args.deleted_with
+            ),
         )
 
     def _record(self, current: TenantUser) -> TenantRecord:
