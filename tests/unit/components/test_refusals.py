@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pulumi
 import pytest
 from pulumi.dynamic import Config, ConfigureRequest
+from pulumi.output import Unknown
+from pulumi.runtime.rpc import UNKNOWN
 
 from components import broker_safeguards, guard, safeguards
-from components.errors import BrokerRefuses, ComponentError, MessagesWouldBeLost, TenantsWouldBeLost
-from components.guard import Guard, refuse_losses
-from components.management import BrokerAccess, Management, QueueState, VhostState
+from components.errors import (
+    BrokerRefuses,
+    BrokerUnreachable,
+    ComponentError,
+    MessagesWouldBeLost,
+    StateLost,
+    TenantsWouldBeLost,
+)
+from components.guard import Guard
+from components.losses import refuse_losses
+from components.management import BrokerAccess, QueueState, VhostState
+from components.previous_run import PreviousRun
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import expand
 from kryonix.topology.ownership import description
@@ -58,6 +70,18 @@ class Broker:
     def exact(self, queues: list[QueueState]) -> list[QueueState]:
         return queues
 
+    def settled(self, queues: list[QueueState]) -> list[QueueState]:
+        return queues
+
+    def bindings(self, queue: QueueState) -> list[Any]:
+        return []
+
+    def note(self, name: str) -> Any:
+        return None
+
+    def users(self, vhost: str) -> list[str]:
+        return []
+
     def protect(self, vhost: str, *, protected: bool) -> None:
         self.unprotected.append(vhost)
 
@@ -90,7 +114,10 @@ def destroy_tenant(**props: Any) -> None:
 def change(*allow_delete: str) -> None:
     """What preview and `up` ask before they take every module but one from `acme`."""
     topology = expand(Tenant(id="acme", modules=("financeiro",), plan="pro"), default_catalog())
-    Guard(stack="dev", topologies=[topology], allow_delete=allow_delete, whole_broker=True)._ask(ACCESS)
+    previous = PreviousRun(outputs={})
+    Guard(stack="dev", topologies=[topology], allow_delete=allow_delete, whole_broker=True, previous=previous)._ask(
+        ACCESS
+    )
 
 
 def test_a_platform_that_carries_tenants_of_other_stacks_is_not_destroyed(answer: Callable[[Broker], Broker]) -> None:
@@ -183,7 +210,7 @@ def test_a_loss_is_accepted_by_name_or_by_a_name_with_a_star(
 
 def test_a_change_is_not_told_to_run_up_and_destroy() -> None:
     with pytest.raises(MessagesWouldBeLost, match="and run again:") as raised:
-        refuse_losses(cast(Management, Broker()), holding(QUEUE), ())
+        refuse_losses(holding(QUEUE), ())
     assert "destroy" not in str(raised.value)
 
 
@@ -202,3 +229,115 @@ def test_safeguards_whose_platform_was_made_anew_are_kept_as_they_are_until_the_
     answer(Anew())
     read = safeguards._SafeguardsProvider().read("id", PROPS)
     assert (read.id, read.outs) == ("id", PROPS)
+
+
+@pytest.mark.parametrize("refuse", [destroy_platform, destroy_tenant])
+def test_the_cli_shows_why_a_destroy_is_refused_above_its_traceback(
+    answer: Callable[[Broker], Broker], refuse: Callable[[], None]
+) -> None:
+    answer(Broker(holding(QUEUE)))
+    try:
+        refuse()
+    except MessagesWouldBeLost:
+        shown = traceback.format_exc()  # as the CLI's server of dynamic providers does
+    assert shown.startswith("components.errors.MessagesWouldBeLost: this change would delete 1 queue(s)")
+    assert "run `up` (`kryonix up` or `pulumi up`), and run this again" in shown
+
+
+class Silent(Broker):
+    def vhosts(self) -> list[VhostState]:
+        raise BrokerUnreachable("the broker does not answer")
+
+    def queues(self, vhost: str | None = None) -> list[QueueState]:
+        raise BrokerUnreachable("the broker does not answer")
+
+
+class Refusing(Broker):
+    def vhosts(self) -> list[VhostState]:
+        raise BrokerRefuses("the broker refuses the user")
+
+    def queues(self, vhost: str | None = None) -> list[QueueState]:
+        raise BrokerRefuses("the broker refuses the user")
+
+
+@pytest.mark.parametrize("destroy", [destroy_platform, destroy_tenant])
+def test_a_broker_that_does_not_answer_goes_only_where_it_is_given_up_by_its_address(
+    answer: Callable[[Broker], Broker], destroy: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(Silent())
+    for given_up in ("", "1", "http://127.0.0.1:2"):
+        monkeypatch.setenv("KRYONIX_GIVE_UP_BROKER", given_up)
+        with pytest.raises(BrokerUnreachable, match=f"set KRYONIX_GIVE_UP_BROKER={ACCESS.management_url}"):
+            destroy()
+    monkeypatch.setenv("KRYONIX_GIVE_UP_BROKER", ACCESS.management_url)
+    destroy()
+    answer(Refusing())
+    with pytest.raises(BrokerRefuses):
+        destroy()
+    answer(Broker(holding(QUEUE)))
+    with pytest.raises(MessagesWouldBeLost):
+        destroy()
+
+
+QUEUES = [QUEUE, f"{QUEUE}.dlq"]
+
+
+@pytest.mark.parametrize(
+    ("news", "replaces"),
+    [
+        (QUEUES[:1], []),
+        ([*QUEUES, "cliente_acme.crm.leads.update"], []),
+        (Unknown(), ["queues"]),  # type: ignore[no-untyped-call]  # the SDK declares no types for it
+        (UNKNOWN, ["queues"]),
+        ([QUEUE, Unknown()], ["queues"]),  # type: ignore[no-untyped-call]  # the same
+        ([QUEUE, UNKNOWN], ["queues"]),
+    ],
+)
+def test_an_engine_that_would_replace_a_queue_has_to_remove_the_safeguards_first(
+    news: Any, replaces: list[str]
+) -> None:
+    before = {**PROPS, "queues": QUEUES}
+    diff = safeguards._SafeguardsProvider().diff("id", before, {**before, "queues": news})
+    assert (diff.changes, diff.replaces) == (True, replaces)
+
+
+def guarded(**outputs: Any) -> Guard:
+    return Guard(stack="dev", topologies=[], allow_delete=(), whole_broker=True, previous=PreviousRun(outputs=outputs))
+
+
+def test_a_broker_that_refuses_a_new_states_administrator_is_another_runs(answer: Callable[[Broker], Broker]) -> None:
+    answer(Refusing())
+    with pytest.raises(StateLost) as raised:
+        guarded()._ask_first(ACCESS)
+    for way_out in (".kryonix/stacks/dev", "pulumi stack import", "set other ports", "docker volume rm"):
+        assert way_out in str(raised.value)
+
+
+def test_a_broker_that_refuses_a_known_stacks_administrator_is_told_as_that(
+    answer: Callable[[Broker], Broker],
+) -> None:
+    answer(Refusing())
+    with pytest.raises(BrokerRefuses):
+        guarded(management_url=ACCESS.management_url)._ask_first(ACCESS)
+
+
+def test_a_broker_whose_address_changes_is_asked_at_its_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def at(access: BrokerAccess) -> Broker:
+        asked.append((access.management_url, access.amqp_port))
+        if access.management_url == ACCESS.management_url:
+            raise BrokerUnreachable("nobody is there yet")
+        return Broker([QueueState("/cliente_acme", QUEUE, {}, 2)])
+
+    monkeypatch.setattr(guard, "Management", at)
+    with pytest.raises(MessagesWouldBeLost):
+        guarded(management_url="http://127.0.0.1:15672", amqp_host="127.0.0.1", amqp_port=5672)._ask_first(ACCESS)
+    assert asked == [(ACCESS.management_url, 1), ("http://127.0.0.1:15672", 5672)]
+
+
+@pytest.mark.parametrize(("outputs", "older"), [({}, False), ({"amqp_port": 1}, True), ({"layout": 2}, False)])
+def test_a_stack_without_a_layout_in_its_outputs_was_made_by_an_older_version(
+    outputs: dict[str, Any], older: bool
+) -> None:
+    assert PreviousRun(outputs=outputs).has_older_layout is older

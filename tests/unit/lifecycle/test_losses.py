@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 
 from components.errors import MessagesWouldBeLost
-from components.guard import refuse_losses
+from components.losses import refuse_losses
 from kryonix.lifecycle import losses
 from kryonix.lifecycle.errors import EngineFailed, WouldLoseMessages
-from tests.unit.components.test_refusals import QUEUE, Broker, holding
+from tests.unit.components.test_refusals import QUEUE, holding
 
 
 def test_the_programs_refusal_is_told_with_the_remedy_of_a_tenants_own_stack() -> None:
     with pytest.raises(MessagesWouldBeLost) as refused:
-        refuse_losses(Broker(), holding(QUEUE), ())  # type: ignore[arg-type]  # a stand-in that answers the same
+        refuse_losses(holding(QUEUE), ())
     with pytest.raises(WouldLoseMessages) as raised, losses.told():
         raise EngineFailed(str(refused.value), 2)
     said = str(raised.value)

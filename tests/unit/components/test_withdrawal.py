@@ -1,0 +1,162 @@
+"""Nothing new reaches a queue that is to go before it is counted for the last time; a refusal leaves all as it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import pytest
+
+from components.errors import BrokerUnreachable, MessagesWouldBeLost
+from components.management import BindingState, Management, QueueState
+from components.withdrawal import put_back, withdraw_queues, withdraw_vhost
+
+VHOST, EXCHANGE = "/cliente_acme", "cliente_acme"
+LEADS, SYNC = (
+    QueueState(VHOST, f"cliente_acme.crm.{action}", {"x-queue-type": "quorum"}, 0)
+    for action in ("leads.create", "contacts.sync")
+)
+
+
+def binding_of(queue: QueueState) -> BindingState:
+    return BindingState(VHOST, EXCHANGE, queue.name, "key", {}, "key")
+
+
+@dataclass
+class Broker:
+    """A broker whose applications publish whenever they can: one message per binding, or per user that is let in."""
+
+    bound: set[str] = field(default_factory=lambda: {LEADS.name, SYNC.name})
+    holds: dict[str, int] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=lambda: {"kryonix_acme": 10})
+    notes: dict[str, Any] = field(default_factory=dict)
+    closed: list[str] = field(default_factory=list)
+    publishing: bool = False
+    lost_after_unbinding: bool = False
+
+    def queues(self, vhost: str) -> list[QueueState]:
+        return [LEADS, SYNC]
+
+    def exact(self, queues: list[QueueState]) -> list[QueueState]:
+        counted = [replace(queue, messages=self.holds.get(queue.name, 0)) for queue in queues]
+        if self.publishing:  # after the count, as an application does
+            for queue in queues:
+                self.holds[queue.name] = self.holds.get(queue.name, 0) + 1
+        return counted
+
+    def settled(self, queues: list[QueueState]) -> list[QueueState]:
+        if self.lost_after_unbinding:
+            raise BrokerUnreachable("the broker does not answer")
+        if self.publishing:
+            assert not self.bound.intersection(q.name for q in queues) or self.limits["kryonix_acme"] == 0
+        return [replace(queue, messages=self.holds.get(queue.name, 0)) for queue in queues]
+
+    def bindings(self, queue: QueueState) -> list[BindingState]:
+        return [binding_of(queue)] if queue.name in self.bound else []
+
+    def bind(self, binding: BindingState) -> None:
+        if self.lost_after_unbinding:
+            raise BrokerUnreachable("the broker does not answer")
+        self.bound.add(binding.queue)
+
+    def unbind(self, binding: BindingState) -> None:
+        assert self.notes, "unbound before it was noted"
+        self.bound.discard(binding.queue)
+
+    def note(self, name: str) -> Any:
+        return self.notes.get(name)
+
+    def put_note(self, name: str, value: Any) -> None:
+        self.notes[name] = value
+
+    def drop_note(self, name: str) -> None:
+        self.notes.pop(name, None)
+
+    def users(self, vhost: str) -> list[str]:
+        return ["kryonix_acme"]
+
+    def user_limits(self, user: str) -> dict[str, int]:
+        return {"max-connections": self.limits[user]}
+
+    def set_user_limit(self, user: str, limit: str, value: int) -> None:
+        self.limits[user] = value
+
+    def close_connections(self, user: str) -> None:
+        assert self.limits[user] == 0, "closed while it may connect again"
+        self.closed.append(user)
+
+
+def withdraw(broker: Broker, *queues: QueueState, allow: tuple[str, ...] = ()) -> None:
+    withdraw_queues(cast(Management, broker), "dev", queues, allow)
+
+
+def again(broker: Broker, *going: QueueState) -> None:
+    put_back(cast(Management, broker), "dev", going)
+
+
+def test_empty_queues_are_unbound_and_stay_so_until_they_are_deleted() -> None:
+    broker = Broker()
+    withdraw(broker, LEADS)
+    assert broker.bound == {SYNC.name}
+
+
+def test_messages_that_came_after_the_first_count_are_found_and_all_is_bound_again() -> None:
+    broker = Broker(holds={LEADS.name: 3})
+    with pytest.raises(MessagesWouldBeLost, match=f"3 messages in {LEADS.name}"):
+        withdraw(broker, LEADS, SYNC)
+    assert broker.bound == {LEADS.name, SYNC.name}
+    assert broker.notes == {}
+
+
+def test_an_accepted_loss_is_neither_unbound_nor_counted() -> None:
+    broker = Broker(holds={LEADS.name: 3})
+    withdraw(broker, LEADS, allow=(LEADS.name,))
+    assert broker.bound == {LEADS.name, SYNC.name}
+
+
+def test_what_a_lost_run_has_unbound_is_bound_by_the_next_one_that_wants_it() -> None:
+    broker = Broker(lost_after_unbinding=True)
+    with pytest.raises(BrokerUnreachable):
+        withdraw(broker, LEADS, SYNC)
+    assert broker.bound == set()
+    broker.lost_after_unbinding = False
+    again(broker, SYNC)
+    assert broker.bound == {LEADS.name}
+    again(broker)
+    assert (broker.bound, broker.notes) == ({LEADS.name, SYNC.name}, {})
+
+
+def test_a_second_lost_run_forgets_nothing_of_the_first() -> None:
+    broker = Broker(lost_after_unbinding=True)
+    for queue in (LEADS, SYNC):
+        with pytest.raises(BrokerUnreachable):
+            withdraw(broker, queue)
+    broker.lost_after_unbinding = False
+    again(broker)
+    assert broker.bound == {LEADS.name, SYNC.name}
+
+
+def test_a_tenants_users_are_kept_out_before_its_vhost_is_counted_for_the_last_time() -> None:
+    broker = Broker(publishing=True)
+    with pytest.raises(MessagesWouldBeLost, match="would delete 2 queue"):
+        withdraw_vhost(cast(Management, broker), VHOST, ())
+    assert (broker.limits, broker.closed) == ({"kryonix_acme": 10}, ["kryonix_acme"])
+
+
+def test_a_tenant_that_holds_messages_is_not_cut_off_to_be_counted_again() -> None:
+    broker = Broker(holds={SYNC.name: 1})
+    with pytest.raises(MessagesWouldBeLost):
+        withdraw_vhost(cast(Management, broker), VHOST, ())
+    assert broker.closed == []
+
+
+def test_an_empty_tenants_users_stay_out() -> None:
+    broker = Broker()
+    withdraw_vhost(cast(Management, broker), VHOST, ())
+    assert broker.limits == {"kryonix_acme": 0}
+
+
+def test_a_tenant_whose_whole_loss_is_accepted_is_not_touched() -> None:
+    broker = Broker(holds={LEADS.name: 1})
+    withdraw_vhost(cast(Management, broker), VHOST, ("cliente_acme.*",))
+    assert (broker.limits, broker.closed) == ({"kryonix_acme": 10}, [])
