@@ -52,12 +52,13 @@ class Platform(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: PlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Platform", name, None, opts)
-        self._child, settings = pulumi.ResourceOptions(parent=self), args.settings
-        secret = random.RandomPassword(f"{name}-admin", length=PASSWORD_LENGTH, special=False, opts=self._child)
+        child, settings = pulumi.ResourceOptions(parent=self), args.settings
+        secret = random.RandomPassword(f"{name}-admin", length=PASSWORD_LENGTH, special=False, opts=child)
         asked = args.guard.before_changes(settings.access(secret.result))
+        after = pulumi.ResourceOptions(parent=self, depends_on=[asked.apply(lambda _: secret)])
         ignored = ["*"] if args.keep_containers else []
-        broker = self._broker(settings, asked, ignored)
-        registry = self._registry(settings, ignored)
+        broker = self._broker(settings, asked, ignored, after)
+        registry = self._registry(settings, ignored, after)
         self.access, self.registry_dsn, self.signup_dsn = asked, registry.dsn, registry.signup_dsn
         running = pulumi.Output.all(broker.container.id, asked).apply(lambda both: both[1])
         answered = args.guard.before_tenants(running).apply(lambda _: broker.container)
@@ -80,8 +81,12 @@ class Platform(pulumi.ComponentResource):
             }
         )
 
+    @staticmethod
     def _broker(
-        self, settings: PlatformSettings, asked: pulumi.Output[BrokerAccess], ignored: list[str]
+        settings: PlatformSettings,
+        asked: pulumi.Output[BrokerAccess],
+        ignored: list[str],
+        opts: pulumi.ResourceOptions,
     ) -> BrokerContainer:
         args = BrokerContainerArgs(
             image=settings.broker_image,
@@ -94,16 +99,17 @@ class Platform(pulumi.ComponentResource):
             memory_mb=settings.broker_memory_mb,
             ignore_changes=ignored,
         )
-        return BrokerContainer("rabbitmq", args, self._child)
+        return BrokerContainer("rabbitmq", args, opts)
 
-    def _registry(self, settings: PlatformSettings, ignored: list[str]) -> Registry:
+    @staticmethod
+    def _registry(settings: PlatformSettings, ignored: list[str], opts: pulumi.ResourceOptions) -> Registry:
         container_args = PostgresContainerArgs(
             image=settings.postgres_image,
             address=settings.address,
             port=settings.registry_port,
             ignore_changes=ignored,
         )
-        server = PostgresContainer("postgres", container_args, self._child)
+        server = PostgresContainer("postgres", container_args, opts)
         args = RegistryArgs(
             host=settings.local_host,
             port=settings.registry_port,
@@ -111,5 +117,5 @@ class Platform(pulumi.ComponentResource):
             password=server.password,
             deleted_with=server.volume,
         )
-        after = pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=[server.container]))
-        return Registry("registry", args, after)
+        running = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[server.container]))
+        return Registry("registry", args, running)

@@ -1,0 +1,143 @@
+"""Stacks made before the containers were cut loose from what is on them change over, and nothing is replaced.
+
+The states in tests/fixtures were exported by the version that they are named after, with the passphrase of the tests.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+import pytest
+
+from kryonix.local import LocalStack
+from kryonix.local.handlers.docker import provider
+from tests.acceptance.conftest import changed
+from tests.harness import ROOT, Project, free_port, tenant
+
+STATES: Final = ROOT / "tests" / "fixtures" / "made_by_73c18f4"
+PORTS: Final = {"amqpPort": 19472, "managementPort": 19473, "metricsPort": 19474, "registryPort": 19475}
+"""The published ports as the states have them; a test puts free ones in their place."""
+
+needs_cli = pytest.mark.skipif(
+    shutil.which("pulumi") is None, reason="this runs the real CLI, and there is no `pulumi` on PATH"
+)
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The platform `made-before` with its tenant, and `tenant-own` beside it, as an older version left them.
+
+    Their containers run, empty: a preview reads nothing of what is in them, and the guard has somebody to ask.
+    """
+    project = Project(tmp_path_factory.mktemp("before") / "project", "made-before")
+    ports = {key: free_port() for key in PORTS}
+    project.configure(**ports, brokerMemoryMb=1024)
+    project.tenants(tenant("acme", "crm", plan="basic"))
+    project.beside("tenant-own", tenant=tenant("own", "crm", plan="basic"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PULUMI_CONFIG_PASSPHRASE", project.env["PULUMI_CONFIG_PASSPHRASE"])
+        states = [restore(project, stack, ports) for stack in ("made-before", "tenant-own")]
+    names = [f"kryonix-changeover-{free_port()}" for _ in ("rabbitmq", "postgres")]
+    client = docker.from_env()
+    try:
+        run_containers(states[0], names)
+        yield project
+    finally:
+        for name in names:
+            for container in client.containers.list(all=True, filters={"name": name}):
+                container.remove(force=True, v=True)
+        client.close()
+
+
+def restore(project: Project, stack: str, ports: dict[str, int]) -> list[dict[str, Any]]:
+    """Make a state from the fixture, on other ports, and return its resources with secrets in plain."""
+    local = LocalStack(project.folder, stack)
+    with gzip.open(STATES / f"{stack}.json.gz", "rt") as packed:
+        local.import_(json.load(packed))
+    text = json.dumps(local.export(show_secrets=True))
+    for key, port in PORTS.items():
+        text = text.replace(str(port), str(ports[key]))
+    local.import_(json.loads(text))
+    resources: list[dict[str, Any]] = json.loads(text)["deployment"]["resources"]
+    return resources
+
+
+def run_containers(resources: list[dict[str, Any]], names: list[str]) -> None:
+    made_as = "docker:index/container:Container"
+    containers = [plain(entry["inputs"]) for entry in resources if entry["type"] == made_as]
+    table = provider({}, "tests")
+    for name, inputs in zip(names, containers, strict=True):
+        alone = {**inputs, "name": name, "hostname": name, "networksAdvanced": [], "volumes": []}
+        table.handler(made_as).create(alone)
+    table.close()
+
+
+def plain(value: Any) -> Any:
+    """A value of an export with its secrets in plain."""
+    if isinstance(value, dict):
+        return json.loads(value["plaintext"]) if "plaintext" in value else {k: plain(v) for k, v in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(params=("local", pytest.param("pulumi", marks=needs_cli)))
+def engine(request: pytest.FixtureRequest, before: Project, tmp_path: Path) -> str:
+    """The engine that previews; the real CLI takes both states over first."""
+    if request.param == "pulumi":
+        backend = tmp_path / "backend"
+        backend.mkdir()
+        before.env["PULUMI_BACKEND_URL"] = f"file://{backend}"
+        if not (before.folder / ".venv").exists():
+            (before.folder / ".venv").symlink_to(ROOT / ".venv")
+        for stack in ("made-before", "tenant-own"):
+            take_over(before, stack)
+    return str(request.param)
+
+
+def take_over(project: Project, stack: str) -> None:
+    import subprocess
+
+    exported = project.kryonix("export", "--stack", stack, "--engine", "local").stdout
+    project.write("deployment.json", exported)
+    for arguments in (["init"], ["import", "--file", "deployment.json"]):
+        named = ["--stack", stack] if arguments[0] == "import" else [stack]
+        subprocess.run(
+            ["pulumi", "stack", *arguments, *named, "--non-interactive"],
+            cwd=project.folder,
+            env=project.env,
+            check=True,
+            capture_output=True,
+        )
+
+
+def preview(project: Project, stack: str, engine: str) -> tuple[list[str], str]:
+    result = project.kryonix("preview", "--stack", stack, "--engine", engine, "--json")
+    assert result.returncode == 0, (result.stdout, result.stderr)
+    return changed(json.loads(result.stdout)), result.stderr
+
+
+@pytest.mark.parametrize("config", [{}, {"domain": "example.com", "brokerMemoryMb": 1536, "metricsPort": 19476}])
+def test_a_platform_of_an_older_version_changes_over_without_a_replacement(
+    before: Project, engine: str, config: dict[str, Any]
+) -> None:
+    kept = {"domain": None, "brokerMemoryMb": 1024}
+    before.configure(**config)
+    try:
+        changes, said = preview(before, "made-before", engine)
+    finally:
+        before.configure(**kept, metricsPort=free_port())
+    assert [change for change in changes if not change.startswith(("update ", "create "))] == []
+    assert "update rabbitmq-container" not in changes
+    assert "an older version made this stack" in said
+
+
+def test_a_tenants_own_stack_of_an_older_version_changes_over_without_a_replacement(
+    before: Project, engine: str
+) -> None:
+    changes, _ = preview(before, "tenant-own", engine)
+    assert [change for change in changes if not change.startswith(("update ", "create "))] == []

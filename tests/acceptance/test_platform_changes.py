@@ -1,0 +1,310 @@
+"""The platform changes, the tenants stay: no config key and no container carries a tenant's queues away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+import pytest
+import yaml
+
+from kryonix.local.secrets import Crypter
+from kryonix.messaging import MessagingClient, MessagingError
+from tests.acceptance.broker import live
+from tests.acceptance.conftest import changed
+from tests.harness import ROOT, Project, free_port, tenant
+
+needs_cli = pytest.mark.skipif(
+    shutil.which("pulumi") is None, reason="this runs the real CLI, and there is no `pulumi` on PATH"
+)
+ENGINES = ("local", pytest.param("pulumi", marks=needs_cli))
+ACME, OWN = tenant("acme", "crm", plan="basic"), tenant("own", "crm", plan="basic")
+CONTAINERS: Final = frozenset({"rabbitmq-container", "postgres-container"})
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """A platform with a tenant in its list, one tenant in a stack of its own, and the engine that made both."""
+
+    platform: Project
+    own: Project
+    engine: str
+
+    def preview(self, stack: Project) -> dict[str, Any]:
+        return stack.must("preview", engine=self.engine)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def stacks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
+    folder = tmp_path_factory.mktemp("changing")
+    platform = Project.platform(folder / "project", ACME)
+    if request.param == "pulumi":
+        (platform.folder / ".venv").symlink_to(ROOT / ".venv")
+        (folder / "backend").mkdir()
+        platform.env["PULUMI_BACKEND_URL"] = f"file://{folder / 'backend'}"
+    own = platform.beside("tenant-own", tenant=OWN)
+    try:
+        for stack in (platform, own):
+            stack.must("up", engine=request.param)
+        yield Stacks(platform, own, request.param)
+    finally:
+        platform.remove()
+
+
+def copied(name: str) -> Callable[[Stacks], dict[str, Any]]:
+    """The same file under another name."""
+
+    def entry(stacks: Stacks) -> dict[str, Any]:
+        key = {"tenants.yaml": "tenantsFile"}.get(name, "catalogFile")
+        stacks.platform.write(f"copied-{key}.yaml", (stacks.platform.folder / name).read_bytes())
+        return {key: f"copied-{key}.yaml"}
+
+    return entry
+
+
+def value(key: str, of: Any) -> Callable[[Stacks], dict[str, Any]]:
+    return lambda _: {key: of() if callable(of) else of}
+
+
+def by_address(stacks: Stacks) -> dict[str, Any]:
+    """The platform named by its address and credentials instead of its stack."""
+    outputs = stacks.platform.must("outputs", "--show-secrets", engine=stacks.engine)
+    config = yaml.safe_load(stacks.own.config_file.read_text())
+    passphrase, salt = stacks.own.env["PULUMI_CONFIG_PASSPHRASE"], config.get("encryptionsalt")
+    crypter = Crypter.open(passphrase, salt, where="the stack's file") if salt else Crypter.create(passphrase)
+    stacks.own.config_file.write_text(yaml.safe_dump({**config, "encryptionsalt": crypter.state}))
+    return {
+        "platform": None,
+        "managementUrl": outputs["management_url"],
+        "advertisedHost": outputs["amqp_host"],
+        "amqpPort": outputs["amqp_port"],
+        "adminUsername": outputs["admin_username"],
+        "adminPassword": {"secure": crypter.encrypt(outputs["admin_password"])},
+        "registryDsn": {"secure": crypter.encrypt(outputs["registry_dsn"])},
+    }
+
+
+OF_A_PLATFORM: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
+    "tenantsFile": copied("tenants.yaml"),
+    "catalogFile": copied("kryonix/topology/catalog.yaml"),
+    "bindAddress": value("bindAddress", "127.0.0.2"),
+    "advertisedHost": value("advertisedHost", "mensagens.test"),
+    "amqpPort": value("amqpPort", free_port),
+    "managementPort": value("managementPort", free_port),
+    "metricsAddress": value("metricsAddress", "0.0.0.0"),
+    "metricsPort": value("metricsPort", free_port),
+    "registryPort": value("registryPort", free_port),
+    "domain": value("domain", "example.com"),
+    "brokerImage": value("brokerImage", "rabbitmq:4.3.99-management"),
+    "brokerMemoryMb": value("brokerMemoryMb", 1280),
+    "postgresImage": value("postgresImage", "postgres:17.99"),
+    "deletionProtection": value("deletionProtection", False),
+    "allowDelete": value("allowDelete", ["cliente_acme.crm.leads.create"]),
+    "protect": value("protect", True),
+}
+OF_ONE_TENANT: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
+    "tenant": value("tenant", {**OWN, "plan": "enterprise", "status": "suspended"}),
+    "platform": by_address,
+    "registry": lambda stacks: {"registry": f"organization/kryonix/{stacks.platform.stack}"},
+    "credentials": value("credentials", {"generation": 2, "retiring": 1}),
+    "managementUrl": by_address,
+    "adminUsername": by_address,
+    "adminPassword": by_address,
+    "registryDsn": by_address,
+}
+
+
+def test_every_config_key_is_tried() -> None:
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    assert declared.keys() == OF_A_PLATFORM.keys() | OF_ONE_TENANT.keys()
+
+
+def assert_tenants_stay(stacks: Stacks, stack: Project, changes: dict[str, Any]) -> None:
+    """That nothing but containers would be replaced, and nothing deleted."""
+    before = yaml.safe_load(stack.config_file.read_text())["config"]
+    stack.configure(**changes)
+    try:
+        steps = stacks.preview(stack)["steps"]
+    finally:
+        stack.configure(**{key: before.get(f"kryonix:{key}") for key in changes})
+    read = "pulumi:pulumi:StackReference"
+    lost = {step["name"] for step in steps if step["op"] in ("replace", "delete") and step["type"] != read}
+    assert lost <= CONTAINERS, sorted(lost - CONTAINERS)
+
+
+@pytest.mark.parametrize("key", OF_A_PLATFORM)
+def test_no_key_of_a_platform_replaces_or_deletes_what_a_tenant_has(stacks: Stacks, key: str) -> None:
+    assert_tenants_stay(stacks, stacks.platform, OF_A_PLATFORM[key](stacks))
+
+
+@pytest.mark.parametrize("key", OF_ONE_TENANT)
+def test_no_key_of_one_tenants_stack_replaces_or_deletes_what_it_has(stacks: Stacks, key: str) -> None:
+    assert_tenants_stay(stacks, stacks.own, OF_ONE_TENANT[key](stacks))
+
+
+def test_nothing_but_containers_would_fall_with_a_part_of_the_platform(stacks: Stacks) -> None:
+    """What an engine would replace together with each resource of the platform, by what the state says of them."""
+    result = stacks.platform.run("export", engine=stacks.engine)
+    resources = {entry["urn"]: entry for entry in json.loads(result.stdout)["deployment"]["resources"]}
+    needed_by = defaultdict(set)
+    for urn, entry in resources.items():
+        dependencies = (entry.get("propertyDependencies") or {}).values()
+        for needed in (
+            entry.get("provider", "").rpartition("::")[0],
+            *(d for deps in dependencies for d in deps or ()),
+        ):
+            needed_by[needed].add(urn)
+    parts = [urn for urn, entry in resources.items() if entry["type"].startswith("docker:")]
+    parts += [urn for urn in resources if "kryonix:messaging:Exporter$" in urn or "PostgresContainer$" in urn]
+    assert len(parts) > 6
+    for part in parts:
+        falling = needed_by[part] | {u for urn in needed_by[part] for u in needed_by[urn]}
+        held = {urn for urn in falling if "TenantMessaging" in urn or "postgresql:" in urn or "SharedVhosts" in urn}
+        # Safeguards are dynamic resources, which take other values in place.
+        replaced = {urn for urn in held if not urn.split("::")[2].endswith(("TenantRecord", "Safeguards"))}
+        own_password = "random:index/randomPassword:RandomPassword" in part
+        assert own_password or not replaced, (part, sorted(replaced))
+
+
+def test_a_stack_that_was_not_changed_previews_no_change(stacks: Stacks) -> None:
+    for stack in (stacks.platform, stacks.own):
+        assert changed(stacks.preview(stack)) == []
+
+
+@dataclass
+class Traffic:
+    """An application that publishes with confirms and consumes, on its own, through whatever the platform does."""
+
+    client: MessagingClient
+    confirmed: list[tuple[int, float]] = field(default_factory=list)
+    handled: set[int] = field(default_factory=set)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def publish(self) -> None:
+        number = 0
+        while not self._ended.is_set():
+            number += 1
+            try:
+                await self.client.crm.send("leads.create", {"number": number}, timeout=2)
+            except MessagingError:
+                continue  # not confirmed, so it may be lost
+            self.confirmed.append((number, time.monotonic()))
+
+    async def handle(self, message: Any) -> None:
+        self.handled.add(message.data["number"])
+
+    async def confirms(self, more: int) -> None:
+        """Wait until so many more are confirmed."""
+        wanted = len(self.confirmed) + more
+        async with asyncio.timeout(120):
+            while len(self.confirmed) < wanted:
+                await asyncio.sleep(0.05)
+
+    async def all_handled(self) -> None:
+        self._ended.set()
+        async with asyncio.timeout(120):
+            while not {number for number, _ in self.confirmed} <= self.handled:
+                await asyncio.sleep(0.1)
+
+    def gap_s(self) -> float:
+        times = [at for _, at in self.confirmed]
+        return max(after - before for before, after in pairwise(times))
+
+
+@asynccontextmanager
+async def traffic(uri: str) -> AsyncIterator[Traffic]:
+    client = await MessagingClient.connect(uri, application="traffic", timeout=30)
+    async with client:
+        running = Traffic(client)
+        await client.crm.consume("leads.create", running.handle)
+        publishing = asyncio.create_task(running.publish())
+        await running.confirms(20)
+        try:
+            yield running
+            await running.all_handled()
+        finally:
+            running._ended.set()
+            await publishing
+
+
+@pytest.fixture(scope="module")
+def another_image() -> Iterator[str]:
+    """The broker's image under another tag: to Docker and to the engines, another version."""
+    client = docker.from_env()
+    image = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]["brokerImage"]["default"]
+    tag = f"kryonix-tests-{free_port()}"
+    client.images.get(image).tag("rabbitmq", tag)
+    yield f"rabbitmq:{tag}"
+    client.images.remove(f"rabbitmq:{tag}", noprune=True)
+    client.close()
+
+
+@pytest.mark.parametrize("change", ["a new image", "a port", "a memory limit", "the registry's port"])
+def test_no_confirmed_message_is_lost_while_the_platform_changes(
+    stacks: Stacks, change: str, another_image: str
+) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "a new image": {"brokerImage": another_image},
+        "a port": {"metricsPort": free_port()},
+        "a memory limit": {"brokerMemoryMb": 1100},
+        "the registry's port": {"registryPort": free_port()},
+    }
+    platform, engine = stacks.platform, stacks.engine
+    outputs = platform.must("outputs", "--show-secrets", engine=engine)
+    kept = "cliente_acme.crm.contacts.sync"
+    with live(outputs) as broker:
+        broker.publish("/cliente_acme", kept, 5)
+
+        async def through() -> float:
+            async with traffic(outputs["tenants"]["acme"]["amqp_uri"]) as running:
+                platform.configure(**changes[change])
+                summary = await asyncio.to_thread(platform.must, "up", engine=engine)
+                assert "delete" not in summary["changes"]
+                replaced = {step["name"] for step in summary["steps"] if step["op"] == "replace"}
+                assert replaced <= CONTAINERS
+                await running.confirms(20)
+            return running.gap_s()
+
+        print(f"{change}: the longest gap between two confirmed messages was {asyncio.run(through()):.1f} s")
+        assert broker.take("/cliente_acme", kept, 10) == 5
+    assert changed(stacks.preview(platform)) == []
+    # What a tenant's own stack reads of the platform may have moved: it follows in place.
+    assert_tenants_stay(stacks, stacks.own, {})
+
+
+def test_a_protected_platform_can_be_changed(stacks: Stacks) -> None:
+    platform = stacks.platform
+    platform.configure(protect=True)
+    platform.must("up", engine=stacks.engine)
+    platform.configure(domain="protected.example.com")
+    summary = platform.must("up", engine=stacks.engine)
+    assert {step["name"] for step in summary["steps"] if step["op"] == "replace"} == {"rabbitmq-container"}
+    platform.configure(protect=False)
+    platform.must("up", engine=stacks.engine)
+
+
+def test_a_platform_whose_state_is_lost_is_not_taken_over(stacks: Stacks, tmp_path: Path) -> None:
+    """Whatever is still there: it runs, its containers are stopped, or only their data is left."""
+    lost = object.__new__(Project)
+    lost.__dict__.update(stacks.platform.__dict__)
+    lost.env = {**stacks.platform.env, "KRYONIX_STATE_DIR": str(tmp_path / "empty")}
+    (tmp_path / "backend").mkdir()
+    lost.env["PULUMI_BACKEND_URL"] = f"file://{tmp_path / 'backend'}"
+    refused = lost.run("up", engine=stacks.engine)
+    assert refused.returncode == 2, (refused.stdout, refused.stderr)
+    assert "whose state is empty: another run made this broker" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    outputs = stacks.platform.must("outputs", "--show-secrets", engine=stacks.engine)
+    with live(outputs) as broker:
+        assert "/cliente_acme" in broker.vhosts()  # with the password that it had
+    assert changed(stacks.preview(stacks.platform)) == []
