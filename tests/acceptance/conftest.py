@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.acceptance.broker import LiveBroker, live
-from tests.harness import Project, tenant
+from tests.harness import ROOT, Project, tenant
+
+needs_cli = pytest.mark.skipif(
+    shutil.which("pulumi") is None, reason="this runs the real CLI, and there is no `pulumi` on PATH"
+)
+ENGINES = ("local", pytest.param("pulumi", marks=needs_cli))
+OWN = tenant("own", "crm", plan="basic")
 
 Beside = Callable[..., Project]
 Planned = Callable[[Project], dict[str, Any]]
@@ -61,3 +69,33 @@ def beside(platform: Project, broker: LiveBroker) -> Iterator[Beside]:
             broker.call("DELETE", "vhosts", vhost, "deletion", "protection")
             broker.delete("vhosts", vhost)
         broker.call("DELETE", "users", f"kryonix_{id}")
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """A platform with `acme` in its list, `own` in a stack of its own beside it, and the engine that made both."""
+
+    platform: Project
+    own: Project
+    engine: str
+
+    def preview(self, stack: Project) -> dict[str, Any]:
+        return stack.must("preview", engine=self.engine)
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def stacks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
+    """Made by each engine. Tests leave both stacks as they are."""
+    folder = tmp_path_factory.mktemp("changing")
+    platform = Project.platform(folder / "project", tenant("acme", "crm", plan="basic"))
+    if request.param == "pulumi":
+        (platform.folder / ".venv").symlink_to(ROOT / ".venv")
+        (folder / "backend").mkdir()
+        platform.env["PULUMI_BACKEND_URL"] = f"file://{folder / 'backend'}"
+    own = platform.beside("tenant-own", tenant=OWN)
+    try:
+        for stack in (platform, own):
+            stack.must("up", engine=request.param)
+        yield Stacks(platform, own, request.param)
+    finally:
+        platform.remove()

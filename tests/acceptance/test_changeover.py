@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,16 +17,12 @@ import pytest
 
 from kryonix.local import LocalStack
 from kryonix.local.handlers.docker import provider
-from tests.acceptance.conftest import changed
+from tests.acceptance.conftest import ENGINES, changed
 from tests.harness import ROOT, Project, free_port, tenant
 
 STATES: Final = ROOT / "tests" / "fixtures" / "made_by_73c18f4"
 PORTS: Final = {"amqpPort": 19472, "managementPort": 19473, "metricsPort": 19474, "registryPort": 19475}
 """The published ports as the states have them; a test puts free ones in their place."""
-
-needs_cli = pytest.mark.skipif(
-    shutil.which("pulumi") is None, reason="this runs the real CLI, and there is no `pulumi` on PATH"
-)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +81,7 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.fixture(params=("local", pytest.param("pulumi", marks=needs_cli)))
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, before: Project, tmp_path: Path) -> str:
     """The engine that previews; the real CLI takes both states over first."""
     if request.param == "pulumi":
@@ -100,8 +96,6 @@ def engine(request: pytest.FixtureRequest, before: Project, tmp_path: Path) -> s
 
 
 def take_over(project: Project, stack: str) -> None:
-    import subprocess
-
     exported = project.kryonix("export", "--stack", stack, "--engine", "local").stdout
     project.write("deployment.json", exported)
     for arguments in (["init"], ["import", "--file", "deployment.json"]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,44 +20,10 @@ import yaml
 from kryonix.local.secrets import Crypter
 from kryonix.messaging import MessagingClient, MessagingError
 from tests.acceptance.broker import live
-from tests.acceptance.conftest import changed
-from tests.harness import ROOT, Project, free_port, tenant
+from tests.acceptance.conftest import OWN, Stacks, changed
+from tests.harness import ROOT, Project, free_port
 
-needs_cli = pytest.mark.skipif(
-    shutil.which("pulumi") is None, reason="this runs the real CLI, and there is no `pulumi` on PATH"
-)
-ENGINES = ("local", pytest.param("pulumi", marks=needs_cli))
-ACME, OWN = tenant("acme", "crm", plan="basic"), tenant("own", "crm", plan="basic")
 CONTAINERS: Final = frozenset({"rabbitmq-container", "postgres-container"})
-
-
-@dataclass(frozen=True)
-class Stacks:
-    """A platform with a tenant in its list, one tenant in a stack of its own, and the engine that made both."""
-
-    platform: Project
-    own: Project
-    engine: str
-
-    def preview(self, stack: Project) -> dict[str, Any]:
-        return stack.must("preview", engine=self.engine)
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def stacks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
-    folder = tmp_path_factory.mktemp("changing")
-    platform = Project.platform(folder / "project", ACME)
-    if request.param == "pulumi":
-        (platform.folder / ".venv").symlink_to(ROOT / ".venv")
-        (folder / "backend").mkdir()
-        platform.env["PULUMI_BACKEND_URL"] = f"file://{folder / 'backend'}"
-    own = platform.beside("tenant-own", tenant=OWN)
-    try:
-        for stack in (platform, own):
-            stack.must("up", engine=request.param)
-        yield Stacks(platform, own, request.param)
-    finally:
-        platform.remove()
 
 
 def copied(name: str) -> Callable[[Stacks], dict[str, Any]]:
