@@ -56,7 +56,7 @@ class Exporter(pulumi.ComponentResource):
     def __init__(self, name: str, args: ExporterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Exporter", name, None, opts)
         self._args = args
-        child = pulumi.ResourceOptions(parent=self)
+        child = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
         password = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child)
         user = rabbitmq.User(f"{name}-user", name=_USER, password=password.result, tags=["monitoring"], opts=child)
         # Nothing is published before the broker that serves it is up, which is when its user exists.

@@ -35,7 +35,7 @@ class PlatformEvents(pulumi.ComponentResource):
         # It goes with the vhost, as all in it does: a `destroy` that is refused before that leaves it too.
         with_vhost = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(deleted_with=vhost))
         super().__init__("kryonix:messaging:PlatformEvents", name, None, with_vhost)
-        self._within = pulumi.ResourceOptions(parent=self, deleted_with=vhost)
+        self._within = pulumi.ResourceOptions(parent=self, deleted_with=vhost, delete_before_replace=True)
         bound = self._route(channel, vhost)
         address = pulumi.Output.all(user.password, args.amqp_host, args.amqp_port, user.ready.urn, bound.id)
         self.uri = pulumi.Output.secret(

@@ -36,7 +36,9 @@ class Routing(pulumi.ComponentResource):
         super().__init__("kryonix:messaging:Routing", name, None, opts)
         self._name, self._args = name, args
         self._prefix = f"{args.topology.tenant.names.exchange}."
-        self._within = pulumi.ResourceOptions(parent=self, deleted_with=args.deleted_with)
+        # Two of one name can't exist: an engine that is told to replace one would make nothing and delete the old one.
+        # Deleted first, it takes along what depends on it, and so has to pass the tenant's safeguards.
+        self._within = pulumi.ResourceOptions(parent=self, deleted_with=args.deleted_with, delete_before_replace=True)
         policies = self._policies()
         self._after_policies = pulumi.ResourceOptions.merge(
             self._within, pulumi.ResourceOptions(depends_on=policies[-1:])

@@ -45,7 +45,7 @@ class SharedVhosts(pulumi.ComponentResource):
         self.register_outputs({"passwords": {user.name: user.password for user in self.users.values()}})
 
     def _make(self, name: str, shared: SharedVhost) -> None:
-        prefix, child = f"{name}/{shared.name}", pulumi.ResourceOptions(parent=self)
+        prefix, child = f"{name}/{shared.name}", pulumi.ResourceOptions(parent=self, delete_before_replace=True)
         vhost = rabbitmq.VHost(
             prefix, name=shared.vhost, description=shared.purpose, default_queue_type="quorum", opts=child
         )
@@ -62,7 +62,7 @@ class SharedVhosts(pulumi.ComponentResource):
                 "write": shared.permissions.write,
                 "read": shared.permissions.read,
             },
-            opts=pulumi.ResourceOptions(parent=self, deleted_with=vhost),
+            opts=pulumi.ResourceOptions(parent=self, deleted_with=vhost, delete_before_replace=True),
         )
         self.vhosts[shared.vhost] = vhost
         self.users[shared.vhost] = SharedUser(name=shared.user, password=password.result, ready=permissions)

@@ -62,7 +62,7 @@ class TenantMessaging(pulumi.ComponentResource):
         super().__init__("kryonix:messaging:TenantMessaging", name, None, opts)
         self._name, self._args = name, args
         vhost = self._vhost()
-        within = pulumi.ResourceOptions(parent=self, deleted_with=vhost)
+        within = pulumi.ResourceOptions(parent=self, deleted_with=vhost, delete_before_replace=True)
         admin = rabbitmq.Permissions(
             f"{name}/admin",
             user=args.admin_username,
@@ -70,7 +70,7 @@ class TenantMessaging(pulumi.ComponentResource):
             permissions={"configure": ".*", "write": ".*", "read": ".*"},
             opts=within,
         )
-        own = pulumi.ResourceOptions(parent=self, deleted_with=args.deleted_with)
+        own = pulumi.ResourceOptions(parent=self, deleted_with=args.deleted_with, delete_before_replace=True)
         current, *retiring = [
             TenantUser.make(name, generation, args.topology, admin.vhost, own, within)
             for generation in args.generations.all
@@ -116,7 +116,10 @@ class TenantMessaging(pulumi.ComponentResource):
             max_connections=str(topology.max_connections),
             max_queues=str(topology.limits.max_queues),
             opts=pulumi.ResourceOptions(
-                parent=self, protect=self._args.protect or None, deleted_with=self._args.deleted_with
+                parent=self,
+                protect=self._args.protect or None,
+                deleted_with=self._args.deleted_with,
+                delete_before_replace=True,
             ),
         )
 

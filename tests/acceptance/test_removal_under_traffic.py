@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +12,7 @@ import aio_pika
 import pytest
 
 from tests.acceptance.broker import LiveBroker, live
-from tests.acceptance.conftest import OWN, Beside, Stacks
+from tests.acceptance.conftest import OWN, Beside, Stacks, needs_cli
 from tests.acceptance.test_guard import queue_of
 from tests.harness import Project, tenant
 
@@ -146,3 +148,53 @@ def test_a_tenant_that_is_published_to_is_not_removed_with_its_messages(stacks: 
 
 def destroy(stack: Project, engine: str) -> Any:
     return stack.run("destroy", engine=engine)
+
+
+def pulumi(stack: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["pulumi", *arguments, "--yes", "--skip-preview", "--non-interactive", "--stack", stack.stack],
+        cwd=stack.folder,
+        env=stack.env,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@needs_cli
+@pytest.mark.parametrize("stacks", ["pulumi"], indirect=True)
+def test_the_cli_replaces_no_queue_that_holds_messages(stacks: Stacks) -> None:
+    """`--replace` is the engine's own decision, which no program sees: the safeguards have to go first, and refuse."""
+    exported = json.loads(stacks.platform.run("export", engine="pulumi").stdout)["deployment"]["resources"]
+    ends = ("Queue::acme/crm.leads.create", "VHost::acme/vhost")
+    urns = [entry["urn"] for entry in exported if entry["urn"].endswith(ends)]
+    assert len(urns) == len(ends)
+    queue = queue_of("acme")
+    with live(stacks.platform.must("outputs", "--show-secrets", engine="pulumi")) as broker:
+        broker.publish("/cliente_acme", queue, 3)
+        for urn in urns:
+            refused = pulumi(stacks.platform, "up", "--replace", urn)
+            assert refused.returncode != 0
+            assert f"3 messages in {queue}" in refused.stdout + refused.stderr
+        assert broker.take("/cliente_acme", queue, 10) == 3
+    assert stacks.platform.run("up", engine="pulumi").returncode == 0
+
+
+@needs_cli
+@pytest.mark.parametrize("stacks", ["pulumi"], indirect=True)
+def test_a_destroy_by_the_cli_goes_through_as_its_refusal_says(stacks: Stacks) -> None:
+    leaving = stacks.platform.beside("tenant-gone", tenant=tenant("gone", "crm", plan="basic"))
+    leaving.must("up", engine="pulumi")
+    with live(stacks.platform.must("outputs", "--show-secrets", engine="pulumi")) as broker:
+        broker.publish("/cliente_gone", queue_of("gone"))
+        refused = pulumi(leaving, "destroy")
+        assert refused.returncode != 0
+        said = refused.stdout + refused.stderr
+        assert said.index("1 messages in") < said.index("Traceback")
+        assert "run `up` (`kryonix up` or `pulumi up`), and run this again" in said
+        leaving.configure(allowDelete=[queue_of("gone")])
+        assert pulumi(leaving, "up").returncode == 0
+        gone = pulumi(leaving, "destroy")
+        assert gone.returncode == 0, gone.stdout + gone.stderr
+        assert not broker.has("vhosts", "/cliente_gone")
