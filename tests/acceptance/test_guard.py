@@ -75,7 +75,7 @@ def test_a_tenant_with_messages_is_not_destroyed_and_stays_whole(
         "destroy",
         "error: this change would delete",
         f"2 messages in {queue_of('held')}",
-        "accept the loss in the stack's config, and run again",
+        "accept the loss in the stack's config, run `up` (`kryonix up` or `pulumi up`), and run this again",
         f"kryonix:allowDelete: [{queue_of('held')}]",
     )
     broker.assert_is(planned(stack))
