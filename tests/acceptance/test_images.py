@@ -125,3 +125,29 @@ def test_what_makes_no_sense_is_refused(
     refused = folder.run(*arguments, **environment)
     assert refused.returncode == 2
     assert said in refused.stderr
+
+
+def test_an_image_is_assembled_from_lists_of_a_bounded_age_that_debians_keys_have_signed(
+    folder: Folder, images: Registry
+) -> None:
+    """What mmdebstrap is called with. That apt then refuses an expired list was seen with a frozen mirror."""
+    stub, asked = folder.path / "bin" / "mmdebstrap", folder.path / "asked"
+    stub.parent.mkdir()
+    stub.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>{asked}\nexit 1\n')
+    stub.chmod(0o755)
+    keyring = folder.path / "keyring.gpg"
+    keyring.touch()
+    images.push("17", "database")
+    folder.defaults("localhost:1/none:4.3", f"{images.repository}/database:17")
+    path = f"{stub.parent}:{os.environ['PATH']}"
+    failed = folder.run(PATH=path, KRYONIX_DEBIAN_KEYRING=str(keyring), KRYONIX_DEBIAN_MAX_AGE_DAYS="7")
+    if os.geteuid() != 0:
+        assert failed.returncode == 3
+        assert "only root on Debian" in failed.stderr
+        return
+    assert failed.returncode == 1, failed.stderr
+    options = asked.read_text().splitlines()
+    assert '--aptopt=Acquire::Min-ValidTime "604800"' in options
+    assert f"--keyring={keyring}" in options
+    assert "Check-Valid-Until" not in asked.read_text()
+    assert "older than 7 days (KRYONIX_DEBIAN_MAX_AGE_DAYS)" in failed.stderr
