@@ -28,7 +28,9 @@ if settings.platform is not None:
     on_platform.append(made)
     platform = made
 else:
-    platform = ExistingPlatform.load(settings.guard())
+    found = ExistingPlatform.load(settings.guard())
+    pulumi.export("registry_stack", found.registry_stack)
+    platform = found
 broker = platform.access
 
 provider = rabbitmq.Provider(
@@ -77,6 +79,10 @@ if settings.platform is not None:
     events = PlatformEvents("events", told, on_broker)
     pulumi.export("events_uri", events.uri)
     pulumi.export("signup_dsn", made.signup_dsn)
+    # A platform's only: who reads the outputs of one tenant's stack gets no administrator.
+    pulumi.export("registry_dsn", pulumi.Output.secret(made.registry_dsn))
+    pulumi.export("admin_username", platform.username)
+    pulumi.export("admin_password", pulumi.Output.secret(broker.apply(lambda access: access.password)))
     on_platform += [exporter, shared, events]
     on_platform += [tenant.safeguards for tenant in tenants.values()]
     held = BrokerSafeguardsArgs(
@@ -92,7 +98,4 @@ if settings.platform is not None:
 pulumi.export("management_url", platform.management_url)
 pulumi.export("amqp_host", platform.amqp_host)
 pulumi.export("amqp_port", platform.amqp_port)
-pulumi.export("registry_dsn", pulumi.Output.secret(platform.registry_dsn))
-pulumi.export("admin_username", platform.username)
-pulumi.export("admin_password", pulumi.Output.secret(broker.apply(lambda access: access.password)))
 pulumi.export("tenants", {name: tenant.summary() for name, tenant in tenants.items()})

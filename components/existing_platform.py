@@ -51,6 +51,8 @@ class ExistingPlatform:
     amqp_host: pulumi.Output[str]
     amqp_port: pulumi.Output[int]
     registry_dsn: pulumi.Output[str]
+    registry_stack: str
+    """The stack whose outputs have the registry's address; empty where this stack's config has it."""
     ready: Sequence[pulumi.Input[pulumi.Resource]] = field(default=())
     data: pulumi.Resource | None = None
 
@@ -69,7 +71,8 @@ class ExistingPlatform:
         reference = config.get("platform")
         given = _from_stack(reference) if reference else _from_config(config)
         # The platform named twice is one reference: two would have the same URN.
-        if (registry := config.get("registry")) and registry != reference:
+        registry = config.get("registry") or reference or ""
+        if registry and registry != reference:
             given["registry_dsn"] = pulumi.StackReference(registry).require_output("registry_dsn")
         access = pulumi.Output.all(*(given[key] for key in _ACCESS)).apply(_build_access)
         return cls(
@@ -78,6 +81,7 @@ class ExistingPlatform:
             amqp_host=pulumi.Output.from_input(given["amqp_host"]),
             amqp_port=pulumi.Output.from_input(given["amqp_port"]).apply(int),
             registry_dsn=pulumi.Output.from_input(given["registry_dsn"]),
+            registry_stack=registry,
         )
 
 

@@ -29,6 +29,9 @@ __all__ = ["PlatformSettings", "Settings"]
 _HOST = re.compile(r"[A-Za-z0-9:]([A-Za-z0-9.:-]{0,252}[A-Za-z0-9:])?")
 """A host name or an IP address: what may stand in a URL, and in a label of a container."""
 
+_PINNED = re.compile(r"[^@]+:[\w][\w.-]{0,127}@sha256:[0-9a-f]{64}")
+"""An image by its digest. Docker would do without the tag; the Docker provider reads the digest as one then."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformSettings:
@@ -68,6 +71,9 @@ class PlatformSettings:
         for key, image in (("brokerImage", self.broker_image), ("postgresImage", self.postgres_image)):
             if not image or re.search(r"\s", image):
                 problems.append(f"kryonix:{key}: {image!r} is no image. Name one, with its tag")
+            elif "@" in image and not _PINNED.fullmatch(image):
+                remedy = "Write NAME:TAG@sha256: and 64 digits of 0-9 and a-f; `scripts/images --digests` prints it"
+                problems.append(f"kryonix:{key}: {image!r} is not an image pinned by its digest. {remedy}")
         if problems:
             raise InvalidStack("\n".join(problems))
 

@@ -61,6 +61,7 @@ class Project:
     def __init__(self, folder: Path, stack: str | None = None) -> None:
         self.folder = folder
         self.stack = stack or f"t{secrets.token_hex(4)}"
+        self.on: Project | None = None
         self.env = {**os.environ, "PULUMI_CONFIG_PASSPHRASE": "a test's own", "COLUMNS": "200", "NO_COLOR": "1"}
         self.env.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
         folder.mkdir(parents=True, exist_ok=True)
@@ -139,10 +140,16 @@ class Project:
     def outputs(self) -> dict[str, Any]:
         return self.must("outputs", "--show-secrets")
 
+    def administered(self) -> dict[str, Any]:
+        """The stack's outputs, and the platform's administrator, which a tenant's own stack does not tell."""
+        names = ("admin_username", "admin_password", "registry_dsn")
+        found = self.outputs() if self.on is None else self.on.outputs()
+        return {name: found[name] for name in names} | (found if self.on is None else self.outputs())
+
     def beside(self, stack: str, **config: Any) -> Project:
         """Another stack in the same folder, with the same state and passphrase: one tenant on this platform."""
         other = object.__new__(Project)
-        other.folder, other.stack, other.env = self.folder, stack, self.env
+        other.folder, other.stack, other.env, other.on = self.folder, stack, self.env, self
         other.configure(platform=f"organization/kryonix/{self.stack}", **config)
         return other
 

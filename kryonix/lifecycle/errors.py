@@ -9,6 +9,7 @@ LifecycleError              1  base
 ├── RolloutRunning          3  another rollout is under way (in `rollout_journal`)
 └── Refused                 2  a request that can't be accepted; nothing has been changed
     ├── BegunLocally        2  the CLI is asked for a stack that the local engine has made
+    ├── NoCredentials       2  no stack has made a tenant of that id
     ├── InvalidTenant       2  what is asked of a tenant is wrong in itself; carries every problem
     ├── DoesNotFit          2  the modules do not fit the plan; carries what to remove
     ├── TenantExists        2
@@ -24,6 +25,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kryonix.topology.errors import nearest
+
 __all__ = [
     "BegunLocally",
     "DoesNotFit",
@@ -32,6 +35,7 @@ __all__ = [
     "InvalidRollout",
     "InvalidTenant",
     "LifecycleError",
+    "NoCredentials",
     "NoRoom",
     "NotRemoved",
     "OperationDied",
@@ -114,6 +118,19 @@ class BegunLocally(Refused):
             f"local > deployment.json`, `pulumi stack init {stack}`, `pulumi stack import --file deployment.json`), or "
             "go on with `--engine local`"
         )
+
+
+class NoCredentials(Refused):
+    """Neither the stack of its own nor the platform's has made a tenant of this id."""
+
+    def __init__(self, tenant: str, platform: str, known: Sequence[str]) -> None:
+        hint = f"; {nearest(tenant, dict.fromkeys(known))}" if known else ""
+        super().__init__(
+            f"no stack has credentials of a tenant {tenant!r}: neither 'tenant-{tenant}' nor the platform's "
+            f"{platform!r}{hint}. Name the platform with --stack; `kryonix tenant list` shows tenants with a stack of "
+            "their own"
+        )
+        self.tenant = tenant
 
 
 class InvalidTenant(Refused):

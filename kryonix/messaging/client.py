@@ -110,10 +110,11 @@ class MessagingClient(Facades):
         """Connect to a tenant's vhost.
 
         `amqp_uri`, or the environment's KRYONIX_AMQP_URI, or else the file `outputs` (or KRYONIX_OUTPUTS) that
-        `kryonix outputs --json --show-secrets` wrote, and in it `tenant` where it has several. The connection is named
-        after tenant and `application`, which is the running program's name where none is given. `amqps` verifies the
-        broker's certificate; `ssl_context` replaces the system's authorities. `timeout` and `heartbeat` are seconds.
-        Further options are those of the class. Raises ConfigurationError, NotConnected or AccessRefused.
+        `kryonix tenant credentials` wrote, or `kryonix outputs --json --show-secrets`, where `tenant` says which of
+        several. The connection is named after tenant and `application`, which is the running program's name where none
+        is given. `amqps` verifies the broker's certificate; `ssl_context` replaces the system's authorities. `timeout`
+        and `heartbeat` are seconds. Further options are those of the class. Raises ConfigurationError, NotConnected or
+        AccessRefused.
         """
         timeout = checked_seconds("timeout", timeout)
         heartbeat = checked_count("heartbeat", heartbeat, _SLOWEST_HEARTBEAT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from kryonix.messaging.checks import shown
+from kryonix.messaging.credentials_file import WRITE_IT, read_outputs
 from kryonix.messaging.errors import ConfigurationError
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names, tenant_of_vhost
@@ -66,7 +66,7 @@ class Address:
 def find_address(
     amqp_uri: str | None, outputs: str | Path | None, tenant: str | None, management_url: str | None
 ) -> Address:
-    """The URI given, or the environment's, or the one in a file of `kryonix outputs`. Raises ConfigurationError."""
+    """Return the URI given, or the environment's, or the one in a file of credentials. Raises ConfigurationError."""
     environment = os.environ
     management = management_url or environment.get(MANAGEMENT_VARIABLE)
     if uri := amqp_uri or (None if outputs else environment.get(URI_VARIABLE)):
@@ -80,8 +80,7 @@ def find_address(
         return parse_uri(uri, management or found)
     raise ConfigurationError(
         "no address of a broker",
-        remedy=f"Pass amqp_uri, or set {URI_VARIABLE}, or set {OUTPUTS_VARIABLE} to a file written by "
-        "`kryonix outputs --json --show-secrets`",
+        remedy=f"Pass amqp_uri, or set {URI_VARIABLE}, or set {OUTPUTS_VARIABLE} to a file written by {WRITE_IT}",
     )
 
 
@@ -137,21 +136,20 @@ def _path(file: Any) -> Path:
 
 
 def _from_outputs(file: Path, tenant: str | None) -> tuple[str, str | None]:
+    outputs = read_outputs(file, private=False)
     try:
-        outputs: Any = json.loads(file.read_bytes())
         tenants: Mapping[str, Any] = outputs["tenants"]
         chosen = tenant if tenant is not None or len(tenants) != 1 else next(iter(tenants))
         known = chosen in tenants
         uri = tenants[str(chosen)].get("amqp_uri") if known else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        management = outputs.get("management_url")
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(
-            f"{file} holds no outputs ({type(error).__name__}: {error})",
-            remedy=f"Write it with `kryonix outputs --json --show-secrets > {file}`",
+            f"{str(file)!r} holds no credentials of a tenant", remedy=f"Write it with {WRITE_IT}"
         ) from error
     if chosen is None or not known:
-        problem = f"{file} has no tenant {chosen!r}; {nearest(chosen, tenants)}"
+        problem = f"{str(file)!r} has no tenant {chosen!r}; {nearest(chosen, tenants)}"
         raise ConfigurationError(problem, remedy="Pass tenant= with one of them")
     if not isinstance(uri, str) or not uri.startswith("amqp"):
-        problem = f"{file} was written without secrets"
-        raise ConfigurationError(problem, remedy=f"Write it with `kryonix outputs --json --show-secrets > {file}`")
-    return uri, outputs.get("management_url")
+        raise ConfigurationError(f"{str(file)!r} was written without secrets", remedy=f"Write it with {WRITE_IT}")
+    return uri, management

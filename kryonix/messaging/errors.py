@@ -48,7 +48,7 @@ class NotConnected(MessagingError):
 class AccessRefused(NotConnected):
     """The broker knows the user, the password or the vhost not, or refuses what was asked for."""
 
-    remedy = "Check user, password and vhost in the AMQP URI; `kryonix outputs --show-secrets` prints it"
+    remedy = "Check user, password and vhost in the AMQP URI; `kryonix tenant credentials ID` prints it"
 
 
 class UnknownRoute(MessagingError):

@@ -18,7 +18,7 @@ from kryonix.registry.rows import connect
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.cells import CELLS_FILE, Cells, parse_cells, single_cell
 
-__all__ = ["CellsUse", "Site", "load_cells", "open_site"]
+__all__ = ["CellsUse", "Site", "load_cells", "open_site", "project_folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,7 @@ class Site:
 
 def open_site(stack: str, engine: Choice, concurrency: int = 4) -> Site:
     """The fleet of this folder. Raises InvalidChoice where it is no project, or nothing is deployed."""
-    project = Path.cwd()
-    if not (project / "Pulumi.yaml").is_file():
-        raise InvalidChoice(f"{project} has no Pulumi.yaml. Run this in the project's folder")
+    project = project_folder()
     cells = load_cells(project, stack)
     deployer = deployer_for(engine, project, concurrency=concurrency)
     dsn = deployer.outputs(StackSpec(name=stack)).get("registry_dsn")
@@ -73,6 +71,14 @@ def open_site(stack: str, engine: Choice, concurrency: int = 4) -> Site:
         remedy = f"Run `kryonix up --stack {stack}`, or name the platform's stack with --stack"
         raise InvalidChoice(f"the stack {stack!r} has no registry among its outputs: nothing is deployed. {remedy}")
     return Site(registry_dsn=str(dsn), cells=cells, deployer=deployer, catalog=default_catalog())
+
+
+def project_folder() -> Path:
+    """Return the folder of this project. Raises InvalidChoice where it is no project."""
+    project = Path.cwd()
+    if not (project / "Pulumi.yaml").is_file():
+        raise InvalidChoice(f"{project} has no Pulumi.yaml. Run this in the project's folder")
+    return project
 
 
 def load_cells(project: Path, stack: str) -> Cells:

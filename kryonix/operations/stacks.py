@@ -67,6 +67,10 @@ def status(stack: str, config_file: Path | None, engine: Choice, json_output: bo
     if not found:
         remedy = f"Run `kryonix up --stack {stack}`"
         raise InvalidChoice(f"the stack {stack!r} has no outputs: nothing is deployed. {remedy}")
+    if "registry_dsn" not in found and (registry := found.get("registry_stack")):
+        # A tenant's own stack: its outputs name the stack that has the registry, and hold no address of it.
+        there = _reader(registry.rpartition("/")[2], None, engine).outputs(show_secrets=True)
+        found = {**found, "registry_dsn": there.get("registry_dsn")}
     if json_output:
         print_json(status_json(found))
     else:

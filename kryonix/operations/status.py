@@ -25,9 +25,11 @@ _URLS: Final = ("management_url", "metrics_url")
 
 
 def status_json(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The status as plain values, without a secret. Raises RegistryUnavailable or RegistryRefused."""
-    with connect(outputs["registry_dsn"]) as connection:
-        registered = {row.cliente_id: row.status for row in fetch_tenants(connection)}
+    """Return the status as plain values, without a secret. Raises RegistryUnavailable or RegistryRefused.
+
+    `registry` is None where the stack's outputs lead to no registry, so that it was not asked.
+    """
+    registered = _registered(outputs.get("registry_dsn"))
     plans = default_catalog().plans
     tenants = [
         {
@@ -37,12 +39,19 @@ def status_json(outputs: Mapping[str, Any]) -> dict[str, Any]:
             "vhost": tenant["vhost"],
             "queues": int(tenant["queues"]),
             "max_queues": plans[tenant["plan"]].limits.max_queues if tenant["plan"] in plans else None,
-            "registry": registered.get(name, "absent"),
+            "registry": None if registered is None else registered.get(name, "absent"),
         }
         for name, tenant in outputs["tenants"].items()
     ]
     urls = {name: outputs[name] for name in _URLS if name in outputs}
     return {"tenants": tenants, **urls, "amqp": f"amqp://{outputs['amqp_host']}:{int(outputs['amqp_port'])}"}
+
+
+def _registered(dsn: str | None) -> dict[str, str] | None:
+    if not dsn:
+        return None
+    with connect(dsn) as connection:
+        return {row.cliente_id: row.status for row in fetch_tenants(connection)}
 
 
 def status_table(outputs: Mapping[str, Any], console: Console) -> None:
@@ -56,7 +65,7 @@ def status_table(outputs: Mapping[str, Any], console: Console) -> None:
             modules_text(tenant["modules"], catalog),
             tenant["vhost"],
             f"{tenant['queues']} of {tenant['max_queues']}",
-            tenant["registry"],
+            tenant["registry"] or "not asked",
         )
         for tenant in sorted(status["tenants"], key=lambda tenant: str(tenant["id"]))
     )

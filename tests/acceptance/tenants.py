@@ -60,7 +60,7 @@ class Own:
 
 def owner(project: Project, id: str) -> Own:
     """A tenant that a stack has made."""
-    outputs = project.outputs()
+    outputs = project.administered()
     env = {
         **project.env,
         "KRYONIX_AMQP_URI": outputs["tenants"][id]["amqp_uri"],

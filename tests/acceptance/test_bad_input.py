@@ -140,6 +140,11 @@ def test_modules_that_do_not_fit_are_refused_with_the_counts_and_the_smallest_pl
         ),
         pytest.param({"domain": "bad domain"}, ("kryonix:domain: 'bad domain' is no host name",), id="domain"),
         pytest.param({"advertisedHost": "x`) || y"}, ("kryonix:advertisedHost:", "is no host name"), id="host"),
+        pytest.param(
+            {"brokerImage": "rabbitmq@sha256:" + 64 * "0", "postgresImage": "postgres:17@sha256:12"},
+            ("kryonix:brokerImage: 'rabbitmq@sha256:", "kryonix:postgresImage: 'postgres:17@sha256:12'", "--digests"),
+            id="image by digest",
+        ),
         pytest.param({"brokerImage": ""}, ("kryonix:brokerImage: '' is no image",), id="image"),
         pytest.param({"brokerMemoryMb": 1}, ("kryonix:brokerMemoryMb: 1 MiB is too little",), id="memory"),
         pytest.param(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def test_a_run_shows_no_secret_on_the_way_and_leaves_none_behind(beside: Beside)
     printed, arguments = watched(stack, "up")
     shown, hidden = stack.outputs(), stack.must("outputs")
     secrets = set(secrets_of(shown, hidden))
-    assert {shown["admin_password"], shown["registry_dsn"], shown["tenants"]["discreet"]["password"]} <= secrets
+    assert shown["tenants"]["discreet"]["password"] in secrets
     secrets |= {value.rpartition("@")[0].rpartition(":")[2] for value in secrets if "@" in value}
 
     exported = stack.run("export").stdout
@@ -61,6 +62,45 @@ def test_a_run_shows_no_secret_on_the_way_and_leaves_none_behind(beside: Beside)
         assert secret not in exported
         assert not any(secret.encode() in line for line in arguments)
         assert [path for path in files if secret.encode() in path.read_bytes()] == []
+    stack.must("destroy")
+
+
+def test_a_tenants_outputs_hold_no_administrator_and_its_file_is_its_own(
+    platform: Project, beside: Beside, tmp_path: Path
+) -> None:
+    stack = beside("private", "crm")
+    stack.must("up")
+    administrators = {str(platform.outputs()[name]) for name in ("admin_password", "registry_dsn", "signup_dsn")}
+    own, shown = stack.outputs(), stack.run("outputs", "--show-secrets", "--json").stdout
+    assert set(own) == {"amqp_host", "amqp_port", "management_url", "registry_stack", "tenants"}
+    assert not any(secret in shown for secret in administrators)
+    (status,) = stack.must("status")["tenants"]
+    assert status["registry"] == "ativo", "found by way of the platform's stack"
+
+    nobody = {**stack.env, "DOCKER_HOST": "unix:///nowhere"}
+    for id, source in (("private", own), (next(iter(platform.outputs()["tenants"])), platform.outputs())):
+        file = tmp_path / f"{id}.json"
+        arguments = ("tenant", "credentials", id, "--stack", platform.stack, "--engine", "local")
+        result = subprocess.run(
+            platform.command(*arguments, "--output", str(file)),
+            cwd=platform.folder,
+            env=nobody,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        assert file.stat().st_mode & 0o777 == 0o600
+        written = json.loads(file.read_text())
+        assert written["amqp_uri"] == source["tenants"][id]["amqp_uri"]
+        assert written["password"] not in result.stdout + result.stderr
+        assert not any(secret in file.read_text() for secret in administrators)
+        stats = platform.kryonix("stats", "--outputs", str(file), "--json", "--module", "crm")
+        assert stats.returncode == 0, stats.stderr
+        file.chmod(0o644)
+        refused = platform.kryonix(*arguments, "--output", str(file))
+        assert (refused.returncode, "chmod 600" in refused.stderr) == (2, True)
+        file.chmod(0o600)
     stack.must("destroy")
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kryonix.messaging.configuration import MANAGEMENT_VARIABLE, OUTPUTS_VARIABLE, URI_VARIABLE, Address, parse_uri
+from kryonix.messaging.credentials_file import WRITE_IT, read_outputs
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.messages.acting import Asked
 from kryonix.topology.errors import nearest
@@ -29,15 +28,15 @@ class Access:
 
 def find_access(asked: Asked) -> Access:
     """The address asked for: what the command line says, else the environment's URI, else its file. Raises
-    InvalidChoice, and ConfigurationError for a URI that can't be read."""
+    InvalidChoice, and ConfigurationError for a URI or a file that can't be read."""
     if asked.outputs is not None and asked.stack is not None:
         raise InvalidChoice("--outputs and --stack are both given. Give one of them")
     if asked.outputs is not None:
-        return _of_tenant(_private_json(asked.outputs), asked, str(asked.outputs))
+        return _of_tenant(read_outputs(asked.outputs, private=True), asked, str(asked.outputs))
     if asked.stack is not None:
         return _of_tenant(_stack_outputs(asked.stack), asked, f"the stack {asked.stack!r}")
     if (file := os.environ.get(OUTPUTS_VARIABLE)) and not os.environ.get(URI_VARIABLE):
-        return _of_tenant(_private_json(Path(file)), asked, file)
+        return _of_tenant(read_outputs(Path(file), private=True), asked, file)
     return _of_environment(asked)
 
 
@@ -46,29 +45,13 @@ def _of_environment(asked: Asked) -> Access:
     if not uri:
         raise InvalidChoice(
             f"no address of a broker. Set {URI_VARIABLE}, or give --outputs FILE "
-            "(written by `kryonix outputs --show-secrets --json`), or --stack STACK"
+            f"(written by {WRITE_IT}), or --stack STACK"
         )
     address = parse_uri(uri, asked.management_url or os.environ.get(MANAGEMENT_VARIABLE))
     if asked.tenant not in (None, address.tenant_id):
         problem = f"--tenant {asked.tenant!r} is not the tenant of {URI_VARIABLE}, which is {address.tenant_id!r}"
         raise InvalidChoice(f"{problem}. Make them the same, or leave --tenant out")
     return Access(address)
-
-
-def _private_json(file: Path) -> Any:
-    """The file's content, if nobody else can read it: it holds passwords."""
-    try:
-        with file.open("rb") as opened:
-            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
-            if mode & 0o077:
-                problem = f"{str(file)!r} holds passwords and has mode {mode:03o}, so that others can read it"
-                raise InvalidChoice(f"{problem}. Run `chmod 600 {file}`, and change the passwords if others may have")
-            return json.loads(opened.read())
-    except OSError as error:
-        raise InvalidChoice(f"{str(file)!r} can't be read: {error.strerror}. Name a file that can") from error
-    except (ValueError, RecursionError) as error:
-        remedy = "Write it with `kryonix outputs --show-secrets --json`"
-        raise InvalidChoice(f"{str(file)!r} is not JSON. {remedy}") from error
 
 
 def _stack_outputs(stack: str) -> Any:
@@ -94,9 +77,7 @@ def _of_tenant(outputs: Any, asked: Asked, source: str) -> Access:
     tenant = tenants[name]
     uri = tenant.get("amqp_uri") if isinstance(tenant, Mapping) else None
     if not isinstance(uri, str) or not uri.startswith("amqp"):
-        raise InvalidChoice(
-            f"{source} was written without secrets. Write it with `kryonix outputs --show-secrets --json`"
-        )
+        raise InvalidChoice(f"{source} was written without secrets. Write it with {WRITE_IT}")
     management = asked.management_url or outputs.get("management_url")
     plan, modules = tenant.get("plan"), tenant.get("modules")
     if not isinstance(plan, str | None) or not (modules is None or _is_texts(modules)):

@@ -61,7 +61,7 @@ _FIELDS: dict[str, Any] = {
     "tenant": Annotated[Optional[str], typer.Option("--tenant", help="The tenant, where there are several.")],
     "outputs": Annotated[
         Optional[Path],
-        typer.Option(help="A file of `kryonix outputs --show-secrets --json`, mode 600. Without it: KRYONIX_AMQP_URI."),
+        typer.Option(help="A file of `kryonix tenant credentials`, mode 600. Without it: KRYONIX_AMQP_URI."),
     ],
     "stack": Annotated[Optional[str], typer.Option("--stack", "-s", help="Read this stack's outputs, as an operator.")],
     "management_url": Annotated[

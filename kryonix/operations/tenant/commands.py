@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Optional
 
@@ -91,6 +92,24 @@ def rotate(
 ) -> None:
     """Make new credentials and print them, this once. `kryonix tenant settle` ends the old ones after the overlap."""
     _runs().rotate(tenant, overlap_hours, stack, engine.value, json_output)
+
+
+@app.command()
+def credentials(
+    tenant: Id,
+    output: Annotated[
+        Optional[Path], typer.Option(help="Write them to this file, as JSON with mode 600, for the SDK's `outputs=`.")
+    ] = None,
+    stack: Platform = "dev",
+    engine: EngineOption = EngineName.auto,
+    json_output: Json = False,
+) -> None:
+    """Print what one tenant's applications log in with, and nothing of anybody else.
+
+    It is read from the state alone: of the tenant's own stack, else of the platform's, which has made the tenants of
+    its list.
+    """
+    _runs().credentials(tenant, output, stack, engine.value, json_output)
 
 
 @app.command()

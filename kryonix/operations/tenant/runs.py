@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from rich.markup import escape
 
-from kryonix.lifecycle.credentials import Credentials
+from kryonix.lifecycle.credentials import Credentials, find_credentials
+from kryonix.lifecycle.deployer import deployer_for
 from kryonix.lifecycle.engine import Choice
 from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.local.events import OnEvent
 from kryonix.operations.confirmation import confirm
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
+from kryonix.operations.private_file import check_target, write_private
 from kryonix.operations.progress import Display, summary_line
-from kryonix.operations.site import open_site
+from kryonix.operations.site import open_site, project_folder
 from kryonix.operations.tables import Column, fitted, modules_text
 from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.catalog import default_catalog
+from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.tenants import parse_tenant
 
 __all__ = [
     "change",
     "converge",
     "create",
+    "credentials",
     "exports",
     "list_tenants",
     "offboard",
@@ -113,6 +119,24 @@ def rotate(tenant: str, overlap_hours: float, stack: str, engine: Choice, json_o
     _print_credentials(made, json_output)
 
 
+def credentials(tenant: str, output: Path | None, stack: str, engine: Choice, json_output: bool) -> None:
+    """Print one tenant's credentials, or write them to a file."""
+    if not re.fullmatch(TENANT_ID, tenant):
+        raise InvalidChoice(f"{tenant!r} is not a tenant's id. Use 3 to 40 of a-z, 0-9 and -, a letter first")
+    if output is not None:
+        check_target(output)
+    found = find_credentials(deployer_for(engine, project_folder()), tenant, stack)
+    if output is not None:
+        write_private(output, found)
+        err.print(f"wrote the credentials of {tenant} to {escape(str(output))}", soft_wrap=True)
+    elif json_output:
+        print_json(found)
+    else:
+        for name, value in found.items():
+            text = value if isinstance(value, str) else ", ".join(value)
+            out.print(f"[bold]{name}[/bold] {escape(text)}", soft_wrap=True, highlight=False)
+
+
 def offboard(tenant: str, grace_days: float, stack: str, engine: Choice, json_output: bool) -> None:
     """Begin a tenant's leave."""
     lifecycle = _lifecycle(stack, engine, grace=timedelta(days=grace_days))
@@ -187,7 +211,7 @@ def _print_credentials(made: Credentials, json_output: bool) -> None:
         return
     for name, value in found.items():
         out.print(f"[bold]{name}[/bold] {escape(value)}", soft_wrap=True, highlight=False)
-    err.print("These are shown this once: put them where the tenant's applications find them.")
+    err.print("Put them where the tenant's applications find them. `kryonix tenant credentials` shows them again.")
 
 
 def _print_state(state: DesiredState, json_output: bool) -> None:

@@ -78,7 +78,7 @@ def test_every_action_is_pinned_by_commit_with_its_version_beside_it() -> None:
 
 def test_a_checkout_leaves_no_token_behind() -> None:
     checkouts = [step for _, step in steps() if step.get("uses", "").startswith("actions/checkout@")]
-    assert len(checkouts) == 6
+    assert len(checkouts) == 7
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
@@ -100,8 +100,8 @@ def test_a_fork_s_code_never_meets_a_secret_nor_a_token_that_writes(workflows: d
     assert all("pull_request_target" not in workflow["on"] for workflow in workflows.values())
     for name, about in workflows["preview"]["jobs"].items():
         privileged = "secrets." in str(about) or "write" in about["permissions"].values() or "environment" in about
-        own_branches = "head.repo.full_name == github.repository" in about["if"]
-        no_request = "github.event_name != 'pull_request'" in about["if"]
+        own_branches = "head.repo.full_name == github.repository" in about.get("if", "")
+        no_request = "github.event_name != 'pull_request'" in about.get("if", "")
         assert not privileged or own_branches or no_request, name
     assert "secrets: inherit" not in "".join(file.read_text() for file in WORKFLOWS)
 
@@ -145,7 +145,7 @@ def test_every_command_is_a_script_that_is_there_and_no_input_is_pasted_into_one
 
 
 def test_the_cli_of_the_workflows_is_of_the_version_of_the_sdk() -> None:
-    (pinned,) = re.findall(r"^pulumi==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    (pinned,) = re.findall(r"^pulumi==(\S+)$", (ROOT / "requirements.in").read_text(), re.MULTILINE)
     versions = {step["with"]["pulumi-version"] for _, step in steps() if "pulumi/actions@" in step.get("uses", "")}
     assert versions == {pinned}
 
@@ -153,14 +153,19 @@ def test_the_cli_of_the_workflows_is_of_the_version_of_the_sdk() -> None:
 def test_the_gitlab_example_is_whole_and_calls_scripts_that_are_there() -> None:
     document = yaml.safe_load((ROOT / "docs/gitlab-ci.yml").read_text())
     work = {name: job for name, job in document.items() if isinstance(job, dict) and "script" in job}
-    assert set(work) == {"tests", "review", "comment", "stack", "drift", "deploy"}
+    assert set(work) == {"tests", "audit", "review", "comment", "stack", "drift", "deploy"}
     assert all(job["stage"] in document["stages"] for job in work.values())
     called = {script for job in work.values() for line in job["script"] for script in SCRIPT.findall(line)}
-    assert called == {".ci/run", *(f"scripts/{s}" for s in ("review", "comment", "preview", "drift", "deploy"))}
+    assert called == {
+        ".ci/run",
+        *(f"scripts/{s}" for s in ("audit", "review", "comment", "preview", "drift", "deploy")),
+    }
     assert all(os.access(ROOT / script, os.X_OK) for script in called)
     assert work["deploy"]["rules"][0]["when"] == "manual"
     assert not [name for name, job in work.items() if "when" in job], "beside `rules` GitLab refuses it"
-    images = {job["image"].rpartition(":")[2].split(" ")[0] for job in work.values() if "image" in job}
-    (pinned,) = re.findall(r"^pulumi==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    named = {job["image"] for job in work.values() if "image" in job} | {document["default"]["image"]}
+    assert named == {"$PULUMI_IMAGE", "$DEBIAN_IMAGE"}, "each is pinned in one place"
+    images = {document["variables"]["PULUMI_IMAGE"].rpartition(":")[2]}
+    (pinned,) = re.findall(r"^pulumi==(\S+)$", (ROOT / "requirements.in").read_text(), re.MULTILINE)
     assert images == {pinned}
     assert document["deploy"]["resource_group"] == "deploy"

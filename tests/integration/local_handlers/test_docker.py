@@ -17,6 +17,7 @@ import pytest
 from kryonix.local.errors import ApplyFailed, ServiceUnavailable
 from kryonix.local.handlers import Handler, Live, Provider, provider
 from tests.harness import free_port
+from tests.registry import registry
 
 from .conftest import POSTGRES_IMAGE
 
@@ -233,3 +234,13 @@ def test_a_network_still_in_use_for_a_moment_is_removed_when_it_is_free(
     handler(opened, "Container").delete(*made)
     handler(opened, "Network").delete(*network)
     assert daemon.networks.list(names=[unique]) == []
+
+
+def test_an_image_is_pulled_by_its_digest_and_not_by_the_tag_beside_it(opened: Provider, unique: str) -> None:
+    with registry() as images:
+        pinned = images.push("1", "as it was")
+        images.push("1", "as it is now")
+        image = f"{images.repository}/made:1@{pinned}"
+        with pytest.raises(ApplyFailed, match="does not start"):  # there is no program in it
+            make(opened, "Container", **{**sleeper(unique), "image": image})
+        assert docker.from_env().images.get(f"{images.repository}/made@{pinned}")

@@ -30,9 +30,9 @@ def test_the_page_has_its_examples() -> None:
 
 def test_the_program_that_the_page_begins_with_runs(tenants: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(PROGRAM[1])
-    outputs = tmp_path / "outputs.json"
+    outputs = tmp_path / "exemploempresa.json"
     outputs.touch(mode=0o600)
-    outputs.write_text(json.dumps({"tenants": {"exemploempresa": {"amqp_uri": tenants["sdk"][0]}}}))
+    outputs.write_text(json.dumps({"tenant": "sdk", "amqp_uri": tenants["sdk"][0]}))
     ran = subprocess.run([sys.executable, "shop.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     assert re.fullmatch(r"stored: \S+\ntaken: \{.*\}\n", ran.stdout), ran.stdout

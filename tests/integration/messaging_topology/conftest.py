@@ -82,7 +82,7 @@ def made(platform: Project, change: Change, entry: dict[str, Any]) -> Applicatio
     file = write_catalog(platform, f"catalog-{id}.yaml", change)
     stack = platform.beside(f"tenant-{id}", tenant=entry, catalogFile=file)
     stack.must("up")
-    return Application.of(stack.outputs(), id)
+    return Application.of(stack.administered(), id)
 
 
 def emptied(application: Application) -> Iterator[Application]:

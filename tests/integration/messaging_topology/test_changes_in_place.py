@@ -31,7 +31,7 @@ def stack(platform: Project) -> Project:
 @pytest.fixture(scope="module")
 def application(stack: Project) -> Application:
     """The tenant, with messages in three queues."""
-    application = Application.of(stack.outputs(), ID)
+    application = Application.of(stack.administered(), ID)
 
     async def fill() -> None:
         async with application.account.channel() as channel:

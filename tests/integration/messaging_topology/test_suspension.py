@@ -35,7 +35,7 @@ def test_a_suspended_tenant_connects_nowhere_until_it_is_resumed_and_loses_nothi
     entry = tenant("pausada", "portal", plan="basic")
     stack = platform.beside("tenant-pausada", tenant=entry)
     stack.must("up")
-    application = Application.of(stack.outputs(), "pausada")
+    application = Application.of(stack.administered(), "pausada")
     asyncio.run(fill(application))
     assert status(outputs) == "ativo"
 

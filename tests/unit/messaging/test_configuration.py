@@ -117,13 +117,37 @@ def test_of_several_tenants_one_must_be_named(tmp_path: Path) -> None:
         '{"tenants": {"acme": 3}}',
         "[" * 100_000,
         '{"tenants": {"acme": {"amqp_uri": "[secret]"}}}',
+        '{"amqp_uri": 3}',
+        '{"amqp_uri": "amqp://kryonix_acme:hidden@[/%2Fcliente_acme"}',
+        '{"amqp_uri": "amqp://u:hidden@h/%2Fmonitoring"}',
     ],
     ids=lambda content: content[:40],
 )
-def test_a_file_that_holds_no_outputs_is_refused_with_the_command_that_writes_one(tmp_path: Path, content: str) -> None:
+def test_a_file_without_credentials_is_refused_with_the_command_that_writes_one(tmp_path: Path, content: str) -> None:
     file = tmp_path / "outputs.json"
     file.write_text(content)
-    with pytest.raises(ConfigurationError, match="kryonix outputs --json --show-secrets"):
-        find_address(None, file, None, None)
-    with pytest.raises(ConfigurationError, match="kryonix outputs --json --show-secrets"):
-        find_address(None, tmp_path / "absent", None, None)
+    for given in (file, tmp_path / "absent", tmp_path):
+        with pytest.raises(ConfigurationError, match="kryonix tenant credentials ID --output") as failure:
+            find_address(None, given, None, None)
+        assert "hidden" not in str(failure.value)
+
+
+def test_one_tenants_credentials_serve_too_and_need_no_tenant_named(tmp_path: Path) -> None:
+    file = tmp_path / "acme.json"
+    file.write_text(json.dumps({"tenant": "acme", "amqp_uri": URI, "management_url": "http://from-file"}))
+    found = find_address(None, file, None, None)
+    assert (found.uri(), found.management_url) == (URI, "http://from-file")
+    assert find_address(None, file, "acme", None).tenant_id == "acme"
+    with pytest.raises(ConfigurationError, match="no tenant 'beta'"):
+        find_address(None, file, "beta", None)
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True), (0o602, True)])
+def test_a_file_that_everybody_may_read_or_write_is_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, warned: bool
+) -> None:
+    file = outputs(tmp_path, "acme")
+    file.chmod(mode)
+    assert find_address(None, file, None, None).tenant_id == "acme"
+    assert ("chmod 600" in caplog.text) is warned
+    assert "cret" not in caplog.text

@@ -1,0 +1,137 @@
+"""What is downloaded is what was pinned, and what is known of it is asked, or said not to be known."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.harness import ROOT, free_port
+
+LOCKED = (ROOT / "requirements.txt").read_text()
+
+
+def entry(name: str) -> str:
+    """A package of requirements.txt, with its hashes."""
+    found = re.search(rf"^{name}==.*\n(?:    --hash=.*\n)+", LOCKED, re.MULTILINE)
+    assert found is not None
+    return found[0]
+
+
+def run(folder: Path, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [folder / "scripts" / script],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what scripts/setup reads, so that a test may change it."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    for name in ("pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("locked", ["requirements", "scripts/tools"])
+def test_every_package_is_pinned_with_hashes_at_the_version_that_was_asked_for(locked: str) -> None:
+    text = (ROOT / f"{locked}.txt").read_text()
+    asked = re.findall(r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)", (ROOT / f"{locked}.in").read_text(), re.MULTILINE)
+    assert asked
+    lines = [line for line in text.splitlines() if not line.startswith((" ", "#"))]
+    entries = re.findall(r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)(?: ; [^\\]+)? \\\n    --hash=sha256:", text, re.MULTILINE)
+    assert len(entries) == len(lines), "each has a hash"
+    pinned = {name.lower().replace("_", "-"): version for name, version in entries}
+    assert {name.lower().replace("_", "-"): version for name, version in asked}.items() <= pinned.items()
+
+
+@pytest.mark.parametrize(
+    ("package", "said"),
+    [
+        (
+            re.sub(r"sha256:.", lambda found: "sha256:" + ("0" if found[0][-1] != "0" else "1"), entry("idna")),
+            "not the",
+        ),
+        (entry("idna").splitlines()[0].removesuffix("\\").strip() + "\n", "Hashes are required"),
+    ],
+    ids=["another file's hash", "no hash"],
+)
+def test_setup_refuses_a_file_that_is_not_the_pinned_one(checkout: Path, package: str, said: str) -> None:
+    (checkout / "requirements.txt").write_text(package)
+    refused = run(checkout, "setup")
+    assert refused.returncode == 3, refused.stderr
+    assert said in refused.stderr
+    assert not list((checkout / ".venv").glob("lib/*/site-packages/idna"))
+    assert not (checkout / ".venv" / "kryonix-setup").exists(), "the next run does not take it for done"
+
+
+def test_what_scripts_run_by_themselves_is_checked_by_hash_too(checkout: Path) -> None:
+    (checkout / "scripts" / "tools.txt").write_text(re.sub("sha256:.{4}", "sha256:0000", entry("idna")))
+    refused = run(checkout, "tools")
+    assert refused.returncode == 3, refused.stderr
+    assert "DO NOT MATCH" in refused.stderr
+
+
+@contextmanager
+def advisories(*known: str) -> Iterator[str]:
+    """A database that speaks OSV's protocol, and knows a vulnerability of each of these packages."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))["package"]["name"]
+            event = [{"introduced": "0"}, {"fixed": "99"}]
+            affected = [
+                {"package": {"name": asked, "ecosystem": "PyPI"}, "ranges": [{"type": "ECOSYSTEM", "events": event}]}
+            ]
+            found = {"id": f"PYSEC-{asked}", "aliases": [], "summary": "", "details": "", "affected": affected}
+            body = json.dumps({"vulns": [found]} if asked in known else {}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1/query"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("known", "status", "said"),
+    [
+        (("jinja2",), 0, "packages asked about, 0 vulnerable, 0 not asked about"),
+        (("jinja2", "idna"), 1, ": PYSEC-idna"),
+        ((), 3, "NOT AUDITED: jinja2"),
+    ],
+    ids=["nothing known", "a finding", "a database that knows nothing"],
+)
+def test_an_audit_says_what_is_known(known: tuple[str, ...], status: int, said: str) -> None:
+    with advisories(*known) as address:
+        result = run(ROOT, "audit", KRYONIX_ADVISORIES=address)
+    assert result.returncode == status, result.stdout + result.stderr
+    assert said in result.stdout + result.stderr
+
+
+def test_an_audit_that_reaches_no_advisories_is_not_green() -> None:
+    result = run(ROOT, "audit", KRYONIX_ADVISORIES=f"http://127.0.0.1:{free_port()}/v1/query")
+    assert result.returncode == 3, result.stdout
+    assert "NOT AUDITED" in result.stderr
+    assert "vulnerable" not in result.stdout
