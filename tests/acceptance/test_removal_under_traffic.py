@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import aio_pika
@@ -39,8 +40,9 @@ async def publish_until(done: asyncio.Event, uri: str) -> int:
     async with await aio_pika.connect(uri) as connection, connection.channel() as channel:
         exchange = await channel.get_exchange("cliente_own", ensure=False)
         while not done.is_set():
-            await exchange.publish(aio_pika.Message(b"x", delivery_mode=2), KEY)
-            confirmed += 1
+            with suppress(aio_pika.exceptions.DeliveryError):  # the queue is full: not confirmed
+                await exchange.publish(aio_pika.Message(b"x", delivery_mode=2), KEY)
+                confirmed += 1
     return confirmed
 
 
