@@ -72,9 +72,7 @@ class Publisher:
                 raise _unknown(envelope, f"no confirmation within {round(max(timeout, 0), 3):g} s")
             await asyncio.sleep(_PAUSE)
 
-    async def _once(
-        self, channel: Channel, envelope: Envelope, properties: ExactProperties, deadline: float
-    ) -> bool:
+    async def _once(self, channel: Channel, envelope: Envelope, properties: ExactProperties, deadline: float) -> bool:
         """True where the broker has confirmed, False where the channel broke or time is up before it answered."""
         try:
             async with asyncio.timeout_at(deadline) as scope:

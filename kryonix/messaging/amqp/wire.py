@@ -1,8 +1,8 @@
 """What aiormq's connection is given to be fast and hard to kill: a writer that gathers, and a reader that takes care.
 
 Writing to the socket once per turn of the event loop, not once per frame, saves much of a message's cost. And a message
-whose properties Python can't hold (a time in microseconds, an id that is not UTF-8, lists 1,000 deep) would end the connection, each time
-it is delivered, and with it an attempt of every message that was handed out: see `TakingCare`.
+whose properties Python can't hold (a time in microseconds, an id that is not UTF-8, lists 1,000 deep) would end the
+connection, each time it is delivered, and with it an attempt of every message that was handed out: see `TakingCare`.
 """
 
 from __future__ import annotations

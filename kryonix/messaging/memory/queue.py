@@ -55,6 +55,13 @@ class MemoryDelivery:
     def queue(self) -> str:
         return self._source.name
 
+    @property
+    def lost(self) -> bool:
+        return not self.open
+
+    def begin(self) -> None:
+        """Nothing is lost in memory that could come again."""
+
     async def ack(self) -> None:
         self._answer(lambda: None)
 
