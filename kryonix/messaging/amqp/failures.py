@@ -13,7 +13,7 @@ from aiormq import exceptions as amqp
 
 from kryonix.messaging.errors import AccessRefused, NotConnected
 
-__all__ = ["BROKEN", "REFUSED", "not_connected", "told_apart", "too_large"]
+__all__ = ["BROKEN", "REFUSED", "is_of_connection", "not_connected", "told_apart", "too_large"]
 
 BROKEN: Final = (amqp.AMQPError, OSError, RuntimeError, EOFError)
 """What a connection or channel may raise that is not, or no longer, usable. RuntimeError is aiormq's "closed"."""
@@ -50,6 +50,13 @@ def not_connected(place: str, username: str, error: BaseException) -> NotConnect
         remedy = "Connect to the name in the certificate, and pass ssl_context where its authority is your own"
         return AccessRefused(f"the certificate of {place} is not accepted ({reason})", remedy=remedy)
     return NotConnected(f"no connection to {place} ({reason})")
+
+
+def is_of_connection(error: BaseException) -> bool:
+    """Whether it is the connection that is gone, and not one thing that was asked for over it."""
+    if isinstance(error, (OSError, EOFError, asyncio.CancelledError, amqp.ProtocolSyntaxError)):
+        return True
+    return type(error) is RuntimeError or isinstance(error, amqp.ChannelInvalidStateError)
 
 
 @contextmanager

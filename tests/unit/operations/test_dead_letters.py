@@ -9,7 +9,7 @@ from pamqp.header import ContentHeader
 
 from kryonix.messaging.amqp.properties import ExactProperties
 from kryonix.operations.messages.dead_letters import Origin, marked, origin, run_of
-from kryonix.operations.messages.redrive import _properties
+from kryonix.operations.messages.mover import _properties
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import Names
 
