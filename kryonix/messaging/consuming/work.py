@@ -37,7 +37,7 @@ FIRST_KEY_HEADER: Final = "kryonix-routing-key"
 NOT_TAKEN_OVER: Final = frozenset(
     {"CC", "BCC", "x-delivery-count", "x-acquired-count", "x-opt-rabbitmq-delivery-time", "x-delayed-until"}
 )
-"""Headers that the broker acts upon or counts in: a copy goes to one place only, and starts anew. Case matters to it."""
+"""Headers that the broker acts upon or counts in: a copy goes to one place only, and starts anew. Case matters."""
 
 STORE: Final = 10.0
 """Seconds an idempotency store has to answer. One that hangs is one that is away."""
