@@ -20,7 +20,7 @@ from kryonix.operations.messages.mover import PATIENCE, Mover, Tally, open_chann
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
-__all__ = ["redrive"]
+__all__ = ["Tally", "redrive"]
 
 Route = tuple[str, str]
 

@@ -11,8 +11,7 @@ from kryonix.messaging import ConfigurationError, Message, MessagingClient, Outg
 from kryonix.messaging.configuration import Address, parse_uri
 from kryonix.messaging.consuming import ahead
 from kryonix.topology.naming import Names
-from tests.amqp import Account, administrator
-from tests.harness import Project
+from tests.amqp import Account
 from tests.integration.messaging.conftest import catalog_of
 from tests.seen import Seen, eventually
 
@@ -28,8 +27,8 @@ def address(emptied: dict[str, tuple[str, str]]) -> Address:
 
 
 @pytest.fixture
-def admin(platform: Project, address: Address) -> Account:
-    return administrator(platform.outputs(), address.vhost)
+def admin(operator: Account, address: Address) -> Account:
+    return operator.at(address.vhost)
 
 
 @pytest.fixture
