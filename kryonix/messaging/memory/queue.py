@@ -140,7 +140,8 @@ class MemoryQueue:
     def fail(self, envelope: Envelope) -> None:
         """Count a failure: later again, or given up after the delivery limit."""
         failures = envelope.headers.get("x-delivery-count", 0) + 1
-        if failures > self._policy.get("delivery-limit", 20):
+        limit = self._policy.get("delivery-limit", 20)
+        if 0 <= limit < failures:
             self._dead_letter(self._spec, envelope, "delivery_limit")
             return
         self.put_back(replace(envelope, headers={**envelope.headers, "x-delivery-count": failures}), count=True)
