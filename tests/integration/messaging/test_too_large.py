@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections.abc import AsyncIterator
 
@@ -15,7 +16,7 @@ from kryonix.messaging.configuration import Address, parse_uri
 from kryonix.messaging.consuming.work import FIRST_KEY_HEADER, REASON_HEADER
 from kryonix.messaging.message import Envelope
 from kryonix.topology.naming import Names
-from tests.amqp import Account, take
+from tests.amqp import Account, ready, take
 from tests.integration.messaging.conftest import catalog_of
 from tests.seen import Seen, eventually
 
@@ -65,6 +66,40 @@ async def test_a_rejected_message_whose_copy_fits_no_frame_is_a_dead_letter_at_o
     assert time.monotonic() - began < 9  # the publisher's own deadline is 10
     assert "connection lost" not in caplog.text
     assert "can't be moved" in caplog.text
+
+
+class Raw(ExactProperties):
+    """Properties whose bytes are given."""
+
+    def __init__(self, written: bytes) -> None:
+        super().__init__(message_id="raw")
+        self._bytes = written
+
+    def marshal(self) -> bytes:
+        return self._bytes
+
+
+async def test_a_message_whose_headers_are_nested_too_deep_for_python_is_a_dead_letter_and_harms_no_other(
+    client: MessagingClient, operator: Account
+) -> None:
+    nested = b"V"
+    for _ in range(5_000):
+        nested = b"A" + struct.pack(">I", len(nested)) + nested
+    table = b"\x01h" + nested
+    seen = Seen()
+    await client.crm.consume("tasks.assign", seen)
+    async with operator.at(NAMES.vhost).channel() as channel:
+        underlay = await channel.get_underlay_channel()
+        deep = Raw(struct.pack(">HI", 1 << 13, len(table)) + table)
+        key = NAMES.routing_key("crm", "tasks.assign", "low")
+        await underlay.basic_publish(b"{}", exchange=NAMES.exchange, routing_key=key, properties=deep)
+        await client.crm.send("tasks.assign", "good")
+        await seen.wait(1)
+        async with asyncio.timeout(60):
+            while await ready(channel, NAMES.dead_letter_queue("crm", "tasks.assign")) == 0:
+                await asyncio.sleep(0.1)
+        await (await channel.get_queue(NAMES.dead_letter_queue("crm", "tasks.assign"), ensure=False)).purge()
+    assert [message.data for message in seen.messages if message.data != "good"] == []
 
 
 async def test_text_that_is_not_utf_8_is_moved_with_the_reason(client: MessagingClient, operator: Account) -> None:
