@@ -15,6 +15,7 @@ from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.audit import Auditor, AuditSink
 from kryonix.messaging.checks import checked_count, checked_like, checked_patience, checked_seconds, shown
 from kryonix.messaging.configuration import HEARTBEAT, PREFETCH, find_address
+from kryonix.messaging.consuming.ahead import LONGEST_HANDLER, take_ahead
 from kryonix.messaging.consuming.consumer import Consumer, Handler
 from kryonix.messaging.consuming.stream import Stream
 from kryonix.messaging.consuming.work import Source
@@ -218,18 +219,22 @@ class MessagingClient(Facades):
 
         Returning is done. `raise Retry()`, any other exception and more than `handler_timeout` seconds are a failure:
         the message comes back later, and is a dead letter after the last attempt. `raise Reject(reason)` makes it one
-        at once. `prefetch` is how many messages the broker hands out ahead. Raises NotConnected or NotRoutable after at
-        most `timeout` seconds; later breaks are mended by the consumer itself.
+        at once. `prefetch` is how many messages the broker hands out ahead, fewer where handlers may take so long that
+        the last would wait for days. `handler_timeout` is a day at most; with None the broker still takes a message
+        back after a day. Raises NotConnected or NotRoutable after at most `timeout` seconds; later breaks are mended by
+        the consumer itself.
         """
         concurrency = checked_count("concurrency", concurrency, _MOST_AHEAD)
         timeout = checked_seconds("timeout", timeout)
         if handler_timeout is not None:
-            handler_timeout = checked_seconds("handler_timeout", handler_timeout)
+            handler_timeout = _checked_handler_timeout(handler_timeout)
         if not callable(handler):
             raise ConfigurationError(f"{shown(handler)} is no handler", remedy="Pass `async def handler(message)`")
         source = self._source(module, action, handler_timeout)
         consumer = Consumer(source, handler, concurrency, handler_timeout)
-        await consumer.start(self._prefetched(prefetch, concurrency), timeout)
+        prefetch = self._prefetched(prefetch, concurrency)
+        ahead, answer_within = take_ahead(prefetch, concurrency, len(source.queues), handler_timeout)
+        await consumer.start(ahead, answer_within, timeout)
         if self._closing:
             # Closed meanwhile, when it was not among those to stop.
             await consumer.stop(0)
@@ -310,6 +315,14 @@ class MessagingClient(Facades):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _checked_handler_timeout(seconds: Any) -> float:
+    checked = checked_seconds("handler_timeout", seconds)
+    if checked <= LONGEST_HANDLER:
+        return checked
+    problem = f"handler_timeout {checked:,g} s is longer than the broker is asked to wait, {LONGEST_HANDLER:,.0f} s"
+    raise ConfigurationError(problem, remedy="Note down what is to be done, answer, and do it in a task of its own")
 
 
 def _check_application(name: Any) -> None:

@@ -92,3 +92,5 @@ class Envelope:
     """This and the next two are other applications' own: the SDK passes them on, where it moves a message."""
     reply_to: str | None = None
     message_type: str | None = None
+    received: bool = False
+    """Whether it was read from a broker, so that what is written again must be what was read."""

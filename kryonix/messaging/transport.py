@@ -11,13 +11,20 @@ __all__ = ["Delivery", "Subscription", "Transport"]
 
 
 class Delivery(Protocol):
-    """A message that a queue has handed out and waits for an answer to. Answers to a lost connection do nothing."""
+    """A message that a queue has handed out and waits for an answer to."""
 
     @property
     def envelope(self) -> Envelope: ...
 
     @property
     def queue(self) -> str: ...
+
+    @property
+    def lost(self) -> bool:
+        """Whether answers reach nobody: the queue delivers the message again. What is not begun must not be, then."""
+
+    def begin(self) -> None:
+        """Take it in hand. Lost later, it gets its answer when it comes again to this client."""
 
     async def ack(self) -> None: ...
 
@@ -46,8 +53,14 @@ class Transport(Protocol):
     async def has_queue(self, queue: str, timeout: float) -> bool: ...
 
     async def subscribe(
-        self, queues: Sequence[str], prefetch: int, deliver: Callable[[Delivery], None], timeout: float
-    ) -> Subscription: ...
+        self,
+        queues: Sequence[str],
+        prefetch: int,
+        deliver: Callable[[Delivery], None],
+        timeout: float,
+        answer_within: float = ...,
+    ) -> Subscription:
+        """Consume, `prefetch` messages of each queue ahead. Each is answered within `answer_within` seconds."""
 
     async def queues(self, timeout: float) -> Sequence[Mapping[str, Any]]:
         """What the management API says of each queue of the vhost."""

@@ -27,7 +27,8 @@ class Bound:
 def bounds(topology: Topology) -> Mapping[tuple[str, str], Bound]:
     """Every queue's bounds, by the queue's name and the policy's key.
 
-    Of each kind the policy of the highest priority applies, and of both kinds the smaller number holds.
+    Of each kind the policy of the highest priority applies, and of both kinds the smaller number holds. A negative one
+    bounds nothing.
     """
     ordered = sorted(topology.policies, key=lambda policy: -policy.priority)
     kinds = [[(re.compile(p.pattern), p) for p in ordered if p.kind == kind] for kind in ("policy", "operator")]
@@ -36,7 +37,7 @@ def bounds(topology: Topology) -> Mapping[tuple[str, str], Bound]:
         for policy in _applied(queue.name, kinds):
             for key in BOUNDS:
                 value, known = policy.definition.get(key), found.get((queue.name, key))
-                if isinstance(value, int) and (known is None or value < known.value):
+                if isinstance(value, int) and value >= 0 and (known is None or value < known.value):
                     found[queue.name, key] = Bound(value, policy)
     return found
 

@@ -98,7 +98,7 @@ def _may_lift(change: Change) -> bool:
     moved = (change.before.pattern, change.before.priority) != (
         (change.after.pattern, change.after.priority) if change.after else None
     )
-    return moved or any(key in old and (key not in new or new[key] > old[key]) for key in BOUNDS)
+    return moved or any(key in old and (key not in new or new[key] > old[key] or new[key] < 0) for key in BOUNDS)
 
 
 def _policies(was: Topology, now: Topology) -> Iterator[Finding]:

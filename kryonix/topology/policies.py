@@ -18,6 +18,10 @@ Definition = Mapping[str, str | int]
 # https://www.rabbitmq.com/docs/quorum-queues#activating-at-least-once-dead-lettering
 _NOTHING_LOST: Final[Definition] = {"dead-letter-strategy": "at-least-once", "overflow": "reject-publish"}
 
+# A dead letter goes nowhere from here: after the broker's own limit of 20 it would be deleted, and each connection that
+# breaks while somebody reads the queue counts.
+_NEVER_GIVEN_UP: Final[Definition] = {"delivery-limit": -1}
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -38,7 +42,7 @@ def policies(tenant: Tenant, catalog: Catalog) -> Iterator[Policy]:
         module = catalog.modules[name]
         yield _policy(names.module_policy(name), names.module_objects(name), 1, _module(module, catalog))
     kept = {"message-ttl": catalog.dead_letters.retention, "max-length": catalog.dead_letters.max_length}
-    yield _policy(names.dead_letter_policy, names.dead_letter_objects, 2, kept)
+    yield _policy(names.dead_letter_policy, names.dead_letter_objects, 2, {**kept, **_NEVER_GIVEN_UP})
     if retry.strategy == "queues":
         yield from _retry_policies(names, retry)
     yield _depth_limit(names, catalog.plans[tenant.plan].scaling.max_queue_depth)

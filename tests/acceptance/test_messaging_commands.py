@@ -11,6 +11,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import pytest
 from aio_pika.exceptions import DeliveryError
 
 from kryonix.messaging import Message, MessagingClient, Reject
+from kryonix.messaging.amqp.properties import ExactProperties
 from tests.acceptance.broker import LiveBroker
 from tests.acceptance.tenants import Own, own_tenant, owner
 from tests.amqp import publish, ready, take
@@ -217,6 +221,132 @@ def test_a_dead_letter_that_says_not_where_it_came_from_stays(own: Own) -> None:
     assert "1 dead letter(s) don't say where they came from" in result.stderr
     dead = {"crm.leads.create.dlq": 1}
     assert asyncio.run(own.application.comes_to_hold(dead)) == dead
+
+
+async def foreign(own: Own, key: str, id: str, headers: dict[str, Any], body: bytes = b"{}", **more: Any) -> None:
+    """A message of another client's, with properties that the SDK would not write, and soon a dead letter."""
+    properties = ExactProperties(headers=headers, message_id=id, delivery_mode=2, **more)
+    async with own.application.account.channel() as channel:
+        underlay = await channel.get_underlay_channel()
+        await underlay.basic_publish(body, exchange=own.application.name(), routing_key=key, properties=properties)
+
+
+def nested(levels: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
+def test_a_dead_letter_that_cant_be_written_again_stays_and_is_counted_and_the_others_go_back(own: Own) -> None:
+    async def make() -> None:
+        soon: dict[str, Any] = {"expiration": "50"}
+        await foreign(own, "crm.leads.create.low", "large", {"h": "x" * 130_950}, **soon)
+        await foreign(own, "crm.leads.create.low", "latin", {"owner": "jo\xe3o".encode("latin-1")}, **soon)
+        await foreign(own, "crm.leads.create.low", "deep", {"h": nested(200)}, **soon)
+        await foreign(own, "crm.leads.update.low", "update", {"at": datetime(2026, 1, 2, tzinfo=UTC)}, **soon)
+        others = {"sum": Decimal("9.99"), "none": None, "octets": bytearray(b"\xff")}
+        await foreign(own, "crm.contacts.sync.low", "sync", others, **soon)
+
+    asyncio.run(make())
+    dead = {"crm.leads.create.dlq": 3, "crm.leads.update.dlq": 1, "crm.contacts.sync.dlq": 1}
+    assert asyncio.run(own.application.comes_to_hold(dead)) == dead
+
+    result = own.run("redrive", "--module", "crm", "--json")
+    assert result.returncode == 1, result.stderr
+    told = json.loads(result.stdout)
+    leads = next(queue for queue in told["queues"] if queue["action"] == "leads.create")
+    assert (told["moved"], leads["uncopyable"], leads["without_origin"]) == (4, 1, 0)
+    assert "its headers are 131," in leads["uncopyable_because"][0]
+    assert "1 dead letter(s) can't be copied, and stay (its headers are 131," in result.stderr
+    left = {"crm.leads.create": 2, "crm.leads.update": 1, "crm.contacts.sync": 1, "crm.leads.create.dlq": 1}
+    assert asyncio.run(own.application.comes_to_hold(left)) == left
+
+    back = asyncio.run(taken(own, ("crm.leads.create", "crm.leads.create", "crm.leads.update", "crm.contacts.sync")))
+    headers = {message.message_id: message.headers for message in back}
+    assert headers["latin"]["owner"] == "jo\xe3o".encode("latin-1")
+    assert headers["deep"]["h"] == nested(200)
+    assert headers["update"]["at"] == datetime(2026, 1, 2, tzinfo=UTC)
+    assert (headers["sync"]["sum"], headers["sync"]["none"]) == (Decimal("9.99"), None)
+
+    again = own.run("redrive", "--module", "crm")  # it says so each time, and it moves nothing
+    assert again.returncode == 1
+    assert "0 dead letter(s) put back" in again.stdout
+    assert "can't be copied" in again.stdout
+
+
+def test_a_dead_letter_that_is_larger_than_the_broker_takes_now_stays_and_those_beside_it_go_back(own: Own) -> None:
+    async def make() -> None:
+        for number in range(10):
+            await foreign(own, "crm.leads.create.low", f"small-{number}", {}, expiration="50")
+        await foreign(own, "crm.leads.create.low", "large", {}, b"x" * 2_000, expiration="50")
+        await foreign(own, "crm.leads.update.low", "other", {}, expiration="50")
+
+    asyncio.run(make())
+    dead = {"crm.leads.create.dlq": 11, "crm.leads.update.dlq": 1}
+    assert asyncio.run(own.application.comes_to_hold(dead)) == dead
+    with largest_message(own, 1_000):
+        result = own.run("redrive", "--json")
+    assert result.returncode == 1, result.stderr
+    assert "it is 2,000 bytes, the broker takes at most 1,000" in result.stderr
+    assert json.loads(result.stdout)["moved"] == 11
+    held = asyncio.run(own.application.holding())
+    assert (held["crm.leads.create.dlq"], held["crm.leads.update"]) == (1, 1)
+    ids = asyncio.run(drained(own, "crm.leads.create"))
+    assert set(ids) == {f"small-{number}" for number in range(10)}
+
+
+@contextmanager
+def largest_message(own: Own, size: int) -> Iterator[None]:
+    """The broker takes no larger messages for the block: an administrator has lowered the limit."""
+    port = str(own.application.admin.port)
+    listed = ["docker", "ps", "--quiet", "--filter", f"publish={port}"]
+    container = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.strip()
+
+    def put(value: str) -> str:
+        code = f"W = persistent_term:get(max_message_size), persistent_term:put(max_message_size, {value}), W."
+        command = ["docker", "exec", container, "rabbitmqctl", "eval", code]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    before = put(str(size))
+    try:
+        yield
+    finally:
+        put(before)
+
+
+def test_a_copy_by_cc_is_made_once_and_not_again_by_a_redrive(own: Own) -> None:
+    async def make() -> None:
+        async with await MessagingClient.connect(own.env["KRYONIX_AMQP_URI"], application="test") as client:
+            handled = asyncio.Semaphore(0)
+
+            async def refuse(message: Message) -> None:
+                handled.release()
+                raise Reject("not today")
+
+            await client.crm.consume("leads.create", refuse)
+            await client.crm.consume("contacts.sync", refuse)
+            await foreign(own, "crm.leads.create.medium", "copied", {"CC": ["crm.contacts.sync.medium"]})
+            await handled.acquire()
+            await handled.acquire()
+
+    asyncio.run(make())
+    dead = {"crm.leads.create.dlq": 1, "crm.contacts.sync.dlq": 1}
+    assert asyncio.run(own.application.comes_to_hold(dead)) == dead
+    assert own.json("redrive", "--module", "crm", "--json")["moved"] == 2
+    back = {"crm.leads.create": 1, "crm.contacts.sync": 1}
+    assert asyncio.run(own.application.comes_to_hold(back)) == back
+    assert all("CC" not in message.headers for message in asyncio.run(taken(own, tuple(back))))
+
+
+def test_what_a_copy_by_cc_leaves_when_the_broker_makes_it_a_dead_letter_goes_back_to_one_action(own: Own) -> None:
+    copies = {"CC": ["crm.contacts.sync.medium"]}
+    asyncio.run(foreign(own, "crm.leads.create.medium", "copied", copies, expiration="50"))
+    dead = {"crm.leads.create.dlq": 1, "crm.contacts.sync.dlq": 1}
+    assert asyncio.run(own.application.comes_to_hold(dead)) == dead
+    assert own.json("redrive", "--module", "crm", "--json")["moved"] == 2
+    back = {"crm.leads.create": 1, "crm.contacts.sync": 1}
+    assert asyncio.run(own.application.comes_to_hold(back)) == back
 
 
 def test_a_redrive_killed_in_the_middle_loses_nothing_and_two_at_once_finish_it(own: Own) -> None:

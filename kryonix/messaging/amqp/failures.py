@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from aiormq import exceptions as amqp
 
 from kryonix.messaging.errors import AccessRefused, NotConnected
 
-__all__ = ["BROKEN", "REFUSED", "not_connected", "told_apart"]
+__all__ = ["BROKEN", "REFUSED", "is_of_connection", "not_connected", "told_apart", "too_large"]
 
 BROKEN: Final = (amqp.AMQPError, OSError, RuntimeError, EOFError)
 """What a connection or channel may raise that is not, or no longer, usable. RuntimeError is aiormq's "closed"."""
@@ -51,6 +52,13 @@ def not_connected(place: str, username: str, error: BaseException) -> NotConnect
     return NotConnected(f"no connection to {place} ({reason})")
 
 
+def is_of_connection(error: BaseException) -> bool:
+    """Whether it is the connection that is gone, and not one thing that was asked for over it."""
+    if isinstance(error, (OSError, EOFError, asyncio.CancelledError, amqp.ProtocolSyntaxError)):
+        return True
+    return type(error) is RuntimeError or isinstance(error, amqp.ChannelInvalidStateError)
+
+
 @contextmanager
 def told_apart() -> Iterator[None]:
     """Raise what aiormq cancels as the broken connection it is: what waits on a channel that it closes, it cancels.
@@ -69,3 +77,14 @@ def told_apart() -> Iterator[None]:
             raise
         # A bare one is what aiormq gives to those who wait for an answer on a channel that ends without a reason.
         raise ConnectionError("the connection was closed") from error
+
+
+def too_large(error: BaseException) -> int | None:
+    """The largest body the broker takes (bytes), where that is what it has closed the channel for.
+
+    Everybody on the channel gets this error: it is about those messages only that are larger.
+    """
+    if not isinstance(error, amqp.ChannelPreconditionFailed):
+        return None
+    found = re.search(r"larger than (?:configured )?max size (\d+)", str(error))
+    return None if found is None else int(found[1])

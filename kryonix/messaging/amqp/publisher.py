@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Final, cast
 
 from aiormq import exceptions as amqp
 from aiormq.channel import Channel
 
-from kryonix.messaging.amqp.failures import BROKEN, told_apart
+from kryonix.messaging.amqp.failures import BROKEN, told_apart, too_large
 from kryonix.messaging.amqp.link import Link
 from kryonix.messaging.amqp.properties import ExactProperties
 from kryonix.messaging.errors import (
@@ -28,6 +29,8 @@ _PAUSE: Final = 0.05
 """Seconds between a broken channel and the next attempt."""
 _IN_FLIGHT: Final = 2_000
 """Messages that may wait for their confirmation; more wait for their turn."""
+_FRAME_MAX: Final = 131_072
+"""Bytes of a frame until the broker has said how many it takes."""
 
 
 class Publisher:
@@ -36,20 +39,28 @@ class Publisher:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._live: Channel | None = None
+        self._frame_max = _FRAME_MAX
         self._opening: asyncio.Event | None = None
         self._turns = asyncio.Semaphore(_IN_FLIGHT)
         self._waiting: set[asyncio.Timeout] = set()
         link.on_loss(self._lost)
 
     async def publish(self, envelope: Envelope, timeout: float) -> None:
-        """Publish until it is confirmed, refused, or `timeout` seconds have passed."""
+        """Publish until it is confirmed, refused, or `timeout` seconds have passed.
+
+        Raises NotSerializable for what the broker would close the connection on: nothing of it is sent.
+        """
         loop = asyncio.get_running_loop()
+        properties = _properties(envelope)
+        size = _frame_size(properties, envelope)
         deadline = loop.time() + timeout
         cut_off = False
         while True:
             try:
                 channel = await self._channel(deadline)
-                if await self._once(channel, envelope, deadline):
+                if size > self._frame_max:
+                    raise _too_large_a_frame(envelope, size, self._frame_max)
+                if await self._once(channel, envelope, properties, deadline):
                     return
             except MessagingError as error:
                 if cut_off:
@@ -61,7 +72,7 @@ class Publisher:
                 raise _unknown(envelope, f"no confirmation within {round(max(timeout, 0), 3):g} s")
             await asyncio.sleep(_PAUSE)
 
-    async def _once(self, channel: Channel, envelope: Envelope, deadline: float) -> bool:
+    async def _once(self, channel: Channel, envelope: Envelope, properties: ExactProperties, deadline: float) -> bool:
         """True where the broker has confirmed, False where the channel broke or time is up before it answered."""
         try:
             async with asyncio.timeout_at(deadline) as scope:
@@ -73,7 +84,7 @@ class Publisher:
                                 envelope.body,
                                 exchange=envelope.exchange,
                                 routing_key=envelope.routing_key,
-                                properties=_properties(envelope),
+                                properties=properties,
                                 mandatory=True,
                                 wait=False,
                             )
@@ -112,6 +123,7 @@ class Publisher:
                 with told_apart():
                     opened = await connection.channel(on_return_raises=True)
                     self._live = cast(Channel, await opened.get_underlay_channel())
+                    self._frame_max = self._live.connection.connection_tune.frame_max or sys.maxsize
             except BROKEN:
                 await asyncio.sleep(_PAUSE)
         finally:
@@ -131,8 +143,29 @@ def _unknown(envelope: Envelope, problem: str) -> SendTimedOut:
     return SendTimedOut(problem, message_id=envelope.message_id)
 
 
+def _frame_size(properties: ExactProperties, envelope: Envelope) -> int:
+    """The bytes of the frame that holds the properties. Raises NotSerializable where they can't be written."""
+    try:
+        return properties.frame_size
+    except Exception as error:  # what another application has written raises whatever it likes
+        raise NotSerializable(
+            f"its properties can't be written: {str(error) or type(error).__name__}",
+            message_id=envelope.message_id,
+            remedy="Send headers of text, numbers, booleans, None, datetimes, lists and dicts of them",
+        ) from error
+
+
+def _too_large_a_frame(envelope: Envelope, size: int, largest: int) -> NotSerializable:
+    return NotSerializable(
+        f"headers and properties are {size:,} bytes, the broker takes at most {largest:,} in a frame",
+        message_id=envelope.message_id,
+        remedy="Send it as data",
+    )
+
+
 def _properties(envelope: Envelope) -> ExactProperties:
     return ExactProperties(
+        milliseconds=envelope.received,
         content_type=envelope.content_type,
         content_encoding=envelope.content_encoding,
         headers=envelope.headers,
@@ -163,9 +196,10 @@ def _refusal(envelope: Envelope, error: BaseException) -> MessagingError | None:
         return NotRoutable(f"there is no exchange {envelope.exchange}", message_id=message_id)
     if isinstance(error, amqp.ChannelAccessRefused) and mine:
         return AccessRefused(f"no permission to publish to {envelope.exchange}", message_id=message_id)
-    if isinstance(error, amqp.ChannelPreconditionFailed) and "larger than" in str(error):
+    limit = too_large(error)
+    if limit is not None and len(envelope.body) > limit:
         return NotSerializable(
-            f"the broker takes no message of {len(envelope.body):,} bytes",
+            f"the message is {len(envelope.body):,} bytes, the broker takes at most {limit:,}",
             message_id=message_id,
             remedy="Store the data elsewhere and send where it is",
         )

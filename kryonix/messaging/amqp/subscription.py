@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel, DeliveredMessage
-from aiormq.channel import Channel
 
+from kryonix.messaging.amqp.delivery import AmqpDelivery, Handout, Unanswered
 from kryonix.messaging.amqp.failures import BROKEN, told_apart
 from kryonix.messaging.amqp.link import Link
 from kryonix.messaging.amqp.wire import UNREADABLE_HEADER
 from kryonix.messaging.errors import AccessRefused, NotConnected, NotRoutable
-from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Delivery
 
 __all__ = ["AmqpSubscription"]
@@ -26,69 +25,28 @@ log = logging.getLogger("kryonix.messaging")
 _PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 _ANSWER: Final = 5.0
-"""Seconds after which an answer that can't be written is given up: its connection is dead."""
-
-
-class AmqpDelivery:
-    """A message from the broker. The first answer counts: a second one would close the channel. An answer to a channel
-    that is gone is dropped: the broker delivers the message again."""
-
-    __slots__ = ("_answered", "_message", "envelope", "queue")
-
-    def __init__(self, message: DeliveredMessage, queue: str) -> None:
-        self._message, self.queue, self._answered = message, queue, False
-        self.envelope = _envelope(message)
-
-    async def ack(self) -> None:
-        await self._answer(lambda channel, tag: channel.basic_ack(tag, wait=False))
-
-    async def reject(self, *, requeue: bool) -> None:
-        # Not nack: the broker counts a reject as a failure, a nack it does not, and would deliver for ever.
-        await self._answer(lambda channel, tag: channel.basic_reject(tag, requeue=requeue, wait=False))
-
-    async def give_back(self) -> None:
-        await self._answer(lambda channel, tag: channel.basic_nack(tag, requeue=True, wait=False))
-
-    async def _answer(self, answer: Callable[[AbstractChannel, int], Awaitable[None]]) -> None:
-        channel = cast(Channel, self._message.channel)
-        if self._answered or channel.is_closed:
-            return
-        self._answered = True
-        if not channel.write_queue.full():
-            # Nothing to wait for, so no need of a deadline: this is the way of nearly every answer.
-            with contextlib.suppress(*BROKEN):
-                await answer(channel, self._message.delivery_tag or 0)
-            return
-        with contextlib.suppress(*BROKEN, TimeoutError):
-            async with asyncio.timeout(_ANSWER):
-                await answer(channel, self._message.delivery_tag or 0)
-
-
-def _envelope(message: DeliveredMessage) -> Envelope:
-    properties = message.header.properties
-    return Envelope(
-        exchange=message.exchange or "",
-        routing_key=message.routing_key or "",
-        body=bytes(message.body),
-        message_id=properties.message_id or "",
-        headers=dict(properties.headers or {}),
-        priority=properties.priority or 0,
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
-        expiration=int(properties.expiration) if properties.expiration else None,
-        timestamp=properties.timestamp,
-        app_id=properties.app_id,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        message_type=properties.message_type,
-    )
+"""Seconds after which a question that is not answered is given up: its connection is dead."""
+_TIMEOUT_ARGUMENT: Final = "x-consumer-timeout"
 
 
 class AmqpSubscription:
-    """A channel that consumes some queues, opened again when it breaks."""
+    """A channel that consumes some queues, opened again when it breaks.
 
-    def __init__(self, link: Link, queues: Sequence[str], prefetch: int, deliver: Callable[[Delivery], None]) -> None:
+    The broker is asked to wait `answer_within` seconds for each answer, whatever its own limit or a policy's is.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        queues: Sequence[str],
+        prefetch: int,
+        deliver: Callable[[Delivery], None],
+        answer_within: float,
+        unanswered: Unanswered,
+    ) -> None:
         self._link, self._queues, self._prefetch, self._deliver = link, queues, prefetch, deliver
+        self._unanswered = unanswered
+        self._arguments: dict[str, Any] | None = {_TIMEOUT_ARGUMENT: int(answer_within * 1000)}
         self._channel: AbstractChannel | None = None
         self._interrupted = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -121,22 +79,55 @@ class AmqpSubscription:
         opened = await connection.channel(publisher_confirms=False)
         channel = await opened.get_underlay_channel()
         self._interrupted = interrupted = asyncio.Event()
-        channel.closing.add_done_callback(lambda _: interrupted.set())
-        channel.on_consumer_cancel_callbacks.add(lambda _: interrupted.set())
+        handout = Handout(channel)
+
+        def end(reason: object) -> None:
+            if not interrupted.is_set():
+                interrupted.set()
+                self._end(handout, reason)
+
+        channel.closing.add_done_callback(lambda closing: end(_why_closed(closing)))
+        channel.on_consumer_cancel_callbacks.add(lambda _: end("the broker has cancelled the consumer"))
         self._channel, self._tags = channel, []
         await channel.basic_qos(prefetch_count=self._prefetch, timeout=timeout)
-        for queue in self._queues:
-            answer = await channel.basic_consume(queue, self._receiver(queue), timeout=timeout)
-            self._tags.append(answer.consumer_tag or "")
+        try:
+            for queue in self._queues:
+                answer = await channel.basic_consume(
+                    queue, self._receiver(queue, handout), arguments=self._arguments, timeout=timeout
+                )
+                self._tags.append(answer.consumer_tag or "")
+        except amqp.ChannelPreconditionFailed as error:
+            if self._arguments is not None and _TIMEOUT_ARGUMENT in str(error):
+                log.warning("%s: this broker can't be asked for more time; its own limit holds", self._queues[0])
+                self._arguments = None
+            raise
 
-    def _receiver(self, queue: str) -> Callable[[DeliveredMessage], Coroutine[Any, Any, None]]:
+    def _end(self, handout: Handout, reason: object) -> None:
+        """Say what is lost with a channel, and keep what is in hand: its answers wait for its next delivery."""
+        in_hand, waiting = handout.end()
+        if self._keeper is None:
+            # It is closed on purpose: what is still in hand is given up, and may be begun by others.
+            return
+        self._unanswered.keep(in_hand)
+        log.warning(
+            "%s: subscription lost (%s), subscribing again; %d messages in hand can't be answered before they come "
+            "again, %d that only waited are dropped",
+            self._queues[0],
+            reason,
+            len(in_hand),
+            waiting,
+        )
+
+    def _receiver(self, queue: str, handout: Handout) -> Callable[[DeliveredMessage], Coroutine[Any, Any, None]]:
         async def receive(message: DeliveredMessage) -> None:
-            delivery = AmqpDelivery(message, queue)
-            if (reason := delivery.envelope.headers.get(UNREADABLE_HEADER)) is None:
+            delivery = AmqpDelivery(message, queue, handout)
+            if (reason := delivery.envelope.headers.get(UNREADABLE_HEADER)) is not None:
+                log.warning("%s: a message whose properties can't be read is a dead letter: %s", queue, reason)
+                await delivery.reject(requeue=False)
+            elif (begun := self._unanswered.find(delivery)) is not None:
+                await begun.come_again(message, handout)
+            else:
                 self._deliver(delivery)
-                return
-            log.warning("%s: a message whose properties can't be read is a dead letter: %s", queue, reason)
-            await delivery.reject(requeue=False)
 
         return receive
 
@@ -144,8 +135,6 @@ class AmqpSubscription:
         pause, said = _PAUSE, ""
         while True:
             await self._interrupted.wait()
-            if not said:
-                log.warning("%s: subscription lost, subscribing again", self._queues[0])
             await self._leave()
             await asyncio.sleep(pause)
             try:
@@ -187,3 +176,9 @@ class AmqpSubscription:
             with contextlib.suppress(*BROKEN, TimeoutError):
                 async with asyncio.timeout(_ANSWER):
                     await channel.close()
+
+
+def _why_closed(closing: asyncio.Future[Any]) -> object:
+    if closing.cancelled():
+        return "the channel was closed"
+    return closing.exception() or "the channel was closed"

@@ -13,12 +13,14 @@ from aio_pika.abc import AbstractConnection
 from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel
 
+from kryonix.messaging.amqp.delivery import Unanswered
 from kryonix.messaging.amqp.failures import BROKEN, told_apart
 from kryonix.messaging.amqp.link import Link
 from kryonix.messaging.amqp.management import queue_figures
 from kryonix.messaging.amqp.publisher import Publisher
 from kryonix.messaging.amqp.subscription import AmqpSubscription
 from kryonix.messaging.configuration import Address
+from kryonix.messaging.consuming.ahead import DAY
 from kryonix.messaging.errors import AccessRefused, NotConnected
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Delivery
@@ -36,6 +38,7 @@ class AmqpTransport:
         self._publisher: Publisher | None = None
         self._consuming: Link | None = None
         self._asking: AbstractChannel | None = None
+        self._unanswered = Unanswered()
         self._lock = asyncio.Lock()
         self._questions = asyncio.Lock()
 
@@ -83,13 +86,18 @@ class AmqpTransport:
             self._lock.release()
 
     async def subscribe(
-        self, queues: Sequence[str], prefetch: int, deliver: Callable[[Delivery], None], timeout: float
+        self,
+        queues: Sequence[str],
+        prefetch: int,
+        deliver: Callable[[Delivery], None],
+        timeout: float,
+        answer_within: float = DAY,
     ) -> AmqpSubscription:
         deadline = asyncio.get_running_loop().time() + timeout
         async with self._opening(timeout) as left:
             if self._consuming is None:
                 self._consuming = await self._link(left)
-        subscription = AmqpSubscription(self._consuming, queues, prefetch, deliver)
+        subscription = AmqpSubscription(self._consuming, queues, prefetch, deliver, answer_within, self._unanswered)
         try:
             await subscription.open(deadline - asyncio.get_running_loop().time())
         except BaseException:

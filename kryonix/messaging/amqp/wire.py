@@ -1,8 +1,8 @@
 """What aiormq's connection is given to be fast and hard to kill: a writer that gathers, and a reader that takes care.
 
 Writing to the socket once per turn of the event loop, not once per frame, saves much of a message's cost. And a message
-whose properties Python can't hold (a time in microseconds, an id that is not UTF-8) would end the connection, each time
-it is delivered, and with it an attempt of every message that was handed out: see `TakingCare`.
+whose properties Python can't hold (a time in microseconds, an id that is not UTF-8, lists 1,000 deep) would end the
+connection, each time it is delivered, and with it an attempt of every message that was handed out: see `TakingCare`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import pamqp.frame
 from aio_pika.abc import UnderlayConnection
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from pamqp.commands import Basic
-from pamqp.exceptions import PAMQPException
 from pamqp.header import ContentHeader
 from yarl import URL
 
@@ -91,17 +90,20 @@ def _readable(frame: bytes) -> bytes:
         return frame
     try:
         pamqp.frame.unmarshal(frame)
-    except PAMQPException as error:
+    except Exception as error:  # noqa: BLE001 - deep nesting is a RecursionError, a far date is an OverflowError
         _, channel, _ = pamqp.frame.frame_parts(frame)
         size = int.from_bytes(frame[11:19])
-        properties = Basic.Properties(headers={UNREADABLE_HEADER: str(error)[:200]})
+        properties = Basic.Properties(headers={UNREADABLE_HEADER: str(error)[:200] or type(error).__name__})
         return pamqp.frame.marshal(ContentHeader(body_size=size, properties=properties), channel)
     return frame
 
 
 def is_unreadable(error: BaseException) -> bool:
     """Whether a connection has ended because a message's properties could not be decoded."""
-    return isinstance(error, aiormq.exceptions.InvalidFrameError) and "ContentHeader" in str(error)
+    if isinstance(error, aiormq.exceptions.InvalidFrameError):
+        return "ContentHeader" in str(error)
+    # pamqp lets these through: headers that are nested too deep, numbers that are too large for what they stand for.
+    return isinstance(error, (RecursionError, ArithmeticError))
 
 
 class _Gathering(TransportFactory):

@@ -69,14 +69,16 @@ class Consumer:
         """Messages in the handler's hands now."""
         return self._busy
 
-    async def start(self, prefetch: int, timeout: float) -> None:
+    async def start(self, prefetch: int, answer_within: float, timeout: float) -> None:
         self._workers = [
             asyncio.create_task(self._work(), name=f"kryonix {self.route} {number}")
             for number in range(self._concurrency)
         ]
         try:
             transport = self._source.transport
-            self._subscription = await transport.subscribe(self._source.queues, prefetch, self._inbox.put, timeout)
+            self._subscription = await transport.subscribe(
+                self._source.queues, prefetch, self._inbox.put, timeout, answer_within
+            )
         except BaseException:
             await self._end_workers()
             raise

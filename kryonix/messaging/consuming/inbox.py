@@ -12,7 +12,10 @@ __all__ = ["Inbox"]
 
 
 class Inbox:
-    """A queue per broker queue, in the order given. The broker's prefetch bounds it."""
+    """A queue per broker queue, in the order given. The broker's prefetch bounds it.
+
+    What is lost before anybody takes it is dropped: the broker delivers it again.
+    """
 
     def __init__(self, queues: Sequence[str]) -> None:
         self._waiting: dict[str, deque[Delivery]] = {queue: deque() for queue in queues}
@@ -20,15 +23,20 @@ class Inbox:
         self._closed = False
 
     def put(self, delivery: Delivery) -> None:
-        self._waiting[delivery.queue].append(delivery)
+        waiting = self._waiting[delivery.queue]
+        while waiting and waiting[0].lost:
+            waiting.popleft()
+        waiting.append(delivery)
         self._wake()
 
     async def get(self) -> Delivery | None:
         """The next delivery; None once the inbox is closed."""
         while True:
             for waiting in self._waiting.values():
-                if waiting:
-                    return waiting.popleft()
+                while waiting:
+                    if not (delivery := waiting.popleft()).lost:
+                        delivery.begin()
+                        return delivery
             if self._closed:
                 return None
             taker = asyncio.get_running_loop().create_future()

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
+from kryonix.messaging.consuming.ahead import DAY
 from kryonix.messaging.consuming.inbox import Inbox
 from kryonix.messaging.consuming.intake import Intake
 from kryonix.messaging.consuming.work import Source, Work
@@ -73,7 +74,7 @@ class Stream:
         self._entered = True
         transport = self._source.transport
         self._subscription = await transport.subscribe(
-            self._source.queues, self._prefetch, self._inbox.put, self._timeout
+            self._source.queues, self._prefetch, self._inbox.put, self._timeout, DAY
         )
         return self
 

@@ -13,7 +13,16 @@ from kryonix.messaging.transport import Delivery, Transport
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
-__all__ = ["FAILURES_HEADER", "FIRST_EXCHANGE_HEADER", "FIRST_KEY_HEADER", "REASON_HEADER", "STORE", "Source", "Work"]
+__all__ = [
+    "FAILURES_HEADER",
+    "FIRST_EXCHANGE_HEADER",
+    "FIRST_KEY_HEADER",
+    "NOT_TAKEN_OVER",
+    "REASON_HEADER",
+    "STORE",
+    "Source",
+    "Work",
+]
 
 log = logging.getLogger("kryonix.messaging")
 
@@ -24,6 +33,11 @@ REASON_HEADER: Final = "kryonix-reason"
 FIRST_EXCHANGE_HEADER: Final = "kryonix-exchange"
 """Where a message was published first, and with which key: what moves it back needs both."""
 FIRST_KEY_HEADER: Final = "kryonix-routing-key"
+
+NOT_TAKEN_OVER: Final = frozenset(
+    {"CC", "BCC", "x-delivery-count", "x-acquired-count", "x-opt-rabbitmq-delivery-time", "x-delayed-until"}
+)
+"""Headers that the broker acts upon or counts in: a copy goes to one place only, and starts anew. Case matters."""
 
 STORE: Final = 10.0
 """Seconds an idempotency store has to answer. One that hangs is one that is away."""
@@ -120,7 +134,7 @@ class Work:
         """Publish a copy to the module's dead-letter exchange, confirmed before the original is answered."""
         source, envelope = self._source, self._delivery.envelope
         route = self.message.route
-        origin = {FIRST_EXCHANGE_HEADER: route.exchange, FIRST_KEY_HEADER: route.routing_key}
+        origin = {FIRST_EXCHANGE_HEADER: route.exchange, FIRST_KEY_HEADER: self._key_that_led_here()}
         copy = replace(
             envelope,
             exchange=source.names.dead_letter_exchange(source.module),
@@ -130,10 +144,17 @@ class Work:
         )
         try:
             await source.transport.publish(copy, _PUBLISH)
-        except Exception as error:  # noqa: BLE001 - a header that aiormq can't write raises whatever it likes
+        except Exception as error:  # noqa: BLE001 - whatever it is: the broker alone moves it then
             log.warning("message %s can't be moved to %s: %s", envelope.message_id, key, error)
             return False
         return True
+
+    def _key_that_led_here(self) -> str:
+        """Its routing key, or that of its CC by which it came to this action."""
+        copies = self.message.headers.get("CC")
+        keys = [self.message.route.routing_key, *(copies if isinstance(copies, list) else [])]
+        here = f".{self._source.module}.{self._source.action}."
+        return next((key for key in keys if isinstance(key, str) and here in f".{key}."), keys[0])
 
     async def _release(self) -> None:
         if self._key is None or self._source.idempotency is None:
@@ -151,5 +172,4 @@ def _writable(reason: str) -> str:
 
 
 def _own(headers: dict[str, Any]) -> dict[str, Any]:
-    """Without what the broker counts: a copy starts anew."""
-    return {key: value for key, value in headers.items() if key not in ("x-delivery-count", "x-acquired-count")}
+    return {key: value for key, value in headers.items() if key not in NOT_TAKEN_OVER}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -211,7 +212,12 @@ class MemoryTransport:
         return self._broker.find(queue) is not None
 
     async def subscribe(
-        self, queues: Sequence[str], prefetch: int, deliver: Callable[[Delivery], None], timeout: float
+        self,
+        queues: Sequence[str],
+        prefetch: int,
+        deliver: Callable[[Delivery], None],
+        timeout: float,
+        answer_within: float = math.inf,
     ) -> MemorySubscription:
         await self._broker.reachable(timeout)
         found = [queue for queue in map(self._broker.find, queues) if queue is not None]

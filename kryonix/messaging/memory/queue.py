@@ -55,6 +55,13 @@ class MemoryDelivery:
     def queue(self) -> str:
         return self._source.name
 
+    @property
+    def lost(self) -> bool:
+        return not self.open
+
+    def begin(self) -> None:
+        """Nothing is lost in memory that could come again."""
+
     async def ack(self) -> None:
         self._answer(lambda: None)
 
@@ -133,7 +140,8 @@ class MemoryQueue:
     def fail(self, envelope: Envelope) -> None:
         """Count a failure: later again, or given up after the delivery limit."""
         failures = envelope.headers.get("x-delivery-count", 0) + 1
-        if failures > self._policy.get("delivery-limit", 20):
+        limit = self._policy.get("delivery-limit", 20)
+        if 0 <= limit < failures:
             self._dead_letter(self._spec, envelope, "delivery_limit")
             return
         self.put_back(replace(envelope, headers={**envelope.headers, "x-delivery-count": failures}), count=True)

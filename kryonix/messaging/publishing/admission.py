@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
 from kryonix.messaging.checks import checked_seconds, shown
+from kryonix.messaging.consuming.work import NOT_TAKEN_OVER
 from kryonix.messaging.errors import ConfigurationError, UnknownRoute
 from kryonix.messaging.message import Device, Outgoing
 from kryonix.topology.catalog import Catalog, Module
@@ -22,8 +23,9 @@ _LONGEST_EXPIRY: Final = 366 * 86_400.0
 
 _OURS: Final = frozenset({"cliente-id", "modulo", "acao", "mobile-optimized", "traceparent", "tracestate"})
 _OUR_PREFIX: Final = "kryonix-"
-_BROKERS: Final = frozenset({"CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"})
+_BROKERS: Final = NOT_TAKEN_OVER | {"x-death"}
 """Headers that RabbitMQ acts upon, or counts in."""
+_BROKERS_PREFIXES: Final = ("x-first-death-", "x-last-death-")
 _LARGEST_HEADERS: Final = 65_536
 """Bytes. Headers travel in one frame: with more than 128 KiB the broker closes the connection, for all who use it."""
 _DEEPEST_HEADER: Final = 10
@@ -87,8 +89,9 @@ def _check_headers(headers: Any, message_id: str) -> None:
         if not isinstance(name, str) or not _is_id(name):
             problem = f"the header {shown(name)} is not printable text of 1 to {_LONGEST_ID} bytes"
             raise ConfigurationError(problem, message_id=message_id, remedy="Choose another name")
-        if name in _OURS or name.startswith(_OUR_PREFIX) or name in _BROKERS:
-            problem = f"the header {name!r} is {'the broker' if name in _BROKERS else 'the SDK'}'s"
+        brokers = name in _BROKERS or name.startswith(_BROKERS_PREFIXES)
+        if brokers or name in _OURS or name.startswith(_OUR_PREFIX):
+            problem = f"the header {name!r} is {'the broker' if brokers else 'the SDK'}'s"
             raise ConfigurationError(problem, message_id=message_id, remedy="Choose another name")
         try:
             size += len(name.encode()) + _size(value, _DEEPEST_HEADER)

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kryonix.messaging.consuming.work import FAILURES_HEADER, FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, REASON_HEADER
+from kryonix.messaging.consuming.work import (
+    FAILURES_HEADER,
+    FIRST_EXCHANGE_HEADER,
+    FIRST_KEY_HEADER,
+    NOT_TAKEN_OVER,
+    REASON_HEADER,
+)
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import PRIORITIES, Names, priority_name
 
@@ -26,12 +32,11 @@ _SPENT: Final = frozenset(
         FIRST_KEY_HEADER,
         REASON_HEADER,
         "x-death",
-        "x-delivery-count",
-        "x-acquired-count",
-        "x-opt-rabbitmq-delivery-time",
-        "x-delayed-until",
+        *NOT_TAKEN_OVER,
     }
 )
+_LONGEST_REASON: Final = 1_000
+_MOST_REDRIVES: Final = 2**31
 _SPENT_PREFIXES: Final = ("x-first-death-", "x-last-death-")
 
 
@@ -51,30 +56,33 @@ def origin(
 
     A broadcast goes back to this action alone, by the main exchange: the others have had it.
     """
-    found = _noted(headers) or _died(headers)
-    if found is None:
-        return None
-    if found.exchange == names.automation_exchange and catalog.modules[module].ai_routing:
-        return Origin(names.exchange, names.routing_key(module, action, priority_name(priority)))
-    return found if _leads_to(found, names, catalog, module, action) else None
+    for found in _noted(headers) or _died(headers):
+        if found.exchange == names.automation_exchange and catalog.modules[module].ai_routing:
+            return Origin(names.exchange, names.routing_key(module, action, priority_name(priority)))
+        if _leads_to(found, names, catalog, module, action):
+            return found
+    return None
 
 
-def _noted(headers: Mapping[str, Any]) -> Origin | None:
+def _noted(headers: Mapping[str, Any]) -> list[Origin]:
     """What the SDK has written down, which it does where it moves a message itself."""
     exchange, key = headers.get(FIRST_EXCHANGE_HEADER), headers.get(FIRST_KEY_HEADER)
-    return Origin(exchange, key) if isinstance(exchange, str) and isinstance(key, str) else None
+    return [Origin(exchange, key)] if isinstance(exchange, str) and isinstance(key, str) else []
 
 
-def _died(headers: Mapping[str, Any]) -> Origin | None:
-    """What the broker has written down: the oldest death, which it names again in x-first-death-*."""
+def _died(headers: Mapping[str, Any]) -> list[Origin]:
+    """What the broker has written down: the oldest death, which it names again in x-first-death-*.
+
+    It has several keys where the sender has asked for copies by CC; at most one of them leads to the action.
+    """
     deaths = headers.get("x-death")
     deaths = [death for death in deaths if isinstance(death, Mapping)] if isinstance(deaths, list) else []
     first = (headers.get("x-first-death-queue"), headers.get("x-first-death-reason"))
     for death in [death for death in deaths if (death.get("queue"), death.get("reason")) == first] or deaths[-1:]:
         exchange, keys = death.get("exchange"), death.get("routing-keys")
-        if isinstance(exchange, str) and isinstance(keys, list) and keys and isinstance(keys[0], str):
-            return Origin(exchange, keys[0])
-    return None
+        if isinstance(exchange, str) and isinstance(keys, list):
+            return [Origin(exchange, key) for key in keys if isinstance(key, str)]
+    return []
 
 
 def _leads_to(found: Origin, names: Names, catalog: Catalog, module: str, action: str) -> bool:
@@ -89,7 +97,8 @@ def _leads_to(found: Origin, names: Names, catalog: Catalog, module: str, action
 
 
 def marked(headers: Mapping[str, Any], run: str) -> dict[str, Any]:
-    """The headers it goes back with: its own and the mark, without the traces of its failures, so it starts anew."""
+    """The headers it goes back with: its own and the mark, without the traces of its failures, so it starts anew, and
+    without what would send it elsewhere, too."""
     redrives = headers.get(REDRIVES_HEADER, 0)
     reason = headers.get(REASON_HEADER) or headers.get("x-first-death-reason") or "unknown"
     own = {
@@ -97,9 +106,9 @@ def marked(headers: Mapping[str, Any], run: str) -> dict[str, Any]:
     }
     return {
         **own,
-        REDRIVES_HEADER: (redrives if isinstance(redrives, int) else 0) + 1,
+        REDRIVES_HEADER: (redrives if isinstance(redrives, int) and 0 <= redrives < _MOST_REDRIVES else 0) + 1,
         REDRIVE_RUN_HEADER: run,
-        REDRIVE_REASON_HEADER: str(reason),
+        REDRIVE_REASON_HEADER: str(reason)[:_LONGEST_REASON],
     }
 
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kryonix.operations.live import Live
-from kryonix.operations.messages.redrive import Tally
+from kryonix.operations.messages.mover import Tally
 from kryonix.operations.tables import Column, fitted
 from kryonix.topology.naming import Names
 
@@ -22,6 +22,7 @@ _COLUMNS = (
     Column("found", number=True),
     Column("put back", number=True),
     Column("without origin", number=True, leaves=2),
+    Column("can't be copied", number=True),
     Column("dead again", number=True, leaves=1),
     Column("stopped because", folds=15),
 )
@@ -55,7 +56,7 @@ def tallies_table(tallies: Sequence[Tally], tenant: str, dry_run: bool, console:
 
 
 def _row(tally: Tally, names: Names) -> list[str]:
-    counts = (tally.found, tally.moved, tally.without_origin, tally.again)
+    counts = (tally.found, tally.moved, tally.without_origin, tally.uncopyable, tally.again)
     queue = tally.queue.removeprefix(f"{names.exchange}.")
     return [escape(queue), *(f"{count:,}" for count in counts), escape(tally.refused or "")]
 
@@ -71,10 +72,14 @@ def tallies_json(tallies: Sequence[Tally], dry_run: bool) -> dict[str, Any]:
 def left_behind(tallies: Sequence[Tally]) -> str | None:
     """What could not be put back and why, in words; None where there is nothing of the kind."""
     nowhere = sum(tally.without_origin for tally in tallies)
+    uncopyable = sum(tally.uncopyable for tally in tallies)
     full = [f"{tally.queue} ({tally.refused})" for tally in tallies if tally.refused is not None]
     parts = []
     if nowhere:
         parts.append(f"{nowhere} dead letter(s) don't say where they came from, or it leads nowhere now; they stay")
+    if uncopyable:
+        reasons = dict.fromkeys(reason for tally in tallies for reason in tally.uncopyable_because)
+        parts.append(f"{uncopyable} dead letter(s) can't be copied, and stay ({'; '.join(reasons)})")
     if full:
         parts.append(f"the broker took no more from {', '.join(full)}: let consumers catch up and run it again")
     return "; ".join(parts) or None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 import pytest
 import yaml
 
 from kryonix.topology.catalog import Catalog, parse_catalog
+from kryonix.topology.naming import Names
+from tests.amqp import Account, administrator
 from tests.harness import ROOT, Project, tenant
 from tests.integration.messaging.world import World, memory_world, rabbitmq_world
 
@@ -63,15 +63,19 @@ def tenants(platform: Project) -> dict[str, tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def emptied(tenants: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+def emptied(tenants: dict[str, tuple[str, str]], operator: Account) -> dict[str, tuple[str, str]]:
     """The same tenants, with nothing in their queues of what another module's tests left there."""
-    for amqp_uri, management_url in tenants.values():
-        address = urlsplit(amqp_uri)
-        login = (address.username or "", address.password or "")
-        with httpx.Client(base_url=f"{management_url}/api/queues{address.path}", auth=login, timeout=30) as http:
-            for queue in http.get("").raise_for_status().json():
-                http.delete(f"/{queue['name']}/contents").raise_for_status()
+    for id in tenants:
+        vhost = Names(id).vhost
+        for queue in operator.get("queues", vhost):
+            operator.call("DELETE", "queues", vhost, queue["name"], "contents").raise_for_status()
     return tenants
+
+
+@pytest.fixture(scope="session")
+def operator(platform: Project) -> Account:
+    """The broker's administrator."""
+    return administrator(platform.outputs())
 
 
 async def _world(id: str, request: pytest.FixtureRequest) -> AsyncIterator[World]:
@@ -79,7 +83,8 @@ async def _world(id: str, request: pytest.FixtureRequest) -> AsyncIterator[World
         world = await memory_world(id, catalog_of(id), *TENANTS[id][1:])
     else:
         amqp_uri, management_url = request.getfixturevalue("emptied")[id]
-        world = await rabbitmq_world(amqp_uri, management_url, catalog_of(id))
+        operator = request.getfixturevalue("operator")
+        world = await rabbitmq_world(amqp_uri, management_url, catalog_of(id), operator)
     yield world
     await world.transport.close()
 

@@ -107,7 +107,7 @@ async def test_a_broadcast_that_nobody_would_get_is_not_routable(queues_world: W
     async with await queues_world.connect() as client:
         with pytest.raises(NotRoutable):
             await client.broadcast({})
-    assert await queues_world.is_empty(queues_world.names.unrouted)
+    assert await queues_world.unrouted() == 0
 
 
 async def test_what_the_tenant_has_not_bought_is_not_routable_and_is_not_sent(world: World) -> None:
@@ -116,7 +116,7 @@ async def test_what_the_tenant_has_not_bought_is_not_routable_and_is_not_sent(wo
             await client.send("marketing", "campanhas.enviar", {}, message_id="m-7")
     assert failure.value.message_id == "m-7"
     assert failure.value.remedy in str(failure.value)
-    assert await world.is_empty(world.names.unrouted)
+    assert await world.unrouted() == 0
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Delivery, Transport
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
+from tests.amqp import Account, ready
 
 HURRY = 0.05
 
@@ -28,6 +29,8 @@ class World:
     catalog: Catalog
     transport: Transport
     connect: Callable[..., Awaitable[MessagingClient]]
+    unrouted: Callable[[], Awaitable[int]]
+    """How many messages no queue took, as an operator sees it: the tenant need not be able to read them."""
     second: float = 1.0
     """How long a second of the broker's takes: the one in memory is in a hurry."""
 
@@ -67,10 +70,21 @@ class World:
 async def memory_world(tenant: str, catalog: Catalog, modules: list[str], plan: str) -> World:
     broker = MemoryBroker(tenant, modules=modules, plan=plan, catalog=catalog, delay=HURRY)
     transport = (await broker.connect())._transport
-    return World(names=broker.names, catalog=catalog, transport=transport, connect=broker.connect, second=HURRY)
+
+    async def unrouted() -> int:
+        return len(broker.unrouted)
+
+    return World(
+        names=broker.names,
+        catalog=catalog,
+        transport=transport,
+        connect=broker.connect,
+        unrouted=unrouted,
+        second=HURRY,
+    )
 
 
-async def rabbitmq_world(amqp_uri: str, management_url: str, catalog: Catalog) -> World:
+async def rabbitmq_world(amqp_uri: str, management_url: str, catalog: Catalog, operator: Account) -> World:
     address = parse_uri(amqp_uri, management_url)
     transport = AmqpTransport(address, f"{address.tenant_id}/suite", None, 60)
     await transport.open(30)
@@ -79,4 +93,10 @@ async def rabbitmq_world(amqp_uri: str, management_url: str, catalog: Catalog) -
         options = {"application": "test", "catalog": catalog, **options}
         return await MessagingClient.connect(amqp_uri, management_url=management_url, **options)
 
-    return World(names=Names(address.tenant_id), catalog=catalog, transport=transport, connect=connect)
+    names = Names(address.tenant_id)
+
+    async def unrouted() -> int:
+        async with operator.at(names.vhost).channel() as channel:
+            return await ready(channel, names.unrouted)
+
+    return World(names=names, catalog=catalog, transport=transport, connect=connect, unrouted=unrouted)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import struct
 from datetime import UTC, datetime
 from typing import Any
 
 import pamqp.frame
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp.exceptions import PAMQPException
 from pamqp.header import ContentHeader
 
 from kryonix.messaging.amqp.properties import ExactProperties
@@ -32,3 +36,67 @@ def test_the_other_properties_are_pamqps_own() -> None:
     assert isinstance(arrived, ContentHeader)
     own = arrived.properties
     assert (own.message_id, own.priority, own.correlation_id) == ("m", 5, "c")
+
+
+def _sized(tag: bytes, body: bytes) -> bytes:
+    return tag + struct.pack(">I", len(body)) + body
+
+
+def _entry(name: str, value: bytes) -> bytes:
+    return struct.pack(">B", len(name.encode())) + name.encode() + value
+
+
+SCALARS = st.one_of(
+    st.binary(max_size=40).map(lambda text: _sized(b"S", text)),
+    st.binary(max_size=40).map(lambda octets: _sized(b"x", octets)),
+    st.integers(0, 2**64 - 1).map(lambda time: b"T" + struct.pack(">Q", time)),
+    st.integers(-(2**63), 2**63 - 1).map(lambda number: b"l" + struct.pack(">q", number)),
+    st.integers(0, 2**32 - 1).map(lambda number: b"i" + struct.pack(">I", number)),
+    st.integers(0, 255).map(lambda number: b"B" + struct.pack(">B", number)),
+    st.tuples(st.integers(0, 255), st.integers(0, 2**32 - 1)).map(lambda parts: b"D" + struct.pack(">BI", *parts)),
+    st.floats(width=32, allow_nan=False).map(lambda number: b"f" + struct.pack(">f", number)),
+    st.floats(allow_nan=False).map(lambda number: b"d" + struct.pack(">d", number)),
+    st.integers(0, 255).map(lambda truth: b"t" + struct.pack(">B", truth)),
+    st.just(b"V"),
+)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4).map(lambda values: _sized(b"A", b"".join(values))),
+        st.dictionaries(NAMES, inner, max_size=4).map(
+            lambda table: _sized(b"F", b"".join(_entry(name, value) for name, value in table.items()))
+        ),
+    ),
+)
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=6), st.one_of(st.none(), st.integers(0, 2**64 - 1)))
+def test_whatever_another_application_has_written_is_unreadable_or_is_written_as_it_was_read(
+    table: dict[str, bytes], timestamp: int | None
+) -> None:
+    headers = _sized(b"", b"".join(_entry(name, value) for name, value in table.items()))
+    flags = 1 << 13 | (0 if timestamp is None else 1 << 6)
+    properties = struct.pack(">H", flags) + headers + (b"" if timestamp is None else struct.pack(">Q", timestamp))
+    payload = struct.pack(">HHQ", 60, 0, 2) + properties
+    try:
+        _, _, frame = pamqp.frame.unmarshal(struct.pack(">BHI", 2, 1, len(payload)) + payload + b"\xce")
+    except (PAMQPException, RecursionError, ArithmeticError):
+        return  # the wire replaces it by the reason
+    assert isinstance(frame, ContentHeader)
+    read = frame.properties
+    copy = ExactProperties(milliseconds=True, headers=read.headers, timestamp=read.timestamp)
+    written = pamqp.frame.marshal(ContentHeader(body_size=2, properties=copy), 1)
+    _, _, again = pamqp.frame.unmarshal(written)
+    assert isinstance(again, ContentHeader)
+    assert (again.properties.headers, again.properties.timestamp) == (read.headers, read.timestamp)
+    assert copy.frame_size == len(written)
+
+
+def test_a_time_is_written_in_whole_seconds_but_for_one_that_was_read_with_a_fraction() -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+    for exact, arrives in ((False, moment.replace(microsecond=0)), (True, moment)):
+        written = ExactProperties(milliseconds=exact, headers={"at": moment}, timestamp=moment)
+        _, _, read = pamqp.frame.unmarshal(pamqp.frame.marshal(ContentHeader(body_size=0, properties=written), 1))
+        assert isinstance(read, ContentHeader)
+        assert (read.properties.headers, read.properties.timestamp) == ({"at": arrives}, arrives)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiormq import exceptions as amqp
 from pamqp.commands import Basic
 
-from kryonix.messaging import AccessRefused, NotConnected, QueueFull, SendTimedOut
+from kryonix.messaging import AccessRefused, NotConnected, NotSerializable, QueueFull, SendTimedOut
 from kryonix.messaging.amqp.link import Link
 from kryonix.messaging.amqp.publisher import Publisher
 from kryonix.messaging.amqp.transport import AmqpTransport
@@ -89,3 +90,26 @@ async def test_who_waits_while_another_connects_waits_no_longer_than_for_its_own
             await asyncio.wait_for(call, 30)
     patient.cancel()
     await asyncio.gather(patient, return_exceptions=True)
+
+
+async def test_headers_that_are_larger_than_a_frame_are_refused_before_anything_is_sent() -> None:
+    large = replace(MESSAGE, headers={"h": "x" * 131_072})
+    with pytest.raises(
+        NotSerializable, match=r"131,\d{3} bytes, the broker takes at most 131,072 in a frame"
+    ) as failure:
+        await publisher(AssertionError("it was sent")).publish(large, 10)
+    assert failure.value.message_id == "m-1"
+
+
+async def test_headers_that_cant_be_written_are_refused_once_and_not_tried_until_the_deadline() -> None:
+    with pytest.raises(NotSerializable, match="can't be written"):
+        await publisher(AssertionError("it was sent")).publish(replace(MESSAGE, headers={"h": {1, 2}}), 3600)
+
+
+LARGE = amqp.ChannelPreconditionFailed("PRECONDITION_FAILED - message size 30 is larger than configured max size 20")
+
+
+async def test_a_message_that_is_larger_than_the_broker_takes_is_refused_and_one_beside_it_is_sent_again() -> None:
+    with pytest.raises(NotSerializable, match="30 bytes, the broker takes at most 20"):
+        await publisher(LARGE).publish(replace(MESSAGE, body=b"x" * 30), 10)
+    await publisher(LARGE).publish(MESSAGE, 10)

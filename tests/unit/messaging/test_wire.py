@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from typing import Any, cast
 
 import pytest
@@ -9,7 +10,7 @@ from pamqp import commands, frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from kryonix.messaging.amqp.wire import UNREADABLE_HEADER, _CarefulReader
+from kryonix.messaging.amqp.wire import UNREADABLE_HEADER, _CarefulReader, is_unreadable
 
 pytestmark = pytest.mark.anyio
 
@@ -48,3 +49,21 @@ async def test_properties_that_cant_be_decoded_are_replaced_by_the_reason_and_th
     assert "utf-8" in first.properties.headers[UNREADABLE_HEADER]
     assert body.value == b"{}"
     assert second.properties.message_id == "good"
+
+
+async def test_headers_that_are_nested_too_deep_are_replaced_by_the_reason_too() -> None:
+    nested = b"V"
+    for _ in range(5_000):
+        nested = b"A" + struct.pack(">I", len(nested)) + nested
+    table = b"\x01h" + nested
+    payload = struct.pack(">HHQH", 60, 0, 7, 1 << 13) + struct.pack(">I", len(table)) + table
+    frame_of = struct.pack(">BHI", 2, 3, len(payload)) + payload + b"\xce"
+    ((_, first), (_, second)) = await received(frame_of, frame.marshal(GOOD, 3))
+    assert "recursion" in first.properties.headers[UNREADABLE_HEADER]
+    assert second.properties.message_id == "good"
+
+
+@pytest.mark.parametrize("error", [RecursionError("maximum recursion depth exceeded"), OverflowError("too large")])
+def test_what_pamqp_lets_through_is_known_for_a_message_that_cant_be_read(error: Exception) -> None:
+    assert is_unreadable(error)
+    assert not is_unreadable(ConnectionError("cut"))

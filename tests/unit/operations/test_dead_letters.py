@@ -9,7 +9,7 @@ from pamqp.header import ContentHeader
 
 from kryonix.messaging.amqp.properties import ExactProperties
 from kryonix.operations.messages.dead_letters import Origin, marked, origin, run_of
-from kryonix.operations.messages.redrive import _properties
+from kryonix.operations.messages.mover import _properties
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import Names
 
@@ -58,6 +58,25 @@ def test_of_several_deaths_the_first_counts() -> None:
     named = {"x-death": deaths, "x-first-death-queue": QUEUE, "x-first-death-reason": "rejected"}
     assert found(named) == Origin("cliente_acme", "crm.leads.create.low")
     assert found({"x-death": deaths[:2]}) == Origin("cliente_acme", "crm.leads.create.low")
+
+
+def test_a_copy_that_was_asked_for_by_cc_goes_back_by_the_key_that_led_to_its_action() -> None:
+    headers = {"x-death": [death(QUEUE, "cliente_acme", "crm.contacts.sync.low", "crm.leads.create.high")]}
+    assert found(headers) == Origin("cliente_acme", "crm.leads.create.high")
+    assert found(headers, action="contacts.sync") == Origin("cliente_acme", "crm.contacts.sync.low")
+    assert found(headers, action="tasks.assign") is None
+
+
+def test_what_the_broker_acts_upon_is_not_taken_over_and_only_that_is_dropped() -> None:
+    theirs = {"CC": ["crm.contacts.sync.low"], "BCC": ["x"], "cc": "theirs", "x-delay": 5, "x-mine": 1}
+    broker = {"x-acquired-count": 1, "x-delivery-count": 1, "x-delayed-until": 1, "x-opt-rabbitmq-delivery-time": 1}
+    kept = {name for name in marked({**theirs, **broker}, "run") if not name.startswith("kryonix-")}
+    assert kept == {"cc", "x-delay", "x-mine"}
+
+
+def test_a_mark_can_be_written_whatever_the_headers_hold_in_its_place() -> None:
+    headers = {"kryonix-redrives": 2**63 - 1, "kryonix-reason": ["x" * 10_000]}
+    assert ExactProperties(headers=marked(headers, "run")).frame_size < 2_000
 
 
 def test_a_broadcast_goes_back_to_its_own_action_only() -> None:

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kryonix.messaging.consuming.ahead import DAY, LONGEST_HANDLER, take_ahead
+
+LONGEST = 5 * DAY
+
+
+@pytest.mark.parametrize(
+    ("prefetch", "concurrency", "queues", "handler_timeout", "expected"),
+    [
+        (100, 10, 1, 60, (100, DAY)),
+        (100, 1, 1, 60, (100, DAY)),
+        (100, 1, 1, 3_600, (100, 100 * 3_630)),
+        (100, 1, 1, 7_200, (59, 59 * 7_230)),
+        (100, 10, 4, DAY, (10, 4 * (DAY + 30))),
+        (100, 1, 1, None, (100, DAY)),
+    ],
+)
+def test_as_much_is_taken_ahead_as_is_handled_before_the_broker_takes_it_back(
+    prefetch: int, concurrency: int, queues: int, handler_timeout: float | None, expected: tuple[int, float]
+) -> None:
+    assert take_ahead(prefetch, concurrency, queues, handler_timeout) == expected
+
+
+@given(
+    prefetch=st.integers(1, 65_535),
+    concurrency=st.integers(1, 65_535),
+    queues=st.integers(1, 4),
+    handler_timeout=st.floats(0.001, LONGEST_HANDLER),
+)
+def test_the_last_message_is_always_answered_in_time(
+    prefetch: int, concurrency: int, queues: int, handler_timeout: float
+) -> None:
+    ahead, within = take_ahead(max(prefetch, concurrency), concurrency, queues, handler_timeout)
+    assert math.ceil(ahead * queues / concurrency) * handler_timeout < within <= LONGEST
+    assert ahead >= concurrency
