@@ -12,6 +12,7 @@ from typing import Any
 
 import aio_pika
 import httpx
+import psycopg
 import pytest
 
 from kryonix.messaging import Message, MessagingClient
@@ -387,9 +388,48 @@ def test_the_signup_role_reads_no_secret_and_writes_no_tenant(signup: Signup) ->
         "UPDATE tenants.desired_states SET plan = 'enterprise'",
         "SELECT * FROM tenants.final_exports",
         "CREATE TABLE signup.mine ()",
+        "CREATE TEMPORARY TABLE mine ()",
+        "CREATE SCHEMA mine",
+        "DELETE FROM signup.audit",
+        "UPDATE signup.audit SET key_id = NULL",
+        "TRUNCATE signup.audit",
+        "DELETE FROM signup.api_keys",
+        "UPDATE signup.api_keys SET scope = 'admin'",
     ):
         with pytest.raises(Exception, match="permission denied"):
             signup.query(statement)
+
+
+def test_the_signup_role_can_make_only_old_rows_of_the_audit_go(signup: Signup, caller: Caller) -> None:
+    old, young = caller.http.get("/v1/catalog"), caller.http.get("/v1/catalog")
+    for answer, age in ((old, "31 days"), (young, "29 days")):
+        audited(signup, answer)
+        where = f"request_id = '{answer.headers['x-request-id']}'"
+        signup.as_superuser(f"UPDATE signup.audit SET at = now() - interval '{age}' WHERE {where}")
+    signup.query("SELECT signup.forget_audit(0, 1000000)")
+    kept = {str(row["request_id"]) for row in signup.query("SELECT request_id FROM signup.audit")}
+    assert old.headers["x-request-id"] not in kept
+    assert young.headers["x-request-id"] in kept
+
+
+def test_no_role_but_its_own_connects_to_the_registry(signup: Signup) -> None:
+    signup.as_superuser("CREATE ROLE stranger LOGIN PASSWORD 'strange'")
+    try:
+        address = signup.outputs["signup_dsn"].rsplit("@", 1)[-1]
+        with pytest.raises(psycopg.OperationalError, match="does not have the CONNECT privilege"):
+            psycopg.connect(f"postgresql://stranger:strange@{address}")
+        for right in ("CONNECT", "TEMPORARY", "CREATE"):
+            assert signup.as_superuser(f"SELECT has_database_privilege('stranger', 'kryonix_main', '{right}')") == "f"
+        for role, right in (("kryonix_registry", "CONNECT"), ("kryonix_signup", "CONNECT")):
+            assert signup.as_superuser(f"SELECT has_database_privilege('{role}', 'kryonix_main', '{right}')") == "t"
+        assert (
+            signup.as_superuser(
+                "SELECT has_function_privilege('stranger', 'signup.forget_audit(float,int)', 'EXECUTE')"
+            )
+            == "f"
+        )
+    finally:
+        signup.as_superuser("DROP ROLE stranger")
 
 
 def test_a_port_that_is_taken_is_said_without_a_traceback(signup: Signup) -> None:

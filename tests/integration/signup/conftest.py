@@ -45,7 +45,8 @@ class Registry:
         return f"postgresql://{role}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
     def query(self, sql: str, *values: Any, role: str = "admin") -> list[dict[str, Any]]:
-        with psycopg.connect(self.dsn(role), row_factory=dict_row, autocommit=True) as connection:
+        options = f"-c search_path={SIGNUP_SCHEMA}"  # procrastinate's triggers do not say the schema
+        with psycopg.connect(self.dsn(role), row_factory=dict_row, autocommit=True, options=options) as connection:
             found = connection.execute(sql, values or None)
             return found.fetchall() if found.description else []
 
