@@ -12,7 +12,7 @@ _MOST: Final = 240
 _SAFE: Final = re.compile(r"[^\W_]|[ ,/;=\"'()%+?.…-]|:(?= )|(?<=[a-z0-9])_(?=[a-z0-9])", re.IGNORECASE)
 _QUOTED: Final = re.compile(r"(?<!\w)'([^']+)'(?!\w)")  # an apostrophe stands between letters
 # What GitHub and GitLab make links of in text, after they have decoded it, as `plain_text` writes it: @name, #1, !1,
-# $1, &1, ~label, %1, GH-1 and GL-1, the beginning of an address. A commit is the base's own; scripts/comment parts those.
+# $1, &1, ~label, %1, GH-1 and GL-1, the beginning of an address. Commits are ours; scripts/comment parts those.
 _LINKING: Final = re.compile(
     r"&#(?:64|35|33|36|38|126);|%(?=\w)|G[HL]-(?=\d)|&#58;(?=//)|www(?=&#46;)",
     re.IGNORECASE,

@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from kryonix.lifecycle.credentials import Credentials
-from kryonix.lifecycle.errors import LifecycleError
+from kryonix.lifecycle.errors import LifecycleError, WouldLoseMessages
 from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.local.events import Event, ResourceEvent
 from kryonix.registry.errors import RegistryError
@@ -46,6 +46,8 @@ _COUNTED: Final = frozenset(
     for kind in ("Exchange", "Queue", "Binding", "Policy", "OperatorPolicy")
 )
 _PROGRESS_S: Final = 0.25
+_COUNTS_AGE_S: Final = 8
+"""How old the broker's counts may be, with a margin: a quorum queue reports its own every 5 s."""
 _NEWER_PAUSE: Final = timedelta(seconds=5)
 _NEWER_COMES: Final = timedelta(days=1)
 
@@ -156,14 +158,29 @@ class Performer:
                 until = lifecycle.offboard(tenant, progress.take)
                 return _Outcome({"remove_after": until.isoformat()}, event)
             case "remove":
-                if lifecycle.state(tenant).status != "removed":
-                    lifecycle.offboard(tenant, progress.take)
-                lifecycle.remove(tenant, progress.take, force=True)
+                deleted = self._remove(tenant, progress, accept_loss=bool(asked.get("accept_loss")))
+                return _Outcome({"messages_deleted": deleted}, event)
             case "settle":
                 lifecycle.settle(tenant, progress.take)
                 removed = lifecycle.state(tenant).status == "removed"
                 return _Outcome({"removed": removed}, "tenant.removed" if removed else "")
         return _Outcome({}, event)
+
+    def _remove(self, tenant: str, progress: _Progress, *, accept_loss: bool) -> int:
+        """Remove a tenant now, and return how many messages went with it.
+
+        Raises WouldLoseMessages before anything has changed. What comes between the two looks is refused too: the
+        tenant is then offboarded, and `resume` undoes it.
+        """
+        lifecycle, held = self._lifecycle, {}
+        if lifecycle.state(tenant).status != "removed":
+            held = _held(lifecycle, tenant, accept_loss=accept_loss)
+            lifecycle.offboard(tenant, progress.take)
+            if not accept_loss:
+                time.sleep(_COUNTS_AGE_S)
+            held = _held(lifecycle, tenant, accept_loss=accept_loss)
+        lifecycle.remove(tenant, progress.take, force=True)
+        return sum(held.values())
 
     def _succeeded(self, operation: Operation, outcome: _Outcome) -> None:
         sealed = None
@@ -195,6 +212,15 @@ class Performer:
     def _tell(self, connection: Connection, operation: Operation, event: str, more: Mapping[str, Any]) -> None:
         told = {"tenant": operation.tenant, "operation": str(operation.id), "kind": operation.kind, **more}
         put_event(connection, event, operation.tenant, told)
+
+
+def _held(lifecycle: TenantLifecycle, tenant: str, *, accept_loss: bool) -> dict[str, int]:
+    held = lifecycle.messages(tenant)
+    if held and not accept_loss:
+        told = f"{sum(held.values()):,} message(s) in {len(held)} queue(s) of the tenant {tenant!r} would be deleted"
+        remedy = "Have them consumed, ask for the removal after the grace, or accept the loss with `accept_loss=true`"
+        raise WouldLoseMessages(f"{told}. {remedy}", held)
+    return held
 
 
 def _begin(connection: Connection, id: UUID) -> Operation | None:

@@ -112,10 +112,14 @@ def remove_tenant(
     request: Request,
     response: Response,
     now: Annotated[bool, Query(description="Without the grace in which `resume` undoes it.")] = False,
+    accept_loss: Annotated[
+        bool, Query(description="With `now`: also where queues hold messages, which are deleted.")
+    ] = False,
     key: IdempotencyKey = None,
 ) -> AcceptedAnswer:
     """Offboard a tenant: a final export is kept, it is suspended, and once the grace has passed it is removed."""
-    return _take(using, caller, request, response, "remove" if now else "offboard", tenant, {}, key)
+    asked = {"accept_loss": True} if now and accept_loss else {}
+    return _take(using, caller, request, response, "remove" if now else "offboard", tenant, asked, key)
 
 
 @router.post("/tenants/{tenant}/suspend", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))

@@ -128,6 +128,24 @@ def test_a_tenant_that_its_plan_no_longer_admits_can_be_suspended_and_leave(
     assert not at_broker.has("vhosts", "/cliente_oversold")
 
 
+def test_a_removal_at_once_deletes_messages_only_where_that_is_accepted(caller: Caller, at_broker: LiveBroker) -> None:
+    caller.done("POST", "/v1/tenants", {"id": "leaving", **SMALL})
+    queue = "cliente_leaving.portal.treinamentos.sync"
+    at_broker.publish("/cliente_leaving", queue, 3)
+    until = time.monotonic() + 60
+    while at_broker.get("queues", "/cliente_leaving", queue).get("messages") != 3:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    refused = caller.ended(caller.taken("DELETE", "/v1/tenants/leaving?now=true"))
+    assert refused["problem"]["type"] == "urn:kryonix:problem:would-lose-messages"
+    assert refused["problem"]["queues"] == {queue: 3}
+    assert "accept_loss" in refused["problem"]["detail"]
+    assert caller.http.get("/v1/tenants/leaving").json()["status"] == "active", "nothing has changed"
+    done = caller.ended(caller.taken("DELETE", "/v1/tenants/leaving?now=true&accept_loss=true"))
+    assert (done["status"], done["result"]) == ("succeeded", {"messages_deleted": 3})
+    assert not at_broker.has("vhosts", "/cliente_leaving")
+
+
 def test_old_credentials_end_after_their_overlap_without_being_asked(
     caller: Caller, small: dict[str, Any], at_broker: LiveBroker
 ) -> None:
