@@ -400,6 +400,16 @@ def test_who_starts_it_reads_in_one_line_where_it_is_and_when_it_is_ready(signup
         web.end()
 
 
+@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_who_lets_other_machines_reach_it_is_warned(signup: Signup, tmp_path: Path, host: str, warned: bool) -> None:
+    web = Process(signup.project, tmp_path / "web.log", "serve", "--host", host, "--port", "0", "--workers", "0")
+    try:
+        web.wait_for("listening on")
+        assert ("WARNING" in web.said and "TLS" in web.said) is warned
+    finally:
+        web.end()
+
+
 def test_the_signup_role_reads_no_secret_and_writes_no_tenant(signup: Signup) -> None:
     for statement in (
         "SELECT * FROM tenants.rabbitmq_credentials",

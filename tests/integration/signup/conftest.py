@@ -71,7 +71,7 @@ class Registry:
 
 
 def _make(registry: Registry) -> None:
-    """What `components/registry.py` declares."""
+    """What `components/registry.py` declares, with the tables of today."""
     with psycopg.connect(registry.dsn("admin", "postgres"), autocommit=True) as server:
         for role in (OWNER, WRITER, SIGNUP):
             server.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
@@ -84,6 +84,7 @@ def _make(registry: Registry) -> None:
             database.execute(f"{defaults} {ROWS} ON TABLES TO {role}")
             database.execute(f"{defaults} USAGE ON SEQUENCES TO {role}")
         database.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {SIGNUP}")
+        upgrade(registry.dsn(OWNER), "0005")  # as a platform of before has it
         upgrade(registry.dsn(OWNER))
         for table in SIGNUP_READS:
             database.execute(f"GRANT SELECT ON {SCHEMA}.{table} TO {SIGNUP}")
