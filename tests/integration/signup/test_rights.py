@@ -43,12 +43,12 @@ def test_the_role_has_the_rights_on_a_table_that_the_service_uses(
     assert held == rights
 
 
-def test_of_a_key_it_may_write_only_that_it_is_revoked(registry: Registry) -> None:
+def test_of_a_key_it_may_write_only_when_it_ends(registry: Registry) -> None:
     columns = registry.query(
         "SELECT column_name FROM information_schema.columns WHERE table_schema = 'signup' AND table_name = 'api_keys' "
         f"AND has_column_privilege('{SIGNUP}', 'signup.api_keys', column_name, 'UPDATE')"
     )
-    assert columns == [{"column_name": "revoked_at"}]
+    assert {row["column_name"] for row in columns} == {"revoked_at", "expires_at"}
 
 
 def test_the_audit_is_forgotten_in_portions_and_never_what_is_young(registry: Registry) -> None:

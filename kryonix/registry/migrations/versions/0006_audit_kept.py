@@ -38,7 +38,7 @@ def upgrade() -> None:
                 EXECUTE format('REVOKE UPDATE, DELETE, TRUNCATE ON signup.audit FROM %I', role);
                 EXECUTE format('GRANT EXECUTE ON FUNCTION signup.forget_audit TO %I', role);
                 EXECUTE format('REVOKE UPDATE, DELETE, TRUNCATE ON signup.api_keys FROM %I', role);
-                EXECUTE format('GRANT UPDATE (revoked_at) ON signup.api_keys TO %I', role);
+                EXECUTE format('GRANT UPDATE (revoked_at, expires_at) ON signup.api_keys TO %I', role);
             END LOOP;
         END $$
     """)
