@@ -39,8 +39,8 @@ class Registry(pulumi.ComponentResource):
     """The database `kryonix_main`.
 
     `dsn` is that of a role that reads and writes tenants' rows, `signup_dsn` that of the signup service's role, which
-    has its own schema and only reads what tenants are to be. Neither can do more. Both are plain values: what needs the
-    tables behind them waits for this component by `depends_on`.
+    has its own schema and only reads what tenants are to be. Neither can do more, and no other role may connect. Both are
+    plain values: what needs the tables behind them waits for this component by `depends_on`.
     """
 
     dsn: pulumi.Output[str]
@@ -74,6 +74,11 @@ class Registry(pulumi.ComponentResource):
         self._defaults("signup-rows", jobs, signup, "table", ["DELETE", "INSERT", "SELECT", "UPDATE"])
         self._defaults("signup-numbers", jobs, signup, "sequence", ["USAGE"])
         self._grant("signup-look", tenants, signup)
+        # PostgreSQL lets everybody connect to a new database and make temporary tables in it. The roles are let in by
+        # name before that is taken back; the owner needs no grant.
+        self._connect("connect", writer.name, ["CONNECT"])
+        self._connect("signup-connect", signup.name, ["CONNECT"])
+        self._connect("nobody-else", "public", [])
         migrations = Migrations(
             f"{name}-migrations",
             dsn=self._dsn(_OWNER, owner_password),
@@ -123,6 +128,18 @@ class Registry(pulumi.ComponentResource):
                 role=role.name,
                 object_type="schema",
                 privileges=["USAGE"],
+                opts=opts,
+            )
+        )
+
+    def _connect(self, short: str, role: pulumi.Input[str], privileges: list[str]) -> postgresql.Grant:
+        return self._in_turn(
+            lambda opts: postgresql.Grant(
+                f"{self._name}-{short}",
+                database=self._database.name,
+                role=role,
+                object_type="database",
+                privileges=privileges,
                 opts=opts,
             )
         )

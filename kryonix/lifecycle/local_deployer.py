@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile
 from threading import BoundedSemaphore
 from typing import IO, Any, Final, Literal
 
 from kryonix.lifecycle import wire
 from kryonix.lifecycle.errors import EngineFailed, OperationDied, Refused
+from kryonix.lifecycle.run_folder import run_folder
 from kryonix.lifecycle.stack_spec import StackSpec, ignore
 from kryonix.lifecycle.workspace import check_name, config_file
 from kryonix.local import LocalStack, Summary
@@ -60,12 +61,12 @@ class LocalDeployer:
 
     def _run(self, operation: _Operation, stack: StackSpec, on_event: OnEvent) -> Summary:
         check_name(stack.name)
-        with self._slots, TemporaryDirectory(prefix="kryonix-") as folder:
+        with self._slots, run_folder() as folder:
             request = {
                 "operation": operation,
                 "project": str(self._project),
                 "stack": stack.name,
-                "config_file": str(config_file(Path(folder), stack)),
+                "config_file": str(config_file(folder, stack)),
             }
             with _Child(self._project, request) as child:
                 for said in child.says():

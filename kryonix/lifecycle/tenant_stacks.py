@@ -85,6 +85,10 @@ class TenantStacks:
         """Exchanges, queues, bindings, policies and limits of the tenant's vhost. Empty where there is none."""
         return self._broker(state).definitions(tenant_of(state).names.vhost)
 
+    def messages(self, state: DesiredState) -> dict[str, int]:
+        """How many messages each of the tenant's queues holds that holds any, as of up to 5 s ago."""
+        return self._broker(state).messages(tenant_of(state).names.vhost)
+
     def _up(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str]) -> Summary:
         """Run the stack; a second time where its state says that there is what the broker has lost.
 

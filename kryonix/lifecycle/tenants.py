@@ -106,6 +106,10 @@ class TenantLifecycle:
         with self._row(tenant_id) as (connection, _):
             return fetch_final_exports(connection, tenant_id)
 
+    def messages(self, tenant_id: str) -> dict[str, int]:
+        """How many messages each queue holds that holds any, as of up to 5 s ago. Raises UnknownTenant."""
+        return self._stacks.messages(self.state(tenant_id))
+
     # --- operations
 
     def create(self, tenant: Tenant, on_event: OnEvent = ignore, *, again: bool = False) -> Credentials:

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import yaml
 
 from kryonix.lifecycle.errors import Refused
+from kryonix.lifecycle.run_folder import run_folder
 from kryonix.lifecycle.stack_spec import StackSpec
 
 __all__ = ["check_name", "config_file", "workspace"]
@@ -39,8 +39,7 @@ def config_file(folder: Path, stack: StackSpec) -> Path:
 def workspace(project: Path, stack: StackSpec) -> Iterator[Path]:
     """A folder that is the project with the config of one stack, and goes at the end."""
     check_name(stack.name)
-    with TemporaryDirectory(prefix="kryonix-") as name:
-        folder = Path(name)
+    with run_folder() as folder:
         for entry in project.iterdir():
             if not _OWN.fullmatch(entry.name):
                 (folder / entry.name).symlink_to(entry.absolute())

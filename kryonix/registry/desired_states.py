@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from psycopg.types.json import Jsonb
@@ -116,8 +116,9 @@ def put_desired_state(connection: Connection, state: DesiredState) -> DesiredSta
 
 def clock(connection: Connection) -> datetime:
     """The database's time, which is the same for all who look."""
-    row = connection.execute(QUERIES["clock"]).fetchone()
-    return datetime.now(UTC) if row is None else row["now"]
+    (row,) = connection.execute(QUERIES["clock"])
+    now: datetime = row["now"]
+    return now
 
 
 def mark_applied(connection: Connection, state: DesiredState) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import psycopg
 from psycopg.rows import dict_row
 
+from kryonix.registry.bounded import KEEPALIVES, BoundedConnection
 from kryonix.registry.errors import address_parts
 from kryonix.registry.rows import Connection
 
@@ -23,6 +23,5 @@ def open_session(dsn: str) -> Connection:
     """A connection of its own, each of whose statements is a transaction. Raises psycopg's errors."""
     given = address_parts(dsn).get("options") or ""  # those of the DSN, which an argument would take the place of
     options = f"{given} {_KEEPALIVES}".strip()
-    return psycopg.connect(
-        dsn, autocommit=True, row_factory=dict_row, connect_timeout=_CONNECT_TIMEOUT_S, options=options
-    )
+    settings = {"connect_timeout": _CONNECT_TIMEOUT_S, **KEEPALIVES}
+    return BoundedConnection.connect(dsn, autocommit=True, row_factory=dict_row, options=options, **settings)

@@ -11,6 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from kryonix.registry.bounded import KEEPALIVES, BoundedConnection
 from kryonix.registry.errors import translated
 from kryonix.registry.sql import QUERIES
 
@@ -51,10 +52,11 @@ class TenantRow:
 def connect(dsn: str) -> Iterator[Connection]:
     """A connection and a transaction, committed at the end.
 
-    Raises RegistryUnavailable or RegistryRefused, also for what happens inside.
+    Raises RegistryUnavailable, also where a statement is not answered in 30 s, or RegistryRefused; also for what
+    happens inside.
     """
-    timeout = _CONNECT_TIMEOUT_S
-    with translated(dsn), psycopg.connect(dsn, row_factory=dict_row, connect_timeout=timeout) as connection:
+    settings = {"connect_timeout": _CONNECT_TIMEOUT_S, **KEEPALIVES}
+    with translated(dsn), BoundedConnection.connect(dsn, row_factory=dict_row, **settings) as connection:
         yield connection
 
 

@@ -11,8 +11,12 @@ _MOST: Final = 240
 # Letters, digits and what never means anything; `_` between two of them too, since it is in most of our names.
 _SAFE: Final = re.compile(r"[^\W_]|[ ,/;=\"'()%+?.…-]|:(?= )|(?<=[a-z0-9])_(?=[a-z0-9])", re.IGNORECASE)
 _QUOTED: Final = re.compile(r"(?<!\w)'([^']+)'(?!\w)")  # an apostrophe stands between letters
-# What GitHub makes links of in text, after it has decoded it: @name, #1 and the beginning of an address.
-_LINKING: Final = re.compile(r"&#64;|&#35;|&#58;(?=//)")
+# What GitHub and GitLab make links of in text, after they have decoded it, as `plain_text` writes it: @name, #1, !1,
+# $1, &1, ~label, %1, GH-1 and GL-1, the beginning of an address. Commits are ours; scripts/comment parts those.
+_LINKING: Final = re.compile(
+    r"&#(?:64|35|33|36|38|126);|%(?=\w)|G[HL]-(?=\d)|&#58;(?=//)|www(?=&#46;)",
+    re.IGNORECASE,
+)
 
 
 def code(value: object) -> str:
@@ -33,7 +37,7 @@ def plain_text(value: object, most: int | None = _MOST) -> str:
     visible = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
     safe = {match.start() for match in _SAFE.finditer(visible)}
     encoded = "".join(each if at in safe else f"&#{ord(each)};" for at, each in enumerate(visible))
-    return re.sub(r"www\.", "www&#46;", encoded, flags=re.IGNORECASE)
+    return re.sub(r"(www)\.", r"\1&#46;", encoded, flags=re.IGNORECASE)
 
 
 def _unlinked(text: str) -> str:

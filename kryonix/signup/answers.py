@@ -14,7 +14,9 @@ from kryonix.lifecycle.errors import Refused
 from kryonix.lifecycle.specs import tenant_of
 from kryonix.lifecycle.tenants import Need
 from kryonix.registry.desired_states import DesiredState
+from kryonix.signup.keys import Scope
 from kryonix.signup.operations import Operation
+from kryonix.signup.problems import for_callers
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.expansion import Topology
@@ -61,8 +63,8 @@ class TenantAnswer(BaseModel):
     )
 
     @classmethod
-    def of(cls, state: DesiredState, last: Operation | None, catalog: Catalog) -> TenantAnswer:
-        """A tenant, with the last operation on it where there is one."""
+    def of(cls, state: DesiredState, last: Operation | None, catalog: Catalog, scope: Scope) -> TenantAnswer:
+        """A tenant, with the last operation on it where there is one, for a caller of a scope."""
         names = Names(state.cliente_id)
         queues, exchanges = _capacity(_topology(state, catalog))
         return cls(
@@ -79,7 +81,7 @@ class TenantAnswer(BaseModel):
             retiring_until=state.retiring_until,
             remove_after=state.remove_after,
             operation=None if last is None or last.ended else last.id,
-            problem=None if last is None or last.status == "succeeded" else last.problem,
+            problem=None if last is None or last.status == "succeeded" else _problem(last, scope),
         )
 
 
@@ -117,8 +119,9 @@ class OperationAnswer(BaseModel):
     ended_at: datetime | None
 
     @classmethod
-    def of(cls, operation: Operation) -> OperationAnswer:
-        return cls(**_fields(operation))
+    def of(cls, operation: Operation, scope: Scope) -> OperationAnswer:
+        """An operation, for a caller of a scope."""
+        return cls(**_fields(operation, scope))
 
 
 class AcceptedAnswer(OperationAnswer):
@@ -129,8 +132,8 @@ class AcceptedAnswer(OperationAnswer):
     )
 
     @classmethod
-    def taken(cls, operation: Operation, credentials_key: str | None) -> AcceptedAnswer:
-        return cls(**_fields(operation), credentials_key=credentials_key)
+    def taken(cls, operation: Operation, credentials_key: str | None, scope: Scope) -> AcceptedAnswer:
+        return cls(**_fields(operation, scope), credentials_key=credentials_key)
 
 
 class CredentialsAnswer(BaseModel):
@@ -208,7 +211,14 @@ def _capacity(topology: Topology | None) -> tuple[Capacity | None, Capacity | No
     )
 
 
-def _fields(operation: Operation) -> Mapping[str, Any]:
+def _problem(operation: Operation, scope: Scope) -> Mapping[str, Any] | None:
+    """Why it has failed: to an administrator as it was written, to others without what only operators have use for."""
+    if operation.problem is None or scope == "admin":
+        return operation.problem
+    return for_callers(operation.problem)
+
+
+def _fields(operation: Operation, scope: Scope) -> Mapping[str, Any]:
     progress = Progress(done=operation.objects_done, total=operation.objects_total, doing=operation.doing)
     return {
         "id": operation.id,
@@ -217,7 +227,7 @@ def _fields(operation: Operation) -> Mapping[str, Any]:
         "status": operation.status,
         "attempts": operation.attempts,
         "progress": progress,
-        "problem": operation.problem,
+        "problem": _problem(operation, scope),
         "result": operation.result,
         "credentials": operation.credentials,
         "created_at": operation.created_at,

@@ -2,40 +2,61 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from psycopg.rows import DictRow, dict_row
-from psycopg_pool import ConnectionPool
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
 
+from kryonix.registry.bounded import KEEPALIVES, BoundedConnection, NoAnswer
 from kryonix.registry.errors import address_parts, translated
 from kryonix.registry.rows import Connection
 from kryonix.registry.schema import SIGNUP_SCHEMA
+from kryonix.signup.presence import Presence
 
-__all__ = ["CONNECTION", "Database"]
+__all__ = ["Database", "connection_settings"]
 
-CONNECTION: Final[dict[str, Any]] = {"connect_timeout": 5, "options": f"-c search_path={SIGNUP_SCHEMA}"}
-"""How a connection is made: procrastinate's statements do not say the schema."""
+ANSWER_S: Final = 5
+"""How long a statement of the web's may take."""
 
 _WAIT_S: Final = 5
+_CHECK_S: Final = 2
+_MARGIN_S: Final = 1
+"""By which the client waits longer than the server works: a slow statement is no server that is away."""
+
+
+def connection_settings(dsn: str, answer_s: float) -> dict[str, Any]:
+    """How a connection is made: with bounds, and in the schema, as procrastinate's statements do not say it."""
+    given = address_parts(dsn).get("options") or ""  # an argument takes the place of those of the DSN
+    ours = f"-c search_path={SIGNUP_SCHEMA} -c statement_timeout={answer_s * 1000:.0f}"
+    return {"connect_timeout": 5, **KEEPALIVES, "options": f"{given} {ours}".strip()}
 
 
 class Database:
-    """A pool of connections. Made closed; use it as a context manager. Raises RegistryAddressInvalid."""
+    """A pool of connections. Made closed; use it as a context manager. Raises RegistryAddressInvalid.
 
-    def __init__(self, dsn: str, *, size: int = 10) -> None:
+    A transaction that can't be had, or a statement that is not answered, ends within seconds whatever has become of the
+    server: stopped, frozen, or gone with its machine.
+    """
+
+    def __init__(self, dsn: str, *, size: int = 10, answer_s: float = ANSWER_S) -> None:
         address_parts(dsn)  # the pool would log libpq's text, again and again, which quotes one that can't be read
         self._dsn = dsn
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
+        self._answer_s = answer_s + _MARGIN_S
+        self._presence = Presence()
+        self._pool = ConnectionPool(
             dsn,
             min_size=1,
             max_size=size,
             timeout=_WAIT_S,
+            reconnect_timeout=_WAIT_S,  # pauses between attempts grow: later ones would miss the database's return
             open=False,
-            kwargs={**CONNECTION, "row_factory": dict_row},
-            check=ConnectionPool.check_connection,
-            connection_class=_connection_class(),
+            kwargs={**connection_settings(dsn, answer_s), "row_factory": dict_row},
+            configure=self._configure,
+            check=self._check,
+            connection_class=BoundedConnection,
         )
 
     def __enter__(self) -> Database:
@@ -48,11 +69,36 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A transaction, committed at the end. Raises RegistryUnavailable or RegistryRefused."""
-        with translated(self._dsn), self._pool.connection() as connection:
-            yield connection
+        with translated(self._dsn):
+            with self._presence.asking():
+                connection = self._taken()
+            try:
+                with connection:
+                    yield connection
+            except NoAnswer:
+                self._presence.missed()
+                raise
+            finally:
+                self._pool.putconn(connection)
 
+    def _taken(self) -> BoundedConnection:
+        began = time.monotonic()
+        try:
+            connection = self._pool.getconn()
+        except PoolTimeout:
+            if not self._presence.answered_since(began):  # else all connections are in use, which is another matter
+                self._presence.missed(began)
+            raise
+        self._presence.answered()
+        return connection
 
-def _connection_class() -> type[Connection]:
-    import psycopg
+    def _configure(self, connection: BoundedConnection) -> None:
+        connection.answer_s = self._answer_s
 
-    return psycopg.Connection[DictRow]
+    def _check(self, connection: BoundedConnection) -> None:
+        try:
+            with connection.within(_CHECK_S):
+                ConnectionPool.check_connection(connection)
+        except Exception:
+            self._presence.missed()
+            raise

@@ -27,6 +27,7 @@ __all__ = [
     "ScopeTooSmall",
     "SignupError",
     "TooManyRequests",
+    "TooManyStreams",
     "UnknownOperation",
     "WrongCredentialsKey",
 ]
@@ -116,6 +117,16 @@ class NothingAsked(SignupError):
 
     def __init__(self) -> None:
         super().__init__("the change names nothing to change. Give `modules`, `plan`, or both")
+
+
+class TooManyStreams(SignupError):
+    kind, status = "too-many-streams", 429
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"{most} event streams of this API key are open, which is as many as there may be. Close one, or ask for "
+            "the operation itself from time to time"
+        )
 
 
 class TooManyRequests(SignupError):

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
-from kryonix.registry.errors import RegistryError
+from kryonix.signup.readiness import Readiness
 from kryonix.signup.services import Services, services
-from kryonix.signup.sql import QUERIES
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["health"])
 
 Using = Annotated[Services, Depends(services)]
-_ALIVE_S: Final = 30
 
 
 class Health(BaseModel):
@@ -25,33 +23,19 @@ class Health(BaseModel):
     status: str
 
 
-class Readiness(BaseModel):
-    """What the service needs to work, and whether it is there."""
-
-    ready: bool
-    database: str
-    workers: int | None
-
-
 @router.get("/healthz")
-def healthz() -> Health:
-    """The process lives. Nothing else is asked."""
+async def healthz() -> Health:
+    """The process lives. Nothing else is asked, and no thread is waited for."""
     return Health(status="ok")
 
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "It can't take requests, or do them."}})
 def readyz(using: Using, response: Response) -> Readiness:
     """The database answers, and a worker is there to do what is asked."""
-    try:
-        with using.database.transaction() as connection:
-            row = connection.execute(QUERIES["workers_alive"], {"seconds": _ALIVE_S}).fetchone()
-    except RegistryError:
+    found = using.readiness.get()
+    if not found.ready:
         response.status_code = 503
-        return Readiness(ready=False, database="does not answer", workers=None)
-    workers = 0 if row is None else int(row["count"])
-    if not workers:
-        response.status_code = 503
-    return Readiness(ready=workers > 0, database="answers", workers=workers)
+    return found
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

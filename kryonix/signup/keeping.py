@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import Final
 
@@ -26,6 +26,7 @@ _DUE_S: Final = 10
 _UNFETCHED_S: Final = 24 * 60 * 60
 """How long credentials wait for the caller that they are sealed for."""
 _FORGET_EVERY_S: Final = 60 * 60
+_PORTION: Final = 5000
 
 
 class Keeper:
@@ -63,11 +64,21 @@ class Keeper:
 
     def _forget(self) -> None:
         """Operations that have ended, with their idempotency keys; events that were told; and the audit."""
-        with self._database.transaction() as connection:
-            for query in ("forget_operations", "forget_events", "forget_audit"):
-                count = connection.execute(QUERIES[query], {"seconds": self._keep.total_seconds()}).rowcount
-                if count:
-                    log.info("%s: %d row(s) of more than %d days ago", query, count, self._keep.days)
+        for query in ("forget_operations", "forget_events", "forget_audit"):
+            count = sum(self._portions(query))
+            if count:
+                log.info("%s: %d row(s) of more than %d days ago", query, count, self._keep.days)
+
+    def _portions(self, query: str) -> Iterator[int]:
+        """Forget, so many rows in a transaction, until there are none; a statement has only so much time."""
+        values = {"seconds": self._keep.total_seconds(), "limit": _PORTION}
+        count = _PORTION
+        while count == _PORTION:
+            with self._database.transaction() as connection:
+                done = connection.execute(QUERIES[query], values)
+                row = done.fetchone() if done.description else None
+            count = done.rowcount if row is None else int(row["count"])
+            yield count
 
     def _settle(self) -> None:
         with self._database.transaction() as connection:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, get_args
@@ -18,7 +18,17 @@ from kryonix.registry.rows import Connection
 from kryonix.signup.errors import InvalidKey, ScopeTooSmall
 from kryonix.signup.sql import QUERIES
 
-__all__ = ["SCOPES", "ApiKey", "Caller", "Scope", "authenticate", "create_key", "fetch_keys", "revoke_key"]
+__all__ = [
+    "SCOPES",
+    "ApiKey",
+    "Caller",
+    "Scope",
+    "authenticate",
+    "create_key",
+    "fetch_keys",
+    "fetch_valid",
+    "revoke_key",
+]
 
 Scope = Literal["read", "write", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
@@ -63,6 +73,11 @@ def create_key(connection: Connection, name: str, scope: Scope, days: int | None
 def fetch_keys(connection: Connection) -> list[ApiKey]:
     """All keys, the oldest first."""
     return [_key(row) for row in connection.execute(QUERIES["fetch_api_keys"])]
+
+
+def fetch_valid(connection: Connection, ids: Collection[str]) -> set[str]:
+    """Which of these keys are still good, by id."""
+    return {row["id"] for row in connection.execute(QUERIES["fetch_valid_api_keys"], {"ids": list(ids)})}
 
 
 def revoke_key(connection: Connection, id: str) -> bool:

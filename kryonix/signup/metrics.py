@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from kryonix.registry.errors import RegistryError
+from kryonix.signup.cache import Cached
 from kryonix.signup.database import Database
 from kryonix.signup.sql import QUERIES
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "method_label"]
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_FRESH_S: Final = 5
+"""How old the database's figures may be."""
+
+
+def method_label(method: str) -> str:
+    """A request's method among the known ones: a caller can send any word, and each would be a series for ever."""
+    return method if method in _METHODS else "other"
 
 
 class Metrics:
@@ -29,8 +39,8 @@ class Metrics:
         self._registry.register(_Rows(database))
 
     def saw(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request."""
-        self._requests.labels(method, route, str(status)).inc()
+        """Count a request. `route` is the path's template, never the path."""
+        self._requests.labels(method_label(method), route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
@@ -41,15 +51,22 @@ class Metrics:
 class _Rows(Collector):
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._kept: Cached[list[Metric]] = Cached(_FRESH_S, self._gauges, [])
 
     def describe(self) -> list[Metric]:
         return []  # so that the database is not asked when this is registered
 
     def collect(self) -> Iterator[Metric]:
-        with suppress(RegistryError):  # the requests' figures are told all the same
-            yield from self._gauges()
+        yield from self._kept.get()
 
     def _gauges(self) -> list[Metric]:
+        """Nothing where the database does not answer: the requests' figures are told all the same."""
+        try:
+            return self._ask()
+        except RegistryError:
+            return []
+
+    def _ask(self) -> list[Metric]:
         operations = GaugeMetricFamily(
             "kryonix_signup_operations", "Operations by status and kind.", labels=["status", "kind"]
         )

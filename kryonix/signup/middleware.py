@@ -15,9 +15,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kryonix.registry.errors import RegistryError
+from kryonix.signup.admission import KEYED, address_of
 from kryonix.signup.database import Database
-from kryonix.signup.metrics import Metrics
+from kryonix.signup.errors import TooManyRequests
+from kryonix.signup.metrics import Metrics, method_label
 from kryonix.signup.problems import MEDIA_TYPE, Problem, http_problem
+from kryonix.signup.rate import RateLimit
 from kryonix.signup.sql import QUERIES
 
 __all__ = ["BodyLimit", "Recorded"]
@@ -34,8 +37,13 @@ _TOO_LARGE: Final = http_problem(
     413, f"the body is larger than {MAX_BODY:,} bytes, which is all that is read. Send less"
 )
 _TOO_SLOW: Final = http_problem(408, f"the body has not come in {MAX_SECONDS} s. Send it at once")
-_AUDITED: Final = "/v1/"
+_TWO_LENGTHS: Final = http_problem(
+    400, "the body's length is said twice, by Content-Length and by Transfer-Encoding. Send one of the two"
+)
 _SHOWN_PATH: Final = 300
+_SHOWN_METHOD: Final = 16
+_UNIDENTIFIED_ROWS: Final = (1, 60)
+"""Audit rows a second, and at once, for all requests without a valid key together."""
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -49,7 +57,8 @@ class _Unread(Exception):
 
 
 class BodyLimit:
-    """Answers 413 to a body above the limit, announced or only sent, and 408 to one that does not come."""
+    """Answers 413 to a body above the limit, announced or only sent, 408 to one that does not come, and 400 to one of
+    two lengths."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -59,7 +68,12 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         bounded = _Bounded(receive, send)
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            # A proxy that goes by the length would take the rest of the body for another caller's request.
+            await bounded.refuse(_TWO_LENGTHS, close=True)
+            return
+        announced = headers.get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > MAX_BODY:
             await bounded.refuse(_TOO_LARGE)
             return
@@ -99,24 +113,31 @@ class _Bounded:
             self._answered = True
             await self._send(message)
 
-    async def refuse(self, problem: Problem | None = None) -> None:
+    async def refuse(self, problem: Problem | None = None, *, close: bool = False) -> None:
         """Send a refusal, where there is one and nothing was answered."""
         refusal = problem or self._refusal
         if refusal is None or self._answered:
             return
         body = json.dumps(refusal.as_json()).encode()
         headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+        if close:
+            headers.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
 
 class Recorded:
-    """Gives each request an id, and records what became of it. Routes add who asked and about what, in `state`."""
+    """Gives each request an id, and records what became of it. Routes add who asked and about what, in `state`.
+
+    What a caller without a key can make it write is bounded: a request that was turned away for coming too often is
+    counted only, and of the others a few a second are audited.
+    """
 
     def __init__(self, app: ASGIApp, database: Database, metrics: Metrics) -> None:
         self._app = app
         self._database = database
         self._metrics = metrics
+        self._unidentified = RateLimit(*_UNIDENTIFIED_ROWS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -139,23 +160,35 @@ class Recorded:
             await self._record(scope, id, status, time.monotonic() - begun)
 
     async def _record(self, scope: Scope, id: UUID, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
-        self._metrics.saw(scope["method"], route, status, seconds)
-        log.info("%s %s %d %.0f ms %s", scope["method"], route, status, seconds * 1000, id)
-        if not scope["path"].startswith(_AUDITED):
+        method, route = method_label(scope["method"]), getattr(scope.get("route"), "path", "none")
+        self._metrics.saw(method, route, status, seconds)
+        state = scope["state"]
+        if state.get("turned_away"):
+            return
+        log.info("%s %s %d %.0f ms %s", method, route, status, seconds * 1000, id)
+        if not scope["path"].startswith(KEYED) or not self._to_audit(state):
             return
         try:
             await run_in_threadpool(self._audit, scope, id, status)
         except RegistryError as error:
             log.error("the audit row of the request %s is missing: %s", id, error)
 
+    def _to_audit(self, state: MutableMapping[str, Any]) -> bool:
+        if state.get("key_id") is not None:
+            return True
+        try:
+            self._unidentified.take("all")
+        except TooManyRequests:
+            return False
+        return True
+
     def _audit(self, scope: Scope, id: UUID, status: int) -> None:
         state: MutableMapping[str, Any] = scope["state"]
         values = {
             "request_id": id,
             "key_id": state.get("key_id"),
-            "peer": (scope.get("client") or ("unknown", 0))[0],
-            "method": scope["method"],
+            "peer": address_of(scope),
+            "method": _printable(scope["method"])[:_SHOWN_METHOD],
             "path": _printable(scope["path"])[:_SHOWN_PATH],
             "status": status,
             "tenant": state.get("tenant"),

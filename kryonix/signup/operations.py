@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, get_args
 from uuid import UUID, uuid4
 
@@ -27,13 +27,17 @@ __all__ = [
     "end",
     "fetch",
     "fetch_by_idempotency_key",
+    "fetch_changed",
     "fetch_last",
     "fetch_settling",
     "fetch_under_way",
     "hold_tenant",
     "insert",
+    "leave",
+    "moment_after",
     "note_progress",
     "postpone",
+    "waits_for_long",
 ]
 
 Kind = Literal["create", "change", "suspend", "resume", "rotate", "offboard", "remove", "settle"]
@@ -130,6 +134,12 @@ def fetch(connection: Connection, id: UUID) -> Operation:
     return _one(connection, "fetch_operation", id, {"id": id})
 
 
+def fetch_changed(connection: Connection, seen: Mapping[UUID, int]) -> list[Operation]:
+    """Of the operations of these ids those that have another revision by now."""
+    values = {"ids": list(seen), "revisions": list(seen.values())}
+    return [_operation(row) for row in connection.execute(QUERIES["fetch_changed_operations"], values)]
+
+
 def fetch_by_idempotency_key(connection: Connection, key_id: str, idempotency_key: str) -> Operation | None:
     """What a caller has asked before under this key."""
     values = {"key_id": key_id, "idempotency_key": idempotency_key}
@@ -171,6 +181,24 @@ def postpone(connection: Connection, id: UUID, problem: Mapping[str, Any]) -> No
     connection.execute(QUERIES["postpone_operation"], {"id": id, "problem": Jsonb(dict(problem))})
 
 
+def moment_after(connection: Connection, pause: timedelta) -> datetime:
+    """When a pause from now is over, by the database's clock: no two machines' clocks agree."""
+    (row,) = connection.execute(QUERIES["moment_after"], {"seconds": pause.total_seconds()})
+    moment: datetime = row["moment"]
+    return moment
+
+
+def leave(connection: Connection, id: UUID, problem: Mapping[str, Any]) -> None:
+    """Leave an operation to another worker, and say why."""
+    connection.execute(QUERIES["leave_operation"], {"id": id, "problem": Jsonb(dict(problem))})
+
+
+def waits_for_long(connection: Connection, id: UUID, bound: timedelta) -> bool:
+    """Whether an operation was asked for longer ago than this."""
+    row = connection.execute(QUERIES["waits_for_long"], {"id": id, "seconds": bound.total_seconds()}).fetchone()
+    return row is not None and bool(row["long"])
+
+
 def end(
     connection: Connection,
     id: UUID,
@@ -199,7 +227,11 @@ def _one(connection: Connection, query: str, id: UUID, values: Mapping[str, Any]
 
 
 def _operation(row: Mapping[str, Any]) -> Operation:
-    return Operation(**row)
+    # A newer release's column means nothing to this one.
+    return Operation(**{name: row[name] for name in _FIELDS})
+
+
+_FIELDS: Final = tuple(each.name for each in fields(Operation))
 
 
 def deliver(connection: Connection, id: UUID) -> bool:

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
+import json
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, aclosing
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
-from kryonix.registry.errors import RegistryError
 from kryonix.signup import operations
 from kryonix.signup.access import Reader, Writer
 from kryonix.signup.answers import CredentialsAnswer, OperationAnswer
 from kryonix.signup.database import Database
-from kryonix.signup.errors import AlreadyDelivered, NotReady, UnknownOperation
+from kryonix.signup.errors import AlreadyDelivered, InvalidKey, NotReady, UnknownOperation
+from kryonix.signup.keys import Caller
 from kryonix.signup.openapi import problems
 from kryonix.signup.operations import Operation
+from kryonix.signup.problems import problem_of
 from kryonix.signup.requests import CredentialsRequest
 from kryonix.signup.sealing import open_sealed
 from kryonix.signup.services import Services, services
+from kryonix.signup.streams import Streams
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/operations", tags=["operations"])
 
 Using = Annotated[Services, Depends(services)]
-_LOOK_S: Final = 0.3
-_ALIVE_S: Final = 15
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "An event per change, each with the operation as `data`; the stream ends with the operation.",
+        "description": "An event per change, each with the operation as `data`; the stream ends with the operation, or "
+        "with an event `problem` once the key has been revoked.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
@@ -42,16 +44,18 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
 @router.get("/{operation}", responses=problems(401, 404, 422, 429, 503))
 def show_operation(operation: UUID, using: Using, caller: Reader) -> OperationAnswer:
     """How an operation stands."""
-    return OperationAnswer.of(_fetch(using.database, operation))
+    return OperationAnswer.of(_fetch(using.database, operation), caller.scope)
 
 
 @router.get(
     "/{operation}/events", responses={**_STREAM, **problems(401, 404, 422, 429, 503)}, response_class=StreamingResponse
 )
-def follow_operation(operation: UUID, using: Using, caller: Reader) -> StreamingResponse:
-    """How an operation goes, live, as server-sent events."""
-    first = _fetch(using.database, operation)
-    return StreamingResponse(_events(using.database, first), media_type="text/event-stream")
+async def follow_operation(operation: UUID, using: Using, caller: Reader) -> StreamingResponse:
+    """How an operation goes, live, as server-sent events. A key may have some 50 such streams open."""
+    with ExitStack() as held:
+        held.enter_context(using.streams.place(caller.key_id))
+        first = await run_in_threadpool(_fetch, using.database, operation)
+        return _Stream(_events(using.streams, first, caller), held.pop_all())
 
 
 @router.post("/{operation}/credentials", responses=problems(401, 403, 404, 409, 410, 422, 429, 503))
@@ -79,19 +83,27 @@ def _fetch(database: Database, id: UUID) -> Operation:
         return operations.fetch(connection, id)
 
 
-async def _events(database: Database, first: Operation) -> AsyncIterator[str]:
-    operation, told, said = first, -1, time.monotonic()
-    while True:
-        if operation.revision != told:
-            told, said = operation.revision, time.monotonic()
-            yield f"id: {told}\nevent: {operation.status}\ndata: {OperationAnswer.of(operation).model_dump_json()}\n\n"
-            if operation.ended:
-                return
-        elif time.monotonic() - said > _ALIVE_S:
-            said = time.monotonic()
-            yield ": still here\n\n"
-        await asyncio.sleep(_LOOK_S)
-        try:
-            operation = await run_in_threadpool(_fetch, database, operation.id)
-        except RegistryError:
-            continue  # it will be back, or the client gives up first
+class _Stream(StreamingResponse):
+    """Gives back what it holds at its end, however it ends."""
+
+    def __init__(self, events: AsyncIterator[str], held: ExitStack) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held:
+            await super().__call__(scope, receive, send)
+
+
+async def _events(streams: Streams, first: Operation, caller: Caller) -> AsyncIterator[str]:
+    """The stream's text. It ends with an event `problem` where the key ends before the operation."""
+    try:
+        async with aclosing(streams.follow(first, caller.key_id)) as changes:
+            async for operation in changes:
+                if operation is None:
+                    yield ": still here\n\n"
+                else:
+                    answer = OperationAnswer.of(operation, caller.scope).model_dump_json()
+                    yield f"id: {operation.revision}\nevent: {operation.status}\ndata: {answer}\n\n"
+    except InvalidKey as error:
+        yield f"event: problem\ndata: {json.dumps(problem_of(error).as_json())}\n\n"

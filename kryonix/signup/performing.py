@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any, Final
 from uuid import UUID
 
 from kryonix.lifecycle.credentials import Credentials
-from kryonix.lifecycle.errors import LifecycleError
+from kryonix.lifecycle.errors import LifecycleError, WouldLoseMessages
 from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.local.events import Event, ResourceEvent
 from kryonix.registry.errors import RegistryError
@@ -23,8 +23,9 @@ from kryonix.signup.database import Database
 from kryonix.signup.operations import Kind, Operation
 from kryonix.signup.outbox import put_event
 from kryonix.signup.patience import MOST_ATTEMPTS, attempts_for, pause_after
-from kryonix.signup.problems import problem_of
+from kryonix.signup.problems import for_callers, problem_of, unknown_to_worker
 from kryonix.signup.sealing import seal
+from kryonix.signup.vocabulary import what_is_unknown
 from kryonix.topology.tenants import Tenant
 
 __all__ = ["Again", "Performer"]
@@ -45,14 +46,18 @@ _COUNTED: Final = frozenset(
     for kind in ("Exchange", "Queue", "Binding", "Policy", "OperatorPolicy")
 )
 _PROGRESS_S: Final = 0.25
+_COUNTS_AGE_S: Final = 8
+"""How old the broker's counts may be, with a margin: a quorum queue reports its own every 5 s."""
+_NEWER_PAUSE: Final = timedelta(seconds=5)
+_NEWER_COMES: Final = timedelta(days=1)
 
 
 class Again(Exception):
-    """An attempt has failed by what may be over soon; the operation waits for the next one."""
+    """An attempt has failed by what may be over soon; the operation waits for the next one, by the database's clock."""
 
-    def __init__(self, delay: timedelta) -> None:
-        super().__init__(f"again in {delay.total_seconds():.0f} s")
-        self.delay = delay
+    def __init__(self, moment: datetime) -> None:
+        super().__init__(f"again at {moment:%H:%M:%S %Z}")
+        self.moment = moment
 
 
 class _GivenUp(LifecycleError):
@@ -62,6 +67,15 @@ class _GivenUp(LifecycleError):
 
     def __init__(self, attempts: int) -> None:
         super().__init__(f"{attempts} attempts were cut off before a result. Look at the workers, and ask again")
+
+
+class _NotUnderstood(LifecycleError):
+    """No worker has come that knows what is asked for."""
+
+    exit_status = 2
+
+    def __init__(self, unknown: str) -> None:
+        super().__init__(f"no worker knows {unknown}. Upgrade the workers, and ask again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,7 @@ class Performer:
 
     def perform(self, id: UUID) -> None:
         """One attempt. Nothing where the operation has ended already. Raises Again, or what the database raises."""
+        self._leave_what_is_newer(id)
         with self._database.transaction() as connection:
             operation = _begin(connection, id)
         if operation is None:
@@ -97,7 +112,26 @@ class Performer:
         else:
             self._succeeded(operation, outcome)
 
+    def _leave_what_is_newer(self, id: UUID) -> None:
+        """Leave an operation that asks for what a later release has to a worker of that release. Raises Again.
+
+        It is no attempt. After a day the operation fails: nobody comes any more, and the tenant is to be free again.
+        """
+        with self._database.transaction() as connection:
+            operation = operations.fetch(connection, id)
+            unknown = what_is_unknown(operation)
+            if operation.ended or not unknown or operations.waits_for_long(connection, id, _NEWER_COMES):
+                return
+            operations.leave(connection, id, unknown_to_worker(unknown).as_json())
+            moment = operations.moment_after(connection, _NEWER_PAUSE)
+        log.warning(
+            "operation %s (%s) is left for a newer worker: this one does not know %s", id, operation.kind, unknown
+        )
+        raise Again(moment)
+
     def _act(self, operation: Operation) -> _Outcome:
+        if unknown := what_is_unknown(operation):
+            raise _NotUnderstood(unknown)
         progress = _Progress(self._database, operation)
         tenant, asked, lifecycle = operation.tenant, operation.request, self._lifecycle
         event = _EVENTS.get(operation.kind, "")
@@ -124,14 +158,29 @@ class Performer:
                 until = lifecycle.offboard(tenant, progress.take)
                 return _Outcome({"remove_after": until.isoformat()}, event)
             case "remove":
-                if lifecycle.state(tenant).status != "removed":
-                    lifecycle.offboard(tenant, progress.take)
-                lifecycle.remove(tenant, progress.take, force=True)
+                deleted = self._remove(tenant, progress, accept_loss=bool(asked.get("accept_loss")))
+                return _Outcome({"messages_deleted": deleted}, event)
             case "settle":
                 lifecycle.settle(tenant, progress.take)
                 removed = lifecycle.state(tenant).status == "removed"
                 return _Outcome({"removed": removed}, "tenant.removed" if removed else "")
         return _Outcome({}, event)
+
+    def _remove(self, tenant: str, progress: _Progress, *, accept_loss: bool) -> int:
+        """Remove a tenant now, and return how many messages went with it.
+
+        Raises WouldLoseMessages before anything has changed. What comes between the two looks is refused too: the
+        tenant is then offboarded, and `resume` undoes it.
+        """
+        lifecycle, held = self._lifecycle, {}
+        if lifecycle.state(tenant).status != "removed":
+            held = _held(lifecycle, tenant, accept_loss=accept_loss)
+            lifecycle.offboard(tenant, progress.take)
+            if not accept_loss:
+                time.sleep(_COUNTS_AGE_S)
+            held = _held(lifecycle, tenant, accept_loss=accept_loss)
+        lifecycle.remove(tenant, progress.take, force=True)
+        return sum(held.values())
 
     def _succeeded(self, operation: Operation, outcome: _Outcome) -> None:
         sealed = None
@@ -146,22 +195,32 @@ class Performer:
     def _failed(self, operation: Operation, error: Exception) -> None:
         problem = problem_of(error).as_json()
         if operation.attempts < attempts_for(error):
+            pause = pause_after(operation.attempts)
             with self._database.transaction() as connection:
                 operations.postpone(connection, operation.id, problem)
-            pause = pause_after(operation.attempts)
+                moment = operations.moment_after(connection, pause)
             log.warning(
                 "operation %s (%s): %s. Again in %d s", operation.id, operation.kind, error, pause.total_seconds()
             )
-            raise Again(pause) from error
+            raise Again(moment) from error
         ours = hasattr(error, "exit_status")
         log.error("operation %s (%s) failed: %s", operation.id, operation.kind, error, exc_info=None if ours else error)
         with self._database.transaction() as connection:
             if operations.end(connection, operation.id, "failed", problem=problem):
-                self._tell(connection, operation, "tenant.failed", {"problem": problem})
+                self._tell(connection, operation, "tenant.failed", {"problem": for_callers(problem)})
 
     def _tell(self, connection: Connection, operation: Operation, event: str, more: Mapping[str, Any]) -> None:
         told = {"tenant": operation.tenant, "operation": str(operation.id), "kind": operation.kind, **more}
         put_event(connection, event, operation.tenant, told)
+
+
+def _held(lifecycle: TenantLifecycle, tenant: str, *, accept_loss: bool) -> dict[str, int]:
+    held = lifecycle.messages(tenant)
+    if held and not accept_loss:
+        told = f"{sum(held.values()):,} message(s) in {len(held)} queue(s) of the tenant {tenant!r} would be deleted"
+        remedy = "Have them consumed, ask for the removal after the grace, or accept the loss with `accept_loss=true`"
+        raise WouldLoseMessages(f"{told}. {remedy}", held)
+    return held
 
 
 def _begin(connection: Connection, id: UUID) -> Operation | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,7 +15,7 @@ from kryonix.registry.errors import RegistryUnavailable
 from kryonix.signup.errors import OperationUnderWay, SignupError, TooManyRequests
 from kryonix.topology.errors import InvalidInput
 
-__all__ = ["MEDIA_TYPE", "Problem", "http_problem", "problem_of", "retry_after"]
+__all__ = ["MEDIA_TYPE", "Problem", "for_callers", "http_problem", "problem_of", "retry_after", "unknown_to_worker"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 _TYPE: Final = "urn:kryonix:problem:"
@@ -64,8 +66,42 @@ _OF_HTTP: Final = {
     415: "unsupported-media-type",
     422: "unprocessable-entity",
 }
+
+
+def _all_of(kind: type[Exception]) -> Iterator[type[Any]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _all_of(each)
+
+
 _HIDDEN: Final = (RegistryUnavailable,)
-"""Problems whose text names addresses that a customer's caller has no business with."""
+"""Problems whose text, which names addresses, is of no use to anybody but the reader of the log."""
+
+_FOR_CALLERS: Final = frozenset(
+    {
+        *(name for error, name, _, _ in _KINDS if issubclass(error, (lifecycle.Refused, InvalidInput))),
+        *(error.kind for error in _all_of(SignupError) if hasattr(error, "kind")),
+        *_OF_HTTP.values(),
+        "registry-unavailable",
+        "internal",
+        "waits-for-a-newer-worker",
+    }
+)
+"""Problems that are written for who has asked. The text of all others, also of those that a later release has, may come
+from a provider, a broker or a database, and name where it is."""
+
+_WITHHELD: Final = ("detail", "errors")
+_ADDRESS: Final = re.compile(r"\b[a-z][a-z0-9+]*://[^\s'\")]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b", re.IGNORECASE)
+
+
+def for_callers(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """A problem as it is shown to who is no administrator: without addresses of the platform's."""
+    if str(problem.get("type", "")).removeprefix(_TYPE) in _FOR_CALLERS:
+        # An engine's own text may stand around what is for the caller.
+        return {**problem, "detail": _ADDRESS.sub("(an address)", str(problem.get("detail", "")))}
+    shown = {key: value for key, value in problem.items() if key not in _WITHHELD}
+    title = problem.get("title", "It could not be done")
+    return {**shown, "detail": f"{title}. Operators find the reason in the log, or with a key of scope admin"}
 
 
 def problem_of(error: Exception) -> Problem:
@@ -81,6 +117,12 @@ def problem_of(error: Exception) -> Problem:
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     detail = "an error of the service's own, which is in its log with this request's or operation's id. Try again"
     return _problem("internal", status, status.phrase, detail)
+
+
+def unknown_to_worker(unknown: str) -> Problem:
+    """What is said of an operation that asks for more than the worker that has taken it up knows of."""
+    detail = f"no worker of the release that knows {unknown} has taken it up yet. It waits for one; nothing is lost"
+    return _problem("waits-for-a-newer-worker", HTTPStatus.SERVICE_UNAVAILABLE, "It waits for a newer worker", detail)
 
 
 def http_problem(status: int, detail: str, **more: Any) -> Problem:

@@ -12,23 +12,28 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from kryonix.lifecycle.errors import LifecycleError
 from kryonix.registry.errors import RegistryError
 from kryonix.signup import health_api, operations_api, tenants_api
-from kryonix.signup.access import identify, unidentified
+from kryonix.signup.access import unidentified
+from kryonix.signup.admission import Admission, Authenticator
+from kryonix.signup.cache import Cached
 from kryonix.signup.database import Database
 from kryonix.signup.errors import InvalidKey, SignupError
 from kryonix.signup.intake import Intake
 from kryonix.signup.metrics import Metrics
 from kryonix.signup.middleware import BodyLimit, Recorded
 from kryonix.signup.openapi import describe
-from kryonix.signup.problems import MEDIA_TYPE, Problem, http_problem, problem_of, retry_after
+from kryonix.signup.problems import http_problem, problem_of
 from kryonix.signup.rate import RateLimit
-from kryonix.signup.services import Services, services
+from kryonix.signup.readiness import AWAY, FRESH_S, look
+from kryonix.signup.responses import error_response, problem_response
+from kryonix.signup.services import Services
+from kryonix.signup.streams import Streams
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.errors import TopologyError
@@ -63,20 +68,22 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
         redoc_url=None,
         redirect_slashes=False,  # an address of the caller's own making would be in the answer
     )
-    metrics = Metrics(database)
+    metrics, rate = Metrics(database), RateLimit(per_second, burst)
     app.state.services = Services(
         database=database,
         catalog=catalog,
         cells=cells,
         intake=Intake(database, catalog, cells),
-        rate=RateLimit(per_second, burst),
         metrics=metrics,
+        readiness=Cached(FRESH_S, lambda: look(database), AWAY),
+        streams=Streams(database),
     )
     for router in _ROUTERS:
         app.include_router(router)
     _serve_page(app)
     _handle_errors(app)
     app.add_middleware(BodyLimit)
+    app.add_middleware(Admission, authenticator=Authenticator(database, rate), rate=rate)
     app.add_middleware(Recorded, database=database, metrics=metrics)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's own way to extend the document
     return app
@@ -94,19 +101,10 @@ def _serve_page(app: FastAPI) -> None:
 
 def _handle_errors(app: FastAPI) -> None:
     for kind in (SignupError, LifecycleError, RegistryError, TopologyError):
-        app.add_exception_handler(kind, _ours)
+        app.add_exception_handler(kind, error_response)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _defect)
-
-
-def _ours(request: Request, error: Exception) -> Response:
-    if isinstance(error, RegistryError):
-        log.error("request %s: %s", request.state.request_id, error)
-    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, InvalidKey) else {}
-    if (seconds := retry_after(error)) is not None:
-        headers["Retry-After"] = str(seconds)
-    return _answer(request, problem_of(error), headers)
 
 
 def _invalid(request: Request, error: Exception) -> Response:
@@ -115,12 +113,11 @@ def _invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         return _defect(request, error)
     if isinstance(error.body, bytes):
-        return _answer(
-            request, http_problem(415, "the body is not said to be JSON. Send Content-Type: application/json")
-        )
+        problem = http_problem(415, "the body is not said to be JSON. Send Content-Type: application/json")
+        return problem_response(request, problem)
     wrong = [_told(each) for each in error.errors()]
     detail = f"{len(wrong)} thing(s) of the request can't be, see `errors`. /openapi.json describes what can"
-    return _answer(request, http_problem(422, detail, errors=wrong))
+    return problem_response(request, http_problem(422, detail, errors=wrong))
 
 
 def _http(request: Request, error: Exception) -> Response:
@@ -132,22 +129,17 @@ def _http(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods(request))
     detail = f"{error.detail}. /openapi.json describes what there is"
-    return _answer(request, http_problem(error.status_code, detail), headers)
+    return problem_response(request, http_problem(error.status_code, detail), headers)
 
 
 def _defect(request: Request, error: Exception) -> Response:
     log.error("request %s ended with a defect", request.state.request_id, exc_info=error)
-    return _answer(request, problem_of(error))
+    return problem_response(request, problem_of(error))
 
 
 def _not_let_in(request: Request) -> Response | None:
     """The answer to who has no valid key: nobody else is told what is wrong with a body. None for who has one."""
-    if unidentified(request):
-        try:
-            identify(request, services(request))
-        except (SignupError, RegistryError) as error:
-            return _ours(request, error)
-    return None
+    return error_response(request, InvalidKey()) if unidentified(request) else None
 
 
 def _methods(request: Request) -> list[str]:
@@ -156,11 +148,6 @@ def _methods(request: Request) -> list[str]:
     routes = [route for router in (app, *_ROUTERS) for route in router.routes if isinstance(route, Route)]
     found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for route in found for method in route.methods or ()})
-
-
-def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    told = problem.model_copy(update={"request_id": request.state.request_id})
-    return JSONResponse(told.as_json(), problem.status, headers, MEDIA_TYPE)
 
 
 def _told(error: dict[str, Any]) -> str:

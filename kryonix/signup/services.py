@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from kryonix.signup.cache import Cached
 from kryonix.signup.database import Database
 from kryonix.signup.intake import Intake
 from kryonix.signup.metrics import Metrics
-from kryonix.signup.rate import RateLimit
+from kryonix.signup.readiness import Readiness
+from kryonix.signup.streams import Streams
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 
@@ -24,8 +26,9 @@ class Services:
     catalog: Catalog = field(repr=False)
     cells: Cells
     intake: Intake = field(repr=False)
-    rate: RateLimit = field(repr=False)
     metrics: Metrics = field(repr=False)
+    readiness: Cached[Readiness] = field(repr=False)
+    streams: Streams = field(repr=False)
 
 
 def services(request: Request) -> Services:

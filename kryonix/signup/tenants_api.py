@@ -52,7 +52,7 @@ def list_tenants(
     with using.database.transaction() as connection:
         states = fetch_desired_states(connection, after=_storable(after), limit=limit + 1)
         last = operations.fetch_last(connection, [state.cliente_id for state in states])
-    page = [TenantAnswer.of(state, last.get(state.cliente_id), using.catalog) for state in states[:limit]]
+    page = [TenantAnswer.of(state, last.get(state.cliente_id), using.catalog, caller.scope) for state in states[:limit]]
     return TenantsPage(tenants=page, next=page[-1].id if len(states) > limit else None)
 
 
@@ -64,7 +64,7 @@ def show_tenant(tenant: Id, using: Using, caller: Reader) -> TenantAnswer:
         last = operations.fetch_last(connection, [tenant])
     if state is None:
         raise UnknownTenant(tenant)
-    return TenantAnswer.of(state, last.get(tenant), using.catalog)
+    return TenantAnswer.of(state, last.get(tenant), using.catalog, caller.scope)
 
 
 @router.get("/catalog", responses=problems(401, 422, 429, 503))
@@ -112,10 +112,14 @@ def remove_tenant(
     request: Request,
     response: Response,
     now: Annotated[bool, Query(description="Without the grace in which `resume` undoes it.")] = False,
+    accept_loss: Annotated[
+        bool, Query(description="With `now`: also where queues hold messages, which are deleted.")
+    ] = False,
     key: IdempotencyKey = None,
 ) -> AcceptedAnswer:
     """Offboard a tenant: a final export is kept, it is suspended, and once the grace has passed it is removed."""
-    return _take(using, caller, request, response, "remove" if now else "offboard", tenant, {}, key)
+    asked = {"accept_loss": True} if now and accept_loss else {}
+    return _take(using, caller, request, response, "remove" if now else "offboard", tenant, asked, key)
 
 
 @router.post("/tenants/{tenant}/suspend", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
@@ -156,7 +160,7 @@ def _take(
     taken = using.intake.take(kind, tenant, asked, caller, key)
     request.state.operation = taken.operation.id
     response.headers["Location"] = f"/v1/operations/{taken.operation.id}"
-    return AcceptedAnswer.taken(taken.operation, taken.credentials_key)
+    return AcceptedAnswer.taken(taken.operation, taken.credentials_key, caller.scope)
 
 
 def _storable(text: str) -> str:

@@ -19,8 +19,9 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
 
+from kryonix.lifecycle.run_folder import clear_abandoned
 from kryonix.lifecycle.tenants import TenantLifecycle
-from kryonix.signup.database import CONNECTION, Database
+from kryonix.signup.database import Database, connection_settings
 from kryonix.signup.intake import Intake
 from kryonix.signup.jobs import QUEUE, TASK
 from kryonix.signup.keeping import Keeper
@@ -37,16 +38,22 @@ _HEARTBEAT_S: Final = 2
 _STALLED_S: Final = 10
 """A worker that has not been heard of for so long is taken for dead, and its jobs are taken up by others."""
 _POLL_S: Final = 2
+_AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""As the time of a job's next attempt: it has come, whatever a clock says."""
 _PAUSE_AFTER_FAILURE_S: Final = 3
 _KEEP_S: Final = 3
+_ANSWER_S: Final = 30
+"""How long a statement may take: nobody waits for a worker's answer as for the web's."""
 
 
 class _Retry(BaseRetryStrategy):
-    """An attempt says itself when the next one is; what it could not even say is tried again soon."""
+    """An attempt says itself when the next one is; one that could not even say it has waited already.
+
+    No time of this machine's is in it: the database compares with its own clock.
+    """
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
-        delay = exception.delay if isinstance(exception, Again) else timedelta(seconds=_PAUSE_AFTER_FAILURE_S)
-        return RetryDecision(retry_at=datetime.now(UTC) + delay)
+        return RetryDecision(retry_at=exception.moment if isinstance(exception, Again) else _AT_ONCE)
 
 
 def run_worker(
@@ -66,7 +73,9 @@ def run_worker(
     `dsn` is the signup role's, `events_uri` that of the user who publishes events. What has ended is known for `keep`.
     `say` is told when it works.
     """
-    with Database(dsn, size=concurrency + 4) as database:
+    for folder in clear_abandoned():
+        log.warning("the folder %s of a run that was killed is removed", folder)
+    with Database(dsn, size=concurrency + 4, answer_s=_ANSWER_S) as database:
         worker = _Worker(dsn, database, lifecycle, concurrency, say)
         keeper = Keeper(database, lifecycle, Intake(database, catalog, cells), keep=keep)
         asyncio.run(worker.run(keeper, Publisher(database, events_uri), parent))
@@ -85,7 +94,11 @@ class _Worker:
     ) -> None:
         self._app = procrastinate.App(
             connector=PsycopgConnector(
-                conninfo=dsn, kwargs=CONNECTION, min_size=1, max_size=concurrency + 3, timeout=_PAUSE_AFTER_FAILURE_S
+                conninfo=dsn,
+                kwargs=connection_settings(dsn, _ANSWER_S),
+                min_size=1,
+                max_size=concurrency + 3,
+                timeout=_PAUSE_AFTER_FAILURE_S,
             )
         )
         self._performer = Performer(database, lifecycle)
@@ -98,6 +111,11 @@ class _Worker:
     def _perform(self, context: JobContext, operation_id: str) -> None:
         try:
             self._performer.perform(UUID(operation_id))
+        except Again:
+            raise
+        except Exception:
+            time.sleep(_PAUSE_AFTER_FAILURE_S)
+            raise
         finally:
             self._ended[_attempt(context.job)] = time.monotonic()
 
@@ -157,7 +175,7 @@ class _Worker:
         untold = self._untold(await manager.list_jobs_async(queue=QUEUE, status="doing"))
         again = {job.id: job for job in (*stalled, *untold)}
         for job in again.values():
-            await manager.retry_job(job)
+            await manager.retry_job(job, retry_at=_AT_ONCE)  # left out, it is this machine's time
         return len(again)
 
     def _untold(self, doing: Iterable[Job]) -> list[Job]:

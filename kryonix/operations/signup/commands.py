@@ -27,7 +27,9 @@ class ScopeName(str, Enum):
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; another than 127.0.0.1 wants a proxy with TLS before it.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one and says which.")] = 8080,
     workers: Annotated[
         int, typer.Option(min=0, help="Operations at a time in a worker beside it; 0 where workers run elsewhere.")

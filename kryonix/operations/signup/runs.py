@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import socket
@@ -36,6 +37,12 @@ DSN_VARIABLE: Final = "KRYONIX_SIGNUP_DSN"
 PARENT_VARIABLE: Final = "KRYONIX_SIGNUP_PARENT"
 """The process that a worker ends with; it may end in a way that leaves it no time to say so."""
 _LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_EXPOSED: Final = (
+    "this listens on {address}, where other machines may reach it, without TLS: API keys and credentials go over the "
+    "network as they are, and callers whose headers come slowly are waited for. Put a proxy before it that ends TLS, "
+    "bounds the time for headers and sets X-Forwarded-For (and name its address in FORWARDED_ALLOW_IPS), or listen on "
+    "127.0.0.1"
+)
 _END_S: Final = 60
 _BEGIN_AGAIN_S: Final = 2
 
@@ -50,6 +57,8 @@ def serve(host: str, port: int, workers: int, rate: float, burst: int, stack: st
         service, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
     )
     address, actual = listening.getsockname()[:2]
+    if not _loopback(address):
+        err.print(f"WARNING: {_EXPOSED.format(address=address)}", soft_wrap=True, markup=False)
     with _beside(workers, stack, engine):
         shown = f"[{address}]" if ":" in address else address
         soon = "; /readyz turns 200 once the worker beside it works" if workers else ""
@@ -138,6 +147,10 @@ def _signup_dsn(outputs: dict[str, Any], stack: str) -> str:
     return str(dsn)
 
 
+def _loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """The socket, taken before anything else is begun, so that a port that is in use is said at once."""
     try:
@@ -201,8 +214,10 @@ class _Beside:
 
 def _log() -> None:
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT, stream=sys.stderr)
-    for noisy in ("httpx", "httpcore", "uvicorn.error"):
+    for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns of each request that is none: a line for whoever sends some bytes, as often as they are sent.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     # Of a broker or a database that is away they tell in pages of traceback what we say in a line.
     for noisier in ("aiormq", "aio_pika", "procrastinate", "psycopg.pool"):
         logging.getLogger(noisier).setLevel(logging.CRITICAL)

@@ -297,7 +297,9 @@ async function readEvents(stream, show) {
     for (const event of events) {
       const data = event.split("\n").find((line) => line.startsWith("data: "));
       if (!data) continue;
-      last = JSON.parse(data.slice(6));
+      const told = JSON.parse(data.slice(6));
+      if (event.split("\n").includes("event: problem")) throw new Error(told.detail);
+      last = told;
       show(last);
     }
   }

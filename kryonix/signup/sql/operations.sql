@@ -14,6 +14,12 @@ UPDATE signup.operations SET request = %(request)s, objects_total = %(objects_to
 -- fetch_operation --
 SELECT * FROM signup.operations WHERE id = %(id)s;
 
+-- fetch_changed_operations --
+-- Of these operations those that are not as they were seen last.
+SELECT o.* FROM signup.operations AS o
+JOIN unnest(%(ids)s::uuid[], %(revisions)s::int[]) AS seen (id, revision) ON o.id = seen.id
+WHERE o.revision <> seen.revision;
+
 -- fetch_by_idempotency_key --
 SELECT * FROM signup.operations WHERE key_id = %(key_id)s AND idempotency_key = %(idempotency_key)s;
 
@@ -58,6 +64,19 @@ WHERE id = %(id)s AND status = 'running';
 UPDATE signup.operations SET status = 'queued', problem = %(problem)s, revision = revision + 1
 WHERE id = %(id)s AND status = 'running';
 
+-- moment_after --
+-- By the database's clock, which is also the one that a job's time is compared with.
+SELECT clock_timestamp() + make_interval(secs => %(seconds)s) AS moment;
+
+-- leave_operation --
+-- Left as it is for another worker; the reason is written once.
+UPDATE signup.operations SET problem = %(problem)s, revision = revision + 1
+WHERE id = %(id)s AND status IN ('queued', 'running') AND problem IS DISTINCT FROM %(problem)s;
+
+-- waits_for_long --
+SELECT created_at < clock_timestamp() - make_interval(secs => %(seconds)s) AS long
+FROM signup.operations WHERE id = %(id)s;
+
 -- end_operation --
 UPDATE signup.operations
 SET status = %(status)s, problem = %(problem)s, result = %(result)s, sealed = %(sealed)s, doing = '',
@@ -77,7 +96,10 @@ UPDATE signup.operations SET sealed = NULL, revision = revision + 1
 WHERE sealed IS NOT NULL AND ended_at < now() - make_interval(secs => %(seconds)s);
 
 -- forget_operations --
-DELETE FROM signup.operations WHERE ended_at < now() - make_interval(secs => %(seconds)s);
+-- As many as one statement has time for; so do the others that forget.
+DELETE FROM signup.operations WHERE id IN (
+    SELECT id FROM signup.operations WHERE ended_at < now() - make_interval(secs => %(seconds)s) LIMIT %(limit)s
+);
 
 -- fetch_without_job --
 -- Under way, and no job will take them up: the job ended before the operation did.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from kryonix.review.markdown import LONGEST_COMMENT, MARKER
 from tests.acceptance.pull_requests.forge import SOMEBODY, TOKEN, Forge, serving
 from tests.harness import ROOT
+from tests.unit.review.rendered import Rendered
 
 REPORT = f"{MARKER}\n## What this change does to the tenants\n\n**1 tenant added**: <code>acme</code>\n"
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -140,15 +142,15 @@ def test_a_link_to_a_file_of_the_runner_is_refused(poster: Poster, forge: Forge,
         ("@kryonix/everybody", "&#64;&#8203;kryonix/everybody"),
         ("&#64;kryonix", "&#64;&#8203;kryonix"),
         ("&#x40;kryonix", "&#64;&#8203;kryonix"),
-        ("[click](https://evil.example)", "[click]&#40;https:&#47;&#47;evil.example)"),
+        ("[click](https://evil.example)", "[click]&#40;https:&#8203;&#47;&#47;evil.example)"),
         ("![x](//evil.example/x.png)", "![x]&#40;//evil.example/x.png)"),
         ("[click][1]\n\n[1]: /x", "[click]&#91;1]\n\n[1]&#58; /x"),
-        ("WWW.evil.example", "www&#46;evil.example"),
+        ("WWW.evil.example", "WWW&#8203;&#46;evil.example"),
         ("<img src=x>", "&lt;img src=x>"),
         ("<a href='x'>", "&lt;a href='x'>"),
         ("<!-- hidden -->", "&lt;!-- hidden -->"),
         ("<details open ontoggle=x>", "&lt;details open ontoggle=x>"),
-        ("<https://evil.example>", "&lt;https:&#47;&#47;evil.example>"),
+        ("<https://evil.example>", "&lt;https:&#8203;&#47;&#47;evil.example>"),
     ],
 )
 def test_a_report_can_mention_nobody_link_nowhere_and_show_no_picture(
@@ -158,6 +160,37 @@ def test_a_report_can_mention_nobody_link_nowhere_and_show_no_picture(
     assert forge.comments[-1]["body"] == f"{MARKER}\n{shown}\n"
 
 
+COMMIT = "1f2e3d4c5b6a798081726354453627180912fedc"
+HOSTILE = (
+    *("#1", "(#1)", "owner/repo#12", "GH-12", "gh-12", f"owner/repo@{COMMIT}", COMMIT, COMMIT[:7], "1234567"),
+    *("!1", "group/project!1", "&1", "%1", '%"a milestone"', "$1", "~label", '~"a label"', "GL-12", "[issue:1]"),
+    *("&#35;1", "&num;1", "&#x23;1", "#&#49;", "&#x47;H-12", "GH&#45;12", "GH\\-12", "\\#1", "&excl;1", "&amp;1"),
+    *("&dollar;1", "&percnt;1", "&commat;somebody", "&#64somebody", "&#35&#49;", COMMIT.upper()),
+    f"{COMMIT[:3]}&#{ord(COMMIT[3])};{COMMIT[4:]}",
+    *("http://evil.example", "http&#58;//evil.example", "http&colon;&sol;&sol;evil.example", "ftp:&#47;/e.example"),
+    *("www.evil.example", "www&period;evil.example", "[[page]]"),
+)
+
+
+@pytest.mark.parametrize("around", ["{}", "<b>{}</b>", "<details>\n{}\n</details>", "<code>a</code>{}", "- {}"])
+def test_what_a_service_would_make_a_reference_of_is_none(poster: Poster, forge: Forge, around: str) -> None:
+    """Judged by the text as it is shown, which is what both services look at."""
+    report = "\n\n".join(around.format(each) for each in HOSTILE)
+    assert poster.post(f"{MARKER}\n{report}\n").returncode == 0
+    shown = "".join(Rendered.of(forge.comments[-1]["body"]).texts)
+    for reference in (
+        r"#\d", r"\bG[HL]-\d", r"(?<![0-9a-f])[0-9a-f]{7,40}(?![0-9a-f])", r"[!&%$]\d", r"[~%][\w\"]", r"@\w",
+        r"://", r"www\.", r"\[issue:\d", r"\[\[",
+    ):  # fmt: skip
+        assert not re.search(reference, shown, re.IGNORECASE), (reference, shown)
+
+
+@pytest.mark.parametrize("line", ["/close", "  /merge", "/label ~bug", "text\n/approve"])
+def test_a_line_that_the_service_would_take_for_a_command_is_none(poster: Poster, forge: Forge, line: str) -> None:
+    assert poster.post(f"{MARKER}\n{line}\n", forge="gitlab").returncode == 0
+    assert not re.search(r"^\s*/", forge.comments[-1]["body"], re.MULTILINE)
+
+
 def test_every_golden_report_is_posted_as_it_is(poster: Poster, forge: Forge) -> None:
     reports = sorted((ROOT / "tests/acceptance/review/golden").glob("*.md"))
     assert len(reports) >= 20
@@ -165,7 +198,7 @@ def test_every_golden_report_is_posted_as_it_is(poster: Poster, forge: Forge) ->
     for file in reports:
         text = file.read_text()
         assert poster.post(text).returncode == 0, file.name
-        if forge.comments[-1]["body"].replace("&#8203;", "") != text:  # behind an at sign, where it can't be seen
+        if forge.comments[-1]["body"].replace("&#8203;", "") != text:  # where it can't be seen
             changed[file.name] = forge.comments[-1]["body"]
     assert changed == {}
 

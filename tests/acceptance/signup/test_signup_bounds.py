@@ -56,7 +56,7 @@ def test_what_is_over_for_long_is_forgotten_and_its_idempotency_key_with_it(sign
     until(lambda: not signup.query("SELECT 1 FROM signup.outbox WHERE published_at IS NULL"))
     of_first = f"WHERE operation = '{first['id']}'"
     signup.execute(f"UPDATE signup.operations SET ended_at = now() - interval '401 days' WHERE id = '{first['id']}'")
-    signup.execute(f"UPDATE signup.audit SET at = now() - interval '401 days' {of_first}")
+    signup.as_superuser(f"UPDATE signup.audit SET at = now() - interval '401 days' {of_first}")
     signup.execute(
         "UPDATE signup.outbox SET published_at = now() - interval '401 days' WHERE event = 'tenant.created' "
         "AND tenant = 'forgotten'"

@@ -134,6 +134,24 @@ def test_a_database_that_is_killed_is_waited_for_and_meanwhile_said(signup: Sign
     whole(signup, "kill-database")
 
 
+def test_a_database_that_stands_still_is_waited_for_and_meanwhile_said(signup: Signup) -> None:
+    operation = signup.caller.taken("POST", "/v1/tenants", {"id": "frozen-database", **FULL})
+    container = docker.from_env().containers.get(f"kryonix-{signup.project.stack}-postgres")
+    until("it is in the middle", begun(signup, operation))
+    container.pause()
+    try:
+        problem = signup.caller.refused(503, "registry-unavailable", "GET", "/v1/tenants")
+        assert "postgresql" not in str(problem)
+        assert signup.caller.http.get("/readyz").status_code == 503
+        assert signup.caller.http.get("/metrics").status_code == 200
+        until("the worker has noticed", lambda: signup.worker.said.count("can't be used: ") > 0)
+    finally:
+        container.unpause()
+    until("the database is seen again", lambda: signup.caller.http.get("/readyz").status_code == 200)
+    assert signup.caller.ended(operation, 240)["status"] == "succeeded"
+    whole(signup, "frozen-database")
+
+
 def _signed_up(signup: Signup, id: str) -> dict[str, Any]:
     """Ask for a tenant as a caller does: again where the service says that it has too much to do."""
     end = time.monotonic() + 60

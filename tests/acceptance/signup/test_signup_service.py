@@ -12,6 +12,7 @@ from typing import Any
 
 import aio_pika
 import httpx
+import psycopg
 import pytest
 
 from kryonix.messaging import Message, MessagingClient
@@ -125,6 +126,24 @@ def test_a_tenant_that_its_plan_no_longer_admits_can_be_suspended_and_leave(
     assert caller.http.get("/v1/tenants/oversold").json()["status"] == "suspended"
     caller.done("DELETE", "/v1/tenants/oversold?now=true")
     assert not at_broker.has("vhosts", "/cliente_oversold")
+
+
+def test_a_removal_at_once_deletes_messages_only_where_that_is_accepted(caller: Caller, at_broker: LiveBroker) -> None:
+    caller.done("POST", "/v1/tenants", {"id": "leaving", **SMALL})
+    queue = "cliente_leaving.portal.treinamentos.sync"
+    at_broker.publish("/cliente_leaving", queue, 3)
+    until = time.monotonic() + 60
+    while at_broker.get("queues", "/cliente_leaving", queue).get("messages") != 3:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    refused = caller.ended(caller.taken("DELETE", "/v1/tenants/leaving?now=true"))
+    assert refused["problem"]["type"] == "urn:kryonix:problem:would-lose-messages"
+    assert refused["problem"]["queues"] == {queue: 3}
+    assert "accept_loss" in refused["problem"]["detail"]
+    assert caller.http.get("/v1/tenants/leaving").json()["status"] == "active", "nothing has changed"
+    done = caller.ended(caller.taken("DELETE", "/v1/tenants/leaving?now=true&accept_loss=true"))
+    assert (done["status"], done["result"]) == ("succeeded", {"messages_deleted": 3})
+    assert not at_broker.has("vhosts", "/cliente_leaving")
 
 
 def test_old_credentials_end_after_their_overlap_without_being_asked(
@@ -381,15 +400,64 @@ def test_who_starts_it_reads_in_one_line_where_it_is_and_when_it_is_ready(signup
         web.end()
 
 
+@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_who_lets_other_machines_reach_it_is_warned(signup: Signup, tmp_path: Path, host: str, warned: bool) -> None:
+    web = Process(signup.project, tmp_path / "web.log", "serve", "--host", host, "--port", "0", "--workers", "0")
+    try:
+        web.wait_for("listening on")
+        assert ("WARNING" in web.said and "TLS" in web.said) is warned
+    finally:
+        web.end()
+
+
 def test_the_signup_role_reads_no_secret_and_writes_no_tenant(signup: Signup) -> None:
     for statement in (
         "SELECT * FROM tenants.rabbitmq_credentials",
         "UPDATE tenants.desired_states SET plan = 'enterprise'",
         "SELECT * FROM tenants.final_exports",
         "CREATE TABLE signup.mine ()",
+        "CREATE TEMPORARY TABLE mine ()",
+        "CREATE SCHEMA mine",
+        "DELETE FROM signup.audit",
+        "UPDATE signup.audit SET key_id = NULL",
+        "TRUNCATE signup.audit",
+        "DELETE FROM signup.api_keys",
+        "UPDATE signup.api_keys SET scope = 'admin'",
     ):
         with pytest.raises(Exception, match="permission denied"):
             signup.query(statement)
+
+
+def test_the_signup_role_can_make_only_old_rows_of_the_audit_go(signup: Signup, caller: Caller) -> None:
+    old, young = caller.http.get("/v1/catalog"), caller.http.get("/v1/catalog")
+    for answer, age in ((old, "31 days"), (young, "29 days")):
+        audited(signup, answer)
+        where = f"request_id = '{answer.headers['x-request-id']}'"
+        signup.as_superuser(f"UPDATE signup.audit SET at = now() - interval '{age}' WHERE {where}")
+    signup.query("SELECT signup.forget_audit(0, 1000000)")
+    kept = {str(row["request_id"]) for row in signup.query("SELECT request_id FROM signup.audit")}
+    assert old.headers["x-request-id"] not in kept
+    assert young.headers["x-request-id"] in kept
+
+
+def test_no_role_but_its_own_connects_to_the_registry(signup: Signup) -> None:
+    signup.as_superuser("CREATE ROLE stranger LOGIN PASSWORD 'strange'")
+    try:
+        address = signup.outputs["signup_dsn"].rsplit("@", 1)[-1]
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(f"postgresql://stranger:strange@{address}")
+        for right in ("CONNECT", "TEMPORARY", "CREATE"):
+            assert signup.as_superuser(f"SELECT has_database_privilege('stranger', 'kryonix_main', '{right}')") == "f"
+        for role, right in (("kryonix_registry", "CONNECT"), ("kryonix_signup", "CONNECT")):
+            assert signup.as_superuser(f"SELECT has_database_privilege('{role}', 'kryonix_main', '{right}')") == "t"
+        assert (
+            signup.as_superuser(
+                "SELECT has_function_privilege('stranger', 'signup.forget_audit(float,int)', 'EXECUTE')"
+            )
+            == "f"
+        )
+    finally:
+        signup.as_superuser("DROP ROLE stranger")
 
 
 def test_a_port_that_is_taken_is_said_without_a_traceback(signup: Signup) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from kryonix.lifecycle import errors as lifecycle
+from kryonix.lifecycle.broker import BrokerUnavailable
 from kryonix.registry.errors import RegistryUnavailable
 from kryonix.signup import errors as signup
-from kryonix.signup.problems import problem_of, retry_after
+from kryonix.signup.problems import for_callers, problem_of, retry_after
 
 
 def test_a_defect_tells_nothing_of_itself() -> None:
@@ -56,3 +57,38 @@ def test_a_caller_that_asked_too_often_is_told_when_to_come_back() -> None:
     assert retry_after(signup.TooManyRequests(0.2)) == 1
     assert retry_after(signup.TooManyRequests(7.2)) == 8
     assert retry_after(lifecycle.UnknownTenant("x")) is None
+
+
+ADDRESS = "the broker at http://10.1.2.3:15672 does not answer. Start it and run again"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BrokerUnavailable(ADDRESS),
+        lifecycle.EngineFailed(ADDRESS, 1),
+        lifecycle.OperationDied("tenant-x", ADDRESS),
+        lifecycle.LifecycleError(ADDRESS),
+        lifecycle.WouldLoseMessages(ADDRESS, {"q": 1}),
+        lifecycle.NoRoom(ADDRESS, []),
+        RuntimeError(ADDRESS),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_no_address_of_the_platforms_is_shown_to_callers(error: Exception) -> None:
+    shown = for_callers(problem_of(error).as_json())
+    assert "10.1.2.3" not in str(shown)
+    assert "15672" not in str(shown)
+    assert {"type", "title", "status", "detail"} <= set(shown)
+
+
+def test_a_problem_of_a_later_release_is_shown_by_its_title() -> None:
+    shown = for_callers({"type": "urn:kryonix:problem:new", "title": "Something new", "status": 500, "detail": ADDRESS})
+    assert "Something new" in shown["detail"]
+    assert "10.1.2.3" not in str(shown)
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
+def test_what_is_written_for_callers_is_shown_to_them_as_it_is(error: lifecycle.Refused) -> None:
+    problem = problem_of(error).as_json()
+    assert for_callers(problem) == problem

@@ -1,0 +1,183 @@
+"""Workers whose clock is wrong, that are older than the web, or whose database stands still for a while."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from kryonix.signup.database import Database
+from kryonix.signup.jobs import enqueue
+from kryonix.signup.keys import SCOPES
+from tests.harness import ROOT
+from tests.integration.signup.conftest import Registry, caller, until
+
+
+class Worker:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, folder: Path) -> None:
+        self.process, self._log, self._folder = process, log, folder
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def attempts(self, tenant: str) -> int:
+        begun = self._folder / tenant
+        return len(begun.read_text().splitlines()) if begun.exists() else 0
+
+
+@contextmanager
+def worker(registry: Registry, folder: Path, *, clock_s: float = 0, failures: int = 0) -> Iterator[Worker]:
+    log = folder / f"worker-{uuid4()}.log"
+    command = [sys.executable, "-m", "tests.integration.signup.working", registry.dsn()]
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [*command, str(clock_s), str(failures), str(folder)], cwd=ROOT, stdout=sink, stderr=sink
+        )
+    try:
+        yield Worker(process, log, folder)
+        assert process.poll() is None, f"it ended:\n{log.read_text()}"
+    finally:
+        process.terminate()
+        process.wait(120)
+
+
+def asked(registry: Registry, kind: str = "suspend", request: str = "{}") -> tuple[UUID, str]:
+    """An operation with its job, as a web writes it."""
+    id = uuid4()
+    tenant = f"t{id.hex[:8]}"
+    registry.query(
+        "INSERT INTO signup.operations (id, tenant, kind, request) VALUES (%s, %s, %s, %s::jsonb)",
+        id, tenant, kind, request,
+    )  # fmt: skip
+    with Database(registry.dsn(), size=1) as database, database.transaction() as connection:
+        enqueue(connection, id, tenant)
+    return id, tenant
+
+
+def operation(registry: Registry, id: UUID) -> dict[str, Any]:
+    (row,) = registry.query("SELECT * FROM signup.operations WHERE id = %s", id)
+    return row
+
+
+@pytest.fixture
+def delays(registry: Registry) -> Iterator[None]:
+    """Every time that a job is given back, the database notes how long it is to wait by its own clock."""
+    registry.query("CREATE TABLE signup.delays (attempts int, seconds float)")
+    registry.query("GRANT INSERT ON signup.delays TO kryonix_signup")
+    registry.query("""
+        CREATE FUNCTION signup.note_delay() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO signup.delays
+            VALUES (NEW.attempts, extract(epoch FROM NEW.scheduled_at - clock_timestamp())); RETURN NEW; END $$
+    """)
+    registry.query("""
+        CREATE TRIGGER note_delay AFTER UPDATE ON signup.procrastinate_jobs FOR EACH ROW
+        WHEN (OLD.status = 'doing' AND NEW.status = 'todo') EXECUTE FUNCTION signup.note_delay()
+    """)
+    yield
+    registry.query("DROP FUNCTION signup.note_delay() CASCADE")
+    registry.query("DROP TABLE signup.delays")
+
+
+@pytest.mark.parametrize("clock_s", [-600, 3600], ids=["ten minutes behind", "an hour ahead"])
+def test_pauses_are_as_long_whatever_the_workers_clock_says(
+    registry: Registry, tmp_path: Path, delays: None, clock_s: float
+) -> None:
+    id, tenant = asked(registry)
+    with worker(registry, tmp_path, clock_s=clock_s, failures=3) as working:
+        until("it has succeeded", lambda: operation(registry, id)["status"] == "succeeded")
+        assert working.attempts(tenant) == 4
+    seconds = [row["seconds"] for row in registry.query("SELECT seconds FROM signup.delays ORDER BY attempts")]
+    assert len(seconds) == 3
+    for pause, found in zip((1, 2, 4), seconds, strict=True):
+        assert found <= pause
+    assert seconds[2] > 1, "the third pause is 4 s, less what it took to write it down"
+
+
+@pytest.mark.parametrize("clock_s", [-600, 3600], ids=["ten minutes behind", "an hour ahead"])
+def test_a_dead_workers_job_is_taken_up_at_once_whatever_the_clock_says(
+    registry: Registry, tmp_path: Path, clock_s: float
+) -> None:
+    id, _ = asked(registry)
+    registry.query("INSERT INTO signup.procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour')")
+    registry.query(
+        "UPDATE signup.procrastinate_jobs SET status = 'doing', "
+        "worker_id = (SELECT max(id) FROM signup.procrastinate_workers)"
+    )
+    with worker(registry, tmp_path, clock_s=clock_s):
+        until("it has succeeded", lambda: operation(registry, id)["status"] == "succeeded")
+
+
+def test_a_field_that_a_worker_does_not_know_waits_for_one_that_does(registry: Registry, tmp_path: Path) -> None:
+    id, tenant = asked(registry, request='{"gently": true}')
+    known, _ = asked(registry)
+    with worker(registry, tmp_path) as older:
+        until("it is left", lambda: operation(registry, id)["problem"])
+        until("others are done", lambda: operation(registry, known)["status"] == "succeeded")
+        until("it has come by again", lambda: older.said.count(f"operation {id} (suspend) is left") > 1)
+        left = operation(registry, id)
+        assert (left["status"], left["attempts"], left["revision"]) == ("queued", 0, 1)
+        assert left["problem"]["type"] == "urn:kryonix:problem:waits-for-a-newer-worker"
+        assert f"operation {id} (suspend) is left for a newer worker" in older.said
+        assert "'gently'" in older.said
+        assert older.attempts(tenant) == 0
+        assert not registry.query("SELECT 1 FROM signup.outbox WHERE tenant = %s", tenant)
+        # What a newer worker does: it knows the field.
+        registry.query("UPDATE signup.operations SET request = '{}' WHERE id = %s", id)
+        until("it is done", lambda: operation(registry, id)["status"] == "succeeded")
+
+
+def test_a_kind_and_a_column_of_a_newer_release_wait_too_and_after_a_day_it_is_said(
+    registry: Registry, tmp_path: Path
+) -> None:
+    (check,) = registry.query(
+        "SELECT conname, pg_get_constraintdef(oid) AS text FROM pg_constraint "
+        "WHERE conrelid = 'signup.operations'::regclass AND contype = 'c' AND conname LIKE '%%kind%%'"
+    )
+    registry.query(f"ALTER TABLE signup.operations DROP CONSTRAINT {check['conname']}")
+    registry.query("ALTER TABLE signup.operations ADD COLUMN since_then text DEFAULT 'x'")
+    try:
+        id, _ = asked(registry, kind="merge")
+        with worker(registry, tmp_path) as older:
+            until("it is left", lambda: operation(registry, id)["problem"])
+            assert operation(registry, id)["status"] == "queued"
+            assert "operations of the kind 'merge'" in older.said
+            registry.query("UPDATE signup.operations SET created_at = now() - interval '25 hours' WHERE id = %s", id)
+            until("it has ended", lambda: operation(registry, id)["status"] == "failed")
+            assert operation(registry, id)["attempts"] == 1
+    finally:
+        registry.query("DELETE FROM signup.operations WHERE kind = 'merge'")
+        registry.query("ALTER TABLE signup.operations DROP COLUMN since_then")
+        registry.query(f"ALTER TABLE signup.operations ADD CONSTRAINT {check['conname']} {check['text']}")
+
+
+def test_a_worker_goes_on_after_its_database_has_stood_still(registry: Registry, tmp_path: Path) -> None:
+    first, _ = asked(registry)
+    with worker(registry, tmp_path) as working:
+        until("it works", lambda: operation(registry, first)["status"] == "succeeded")
+        second, _ = asked(registry)
+        with registry.frozen():
+            until("it has seen that nothing is answered", lambda: "can't be used" in working.said)
+        third, _ = asked(registry)
+        until("both are done", lambda: all(operation(registry, id)["status"] == "succeeded" for id in (second, third)))
+        assert working.process.poll() is None
+
+
+def test_an_operation_that_fails_tells_addresses_to_administrators_only(
+    base: str, registry: Registry, tmp_path: Path
+) -> None:
+    id, _ = asked(registry)
+    with worker(registry, tmp_path, failures=100) as working:
+        until("an attempt has failed", lambda: operation(registry, id)["problem"])
+        assert "10.9.8.7" in working.said
+    for scope in SCOPES:
+        with caller(base, registry.key(scope)) as http:
+            answer = http.get(f"/v1/operations/{id}")
+            assert answer.json()["problem"]["type"] == "urn:kryonix:problem:broker-unavailable"
+            assert ("10.9.8.7" in answer.text) is (scope == "admin"), scope

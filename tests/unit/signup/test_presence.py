@@ -1,0 +1,34 @@
+"""Whether the database answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from kryonix.registry.bounded import NoAnswer
+from kryonix.signup.presence import Presence
+from tests.unit.signup.test_rate import Clock
+
+
+def test_one_caller_at_a_time_asks_a_database_that_is_away() -> None:
+    clock = Clock()
+    presence = Presence(clock)
+    presence.missed()
+    with presence.asking(), presence.asking():
+        pass  # a single miss may be a stale connection
+    clock.now = 1.5
+    with presence.asking():
+        with pytest.raises(NoAnswer), presence.asking():
+            pass
+        presence.answered()
+        with presence.asking():
+            pass
+
+
+def test_who_fails_to_ask_leaves_the_place_to_the_next() -> None:
+    clock = Clock()
+    presence = Presence(clock)
+    presence.missed(since=-5)
+    for _ in range(2):
+        with pytest.raises(OSError, match="away"), presence.asking():
+            raise OSError("away")
+    assert presence.away
