@@ -65,7 +65,7 @@ def size_text(number: int) -> str:
     """Return bytes in the largest unit in which they are a whole number, as in 16MiB; rounded up to whole MiB."""
     whole = -(-number // MIB) * MIB
     fitting = [unit for unit, size in _SIZES.items() if size >= MIB and whole % size == 0]
-    return f"{whole // _SIZES[fitting[-1]]:,}{fitting[-1]}" if whole else "0MiB"
+    return f"{whole // _SIZES[fitting[-1]]}{fitting[-1]}" if whole else "0MiB"
 
 
 Size = Annotated[int, BeforeValidator(size_bytes)]

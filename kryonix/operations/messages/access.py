@@ -15,7 +15,7 @@ from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.messages.acting import Asked
 from kryonix.topology.errors import nearest
 
-__all__ = ["Access", "find_access"]
+__all__ = ["Access", "find_access", "stack_outputs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def find_access(asked: Asked) -> Access:
     if asked.outputs is not None:
         return _of_tenant(_private_json(asked.outputs), asked, str(asked.outputs))
     if asked.stack is not None:
-        return _of_tenant(_stack_outputs(asked.stack), asked, f"the stack {asked.stack!r}")
+        return _of_tenant(stack_outputs(asked.stack), asked, f"the stack {asked.stack!r}")
     if (file := os.environ.get(OUTPUTS_VARIABLE)) and not os.environ.get(URI_VARIABLE):
         return _of_tenant(_private_json(Path(file)), asked, file)
     return _of_environment(asked)
@@ -71,7 +71,8 @@ def _private_json(file: Path) -> Any:
         raise InvalidChoice(f"{str(file)!r} is not JSON. {remedy}") from error
 
 
-def _stack_outputs(stack: str) -> Any:
+def stack_outputs(stack: str) -> Any:
+    """Return a stack's outputs with the secrets in them. Raises InvalidChoice outside of a project's folder."""
     from kryonix.lifecycle.address import StackAddress  # with them comes the local engine, for this one choice only
     from kryonix.lifecycle.engine import engine_for
 

@@ -164,7 +164,13 @@ def test_a_bound_on_connections_holds_against_what_the_platforms_own_tenants_are
 
 def test_a_broker_is_read_with_the_limits_of_its_vhosts() -> None:
     answers = {
-        "/api/queues": [{"vhost": "/a", "messages": 2}],
+        "/api/queues": [{"vhost": "/a", "name": "a.dlq", "messages": 2}],
+        "/api/policies": [{"vhost": "/a", "pattern": "dlq$", "definition": {"max-length-bytes": 9}}],
+        "/api/operator-policies": [
+            {"vhost": "/a", "pattern": "^a", "definition": {"max-length-bytes": 7}},
+            {"vhost": "/a", "pattern": "^b", "definition": {"max-length-bytes": 5}},
+            {"vhost": "/a", "pattern": "^a", "definition": {"max-length": 3}},
+        ],
         "/api/connections": [{"vhost": "/a"}, {}],
         "/api/vhost-limits": [
             {"vhost": "/a", "value": {"max-connections": 10, "max-queues": 5}},
@@ -177,7 +183,7 @@ def test_a_broker_is_read_with_the_limits_of_its_vhosts() -> None:
         transport=httpx.MockTransport(lambda request: httpx.Response(200, json=answers[request.url.path])),
     )
     assert ask(client) == {
-        "/a": VhostUse(queues=1, messages=2, connections=1, max_connections=10),
+        "/a": VhostUse(queues=1, messages=2, connections=1, max_connections=10, max_bytes=7),
         "/b": VhostUse(),
         "/c": VhostUse(max_connections=0),
     }
@@ -186,12 +192,14 @@ def test_a_broker_is_read_with_the_limits_of_its_vhosts() -> None:
 def test_a_cell_says_how_many_of_its_tenants_are_none_of_the_fleets() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     cells = Cells(cells={"main": cell()})
-    load = Load(tenants=4, without_row=3, queues=90, connections=160)
+    load = Load(tenants=4, without_row=3, queues=90, connections=160, bytes=3 * MIB)
     for by_hand, carried in (([], load), (["tenant-x"], load), ([], Load(tenants=1))):
         view = FleetView(members=(), strays=by_hand, cells=cells, loads={"main": carried}, rollout=None)
         fleet_tables(view, console)
     said = console.export_text()
-    assert "cell main: 4 tenant(s), of which 3 are the platform's own, 90 queues, 160 connections allowed" in said
+    assert (
+        "cell main: 4 tenant(s), of which 3 are the platform's own, 90 queues, 160 connections and 3MiB allowed" in said
+    )
     assert "4 tenant(s), of which 3 are the platform's own or run by hand, 90 queues" in said
     assert "cell main: 1 tenant(s), 0 queues" in said
 

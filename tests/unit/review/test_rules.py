@@ -120,9 +120,12 @@ def test_a_queues_depth_that_rises_or_is_without_end_on_the_same_plan_is_found()
     removed = with_policies(before, lambda p: None if p.kind == "operator" else p)
     assert told(before, deeper) == {("limit-lifted", "autoscaling-acme max-length")}
     assert told(deeper, before) == set()
-    for lifted in (endless, removed):
-        # crm has a bound of its own below, which holds then: it is higher, so the limit is lifted all the same.
-        assert told(before, lifted) == {("limit-lifted", "autoscaling-acme max-length")}
+    # crm has a bound of its own below, which holds then: it is higher, so the limit is lifted all the same.
+    assert told(before, endless) == {("limit-lifted", "autoscaling-acme max-length")}
+    assert told(before, removed) == {
+        ("limit-lifted", "autoscaling-acme max-length"),
+        ("limit-lifted", "autoscaling-acme max-length-bytes"),
+    }
 
 
 def test_a_bound_is_judged_by_what_holds_for_a_queue_and_not_by_what_one_policy_says() -> None:
@@ -139,7 +142,8 @@ def test_a_bound_is_judged_by_what_holds_for_a_queue_and_not_by_what_one_policy_
     # Another name with the same bound lifts nothing, and a priority that another policy wins by does.
     assert told(before, with_policies(before, lambda p: replace(p, name="x") if p.name == "dlq" else p)) == set()
     assert told(before, with_policies(before, lambda p: replace(p, priority=0) if p.name == "dlq" else p)) == {
-        ("limit-lifted", "dlq max-length")
+        ("limit-lifted", "dlq max-length"),
+        ("limit-lifted", "dlq max-length-bytes"),
     }
 
 
