@@ -78,7 +78,7 @@ def _route(message: AbstractIncomingMessage) -> Route:
 
 
 def _again(message: AbstractIncomingMessage) -> aio_pika.Message:
-    """Return the same message to send. The user who sent it is left out: the broker takes only the sender's own name."""
+    """Return the same message to send, without its user: the broker takes only the sender's own name there."""
     return aio_pika.Message(
         message.body,
         headers=message.headers,

@@ -13,6 +13,8 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
 
+from kryonix.operations.messages.unrouted import look
+from kryonix.topology.naming import Names
 from tests.amqp import Application, path, publish, take
 from tests.harness import Project
 
@@ -81,7 +83,7 @@ def test_a_tenant_neither_reads_nor_purges_what_nothing_was_bound_to(beta: Appli
 
 
 def test_an_operator_sees_where_unrouted_messages_were_sent_and_sends_them_again(
-    platform: Project, beta: Application
+    platform: Project, outputs: dict[str, Any], beta: Application
 ) -> None:
     async def send() -> None:
         async with beta.account.channel() as channel:
@@ -102,7 +104,8 @@ def test_an_operator_sees_where_unrouted_messages_were_sent_and_sends_them_again
     asyncio.run(send())
     routes = [{"exchange": beta.name(), "routing_key": key, "messages": 1} for key in ("nowhere", "found.later")]
     for _ in range(25):  # more than the failed deliveries after which the broker drops a message
-        assert unrouted() == {"routes": routes, "redriven": False, "waiting": 2}
+        assert asyncio.run(look(outputs, Names("beta"), 10)).waiting == 2
+    assert unrouted() == {"routes": routes, "redriven": False, "waiting": 2}
     bound = ("bindings", beta.vhost, "e", beta.name(), "q", beta.name("crm.leads.create"))
     beta.admin.call("POST", *bound, json={"routing_key": "found.later"}).raise_for_status()
     try:
