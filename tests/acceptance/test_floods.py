@@ -7,7 +7,7 @@ import base64
 import json
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
@@ -27,7 +27,7 @@ CONNECTIONS: Final = 10
 LARGE: Final = b"x" * (15 * 1024 * 1024)
 QUEUE: Final = "crm.leads.create"
 
-Flood = Callable[[Application, float], Awaitable[None]]
+Flood = Callable[[Application, float], Coroutine[None, None, None]]
 
 
 @pytest.fixture(scope="module")
