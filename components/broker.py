@@ -10,6 +10,7 @@ from pathlib import Path
 import pulumi
 import pulumi_docker as docker
 
+from components.containers import ENTRYPOINT_CAPABILITIES, NO_NEW_PRIVILEGES
 from components.exporter import MetricsEndpoint
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.naming import ADMIN_USER
@@ -19,6 +20,16 @@ __all__ = ["BrokerContainer", "BrokerContainerArgs"]
 _FILES = Path(__file__).parent / "broker_files"
 _MANAGEMENT_PORT, _AMQP_PORT, _METRICS_PORT = 15672, 5672, 15692
 _START_TIMEOUT_S = 180
+_MIB = 1024 * 1024
+
+_WATERMARK = 0.4
+"""The share of the container's memory at which publishers are blocked. The rest is for what is not held back by that:
+answers of the management API, deliveries to slow consumers, and what arrives until the alarm is raised."""
+_LOG_SHARE = 1 / 16
+"""The share that quorum queues' write-ahead log may have; it is kept in memory until it is written to segments."""
+_DISK_SPARE_MB = 2048
+"""Disk that is left when publishers are blocked, beside what the broker may still write of what it has in memory:
+PostgreSQL, on the same disk, takes up to 1 GiB for its own log."""
 
 # Speaks the protocol's first line and waits for the answer. `rabbitmq-diagnostics` would start an Erlang VM each time.
 _HEALTH = "exec 3<>/dev/tcp/127.0.0.1/5672 && printf 'AMQP\\x00\\x00\\x09\\x01' >&3 && head -c 1 <&3 | grep -q ."
@@ -66,6 +77,9 @@ class BrokerContainer(pulumi.ComponentResource):
             ports=self._ports(),
             uploads=self._uploads(),
             labels=self._labels(name),
+            # Its root is not read-only: Docker uploads no file into a container whose root is.
+            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(ENTRYPOINT_CAPABILITIES)),
+            security_opts=[NO_NEW_PRIVILEGES],
             healthcheck=docker.ContainerHealthcheckArgs(
                 tests=["CMD", "bash", "-c", _HEALTH], interval="5s", timeout="5s", retries=24, start_period="1m0s"
             ),
@@ -88,9 +102,11 @@ class BrokerContainer(pulumi.ComponentResource):
         return [docker.ContainerPortArgs(internal=inside, ip=ip, external=port) for inside, ip, port in published]
 
     def _uploads(self) -> list[docker.ContainerUploadArgs]:
-        settings = (_FILES / "rabbitmq.conf").read_text(encoding="utf-8") + self._args.metrics.broker_settings
+        args = self._args
+        settings = (_FILES / "rabbitmq.conf").read_text(encoding="utf-8")
+        settings += args.metrics.broker_settings + _memory_settings(args.memory_mb)
         plugins = (_FILES / "enabled_plugins").read_text(encoding="utf-8")
-        definitions = pulumi.Output.from_input(self._args.admin_password).apply(_definitions)
+        definitions = pulumi.Output.from_input(args.admin_password).apply(_definitions)
         files: dict[str, pulumi.Input[str]] = {
             "rabbitmq.conf": settings,
             "enabled_plugins": plugins,
@@ -114,6 +130,16 @@ class BrokerContainer(pulumi.ComponentResource):
             f"traefik.http.services.{router}-mgmt.loadbalancer.server.port": str(_MANAGEMENT_PORT),
         }
         return [docker.ContainerLabelArgs(label=label, value=value) for label, value in sorted(labels.items())]
+
+
+def _memory_settings(memory_mb: int) -> str:
+    """Return the limits that follow from the container's memory: the broker itself would go by the host's."""
+    limits = {
+        "vm_memory_high_watermark.absolute": int(_WATERMARK * memory_mb * _MIB),
+        "raft.wal_max_size_bytes": int(_LOG_SHARE * memory_mb * _MIB),
+        "disk_free_limit.absolute": (memory_mb + _DISK_SPARE_MB) * _MIB,
+    }
+    return "".join(f"{key} = {value}\n" for key, value in limits.items())
 
 
 def _definitions(password: str) -> str:

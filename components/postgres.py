@@ -9,6 +9,7 @@ import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
 
+from components.containers import ENTRYPOINT_CAPABILITIES, NO_NEW_PRIVILEGES
 from components.errors import InvalidStack
 from kryonix.topology.credentials import PASSWORD_LENGTH, scram_verifier
 
@@ -36,7 +37,7 @@ class PostgresContainerArgs:
 
 
 class PostgresContainer(pulumi.ComponentResource):
-    """A volume with the data, and a container, which is made once the server answers."""
+    """A network, a volume with the data, and a container, which is made once the server answers."""
 
     container: docker.Container
     volume: docker.Volume
@@ -46,6 +47,8 @@ class PostgresContainer(pulumi.ComponentResource):
     def __init__(self, name: str, args: PostgresContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:PostgresContainer", name, None, opts)
         child, host = pulumi.ResourceOptions(parent=self), f"kryonix-{pulumi.get_stack()}-{name}"
+        # Its own: whatever else is on Docker's default bridge would reach the server's port.
+        network = docker.Network(f"{name}-network", name=f"{host}-network", driver="bridge", opts=child)
         self.volume = docker.Volume(f"{name}-data", name=f"{host}-data", opts=child)
         password = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child)
         verifier = password.result.apply(lambda text: scram_verifier(_SUPERUSER, text))
@@ -66,8 +69,13 @@ class PostgresContainer(pulumi.ComponentResource):
                 "POSTGRES_DB=postgres",
                 f"PGDATA={_DATA}",
             ],
+            networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[name])],
             volumes=[docker.ContainerVolumeArgs(volume_name=self.volume.name, container_path=_DATA)],
             ports=[docker.ContainerPortArgs(internal=5432, ip=args.address, external=args.port)],
+            read_only=True,
+            tmpfs={"/tmp": "", "/var/run/postgresql": ""},  # noqa: S108, a folder of the container's own
+            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(ENTRYPOINT_CAPABILITIES)),
+            security_opts=[NO_NEW_PRIVILEGES],
             # By TCP: while a new database is made, the server listens on its socket only.
             healthcheck=docker.ContainerHealthcheckArgs(
                 tests=["CMD", "pg_isready", "-h", "127.0.0.1", "-U", _SUPERUSER, "-d", "postgres"],

@@ -42,10 +42,10 @@ class TenantUser:
             f"{name}/user{suffix}",
             name=topology.tenant.names.user_of(generation),
             password=password.result,
-            tags=["management"],
+            tags=list(topology.user_tags),
             opts=own,
         )
-        patterns = topology.permissions
+        patterns = topology.granted
         permissions = rabbitmq.Permissions(
             f"{name}/user{suffix}",
             user=user.name,

@@ -1,8 +1,9 @@
-"""What a cell's broker really carries, tenant by tenant, by its management API: three calls, however many tenants."""
+"""What a cell's broker really carries, tenant by tenant, by its management API: five calls, however many tenants."""
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,6 +30,8 @@ class VhostUse:
     messages: int = 0
     connections: int = 0
     max_connections: int | None = None
+    max_bytes: int = 0
+    """What the queues may hold in message bodies by their policies. A queue without such a bound counts as nothing."""
 
     @property
     def promised_connections(self) -> int:
@@ -62,11 +65,30 @@ def ask(client: httpx.Client) -> dict[str, VhostUse]:
     queues = client.get("queues", params=_QUEUES).raise_for_status().json()
     connections = client.get("connections", params={"columns": "vhost"}).raise_for_status().json()
     limits = client.get("vhost-limits").raise_for_status().json()
-    return _count(queues, connections, limits)
+    policies = [
+        policy for kind in ("policies", "operator-policies") for policy in client.get(kind).raise_for_status().json()
+    ]
+    return _count(queues, connections, limits, _most_bytes(queues, policies))
+
+
+def _most_bytes(queues: list[dict[str, Any]], policies: list[dict[str, Any]]) -> Mapping[str, int]:
+    """Return the sum of the queues' bounds in bytes, by vhost."""
+    bounding: defaultdict[str, list[tuple[re.Pattern[str], int]]] = defaultdict(list)
+    for policy in policies:
+        if (most := policy["definition"].get("max-length-bytes")) is not None:
+            bounding[policy["vhost"]].append((re.compile(policy["pattern"]), most))
+    total: Counter[str] = Counter()
+    for queue in queues:
+        bounds = [most for pattern, most in bounding[queue["vhost"]] if pattern.search(queue["name"])]
+        total[queue["vhost"]] += min(bounds, default=0)
+    return total
 
 
 def _count(
-    queues: list[dict[str, Any]], connections: list[dict[str, Any]], limits: list[dict[str, Any]]
+    queues: list[dict[str, Any]],
+    connections: list[dict[str, Any]],
+    limits: list[dict[str, Any]],
+    most_bytes: Mapping[str, int],
 ) -> dict[str, VhostUse]:
     declared = Counter(queue["vhost"] for queue in queues)
     messages: Counter[str] = Counter()
@@ -80,6 +102,7 @@ def _count(
             messages=messages[vhost],
             connections=opened[vhost],
             max_connections=most if (most := allowed.get(vhost, -1)) >= 0 else None,  # -1 says that there is no limit
+            max_bytes=most_bytes.get(vhost, 0),
         )
         for vhost in {*declared, *opened, *allowed}
     }

@@ -87,6 +87,7 @@ def _load(promised: list[Load], found: Mapping[str, VhostUse], rows: set[str], p
         without_row=len(others),
         queues=max(total.queues + sum(found[vhost].queues for vhost in others), _queues(found)),
         connections=total.connections + sum(found[vhost].promised_connections for vhost in others),
+        bytes=total.bytes + sum(found[vhost].max_bytes for vhost in others),
         problem=problem,
     )
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from kryonix.lifecycle.errors import NoRoom
-from kryonix.topology.catalog import Catalog
+from kryonix.topology.capacity import use
+from kryonix.topology.catalog import Catalog, size_text
 from kryonix.topology.cells import Cell, Cells
 from kryonix.topology.expansion import expand
 from kryonix.topology.tenants import Tenant
@@ -17,7 +18,7 @@ __all__ = ["Load", "Placement", "Share", "Verdict", "choose_cell", "load_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What tenants take of a cell: their queues, and the connections that they are allowed.
+    """What tenants take of a cell: their queues, and the connections and bytes that they are allowed.
 
     `without_row` of the tenants have no desired state: they are of the platform's own list, or run by hand.
     `problem` says why a cell can't be used now; its other figures may then be too low.
@@ -26,6 +27,7 @@ class Load:
     tenants: int = 0
     queues: int = 0
     connections: int = 0
+    bytes: int = 0
     without_row: int = 0
     problem: str | None = None
 
@@ -34,6 +36,7 @@ class Load:
             tenants=self.tenants + other.tenants,
             queues=self.queues + other.queues,
             connections=self.connections + other.connections,
+            bytes=self.bytes + other.bytes,
             without_row=self.without_row + other.without_row,
             problem=self.problem or other.problem,
         )
@@ -52,7 +55,11 @@ class Share:
         return self.taken <= self.most
 
     def __str__(self) -> str:
-        return f"{self.taken:,} of {self.most:,} {self.noun}"
+        return f"{self.shown(self.taken)} of {self.shown(self.most)} {self.noun}"
+
+    def shown(self, amount: int) -> str:
+        """An amount in the unit of the bound."""
+        return size_text(amount) if self.noun == "bytes" else f"{amount:,}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,8 @@ class Placement:
 def load_of(tenant: Tenant, catalog: Catalog) -> Load:
     """What one tenant takes. The plan's connections count though it is suspended: it may be resumed any time."""
     topology = expand(tenant, catalog)
-    return Load(tenants=1, queues=len(topology.queues), connections=topology.limits.max_connections)
+    used = use(topology)
+    return Load(tenants=1, queues=used.queues, connections=topology.limits.max_connections, bytes=used.bytes)
 
 
 def choose_cell(wanted: Load, cells: Cells, loads: Mapping[str, Load]) -> Placement:
@@ -100,7 +108,7 @@ def choose_cell(wanted: Load, cells: Cells, loads: Mapping[str, Load]) -> Placem
 
 def _judge(name: str, cell: Cell, load: Load) -> Verdict:
     shares = tuple(_shares(cell, load))
-    over = [f"{share.noun} by {share.taken - share.most:,}" for share in shares if not share.fits]
+    over = [f"{share.noun} by {share.shown(share.taken - share.most)}" for share in shares if not share.fits]
     if not cell.open:
         refusal: str | None = "It is closed to new tenants (`open: false`)"
     elif load.problem is not None:
@@ -115,6 +123,7 @@ def _shares(cell: Cell, load: Load) -> Iterator[Share]:
         ("tenants", cell.max_tenants),
         ("queues", cell.max_queues),
         ("connections", cell.max_connections),
+        ("bytes", cell.max_bytes),
     ):
         if most is not None:
             yield Share(noun, getattr(load, noun), most)
@@ -132,7 +141,7 @@ def _explain(wanted: Load, verdicts: list[Verdict], cells: Cells) -> str:
 
 
 def _sizes(load: Load) -> str:
-    return f"{load.queues:,} queues and {load.connections:,} connections"
+    return f"{load.queues:,} queues, {load.connections:,} connections and {size_text(load.bytes)} of messages"
 
 
 def _raised(verdicts: list[Verdict], cells: Cells) -> str | None:
@@ -141,5 +150,10 @@ def _raised(verdicts: list[Verdict], cells: Cells) -> str | None:
     if not bounded:
         return None
     best = min(bounded, key=lambda verdict: (verdict.fullness, verdict.cell))
-    bounds = " and ".join(f"max_{share.noun} to {share.taken}" for share in best.shares if not share.fits)
+    bounds = " and ".join(f"max_{share.noun} to {_written(share)}" for share in best.shares if not share.fits)
     return f"raise {bounds} in the cell {best.cell!r}, if its broker carries that"
+
+
+def _written(share: Share) -> str:
+    """An amount as cells.yaml has it."""
+    return size_text(share.taken) if share.noun == "bytes" else str(share.taken)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from kryonix.operations.tables import Column, fitted, modules_text
 from kryonix.topology.capacity import use
-from kryonix.topology.catalog import Catalog
+from kryonix.topology.catalog import Catalog, size_text
 from kryonix.topology.comparison import Change
 from kryonix.topology.expansion import Topology
 
@@ -58,8 +58,9 @@ def _tenant(topology: Topology) -> dict[str, Any]:
         "cell": tenant.cell,
         "vhost": topology.vhost,
         "user": topology.user,
-        "permissions": asdict(topology.permissions),
+        "permissions": asdict(topology.granted),
         "counts": counts,
+        "max_bytes": use(topology).bytes,
         "limits": topology.limits.model_dump(),
         "exchanges": [
             {"name": exchange.name, "type": exchange.type, "arguments": exchange.arguments}
@@ -99,6 +100,7 @@ _COLUMNS: Final = (
     Column("bindings", number=True, leaves=2),
     Column("policies", number=True, leaves=1),
     Column("connections", number=True),
+    Column("messages", number=True, leaves=4),
 )
 
 
@@ -120,6 +122,7 @@ def _row(topology: Topology, catalog: Catalog) -> list[str]:
         str(len(topology.bindings)),
         str(len(topology.policies)),
         "suspended" if topology.max_connections == 0 else str(topology.max_connections),
+        size_text(used.bytes),
     ]
 
 

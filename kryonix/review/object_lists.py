@@ -9,11 +9,13 @@ from typing import Any, Final
 from kryonix.review.differences import Field, TenantDifference
 from kryonix.review.escaping import code
 from kryonix.review.wording import DONE, counted, names, value_or_none
+from kryonix.topology.catalog import MIB, size_text
 from kryonix.topology.comparison import Action, Change, Kind
 
 __all__ = ["object_lists", "policy_steps"]
 
 _MS: Final = ("message-ttl", "delayed-retry-min", "delayed-retry-max")
+_BYTES: Final = ("max-length-bytes",)
 _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 
 
@@ -55,7 +57,7 @@ def policy_steps(changes: Iterable[Change]) -> dict[tuple[str, str, str], list[s
     steps: dict[tuple[str, str, str], list[str]] = {}
     for change in changes:
         for field in _fields(_flat(change.before), _flat(change.after)):
-            was, now = (_duration(value) if field.name in _MS else value for value in (field.before, field.after))
+            was, now = (_written(field.name, value) for value in (field.before, field.after))
             steps.setdefault((field.name, value_or_none(was), value_or_none(now)), []).append(change.name)
     return steps
 
@@ -63,6 +65,13 @@ def policy_steps(changes: Iterable[Change]) -> dict[tuple[str, str, str], list[s
 def _keys(changes: Iterable[Change]) -> Iterator[str]:
     for (key, before, after), policies in policy_steps(changes).items():
         yield f"| {names(policies, None)} | {code(key)} | {before} | {after} |"
+
+
+def _written(key: str, value: Any) -> Any:
+    """A figure as the catalog writes it, where it is a duration or a size."""
+    if key in _BYTES and isinstance(value, int) and value > 0 and value % MIB == 0:
+        return size_text(value)
+    return _duration(value) if key in _MS else value
 
 
 def _duration(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 from kryonix.review.bounds import BOUNDS, Bound, bounds
@@ -20,6 +21,8 @@ __all__ = ["find", "misfit"]
 
 _NOTHING: Final = "^$"
 _EVERYTHING: Final = ("", ".*", "^.*", ".*$", "^.*$")
+_TOKEN: Final = re.compile(r"\\.|\[\^?\]?[^\]]*\]|.", re.DOTALL)
+"""One part of a pattern: an escaped character, a class of characters, or any other character."""
 _FOREIGN: Final = ("cliente_other", "cliente_other.crm.leads.create", "amq.topic", "amq.default")
 
 
@@ -65,8 +68,30 @@ def _permissions(was: Topology, now: Topology) -> Iterator[Finding]:
 
 
 def _no_wider(old: str, new: str) -> bool:
-    """Whether a pattern certainly allows no more than another: patterns can't be compared in general."""
-    return new in (old, _NOTHING) or old in _EVERYTHING
+    """Return True if a pattern certainly allows no more than another: patterns can't be compared in general."""
+    return new in (old, _NOTHING) or old in _EVERYTHING or new in _narrowings(old)
+
+
+def _narrowings(pattern: str) -> Iterator[str]:
+    """Yield a pattern with the alternatives of one of its groups cut down to a single one."""
+    for start, end, alternatives in _groups(pattern):
+        if len(alternatives) > 1 and pattern[end : end + 1] not in ("*", "+", "?", "{"):
+            yield from (f"{pattern[:start]}{alternative}{pattern[end:]}" for alternative in alternatives)
+
+
+def _groups(pattern: str) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield every plain group, `(a|b)`, outside of others such as `(?!a)`: where it begins and ends, and its parts."""
+    opened: list[tuple[int, list[int]]] = []
+    for token in _TOKEN.finditer(pattern):
+        if token[0] == "(":
+            opened.append((token.start(), []))
+        elif token[0] == "|" and opened:
+            opened[-1][1].append(token.start())
+        elif token[0] == ")" and opened:
+            start, bars = opened.pop()
+            if all(pattern[each + 1] != "?" for each in (start, *(outer for outer, _ in opened))):
+                edges = [start, *bars, token.start()]
+                yield start, token.end(), [pattern[a + 1 : b] for a, b in pairwise(edges)]
 
 
 def _newly_reached(old: str, new: str, was: Topology, now: Topology) -> str | None:

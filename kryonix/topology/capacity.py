@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from kryonix.topology.catalog import Catalog, Limits
 from kryonix.topology.document import parse
@@ -15,22 +17,38 @@ from kryonix.topology.tenants import Tenant, parse_tenants
 __all__ = ["Use", "expand_file", "expand_within_plans", "smallest_plan", "to_remove", "use"]
 
 
+_BYTES: Final = "max-length-bytes"
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a tenant takes of its plan."""
+    """What a tenant takes of its plan. `bytes` is what its queues may hold in message bodies, full to their bounds."""
 
     queues: int
     exchanges: int
     queues_by_module: dict[str, int]
+    bytes: int = 0
 
     def fits(self, limits: Limits) -> bool:
         return self.queues <= limits.max_queues and self.exchanges <= limits.max_exchanges
 
 
 def use(topology: Topology) -> Use:
-    """The queues and exchanges of a topology, counted."""
+    """Return what a topology takes: its queues and exchanges counted, and the bytes that its queues may hold."""
     by_module = Counter(queue.module for queue in topology.queues if queue.module is not None)
-    return Use(len(topology.queues), len(topology.exchanges), dict(by_module))
+    return Use(len(topology.queues), len(topology.exchanges), dict(by_module), _most_bytes(topology))
+
+
+def _most_bytes(topology: Topology) -> int:
+    """Return the sum of the queues' bounds in bytes. Where several policies bound a queue, the smallest holds."""
+    bounding = [
+        (re.compile(policy.pattern), int(policy.definition[_BYTES]))
+        for policy in topology.policies
+        if _BYTES in policy.definition
+    ]
+    return sum(
+        min((most for pattern, most in bounding if pattern.search(queue.name)), default=0) for queue in topology.queues
+    )
 
 
 def smallest_plan(used: Use, catalog: Catalog) -> str | None:

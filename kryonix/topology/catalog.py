@@ -14,9 +14,26 @@ from kryonix.topology.errors import InvalidInput
 from kryonix.topology.model import Model, validate
 from kryonix.topology.naming import PRIORITIES, Priority
 
-__all__ = ["Catalog", "Limits", "Module", "Plan", "Retry", "Scaling", "default_catalog", "duration_ms", "parse_catalog"]
+__all__ = [
+    "MIB",
+    "Catalog",
+    "Limits",
+    "Module",
+    "Plan",
+    "Retry",
+    "Scaling",
+    "Size",
+    "default_catalog",
+    "duration_ms",
+    "parse_catalog",
+    "size_bytes",
+    "size_text",
+]
+
+MIB: Final = 1024 * 1024
 
 _UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_SIZES: Final = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB, "TiB": 1024 * 1024 * MIB}
 _MODULE: Final = re.compile(r"[a-z][a-z0-9_]*")
 _ACTION: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 _SUFFIXES: Final = (*PRIORITIES, "dlq", "retry", "dlx")
@@ -32,6 +49,27 @@ def duration_ms(text: Any) -> Any:
 
 Duration = Annotated[int, BeforeValidator(duration_ms)]
 """Written as `24h`, held in ms."""
+
+
+def size_bytes(text: Any) -> Any:
+    """Return a size such as `16MiB` in bytes. Raises ValueError for anything but a whole number and a unit."""
+    match = re.fullmatch(r"([1-9][0-9]{0,8})([KMGT]iB)", text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(
+            f"{text!r} is not a size: a whole number above 0 and a unit, KiB, MiB, GiB or TiB, as in 16MiB"
+        )
+    return int(match.group(1)) * _SIZES[match.group(2)]
+
+
+def size_text(number: int) -> str:
+    """Return bytes in the largest unit in which they are a whole number, as in 16MiB; rounded up to whole MiB."""
+    whole = -(-number // MIB) * MIB
+    fitting = [unit for unit, size in _SIZES.items() if size >= MIB and whole % size == 0]
+    return f"{whole // _SIZES[fitting[-1]]}{fitting[-1]}" if whole else "0MiB"
+
+
+Size = Annotated[int, BeforeValidator(size_bytes)]
+"""Written as `16MiB`, held in bytes."""
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -89,12 +127,14 @@ class Limits(Model):
 
 
 class Scaling(Model):
-    """When and how far consumers scale, and how deep a queue may get (messages)."""
+    """When and how far consumers scale, and how deep a queue may get (messages, and bytes of their bodies)."""
 
     max_consumers_per_queue: Count
     scale_up_threshold: Count
     scale_down_threshold: Count
     max_queue_depth: Count
+    max_queue_bytes: Size = 64 * MIB
+    """A catalog that was written before this bound gets what the largest of the package's own plans has."""
 
 
 class Plan(Model):
@@ -131,10 +171,11 @@ class Mobile(Model):
 
 
 class DeadLetters(Model):
-    """What a dead-letter queue keeps: retention in ms, max_length in messages."""
+    """What a dead-letter queue keeps: retention in ms, max_length in messages, max_bytes in bytes of their bodies."""
 
     retention: Duration
     max_length: Count
+    max_bytes: Size = 16 * MIB
 
 
 class Catalog(Model):

@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from kryonix.topology.catalog import Size
 from kryonix.topology.document import parse
 from kryonix.topology.errors import InvalidInput, Problem, nearest
 from kryonix.topology.model import Model, validate
@@ -31,6 +32,9 @@ class Cell(Model):
     max_queues: int | None = Field(None, ge=1, description="Queues that all its tenants together may have")
     max_connections: int | None = Field(
         None, ge=1, description="Connections that the plans of all its tenants together may allow"
+    )
+    max_bytes: Size | None = Field(
+        None, description="Message bodies that the queues of all its tenants together may hold, as in 200GiB"
     )
     open: bool = Field(True, description="Whether new tenants are placed here; those that are here stay")
 

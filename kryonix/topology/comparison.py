@@ -63,7 +63,7 @@ def _objects(topology: Topology | None) -> Mapping[tuple[Kind, str], Any]:
         return {}
     limits = {**topology.limits.model_dump(), "max_connections": topology.max_connections}
     objects: dict[tuple[Kind, str], Any] = {("vhost", topology.vhost): limits}
-    objects["permissions", topology.user] = topology.permissions
+    objects["permissions", topology.user] = topology.granted
     objects.update({("exchange", exchange.name): exchange for exchange in topology.exchanges})
     objects.update({("queue", queue.name): queue for queue in topology.queues})
     for binding in topology.bindings:

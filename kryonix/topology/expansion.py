@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from kryonix.topology.catalog import Catalog, Limits, Module
 from kryonix.topology.naming import PRIORITIES, Names
@@ -52,6 +52,9 @@ class Permissions:
     read: str
 
 
+NO_PERMISSIONS: Final = Permissions("^$", "^$", "^$")
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
     """All that one tenant has on the broker."""
@@ -60,6 +63,7 @@ class Topology:
     vhost: str
     user: str
     permissions: Permissions
+    """What the user may do while the tenant is active; `granted` is what it may do now."""
     limits: Limits
     """What the plan allows. A suspended tenant has `max_connections` 0 on its vhost all the same."""
     exchanges: tuple[Exchange, ...]
@@ -71,6 +75,16 @@ class Topology:
     def max_connections(self) -> int:
         """Connections the vhost accepts: none while the tenant is suspended."""
         return 0 if self.tenant.status == "suspended" else self.limits.max_connections
+
+    @property
+    def granted(self) -> Permissions:
+        """What the tenant's users may do: nothing while it is suspended, as HTTP is no connection to the broker."""
+        return NO_PERMISSIONS if self.tenant.status == "suspended" else self.permissions
+
+    @property
+    def user_tags(self) -> tuple[str, ...]:
+        """The tags of the tenant's users. `management` lets a user see its own vhost's figures by HTTP."""
+        return () if self.tenant.status == "suspended" else ("management",)
 
 
 def expand(tenant: Tenant, catalog: Catalog) -> Topology:

@@ -88,7 +88,7 @@ class Names:
 
     @cached_property
     def unrouted(self) -> str:
-        """The alternate exchange and the queue behind it: one name for both."""
+        """The alternate exchange and the queue behind it: one name for both, so no application may read it."""
         return f"{self.exchange}.unrouted"
 
     def dead_letter_exchange(self, module: str) -> str:
@@ -155,18 +155,20 @@ class Names:
 
     @cached_property
     def writable_objects(self) -> str:
-        """The pattern of what an application publishes to: the publish exchanges and the dead-letter exchanges.
+        """Return the pattern of what an application publishes to: the publish and the dead-letter exchanges.
 
-        Not the queues: who may write to a queue and read an exchange may bind the one to the other, or unbind them. The
-        unrouted exchange, whose queue of the same name is read, can still be bound to one of these exchanges: harmless,
-        its queue gets every message all the same.
+        No queue is among them, and no exchange among the readable objects: a user that may write to a destination and
+        read a source may bind the two, and the broker has no limit on bindings.
         """
         return rf"^{self.exchange}(\.(mobile_priority|business_critical|automation|[a-z0-9_]+\.dlx))?$"
 
     @cached_property
     def readable_objects(self) -> str:
-        """The pattern of what an application consumes from: every queue, and no exchange but the unrouted one."""
-        return rf"^{self.exchange}\.(unrouted$|[a-z0-9_]+\.(?!dlx$))"
+        """Return the pattern of what an application consumes from: the queues of its modules.
+
+        The unrouted queue isn't among them: permissions go by the name, and an exchange has the same one.
+        """
+        return rf"^{self.exchange}\.[a-z0-9_]+\.(?!dlx$)"
 
     def module_objects(self, module: str) -> str:
         return rf"^{self.exchange}\.{module}\."

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from kryonix.topology.catalog import Catalog, Module, Retry
+from kryonix.topology.catalog import Catalog, Module, Retry, Scaling
 from kryonix.topology.naming import Names
 from kryonix.topology.tenants import Tenant
 
@@ -37,15 +37,15 @@ class Policy:
 
 def policies(tenant: Tenant, catalog: Catalog) -> Iterator[Policy]:
     """A tenant's policies: one per module, one for dead letters, one per retry queue, and the plan's depth limit."""
-    names, retry = tenant.names, catalog.retry
+    names, retry, dead = tenant.names, catalog.retry, catalog.dead_letters
     for name in tenant.modules:
         module = catalog.modules[name]
         yield _policy(names.module_policy(name), names.module_objects(name), 1, _module(module, catalog))
-    kept = {"message-ttl": catalog.dead_letters.retention, "max-length": catalog.dead_letters.max_length}
+    kept = {"message-ttl": dead.retention, "max-length": dead.max_length, "max-length-bytes": dead.max_bytes}
     yield _policy(names.dead_letter_policy, names.dead_letter_objects, 2, {**kept, **_NEVER_GIVEN_UP})
     if retry.strategy == "queues":
         yield from _retry_policies(names, retry)
-    yield _depth_limit(names, catalog.plans[tenant.plan].scaling.max_queue_depth)
+    yield _depth_limit(names, catalog.plans[tenant.plan].scaling)
 
 
 def _policy(name: str, pattern: str, priority: int, definition: Definition) -> Policy:
@@ -73,6 +73,10 @@ def _retry_policies(names: Names, retry: Retry) -> Iterator[Policy]:
         yield _policy(names.retry_policy(attempt), names.retry_objects(attempt), 3, definition)
 
 
-def _depth_limit(names: Names, depth: int) -> Policy:
-    definition: Definition = {"max-length": depth, "overflow": "reject-publish"}
+def _depth_limit(names: Names, scaling: Scaling) -> Policy:
+    definition: Definition = {
+        "max-length": scaling.max_queue_depth,
+        "max-length-bytes": scaling.max_queue_bytes,
+        "overflow": "reject-publish",
+    }
     return Policy(names.scaling_policy, "operator", names.limited_objects, 10, "queues", definition)

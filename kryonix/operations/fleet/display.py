@@ -20,6 +20,7 @@ from kryonix.operations.fleet.progress import wave_name
 from kryonix.operations.progress import FOUND
 from kryonix.operations.tables import Column, fitted
 from kryonix.registry.rollouts import Rollout
+from kryonix.topology.catalog import size_text
 from kryonix.topology.cells import Cells
 
 __all__ = [
@@ -100,7 +101,9 @@ def fleet_tables(view: FleetView, console: Console) -> None:
     console.print(fitted(f"{len(view.members)} tenant(s)", _MEMBER_COLUMNS, rows, console))
     for name, load in view.loads.items():
         tenants = _tenants(load, by_hand=bool(view.strays))
-        counts = f"{tenants}, {load.queues:,} queues, {load.connections:,} connections allowed"
+        counts = (
+            f"{tenants}, {load.queues:,} queues, {load.connections:,} connections and {size_text(load.bytes)} allowed"
+        )
         problem = f". [red]{escape(load.problem)}[/red]" if load.problem else ""
         console.print(f"cell {escape(name)}: {counts}{problem}", soft_wrap=True)
     if view.strays:

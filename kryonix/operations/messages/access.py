@@ -14,7 +14,7 @@ from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.messages.acting import Asked
 from kryonix.topology.errors import nearest
 
-__all__ = ["Access", "find_access"]
+__all__ = ["Access", "find_access", "stack_outputs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def find_access(asked: Asked) -> Access:
     if asked.outputs is not None:
         return _of_tenant(read_outputs(asked.outputs, private=True), asked, str(asked.outputs))
     if asked.stack is not None:
-        return _of_tenant(_stack_outputs(asked.stack), asked, f"the stack {asked.stack!r}")
+        return _of_tenant(stack_outputs(asked.stack), asked, f"the stack {asked.stack!r}")
     if (file := os.environ.get(OUTPUTS_VARIABLE)) and not os.environ.get(URI_VARIABLE):
         return _of_tenant(read_outputs(Path(file), private=True), asked, file)
     return _of_environment(asked)
@@ -54,7 +54,8 @@ def _of_environment(asked: Asked) -> Access:
     return Access(address)
 
 
-def _stack_outputs(stack: str) -> Any:
+def stack_outputs(stack: str) -> Any:
+    """Return a stack's outputs with the secrets in them. Raises InvalidChoice outside of a project's folder."""
     from kryonix.lifecycle.address import StackAddress  # with them comes the local engine, for this one choice only
     from kryonix.lifecycle.engine import engine_for
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.messages.acting import Asked, acting
 from kryonix.operations.options import Json
+from kryonix.topology.naming import TENANT_ID, Names
 
 if TYPE_CHECKING:
     from kryonix.operations.messages.access import Access
@@ -139,6 +141,32 @@ def redrive(
     if (left := shown.left_behind(tallies)) is not None:
         err.print(f"[bold red]error:[/bold red] {escape(left)}", soft_wrap=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def unrouted(
+    tenant: Annotated[str, typer.Argument(metavar="TENANT")],
+    stack: Annotated[str, typer.Option("--stack", "-s", help="The platform's stack.")] = "dev",
+    again: Annotated[bool, typer.Option("--redrive", help="Send them again as they were.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Messages at most, the oldest first.")] = 1000,
+    json_output: Json = False,
+) -> None:
+    """Show where messages were sent that no queue wanted, as the platform's administrator."""
+    from kryonix.operations.messages import unrouted as messages
+    from kryonix.operations.messages.access import stack_outputs
+
+    if not re.fullmatch(TENANT_ID, tenant):
+        raise InvalidChoice(f"{tenant[:80]!r} is not a tenant's id, which has the form {TENANT_ID}")
+    work = messages.redrive if again else messages.look
+    found: messages.Found = _run(work(stack_outputs(stack), Names(tenant), limit))
+    routes = [{"exchange": e, "routing_key": key, "messages": count} for (e, key), count in found.routes.items()]
+    if json_output:
+        print_json({"routes": routes, "redriven": again, "waiting": found.waiting})
+        return
+    for route in routes:
+        out.print(escape("{messages:>8,}  {exchange} [{routing_key}]".format(**route)), soft_wrap=True)
+    done = f"{found.routes.total():,} sent again, " if again else ""
+    err.print(f"{done}{found.waiting:,} message(s) in the unrouted queue of {tenant}")
 
 
 @app.command()

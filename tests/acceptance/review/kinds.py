@@ -95,7 +95,7 @@ plans:
 """
 _RETRY = "retry: {strategy: native, first_delay: 1s, max_delay: 1m, limit: 3}"
 _DEAD_LETTER_QUEUE = 'yield Queue(names.dead_letter_queue(name, action), {"x-queue-type": "quorum"}, name)'
-_DEPTH = 'definition: Definition = {"max-length": depth, "overflow": "reject-publish"}'
+_DEPTH = '        "max-length": scaling.max_queue_depth,\n'
 _FUTURE = "from __future__ import annotations\n"
 _HOSTILE = (
     "@octocat </details></summary>| # x <img src=x onerror=alert(1)> [a](javascript:b) ``` https://evil.example #1"
@@ -130,7 +130,7 @@ _OF_THE_CATALOG = (
     Kind("catalog-retry-strategy", 12, _text(CATALOG, "strategy: native", "strategy: queues")),
     Kind("catalog-limit-raised", 15, _text(CATALOG, "max_queues: 200", "max_queues: 250")),
     Kind("catalog-limit-lowered", 0, _text(CATALOG, "max_connections: 50", "max_connections: 40")),
-    Kind("catalog-depth-raised", 15, _text(CATALOG, "max_queue_depth: 1000}", "max_queue_depth: 2000}")),
+    Kind("catalog-depth-raised", 15, _text(CATALOG, "max_queue_depth: 1000,", "max_queue_depth: 2000,")),
     Kind("catalog-priority-lane", 0, _text(CATALOG, *_LANE)),
     Kind("catalog-priority-lane-removed", 10, _text(CATALOG, *_LANE[::-1]), base=_text(CATALOG, *_LANE)),
     Kind("catalog-action-removed", 10, _text(CATALOG, "tasks.assign, reports.generate", "tasks.assign")),
@@ -152,7 +152,7 @@ _OF_THE_CODE = (
         10,
         _text(f"{TOPOLOGY}/expansion.py", _DEAD_LETTER_QUEUE, _DEAD_LETTER_QUEUE.replace('"quorum"', '"classic"')),
     ),
-    Kind("code-policies", 15, _text(f"{TOPOLOGY}/policies.py", _DEPTH, _DEPTH.replace('"max-length": depth, ', ""))),
+    Kind("code-policies", 15, _text(f"{TOPOLOGY}/policies.py", _DEPTH, "")),
     Kind("code-without-effect", 0, _text(f"{TOPOLOGY}/naming.py", '"""Every name', '"""Each name')),
     Kind(
         "code-of-the-base-fails",
@@ -185,7 +185,7 @@ _OF_ALL = (
                 beta={"modules": ["crm"]},
                 gama={"status": "suspended"},
             ),
-            _text(CATALOG, "max_length: 10000}", "max_length: 20000}"),
+            _text(CATALOG, "max_length: 10000,", "max_length: 20000,"),
         ),
     ),
     Kind(

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
+import httpx
 import pytest
 
 from kryonix.lifecycle.credentials import Credentials
@@ -120,6 +122,28 @@ def test_a_suspended_tenant_is_cut_off_and_loses_nothing(home: Town, credentials
     home.lifecycle.resume(ID)
     assert connects(credentials)
     assert home.broker.take(VHOST, LEADS, 10) == 3
+
+
+def test_while_a_tenant_is_suspended_neither_of_its_users_may_do_anything_by_http(home: Town) -> None:
+    tenant = Tenant(id="town-http", modules=("portal",), plan="basic")
+    first = home.lifecycle.create(tenant)
+    both = (first, home.lifecycle.rotate("town-http", overlap=timedelta(hours=1)))
+    assert [by_http(home, each) for each in both] == [200, 200]
+    home.lifecycle.suspend("town-http")
+    assert [by_http(home, each) for each in both] == [401, 401]
+    home.lifecycle.offboard("town-http")
+    assert [by_http(home, each) for each in both] == [401, 401]
+    rights = home.broker.permissions("/cliente_town-http")
+    assert [rights[each.username] for each in both] == [("^$", "^$", "^$")] * 2
+    home.lifecycle.resume("town-http")
+    assert [by_http(home, each) for each in both] == [200, 200]
+    assert all(map(connects, both))
+
+
+def by_http(home: Town, credentials: Credentials) -> int:
+    """The status of the answer to a list of the tenant's queues, asked for with its credentials."""
+    url = f"{home.broker.outputs['management_url']}/api/queues/{quote(credentials.vhost, safe='')}"
+    return httpx.get(url, auth=(credentials.username, credentials.password), timeout=30).status_code
 
 
 def test_old_credentials_work_for_the_overlap_and_settle_ends_them_and_their_connections(

@@ -126,7 +126,7 @@ def test_a_tenant_reads_and_purges_no_queue_but_its_own(beta: Application, name:
 def test_a_tenant_publishes_to_and_reads_from_all_that_is_its_own(beta: Application) -> None:
     async def run() -> None:
         async with beta.account.channel() as channel:
-            for name in beta.queues():
+            for name in set(beta.queues()) - {"cliente_beta.unrouted"}:
                 assert await (await queue(channel, name)).get(fail=False, timeout=30) is None
             for end in (*PUBLISHING[:-1], ".crm.dlx", ".financeiro.dlx"):
                 await publish(channel, f"cliente_beta{end}", "nowhere")

@@ -10,6 +10,7 @@ from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import DeliveryError
 from aiormq.exceptions import ChannelPreconditionFailed, ConnectionNotAllowed
 
+from kryonix.topology.catalog import MIB
 from tests.amqp import CONNECTION_REFUSED, Application, publish
 
 QUEUE = "cliente_lab.crm.leads.update"
@@ -17,11 +18,12 @@ DAY_MS = 86_400_000
 
 
 def test_the_plans_depth_limit_holds_for_all_but_dead_letter_queues(acme: Application, beta: Application) -> None:
-    for tenant, depth in ((acme, 10_000), (beta, 1_000)):
+    for tenant, depth, size in ((acme, 10_000, 64 * MIB), (beta, 1_000, 8 * MIB)):
         policies = tenant.policies()
         assert len(policies) == len(tenant.queues())
         limited = {name: definition for name, definition in policies.items() if not name.endswith(".dlq")}
         assert {definition.get("max-length") for definition in limited.values()} == {depth}
+        assert {definition.get("max-length-bytes") for definition in limited.values()} == {size}
         assert {definition.get("overflow") for definition in limited.values()} == {"reject-publish"}
 
 
@@ -37,6 +39,7 @@ def test_an_action_queue_keeps_its_modules_retention_and_retries(acme: Applicati
             "dead-letter-strategy": "at-least-once",
             "overflow": "reject-publish",
             "max-length": 10_000,
+            "max-length-bytes": 64 * MIB,
         }
 
 
@@ -45,8 +48,8 @@ def test_a_dead_letter_queue_keeps_10000_messages_for_a_day_whatever_the_plan(
 ) -> None:
     for tenant in (acme, beta):
         dead = [definition for name, definition in tenant.policies().items() if name.endswith(".dlq")]
+        kept = {"message-ttl": DAY_MS, "max-length": 10_000, "max-length-bytes": 16 * MIB, "delivery-limit": -1}
         assert dead
-        kept = {"message-ttl": DAY_MS, "max-length": 10_000, "delivery-limit": -1}
         assert all(definition == kept for definition in dead)
 
 

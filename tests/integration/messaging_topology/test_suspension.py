@@ -11,6 +11,24 @@ import pytest
 from tests.amqp import CONNECTION_REFUSED, Application, publish
 from tests.harness import Project, tenant
 
+QUEUE = "cliente_pausada.portal.treinamentos.sync"
+VHOST = "/cliente_pausada"
+MESSAGE = {"properties": {}, "payload": "x", "payload_encoding": "string"}
+GET = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
+ATTEMPTS: dict[str, tuple[str, tuple[str, ...], Any]] = {
+    "whoami": ("GET", ("whoami",), None),
+    "overview": ("GET", ("overview",), None),
+    "list": ("GET", ("queues", VHOST), None),
+    "get": ("POST", ("queues", VHOST, QUEUE, "get"), GET),
+    "publish": (
+        "POST",
+        ("exchanges", VHOST, "cliente_pausada", "publish"),
+        {**MESSAGE, "routing_key": "portal.progresso.atualizar.low"},
+    ),
+    "bind": ("POST", ("bindings", VHOST, "e", "cliente_pausada", "q", QUEUE), {"routing_key": "#"}),
+    "purge": ("DELETE", ("queues", VHOST, "cliente_pausada.portal.progresso.atualizar", "contents"), None),
+}
+"""What is tried by HTTP; `purge` takes away what `publish` has put there."""
 HELD = {"portal.treinamentos.sync": 3, "unrouted": 1}
 
 
@@ -20,6 +38,14 @@ def status(outputs: dict[str, Any]) -> str:
         row = connection.execute(query).fetchone()
     assert row is not None
     return str(row[0])
+
+
+def refused_by_http(application: Application) -> set[str]:
+    """The attempts that the broker refuses for want of rights."""
+    answers = {
+        name: application.account.call(method, *parts, json=body) for name, (method, parts, body) in ATTEMPTS.items()
+    }
+    return {name for name, answer in answers.items() if answer.status_code in (401, 403)}
 
 
 async def fill(application: Application) -> None:
@@ -40,7 +66,9 @@ def test_a_suspended_tenant_connects_nowhere_until_it_is_resumed_and_loses_nothi
     assert status(outputs) == "ativo"
 
     stack.configure(tenant={**entry, "status": "suspended"})
-    stack.must("up")
+    suspended = stack.must("up")
+    assert {step["op"] for step in suspended["steps"]} <= {"update", "read"}
+    assert refused_by_http(application) == set(ATTEMPTS)
     for account in (application.account, application.admin):
         with pytest.raises(CONNECTION_REFUSED, match=r"got <Connection\.Close"):
             asyncio.run(account.connect())
@@ -50,5 +78,6 @@ def test_a_suspended_tenant_connects_nowhere_until_it_is_resumed_and_loses_nothi
     stack.configure(tenant={**entry, "status": "active"})
     stack.must("up")
     assert asyncio.run(application.comes_to_hold(HELD)) == HELD
+    assert refused_by_http(application) == {"bind"}
     assert status(outputs) == "ativo"
     asyncio.run(application.empty())

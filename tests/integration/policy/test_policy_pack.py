@@ -119,7 +119,7 @@ CHANGES: dict[str, tuple[str, str, Callable[[list[Recording]], list[Recording]]]
     ),
     "no operator policy": (
         "limit-lifted",
-        "autoscaling-acme max-length",
+        "autoscaling-acme max-length*",
         lambda found: without(found, "OperatorPolicy", "acme/autoscaling-acme"),
     ),
     "fewer queues than there are": (

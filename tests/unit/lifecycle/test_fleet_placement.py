@@ -14,12 +14,12 @@ from kryonix.lifecycle.fleet import cell_loads, fleet_members, strays
 from kryonix.lifecycle.placement import Load, choose_cell, load_of
 from kryonix.operations.fleet.display import FleetView, fleet_tables
 from kryonix.registry.desired_states import DesiredState
-from kryonix.topology.catalog import default_catalog
+from kryonix.topology.catalog import MIB, default_catalog
 from kryonix.topology.cells import Cell, Cells
 from kryonix.topology.tenants import Tenant
 
 CATALOG = default_catalog()
-CRM = Load(tenants=1, queues=15, connections=10)
+CRM = Load(tenants=1, queues=15, connections=10, bytes=8 * 8 * MIB + 7 * 16 * MIB)
 BOUNDS = st.one_of(st.none(), st.integers(1, 500))
 LOADS = st.builds(
     Load, tenants=st.integers(0, 300), queues=st.integers(0, 400), connections=st.integers(0, 400), problem=st.none()
@@ -107,7 +107,17 @@ def test_without_room_it_is_said_what_to_add() -> None:
     assert refused.value.exit_status == 2
 
 
-def test_a_tenant_takes_its_queues_and_its_plans_connections() -> None:
+def test_a_cell_is_full_when_its_tenants_queues_may_hold_as_many_bytes_as_it_has_room_for() -> None:
+    cells = Cells(cells={"main": cell(max_bytes="300MiB"), "east": cell(max_bytes="1GiB")})
+    full = {"main": Load(tenants=1, bytes=CRM.bytes)}
+    placement = choose_cell(CRM, cells, full)
+    assert placement.cell == "east"
+    assert str(placement.verdicts[1]) == "main: 352MiB of 300MiB bytes. No room: bytes by 52MiB too many"
+    with pytest.raises(NoRoom, match="raise max_bytes to 352MiB in the cell 'main'"):
+        choose_cell(CRM, Cells(cells={"main": cells.cells["main"]}), full)
+
+
+def test_a_tenant_takes_its_queues_and_its_plans_connections_and_bytes() -> None:
     assert load_of(Tenant(id="acme", modules=("crm",), plan="basic"), CATALOG) == CRM
     suspended = Tenant(id="acme", modules=("crm",), plan="basic", status="suspended")
     assert load_of(suspended, CATALOG) == CRM, "it may be resumed at any time"
@@ -119,13 +129,15 @@ def row(tenant: str, **fields: object) -> DesiredState:
 
 def test_rows_count_before_their_queues_are_there_and_tenants_without_a_row_count_too() -> None:
     found = {
-        "/cliente_listed": VhostUse(queues=87, connections=3, max_connections=50),
+        "/cliente_listed": VhostUse(queues=87, connections=3, max_connections=50, max_bytes=9),
         "/cliente_acme": VhostUse(queues=15),
         "/": VhostUse(),
     }
     states = [row("acme"), row("coming"), row("gone", status="removed")]
     loads = cell_loads(states, {"main": found, "away": None}, {"away": "does not answer"}, CATALOG)
-    assert loads["main"] == Load(tenants=3, without_row=1, queues=15 + 15 + 87, connections=10 + 10 + 50)
+    assert loads["main"] == Load(
+        tenants=3, without_row=1, queues=15 + 15 + 87, connections=10 + 10 + 50, bytes=2 * CRM.bytes + 9
+    )
     assert loads["away"].problem == "does not answer"
 
 
@@ -152,7 +164,13 @@ def test_a_bound_on_connections_holds_against_what_the_platforms_own_tenants_are
 
 def test_a_broker_is_read_with_the_limits_of_its_vhosts() -> None:
     answers = {
-        "/api/queues": [{"vhost": "/a", "messages": 2}],
+        "/api/queues": [{"vhost": "/a", "name": "a.dlq", "messages": 2}],
+        "/api/policies": [{"vhost": "/a", "pattern": "dlq$", "definition": {"max-length-bytes": 9}}],
+        "/api/operator-policies": [
+            {"vhost": "/a", "pattern": "^a", "definition": {"max-length-bytes": 7}},
+            {"vhost": "/a", "pattern": "^b", "definition": {"max-length-bytes": 5}},
+            {"vhost": "/a", "pattern": "^a", "definition": {"max-length": 3}},
+        ],
         "/api/connections": [{"vhost": "/a"}, {}],
         "/api/vhost-limits": [
             {"vhost": "/a", "value": {"max-connections": 10, "max-queues": 5}},
@@ -165,7 +183,7 @@ def test_a_broker_is_read_with_the_limits_of_its_vhosts() -> None:
         transport=httpx.MockTransport(lambda request: httpx.Response(200, json=answers[request.url.path])),
     )
     assert ask(client) == {
-        "/a": VhostUse(queues=1, messages=2, connections=1, max_connections=10),
+        "/a": VhostUse(queues=1, messages=2, connections=1, max_connections=10, max_bytes=7),
         "/b": VhostUse(),
         "/c": VhostUse(max_connections=0),
     }
@@ -174,12 +192,14 @@ def test_a_broker_is_read_with_the_limits_of_its_vhosts() -> None:
 def test_a_cell_says_how_many_of_its_tenants_are_none_of_the_fleets() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     cells = Cells(cells={"main": cell()})
-    load = Load(tenants=4, without_row=3, queues=90, connections=160)
+    load = Load(tenants=4, without_row=3, queues=90, connections=160, bytes=3 * MIB)
     for by_hand, carried in (([], load), (["tenant-x"], load), ([], Load(tenants=1))):
         view = FleetView(members=(), strays=by_hand, cells=cells, loads={"main": carried}, rollout=None)
         fleet_tables(view, console)
     said = console.export_text()
-    assert "cell main: 4 tenant(s), of which 3 are the platform's own, 90 queues, 160 connections allowed" in said
+    assert (
+        "cell main: 4 tenant(s), of which 3 are the platform's own, 90 queues, 160 connections and 3MiB allowed" in said
+    )
     assert "4 tenant(s), of which 3 are the platform's own or run by hand, 90 queues" in said
     assert "cell main: 1 tenant(s), 0 queues" in said
 

@@ -74,6 +74,10 @@ def test_a_tenant_that_has_more_than_its_plan_allows_is_found_and_one_that_fits_
         ("read", "^cliente_acme", "amq|^cliente_acme", "amq.topic"),
         ("write", "^cliente_acme", "(?i)^cliente_acme", None),
         ("write", "^cliente_acme", "[broken", None),
+        ("read", r"^a\.[a-z]+\.(?!dlx$)", r"^a\.(unrouted$|[a-z]+\.(?!dlx$))", None),
+        ("read", "^(a|b)+$", "^a+$", None),
+        ("read", "^(?!(a|b))c", "^(?!a)c", None),
+        ("read", r"^\(a|b\)$", "^a$", None),
     ],
 )
 def test_a_right_that_may_reach_more_is_found_with_an_example_where_there_is_one(
@@ -86,7 +90,16 @@ def test_a_right_that_may_reach_more_is_found_with_an_example_where_there_is_one
     assert (f"reaches '{reached}'" if reached else "can't be shown to reach no more") in finding.message
 
 
-@pytest.mark.parametrize(("old", "new"), [(".*", "^cliente_acme"), ("^cliente_acme", "^$"), ("", "^x"), ("^a", "^a")])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (".*", "^cliente_acme"),
+        ("^cliente_acme", "^$"),
+        ("", "^x"),
+        ("^a", "^a"),
+        (r"^cliente_acme\.(unrouted$|[a-z]+\.(?!dlx$))", r"^cliente_acme\.[a-z]+\.(?!dlx$)"),
+    ],
+)
 def test_a_right_that_certainly_reaches_no_more_is_not_found(old: str, new: str) -> None:
     before = replace(topology(), permissions=Permissions("^$", old, "^$"))
     assert findings(before, replace(before, permissions=Permissions("^$", new, "^$"))) == []
@@ -107,9 +120,12 @@ def test_a_queues_depth_that_rises_or_is_without_end_on_the_same_plan_is_found()
     removed = with_policies(before, lambda p: None if p.kind == "operator" else p)
     assert told(before, deeper) == {("limit-lifted", "autoscaling-acme max-length")}
     assert told(deeper, before) == set()
-    for lifted in (endless, removed):
-        # crm has a bound of its own below, which holds then: it is higher, so the limit is lifted all the same.
-        assert told(before, lifted) == {("limit-lifted", "autoscaling-acme max-length")}
+    # crm has a bound of its own below, which holds then: it is higher, so the limit is lifted all the same.
+    assert told(before, endless) == {("limit-lifted", "autoscaling-acme max-length")}
+    assert told(before, removed) == {
+        ("limit-lifted", "autoscaling-acme max-length"),
+        ("limit-lifted", "autoscaling-acme max-length-bytes"),
+    }
 
 
 def test_a_bound_is_judged_by_what_holds_for_a_queue_and_not_by_what_one_policy_says() -> None:
@@ -126,7 +142,8 @@ def test_a_bound_is_judged_by_what_holds_for_a_queue_and_not_by_what_one_policy_
     # Another name with the same bound lifts nothing, and a priority that another policy wins by does.
     assert told(before, with_policies(before, lambda p: replace(p, name="x") if p.name == "dlq" else p)) == set()
     assert told(before, with_policies(before, lambda p: replace(p, priority=0) if p.name == "dlq" else p)) == {
-        ("limit-lifted", "dlq max-length")
+        ("limit-lifted", "dlq max-length"),
+        ("limit-lifted", "dlq max-length-bytes"),
     }
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.topology.catalog import default_catalog, duration_ms, parse_catalog
+from kryonix.topology.catalog import MIB, default_catalog, duration_ms, parse_catalog, size_text
 from kryonix.topology.errors import InvalidInput
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -44,10 +44,30 @@ def test_the_catalog_has_the_plans_of_the_source_document() -> None:
     plans = default_catalog().plans
     facts = {name: (*p.limits.model_dump().values(), *p.scaling.model_dump().values()) for name, p in plans.items()}
     assert facts == {
-        "basic": (10, 50, 10, 100, 2, 100, 10, 1000),
-        "pro": (50, 200, 25, 500, 5, 500, 50, 5000),
-        "enterprise": (100, 500, 50, 1000, 10, 1000, 100, 10000),
+        "basic": (10, 50, 10, 100, 2, 100, 10, 1000, 8 * MIB),
+        "pro": (50, 200, 25, 500, 5, 500, 50, 5000, 32 * MIB),
+        "enterprise": (100, 500, 50, 1000, 10, 1000, 100, 10000, 64 * MIB),
     }
+
+
+def test_a_catalog_from_before_the_bounds_in_bytes_gets_their_defaults() -> None:
+    found = parse_catalog(CATALOG, "catalog.yaml")
+    assert {plan.scaling.max_queue_bytes for plan in found.plans.values()} == {64 * MIB}
+    assert found.dead_letters.max_bytes == 16 * MIB
+
+
+@pytest.mark.parametrize("written", ["8", "8MB", "0MiB", "1.5MiB", "-1MiB", "8 MiB"])
+def test_a_size_that_is_not_one_is_refused_with_how_to_write_it(written: str) -> None:
+    wrong = CATALOG.replace(b"max_queue_depth: 1000", f"max_queue_depth: 1000, max_queue_bytes: {written}".encode())
+    with pytest.raises(InvalidInput, match="is not a size: a whole number above 0 and a unit"):
+        parse_catalog(wrong, "catalog.yaml")
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0MiB"), (1, "1MiB"), (16 * MIB, "16MiB"), (1536 * MIB, "1536MiB"), (2048 * MIB, "2GiB")]
+)
+def test_a_size_is_shown_in_whole_units_and_never_as_less_than_it_is(number: int, text: str) -> None:
+    assert size_text(number) == text
 
 
 def test_a_module_is_added_by_data_alone() -> None:

@@ -30,9 +30,9 @@ def test_another_plan_changes_limits_and_the_depth_policy_in_place() -> None:
     assert not any(change.loses_messages for change in changes)
 
 
-def test_a_suspension_changes_the_vhosts_limit_alone() -> None:
+def test_a_suspension_changes_the_vhosts_limit_and_the_users_rights_alone() -> None:
     changes = list(compare([topology("crm")], [topology("crm", status="suspended")]))
-    assert summary(changes) == {("change", "vhost", "/cliente_acme")}
+    assert summary(changes) == {("change", "vhost", "/cliente_acme"), ("change", "permissions", "kryonix_acme")}
 
 
 def test_a_module_that_goes_takes_its_queues_and_their_messages() -> None:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kryonix.topology.capacity import expand_within_plans, smallest_plan, use
-from kryonix.topology.catalog import Catalog, Module, default_catalog
+from kryonix.topology.catalog import MIB, Catalog, Module, default_catalog
 from kryonix.topology.errors import CapacityExceeded
-from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.expansion import Permissions, Topology, expand
 from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.policies import Policy
 from kryonix.topology.tenants import Tenant
@@ -35,8 +35,8 @@ def policy(topology: Topology, name: str) -> Policy:
 def effective(topology: Topology, queue: str) -> dict[str, str | int]:
     """What the broker would apply: the highest policy, merged with the operator policy, limits by the smaller."""
     matching = [p for p in topology.policies if re.search(p.pattern, queue)]
-    chosen = max((p for p in matching if p.kind == "policy"), key=lambda p: p.priority)
-    merged = dict(chosen.definition)
+    chosen = max((p for p in matching if p.kind == "policy"), key=lambda p: p.priority, default=None)
+    merged = dict(chosen.definition) if chosen else {}
     for operator in (p for p in matching if p.kind == "operator"):
         for key, value in operator.definition.items():
             smaller = isinstance(value, int) and key in merged
@@ -118,10 +118,15 @@ def test_the_plans_depth_holds_for_every_queue_but_dead_letter_queues() -> None:
     topology = expand(tenant(*ALL, plan="enterprise"), CATALOG)
     for queue in topology.queues:
         if queue.name.endswith(".dlq"):
-            kept = {"message-ttl": 86_400_000, "max-length": 10_000, "delivery-limit": -1}
-            assert effective(topology, queue.name) == kept
-        elif queue.module is not None:
+            assert effective(topology, queue.name) == {
+                "message-ttl": 86_400_000,
+                "max-length": 10_000,
+                "max-length-bytes": 16 * MIB,
+                "delivery-limit": -1,
+            }
+        else:
             assert effective(topology, queue.name)["max-length"] == 10_000
+            assert effective(topology, queue.name)["max-length-bytes"] == 64 * MIB
 
 
 @given(st.sampled_from(list(CATALOG.plans)), st.sampled_from(["native", "queues"]))
@@ -134,22 +139,40 @@ def test_every_queue_that_dead_letters_at_least_once_rejects_when_full(plan: str
             assert definition["overflow"] == "reject-publish"
 
 
+@given(st.sampled_from(list(CATALOG.plans)), st.sampled_from(["native", "queues"]))
+def test_every_queue_has_a_bound_in_bytes_and_their_sum_is_what_the_tenant_may_hold(plan: str, strategy: str) -> None:
+    topology = expand(tenant(*ALL, plan=plan), catalog(strategy))
+    bounds = [int(effective(topology, queue.name)["max-length-bytes"]) for queue in topology.queues]
+    assert use(topology).bytes == sum(bounds)
+
+
+@given(st.sampled_from(["native", "queues"]))
+def test_no_name_that_a_tenant_reads_is_an_exchange_and_none_that_it_writes_a_queue(strategy: str) -> None:
+    topology = expand(tenant(*ALL), catalog(strategy, lanes={"leads.create": ("high",)}))
+    permissions = topology.permissions
+    assert not [e.name for e in topology.exchanges if re.search(permissions.read, e.name)]
+    assert not [q.name for q in topology.queues if re.search(permissions.write, q.name)]
+
+
 def test_a_tenant_writes_to_exchanges_and_reads_from_queues_of_its_own_and_configures_nothing() -> None:
     topology = expand(tenant(*ALL), CATALOG)
     permissions, unrouted = topology.permissions, "cliente_acme.unrouted"
     exchanges, queues = {e.name for e in topology.exchanges}, {q.name for q in topology.queues}
     assert permissions.configure == "^$"
     assert {name for name in exchanges | queues if re.search(permissions.write, name)} == exchanges - {unrouted}
-    assert {name for name in exchanges | queues if re.search(permissions.read, name)} == queues
+    assert {name for name in exchanges | queues if re.search(permissions.read, name)} == queues - {unrouted}
     for foreign in ("", "amq.default", "amq.topic", "cliente_acmes", "cliente_acmes.crm.dlx", "x.cliente_acme"):
         assert not re.search(permissions.write, foreign)
         assert not re.search(permissions.read, foreign)
 
 
-def test_a_suspended_tenant_has_everything_but_connections() -> None:
+def test_a_suspended_tenant_has_everything_but_connections_and_rights() -> None:
     active, suspended = (expand(tenant("crm", status=s), CATALOG) for s in ("active", "suspended"))
     assert (active.max_connections, suspended.max_connections) == (100, 0)
     assert suspended.queues == active.queues
+    assert (active.granted, active.user_tags) == (active.permissions, ("management",))
+    assert (suspended.granted, suspended.user_tags) == (Permissions("^$", "^$", "^$"), ())
+    assert suspended.permissions == active.permissions
 
 
 def test_a_priority_lane_takes_its_priority_and_the_action_queue_the_others() -> None:
@@ -200,7 +223,7 @@ def test_any_expansion_is_whole(id: str, chosen: list[str], strategy: str, lanes
     assert len(queues) == len(topology.queues)
     assert len(set(topology.bindings)) == len(topology.bindings)
     assert not any(re.match(topology.permissions.write, name) for name in queues)
-    assert all(re.match(topology.permissions.read, name) for name in queues)
+    assert all(re.match(topology.permissions.read, name) for name in queues - {topology.tenant.names.unrouted})
     assert all(re.match(topology.tenant.names.own_objects, name) for name in exchanges | queues)
     assert all(b.source in exchanges and b.destination in queues for b in topology.bindings)
     assert queues == {b.destination for b in topology.bindings}
