@@ -23,6 +23,7 @@ from kryonix.lifecycle.specs import tenant_of
 from kryonix.lifecycle.stack_spec import ignore
 from kryonix.lifecycle.tenant_rows import claim, kept_rows, rotated
 from kryonix.lifecycle.tenant_stacks import TenantStacks
+from kryonix.lifecycle.undeclared import Undeclared
 from kryonix.local.events import OnEvent, Summary
 from kryonix.registry.desired_states import (
     DesiredState,
@@ -105,6 +106,10 @@ class TenantLifecycle:
         """What was kept each time that a tenant was offboarded, the newest first. Raises UnknownTenant."""
         with self._row(tenant_id) as (connection, _):
             return fetch_final_exports(connection, tenant_id)
+
+    def undeclared(self, tenant_id: str) -> Undeclared:
+        """What is in a tenant's vhost that nobody declared. Asks the broker."""
+        return self._stacks.undeclared(self.state(tenant_id))
 
     # --- operations
 
@@ -247,13 +252,18 @@ class TenantLifecycle:
                 self._mark(self._put(settled, over=state))
 
     def converge(self, tenant_id: str, on_event: OnEvent = ignore) -> Summary:
-        """Bring the world to the tenant's row as it is."""
+        """Bring the world to the tenant's row as it is, whatever was changed by hand in between.
+
+        What there really is is read first. Bindings, policies and permissions that nobody declared are removed.
+        """
         with self._alone(tenant_id):
             state = self._expect(tenant_id, "converged")
             if state.status == "removed":
                 return self._remove(state, on_event)
             with losses.told():
-                return self._apply(state, on_event)
+                summary = self._stacks.mend(state, on_event)
+            self._mark(state)
+            return summary
 
     # --- the row
 

@@ -17,7 +17,7 @@ from kryonix.local.events import OnEvent
 from kryonix.operations.confirmation import confirm
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
-from kryonix.operations.progress import Display, summary_line
+from kryonix.operations.progress import Display, converged_line
 from kryonix.operations.site import open_site
 from kryonix.operations.tables import Column, fitted, modules_text
 from kryonix.registry.desired_states import DesiredState
@@ -130,13 +130,15 @@ def remove(tenant: str, force: bool, yes: bool, stack: str, engine: Choice, json
 
 
 def converge(tenant: str, stack: str, engine: Choice, json_output: bool) -> None:
-    """Run a tenant's stack for the row as it is."""
+    """Bring a tenant to its row, whatever was changed by hand."""
     lifecycle = _lifecycle(stack, engine)
     summary = _shown(f"converge {tenant}", lambda on_event: lifecycle.converge(tenant, on_event))
     if json_output:
-        print_json({**_state_json(lifecycle.state(tenant)), "changes": summary.changes})
+        left = lifecycle.undeclared(tenant)
+        strange = left.as_json() if left else None
+        print_json({**_state_json(lifecycle.state(tenant)), "changes": summary.changes, "undeclared": strange})
     else:
-        out.print(summary_line(summary))
+        out.print(converged_line(summary))
 
 
 def exports(tenant: str, stack: str, engine: Choice) -> None:
