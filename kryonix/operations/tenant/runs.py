@@ -17,6 +17,7 @@ from kryonix.local.events import OnEvent
 from kryonix.operations.confirmation import confirm
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
+from kryonix.operations.outage import Outage, explains_outages
 from kryonix.operations.progress import Display, converged_line
 from kryonix.operations.site import open_site
 from kryonix.operations.tables import Column, fitted, modules_text
@@ -49,6 +50,7 @@ _COLUMNS: Final = (
 )
 
 
+@explains_outages
 def list_tenants(stack: str, engine: Choice, with_removed: bool, json_output: bool) -> None:
     """Print every tenant's desired state; of those that are gone only where they are asked for, and as JSON."""
     states = _lifecycle(stack, engine).states()
@@ -70,6 +72,7 @@ def _row(state: DesiredState) -> list[str]:
     return [escape(each) for each in (state.cliente_id, state.plan, modules, state.cell, state.stage, _to_come(state))]
 
 
+@explains_outages
 def create(asked: Mapping[str, Any], stack: str, engine: Choice, json_output: bool) -> None:
     """Make a tenant."""
     tenant = parse_tenant({**asked, "modules": list(asked["modules"])}, "kryonix tenant create", default_catalog())
@@ -78,6 +81,7 @@ def create(asked: Mapping[str, Any], stack: str, engine: Choice, json_output: bo
     _print_credentials(made, json_output)
 
 
+@explains_outages
 def change(
     tenant: str,
     modules: tuple[str, ...] | None,
@@ -99,6 +103,7 @@ def change(
     _print_state(lifecycle.state(tenant), json_output)
 
 
+@explains_outages
 def simple(operation: str, tenant: str, stack: str, engine: Choice, json_output: bool) -> None:
     """Run `suspend` or `resume`."""
     lifecycle = _lifecycle(stack, engine)
@@ -106,6 +111,7 @@ def simple(operation: str, tenant: str, stack: str, engine: Choice, json_output:
     _print_state(lifecycle.state(tenant), json_output)
 
 
+@explains_outages
 def rotate(tenant: str, overlap_hours: float, stack: str, engine: Choice, json_output: bool) -> None:
     """Make new credentials."""
     lifecycle, overlap = _lifecycle(stack, engine), timedelta(hours=overlap_hours)
@@ -113,6 +119,7 @@ def rotate(tenant: str, overlap_hours: float, stack: str, engine: Choice, json_o
     _print_credentials(made, json_output)
 
 
+@explains_outages
 def offboard(tenant: str, grace_days: float, stack: str, engine: Choice, json_output: bool) -> None:
     """Begin a tenant's leave."""
     lifecycle = _lifecycle(stack, engine, grace=timedelta(days=grace_days))
@@ -120,6 +127,7 @@ def offboard(tenant: str, grace_days: float, stack: str, engine: Choice, json_ou
     _print_state(lifecycle.state(tenant), json_output)
 
 
+@explains_outages
 def remove(tenant: str, force: bool, yes: bool, stack: str, engine: Choice, json_output: bool) -> None:
     """End a tenant's leave."""
     if not yes:
@@ -129,8 +137,10 @@ def remove(tenant: str, force: bool, yes: bool, stack: str, engine: Choice, json
     _print_state(lifecycle.state(tenant), json_output)
 
 
+@explains_outages
 def converge(tenant: str, stack: str, engine: Choice, json_output: bool) -> None:
     """Bring a tenant to its row, whatever was changed by hand."""
+    Outage(stack, engine).refuse_paused()
     lifecycle = _lifecycle(stack, engine)
     summary = _shown(f"converge {tenant}", lambda on_event: lifecycle.converge(tenant, on_event))
     if json_output:
@@ -141,12 +151,14 @@ def converge(tenant: str, stack: str, engine: Choice, json_output: bool) -> None
         out.print(converged_line(summary))
 
 
+@explains_outages
 def exports(tenant: str, stack: str, engine: Choice) -> None:
     """Print a tenant's final exports."""
     found = _lifecycle(stack, engine).final_exports(tenant)
     print_json([{**asdict(export), "exported_at": export.exported_at.isoformat()} for export in found])
 
 
+@explains_outages
 def settle(stack: str, engine: Choice, json_output: bool) -> None:
     """Do what is due, tenant by tenant. A tenant that fails does not keep the others waiting; the first is raised."""
     lifecycle = _lifecycle(stack, engine)
