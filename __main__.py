@@ -44,6 +44,7 @@ tenants = {
             allow_delete=settings.allow_delete,
             protect=settings.protect,
             generations=settings.generations,
+            as_sold=settings.as_sold,
         ),
         on_broker,
     )

@@ -10,11 +10,12 @@ from typing import Any
 from kryonix.lifecycle.broker import Broker, password_step
 from kryonix.lifecycle.deployer import Deployer
 from kryonix.lifecycle.rollout import failure_of
-from kryonix.lifecycle.specs import spec_for, tenant_of
+from kryonix.lifecycle.specs import spec_for, tenant_of, what_is_sold
 from kryonix.lifecycle.stack_spec import StackSpec
 from kryonix.lifecycle.undeclared import Undeclared, declared_vhosts, find_undeclared
 from kryonix.local.events import Step, Summary
 from kryonix.registry.desired_states import DesiredState
+from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cells
 
 __all__ = ["Drift", "find_drift", "preview_tenants"]
@@ -55,7 +56,7 @@ def find_drift(
     """
 
     def examine(state: DesiredState) -> Drift:
-        spec = spec_for(state, cells)
+        spec = spec_for(state, cells, sold=what_is_sold(state, deployer, default_catalog()))
         found = _changes(deployer.refresh(spec))
         pending = _changes(deployer.preview(spec))
         vhost = tenant_of(state).names.vhost
@@ -85,7 +86,8 @@ def preview_tenants(
     """Only ask what `up` would do: changes nothing, not the state either."""
 
     def examine(state: DesiredState) -> Drift:
-        pending = _changes(deployer.preview(spec_for(state, cells)))
+        spec = spec_for(state, cells, sold=what_is_sold(state, deployer, default_catalog()))
+        pending = _changes(deployer.preview(spec))
         return Drift(tenant=state.cliente_id, cell=state.cell, pending=pending)
 
     return list(_each(examine, states, concurrency, on_tenant))

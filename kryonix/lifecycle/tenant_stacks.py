@@ -13,7 +13,7 @@ from kryonix.lifecycle.broker import Broker, password_step
 from kryonix.lifecycle.credentials import Credentials
 from kryonix.lifecycle.deployer import Deployer
 from kryonix.lifecycle.errors import EngineFailed, LifecycleError, NotRemoved, Refused, WouldLoseMessages
-from kryonix.lifecycle.specs import spec_for, tenant_of
+from kryonix.lifecycle.specs import spec_for, tenant_of, what_is_sold
 from kryonix.lifecycle.stack_spec import StackSpec, ignore
 from kryonix.lifecycle.tenant_rows import users_of
 from kryonix.lifecycle.undeclared import (
@@ -25,6 +25,7 @@ from kryonix.lifecycle.undeclared import (
 )
 from kryonix.local.events import Diagnostic, OnEvent, Step, Summary
 from kryonix.registry.desired_states import DesiredState
+from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 
 __all__ = ["TenantStacks"]
@@ -33,9 +34,10 @@ __all__ = ["TenantStacks"]
 class TenantStacks:
     """The stacks of tenants that have one of their own. Who calls is alone with the tenant."""
 
-    def __init__(self, deployer: Deployer, cells: Cells, *, deletion_protection: bool = True) -> None:
+    def __init__(self, deployer: Deployer, cells: Cells, catalog: Catalog, *, deletion_protection: bool = True) -> None:
         self._deployer = deployer
         self._cells = cells
+        self._catalog = catalog
         self._deletion_protection = deletion_protection
 
     def standing(self, state: DesiredState) -> DesiredState:
@@ -184,8 +186,14 @@ class TenantStacks:
     def _spec(
         self, state: DesiredState, allow_delete: Collection[str] = (), *, protect: bool | None = None
     ) -> StackSpec:
-        protection = self._deletion_protection
-        return spec_for(state, self._cells, deletion_protection=protection, allow_delete=allow_delete, protect=protect)
+        return spec_for(
+            state,
+            self._cells,
+            deletion_protection=self._deletion_protection,
+            allow_delete=allow_delete,
+            protect=protect,
+            sold=what_is_sold(state, self._deployer, self._catalog),
+        )
 
     def _broker(self, state: DesiredState) -> Broker:
         return Broker(self._deployer.outputs(StackSpec(name=self._cells.cell(state.cell).stack)))

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kryonix.lifecycle import losses
-from kryonix.lifecycle.admission import Need, admit, asked
+from kryonix.lifecycle.admission import Need, admit, as_sold, asked
 from kryonix.lifecycle.credentials import Credentials
 from kryonix.lifecycle.deployer import Deployer
 from kryonix.lifecycle.errors import InvalidTenant, Overtaken, TenantBusy, UnknownTenant, WrongState
@@ -74,7 +74,7 @@ class TenantLifecycle:
         deletion_protection: bool = True,
     ) -> None:
         self._dsn = registry_dsn
-        self._stacks = TenantStacks(deployer, cells, deletion_protection=deletion_protection)
+        self._stacks = TenantStacks(deployer, cells, catalog, deletion_protection=deletion_protection)
         self._cells = cells
         self._catalog = catalog
         self._overlap = overlap
@@ -197,8 +197,7 @@ class TenantLifecycle:
         """
         with self._alone(tenant_id):
             before = self._expect(tenant_id, "given new credentials", "active", "suspended")
-            if before.status == "active":
-                admit(tenant_of(before), self._catalog)
+            as_sold(tenant_of(before), self._catalog)  # new credentials take nothing of the plan
             state = before
             if not rotated(before, from_generation):
                 state = self._put(self._next_generation(before, self._overlap if overlap is None else overlap))

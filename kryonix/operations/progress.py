@@ -81,7 +81,7 @@ def summary_line(summary: Summary) -> str:
     if not counts:
         return (
             f"Nothing to change: the state of {same} resources is what the program says ({summary.seconds:.1f} s). "
-            "`kryonix refresh` reads whether the world is, too."
+            "Broker and registry answer; `kryonix refresh` reads whether all of it is there."
         )
     words = ", ".join(f"{count} {op}" for op, count in sorted(counts.items()))
     return f"{words}, {same} unchanged ({summary.seconds:.1f} s)."
