@@ -51,7 +51,7 @@ def spec_for(
     if allow_delete:
         config["kryonix:allowDelete"] = sorted(allow_delete)
     if sold:
-        config["kryonix:sold"] = {"modules": list(sold["modules"]), "plan": sold["plan"]}
+        config["kryonix:sold"] = list(sold["modules"])
     return StackSpec(name=tenant.names.stack, config=config)
 
 

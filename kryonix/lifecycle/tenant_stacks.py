@@ -47,6 +47,11 @@ class TenantStacks:
         made = self._deployer.outputs(self._spec(state)).get("tenants", {}).get(state.cliente_id)
         return replace(state, modules=tuple(made["modules"]), plan=made["plan"]) if made else state
 
+    def keeps(self, state: DesiredState) -> bool:
+        """Return True if a tenant that its plan no longer admits asks for nothing that its stack does not have."""
+        made = what_is_sold(state, self._deployer, self._catalog)
+        return made is not None and made["plan"] == state.plan and set(state.modules) <= set(made["modules"])
+
     def apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
         """Bring the world to the row. Whoever may not connect any more is cut off."""
         summary = self._up(state, on_event, allow_delete)

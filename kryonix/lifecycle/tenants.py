@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kryonix.lifecycle import losses
-from kryonix.lifecycle.admission import Need, admit, as_sold, asked
+from kryonix.lifecycle.admission import Need, admit, asked
 from kryonix.lifecycle.credentials import Credentials
 from kryonix.lifecycle.deployer import Deployer
 from kryonix.lifecycle.errors import InvalidTenant, Overtaken, TenantBusy, UnknownTenant, WrongState
@@ -197,7 +197,8 @@ class TenantLifecycle:
         """
         with self._alone(tenant_id):
             before = self._expect(tenant_id, "given new credentials", "active", "suspended")
-            as_sold(tenant_of(before), self._catalog)  # new credentials take nothing of the plan
+            if before.status == "active" and not self._stacks.keeps(before):
+                admit(tenant_of(before), self._catalog)
             state = before
             if not rotated(before, from_generation):
                 state = self._put(self._next_generation(before, self._overlap if overlap is None else overlap))
