@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from kryonix.local import values
-from kryonix.local.errors import LocalError, PrerequisiteMissing
+from kryonix.local.errors import LocalError, PrerequisiteMissing, ServiceUnavailable
 from kryonix.local.handlers.base import Handler, Live
 from kryonix.local.resource import Resource
 from kryonix.local.run import Run
@@ -17,8 +17,8 @@ __all__ = ["adopt", "may_be_made", "recover"]
 _SERVICE_UNAVAILABLE: Final = 3
 
 _UNRESOLVED: Final = (
-    "{type} '{name}': an earlier run may have made it with other inputs, and what those name can't be asked ({error}). "
-    "The next run looks for it again"
+    "{type} '{name}': an earlier run may have made it with other inputs, and the service that those name does not "
+    "answer. It is not looked for again: if that service comes back, look there"
 )
 
 Differs = Callable[[Resource], bool]
@@ -100,8 +100,6 @@ def _find_aside(
                 run.ledger.commit(end=[key])
             elif not differs(begun):
                 raise
-            else:
-                run.say("warning", _UNRESOLVED.format(type=wanted.type, name=wanted.name, error=error), wanted.urn)
             return old
         marked = values.mark_secrets(outputs, begun.inputs, handler.secret_outputs)
         found = replace(begun, id=id_, outputs=marked, provider=wanted.provider)
@@ -122,24 +120,23 @@ def _kept(first: Resource, second: Resource | None, differs: Differs) -> tuple[R
 
 
 def find_unwanted_aside(run: Run, seen: frozenset[str]) -> None:
-    """Look for what was set aside and is of no resource that the program has; what is found is to be deleted.
+    """Look once more for what was set aside, at the end of a run that has made all that the program wants.
 
-    What can't be asked any more is named in a warning, and stays noted unless everything goes.
+    What is found is to be deleted. What can't be asked any more is named in a warning: the address was mistyped, or
+    that service is gone for good.
     """
     for key, begun in {} if run.dry_run else run.ledger.aside().items():
-        if begun.urn in seen:
-            continue
         put: list[Resource] = []
         try:
+            if begun.urn in seen:
+                raise ServiceUnavailable("it was asked in this run")
             handler = run.providers.handler(begun)
             id_, outputs = handler.create(values.plain(begun.inputs))
             marked = values.mark_secrets(outputs, begun.inputs, handler.secret_outputs)
             put = [replace(begun, id=id_, outputs=marked, delete=True)]
         except LocalError as error:
             if may_be_made(error):
-                run.say("warning", _UNRESOLVED.format(type=begun.type, name=begun.name, error=error), begun.urn)
-                if seen:
-                    continue
+                run.say("warning", _UNRESOLVED.format(type=begun.type, name=begun.name), begun.urn)
         run.ledger.commit(put=put, end=[key])
 
 
