@@ -6,6 +6,7 @@ import pulumi
 import pulumi_rabbitmq as rabbitmq
 
 from components.existing_platform import ExistingPlatform, PlatformOutputs
+from components.registry_check import answering
 from components.settings import Settings
 from components.tenant import TenantMessaging, TenantMessagingArgs
 
@@ -29,6 +30,7 @@ provider = rabbitmq.Provider(
     username=pulumi.Output.unsecret(broker.apply(lambda access: access.username)),
     password=broker.apply(lambda access: access.password),
 )
+registry_dsn = answering(platform.registry_dsn)
 on_broker = pulumi.ResourceOptions(providers=[provider])
 
 tenants = {
@@ -37,7 +39,7 @@ tenants = {
         TenantMessagingArgs(
             topology=topology,
             access=broker,
-            registry_dsn=platform.registry_dsn,
+            registry_dsn=registry_dsn,
             amqp_host=platform.amqp_host,
             amqp_port=platform.amqp_port,
             deletion_protection=settings.deletion_protection,

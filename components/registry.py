@@ -11,7 +11,6 @@ import pulumi_postgresql as postgresql
 import pulumi_random as random
 
 from components.migrations import Migrations
-from components.registry_check import answering
 from kryonix.registry.schema import SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
@@ -82,7 +81,7 @@ class Registry(pulumi.ComponentResource):
         )
         reads = self._reads(tenants, signup, migrations)
         # The addresses are given out once there are tables behind them.
-        self.dsn = answering(migrations.revision.apply(lambda _: self._dsn(writer, writer_password)))
+        self.dsn = migrations.revision.apply(lambda _: self._dsn(writer, writer_password))
         self.signup_dsn = reads.id.apply(lambda _: self._dsn(signup, signup_password))
         self.register_outputs({"dsn": self.dsn, "signup_dsn": self.signup_dsn})
 
