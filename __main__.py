@@ -21,7 +21,7 @@ if settings.platform is not None:
     if keep:
         pulumi.log.warn(
             "an older version made this stack, so this run leaves its containers as they are: replaced now, they would "
-            "take every queue along. Run `up` once more to bring them to their settings"
+            "take every queue along. Run `up` once more to bring them to their settings, before you change those"
         )
     args = PlatformArgs(settings=settings.platform, guard=settings.guard(), keep_containers=keep)
     made = Platform("platform", args)
@@ -56,6 +56,7 @@ tenants = {
             deleted_with=platform.data,
             protect=settings.protect,
             generations=settings.generations,
+            as_sold=settings.as_sold,
         ),
         on_broker,
     )

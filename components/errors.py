@@ -10,6 +10,7 @@ __all__ = [
     "ComponentError",
     "InvalidStack",
     "MessagesWouldBeLost",
+    "RegistryUnreachable",
     "StateLost",
     "TenantsWouldBeLost",
 ]
@@ -45,3 +46,9 @@ class BrokerUnreachable(ComponentError):
 
 class BrokerRefuses(BrokerUnreachable):
     """The broker answers, and lets the user with this password in no more."""
+
+
+class RegistryUnreachable(ComponentError):
+    """The registry's PostgreSQL does not answer."""
+
+    exit_status = 3

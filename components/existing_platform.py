@@ -11,6 +11,7 @@ import pulumi
 from components.errors import InvalidStack
 from components.guard import Guard
 from components.management import BrokerAccess
+from components.registry_check import answering
 
 __all__ = ["ExistingPlatform", "PlatformOutputs"]
 
@@ -80,7 +81,7 @@ class ExistingPlatform:
             management_url=pulumi.Output.from_input(given["management_url"]),
             amqp_host=pulumi.Output.from_input(given["amqp_host"]),
             amqp_port=pulumi.Output.from_input(given["amqp_port"]).apply(int),
-            registry_dsn=pulumi.Output.from_input(given["registry_dsn"]),
+            registry_dsn=answering(given["registry_dsn"]),
             registry_stack=registry,
         )
 

@@ -13,6 +13,7 @@ from components.guard import Guard
 from components.management import BrokerAccess
 from components.postgres import PostgresContainer, PostgresContainerArgs
 from components.registry import Registry, RegistryArgs
+from components.registry_check import answering
 from components.settings import PlatformSettings
 from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.naming import ADMIN_USER
@@ -58,12 +59,15 @@ class Platform(pulumi.ComponentResource):
         after = pulumi.ResourceOptions(parent=self, depends_on=[asked.apply(lambda _: secret)])
         ignored = ["*"] if args.keep_containers else []
         broker = self._broker(settings, asked, ignored, after)
-        registry = self._registry(settings, ignored, after)
+        server = self._server(settings, ignored, after)
+        registry = self._registry(settings, server, after)
         self.access, self.registry_dsn, self.signup_dsn = asked, registry.dsn, registry.signup_dsn
         running = pulumi.Output.all(broker.container.id, asked).apply(lambda both: both[1])
         answered = args.guard.before_tenants(running).apply(lambda _: broker.container)
+        listening = pulumi.Output.all(server.container.id, registry.dsn).apply(lambda both: str(both[1]))
+        registered = answering(listening).apply(lambda _: server.container)
         self.data = broker.volume
-        self.ready = [broker.container, answered, registry]
+        self.ready = [broker.container, answered, registry, registered]
         self.endpoint, self.username = settings.local_management_url, ADMIN_USER
         host = settings.advertised_host
         self.management_url = pulumi.Output.from_input(f"http://{host}:{settings.management_port}")
@@ -102,14 +106,17 @@ class Platform(pulumi.ComponentResource):
         return BrokerContainer("rabbitmq", args, opts)
 
     @staticmethod
-    def _registry(settings: PlatformSettings, ignored: list[str], opts: pulumi.ResourceOptions) -> Registry:
-        container_args = PostgresContainerArgs(
+    def _server(settings: PlatformSettings, ignored: list[str], opts: pulumi.ResourceOptions) -> PostgresContainer:
+        args = PostgresContainerArgs(
             image=settings.postgres_image,
             address=settings.address,
             port=settings.registry_port,
             ignore_changes=ignored,
         )
-        server = PostgresContainer("postgres", container_args, opts)
+        return PostgresContainer("postgres", args, opts)
+
+    @staticmethod
+    def _registry(settings: PlatformSettings, server: PostgresContainer, opts: pulumi.ResourceOptions) -> Registry:
         args = RegistryArgs(
             host=settings.local_host,
             port=settings.registry_port,

@@ -39,8 +39,8 @@ class Registry(pulumi.ComponentResource):
     """The database `kryonix_main`.
 
     `dsn` is that of a role that reads and writes tenants' rows, `signup_dsn` that of the signup service's role, which
-    has its own schema and only reads what tenants are to be. Neither can do more, and no other role may connect. Both are
-    plain values: what needs the tables behind them waits for this component by `depends_on`.
+    has its own schema and only reads what tenants are to be. Neither can do more, and no other role may connect.
+    Both are plain values: what needs the tables behind them waits for this component by `depends_on`.
     """
 
     dsn: pulumi.Output[str]

@@ -22,7 +22,7 @@ from kryonix.topology.errors import TopologyError
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.generations import Generations, parse_generations
 from kryonix.topology.naming import ADMIN_USER, TENANT_STACK
-from kryonix.topology.tenants import parse_tenant
+from kryonix.topology.tenants import Tenant, parse_tenant
 
 __all__ = ["PlatformSettings", "Settings"]
 
@@ -130,6 +130,8 @@ class Settings:
     protect: bool
     generations: Generations
     previous: PreviousRun
+    as_sold: bool = False
+    """Whether the one tenant keeps what it has beyond its plan: the catalog was made smaller since."""
 
     @classmethod
     def load(cls) -> Settings:
@@ -149,6 +151,7 @@ class Settings:
                 generations=_generations(config, single),
                 # A stack of one tenant has no containers that could be replaced, nor a broker that could be lost.
                 previous=PreviousRun(outputs={}) if single else PreviousRun.load(),
+                as_sold=single and _keeps(topologies[0].tenant, config),
             )
         except (TopologyError, pulumi.ConfigTypeError, pulumi.ConfigMissingError) as error:
             raise InvalidStack(str(error)) from error
@@ -191,10 +194,17 @@ def _topologies(config: pulumi.Config) -> list[Topology]:
         return expand_file(_read(tenants_file, "tenantsFile"), tenants_file, catalog)
     source = f"Pulumi.{pulumi.get_stack()}.yaml kryonix:tenant"
     tenant = parse_tenant(single, source, catalog)
-    if tenant.status == "suspended":
-        # One that is suspended, or leaves, has to be able to after the catalog has been made smaller.
+    if tenant.status == "suspended" or _keeps(tenant, config):
+        # One that is suspended, or leaves, has to be able to after the catalog has been made smaller; so has one that
+        # only drops credentials, or is mended.
         return [expand(tenant, catalog)]
     return expand_within_plans([tenant], catalog, source)
+
+
+def _keeps(tenant: Tenant, config: pulumi.Config) -> bool:
+    """Return True if a tenant asks for nothing beyond what it has been sold."""
+    sold = config.get_object("sold") or []
+    return bool(sold) and set(tenant.modules) <= set(sold)
 
 
 def _refuse_missing_tenant(single: bool) -> None:

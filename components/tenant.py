@@ -38,11 +38,13 @@ class TenantMessagingArgs:
     allow_delete: tuple[str, ...] = ()
     protect: bool = False
     generations: Generations = field(default_factory=Generations)
+    as_sold: bool = False
+    """Whether it keeps what it has although its plan no longer admits that."""
 
     def __post_init__(self) -> None:
         queues, allowed = len(self.topology.queues), self.topology.limits.max_queues
         tenant = self.topology.tenant
-        if queues > allowed and tenant.status == "active":
+        if queues > allowed and tenant.status == "active" and not self.as_sold:
             raise InvalidStack(
                 f"tenant {tenant.id!r}: {queues} queues do not fit the {allowed} of the plan {tenant.plan!r}. "
                 "Choose a larger plan or fewer modules"

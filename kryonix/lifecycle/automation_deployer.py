@@ -62,6 +62,15 @@ class AutomationDeployer:
                 return {}
         return {name: output.value for name, output in found.items()}
 
+    def export(self, stack: StackSpec) -> dict[str, Any]:
+        with self._slots, workspace(self._project, stack) as folder, translated([]):
+            try:
+                found = self._workspace(folder).export_stack(stack.name)
+            except auto.StackNotFoundError:
+                refuse_begun_locally(self._project, stack.name)
+                return {}
+        return {"version": found.version, "deployment": found.deployment}
+
     def stacks(self) -> list[str]:
         with self._slots, translated([]):
             found = self._workspace(self._project).list_stacks()

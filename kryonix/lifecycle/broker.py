@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote
@@ -11,13 +13,19 @@ from urllib.parse import quote
 import httpx
 
 from kryonix.lifecycle.errors import LifecycleError
+from kryonix.local.events import Step
+from kryonix.topology.credentials import is_hash_of
 
-__all__ = ["Broker", "BrokerUnavailable"]
+__all__ = ["Broker", "BrokerFailed", "BrokerUnavailable", "password_step"]
 
 _TIMEOUT: Final = httpx.Timeout(30, connect=5)
 _CUT_OFF_S: Final = 10
 _LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
 _REASON: Final = {"X-Reason": "the tenant is suspended"}
+_LONGEST: Final = 16 * 2**20
+"""How many bytes of a list are read: who made the objects may have made any number of them."""
+
+_AT_ONCE: Final = 8
 
 
 class BrokerUnavailable(LifecycleError):
@@ -26,13 +34,18 @@ class BrokerUnavailable(LifecycleError):
     exit_status = 3
 
 
+class BrokerFailed(BrokerUnavailable):
+    """The broker answers, and with an error."""
+
+
 class Broker:
     """The management API of one cell's broker, as its administrator."""
 
     def __init__(self, outputs: Mapping[str, Any]) -> None:
         """From the outputs of the platform's stack."""
         self._url = str(outputs["management_url"])
-        self._auth = (str(outputs["admin_username"]), str(outputs["admin_password"]))
+        self.username = str(outputs["admin_username"])
+        self._auth = (self.username, str(outputs["admin_password"]))
 
     def cut_off(self, users: Iterable[str]) -> None:
         """Close every connection of these users, until none is left."""
@@ -70,6 +83,46 @@ class Broker:
         with self._client() as client:
             return [name for kind, name in wanted if self._exists(client, f"{kind}/{quote(name, safe='')}")]
 
+    def listed(self, *path: str, **params: str) -> tuple[list[dict[str, Any]], bool]:
+        """A list's entries, and whether that is all of them: reading ends after 16 MiB. Empty for what is not there."""
+        with self._client() as client, client.stream("GET", _path(path), params=params) as response:
+            if response.status_code == httpx.codes.NOT_FOUND:
+                return [], True
+            response.raise_for_status()
+            text = bytearray()
+            for chunk in response.iter_bytes():
+                text += chunk
+                if len(text) > _LONGEST:
+                    return _entries(text), False
+        found: list[dict[str, Any]] = json.loads(text)
+        return found, True
+
+    def knows_password(self, user: str, password: str) -> bool:
+        """Return False if the user is there with another password; a user that is not there has none to differ."""
+        with self._client() as client:
+            response = client.get(_path(("users", user)))
+            if response.status_code == httpx.codes.NOT_FOUND:
+                return True
+            return is_hash_of(str(response.raise_for_status().json()["password_hash"]), password)
+
+    def set_password(self, user: str, password: str) -> None:
+        """Give a user this password, and leave its tags as they are."""
+        with self._client() as client:
+            path = _path(("users", user))
+            tags = ",".join(client.get(path).raise_for_status().json()["tags"])
+            client.put(path, json={"password": password, "tags": tags}).raise_for_status()
+
+    def delete_all(self, paths: Sequence[tuple[str, ...]]) -> None:
+        """Delete objects, several at once. One that is gone already is no error."""
+
+        def delete(path: tuple[str, ...]) -> None:
+            response = client.delete(_path(path))
+            if response.status_code != httpx.codes.NOT_FOUND:
+                response.raise_for_status()
+
+        with self._client() as client, ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(delete, paths))
+
     @staticmethod
     def _exists(client: httpx.Client, path: str) -> bool:
         response = client.get(path)
@@ -88,10 +141,30 @@ class Broker:
                 yield client
         except httpx.HTTPStatusError as error:
             answer = f"{error.response.status_code} to {error.request.method} {error.request.url.path}"
-            raise BrokerUnavailable(
-                f"the broker at {self._url} answered {answer}. Run again once it is well"
-            ) from error
+            raise BrokerFailed(f"the broker at {self._url} answered {answer}. Run again once it is well") from error
         except httpx.HTTPError as error:
             raise BrokerUnavailable(
                 f"the broker at {self._url} does not answer ({error}). Start it and run again"
             ) from error
+
+
+def password_step(user: str) -> Step:
+    """The step that says that a user's password was changed by hand."""
+    return Step("", user, "rabbitmq:index/user:User", "update", ("password",))
+
+
+def _path(parts: Iterable[str]) -> str:
+    return "/".join(quote(part, safe="") for part in parts)
+
+
+def _entries(text: bytearray) -> list[dict[str, Any]]:
+    """The whole entries of a JSON list that was cut off."""
+    decoder, cut, at = json.JSONDecoder(), text.decode(errors="ignore"), 1
+    found: list[dict[str, Any]] = []
+    while True:
+        try:
+            entry, at = decoder.raw_decode(cut, at)
+        except ValueError:
+            return found
+        found.append(entry)
+        at += 1  # the comma

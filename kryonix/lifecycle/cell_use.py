@@ -15,6 +15,9 @@ from kryonix.lifecycle.broker import BrokerUnavailable
 __all__ = ["VhostUse", "ask", "read_cell"]
 
 _TIMEOUT: Final = httpx.Timeout(60, connect=3)
+_ALIVE_S: Final = 10
+"""How long the broker may take to answer at all, before it is asked for lists that may take long."""
+
 _QUEUES: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
 _NEEDED: Final = ("management_url", "admin_username", "admin_password")
 
@@ -51,6 +54,7 @@ def read_cell(cell: str, outputs: Mapping[str, Any]) -> dict[str, VhostUse]:
     url = str(outputs["management_url"]).rstrip("/")
     try:
         with httpx.Client(base_url=f"{url}/api/", auth=auth, timeout=_TIMEOUT) as client:
+            client.get("whoami", timeout=_ALIVE_S).raise_for_status()
             return ask(client)
     except (httpx.HTTPError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -34,6 +34,9 @@ class Deployer(Protocol):
     def outputs(self, stack: StackSpec) -> dict[str, Any]:
         """The stack's outputs, secret ones in the clear: the caller's to keep. Empty where nothing is deployed."""
 
+    def export(self, stack: StackSpec) -> dict[str, Any]:
+        """The deployment, secrets encrypted; without resources where nothing is deployed."""
+
     def stacks(self) -> list[str]:
         """Names of the stacks that have state, sorted."""
 

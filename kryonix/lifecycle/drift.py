@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
+from kryonix.lifecycle.broker import Broker, password_step
 from kryonix.lifecycle.deployer import Deployer
 from kryonix.lifecycle.rollout import failure_of
-from kryonix.lifecycle.specs import spec_for
+from kryonix.lifecycle.specs import spec_for, tenant_of, what_is_sold
+from kryonix.lifecycle.stack_spec import StackSpec
+from kryonix.lifecycle.undeclared import Undeclared, declared_vhosts, find_undeclared
 from kryonix.local.events import Step, Summary
 from kryonix.registry.desired_states import DesiredState
+from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cells
 
 __all__ = ["Drift", "find_drift", "preview_tenants"]
@@ -22,17 +27,19 @@ class Drift:
 
     `found` is what refresh has just read to be otherwise than it was left. `pending` is what the next rollout would
     change, which has `found` in it, and what was found before and is not mended, and what is new in the program.
+    `undeclared` is what is in the tenant's vhost and in no stack.
     """
 
     tenant: str
     cell: str
     found: tuple[Step, ...] = ()
     pending: tuple[Step, ...] = ()
+    undeclared: Undeclared | None = None
     problem: str = ""
 
     @property
     def differs(self) -> bool:
-        return bool(self.found or self.pending)
+        return bool(self.found or self.pending or self.undeclared)
 
 
 def find_drift(
@@ -49,10 +56,21 @@ def find_drift(
     """
 
     def examine(state: DesiredState) -> Drift:
-        spec = spec_for(state, cells)
+        spec = spec_for(state, cells, sold=what_is_sold(state, deployer, default_catalog()))
         found = _changes(deployer.refresh(spec))
         pending = _changes(deployer.preview(spec))
-        return Drift(tenant=state.cliente_id, cell=state.cell, found=found, pending=pending)
+        vhost = tenant_of(state).names.vhost
+        declared = declared_vhosts(deployer.export(spec)).get(vhost)
+        if declared is None:
+            return Drift(tenant=state.cliente_id, cell=state.cell, found=found, pending=pending)
+        broker = Broker(deployer.outputs(StackSpec(name=cells.cell(state.cell).stack)))
+        return Drift(
+            tenant=state.cliente_id,
+            cell=state.cell,
+            found=(*found, *_changed_login(broker, state, deployer.outputs(spec))),
+            pending=pending,
+            undeclared=find_undeclared(broker, vhost, declared),
+        )
 
     return list(_each(examine, states, concurrency, on_tenant))
 
@@ -68,7 +86,8 @@ def preview_tenants(
     """Only ask what `up` would do: changes nothing, not the state either."""
 
     def examine(state: DesiredState) -> Drift:
-        pending = _changes(deployer.preview(spec_for(state, cells)))
+        spec = spec_for(state, cells, sold=what_is_sold(state, deployer, default_catalog()))
+        pending = _changes(deployer.preview(spec))
         return Drift(tenant=state.cliente_id, cell=state.cell, pending=pending)
 
     return list(_each(examine, states, concurrency, on_tenant))
@@ -93,6 +112,14 @@ def _each(
         yield from pool.map(one, states)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _changed_login(broker: Broker, state: DesiredState, outputs: Mapping[str, Any]) -> list[Step]:
+    """A password changed by hand, which no engine reads back."""
+    made = outputs.get("tenants", {}).get(state.cliente_id)
+    if not made or broker.knows_password(str(made["username"]), str(made["password"])):
+        return []
+    return [password_step(str(made["username"]))]
 
 
 def _changes(summary: Summary) -> tuple[Step, ...]:

@@ -54,6 +54,10 @@ class LocalDeployer:
         check_name(stack.name)
         return LocalStack(self._project, stack.name).outputs(show_secrets=True)
 
+    def export(self, stack: StackSpec) -> dict[str, Any]:
+        check_name(stack.name)
+        return LocalStack(self._project, stack.name).export()
+
     def stacks(self) -> list[str]:
         root = state_root(self._project)
         names = sorted(path.name for path in root.iterdir() if _is_stack(path)) if root.is_dir() else []

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from kryonix.lifecycle import losses
-from kryonix.lifecycle.broker import Broker
+from kryonix.lifecycle.broker import Broker, password_step
 from kryonix.lifecycle.credentials import Credentials
 from kryonix.lifecycle.deployer import Deployer
 from kryonix.lifecycle.errors import EngineFailed, LifecycleError, NotRemoved, Refused, WouldLoseMessages
-from kryonix.lifecycle.specs import spec_for, tenant_of
+from kryonix.lifecycle.specs import spec_for, tenant_of, what_is_sold
 from kryonix.lifecycle.stack_spec import StackSpec, ignore
 from kryonix.lifecycle.tenant_rows import users_of
-from kryonix.local.events import OnEvent, Summary
+from kryonix.lifecycle.undeclared import (
+    LEFT_ALONE,
+    Undeclared,
+    declared_vhosts,
+    find_undeclared,
+    remove_harmless,
+)
+from kryonix.local.events import Diagnostic, OnEvent, Step, Summary
 from kryonix.registry.desired_states import DesiredState
+from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 
 __all__ = ["TenantStacks"]
@@ -25,9 +34,10 @@ __all__ = ["TenantStacks"]
 class TenantStacks:
     """The stacks of tenants that have one of their own. Who calls is alone with the tenant."""
 
-    def __init__(self, deployer: Deployer, cells: Cells, *, deletion_protection: bool = True) -> None:
+    def __init__(self, deployer: Deployer, cells: Cells, catalog: Catalog, *, deletion_protection: bool = True) -> None:
         self._deployer = deployer
         self._cells = cells
+        self._catalog = catalog
         self._deletion_protection = deletion_protection
 
     def standing(self, state: DesiredState) -> DesiredState:
@@ -37,6 +47,11 @@ class TenantStacks:
         made = self._deployer.outputs(self._spec(state)).get("tenants", {}).get(state.cliente_id)
         return replace(state, modules=tuple(made["modules"]), plan=made["plan"]) if made else state
 
+    def keeps(self, state: DesiredState) -> bool:
+        """Return True if a tenant that its plan no longer admits asks for nothing that its stack does not have."""
+        made = what_is_sold(state, self._deployer, self._catalog)
+        return made is not None and made["plan"] == state.plan and set(state.modules) <= set(made["modules"])
+
     def apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
         """Bring the world to the row. Whoever may not connect any more is cut off."""
         summary = self._up(state, on_event, allow_delete)
@@ -45,6 +60,33 @@ class TenantStacks:
         if state.status != "active":
             self._broker(state).cut_off(users_of(state))
         return summary
+
+    def mend(self, state: DesiredState, on_event: OnEvent) -> Summary:
+        """Bring the world to the row, whatever was done by hand: read it first, and remove what nobody declared.
+
+        Queues, exchanges and users that nobody declared stay, each named in a warning.
+        """
+        spec = self._spec(state)
+        if self._deployer.outputs(spec):
+            try:
+                self._deployer.refresh(spec, on_event)
+            except EngineFailed as error:
+                if error.exit_status == Refused.exit_status:
+                    raise
+                # The state may not know where the broker is now, or how to log in: a platform that was made anew.
+                self._up(state, on_event, ())
+                self._deployer.refresh(spec, on_event)
+        summary = self.apply(state, on_event)
+        steps = [*summary.steps, *self._restored_login(state), *self._removed_strangers(state, on_event)]
+        seconds, counted = summary.seconds, Counter(summary.changes)
+        counted.update(step.op for step in steps[len(summary.steps) :])
+        return Summary(dict(counted), tuple(steps), summary.outputs, seconds)
+
+    def undeclared(self, state: DesiredState) -> Undeclared:
+        """What is in the tenant's vhost that its stack never declared. Nothing where the stack was never made."""
+        vhost = tenant_of(state).names.vhost
+        declared = declared_vhosts(self._deployer.export(self._spec(state))).get(vhost)
+        return find_undeclared(self._broker(state), vhost, declared) if declared else Undeclared(vhost=vhost)
 
     def before_deletion(
         self, before: DesiredState, wanted: DesiredState, allow_delete: Collection[str], on_event: OnEvent
@@ -108,6 +150,27 @@ class TenantStacks:
         self._deployer.refresh(spec, on_event)
         return self._deployer.up(spec, on_event)
 
+    def _removed_strangers(self, state: DesiredState, on_event: OnEvent) -> list[Step]:
+        vhost = tenant_of(state).names.vhost
+        declared = declared_vhosts(self._deployer.export(self._spec(state))).get(vhost)
+        if declared is None:
+            return []
+        removed, left = remove_harmless(self._broker(state), vhost, declared)
+        if left:
+            on_event(Diagnostic("warning", "\n".join([f"in {vhost} there is what stays:", *left.lines(), LEFT_ALONE])))
+        return [Step("", stranger.name, stranger.kind, "delete") for stranger in removed.strangers]
+
+    def _restored_login(self, state: DesiredState) -> list[Step]:
+        """Give the current user its password again where somebody changed it: no engine reads passwords back."""
+        made = self._deployer.outputs(self._spec(state)).get("tenants", {}).get(state.cliente_id)
+        if not made or not declared_vhosts(self._deployer.export(self._spec(state))):
+            return []
+        broker, user, password = self._broker(state), str(made["username"]), str(made["password"])
+        if broker.knows_password(user, password):
+            return []
+        broker.set_password(user, password)
+        return [password_step(user)]
+
     def _lost_unless_down(self, state: DesiredState) -> bool:
         """Whether the broker says that it has lost something; one that says nothing has its own failure to be told."""
         try:
@@ -132,8 +195,14 @@ class TenantStacks:
     def _spec(
         self, state: DesiredState, allow_delete: Collection[str] = (), *, protect: bool | None = None
     ) -> StackSpec:
-        protection = self._deletion_protection
-        return spec_for(state, self._cells, deletion_protection=protection, allow_delete=allow_delete, protect=protect)
+        return spec_for(
+            state,
+            self._cells,
+            deletion_protection=self._deletion_protection,
+            allow_delete=allow_delete,
+            protect=protect,
+            sold=what_is_sold(state, self._deployer, self._catalog),
+        )
 
     def _broker(self, state: DesiredState) -> Broker:
         return Broker(self._deployer.outputs(StackSpec(name=self._cells.cell(state.cell).stack)))

@@ -23,6 +23,7 @@ from kryonix.lifecycle.specs import tenant_of
 from kryonix.lifecycle.stack_spec import ignore
 from kryonix.lifecycle.tenant_rows import claim, kept_rows, rotated
 from kryonix.lifecycle.tenant_stacks import TenantStacks
+from kryonix.lifecycle.undeclared import Undeclared
 from kryonix.local.events import OnEvent, Summary
 from kryonix.registry.desired_states import (
     DesiredState,
@@ -73,7 +74,7 @@ class TenantLifecycle:
         deletion_protection: bool = True,
     ) -> None:
         self._dsn = registry_dsn
-        self._stacks = TenantStacks(deployer, cells, deletion_protection=deletion_protection)
+        self._stacks = TenantStacks(deployer, cells, catalog, deletion_protection=deletion_protection)
         self._cells = cells
         self._catalog = catalog
         self._overlap = overlap
@@ -109,6 +110,10 @@ class TenantLifecycle:
     def messages(self, tenant_id: str) -> dict[str, int]:
         """How many messages each queue holds that holds any, as of up to 5 s ago. Raises UnknownTenant."""
         return self._stacks.messages(self.state(tenant_id))
+
+    def undeclared(self, tenant_id: str) -> Undeclared:
+        """What is in a tenant's vhost that nobody declared. Asks the broker."""
+        return self._stacks.undeclared(self.state(tenant_id))
 
     # --- operations
 
@@ -196,7 +201,7 @@ class TenantLifecycle:
         """
         with self._alone(tenant_id):
             before = self._expect(tenant_id, "given new credentials", "active", "suspended")
-            if before.status == "active":
+            if before.status == "active" and not self._stacks.keeps(before):
                 admit(tenant_of(before), self._catalog)
             state = before
             if not rotated(before, from_generation):
@@ -251,13 +256,18 @@ class TenantLifecycle:
                 self._mark(self._put(settled, over=state))
 
     def converge(self, tenant_id: str, on_event: OnEvent = ignore) -> Summary:
-        """Bring the world to the tenant's row as it is."""
+        """Bring the world to the tenant's row as it is, whatever was changed by hand in between.
+
+        What there really is is read first. Bindings, policies and permissions that nobody declared are removed.
+        """
         with self._alone(tenant_id):
             state = self._expect(tenant_id, "converged")
             if state.status == "removed":
                 return self._remove(state, on_event)
             with losses.told():
-                return self._apply(state, on_event)
+                summary = self._stacks.mend(state, on_event)
+            self._mark(state)
+            return summary
 
     # --- the row
 

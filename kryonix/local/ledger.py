@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from itertools import count
 from threading import RLock
 from typing import Literal
 
@@ -12,7 +13,7 @@ from kryonix.local.errors import LocalError, ServiceUnavailable
 from kryonix.local.journal import Journal
 from kryonix.local.resource import Resource
 from kryonix.local.secrets import Vault
-from kryonix.local.state import Record, State, key_of
+from kryonix.local.state import ASIDE, Record, State, key_of
 from kryonix.local.store import Store
 
 __all__ = ["Ledger", "OperationType"]
@@ -91,10 +92,28 @@ class Ledger:
             resource = operation.get("resource")
             return operation["type"], Resource.decode(resource, self._vault) if resource else None
 
-    def interrupted_keys(self) -> list[str]:
-        """Keys of all operations that were begun and never ended."""
+    def set_aside(self, key: str, begun: Resource) -> None:
+        """Keep the note of a create under a key of its own, so that the next create of this URN has the plain one."""
         with self._lock:
-            return list(self._state.operations)
+            taken = self._state.operations.keys()
+            aside = next(name for n in count(1) if (name := f"{key}{ASIDE}{n}") not in taken)
+            operation = {"key": aside, "type": "creating", "resource": begun.encode(self._vault)}
+            self._append({"begin": [operation], "end": [key]}, wait=True)
+
+    def aside(self, key: str = "") -> dict[str, Resource]:
+        """The creates that were set aside, of this URN or of all, the oldest first."""
+        with self._lock:
+            notes = {
+                name: operation
+                for name, operation in self._state.operations.items()
+                if ASIDE in name and (not key or name.startswith(f"{key}{ASIDE}"))
+            }
+            return {name: Resource.decode(op["resource"], self._vault) for name, op in notes.items()}
+
+    def interrupted_keys(self) -> list[str]:
+        """Keys of all operations that were begun and never ended, but for those set aside."""
+        with self._lock:
+            return [key for key in self._state.operations if ASIDE not in key]
 
     def close(self) -> None:
         """Write the state, where anything in it changed; then there is no journal any more."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from kryonix.local import values
-from kryonix.local.errors import PrerequisiteMissing
+from kryonix.local.errors import LocalError, PrerequisiteMissing, ServiceUnavailable
 from kryonix.local.handlers.base import Handler, Live
 from kryonix.local.resource import Resource
 from kryonix.local.run import Run
@@ -15,6 +15,11 @@ from kryonix.local.run import Run
 __all__ = ["adopt", "may_be_made", "recover"]
 
 _SERVICE_UNAVAILABLE: Final = 3
+
+_UNRESOLVED: Final = (
+    "{type} '{name}': an earlier run may have made it with other inputs, and the service that those name does not "
+    "answer. It is not looked for again: if that service comes back, look there"
+)
 
 Differs = Callable[[Resource], bool]
 """Whether the program now wants other inputs than this resource has."""
@@ -33,8 +38,12 @@ def recover(run: Run, handler: Handler, wanted: Resource, old: Resource | None, 
     """The resource as it really stands, where an operation on it was begun and never ended; else `old`.
 
     A service that can't be reached may be one that the inputs name wrongly. Where the program has other inputs by now,
-    those are gone on with, from `old`: to create and to update are idempotent.
+    those are gone on with, from `old`: to create and to update are idempotent. The note of a create stays until a run
+    has found what it made, or that there is nothing.
     """
+    if not run.dry_run:
+        for key, noted in run.ledger.aside(wanted.urn).items():
+            old = _find_aside(run, handler, wanted, key, noted, old, differs)
     interrupted = run.ledger.interrupted(wanted.urn)
     if interrupted is None:
         return old
@@ -61,15 +70,74 @@ def _finish_create(
         try:
             id_, outputs = handler.recreate(values.plain(begun.inputs))
         except Exception as error:
-            if may_be_made(error) and not differs(begun):
+            if not may_be_made(error):
+                run.ledger.commit(end=[wanted.key])  # it can't be made that way, so it is not there
+                return old
+            if not differs(begun):
                 raise
-            run.ledger.commit(end=[wanted.key])  # it can't be made that way, or is no longer wanted that way
+            run.ledger.set_aside(wanted.key, begun)
             return old
         marked = values.mark_secrets(outputs, begun.inputs, handler.secret_outputs)
         final = replace(begun, id=id_, outputs=marked, provider=wanted.provider)
-        leftover = [replace(old, delete=True)] if old and old.id != id_ and not old.pending_replacement else []
-        run.ledger.commit(put=[final, *leftover], end=[final.key])
-    return final
+        kept, leftover = _kept(final, old, differs)
+        run.ledger.commit(put=[kept, *leftover], end=[final.key])
+    return kept
+
+
+def _find_aside(
+    run: Run, handler: Handler, wanted: Resource, key: str, begun: Resource, old: Resource | None, differs: Differs
+) -> Resource | None:
+    """Create again what an earlier run may have made, with inputs that were changed before it could be looked for.
+
+    What is found beside the resource that there is by now is deleted at the end of the run. Found in its place, it is
+    the resource, and brought to what the program wants.
+    """
+    with run.working(wanted, "create"):
+        try:
+            id_, outputs = handler.create(values.plain(begun.inputs))
+        except Exception as error:
+            if not may_be_made(error):
+                run.ledger.commit(end=[key])
+            elif not differs(begun):
+                raise
+            return old
+        marked = values.mark_secrets(outputs, begun.inputs, handler.secret_outputs)
+        found = replace(begun, id=id_, outputs=marked, provider=wanted.provider)
+        kept, leftover = _kept(old or found, found, differs) if old is None or old.id != id_ else (found, [])
+        run.ledger.commit(put=[kept, *leftover], end=[key])
+    return kept
+
+
+def _kept(first: Resource, second: Resource | None, differs: Differs) -> tuple[Resource, list[Resource]]:
+    """Which of two that were found is the resource, the first or what the program wants; and the other, to delete."""
+    if second is None or second.id == first.id or first.pending_replacement:
+        return (first if second is None or not first.pending_replacement else second), []
+    if second.pending_replacement:
+        return first, []
+    if differs(first) and not differs(second):
+        return second, [replace(first, delete=True)]
+    return first, [replace(second, delete=True)]
+
+
+def find_unwanted_aside(run: Run, seen: frozenset[str]) -> None:
+    """Look once more for what was set aside, at the end of a run that has made all that the program wants.
+
+    What is found is to be deleted. What can't be asked any more is named in a warning: the address was mistyped, or
+    that service is gone for good.
+    """
+    for key, begun in {} if run.dry_run else run.ledger.aside().items():
+        put: list[Resource] = []
+        try:
+            if begun.urn in seen:
+                raise ServiceUnavailable("it was asked in this run")
+            handler = run.providers.handler(begun)
+            id_, outputs = handler.create(values.plain(begun.inputs))
+            marked = values.mark_secrets(outputs, begun.inputs, handler.secret_outputs)
+            put = [replace(begun, id=id_, outputs=marked, delete=True)]
+        except LocalError as error:
+            if may_be_made(error):
+                run.say("warning", _UNRESOLVED.format(type=begun.type, name=begun.name), begun.urn)
+        run.ledger.commit(put=put, end=[key])
 
 
 def _read_again(run: Run, handler: Handler, old: Resource, differs: Differs) -> Resource | None:

@@ -18,6 +18,7 @@ from kryonix.local.ledger import Ledger
 from kryonix.local.lock import hold
 from kryonix.local.project import Project
 from kryonix.local.providers import ProviderFactory, Providers
+from kryonix.local.recovery import find_unwanted_aside
 from kryonix.local.refresh import refresh_all
 from kryonix.local.resource import Resource
 from kryonix.local.run import Run, Target
@@ -243,6 +244,8 @@ def _config_vault(file: StackFile, of_state: Vault) -> Vault:
 
 def _unwanted(run: Run, seen: frozenset[str]) -> list[Doomed]:
     """What is to be deleted: all that the program did not register, and replaced ones that still have to go."""
+    find_unwanted_aside(run, seen)
+    _forget_made_again(run)
     doomed = [Doomed(r) for r in run.ledger.all() if r.delete or r.urn not in seen]
     for key in run.ledger.interrupted_keys():
         type_, begun = run.ledger.interrupted(key) or ("", None)
@@ -251,6 +254,15 @@ def _unwanted(run: Run, seen: frozenset[str]) -> list[Doomed]:
         elif run.ledger.get(key) is None and not run.dry_run:
             run.ledger.commit(end=[key])
     return doomed
+
+
+def _forget_made_again(run: Run) -> None:
+    """Drop what was to be deleted and is there again, under the same id, as a resource that is wanted."""
+    known = run.ledger.all()
+    live = {(r.type, r.id, r.provider) for r in known if r.managed and not r.delete and not r.pending_replacement}
+    again = [r.key for r in known if r.delete and (r.type, r.id, r.provider) in live]
+    if again and not run.dry_run:
+        run.ledger.commit(drop=again)
 
 
 def _summary(run: Run, outputs: dict[str, Any]) -> Summary:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from kryonix.local.errors import StateCorrupt
 
@@ -22,6 +22,10 @@ Record = dict[str, Any]
 def now() -> str:
     """The time as the deployment format writes it."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+ASIDE: Final = "#aside-"
+"""Between a URN and a number: the key of a create that was set aside, to be looked for with the inputs it had."""
 
 
 class State:
@@ -62,7 +66,10 @@ class State:
             self.resources[key_of(resource)] = resource
         for operation in deployment.get("pending_operations") or ():
             resource = operation["resource"]
-            self.operations[key_of(resource)] = {"type": operation["type"], "resource": resource}
+            self.operations[operation.get("key") or key_of(resource)] = {
+                "type": operation["type"],
+                "resource": resource,
+            }
 
     def apply(self, record: Record) -> None:
         """Make one journalled change: rename, drop, put, begin, end, in this order."""
@@ -91,6 +98,7 @@ class State:
             deployment["resources"] = self._ordered()
         operations = [
             {"resource": operation["resource"] or self.resources.get(key), "type": operation["type"]}
+            | ({"key": key} if ASIDE in key else {})  # the Pulumi CLI reads over it
             for key, operation in self.operations.items()
         ]
         if operations := [operation for operation in operations if operation["resource"]]:

@@ -14,7 +14,7 @@ from kryonix.local.events import Op, Step
 from kryonix.operations.live import Live
 from kryonix.operations.tables import Column, fitted
 
-__all__ = ["FOUND", "Display", "findings_line", "findings_table", "steps_table", "summary_line"]
+__all__ = ["FOUND", "Display", "converged_line", "findings_line", "findings_table", "steps_table", "summary_line"]
 
 FOUND: Final[Mapping[Op, str]] = {"delete": "gone", "update": "changed", "create": "new"}
 """What a refresh's steps say of the world: it deletes and changes nothing itself."""
@@ -79,9 +79,20 @@ def summary_line(summary: Summary) -> str:
     counts = {op: count for op, count in summary.changes.items() if count and op not in ("same", "read")}
     same = summary.changes.get("same", 0)
     if not counts:
-        return f"Nothing to change: {same} resources are as they should be ({summary.seconds:.1f} s)."
+        return (
+            f"Nothing to change: the state of {same} resources is what the program says ({summary.seconds:.1f} s). "
+            "Broker and registry answer; `kryonix refresh` reads whether all of it is there."
+        )
     words = ", ".join(f"{count} {op}" for op, count in sorted(counts.items()))
     return f"{words}, {same} unchanged ({summary.seconds:.1f} s)."
+
+
+def converged_line(summary: Summary) -> str:
+    """What a run that has read the world first came to, in one line."""
+    if summary.changed:
+        return summary_line(summary)
+    same = summary.changes.get("same", 0)
+    return f"Nothing to change: {same} resources are as they should be, read from broker and registry."
 
 
 def findings_line(summary: Summary) -> str:

@@ -7,38 +7,55 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
 from kryonix.lifecycle.address import StackAddress
+from kryonix.lifecycle.broker import Broker
+from kryonix.lifecycle.containers import platform_of
 from kryonix.lifecycle.engine import Choice, Engine, engine_for
-from kryonix.local.events import Summary
+from kryonix.lifecycle.undeclared import Undeclared, declared_vhosts, find_undeclared
+from kryonix.local.events import Event, Summary
 from kryonix.operations.confirmation import confirm
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
+from kryonix.operations.outage import Outage
 from kryonix.operations.progress import Display, findings_line, findings_table, steps_table, summary_line
-from kryonix.operations.status import status_json, status_table
+from kryonix.operations.status import read_status, status_json, status_table
 
 __all__ = ["export", "outputs", "run", "status", "what_goes"]
 
+_UNREACHABLE: Final = 3
 _TENANT: Final = "kryonix:messaging:TenantMessaging"
 
 
 def run(operation: str, stack: str, config_file: Path | None, engine: Choice, json_output: bool, yes: bool) -> None:
     """Run `preview`, `up`, `refresh` or `destroy`; without `yes` only after it was confirmed on a terminal."""
     address = _address(stack, config_file)
+    outage = Outage(stack, engine)
+    outage.refuse_paused()
     if not yes:
         confirm(operation, lambda: _question(operation, address, engine))
     display = Display(err, f"{operation} {stack}")
     runner = engine_for(engine, address, display.take)
-    with display.running():
-        summary: Summary = getattr(runner, operation)()
+    try:
+        with display.running():
+            summary: Summary = getattr(runner, operation)()
+    except Exception as error:
+        said = outage.explain(error)
+        if said is None:
+            raise
+        raise said from error
+    strange = _undeclared(address, engine) if operation == "refresh" else []
     if json_output:
-        print_json(_summary_json(summary))
+        print_json({**_summary_json(summary), **_undeclared_json(operation, strange)})
         return
     if operation == "refresh":
         _show(findings_table(summary, out))
         out.print(findings_line(summary), soft_wrap=True)
+        for each in strange:
+            out.print(escape("\n".join([f"In {each.vhost}:", *each.lines()])), soft_wrap=True)
         return
     if operation == "preview":
         _show(steps_table(summary, out))
@@ -62,19 +79,59 @@ def export(stack: str, config_file: Path | None, engine: Choice) -> None:
 
 
 def status(stack: str, config_file: Path | None, engine: Choice, json_output: bool) -> None:
-    """Print how a stack stands."""
-    found = _reader(stack, config_file, engine).outputs(show_secrets=True)
-    if not found:
+    """Print how a stack stands: what the broker and the registry say, beside what the state has as a record.
+
+    Status 3 where one of them does not answer.
+    """
+    address = _address(stack, config_file)
+    reader = engine_for(engine, address, _unheard)
+    if not reader.outputs():
         remedy = f"Run `kryonix up --stack {stack}`"
         raise InvalidChoice(f"the stack {stack!r} has no outputs: nothing is deployed. {remedy}")
-    if "registry_dsn" not in found and (registry := found.get("registry_stack")):
-        # A tenant's own stack: its outputs name the stack that has the registry, and hold no address of it.
-        there = _reader(registry.rpartition("/")[2], None, engine).outputs(show_secrets=True)
-        found = {**found, "registry_dsn": there.get("registry_dsn")}
+    found = read_status(_with_platform(address, engine, reader.export()))
     if json_output:
         print_json(status_json(found))
     else:
         status_table(found, out)
+    if problems := found.problems:
+        said = Outage(stack, engine).advice()
+        for problem in [said] if said else problems:
+            err.print(f"[bold red]error:[/bold red] {escape(problem)}", soft_wrap=True)
+        raise typer.Exit(_UNREACHABLE)
+
+
+def _undeclared(address: StackAddress, engine: Choice) -> list[Undeclared]:
+    """What is in the vhosts of a stack's tenants and in no stack. Asks the broker."""
+    deployment = engine_for(engine, address, _unheard).export()
+    declared = declared_vhosts(deployment)
+    if not declared:
+        return []
+    broker = Broker(_with_platform(address, engine, deployment))
+    found = [find_undeclared(broker, vhost, each) for vhost, each in declared.items()]
+    return [each for each in found if each]
+
+
+def _with_platform(address: StackAddress, engine: Choice, deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """A stack's outputs, with those of its platform where it is a tenant's own."""
+    own = engine_for(engine, address, _unheard).outputs(show_secrets=True)
+    platform = platform_of(deployment)
+    if platform is None:
+        return own
+    above = StackAddress(project=address.project, stack=platform)
+    found = {**engine_for(engine, above, _unheard).outputs(show_secrets=True), **own}
+    registry = str(own.get("registry_stack") or platform).rpartition("/")[2]
+    if registry != platform:
+        there = engine_for(engine, StackAddress(project=address.project, stack=registry), _unheard)
+        found["registry_dsn"] = there.outputs(show_secrets=True).get("registry_dsn")
+    return found
+
+
+def _undeclared_json(operation: str, strange: list[Undeclared]) -> dict[str, Any]:
+    return {"undeclared": [each.as_json() for each in strange]} if operation == "refresh" else {}
+
+
+def _unheard(event: Event) -> None:
+    """Nobody listens."""
 
 
 def _question(operation: str, address: StackAddress, engine: Choice) -> str:
@@ -82,7 +139,7 @@ def _question(operation: str, address: StackAddress, engine: Choice) -> str:
     if operation == "up":
         _preview(address, engine)
     if operation == "destroy":
-        there = engine_for(engine, address, lambda event: None).export()
+        there = engine_for(engine, address, _unheard).export()
         return f"Remove {what_goes(address.stack, there)}?"
     return f"{operation} the stack {address.stack!r}?"
 
@@ -107,7 +164,7 @@ def _is_default_provider(resource: Mapping[str, Any]) -> bool:
 
 def _preview(address: StackAddress, engine: Choice) -> None:
     """What `up` would do, before it is asked for."""
-    summary = engine_for(engine, address, lambda event: None).preview()
+    summary = engine_for(engine, address, _unheard).preview()
     _show(steps_table(summary, out))
     out.print(summary_line(summary))
 
@@ -119,7 +176,7 @@ def _show(table: Table | None) -> None:
 
 def _reader(stack: str, config_file: Path | None, engine: Choice) -> Engine:
     """An engine that is only read from."""
-    return engine_for(engine, _address(stack, config_file), lambda event: None)
+    return engine_for(engine, _address(stack, config_file), _unheard)
 
 
 def _address(stack: str, config_file: Path | None) -> StackAddress:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from kryonix.lifecycle.admission import admit
+from kryonix.lifecycle.admission import as_sold
 from kryonix.lifecycle.errors import Refused
 from kryonix.lifecycle.specs import tenant_of
 from kryonix.lifecycle.tenants import Need
@@ -196,7 +196,7 @@ class PlanAnswer(BaseModel):
 
 def _topology(state: DesiredState, catalog: Catalog) -> Topology | None:
     try:
-        return admit(tenant_of(state), catalog)
+        return as_sold(tenant_of(state), catalog)
     except Refused:
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from typing import Final
 
 __all__ = ["PASSWORD_LENGTH", "rabbitmq_hash", "scram_verifier"]
@@ -24,8 +24,16 @@ def rabbitmq_hash(user: str, password: str) -> str:
 
     https://www.rabbitmq.com/docs/passwords#computing-password-hash
     """
-    salt = _salt(user, password)[:4]
-    return b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+    return _salted(_salt(user, password)[:4], password)
+
+
+def is_hash_of(found: str, password: str) -> bool:
+    """Return True if a broker's `password_hash`, whatever its salt, is that of this password."""
+    try:
+        salt = b64decode(found, validate=True)[:4]
+    except ValueError:
+        return False
+    return hmac.compare_digest(_salted(salt, password).encode(), found.encode())
 
 
 def scram_verifier(user: str, password: str) -> str:
@@ -39,6 +47,10 @@ def scram_verifier(user: str, password: str) -> str:
     server = _hmac(salted, b"Server Key")
     salt_text, stored_text, server_text = (b64encode(part).decode() for part in (salt, stored, server))
     return f"SCRAM-SHA-256${_SCRAM_ITERATIONS}:{salt_text}${stored_text}:{server_text}"
+
+
+def _salted(salt: bytes, password: str) -> str:
+    return b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
 def _salt(user: str, password: str) -> bytes:

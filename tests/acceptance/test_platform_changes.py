@@ -82,6 +82,7 @@ OF_ONE_TENANT: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
     "platform": by_address,
     "registry": lambda stacks: {"registry": f"organization/kryonix/{stacks.platform.stack}"},
     "credentials": value("credentials", {"generation": 2, "retiring": 1}),
+    "sold": value("sold", ["crm"]),
     "managementUrl": by_address,
     "adminUsername": by_address,
     "adminPassword": by_address,

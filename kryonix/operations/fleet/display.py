@@ -148,6 +148,7 @@ def drift_json(found: Sequence[Drift]) -> dict[str, Any]:
                 "differs": drift.differs,
                 "found": [_step_json(step) for step in drift.found],
                 "pending": [_step_json(step) for step in drift.pending],
+                "undeclared": drift.undeclared.as_json() if drift.undeclared else None,
                 "problem": drift.problem,
             }
             for drift in found
@@ -165,14 +166,16 @@ def drift_table(found: Sequence[Drift], console: Console) -> None:
     """Print what differs, per tenant; that nothing does is said too."""
     shown = [drift for drift in found if drift.differs or drift.problem]
     if not shown:
-        console.print(f"No drift: {len(found)} tenant(s) are as they should be.")
+        console.print(f"No drift: {len(found)} tenant(s) are as they should be, read from broker and registry.")
         return
     table = Table(title=f"{len(shown)} of {len(found)} tenant(s) differ or could not be examined")
     for column in ("tenant", "cell", "read from the world", "the next rollout would"):
         table.add_column(column, overflow="fold")
     for drift in shown:
         problem = f"[red]{escape(drift.problem)}[/red]" if drift.problem else ""
-        table.add_row(drift.tenant, drift.cell, problem or _steps(drift.found, FOUND), _steps(drift.pending))
+        strange = escape("\n".join(drift.undeclared.lines())) if drift.undeclared else ""
+        read = "\n".join(filter(None, (_steps(drift.found, FOUND), strange)))
+        table.add_row(drift.tenant, drift.cell, problem or read, _steps(drift.pending))
     console.print(table)
 
 

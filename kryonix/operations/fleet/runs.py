@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import typer
+from rich.markup import escape
 
 from kryonix.lifecycle.drift import Drift, find_drift, preview_tenants
 from kryonix.lifecycle.engine import Choice
@@ -21,6 +22,7 @@ from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
 from kryonix.operations.fleet import display
 from kryonix.operations.fleet.progress import FleetProgress, RolloutProgress
+from kryonix.operations.outage import Outage, explains_outages
 from kryonix.operations.site import Site, open_site
 from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rollouts import Rollout, fetch_latest_rollout, session
@@ -46,6 +48,7 @@ class RolloutAsked:
     yes: bool
 
 
+@explains_outages
 def status(stack: str, engine: Choice, json_output: bool) -> None:
     """Print how the fleet stands."""
     site = open_site(stack, engine)
@@ -64,9 +67,11 @@ def status(stack: str, engine: Choice, json_output: bool) -> None:
     else:
         display.fleet_tables(view, out)
     if found.problems:
+        _tell_outage(stack, engine)
         raise typer.Exit(_UNREACHABLE)
 
 
+@explains_outages
 def drift(
     stack: str,
     engine: Choice,
@@ -77,6 +82,7 @@ def drift(
     json_output: bool,
 ) -> None:
     """Print what differs, tenant by tenant."""
+    Outage(stack, engine).refuse_paused()
     site = open_site(stack, engine, concurrency)
     states = _named(take_part(site.states(cell)), tenants)
     found = _each(find_drift, site, states, concurrency, "drift")
@@ -85,16 +91,19 @@ def drift(
     else:
         display.drift_table(found, out)
     if any(drift.problem for drift in found):
+        _tell_outage(stack, engine)
         raise typer.Exit(_FAILED)
     if expect_no_changes and any(drift.differs for drift in found):
         raise typer.Exit(_DIFFERS)
 
 
+@explains_outages
 def rollout(asked: RolloutAsked, stack: str, engine: Choice, json_output: bool) -> None:
     """Roll out, or go on with a rollout, or show what one would do."""
     budget = FailureBudget.parse(asked.failure_budget or _BUDGET)
     canary = Canary.parse(asked.canary or _CANARY)
     _check(asked)
+    Outage(stack, engine).refuse_paused()
     site = open_site(stack, engine, asked.concurrency or _CONCURRENCY)
     if asked.dry_run:
         _preview(site, _waves(site, asked, canary), asked, json_output)
@@ -119,6 +128,7 @@ def rollout(asked: RolloutAsked, stack: str, engine: Choice, json_output: bool) 
         raise typer.Exit(_FAILED)
 
 
+@explains_outages
 def place(modules: tuple[str, ...], plan: str, stack: str, engine: Choice, json_output: bool) -> None:
     """Print the cell that a new tenant should go to, and why."""
     site = open_site(stack, engine)
@@ -129,6 +139,11 @@ def place(modules: tuple[str, ...], plan: str, stack: str, engine: Choice, json_
         print_json(display.placement_json(placement))
     else:
         display.placement_lines(placement, out)
+
+
+def _tell_outage(stack: str, engine: Choice) -> None:
+    if said := Outage(stack, engine).advice():
+        err.print(f"[bold red]error:[/bold red] {escape(said)}", soft_wrap=True)
 
 
 def _run(site: Site, desk: RolloutDesk, begun: Rollout) -> Rollout:

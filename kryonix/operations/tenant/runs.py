@@ -20,8 +20,9 @@ from kryonix.local.events import OnEvent
 from kryonix.operations.confirmation import confirm
 from kryonix.operations.console import err, out, print_json
 from kryonix.operations.errors import InvalidChoice
+from kryonix.operations.outage import Outage, explains_outages
 from kryonix.operations.private_file import check_target, write_private
-from kryonix.operations.progress import Display, summary_line
+from kryonix.operations.progress import Display, converged_line
 from kryonix.operations.site import open_site, project_folder
 from kryonix.operations.tables import Column, fitted, modules_text
 from kryonix.registry.desired_states import DesiredState
@@ -55,6 +56,7 @@ _COLUMNS: Final = (
 )
 
 
+@explains_outages
 def list_tenants(stack: str, engine: Choice, with_removed: bool, json_output: bool) -> None:
     """Print every tenant's desired state; of those that are gone only where they are asked for, and as JSON."""
     states = _lifecycle(stack, engine).states()
@@ -76,6 +78,7 @@ def _row(state: DesiredState) -> list[str]:
     return [escape(each) for each in (state.cliente_id, state.plan, modules, state.cell, state.stage, _to_come(state))]
 
 
+@explains_outages
 def create(asked: Mapping[str, Any], stack: str, engine: Choice, json_output: bool) -> None:
     """Make a tenant."""
     tenant = parse_tenant({**asked, "modules": list(asked["modules"])}, "kryonix tenant create", default_catalog())
@@ -84,6 +87,7 @@ def create(asked: Mapping[str, Any], stack: str, engine: Choice, json_output: bo
     _print_credentials(made, json_output)
 
 
+@explains_outages
 def change(
     tenant: str,
     modules: tuple[str, ...] | None,
@@ -105,6 +109,7 @@ def change(
     _print_state(lifecycle.state(tenant), json_output)
 
 
+@explains_outages
 def simple(operation: str, tenant: str, stack: str, engine: Choice, json_output: bool) -> None:
     """Run `suspend` or `resume`."""
     lifecycle = _lifecycle(stack, engine)
@@ -112,6 +117,7 @@ def simple(operation: str, tenant: str, stack: str, engine: Choice, json_output:
     _print_state(lifecycle.state(tenant), json_output)
 
 
+@explains_outages
 def rotate(tenant: str, overlap_hours: float, stack: str, engine: Choice, json_output: bool) -> None:
     """Make new credentials."""
     lifecycle, overlap = _lifecycle(stack, engine), timedelta(hours=overlap_hours)
@@ -137,6 +143,7 @@ def credentials(tenant: str, output: Path | None, stack: str, engine: Choice, js
             out.print(f"[bold]{name}[/bold] {escape(text)}", soft_wrap=True, highlight=False)
 
 
+@explains_outages
 def offboard(tenant: str, grace_days: float, stack: str, engine: Choice, json_output: bool) -> None:
     """Begin a tenant's leave."""
     lifecycle = _lifecycle(stack, engine, grace=timedelta(days=grace_days))
@@ -144,6 +151,7 @@ def offboard(tenant: str, grace_days: float, stack: str, engine: Choice, json_ou
     _print_state(lifecycle.state(tenant), json_output)
 
 
+@explains_outages
 def remove(tenant: str, force: bool, yes: bool, stack: str, engine: Choice, json_output: bool) -> None:
     """End a tenant's leave."""
     if not yes:
@@ -153,22 +161,28 @@ def remove(tenant: str, force: bool, yes: bool, stack: str, engine: Choice, json
     _print_state(lifecycle.state(tenant), json_output)
 
 
+@explains_outages
 def converge(tenant: str, stack: str, engine: Choice, json_output: bool) -> None:
-    """Run a tenant's stack for the row as it is."""
+    """Bring a tenant to its row, whatever was changed by hand."""
+    Outage(stack, engine).refuse_paused()
     lifecycle = _lifecycle(stack, engine)
     summary = _shown(f"converge {tenant}", lambda on_event: lifecycle.converge(tenant, on_event))
     if json_output:
-        print_json({**_state_json(lifecycle.state(tenant)), "changes": summary.changes})
+        left = lifecycle.undeclared(tenant)
+        strange = left.as_json() if left else None
+        print_json({**_state_json(lifecycle.state(tenant)), "changes": summary.changes, "undeclared": strange})
     else:
-        out.print(summary_line(summary))
+        out.print(converged_line(summary))
 
 
+@explains_outages
 def exports(tenant: str, stack: str, engine: Choice) -> None:
     """Print a tenant's final exports."""
     found = _lifecycle(stack, engine).final_exports(tenant)
     print_json([{**asdict(export), "exported_at": export.exported_at.isoformat()} for export in found])
 
 
+@explains_outages
 def settle(stack: str, engine: Choice, json_output: bool) -> None:
     """Do what is due, tenant by tenant. A tenant that fails does not keep the others waiting; the first is raised."""
     lifecycle = _lifecycle(stack, engine)

@@ -37,6 +37,12 @@ class Scripted:
         self.made = dict(stack.config["kryonix:tenant"])
         return Summary({"create": 1}, ())
 
+    def refresh(self, stack: StackSpec, on_event: OnEvent) -> Summary:
+        return Summary({"same": 1}, ())
+
+    def export(self, stack: StackSpec) -> dict[str, Any]:
+        return {}
+
     def outputs(self, stack: StackSpec) -> dict[str, Any]:
         if stack.name == f"tenant-{ID}":
             names = ("vhost", "username", "password", "amqp_uri")

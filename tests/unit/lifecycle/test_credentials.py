@@ -37,6 +37,9 @@ class Kept:
     def outputs(self, stack: StackSpec) -> dict[str, Any]:
         return self._outputs.get(stack.name, {})
 
+    def export(self, stack: StackSpec) -> dict[str, Any]:
+        raise AssertionError("nothing but outputs is read")
+
     def stacks(self) -> list[str]:
         raise AssertionError("nothing but outputs is read")
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from kryonix.local import LocalError, ServiceUnavailable, StateLocked
+from kryonix.local.events import Diagnostic
 from kryonix.local.handlers.base import Properties
 from tests.unit.local.conftest import Bench
 from tests.unit.local.fake_world import FakeProvider, ThingHandler
@@ -195,3 +196,98 @@ def test_a_create_whose_answer_was_lost_is_deleted_when_no_longer_wanted(
     bench.up("")
     assert bench.world.things() == {}
     assert "pending_operations" not in bench.stack().export()["deployment"]
+
+
+def killed_in_mid_create(bench: Bench, key: str) -> None:
+    """A run killed while the world has the thing already, and the state does not know it."""
+    bench.program(f'Thing("a", {{"key": "{key}", "replaces": ["key"], "after": ["go on"]}})')
+    process = multiprocessing.get_context("fork").Process(target=bench.stack().up)
+    process.start()
+    try:
+        until = time.monotonic() + 30
+        while f"create a-{key}" not in bench.world.log():
+            assert process.is_alive()
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.join()
+    bench.world.put(f"a-{key}", {"name": "a", "key": key})
+    bench.world.note("go on")
+
+
+class Down(ThingHandler):
+    """The service is away: nothing can be made, and nobody can say what there is."""
+
+    def create(self, inputs: Properties) -> tuple[str, Properties]:
+        raise ServiceUnavailable("the world is down")
+
+
+@pytest.fixture
+def away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Runs a program while the service is away."""
+
+    def run(body: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeProvider, "handler", lambda self, type_token: Down(self._world))
+            with pytest.raises(LocalError, match="the world is down"):
+                bench.up(body)
+
+    return run
+
+
+CHANGED_KEY = 'Thing("a", {"key": "%s", "replaces": ["key"]})'
+
+
+@pytest.mark.parametrize("keys", [("two",), ("two", "three"), ("two", "two")])
+def test_what_a_killed_run_made_is_not_orphaned_by_changed_inputs_while_the_service_was_away(
+    bench: Bench, away: Callable[[str], None], keys: tuple[str, ...]
+) -> None:
+    killed_in_mid_create(bench, "one")
+    for key in keys:
+        away(CHANGED_KEY % key)
+    expect_converged(bench, CHANGED_KEY % keys[-1])
+    assert set(bench.world.things()) == {f"a-{keys[-1]}"}
+
+
+def test_what_a_killed_run_made_is_taken_again_where_the_inputs_are_turned_back(
+    bench: Bench, away: Callable[[str], None]
+) -> None:
+    killed_in_mid_create(bench, "one")
+    away(CHANGED_KEY % "two")
+    expect_converged(bench, CHANGED_KEY % "one")
+    assert set(bench.world.things()) == {"a-one"}
+
+
+@pytest.mark.parametrize("destroyed", [True, False])
+def test_what_a_killed_run_made_goes_where_nothing_wants_it_after_the_service_was_away(
+    bench: Bench, away: Callable[[str], None], destroyed: bool
+) -> None:
+    killed_in_mid_create(bench, "one")
+    away(CHANGED_KEY % "two")
+    bench.stack().destroy() if destroyed else bench.up("")
+    assert bench.world.things() == {}
+    assert "pending_operations" not in bench.stack().export()["deployment"]
+
+
+class OneIsAway(ThingHandler):
+    """What the first inputs name can't be reached, as an address that was mistyped."""
+
+    def create(self, inputs: Properties) -> tuple[str, Properties]:
+        if inputs["key"] == "one":
+            raise ServiceUnavailable("no such host")
+        return super().create(inputs)
+
+
+def test_an_address_that_was_mistyped_is_named_in_a_warning_and_forgotten_once_it_is_right(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeProvider, "handler", lambda self, type_token: OneIsAway(self._world))
+    with pytest.raises(LocalError, match="no such host"):
+        bench.up(CHANGED_KEY % "one")
+    bench.events.clear()
+    bench.up(CHANGED_KEY % "two")
+    warnings = [event for event in bench.events if isinstance(event, Diagnostic) and event.severity == "warning"]
+    assert "an earlier run may have made it" in warnings[0].message
+    expect_converged(bench, CHANGED_KEY % "two")
+    assert set(bench.world.things()) == {"a-two"}

@@ -1,10 +1,10 @@
-"""What `status` says where a stack's outputs lead to no registry."""
+"""What `status` says where a stack's outputs lead to no broker and no registry."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
-from kryonix.operations.status import status_json, status_table
+from kryonix.operations.status import read_status, status_json, status_table
 
 OUTPUTS = {
     "management_url": "http://broker:15672",
@@ -15,10 +15,15 @@ OUTPUTS = {
 }
 
 
-def test_a_registry_that_was_not_asked_is_said_and_not_guessed() -> None:
-    (tenant,) = status_json(OUTPUTS)["tenants"]
-    assert tenant["registry"] is None
+def test_what_was_not_asked_is_said_and_not_guessed() -> None:
+    status = read_status(OUTPUTS)
+    (tenant,) = status_json(status)["tenants"]
+    assert (tenant["registry"], tenant["vhost_present"], tenant["recorded_queues"]) == (None, None, 15)
+    assert [problem.split(":")[0] for problem in status.problems] == [
+        "the broker was not asked",
+        "the registry was not asked",
+    ]
     console = Console(width=140)
     with console.capture() as shown:
-        status_table(OUTPUTS, console)
-    assert "not asked" in shown.get()
+        status_table(status, console)
+    assert "the state's record" in shown.get()

@@ -1,0 +1,44 @@
+"""The registry asked whether it answers: a run with nothing to change would else say so with the database stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import pulumi
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from components.errors import RegistryUnreachable
+from kryonix.registry.errors import address_parts
+
+__all__ = ["answering"]
+
+_TIMEOUT_S: Final = 5
+
+
+def answering(dsn: pulumi.Input[str]) -> pulumi.Output[str]:
+    """The same address, once PostgreSQL answers there. Raises RegistryUnreachable.
+
+    It does not log in: a role or a password that differs is what this run may be about to mend.
+    """
+
+    async def ask(known: str) -> str:
+        await asyncio.to_thread(_ask, known)
+        return known
+
+    return pulumi.Output.secret(dsn).apply(ask)
+
+
+def _ask(dsn: str) -> None:
+    parts = address_parts(dsn)
+    found = pq.PGconn.ping(make_conninfo(dsn, connect_timeout=parts.get("connect_timeout", _TIMEOUT_S)).encode())
+    if found == pq.Ping.OK:
+        return
+    where = f"{parts.get('host')}:{parts.get('port', 5432)}"
+    what = "is starting or stopping" if found == pq.Ping.REJECT else "does not answer"
+    raise RegistryUnreachable(
+        f"the registry's PostgreSQL at {where} {what}. Start it and run again: `docker ps -a` shows whether its "
+        "container is stopped (`docker start NAME`) or paused (`docker unpause NAME`); where it was removed, run "
+        "`kryonix refresh` and `kryonix up` on the platform's stack"
+    )

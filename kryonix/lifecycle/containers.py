@@ -1,0 +1,92 @@
+"""Why a service of a platform does not answer, as far as Docker knows: its container is stopped, paused or gone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+import docker
+from docker.errors import DockerException, NotFound
+
+__all__ = ["advice", "container_names", "paused", "platform_of"]
+
+_CONTAINER: Final = "docker:index/container:Container"
+_REFERENCE: Final = "pulumi:pulumi:StackReference"
+_TIMEOUT_S: Final = 5
+
+
+def container_names(deployment: Mapping[str, Any]) -> list[str]:
+    """The containers that a stack's state has."""
+    return [str(resource["inputs"]["name"]) for resource in _resources(deployment) if resource["type"] == _CONTAINER]
+
+
+def platform_of(deployment: Mapping[str, Any]) -> str | None:
+    """The platform's stack, where this is a tenant's own."""
+    names = [str(r["inputs"]["name"]) for r in _resources(deployment) if r["type"] == _REFERENCE]
+    return names[0].rsplit("/", 1)[-1] if names else None
+
+
+def advice(stack: str, names: Sequence[str], noted: Collection[str] = ()) -> str | None:
+    """Return what is wrong with the first container that does not run, and what to do; None where all run.
+
+    `noted` are those whose state says already that they are gone. None too where Docker can't be asked from here.
+    """
+    states = _states(names)
+    wrong = (_advice(stack, name, state, name in noted) for name, state in states.items())
+    return next((said for said in wrong if said), None)
+
+
+def paused(stack: str, names: Sequence[str]) -> str | None:
+    """Return what to do about the first container that is paused; None where none is."""
+    states = _states(names)
+    return next((_paused(stack, name) for name, state in states.items() if state and state.get("Paused")), None)
+
+
+def _states(names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
+    """What Docker says of each; None for one that is gone. Empty where Docker does not answer."""
+    if not names:
+        return {}
+    try:
+        client = docker.from_env(timeout=_TIMEOUT_S)
+    except DockerException:
+        return {}
+    try:
+        return {name: _state(client, name) for name in names}
+    except (DockerException, OSError):
+        return {}
+    finally:
+        client.close()
+
+
+def _state(client: docker.DockerClient, name: str) -> dict[str, Any] | None:
+    try:
+        state: dict[str, Any] = client.api.inspect_container(name)["State"]
+    except NotFound:
+        return None
+    return state
+
+
+def _advice(stack: str, name: str, state: Mapping[str, Any] | None, noted: bool) -> str | None:
+    what = f"the container {name} of the stack {stack!r}"
+    if state is None:
+        note = "and the state says so now" if noted else f"which `kryonix refresh --stack {stack}` takes note of"
+        then = "" if noted else ", after that"
+        return f"{what} is gone, {note}. Run `kryonix up --stack {stack}`{then}: it is made again on its volume"
+    if state.get("Paused"):
+        return _paused(stack, name)
+    if state.get("Restarting"):
+        return f"{what} ends as soon as it is started, again and again. `docker logs --tail 50 {name}` says why"
+    if not state["Running"]:
+        remedy = f"Run `docker start {name}`, wait until `docker ps` calls it healthy, and run this again"
+        return f"{what} is stopped (status {state['ExitCode']}). {remedy}"
+    if (state.get("Health") or {}).get("Status") == "starting":
+        return f"{what} is still starting. Wait until `docker ps` calls it healthy, and run this again"
+    return None
+
+
+def _paused(stack: str, name: str) -> str:
+    return f"the container {name} of the stack {stack!r} is paused. Run `docker unpause {name}`, then run this again"
+
+
+def _resources(deployment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return (deployment.get("deployment") or {}).get("resources") or []

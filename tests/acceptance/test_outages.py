@@ -1,0 +1,61 @@
+"""A service that is stopped: no command calls that well, and each says what to do about it, which works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.harness import Project, tenant
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A platform of its own, as its services are stopped."""
+    project = Project.platform(Path(tmp_path_factory.mktemp("outages")) / "project", tenant("acme"))
+    try:
+        project.must("up")
+        yield project
+    finally:
+        project.remove()
+
+
+@pytest.mark.parametrize("how", ["stop", "pause"])
+@pytest.mark.parametrize("service", ["rabbitmq", "postgres"])
+def test_no_command_calls_a_stopped_service_well_and_the_advice_works(stopped: Project, service: str, how: str) -> None:
+    client = docker.from_env()
+    name = f"kryonix-{stopped.stack}-{service}"
+    getattr(client.containers.get(name), how)()
+    try:
+        for operation in ("preview", "up", "refresh"):
+            result = stopped.run(operation)
+            assert (result.returncode, result.stderr.count("error: ")) == (3, 1), result.stderr
+            assert name in result.stderr
+        shown = stopped.run("status", "--json")
+        assert shown.returncode == 3
+        found = json.loads(shown.stdout)
+        (acme,) = found["tenants"]
+        silent, value = ("broker", acme["queues"]) if service == "rabbitmq" else ("registry", acme["registry"])
+        assert found[silent]["reachable"] is False
+        assert value is None
+        (advice,) = re.findall(r"Run `(docker \w+ [\w-]+)`", shown.stderr)
+        subprocess.run(shlex.split(advice), check=True, capture_output=True)
+        wait_until_healthy(client, name)
+        assert stopped.must("up")["changes"].get("delete", 0) == 0
+        assert stopped.run("status").returncode == 0
+    finally:
+        client.close()
+
+
+def wait_until_healthy(client: docker.DockerClient, name: str) -> None:
+    until = time.monotonic() + 180
+    while client.containers.get(name).health != "healthy":
+        assert time.monotonic() < until, f"{name} is not healthy"
+        time.sleep(0.2)
