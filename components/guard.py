@@ -16,8 +16,8 @@ from typing import Final
 import pulumi
 
 from components.errors import BrokerRefuses, BrokerUnreachable, StateLost, TenantsWouldBeLost
-from components.losses import refuse_losses
-from components.management import BrokerAccess, Management
+from components.losses import refuse_losses, refuse_trims
+from components.management import BrokerAccess, Management, QueueState
 from components.previous_run import PreviousRun
 from components.withdrawal import put_back, withdraw_queues
 from kryonix.topology.expansion import Topology
@@ -49,7 +49,7 @@ class Guard:
         """
 
         async def ask(broker: BrokerAccess) -> BrokerAccess:
-            await asyncio.to_thread(self._ask_first, broker)
+            await self._ask_first(broker)
             return broker
 
         return access.apply(ask)
@@ -59,15 +59,15 @@ class Guard:
 
         async def ask(broker: BrokerAccess) -> BrokerAccess:
             if not self._agreed:
-                await asyncio.to_thread(self._ask, broker)
+                await self._ask(broker)
             return broker
 
         return access.apply(ask)
 
-    def _ask_first(self, access: BrokerAccess) -> None:
+    async def _ask_first(self, access: BrokerAccess) -> None:
         for address in dict.fromkeys((access, self._before(access))):
             try:
-                self._ask(address)
+                await self._ask(address)
                 break
             except BrokerRefuses as refusal:
                 if self.previous.never_succeeded:
@@ -86,7 +86,17 @@ class Guard:
             amqp_port=int(told.get("amqp_port") or access.amqp_port),
         )
 
-    def _ask(self, access: BrokerAccess) -> None:
+    async def _ask(self, access: BrokerAccess) -> None:
+        going = await asyncio.to_thread(self._going, access)
+        kept = {topology.vhost for topology in self.topologies}
+        if any(queue.vhost in kept for queue in going):
+            # A queue that somebody else has made in a tenant's vhost stays: no engine knows it.
+            managed = await self.previous.managed_queues()
+            going = [queue for queue in going if queue.vhost not in kept or (queue.vhost, queue.name) in managed]
+        await asyncio.to_thread(self._hold, access, going, kept)
+        self._agreed = True
+
+    def _going(self, access: BrokerAccess) -> list[QueueState]:
         with Management(access) as broker:
             owned = owned_tenants(broker.vhosts(), self.stack) if self.whole_broker else set()
             queues = (
@@ -94,13 +104,20 @@ class Guard:
                 if self.whole_broker
                 else [queue for topology in self.topologies for queue in broker.queues(topology.vhost)]
             )
-            going = doomed(queues, self.topologies, owned)
+            return doomed(queues, self.topologies, owned)
+
+    def _hold(self, access: BrokerAccess, going: list[QueueState], kept: Collection[str]) -> None:
+        with Management(access) as broker:
             refuse_losses(broker.exact(going), self.allow_delete)
+            fillings = (
+                broker.fillings()
+                if self.whole_broker
+                else [filling for vhost in kept for filling in broker.fillings(vhost)]
+            )
+            refuse_trims(fillings, self.topologies, self.allow_delete)
             if not pulumi.runtime.is_dry_run():
-                kept = {topology.vhost for topology in self.topologies}
                 put_back(broker, self.stack, going)
                 withdraw_queues(broker, self.stack, [q for q in going if q.vhost in kept], self.allow_delete)
-        self._agreed = True
 
 
 def refuse_orphans(broker: Management, stack: str | None) -> None:

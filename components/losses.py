@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from components.errors import MessagesWouldBeLost
-from components.management import QueueState
+from components.management import Filling, QueueState
 from kryonix.topology.accepted_losses import accepted
+from kryonix.topology.expansion import Topology
+from kryonix.topology.policies import Definition
 
-__all__ = ["AFTER_AN_UP", "refuse_losses"]
+__all__ = ["AFTER_AN_UP", "refuse_losses", "refuse_trims"]
 
 AFTER_AN_UP: Final = "run `up` (`kryonix up` or `pulumi up`), and run this again"
 """How an accepted loss takes effect where the program does not run: what is deleted knows the last `up`'s config."""
@@ -26,3 +29,49 @@ def refuse_losses(counted: Iterable[QueueState], allow_delete: Collection[str], 
         f"Consume or move them first, or accept the loss in the stack's config, {remedy}:\n"
         f"  kryonix:allowDelete: [{', '.join(dict.fromkeys([*allow_delete, *(queue.name for queue in held)]))}]"
     )
+
+
+def refuse_trims(fillings: Iterable[Filling], topologies: Sequence[Topology], allow_delete: Collection[str]) -> None:
+    """Raise MessagesWouldBeLost where a policy that changes would let a queue drop its oldest messages."""
+    bounds = {(t.vhost, name): bound for t in topologies for name, bound in _dropping(t).items()}
+    over = [
+        filling
+        for filling in fillings
+        if (bound := bounds.get((filling.vhost, filling.name))) is not None
+        and not accepted(filling.name, allow_delete)
+        and (
+            _trims(filling.messages, bound, filling.policy, "max-length")
+            or _trims(filling.message_bytes, bound, filling.policy, "max-length-bytes")
+        )
+    ]
+    if not over:
+        return
+    counts = "\n".join(
+        f"  {f.messages:,} messages in {f.name} (vhost {f.vhost}), {f.message_bytes:,} bytes" for f in over
+    )
+    raise MessagesWouldBeLost(
+        f"this change would delete the oldest messages of {len(over)} queue(s), which hold more than their policy will "
+        f"allow; nothing has been changed:\n{counts}\n"
+        f"Consume or move them first, or accept the loss in the stack's config, and run again:\n"
+        f"  kryonix:allowDelete: [{', '.join(dict.fromkeys([*allow_delete, *(f.name for f in over)]))}]"
+    )
+
+
+def _dropping(topology: Topology) -> dict[str, Definition]:
+    """Return the queues that drop their oldest messages at a bound, and the policy that says so."""
+    found: dict[str, Definition] = {}
+    for queue in topology.queues:
+        policy = max(
+            (p for p in topology.policies if p.kind == "policy" and re.search(p.pattern, queue.name)),
+            key=lambda p: p.priority,
+            default=None,
+        )
+        if policy is not None and "overflow" not in policy.definition:
+            found[queue.name] = policy.definition
+    return found
+
+
+def _trims(holds: int, bound: Definition, policy: Definition, key: str) -> bool:
+    """Return True if a queue holds more than a bound that is not in force yet."""
+    new, old = bound.get(key), policy.get(key)
+    return isinstance(new, int) and holds > new and (not isinstance(old, int) or old > new)

@@ -16,7 +16,7 @@ from pamqp.commands import Queue
 
 from components.errors import BrokerRefuses, BrokerUnreachable
 
-__all__ = ["BindingState", "BrokerAccess", "Management", "QueueState", "VhostState"]
+__all__ = ["BindingState", "BrokerAccess", "Filling", "Management", "QueueState", "VhostState"]
 
 _TIMEOUT: Final = httpx.Timeout(30, connect=3)
 
@@ -70,6 +70,17 @@ class BindingState:
         return f"bindings/{_quoted(self.vhost)}/e/{_quoted(self.source)}/q/{_quoted(self.queue)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """How full a queue is, as of up to 5 s ago, and the policy that applies to it now."""
+
+    vhost: str
+    name: str
+    messages: int
+    message_bytes: int
+    policy: Mapping[str, Any]
+
+
 _Answer = Queue.DeclareOk
 _Answers = dict[tuple[str, str], Queue.DeclareOk]
 
@@ -101,6 +112,23 @@ class Management:
         response = self._call("GET", path, params=_LIVE_TOTALS, absent_is_fine=True)
         found = [] if response.status_code == httpx.codes.NOT_FOUND else response.json()
         return [QueueState(q["vhost"], q["name"], q["arguments"], q.get("messages", 0)) for q in found]
+
+    def fillings(self, vhost: str | None = None) -> list[Filling]:
+        """Return how full all queues are, or one vhost's; none where there is no such vhost."""
+        path = "queues" if vhost is None else f"queues/{_quoted(vhost)}"
+        asked = {"columns": "vhost,name,messages,message_bytes,effective_policy_definition"}
+        response = self._call("GET", path, params=asked, absent_is_fine=True)
+        found = [] if response.status_code == httpx.codes.NOT_FOUND else response.json()
+        return [
+            Filling(
+                vhost=q["vhost"],
+                name=q["name"],
+                messages=q.get("messages", 0),
+                message_bytes=q.get("message_bytes", 0),
+                policy=q.get("effective_policy_definition") or {},
+            )
+            for q in found
+        ]
 
     def bindings(self, queue: QueueState) -> list[BindingState]:
         """Return a queue's bindings, without the one to the default exchange, which every queue has."""

@@ -27,9 +27,16 @@ class PreviousRun:
     @classmethod
     def load(cls) -> PreviousRun:
         """Ask the engine. It is a function, not a StackReference, because it has to be known before any resource."""
-        name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-        answer = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": name}).value or {}
+        answer = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": _own_stack()}).value or {}
         return cls(outputs=answer.get("outputs") or {})
+
+    async def managed_queues(self) -> set[tuple[str, str]]:
+        """Return vhost and name of every queue that is in this stack's state, which is what an engine can delete."""
+        ask = {"stackName": _own_stack()}
+        answer = await pulumi.runtime.invoke_async("pulumi:pulumi:readStackResourceOutputs", ask) or {}
+        found = (answer.get("outputs") or {}).values()
+        queues = [entry["outputs"] for entry in found if entry["type"] == "rabbitmq:index/queue:Queue"]
+        return {(queue["vhost"], queue["name"]) for queue in queues}
 
     @property
     def never_succeeded(self) -> bool:
@@ -39,3 +46,7 @@ class PreviousRun:
     def has_older_layout(self) -> bool:
         """Whether a container that is replaced now would take every queue along."""
         return bool(self.outputs) and int(self.outputs.get("layout") or 1) < LAYOUT
+
+
+def _own_stack() -> str:
+    return f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"

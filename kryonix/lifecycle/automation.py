@@ -36,8 +36,9 @@ _STATUSES: Final = (
     (
         2,
         re.compile(
-            r"would delete \d+ queue|carries \d+ tenant|^(Pulumi\.|kryonix:\w+:|\S+\.ya?ml:)|does not fit|"
-            r"must be of type|is missing config|are the same port:|has to know its platform|is a tenant's, and",
+            r"would delete (?:the oldest messages of )?\d+ queue|carries \d+ tenant|does not fit|"
+            r"^(Pulumi\.|kryonix:\w+:|\S+\.ya?ml:)|"
+            r"must be of type|is missing config|are the same port:|has to know its platform|is a tenant's, and|whose state is empty",
             re.M,
         ),
     ),

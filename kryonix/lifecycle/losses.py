@@ -11,7 +11,7 @@ from kryonix.lifecycle.errors import EngineFailed, WouldLoseMessages
 
 __all__ = ["told"]
 
-_REFUSED: Final = re.compile(r"this change would delete \d+ queue")
+_REFUSED: Final = re.compile(r"this change would delete (?:the oldest messages of )?\d+ queue")
 _QUEUE: Final = re.compile(r"^\s*([\d,]+) messages in (\S+) \(vhost ", re.MULTILINE)
 _IN_CONFIG: Final = re.compile(r"in the stack's config, .*?:\s+kryonix:allowDelete: \[[^\]]*\]", re.DOTALL)
 _PROTECTED: Final = re.compile(r"protect", re.IGNORECASE)

@@ -115,6 +115,12 @@ class Ledger:
         with self._lock:
             return [key for key in self._state.operations if ASIDE not in key]
 
+    def begun(self) -> list[Resource]:
+        """What an earlier run began to create, and may have made."""
+        with self._lock:
+            notes = [self.interrupted(key) for key in self.interrupted_keys()]
+            return [*(note[1] for note in notes if note and note[1]), *self.aside().values()]
+
     def close(self) -> None:
         """Write the state, where anything in it changed; then there is no journal any more."""
         if self._store is None:

@@ -21,7 +21,12 @@ from kryonix.local.handlers.base import Properties
 from kryonix.local.recovery import adopt
 from kryonix.local.resource import Resource
 from kryonix.local.run import Run
-from kryonix.local.stack_reference import READ_STACK_OUTPUTS, STACK_REFERENCE_TYPE, StackReferences
+from kryonix.local.stack_reference import (
+    READ_RESOURCE_OUTPUTS,
+    READ_STACK_OUTPUTS,
+    STACK_REFERENCE_TYPE,
+    StackReferences,
+)
 
 __all__ = ["Engine", "Monitor"]
 
@@ -100,11 +105,15 @@ class Monitor:
         return empty_pb2.Empty()
 
     def Invoke(self, request: resource_pb2.ResourceInvokeRequest) -> resource_pb2.ResourceInvokeResponse:
-        """Functions: only the engine's own that reads a stack's outputs."""
-        if request.tok != READ_STACK_OUTPUTS:
+        """Functions: only the engine's own, which read the outputs of a stack and of its resources."""
+        given = values.plain(values.from_struct(request.args))
+        if request.tok == READ_STACK_OUTPUTS:
+            answer = self._references.read(str(given["name"]))
+        elif request.tok == READ_RESOURCE_OUTPUTS:
+            answer = self._references.read_resources(str(given["stackName"]))
+        else:
             self._refuse(f"the function {request.tok}")
-        name = str(values.plain(values.from_struct(request.args))["name"])
-        return resource_pb2.ResourceInvokeResponse(**{"return": values.to_struct(self._references.read(name))})
+        return resource_pb2.ResourceInvokeResponse(**{"return": values.to_struct(answer)})
 
     def Call(self, request: Any) -> NoReturn:
         """Methods of resources: none."""

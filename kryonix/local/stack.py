@@ -27,7 +27,6 @@ from kryonix.local.stack_config import StackConfig, StackFile
 from kryonix.local.stack_reference import StackReferences, outputs_of
 from kryonix.local.state import State
 from kryonix.local.store import Store, state_root
-from kryonix.local.urn import STACK_TYPE
 
 __all__ = ["LocalStack"]
 
@@ -141,8 +140,7 @@ class LocalStack:
         with self._session(dry_run=dry_run) as session:
             run, config = session.run, session.config()
             at_start = run.ledger.keys()
-            own = next((r.outputs for r in run.ledger.all() if r.type == STACK_TYPE), {})
-            references = StackReferences(run.target, session.store, own)
+            references = StackReferences(run.target, session.store, lambda: [*run.ledger.all(), *run.ledger.begun()])
             references.warm(config.values.values())
             deployer = Deployer(run, config)
             monitor = Monitor(run, deployer, references)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from kryonix.local.errors import InvalidProgramInput, LocalError
+from kryonix.local.errors import InvalidProgramInput, LocalError, UnsupportedFeature
 from kryonix.local.handlers.base import Properties
 from kryonix.local.resource import Resource
 from kryonix.local.run import Target
@@ -15,9 +15,10 @@ from kryonix.local.store import Store
 from kryonix.local.urn import STACK_TYPE
 from kryonix.local.values import Secret, has_secret
 
-__all__ = ["READ_STACK_OUTPUTS", "STACK_REFERENCE_TYPE", "StackReferences", "outputs_of"]
+__all__ = ["READ_RESOURCE_OUTPUTS", "READ_STACK_OUTPUTS", "STACK_REFERENCE_TYPE", "StackReferences", "outputs_of"]
 
 READ_STACK_OUTPUTS = "pulumi:pulumi:readStackOutputs"
+READ_RESOURCE_OUTPUTS = "pulumi:pulumi:readStackResourceOutputs"
 
 STACK_REFERENCE_TYPE = "pulumi:pulumi:StackReference"
 
@@ -42,8 +43,8 @@ def _answer(name: str, outputs: Properties) -> Properties:
 class StackReferences:
     """Resolves references to stacks of the same project, whose state lies beside this one's."""
 
-    def __init__(self, target: Target, store: Store, own: Properties) -> None:
-        """`own` are the outputs of the stack that runs, as they were before."""
+    def __init__(self, target: Target, store: Store, own: Callable[[], Sequence[Resource]]) -> None:
+        """`own` gives the resources of the stack that runs: what is there, and what may be."""
         self._target = target
         self._own = own
         self._root = store.folder.parent
@@ -60,7 +61,7 @@ class StackReferences:
         """What a StackReference resource has as outputs. Raises `InvalidProgramInput` for a stack that isn't there."""
         stack = self._stack_of(name)
         if stack == self._target.stack:
-            return _answer(name, self._own)
+            return _answer(name, next((r.outputs for r in self._own() if r.type == STACK_TYPE), {}))
         store = Store(self._root, stack)
         if not store.exists:
             known = sorted(path.name for path in self._root.iterdir() if path.is_dir()) if self._root.is_dir() else []
@@ -70,6 +71,13 @@ class StackReferences:
             )
         state = store.load()
         return _answer(name, outputs_of(state, _vault(state, stack)))
+
+    def read_resources(self, name: str) -> Properties:
+        """The outputs of each resource of the stack that runs, by URN. Raises `UnsupportedFeature` for another."""
+        if self._stack_of(name) != self._target.stack:
+            raise UnsupportedFeature(f"the resources of the stack {name!r} can't be read while another one runs.")
+        found = {r.urn: {"type": r.type, "outputs": r.outputs or r.inputs} for r in self._own() if not r.delete}
+        return {"name": name, "outputs": found}
 
     def _stack_of(self, name: str | Secret) -> str:
         parts = str(name).split("/")

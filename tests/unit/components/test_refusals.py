@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from components.errors import (
 )
 from components.guard import Guard
 from components.losses import refuse_losses
-from components.management import BrokerAccess, QueueState, VhostState
+from components.management import BrokerAccess, Filling, QueueState, VhostState
 from components.previous_run import PreviousRun
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import expand
@@ -55,6 +56,7 @@ class Broker:
     queues_there: list[QueueState] = field(default_factory=list)
     stacks: dict[str, str] = field(default_factory=lambda: {"acme": "dev"})
     unprotected: list[str] = field(default_factory=list)
+    fillings_there: list[Filling] = field(default_factory=list)
 
     def __enter__(self) -> Broker:
         return self
@@ -79,6 +81,9 @@ class Broker:
     def note(self, name: str) -> Any:
         return None
 
+    def fillings(self, vhost: str | None = None) -> list[Filling]:
+        return self.fillings_there
+
     def users(self, vhost: str) -> list[str]:
         return []
 
@@ -102,6 +107,13 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Broker], Broker]:
     return use
 
 
+class Known(PreviousRun):
+    """A stack that has made the queues of `acme` that are named here, and no other."""
+
+    async def managed_queues(self) -> set[tuple[str, str]]:
+        return {("/cliente_acme", QUEUE), ("/cliente_acme", f"{QUEUE}.dlq")}
+
+
 def destroy_platform(**props: Any) -> None:
     known = {name: value for name, value in {**PROPS, **props}.items() if value is not None}
     broker_safeguards._BrokerSafeguardsProvider().delete("id", known)
@@ -114,10 +126,9 @@ def destroy_tenant(**props: Any) -> None:
 def change(*allow_delete: str) -> None:
     """What preview and `up` ask before they take every module but one from `acme`."""
     topology = expand(Tenant(id="acme", modules=("financeiro",), plan="pro"), default_catalog())
-    previous = PreviousRun(outputs={})
-    Guard(stack="dev", topologies=[topology], allow_delete=allow_delete, whole_broker=True, previous=previous)._ask(
-        ACCESS
-    )
+    previous = Known(outputs={})
+    asking = Guard(stack="dev", topologies=[topology], allow_delete=allow_delete, whole_broker=True, previous=previous)
+    asyncio.run(asking._ask(ACCESS))
 
 
 def test_a_platform_that_carries_tenants_of_other_stacks_is_not_destroyed(answer: Callable[[Broker], Broker]) -> None:
@@ -308,7 +319,7 @@ def guarded(**outputs: Any) -> Guard:
 def test_a_broker_that_refuses_a_new_states_administrator_is_another_runs(answer: Callable[[Broker], Broker]) -> None:
     answer(Refusing())
     with pytest.raises(StateLost) as raised:
-        guarded()._ask_first(ACCESS)
+        asyncio.run(guarded()._ask_first(ACCESS))
     for way_out in (".kryonix/stacks/dev", "pulumi stack import", "set other ports", "docker volume rm"):
         assert way_out in str(raised.value)
 
@@ -318,7 +329,7 @@ def test_a_broker_that_refuses_a_known_stacks_administrator_is_told_as_that(
 ) -> None:
     answer(Refusing())
     with pytest.raises(BrokerRefuses):
-        guarded(management_url=ACCESS.management_url)._ask_first(ACCESS)
+        asyncio.run(guarded(management_url=ACCESS.management_url)._ask_first(ACCESS))
 
 
 def test_a_broker_whose_address_changes_is_asked_at_its_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,8 +343,10 @@ def test_a_broker_whose_address_changes_is_asked_at_its_old_one(monkeypatch: pyt
 
     monkeypatch.setattr(guard, "Management", at)
     with pytest.raises(MessagesWouldBeLost):
-        guarded(management_url="http://127.0.0.1:15672", amqp_host="127.0.0.1", amqp_port=5672)._ask_first(ACCESS)
-    assert asked == [(ACCESS.management_url, 1), ("http://127.0.0.1:15672", 5672)]
+        asyncio.run(
+            guarded(management_url="http://127.0.0.1:15672", amqp_host="127.0.0.1", amqp_port=5672)._ask_first(ACCESS)
+        )
+    assert list(dict.fromkeys(asked)) == [(ACCESS.management_url, 1), ("http://127.0.0.1:15672", 5672)]
 
 
 @pytest.mark.parametrize(("outputs", "older"), [({}, False), ({"amqp_port": 1}, True), ({"layout": 2}, False)])
@@ -341,3 +354,43 @@ def test_a_stack_without_a_layout_in_its_outputs_was_made_by_an_older_version(
     outputs: dict[str, Any], older: bool
 ) -> None:
     assert PreviousRun(outputs=outputs).has_older_layout is older
+
+
+def test_a_queue_that_no_state_knows_is_neither_asked_about_nor_unbound(answer: Callable[[Broker], Broker]) -> None:
+    class Foreign(Broker):
+        def bindings(self, queue: QueueState) -> list[Any]:
+            raise AssertionError(f"{queue.name} is somebody else's")
+
+    answer(Foreign(holding("cliente_acme.made.by.hand")))
+    change()
+
+
+DEAD = "cliente_acme.financeiro.faturas.create.dlq"
+IN_FORCE = {"message-ttl": 86_400_000, "max-length": 10_000}
+
+
+@pytest.mark.parametrize(
+    ("filling", "refused"),
+    [
+        (Filling("/cliente_acme", DEAD, 12, 20_000_000, IN_FORCE), True),
+        (Filling("/cliente_acme", DEAD, 12, 10_000_000, IN_FORCE), False),
+        (Filling("/cliente_acme", DEAD, 20_000, 20_000, {"max-length": 50_000}), True),
+        (Filling("/cliente_acme", DEAD, 12, 20_000_000, {**IN_FORCE, "max-length-bytes": 16_777_216}), False),
+        (
+            Filling("/cliente_acme", DEAD.removesuffix(".dlq"), 90_000, 90_000_000_000, {}),
+            False,
+        ),  # it refuses, drops none
+        (Filling("/cliente_other", DEAD, 12, 20_000_000, IN_FORCE), False),
+    ],
+)
+def test_a_policy_that_would_drop_what_is_kept_is_refused_until_that_is_accepted(
+    answer: Callable[[Broker], Broker], filling: Filling, refused: bool
+) -> None:
+    answer(Broker(fillings_there=[filling]))
+    if not refused:
+        change()
+        return
+    with pytest.raises(MessagesWouldBeLost, match="the oldest messages of 1 queue") as raised:
+        change()
+    assert f"kryonix:allowDelete: [{DEAD}]" in str(raised.value)
+    change(DEAD)
