@@ -38,7 +38,8 @@ _STATUSES: Final = (
         re.compile(
             r"would delete (?:the oldest messages of )?\d+ queue|carries \d+ tenant|does not fit|"
             r"^(Pulumi\.|kryonix:\w+:|\S+\.ya?ml:)|"
-            r"must be of type|is missing config|are the same port:|has to know its platform|is a tenant's, and|whose state is empty",
+            r"must be of type|is missing config|are the same port:|has to know its platform|"
+            r"is a tenant's, and|whose state is empty",
             re.M,
         ),
     ),

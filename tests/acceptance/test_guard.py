@@ -135,6 +135,22 @@ def test_another_stacks_tenants_are_none_of_a_platforms_business(
     broker.assert_is(planned(stack))
 
 
+def test_a_queue_that_was_made_by_hand_is_left_alone(beside: Beside, broker: LiveBroker) -> None:
+    """No engine would delete it, so it holds no change back, and it stays bound."""
+    stack = beside("byhand", "crm", "financeiro", plan="pro")
+    stack.must("up")
+    vhost, foreign = "/cliente_byhand", "cliente_byhand.financeiro.of.somebody"
+    broker.put("queues", vhost, foreign, json={"durable": True, "arguments": {"x-queue-type": "quorum"}})
+    bound = ("bindings", vhost, "e", "cliente_byhand", "q", foreign)
+    broker.call("POST", *bound, json={"routing_key": "financeiro.#", "arguments": {}}).raise_for_status()
+    broker.publish(vhost, foreign)
+    stack.configure(tenant=tenant("byhand", "crm", plan="pro"))
+    stack.must("up")
+    assert not broker.has("queues", vhost, queue_of("byhand", "financeiro", "faturas.create"))
+    assert broker.get(*bound)
+    assert broker.take(vhost, foreign, 10) == 1
+
+
 async def consume(uri: str, queue: str) -> bytes:
     async with await aio_pika.connect(uri) as connection, connection.channel() as channel:
         message: Any = await (await channel.get_queue(queue, ensure=False)).get()

@@ -259,6 +259,19 @@ def test_a_protected_platform_can_be_changed(stacks: Stacks) -> None:
     platform.must("up", engine=stacks.engine)
 
 
+def test_a_broker_that_is_down_comes_back_with_more_memory_and_every_message(stacks: Stacks) -> None:
+    """The way out for a broker that is killed at every start: no question has to be answered by it first."""
+    platform = stacks.platform
+    with live(platform.must("outputs", "--show-secrets", engine=stacks.engine)) as broker:
+        broker.publish("/cliente_acme", "cliente_acme.crm.contacts.sync", 2)
+        client = docker.from_env()
+        client.containers.get(f"kryonix-{platform.stack}-rabbitmq").kill()
+        client.close()
+        platform.configure(brokerMemoryMb=1300)
+        platform.must("up", engine=stacks.engine)
+        assert broker.take("/cliente_acme", "cliente_acme.crm.contacts.sync", 10) == 2
+
+
 def test_a_platform_whose_state_is_lost_is_not_taken_over(stacks: Stacks, tmp_path: Path) -> None:
     """Whatever is still there: it runs, its containers are stopped, or only their data is left."""
     lost = object.__new__(Project)
