@@ -39,7 +39,7 @@ provider = rabbitmq.Provider(
     username=platform.username,
     password=broker.apply(lambda access: access.password),
 )
-on_broker = pulumi.ResourceOptions(providers=[provider], depends_on=[*platform.ready])
+on_broker = pulumi.ResourceOptions(providers=[provider], depends_on=[*platform.ready, provider])
 
 tenants = {
     topology.tenant.id: TenantMessaging(
