@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from kryonix.local.handlers.fields import Fields, checked, difference
 __all__ = ["HandlerTable", "Resource"]
 
 
-class Resource:
+class Resource(ABC):
     """The half of a handler that needs no I/O. A subclass names its type and fields and does the rest."""
 
     pulumi_type: ClassVar[str]
@@ -30,9 +31,9 @@ class Resource:
             raise InvalidInputs("\n".join(f"{self.pulumi_type}: {problem}" for problem in problems))
         return values
 
+    @abstractmethod
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         """Make it; see `Handler.create`."""
-        raise NotImplementedError
 
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
         """Make it again: for most, to create is idempotent; see `Handler.recreate`."""

@@ -149,11 +149,24 @@ def test_restart_policy_and_memory_change_in_place(opened: Provider, daemon: doc
 
 
 def test_what_a_killed_run_of_the_same_stack_left_is_replaced(opened: Provider, unique: str) -> None:
-    first, *_ = make(opened, "Container", **sleeper(unique))
-    second, *_ = make(opened, "Container", **sleeper(unique))
+    first, inputs, _ = make(opened, "Container", **sleeper(unique))
+    second, _ = handler(opened, "Container").recreate(inputs)
     assert first != second
     network = make(opened, "Network", name=unique)
     assert make(opened, "Network", name=unique)[0] == network[0]
+
+
+def test_a_container_and_data_that_the_state_has_lost_are_left_alone(
+    opened: Provider, daemon: docker.DockerClient, unique: str
+) -> None:
+    id, inputs, _ = make(opened, "Container", **sleeper(unique))
+    with pytest.raises(ApplyFailed, match=f"there is a container `{unique}`.*the stack's state does not know it"):
+        handler(opened, "Container").create(inputs)
+    assert daemon.containers.get(id).status == "running"
+    make(opened, "Volume", name=unique)
+    with pytest.raises(ApplyFailed, match=f"there is a docker volume `{unique}` already.*docker volume rm {unique}"):
+        make(opened, "Volume", name=unique)
+    assert handler(opened, "Volume").recreate({"name": unique})[0] == unique
 
 
 def test_a_strangers_container_or_network_of_the_same_name_is_left_alone(

@@ -88,6 +88,7 @@ def test_an_unrouted_message_still_says_where_it_was_sent(beta: Application) -> 
     async def run() -> AbstractIncomingMessage:
         async with beta.account.channel() as channel:
             await publish(channel, "cliente_beta", "crm.nothing.high", b"body", headers={"trace": "1"})
+        async with beta.admin.channel() as channel:  # the queue is the operators' to look at
             message = await take(channel, beta.name("unrouted"))
             await message.ack()
             return message
