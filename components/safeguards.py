@@ -23,7 +23,8 @@ from components.withdrawal import withdraw_vhost
 
 __all__ = ["Safeguards", "SafeguardsArgs", "access_of", "access_properties"]
 
-_LIMITS = {"maxConnections": "max-connections", "maxChannels": "max-channels"}
+_CONNECTIONS = "max-connections"
+_LIMITS = {"maxConnections": _CONNECTIONS, "maxChannels": "max-channels"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class SafeguardsArgs:
     vhost: pulumi.Input[str]
     user: pulumi.Input[str]
     retiring_users: Sequence[pulumi.Input[str]] = ()
+    stats_users: Sequence[pulumi.Input[str]] = ()
+    """Users that read figures by HTTP: none of them opens a connection."""
     queues: pulumi.Input[Sequence[str]]
     """The tenant's queues. An engine that replaces one, for whatever reason, has to remove these safeguards first."""
     max_connections: int
@@ -46,6 +49,7 @@ class SafeguardsArgs:
         return {
             **access_properties(self.access),
             **retiring,
+            "statsUsers": list(self.stats_users),
             "vhost": self.vhost,
             "user": self.user,
             "queues": self.queues,
@@ -75,11 +79,14 @@ class _SafeguardsProvider(AcceptingProvider):
             with Management(access_of(props)) as broker:
                 protected = broker.protected(props["vhost"])
                 limits = broker.user_limits(props["user"])
+                held = [u for u in props.get("statsUsers", ()) if broker.user_limits(u).get(_CONNECTIONS) == 0]
         except BrokerRefuses:  # a platform that was made anew has another password, which the next `up` brings here
             return ReadResult(id_, props)
         if protected is None:
             return ReadResult("", {})  # no id: it is gone
-        live = {key: limits.get(name, -1) for key, name in _LIMITS.items()}
+        live: dict[str, Any] = {key: limits.get(name, -1) for key, name in _LIMITS.items()}
+        if "statsUsers" in props:  # not in what an older version made
+            live["statsUsers"] = held
         return ReadResult(id_, {**props, **live, "protected": protected})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
@@ -93,6 +100,8 @@ class _SafeguardsProvider(AcceptingProvider):
             for user in (props["user"], *props.get("retiringUsers", ())):
                 for key, limit in _LIMITS.items():
                     broker.set_user_limit(user, limit, int(props[key]))
+            for user in props.get("statsUsers", ()):
+                broker.set_user_limit(user, _CONNECTIONS, 0)
             broker.protect(props["vhost"], protected=props["protected"])
 
 

@@ -52,7 +52,7 @@ class TenantMessagingArgs:
 
 
 class TenantMessaging(pulumi.ComponentResource):
-    """A tenant's vhost, user, permissions, exchanges, queues, bindings, policies, limits and registry rows."""
+    """A tenant's vhost, users, permissions, exchanges, queues, bindings, policies, limits and registry rows."""
 
     vhost: pulumi.Output[str]
     username: pulumi.Output[str]
@@ -80,7 +80,7 @@ class TenantMessaging(pulumi.ComponentResource):
         in_vhost = RoutingArgs(topology=args.topology, vhost=admin.vhost, deleted_with=vhost, protect=args.protect)
         routing = Routing(name, in_vhost, within)
         record = self._record(current)
-        permissions = [each.permissions for each in (current, *retiring)]
+        permissions = [one for each in (current, *retiring) for one in each.permissions]
         self.safeguards = self._safeguards(current, retiring, vhost, routing, [*routing.leaves, *permissions, record])
         self.vhost, self.username, self.password = vhost.name, current.user.name, current.password
         self.amqp_uri = pulumi.Output.secret(
@@ -150,6 +150,7 @@ class TenantMessaging(pulumi.ComponentResource):
             vhost=vhost.name,
             user=current.user.name,
             retiring_users=tuple(each.user.name for each in retiring),
+            stats_users=tuple(each.stats.name for each in (current, *retiring)),
             queues=routing.queues,
             max_connections=limits.max_connections,
             max_channels=limits.max_channels,

@@ -1,7 +1,8 @@
-"""A tenant's user of one generation: its password, itself, and what it may do. Two may live side by side."""
+"""What a tenant logs in with, of one generation: a password, and two users. Two generations may live side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -9,18 +10,23 @@ import pulumi_rabbitmq as rabbitmq
 import pulumi_random as random
 
 from kryonix.topology.credentials import PASSWORD_LENGTH
-from kryonix.topology.expansion import Topology
+from kryonix.topology.expansion import NO_PERMISSIONS, Permissions, Topology
 
 __all__ = ["TenantUser"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TenantUser:
-    """What one generation of a tenant's credentials is made of."""
+    """What one generation of a tenant's credentials is made of.
+
+    Messages go by AMQP and figures by HTTP, each with a user of its own and the one password: RabbitMQ builds the
+    answer to a request for messages by HTTP in memory, and no limit of its own holds that.
+    """
 
     user: rabbitmq.User
+    stats: rabbitmq.User
     password: pulumi.Output[str]
-    permissions: rabbitmq.Permissions
+    permissions: tuple[rabbitmq.Permissions, rabbitmq.Permissions]
 
     @classmethod
     def make(
@@ -37,20 +43,33 @@ class TenantUser:
         The first generation has the names that a tenant without generations always had.
         """
         suffix = "" if generation == 1 else f".{generation}"
-        password = random.RandomPassword(f"{name}/password{suffix}", length=PASSWORD_LENGTH, special=False, opts=own)
-        user = rabbitmq.User(
-            f"{name}/user{suffix}",
-            name=topology.tenant.names.user_of(generation),
-            password=password.result,
-            tags=list(topology.user_tags),
-            opts=own,
+        names = topology.tenant.names
+        secret = random.RandomPassword(f"{name}/password{suffix}", length=PASSWORD_LENGTH, special=False, opts=own)
+
+        def make_user(
+            resource: str, user_name: str, tags: Sequence[str], granted: Permissions
+        ) -> tuple[rabbitmq.User, rabbitmq.Permissions]:
+            user = rabbitmq.User(resource, name=user_name, password=secret.result, tags=list(tags), opts=own)
+            return user, _permissions(resource, user.name, vhost, granted, within)
+
+        user, rights = make_user(f"{name}/user{suffix}", names.user_of(generation), (), topology.granted)
+        stats, no_rights = make_user(
+            f"{name}/stats{suffix}", names.stats_user_of(generation), topology.stats_tags, NO_PERMISSIONS
         )
-        patterns = topology.granted
-        permissions = rabbitmq.Permissions(
-            f"{name}/user{suffix}",
-            user=user.name,
-            vhost=vhost,
-            permissions={"configure": patterns.configure, "write": patterns.write, "read": patterns.read},
-            opts=within,
-        )
-        return cls(user=user, password=password.result, permissions=permissions)
+        return cls(user=user, stats=stats, password=secret.result, permissions=(rights, no_rights))
+
+
+def _permissions(
+    name: str,
+    user: pulumi.Input[str],
+    vhost: pulumi.Input[str | None],
+    granted: Permissions,
+    opts: pulumi.ResourceOptions,
+) -> rabbitmq.Permissions:
+    return rabbitmq.Permissions(
+        name,
+        user=user,
+        vhost=vhost,
+        permissions={"configure": granted.configure, "write": granted.write, "read": granted.read},
+        opts=opts,
+    )

@@ -16,6 +16,8 @@ import httpx
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 
+from kryonix.topology.naming import stats_user
+
 __all__ = ["CONNECTION_REFUSED", "Account", "Application", "administrator", "path", "publish", "take"]
 
 CONNECTION_REFUSED = AMQPError
@@ -105,6 +107,11 @@ class Application:
     @property
     def vhost(self) -> str:
         return self.account.vhost
+
+    @property
+    def stats(self) -> Account:
+        """The same tenant's user for figures, with the same password."""
+        return replace(self.account, username=stats_user(self.account.username))
 
     def name(self, *parts: str) -> str:
         """A name of the tenant's own: the main exchange's, or one below it."""

@@ -15,6 +15,7 @@ import httpx
 from kryonix.lifecycle.errors import LifecycleError
 from kryonix.local.events import Step
 from kryonix.topology.credentials import is_hash_of
+from kryonix.topology.naming import stats_user
 
 __all__ = ["Broker", "BrokerFailed", "BrokerUnavailable", "password_step"]
 
@@ -97,13 +98,11 @@ class Broker:
         found: list[dict[str, Any]] = json.loads(text)
         return found, True
 
-    def knows_password(self, user: str, password: str) -> bool:
-        """Return False if the user is there with another password; a user that is not there has none to differ."""
+    def with_other_password(self, user: str, password: str) -> list[str]:
+        """Return which of an application's user and the one for its figures are there with another password."""
         with self._client() as client:
-            response = client.get(_path(("users", user)))
-            if response.status_code == httpx.codes.NOT_FOUND:
-                return True
-            return is_hash_of(str(response.raise_for_status().json()["password_hash"]), password)
+            both = (user, stats_user(user))
+            return [name for name in both if not self._knows_password(client, name, password)]
 
     def set_password(self, user: str, password: str) -> None:
         """Give a user this password, and leave its tags as they are."""
@@ -127,6 +126,14 @@ class Broker:
     def _exists(client: httpx.Client, path: str) -> bool:
         response = client.get(path)
         return response.status_code != httpx.codes.NOT_FOUND and bool(response.raise_for_status())
+
+    @staticmethod
+    def _knows_password(client: httpx.Client, user: str, password: str) -> bool:
+        """Return True for a user that is not there, too: it has no password to differ."""
+        response = client.get(_path(("users", user)))
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return True
+        return is_hash_of(str(response.raise_for_status().json()["password_hash"]), password)
 
     @staticmethod
     def _connected(client: httpx.Client, path: str) -> bool:

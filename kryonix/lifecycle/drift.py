@@ -115,11 +115,11 @@ def _each(
 
 
 def _changed_login(broker: Broker, state: DesiredState, outputs: Mapping[str, Any]) -> list[Step]:
-    """A password changed by hand, which no engine reads back."""
+    """Passwords changed by hand, which no engine reads back."""
     made = outputs.get("tenants", {}).get(state.cliente_id)
-    if not made or broker.knows_password(str(made["username"]), str(made["password"])):
+    if not made:
         return []
-    return [password_step(str(made["username"]))]
+    return [password_step(user) for user in broker.with_other_password(str(made["username"]), str(made["password"]))]
 
 
 def _changes(summary: Summary) -> tuple[Step, ...]:

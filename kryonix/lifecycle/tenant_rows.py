@@ -56,10 +56,10 @@ def rotated(state: DesiredState, from_generation: int | None) -> bool:
 
 
 def users_of(state: DesiredState) -> list[str]:
-    """The names of the users that a tenant has: the current one, and one whose overlap is not over."""
+    """The names of the users that a tenant has: the two of its generation, and of one whose overlap is not over."""
     names = tenant_of(state).names
-    generations = (state.credentials_generation, state.retiring_generation)
-    return [names.user_of(generation) for generation in generations if generation is not None]
+    generations = [g for g in (state.credentials_generation, state.retiring_generation) if g is not None]
+    return [of(generation) for generation in generations for of in (names.user_of, names.stats_user_of)]
 
 
 def kept_rows(connection: Connection, state: DesiredState) -> dict[str, Any]:

@@ -161,15 +161,15 @@ class TenantStacks:
         return [Step("", stranger.name, stranger.kind, "delete") for stranger in removed.strangers]
 
     def _restored_login(self, state: DesiredState) -> list[Step]:
-        """Give the current user its password again where somebody changed it: no engine reads passwords back."""
+        """Give the current users their password again where somebody changed it: no engine reads passwords back."""
         made = self._deployer.outputs(self._spec(state)).get("tenants", {}).get(state.cliente_id)
         if not made or not declared_vhosts(self._deployer.export(self._spec(state))):
             return []
-        broker, user, password = self._broker(state), str(made["username"]), str(made["password"])
-        if broker.knows_password(user, password):
-            return []
-        broker.set_password(user, password)
-        return [password_step(user)]
+        broker, password = self._broker(state), str(made["password"])
+        changed = broker.with_other_password(str(made["username"]), password)
+        for user in changed:
+            broker.set_password(user, password)
+        return [password_step(user) for user in changed]
 
     def _lost_unless_down(self, state: DesiredState) -> bool:
         """Whether the broker says that it has lost something; one that says nothing has its own failure to be told."""

@@ -106,8 +106,16 @@ class _Assembly:
                 continue
             user, patterns = resource.props.get("user", UNKNOWN), resource.props["permissions"]
             if user is UNKNOWN:  # the provider isn't there yet; the program names both alike
-                user = resource.name.replace(f"{self._names.tenant_id}/user", self._names.user, 1)
+                user = self._user_of(resource.name)
             yield str(user), Permissions(*(str(patterns.get(right, "")) for right in ("configure", "write", "read")))
+
+    def _user_of(self, resource: str) -> str:
+        """The user that a resource called `acme/user`, `acme/stats` or, of a later generation, `acme/stats.2` is of."""
+        kind, _, generation = resource.removeprefix(f"{self._names.tenant_id}/").partition(".")
+        if kind not in ("user", "stats") or not (generation or "1").isdecimal():
+            return resource
+        of = self._names.stats_user_of if kind == "stats" else self._names.user_of
+        return of(int(generation or "1"))
 
     def _limits(self) -> tuple[dict[str, int], tuple[str, ...]]:
         """The plan's limits as the vhost and the user have them, and those that nothing sets."""

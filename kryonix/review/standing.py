@@ -10,7 +10,7 @@ from kryonix.review.bounds import bounds
 from kryonix.review.guardrails import Finding, Guardrail
 from kryonix.topology.capacity import use
 from kryonix.topology.expansion import Permissions, Topology
-from kryonix.topology.naming import Names
+from kryonix.topology.naming import Names, stats_user
 
 __all__ = ["Standing", "standing_findings"]
 
@@ -61,9 +61,10 @@ def _fit(topology: Topology) -> Iterator[Finding]:
 
 def _rights(standing: Standing) -> Iterator[Finding]:
     names = standing.topology.tenant.names
-    allowed = {"configure": _NOTHING, "write": names.writable_objects, "read": names.readable_objects}
+    applications = {"configure": _NOTHING, "write": names.writable_objects, "read": names.readable_objects}
     for user, rights in standing.rights.items():
-        if not _is_the_tenants(user, names):
+        allowed = dict.fromkeys(applications, _NOTHING) if _reads_figures(user, names) else applications
+        if allowed is applications and not _is_an_applications(user, names):
             message = f"the user {user!r} has rights in {names.vhost!r} and is not the tenant's. Take them away"
             yield Finding(Guardrail.permission_widened, names.tenant_id, user, message)
             continue
@@ -74,9 +75,14 @@ def _rights(standing: Standing) -> Iterator[Finding]:
                 yield Finding(Guardrail.permission_widened, names.tenant_id, right, message)
 
 
-def _is_the_tenants(user: str, names: Names) -> bool:
+def _is_an_applications(user: str, names: Names) -> bool:
     generation = user.removeprefix(f"{names.user}.")
     return user == names.user or (generation.isdecimal() and user == names.user_of(int(generation)))
+
+
+def _reads_figures(user: str, names: Names) -> bool:
+    application = user.removesuffix(stats_user(""))
+    return user == stats_user(application) and _is_an_applications(application, names)
 
 
 def _limits(standing: Standing) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from kryonix.topology.naming import PRIORITIES, Names
 from kryonix.topology.policies import Policy, policies
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["Binding", "Exchange", "Permissions", "Queue", "Topology", "expand"]
+__all__ = ["NO_PERMISSIONS", "Binding", "Exchange", "Permissions", "Queue", "Topology", "expand"]
 
 Arguments = Mapping[str, str | int]
 
@@ -53,6 +53,7 @@ class Permissions:
 
 
 NO_PERMISSIONS: Final = Permissions("^$", "^$", "^$")
+"""Those of the users that read figures, too: they see a vhost that they have any entry for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,16 @@ class Topology:
 
     @property
     def granted(self) -> Permissions:
-        """What the tenant's users may do: nothing while it is suspended, as HTTP is no connection to the broker."""
+        """What the applications' users may do: nothing while the tenant is suspended."""
         return NO_PERMISSIONS if self.tenant.status == "suspended" else self.permissions
 
     @property
-    def user_tags(self) -> tuple[str, ...]:
-        """The tags of the tenant's users. `management` lets a user see its own vhost's figures by HTTP."""
+    def stats_tags(self) -> tuple[str, ...]:
+        """Return the tags of the users that read figures. `management` lets a user see its own vhost's by HTTP.
+
+        An application's user never has it: who may read messages could ask for whole queues by HTTP, and the broker
+        builds each answer in memory, outside of its alarm.
+        """
         return () if self.tenant.status == "suspended" else ("management",)
 
 

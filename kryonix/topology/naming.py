@@ -15,6 +15,7 @@ __all__ = [
     "Names",
     "Priority",
     "priority_name",
+    "stats_user",
     "tenant_of_vhost",
 ]
 
@@ -37,6 +38,11 @@ def priority_name(priority: int) -> Priority:
     if priority >= 8:
         return "high"
     return "medium" if priority >= 5 else "low"
+
+
+def stats_user(user: str) -> str:
+    """Return the user that reads figures by HTTP beside an application's user, with the same password."""
+    return f"{user}.stats"
 
 
 def tenant_of_vhost(vhost: str) -> str | None:
@@ -68,6 +74,10 @@ class Names:
         """The user of a generation of credentials. An id has no period, so no tenant's user is another's."""
         first = f"kryonix_{self.tenant_id}"
         return first if generation == 1 else f"{first}.{generation}"
+
+    def stats_user_of(self, generation: int) -> str:
+        """The user of the same generation that reads figures only."""
+        return stats_user(self.user_of(generation))
 
     @cached_property
     def stack(self) -> str:

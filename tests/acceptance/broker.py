@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 import httpx
 
+from kryonix.topology.naming import stats_user
+
 __all__ = ["LiveBroker", "live"]
 
 Triple = tuple[str, str, str]
@@ -104,6 +106,7 @@ class LiveBroker:
         assert self.permissions(planned["vhost"]) == {
             self.outputs["admin_username"]: (".*", ".*", ".*"),
             planned["user"]: (patterns["configure"], patterns["write"], patterns["read"]),
+            stats_user(planned["user"]): ("^$", "^$", "^$"),
         }
         limits = planned["limits"]
         connections = 0 if planned["status"] == "suspended" else limits["max_connections"]
@@ -115,13 +118,22 @@ class LiveBroker:
             "max-connections": limits["max_connections"],
             "max-channels": limits["max_channels"],
         }
+        assert self.user_limits(stats_user(planned["user"])) == {"max-connections": 0}
+        tags = [] if planned["status"] == "suspended" else ["management"]
+        assert [self.get("users", user)["tags"] for user in both_users(planned)] == [[], tags]
         assert self.get("vhosts", planned["vhost"])["protected_from_deletion"] is True
 
     def assert_is_gone(self, planned: Mapping[str, Any]) -> None:
         """That nothing of a tenant is left."""
         assert not self.has("vhosts", planned["vhost"])
-        assert not self.has("users", planned["user"])
-        assert self.user_limits(planned["user"]) == {}
+        for user in both_users(planned):
+            assert not self.has("users", user)
+            assert self.user_limits(user) == {}
+
+
+def both_users(planned: Mapping[str, Any]) -> tuple[str, str]:
+    """A tenant's user for messages, and the one for figures."""
+    return planned["user"], stats_user(planned["user"])
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, Final
 import yaml
 
 from kryonix.topology.catalog import Catalog, Scaling
-from kryonix.topology.naming import Names
+from kryonix.topology.naming import Names, stats_user
 
 __all__ = ["keda_yaml"]
 
@@ -38,7 +38,8 @@ def _comment(names: Names, authentication: str, namespace: str) -> str:
         f"Workers of {names.tenant_id}, one Deployment per action, each pod with one consumer:",
         "  kryonix worker MODULE:HANDLERS --module M --action A --max-consumers 1",
         f"The Secret {authentication}-management in {namespace} has one key, `host`: the management API with the",
-        f"tenant's own user {names.user}, http(s)://USER:PASSWORD@HOST:PORT/ (trailing slash, no vhost).",
+        "tenant's user for figures, http(s)://USER:PASSWORD@HOST:PORT/ (trailing slash, no vhost): USER is the AMQP",
+        f"URI's with `{stats_user('')}` behind it ({names.stats_user_of(1)} at first), PASSWORD is the same.",
         "KEDA holds the number of pods while it can't read the figures. It has one threshold, for up and down:",
         "the plan's scale_down_threshold is the worker's own.",
     )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from kryonix.lifecycle.credentials import Credentials
 from kryonix.lifecycle.drift import find_drift
+from kryonix.topology.credentials import is_hash_of
 from kryonix.topology.tenants import Tenant
 from tests.integration.lifecycle.town import Town, cells_of, connects
 
 ID, VHOST, USER, MAIN = "by-hand", "/cliente_by-hand", "kryonix_by-hand", "cliente_by-hand"
+STATS = f"{USER}.stats"
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +30,17 @@ def credentials(changed: Town) -> Credentials:
     return changed.lifecycle.create(Tenant(id=ID, modules=("crm",), plan="basic"), again=True)
 
 
+def everything(changed: Town) -> tuple[Any, ...]:
+    """What is compared: all but queues' messages and passwords."""
+    broker = changed.broker
+    limits = [broker.user_limits(user) for user in (USER, STATS)]
+    tags = [broker.get("users", user)["tags"] for user in (USER, STATS)]
+    return broker.topology(VHOST), broker.permissions(VHOST), broker.vhost_limits(VHOST), limits, tags
+
+
 def test_converging_mends_whatever_was_deleted_or_changed_by_hand(changed: Town, credentials: Credentials) -> None:
     broker = changed.broker
-    before = (broker.topology(VHOST), broker.permissions(VHOST), broker.vhost_limits(VHOST), broker.user_limits(USER))
+    before = everything(changed)
     broker.delete("queues", VHOST, f"{MAIN}.crm.tasks.assign")
     broker.delete("permissions", VHOST, USER)
     broker.delete("bindings", VHOST, "e", MAIN, "q", f"{MAIN}.crm.leads.create", "crm.leads.create.%2A")
@@ -39,12 +50,15 @@ def test_converging_mends_whatever_was_deleted_or_changed_by_hand(changed: Town,
     broker.delete("user-limits", USER, "max-channels")
     broker.delete("exchanges", VHOST, f"{MAIN}.crm.dlx")
     broker.put("users", USER, json={"password": "another", "tags": "management"})
+    broker.put("users", STATS, json={"password": "another", "tags": "management"})
+    broker.delete("user-limits", STATS, "max-connections")
+    broker.put("permissions", VHOST, STATS, json={"configure": ".*", "write": ".*", "read": ".*"})
     changed.execute(f"DELETE FROM tenants.rabbitmq_credentials WHERE cliente_id = '{ID}'")
     changed.execute(f"UPDATE tenants.rabbitmq_configurations SET plano = 'pro' WHERE cliente_id = '{ID}'")
     assert changed.lifecycle.converge(ID).changed
-    after = (broker.topology(VHOST), broker.permissions(VHOST), broker.vhost_limits(VHOST), broker.user_limits(USER))
-    assert after == before
+    assert everything(changed) == before
     assert connects(credentials)
+    assert is_hash_of(broker.get("users", STATS)["password_hash"], credentials.password)
     rows = changed.query(
         "SELECT plano, username FROM tenants.rabbitmq_configurations "
         f"JOIN tenants.rabbitmq_credentials USING (cliente_id) WHERE cliente_id = '{ID}'"

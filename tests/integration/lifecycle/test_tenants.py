@@ -32,6 +32,7 @@ from kryonix.lifecycle.tenants import TenantLifecycle
 from kryonix.local.events import OnEvent, Summary
 from kryonix.registry.tenant_lock import held
 from kryonix.topology.catalog import default_catalog
+from kryonix.topology.naming import stats_user
 from kryonix.topology.tenants import Tenant
 from tests.integration.lifecycle.town import Town, cells_of, connects, cut_off_during
 
@@ -124,7 +125,7 @@ def test_a_suspended_tenant_is_cut_off_and_loses_nothing(home: Town, credentials
     assert home.broker.take(VHOST, LEADS, 10) == 3
 
 
-def test_while_a_tenant_is_suspended_neither_of_its_users_may_do_anything_by_http(home: Town) -> None:
+def test_while_a_tenant_is_suspended_no_user_of_it_may_do_anything_by_http(home: Town) -> None:
     tenant = Tenant(id="town-http", modules=("portal",), plan="basic")
     first = home.lifecycle.create(tenant)
     both = (first, home.lifecycle.rotate("town-http", overlap=timedelta(hours=1)))
@@ -134,16 +135,23 @@ def test_while_a_tenant_is_suspended_neither_of_its_users_may_do_anything_by_htt
     home.lifecycle.offboard("town-http")
     assert [by_http(home, each) for each in both] == [401, 401]
     rights = home.broker.permissions("/cliente_town-http")
-    assert [rights[each.username] for each in both] == [("^$", "^$", "^$")] * 2
+    users = [user for each in both for user in (each.username, stats_user(each.username))]
+    assert {user: rights[user] for user in users} == dict.fromkeys(users, ("^$", "^$", "^$"))
+    assert rights.keys() == {*users, home.broker.outputs["admin_username"]}
     home.lifecycle.resume("town-http")
     assert [by_http(home, each) for each in both] == [200, 200]
     assert all(map(connects, both))
 
 
 def by_http(home: Town, credentials: Credentials) -> int:
-    """The status of the answer to a list of the tenant's queues, asked for with its credentials."""
+    """The status of the answer to a list of the tenant's queues, asked for as its user for figures."""
     url = f"{home.broker.outputs['management_url']}/api/queues/{quote(credentials.vhost, safe='')}"
-    return httpx.get(url, auth=(credentials.username, credentials.password), timeout=30).status_code
+    application, figures = (
+        httpx.get(url, auth=(user, credentials.password), timeout=30).status_code
+        for user in (credentials.username, stats_user(credentials.username))
+    )
+    assert application == httpx.codes.UNAUTHORIZED
+    return figures
 
 
 def test_old_credentials_work_for_the_overlap_and_settle_ends_them_and_their_connections(
@@ -160,6 +168,8 @@ def test_old_credentials_work_for_the_overlap_and_settle_ends_them_and_their_con
     assert cut_off_during(credentials, partial(home.lifecycle.settle, ID))
     assert (connects(fresh), connects(credentials)) == (True, False)
     assert not home.broker.has("users", "kryonix_town-a")
+    assert not home.broker.has("users", "kryonix_town-a.stats")
+    assert by_http(home, fresh) == httpx.codes.OK
     assert home.lifecycle.due() == []
 
 
@@ -221,6 +231,7 @@ def test_an_offboarded_tenant_comes_back_until_it_is_removed_and_leaves_its_hist
     home.lifecycle.remove(ID, force=True)
     assert not home.broker.has("vhosts", VHOST)
     assert not home.broker.has("users", current.username)
+    assert not home.broker.has("users", stats_user(current.username))
     kept = home.query(f"SELECT status, plano FROM tenants.rabbitmq_configurations WHERE cliente_id = '{ID}'")
     assert kept == [("removido", "pro")]
     assert home.query(f"SELECT 1 FROM tenants.rabbitmq_credentials WHERE cliente_id = '{ID}'") == []

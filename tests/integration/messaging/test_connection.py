@@ -24,7 +24,7 @@ from kryonix.messaging import AccessRefused, Message, MessagingClient, NotConnec
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.amqp.wire import UNREADABLE_HEADER, TakingCare
 from kryonix.messaging.configuration import Address, parse_uri
-from kryonix.topology.naming import Names
+from kryonix.topology.naming import Names, stats_user
 from tests.amqp import Account, administrator, take
 from tests.harness import Project, free_port
 from tests.seen import Seen, eventually
@@ -295,9 +295,28 @@ async def test_figures_that_can_not_be_read_are_an_error_and_not_zero(address: A
 
 async def test_who_may_not_read_figures_is_told_so_and_the_password_is_not(address: Address) -> None:
     wrong = replace(address, password="not-the-password")
-    with pytest.raises(StatsUnavailable, match="refuses kryonix_sdk") as failure:
+    with pytest.raises(StatsUnavailable, match=r"refuses kryonix_sdk[.]stats") as failure:
         await AmqpTransport(wrong, "x", None, 60).queues(30)
     assert "not-the-password" not in str(failure.value)
+
+
+async def test_figures_come_from_a_platform_of_an_older_version_too(address: Address, operator: Account) -> None:
+    stats, user = stats_user(address.username), address.username
+    assert operator.call("GET", "users", user).json()["tags"] == []
+    before = await AmqpTransport(address, "x", None, 60).queues(30)
+
+    def change(name: str, tags: str) -> None:
+        body = {"password": address.password, "tags": tags}
+        operator.call("PUT", "users", name, json=body).raise_for_status()
+
+    change(stats, "")
+    change(user, "management")
+    try:
+        older = await AmqpTransport(address, "x", None, 60).queues(30)
+    finally:
+        change(stats, "management")
+        change(user, "")
+    assert {queue["name"] for queue in older} == {queue["name"] for queue in before} != set()
 
 
 async def test_figures_that_trickle_are_not_waited_for_longer_than_that(address: Address) -> None:

@@ -15,7 +15,7 @@ from aiormq.exceptions import ChannelAccessRefused
 
 from kryonix.operations.messages.unrouted import look
 from kryonix.topology.naming import Names
-from tests.amqp import Application, path, publish, take
+from tests.amqp import Account, Application, path, publish, take
 from tests.harness import Project
 
 Kind = Literal["exchange", "queue"]
@@ -59,10 +59,12 @@ def test_a_tenant_binds_and_unbinds_no_pair_by_amqp(beta: Application, method: s
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-def test_a_tenant_binds_and_unbinds_no_pair_by_http(beta: Application, method: str) -> None:
+@pytest.mark.parametrize("user", ["account", "stats"])
+def test_a_tenant_binds_and_unbinds_no_pair_by_http(beta: Application, method: str, user: str) -> None:
     before, tried = beta.admin.get("bindings", beta.vhost), list(pairs(beta))
     refused = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND)
-    with beta.account.api() as api:
+    account: Account = getattr(beta, user)
+    with account.api() as api:
         for source, kind, destination in tried:
             key = (KEY.replace("*", "%2A"),) if method == "DELETE" else ()
             url = "/".join((path("bindings", beta.vhost, "e", source, kind[0], destination), *key))

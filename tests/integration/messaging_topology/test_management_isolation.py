@@ -1,4 +1,4 @@
-"""What a tenant sees and can do by the management API, with its own credentials."""
+"""What a tenant sees and can do by the management API: figures with one of its users, nothing with the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.amqp import Application
+from tests.amqp import CONNECTION_REFUSED, Application
 
 REFUSED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
 OWN, OTHER, QUEUE = "/cliente_beta", "/cliente_acme", "cliente_beta.crm.leads.create"
@@ -16,23 +16,23 @@ OWN, OTHER, QUEUE = "/cliente_beta", "/cliente_acme", "cliente_beta.crm.leads.cr
 
 @pytest.mark.parametrize("kind", ["vhosts", "queues", "exchanges", "bindings", "policies", "operator-policies"])
 def test_lists_show_the_tenants_own_vhost_only(beta: Application, kind: str) -> None:
-    found = beta.account.get(kind)
+    found = beta.stats.get(kind)
     assert {entry.get("vhost", entry["name"] if kind == "vhosts" else None) for entry in found} == {OWN}
 
 
 @pytest.mark.parametrize("kind", ["connections", "channels", "consumers", "vhost-limits"])
 def test_lists_show_nothing_of_other_vhosts(beta: Application, kind: str) -> None:
-    assert {entry["vhost"] for entry in beta.account.get(kind)} <= {OWN}
+    assert {entry["vhost"] for entry in beta.stats.get(kind)} <= {OWN}
 
 
 def test_the_overview_counts_the_tenants_own_objects_only(beta: Application) -> None:
-    overview = beta.account.get("overview")
+    overview = beta.stats.get("overview")
     assert overview["object_totals"]["queues"] == len(beta.queues())
     assert "node" not in overview or "listeners" not in overview
 
 
 def test_a_tenant_sees_the_figures_of_its_queues(beta: Application) -> None:
-    assert beta.account.get("queues", OWN, QUEUE)["name"] == QUEUE
+    assert beta.stats.get("queues", OWN, QUEUE)["name"] == QUEUE
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_tenant_sees_the_figures_of_its_queues(beta: Application) -> None:
     ],
 )
 def test_a_tenant_is_refused_what_is_not_its_own(beta: Application, parts: tuple[str, ...]) -> None:
-    assert beta.account.call("GET", *parts).status_code in REFUSED
+    assert beta.stats.call("GET", *parts).status_code in REFUSED
 
 
 ALL = {"configure": ".*", "write": ".*", "read": ".*"}
@@ -99,12 +99,55 @@ ALL = {"configure": ".*", "write": ".*", "read": ".*"}
 )
 def test_a_tenant_changes_nothing(beta: Application, method: str, parts: tuple[str, ...], body: Any) -> None:
     before = beta.admin.get("definitions", OWN)
-    assert beta.account.call(method, *parts, json=body).status_code in REFUSED
+    assert beta.stats.call(method, *parts, json=body).status_code in REFUSED
     assert beta.admin.get("definitions", OWN) == before
 
 
-def test_a_tenant_publishes_nothing_past_its_exchanges(beta: Application) -> None:
-    message = {"properties": {}, "routing_key": QUEUE, "payload": "x", "payload_encoding": "string"}
-    answer = beta.account.call("POST", "exchanges", OWN, "amq.default", "publish", json=message)
-    assert (answer.status_code, "access" in answer.text.lower()) == (400, True), answer.text
+MESSAGE = {"properties": {}, "routing_key": "crm.leads.create.low", "payload": "x", "payload_encoding": "string"}
+TO_QUEUE = {**MESSAGE, "routing_key": QUEUE}
+GET = {"count": 1000, "ackmode": "ack_requeue_true", "encoding": "auto"}
+FIGURES = (
+    ("overview",),
+    ("whoami",),
+    ("vhosts",),
+    ("queues",),
+    ("queues", OWN),
+    ("queues", OWN, QUEUE),
+    ("bindings", OWN),
+)
+MESSAGES: tuple[tuple[str, tuple[str, ...], Any], ...] = (
+    ("POST", ("queues", OWN, QUEUE, "get"), GET),
+    ("POST", ("exchanges", OWN, "cliente_beta", "publish"), MESSAGE),
+    ("POST", ("exchanges", OWN, "amq.default", "publish"), TO_QUEUE),
+    ("POST", ("bindings", OWN, "e", "cliente_beta", "q", QUEUE), {"routing_key": "#"}),
+    ("DELETE", ("queues", OWN, QUEUE, "contents"), None),
+    ("GET", ("aliveness-test", OWN), None),
+)
+
+
+def test_figures_are_all_that_the_user_for_figures_is_given(beta: Application) -> None:
+    assert [beta.stats.call("GET", *parts).status_code for parts in FIGURES] == [200] * len(FIGURES)
+    answers = [beta.stats.call(method, *parts, json=body) for method, parts, body in MESSAGES]
+    assert [answer.status_code for answer in answers] == [httpx.codes.UNAUTHORIZED] * len(MESSAGES)
     assert asyncio.run(beta.holding()) == {}
+    assert QUEUE in beta.queues()
+
+
+def test_the_user_for_figures_connects_nowhere_by_amqp(beta: Application) -> None:
+    for vhost in (OWN, OTHER, "/"):
+        with pytest.raises(CONNECTION_REFUSED, match=r"got <Connection\.Close"):
+            asyncio.run(beta.stats.at(vhost).connect())
+
+
+def test_the_user_for_messages_is_refused_everything_by_http(beta: Application) -> None:
+    calls = [("GET", parts, None) for parts in FIGURES] + list(MESSAGES)
+    answers = [beta.account.call(method, *parts, json=body) for method, parts, body in calls]
+    assert [answer.status_code for answer in answers] == [httpx.codes.UNAUTHORIZED] * len(calls)
+    assert asyncio.run(beta.holding()) == {}
+
+
+@pytest.mark.parametrize("user", ["account", "stats"])
+def test_no_user_of_a_larger_plan_reads_messages_by_http(acme: Application, user: str) -> None:
+    queue = acme.name("crm.leads.create")
+    answer = getattr(acme, user).call("POST", "queues", acme.vhost, queue, "get", json=GET)
+    assert answer.status_code == httpx.codes.UNAUTHORIZED

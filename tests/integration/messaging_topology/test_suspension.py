@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.amqp import CONNECTION_REFUSED, Application, publish
+from tests.amqp import CONNECTION_REFUSED, Account, Application, publish
 from tests.harness import Project, tenant
 
 QUEUE = "cliente_pausada.portal.treinamentos.sync"
@@ -28,7 +28,8 @@ ATTEMPTS: dict[str, tuple[str, tuple[str, ...], Any]] = {
     "bind": ("POST", ("bindings", VHOST, "e", "cliente_pausada", "q", QUEUE), {"routing_key": "#"}),
     "purge": ("DELETE", ("queues", VHOST, "cliente_pausada.portal.progresso.atualizar", "contents"), None),
 }
-"""What is tried by HTTP; `purge` takes away what `publish` has put there."""
+"""What is tried by HTTP."""
+FIGURES = {"whoami", "overview", "list"}
 HELD = {"portal.treinamentos.sync": 3, "unrouted": 1}
 
 
@@ -40,11 +41,9 @@ def status(outputs: dict[str, Any]) -> str:
     return str(row[0])
 
 
-def refused_by_http(application: Application) -> set[str]:
+def refused_by_http(account: Account) -> set[str]:
     """The attempts that the broker refuses for want of rights."""
-    answers = {
-        name: application.account.call(method, *parts, json=body) for name, (method, parts, body) in ATTEMPTS.items()
-    }
+    answers = {name: account.call(method, *parts, json=body) for name, (method, parts, body) in ATTEMPTS.items()}
     return {name for name, answer in answers.items() if answer.status_code in (401, 403)}
 
 
@@ -68,7 +67,7 @@ def test_a_suspended_tenant_connects_nowhere_until_it_is_resumed_and_loses_nothi
     stack.configure(tenant={**entry, "status": "suspended"})
     suspended = stack.must("up")
     assert {step["op"] for step in suspended["steps"]} <= {"update", "read"}
-    assert refused_by_http(application) == set(ATTEMPTS)
+    assert refused_by_http(application.account) == refused_by_http(application.stats) == set(ATTEMPTS)
     for account in (application.account, application.admin):
         with pytest.raises(CONNECTION_REFUSED, match=r"got <Connection\.Close"):
             asyncio.run(account.connect())
@@ -78,6 +77,7 @@ def test_a_suspended_tenant_connects_nowhere_until_it_is_resumed_and_loses_nothi
     stack.configure(tenant={**entry, "status": "active"})
     stack.must("up")
     assert asyncio.run(application.comes_to_hold(HELD)) == HELD
-    assert refused_by_http(application) == {"bind"}
+    assert refused_by_http(application.account) == set(ATTEMPTS)
+    assert refused_by_http(application.stats) == set(ATTEMPTS) - FIGURES
     assert status(outputs) == "ativo"
     asyncio.run(application.empty())

@@ -176,7 +176,7 @@ def test_what_stands_against_a_rule_is_answered_by_an_entry_for_as_long_as_it_st
 def test_a_secret_in_an_input_without_its_mark_is_held_back_and_never_shown(
     site: Site, registrations: list[Recording], type_: str, key: str
 ) -> None:
-    (own,) = [r for r in registrations if r.goal.type.endswith(f":{type_}") and r.goal.name.startswith("acme/")]
+    own = next(r for r in registrations if r.goal.type.endswith(f":{type_}") and r.goal.name.startswith("acme/"))
     plain, marked = (
         changed(own, **{key: "correct-horse-battery"}),
         changed(own, **{key: Secret("correct-horse-battery")}),

@@ -15,7 +15,8 @@ from kryonix.local.handlers.base import UNKNOWN
 from kryonix.policy.resources import registered
 from kryonix.policy.tenants import StackTenant, stack_tenants
 from kryonix.topology.catalog import default_catalog
-from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.expansion import NO_PERMISSIONS, Permissions, Topology, expand
+from kryonix.topology.naming import stats_user
 from kryonix.topology.tenants import Tenant
 from tests.conftest import ALL_MODULES
 from tests.integration.policy.pack import changed
@@ -55,11 +56,18 @@ def ordered(topology: Topology) -> Topology:
     )
 
 
+def rights(topology: Topology) -> dict[str, Permissions]:
+    """Of the tenant's two users."""
+    return {topology.user: topology.permissions, stats_user(topology.user): NO_PERMISSIONS}
+
+
 def test_it_is_the_expansion_to_the_last_argument(registrations: list[Recording]) -> None:
     found = [each.standing for each in rebuilt(registrations)]
-    assert [ordered(each.topology) for each in found] == [ordered(expand(t, CATALOG)) for t in LISTED.values()]
+    expanded = [expand(tenant, CATALOG) for tenant in LISTED.values()]
+    registered_now = [dataclasses.replace(topology, permissions=topology.granted) for topology in expanded]
+    assert [ordered(each.topology) for each in found] == list(map(ordered, registered_now))
     assert all(each.unlimited == () and each.fleeting == {} for each in found)
-    assert [dict(each.rights) for each in found] == [{each.topology.user: each.topology.permissions} for each in found]
+    assert [dict(each.rights) for each in found] == [rights(each.topology) for each in found]
 
 
 def test_it_is_the_same_where_a_new_provider_does_not_tell_the_vhosts_of_its_resources_yet(
@@ -72,6 +80,7 @@ def test_it_is_the_same_where_a_new_provider_does_not_tell_the_vhosts_of_its_res
     assert [ordered(t.standing.topology) for t in rebuilt(early)] == [
         ordered(t.standing.topology) for t in rebuilt(registrations)
     ]
+    assert [dict(t.standing.rights) for t in rebuilt(early)] == [rights(t.standing.topology) for t in rebuilt(early)]
 
 
 @pytest.mark.parametrize("name", ["cliente_acme.crm.leads.create", "cliente_beta.unrouted", ""])

@@ -11,9 +11,11 @@ from kryonix.review.guardrails import Guardrail
 from kryonix.review.standing import Standing, standing_findings
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import Permissions, expand
+from kryonix.topology.naming import Names
 from kryonix.topology.tenants import Tenant
 
 CATALOG = default_catalog()
+NAMES = Names("acme")
 
 
 def standing(plan: str = "enterprise", *modules: str) -> Standing:
@@ -48,8 +50,9 @@ def right(**patterns: str) -> Callable[[Standing], Standing]:
     return lambda was: replace(was, rights={"kryonix_acme": replace(was.topology.permissions, **patterns)})
 
 
-def user(name: str) -> Callable[[Standing], Standing]:
-    return lambda was: replace(was, rights={**was.rights, name: Permissions("^$", "^$", "^$")})
+def user(name: str, **patterns: str) -> Callable[[Standing], Standing]:
+    rights = replace(Permissions("^$", "^$", "^$"), **patterns)
+    return lambda was: replace(was, rights={**was.rights, name: rights})
 
 
 def unbounded(kind: str) -> Callable[[Standing], Standing]:
@@ -77,6 +80,13 @@ def unbounded(kind: str) -> Callable[[Standing], Standing]:
         (user("kryonix_acme.x"), Guardrail.permission_widened, "kryonix_acme.x"),
         (user("kryonix_acme2"), Guardrail.permission_widened, "kryonix_acme2"),
         (user("kryonix_acme.3"), None, ""),
+        (user("kryonix_acme.stats"), None, ""),
+        (user("kryonix_acme.3.stats"), None, ""),
+        (user("kryonix_acme.stats", read="^$|^cliente_acme[.]"), Guardrail.permission_widened, "read"),
+        (user("kryonix_acme.2.stats", write=NAMES.writable_objects), Guardrail.permission_widened, "write"),
+        (user("kryonix_acme.stats.stats"), Guardrail.permission_widened, "kryonix_acme.stats.stats"),
+        (user("kryonix_acme.x.stats"), Guardrail.permission_widened, "kryonix_acme.x.stats"),
+        (user(".stats"), Guardrail.permission_widened, ".stats"),
         (lambda was: replace(was, unlimited=("vhost max_queues",)), Guardrail.limit_lifted, "vhost max_queues"),
         (unbounded("operator"), Guardrail.limit_lifted, "autoscaling-acme max-length"),
         (unbounded("policy"), Guardrail.limit_lifted, "autoscaling-acme max-length"),

@@ -170,8 +170,8 @@ def test_a_suspended_tenant_has_everything_but_connections_and_rights() -> None:
     active, suspended = (expand(tenant("crm", status=s), CATALOG) for s in ("active", "suspended"))
     assert (active.max_connections, suspended.max_connections) == (100, 0)
     assert suspended.queues == active.queues
-    assert (active.granted, active.user_tags) == (active.permissions, ("management",))
-    assert (suspended.granted, suspended.user_tags) == (Permissions("^$", "^$", "^$"), ())
+    assert (active.granted, active.stats_tags) == (active.permissions, ("management",))
+    assert (suspended.granted, suspended.stats_tags) == (Permissions("^$", "^$", "^$"), ())
     assert suspended.permissions == active.permissions
 
 

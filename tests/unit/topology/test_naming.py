@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kryonix.topology.naming import TENANT_ID, Names, priority_name, tenant_of_vhost
+from kryonix.topology.naming import TENANT_ID, Names, priority_name, stats_user, tenant_of_vhost
 
 ids = st.from_regex(TENANT_ID, fullmatch=True)
 
@@ -15,6 +15,8 @@ def test_a_tenants_objects_have_the_names_of_the_design() -> None:
     names = Names("siqueiracampos")
     assert names.vhost == "/cliente_siqueiracampos"
     assert names.user == "kryonix_siqueiracampos"
+    assert names.stats_user_of(1) == stats_user(names.user) == "kryonix_siqueiracampos.stats"
+    assert names.stats_user_of(2) == stats_user(names.user_of(2)) == "kryonix_siqueiracampos.2.stats"
     assert names.exchange == "cliente_siqueiracampos"
     assert names.mobile_exchange == "cliente_siqueiracampos.mobile_priority"
     assert names.critical_exchange == "cliente_siqueiracampos.business_critical"
