@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from pulumi.dynamic import ConfigureRequest, ResourceProvider
 
-from components.errors import BrokerRefuses, BrokerUnreachable, ComponentError
+from components.current_address import CurrentAddress
+from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable, ComponentError
+from components.management import BrokerAccess, Management
 from kryonix.topology.accepted_losses import too_wide
 
 __all__ = ["GIVEN_UP", "AcceptingProvider"]
@@ -28,15 +30,29 @@ class AcceptingProvider(ResourceProvider):
     # The pickled provider holds no secret, it is a reference to its class; only `adminPassword` is one.
     serialize_as_secret_always = False
     _accepted_now: Sequence[str] = ()
+    _current: CurrentAddress | None = None
 
     def configure(self, req: ConfigureRequest) -> None:
         entries = json.loads(req.config.get("kryonix:allowDelete") or "[]")
         # The program refuses what reaches too far; it does not run for a destroy, so there it accepts nothing.
         self._accepted_now = [entry for entry in entries if entry not in too_wide(entries)]
+        self._current = CurrentAddress.of(req.config)
 
     def accepted(self, props: dict[str, Any]) -> list[str]:
         """The names of queues whose messages may be lost."""
         return [*props["allowDelete"], *self._accepted_now]
+
+    def found(self, access: BrokerAccess) -> BrokerAccess:
+        """Return the access where the broker answers now.
+
+        A resource that goes knows the address of its last `up`; the same run, or one that was cut off, may have moved
+        the broker since.
+        """
+        if self._current is None:
+            return access
+        moved = self._current.broker(access)
+        with Management(moved) as broker:
+            return moved if broker.answers() else access
 
     @contextmanager
     def unless_lost(self, props: dict[str, Any]) -> Iterator[None]:
@@ -46,7 +62,7 @@ class AcceptingProvider(ResourceProvider):
         """
         try:
             yield
-        except BrokerRefuses:
+        except (BrokerRefuses, BrokerAnswersBadly):
             raise
         except BrokerUnreachable as error:
             url = props["managementUrl"]

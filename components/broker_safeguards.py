@@ -15,6 +15,9 @@ from components.guard import refuse_orphans
 from components.losses import AFTER_AN_UP, refuse_losses
 from components.management import BrokerAccess, Management
 from components.safeguards import access_of, access_properties
+from components.withdrawal import withdraw_vhosts
+from kryonix.topology.naming import Names
+from kryonix.topology.ownership import owned_tenants
 from kryonix.topology.shared import EVENTS
 
 __all__ = ["BrokerSafeguards", "BrokerSafeguardsArgs"]
@@ -50,11 +53,15 @@ class _BrokerSafeguardsProvider(AcceptingProvider):
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         if _props["protected"]:
-            with self.reason_first(), self.unless_lost(_props), Management(access_of(_props)) as broker:
+            with self.reason_first(), self.unless_lost(_props), Management(self.found(access_of(_props))) as broker:
                 refuse_orphans(broker, _props.get("stack"))  # not known to a resource made by an older version
-                # The platform's own events are copies of rows in the registry.
-                going = [queue for queue in broker.queues() if queue.vhost != EVENTS.vhost]
+                # All of the stack's tenants before the first one goes: a refusal leaves every one as it was. The
+                # platform's own events are copies of rows in the registry.
+                own = owned_tenants(broker.vhosts(), _props.get("stack") or "")
+                tenants = [Names(tenant).vhost for tenant in sorted(own)]
+                going = [queue for queue in broker.queues() if queue.vhost not in (EVENTS.vhost, *tenants)]
                 refuse_losses(broker.exact(going), self.accepted(_props), AFTER_AN_UP)
+                withdraw_vhosts(broker, tenants, self.accepted(_props))
 
 
 class BrokerSafeguards(Resource, module="kryonix", name="BrokerSafeguards"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pulumi
 
 __all__ = [
+    "BrokerAnswersBadly",
     "BrokerRefuses",
     "BrokerUnreachable",
     "ComponentError",
@@ -42,6 +43,10 @@ class BrokerUnreachable(ComponentError):
     """The broker's management API does not answer, or refuses the credentials."""
 
     exit_status = 3
+
+
+class BrokerAnswersBadly(BrokerUnreachable):
+    """The broker answers, but not with what was asked for."""
 
 
 class BrokerRefuses(BrokerUnreachable):

@@ -19,7 +19,7 @@ from components.errors import BrokerRefuses, BrokerUnreachable, StateLost, Tenan
 from components.losses import refuse_losses, refuse_trims
 from components.management import BrokerAccess, Management, QueueState
 from components.previous_run import PreviousRun
-from components.withdrawal import put_back, withdraw_queues
+from components.withdrawal import let_in, put_back, withdraw_queues
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import Names
 from kryonix.topology.ownership import doomed, owned_tenants, tenants_of_others
@@ -116,6 +116,7 @@ class Guard:
             )
             refuse_trims(fillings, self.topologies, self.allow_delete)
             if not pulumi.runtime.is_dry_run():
+                let_in(broker, kept)
                 put_back(broker, self.stack, going)
                 withdraw_queues(broker, self.stack, [q for q in going if q.vhost in kept], self.allow_delete)
 

@@ -14,7 +14,7 @@ import aio_pika
 import httpx
 from pamqp.commands import Queue
 
-from components.errors import BrokerRefuses, BrokerUnreachable
+from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable
 
 __all__ = ["BindingState", "BrokerAccess", "Filling", "Management", "QueueState", "VhostState"]
 
@@ -149,10 +149,25 @@ class Management:
     def unbind(self, binding: BindingState) -> None:
         self._call("DELETE", f"{binding.path}/{_quoted(binding.properties_key)}", absent_is_fine=True)
 
+    def answers(self) -> bool:
+        """Return True if a broker answers here, whatever it says."""
+        try:
+            self._call("GET", "whoami")
+        except (BrokerAnswersBadly, BrokerRefuses):
+            return True
+        except BrokerUnreachable:
+            return False
+        return True
+
     def note(self, name: str) -> Any:
         """Return the value of a global parameter, or None where there is none."""
         response = self._call("GET", f"global-parameters/{_quoted(name)}", absent_is_fine=True)
         return None if response.status_code == httpx.codes.NOT_FOUND else response.json()["value"]
+
+    def notes(self, prefix: str) -> dict[str, Any]:
+        """Return the global parameters whose names begin so."""
+        found = self._call("GET", "global-parameters").json()
+        return {entry["name"]: entry["value"] for entry in found if entry["name"].startswith(prefix)}
 
     def put_note(self, name: str, value: Any) -> None:
         self._call("PUT", f"global-parameters/{_quoted(name)}", json={"name": name, "value": value})
@@ -246,7 +261,7 @@ class Management:
             message = (
                 f"the broker at {url} answered {status} to {error.request.method} {error.request.url.path}: {reason}"
             )
-            raise BrokerUnreachable(message) from error
+            raise BrokerAnswersBadly(message) from error
         except (httpx.HTTPError, OSError, aio_pika.exceptions.AMQPError) as error:
             remedy = (
                 "Start it and run again. If its container was removed, run `kryonix refresh` and `kryonix up` on the "

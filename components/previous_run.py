@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pulumi
+
+from components.containers import NO_NEW_PRIVILEGES
 
 __all__ = ["LAYOUT", "PreviousRun"]
 
@@ -23,12 +25,20 @@ class PreviousRun:
     """The outputs of this stack as they were when this run began; empty before the first run has succeeded."""
 
     outputs: Mapping[str, Any] = field(repr=False)
+    containers: Sequence[Mapping[str, Any]] = ()
+    """The outputs of the containers in the state; read only where no output says the layout."""
 
     @classmethod
     def load(cls) -> PreviousRun:
         """Ask the engine. It is a function, not a StackReference, because it has to be known before any resource."""
         answer = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": _own_stack()}).value or {}
-        return cls(outputs=answer.get("outputs") or {})
+        outputs = answer.get("outputs") or {}
+        if int(outputs.get("layout") or 1) >= LAYOUT:
+            return cls(outputs=outputs)
+        answer = pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", {"stackName": _own_stack()}).value
+        found = ((answer or {}).get("outputs") or {}).values()
+        containers = [entry["outputs"] for entry in found if entry["type"] == "docker:index/container:Container"]
+        return cls(outputs=outputs, containers=containers)
 
     async def managed_queues(self) -> set[tuple[str, str]]:
         """Return vhost and name of every queue that is in this stack's state, which is what an engine can delete."""
@@ -44,8 +54,12 @@ class PreviousRun:
 
     @property
     def has_older_layout(self) -> bool:
-        """Whether a container that is replaced now would take every queue along."""
-        return bool(self.outputs) and int(self.outputs.get("layout") or 1) < LAYOUT
+        """Whether a container that is replaced now would take every queue along.
+
+        The run that made the containers may never have succeeded, so that no output tells. An older version's
+        containers are known by what they lack: the newer layout came together with their hardening.
+        """
+        return any(NO_NEW_PRIVILEGES not in (entry.get("securityOpts") or ()) for entry in self.containers)
 
 
 def _own_stack() -> str:

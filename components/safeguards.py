@@ -19,7 +19,7 @@ from components.accepting_provider import AcceptingProvider
 from components.changes import changed_keys
 from components.errors import BrokerRefuses
 from components.management import BrokerAccess, Management
-from components.withdrawal import withdraw_vhost
+from components.withdrawal import withdraw_vhosts
 
 __all__ = ["Safeguards", "SafeguardsArgs", "access_of", "access_properties"]
 
@@ -90,9 +90,9 @@ class _SafeguardsProvider(AcceptingProvider):
         return ReadResult(id_, {**props, **live, "protected": protected})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        with self.reason_first(), self.unless_lost(_props), Management(access_of(_props)) as broker:
+        with self.reason_first(), self.unless_lost(_props), Management(self.found(access_of(_props))) as broker:
             if _props["protected"]:
-                withdraw_vhost(broker, _props["vhost"], self.accepted(_props))
+                withdraw_vhosts(broker, [_props["vhost"]], self.accepted(_props))
             broker.protect(_props["vhost"], protected=False)
 
     def _apply(self, props: dict[str, Any]) -> None:

@@ -6,9 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+from pulumi.dynamic import (
+    ConfigureRequest,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    Resource,
+    ResourceProvider,
+    UpdateResult,
+)
 
 from components.changes import changed_keys
+from components.current_address import CurrentAddress
 from kryonix.registry import TenantRow, connect, fetch_tenants, put_tenant, retire_tenant
 from kryonix.registry.rows import STATUS_NAMES
 from kryonix.topology.tenants import Tenant
@@ -41,6 +52,10 @@ class TenantRecordArgs:
 class _TenantRecordProvider(ResourceProvider):
     # The pickled provider holds no secret, it is a reference to this class; the secrets are properties.
     serialize_as_secret_always = False
+    _current: CurrentAddress | None = None
+
+    def configure(self, req: ConfigureRequest) -> None:
+        self._current = CurrentAddress.of(req.config)
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         changed = changed_keys(_olds, _news)
@@ -62,8 +77,15 @@ class _TenantRecordProvider(ResourceProvider):
         return ReadResult(id_, {**props, **_properties(found[0])})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        with connect(_props["dsn"]) as connection:
+        with connect(self._found(_props["dsn"])) as connection:
             retire_tenant(connection, _props["clienteId"])
+
+    def _found(self, dsn: str) -> str:
+        """Return where the registry is now: the run in which a record goes may have moved it."""
+        if self._current is None:
+            return dsn
+        moved = self._current.registry(dsn)
+        return moved if pq.PGconn.ping(make_conninfo(moved, connect_timeout=5).encode()) == pq.Ping.OK else dsn
 
     def _put(self, props: dict[str, Any]) -> None:
         row = TenantRow(

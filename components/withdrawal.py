@@ -7,8 +7,8 @@ tenant's users are kept out; then what is counted is what would be lost. Where t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Final
 
@@ -17,9 +17,11 @@ from components.losses import AFTER_AN_UP, refuse_losses
 from components.management import BindingState, Management, QueueState
 from kryonix.topology.accepted_losses import accepted
 
-__all__ = ["put_back", "withdraw_queues", "withdraw_vhost"]
+__all__ = ["let_in", "put_back", "withdraw_queues", "withdraw_vhosts"]
 
 _LIMIT: Final = "max-connections"
+_KEPT_OUT: Final = "kryonix-kept-out"
+"""What the name of a note begins with that has the limits of a vhost's users; the vhost follows."""
 
 
 def withdraw_queues(
@@ -56,33 +58,49 @@ def put_back(broker: Management, stack: str, going: Collection[QueueState]) -> N
     broker.put_note(_note(stack), rest) if rest else broker.drop_note(_note(stack))
 
 
-def withdraw_vhost(broker: Management, vhost: str, allow_delete: Collection[str]) -> None:
-    """Keep a tenant's users out of a vhost that is to be deleted.
+def withdraw_vhosts(broker: Management, vhosts: Iterable[str], allow_delete: Collection[str]) -> None:
+    """Keep the users of vhosts that are to be deleted out of them.
 
-    Raise MessagesWouldBeLost, with its users let in as before, where one of its queues holds messages.
+    Raise MessagesWouldBeLost, with all of them let in as before, where a queue holds messages. Their former limits are
+    noted on the broker first: where a run lost the broker on the way, the next `up` lets them in.
     """
-    queues = [queue for queue in broker.queues(vhost) if not accepted(queue.name, allow_delete)]
+    held = {
+        vhost: [queue for queue in broker.queues(vhost) if not accepted(queue.name, allow_delete)] for vhost in vhosts
+    }
+    queues = [queue for found in held.values() for queue in found]
     if not queues:
         return
     refuse_losses(broker.exact(queues), allow_delete, AFTER_AN_UP)
-    with _kept_out(broker, broker.users(vhost)):
-        refuse_losses(broker.settled(queues), allow_delete, AFTER_AN_UP)
-
-
-@contextmanager
-def _kept_out(broker: Management, users: Sequence[str]) -> Iterator[None]:
-    """Let users connect no more, and close what they have open; where the block fails, let them in as before."""
-    before = {user: broker.user_limits(user).get(_LIMIT, -1) for user in users}
+    leaving = [vhost for vhost, found in held.items() if found]
     try:
-        for user in users:
-            broker.set_user_limit(user, _LIMIT, 0)
-            broker.close_connections(user)
-        yield
+        for vhost in leaving:
+            _keep_out(broker, vhost)
+        refuse_losses(broker.settled(queues), allow_delete, AFTER_AN_UP)
     except BaseException:
         with suppress(BrokerUnreachable):
-            for user, limit in before.items():
-                broker.set_user_limit(user, _LIMIT, limit)
+            let_in(broker, leaving)
         raise
+
+
+def let_in(broker: Management, vhosts: Collection[str]) -> None:
+    """Give users the limit back that they had before they were kept out of these vhosts."""
+    for name, former in broker.notes(_KEPT_OUT).items():
+        if name.removeprefix(_KEPT_OUT) not in vhosts:
+            continue
+        for user, limit in former.items():
+            if broker.user_limits(user).get(_LIMIT) == 0:
+                broker.set_user_limit(user, _LIMIT, limit)
+        broker.drop_note(name)
+
+
+def _keep_out(broker: Management, vhost: str) -> None:
+    note = f"{_KEPT_OUT}{vhost}"
+    users = broker.users(vhost)
+    noted = broker.note(note) or {}  # what a run before this one has noted was the limit before it
+    broker.put_note(note, {**{user: broker.user_limits(user).get(_LIMIT, -1) for user in users}, **noted})
+    for user in users:
+        broker.set_user_limit(user, _LIMIT, 0)
+        broker.close_connections(user)
 
 
 def _note(stack: str) -> str:

@@ -283,6 +283,9 @@ class Deployer:
         work = replace(work, draft=self._checked(work.handler, work.draft, goal, None))
         before = goal.delete_before_replace
         if before if before is not None else diff.delete_before_replace:
+            if not self._run.dry_run:
+                with self._run.working_quietly(work.draft):
+                    work.handler.prepare(values.plain(old.inputs), values.plain(work.draft.inputs))
             self._delete_first(old)
             return self._create(work, "replace", changed=diff.replaces)
         return self._create(work, "replace", old=old, changed=diff.replaces)

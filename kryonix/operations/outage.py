@@ -13,7 +13,7 @@ from kryonix.lifecycle.deployer import deployer_for
 from kryonix.lifecycle.engine import Choice
 from kryonix.lifecycle.errors import LifecycleError, Refused
 from kryonix.lifecycle.stack_spec import StackSpec
-from kryonix.local.errors import LocalError
+from kryonix.local.errors import LocalError, PrerequisiteMissing
 from kryonix.operations.errors import OperationError, ServiceUnreachable
 
 __all__ = ["Outage", "explains_outages"]
@@ -41,6 +41,8 @@ class Outage:
     def explain(self, error: Exception) -> ServiceUnreachable | None:
         """Return what to say instead of an error, or None where Docker knows nothing of its cause."""
         refused = isinstance(error, Refused | OperationError)
+        if _came_of(error, PrerequisiteMissing):  # a port that is taken, an image that is missing: the cause itself
+            return None
         if refused or getattr(error, "exit_status", 1) == Refused.exit_status:
             return None
         said = self.advice()
@@ -56,6 +58,10 @@ class Outage:
             return self._deployer.export(StackSpec(name=stack))
         except (LifecycleError, LocalError):  # whatever it is, what is run next tells it
             return {}
+
+
+def _came_of(error: BaseException | None, kind: type[Exception]) -> bool:
+    return error is not None and (isinstance(error, kind) or _came_of(error.__cause__, kind))
 
 
 def explains_outages(run: Callable[P, R]) -> Callable[P, R]:

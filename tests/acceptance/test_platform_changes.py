@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,7 +22,7 @@ from kryonix.local.secrets import Crypter
 from kryonix.messaging import MessagingClient, MessagingError
 from tests.acceptance.broker import live
 from tests.acceptance.conftest import OWN, Stacks, changed
-from tests.harness import ROOT, Project, free_port
+from tests.harness import ROOT, Project, free_port, tenant
 
 CONTAINERS: Final = frozenset({"rabbitmq-container", "postgres-container"})
 
@@ -246,6 +247,39 @@ def test_no_confirmed_message_is_lost_while_the_platform_changes(
     assert changed(stacks.preview(platform)) == []
     # What a tenant's own stack reads of the platform may have moved: it follows in place.
     assert_tenants_stay(stacks, stacks.own, {})
+
+
+def test_a_platform_moves_in_the_run_that_removes_a_tenant(stacks: Stacks) -> None:
+    """What goes knows the address of its last `up`, where nobody answers any more."""
+    platform, engine = stacks.platform, stacks.engine
+    listed = tenant("acme", "crm", plan="basic")
+    platform.tenants(listed, tenant("leaving", "crm", plan="basic"))
+    platform.must("up", engine=engine)
+    platform.tenants(listed)
+    platform.configure(managementPort=free_port(), registryPort=free_port())
+    platform.must("up", engine=engine)
+    with live(platform.must("outputs", "--show-secrets", engine=engine)) as broker:
+        assert "/cliente_leaving" not in broker.vhosts()
+        assert "/cliente_acme" in broker.vhosts()
+    assert changed(stacks.preview(platform)) == []
+
+
+@pytest.mark.parametrize("stacks", ["local"], indirect=True)
+@pytest.mark.parametrize("mistake", ["a port that is taken", "an image that there is none of"])
+def test_a_container_is_not_taken_down_for_one_that_cannot_come_up(stacks: Stacks, mistake: str) -> None:
+    platform = stacks.platform
+    before = yaml.safe_load(platform.config_file.read_text())["config"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        wrong = {"metricsPort": port} if "port" in mistake else {"brokerImage": "rabbitmq:there-is-none"}
+        platform.configure(**wrong)
+        refused = platform.run("up")
+    platform.configure(**{key: before.get(f"kryonix:{key}") for key in wrong})
+    assert refused.returncode == 3, (refused.stdout, refused.stderr)
+    assert (f"127.0.0.1:{port}" if "port" in mistake else "rabbitmq:there-is-none") in refused.stderr
+    with live(platform.outputs()) as broker:
+        assert "/cliente_acme" in broker.vhosts()
+    assert changed(platform.must("up")) == []
 
 
 def test_a_protected_platform_can_be_changed(stacks: Stacks) -> None:

@@ -66,6 +66,9 @@ class Handler(Protocol):
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
         """Make it where an earlier run may have begun to. Idempotent: made again over a half-made one, it converges."""
 
+    def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None:
+        """Raise what would keep a replacement from being made, while the old one is still there."""
+
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
         """The resource as it is now, or None where it is gone."""
 

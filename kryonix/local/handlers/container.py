@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
@@ -42,6 +44,18 @@ class Container(Resource):
 
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
         return self._create(inputs, self._make_room)
+
+    def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None:
+        """Have the image, and see that the ports are free: a service is not taken down for what can't come up."""
+        with self._daemon.api(f"replace container `{new_inputs['name']}`") as api:
+            self._ensure_image(api, new_inputs["image"])
+        if not self._daemon.host.startswith("unix:"):
+            return
+        held = {(port.get("ip"), port.get("external")) for port in old_inputs.get("ports") or []}
+        for port in new_inputs.get("ports") or []:
+            address = (port.get("ip") or "0.0.0.0", port.get("external"))  # noqa: S104, Docker's own default
+            if address[1] and (port.get("ip"), port.get("external")) not in held and not _free(*address):
+                raise PrerequisiteMissing(_port_taken(new_inputs, f"for {address[0]}:{address[1]}"))
 
     def _create(self, inputs: Properties, prepare: Callable[[docker.APIClient, str], None]) -> tuple[str, Properties]:
         name = inputs["name"]
@@ -174,6 +188,16 @@ class Container(Resource):
             if stopped or time.monotonic() > deadline:
                 raise ApplyFailed(_unhealthy(inputs, state, _last_log(api, id)))
             time.sleep(POLL_SECONDS)
+
+
+def _free(ip: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ip, int(port)))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
+    return True
 
 
 def _inspected(api: docker.APIClient, name: str) -> dict[str, Any] | None:

@@ -96,6 +96,8 @@ class DynamicResource:
             result = self._load(inputs[PROVIDER_KEY]).create(dict(inputs))
         return str(result.id), _with_provider(result.outs, inputs)
 
+    def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None: ...
+
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
         return self.create(inputs)
 

@@ -39,6 +39,10 @@ class Resource(ABC):
         """Make it again: for most, to create is idempotent; see `Handler.recreate`."""
         return self.create(inputs)
 
+    def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None:
+        """Most need nothing; see `Handler.prepare`."""
+        return None
+
     def diff(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Diff:
         """What differs; see `Handler.diff`."""
         diff = difference(self.fields, old_inputs, new_inputs)

@@ -14,7 +14,8 @@ from pulumi.dynamic import Config, ConfigureRequest
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
-from components import broker_safeguards, guard, safeguards
+from components import accepting_provider, broker_safeguards, guard, safeguards
+from components.current_address import CurrentAddress
 from components.errors import (
     BrokerRefuses,
     BrokerUnreachable,
@@ -80,6 +81,11 @@ class Broker:
 
     def note(self, name: str) -> Any:
         return None
+
+    def notes(self, prefix: str) -> dict[str, Any]:
+        return {}
+
+    def put_note(self, name: str, value: Any) -> None: ...
 
     def fillings(self, vhost: str | None = None) -> list[Filling]:
         return self.fillings_there
@@ -349,11 +355,47 @@ def test_a_broker_whose_address_changes_is_asked_at_its_old_one(monkeypatch: pyt
     assert list(dict.fromkeys(asked)) == [(ACCESS.management_url, 1), ("http://127.0.0.1:15672", 5672)]
 
 
-@pytest.mark.parametrize(("outputs", "older"), [({}, False), ({"amqp_port": 1}, True), ({"layout": 2}, False)])
-def test_a_stack_without_a_layout_in_its_outputs_was_made_by_an_older_version(
-    outputs: dict[str, Any], older: bool
-) -> None:
-    assert PreviousRun(outputs=outputs).has_older_layout is older
+@pytest.mark.parametrize(
+    ("options", "older"),
+    [
+        ([], False),
+        ([None], True),
+        ([[]], True),
+        ([["no-new-privileges"]] * 2, False),
+        ([["no-new-privileges"], []], True),
+    ],
+)
+def test_an_older_versions_containers_are_known_by_what_they_lack(options: list[Any], older: bool) -> None:
+    containers = [{} if found is None else {"securityOpts": found} for found in options]
+    assert PreviousRun(outputs={}, containers=containers).has_older_layout is older
+
+
+CONFIG = {"bindAddress": "0.0.0.0", "amqpPort": "7001", "managementPort": "7002", "registryPort": "7003"}
+
+
+@pytest.mark.parametrize("answering", [True, False])
+def test_what_goes_is_asked_about_where_the_broker_is_now(monkeypatch: pytest.MonkeyPatch, answering: bool) -> None:
+    class Moved(Broker):
+        def answers(self) -> bool:
+            return answering
+
+    monkeypatch.setattr(accepting_provider, "Management", lambda access: Moved())
+    provider = safeguards._SafeguardsProvider()
+    given = {f"kryonix:{key}": value for key, value in CONFIG.items()}
+    provider.configure(ConfigureRequest(config=Config(given, "kryonix")))
+    found = provider.found(ACCESS)
+    where = "http://127.0.0.1:7002" if answering else ACCESS.management_url
+    assert (found.management_url, found.password) == (where, ACCESS.password)
+
+
+def test_one_tenants_stack_knows_no_address_of_its_own() -> None:
+    given = {f"kryonix:{key}": value for key, value in CONFIG.items()} | {"kryonix:tenant": '{"id": "acme"}'}
+    assert CurrentAddress.of(Config(given, "kryonix")) is None
+    platform = CurrentAddress.of(Config({f"kryonix:{key}": value for key, value in CONFIG.items()}, "kryonix"))
+    assert platform is not None
+    assert platform.registry("postgresql://a:b%40c@10.0.0.1:5432/kryonix_main") == (
+        "postgresql://a:b%40c@127.0.0.1:7003/kryonix_main"
+    )
 
 
 def test_a_queue_that_no_state_knows_is_neither_asked_about_nor_unbound(answer: Callable[[Broker], Broker]) -> None:

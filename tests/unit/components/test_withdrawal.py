@@ -9,7 +9,7 @@ import pytest
 
 from components.errors import BrokerUnreachable, MessagesWouldBeLost
 from components.management import BindingState, Management, QueueState
-from components.withdrawal import put_back, withdraw_queues, withdraw_vhost
+from components.withdrawal import let_in, put_back, withdraw_queues, withdraw_vhosts
 
 VHOST, EXCHANGE = "/cliente_acme", "cliente_acme"
 LEADS, SYNC = (
@@ -29,7 +29,7 @@ class Broker:
     bound: set[str] = field(default_factory=lambda: {LEADS.name, SYNC.name})
     holds: dict[str, int] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=lambda: {"kryonix_acme": 10})
-    notes: dict[str, Any] = field(default_factory=dict)
+    noted: dict[str, Any] = field(default_factory=dict)
     closed: list[str] = field(default_factory=list)
     publishing: bool = False
     lost_after_unbinding: bool = False
@@ -60,17 +60,20 @@ class Broker:
         self.bound.add(binding.queue)
 
     def unbind(self, binding: BindingState) -> None:
-        assert self.notes, "unbound before it was noted"
+        assert self.noted, "unbound before it was noted"
         self.bound.discard(binding.queue)
 
     def note(self, name: str) -> Any:
-        return self.notes.get(name)
+        return self.noted.get(name)
+
+    def notes(self, prefix: str) -> dict[str, Any]:
+        return {name: value for name, value in self.noted.items() if name.startswith(prefix)}
 
     def put_note(self, name: str, value: Any) -> None:
-        self.notes[name] = value
+        self.noted[name] = value
 
     def drop_note(self, name: str) -> None:
-        self.notes.pop(name, None)
+        self.noted.pop(name, None)
 
     def users(self, vhost: str) -> list[str]:
         return ["kryonix_acme"]
@@ -79,6 +82,8 @@ class Broker:
         return {"max-connections": self.limits[user]}
 
     def set_user_limit(self, user: str, limit: str, value: int) -> None:
+        if self.lost_after_unbinding and value:
+            raise BrokerUnreachable("the broker does not answer")
         self.limits[user] = value
 
     def close_connections(self, user: str) -> None:
@@ -105,7 +110,7 @@ def test_messages_that_came_after_the_first_count_are_found_and_all_is_bound_aga
     with pytest.raises(MessagesWouldBeLost, match=f"3 messages in {LEADS.name}"):
         withdraw(broker, LEADS, SYNC)
     assert broker.bound == {LEADS.name, SYNC.name}
-    assert broker.notes == {}
+    assert broker.noted == {}
 
 
 def test_an_accepted_loss_is_neither_unbound_nor_counted() -> None:
@@ -123,7 +128,7 @@ def test_what_a_lost_run_has_unbound_is_bound_by_the_next_one_that_wants_it() ->
     again(broker, SYNC)
     assert broker.bound == {LEADS.name}
     again(broker)
-    assert (broker.bound, broker.notes) == ({LEADS.name, SYNC.name}, {})
+    assert (broker.bound, broker.noted) == ({LEADS.name, SYNC.name}, {})
 
 
 def test_a_second_lost_run_forgets_nothing_of_the_first() -> None:
@@ -139,24 +144,37 @@ def test_a_second_lost_run_forgets_nothing_of_the_first() -> None:
 def test_a_tenants_users_are_kept_out_before_its_vhost_is_counted_for_the_last_time() -> None:
     broker = Broker(publishing=True)
     with pytest.raises(MessagesWouldBeLost, match="would delete 2 queue"):
-        withdraw_vhost(cast(Management, broker), VHOST, ())
+        withdraw_vhosts(cast(Management, broker), [VHOST], ())
     assert (broker.limits, broker.closed) == ({"kryonix_acme": 10}, ["kryonix_acme"])
 
 
 def test_a_tenant_that_holds_messages_is_not_cut_off_to_be_counted_again() -> None:
     broker = Broker(holds={SYNC.name: 1})
     with pytest.raises(MessagesWouldBeLost):
-        withdraw_vhost(cast(Management, broker), VHOST, ())
+        withdraw_vhosts(cast(Management, broker), [VHOST], ())
     assert broker.closed == []
 
 
 def test_an_empty_tenants_users_stay_out() -> None:
     broker = Broker()
-    withdraw_vhost(cast(Management, broker), VHOST, ())
+    withdraw_vhosts(cast(Management, broker), [VHOST], ())
     assert broker.limits == {"kryonix_acme": 0}
 
 
 def test_a_tenant_whose_whole_loss_is_accepted_is_not_touched() -> None:
     broker = Broker(holds={LEADS.name: 1})
-    withdraw_vhost(cast(Management, broker), VHOST, ("cliente_acme.*",))
+    withdraw_vhosts(cast(Management, broker), [VHOST], ("cliente_acme.*",))
     assert (broker.limits, broker.closed) == ({"kryonix_acme": 10}, [])
+
+
+def test_users_that_a_lost_run_has_kept_out_are_let_in_by_the_next_up_with_the_limit_they_had() -> None:
+    broker = Broker(lost_after_unbinding=True)
+    for _ in range(2):  # the second finds 0, which is not what they had
+        with pytest.raises(BrokerUnreachable):
+            withdraw_vhosts(cast(Management, broker), [VHOST], ())
+    assert broker.limits == {"kryonix_acme": 0}
+    broker.lost_after_unbinding = False
+    let_in(cast(Management, broker), ["/cliente_other"])
+    assert broker.limits == {"kryonix_acme": 0}
+    let_in(cast(Management, broker), [VHOST])
+    assert (broker.limits, broker.noted) == ({"kryonix_acme": 10}, {})

@@ -127,6 +127,8 @@ class ThingHandler:
         replaces = [name for name in names if name in (new_inputs.get("replaces") or ("name",))]
         return Diff(tuple(names), tuple(replaces), bool(new_inputs.get("firstDelete")))
 
+    def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None: ...
+
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
         return self.create(inputs)
 

@@ -176,6 +176,8 @@ def test_a_run_says_who_holds_the_lock_and_the_lock_dies_with_its_process(bench:
 class HalfMade(ThingHandler):
     """Makes the thing and then can't say so."""
 
+    def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None: ...
+
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
         return self.create(inputs)
 
