@@ -61,7 +61,13 @@ class Outage:
 
 
 def _came_of(error: BaseException | None, kind: type[Exception]) -> bool:
-    return error is not None and (isinstance(error, kind) or _came_of(error.__cause__, kind))
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # a failure of several threads may be its own cause
+        if isinstance(error, kind):
+            return True
+        seen.add(id(error))
+        error = error.__cause__
+    return False
 
 
 def explains_outages(run: Callable[P, R]) -> Callable[P, R]:

@@ -41,7 +41,7 @@ class Resource(ABC):
 
     def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None:
         """Most need nothing; see `Handler.prepare`."""
-        return None
+        return
 
     def diff(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Diff:
         """What differs; see `Handler.diff`."""
