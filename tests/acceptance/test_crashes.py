@@ -66,9 +66,9 @@ def work_seconds(stack: Project, operation: str) -> float:
 def assert_whole(stack: Project, broker: LiveBroker, planned: dict[str, Any]) -> None:
     broker.assert_is(planned)
     found = stack.outputs()["tenants"][planned["id"]]
-    whoami = httpx.get(
-        f"{broker.outputs['management_url']}/api/whoami", auth=(found["username"], found["password"]), timeout=30
-    )
+    # The user for figures has the same password, and may ask by HTTP.
+    login = (f"{found['username']}.stats", found["password"])
+    whoami = httpx.get(f"{broker.outputs['management_url']}/api/whoami", auth=login, timeout=30)
     assert whoami.status_code == httpx.codes.OK, "the password in the outputs is not the user's"
     assert changed(stack.must("preview")) == []
 
