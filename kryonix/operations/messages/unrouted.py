@@ -126,11 +126,11 @@ async def _queue(outputs: Any, names: Names) -> AsyncIterator[tuple[AbstractChan
     except ChannelNotFoundEntity as error:
         raise InvalidChoice(f"there is no queue {names.unrouted!r} on the broker at {host}:{port}") from error
     except (AMQPError, OSError, TimeoutError) as error:
-        # A vhost that is refused comes as the library's surprise at the broker's answer, which says nothing to a person.
+        # The library shows a refused vhost as its surprise at the broker's answer, which says nothing to a person.
         refused = "Connection.Close" in str(error)
         reason = "the broker refuses the vhost" if refused else str(error) or type(error).__name__
         remedy = (
-            "Either there is no such tenant (`kryonix tenant list`, `kryonix status`), or it is suspended: resume it first"
+            "There is no such tenant (`kryonix tenant list`, `kryonix status`), or it is suspended: resume it first"
             if refused
             else "Check that the broker runs"
         )
