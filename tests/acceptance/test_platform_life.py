@@ -158,6 +158,7 @@ def test_a_broker_that_is_down_is_told(own: Project, its_broker: LiveBroker) -> 
         assert_said(beside, "preview", 3, f"`docker start kryonix-{own.stack}-rabbitmq`")
         assert_said(own, "refresh", 3, f"`docker start kryonix-{own.stack}-rabbitmq`")
     wait_for(its_broker.vhosts)
+    own.must("up")  # the refresh has noted that the container was stopped
 
 
 def test_a_broker_that_refuses_the_administrator_is_told(own: Project, its_broker: LiveBroker) -> None:
