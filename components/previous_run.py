@@ -12,6 +12,8 @@ from components.containers import NO_NEW_PRIVILEGES
 
 __all__ = ["LAYOUT", "PreviousRun"]
 
+_READ_RESOURCES: Final = "pulumi:pulumi:readStackResourceOutputs"
+
 LAYOUT: Final = 2
 """How a platform's resources depend on each other in the state; the output `layout` says it.
 
@@ -35,15 +37,22 @@ class PreviousRun:
         outputs = answer.get("outputs") or {}
         if int(outputs.get("layout") or 1) >= LAYOUT:
             return cls(outputs=outputs)
-        answer = pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", {"stackName": _own_stack()}).value
+        try:
+            answer = pulumi.runtime.invoke(_READ_RESOURCES, {"stackName": _own_stack()}).value
+        except Exception as reason:  # noqa: BLE001, the SDK raises no other; the CLI fails for a stack without a state
+            pulumi.log.debug(f"there is no state yet: {reason}")
+            return cls(outputs=outputs, containers=[{}] if outputs else ())
         found = ((answer or {}).get("outputs") or {}).values()
         containers = [entry["outputs"] for entry in found if entry["type"] == "docker:index/container:Container"]
         return cls(outputs=outputs, containers=containers)
 
     async def managed_queues(self) -> set[tuple[str, str]]:
         """Return vhost and name of every queue that is in this stack's state, which is what an engine can delete."""
-        ask = {"stackName": _own_stack()}
-        answer = await pulumi.runtime.invoke_async("pulumi:pulumi:readStackResourceOutputs", ask) or {}
+        try:
+            answer = await pulumi.runtime.invoke_async(_READ_RESOURCES, {"stackName": _own_stack()}) or {}
+        except Exception as reason:  # noqa: BLE001, the SDK raises no other; the CLI fails for a stack without a state
+            pulumi.log.debug(f"there is no state yet: {reason}")
+            return set()
         found = (answer.get("outputs") or {}).values()
         queues = [entry["outputs"] for entry in found if entry["type"] == "rabbitmq:index/queue:Queue"]
         return {(queue["vhost"], queue["name"]) for queue in queues}
