@@ -92,7 +92,8 @@ class Guard:
         if any(queue.vhost in kept for queue in going):
             # A queue that somebody else has made in a tenant's vhost stays: no engine knows it.
             managed = await self.previous.managed_queues()
-            going = [queue for queue in going if queue.vhost not in kept or (queue.vhost, queue.name) in managed]
+            if managed is not None:
+                going = [queue for queue in going if queue.vhost not in kept or (queue.vhost, queue.name) in managed]
         await asyncio.to_thread(self._hold, access, going, kept)
         self._agreed = True
 

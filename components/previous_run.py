@@ -46,13 +46,16 @@ class PreviousRun:
         containers = [entry["outputs"] for entry in found if entry["type"] == "docker:index/container:Container"]
         return cls(outputs=outputs, containers=containers)
 
-    async def managed_queues(self) -> set[tuple[str, str]]:
-        """Return vhost and name of every queue that is in this stack's state, which is what an engine can delete."""
+    async def managed_queues(self) -> set[tuple[str, str]] | None:
+        """Return vhost and name of every queue in this stack's state, which is what an engine can delete.
+
+        None where the engine can't tell: then any queue may be one.
+        """
         try:
             answer = await pulumi.runtime.invoke_async(_READ_RESOURCES, {"stackName": _own_stack()}) or {}
         except Exception as reason:  # noqa: BLE001, the SDK raises no other; the CLI fails for a stack without a state
-            pulumi.log.debug(f"there is no state yet: {reason}")
-            return set()
+            pulumi.log.debug(f"the state can't be read: {reason}")
+            return None
         found = (answer.get("outputs") or {}).values()
         queues = [entry["outputs"] for entry in found if entry["type"] == "rabbitmq:index/queue:Queue"]
         return {(queue["vhost"], queue["name"]) for queue in queues}
