@@ -10,7 +10,12 @@ from pulumi.dynamic import Config
 
 from components.management import BrokerAccess
 
-__all__ = ["CurrentAddress"]
+__all__ = ["CurrentAddress", "local_host"]
+
+
+def local_host(address: str) -> str:
+    """Return where this machine reaches what is published at an address: all interfaces include loopback."""
+    return "127.0.0.1" if ipaddress.ip_address(address).is_unspecified else address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +35,7 @@ class CurrentAddress:
         if config.get("kryonix:tenant") not in (None, "", "{}") or not host or not all(ports):
             return None
         try:
-            local = "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host
+            local = local_host(host)
         except ValueError:  # the program says so; where it does not run, the address of the last run has to do
             return None
         amqp, management, registry = (int(port) for port in ports if port)

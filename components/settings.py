@@ -10,6 +10,7 @@ from pathlib import Path
 import pulumi
 
 from components.config_keys import refuse_unknown_keys
+from components.current_address import local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from components.guard import Guard
@@ -97,8 +98,8 @@ class PlatformSettings:
 
     @property
     def local_host(self) -> str:
-        """Where this machine reaches what is published: all interfaces include loopback."""
-        return "127.0.0.1" if ipaddress.ip_address(self.address).is_unspecified else self.address
+        """Where this machine reaches what is published."""
+        return local_host(self.address)
 
     @property
     def local_management_url(self) -> str:
