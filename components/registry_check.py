@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from components.errors import RegistryUnreachable
 from kryonix.registry.errors import address_parts
 
-__all__ = ["answering"]
+__all__ = ["answering", "ping"]
 
 _TIMEOUT_S: Final = 5
 
@@ -30,9 +30,15 @@ def answering(dsn: pulumi.Input[str]) -> pulumi.Output[str]:
     return pulumi.Output.secret(dsn).apply(ask)
 
 
+def ping(dsn: str) -> pq.Ping:
+    """Ask whether PostgreSQL answers at an address, without logging in."""
+    timeout = address_parts(dsn).get("connect_timeout", _TIMEOUT_S)
+    return pq.Ping(pq.PGconn.ping(make_conninfo(dsn, connect_timeout=timeout).encode()))
+
+
 def _ask(dsn: str) -> None:
     parts = address_parts(dsn)
-    found = pq.PGconn.ping(make_conninfo(dsn, connect_timeout=parts.get("connect_timeout", _TIMEOUT_S)).encode())
+    found = ping(dsn)
     if found == pq.Ping.OK:
         return
     where = f"{parts.get('host')}:{parts.get('port', 5432)}"

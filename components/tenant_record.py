@@ -7,7 +7,6 @@ from typing import Any
 
 import pulumi
 from psycopg import pq
-from psycopg.conninfo import make_conninfo
 from pulumi.dynamic import (
     ConfigureRequest,
     CreateResult,
@@ -20,6 +19,7 @@ from pulumi.dynamic import (
 
 from components.changes import changed_keys
 from components.current_address import CurrentAddress
+from components.registry_check import ping
 from kryonix.registry import TenantRow, connect, fetch_tenants, put_tenant, retire_tenant
 from kryonix.registry.rows import STATUS_NAMES
 from kryonix.topology.tenants import Tenant
@@ -85,7 +85,7 @@ class _TenantRecordProvider(ResourceProvider):
         if self._current is None:
             return dsn
         moved = self._current.registry(dsn)
-        return moved if pq.PGconn.ping(make_conninfo(moved, connect_timeout=5).encode()) == pq.Ping.OK else dsn
+        return moved if ping(moved) == pq.Ping.OK else dsn
 
     def _put(self, props: dict[str, Any]) -> None:
         row = TenantRow(
