@@ -28,7 +28,7 @@ from benchmarks.report import Bound, Report
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant
-from tests.harness import ROOT, Project
+from tests.support.project import ROOT, Project
 
 CATALOG: Final = default_catalog()
 STEPS: Final = (1, 5, 10, 20, 30, 40)

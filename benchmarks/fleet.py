@@ -23,7 +23,7 @@ from kryonix.registry import connect
 from kryonix.registry.desired_states import DesiredState, put_desired_state
 from kryonix.registry.rollouts import fetch_latest_rollout
 from kryonix.topology.catalog import default_catalog
-from tests.harness import ROOT, Project
+from tests.support.project import ROOT, Project
 
 MODULES = tuple(default_catalog().modules)
 PREFIX = "fleet-"

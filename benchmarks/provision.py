@@ -23,11 +23,11 @@ from unittest.mock import patch
 
 from benchmarks.broker import Broker
 from benchmarks.report import Bound, Report
-from kryonix.local import LocalStack
+from kryonix.engines.local import LocalStack
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant
-from tests.harness import ROOT, Project, tenant
+from tests.support.project import ROOT, Project, tenant
 
 RUNS = 5
 FLEET = (1, 10, 20)

@@ -20,7 +20,7 @@ from statistics import median, quantiles
 
 from benchmarks.contenders import BareAioPika, Contender, Pika, Sdk
 from benchmarks.report import Bound, Report
-from tests.harness import Project, tenant
+from tests.support.project import Project, tenant
 
 ROUNDS = 5
 MESSAGES = 10_000

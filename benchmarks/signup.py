@@ -25,8 +25,8 @@ from benchmarks.report import Bound, Report
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import expand
 from kryonix.topology.tenants import Tenant
-from tests.acceptance.signup.service import Signup
-from tests.harness import ROOT
+from tests.support.project import ROOT
+from tests.support.signup_service import Signup
 
 RUNS = 5
 ROLLOUTS = 3

@@ -10,7 +10,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command, or say how to have it: applications install this package for the SDK alone."""
     try:
-        from kryonix.operations.cli import main as command
+        from kryonix.cli.app import main as command
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "kryonix":
             raise

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.harness import Project, tenant
+from tests.support.project import Project, tenant
 
 # A shell starts background jobs with SIGINT ignored, and SIGTERM ends Python at once: either has to end the run in
 # order, so that fixtures remove the containers they made.

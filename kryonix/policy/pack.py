@@ -21,7 +21,7 @@ from pulumi_policy import (
     StackValidationPolicy,
 )
 
-from kryonix.operations.errors import OperationError
+from kryonix.cli.errors import OperationError
 from kryonix.policy.inputs import plain_secrets
 from kryonix.policy.resources import marked, plain, registered
 from kryonix.policy.stack import Base, StackSources

@@ -1,1 +1,1 @@
-"""The signup service: tenants by HTTP. A request writes an operation; a worker does it by `kryonix.lifecycle`."""
+"""The signup service: tenants by HTTP. A request writes an operation; a worker does it by `kryonix.tenants`."""

@@ -9,14 +9,14 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from kryonix.lifecycle.admission import as_sold
-from kryonix.lifecycle.errors import Refused
-from kryonix.lifecycle.specs import tenant_of
-from kryonix.lifecycle.tenants import Need
+from kryonix.engines.errors import Refused
 from kryonix.registry.desired_states import DesiredState
 from kryonix.signup.keys import Scope
 from kryonix.signup.operations import Operation
 from kryonix.signup.problems import for_callers
+from kryonix.tenants.admission import as_sold
+from kryonix.tenants.lifecycle import Need
+from kryonix.tenants.specs import tenant_of
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.expansion import Topology

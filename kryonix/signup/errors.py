@@ -1,4 +1,4 @@
-"""What can go wrong with a request, beside what `kryonix.lifecycle` says of the tenant.
+"""What can go wrong with a request, beside what `kryonix.tenants` says of the tenant.
 
 SignupError                  base; `kind` names the problem in answers, `status` is the answer's
 ├── InvalidKey         401   no key, or one that is not known, has expired or was revoked

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from kryonix.lifecycle.admission import admit, as_sold, asked
-from kryonix.lifecycle.errors import InvalidTenant, TenantExists, UnknownTenant, WrongState
-from kryonix.lifecycle.specs import tenant_of
+from kryonix.engines.errors import InvalidTenant, TenantExists, UnknownTenant, WrongState
 from kryonix.registry.desired_states import DesiredState, fetch_desired_state
 from kryonix.registry.rows import Connection
 from kryonix.signup import operations, sealing
@@ -19,8 +17,10 @@ from kryonix.signup.errors import KeyReused, OperationUnderWay
 from kryonix.signup.jobs import enqueue
 from kryonix.signup.keys import Caller
 from kryonix.signup.operations import GIVES_CREDENTIALS, Kind, Operation, Request
-from kryonix.signup.placing import place
+from kryonix.signup.placement import place
 from kryonix.signup.sql import QUERIES
+from kryonix.tenants.admission import admit, as_sold, asked
+from kryonix.tenants.specs import tenant_of
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.errors import InvalidInput
@@ -50,7 +50,7 @@ class Accepted:
 
 
 class Intake:
-    """Takes requests. Raises what `kryonix.lifecycle` would refuse, OperationUnderWay, and KeyReused."""
+    """Takes requests. Raises what `kryonix.tenants` would refuse, OperationUnderWay, and KeyReused."""
 
     def __init__(self, database: Database, catalog: Catalog, cells: Cells) -> None:
         self._database = database

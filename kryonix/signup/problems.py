@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kryonix.lifecycle import errors as lifecycle
-from kryonix.lifecycle.broker import BrokerUnavailable
+from kryonix.engines import errors as lifecycle
+from kryonix.rabbitmq.broker import BrokerUnavailable
 from kryonix.registry.errors import RegistryUnavailable
 from kryonix.signup.errors import OperationUnderWay, SignupError, TooManyRequests
 from kryonix.topology.errors import InvalidInput

@@ -1,4 +1,4 @@
-"""What callers send. Names, kinds and sizes are checked here; whether it can be is `kryonix.lifecycle`'s to say."""
+"""What callers send. Names, kinds and sizes are checked here; whether it can be is `kryonix.tenants`'s to say."""
 
 from __future__ import annotations
 

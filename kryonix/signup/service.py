@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from kryonix.lifecycle.errors import LifecycleError
+from kryonix.engines.errors import LifecycleError
 from kryonix.registry.errors import RegistryError
 from kryonix.signup import health_api, operations_api, tenants_api
 from kryonix.signup.access import unidentified

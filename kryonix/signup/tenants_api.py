@@ -6,9 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from kryonix.lifecycle.admission import admit
-from kryonix.lifecycle.errors import UnknownTenant
-from kryonix.lifecycle.tenants import Need
+from kryonix.engines.errors import UnknownTenant
 from kryonix.registry.desired_states import fetch_desired_state, fetch_desired_states
 from kryonix.signup import operations
 from kryonix.signup.access import Admin, Reader, Writer
@@ -20,6 +18,8 @@ from kryonix.signup.openapi import problems
 from kryonix.signup.operations import Kind
 from kryonix.signup.requests import TENANT_ID_PATTERN, Change, NewTenant
 from kryonix.signup.services import Services, services
+from kryonix.tenants.admission import admit
+from kryonix.tenants.lifecycle import Need
 from kryonix.topology.capacity import use
 
 __all__ = ["router"]

@@ -19,14 +19,14 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
 
-from kryonix.lifecycle.run_folder import clear_abandoned
-from kryonix.lifecycle.tenants import TenantLifecycle
+from kryonix.engines.run_folder import clear_abandoned
 from kryonix.signup.database import Database, connection_settings
+from kryonix.signup.executor import Again, Performer
+from kryonix.signup.housekeeping import Keeper
 from kryonix.signup.intake import Intake
 from kryonix.signup.jobs import QUEUE, TASK
-from kryonix.signup.keeping import Keeper
-from kryonix.signup.performing import Again, Performer
 from kryonix.signup.publisher import Publisher
+from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 

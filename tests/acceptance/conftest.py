@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.acceptance.broker import LiveBroker, live
-from tests.harness import ROOT, Project, tenant
+from tests.support.live_broker import LiveBroker, live
+from tests.support.project import ROOT, Project, tenant
 
 needs_cli = pytest.mark.skipif(
     shutil.which("pulumi") is None, reason="this runs the real CLI, and there is no `pulumi` on PATH"

@@ -14,10 +14,10 @@ from typing import Any
 import aio_pika
 import pytest
 
-from tests.acceptance.broker import LiveBroker, live
-from tests.acceptance.signup.service import Signup
 from tests.conftest import ALL_MODULES
-from tests.harness import Project, Result
+from tests.support.live_broker import LiveBroker, live
+from tests.support.project import Project, Result
+from tests.support.signup_service import Signup
 
 pytestmark = pytest.mark.skipif(
     shutil.which("pulumi") is None, reason="the Automation API runs the real CLI, and there is no `pulumi` on PATH"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Project, Result, tenant
+from tests.support.project import Project, Result, tenant
 
 MANY_ERRORS = """\
 tenants:

@@ -15,10 +15,10 @@ from typing import Any, Final
 import docker
 import pytest
 
-from kryonix.local import LocalStack
-from kryonix.local.handlers.docker import provider
+from kryonix.engines.local import LocalStack
+from kryonix.engines.local.handlers.docker import provider
 from tests.acceptance.conftest import ENGINES, changed
-from tests.harness import ROOT, Project, free_port, tenant
+from tests.support.project import ROOT, Project, free_port, tenant
 
 STATES: Final = ROOT / "tests" / "fixtures" / "made_by_73c18f4"
 PORTS: Final = {"amqpPort": 19472, "managementPort": 19473, "metricsPort": 19474, "registryPort": 19475}

@@ -7,8 +7,8 @@ import signal
 import time
 from datetime import UTC, datetime
 
-from tests.acceptance.broker import LiveBroker
 from tests.acceptance.conftest import Beside, Planned
+from tests.support.live_broker import LiveBroker
 
 
 def test_a_second_run_on_a_stack_ends_at_once_and_says_who_holds_it(

@@ -8,8 +8,8 @@ from typing import Any
 import docker
 import pytest
 
-from tests.acceptance.broker import LiveBroker
-from tests.harness import Project
+from tests.support.live_broker import LiveBroker
+from tests.support.project import Project
 
 MIB = 1024 * 1024
 MEMORY_MB = 1024

@@ -13,10 +13,10 @@ import httpx
 import psycopg
 import pytest
 
-from kryonix.local import LocalStack
-from tests.acceptance.broker import LiveBroker
+from kryonix.engines.local import LocalStack
 from tests.acceptance.conftest import Beside, Planned, changed
-from tests.harness import Project, tenant
+from tests.support.live_broker import LiveBroker
+from tests.support.project import Project, tenant
 
 KILLS = 12
 SMALL, LARGE = ("portal",), ("portal", "crm", "financeiro")

@@ -16,8 +16,8 @@ import pytest
 from kryonix.registry import connect
 from kryonix.registry.desired_states import DesiredState, put_desired_state
 from kryonix.registry.rollouts import Rollout, fetch_latest_rollout
-from tests.acceptance.broker import LiveBroker
-from tests.harness import Project, Result
+from tests.support.live_broker import LiveBroker
+from tests.support.project import Project, Result
 
 NAMES = ("fleet-a", "fleet-b", "fleet-c")
 ROWS = {name: DesiredState(cliente_id=name, modules=("crm",), plan="basic") for name in NAMES}

@@ -15,8 +15,8 @@ import pytest
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError
 
-from tests.amqp import Application, publish
-from tests.harness import Project, tenant
+from tests.support.amqp import Application, publish
+from tests.support.project import Project, tenant
 
 FLOOD_S: Final = 10
 CONNECTIONS: Final = 10

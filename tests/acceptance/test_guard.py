@@ -8,9 +8,9 @@ from typing import Any
 import aio_pika
 import httpx
 
-from tests.acceptance.broker import LiveBroker
 from tests.acceptance.conftest import Beside, Planned, changed
-from tests.harness import Project, tenant
+from tests.support.live_broker import LiveBroker
+from tests.support.project import Project, tenant
 
 CREATE = "leads.create"
 

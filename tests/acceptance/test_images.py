@@ -14,8 +14,8 @@ import docker
 import pytest
 import yaml
 
-from tests.harness import ROOT
-from tests.registry import Registry, registry
+from tests.support.project import ROOT
+from tests.support.registry import Registry, registry
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from aio_pika.exceptions import DeliveryError
 
 from kryonix.messaging import Message, MessagingClient, Reject
 from kryonix.messaging.amqp.properties import ExactProperties
-from tests.acceptance.broker import LiveBroker
-from tests.acceptance.tenants import Own, own_tenant, owner
-from tests.amqp import publish, ready, take
-from tests.harness import Project
+from tests.support.amqp import publish, ready, take
+from tests.support.live_broker import LiveBroker
+from tests.support.project import Project
+from tests.support.tenants import Own, own_tenant, owner
 
 CRITICAL = 9
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.harness import Project, tenant
+from tests.support.project import Project, tenant
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.harness import Project
+from tests.support.project import Project
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.harness import ROOT, Project, tenant
+from tests.support.project import ROOT, Project, tenant
 
 EXCHANGES, QUEUES, BINDINGS = (
     {"name", "type", "arguments"},

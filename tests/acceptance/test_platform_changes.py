@@ -18,11 +18,11 @@ import docker
 import pytest
 import yaml
 
-from kryonix.local.secrets import Crypter
+from kryonix.engines.local.secrets import Crypter
 from kryonix.messaging import MessagingClient, MessagingError
-from tests.acceptance.broker import live
 from tests.acceptance.conftest import OWN, Stacks, changed
-from tests.harness import ROOT, Project, free_port, tenant
+from tests.support.live_broker import live
+from tests.support.project import ROOT, Project, free_port, tenant
 
 CONTAINERS: Final = frozenset({"rabbitmq-container", "postgres-container"})
 

@@ -16,9 +16,9 @@ import httpx
 import psycopg
 import pytest
 
-from tests.acceptance.broker import LiveBroker, live
 from tests.acceptance.conftest import changed
-from tests.harness import Project, tenant
+from tests.support.live_broker import LiveBroker, live
+from tests.support.project import Project, tenant
 
 KEPT, GUARDED, EMPTY = (tenant(id, "crm", plan="basic") for id in ("kept", "guarded", "empty"))
 QUEUE = "cliente_guarded.crm.leads.create"

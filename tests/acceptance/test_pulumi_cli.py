@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Project, tenant
+from tests.support.project import Project, tenant
 
 pytestmark = pytest.mark.skipif(
     shutil.which("pulumi") is None, reason="these run the real CLI, and there is no `pulumi` on PATH"

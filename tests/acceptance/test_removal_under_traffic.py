@@ -12,10 +12,10 @@ from typing import Any
 import aio_pika
 import pytest
 
-from tests.acceptance.broker import LiveBroker, live
 from tests.acceptance.conftest import OWN, Beside, Stacks, needs_cli
 from tests.acceptance.test_guard import queue_of
-from tests.harness import Project, tenant
+from tests.support.live_broker import LiveBroker, live
+from tests.support.project import Project, tenant
 
 KEY, QUEUE = "financeiro.faturas.create.medium", "cliente_own.financeiro.faturas.create"
 UNROUTED = "cliente_own.unrouted"

@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.acceptance.broker import LiveBroker
 from tests.acceptance.conftest import Beside, Planned, changed
-from tests.harness import Project
+from tests.support.live_broker import LiveBroker
+from tests.support.project import Project
 
 VHOST, USER, QUEUE = "/cliente_mended", "kryonix_mended", "cliente_mended.crm.leads.create"
 

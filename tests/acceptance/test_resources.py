@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Project
+from tests.support.project import Project
 
 Resource = dict[str, Any]
 

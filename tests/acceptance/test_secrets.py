@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.conftest import Beside
-from tests.harness import Project
+from tests.support.project import Project
 
 
 def secrets_of(shown: Any, hidden: Any) -> Iterator[str]:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.harness import Project
+from tests.support.project import Project
 
 SCRIPT = Path(__file__).parent / "seed_validation.sh"
 

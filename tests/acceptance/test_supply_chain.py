@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import ROOT, free_port
+from tests.support.project import ROOT, free_port
 
 LOCKED = (ROOT / "requirements.txt").read_text()
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.broker import LiveBroker
 from tests.conftest import ALL_MODULES
-from tests.harness import Project, Result
-from tests.integration.lifecycle.town import Town
+from tests.support.lifecycle_env import Town
+from tests.support.live_broker import LiveBroker
+from tests.support.project import Project, Result
 
 ID, VHOST = "life", "/cliente_life"
 LEADS = "cliente_life.crm.leads.create"

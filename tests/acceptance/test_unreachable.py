@@ -10,7 +10,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.harness import Project, Result, free_port, tenant
+from tests.support.project import Project, Result, free_port, tenant
 
 UNUSED_IMAGE = "localhost:1/kryonix/none:1"
 

@@ -15,10 +15,10 @@ from threading import Thread, Timer
 import httpx
 import pytest
 
-from tests.acceptance.broker import LiveBroker
-from tests.acceptance.tenants import Own, own_tenant
-from tests.amqp import publish
-from tests.harness import Project, free_port
+from tests.support.amqp import publish
+from tests.support.live_broker import LiveBroker
+from tests.support.project import Project, free_port
+from tests.support.tenants import Own, own_tenant
 
 HANDLERS = """
 import asyncio, os, pathlib

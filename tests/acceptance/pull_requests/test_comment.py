@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from kryonix.review.markdown import LONGEST_COMMENT, MARKER
-from tests.acceptance.pull_requests.forge import SOMEBODY, TOKEN, Forge, serving
-from tests.harness import ROOT
-from tests.unit.review.rendered import Rendered
+from tests.support.forge import SOMEBODY, TOKEN, Forge, serving
+from tests.support.project import ROOT
+from tests.support.rendered import Rendered
 
 REPORT = f"{MARKER}\n## What this change does to the tenants\n\n**1 tenant added**: <code>acme</code>\n"
 SHA = "0123456789abcdef0123456789abcdef01234567"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.acceptance.pull_requests.checkout import Checkout
-from tests.harness import ROOT, Project, tenant
+from tests.support.checkout import Checkout
+from tests.support.project import ROOT, Project, tenant
 
 _NEEDED = ("pulumi", "pulumi-analyzer-policy-python")  # the second is part of the CLI's release, and runs the pack
 needs_pulumi = pytest.mark.skipif(

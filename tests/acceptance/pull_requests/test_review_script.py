@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from kryonix.review.markdown import LONGEST_COMMENT, MARKER
-from tests.acceptance.pull_requests.checkout import Checkout
-from tests.harness import Project, tenant
+from tests.support.checkout import Checkout
+from tests.support.project import Project, tenant
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.review.kinds import TENANTS
-from tests.acceptance.review.repository import Repository
+from tests.support.review_kinds import TENANTS
+from tests.support.review_repository import Repository
 
 
 @pytest.fixture(scope="session")

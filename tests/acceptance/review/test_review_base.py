@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.review.kinds import TENANTS, TOPOLOGY
-from tests.acceptance.review.repository import CATALOG, Repository
-from tests.harness import tenant
+from tests.support.project import tenant
+from tests.support.review_kinds import TENANTS, TOPOLOGY
+from tests.support.review_repository import CATALOG, Repository
 
 
 def test_a_branch_is_compared_with_where_it_left_the_base_and_not_with_what_came_after(list_only: Repository) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from kryonix.review.guardrails import Guardrail
-from tests.acceptance.review.kinds import KINDS, TENANTS
-from tests.acceptance.review.repository import Repository
-from tests.harness import ROOT
+from tests.support.project import ROOT
+from tests.support.review_kinds import KINDS, TENANTS
+from tests.support.review_repository import Repository
 
 BY_NAME = {kind.name: kind for kind in KINDS}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.review.kinds import KINDS, Kind
-from tests.acceptance.review.repository import Repository
+from tests.support.review_kinds import KINDS, Kind
+from tests.support.review_repository import Repository
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.broker import LiveBroker, live
-from tests.acceptance.signup.service import Caller, Signup
+from tests.support.live_broker import LiveBroker, live
+from tests.support.signup_service import Caller, Signup
 
 
 @pytest.fixture(scope="package")

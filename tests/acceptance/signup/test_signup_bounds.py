@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.acceptance.signup.service import Caller, Signup
+from tests.support.signup_service import Caller, Signup
 
 SMALL = {"modules": ["portal"], "plan": "basic"}
 

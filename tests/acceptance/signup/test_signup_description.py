@@ -13,7 +13,7 @@ from schemathesis import Case, GenerationMode
 from schemathesis.checks import CheckFunction
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from tests.acceptance.signup.service import Signup
+from tests.support.signup_service import Signup
 
 EXAMPLES = 15
 # What is described can still be wrong for the catalog, which is data: 422 is for that too. And a parameter that nobody

@@ -14,9 +14,9 @@ import docker
 import httpx
 import pytest
 
-from tests.acceptance.broker import LiveBroker, live
-from tests.acceptance.signup.service import Signup
 from tests.conftest import ALL_MODULES
+from tests.support.live_broker import LiveBroker, live
+from tests.support.signup_service import Signup
 
 FULL = {"modules": list(ALL_MODULES), "plan": "enterprise"}
 SMALL = {"modules": ["portal"], "plan": "basic"}

@@ -10,8 +10,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.acceptance.broker import live
-from tests.acceptance.signup.service import Signup
+from tests.support.live_broker import live
+from tests.support.signup_service import Signup
 
 WAIT_MS = 60_000
 

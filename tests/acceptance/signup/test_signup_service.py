@@ -16,9 +16,9 @@ import psycopg
 import pytest
 
 from kryonix.messaging import Message, MessagingClient
-from tests.acceptance.broker import LiveBroker
-from tests.acceptance.signup.service import Caller, Process, Signup
 from tests.conftest import ALL_MODULES
+from tests.support.live_broker import LiveBroker
+from tests.support.signup_service import Caller, Process, Signup
 
 SMALL = {"modules": ["portal"], "plan": "basic"}
 

@@ -12,7 +12,7 @@ import pytest
 from kryonix.signup import operations
 from kryonix.signup.database import Database
 from kryonix.signup.jobs import enqueue
-from tests.acceptance.signup.service import Caller, Signup
+from tests.support.signup_service import Caller, Signup
 
 ID = "due"
 

@@ -11,9 +11,9 @@ import yaml
 
 from kryonix.topology.catalog import Catalog, parse_catalog
 from kryonix.topology.naming import Names
-from tests.amqp import Account, administrator
-from tests.harness import ROOT, Project, tenant
-from tests.integration.messaging.world import World, memory_world, rabbitmq_world
+from tests.support.amqp import Account, administrator
+from tests.support.broker_under_test import World, memory_world, rabbitmq_world
+from tests.support.project import ROOT, Project, tenant
 
 CATALOG = ROOT / "kryonix" / "topology" / "catalog.yaml"
 

@@ -25,9 +25,9 @@ from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.amqp.wire import UNREADABLE_HEADER, TakingCare
 from kryonix.messaging.configuration import Address, parse_uri
 from kryonix.topology.naming import Names, stats_user
-from tests.amqp import Account, administrator, take
-from tests.harness import Project, free_port
-from tests.seen import Seen, eventually
+from tests.support.amqp import Account, administrator, take
+from tests.support.project import Project, free_port
+from tests.support.recording_handler import Seen, eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from kryonix.messaging import MemoryBroker, MessagingClient
-from tests.harness import ROOT
 from tests.integration.messaging.conftest import catalog_of
+from tests.support.project import ROOT
 
 pytestmark = pytest.mark.anyio
 

@@ -16,6 +16,7 @@ import docker
 import pytest
 import yaml
 
+from kryonix.cli.errors import ServiceUnreachable
 from kryonix.messaging import (
     Batch,
     MemoryIdempotency,
@@ -28,15 +29,14 @@ from kryonix.messaging import (
     StatsUnavailable,
 )
 from kryonix.messaging.configuration import parse_uri
+from kryonix.messaging.redrive.redrive import Tally, redrive
 from kryonix.messaging.transport import Delivery
-from kryonix.operations.errors import ServiceUnreachable
-from kryonix.operations.messages.redrive import Tally, redrive
 from kryonix.topology.catalog import default_catalog, parse_catalog
 from kryonix.topology.naming import Names
-from tests.amqp import administrator, ready
-from tests.harness import Project, tenant
 from tests.integration.messaging.conftest import CATALOG
-from tests.seen import Seen, eventually
+from tests.support.amqp import administrator, ready
+from tests.support.project import Project, tenant
+from tests.support.recording_handler import Seen, eventually
 
 pytestmark = pytest.mark.anyio
 

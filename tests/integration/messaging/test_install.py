@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import ROOT
+from tests.support.project import ROOT
 
 PROGRAM = """
 import asyncio, importlib.util, sys

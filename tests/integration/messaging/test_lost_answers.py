@@ -11,9 +11,9 @@ from kryonix.messaging import ConfigurationError, Message, MessagingClient, Outg
 from kryonix.messaging.configuration import Address, parse_uri
 from kryonix.messaging.consuming import ahead
 from kryonix.topology.naming import Names
-from tests.amqp import Account
 from tests.integration.messaging.conftest import catalog_of
-from tests.seen import Seen, eventually
+from tests.support.amqp import Account
+from tests.support.recording_handler import Seen, eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ import pytest
 
 from kryonix.messaging import AuditRecord, MemoryBroker, PostgresAudit, PostgresIdempotency
 from kryonix.messaging.message import Envelope
-from tests.integration.local_handlers.conftest import Postgres, daemon, postgres
-from tests.seen import Seen, eventually
+from tests.integration.engines.handlers.conftest import Postgres, daemon, postgres
+from tests.support.recording_handler import Seen, eventually
 
 __all__ = ["daemon", "postgres"]
 

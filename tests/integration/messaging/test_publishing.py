@@ -23,8 +23,8 @@ from kryonix.messaging import (
     UnknownRoute,
 )
 from kryonix.messaging.encoding import inflate
-from tests.integration.messaging.world import World
-from tests.seen import Seen
+from tests.support.broker_under_test import World
+from tests.support.recording_handler import Seen
 
 pytestmark = pytest.mark.anyio
 

@@ -16,9 +16,9 @@ from kryonix.messaging.configuration import Address, parse_uri
 from kryonix.messaging.consuming.work import FIRST_KEY_HEADER, REASON_HEADER
 from kryonix.messaging.message import Envelope
 from kryonix.topology.naming import Names
-from tests.amqp import Account, ready, take
 from tests.integration.messaging.conftest import catalog_of
-from tests.seen import Seen, eventually
+from tests.support.amqp import Account, ready, take
+from tests.support.recording_handler import Seen, eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ALL_MODULES
-from tests.harness import Project, tenant
-from tests.integration.policy.pack import Site
-from tests.registered import Recording
+from tests.support.handlers import Recording
+from tests.support.policy_pack import Site
+from tests.support.project import Project, tenant
 
 # The program is run in this process; its config has no secret, and a state of its own is never written.
 os.environ.setdefault("PULUMI_CONFIG_PASSPHRASE", "a test's own")

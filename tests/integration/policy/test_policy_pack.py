@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from kryonix.local.values import Secret
+from kryonix.engines.local.values import Secret
 from kryonix.review.guardrails import Guardrail
 from tests.conftest import ALL_MODULES
-from tests.harness import tenant
-from tests.integration.policy.pack import Held, Site, changed
-from tests.registered import Recording
+from tests.support.handlers import Recording
+from tests.support.policy_pack import Held, Site, changed
+from tests.support.project import tenant
 
 WIDE = "^cliente_.*"
 

@@ -11,7 +11,7 @@ from pulumi_policy.deserialize import deserialize_properties
 from pulumi_policy.policy import PolicyCustomTimeouts, PolicyResourceOptions
 from pulumi_policy.proxy import unknown_checking_proxy
 
-from kryonix.local.handlers.base import UNKNOWN
+from kryonix.engines.local.handlers.base import UNKNOWN
 from kryonix.policy.resources import registered
 from kryonix.policy.tenants import StackTenant, stack_tenants
 from kryonix.topology.catalog import default_catalog
@@ -19,8 +19,8 @@ from kryonix.topology.expansion import NO_PERMISSIONS, Permissions, Topology, ex
 from kryonix.topology.naming import stats_user
 from kryonix.topology.tenants import Tenant
 from tests.conftest import ALL_MODULES
-from tests.integration.policy.pack import changed
-from tests.registered import Recording
+from tests.support.handlers import Recording
+from tests.support.policy_pack import changed
 
 CATALOG = default_catalog()
 LISTED = {

@@ -25,7 +25,7 @@ from kryonix.signup.keys import Scope, create_key
 from kryonix.signup.service import build_service
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cell, Cells
-from tests.harness import free_port
+from tests.support.project import free_port
 
 IMAGE = os.environ.get("KRYONIX_TEST_POSTGRES_IMAGE", "postgres:17")
 START_SECONDS = 300.0

@@ -16,8 +16,8 @@ from procrastinate.exceptions import AlreadyEnqueued
 from kryonix.signup.database import Database
 from kryonix.signup.jobs import enqueue
 from kryonix.signup.keys import SCOPES
-from tests.harness import ROOT
 from tests.integration.signup.conftest import Registry, caller, until
+from tests.support.project import ROOT
 
 
 class Worker:
@@ -36,7 +36,7 @@ class Worker:
 @contextmanager
 def worker(registry: Registry, folder: Path, *, clock_s: float = 0, failures: int = 0) -> Iterator[Worker]:
     log = folder / f"worker-{uuid4()}.log"
-    command = [sys.executable, "-m", "tests.integration.signup.working", registry.dsn()]
+    command = [sys.executable, "-m", "tests.support.signup_working", registry.dsn()]
     with log.open("wb") as sink:
         process = subprocess.Popen(
             [*command, str(clock_s), str(failures), str(folder)], cwd=ROOT, stdout=sink, stderr=sink

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.local.conftest import Bench
+from tests.unit.engines.local.conftest import Bench
 
 PLATFORM = """
 for name in ("management_url", "admin_username", "admin_password", "amqp_host", "registry_dsn"):

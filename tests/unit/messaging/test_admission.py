@@ -23,7 +23,7 @@ from kryonix.messaging import (
     PostgresIdempotency,
     UnknownRoute,
 )
-from tests.seen import Seen, eventually
+from tests.support.recording_handler import Seen, eventually
 
 pytestmark = pytest.mark.anyio
 

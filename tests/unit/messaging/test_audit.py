@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kryonix.messaging import AuditRecord, JsonLinesAudit, MemoryBroker, MessagingError, NotConnected, NotRoutable
-from tests.seen import eventually
+from tests.support.recording_handler import eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ import pytest
 from kryonix.messaging import ConfigurationError, MemoryBroker, Message, NotConnected
 from kryonix.messaging.consuming import consumer as consuming
 from kryonix.messaging.publishing.reach import Reach
-from tests.seen import Seen, eventually
+from tests.support.recording_handler import Seen, eventually
 
 pytestmark = pytest.mark.anyio
 

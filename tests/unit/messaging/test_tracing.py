@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from kryonix.messaging import MemoryBroker, Message, Reject, tracing
-from tests.seen import Seen, eventually
+from tests.support.recording_handler import Seen, eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kryonix.review.escaping import code, plain_text, prose
-from tests.unit.review.rendered import Rendered
+from tests.support.rendered import Rendered
 
 MEANINGFUL = "@#`*_~|<>[]()!:/\\&;\n\r\t\"'$-+=.{}"
 ATTACKS = (

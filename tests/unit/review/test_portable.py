@@ -7,9 +7,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kryonix.operations.review.expander import write_topology
+from kryonix.review.expander import write_topology
 from kryonix.review.portable import read_topology
-from tests.unit.review.examples import CATALOG, topology
+from tests.support.review_examples import CATALOG, topology
 
 
 @given(

@@ -16,8 +16,8 @@ from kryonix.review.markdown import LONGEST_COMMENT, MARKER, SHORTEST_REPORT, ma
 from kryonix.review.report import Review
 from kryonix.review.rules import find
 from kryonix.topology.expansion import Topology
-from tests.unit.review.examples import CATALOG, topology, with_plan
-from tests.unit.review.rendered import Rendered
+from tests.support.rendered import Rendered
+from tests.support.review_examples import CATALOG, topology, with_plan
 from tests.unit.review.test_escaping import HOSTILE
 
 MODULES = sorted(CATALOG.modules)

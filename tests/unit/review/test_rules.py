@@ -10,7 +10,7 @@ from kryonix.review.guardrails import SEVERAL, Finding, Guardrail, exit_status
 from kryonix.review.rules import misfit
 from kryonix.topology.expansion import Permissions
 from kryonix.topology.tenants import Tenant
-from tests.unit.review.examples import CATALOG, findings, redefined, told, topology, with_plan, with_policies
+from tests.support.review_examples import CATALOG, findings, redefined, told, topology, with_plan, with_policies
 
 
 def test_every_guardrail_has_a_status_of_its_own_that_no_other_outcome_of_the_command_has() -> None:

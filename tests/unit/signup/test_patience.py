@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.lifecycle.broker import BrokerUnavailable
-from kryonix.lifecycle.errors import EngineFailed, LifecycleError, OperationDied, TenantBusy, UnknownTenant
+from kryonix.engines.errors import EngineFailed, LifecycleError, OperationDied, TenantBusy, UnknownTenant
+from kryonix.rabbitmq.broker import BrokerUnavailable
 from kryonix.registry.errors import RegistryRefused, RegistryUnavailable
-from kryonix.signup.patience import attempts_for, pause_after
+from kryonix.signup.retry import attempts_for, pause_after
 
 
 @pytest.mark.parametrize(

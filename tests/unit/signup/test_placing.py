@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from kryonix.lifecycle.errors import NoRoom
+from kryonix.engines.errors import NoRoom
 from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rows import Connection
-from kryonix.signup import placing
+from kryonix.signup import placement as placing
 from kryonix.signup.sql import QUERIES
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cell, Cells

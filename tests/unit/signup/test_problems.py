@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.lifecycle import errors as lifecycle
-from kryonix.lifecycle.broker import BrokerUnavailable
+from kryonix.engines import errors as lifecycle
+from kryonix.rabbitmq.broker import BrokerUnavailable
 from kryonix.registry.errors import RegistryUnavailable
 from kryonix.signup import errors as signup
 from kryonix.signup.problems import for_callers, problem_of, retry_after

@@ -1,0 +1,1 @@
+"""Run the program of a stack: with the Pulumi CLI, or with the embedded local engine."""

@@ -1,0 +1,219 @@
+"""Property values: as they travel (protobuf), as the engine holds them (Python), as state keeps them (JSON).
+
+In Python a secret is wrapped in `Secret`, wherever it stands in a value; one not known yet is `UNKNOWN`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from google.protobuf import struct_pb2  # type: ignore[import-untyped]  # protobuf ships no stubs
+
+from kryonix.engines.local.errors import UnsupportedFeature
+from kryonix.engines.local.handlers.base import UNKNOWN, Properties
+
+__all__ = [
+    "UNKNOWN_TEXT",
+    "Secret",
+    "conceal",
+    "decode",
+    "encode",
+    "from_struct",
+    "has_secret",
+    "has_unknown",
+    "mark_secrets",
+    "plain",
+    "redact",
+    "reveal",
+    "to_struct",
+]
+
+UNKNOWN_TEXT: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
+SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105  Pulumi's mark of a secret, no secret
+OTHER_SIGNATURES: Final = {
+    "c44067f5952c0a294b673a41bacd8c17": "assets",
+    "0def7320c3a5731c473e5ecbe6d01bc7": "archives",
+    "5cf8f73096256a8f31e491e813e4eb8e": "resource references",
+    "d0e6a833031e9bbcd3f4e8bde6ca49a4": "output values",
+}
+
+
+class Secret:
+    """A value that is encrypted wherever it is written down, and told to nobody."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = plain(value)
+
+    def __repr__(self) -> str:
+        return "Secret()"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.value == self.value
+
+    def __hash__(self) -> int:
+        return hash(SECRET_SIGNATURE)
+
+
+def from_struct(message: struct_pb2.Struct) -> Properties:
+    """The properties of a request."""
+    return {key: _from_wire(value) for key, value in message.fields.items()}
+
+
+def _from_wire(value: struct_pb2.Value) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "string_value":
+        text = value.string_value
+        return UNKNOWN if text == UNKNOWN_TEXT else text
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() else number
+    if kind == "bool_value":
+        return value.bool_value
+    if kind == "list_value":
+        return [_from_wire(item) for item in value.list_value.values]
+    if kind == "struct_value":
+        return _from_wire_object(value.struct_value)
+    return None
+
+
+def _from_wire_object(message: struct_pb2.Struct) -> Any:
+    fields = {key: _from_wire(value) for key, value in message.fields.items()}
+    signature = fields.get(SIGNATURE)
+    if signature is None:
+        return fields
+    if signature == SECRET_SIGNATURE:
+        return Secret(fields.get("value"))
+    kind = OTHER_SIGNATURES.get(str(signature), f"values with the signature {signature}")
+    raise UnsupportedFeature(f"The local engine does not take {kind} as inputs; use plain values, or the Pulumi CLI.")
+
+
+def to_struct(properties: Mapping[str, Any]) -> struct_pb2.Struct:
+    """The properties of an answer, secrets marked."""
+    return struct_pb2.Struct(fields={key: _to_wire(value) for key, value in properties.items()})
+
+
+def _to_wire(value: Any) -> struct_pb2.Value:
+    if isinstance(value, str):
+        return struct_pb2.Value(string_value=value)
+    if isinstance(value, bool):
+        return struct_pb2.Value(bool_value=value)
+    if isinstance(value, int | float):
+        return struct_pb2.Value(number_value=value)
+    if isinstance(value, dict):
+        return struct_pb2.Value(struct_value=to_struct(value))
+    if isinstance(value, list | tuple):
+        return struct_pb2.Value(list_value=struct_pb2.ListValue(values=[_to_wire(item) for item in value]))
+    if isinstance(value, Secret):
+        return struct_pb2.Value(struct_value=to_struct({SIGNATURE: SECRET_SIGNATURE, "value": value.value}))
+    if value is UNKNOWN:
+        return struct_pb2.Value(string_value=UNKNOWN_TEXT)
+    return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
+
+
+def plain(value: Any) -> Any:
+    """The value without its secret marks."""
+    return _rebuild(value, lambda secret: secret.value)
+
+
+def redact(value: Any) -> Any:
+    """The value as it may be shown."""
+    return _rebuild(value, lambda _: "[secret]")
+
+
+def encode(value: Any, seal: Callable[[str], str]) -> Any:
+    """The value as state keeps it; `seal` encrypts a secret's JSON."""
+
+    def sealed(secret: Secret) -> Any:
+        # Only a preview's entries, which are never written, can hold what is not known yet.
+        text = json.dumps(secret.value, separators=(",", ":"), default=lambda _: UNKNOWN_TEXT)
+        return {SIGNATURE: SECRET_SIGNATURE, "ciphertext": seal(text)}
+
+    return _rebuild(value, sealed)
+
+
+def decode(value: Any, unseal: Callable[[str], str]) -> Any:
+    """The value that state keeps; `unseal` decrypts. An export that shows secrets has them in plain."""
+    if isinstance(value, dict):
+        if value.get(SIGNATURE) == SECRET_SIGNATURE:
+            text = value["plaintext"] if "plaintext" in value else unseal(value["ciphertext"])
+            return Secret(_without_signatures(json.loads(text)))
+        return {key: decode(item, unseal) for key, item in value.items()}
+    if isinstance(value, list):
+        return [decode(item, unseal) for item in value]
+    return value
+
+
+def _without_signatures(value: Any) -> Any:
+    """A secret within a secret, as the Pulumi CLI may write one."""
+    return decode(value, lambda text: text)
+
+
+def reveal(value: Any, unseal: Callable[[str], str]) -> Any:
+    """State's form of a value with secrets in plain, as `pulumi stack export --show-secrets` prints it."""
+    if isinstance(value, dict):
+        if value.get(SIGNATURE) == SECRET_SIGNATURE and "ciphertext" in value:
+            return {SIGNATURE: SECRET_SIGNATURE, "plaintext": unseal(value["ciphertext"])}
+        return {key: reveal(item, unseal) for key, item in value.items()}
+    return [reveal(item, unseal) for item in value] if isinstance(value, list) else value
+
+
+def conceal(value: Any, seal: Callable[[str], str]) -> Any:
+    """The way back: state's form of a value with secrets encrypted."""
+    if isinstance(value, dict):
+        if value.get(SIGNATURE) == SECRET_SIGNATURE and "plaintext" in value:
+            return {SIGNATURE: SECRET_SIGNATURE, "ciphertext": seal(value["plaintext"])}
+        return {key: conceal(item, seal) for key, item in value.items()}
+    return [conceal(item, seal) for item in value] if isinstance(value, list) else value
+
+
+def has_secret(value: Any) -> bool:
+    """Whether a secret stands anywhere in the value."""
+    return _contains(value, lambda item: isinstance(item, Secret))
+
+
+def has_unknown(value: Any) -> bool:
+    """Whether any part of the value is not known yet."""
+    return _contains(value, lambda item: item is UNKNOWN or (isinstance(item, Secret) and has_unknown(item.value)))
+
+
+def mark_secrets(values: Mapping[str, Any], like: Mapping[str, Any], names: frozenset[str] = frozenset()) -> Properties:
+    """Plain `values` with the secret marks of `like`, and whole properties in `names` marked.
+
+    Where a property with a secret in it changed its shape on the way, all of it becomes secret.
+    """
+    marked: Properties = {}
+    for key, value in values.items():
+        if key in names:
+            marked[key] = Secret(value)
+        elif key in like and has_secret(like[key]):
+            marked[key] = like[key] if plain(like[key]) == value else Secret(value)
+        else:
+            marked[key] = value
+    return marked
+
+
+def _rebuild(value: Any, of_secret: Callable[[Secret], Any]) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Secret):
+        return of_secret(value)
+    if isinstance(value, dict):
+        return {key: _rebuild(item, of_secret) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rebuild(item, of_secret) for item in value]
+    return value
+
+
+def _contains(value: Any, wanted: Callable[[Any], bool]) -> bool:
+    if wanted(value):
+        return True
+    if isinstance(value, dict):
+        return any(_contains(item, wanted) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_contains(item, wanted) for item in value)
+    return False

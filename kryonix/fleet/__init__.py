@@ -1,0 +1,1 @@
+"""All tenants of a project: status, drift, rollouts and placement on cells."""

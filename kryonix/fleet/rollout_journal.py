@@ -1,0 +1,118 @@
+"""Rollouts in the registry: begun, taken up again, written down as they go, and never two at once."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kryonix.engines.errors import InvalidRollout, LifecycleError
+from kryonix.fleet.waves import Waves
+from kryonix.registry.rollouts import (
+    Rollout,
+    RolloutStatus,
+    RolloutTenant,
+    begin_rollout,
+    end_rollout,
+    fetch_latest_rollout,
+    note_tenant,
+    resume_rollout,
+    session,
+    try_lock,
+)
+from kryonix.registry.rows import Connection
+
+__all__ = ["RegistryJournal", "RolloutDesk", "RolloutRunning", "open_desk"]
+
+
+class RolloutRunning(LifecycleError):
+    """Another rollout is under way; two at once would not know of each other's failures."""
+
+    exit_status = 3
+
+
+class RegistryJournal:
+    """One rollout's notes. All are written on the connection that holds the lock: who has lost it can't go on."""
+
+    def __init__(self, connection: Connection, rollout: int) -> None:
+        self._connection, self._rollout = connection, rollout
+
+    def note(self, tenant: RolloutTenant) -> None:
+        note_tenant(self._connection, self._rollout, tenant)
+
+    def end(self, status: RolloutStatus) -> None:
+        end_rollout(self._connection, self._rollout, status)
+
+
+class RolloutDesk:
+    """Where rollouts are begun and taken up again, by the one process that holds the lock."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def begin(self, waves: Waves, *, concurrency: int, failure_budget: str) -> Rollout:
+        """A new rollout over these waves."""
+        begin_rollout(self._connection, waves, concurrency=concurrency, failure_budget=failure_budget, holder=_holder())
+        return self.latest()
+
+    def resume(self, *, concurrency: int | None, failure_budget: str | None) -> Rollout:
+        """The rollout that did not end well, with what is left of it to do. Raises InvalidRollout where there is none.
+
+        What is not said here is as it was when it began.
+        """
+        found = fetch_latest_rollout(self._connection)
+        if found is None or not found.resumable:
+            state = "there has been none" if found is None else f"the last one, number {found.id}, is {found.status}"
+            raise InvalidRollout(f"there is no rollout to resume: {state}. Begin one without --resume")
+        resume_rollout(
+            self._connection,
+            found.id,
+            concurrency=concurrency or found.concurrency,
+            failure_budget=failure_budget or found.failure_budget,
+            holder=_holder(),
+        )
+        return self.latest()
+
+    def journal(self, rollout: Rollout) -> RegistryJournal:
+        return RegistryJournal(self._connection, rollout.id)
+
+    def latest(self) -> Rollout:
+        """The rollout that was begun or taken up last, as it stands now."""
+        found = fetch_latest_rollout(self._connection)
+        if found is None:
+            raise InvalidRollout("the rollout that was just written is gone. Begin it again")
+        return found
+
+
+@contextmanager
+def open_desk(registry_dsn: str) -> Iterator[RolloutDesk]:
+    """Hold the fleet's rollouts. Raises RolloutRunning where another process does.
+
+    The lock is the database session's: it ends with this process, however that ends, so there is nothing to clear.
+    """
+    with session(registry_dsn) as connection:
+        if not try_lock(connection):
+            raise RolloutRunning(_running(fetch_latest_rollout(connection)))
+        yield RolloutDesk(connection)
+
+
+def _running(found: Rollout | None) -> str:
+    remedy = "Wait for it to end, or end that process; then `kryonix fleet rollout --resume` goes on with it"
+    if found is None:
+        return f"another rollout is just beginning. {remedy}"
+    done = sum(tenant.status in ("done", "skipped") for tenant in found.tenants)
+    since = f"{found.started_at:%Y-%m-%d %H:%M:%S %Z}"
+    return (
+        f"rollout {found.id} is under way: {found.holder}, since {since}, {done} of {len(found.tenants)} tenants done. "
+        f"{remedy}"
+    )
+
+
+def _holder() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"process {os.getpid()} on {socket.gethostname()} (user {user})"

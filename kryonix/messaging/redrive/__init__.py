@@ -1,0 +1,1 @@
+"""Put dead letters back into the queues they came from."""

@@ -1,0 +1,1 @@
+"""The RabbitMQ management API, for synchronous callers."""

@@ -1,0 +1,58 @@
+"""The lines that a change adds, to be looked at for secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import Final
+
+from kryonix.review.git import Revision
+from kryonix.review.plain_text import AddedLine, is_read
+
+__all__ = ["added_lines", "added_since"]
+
+_MOST_BYTES: Final = 2 * 1024 * 1024  # of an untracked file: a dump or a build is no part of a change
+_HUNK: Final = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+
+
+def added_lines(revision: Revision) -> Iterator[AddedLine]:
+    """The lines of known kinds of files that the working tree has and a revision has not."""
+    yield from _of_diff(revision.diff().split("\n"))
+    for path in revision.untracked():
+        file = revision.repository.top / path
+        if is_read(path) and file.is_file() and not file.is_symlink() and file.stat().st_size <= _MOST_BYTES:
+            yield from added_since(b"", file.read_bytes(), path)
+
+
+def added_since(before: bytes, after: bytes, name: str) -> Iterator[AddedLine]:
+    """The lines of one content that are not in another."""
+    was = set(before.decode(errors="replace").split("\n"))
+    lines = enumerate(after.decode(errors="replace").split("\n"), 1)
+    return (AddedLine(name, number, text) for number, text in lines if text not in was)
+
+
+def _of_diff(lines: Sequence[str]) -> Iterator[AddedLine]:
+    """The added lines of a diff without context; its hunks are counted, since content may look like a header."""
+    path, at = "", 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if line.startswith("+++ "):
+            path = _path(line[4:])
+        elif hunk := _HUNK.match(line):
+            at, number, count = at + int(hunk[1] or 1), int(hunk[2]), int(hunk[3] or 1)
+            if lines[at : at + 1] and lines[at].startswith("\\"):
+                at += 1  # "No newline at end of file", of the side before
+            if is_read(path):
+                for offset, text in enumerate(lines[at : at + count]):
+                    yield AddedLine(path, number + offset, text[1:])
+            at += count
+
+
+def _path(shown: str) -> str:
+    """A path in a diff's header: git quotes one with control characters or quotes in it, and marks one with spaces."""
+    shown = shown.rstrip("\t")
+    if shown.startswith('"'):
+        shown = shown[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    return str(PurePosixPath(shown.removeprefix("b/")))

@@ -1,0 +1,180 @@
+"""What a review asks of git: a revision, and the files, hashes and folders of it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from kryonix.cli.errors import InvalidChoice
+
+__all__ = ["Repository", "Revision", "blob_hash"]
+
+_SECONDS: Final = 120
+_EARLIER: Final = 20  # commits that are gone back to where the base can't be read
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The repository that a folder is in."""
+
+    top: Path
+
+    @classmethod
+    def around(cls, folder: Path) -> Repository | None:
+        """The repository that a folder is in, or None. Raises InvalidChoice where git can't be run or refuses."""
+        done = _git(folder, "rev-parse", "--show-toplevel")
+        if done.returncode == 0:
+            return cls(Path(os.fsdecode(done.stdout).rstrip("\n")))
+        said = done.stderr.decode(errors="replace")
+        if "not a git repository" in said:
+            return None
+        raise InvalidChoice(f"git can't read the repository around {str(folder)!r}: {_last(said)}")
+
+    def revision(self, name: str) -> Revision:
+        """A commit by any name that git knows. Raises InvalidChoice, saying what may help."""
+        if (commit := self._answer("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")) != "":
+            return Revision(self, name, commit)
+        message = f"--against {name[:200]!r} is no file, and no revision that this clone knows"
+        if self.is_shallow:
+            raise InvalidChoice(f"{message}: it is a shallow one. Run `git fetch --unshallow`, or fetch that revision")
+        raise InvalidChoice(f"{message}. Run `git fetch`, or name one of `git branch --all` or `git log`")
+
+    @property
+    def is_shallow(self) -> bool:
+        """Whether a part of the history is not here."""
+        return self._answer("rev-parse", "--is-shallow-repository") == "true"
+
+    def inside(self, file: Path) -> str | None:
+        """A file's path from the top, as git writes it; None where the file is elsewhere."""
+        resolved, top = file.parent.resolve() / file.name, self.top.resolve()
+        return resolved.relative_to(top).as_posix() if resolved.is_relative_to(top) else None
+
+    def _answer(self, *arguments: str) -> str:
+        """What git says in one line, and nothing where it refuses."""
+        done = _git(self.top, *arguments)
+        return done.stdout.decode().strip() if done.returncode == 0 else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One commit."""
+
+    repository: Repository
+    name: str
+    commit: str
+
+    @property
+    def label(self) -> str:
+        """The revision as a report names it."""
+        short = self.commit[:12]
+        return short if self.commit.startswith(self.name) else f"{self.name} ({short})"
+
+    def forked(self) -> tuple[Revision, str | None]:
+        """Where the present work left this revision, as a pull request is compared, and what there is to say of it."""
+        base = self.repository._answer("merge-base", self.commit, "HEAD")
+        if base == self.commit:
+            return self, None
+        if not base:
+            return self, f"'{self.name}' and the present work have no common commit in this clone"
+        ahead = self.repository._answer("rev-list", "--count", f"{base}..{self.commit}")
+        if base == self.repository._answer("rev-parse", "HEAD"):
+            return self, f"'{self.name}' is ahead by {ahead} commit(s), and what they did is shown undone"
+        note = f"'{self.name}' has gone on by {ahead} commit(s): compared with {base[:12]}, where this work left it"
+        return replace(self, commit=base), note
+
+    def earlier(self, *paths: str) -> Iterator[Revision]:
+        """The latest revisions before this one at which one of these paths was changed, newest first."""
+        listed = self._run("rev-list", f"--max-count={_EARLIER}", f"{self.commit}~", "--", *paths, may_fail=True)
+        for commit in listed.stdout.decode().split() if listed.returncode == 0 else ():
+            yield Revision(self.repository, commit, commit)
+
+    def file(self, path: str) -> bytes | None:
+        """A file's content at this revision, or None where it has none."""
+        done = self._run("cat-file", "blob", f"{self.commit}:{path}", may_fail=True)
+        return done.stdout if done.returncode == 0 else None
+
+    def hashes(self, folder: str) -> dict[str, str]:
+        """The hash of every file in a folder, by its path in there."""
+        listed = self._run("ls-tree", "-r", "-z", f"{self.commit}:{folder}", may_fail=True)
+        if listed.returncode:
+            return {}
+        entries = (entry.split("\t", 1) for entry in os.fsdecode(listed.stdout).split("\0") if entry)
+        return {path: about.split()[2] for about, path in entries}
+
+    def extract(self, into: Path, *paths: str) -> None:
+        """Write folders of this revision below another folder. Raises tarfile.TarError for a link: it may lead out."""
+        archive = self._run("archive", "--format=tar", self.commit, "--", *paths)
+        # Not extractall(filter="data"): Debian 12's Python 3.11.2 is older than that.
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+            for member in tar:
+                if member.isdir():
+                    continue
+                content = tar.extractfile(member) if member.isfile() else None
+                if content is None:
+                    raise tarfile.ExtractError(f"{member.name} is a link")
+                path = into / member.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read())
+
+    def changed(self, *patterns: str) -> list[str]:
+        """The paths that differ from the working tree, of those that git matches with the patterns."""
+        done = self._run("diff", "--name-only", "-z", self.commit, "--", *patterns)
+        return [path for path in os.fsdecode(done.stdout).split("\0") if path]
+
+    def diff(self) -> str:
+        """The lines that the working tree has and this revision has not, without context."""
+        done = self._run(
+            "-c",
+            "core.quotePath=false",
+            *("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--unified=0"),
+            *("--src-prefix=a/", "--dst-prefix=b/", "--diff-filter=AMT", self.commit, "--", "."),
+        )
+        return done.stdout.decode(errors="replace")
+
+    def untracked(self) -> list[str]:
+        """The files of the working tree that git does not know, and has not been told to ignore."""
+        done = self._run("ls-files", "--others", "--exclude-standard", "-z")
+        return [path for path in os.fsdecode(done.stdout).split("\0") if path]
+
+    def _run(self, *arguments: str, may_fail: bool = False) -> subprocess.CompletedProcess[bytes]:
+        done = _git(self.repository.top, *arguments)
+        if done.returncode and not may_fail:
+            said = _last(done.stderr.decode(errors="replace"))
+            raise InvalidChoice(f"git can't read {self.label!r}: {said}. A partial or damaged clone? Run `git fsck`")
+        return done
+
+
+def blob_hash(content: bytes, length: int) -> str:
+    """The hash that git gives a file's content, in a repository whose hashes have this many characters."""
+    algorithm = hashlib.sha256 if length == 64 else hashlib.sha1
+    return algorithm(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    # A hook sets GIT_DIR and the like for the repository it belongs to; messages are read in English.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        return subprocess.run(  # noqa: S603  a list of arguments, and what users name follows `--` or is verified
+            ["git", "-C", str(folder), *arguments],  # noqa: S607  the git that the user has on PATH
+            env={**kept, "LC_ALL": "C"},
+            capture_output=True,
+            timeout=_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise InvalidChoice("git is not installed: --against REVISION needs it. Install it, or name a file") from error
+    except subprocess.TimeoutExpired as error:
+        raise InvalidChoice(f"git did not answer within {_SECONDS} s ({arguments[0]}). Try again") from error
+
+
+def _last(said: str) -> str:
+    lines = said.strip().splitlines()
+    return lines[-1] if lines else "it gave no reason"

@@ -1,0 +1,51 @@
+"""What a customer's applications log in with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kryonix.engines.deployer import Deployer
+from kryonix.engines.errors import NoCredentials
+from kryonix.engines.spec import StackSpec
+from kryonix.topology.naming import Names
+
+__all__ = ["Credentials", "find_credentials"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """A tenant's current user. It is kept in the clear nowhere but where the tenant's applications find it."""
+
+    vhost: str
+    username: str
+    password: str = field(repr=False)
+    amqp_uri: str = field(repr=False)
+
+    @classmethod
+    def of(cls, outputs: Mapping[str, Any]) -> Credentials:
+        """From a tenant's entry in its stack's outputs."""
+        return cls(**{name: outputs[name] for name in ("vhost", "username", "password", "amqp_uri")})
+
+
+def find_credentials(deployer: Deployer, tenant_id: str, platform: str) -> dict[str, Any]:
+    """Return what a tenant's applications need, and nothing of anybody else: credentials, addresses, plan, modules.
+
+    They come from the state of the tenant's own stack, else of the platform's. Raises NoCredentials.
+    """
+    for stack in (Names(tenant_id).stack, platform):
+        outputs = deployer.outputs(StackSpec(name=stack))
+        if entry := outputs.get("tenants", {}).get(tenant_id):
+            own = Credentials.of(entry)
+            return {
+                "tenant": tenant_id,
+                "vhost": own.vhost,
+                "username": own.username,
+                "password": own.password,
+                "amqp_uri": own.amqp_uri,
+                "management_url": outputs["management_url"],
+                "plan": entry["plan"],
+                "modules": list(entry["modules"]),
+            }
+    raise NoCredentials(tenant_id, platform, sorted(outputs.get("tenants", {})))

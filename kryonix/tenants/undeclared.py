@@ -1,0 +1,277 @@
+"""Objects in a tenant's vhost that its stack never declared: found, shown, and removed where that harms nobody.
+
+What is declared is read from the stack's state, so it is right for every catalog and with every engine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from kryonix.rabbitmq.broker import Broker, BrokerFailed
+from kryonix.topology.naming import Names, tenant_of_vhost
+
+__all__ = ["LEFT_ALONE", "Declared", "Stranger", "Undeclared", "declared_vhosts", "find_undeclared", "remove_harmless"]
+
+LEFT_ALONE: Final = (
+    "Only who knows whose it is can say that it may go. Take out the messages that are wanted, then delete it in the "
+    "management interface, or with `rabbitmqctl delete_queue`, `delete_user` and the like"
+)
+
+_SHOWN: Final = 20
+"""How many objects of a kind are named; all are counted."""
+
+_PASSES: Final = 20
+"""How often a list that was too long is read again, so that who makes objects faster than that keeps nobody here."""
+
+_BINDING: Final = {"columns": "source,destination,destination_type,routing_key,properties_key"}
+"""Without the arguments: a tenant may have made those as large as it likes."""
+
+_LIST_BINDINGS: Final = "rabbitmqctl list_bindings -p VHOST source_name destination_name routing_key arguments"
+
+_COUNTS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
+_HARMLESS: Final = ("binding", "policy", "operator policy", "permission", "topic permission")
+_OURS: Final = ("operator_policy", "policy", "vhost-limits")
+"""Parameters that are listed as what they are."""
+
+_PLURALS: Final = {"policy": "policies", "operator policy": "operator policies"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """The names that one stack's state has in one vhost. A binding is source, destination, its type and key."""
+
+    exchanges: frozenset[str]
+    queues: frozenset[str]
+    bindings: frozenset[tuple[str, str, str, str]]
+    policies: frozenset[str]
+    operator_policies: frozenset[str]
+    permissions: frozenset[str]
+    users: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """One object that nobody declared. `path` is where the management API deletes it."""
+
+    kind: str
+    name: str
+    path: tuple[str, ...]
+    messages: int | None = None
+
+    @property
+    def harmless(self) -> bool:
+        """Whether its removal takes no message and no user away."""
+        return self.kind in _HARMLESS
+
+    def __str__(self) -> str:
+        held = f" ({self.messages:,} messages)" if self.messages is not None else ""
+        return f"{self.kind} {self.name}{held}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undeclared:
+    """All strangers of one vhost. `complete` is False where a list was too long to be read to its end."""
+
+    vhost: str
+    strangers: tuple[Stranger, ...] = ()
+    complete: bool = True
+
+    def __bool__(self) -> bool:
+        return bool(self.strangers) or not self.complete
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(Counter(stranger.kind for stranger in self.strangers))
+
+    @property
+    def harmless(self) -> list[Stranger]:
+        return [stranger for stranger in self.strangers if stranger.harmless]
+
+    @property
+    def kept(self) -> list[Stranger]:
+        """What only a person may decide about."""
+        return [stranger for stranger in self.strangers if not stranger.harmless]
+
+    def lines(self) -> list[str]:
+        """Each kind with its count, and the first of them by name."""
+        at_least = "" if self.complete else "at least "
+        return [
+            f"{at_least}{count:,} {kind if count == 1 else _PLURALS.get(kind, f'{kind}s')} that nobody declared: "
+            + ", ".join([str(each).removeprefix(f"{kind} ") for each in self._of(kind)[:_SHOWN]])
+            + (", ..." if count > _SHOWN else "")
+            for kind, count in self.counts.items()
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "vhost": self.vhost,
+            "complete": self.complete,
+            "kinds": {
+                kind: {
+                    "count": count,
+                    "removed_by_converge": kind in _HARMLESS,
+                    "first": [_shown(each) for each in self._of(kind)[:_SHOWN]],
+                }
+                for kind, count in self.counts.items()
+            },
+        }
+
+    def _of(self, kind: str) -> list[Stranger]:
+        return [stranger for stranger in self.strangers if stranger.kind == kind]
+
+
+def declared_vhosts(deployment: Mapping[str, Any]) -> dict[str, Declared]:
+    """What a deployment, as an engine exports it, declares in each tenant's vhost."""
+    resources = (deployment.get("deployment") or {}).get("resources") or []
+    vhosts = [name for name in _names(resources, "vHost:VHost") if tenant_of_vhost(name)]
+    return {vhost: _declared(resources, vhost) for vhost in vhosts}
+
+
+def find_undeclared(broker: Broker, vhost: str, declared: Declared) -> Undeclared:
+    """What is in a vhost beside what is declared. Raises BrokerUnavailable."""
+    found: list[Stranger] = []
+    complete = True
+    for strangers, whole in (
+        _bindings(broker, vhost, declared),
+        _queues(broker, vhost, declared),
+        _named(broker, "exchange", "exchanges", vhost, declared.exchanges | {""}),
+        _named(broker, "policy", "policies", vhost, declared.policies),
+        _named(broker, "operator policy", "operator-policies", vhost, declared.operator_policies),
+        _permissions(broker, "permission", vhost, declared.permissions | {broker.username}),
+        _permissions(broker, "topic permission", vhost, frozenset()),
+        _parameters(broker, vhost),
+        _users(broker, vhost, declared.users),
+    ):
+        found += strangers
+        complete = complete and whole
+    return Undeclared(vhost=vhost, strangers=tuple(found), complete=complete)
+
+
+def remove_harmless(broker: Broker, vhost: str, declared: Declared) -> tuple[Undeclared, Undeclared]:
+    """Remove the bindings, policies and permissions that nobody declared; return what was removed, and what stays."""
+    removed: list[Stranger] = []
+    left = find_undeclared(broker, vhost, declared)
+    for _ in range(_PASSES):  # a list that was too long shows its rest only then
+        if not (harmless := left.harmless):
+            break
+        broker.delete_all([stranger.path for stranger in harmless])
+        removed += harmless
+        left = find_undeclared(broker, vhost, declared)
+    return Undeclared(vhost=vhost, strangers=tuple(removed)), left
+
+
+_Found = tuple[list[Stranger], bool]
+
+
+def _bindings(broker: Broker, vhost: str, declared: Declared) -> _Found:
+    try:
+        listed, whole = broker.listed("bindings", vhost, **_BINDING)
+    except BrokerFailed:
+        return _bindings_by_exchange(broker, vhost, declared)
+    return [_binding_found(vhost, b) for b in listed if not _is_declared(b, declared.bindings)], whole
+
+
+def _bindings_by_exchange(broker: Broker, vhost: str, declared: Declared) -> _Found:
+    """RabbitMQ 4.3.6 can't list a binding that has arguments and a `~` in its key, nor anything beside it."""
+    exchanges, complete = broker.listed("exchanges", vhost, columns="name")
+    found: list[Stranger] = []
+    for name in (exchange["name"] for exchange in exchanges if exchange["name"]):
+        path = ("exchanges", vhost, name, "bindings", "source")
+        try:
+            listed, whole = broker.listed(*path, **_BINDING)
+        except BrokerFailed:
+            found.append(Stranger("unreadable list", f"of the bindings from {name}: see `{_LIST_BINDINGS}`", path))
+            continue
+        found += [_binding_found(vhost, b) for b in listed if not _is_declared(b, declared.bindings)]
+        complete = complete and whole
+    return found, complete
+
+
+def _binding_found(vhost: str, binding: Mapping[str, Any]) -> Stranger:
+    name = f"{binding['source']} -> {binding['destination']} ({binding['routing_key']})"
+    return Stranger("binding", name, _binding_path(vhost, binding))
+
+
+def _is_declared(binding: Mapping[str, Any], declared: frozenset[tuple[str, str, str, str]]) -> bool:
+    """Whether the state has this very binding: one with arguments is another, and the program makes none with any."""
+    key = tuple(binding[name] for name in ("source", "destination", "destination_type", "routing_key"))
+    if not binding["source"]:
+        return True  # the default exchange's, which every queue has
+    properties = binding["properties_key"]  # the key, or `~` where it is empty; with arguments `key~hash`
+    return key in declared and (properties == "~" or "~" not in properties)
+
+
+def _binding_path(vhost: str, binding: Mapping[str, Any]) -> tuple[str, ...]:
+    to = "q" if binding["destination_type"] == "queue" else "e"
+    return ("bindings", vhost, "e", binding["source"], to, binding["destination"], binding["properties_key"])
+
+
+def _queues(broker: Broker, vhost: str, declared: Declared) -> _Found:
+    listed, whole = broker.listed("queues", vhost, **_COUNTS)
+    strange = [queue for queue in listed if queue["name"] not in declared.queues]
+    return [Stranger("queue", q["name"], ("queues", vhost, q["name"]), q.get("messages", 0)) for q in strange], whole
+
+
+def _named(broker: Broker, kind: str, path: str, vhost: str, known: frozenset[str]) -> _Found:
+    listed, whole = broker.listed(path, vhost, columns="name")
+    names = [entry["name"] for entry in listed if entry["name"] not in known]
+    names = [name for name in names if kind != "exchange" or not name.startswith("amq.")]
+    return [Stranger(kind, name, (path, vhost, name)) for name in names], whole
+
+
+def _permissions(broker: Broker, kind: str, vhost: str, known: frozenset[str]) -> _Found:
+    path = f"{kind.replace(' ', '-')}s"
+    listed, whole = broker.listed("vhosts", vhost, path)
+    users = dict.fromkeys(entry["user"] for entry in listed if entry["user"] not in known)
+    return [Stranger(kind, f"of the user {user}", (path, vhost, user)) for user in users], whole
+
+
+def _parameters(broker: Broker, vhost: str) -> _Found:
+    listed, whole = broker.listed("parameters")
+    strange = [entry for entry in listed if entry["vhost"] == vhost and entry["component"] not in _OURS]
+    named = [(f"{e['component']} {e['name']}", ("parameters", e["component"], vhost, e["name"])) for e in strange]
+    return [Stranger("parameter", name, path) for name, path in named], whole
+
+
+def _users(broker: Broker, vhost: str, known: frozenset[str]) -> _Found:
+    """Users that are named like the tenant's own, as one that was left behind is."""
+    first = Names(tenant_of_vhost(vhost) or "").user
+    listed, whole = broker.listed("users", columns="name")
+    names = [entry["name"] for entry in listed if entry["name"] not in known]
+    like = [name for name in names if name == first or name.startswith(f"{first}.")]
+    return [Stranger("user", name, ("users", name)) for name in like], whole
+
+
+def _declared(resources: Sequence[Mapping[str, Any]], vhost: str) -> Declared:
+    inside = [resource for resource in resources if resource.get("inputs", {}).get("vhost") == vhost]
+    users = (resource["id"] for resource in _of_type(inside, "permissions:Permissions"))
+    return Declared(
+        exchanges=frozenset(_names(inside, "exchange:Exchange")),
+        queues=frozenset(_names(inside, "queue:Queue")),
+        bindings=frozenset(_binding(resource["inputs"]) for resource in _of_type(inside, "binding:Binding")),
+        policies=frozenset(_names(inside, "policy:Policy")),
+        operator_policies=frozenset(_names(inside, "operatorPolicy:OperatorPolicy")),
+        permissions=frozenset(user.removesuffix(f"@{vhost}") for user in users),
+        users=frozenset(_names(resources, "user:User")),
+    )
+
+
+def _binding(inputs: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return inputs["source"], inputs["destination"], inputs["destinationType"], inputs.get("routingKey") or ""
+
+
+def _names(resources: Iterable[Mapping[str, Any]], type_: str) -> list[str]:
+    return [resource["inputs"]["name"] for resource in _of_type(resources, type_)]
+
+
+def _of_type(resources: Iterable[Mapping[str, Any]], type_: str) -> list[Mapping[str, Any]]:
+    return [resource for resource in resources if resource["type"] == f"rabbitmq:index/{type_}"]
+
+
+def _shown(stranger: Stranger) -> dict[str, Any]:
+    held = {} if stranger.messages is None else {"messages": stranger.messages}
+    return {"name": stranger.name, **held, "path": "/api/" + "/".join(quote(part, safe="") for part in stranger.path)}

@@ -1,0 +1,84 @@
+"""The handlers a worker runs: found by `MODULE:HANDLERS`, and checked before anything is connected."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kryonix.cli.errors import InvalidChoice
+from kryonix.messaging import Handler
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.errors import nearest
+
+__all__ = ["Handlers", "load_handlers"]
+
+Handlers = dict[tuple[str, str], Handler]
+
+
+def load_handlers(path: str, catalog: Catalog) -> Handlers:
+    """The handlers of a module attribute: a mapping of `module.action` to `async def handler(message)`.
+
+    The working directory is searched first, as by `python -m`. Raises InvalidChoice with every problem found.
+    """
+    found = _attribute(path)
+    if not isinstance(found, Mapping) or not found:
+        kind = type(found).__name__
+        raise InvalidChoice(f"{path!r} is {kind}, not a mapping of 'module.action' to async functions")
+    problems: list[str] = []
+    handlers: Handlers = {}
+    for name, handler in found.items():
+        module, _, action = str(name).partition(".")
+        problem = _problem(module, action, handler, catalog)
+        if problem is None:
+            handlers[module, action] = handler
+        else:
+            problems.append(f"{path}[{str(name)!r}]: {problem}")
+    if problems:
+        raise InvalidChoice("\n".join(problems))
+    return handlers
+
+
+def _attribute(path: str) -> Any:
+    module_name, colon, attribute = path.partition(":")
+    if not (module_name and colon and attribute):
+        raise InvalidChoice(f"{path!r} is no MODULE:HANDLERS. Write it as shop.handlers:HANDLERS")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise InvalidChoice(f"{module_name!r} is no module's name. Write it as shop.handlers:HANDLERS")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name.partition(".")[0] and error.name != module_name:
+            raise InvalidChoice(f"{module_name!r} imports {error.name!r}, which is not installed") from error
+        raise InvalidChoice(f"there is no module {module_name!r} here. Run this where it can be imported") from error
+    except (Exception, SystemExit) as error:
+        # It is the user's code: what it raises is theirs to mend, and where is all that they need.
+        raise InvalidChoice(f"{module_name!r} can't be imported: {_told(error)}") from error
+    if not hasattr(module, attribute):
+        known = [name for name in vars(module) if not name.startswith("_")]
+        raise InvalidChoice(f"{module_name} has no {attribute!r}; {nearest(attribute, known)}")
+    return getattr(module, attribute)
+
+
+def _told(error: BaseException) -> str:
+    """The error and the line of the user's code that it comes from."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}: {type(error).__name__}: {error}"
+
+
+def _problem(module: str, action: str, handler: Any, catalog: Catalog) -> str | None:
+    if module not in catalog.modules:
+        return f"unknown module {module!r}; {nearest(module, catalog.modules)}"
+    if action not in catalog.modules[module].actions:
+        return f"unknown action {action!r} of {module}; {nearest(action, catalog.modules[module].actions)}"
+    called = handler if inspect.isroutine(handler) else getattr(handler, "__call__", None)  # noqa: B004
+    if not inspect.iscoroutinefunction(called) and not inspect.iscoroutinefunction(getattr(handler, "func", None)):
+        return f"{handler!r} is no async function. Write `async def handler(message)`"
+    return None

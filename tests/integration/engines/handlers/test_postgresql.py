@@ -1,0 +1,261 @@
+"""PostgreSQL handlers against a real server."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from kryonix.engines.local.errors import ApplyFailed, ServiceUnavailable
+from kryonix.engines.local.handlers import Handler, Live, Provider, provider
+from tests.support.project import free_port
+
+from .conftest import Postgres
+
+Made = tuple[str, dict[str, Any], dict[str, Any]]
+
+
+@pytest.fixture
+def postgresql(postgres: Postgres) -> Provider:
+    return provider("postgresql", postgres.settings())
+
+
+def handler(opened: Provider, noun: str) -> Handler:
+    return opened.handler(f"postgresql:index/{noun[0].lower()}{noun[1:]}:{noun}")
+
+
+def make(opened: Provider, noun: str, **inputs: Any) -> Made:
+    checked = handler(opened, noun).check(None, inputs)
+    id, outputs = handler(opened, noun).create(checked)
+    return id, checked, outputs
+
+
+def unchanged(opened: Provider, noun: str, made: Made) -> bool:
+    live = handler(opened, noun).read(*made)
+    return live is not None and not handler(opened, noun).diff(made[0], live.inputs, live.outputs, made[1]).changed
+
+
+def repaired(opened: Provider, noun: str, made: Made) -> tuple[str, ...]:
+    live = handler(opened, noun).read(*made)
+    assert isinstance(live, Live)
+    diff = handler(opened, noun).diff(made[0], live.inputs, live.outputs, made[1])
+    assert not diff.replaces
+    handler(opened, noun).update(made[0], live.inputs, live.outputs, made[1])
+    assert unchanged(opened, noun, made)
+    return diff.changed
+
+
+def gone(opened: Provider, noun: str, made: Made) -> bool:
+    handler(opened, noun).delete(*made)
+    handler(opened, noun).delete(*made)
+    return handler(opened, noun).read(*made) is None
+
+
+def run(postgres: Postgres, statement: str, database: str = "postgres", **names: str) -> None:
+    with postgres.connect(database) as connection:
+        connection.execute(sql.SQL(statement).format(**{k: sql.Identifier(v) for k, v in names.items()}))
+
+
+def test_a_database_its_schema_roles_and_grants_live_from_first_to_last(
+    postgresql: Provider, postgres: Postgres, unique: str
+) -> None:
+    odd = f'{unique} "odd"'
+    owner = make(postgresql, "Role", name=f"{unique}_owner")
+    reader = make(postgresql, "Role", name=odd, login=True, password="pä'ss", connectionLimit=5, roles=[owner[0]])
+    database = make(postgresql, "Database", name=odd, owner=owner[0])
+    schema = make(postgresql, "Schema", name="tenants", database=odd, owner=owner[0])
+    run(postgres, "CREATE TABLE tenants.t (); ALTER TABLE tenants.t OWNER TO {owner}", odd, owner=owner[0])
+    common = {"role": odd, "database": odd}
+    grants = [
+        make(postgresql, "Grant", **common, objectType="database", privileges=["CONNECT"]),
+        make(postgresql, "Grant", **common, objectType="schema", schema="tenants", privileges=["USAGE"]),
+        make(postgresql, "Grant", **common, objectType="table", schema="tenants", privileges=["SELECT", "INSERT"]),
+        make(postgresql, "Grant", **common, objectType="table", schema="tenants", objects=["t"], privileges=["ALL"]),
+        make(postgresql, "Grant", **common, objectType="sequence", schema="tenants", privileges=["ALL"]),
+    ]
+    defaults = make(
+        postgresql,
+        "DefaultPrivileges",
+        **common,
+        owner=owner[0],
+        schema="tenants",
+        objectType="table",
+        privileges=["SELECT"],
+    )
+    assert (database[0], schema[0], reader[0]) == (odd, f"{odd}.tenants", odd)
+    assert [grant[0] for grant in grants[:4]] == [
+        f"{odd}_{odd}_database",
+        f"{odd}_{odd}_tenants_schema",
+        f"{odd}_{odd}_tenants_table",
+        f"{odd}_{odd}_tenants_table_t",
+    ]
+    assert defaults[0] == f"{odd}_{odd}_tenants_{owner[0]}_table"
+    everything = [("Database", database), ("Schema", schema), ("Role", owner), ("Role", reader)]
+    everything += [("Grant", grant) for grant in (grants[0], grants[1], grants[3], grants[4])]
+    everything.append(("DefaultPrivileges", defaults))
+    assert [noun for noun, made in everything if not unchanged(postgresql, noun, made)] == []
+    with postgres.connect(odd, odd, "pä'ss") as connection:
+        connection.execute("SELECT * FROM tenants.t")
+    run(postgres, "DROP TABLE tenants.t", odd)
+
+    assert gone(postgresql, "DefaultPrivileges", defaults)
+    for grant in reversed(grants):
+        handler(postgresql, "Grant").delete(*grant)
+        handler(postgresql, "Grant").delete(*grant)
+    assert gone(postgresql, "Schema", schema)
+    assert gone(postgresql, "Database", database)
+    assert all(handler(postgresql, "Grant").read(*grant) is None for grant in grants)
+    assert gone(postgresql, "Role", reader)
+    assert gone(postgresql, "Role", owner)
+
+
+def test_a_role_changed_by_hand_is_repaired(postgresql: Provider, postgres: Postgres, unique: str) -> None:
+    role = make(
+        postgresql, "Role", name=unique, login=True, password="secret", searchPaths=["a b", "c"], statementTimeout=100
+    )
+    assert unchanged(postgresql, "Role", role)
+    run(postgres, "ALTER ROLE {role} PASSWORD 'other' CREATEDB CONNECTION LIMIT 3", role=unique)
+    assert repaired(postgresql, "Role", role) == ("connectionLimit", "createDatabase", "password")
+    run(postgres, "ALTER ROLE {role} RESET ALL", role=unique)
+    assert repaired(postgresql, "Role", role) == ("searchPaths", "statementTimeout")
+    with postgres.connect(user=unique, password="secret"):
+        pass
+    assert gone(postgresql, "Role", role)
+
+
+def test_a_role_may_be_given_its_scram_verifier_instead_of_a_password(
+    postgresql: Provider, postgres: Postgres, unique: str
+) -> None:
+    with postgres.connect() as connection:
+        verifier = connection.pgconn.encrypt_password(b"secret", unique.encode(), b"scram-sha-256").decode()
+    role = make(postgresql, "Role", name=unique, login=True, password=verifier)
+    with postgres.connect(user=unique, password="secret"):
+        assert unchanged(postgresql, "Role", role)
+    run(postgres, "ALTER ROLE {role} PASSWORD 'other'", role=unique)
+    assert repaired(postgresql, "Role", role) == ("password",)
+    assert gone(postgresql, "Role", role)
+
+
+def test_a_roles_memberships_follow_its_inputs(postgresql: Provider, unique: str) -> None:
+    groups = [make(postgresql, "Role", name=f"{unique}_{number}") for number in range(2)]
+    id, inputs, outputs = make(postgresql, "Role", name=unique, roles=[groups[0][0]])
+    moved = {**inputs, "roles": [groups[1][0]]}
+    outputs = handler(postgresql, "Role").update(id, inputs, outputs, moved)
+    assert unchanged(postgresql, "Role", (id, moved, outputs))
+    assert gone(postgresql, "Role", (id, moved, outputs))
+    assert all(gone(postgresql, "Role", group) for group in groups)
+
+
+def test_privileges_changed_by_hand_are_repaired(postgresql: Provider, postgres: Postgres, unique: str) -> None:
+    role = make(postgresql, "Role", name=unique)
+    database = make(postgresql, "Database", name=unique)
+    common = {"role": unique, "database": unique, "privileges": ["CONNECT", "CREATE"]}
+    grant = make(postgresql, "Grant", **common, objectType="database")
+    run(postgres, "REVOKE CREATE ON DATABASE {db} FROM {role}", db=unique, role=unique)
+    assert repaired(postgresql, "Grant", grant) == ("privileges",)
+    run(postgres, "REVOKE ALL ON DATABASE {db} FROM {role}", db=unique, role=unique)
+    assert repaired(postgresql, "Grant", grant) == ("privileges",)
+    assert gone(postgresql, "Database", database)
+    assert gone(postgresql, "Role", role)
+
+
+def test_the_rights_of_public_can_be_set(postgresql: Provider, unique: str) -> None:
+    database = make(postgresql, "Database", name=unique)
+    common = {"role": "public", "database": unique}
+    grant = make(postgresql, "Grant", **common, objectType="database", privileges=["CONNECT"])
+    nothing = make(postgresql, "Grant", **common, objectType="schema", schema="public", privileges=[])
+    assert unchanged(postgresql, "Grant", grant)
+    assert unchanged(postgresql, "Grant", nothing)
+    assert gone(postgresql, "Database", database)
+
+
+def test_a_database_is_renamed_and_altered_in_place(postgresql: Provider, unique: str) -> None:
+    id, inputs, outputs = make(postgresql, "Database", name=unique, connectionLimit=3)
+    new = {**inputs, "name": f"{unique}_new", "connectionLimit": 7}
+    assert not handler(postgresql, "Database").diff(id, inputs, outputs, new).replaces
+    outputs = handler(postgresql, "Database").update(id, inputs, outputs, new)
+    assert unchanged(postgresql, "Database", (id, new, outputs))
+    assert outputs["connectionLimit"] == 7
+    assert gone(postgresql, "Database", (id, new, outputs))
+
+
+def test_an_empty_database_left_by_a_killed_run_is_taken_over_and_a_full_one_is_not(
+    postgresql: Provider, postgres: Postgres, unique: str
+) -> None:
+    role = make(postgresql, "Role", name=unique)
+    make(postgresql, "Database", name=unique)
+    database = make(postgresql, "Database", name=unique, owner=unique)
+    assert unchanged(postgresql, "Database", database)
+    run(postgres, "CREATE TABLE precious ()", unique)
+    with pytest.raises(ApplyFailed, match=f"there is a database '{unique}' already, and it holds 1"):
+        make(postgresql, "Database", name=unique)
+    assert gone(postgresql, "Database", database)
+    assert gone(postgresql, "Role", role)
+
+
+def test_many_grants_on_one_object_at_once_all_succeed(postgresql: Provider, unique: str) -> None:
+    database = make(postgresql, "Database", name=unique)
+    make(postgresql, "Schema", name="s", database=unique)
+
+    def one(number: int) -> list[tuple[str, Made]]:
+        role = make(postgresql, "Role", name=f"{unique}_{number}")
+        common = {"role": role[0], "database": unique}
+        return [
+            ("Grant", make(postgresql, "Grant", **common, objectType="database", privileges=["CONNECT"])),
+            ("Grant", make(postgresql, "Grant", **common, objectType="schema", schema="s", privileges=["USAGE"])),
+            ("Role", role),
+        ]
+
+    with ThreadPoolExecutor(16) as pool:
+        made = [item for items in pool.map(one, range(24)) for item in items]
+        assert all(pool.map(lambda item: unchanged(postgresql, *item), made))
+        handler(postgresql, "Database").delete(*database)
+        assert all(pool.map(lambda item: gone(postgresql, *item), made))
+
+
+def test_a_schema_that_holds_tables_is_only_dropped_where_asked(
+    postgresql: Provider, postgres: Postgres, unique: str
+) -> None:
+    database = make(postgresql, "Database", name=unique)
+    id, inputs, outputs = make(postgresql, "Schema", name="s", database=unique)
+    run(postgres, "CREATE TABLE s.t ()", unique)
+    with pytest.raises(ApplyFailed, match=r"drop schema 's'.*other objects depend"):
+        handler(postgresql, "Schema").delete(id, inputs, outputs)
+    assert gone(postgresql, "Schema", (id, {**inputs, "dropCascade": True}, outputs))
+    assert gone(postgresql, "Database", database)
+
+
+def test_a_wrong_password_names_the_user_and_never_the_password(postgres: Postgres) -> None:
+    opened = provider("postgresql", postgres.settings(password="s3cret-wrong"))
+    with pytest.raises(ServiceUnavailable, match=f":{postgres.port} refuses the password of user 'admin'") as error:
+        make(opened, "Role", name="x")
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_server_that_is_down_is_named_with_what_to_do(postgres: Postgres) -> None:
+    port = free_port()
+    opened = provider("postgresql", postgres.settings(port=str(port)))
+    with pytest.raises(ServiceUnavailable, match=f"127.0.0.1:{port} can't be reached.*refused.*Start it") as error:
+        make(opened, "Role", name="x")
+    assert error.value.__cause__ is None
+
+
+def test_an_error_never_shows_a_password(postgresql: Provider, postgres: Postgres, unique: str) -> None:
+    with pytest.raises(ApplyFailed, match="create role") as error:
+        make(postgresql, "Role", name=unique, login=True, password="s3cret", validUntil="never ever")
+    assert "s3cret" not in str(error.value)
+    assert "SCRAM" not in str(error.value)
+
+
+def test_a_role_that_still_owns_something_elsewhere_is_an_error_that_says_what(
+    postgresql: Provider, postgres: Postgres, unique: str
+) -> None:
+    role = make(postgresql, "Role", name=unique)
+    database = make(postgresql, "Database", name=f"{unique}_db")
+    run(postgres, "CREATE SCHEMA s AUTHORIZATION {role}", f"{unique}_db", role=unique)
+    with pytest.raises(ApplyFailed, match=f"drop role '{unique}'.*depend on it"):
+        handler(postgresql, "Role").delete(*role)
+    assert gone(postgresql, "Database", database)
+    assert gone(postgresql, "Role", role)

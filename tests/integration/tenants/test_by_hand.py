@@ -1,0 +1,115 @@
+"""What was changed by hand is mended by `converge`; what nobody declared is found, and removed where harmless."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kryonix.fleet.drift import find_drift
+from kryonix.tenants.credentials import Credentials
+from kryonix.topology.credentials import is_hash_of
+from kryonix.topology.tenants import Tenant
+from tests.support.lifecycle_env import Town, cells_of, connects
+
+ID, VHOST, USER, MAIN = "by-hand", "/cliente_by-hand", "kryonix_by-hand", "cliente_by-hand"
+STATS = f"{USER}.stats"
+
+
+@pytest.fixture(scope="module")
+def changed(town: Town) -> Iterator[Town]:
+    with town.leaving_nothing(ID):
+        town.create(ID, "crm")
+        yield town
+
+
+@pytest.fixture
+def credentials(changed: Town) -> Credentials:
+    return changed.lifecycle.create(Tenant(id=ID, modules=("crm",), plan="basic"), again=True)
+
+
+def everything(changed: Town) -> tuple[Any, ...]:
+    """What is compared: all but queues' messages and passwords."""
+    broker = changed.broker
+    limits = [broker.user_limits(user) for user in (USER, STATS)]
+    tags = [broker.get("users", user)["tags"] for user in (USER, STATS)]
+    return broker.topology(VHOST), broker.permissions(VHOST), broker.vhost_limits(VHOST), limits, tags
+
+
+def test_converging_mends_whatever_was_deleted_or_changed_by_hand(changed: Town, credentials: Credentials) -> None:
+    broker = changed.broker
+    before = everything(changed)
+    broker.delete("queues", VHOST, f"{MAIN}.crm.tasks.assign")
+    broker.delete("permissions", VHOST, USER)
+    broker.delete("bindings", VHOST, "e", MAIN, "q", f"{MAIN}.crm.leads.create", "crm.leads.create.%2A")
+    broker.delete("policies", VHOST, "modulo-crm")
+    broker.delete("operator-policies", VHOST, f"autoscaling-{ID}")
+    broker.delete("vhost-limits", VHOST, "max-connections")
+    broker.delete("user-limits", USER, "max-channels")
+    broker.delete("exchanges", VHOST, f"{MAIN}.crm.dlx")
+    broker.put("users", USER, json={"password": "another", "tags": "management"})
+    broker.put("users", STATS, json={"password": "another", "tags": "management"})
+    broker.delete("user-limits", STATS, "max-connections")
+    broker.put("permissions", VHOST, STATS, json={"configure": ".*", "write": ".*", "read": ".*"})
+    changed.execute(f"DELETE FROM tenants.rabbitmq_credentials WHERE cliente_id = '{ID}'")
+    changed.execute(f"UPDATE tenants.rabbitmq_configurations SET plano = 'pro' WHERE cliente_id = '{ID}'")
+    assert changed.lifecycle.converge(ID).changed
+    assert everything(changed) == before
+    assert connects(credentials)
+    assert is_hash_of(broker.get("users", STATS)["password_hash"], credentials.password)
+    rows = changed.query(
+        "SELECT plano, username FROM tenants.rabbitmq_configurations "
+        f"JOIN tenants.rabbitmq_credentials USING (cliente_id) WHERE cliente_id = '{ID}'"
+    )
+    assert rows == [("basic", USER)]
+    assert not changed.lifecycle.converge(ID).changed
+
+
+def test_what_nobody_declared_is_found_and_removed_where_that_harms_nobody(changed: Town) -> None:
+    broker = changed.broker
+    before = broker.topology(VHOST)
+    broker.put("exchanges", VHOST, "strange", json={"type": "fanout", "durable": True})
+    broker.put("queues", VHOST, "rogue", json={"durable": True})
+    broker.publish(VHOST, "rogue")
+    broker.put("policies", VHOST, "odd", json={"pattern": "^z", "definition": {"max-length": 1}})
+    broker.put("operator-policies", VHOST, "odd-op", json={"pattern": "^z", "definition": {"max-length": 1}})
+    broker.put("users", f"{USER}.7", json={"password": "x", "tags": ""})
+    broker.put("permissions", VHOST, f"{USER}.7", json={"configure": ".*", "write": ".*", "read": ".*"})
+    broker.call("POST", "bindings", VHOST, "e", MAIN, "q", "rogue", json={"routing_key": "#"}).raise_for_status()
+    twin = {"routing_key": "crm.leads.update.*", "arguments": {"x": "y"}}
+    broker.call("POST", "bindings", VHOST, "e", MAIN, "q", f"{MAIN}.crm.leads.update", json=twin).raise_for_status()
+    try:
+        states = [changed.lifecycle.state(ID)]
+        (drift,) = find_drift(changed.deployer, cells_of(changed.project.stack), states, concurrency=1)
+        assert drift.differs
+        assert drift.problem == ""
+        assert drift.undeclared is not None
+        found = {"exchange": 1, "queue": 1, "policy": 1, "operator policy": 1, "permission": 1, "user": 1}
+        assert {kind: drift.undeclared.counts[kind] for kind in found} == found
+        assert drift.undeclared.counts["binding"] == 2
+        changed.lifecycle.converge(ID)
+        left = changed.lifecycle.undeclared(ID)
+        assert left.counts == {"exchange": 1, "queue": 1, "user": 1}
+        assert any("rogue (1 messages)" in line for line in left.lines())
+        assert f"{USER}.7" not in broker.permissions(VHOST)
+    finally:
+        broker.delete("queues", VHOST, "rogue")
+        broker.delete("exchanges", VHOST, "strange")
+        broker.delete("users", f"{USER}.7")
+    assert broker.topology(VHOST) == before
+    assert not changed.lifecycle.undeclared(ID)
+
+
+def test_a_tenant_that_its_plan_no_longer_admits_still_has_its_old_credentials_ended(changed: Town) -> None:
+    everything = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel")
+    with changed.leaving_nothing("over-plan"):
+        first = changed.create("over-plan", *everything, plan="pro")
+        second = changed.lifecycle.rotate("over-plan", overlap=timedelta(microseconds=1))
+        changed.execute("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'over-plan'")
+        changed.lifecycle.settle("over-plan")
+        assert (connects(first), connects(second)) == (False, True)
+        assert "over-plan" not in changed.lifecycle.due()
+        changed.execute("UPDATE tenants.desired_states SET plan = 'pro' WHERE cliente_id = 'over-plan'")
+        changed.lifecycle.converge("over-plan")

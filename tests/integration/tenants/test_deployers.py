@@ -1,0 +1,216 @@
+"""What a deployer promises, whatever runs the program: one suite for the local engine and for the Automation API."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from kryonix.engines.deployer import deployer_for
+from kryonix.engines.errors import EngineFailed, Refused
+from kryonix.engines.events import Event, ResourceEvent, Summary
+from kryonix.engines.spec import StackSpec
+from tests.integration.tenants.conftest import Notes
+from tests.integration.tenants.notes.note import REFUSED
+
+
+def changes(summary: Summary) -> list[tuple[str, str]]:
+    """What a run did to the notes, or would do."""
+    own = [step for step in summary.steps if "pulumi:pulumi:" not in step.type and "providers" not in step.type]
+    return sorted((step.op, step.name) for step in own if step.op not in ("same", "refresh", "read"))
+
+
+def failure(run: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as caught:
+        run()
+    return caught.value
+
+
+def test_a_stack_is_previewed_made_changed_and_destroyed(notes: Notes) -> None:
+    deployer, first = notes.deployer, notes.spec("one", {"a": "1", "b": "2"})
+    made = [("create", "a"), ("create", "b"), ("create", "password"), ("create", "secret")]
+    assert changes(deployer.preview(first)) == made
+    assert notes.files() == set()
+    assert changes(deployer.up(first)) == made
+    assert notes.files() == {"one.a", "one.b", "one.secret"}
+    assert changes(deployer.up(first)) == []
+    second = notes.spec("one", {"a": "1", "b": "3", "c": "4"})
+    assert changes(deployer.preview(second)) == [("create", "c"), ("update", "b")]
+    assert notes.text("one", "b") == "2"
+    assert changes(deployer.up(second)) == [("create", "c"), ("update", "b")]
+    assert notes.text("one", "b") == "3"
+    gone = deployer.up(notes.spec("one", {"a": "1"}))
+    assert changes(gone) == [("delete", "b"), ("delete", "c")]
+    assert (gone.changes["delete"], gone.changed) == (2, True)
+    deployer.destroy(first)
+    assert notes.files() == set()
+    assert deployer.destroy(first).changed is False, "a stack that has nothing is no error"
+
+
+def test_refresh_tells_what_was_changed_by_hand_and_up_mends_it(notes: Notes) -> None:
+    deployer, spec = notes.deployer, notes.spec("one", {"a": "1", "b": "2"})
+    deployer.up(spec)
+    (notes.world / "one.a").write_text("by hand")
+    (notes.world / "one.b").unlink()
+    assert changes(deployer.refresh(spec)) == [("delete", "b"), ("update", "a")]
+    assert notes.text("one", "a") == "by hand"
+    assert changes(deployer.up(spec)) == [("create", "b"), ("update", "a")]
+    assert (notes.text("one", "a"), notes.text("one", "b")) == ("1", "2")
+
+
+def test_outputs_are_in_the_clear_and_nothing_where_nothing_is_made(notes: Notes) -> None:
+    deployer, spec = notes.deployer, notes.spec("one", {"a": "1"})
+    assert deployer.outputs(spec) == {}
+    assert deployer.stacks() == []
+    deployer.up(spec)
+    outputs = deployer.outputs(StackSpec(name="one"))
+    assert outputs == {"password": notes.text("one", "secret"), "notes": ["a"]}
+    deployer.up(notes.spec("another"))
+    assert deployer.stacks() == ["another", "one"]
+    deployer.destroy(spec)
+    assert deployer.stacks() == ["another"]
+
+
+def test_progress_is_told_resource_by_resource(notes: Notes) -> None:
+    notes.deployer.up(notes.spec("one", {"a": "1"}), notes.events.append)
+    told = [event for event in notes.events if isinstance(event, ResourceEvent) and event.name == "a"]
+    assert [(event.op, event.status) for event in told] == [("create", "started"), ("create", "done")]
+
+
+def test_a_failure_is_told_with_its_reason_and_running_again_goes_on(notes: Notes) -> None:
+    broken = notes.spec("one", {"a": "1", "b": REFUSED})
+    error = failure(lambda: notes.deployer.up(broken, notes.events.append))
+    assert isinstance(error, EngineFailed)
+    assert "the note one.b can't be written: it is refused" in str(error)
+    assert "Traceback" not in str(error)
+    assert error.exit_status == 1
+    failed = [event.name for event in notes.events if isinstance(event, ResourceEvent) and event.status == "failed"]
+    assert "b" in failed
+    assert ("create", "b") in changes(notes.deployer.up(notes.spec("one", {"a": "1", "b": "2"})))
+    assert notes.files() == {"one.a", "one.b", "one.secret"}
+
+
+def test_input_that_can_not_be_is_of_status_2_and_changes_nothing(notes: Notes) -> None:
+    missing = StackSpec(name="one", config={"notes:notes": {"a": "1"}})
+    assert getattr(failure(lambda: notes.deployer.up(missing)), "exit_status", None) == 2
+    for name in ("../one", "", "a b", "-x", "x" * 200, "one\0", "öne"):
+        error = failure(partial(notes.deployer.up, notes.spec(name)))
+        assert isinstance(error, Refused), name
+    assert notes.files() == set()
+
+
+def test_a_passphrase_that_does_not_fit_is_of_status_3_and_changes_nothing(
+    notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = notes.spec("one", {"a": "1"})
+    notes.deployer.up(spec)
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "another")
+    changed = notes.spec("one", {"a": "2"})
+    for run in (notes.deployer.up, notes.deployer.preview, notes.deployer.destroy, notes.deployer.outputs):
+        error = failure(partial(run, changed))
+        assert getattr(error, "exit_status", None) == 3, (run, error)
+        assert "passphrase" in str(error)
+    assert notes.text("one", "a") == "1"
+
+
+def test_each_operation_has_a_workspace_of_its_own(notes: Notes) -> None:
+    other = notes.project / "Pulumi.one.yaml"
+    other.write_text("config: {notes:folder: /nonexistent, notes:notes: {wrong: '1'}}\n")
+    before = {path.name: path.read_bytes() for path in notes.project.iterdir() if path.is_file()}
+    specs = [notes.spec(name, {"a": f"of {name}"}) for name in ("one", "two", "three")]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(notes.deployer.up, specs))
+    assert [notes.text(spec.name, "a") for spec in specs] == ["of one", "of two", "of three"]
+    assert notes.deployer.stacks() == ["one", "three", "two"]
+    after = {path.name: path.read_bytes() for path in notes.project.iterdir() if path.is_file()}
+    assert after == before
+
+
+def test_no_more_run_at_once_than_are_allowed(notes: Notes) -> None:
+    specs = [notes.spec(f"stack-{number}", {"a": "1"}, delay="5") for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(notes.deployer.up, specs))
+    under_way = most = 0
+    for line in (notes.world / "log").read_text().splitlines():
+        if line.endswith(".a"):
+            under_way += 1 if line.startswith("begin") else -1
+            most = max(most, under_way)
+    assert most == 2
+
+
+def arguments() -> Iterator[bytes]:
+    """What the kernel shows of the arguments of every process."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes()
+        except OSError:
+            continue  # it has ended
+
+
+def test_no_secret_is_in_events_arguments_or_state(notes: Notes) -> None:
+    seen: set[bytes] = set()
+
+    def listen(event: Event) -> None:
+        notes.events.append(event)
+        seen.update(arguments())
+
+    notes.deployer.up(notes.spec("one", {"a": "1"}), listen)
+    summary = notes.deployer.up(notes.spec("one", {"a": "2"}), listen)
+    notes.deployer.refresh(notes.spec("one", {"a": "2"}), listen)
+    secret = notes.deployer.outputs(notes.spec("one"))["password"]
+    assert len(secret) == 24
+    assert notes.events
+    assert secret not in repr(notes.events)
+    assert secret not in repr(summary)
+    assert not any(secret.encode() in line for line in seen)
+    kept = [path for path in notes.project.parent.rglob("*") if path.is_file() and path.parent != notes.world]
+    assert [path for path in kept if secret.encode() in path.read_bytes()] == []
+
+
+def once_free(run: Callable[[], object]) -> None:
+    """Run, as soon as what a killed process has left behind has ended: it does so by itself."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            run()
+        except EngineFailed as error:
+            if error.exit_status != 3:
+                raise
+            time.sleep(0.5)
+        else:
+            return
+    pytest.fail("the stack stays locked")
+
+
+RUN = """
+import sys
+from pathlib import Path
+from kryonix.engines.deployer import deployer_for
+from kryonix.engines.spec import StackSpec
+engine, project, folder = sys.argv[1:]
+config = {"notes:folder": folder, "notes:notes": {"a": "1", "b": "2"}, "notes:delay": "2"}
+deployer_for(engine, Path(project)).up(StackSpec(name="one", config=config))
+"""
+
+
+def test_a_process_that_is_killed_leaves_what_the_next_run_goes_on_with(notes: Notes) -> None:
+    engine = "local" if type(notes.deployer) is type(deployer_for("local", notes.project)) else "pulumi"
+    command = [sys.executable, "-c", RUN, engine, str(notes.project), str(notes.world)]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[3], start_new_session=True)
+    while not (notes.world / "log").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    spec = notes.spec("one", {"a": "1", "b": "2"}, delay="2")
+    once_free(partial(notes.deployer.up, spec))
+    assert notes.files() == {"one.a", "one.b", "one.secret"}
+    assert changes(notes.deployer.up(spec)) == []

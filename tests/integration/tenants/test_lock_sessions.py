@@ -1,0 +1,60 @@
+"""What the server knows of a session that holds a lock: how soon to take it for dead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from unittest import mock
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from kryonix.registry import rollouts, tenant_lock
+from kryonix.registry.lock_session import open_session
+from kryonix.registry.rows import Connection
+from tests.support.lifecycle_env import Town
+
+Holding = Callable[[str], AbstractContextManager[Connection]]
+
+
+@pytest.fixture
+def dsn(town: Town) -> str:
+    return str(town.broker.outputs["registry_dsn"])
+
+
+@contextmanager
+def of_rollouts(dsn: str) -> Iterator[Connection]:
+    with rollouts.session(dsn) as connection:
+        assert rollouts.try_lock(connection)
+        yield connection
+
+
+@contextmanager
+def of_a_tenant(dsn: str) -> Iterator[Connection]:
+    opened: list[Connection] = []
+
+    def remember(dsn: str) -> Connection:
+        opened.append(open_session(dsn))
+        return opened[-1]
+
+    with mock.patch.object(tenant_lock, "open_session", remember), tenant_lock.held(dsn, "nobody") as alone:
+        assert alone
+        yield opened[0]
+
+
+def shown(connection: Connection, name: str) -> str:
+    (row,) = connection.execute("SELECT current_setting(%s) AS value", [name])
+    return str(row["value"])
+
+
+@pytest.mark.parametrize("holding", [of_rollouts, of_a_tenant])
+def test_the_server_gives_a_lock_up_within_half_a_minute_of_its_holders_silence(dsn: str, holding: Holding) -> None:
+    with holding(dsn) as connection:
+        known = [shown(connection, f"tcp_keepalives_{name}") for name in ("idle", "interval", "count")]
+    assert known == ["10", "5", "3"]
+
+
+def test_options_that_the_address_brings_hold_for_such_a_session_too(dsn: str) -> None:
+    with open_session(make_conninfo(dsn, options="-c statement_timeout=70s")) as connection:
+        assert shown(connection, "statement_timeout") == "70s"
+        assert shown(connection, "tcp_keepalives_idle") == "10"

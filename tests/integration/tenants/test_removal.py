@@ -1,0 +1,85 @@
+"""A tenant is said to be removed once the broker has nothing of it any more, and not before."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from kryonix.engines.errors import NotRemoved, TenantExists, WrongState
+from kryonix.engines.events import OnEvent, Summary
+from kryonix.engines.spec import StackSpec
+from kryonix.tenants.lifecycle import TenantLifecycle
+from kryonix.topology.catalog import default_catalog
+from kryonix.topology.tenants import Tenant
+from tests.support.lifecycle_env import Town, cells_of
+
+ID, VHOST, USER = "leaver", "/cliente_leaver", "kryonix_leaver"
+
+
+@dataclass
+class Idle:
+    """A deployer that says it has done what it has not."""
+
+    town: Town
+
+    def up(self, stack: StackSpec, on_event: OnEvent) -> Summary:
+        return Summary({"same": 1}, ())
+
+    def destroy(self, stack: StackSpec, on_event: OnEvent) -> Summary:
+        return Summary({}, ())
+
+    def outputs(self, stack: StackSpec) -> dict[str, Any]:
+        return self.town.deployer.outputs(stack)
+
+
+@pytest.fixture
+def leaving(town: Town) -> Iterator[Town]:
+    """A tenant that is offboarded, with a message in a queue."""
+    with town.leaving_nothing(ID):
+        town.create(ID, "crm")
+        town.broker.publish(VHOST, "cliente_leaver.crm.leads.create")
+        town.lifecycle.offboard(ID)
+        yield town
+
+
+def registered(town: Town) -> list[tuple[Any, ...]]:
+    return town.query(f"SELECT status FROM tenants.rabbitmq_configurations WHERE cliente_id = '{ID}'")
+
+
+def test_a_stack_whose_state_was_lost_removes_what_it_had_made(leaving: Town) -> None:
+    shutil.rmtree(leaving.project.folder / ".kryonix" / "stacks" / f"tenant-{ID}")
+    leaving.execute(f"UPDATE tenants.desired_states SET status = 'removed' WHERE cliente_id = '{ID}'")
+    leaving.lifecycle.settle(ID)
+    assert not leaving.broker.has("vhosts", VHOST)
+    assert not leaving.broker.has("users", USER)
+    assert registered(leaving) == [("removido",)]
+    assert leaving.lifecycle.state(ID).stage == "removed"
+
+
+def test_what_is_still_there_is_not_said_to_be_removed(leaving: Town) -> None:
+    dsn, idle = str(leaving.broker.outputs["registry_dsn"]), Idle(leaving)
+    lifecycle = TenantLifecycle(dsn, idle, cells_of(leaving.project.stack), default_catalog())  # type: ignore[arg-type]
+    with pytest.raises(NotRemoved, match=f"the broker still has {VHOST}, {USER}"):
+        lifecycle.remove(ID, force=True)
+    state = lifecycle.state(ID)
+    assert (state.stage, state.converged, lifecycle.due()) == ("removing", False, [ID])
+    assert registered(leaving) == [("suspenso",)]
+    with pytest.raises(WrongState, match="the removal of the tenant 'leaver' is not over"):
+        lifecycle.create(Tenant(id=ID, modules=("crm",), plan="basic"))
+    leaving.lifecycle.settle(ID)
+    assert leaving.lifecycle.state(ID).stage == "removed"
+
+
+def test_an_id_that_another_stack_has_taken_up_since_is_not_taken_over(leaving: Town) -> None:
+    leaving.lifecycle.remove(ID, force=True)
+    leaving.execute(f"UPDATE tenants.rabbitmq_configurations SET status = 'ativo' WHERE cliente_id = '{ID}'")
+    with pytest.raises(TenantExists, match="made by another stack"):
+        leaving.create(ID, "crm")
+    assert not leaving.broker.has("vhosts", VHOST)
+    leaving.execute(f"UPDATE tenants.rabbitmq_configurations SET status = 'removido' WHERE cliente_id = '{ID}'")
+    leaving.create(ID, "portal")
+    assert leaving.broker.has("vhosts", VHOST)

@@ -1,0 +1,346 @@
+"""One tenant's life, operation by operation, on a real broker and registry."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from kryonix.engines.errors import (
+    DoesNotFit,
+    EngineFailed,
+    InvalidTenant,
+    Overtaken,
+    TenantBusy,
+    TenantExists,
+    UnknownTenant,
+    WouldLoseMessages,
+    WrongState,
+)
+from kryonix.engines.events import OnEvent, Summary
+from kryonix.engines.process import LocalDeployer
+from kryonix.engines.spec import StackSpec
+from kryonix.registry.tenant_lock import held
+from kryonix.tenants.credentials import Credentials
+from kryonix.tenants.lifecycle import TenantLifecycle
+from kryonix.tenants.specs import spec_for
+from kryonix.topology.catalog import default_catalog
+from kryonix.topology.naming import stats_user
+from kryonix.topology.tenants import Tenant
+from tests.support.lifecycle_env import Town, cells_of, connects, cut_off_during
+
+ID, VHOST = "town-a", "/cliente_town-a"
+LEADS, SALES = "cliente_town-a.crm.leads.create", "cliente_town-a.crm.contacts.sync"
+EVERYTHING = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel")
+
+
+@pytest.fixture(scope="module")
+def home(town: Town) -> Iterator[Town]:
+    with town.leaving_nothing(ID, "town-b") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def credentials(home: Town) -> Credentials:
+    """Those of a tenant that is there for all tests, each of which leaves it active."""
+    return home.create(ID, "crm", "portal")
+
+
+def would_change(town: Town, id: str) -> bool:
+    """Whether the next rollout would change anything of a tenant."""
+    spec = spec_for(town.lifecycle.state(id), cells_of(town.project.stack))
+    return town.deployer.preview(spec).changed
+
+
+def test_a_new_tenant_works_and_its_password_is_in_no_row_and_no_file(home: Town, credentials: Credentials) -> None:
+    assert (credentials.vhost, credentials.username) == (VHOST, "kryonix_town-a")
+    assert connects(credentials)
+    state = home.lifecycle.state(ID)
+    assert (state.status, state.plan, state.converged) == ("active", "basic", True)
+    rows = home.query("SELECT * FROM tenants.rabbitmq_credentials, tenants.desired_states")
+    assert credentials.password not in str(rows)
+    stack = home.project.folder / ".kryonix" / "stacks" / "tenant-town-a"
+    assert not [path for path in stack.iterdir() if credentials.password in path.read_text()]
+    assert credentials.password not in repr(credentials)
+    with pytest.raises(TenantExists):
+        home.create(ID, "crm")
+
+
+def test_a_downgrade_that_does_not_fit_says_what_to_remove_and_changes_nothing(
+    home: Town, credentials: Credentials
+) -> None:
+    before = home.lifecycle.state(ID)
+    with pytest.raises(DoesNotFit) as caught:
+        home.lifecycle.change(ID, modules=EVERYTHING, plan="basic")
+    assert (caught.value.plan, caught.value.exit_status) == ("pro", 2)
+    rest = tuple(module for module in EVERYTHING if module not in caught.value.remove)
+    home.lifecycle.plan(Tenant(id=ID, modules=rest, plan="basic"))
+    assert all(module in str(caught.value) for module in caught.value.remove)
+    with pytest.raises(InvalidTenant, match="in the list twice"):
+        home.lifecycle.change(ID, modules=["crm", "crm"])
+    with pytest.raises(InvalidTenant, match="no name of a queue"):
+        home.lifecycle.change(ID, modules=["crm"], allow_delete=["\udcff"])
+    assert home.lifecycle.state(ID) == before
+
+
+def test_a_change_deletes_no_queue_that_holds_messages_unless_it_is_named(home: Town, credentials: Credentials) -> None:
+    home.broker.publish(VHOST, LEADS, 2)
+    home.broker.publish(VHOST, SALES, 1)
+    before = home.lifecycle.state(ID)
+    without_crm = partial(home.lifecycle.change, ID, modules=["portal"], plan="pro")
+    with pytest.raises(WouldLoseMessages) as caught:
+        without_crm()
+    assert caught.value.queues == {LEADS: 2, SALES: 1}
+    assert f"2 messages in {LEADS}" in str(caught.value)
+    assert "allow_delete (`--allow-delete QUEUE`)" in str(caught.value)
+    assert "kryonix:allowDelete" not in str(caught.value)
+    with pytest.raises(WouldLoseMessages) as caught:
+        without_crm(allow_delete=[LEADS])
+    assert caught.value.queues == {SALES: 1}
+    assert home.lifecycle.state(ID) == before
+    without_crm(allow_delete=[LEADS, SALES])
+    assert not home.broker.has("queues", VHOST, LEADS)
+    assert home.lifecycle.state(ID).plan == "pro"
+    assert not would_change(home, ID), "what was accepted was accepted once, and is not kept for later"
+    home.lifecycle.change(ID, modules=["crm", "portal"])
+    assert home.broker.take(VHOST, LEADS, 10) == 0
+
+
+def test_a_suspended_tenant_is_cut_off_and_loses_nothing(home: Town, credentials: Credentials) -> None:
+    home.broker.publish(VHOST, LEADS, 3)
+    assert cut_off_during(credentials, partial(home.lifecycle.suspend, ID))
+    assert not connects(credentials)
+    assert home.query(f"SELECT status FROM tenants.rabbitmq_configurations WHERE cliente_id = '{ID}'") == [
+        ("suspenso",)
+    ]
+    home.lifecycle.resume(ID)
+    assert connects(credentials)
+    assert home.broker.take(VHOST, LEADS, 10) == 3
+
+
+def test_while_a_tenant_is_suspended_no_user_of_it_may_do_anything_by_http(home: Town) -> None:
+    tenant = Tenant(id="town-http", modules=("portal",), plan="basic")
+    first = home.lifecycle.create(tenant)
+    both = (first, home.lifecycle.rotate("town-http", overlap=timedelta(hours=1)))
+    assert [by_http(home, each) for each in both] == [200, 200]
+    home.lifecycle.suspend("town-http")
+    assert [by_http(home, each) for each in both] == [401, 401]
+    home.lifecycle.offboard("town-http")
+    assert [by_http(home, each) for each in both] == [401, 401]
+    rights = home.broker.permissions("/cliente_town-http")
+    users = [user for each in both for user in (each.username, stats_user(each.username))]
+    assert {user: rights[user] for user in users} == dict.fromkeys(users, ("^$", "^$", "^$"))
+    assert rights.keys() == {*users, home.broker.outputs["admin_username"]}
+    home.lifecycle.resume("town-http")
+    assert [by_http(home, each) for each in both] == [200, 200]
+    assert all(map(connects, both))
+
+
+def by_http(home: Town, credentials: Credentials) -> int:
+    """The status of the answer to a list of the tenant's queues, asked for as its user for figures."""
+    url = f"{home.broker.outputs['management_url']}/api/queues/{quote(credentials.vhost, safe='')}"
+    application, figures = (
+        httpx.get(url, auth=(user, credentials.password), timeout=30).status_code
+        for user in (credentials.username, stats_user(credentials.username))
+    )
+    assert application == httpx.codes.UNAUTHORIZED
+    return figures
+
+
+def test_old_credentials_work_for_the_overlap_and_settle_ends_them_and_their_connections(
+    home: Town, credentials: Credentials
+) -> None:
+    fresh = home.lifecycle.rotate(ID)  # the town's overlap is 4 s
+    assert (fresh.username, fresh.password != credentials.password) == ("kryonix_town-a.2", True)
+    assert connects(fresh)
+    assert connects(credentials)
+    state = home.lifecycle.state(ID)
+    assert state.retiring_until is not None
+    time.sleep(max(0.0, (state.retiring_until - datetime.now(UTC)).total_seconds()) + 0.5)
+    assert home.lifecycle.due() == [ID]
+    assert cut_off_during(credentials, partial(home.lifecycle.settle, ID))
+    assert (connects(fresh), connects(credentials)) == (True, False)
+    assert not home.broker.has("users", "kryonix_town-a")
+    assert not home.broker.has("users", "kryonix_town-a.stats")
+    assert by_http(home, fresh) == httpx.codes.OK
+    assert home.lifecycle.due() == []
+
+
+def test_a_tenant_that_is_held_is_busy_for_all_others_and_hinders_no_other_tenant(
+    home: Town, credentials: Credentials
+) -> None:
+    before, operations = home.lifecycle.state(ID), home.lifecycle
+    home.create("town-b", "portal")
+    with held(str(home.broker.outputs["registry_dsn"]), ID) as alone:  # as an operation in another process does
+        assert alone
+        for run in (
+            partial(operations.change, ID, plan="enterprise"),
+            partial(operations.suspend, ID),
+            partial(operations.rotate, ID),
+            partial(operations.offboard, ID),
+            partial(operations.converge, ID),
+        ):
+            with pytest.raises(TenantBusy, match="town-a") as caught:
+                run()
+            assert caught.value.exit_status == 3
+        operations.suspend("town-b")
+    assert operations.state(ID) == before
+    assert operations.state("town-b").status == "suspended"
+    assert operations.converge(ID).changed is False
+
+
+def test_an_id_that_can_not_be_is_no_tenant(home: Town) -> None:
+    hostile = ("../etc", "a'; DROP TABLE tenants; --", "аcme", "ACME", "x" * 10_000, "%2F", "a\nb", "a\0b", "", ".*")
+    for id in hostile:
+        for run in (home.lifecycle.suspend, home.lifecycle.state, home.lifecycle.final_exports, home.lifecycle.remove):
+            with pytest.raises(UnknownTenant) as caught:
+                run(id)
+            assert len(str(caught.value)) < 300
+
+
+def test_an_offboarded_tenant_comes_back_until_it_is_removed_and_leaves_its_history(
+    home: Town, credentials: Credentials
+) -> None:
+    current = home.lifecycle.rotate(ID, overlap=timedelta(0))
+    home.broker.publish(VHOST, LEADS, 2)
+    until = home.lifecycle.offboard(ID)
+    assert timedelta(days=29) < until - datetime.now(UTC) < timedelta(days=31)
+    assert not connects(current)
+    (export,) = home.lifecycle.final_exports(ID)
+    assert LEADS in {queue["name"] for queue in export.definitions["queues"]}
+    assert export.rows["configuration"]["plano"] == "pro"
+    hash_ = home.query(f"SELECT password_hash FROM tenants.rabbitmq_credentials WHERE cliente_id = '{ID}'")[0][0]
+    text = json.dumps([dict(export.definitions), dict(export.rows)])
+    assert not [secret for secret in (current.password, hash_, "password") if secret in text]
+    with pytest.raises(WrongState, match=r"may come back until .*`kryonix tenant remove town-a --force`"):
+        home.lifecycle.remove(ID)
+    with pytest.raises(WrongState, match="is offboarding and can't be changed"):
+        home.lifecycle.change(ID, plan="pro")
+    assert home.lifecycle.due() == []
+    home.lifecycle.resume(ID)
+    assert connects(current)
+    assert home.lifecycle.state(ID).remove_after is None
+    home.lifecycle.offboard(ID)
+    home.lifecycle.remove(ID, force=True)
+    assert not home.broker.has("vhosts", VHOST)
+    assert not home.broker.has("users", current.username)
+    assert not home.broker.has("users", stats_user(current.username))
+    kept = home.query(f"SELECT status, plano FROM tenants.rabbitmq_configurations WHERE cliente_id = '{ID}'")
+    assert kept == [("removido", "pro")]
+    assert home.query(f"SELECT 1 FROM tenants.rabbitmq_credentials WHERE cliente_id = '{ID}'") == []
+    assert len(home.lifecycle.final_exports(ID)) == 2
+    assert "tenant-town-a" not in home.deployer.stacks()
+    with pytest.raises(WrongState, match="is removed and can't be resumed"):
+        home.lifecycle.resume(ID)
+
+
+def test_a_grace_that_has_passed_is_due_and_settle_removes(home: Town) -> None:
+    if "town-b" not in {state.cliente_id for state in home.lifecycle.states()}:
+        home.create("town-b", "portal")
+    home.lifecycle.offboard("town-b")
+    home.execute("UPDATE tenants.desired_states SET remove_after = now() WHERE cliente_id = 'town-b'")
+    assert home.lifecycle.due() == ["town-b"]
+    home.lifecycle.settle("town-b")
+    assert home.lifecycle.state("town-b").status == "removed"
+    assert not home.broker.has("vhosts", "/cliente_town-b")
+    assert home.lifecycle.due() == []
+
+
+def test_a_tenant_that_its_plan_no_longer_admits_is_suspended_and_leaves_but_comes_back_only_with_a_plan(
+    town: Town,
+) -> None:
+    with town.leaving_nothing("oversold"):
+        credentials = town.create("oversold", *EVERYTHING, plan="pro")
+        # What a catalog that was made smaller does, to this one tenant.
+        town.execute("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
+        before = town.lifecycle.state("oversold")
+        with pytest.raises(DoesNotFit):
+            town.lifecycle.rotate("oversold")
+        assert town.lifecycle.state("oversold") == before
+        town.lifecycle.suspend("oversold")
+        assert not connects(credentials)
+        before = town.lifecycle.state("oversold")
+        with pytest.raises(DoesNotFit, match="The smallest plan that fits is 'pro'"):
+            town.lifecycle.resume("oversold")
+        with pytest.raises(DoesNotFit):
+            town.lifecycle.change("oversold", modules=EVERYTHING[:-1])
+        assert town.lifecycle.state("oversold") == before
+        town.lifecycle.change("oversold", plan="pro")
+        town.lifecycle.resume("oversold")
+        assert connects(credentials)
+        town.execute("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
+        town.lifecycle.offboard("oversold")
+        town.lifecycle.remove("oversold", force=True)
+        assert not town.broker.has("vhosts", "/cliente_oversold")
+
+
+class Frozen:
+    """A deployer whose machine is frozen before a run; what its lock's session was meanwhile, and what others did."""
+
+    def __init__(self, deployer: LocalDeployer, meanwhile: Callable[[], None]) -> None:
+        self._deployer, self._meanwhile = deployer, [meanwhile]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._deployer, name)
+
+    def up(self, stack: StackSpec, on_event: OnEvent) -> Summary:
+        while self._meanwhile:
+            self._meanwhile.pop()()
+        return self._deployer.up(stack, on_event)
+
+
+@pytest.mark.parametrize(("late", "status"), [("suspend", "active"), ("rotate", "active"), ("settle", "suspended")])
+def test_a_run_that_was_overtaken_undoes_nothing_that_was_asked_for_since(town: Town, late: str, status: str) -> None:
+    with town.leaving_nothing("frozen"):
+        credentials = town.create("frozen", "portal")
+        if late == "settle":
+            credentials = town.lifecycle.rotate("frozen")
+            town.execute("UPDATE tenants.desired_states SET retiring_until = now() WHERE cliente_id = 'frozen'")
+
+        def meanwhile() -> None:
+            town.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+            )
+            town.lifecycle.suspend("frozen")
+            if status == "active":
+                town.lifecycle.resume("frozen")
+
+        deployer: Any = Frozen(town.deployer, meanwhile)
+        dsn, cells = str(town.broker.outputs["registry_dsn"]), cells_of(town.project.stack)
+        thawed = TenantLifecycle(dsn, deployer, cells, default_catalog())
+        with pytest.raises(Overtaken, match="has been overtaken by another"):
+            getattr(thawed, late)("frozen")
+        state = town.lifecycle.state("frozen")
+        assert (state.status, state.converged) == (status, True)
+        assert connects(credentials) is (status == "active")
+        assert not would_change(town, "frozen")
+
+
+def test_a_protected_tenant_is_deleted_by_nobody_but_its_own_removal(town: Town) -> None:
+    vhost, queue = "/cliente_town-c", "cliente_town-c.crm.leads.create"
+    stack = StackSpec(name="tenant-town-c")
+    with town.leaving_nothing("town-c"):
+        town.create("town-c", "crm", "portal", cell="guarded")
+        refused = town.broker.call("DELETE", "vhosts", vhost)
+        assert refused.status_code == 412, refused.text
+        with pytest.raises(EngineFailed, match="Protected against deletion") as caught:
+            town.deployer.destroy(stack)
+        assert "town-c/crm.leads.create" in str(caught.value)
+        town.broker.publish(vhost, queue)
+        with pytest.raises(WouldLoseMessages):
+            town.lifecycle.change("town-c", modules=["portal"])
+        town.lifecycle.change("town-c", modules=["portal"], allow_delete=[queue])
+        assert not town.broker.has("queues", vhost, queue)
+        with pytest.raises(EngineFailed, match="Protected against deletion"):  # the change has put it on again
+            town.deployer.destroy(stack)
+        assert town.broker.has("queues", vhost, "cliente_town-c.portal.interacoes.track")
+        town.lifecycle.offboard("town-c")
+        town.lifecycle.remove("town-c", force=True)
+        assert not town.broker.has("vhosts", vhost)

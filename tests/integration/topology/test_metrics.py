@@ -1,0 +1,48 @@
+"""The broker's metrics: open on loopback, one tenant's by the detailed endpoint, behind a user elsewhere."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.amqp import administrator
+from tests.support.project import Project, tenant
+
+DETAILED = {"vhost": "/cliente_beta", "family": ["queue_coarse_metrics", "queue_consumer_count"]}
+
+
+def test_metrics_on_loopback_are_open(outputs: dict[str, Any]) -> None:
+    answer = httpx.get(outputs["metrics_url"], timeout=30)
+    assert answer.status_code == 200
+    assert "rabbitmq_queues" in answer.text
+
+
+def test_one_tenants_metrics_name_its_queues_and_nobody_elses(outputs: dict[str, Any]) -> None:
+    text, until = "", time.monotonic() + 60
+    while "cliente_beta.crm.leads.create" not in text:  # a queue's first figures come 5 s after it
+        assert time.monotonic() < until, text
+        text = httpx.get(f"{outputs['metrics_url']}/detailed", params=DETAILED, timeout=30).raise_for_status().text
+    assert set(re.findall(r'vhost="([^"]*)"', text)) == {"/cliente_beta"}
+    queues = set(re.findall(r'queue="([^"]*)"', text))
+    assert all(queue.startswith("cliente_beta.") for queue in queues)
+
+
+def test_metrics_that_are_published_beyond_loopback_ask_for_a_user(tmp_path: Path) -> None:
+    project = Project.platform(tmp_path / "project", tenant("unica", "crm"), metricsAddress="0.0.0.0")
+    try:
+        project.must("up")
+        outputs = project.outputs()
+        admin, url = administrator(outputs), outputs["metrics_url"]
+        assert httpx.get(url, timeout=30).status_code == 401
+        assert httpx.get(f"{url}/detailed", params=DETAILED, timeout=30).status_code == 401
+        assert httpx.get(url, auth=("kryonix-metrics", "guessed"), timeout=30).status_code == 401
+
+        scraper = {"password": "known to the test", "tags": admin.get("users", "kryonix-metrics")["tags"]}
+        admin.call("PUT", "users", "kryonix-metrics", json=scraper).raise_for_status()
+        assert httpx.get(url, auth=("kryonix-metrics", scraper["password"]), timeout=30).status_code == 200
+    finally:
+        project.remove()

@@ -1,0 +1,74 @@
+"""What the registry says of a tenant, and that its hash really restores the tenant's user."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import psycopg
+import pytest
+from aio_pika.exceptions import ProbableAuthenticationError
+from psycopg.rows import dict_row
+
+from tests.support.amqp import Application, publish
+from tests.support.project import Project, tenant
+
+CONFIGURATION = "SELECT * FROM tenants.rabbitmq_configurations WHERE cliente_id = %s"
+CREDENTIALS = "SELECT * FROM tenants.rabbitmq_credentials WHERE cliente_id = %s"
+
+
+def rows(outputs: dict[str, Any], query: str, id: str) -> list[dict[str, Any]]:
+    with psycopg.connect(outputs["registry_dsn"], row_factory=dict_row) as connection:
+        return connection.execute(query.encode(), [id]).fetchall()
+
+
+def test_the_registry_says_what_a_tenant_has(outputs: dict[str, Any]) -> None:
+    (row,) = rows(outputs, CONFIGURATION, "beta")
+    assert {key: value for key, value in row.items() if not key.endswith("_at")} == {
+        "cliente_id": "beta",
+        "vhost": "/cliente_beta",
+        "modulos_habilitados": ["crm", "financeiro"],
+        "plano": "basic",
+        "status": "ativo",
+    }
+
+
+def test_the_registry_knows_no_password(outputs: dict[str, Any]) -> None:
+    (row,) = rows(outputs, CREDENTIALS, "beta")
+    assert (row["username"], row["vhost"]) == ("kryonix_beta", "/cliente_beta")
+    assert outputs["tenants"]["beta"]["password"] not in str(row)
+
+
+def test_the_hash_in_the_registry_restores_a_lost_user_with_its_old_password(
+    outputs: dict[str, Any], beta: Application
+) -> None:
+    (row,) = rows(outputs, CREDENTIALS, "beta")
+    user, admin = ("users", row["username"]), beta.admin
+    permissions = admin.get("permissions", beta.vhost, row["username"])
+    limits = admin.get("user-limits", row["username"])[0]["value"]
+    try:
+        admin.call("DELETE", *user).raise_for_status()
+        with pytest.raises(ProbableAuthenticationError):
+            asyncio.run(beta.account.connect())
+    finally:
+        restored = {"password_hash": row["password_hash"], "tags": "management"}
+        admin.call("PUT", *user, json=restored).raise_for_status()
+        admin.call("PUT", "permissions", beta.vhost, row["username"], json=permissions).raise_for_status()
+        for limit, value in limits.items():
+            admin.call("PUT", "user-limits", row["username"], limit, json={"value": value}).raise_for_status()
+
+    async def works() -> None:
+        async with beta.account.channel() as channel:
+            await publish(channel, "cliente_beta", "crm.leads.create.high")
+
+    asyncio.run(works())
+
+
+def test_a_removed_tenant_is_remembered_without_its_credentials(platform: Project, outputs: dict[str, Any]) -> None:
+    stack = platform.beside("tenant-partida", tenant=tenant("partida", "whitelabel", plan="pro"))
+    stack.must("up")
+    assert len(rows(outputs, CREDENTIALS, "partida")) == 1
+    stack.must("destroy")
+    (row,) = rows(outputs, CONFIGURATION, "partida")
+    assert (row["status"], row["plano"], row["modulos_habilitados"]) == ("removido", "pro", ["whitelabel"])
+    assert rows(outputs, CREDENTIALS, "partida") == []

@@ -1,0 +1,103 @@
+"""Tenants with stacks of their own on the shared platform, and the operations on them, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import aio_pika
+import psycopg
+
+from kryonix.engines.process import LocalDeployer
+from kryonix.tenants.credentials import Credentials
+from kryonix.tenants.lifecycle import TenantLifecycle
+from kryonix.topology.catalog import default_catalog
+from kryonix.topology.cells import Cell, Cells
+from kryonix.topology.tenants import Tenant
+from tests.support.live_broker import LiveBroker
+from tests.support.project import Project
+
+__all__ = ["Town", "cells_of", "connects", "cut_off_during"]
+
+
+def cells_of(stack: str) -> Cells:
+    """Two cells on one platform: one as for development, and one as for production."""
+    platform = f"organization/kryonix/{stack}"
+    return Cells(cells={"main": Cell(platform=platform), "guarded": Cell(platform=platform, protect=True)})
+
+
+@dataclass(frozen=True)
+class Town:
+    """The platform, its broker, and the lifecycle of its tenants."""
+
+    project: Project
+    broker: LiveBroker
+    deployer: LocalDeployer
+    lifecycle: TenantLifecycle
+
+    @classmethod
+    def of(cls, project: Project, broker: LiveBroker) -> Town:
+        deployer = LocalDeployer(project.folder)
+        dsn, cells = str(broker.outputs["registry_dsn"]), cells_of(project.stack)
+        lifecycle = TenantLifecycle(dsn, deployer, cells, default_catalog(), overlap=timedelta(seconds=4))
+        return cls(project, broker, deployer, lifecycle)
+
+    def create(self, id: str, *modules: str, plan: str = "basic", cell: str = "main") -> Credentials:
+        return self.lifecycle.create(Tenant(id=id, modules=modules, plan=plan, cell=cell))
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(str(self.broker.outputs["registry_dsn"])) as connection:
+            return connection.execute(sql).fetchall()
+
+    def execute(self, sql: str) -> None:
+        """As the registry's owner would, to make time pass."""
+        with psycopg.connect(str(self.broker.outputs["registry_dsn"])) as connection:
+            connection.execute(sql)
+
+    @contextmanager
+    def leaving_nothing(self, *ids: str) -> Iterator[Town]:
+        """Take what is left of these tenants away at the end."""
+        try:
+            yield self
+        finally:
+            for id in ids:
+                for state in self.lifecycle.states():
+                    if state.cliente_id == id and state.status != "removed":
+                        self.lifecycle.offboard(id)
+                    if state.cliente_id == id:
+                        self.lifecycle.remove(id, force=True)
+
+
+def connects(credentials: Credentials) -> bool:
+    """Whether an application with these credentials is let in."""
+
+    async def connect() -> bool:
+        try:
+            await (await aio_pika.connect(credentials.amqp_uri, timeout=30)).close()
+        except aio_pika.exceptions.AMQPError:
+            return False
+        return True
+
+    return asyncio.run(connect())
+
+
+def cut_off_during(credentials: Credentials, operation: Any) -> bool:
+    """Whether an application's connection that was open is closed by the broker once the operation has ended."""
+
+    async def watch() -> bool:
+        ended = asyncio.Event()
+        connection = await aio_pika.connect(credentials.amqp_uri, timeout=30)
+        connection.close_callbacks.add(lambda *_: ended.set())
+        await asyncio.to_thread(operation)
+        try:
+            await asyncio.wait_for(ended.wait(), 30)
+        except TimeoutError:
+            await connection.close()
+            return False
+        return True
+
+    return asyncio.run(watch())

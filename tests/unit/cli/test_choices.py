@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kryonix.cli.errors import InvalidChoice
+from kryonix.cli.messages.commands import app
+from kryonix.worker.metrics import WorkerMetrics
+
+URI = "amqp://kryonix_acme:hidden@127.0.0.1:1/%2Fcliente_acme"
+
+
+def refusal(*arguments: str, **env: str) -> str:
+    """What a command says that refuses its input, before it has connected to anything."""
+    unset = dict.fromkeys(("KRYONIX_AMQP_URI", "KRYONIX_OUTPUTS", "KRYONIX_MANAGEMENT_URL"))
+    result = CliRunner().invoke(app, arguments, env={**unset, **env})
+    assert isinstance(result.exception, InvalidChoice), result.exception
+    assert result.exception.exit_status == 2
+    assert "hidden" not in str(result.exception) + result.output
+    return str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("send", "crm.leads.create", "{"), "not JSON"),
+        (("send", "crm", "{}"), "MODULE.ACTION"),
+        (("send", "crm.leads.create", "{}", "--device", "phone"), "mobile, web, unknown"),
+        (("send", "crm.leads.create", "{}", "--header", "source"), "NAME=VALUE"),
+        (("redrive", "--action", "leads.create"), "--module"),
+        (("redrive", "--module", "crm", "--action", "lead.create"), "did you mean 'leads.create'"),
+        (("stats", "--tenant", "beta"), "'beta'"),
+        (("stats", "--uri", URI), "KRYONIX_AMQP_URI"),
+        (("stats", "--management-url", "http://a:hidden@b"), "login"),
+        (("stats", "--watch", "--json"), "--watch"),
+        (("stats", "--catalog", "none.yaml"), "can't be read"),
+        (("send", "crm.leads.create", "[" * 100_000), "not JSON"),
+        (("send", "crm.leads.create", "{}", "--file", "x"), "both given"),
+        (("send", "crm.leads.create", "--file", "."), "can't be read"),
+        (("worker", "handlers.py:HANDLERS", "--plan", "pro"), "no module 'handlers.py'"),
+        (("worker", "./handlers:HANDLERS", "--plan", "pro"), "no module's name"),
+        (("worker", "..handlers:HANDLERS", "--plan", "pro"), "no module's name"),
+        (("worker", "nowhere:HANDLERS", "--plan", "pro"), "no module 'nowhere'"),
+        (("worker", "nowhere:HANDLERS"), "--plan"),
+        (("worker", "nowhere:HANDLERS", "--plan", "por"), "did you mean 'pro'"),
+        (("worker", "--plan", "pro"), "MODULE:HANDLERS"),
+        (("worker", "--keda", "--namespace", "Shop!"), "no name of a namespace"),
+        (("worker", "--keda", "--tenants", "none.yaml"), "can't be read"),
+        (("send", "crm.leads.create", '"\udcff"'), "not JSON"),
+    ],
+)
+def test_what_cant_be_accepted_is_said_with_a_remedy(arguments: tuple[str, ...], said: str) -> None:
+    assert said in refusal(*arguments, KRYONIX_AMQP_URI=URI)
+
+
+@pytest.mark.parametrize("url", ["http://[x", "nonsense"])
+def test_a_management_url_that_is_none_is_said(url: str) -> None:
+    result = CliRunner().invoke(app, ("stats", "--management-url", url), env={"KRYONIX_AMQP_URI": URI})
+    assert getattr(result.exception, "exit_status", None) == 2
+    assert "http://HOST:15672" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--timeout", "0"),
+        ("--timeout", "nan"),
+        ("--timeout", "inf"),
+        ("--wait", "nan"),
+        ("--wait", "-1"),
+        ("--interval", "nan"),
+        ("--drain", "inf"),
+        ("--handler-timeout", "nan"),
+        ("--limit", "0"),
+        ("--window", "-1"),
+    ],
+)
+def test_a_number_that_is_no_time_is_refused_by_every_command_that_takes_it(option: str, value: str) -> None:
+    taken = {"--timeout": "send", "--wait": "consume", "--limit": "redrive", "--interval": "stats"}
+    arguments = {"send": ("crm.leads.create", "{}"), "consume": ("crm.leads.create",), "worker": ("x:Y",)}
+    command = taken.get(option, "worker")
+    result = CliRunner().invoke(app, (command, *arguments.get(command, ()), option, value))
+    assert result.exit_code == 2
+    assert option in result.output
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def (", "SyntaxError"),
+        ("1 / 0", "spoiled.py:1: ZeroDivisionError"),
+        ("import json.nothing", "imports 'json.nothing'"),
+        ("HANDLERS = {}", "not a mapping"),
+        ("HANDLERS = {'crm.leads.create': print}", "no async function"),
+        ("HANDLER = 1", "no 'HANDLERS'; allowed: HANDLER"),
+        ("import sys; sys.exit(3)", "spoiled.py:1: SystemExit: 3"),
+    ],
+)
+def test_handlers_that_cant_be_imported_are_told_where_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+) -> None:
+    (tmp_path / "spoiled.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "spoiled", raising=False)
+    importlib.invalidate_caches()
+    assert said in refusal("worker", "spoiled:HANDLERS", "--plan", "pro", KRYONIX_AMQP_URI=URI)
+
+
+def test_a_uri_that_cant_be_read_is_said_without_its_password() -> None:
+    assert "no tenant's" in refusal("redrive", KRYONIX_AMQP_URI="amqp://a:hidden@b/c")
+
+
+def test_without_any_address_the_three_ways_to_give_one_are_named() -> None:
+    said = refusal("redrive")
+    assert all(way in said for way in ("KRYONIX_AMQP_URI", "--outputs", "--stack"))
+
+
+def test_a_file_of_outputs_is_private_and_has_the_tenant_and_its_secrets(tmp_path: Path) -> None:
+    file = tmp_path / "outputs.json"
+    file.write_text(json.dumps({"tenants": {"acme": {"amqp_uri": "[secret]"}, "beta": {"amqp_uri": URI}}}))
+    file.chmod(0o640)
+    assert "chmod 600" in refusal("redrive", "--outputs", str(file))
+    assert "chmod 600" in refusal("redrive", KRYONIX_OUTPUTS=str(file))
+    file.chmod(0o600)
+    assert "2 tenants" in refusal("redrive", "--outputs", str(file))
+    assert "did you mean 'acme'" in refusal("redrive", "--outputs", str(file), "--tenant", "acm")
+    assert "without secrets" in refusal("redrive", "--outputs", str(file), "--tenant", "acme")
+    assert "--stack" in refusal("redrive", "--outputs", str(file), "--stack", "dev")
+    file.write_text("{")
+    assert "not JSON" in refusal("redrive", "--outputs", str(file))
+    file.write_text("[" * 100_000)
+    assert "not JSON" in refusal("redrive", "--outputs", str(file))
+    assert "can't be read" in refusal("redrive", "--outputs", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"modules": 5}, {"modules": [["crm"]]}, {"modules": "crm"}, {"plan": []}, {"plan": 5}], ids=str
+)
+def test_a_file_of_outputs_that_was_written_by_hand_is_refused_where_it_makes_no_sense(
+    tmp_path: Path, fields: dict[str, object]
+) -> None:
+    file = tmp_path / "outputs.json"
+    file.write_text(json.dumps({"tenants": {"acme": {"amqp_uri": URI, **fields}}}))
+    file.chmod(0o600)
+    for command in (("redrive",), ("stats",), ("worker", "--keda")):
+        assert "plan or modules" in refusal(*command, "--outputs", str(file))
+
+
+@pytest.mark.parametrize("host", ["..", "no.such.host.invalid", "256.0.0.1"])
+def test_an_address_for_metrics_that_cant_be_had_is_said(host: str) -> None:
+    with pytest.raises(InvalidChoice, match=f"can't be opened on {host}"):
+        WorkerMetrics("acme").serve(host, 9)

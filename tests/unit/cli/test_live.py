@@ -1,0 +1,50 @@
+"""Progress that people look at: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from kryonix.cli import live
+from kryonix.cli.live import Live
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(live, "time", made)
+    return made
+
+
+def test_where_there_is_no_terminal_a_line_is_written_only_now_and_then(clock: Clock) -> None:
+    written = io.StringIO()
+    shown = Live(Console(file=written, force_terminal=False), "drift", counted=True, total=9)
+    with shown.running():
+        for second in range(1, 26):
+            clock.now = 100.0 + second
+            shown.update("drift: acme", f"drift at {second} s")
+    assert written.getvalue() == "drift at 11 s\ndrift at 22 s\n"
+
+
+def test_on_a_terminal_the_bar_lives_and_leaves_nothing_behind() -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=80, color_system=None)
+    shown = Live(console, "drift", counted=True, total=9, completed=2)
+    with shown.running():
+        shown.update("drift: acme", "never written", completed=3)
+    assert "drift: acme" in written.getvalue()
+    assert "3/9" in written.getvalue()
+    assert "never written" not in written.getvalue()
+    assert written.getvalue().endswith("\x1b[2K"), "the line is erased at the end"

@@ -1,0 +1,67 @@
+"""Files with secrets are for their owner only, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from kryonix.cli.errors import InvalidChoice
+from kryonix.cli.private_file import check_target, write_private
+
+SECRET = {"password": "h\u00edd"}
+
+
+@pytest.fixture(autouse=True)
+def _careless_umask() -> object:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_a_new_file_is_for_its_owner_only_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "acme.json"
+    write_private(file, SECRET)
+    assert json.loads(file.read_text()) == SECRET
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_private_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    file = tmp_path / "acme.json"
+    write_private(file, {})
+    with file.open() as before:
+        write_private(file, SECRET)
+        assert json.load(before) == {}, "who had it open reads the old content to its end"
+    assert json.loads(file.read_text()) == SECRET
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o777])
+def test_a_file_that_others_may_read_or_write_is_refused_and_stays_as_it_was(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "acme.json"
+    file.write_text("theirs")
+    file.chmod(mode)
+    with pytest.raises(InvalidChoice, match=f"mode {mode:03o}.*chmod 600"):
+        write_private(file, SECRET)
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("theirs", mode)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for file in (tmp_path, link, tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(InvalidChoice, match="not a regular file"):
+            check_target(file)
+    assert target.read_text() == ""
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    for file in (tmp_path / "none" / "acme.json", Path("/proc/acme.json")):
+        with pytest.raises(InvalidChoice, match="can't be written"):
+            write_private(file, SECRET)

@@ -1,0 +1,142 @@
+"""Tables that fit their terminal: what folds, what is left out, and that no figure and no heading is ever cut."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from kryonix.cli.fleet.display import FleetView, fleet_tables
+from kryonix.cli.messages.queue_figures import figures_table
+from kryonix.cli.messages.redrive_display import tallies_table
+from kryonix.cli.plan import tenants_table
+from kryonix.cli.progress import findings_line, findings_table, steps_table
+from kryonix.cli.tables import modules_text
+from kryonix.engines.events import Step, Summary
+from kryonix.fleet.cell_use import VhostUse
+from kryonix.fleet.members import Member
+from kryonix.messaging import QueueStats
+from kryonix.messaging.redrive.redrive import Tally
+from kryonix.registry.desired_states import DesiredState
+from kryonix.topology.catalog import default_catalog
+from kryonix.topology.cells import single_cell
+from kryonix.topology.expansion import expand
+from kryonix.topology.tenants import parse_tenant
+
+CATALOG = default_catalog()
+MODULES = ("crm", "whatsapp", "agendamento")
+WIDTHS = [80, 100, 120, 140]
+
+
+def printed(made: object, width: int) -> str:
+    """What a console of so many characters shows."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(made)
+    shown: str = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above
+    assert max(map(len, shown.splitlines())) <= width
+    return shown
+
+
+def console(width: int) -> Console:
+    return Console(file=io.StringIO(), width=width)
+
+
+def plan_at(width: int) -> str:
+    entries = [("exemploempresa", MODULES, "basic"), ("redeclinicas", tuple(CATALOG.modules), "enterprise")]
+    tenants = [parse_tenant({"id": id, "modules": list(m), "plan": plan}, "x", CATALOG) for id, m, plan in entries]
+    return printed(tenants_table([expand(each, CATALOG) for each in tenants], CATALOG, console(width)), width)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_plan_has_its_modules_and_whole_figures_at_every_width(width: int) -> None:
+    shown = plan_at(width)
+    for whole in ("37 of 50", "87 of 500", "all 8", "agendamento", "connections", "exemploempresa", "enterprise"):
+        assert whole in shown
+    assert width == 100 or ("bindings" in shown) == (width >= 120)
+
+
+def test_modules_are_told_in_few_words() -> None:
+    assert modules_text(MODULES, CATALOG) == "crm, whatsapp, agendamento"
+    assert modules_text((*MODULES, "portal"), CATALOG) == "crm, whatsapp, … (4)"
+    assert modules_text(tuple(CATALOG.modules), CATALOG) == "all 8"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_fleets_headings_are_whole_at_every_width(width: int) -> None:
+    state = DesiredState(cliente_id="exemploempresa", modules=MODULES, plan="enterprise", status="suspended")
+    use = VhostUse(queues=137, messages=1_234_567, connections=100)
+    member = Member(
+        state=state, vhost="/x", stack=True, use=use, planned_queues=37, max_queues=500, max_connections=1000
+    )
+    view = FleetView(members=[member], strays=(), cells=single_cell("dev"), loads={}, rollout=None)
+    shown = console(width)
+    fleet_tables(view, shown)
+    text = shown.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= width
+    for whole in ("connections", "137 of 500", "100 of 1000", "suspended", "exemploempresa"):
+        assert whole in text
+
+
+def queue(name: str, depth: int = 0) -> QueueStats:
+    return QueueStats(
+        f"cliente_exemploempresa.{name}",
+        "crm",
+        "leads.create",
+        "action",
+        depth,
+        depth,
+        0,
+        1 if depth else 0,
+        1.5,
+        0.0,
+        0.0,
+    )
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_queues_are_named_by_what_differs_and_their_figures_are_whole(width: int) -> None:
+    found = [queue("crm.leads.create", 1_234_567), queue("crm.contacts.sync.dlq", 12)]
+    shown = printed(figures_table(found, "exemploempresa", False, console(width)), width)
+    for whole in ("crm.leads.create", "crm.contacts.sync.dlq", "1,234,567", "consumers", "exemploempresa: 2 of 2"):
+        assert whole in shown
+    assert "cliente_" not in shown
+
+
+def test_where_no_queue_is_in_use_a_sentence_says_so() -> None:
+    idle = [QueueStats("cliente_acme.crm.leads.create", "crm", "leads.create", "action", 0, 0, 0, 0, 0.0, 0.0, 0.0)]
+    assert (
+        figures_table(idle, "acme", False, console(80)) == "None of the 1 queues of acme is in use. --all shows them."
+    )
+    assert "crm.leads.create" in printed(figures_table(idle, "acme", True, console(80)), 80)
+
+
+def test_a_redrive_that_finds_nothing_says_so_and_each_column_has_a_heading() -> None:
+    none = Tally("crm", "leads.create", "cliente_acme.crm.leads.create.dlq", 0)
+    assert "No dead letters in the 1 dead-letter queue(s) of acme" in str(
+        tallies_table([none], "acme", False, console(80))
+    )
+    full = Tally("crm", "leads.create", "cliente_acme.crm.leads.create.dlq", 7, 3, refused="its queue is full")
+    shown = printed(tallies_table([full], "acme", False, console(100)), 100)
+    assert "stopped because" in shown
+    assert "its queue is full" in shown
+
+
+def summary(op: str, count: int) -> Summary:
+    steps = tuple(Step(f"urn{n}", f"policy-{n}", "kryonix:Policy", op) for n in range(count))  # type: ignore[arg-type]
+    return Summary({op: count, "same": 5}, steps)
+
+
+def test_a_refresh_says_what_was_found_and_not_that_it_deletes() -> None:
+    found = summary("delete", 1)
+    said = printed(findings_table(found, console(80)), 80) + findings_line(found)
+    assert "gone" in said
+    assert "delete" not in said
+    assert "1 gone, 5 as they were left" in said
+    assert "Run `kryonix up` to repair it" in said
+    assert findings_line(summary("same", 5)).startswith("Nothing was changed by hand")
+
+
+def test_a_preview_that_is_cut_says_where_all_of_it_is() -> None:
+    assert "the first 60: --json has all" in printed(steps_table(summary("create", 61), console(80)), 80)
+    assert "the first" not in printed(steps_table(summary("create", 60), console(80)), 80)

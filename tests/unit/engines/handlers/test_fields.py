@@ -1,0 +1,155 @@
+"""The table of fields: what is accepted, filled in, and taken for the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kryonix.engines.local.handlers import UNKNOWN
+from kryonix.engines.local.handlers.fields import Field, Kind, canonical, checked, difference
+
+FIELDS = {
+    "name": Field(required=True, replaces=True),
+    "vhost": Field(default="/", replaces=True),
+    "limit": Field(kind=Kind.WHOLE),
+    "flag": Field(kind=Kind.FLAG),
+    "on": Field(kind=Kind.FLAG, default=True),
+    "json": Field(kind=Kind.JSON),
+    "map": Field(kind=Kind.TEXT_MAP),
+    "list": Field(kind=Kind.TEXT_LIST),
+    "set": Field(kind=Kind.TEXT_SET),
+    "block": Field(kind=Kind.BLOCK, fields={"a": Field(required=True), "b": Field(default="x")}),
+    "blocks": Field(
+        kind=Kind.BLOCK_SET, fields={"port": Field(kind=Kind.WHOLE, required=True), "ip": Field(default="0")}
+    ),
+    "digits": Field(pattern=r"\d+"),
+}
+
+
+def values(**inputs: Any) -> dict[str, Any]:
+    found, problems = checked(FIELDS, {"name": "n", **inputs})
+    assert problems == []
+    return found
+
+
+def problems(**inputs: Any) -> list[str]:
+    return checked(FIELDS, {"name": "n", **inputs})[1]
+
+
+def test_defaults_are_filled_in_at_every_depth() -> None:
+    found = values(block={"a": "1"}, blocks=[{"port": 1}])
+    assert found == {
+        "name": "n",
+        "vhost": "/",
+        "on": True,
+        "block": {"a": "1", "b": "x"},
+        "blocks": [{"port": 1, "ip": "0"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "taken"),
+    [
+        ("digits", 5.0, "5"),
+        ("digits", 5, "5"),
+        ("name", True, "true"),
+        ("limit", "7", 7),
+        ("limit", 7.0, 7),
+        ("flag", "true", True),
+        ("map", {"a": 1, "b": False, "c": None}, {"a": "1", "b": "false"}),
+        ("list", [1, "b"], ["1", "b"]),
+    ],
+)
+def test_values_are_brought_to_the_fields_type_as_on_the_wire(name: str, given: Any, taken: Any) -> None:
+    assert values(**{name: given})[name] == taken
+
+
+@pytest.mark.parametrize(
+    ("inputs", "problem"),
+    [
+        ({"name": None}, "`name` is required"),
+        ({"nmae": "x"}, "did you mean `name`?"),
+        ({"wholly-other": "x"}, "Known here: block, blocks"),
+        ({"limit": "many"}, "`limit` "),
+        ({"limit": 1.5}, "`limit` is 1.5; it must be a whole number"),
+        ({"flag": "maybe"}, "`flag` is 'maybe'; it must be true or false"),
+        ({"json": "{"}, "`json` "),
+        ({"json": "[]"}, "`json` must be a JSON object"),
+        ({"digits": "x1"}, "`digits` is 'x1', which does not match"),
+        ({"block": {}}, "`block.a` is required"),
+        ({"blocks": [{"port": 1}, {"port": "p"}]}, "`blocks[1].port` "),
+        ({"set": "text"}, "`set` must be a list, not str"),
+        ({"map": ["text"]}, "`map` must be a map, not list"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(inputs: dict[str, Any], problem: str) -> None:
+    found = problems(**inputs)
+    assert len(found) == 1
+    assert problem in found[0]
+
+
+def test_every_problem_is_said_at_once() -> None:
+    assert len(problems(limit="x", flag=3, block={}, other=1)) == 4
+
+
+def test_what_is_not_known_yet_passes_at_any_depth() -> None:
+    found = values(name=UNKNOWN, limit=UNKNOWN, block={"a": UNKNOWN}, list=[UNKNOWN], blocks=UNKNOWN)
+    assert (found["name"], found["block"]["a"], found["list"], found["blocks"]) == (
+        UNKNOWN,
+        UNKNOWN,
+        [UNKNOWN],
+        UNKNOWN,
+    )
+
+
+def test_internal_keys_of_the_real_engine_are_passed_over() -> None:
+    assert "__defaults" not in values(__defaults=["name"])
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("vhost", None, "/"),
+        ("on", None, True),
+        ("flag", None, False),
+        ("limit", None, 0),
+        ("limit", 5, 5.0),
+        ("list", None, []),
+        ("map", {}, None),
+        ("digits", "", None),
+        ("json", '{"a":1,"b":[2]}', '{ "b": [2], "a": 1 }'),
+        ("set", ["b", "a"], ["a", "b"]),
+        ("block", {"a": "1"}, {"a": "1", "b": "x"}),
+        ("blocks", [{"port": 1}, {"port": 2}], [{"port": 2, "ip": "0"}, {"port": 1}]),
+    ],
+)
+def test_two_ways_of_saying_the_same_are_no_change(name: str, old: Any, new: Any) -> None:
+    assert difference(FIELDS, {name: old}, {name: new}).changed == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("on", None, False),
+        ("flag", False, True),
+        ("list", ["a", "b"], ["b", "a"]),
+        ("set", ["a"], ["a", "b"]),
+        ("json", '{"a": 1}', '{"a": "1"}'),
+        ("limit", 5, UNKNOWN),
+        ("set", ["a"], [UNKNOWN]),
+        ("blocks", [{"port": 1}], [{"port": 2}]),
+    ],
+)
+def test_a_difference_is_a_change(name: str, old: Any, new: Any) -> None:
+    assert difference(FIELDS, {name: old}, {name: new}).changed == (name,)
+
+
+def test_only_what_replaces_replaces() -> None:
+    diff = difference(FIELDS, {"name": "a", "limit": 1}, {"name": UNKNOWN, "limit": 2})
+    assert (diff.changed, diff.replaces) == (("limit", "name"), ("name",))
+
+
+def test_the_same_value_is_canonical_to_itself() -> None:
+    for name, field in FIELDS.items():
+        assert canonical(field, values().get(name)) is None or name == "name"

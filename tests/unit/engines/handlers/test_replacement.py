@@ -1,0 +1,194 @@
+"""Which changed inputs make a new resource, type by type, and in which order old and new go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kryonix.engines.local.errors import InvalidInputs, UnsupportedResource
+from kryonix.engines.local.handlers import UNKNOWN, Handler, provider
+
+CONFIG = {
+    "rabbitmq": {"endpoint": "http://127.0.0.1:15672", "username": "u", "password": "p"},
+    "postgresql": {"host": "127.0.0.1"},
+}
+QUEUE = {"name": "q", "vhost": "v", "settings": {"durable": True, "argumentsJson": '{"x-queue-type": "quorum"}'}}
+BINDING = {"source": "e", "vhost": "v", "destination": "q", "destinationType": "queue", "routingKey": "k"}
+BLOCK = {"pattern": "^a", "priority": 1, "applyTo": "queues", "definition": {"max-length": "1"}}
+POLICY = {"name": "p", "vhost": "v", "policy": BLOCK}
+GRANT = {"role": "r", "database": "d", "objectType": "table", "schema": "s", "privileges": ["SELECT"]}
+CONTAINER = {"name": "c", "image": "i:1"}
+
+
+def handler(type: str) -> Handler:
+    package, noun = type.split(":")
+    token = f"{package}:index/{noun[0].lower()}{noun[1:]}:{noun}"
+    return provider(package, CONFIG.get(package, {})).handler(token)
+
+
+def diff(type: str, inputs: dict[str, Any], **changed: Any) -> Any:
+    at = handler(type)
+    old = at.check(None, inputs)
+    return at.diff("id", old, old, at.check(old, {**inputs, **changed}))
+
+
+@pytest.mark.parametrize(
+    ("type", "inputs", "changed"),
+    [
+        ("rabbitmq:VHost", {"name": "v"}, {"name": "w"}),
+        ("rabbitmq:User", {"name": "u", "password": "p"}, {"name": "w"}),
+        (
+            "rabbitmq:Permissions",
+            {"user": "u", "permissions": dict.fromkeys(("configure", "write", "read"), "")},
+            {"user": "w"},
+        ),
+        (
+            "rabbitmq:Permissions",
+            {"user": "u", "permissions": dict.fromkeys(("configure", "write", "read"), "")},
+            {"vhost": "w"},
+        ),
+        ("rabbitmq:Exchange", {"name": "e", "settings": {"type": "topic"}}, {"settings": {"type": "direct"}}),
+        ("rabbitmq:Queue", QUEUE, {"name": "w"}),
+        ("rabbitmq:Queue", QUEUE, {"vhost": "w"}),
+        ("rabbitmq:Queue", QUEUE, {"settings": {"durable": True}}),
+        *(("rabbitmq:Binding", BINDING, {key: "exchange" if key == "destinationType" else "w"}) for key in BINDING),
+        ("rabbitmq:Binding", BINDING, {"argumentsJson": '{"a": 1}'}),
+        ("rabbitmq:Policy", POLICY, {"name": "w"}),
+        ("rabbitmq:OperatorPolicy", POLICY, {"vhost": "w"}),
+        ("postgresql:Database", {"name": "d"}, {"encoding": "LATIN1"}),
+        ("postgresql:Schema", {"name": "s", "database": "d"}, {"database": "w"}),
+        ("postgresql:Grant", GRANT, {"role": "w"}),
+        ("postgresql:Grant", GRANT, {"withGrantOption": True}),
+        ("docker:Network", {"name": "n"}, {"internal": True}),
+        ("docker:Volume", {"name": "v"}, {"labels": [{"label": "a", "value": "b"}]}),
+        ("docker:Container", CONTAINER, {"image": "i:2"}),
+        ("docker:Container", CONTAINER, {"envs": ["A=1"]}),
+        ("docker:Container", CONTAINER, {"ports": [{"internal": 80}]}),
+        ("docker:Container", CONTAINER, {"uploads": [{"file": "/f", "content": "c"}]}),
+        ("random:RandomPassword", {"length": 8}, {"length": 9}),
+        ("random:RandomPassword", {"length": 8}, {"keepers": {"a": "b"}}),
+    ],
+)
+def test_this_change_makes_a_new_resource(type: str, inputs: dict[str, Any], changed: dict[str, Any]) -> None:
+    found = diff(type, inputs, **changed)
+    assert found.replaces == tuple(changed)
+
+
+@pytest.mark.parametrize(
+    ("type", "inputs", "changed"),
+    [
+        (
+            "rabbitmq:VHost",
+            {"name": "v", "maxQueues": "5"},
+            {"maxQueues": "6", "maxConnections": "1", "description": "d"},
+        ),
+        ("rabbitmq:User", {"name": "u", "password": "p"}, {"password": "q", "tags": ["management"]}),
+        ("rabbitmq:Policy", POLICY, {"policy": {**BLOCK, "definition": {"max-length": "2"}}}),
+        ("rabbitmq:OperatorPolicy", POLICY, {"policy": {**BLOCK, "priority": 2}}),
+        ("postgresql:Role", {"name": "r"}, {"password": "p", "login": True, "connectionLimit": 3}),
+        ("postgresql:Database", {"name": "d"}, {"name": "e", "owner": "o"}),
+        ("postgresql:Grant", GRANT, {"privileges": ["INSERT"]}),
+        (
+            "docker:Container",
+            CONTAINER,
+            {"restart": "always", "memory": 64, "cpuShares": 9, "healthcheck": {"tests": ["x"]}},
+        ),
+    ],
+)
+def test_this_change_is_made_in_place(type: str, inputs: dict[str, Any], changed: dict[str, Any]) -> None:
+    found = diff(type, inputs, **changed)
+    assert (found.changed, found.replaces) == (tuple(sorted(changed)), ())
+
+
+def test_the_old_one_goes_first_where_both_would_have_one_name() -> None:
+    assert diff("rabbitmq:Queue", QUEUE, settings={"durable": True}).delete_before_replace
+    assert not diff("rabbitmq:Queue", QUEUE, name="w").delete_before_replace
+    assert not diff("rabbitmq:Queue", QUEUE, name=UNKNOWN).delete_before_replace
+    assert diff("docker:Container", CONTAINER, name="w").delete_before_replace
+    assert diff("postgresql:Grant", GRANT, role="w").delete_before_replace
+    assert not diff("rabbitmq:Binding", BINDING, routingKey="w").delete_before_replace
+
+
+@pytest.mark.parametrize("type", ["rabbitmq:Queue", "docker:Container", "postgresql:Grant", "random:RandomPassword"])
+def test_nothing_changed_is_nothing_changed(type: str) -> None:
+    examples: dict[str, dict[str, Any]] = {
+        "rabbitmq:Queue": QUEUE,
+        "docker:Container": CONTAINER,
+        "postgresql:Grant": GRANT,
+        "random:RandomPassword": {"length": 8},
+    }
+    assert diff(type, examples[type]).changed == ()
+
+
+@pytest.mark.parametrize(
+    ("type", "inputs", "problem"),
+    [
+        ("rabbitmq:VHost", {"name": "v", "maxConnections": "ten"}, "`maxConnections` is 'ten'"),
+        ("rabbitmq:Binding", {**BINDING, "destinationType": "topic"}, "`destinationType` is 'topic'"),
+        ("rabbitmq:Binding", {**BINDING, "arguments": {"a": "b"}, "argumentsJson": '{"a": 1}'}, "exclude each other"),
+        (
+            "rabbitmq:Queue",
+            {**QUEUE, "settings": {"arguments": {"a": "b"}, "argumentsJson": '{"a": 1}'}},
+            "exclude each other",
+        ),
+        ("rabbitmq:Policy", {"name": "p", "vhost": "v", "policy": {}}, "`policy.pattern` is required"),
+        ("docker:Container", {**CONTAINER, "devices": []}, "`devices` is no input the local engine knows"),
+        ("docker:Container", {**CONTAINER, "restart": "sometimes"}, "`restart` is 'sometimes'"),
+        ("postgresql:Grant", {**GRANT, "privileges": ["SELECT; DROP TABLE x"]}, "is no privilege on a table"),
+        ("postgresql:Grant", {**GRANT, "schema": ""}, "`schema` is required"),
+        (
+            "postgresql:Grant",
+            {**GRANT, "objectType": "schema", "privileges": ["USAGE"], "objects": ["t"]},
+            "`objects` can't be given",
+        ),
+        ("random:RandomPassword", {"length": 3, "minUpper": 4}, "`length` is 3; it must be at least 4"),
+        (
+            "random:RandomPassword",
+            {"length": 3, **dict.fromkeys(("lower", "upper", "numeric", "special"), False)},
+            "one of",
+        ),
+    ],
+)
+def test_inputs_that_can_never_be_applied_are_refused(type: str, inputs: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InvalidInputs, match=f"(?s){type.split(':')[1]}.*{problem}"):
+        handler(type).check(None, inputs)
+
+
+def test_an_unknown_type_or_package_is_refused_by_name() -> None:
+    with pytest.raises(
+        UnsupportedResource, match="rabbitmq:index/quue:Queue: the nearest it knows is rabbitmq:index/queue"
+    ):
+        provider("rabbitmq", CONFIG["rabbitmq"]).handler("rabbitmq:index/quue:Queue")
+    with pytest.raises(UnsupportedResource, match="'aws', only for docker"):
+        provider("aws", {})
+
+
+@pytest.mark.parametrize("package", ["rabbitmq", "postgresql"])
+def test_a_provider_whose_settings_are_not_known_yet_checks_and_compares(package: str) -> None:
+    settings = dict.fromkeys(("endpoint", "username", "password", "host"), UNKNOWN)
+    known = {key: value for key, value in settings.items() if package == "rabbitmq" or key in ("host", "password")}
+    opened = provider(package, known)
+    type, inputs = ("queue:Queue", QUEUE) if package == "rabbitmq" else ("grant:Grant", GRANT)
+    at = opened.handler(f"{package}:index/{type}")
+    assert at.diff("id", at.check(None, inputs), {}, at.check(None, inputs)).changed == ()
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("package", "config", "problem"),
+    [
+        ("rabbitmq", {"username": "u", "password": "p"}, "`endpoint` is required"),
+        ("rabbitmq", {"endpoint": "broker:15672", "username": "u", "password": "p"}, "must be a URL"),
+        ("rabbitmq", {"endpoint": "http://a:secret@b", "username": "u", "password": "p"}, "without credentials"),
+        ("postgresql", {"host": "h", "port": "x"}, "`port` "),
+        ("docker", {"host": "unix:///x", "sshOpts": ["-p"]}, "not sshOpts"),
+    ],
+)
+def test_a_providers_wrong_settings_are_refused(
+    package: str, config: dict[str, Any], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RABBITMQ_ENDPOINT", raising=False)
+    with pytest.raises(InvalidInputs, match=problem) as error:
+        provider(package, config)
+    assert "secret" not in str(error.value)

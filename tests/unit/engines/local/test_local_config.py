@@ -1,0 +1,195 @@
+"""Project and stack files: what the program gets, and what is refused before it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kryonix.engines.local import ConfigError, InvalidProgramInput, LocalError, LocalStack, PassphraseError
+from kryonix.engines.local.secrets import Crypter
+from tests.unit.engines.local.conftest import Bench
+
+PROJECT = """
+name: demo
+runtime: {name: python, options: {virtualenv: .venv}}
+config:
+  image: {type: string, description: the image, default: rabbitmq}
+  replicas: {type: integer, default: 3}
+  open: {type: boolean, default: false}
+  cells: {type: array, items: {type: string}, default: [a, b]}
+  tenant: {type: object, default: {}}
+  domain: {type: string, description: where it is reached}
+"""
+PROGRAM = """
+import json
+from pulumi.runtime.config import CONFIG
+c = pulumi.Config()
+pulumi.export("all", json.dumps(dict(CONFIG.get())))
+pulumi.export("token", c.get_secret("token") or "")
+"""
+
+
+@pytest.fixture
+def declared(bench: Bench) -> Bench:
+    (bench.folder / "Pulumi.yaml").write_text(PROJECT)
+    bench.program(PROGRAM)
+    return bench
+
+
+def configure(bench: Bench, text: str, name: str = "Pulumi.dev.yaml") -> Path:
+    path = bench.folder / name
+    path.write_text(text)
+    return path
+
+
+def refused(bench: Bench) -> tuple[str, ...]:
+    """The problems of the config, as told by a preview."""
+    with pytest.raises(ConfigError) as caught:
+        bench.stack().preview()
+    assert caught.value.exit_status == 2
+    return caught.value.problems
+
+
+def test_the_program_gets_text_and_structured_values_as_json_as_from_the_cli(declared: Bench) -> None:
+    configure(
+        declared,
+        "config:\n  demo:domain: x.org\n  demo:replicas: 5\n  demo:open: true\n  demo:tenant: {id: a, n: 2, on: true}\n"
+        "  docker:host: unix:///d.sock\n",
+    )
+    declared.stack().up()
+    assert json.loads(declared.stack().outputs()["all"]) == {
+        "demo:image": "rabbitmq",
+        "demo:replicas": "5",
+        "demo:open": "true",
+        "demo:cells": '["a","b"]',
+        "demo:tenant": '{"id":"a","n":2,"on":true}',
+        "demo:domain": "x.org",
+        "docker:host": "unix:///d.sock",
+    }
+
+
+def test_another_config_file_takes_the_place_of_the_stacks_own(declared: Bench) -> None:
+    configure(declared, "config: {demo:domain: mine.org}")
+    other = configure(declared, "config: {demo:domain: other.org}", "other.yaml")
+    declared.stack(config_file=other).up()
+    assert json.loads(declared.stack().outputs()["all"])["demo:domain"] == "other.org"
+    with pytest.raises(ConfigError, match=r"none\.yaml can't be read: No such file"):
+        declared.stack(config_file=declared.folder / "none.yaml").up()
+
+
+def test_every_problem_is_told_at_once_with_line_key_value_rule_and_nearest_name(declared: Bench) -> None:
+    configure(declared, "config:\n  demo:imgae: x\n  demo:replicas: many\n  demo:open: maybe\n  demo:cells: a\n")
+    problems = refused(declared)
+    assert len(problems) == 5
+    text = "\n".join(problems)
+    assert (
+        "Pulumi.dev.yaml, line 2: the key `demo:imgae` is not known to the project; did you mean `demo:image`?" in text
+    )
+    assert "line 3: `demo:replicas` is 'many'; it has to be a whole number" in text
+    assert "line 4: `demo:open` is 'maybe'; it has to be true or false" in text
+    assert "line 5: `demo:cells` is 'a'; it has to be a list" in text
+    assert "`demo:domain` has no value and the project has no default for it (where it is reached)" in text
+    assert declared.world.log() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("- a\n- b\n", "is not a mapping"),
+        ("config:\n  demo:domain: a\n  demo:domain: b\n", "line 3: has the name 'demo:domain' twice"),
+        ("config:\n\tdemo:domain: a\n", "is not YAML"),
+        ("config: 7\n", "line 1: `config` is not a mapping"),
+        ("a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+         "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n", "holds more than"),
+        ("x: '" + "y" * 1_000_001 + "'", "at most 1000000 are read"),
+    ],
+    ids=["a list", "a key twice", "a tab", "no mapping", "a bomb", "too long"],
+)  # fmt: skip
+def test_a_stack_file_that_is_no_config_is_refused(declared: Bench, text: str, problem: str) -> None:
+    configure(declared, text)
+    assert problem in refused(declared)[0]
+
+
+def test_a_stack_file_that_is_not_utf8_is_refused(declared: Bench) -> None:
+    (declared.folder / "Pulumi.dev.yaml").write_bytes(b"config: \xff\xfe")
+    assert "is not UTF-8 text" in refused(declared)[0]
+
+
+def test_an_empty_stack_file_is_an_empty_config(bench: Bench) -> None:
+    configure(bench, "")
+    assert bench.up("").changes == {"create": 1}
+
+
+def test_a_secret_value_reaches_the_program_as_a_secret(bench: Bench) -> None:
+    crypter = Crypter.create("a passphrase")
+    configure(
+        bench, f"encryptionsalt: {crypter.state}\nconfig:\n  demo:token:\n    secure: {crypter.encrypt('hunter2')}\n"
+    )
+    bench.up(PROGRAM)
+    assert bench.stack().outputs()["token"] == "[secret]"
+    assert bench.stack().outputs(show_secrets=True)["token"] == "hunter2"
+    salt = bench.stack().export()["deployment"]["secrets_providers"]["state"]["salt"]
+    assert salt == crypter.state
+
+
+def test_a_secret_inside_a_structured_value_makes_all_of_it_secret(bench: Bench) -> None:
+    crypter = Crypter.create("a passphrase")
+    configure(
+        bench,
+        f"encryptionsalt: {crypter.state}\n"
+        f"config:\n  demo:token:\n    inner: {{secure: '{crypter.encrypt('hunter2')}'}}\n    n: 1\n",
+    )
+    bench.up(PROGRAM)
+    assert bench.stack().outputs(show_secrets=True)["token"] == '{"inner":"hunter2","n":1}'
+    assert bench.stack().outputs()["token"] == "[secret]"
+
+
+def test_a_secret_key_that_stands_there_in_plain_is_refused_and_not_repeated(bench: Bench) -> None:
+    (bench.folder / "Pulumi.yaml").write_text(
+        "name: demo\nruntime: python\nconfig: {token: {type: string, secret: true}}\n"
+    )
+    configure(bench, "config: {demo:token: hunter2}")
+    bench.program("")
+    problem = refused(bench)[0]
+    assert "`demo:token` is a secret and stands there in plain" in problem
+    assert "hunter2" not in problem
+
+
+def test_a_secret_config_with_another_passphrase_is_told_before_anything_is_done(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crypter = Crypter.create("another")
+    configure(
+        bench, f"encryptionsalt: {crypter.state}\nconfig:\n  demo:token:\n    secure: {crypter.encrypt('hunter2')}\n"
+    )
+    with pytest.raises(PassphraseError, match=r"Pulumi.dev.yaml, `demo:token`: The passphrase is not the one"):
+        bench.up(PROGRAM)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("runtime: python\n", "`name` is missing"),
+        ("name: demo\nruntime: nodejs\n", "`runtime` is 'nodejs'"),
+        ("name: demo\nruntime: python\nconfig: {a: {type: text}}\n", "`a` has type 'text'; allowed: string"),
+        ("name: demo\nruntime: python\nmain: other/\n", "There is no program to run"),
+    ],
+)
+def test_a_project_file_that_can_not_be_run_is_refused(bench: Bench, text: str, message: str) -> None:
+    (bench.folder / "Pulumi.yaml").write_text(text)
+    with pytest.raises(LocalError, match=message) as caught:
+        bench.stack().preview()
+    assert caught.value.exit_status == 2
+
+
+def test_a_folder_without_a_project_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Pulumi\.yaml can't be read"):
+        LocalStack(tmp_path, "dev").preview()
+
+
+@pytest.mark.parametrize("name", ["", "../dev", ".hidden", "a/b", "a b"])
+def test_a_stack_name_that_is_no_name_is_refused(bench: Bench, name: str) -> None:
+    with pytest.raises(InvalidProgramInput, match="can't be used"):
+        bench.stack(name)

@@ -1,0 +1,295 @@
+"""A run killed at any moment loses nothing and leaves nothing behind: the next one converges."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from kryonix.engines.events import Diagnostic
+from kryonix.engines.local import LocalError, ServiceUnavailable, StateLocked
+from kryonix.engines.local.handlers.base import Properties
+from tests.support.fake_world import FakeProvider, ThingHandler
+from tests.unit.engines.local.conftest import Bench
+
+SEED = random.Random(20261122)
+MOMENTS = [SEED.randrange(1, 36) for _ in range(6)]
+
+FIRST = """
+v = Thing("v", {"slow": 0.002})
+inside = pulumi.ResourceOptions(deleted_with=v)
+qs = [Thing(f"q{i}", {"ref": v.made, "within": "v", "slow": 0.002}, inside) for i in range(6)]
+[Thing(f"b{i}", {"ref": q.made, "slow": 0.002}) for i, q in enumerate(qs)]
+[Thing(f"s{i}", {"password": pulumi.Output.secret("hunter2"), "slow": 0.002}) for i in range(4)]
+"""
+CHANGED = """
+v = Thing("v", {"slow": 0.002})
+inside = pulumi.ResourceOptions(deleted_with=v)
+qs = [Thing(f"q{i}", {"ref": v.made, "within": "v", "x": 2, "slow": 0.002}, inside) for i in range(3)]
+[Thing(f"b{i}", {"ref": q.made, "x": 2, "replaces": ["x"], "firstDelete": i == 1, "key": f"k{i}", "slow": 0.002})
+ for i, q in enumerate(qs)]
+"""
+KEPT = 'Thing("s0", {"password": pulumi.Output.secret("hunter2")})'
+
+
+def killed(bench: Bench, operation: Callable[[], Any], lines: int) -> None:
+    """Run an operation in a process of its own and kill it when the world's log has that many lines."""
+    bench.world.forget_log()
+    process = multiprocessing.get_context("fork").Process(target=_quietly, args=(operation,))
+    process.start()
+    deadline = time.monotonic() + 20
+    while process.is_alive() and len(bench.world.log()) < lines and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    time.sleep(SEED.random() * 0.004)
+    if process.pid and process.is_alive():
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+def _quietly(operation: Callable[[], Any]) -> None:
+    with suppress(LocalError):
+        operation()
+
+
+def things_in_state(bench: Bench) -> set[str]:
+    """Ids of everything the state holds."""
+    return {r["id"] for r in bench.resources().values() if r["type"] == "fake:index/thing:Thing"}
+
+
+def by_name(bench: Bench) -> dict[str, Any]:
+    """The world by names, which survive a replacement as ids do not."""
+    return {thing["name"]: thing for thing in bench.world.things().values()}
+
+
+def expect_converged(bench: Bench, body: str) -> None:
+    """One more run brings world and state to what the program says, and the run after that changes nothing."""
+    bench.up(body)
+    assert things_in_state(bench) == set(bench.world.things())
+    assert "pending_operations" not in bench.stack().export()["deployment"]
+    assert set(bench.stack().up().changes) == {"same"}
+
+
+@pytest.mark.parametrize("lines", MOMENTS)
+def test_an_up_killed_at_any_moment_converges_when_run_again(bench: Bench, lines: int) -> None:
+    bench.program(FIRST)
+    killed(bench, bench.stack().up, lines)
+    bench.stack().export()  # readable at once
+    expect_converged(bench, FIRST)
+    assert len(bench.world.things()) == 17
+
+
+@pytest.mark.parametrize("lines", MOMENTS)
+def test_nothing_an_up_was_making_when_killed_is_orphaned(bench: Bench, lines: int) -> None:
+    bench.program(FIRST)
+    killed(bench, bench.stack().up, lines)
+    expect_converged(bench, KEPT)
+    assert set(bench.world.things()) == {"s0"}
+
+
+@pytest.mark.parametrize("lines", MOMENTS)
+def test_destroy_after_a_killed_up_leaves_nothing(bench: Bench, lines: int) -> None:
+    bench.program(FIRST)
+    killed(bench, bench.stack().up, lines)
+    bench.stack().destroy()
+    assert bench.world.things() == {}
+    assert bench.resources() == {}
+
+
+@pytest.mark.parametrize("lines", MOMENTS)
+def test_an_up_with_replacements_and_deletions_killed_at_any_moment_converges(bench: Bench, lines: int) -> None:
+    bench.up(FIRST)
+    bench.program(CHANGED)
+    killed(bench, bench.stack().up, lines)
+    expect_converged(bench, CHANGED)
+    assert set(bench.world.things()) == {"v", "q0", "q1", "q2", "b0-k0", "b1-k1", "b2-k2"}
+
+
+@pytest.mark.parametrize("lines", MOMENTS)
+def test_turning_back_after_a_killed_up_gives_the_first_world_again(bench: Bench, lines: int) -> None:
+    bench.up(FIRST)
+    before = by_name(bench)
+    bench.program(CHANGED)
+    killed(bench, bench.stack().up, lines)
+    expect_converged(bench, FIRST)
+    assert by_name(bench) == before
+
+
+@pytest.mark.parametrize("lines", MOMENTS[:4])
+def test_a_destroy_killed_at_any_moment_can_be_finished_or_turned_back(bench: Bench, lines: int) -> None:
+    bench.up(FIRST)
+    before = set(bench.world.things())
+    killed(bench, bench.stack().destroy, lines)
+    expect_converged(bench, FIRST)
+    assert set(bench.world.things()) == before
+    killed(bench, bench.stack().destroy, lines)
+    bench.stack().destroy()
+    assert bench.world.things() == {}
+    assert bench.resources() == {}
+
+
+@pytest.mark.parametrize("lines", MOMENTS[:3])
+def test_killed_over_and_over_it_still_arrives(bench: Bench, lines: int) -> None:
+    for body in (FIRST, CHANGED, KEPT, FIRST, CHANGED):
+        bench.program(body)
+        killed(bench, bench.stack().up, lines)
+    expect_converged(bench, CHANGED)
+    assert set(bench.world.things()) == {"v", "q0", "q1", "q2", "b0-k0", "b1-k1", "b2-k2"}
+
+
+def test_what_a_killed_run_wrote_down_has_no_secret_in_plain(bench: Bench) -> None:
+    bench.program(FIRST + 'Thing("last", {"ref": qs[0].made, "slow": 60})\n')
+    killed(bench, bench.stack().up, 30)
+    folder = bench.folder / ".kryonix" / "stacks" / "dev"
+    assert (folder / "journal.jsonl").exists()
+    assert "hunter2" not in bench.state_text()
+    assert "token-of" not in bench.state_text()
+
+
+def test_a_run_says_who_holds_the_lock_and_the_lock_dies_with_its_process(bench: Bench) -> None:
+    bench.program('Thing("a", {"after": ["go on"]})')
+    process = multiprocessing.get_context("fork").Process(target=bench.stack().up)
+    process.start()
+    try:
+        until = time.monotonic() + 30
+        while "create a" not in bench.world.log():
+            assert process.is_alive()
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        with pytest.raises(StateLocked, match=f"'dev' is in use by process {process.pid} on ") as caught:
+            bench.stack().up()
+        assert caught.value.exit_status == 3
+        assert bench.stack().preview().changes["create"] == 1
+    finally:
+        process.kill()
+        process.join()
+        bench.world.note("go on")  # what was begun is finished before it is deleted
+    assert bench.stack().destroy().changes == {"delete": 1}
+
+
+class HalfMade(ThingHandler):
+    """Makes the thing and then can't say so."""
+
+    def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None: ...
+
+    def recreate(self, inputs: Properties) -> tuple[str, Properties]:
+        return self.create(inputs)
+
+    def create(self, inputs: Properties) -> tuple[str, Properties]:
+        super().create(inputs)
+        raise ServiceUnavailable("the answer was lost")
+
+
+def test_a_create_whose_answer_was_lost_is_deleted_when_no_longer_wanted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeProvider, "handler", lambda self, type_token: HalfMade(self._world))
+        with pytest.raises(LocalError, match="the answer was lost"):
+            bench.up('Thing("a")')
+    assert "a" in bench.world.things()
+    assert bench.stack().export()["deployment"]["pending_operations"][0]["type"] == "creating"
+    bench.up("")
+    assert bench.world.things() == {}
+    assert "pending_operations" not in bench.stack().export()["deployment"]
+
+
+def killed_in_mid_create(bench: Bench, key: str) -> None:
+    """A run killed while the world has the thing already, and the state does not know it."""
+    bench.program(f'Thing("a", {{"key": "{key}", "replaces": ["key"], "after": ["go on"]}})')
+    process = multiprocessing.get_context("fork").Process(target=bench.stack().up)
+    process.start()
+    try:
+        until = time.monotonic() + 30
+        while f"create a-{key}" not in bench.world.log():
+            assert process.is_alive()
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.join()
+    bench.world.put(f"a-{key}", {"name": "a", "key": key})
+    bench.world.note("go on")
+
+
+class Down(ThingHandler):
+    """The service is away: nothing can be made, and nobody can say what there is."""
+
+    def create(self, inputs: Properties) -> tuple[str, Properties]:
+        raise ServiceUnavailable("the world is down")
+
+
+@pytest.fixture
+def away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Runs a program while the service is away."""
+
+    def run(body: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeProvider, "handler", lambda self, type_token: Down(self._world))
+            with pytest.raises(LocalError, match="the world is down"):
+                bench.up(body)
+
+    return run
+
+
+CHANGED_KEY = 'Thing("a", {"key": "%s", "replaces": ["key"]})'
+
+
+@pytest.mark.parametrize("keys", [("two",), ("two", "three"), ("two", "two")])
+def test_what_a_killed_run_made_is_not_orphaned_by_changed_inputs_while_the_service_was_away(
+    bench: Bench, away: Callable[[str], None], keys: tuple[str, ...]
+) -> None:
+    killed_in_mid_create(bench, "one")
+    for key in keys:
+        away(CHANGED_KEY % key)
+    expect_converged(bench, CHANGED_KEY % keys[-1])
+    assert set(bench.world.things()) == {f"a-{keys[-1]}"}
+
+
+def test_what_a_killed_run_made_is_taken_again_where_the_inputs_are_turned_back(
+    bench: Bench, away: Callable[[str], None]
+) -> None:
+    killed_in_mid_create(bench, "one")
+    away(CHANGED_KEY % "two")
+    expect_converged(bench, CHANGED_KEY % "one")
+    assert set(bench.world.things()) == {"a-one"}
+
+
+@pytest.mark.parametrize("destroyed", [True, False])
+def test_what_a_killed_run_made_goes_where_nothing_wants_it_after_the_service_was_away(
+    bench: Bench, away: Callable[[str], None], destroyed: bool
+) -> None:
+    killed_in_mid_create(bench, "one")
+    away(CHANGED_KEY % "two")
+    bench.stack().destroy() if destroyed else bench.up("")
+    assert bench.world.things() == {}
+    assert "pending_operations" not in bench.stack().export()["deployment"]
+
+
+class OneIsAway(ThingHandler):
+    """What the first inputs name can't be reached, as an address that was mistyped."""
+
+    def create(self, inputs: Properties) -> tuple[str, Properties]:
+        if inputs["key"] == "one":
+            raise ServiceUnavailable("no such host")
+        return super().create(inputs)
+
+
+def test_an_address_that_was_mistyped_is_named_in_a_warning_and_forgotten_once_it_is_right(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeProvider, "handler", lambda self, type_token: OneIsAway(self._world))
+    with pytest.raises(LocalError, match="no such host"):
+        bench.up(CHANGED_KEY % "one")
+    bench.events.clear()
+    bench.up(CHANGED_KEY % "two")
+    warnings = [event for event in bench.events if isinstance(event, Diagnostic) and event.severity == "warning"]
+    assert "an earlier run may have made it" in warnings[0].message
+    expect_converged(bench, CHANGED_KEY % "two")
+    assert set(bench.world.things()) == {"a-two"}

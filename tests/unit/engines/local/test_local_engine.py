@@ -1,0 +1,278 @@
+"""What preview, up, refresh and destroy do with a program's resources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kryonix.engines.local import ApplyFailed, InvalidProgramInput, ResourceEvent, UnsupportedFeature
+from kryonix.engines.local.errors import LocalError
+from tests.unit.engines.local.conftest import Bench
+
+TWO = """
+a = Thing("a", {"password": pulumi.Output.secret("hunter2")})
+b = Thing("b", {"ref": a.made})
+pulumi.export("made", b.made)
+pulumi.export("token", a.token)
+"""
+
+
+def test_up_creates_everything_in_order_of_dependencies(bench: Bench) -> None:
+    summary = bench.up(TWO)
+    assert summary.changes == {"create": 3}
+    assert [line for line in bench.world.log() if line.startswith("create")] == [
+        "create a",
+        "created a",
+        "create b",
+        "created b",
+    ]
+    assert bench.world.things()["b"]["ref"] == "made-a"
+
+
+def test_up_again_changes_nothing_and_leaves_the_state_untouched(bench: Bench) -> None:
+    bench.up(TWO)
+    before = bench.state_text()
+    bench.world.forget_log()
+    summary = bench.stack().up()
+    assert summary.changes == {"same": 3}
+    assert not summary.changed
+    assert bench.state_text() == before
+    assert bench.world.log() == ["configure {}", "close"]
+
+
+def test_preview_tells_creates_with_unknown_outputs_and_touches_nothing(bench: Bench) -> None:
+    bench.program(TWO)
+    summary = bench.stack().preview()
+    assert summary.changes == {"create": 3}
+    assert summary.outputs == {"made": "[unknown]", "token": "[unknown]"}
+    assert bench.world.things() == {}
+    assert not (bench.folder / ".kryonix").exists()
+
+
+def test_preview_shows_updates_replacements_and_deletions_with_the_changed_inputs(bench: Bench) -> None:
+    bench.up("""
+        Thing("a", {"x": 1})
+        Thing("b", {"x": 1, "replaces": ["x"]})
+        Thing("c")
+    """)
+    bench.program("""
+        a = Thing("a", {"x": 2})
+        b = Thing("b", {"x": 2, "replaces": ["x"]})
+        Thing("d", {"ref": b.made})
+    """)
+    before = bench.state_text()
+    summary = bench.stack().preview()
+    assert {(step.name, step.op, step.changed) for step in summary.steps if step.op != "same"} == {
+        ("a", "update", ("x",)),
+        ("b", "replace", ("x",)),
+        ("c", "delete", ()),
+        ("d", "create", ()),
+    }
+    assert bench.state_text() == before
+    assert "c" in bench.world.things()
+
+
+def test_up_updates_in_place_and_deletes_what_the_program_no_longer_has(bench: Bench) -> None:
+    bench.up('Thing("a", {"x": 1}); Thing("b")')
+    summary = bench.up('Thing("a", {"x": 2})')
+    assert summary.changes == {"same": 1, "update": 1, "delete": 1}
+    assert bench.world.things() == {"a": {"name": "a", "size": 1, "x": 2}}
+
+
+def test_outputs_hide_secrets_unless_asked_for(bench: Bench) -> None:
+    bench.up(TWO)
+    assert bench.stack().outputs() == {"made": "made-b", "token": "[secret]"}
+    assert bench.stack().outputs(show_secrets=True) == {"made": "made-b", "token": "token-of-a"}
+
+
+def test_destroy_deletes_dependents_first_and_leaves_an_empty_stack(bench: Bench) -> None:
+    bench.up(TWO)
+    bench.world.forget_log()
+    summary = bench.stack().destroy()
+    assert summary.changes == {"delete": 3}
+    assert [line for line in bench.world.log() if line.startswith("deleted")] == ["deleted b", "deleted a"]
+    assert bench.world.things() == {}
+    assert bench.resources() == {}
+    assert bench.stack().destroy().changes == {}
+
+
+def test_destroy_in_preview_tells_and_touches_nothing(bench: Bench) -> None:
+    bench.up(TWO)
+    assert bench.stack().destroy(preview=True).changes == {"delete": 3}
+    assert set(bench.world.things()) == {"a", "b"}
+
+
+def test_refresh_takes_what_is_gone_out_of_state_and_the_next_up_makes_it_again(bench: Bench) -> None:
+    bench.up('Thing("a", {"x": 1}); Thing("b")')
+    bench.world.remove("b")
+    bench.world.put("a", {"name": "a", "size": 1, "x": 7})
+    summary = bench.stack().refresh()
+    assert {(step.name, step.op) for step in summary.steps} == {("a", "update"), ("b", "delete")}
+    assert set(bench.resources()) == {"demo-dev", "default", "a"}
+    assert bench.stack().up().changes == {"same": 1, "update": 1, "create": 1}
+    assert bench.world.things()["a"]["x"] == 1
+    assert "b" in bench.world.things()
+
+
+def test_a_service_that_does_not_answer_keeps_refresh_from_reading_no_other(bench: Bench) -> None:
+    bench.up("""
+        away = pulumi.ResourceOptions(provider=Provider("away"))
+        asked = [Thing(name, {"fail": "read"}, away) for name in ("a", "a2")]
+        Thing("b", None, pulumi.ResourceOptions(depends_on=asked))
+    """)
+    bench.world.remove("b")
+    bench.world.forget_log()
+    with pytest.raises(LocalError, match="the world is down") as caught:
+        bench.stack(parallel=1).refresh()
+    assert caught.value.exit_status == 3
+    assert "b" not in bench.resources()
+    reads = [line for line in bench.world.log() if line.startswith("read")]
+    assert len(reads) == 2, "the service that is away is asked once"
+    assert "read b" in reads
+
+
+def test_refresh_of_an_unchanged_world_changes_nothing(bench: Bench) -> None:
+    bench.up(TWO)
+    before = bench.state_text()
+    assert bench.stack().refresh().changes == {"same": 2}
+    assert bench.state_text() == before
+
+
+def test_a_component_is_the_parent_in_its_childrens_urns(bench: Bench) -> None:
+    bench.up("""
+        g = Group("g")
+        Thing("a", None, pulumi.ResourceOptions(parent=g))
+    """)
+    a = bench.resources()["a"]
+    assert a["urn"] == "urn:pulumi:dev::demo::fake:index:Group$fake:index/thing:Thing::a"
+    assert a["parent"] == "urn:pulumi:dev::demo::fake:index:Group::g"
+    assert bench.resources()["g"]["parent"] == "urn:pulumi:dev::demo::pulumi:pulumi:Stack::demo-dev"
+
+
+def test_the_default_provider_is_named_for_its_version_and_takes_the_packages_config(bench: Bench) -> None:
+    (bench.folder / "Pulumi.dev.yaml").write_text("config:\n  fake:host: here\n")
+    bench.up('Thing("a", None, pulumi.ResourceOptions(version="3.5.3"))')
+    default = bench.resources()["default_3_5_3"]
+    assert default["urn"] == "urn:pulumi:dev::demo::pulumi:providers:fake::default_3_5_3"
+    assert default["inputs"] == {"host": "here", "version": "3.5.3", "__internal": {}}
+    assert default["outputs"] == {"host": "here", "version": "3.5.3"}
+    assert bench.resources()["a"]["provider"] == f"{default['urn']}::{default['id']}"
+    assert 'configure {"host": "here"}' in bench.world.log()
+
+
+def test_an_explicit_provider_gets_its_inputs_in_plain_and_keeps_them_encrypted(bench: Bench) -> None:
+    body = """
+        p = Provider("p", {"password": pulumi.Output.secret("hunter2")})
+        Thing("a", None, pulumi.ResourceOptions(provider=p))
+    """
+    bench.up(body)
+    assert 'configure {"password": "hunter2"}' in bench.world.log()
+    assert "hunter2" not in bench.state_text()
+    bench.world.forget_log()
+    bench.stack().destroy()
+    assert 'configure {"password": "hunter2"}' in bench.world.log()
+
+
+def test_a_provider_whose_config_is_not_known_yet_is_previewed(bench: Bench) -> None:
+    bench.program("""
+        a = Thing("a")
+        p = Provider("p", {"host": a.made})
+        Thing("b", None, pulumi.ResourceOptions(provider=p))
+    """)
+    assert bench.stack().preview().changes == {"create": 4}
+    assert bench.stack().up().changes == {"create": 4}
+    assert bench.stack().up().changes == {"same": 4}
+
+
+def test_a_stack_reference_gives_another_stacks_outputs_and_keeps_its_secrets(bench: Bench) -> None:
+    bench.program(TWO)
+    bench.stack("one").up()
+    bench.program("""
+        one = pulumi.StackReference("organization/demo/one")
+        Thing("c", {"ref": one.require_output("made"), "password": one.require_output("token")})
+    """)
+    stack = bench.stack("two")
+    assert stack.preview().changes == {"create": 2, "read": 1}
+    stack.up()
+    assert bench.world.things()["c"]["ref"] == "made-b"
+    assert bench.world.things()["c"]["password"] == "token-of-a"
+    assert "token-of-a" not in bench.state_text("two")
+    reference = bench.resources("two")["organization/demo/one"]
+    assert reference["external"]
+    assert reference["outputs"]["secretOutputNames"] == ["token"]
+    assert stack.up().changes == {"same": 2, "read": 1}
+
+
+def test_a_stack_reference_to_nothing_names_the_stacks_there_are(bench: Bench) -> None:
+    bench.up('Thing("a")')
+    bench.program('pulumi.StackReference("prod")')
+    with pytest.raises(InvalidProgramInput, match=r"no stack 'prod' in .*Stacks there: dev, two"):
+        bench.stack("two").up()
+
+
+def test_two_resources_with_one_urn_are_refused(bench: Bench) -> None:
+    with pytest.raises(InvalidProgramInput, match="Duplicate resource URN"):
+        bench.up('Thing("a"); Thing("a")')
+
+
+@pytest.mark.parametrize(
+    ("options", "feature"),
+    [
+        ("replace_on_changes=['x']", "replace_on_changes"),
+        ("custom_timeouts=pulumi.CustomTimeouts(create='5m')", "custom_timeouts"),
+        ("import_='a'", "import_"),
+    ],
+)
+def test_options_that_are_not_implemented_are_refused(bench: Bench, options: str, feature: str) -> None:
+    with pytest.raises(UnsupportedFeature, match=f"Thing 'a' asks for {feature}"):
+        bench.up(f'Thing("a", None, pulumi.ResourceOptions({options}))')
+    assert bench.world.things() == {}
+
+
+def test_functions_of_providers_are_refused(bench: Bench) -> None:
+    with pytest.raises(UnsupportedFeature, match="the function fake:index:look"):
+        bench.up('pulumi.runtime.invoke("fake:index:look", {})')
+
+
+def test_transforms_are_refused(bench: Bench) -> None:
+    with pytest.raises(UnsupportedFeature, match="asks for transforms"):
+        bench.up('pulumi.runtime.register_resource_transform(lambda args: None)\nThing("a")')
+    assert bench.world.things() == {}
+
+
+def test_events_tell_start_and_end_of_each_change_and_no_values(bench: Bench) -> None:
+    bench.up(TWO)
+    told = [(e.name, e.op, e.status) for e in bench.events if isinstance(e, ResourceEvent)]
+    assert ("a", "create", "started") in told
+    assert ("a", "create", "done") in told
+    assert "hunter2" not in repr(bench.events)
+
+
+def test_the_program_runs_with_the_projects_folder_as_cwd_and_on_the_path(bench: Bench) -> None:
+    (bench.folder / "its_own_module.py").write_text("NAME = 'mine'\n")
+    cwd = Path.cwd()
+    bench.up("""
+        import os, its_own_module
+        Thing(its_own_module.NAME, {"cwd": os.getcwd(), "stack": pulumi.get_stack(), "project": pulumi.get_project(),
+            "organization": pulumi.get_organization()})
+    """)
+    made = bench.world.things()["mine"]
+    assert made["cwd"] == str(bench.folder)
+    assert (made["stack"], made["project"], made["organization"]) == ("dev", "demo", "organization")
+    assert Path.cwd() == cwd
+
+
+def test_numbers_booleans_and_nested_values_arrive_as_they_were(bench: Bench) -> None:
+    bench.up('Thing("a", {"n": 5, "f": 1.5, "t": True, "deep": {"l": [1, {"s": pulumi.Output.secret("hunter2")}]}})')
+    made = bench.world.things()["a"]
+    assert (made["n"], made["f"], made["t"]) == (5, 1.5, True)
+    assert isinstance(made["n"], int)
+    assert made["deep"] == {"l": [1, {"s": "hunter2"}]}
+    assert "hunter2" not in bench.state_text()
+
+
+def test_a_resource_read_in_stack_that_manages_it_is_refused(bench: Bench) -> None:
+    bench.up('Thing("a")')
+    with pytest.raises(ApplyFailed, match="is managed by this stack"):
+        bench.up('Thing("a", None, pulumi.ResourceOptions(id="a"))')

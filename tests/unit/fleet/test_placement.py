@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import io
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from kryonix.cli.fleet.display import FleetView, fleet_tables
+from kryonix.engines.errors import NoRoom
+from kryonix.fleet.cell_use import VhostUse, ask
+from kryonix.fleet.members import cell_loads, fleet_members, strays
+from kryonix.fleet.placement import Load, choose_cell, load_of
+from kryonix.registry.desired_states import DesiredState
+from kryonix.topology.catalog import MIB, default_catalog
+from kryonix.topology.cells import Cell, Cells
+from kryonix.topology.tenants import Tenant
+
+CATALOG = default_catalog()
+CRM = Load(tenants=1, queues=15, connections=10, bytes=8 * 8 * MIB + 7 * 16 * MIB)
+BOUNDS = st.one_of(st.none(), st.integers(1, 500))
+LOADS = st.builds(
+    Load, tenants=st.integers(0, 300), queues=st.integers(0, 400), connections=st.integers(0, 400), problem=st.none()
+)
+
+
+def cell(**fields: object) -> Cell:
+    return Cell.model_validate({"platform": "organization/kryonix/dev", **fields})
+
+
+CELL = st.builds(
+    lambda queues, tenants, connections, is_open: cell(
+        max_queues=queues, max_tenants=tenants, max_connections=connections, open=is_open
+    ),
+    BOUNDS,
+    BOUNDS,
+    BOUNDS,
+    st.booleans(),
+)
+NAMES = st.sampled_from(["east", "main", "north", "west"])
+
+
+def room(bounds: Cell, load: Load) -> bool:
+    sums = load + CRM
+    pairs = (
+        (sums.tenants, bounds.max_tenants),
+        (sums.queues, bounds.max_queues),
+        (sums.connections, bounds.max_connections),
+    )
+    return bounds.open and all(most is None or taken <= most for taken, most in pairs)
+
+
+@given(st.dictionaries(NAMES, st.tuples(CELL, LOADS), min_size=1))
+def test_a_cell_is_chosen_exactly_where_one_has_room_and_it_is_one_of_those(
+    fleet: dict[str, tuple[Cell, Load]],
+) -> None:
+    cells = Cells(cells={name: bounds for name, (bounds, _) in fleet.items()})
+    loads = {name: load for name, (_, load) in fleet.items()}
+    fitting = {name for name, (bounds, load) in fleet.items() if room(bounds, load)}
+    if not fitting:
+        with pytest.raises(NoRoom):
+            choose_cell(CRM, cells, loads)
+        return
+    placement = choose_cell(CRM, cells, loads)
+    assert placement.cell in fitting
+    fullness = {verdict.cell: verdict.fullness for verdict in placement.verdicts}
+    assert fullness[placement.cell] == min(fullness[name] for name in fitting)
+    assert len(placement.verdicts) == len(cells.cells)
+
+
+@given(st.dictionaries(NAMES, st.tuples(CELL, LOADS), min_size=1))
+def test_the_order_of_the_cells_makes_no_difference(fleet: dict[str, tuple[Cell, Load]]) -> None:
+    loads = {name: load for name, (_, load) in fleet.items()}
+    turned = dict(reversed(list(fleet.items())))
+    answers: list[object] = []
+    for each in (fleet, turned):
+        try:
+            answers.append(choose_cell(CRM, Cells(cells={n: bounds for n, (bounds, _) in each.items()}), loads))
+        except NoRoom as error:
+            answers.append(error.cells)
+    assert answers[0] == answers[1]
+
+
+def test_the_reason_names_every_bound_with_the_tenant_in_it() -> None:
+    cells = Cells(cells={"main": cell(max_queues=100, max_tenants=4), "east": cell(max_queues=100)})
+    placement = choose_cell(CRM, cells, {"main": Load(tenants=3, queues=20), "east": Load(tenants=9, queues=40)})
+    assert placement.cell == "east"
+    assert [str(verdict) for verdict in placement.verdicts] == [
+        "east: 55 of 100 queues (55% full)",
+        "main: 4 of 4 tenants, 35 of 100 queues (100% full)",
+    ]
+
+
+def test_without_room_it_is_said_what_to_add() -> None:
+    cells = Cells(cells={"main": cell(max_queues=100), "old": cell(open=False), "away": cell(max_queues=500)})
+    loads = {"main": Load(queues=90), "away": Load(problem="the broker does not answer")}
+    with pytest.raises(NoRoom) as refused:
+        choose_cell(CRM, cells, loads)
+    said = str(refused.value)
+    assert "main: 105 of 100 queues. No room: queues by 5 too many" in said
+    assert "old: 15 queues, and no bound. It is closed to new tenants" in said
+    assert "away: 15 of 500 queues. the broker does not answer" in said
+    assert "Add a platform's stack and a cell for it in cells.yaml with room for at least 15 queues" in said
+    assert "raise max_queues to 105 in the cell 'main'" in said
+    assert refused.value.exit_status == 2
+
+
+def test_a_cell_is_full_when_its_tenants_queues_may_hold_as_many_bytes_as_it_has_room_for() -> None:
+    cells = Cells(cells={"main": cell(max_bytes="300MiB"), "east": cell(max_bytes="1GiB")})
+    full = {"main": Load(tenants=1, bytes=CRM.bytes)}
+    placement = choose_cell(CRM, cells, full)
+    assert placement.cell == "east"
+    assert str(placement.verdicts[1]) == "main: 352MiB of 300MiB bytes. No room: bytes by 52MiB too many"
+    with pytest.raises(NoRoom, match="raise max_bytes to 352MiB in the cell 'main'"):
+        choose_cell(CRM, Cells(cells={"main": cells.cells["main"]}), full)
+
+
+def test_a_tenant_takes_its_queues_and_its_plans_connections_and_bytes() -> None:
+    assert load_of(Tenant(id="acme", modules=("crm",), plan="basic"), CATALOG) == CRM
+    suspended = Tenant(id="acme", modules=("crm",), plan="basic", status="suspended")
+    assert load_of(suspended, CATALOG) == CRM, "it may be resumed at any time"
+
+
+def row(tenant: str, **fields: object) -> DesiredState:
+    return DesiredState(cliente_id=tenant, modules=("crm",), plan="basic", **fields)  # type: ignore[arg-type]
+
+
+def test_rows_count_before_their_queues_are_there_and_tenants_without_a_row_count_too() -> None:
+    found = {
+        "/cliente_listed": VhostUse(queues=87, connections=3, max_connections=50, max_bytes=9),
+        "/cliente_acme": VhostUse(queues=15),
+        "/": VhostUse(),
+    }
+    states = [row("acme"), row("coming"), row("gone", status="removed")]
+    loads = cell_loads(states, {"main": found, "away": None}, {"away": "does not answer"}, CATALOG)
+    assert loads["main"] == Load(
+        tenants=3, without_row=1, queues=15 + 15 + 87, connections=10 + 10 + 50, bytes=2 * CRM.bytes + 9
+    )
+    assert loads["away"].problem == "does not answer"
+
+
+@pytest.mark.parametrize(
+    ("use", "connections"),
+    [
+        (VhostUse(connections=3), 3),
+        (VhostUse(connections=0, max_connections=10), 10),
+        (VhostUse(connections=12, max_connections=10), 12),
+    ],
+)
+def test_what_a_tenant_without_a_row_is_allowed_counts_and_what_is_open_beyond_that(
+    use: VhostUse, connections: int
+) -> None:
+    assert cell_loads([], {"main": {"/cliente_listed": use}}, {}, CATALOG)["main"].connections == connections
+
+
+def test_a_bound_on_connections_holds_against_what_the_platforms_own_tenants_are_allowed() -> None:
+    found = {"/cliente_listed": VhostUse(max_connections=45)}
+    loads = cell_loads([], {"main": found}, {}, CATALOG)
+    with pytest.raises(NoRoom, match="55 of 50 connections"):
+        choose_cell(CRM, Cells(cells={"main": cell(max_connections=50)}), loads)
+
+
+def test_a_broker_is_read_with_the_limits_of_its_vhosts() -> None:
+    answers = {
+        "/api/queues": [{"vhost": "/a", "name": "a.dlq", "messages": 2}],
+        "/api/policies": [{"vhost": "/a", "pattern": "dlq$", "definition": {"max-length-bytes": 9}}],
+        "/api/operator-policies": [
+            {"vhost": "/a", "pattern": "^a", "definition": {"max-length-bytes": 7}},
+            {"vhost": "/a", "pattern": "^b", "definition": {"max-length-bytes": 5}},
+            {"vhost": "/a", "pattern": "^a", "definition": {"max-length": 3}},
+        ],
+        "/api/connections": [{"vhost": "/a"}, {}],
+        "/api/vhost-limits": [
+            {"vhost": "/a", "value": {"max-connections": 10, "max-queues": 5}},
+            {"vhost": "/b", "value": {"max-connections": -1}},
+            {"vhost": "/c", "value": {"max-connections": 0}},
+        ],
+    }
+    client = httpx.Client(
+        base_url="http://broker/api/",
+        transport=httpx.MockTransport(lambda request: httpx.Response(200, json=answers[request.url.path])),
+    )
+    assert ask(client) == {
+        "/a": VhostUse(queues=1, messages=2, connections=1, max_connections=10, max_bytes=7),
+        "/b": VhostUse(),
+        "/c": VhostUse(max_connections=0),
+    }
+
+
+def test_a_cell_says_how_many_of_its_tenants_are_none_of_the_fleets() -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    cells = Cells(cells={"main": cell()})
+    load = Load(tenants=4, without_row=3, queues=90, connections=160, bytes=3 * MIB)
+    for by_hand, carried in (([], load), (["tenant-x"], load), ([], Load(tenants=1))):
+        view = FleetView(members=(), strays=by_hand, cells=cells, loads={"main": carried}, rollout=None)
+        fleet_tables(view, console)
+    said = console.export_text()
+    assert (
+        "cell main: 4 tenant(s), of which 3 are the platform's own, 90 queues, 160 connections and 3MiB allowed" in said
+    )
+    assert "4 tenant(s), of which 3 are the platform's own or run by hand, 90 queues" in said
+    assert "cell main: 1 tenant(s), 0 queues" in said
+
+
+def test_queues_beyond_the_plan_of_a_cell_count_as_they_are() -> None:
+    found = {"/cliente_acme": VhostUse(queues=40)}
+    assert cell_loads([row("acme")], {"main": found}, {}, CATALOG)["main"].queues == 40
+
+
+def test_what_is_still_to_come_is_said_of_each_tenant() -> None:
+    states = [row("fresh"), row("gone", status="removed"), row("left", status="removed"), row("odd")]
+    members = fleet_members(states, ["tenant-left", "tenant-odd", "tenant-by-hand"], {"main": {}}, CATALOG)
+    pending = {member.state.cliente_id: member.pending for member in members}
+    assert pending == {
+        "fresh": ("the stack has never been made",),
+        "left": ("removal is not finished: the stack is still there",),
+        "odd": ("the last change has not been applied",),
+    }
+    assert strays(states, ["tenant-left", "tenant-by-hand", "dev"]) == ["tenant-by-hand"]
+
+
+def test_a_module_that_the_catalog_lost_does_not_hide_the_tenant() -> None:
+    state = DesiredState(cliente_id="acme", modules=("crm", "fax"), plan="basic")
+    (member,) = fleet_members([state], [], {"main": None}, CATALOG)
+    assert cell_loads([state], {"main": None}, {}, CATALOG)["main"].tenants == 1
+    assert member.problem == "the catalog has no module 'fax'"
+    assert member.use is None

@@ -1,0 +1,84 @@
+"""One tenant's credentials, from the state of its own stack or of the platform's, and nothing of anybody else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kryonix.engines.errors import NoCredentials
+from kryonix.engines.events import OnEvent, Summary
+from kryonix.engines.spec import StackSpec, ignore
+from kryonix.messaging.configuration import find_address
+from kryonix.tenants.credentials import find_credentials
+
+
+def entry(id: str, password: str) -> dict[str, Any]:
+    user = f"kryonix_{id}"
+    return {
+        "vhost": f"/cliente_{id}",
+        "username": user,
+        "password": password,
+        "amqp_uri": f"amqp://{user}:{password}@broker:5672/%2Fcliente_{id}",
+        "plan": "basic",
+        "modules": ["crm"],
+        "queues": 18,
+    }
+
+
+class Kept:
+    """A deployer whose stacks have outputs, and that may run nothing."""
+
+    def __init__(self, **outputs: dict[str, Any]) -> None:
+        self._outputs = outputs
+
+    def outputs(self, stack: StackSpec) -> dict[str, Any]:
+        return self._outputs.get(stack.name, {})
+
+    def export(self, stack: StackSpec) -> dict[str, Any]:
+        raise AssertionError("nothing but outputs is read")
+
+    def stacks(self) -> list[str]:
+        raise AssertionError("nothing but outputs is read")
+
+    def preview(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
+        raise AssertionError("nothing but outputs is read")
+
+    up = refresh = destroy = preview
+
+
+PLATFORM = {
+    "management_url": "http://broker:15672",
+    "admin_password": "the administrator's",
+    "registry_dsn": "postgresql://kryonix_admin:hidden@db/kryonix",
+    "tenants": {"acme": entry("acme", "a1"), "beta": entry("beta", "b1")},
+}
+OWN = {"management_url": "http://cell:15672", "tenants": {"solo": entry("solo", "s1")}}
+DEPLOYER = Kept(**{"dev": PLATFORM, "tenant-solo": OWN})
+
+
+@pytest.mark.parametrize(
+    ("id", "password", "management"),
+    [("acme", "a1", "http://broker:15672"), ("solo", "s1", "http://cell:15672")],
+)
+def test_they_are_one_tenants_and_the_sdk_reads_them(tmp_path: Path, id: str, password: str, management: str) -> None:
+    found = find_credentials(DEPLOYER, id, "dev")
+    names = ["tenant", "vhost", "username", "password", "amqp_uri", "management_url", "plan", "modules"]
+    assert list(found) == names
+    text = json.dumps(found)
+    for foreign in ("administrator", "hidden", "postgresql", "beta", "b1"):
+        assert foreign not in text
+    file = tmp_path / "file.json"
+    file.write_text(text)
+    address = find_address(None, file, None, None)
+    assert (address.tenant_id, address.password, address.management_url) == (id, password, management)
+
+
+def test_a_tenant_that_no_stack_has_made_is_refused_with_the_nearest_and_both_places() -> None:
+    with pytest.raises(NoCredentials, match=r"'tenant-acne'.*'dev'.*did you mean 'acme'.*--stack") as caught:
+        find_credentials(DEPLOYER, "acne", "dev")
+    assert caught.value.exit_status == 2
+    with pytest.raises(NoCredentials, match="--stack"):
+        find_credentials(Kept(), "acme", "dev")

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kryonix.topology.catalog import Scaling, default_catalog
+from kryonix.worker.scaling import Standing, decide
+
+WINDOW = 60.0
+PRO = default_catalog().plans["pro"].scaling
+
+plans = st.builds(
+    lambda consumers, down, gap: Scaling(
+        max_consumers_per_queue=consumers,
+        scale_down_threshold=down,
+        scale_up_threshold=down + gap,
+        max_queue_depth=10_000,
+    ),
+    st.integers(1, 20),
+    st.integers(1, 500),
+    st.integers(1, 500),
+)
+moments = st.floats(0, 1e6)
+depths = st.integers(0, 20_000)
+standings = st.builds(Standing, st.integers(0, 30), st.none() | moments)
+
+
+@given(standings, st.none() | depths, moments, plans)
+def test_there_is_always_one_consumer_and_never_more_than_the_plan_allows(
+    standing: Standing, depth: int | None, now: float, plan: Scaling
+) -> None:
+    consumers = decide(standing, depth, now, plan, WINDOW).standing.consumers
+    assert 1 <= consumers <= plan.max_consumers_per_queue
+
+
+@given(st.data(), moments, plans)
+def test_without_figures_nothing_moves_and_a_low_spell_begins_anew(
+    st_data: st.DataObject, now: float, plan: Scaling
+) -> None:
+    consumers = st_data.draw(st.integers(1, plan.max_consumers_per_queue))
+    decision = decide(Standing(consumers, now - 10 * WINDOW), None, now, plan, WINDOW)
+    assert (decision.move, decision.standing) == ("hold", Standing(consumers))
+
+
+@given(st.data(), depths, moments, plans)
+def test_the_move_says_what_happens_to_the_consumers(
+    st_data: st.DataObject, depth: int, now: float, plan: Scaling
+) -> None:
+    before = st_data.draw(st.integers(1, plan.max_consumers_per_queue))
+    since = st_data.draw(st.none() | st.floats(0, now))
+    decision = decide(Standing(before, since), depth, now, plan, WINDOW)
+    after = decision.standing.consumers
+    assert decision.move == ("up" if after > before else "down" if after < before else "hold")
+    assert after >= before - 1
+    if depth > plan.scale_down_threshold:
+        assert after >= before
+        assert decision.standing.low_since is None
+    if depth <= plan.scale_up_threshold * before:
+        assert after <= before
+    if after < before:
+        assert since is not None
+        assert now - since >= WINDOW
+
+
+@given(depths, depths, standings, moments, plans)
+def test_a_deeper_queue_never_gets_fewer_consumers(
+    one: int, other: int, standing: Standing, now: float, plan: Scaling
+) -> None:
+    few, many = sorted((one, other))
+    consumers = [decide(standing, depth, now, plan, WINDOW).standing.consumers for depth in (few, many)]
+    assert consumers[0] <= consumers[1]
+
+
+@given(plans, st.floats(0.5, 30))
+def test_an_empty_queue_comes_back_to_one_consumer_step_by_step(plan: Scaling, interval: float) -> None:
+    standing = decide(Standing(), 20_000, 0.0, plan, WINDOW).standing
+    now, sizes = 0.0, [standing.consumers]
+    while standing.consumers > 1:
+        now += interval
+        standing = decide(standing, 0, now, plan, WINDOW).standing
+        sizes.append(standing.consumers)
+        assert now <= WINDOW + interval * (plan.max_consumers_per_queue + 2)
+    assert all(before - after in (0, 1) for before, after in itertools.pairwise(sizes))
+
+
+def test_the_plans_own_figures_decide() -> None:
+    assert decide(Standing(), 500, 0, PRO, WINDOW).standing == Standing(1)
+    assert decide(Standing(), 501, 0, PRO, WINDOW).standing == Standing(2)
+    assert decide(Standing(), 100_000, 0, PRO, WINDOW).standing == Standing(5)
+    assert decide(Standing(5), 51, 0, PRO, WINDOW).standing == Standing(5)
+    assert decide(Standing(5), 50, 0, PRO, WINDOW).standing == Standing(5, 0)
+    assert decide(Standing(5, 0), 50, 59, PRO, WINDOW).standing == Standing(5, 0)
+    assert decide(Standing(5, 0), 50, 60, PRO, WINDOW).standing == Standing(4, 0)
