@@ -16,13 +16,13 @@ import typer
 from rich.markup import escape
 
 from kryonix.cli.console import err, out, print_json
-from kryonix.cli.errors import InvalidChoice
 from kryonix.cli.fleet import commands as fleet_commands
 from kryonix.cli.messages import commands as messaging_commands
 from kryonix.cli.options import EngineName, EngineOption, Json, Yes
 from kryonix.cli.plan import PlanFormat, details_table, tenants_table, write_json
 from kryonix.cli.signup import commands as signup_commands
 from kryonix.cli.tenant import commands as tenant_commands
+from kryonix.errors import InvalidChoice
 from kryonix.review.acceptance import ACCEPTED_FILE
 from kryonix.review.markdown import LONGEST_COMMENT
 from kryonix.topology.capacity import expand_file

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import typer
 
 from kryonix.cli.console import err
-from kryonix.cli.errors import InvalidChoice
+from kryonix.errors import InvalidChoice
 
 __all__ = ["confirm"]
 

@@ -8,13 +8,13 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
-from kryonix.cli.errors import OperationError, ServiceUnreachable
 from kryonix.engines.containers import advice, container_names, paused, platform_of
 from kryonix.engines.deployer import deployer_for
 from kryonix.engines.engine import Choice
 from kryonix.engines.errors import LifecycleError, Refused
 from kryonix.engines.local.errors import LocalError, PrerequisiteMissing
 from kryonix.engines.spec import StackSpec
+from kryonix.errors import KryonixError, ServiceUnreachable
 
 __all__ = ["Outage", "explains_outages"]
 
@@ -40,7 +40,7 @@ class Outage:
 
     def explain(self, error: Exception) -> ServiceUnreachable | None:
         """Return what to say instead of an error, or None where Docker knows nothing of its cause."""
-        refused = isinstance(error, Refused | OperationError)
+        refused = isinstance(error, Refused | KryonixError)
         if _came_of(error, PrerequisiteMissing):  # a port that is taken, an image that is missing: the cause itself
             return None
         if refused or getattr(error, "exit_status", 1) == Refused.exit_status:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kryonix.cli.errors import InvalidChoice
+from kryonix.errors import InvalidChoice
 
 __all__ = ["check_target", "write_private"]
 

@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from kryonix.cli.errors import InvalidChoice
 from kryonix.cli.plan import PlanFormat
 from kryonix.cli.review_display import print_tables, write_review
+from kryonix.errors import InvalidChoice
 from kryonix.review.acceptance import Acceptance, Judgement, judge, parse_acceptances
-from kryonix.review.accepted import accepted_before
-from kryonix.review.added_lines import added_lines, added_since
+from kryonix.review.base.accepted import accepted_before
+from kryonix.review.base.added_lines import added_lines, added_since
+from kryonix.review.base.git import Repository, Revision
+from kryonix.review.base.sides import Pair, Present, against_file, against_revision
 from kryonix.review.differences import TenantDifference, differences, renamed
-from kryonix.review.git import Repository, Revision
 from kryonix.review.guardrails import Finding
 from kryonix.review.markdown import SHORTEST_REPORT, markdown, refusal
 from kryonix.review.plain_text import AddedLine, is_read, secrets_in
 from kryonix.review.report import Review
 from kryonix.review.rules import find, misfit
-from kryonix.review.sides import Pair, Present, against_file, against_revision
 from kryonix.topology.capacity import expand_within_plans
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
 from kryonix.topology.errors import TopologyError, nearest

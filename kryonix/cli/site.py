@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kryonix.cli.errors import InvalidChoice
 from kryonix.engines.deployer import Deployer, deployer_for
 from kryonix.engines.engine import Choice
 from kryonix.engines.spec import StackSpec
+from kryonix.errors import InvalidChoice
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.fleet.members import cell_loads
 from kryonix.fleet.placement import Load

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from kryonix.cli.confirmation import confirm
 from kryonix.cli.console import err, out, print_json
-from kryonix.cli.errors import InvalidChoice
 from kryonix.cli.outage import Outage
 from kryonix.cli.progress import Display, findings_line, findings_table, steps_table, summary_line
 from kryonix.cli.status import read_status, status_json, status_table
@@ -21,6 +20,7 @@ from kryonix.engines.address import StackAddress
 from kryonix.engines.containers import platform_of
 from kryonix.engines.engine import Choice, Engine, engine_for
 from kryonix.engines.events import Event, Summary
+from kryonix.errors import InvalidChoice
 from kryonix.rabbitmq.broker import Broker
 from kryonix.tenants.undeclared import Undeclared, declared_vhosts, find_undeclared
 

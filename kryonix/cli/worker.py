@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from kryonix.cli.errors import InvalidChoice
 from kryonix.cli.messages.access import find_access
 from kryonix.cli.messages.acting import Asked
 from kryonix.cli.messages.event_loop import translated
 from kryonix.cli.messages.routes import select_routes
+from kryonix.errors import InvalidChoice
 from kryonix.topology.catalog import Catalog, Scaling
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names

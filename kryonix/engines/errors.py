@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kryonix.errors import KryonixError
 from kryonix.topology.errors import nearest
 
 __all__ = [
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 
-class LifecycleError(Exception):
+class LifecycleError(KryonixError):
     """Base of every error of this package."""
 
     exit_status = 1

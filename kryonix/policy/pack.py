@@ -21,7 +21,7 @@ from pulumi_policy import (
     StackValidationPolicy,
 )
 
-from kryonix.cli.errors import OperationError
+from kryonix.errors import KryonixError
 from kryonix.policy.inputs import plain_secrets
 from kryonix.policy.resources import marked, plain, registered
 from kryonix.policy.stack import Base, StackSources
@@ -140,5 +140,5 @@ def _told_otherwise(report: ReportViolation) -> Iterator[None]:
     """What can't be read holds the change back too, and is told in its own words."""
     try:
         yield
-    except (TopologyError, OperationError, OSError) as error:
+    except (TopologyError, KryonixError, OSError) as error:
         report(f"It can't be told whether this holds: {error}", None)

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from kryonix.cli.errors import InvalidChoice
+from kryonix.errors import InvalidChoice
 from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, parse_acceptances
-from kryonix.review.accepted import accepted_before
-from kryonix.review.git import Repository, Revision
-from kryonix.review.sides import Present, against_revision
+from kryonix.review.base.accepted import accepted_before
+from kryonix.review.base.git import Repository, Revision
+from kryonix.review.base.sides import Present, against_revision
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import parse_tenant, parse_tenants

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from kryonix.policy.stack import Base
 from kryonix.policy.tenants import StackTenant
 from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, judge
-from kryonix.review.added_lines import added_lines
+from kryonix.review.base.added_lines import added_lines
 from kryonix.review.differences import differences
 from kryonix.review.guardrails import Finding, Guardrail
 from kryonix.review.plain_text import secrets_in

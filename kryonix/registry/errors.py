@@ -9,6 +9,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from kryonix.errors import KryonixError
+
 __all__ = [
     "RegistryAddressInvalid",
     "RegistryError",
@@ -19,7 +21,7 @@ __all__ = [
 ]
 
 
-class RegistryError(Exception):
+class RegistryError(KryonixError):
     """Base of every error of this package."""
 
     exit_status = 1

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from kryonix.errors import KryonixError
+
 __all__ = [
     "AlreadyDelivered",
     "InvalidKey",
@@ -33,7 +35,7 @@ __all__ = [
 ]
 
 
-class SignupError(Exception):
+class SignupError(KryonixError):
     """Base of every error of this package."""
 
     exit_status: ClassVar[int] = 2

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from kryonix.errors import KryonixError
+
 __all__ = ["MAX_PROBLEMS", "CapacityExceeded", "InvalidInput", "Problem", "TopologyError", "nearest", "shown"]
 
 MAX_PROBLEMS: Final = 500
 """How many problems of one input are looked for: who has more has taken another file for it."""
 
 
-class TopologyError(Exception):
+class TopologyError(KryonixError):
     """Base of every error of this package: an input that can't be accepted. Nothing has been touched."""
 
     exit_status = 2

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kryonix.cli.errors import InvalidChoice
+from kryonix.errors import InvalidChoice
 from kryonix.messaging import Handler
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import nearest

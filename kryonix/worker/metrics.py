@@ -7,7 +7,7 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from kryonix.cli.errors import InvalidChoice
+from kryonix.errors import InvalidChoice
 from kryonix.messaging import Handler, Message, Reject
 
 __all__ = ["WorkerMetrics"]

@@ -10,13 +10,13 @@ from rich.markup import escape
 
 from kryonix.cli.confirmation import confirm
 from kryonix.cli.console import err, out, print_json
-from kryonix.cli.errors import InvalidChoice
 from kryonix.cli.fleet import display
 from kryonix.cli.fleet.progress import FleetProgress, RolloutProgress
 from kryonix.cli.outage import Outage, explains_outages
 from kryonix.cli.site import Site, open_site
 from kryonix.engines.engine import Choice
 from kryonix.engines.errors import UnknownTenant
+from kryonix.errors import InvalidChoice
 from kryonix.fleet.drift import Drift, find_drift, preview_tenants
 from kryonix.fleet.members import fleet_members, strays
 from kryonix.fleet.placement import choose_cell, load_of

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kryonix.cli.errors import InvalidChoice
 from kryonix.cli.messages.acting import Asked
+from kryonix.errors import InvalidChoice
 from kryonix.messaging.configuration import MANAGEMENT_VARIABLE, OUTPUTS_VARIABLE, URI_VARIABLE, Address, parse_uri
 from kryonix.messaging.credentials_file import WRITE_IT, read_outputs
 from kryonix.topology.errors import nearest

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from kryonix.cli.errors import InvalidChoice
+from kryonix.errors import InvalidChoice
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
 
 __all__ = ["Asked", "acting"]

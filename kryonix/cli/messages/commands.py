@@ -12,9 +12,9 @@ import typer
 from rich.markup import escape
 
 from kryonix.cli.console import err, out, print_json
-from kryonix.cli.errors import InvalidChoice
 from kryonix.cli.messages.acting import Asked, acting
 from kryonix.cli.options import Json
+from kryonix.errors import InvalidChoice
 from kryonix.topology.naming import TENANT_ID, Names
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from kryonix.cli.errors import InvalidChoice, OperationError, ServiceUnreachable
+from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
 from kryonix.messaging import (
     ConfigurationError,
     MessagingError,
@@ -33,7 +33,7 @@ def translated() -> Iterator[None]:
     except (NotConnected, StatsUnavailable) as error:
         raise ServiceUnreachable(str(error)) from error
     except MessagingError as error:
-        raise OperationError(str(error)) from error
+        raise KryonixError(str(error)) from error
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kryonix.cli.errors import InvalidChoice
+from kryonix.errors import InvalidChoice
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import nearest
 

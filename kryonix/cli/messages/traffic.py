@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from kryonix.cli.errors import InvalidChoice
+from kryonix.errors import InvalidChoice
 from kryonix.messaging import Message, MessagingClient, Outgoing, SendResult
 from kryonix.messaging.configuration import Address
 from kryonix.topology.catalog import Catalog

@@ -12,7 +12,7 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
 
-from kryonix.cli.errors import InvalidChoice, OperationError, ServiceUnreachable
+from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
 from kryonix.topology.naming import Names
 
 __all__ = ["Found", "look", "redrive"]
@@ -64,7 +64,7 @@ async def redrive(outputs: Any, names: Names, limit: int) -> Found:
             except DeliveryError as error:
                 await message.nack(requeue=True)
                 where = f"{message.exchange} [{message.routing_key}]"
-                raise OperationError(
+                raise KryonixError(
                     f"a queue behind {where} is full and took no more; {routes.total()} message(s) were sent again, "
                     "the others are where they were. Consume from that queue, and run again"
                 ) from error

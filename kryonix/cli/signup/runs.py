@@ -20,10 +20,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from kryonix.cli.console import err, out, print_json
-from kryonix.cli.errors import InvalidChoice, ServiceUnreachable
 from kryonix.cli.site import load_cells, open_site
 from kryonix.engines.engine import Choice
 from kryonix.engines.spec import StackSpec
+from kryonix.errors import InvalidChoice, ServiceUnreachable
 from kryonix.signup import keys
 from kryonix.signup.database import Database
 from kryonix.signup.service import build_service

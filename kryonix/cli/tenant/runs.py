@@ -14,7 +14,6 @@ from rich.markup import escape
 
 from kryonix.cli.confirmation import confirm
 from kryonix.cli.console import err, out, print_json
-from kryonix.cli.errors import InvalidChoice
 from kryonix.cli.outage import Outage, explains_outages
 from kryonix.cli.private_file import check_target, write_private
 from kryonix.cli.progress import Display, converged_line
@@ -23,6 +22,7 @@ from kryonix.cli.tables import Column, fitted, modules_text
 from kryonix.engines.deployer import deployer_for
 from kryonix.engines.engine import Choice
 from kryonix.engines.events import OnEvent
+from kryonix.errors import InvalidChoice
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.credentials import Credentials, find_credentials
 from kryonix.tenants.lifecycle import TenantLifecycle

@@ -18,6 +18,8 @@ LocalError                1  base
 
 from __future__ import annotations
 
+from kryonix.errors import KryonixError
+
 __all__ = [
     "ApplyFailed",
     "ConfigError",
@@ -36,7 +38,7 @@ __all__ = [
 ]
 
 
-class LocalError(Exception):
+class LocalError(KryonixError):
     """Base of every error of the local engine. `str()` is a message for a person: what, received, rule, remedy."""
 
     exit_status: int = 1

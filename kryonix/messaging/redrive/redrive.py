@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel
 
-from kryonix.cli.errors import InvalidChoice, OperationError, ServiceUnreachable
+from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
 from kryonix.messaging.amqp.failures import BROKEN, is_of_connection, not_connected, told_apart
 from kryonix.messaging.amqp.wire import TakingCare
 from kryonix.messaging.configuration import Address
@@ -37,7 +37,7 @@ async def redrive(
 
     Killed at any moment it loses nothing: what was confirmed and not yet taken off is there twice, with the same
     message id. Run again it goes on. Raises ServiceUnreachable where the broker goes away, InvalidChoice
-    where the tenant has none of the queues, OperationError where the broker refuses something.
+    where the tenant has none of the queues, KryonixError where the broker refuses something.
     """
     names = Names(address.tenant_id)
     async with _connected(address) as connection:
@@ -77,14 +77,14 @@ async def _connected(address: Address) -> AsyncIterator[AbstractConnection]:
         raise _explained(address, error) from error
 
 
-def _explained(address: Address, error: BaseException) -> OperationError:
+def _explained(address: Address, error: BaseException) -> KryonixError:
     """What has ended the run. Only a connection that is gone is said to be."""
     go_on = "Nothing is lost; run the same command again to go on"
     if type(error) is TimeoutError:
         return ServiceUnreachable(f"{address.place} did not answer within {PATIENCE:g} s. {go_on}")
     if is_of_connection(error):
         return ServiceUnreachable(f"{not_connected(address.place, address.username, error)}. {go_on}")
-    return OperationError(f"{address.place} refuses it ({type(error).__name__}: {error}). {go_on}")
+    return KryonixError(f"{address.place} refuses it ({type(error).__name__}: {error}). {go_on}")
 
 
 async def _found(connection: AbstractConnection, names: Names, routes: Sequence[Route]) -> AsyncIterator[Tally]:

@@ -16,7 +16,7 @@ import docker
 import pytest
 import yaml
 
-from kryonix.cli.errors import ServiceUnreachable
+from kryonix.errors import ServiceUnreachable
 from kryonix.messaging import (
     Batch,
     MemoryIdempotency,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kryonix.cli.errors import InvalidChoice
 from kryonix.cli.messages.commands import app
+from kryonix.errors import InvalidChoice
 from kryonix.worker.metrics import WorkerMetrics
 
 URI = "amqp://kryonix_acme:hidden@127.0.0.1:1/%2Fcliente_acme"

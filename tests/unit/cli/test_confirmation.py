@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from kryonix.cli.confirmation import confirm
-from kryonix.cli.errors import InvalidChoice
+from kryonix.errors import InvalidChoice
 
 
 class Terminal:

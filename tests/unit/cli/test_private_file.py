@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kryonix.cli.errors import InvalidChoice
 from kryonix.cli.private_file import check_target, write_private
+from kryonix.errors import InvalidChoice
 
 SECRET = {"password": "h\u00edd"}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from kryonix.cli.errors import InvalidChoice
+from kryonix.errors import InvalidChoice
 
 __all__ = ["Repository", "Revision", "blob_hash"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import kryonix.topology
-from kryonix.cli.errors import InvalidChoice
-from kryonix.review.base_code import BaseCodeError, running
-from kryonix.review.expander import write_topology
-from kryonix.review.git import Revision, blob_hash
+from kryonix.errors import InvalidChoice
+from kryonix.review.base.base_code import BaseCodeError, running
+from kryonix.review.base.expander import write_topology
+from kryonix.review.base.git import Revision, blob_hash
 from kryonix.review.portable import read_topology
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
 from kryonix.topology.errors import InvalidInput

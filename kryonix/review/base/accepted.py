@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kryonix.review.acceptance import Acceptance, parse_acceptances
-from kryonix.review.git import Revision
+from kryonix.review.base.git import Revision
 from kryonix.topology.errors import InvalidInput
 
 __all__ = ["accepted_before"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kryonix.review import expander
-from kryonix.review.git import Revision
+from kryonix.review.base import expander
+from kryonix.review.base.git import Revision
 from kryonix.topology.errors import InvalidInput, Problem
 
 __all__ = ["BaseCodeError", "Running", "running"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from kryonix.review.git import Revision
+from kryonix.review.base.git import Revision
 from kryonix.review.plain_text import AddedLine, is_read
 
 __all__ = ["added_lines", "added_since"]

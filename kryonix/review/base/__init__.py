@@ -1,0 +1,1 @@
+"""Read what a change starts from: the base revision, its files and its own code."""
