@@ -38,7 +38,7 @@ __all__ = [
 class SignupError(KryonixError):
     """Base of every error of this package."""
 
-    exit_status: ClassVar[int] = 2
+    exit_status = 2
     kind: ClassVar[str]
     status: ClassVar[int]
 
