@@ -16,7 +16,7 @@ import docker
 import pytest
 
 from kryonix.engines.local import LocalStack
-from kryonix.engines.local.handlers.docker import provider
+from kryonix.engines.local.handlers.container import provider
 from tests.acceptance.conftest import ENGINES, changed
 from tests.support.project import ROOT, Project, free_port, tenant
 

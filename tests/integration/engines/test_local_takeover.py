@@ -48,7 +48,7 @@ class Group(pulumi.ComponentResource):
 
 group = Group("group")
 explicit = random.Provider("explicit")
-random.RandomId("id", byte_length=4, opts=pulumi.ResourceOptions(provider=explicit))
+random.RandomPassword("other", length=8, special=False, opts=pulumi.ResourceOptions(provider=explicit))
 pulumi.export("password", group.password.result)
 pulumi.export("y", group.dynamic.y)
 """

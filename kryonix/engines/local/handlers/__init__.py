@@ -1,6 +1,8 @@
-"""Handlers of the resource types a program may use when the local engine runs it, one module per provider package."""
+"""Handlers of the resource types a program may use with the local engine, one module per provider package."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from kryonix.engines.local.errors import UnsupportedResource
 from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, Live, Properties, Provider, Unknown
@@ -11,34 +13,34 @@ PACKAGES = ("docker", "postgresql", "pulumi-python", "rabbitmq", "random")
 
 
 def provider(package: str, config: Properties, *, owner: str = "") -> Provider:
-    """A provider of `package`, configured; nothing is connected to before a handler needs it.
+    """Return a configured provider of `package`. It connects when a handler first needs it.
 
-    `config` holds the provider's inputs (explicit provider) or the stack's config of that package without its prefix
-    (default provider). For `pulumi-python`, dynamic resources, it is the whole stack's config, keys as `project:name`.
-    `owner` says whose a container is that was made but never recorded (a run was killed); by default the working
-    folder, in which the program runs. Raises `UnsupportedResource` for any other package.
+    `config` holds the inputs of an explicit provider, or the stack's config of that package without its prefix. For
+    `pulumi-python`, dynamic resources, it is the whole stack's config, keys as `project:name`. `owner` marks
+    containers, so that one from a killed run can be recognised; default: the working folder. Raise
+    `UnsupportedResource` for any other package.
     """
-    # Imported here: a program that uses no containers need not have Docker's client loaded, and so on.
+    # Imported here: a program without containers need not load Docker's client, and so on.
     if package == "rabbitmq":
-        from kryonix.engines.local.handlers.rabbitmq import provider as rabbitmq
+        from kryonix.engines.local.handlers import rabbitmq
 
-        return rabbitmq(config)
+        return rabbitmq.provider(config)
     if package == "docker":
-        from kryonix.engines.local.handlers.docker import provider as docker
+        from kryonix.engines.local.handlers import container
 
-        return docker(config, owner)
+        return container.provider(config, owner or str(Path.cwd()))
     if package == "postgresql":
-        from kryonix.engines.local.handlers.postgresql import provider as postgresql
+        from kryonix.engines.local.handlers import postgresql
 
-        return postgresql(config)
+        return postgresql.provider(config)
     if package == "random":
-        from kryonix.engines.local.handlers.random import provider as random
+        from kryonix.engines.local.handlers import random
 
-        return random()
+        return random.provider()
     if package == "pulumi-python":
-        from kryonix.engines.local.handlers.dynamic import provider as dynamic
+        from kryonix.engines.local.handlers import dynamic
 
-        return dynamic(config)
+        return dynamic.DynamicProvider(config)
     raise UnsupportedResource(
         f"the local engine has no handlers for the package {package!r}, only for {', '.join(PACKAGES)}. "
         "Use the Pulumi CLI for this program."

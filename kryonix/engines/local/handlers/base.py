@@ -1,8 +1,8 @@
-"""The seam between the local engine and what it manages: one handler per resource type.
+"""The interface between the engine and what it manages: one handler per resource type.
 
-The engine speaks Pulumi's protocol and decides *what* happens to a resource; a handler knows *how*, the way a provider
-plugin does for the Pulumi CLI. Property names are the wire's (camelCase), values are plain Python: secrets arrive
-unwrapped, a value that is not known yet (preview only) is `UNKNOWN`.
+The engine speaks Pulumi's protocol and decides *what* happens to a resource; a handler knows *how*, as a provider
+plugin does for the Pulumi CLI. Property names are the wire's (camelCase). Values are plain Python: secrets arrive
+unwrapped; a value not known yet (preview only) is `UNKNOWN`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Properties = dict[str, Any]
 
 @final
 class Unknown:
-    """The type of `UNKNOWN`; there is one instance."""
+    """The type of `UNKNOWN`, its only instance."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ UNKNOWN: Final = Unknown()
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What an update would change: names of top-level inputs."""
+    """The changes of an update, as names of top-level inputs."""
 
     changed: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Diff:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Live:
-    """A resource as it stands in the real world, read back by `Handler.read`."""
+    """A resource as `Handler.read` found it."""
 
     id: str
     inputs: Properties
@@ -48,42 +48,42 @@ class Live:
 
 
 class Handler(Protocol):
-    """What can be done with resources of one type. Every call may block; the engine runs it in a thread."""
+    """Manage resources of one type. Every call may block; the engine runs it in a thread."""
 
     @property
     def secret_outputs(self) -> frozenset[str]:
-        """Outputs that are secret whatever the inputs were (a generated password)."""
+        """Outputs to encrypt even if no input was secret, such as a generated password."""
 
     def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
-        """The inputs to work with: defaults filled in. Raises `InvalidInputs` for what can never be applied."""
+        """Return the inputs with defaults. Raise `InvalidInputs` if they can never be applied."""
 
     def diff(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Diff:
-        """What differs between the inputs of the last deployment and the new ones. No I/O."""
+        """Compare the inputs of the last deployment with the new ones. No I/O."""
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        """Make it and return its id and outputs. Raises where there is one already that holds data."""
+        """Create the resource; return its id and outputs. Raise if one with data exists already."""
 
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
-        """Make it where an earlier run may have begun to. Idempotent: made again over a half-made one, it converges."""
+        """Create a resource that an interrupted run may have created in part. Idempotent."""
 
     def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None:
-        """Raise what would keep a replacement from being made, while the old one is still there."""
+        """Raise whatever would make a replacement fail, while the old resource still exists."""
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
-        """The resource as it is now, or None where it is gone."""
+        """Return the resource as it is now, None if it is gone."""
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        """Change it in place and return its outputs."""
+        """Change the resource in place and return its outputs."""
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        """Remove it; one that is already gone is no error."""
+        """Delete the resource. Succeed if it is already gone."""
 
 
 class Provider(Protocol):
     """A configured provider: one instance per provider resource in the program."""
 
     def handler(self, type_token: str) -> Handler:
-        """The handler of a type, such as `rabbitmq:index/queue:Queue`. Raises `UnsupportedResource`."""
+        """Return the handler of a type, such as `rabbitmq:index/queue:Queue`. Raise `UnsupportedResource`."""
 
     def close(self) -> None:
         """Release connections."""

@@ -1,4 +1,4 @@
-"""Docker containers: made, started and waited for, taken over by nobody but their own stack, updated and removed."""
+"""Docker containers: created, started and waited for. A container of another owner is never touched."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ from docker.errors import ImageNotFound, NotFound
 
 from kryonix.engines.local.errors import ApplyFailed, PrerequisiteMissing
 from kryonix.engines.local.handlers.base import Live, Properties
-from kryonix.engines.local.handlers.container_spec import CONTAINER, MEBIBYTE, archive, container_spec, endpoint_config
-from kryonix.engines.local.handlers.daemon import Daemon
-from kryonix.engines.local.handlers.fields import Fields
-from kryonix.engines.local.handlers.resource import Resource
+from kryonix.engines.local.handlers.container_spec import CONTAINER, MEBIBYTE, archive, container_spec, memory_swap
+from kryonix.engines.local.handlers.docker import Daemon, Network, Volume
+from kryonix.engines.local.handlers.fields import Fields, HandlerTable, TableHandler
 
-__all__ = ["OWNER_LABEL", "Container"]
+__all__ = ["OWNER_LABEL", "Container", "provider"]
 
 OWNER_LABEL: Final = "br.com.kryonix.local.owner"
-"""Says whose a container is, so that what a killed run left can be told from a stranger of the same name."""
+"""The owner of a container: tells one from a killed run of this stack from a stranger's of the same name."""
 
 POLL_SECONDS: Final = 0.25
 LOG_LINES: Final = 20
 
 
-class Container(Resource):
+def provider(config: Properties, owner: str) -> HandlerTable:
+    """Return the handlers of package docker for the daemon in `config`, else in DOCKER_HOST."""
+    daemon = Daemon(config)
+    return HandlerTable.of([Network(daemon), Volume(daemon), Container(daemon, owner)], daemon.close)
+
+
+class Container(TableHandler):
     """A container. Its id is Docker's."""
 
     pulumi_type = "docker:index/container:Container"
@@ -40,65 +45,75 @@ class Container(Resource):
         self._owner = owner
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        return self._create(inputs, self._refuse_taken)
+        return self._create(inputs, replace_own=False)
 
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
-        return self._create(inputs, self._make_room)
+        return self._create(inputs, replace_own=True)
 
     def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None:
-        """Have the image, and see that the ports are free: a service is not taken down for what can't come up."""
+        """Pull the image and check that the ports are free: no service stops for one that can't start."""
         with self._daemon.api(f"replace container `{new_inputs['name']}`") as api:
             self._ensure_image(api, new_inputs["image"])
         if not self._daemon.host.startswith("unix:"):
             return
-        held = {(port.get("ip"), port.get("external")) for port in old_inputs.get("ports") or []}
+        held = {(port["ip"], port.get("external")) for port in old_inputs.get("ports") or []}
         for port in new_inputs.get("ports") or []:
-            address = (port.get("ip") or "0.0.0.0", port.get("external"))  # noqa: S104, Docker's own default
-            if address[1] and (port.get("ip"), port.get("external")) not in held and not _free(*address):
+            address = (port["ip"], port.get("external"))
+            if address[1] and address not in held and not _free(*address):
                 raise PrerequisiteMissing(_port_taken(new_inputs, f"for {address[0]}:{address[1]}"))
 
-    def _create(self, inputs: Properties, prepare: Callable[[docker.APIClient, str], None]) -> tuple[str, Properties]:
+    def _create(self, inputs: Properties, *, replace_own: bool) -> tuple[str, Properties]:
         name = inputs["name"]
-        spec = container_spec(inputs, {OWNER_LABEL: self._owner})
-        files = archive(inputs["uploads"]) if inputs.get("uploads") else b""
         with self._daemon.api(f"create container `{name}`") as api:
-            prepare(api, name)
+            self._make_room(api, name, replace_own=replace_own)
             self._ensure_image(api, inputs["image"])
+            spec = container_spec(inputs, {OWNER_LABEL: self._owner})
             id = str(api.create_container_from_config(spec, name)["Id"])
             try:
-                self._connect(api, id, inputs)
-                if files:
-                    api.put_archive(id, "/", files)
-                if inputs["start"]:
-                    self._start(api, id, inputs)
+                _connect(api, id, inputs)
+                if inputs.get("uploads"):
+                    api.put_archive(id, "/", archive(inputs["uploads"]))
+                _start(api, id, inputs)
                 return id, _outputs(inputs, api.inspect_container(id))
             except BaseException:
-                # Nobody would know of it: it is not in the state yet.
+                # The state does not know it yet: nobody else would remove it.
                 api.remove_container(id, v=True, force=True)
                 raise
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        name = new_inputs["name"]
-        with self._daemon.api(f"update container `{name}`") as api:
-            api.update_container(id, **_update(new_inputs))
-            if new_inputs["mustRun"] and new_inputs["start"] and not api.inspect_container(id)["State"]["Running"]:
-                self._start(api, id, new_inputs)
+        memory = new_inputs.get("memory") or 0
+        # Docker's default limit with swap is twice the memory, and it refuses to raise memory above that limit.
+        limits = {
+            "mem_limit": memory * MEBIBYTE or None,
+            "memswap_limit": memory_swap(new_inputs.get("memorySwap") or 2 * memory) or None,
+            "restart_policy": {"Name": new_inputs["restart"]},
+        }
+        with self._daemon.api(f"update container `{new_inputs['name']}`") as api:
+            api.update_container(id, **limits)
+            if not api.inspect_container(id)["State"]["Running"]:
+                _start(api, id, new_inputs)
             return {**old_outputs, **_outputs(new_inputs, api.inspect_container(id))}
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
         try:
-            with self._daemon.api(f"read container `{inputs.get('name', id)}`") as api:
+            with self._daemon.api(f"read container `{inputs['name']}`") as api:
                 found = api.inspect_container(id)
         except NotFound:
             return None
-        live = {**inputs, **_drift(inputs, found)}
+        host = found["HostConfig"]
+        live = {**inputs, "restart": host["RestartPolicy"]["Name"] or "no"}
+        if not found["State"]["Running"]:
+            live["mustRun"] = False  # as the provider plugin shows a stopped container
+        memory = host["Memory"] // MEBIBYTE
+        if memory != (inputs.get("memory") or 0):
+            live["memory"] = memory
         return Live(found["Id"], live, _outputs(live, found))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         try:
-            with self._daemon.api(f"remove container `{inputs.get('name', id)}`") as api:
+            with self._daemon.api(f"remove container `{inputs['name']}`") as api:
                 api.stop(id, timeout=inputs.get("destroyGraceSeconds") or 0)
-                api.remove_container(id, v=inputs.get("removeVolumes", True), force=True)
+                api.remove_container(id, v=True, force=True)
         except NotFound:
             return
         except ApplyFailed as error:
@@ -111,83 +126,88 @@ class Container(Resource):
             return
         except ImageNotFound:
             pass
+        repository, tag = docker.utils.parse_repository_tag(image)
         try:
-            lines = api.pull(*_repository(image), stream=True, decode=True)
+            lines = api.pull(str(repository), str(tag or "latest"), stream=True, decode=True)
             reason = "".join(line.get("error", "") for line in lines)
         except (NotFound, docker.errors.APIError) as error:
             reason = error.explanation or str(error)
         if reason:
             raise PrerequisiteMissing(
-                f"the image {image} is not known to docker at {self._daemon.host} and can't be pulled: {reason}. "
-                "Make it available under that name (`docker pull`, `load` or `import`), or name another one."
+                f"docker at {self._daemon.host} has no image {image} and can't pull it: {reason}. "
+                "Make it available under that name (`docker pull`, `load` or `import`), or use another image."
             )
 
-    def _make_room(self, api: docker.APIClient, name: str) -> None:
-        """Take away what a killed run of this stack left under the name; refuse to touch anybody else's."""
-        found = _inspected(api, name)
-        if found is None:
+    def _make_room(self, api: docker.APIClient, name: str, *, replace_own: bool) -> None:
+        """Remove a container that a killed run of this stack left under the name; refuse any other."""
+        try:
+            found = api.inspect_container(name)
+        except NotFound:
             return
-        if _owner_of(found) != self._owner:
-            self._refuse_taken(api, name)
-        api.remove_container(found["Id"], force=True)
-
-    def _refuse_taken(self, api: docker.APIClient, name: str) -> None:
-        """Refuse a name that a container has already."""
-        found = _inspected(api, name)
-        if found is None:
+        owner = (found["Config"].get("Labels") or {}).get(OWNER_LABEL)
+        if owner == self._owner and replace_own:
+            api.remove_container(found["Id"], force=True)
             return
-        owner = _owner_of(found)
         if owner == self._owner:
             whose = "this folder made it, but the stack's state does not know it. If the state was lost, restore it"
         else:
-            whose = f"it is that of {owner}" if owner else "it was not made by this program"
+            whose = f"it belongs to {owner}" if owner else "it was not made by this program"
         raise ApplyFailed(
-            f"there is a container `{name}` ({found['Id'][:12]}, image {found['Config']['Image']}) already, and "
-            f"{whose}. To do without it, remove it (`docker rm -f {name}`), or give this one another name."
+            f"container `{name}` ({found['Id'][:12]}, image {found['Config']['Image']}) exists already: {whose}. If "
+            f"you don't need it, remove it (`docker rm -f {name}`); else give this container another name."
         )
 
-    def _connect(self, api: docker.APIClient, id: str, inputs: Properties) -> None:
-        networks = inputs.get("networksAdvanced") or []
-        if networks and inputs["networkMode"] == "bridge":
-            api.disconnect_container_from_network(id, "bridge")
-        for network in networks:
-            try:
-                body = {"Container": id, "EndpointConfig": endpoint_config(network)}
-                url = api._url("/networks/{0}/connect", network["name"])
-                api._raise_for_status(api._post_json(url, data=body))
-            except NotFound:
-                raise ApplyFailed(
-                    f"container `{inputs['name']}` can't join the network {network['name']}: there is none of that name"
-                ) from None
 
-    def _start(self, api: docker.APIClient, id: str, inputs: Properties) -> None:
+def _connect(api: docker.APIClient, id: str, inputs: Properties) -> None:
+    networks = inputs.get("networksAdvanced") or []
+    if networks:
+        api.disconnect_container_from_network(id, "bridge")
+    for network in networks:
         try:
-            api.start(id)
-        except docker.errors.APIError as error:
-            reason = error.explanation or str(error)
-            taken = re.search(r"already allocated|address already in use", reason)
-            if not taken:
-                raise ApplyFailed(f"container `{inputs['name']}` does not start: {reason}") from None
-            raise PrerequisiteMissing(_port_taken(inputs, reason)) from None
-        if inputs["wait"]:
-            self._wait_healthy(api, id, inputs)
+            api.connect_container_to_network(id, network["name"], aliases=network.get("aliases"))
+        except NotFound:
+            raise ApplyFailed(
+                f"container `{inputs['name']}` can't join the network {network['name']}, which does not exist"
+            ) from None
 
-    def _wait_healthy(self, api: docker.APIClient, id: str, inputs: Properties) -> None:
-        deadline = time.monotonic() + inputs["waitTimeout"]
-        while True:
-            state = api.inspect_container(id)["State"]
-            health = state.get("Health")
-            if health is None:
-                raise ApplyFailed(
-                    f"container `{inputs['name']}` is to be waited for and has no health check. "
-                    "Add `healthcheck`, or leave `wait` out."
-                )
-            if health["Status"] == "healthy":
-                return
-            stopped = not state["Running"] and not state.get("Restarting")
-            if stopped or time.monotonic() > deadline:
-                raise ApplyFailed(_unhealthy(inputs, state, _last_log(api, id)))
-            time.sleep(POLL_SECONDS)
+
+def _start(api: docker.APIClient, id: str, inputs: Properties) -> None:
+    try:
+        api.start(id)
+    except docker.errors.APIError as error:
+        reason = error.explanation or str(error)
+        if re.search(r"already allocated|address already in use", reason):
+            raise PrerequisiteMissing(_port_taken(inputs, reason)) from None
+        raise ApplyFailed(f"container `{inputs['name']}` does not start: {reason}") from None
+    if inputs["wait"]:
+        _wait_until_healthy(api, id, inputs)
+
+
+def _wait_until_healthy(api: docker.APIClient, id: str, inputs: Properties) -> None:
+    name = inputs["name"]
+    deadline = time.monotonic() + inputs["waitTimeout"]
+    while True:
+        state = api.inspect_container(id)["State"]
+        health = state.get("Health")
+        if health is None:
+            raise ApplyFailed(
+                f"container `{name}` has `wait`, but no health check. Add `healthcheck`, or remove `wait`."
+            )
+        if health["Status"] == "healthy":
+            return
+        if not state["Running"] and not state.get("Restarting"):
+            what = f"container `{name}` exited with status {state['ExitCode']} instead of becoming healthy"
+            break
+        if time.monotonic() > deadline:
+            what = f"container `{name}` is not healthy after {inputs['waitTimeout']} s"
+            break
+        time.sleep(POLL_SECONDS)
+    lines = [f"{what}; it has been removed."]
+    if checks := health.get("Log"):
+        lines.append(f"last health check (status {checks[-1]['ExitCode']}): {checks[-1]['Output'].strip()}")
+    if log := api.logs(id, stdout=True, stderr=True, tail=LOG_LINES).decode(errors="replace").strip():
+        lines.append(f"end of its log:\n{log}")
+    raise ApplyFailed("\n".join(lines))
 
 
 def _free(ip: str, port: int) -> bool:
@@ -200,85 +220,16 @@ def _free(ip: str, port: int) -> bool:
     return True
 
 
-def _inspected(api: docker.APIClient, name: str) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = api.inspect_container(name)
-    except NotFound:
-        return None
-    return found
-
-
-def _owner_of(found: Mapping[str, Any]) -> str | None:
-    return (found["Config"].get("Labels") or {}).get(OWNER_LABEL)
-
-
-def _repository(image: str) -> tuple[str, str | None]:
-    """Repository and tag or digest; a name without either means `latest`, as for docker itself."""
-    repository, tag = docker.utils.parse_repository_tag(image)
-    return str(repository), str(tag) if tag else "latest"
-
-
 def _port_taken(inputs: Properties, reason: str) -> str:
     ports = ", ".join(f"{port['ip']}:{port['external']}" for port in inputs.get("ports") or [] if port.get("external"))
     found = re.search(r"(?:for|listen tcp4?|listen udp4?) (\S+?:\d+)", reason)
-    port = found.group(1) if found else ports
     return (
-        f"container `{inputs['name']}` can't have the port {port}: something else listens there already. Stop it "
-        f"(`ss -ltnp` and `docker ps` show what it is), or set another port in the stack's config."
+        f"container `{inputs['name']}` can't have the port {found[1] if found else ports}: it is in use. Stop what "
+        "listens there (`ss -ltnp` and `docker ps` show it), or set another port in the stack's config."
     )
 
 
-def _unhealthy(inputs: Properties, state: Mapping[str, Any], log: str) -> str:
-    name = inputs["name"]
-    if not state["Running"]:
-        what = f"container `{name}` ended with status {state['ExitCode']} instead of becoming healthy"
-    else:
-        what = f"container `{name}` is not healthy after {inputs['waitTimeout']} s"
-    checks = (state.get("Health") or {}).get("Log") or []
-    said = (
-        f"its last health check (status {checks[-1]['ExitCode']}) said: {checks[-1]['Output'].strip()}"
-        if checks
-        else ""
-    )
-    return "\n".join(
-        filter(None, (f"{what}; it has been removed.", said, f"the end of its log:\n{log}" if log else ""))
-    )
-
-
-def _last_log(api: docker.APIClient, id: str) -> str:
-    log: bytes = api.logs(id, stdout=True, stderr=True, tail=LOG_LINES)
-    return log.decode(errors="replace").strip()
-
-
-def _update(inputs: Properties) -> dict[str, Any]:
-    memory = inputs.get("memory") or 0
-    # Docker sets twice the memory as the limit with swap when it makes a container, and refuses to raise the one
-    # above the other later.
-    swap = inputs.get("memorySwap") or 2 * memory
-    return {
-        "cpu_shares": inputs.get("cpuShares") or None,
-        "cpuset_cpus": inputs.get("cpuSet"),
-        "mem_limit": memory * MEBIBYTE or None,
-        "mem_reservation": inputs["memoryReservation"] * MEBIBYTE or None,
-        "memswap_limit": (swap * MEBIBYTE if swap > 0 else swap) or None,
-        "restart_policy": {"Name": inputs["restart"], "MaximumRetryCount": inputs.get("maxRetryCount", 0)},
-    }
-
-
-def _drift(inputs: Properties, found: Mapping[str, Any]) -> Properties:
-    """The inputs that no longer hold. A stopped container shows as `mustRun` false, as the provider plugin has it."""
-    host = found["HostConfig"]
-    drift: Properties = {"restart": host["RestartPolicy"]["Name"] or "no"}
-    if inputs["mustRun"] and not found["State"]["Running"]:
-        drift["mustRun"] = False
-    for name, key, unit in (("memory", "Memory", MEBIBYTE), ("cpuShares", "CpuShares", 1)):
-        value = host[key] // unit
-        if value != (inputs.get(name) or 0):
-            drift[name] = value
-    return drift
-
-
-_READ: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
+_COMPUTED: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
     "bridge": lambda found: found["NetworkSettings"].get("Bridge", ""),
     "command": lambda found: found["Config"].get("Cmd") or [],
     "entrypoints": lambda found: found["Config"].get("Entrypoint") or [],
@@ -293,42 +244,42 @@ _READ: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
     "stopSignal": lambda found: found["Config"].get("StopSignal", ""),
     "stopTimeout": lambda found: found["Config"].get("StopTimeout") or 0,
 }
-"""What the provider plugin computes where the program says nothing. It replaces a container whose state lacks them."""
+"""Outputs that the provider plugin computes. It would replace a container without them in the state."""
+
+_NETWORK_DATA: Final = {
+    "gateway": "Gateway",
+    "globalIpv6Address": "GlobalIPv6Address",
+    "globalIpv6PrefixLength": "GlobalIPv6PrefixLen",
+    "ipAddress": "IPAddress",
+    "ipPrefixLength": "IPPrefixLen",
+    "ipv6Gateway": "IPv6Gateway",
+    "macAddress": "MacAddress",
+}
 
 
 def _outputs(inputs: Properties, found: Mapping[str, Any]) -> Properties:
-    computed = {name: read(found) for name, read in _READ.items()}
-    outputs = {**computed, "envs": [], **inputs, "networkDatas": _networks(found)}
+    networks = sorted((found["NetworkSettings"].get("Networks") or {}).items())
+    outputs = {
+        **{name: read(found) for name, read in _COMPUTED.items()},
+        "envs": [],
+        **inputs,
+        "networkDatas": [
+            {**{ours: network[theirs] for ours, theirs in _NETWORK_DATA.items()}, "networkName": name}
+            for name, network in networks
+        ],
+    }
     if inputs.get("ports"):
-        outputs["ports"] = _ports(inputs["ports"], found)
+        outputs["ports"] = _ports(inputs["ports"], found["NetworkSettings"].get("Ports") or {})
     if not found["State"]["Running"]:
         outputs["exitCode"] = found["State"]["ExitCode"]
     return outputs
 
 
-def _networks(found: Mapping[str, Any]) -> list[Properties]:
-    return [
-        {
-            "gateway": network["Gateway"],
-            "globalIpv6Address": network["GlobalIPv6Address"],
-            "globalIpv6PrefixLength": network["GlobalIPv6PrefixLen"],
-            "ipAddress": network["IPAddress"],
-            "ipPrefixLength": network["IPPrefixLen"],
-            "ipv6Gateway": network["IPv6Gateway"],
-            "macAddress": network["MacAddress"],
-            "networkName": name,
-        }
-        for name, network in sorted((found["NetworkSettings"].get("Networks") or {}).items())
-    ]
-
-
-def _ports(ports: list[Properties], found: Mapping[str, Any]) -> list[Properties]:
-    """The ports as asked for, with the external one that Docker chose where none was named."""
-    published = found["NetworkSettings"].get("Ports") or {}
+def _ports(ports: list[Properties], published: Mapping[str, Any]) -> list[Properties]:
+    """Return the ports of the inputs, with the external one that Docker chose if none was given."""
     outputs = []
     for port in ports:
         bound = published.get(f"{port['internal']}/{port['protocol']}") or []
-        same_ip = [int(binding["HostPort"]) for binding in bound if binding["HostIp"] == port["ip"]]
-        chosen = {"external": same_ip[0]} if same_ip and not port.get("external") else {}
-        outputs.append({**port, **chosen})
+        chosen = [int(binding["HostPort"]) for binding in bound if binding["HostIp"] == port["ip"]]
+        outputs.append({**port, "external": chosen[0]} if chosen and not port.get("external") else dict(port))
     return outputs

@@ -1,160 +1,145 @@
-"""Docker: the package's provider, its connection to the daemon, and the handlers of networks and volumes."""
+"""Docker: the connection to the daemon, networks and volumes."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
 import docker
-from docker.errors import NotFound
+import requests
+from docker.errors import APIError, DockerException, NotFound
 
-from kryonix.engines.local.errors import ApplyFailed, InvalidInputs
+from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
 from kryonix.engines.local.handlers.base import Live, Properties
-from kryonix.engines.local.handlers.container import Container
 from kryonix.engines.local.handlers.container_spec import LABELS, labels
-from kryonix.engines.local.handlers.daemon import Daemon
-from kryonix.engines.local.handlers.fields import Field, Fields, Kind
-from kryonix.engines.local.handlers.resource import HandlerTable, Resource
+from kryonix.engines.local.handlers.fields import Field, Fields, Kind, TableHandler
 
-__all__ = ["Network", "Volume", "provider"]
+__all__ = ["Daemon", "Network", "Volume"]
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
+REQUEST_SECONDS: Final = 300
 REMOVE_SECONDS: Final = 30.0
-CONFIG: Final = frozenset({"host", "version", "pluginDownloadURL"})
+ELSEWHERE: Final = "or name another daemon by DOCKER_HOST or the config key docker:host"
 
 
-def provider(config: Properties, owner: str = "") -> HandlerTable:
-    """The handlers of package docker on the daemon that `config` or DOCKER_HOST names."""
-    unknown = sorted(key for key, value in config.items() if key not in CONFIG and value)
-    if unknown:
-        raise InvalidInputs(
-            f"provider docker: the local engine knows the setting `host` only, not {', '.join(unknown)}. "
-            "Remove it, set DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH instead, or use the Pulumi CLI."
+class Daemon:
+    """A Docker daemon. It connects on first use; many threads may share it."""
+
+    def __init__(self, config: Properties) -> None:
+        """Use the daemon of the provider's `config`, else of DOCKER_HOST. Raise `InvalidInputs`."""
+        unknown = sorted({key for key, value in config.items() if value} - {"host", "version", "pluginDownloadURL"})
+        if unknown:
+            raise InvalidInputs(
+                f"provider docker: the local engine supports `host` only, not {', '.join(unknown)}. Remove it, set "
+                "DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH instead, or use the Pulumi CLI."
+            )
+        self.host = str(config.get("host") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
+        self._lock = threading.Lock()
+        self._api: docker.APIClient | None = None
+
+    @contextmanager
+    def api(self, doing: str) -> Iterator[docker.APIClient]:
+        """Yield the client and translate its errors, except NotFound. `doing` is such as "create network `n`"."""
+        try:
+            yield self._connected()
+        except NotFound:
+            raise
+        except APIError as error:
+            raise ApplyFailed(f"docker refused to {doing}: {error.explanation or error}") from None
+        except (DockerException, requests.RequestException) as error:
+            raise ServiceUnavailable(self._unreachable(str(error))) from None
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            if self._api is not None:
+                self._api.close()
+                self._api = None
+
+    def _connected(self) -> docker.APIClient:
+        with self._lock:
+            if self._api is None:
+                tls = docker.utils.kwargs_from_env().get("tls") if self.host == os.environ.get("DOCKER_HOST") else None
+                self._api = docker.APIClient(base_url=self.host, version="auto", timeout=REQUEST_SECONDS, tls=tls)
+            return self._api
+
+    def _unreachable(self, reason: str) -> str:
+        if "Permission denied" in reason:
+            return f"docker at {self.host} refuses this user. Run as a user of the group docker, {ELSEWHERE}."
+        if "No such file" in reason or "refused" in reason:
+            reason = "nothing listens there"
+        return (
+            f"docker can't be reached at {self.host}: {reason}. Install Docker and start it (`dockerd`), {ELSEWHERE}."
         )
-    daemon = Daemon(str(config.get("host") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST))
-    handlers = [Network(daemon), Volume(daemon), Container(daemon, owner or str(Path.cwd()))]
-    return HandlerTable.of("docker", handlers, daemon.close)
 
 
-_IPAM: Final[Fields] = {
-    "auxAddress": Field(kind=Kind.TEXT_MAP),
-    "gateway": Field(),
-    "ipRange": Field(),
-    "subnet": Field(),
-}
-
-
-class Network(Resource):
+class Network(TableHandler):
     """A network. Its id is Docker's."""
 
     pulumi_type = "docker:index/network:Network"
     fields: ClassVar[Fields] = {
         "name": Field(required=True, replaces=True),
-        "attachable": Field(kind=Kind.FLAG, replaces=True),
         "driver": Field(replaces=True),
-        "ingress": Field(kind=Kind.FLAG, replaces=True),
         "internal": Field(kind=Kind.FLAG, replaces=True),
-        "ipamConfigs": Field(kind=Kind.BLOCK_SET, fields=_IPAM, replaces=True),
-        "ipamDriver": Field(default="default", replaces=True),
-        "ipamOptions": Field(kind=Kind.TEXT_MAP, replaces=True),
-        "ipv6": Field(kind=Kind.FLAG, replaces=True),
+        "ipamDriver": Field(default="default", replaces=True, fixed=True),
         "labels": Field(kind=Kind.BLOCK_SET, fields=LABELS, replaces=True),
-        "options": Field(kind=Kind.TEXT_MAP, replaces=True),
     }
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        name = inputs["name"]
+        name, wanted = inputs["name"], labels(inputs.get("labels"))
         with self._daemon.api(f"create network `{name}`") as api:
-            id = self._made_before(api, inputs) or api.create_network(
-                name,
-                driver=inputs.get("driver"),
-                options=inputs.get("options"),
-                ipam=_ipam(inputs),
-                internal=inputs.get("internal", False),
-                labels=labels(inputs.get("labels")),
-                enable_ipv6=inputs.get("ipv6", False),
-                attachable=inputs.get("attachable"),
-                ingress=inputs.get("ingress"),
-            ).get("Id")
-            return id, _network_outputs(inputs, api.inspect_network(id))
-
-    def _made_before(self, api: docker.APIClient, inputs: Properties) -> str | None:
-        """The network a killed run made and did not record. Docker itself allows two of one name."""
-        name = inputs["name"]
-        for found in api.networks(names=[name]):
-            if found["Name"] != name:
-                continue
-            if (found.get("Labels") or {}) == labels(inputs.get("labels")):
-                return str(found["Id"])
-            raise ApplyFailed(
-                f"there is a docker network `{name}` ({found['Id'][:12]}) already, and it was not made by this stack. "
-                f"Remove it (`docker network rm {name}`), or give this one another name."
-            )
-        return None
-
-    def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        return {**old_outputs, **new_inputs}
+            # Docker allows two networks of one name. One with these labels is from a killed run.
+            found = next((network for network in api.networks(names=[name]) if network["Name"] == name), None)
+            if found is None:
+                internal = inputs.get("internal", False)
+                found = api.create_network(name, driver=inputs.get("driver"), internal=internal, labels=wanted)
+            elif (found.get("Labels") or {}) != wanted:
+                raise ApplyFailed(
+                    f"docker network `{name}` ({found['Id'][:12]}) exists already and was not made by this stack. "
+                    f"Remove it (`docker network rm {name}`), or give this network another name."
+                )
+            return str(found["Id"]), self._outputs(inputs, api.inspect_network(found["Id"]))
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
         try:
             with self._daemon.api(f"read network `{id}`") as api:
-                return Live(id, dict(inputs), _network_outputs(inputs, api.inspect_network(id)))
+                return Live(id, dict(inputs), self._outputs(inputs, api.inspect_network(id)))
         except NotFound:
             return None
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        name = inputs.get("name", id)
-        _remove(self._daemon, f"remove network `{name}`", lambda api: api.remove_network(id), "has active endpoints")
+        doing = f"remove network `{inputs['name']}`"
+        _remove(self._daemon, doing, lambda api: api.remove_network(id), "has active endpoints")
+
+    @staticmethod
+    def _outputs(inputs: Properties, found: Mapping[str, Any]) -> Properties:
+        pools = (found.get("IPAM") or {}).get("Config") or []
+        return {
+            "attachable": found["Attachable"],
+            "driver": found["Driver"],
+            "ingress": found["Ingress"],
+            "internal": found["Internal"],
+            "ipamConfigs": [{"gateway": pool.get("Gateway", ""), "subnet": pool.get("Subnet", "")} for pool in pools],
+            "ipv6": found["EnableIPv6"],
+            **inputs,
+            "options": found.get("Options") or {},
+            "scope": found["Scope"],
+        }
 
 
-def _ipam(inputs: Properties) -> dict[str, Any]:
-    pools = [
-        docker.types.IPAMPool(
-            subnet=pool.get("subnet"),
-            iprange=pool.get("ipRange"),
-            gateway=pool.get("gateway"),
-            aux_addresses=pool.get("auxAddress"),
-        )
-        for pool in inputs.get("ipamConfigs") or []
-    ]
-    config: dict[str, Any] = docker.types.IPAMConfig(
-        driver=inputs["ipamDriver"], pool_configs=pools, options=inputs.get("ipamOptions")
-    )
-    return config
-
-
-def _network_outputs(inputs: Properties, found: Mapping[str, Any]) -> Properties:
-    pools = [
-        {"gateway": pool.get("Gateway", ""), "subnet": pool.get("Subnet", "")}
-        for pool in (found.get("IPAM") or {}).get("Config") or []
-    ]
-    return {
-        "attachable": found["Attachable"],
-        "driver": found["Driver"],
-        "ingress": found["Ingress"],
-        "internal": found["Internal"],
-        "ipamConfigs": pools,
-        "ipv6": found["EnableIPv6"],
-        **inputs,
-        "options": found.get("Options") or {},
-        "scope": found["Scope"],
-    }
-
-
-class Volume(Resource):
+class Volume(TableHandler):
     """A named volume. Its id is its name."""
 
     pulumi_type = "docker:index/volume:Volume"
     fields: ClassVar[Fields] = {
         "name": Field(required=True, replaces=True),
-        "driver": Field(replaces=True),
-        "driverOpts": Field(kind=Kind.TEXT_MAP, replaces=True),
         "labels": Field(kind=Kind.BLOCK_SET, fields=LABELS, replaces=True),
     }
 
@@ -165,22 +150,16 @@ class Volume(Resource):
         name = inputs["name"]
         if self.read(name, inputs, {}) is not None:
             raise ApplyFailed(
-                f"there is a docker volume `{name}` already, and the stack's state does not know it. If the state was "
-                f"lost, restore it. To begin anew without the data in it, remove it: `docker volume rm {name}`"
+                f"docker volume `{name}` exists already, and the stack's state does not know it. If the state was "
+                f"lost, restore it. To start without the data in it, remove it: `docker volume rm {name}`"
             )
         return self.recreate(inputs)
 
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
         name = inputs["name"]
         with self._daemon.api(f"create volume `{name}`") as api:
-            # Docker gives back the volume of that name where there is one already.
-            found = api.create_volume(
-                name, inputs.get("driver"), inputs.get("driverOpts"), labels(inputs.get("labels"))
-            )
+            found = api.create_volume(name, labels=labels(inputs.get("labels")))  # an existing one is returned
         return name, {**inputs, "driver": found["Driver"], "mountpoint": found["Mountpoint"]}
-
-    def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        return {**old_outputs, **new_inputs}
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
         try:
@@ -195,7 +174,7 @@ class Volume(Resource):
 
 
 def _remove(daemon: Daemon, doing: str, remove: Any, busy: str) -> None:
-    """Remove what containers that are just going away may still hold on to."""
+    """Remove what a container that is just ending may still use."""
     deadline = time.monotonic() + REMOVE_SECONDS
     while True:
         try:

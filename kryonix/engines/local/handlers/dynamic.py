@@ -1,11 +1,11 @@
-"""Dynamic resources: providers written in Python inside the program, unpickled the way Pulumi's own server does it."""
+"""Dynamic resources: providers written in Python inside the program, unpickled as Pulumi's own server does it."""
 
 from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Mapping
-from types import TracebackType
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import dill
@@ -21,43 +21,38 @@ from kryonix.engines.local.errors import (
     ServiceUnavailable,
     UnsupportedResource,
 )
-from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Live, Properties
-from kryonix.engines.local.handlers.base import Handler as AnyHandler
+from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, Live, Properties
 
-__all__ = ["PREFIX", "PROVIDER_KEY", "DynamicResource", "provider"]
+__all__ = ["PREFIX", "PROVIDER_KEY", "DynamicProvider", "DynamicResource"]
 
 PREFIX: Final = "pulumi-python:dynamic"
 PROVIDER_KEY: Final = "__provider"
 
 _KNOWN: Final = {known.exit_status: known for known in (Refusal, ServiceUnavailable)}
 
-# dill is not safe to load from two threads at once, and providers in modules import them.
+# dill can't load from two threads at once: unpickling a provider imports modules.
 _UNPICKLING: Final = threading.Lock()
-
-
-def provider(config: Properties) -> DynamicProvider:
-    """The handlers of dynamic resources, which see the stack's `config` (keys `project:name`)."""
-    return DynamicProvider(config)
 
 
 class DynamicProvider:
     """All dynamic resources of a program: each carries its own implementation in its inputs."""
 
     def __init__(self, config: Properties) -> None:
+        """`config` is the whole stack's, keys as `project:name`."""
         self._handler = DynamicResource(config)
 
-    def handler(self, type_token: str) -> AnyHandler:
-        """The handler of a dynamic type; see `Provider.handler`."""
+    def handler(self, type_token: str) -> Handler:
+        """Return the handler of a dynamic type; see `Provider.handler`."""
         if not type_token.startswith(PREFIX):
-            raise UnsupportedResource(f"{type_token} is no dynamic resource; those are called {PREFIX}:…")
+            raise UnsupportedResource(f"{type_token} is not a dynamic resource; their types start with {PREFIX}:")
         return self._handler
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Hold nothing open."""
 
 
 class DynamicResource:
-    """Calls the provider that a resource's inputs carry."""
+    """Call the provider that a resource's inputs carry."""
 
     secret_outputs: frozenset[str] = frozenset()
 
@@ -69,30 +64,30 @@ class DynamicResource:
         code = _code(new, old or {})
         if code is UNKNOWN:
             return dict(new)
-        with _Named("check", new):
-            result = self._load(code).check(_known(old or {}), _known(new))
+        with _translated("check", new):
+            result = self._load(code).check(_to_pulumi(old or {}), _to_pulumi(new))
         if result.failures:
             raise InvalidInputs("\n".join(f"`{failure.property}`: {failure.reason}" for failure in result.failures))
-        return {**_unknown(result.inputs), PROVIDER_KEY: new[PROVIDER_KEY]}
+        return {**_from_pulumi(result.inputs), PROVIDER_KEY: new[PROVIDER_KEY]}
 
     def diff(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Diff:
         code = _code(new_inputs, old_outputs)
-        changed = tuple(sorted(_differing(old_inputs, new_inputs)))
+        keys = sorted({*old_inputs, *new_inputs})
+        changed = tuple(key for key in keys if old_inputs.get(key) != new_inputs.get(key))
         if code is UNKNOWN:
             return Diff(changed=changed)
-        with _Named("diff", new_inputs):
-            result = self._load(code).diff(id, _known(old_outputs), _known(new_inputs))
+        with _translated("diff", new_inputs):
+            result = self._load(code).diff(id, _to_pulumi(old_outputs), _to_pulumi(new_inputs))
         replaces = tuple(result.replaces or ())
-        if result.changes is None:
-            changes = tuple(dict.fromkeys((*changed, *replaces)))
-        elif result.changes:
-            changes = tuple(dict.fromkeys((*changed, *replaces))) or tuple(sorted({*new_inputs} - {PROVIDER_KEY}))
-        else:
-            changes = replaces
-        return Diff(changed=changes, replaces=replaces, delete_before_replace=bool(result.delete_before_replace))
+        every = tuple(dict.fromkeys((*changed, *replaces)))
+        if result.changes:
+            every = every or tuple(sorted({*new_inputs} - {PROVIDER_KEY}))
+        elif result.changes is not None:
+            every = replaces
+        return Diff(changed=every, replaces=replaces, delete_before_replace=bool(result.delete_before_replace))
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        with _Named("create", inputs):
+        with _translated("create", inputs):
             result = self._load(inputs[PROVIDER_KEY]).create(dict(inputs))
         return str(result.id), _with_provider(result.outs, inputs)
 
@@ -103,7 +98,7 @@ class DynamicResource:
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
         properties = outputs or inputs
-        with _Named("read", inputs):
+        with _translated("read", inputs):
             result = self._load(properties[PROVIDER_KEY]).read(id, dict(properties))
         if not result.id:
             return None
@@ -111,13 +106,13 @@ class DynamicResource:
         return Live(str(result.id), live, _with_provider(result.outs, properties))
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        with _Named("update", new_inputs):
+        with _translated("update", new_inputs):
             result = self._load(new_inputs[PROVIDER_KEY]).update(id, dict(old_outputs), dict(new_inputs))
         return _with_provider(result.outs, new_inputs)
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         properties = outputs or inputs
-        with _Named("delete", inputs):
+        with _translated("delete", inputs):
             self._load(properties[PROVIDER_KEY]).delete(id, dict(properties))
 
     def _load(self, code: str) -> ResourceProvider:
@@ -131,30 +126,22 @@ class DynamicResource:
             return loaded
 
 
-class _Named:
-    """Turns what a provider raises into an error that names the call; the engine's own errors pass."""
-
-    def __init__(self, call: str, inputs: Mapping[str, Any]) -> None:
-        self._call = call
-        self._what = inputs.get("name")
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not isinstance(error, Exception) or isinstance(error, LocalError):
-            return
+@contextmanager
+def _translated(call: str, inputs: Mapping[str, Any]) -> Iterator[None]:
+    """Name the call in an error of the provider; keep the engine's errors and the project's messages."""
+    try:
+        yield
+    except LocalError:
+        raise
+    except Exception as error:
         status = getattr(error, "exit_status", None)
-        if isinstance(status, int):  # the project's own errors are messages for a person already
+        if isinstance(status, int):  # an error of the project itself is a message for people already
             failed = _KNOWN.get(status, ApplyFailed)(str(error))
             failed.exit_status = status
             raise failed from error
-        of = f" of `{self._what}`" if isinstance(self._what, str) else ""
-        raise ApplyFailed(
-            f"{self._call}{of} failed in the dynamic provider: {type(error).__name__}: {error}"
-        ) from error
+        name = inputs.get("name")
+        of = f" of `{name}`" if isinstance(name, str) else ""
+        raise ApplyFailed(f"{call}{of} failed in the dynamic provider: {type(error).__name__}: {error}") from error
 
 
 def _code(new: Mapping[str, Any], old: Mapping[str, Any]) -> Any:
@@ -162,25 +149,21 @@ def _code(new: Mapping[str, Any], old: Mapping[str, Any]) -> Any:
     return old.get(PROVIDER_KEY, UNKNOWN) if code is UNKNOWN else code
 
 
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
-    return {key for key in {*old, *new} if old.get(key) != new.get(key)}
-
-
-def _known(values: Any) -> Any:
-    """Values as a dynamic provider sees them: Pulumi's own stand-in for what is not known yet."""
+def _to_pulumi(values: Any) -> Any:
+    """Return values as a dynamic provider sees them, with Pulumi's placeholder for unknown ones."""
     if values is UNKNOWN:
         return pulumi.runtime.rpc.UNKNOWN
     if isinstance(values, Mapping):
-        return {key: _known(value) for key, value in values.items()}
-    return [_known(value) for value in values] if isinstance(values, list) else values
+        return {key: _to_pulumi(value) for key, value in values.items()}
+    return [_to_pulumi(value) for value in values] if isinstance(values, list) else values
 
 
-def _unknown(values: Any) -> Any:
+def _from_pulumi(values: Any) -> Any:
     if isinstance(values, str) and values == pulumi.runtime.rpc.UNKNOWN:
         return UNKNOWN
     if isinstance(values, Mapping):
-        return {key: _unknown(value) for key, value in values.items()}
-    return [_unknown(value) for value in values] if isinstance(values, list) else values
+        return {key: _from_pulumi(value) for key, value in values.items()}
+    return [_from_pulumi(value) for value in values] if isinstance(values, list) else values
 
 
 def _with_provider(values: Mapping[str, Any] | None, inputs: Mapping[str, Any]) -> Properties:

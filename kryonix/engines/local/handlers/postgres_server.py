@@ -1,14 +1,13 @@
-"""A PostgreSQL server: connections, transactions that survive their neighbours, and its errors in our terms."""
+"""A PostgreSQL server: connections, transactions repeated after a conflict, and its errors as the engine's."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, LiteralString, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 
@@ -16,14 +15,14 @@ from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnav
 from kryonix.engines.local.handlers.base import UNKNOWN
 from kryonix.engines.local.handlers.fields import Field, Kind, checked
 
-__all__ = ["Server", "server"]
+__all__ = ["Server"]
 
 Result = TypeVar("Result")
 
 ATTEMPTS: Final = 20
 LONGEST_PAUSE: Final = 0.2
 
-# What another transaction at the same catalog row, or at the template database, does to one that is all right.
+# Conflicts with another transaction on the same catalog row, or on the template database.
 _TRANSIENT: Final = frozenset({"40001", "40P01", "55006", "55P03"})
 
 _CONFIG: Final[Mapping[str, Field]] = {
@@ -36,17 +35,6 @@ _CONFIG: Final[Mapping[str, Field]] = {
     "sslrootcert": Field(),
     "superuser": Field(kind=Kind.FLAG, default=True),
     "connectTimeout": Field(kind=Kind.WHOLE, default=30),
-    "databaseUsername": Field(),
-    "expectedVersion": Field(),
-    "maxConnections": Field(kind=Kind.WHOLE),
-    "clientcert": Field(
-        kind=Kind.BLOCK,
-        fields={
-            "cert": Field(required=True),
-            "key": Field(required=True),
-            "sslinline": Field(kind=Kind.FLAG, default=False),
-        },
-    ),
 }
 _ENVIRONMENT: Final = {
     "host": "PGHOST",
@@ -66,99 +54,82 @@ class Server:
 
     settings: Mapping[str, Any]
 
-    @property
-    def superuser(self) -> bool:
-        """Whether the user may read what only superusers may (the provider's setting, not what the server says)."""
-        return bool(self.settings["superuser"])
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Server:
+        """Read the provider's inputs, which may be unknown in a preview, and PG*. Raise `InvalidInputs`."""
+        given = {name: os.environ.get(variable) for name, variable in _ENVIRONMENT.items()}
+        given |= {name: value for name, value in config.items() if value is not None}
+        settings, problems = checked(_CONFIG, given)
+        if problems:
+            raise InvalidInputs("\n".join(f"provider postgresql: {problem}" for problem in problems))
+        return cls(settings)
 
     @property
-    def username(self) -> str:
-        """The user the connections are made as."""
-        return str(self.settings["username"])
-
     def default_database(self) -> str:
-        """The database that is used where a resource names none."""
+        """The database of resources that name none."""
         return str(self.settings["database"])
 
     def run(
         self, doing: str, work: Callable[[psycopg.Cursor], Result], database: str = "", autocommit: bool = False
     ) -> Result:
-        """Do `work` in one transaction, again where a concurrent one got in the way. `doing` names it in an error."""
+        """Run `work` in one transaction, again after a conflict. `doing` is such as "drop role 'r'"."""
         pause = 0.01
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with self._connect(database or self.default_database(), autocommit) as connection:
+                with self._connect(database or self.default_database, autocommit) as connection:
                     return work(connection.cursor())
             except psycopg.Error as error:
                 if attempt == ATTEMPTS or not _is_transient(error):
-                    raise ApplyFailed(f"PostgreSQL at {self._where()} would not {doing}: {_reason(error)}") from None
-            # Not all of them at once again.
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311, no secret
+                    raise ApplyFailed(f"PostgreSQL at {self._address} refused to {doing}: {_reason(error)}") from None
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311, no secret; apart from each other
             pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("unreachable")
 
     def has_database(self, name: str) -> bool:
-        """Whether there is a database of that name."""
-        query: LiteralString = "SELECT 1 FROM pg_database WHERE datname = %s"
+        """Return True if the database exists."""
+        query = "SELECT 1 FROM pg_database WHERE datname = %s"
         return self.run(f"look for database {name!r}", lambda cursor: bool(cursor.execute(query, [name]).fetchone()))
 
     def _connect(self, database: str, autocommit: bool) -> psycopg.Connection:
         if UNKNOWN in self.settings.values():
             raise ServiceUnavailable(
-                "PostgreSQL can't be reached yet: where it is, or the password, is only known once the resources it "
-                "comes from are made. Run `up` first."
+                "PostgreSQL can't be reached yet: its address or password comes from resources that don't exist yet. "
+                "Run `up` first."
             )
+        settings = self.settings
         try:
             return psycopg.connect(
+                host=settings["host"],
+                port=settings["port"],
+                user=settings["username"],
+                password=settings.get("password"),
+                sslmode=settings["sslmode"],
+                sslrootcert=settings.get("sslrootcert"),
+                connect_timeout=settings["connectTimeout"],
                 dbname=database,
                 autocommit=autocommit,
                 application_name="kryonix local engine",
-                **_connection_options(self.settings),
             )
         except psycopg.OperationalError as error:
             raise ServiceUnavailable(self._unreachable(database, str(error))) from None
 
-    def _where(self) -> str:
+    @property
+    def _address(self) -> str:
         return f"{self.settings['host']}:{self.settings['port']}"
 
     def _unreachable(self, database: str, reason: str) -> str:
         if "password authentication failed" in reason or "no password supplied" in reason:
             return (
-                f"PostgreSQL at {self._where()} refuses the password of user {self.username!r}. "
+                f"PostgreSQL at {self._address} refuses the password of user {self.settings['username']!r}. "
                 "Correct the provider's `username` and `password`."
             )
+        lines = [line.strip() for line in reason.splitlines() if line.strip()]
+        lines = [line for line in lines if not line.startswith("Is the server")] or ["no reason given"]
         return (
-            f"PostgreSQL at {self._where()} can't be reached (database {database!r}): {_cause(reason)}. "
+            f"PostgreSQL at {self._address} can't be reached (database {database!r}): "
+            f"{lines[-1].rsplit('failed: ', 1)[-1]}. "
             "Start it, or correct the provider's `host`, `port` and `sslmode`."
         )
-
-
-def server(config: Mapping[str, Any]) -> Server:
-    """A server from the provider's inputs, which a preview may not know yet. Raises `InvalidInputs`."""
-    given = {**{name: os.environ.get(env) for name, env in _ENVIRONMENT.items()}}
-    given |= {name: value for name, value in config.items() if value is not None}
-    if isinstance(given.get("clientcert"), str):
-        given["clientcert"] = json.loads(str(given["clientcert"]))
-    values, problems = checked(_CONFIG, given)
-    if problems:
-        raise InvalidInputs("\n".join(f"provider postgresql: {problem}" for problem in problems))
-    return Server(values)
-
-
-def _connection_options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    certificate = settings.get("clientcert") or {}
-    options = {
-        "host": settings["host"],
-        "port": settings["port"],
-        "user": settings["username"],
-        "password": settings.get("password"),
-        "sslmode": settings["sslmode"],
-        "sslrootcert": settings.get("sslrootcert"),
-        "sslcert": certificate.get("cert"),
-        "sslkey": certificate.get("key"),
-        "connect_timeout": settings["connectTimeout"],
-    }
-    return {key: value for key, value in options.items() if value is not None}
 
 
 def _is_transient(error: psycopg.Error) -> bool:
@@ -167,14 +138,6 @@ def _is_transient(error: psycopg.Error) -> bool:
 
 
 def _reason(error: psycopg.Error) -> str:
-    """The server's message without the statement, which may hold a password's verifier."""
+    """Return the server's message without the statement, which may hold a password's verifier."""
     parts = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
     return ". ".join(part.rstrip(".") for part in parts if part) or type(error).__name__
-
-
-def _cause(text: str) -> str:
-    """What libpq says went wrong, without the address and the question it adds."""
-    lines = [
-        line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("Is the server")
-    ]
-    return lines[-1].rsplit("failed: ", 1)[-1] if lines else "no reason given"

@@ -1,8 +1,12 @@
-"""PostgreSQL: the package's provider, and the handlers of databases and schemas."""
+"""PostgreSQL: databases, schemas and roles."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import base64
+import hashlib
+import hmac
+import re
+from typing import Any, ClassVar, Final
 
 import psycopg
 from psycopg import sql
@@ -10,55 +14,73 @@ from psycopg.rows import dict_row
 
 from kryonix.engines.local.errors import ApplyFailed
 from kryonix.engines.local.handlers.base import Live, Properties
-from kryonix.engines.local.handlers.fields import Field, Fields, Kind
+from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
 from kryonix.engines.local.handlers.postgres_privileges import DefaultPrivileges, Grant
-from kryonix.engines.local.handlers.postgres_roles import Role
-from kryonix.engines.local.handlers.postgres_server import Server, server
-from kryonix.engines.local.handlers.resource import HandlerTable, Resource
+from kryonix.engines.local.handlers.postgres_server import Server
 
-__all__ = ["Database", "Schema", "provider"]
+__all__ = ["provider", "verifies"]
 
 
 def provider(config: Properties) -> HandlerTable:
-    """The handlers of package postgresql on the server that `config` or the PG* environment names."""
-    on = server(config)
-    return HandlerTable.of(
-        "postgresql", [handler(on) for handler in (Database, Schema, Role, Grant, DefaultPrivileges)]
-    )
+    """Return the handlers of package postgresql for the server in `config` or in PG*."""
+    server = Server.of(config)
+    return HandlerTable.of([handler(server) for handler in (Database, Schema, Role, Grant, DefaultPrivileges)])
 
 
-class Database(Resource):
+def _fixed(default: Any, kind: Kind = Kind.FLAG) -> Field:
+    return Field(kind=kind, default=default, fixed=True)
+
+
+class Database(TableHandler):
     """A database. Its id is its name."""
 
     pulumi_type = "postgresql:index/database:Database"
     fields: ClassVar[Fields] = {
         "name": Field(required=True),
         "owner": Field(),
-        "template": Field(replaces=True),
-        "encoding": Field(replaces=True),
-        "lcCollate": Field(replaces=True),
-        "lcCtype": Field(replaces=True),
-        "tablespaceName": Field(),
-        "connectionLimit": Field(kind=Kind.WHOLE, default=-1),
-        "allowConnections": Field(kind=Kind.FLAG, default=True),
-        "isTemplate": Field(kind=Kind.FLAG),
-        "alterObjectOwnership": Field(kind=Kind.FLAG, default=False),
+        "connectionLimit": _fixed(-1, Kind.WHOLE),
+        "allowConnections": _fixed(True),
+        "alterObjectOwnership": _fixed(False),
     }
 
-    def __init__(self, on: Server) -> None:
-        self._server = on
+    def __init__(self, server: Server) -> None:
+        self._server = server
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         name = inputs["name"]
         if self._server.has_database(name):
-            self._adopt(name, inputs)
+            self._refuse_used(name)
+            self._alter(name, inputs)
         else:
-            statement = _create_database(inputs, self._server.username)
+            owner = inputs.get("owner") or self._server.settings["username"]
+            statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING UTF8").format(
+                sql.Identifier(name), sql.Identifier(owner)
+            )
             self._server.run(f"create database {name!r}", lambda cursor: cursor.execute(statement), autocommit=True)
         return name, self._outputs(inputs)
 
-    def _adopt(self, name: str, inputs: Properties) -> None:
-        """Take over the empty database a killed run left; one that holds anything is somebody's."""
+    def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
+        old, new = old_inputs["name"], new_inputs["name"]
+        if old != new:
+            rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
+            self._server.run(f"rename database {old!r}", lambda cursor: cursor.execute(rename))
+        self._alter(new, new_inputs)
+        return self._outputs(new_inputs)
+
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+        found = self._found(inputs["name"])
+        if found is None:
+            return None
+        live = {**inputs, **{key: value for key, value in found.items() if key in inputs}}
+        return Live(id, live, {"template": "template0", **live, **found})
+
+    def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
+        name = inputs["name"]
+        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        self._server.run(f"drop database {name!r}", lambda cursor: cursor.execute(drop), autocommit=True)
+
+    def _refuse_used(self, name: str) -> None:
+        """Raise if an existing database holds anything: only an empty one can be from a killed run."""
 
         def tables(cursor: psycopg.Cursor) -> int:
             row = cursor.execute(
@@ -68,70 +90,26 @@ class Database(Resource):
             ).fetchone()
             return int(row[0]) if row else 0
 
-        count = self._server.run(f"look into database {name!r}", tables, database=name)
-        if count:
+        if count := self._server.run(f"look into database {name!r}", tables, database=name):
             raise ApplyFailed(
-                f"there is a database {name!r} already, and it holds {count} tables, views or sequences, so it was not "
-                "made by this stack. Give this one another name, or drop the other."
+                f"database {name!r} exists already and holds {count} tables, views or sequences, so this stack did not "
+                "make it. Give this database another name, or drop the other."
             )
-        self._alter(name, inputs)
-
-    def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        old, new = old_inputs["name"], new_inputs["name"]
-        if old != new:
-            rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
-            self._server.run(f"rename database {old!r}", lambda cursor: cursor.execute(rename))
-        if new_inputs.get("owner") and new_inputs["alterObjectOwnership"]:
-            self._reassign(new, new_inputs["owner"])
-        self._alter(new, new_inputs)
-        return self._outputs(new_inputs)
-
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
-        found = self._found(inputs.get("name", id))
-        if found is None:
-            return None
-        live = {**inputs, **{key: value for key, value in found.items() if key in inputs}}
-        return Live(id, live, {"template": "template0", **live, **found})
-
-    def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        name = inputs.get("name", id)
-
-        def drop(cursor: psycopg.Cursor) -> None:
-            if inputs.get("isTemplate") and self._server.has_database(name):
-                cursor.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
-            cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-
-        self._server.run(f"drop database {name!r}", drop, autocommit=True)
 
     def _alter(self, name: str, inputs: Properties) -> None:
         database = sql.Identifier(name)
-        options = {
-            "OWNER TO {}": sql.Identifier(inputs["owner"]) if inputs.get("owner") else None,
-            "SET TABLESPACE {}": sql.Identifier(inputs["tablespaceName"]) if inputs.get("tablespaceName") else None,
-            "CONNECTION LIMIT {}": sql.Literal(inputs["connectionLimit"]),
-            "ALLOW_CONNECTIONS {}": sql.Literal(inputs["allowConnections"]),
-            "IS_TEMPLATE {}": sql.Literal(inputs["isTemplate"]) if "isTemplate" in inputs else None,
-        }
-
-        def work(cursor: psycopg.Cursor) -> None:
-            for option, value in options.items():
-                if value is not None:
-                    cursor.execute(sql.SQL("ALTER DATABASE {} ").format(database) + sql.SQL(option).format(value))
-
-        self._server.run(f"alter database {name!r}", work, autocommit=True)
-
-    def _reassign(self, name: str, owner: str) -> None:
-        found = self._found(name)
-        if found is None or found["owner"] == owner:
-            return
-        statement = sql.SQL("REASSIGN OWNED BY {} TO {}").format(sql.Identifier(found["owner"]), sql.Identifier(owner))
-        self._server.run(
-            f"give what is in database {name!r} to {owner!r}", lambda c: c.execute(statement), database=name
-        )
+        statements = [
+            sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, sql.Literal(inputs["connectionLimit"])),
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(database, sql.Literal(inputs["allowConnections"])),
+        ]
+        if inputs.get("owner"):
+            statements.append(
+                sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, sql.Identifier(inputs["owner"]))
+            )
+        self._server.run(f"alter database {name!r}", lambda cursor: _execute(cursor, statements), autocommit=True)
 
     def _outputs(self, inputs: Properties) -> Properties:
-        found = self._found(inputs["name"]) or {}
-        return {**found, "template": "template0", **inputs}
+        return {**(self._found(inputs["name"]) or {}), "template": "template0", **inputs}
 
     def _found(self, name: str) -> Properties | None:
         def select(cursor: psycopg.Cursor) -> Properties | None:
@@ -147,33 +125,12 @@ class Database(Resource):
         return self._server.run(f"read database {name!r}", select)
 
 
-def _create_database(inputs: Properties, user: str) -> sql.Composed:
-    def named(option: str, value: str) -> sql.Composable:
-        return sql.SQL(option) + (sql.SQL("DEFAULT") if value.upper() == "DEFAULT" else sql.Identifier(value))
-
-    def text(option: str, value: str) -> sql.Composable:
-        return sql.SQL(option) + (sql.SQL("DEFAULT") if value.upper() == "DEFAULT" else sql.Literal(value))
-
-    parts = [
-        sql.SQL("CREATE DATABASE {}").format(sql.Identifier(inputs["name"])),
-        sql.SQL("OWNER {}").format(sql.Identifier(inputs.get("owner") or user)),
-        named("TEMPLATE ", inputs.get("template") or "template0"),
-        text("ENCODING ", inputs.get("encoding") or "UTF8"),
-        sql.SQL("ALLOW_CONNECTIONS {}").format(sql.Literal(inputs["allowConnections"])),
-        sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(inputs["connectionLimit"])),
-        sql.SQL("IS_TEMPLATE {}").format(sql.Literal(inputs.get("isTemplate", False))),
-    ]
-    parts += [
-        text(f"{o} ", inputs[key])
-        for key, o in (("lcCollate", "LC_COLLATE"), ("lcCtype", "LC_CTYPE"))
-        if inputs.get(key)
-    ]
-    if inputs.get("tablespaceName"):
-        parts.append(named("TABLESPACE ", inputs["tablespaceName"]))
-    return sql.SQL(" ").join(parts)
+def _execute(cursor: psycopg.Cursor, statements: list[sql.Composed]) -> None:
+    for statement in statements:
+        cursor.execute(statement)
 
 
-class Schema(Resource):
+class Schema(TableHandler):
     """A schema in a database. Its id is `database.schema`."""
 
     pulumi_type = "postgresql:index/schema:Schema"
@@ -181,29 +138,22 @@ class Schema(Resource):
         "name": Field(required=True),
         "database": Field(replaces=True),
         "owner": Field(),
-        "ifNotExists": Field(kind=Kind.FLAG, default=True),
-        "dropCascade": Field(kind=Kind.FLAG, default=False),
+        "ifNotExists": _fixed(True),
+        "dropCascade": _fixed(False),
     }
 
-    def __init__(self, on: Server) -> None:
-        self._server = on
+    def __init__(self, server: Server) -> None:
+        self._server = server
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        name, owner = inputs["name"], inputs.get("owner")
-        statements = [sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(name))]
-        if owner:
-            statements.append(_owned(name, owner))
-        self._run(inputs, f"create schema {name!r}", statements)
+        name = inputs["name"]
+        self._run(inputs, f"create schema {name!r}", sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(_name(inputs)))
         return f"{self._database(inputs)}.{name}", self._outputs(inputs)
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        old, new, owner = old_inputs["name"], new_inputs["name"], new_inputs.get("owner")
-        statements = []
-        if old != new:
-            statements.append(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))
-        if owner:
-            statements.append(_owned(new, owner))
-        self._run(new_inputs, f"alter schema {new!r}", statements)
+        rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(_name(old_inputs), _name(new_inputs))
+        statements = [] if old_inputs["name"] == new_inputs["name"] else [rename]
+        self._run(new_inputs, f"alter schema {new_inputs['name']!r}", *statements)
         return self._outputs(new_inputs)
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
@@ -214,18 +164,16 @@ class Schema(Resource):
         return Live(id, live, {"database": self._database(inputs), "owner": owner, **live})
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        if not self._server.has_database(self._database(inputs)):
-            return
-        mode = "CASCADE" if inputs.get("dropCascade") else "RESTRICT"
-        drop = sql.SQL("DROP SCHEMA IF EXISTS {} ").format(sql.Identifier(inputs["name"])) + sql.SQL(mode)
-        self._run(inputs, f"drop schema {inputs['name']!r}", [drop])
+        if self._server.has_database(self._database(inputs)):
+            drop = sql.SQL("DROP SCHEMA IF EXISTS {} RESTRICT").format(_name(inputs))
+            self._run({**inputs, "owner": ""}, f"drop schema {inputs['name']!r}", drop)
 
-    def _run(self, inputs: Properties, doing: str, statements: list[Any]) -> None:
-        def work(cursor: psycopg.Cursor) -> None:
-            for statement in statements:
-                cursor.execute(statement)
-
-        self._server.run(doing, work, database=self._database(inputs))
+    def _run(self, inputs: Properties, doing: str, *statements: sql.Composed) -> None:
+        """Run the statements, and set the owner in the same transaction."""
+        every = list(statements)
+        if inputs.get("owner"):
+            every.append(sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(_name(inputs), sql.Identifier(inputs["owner"])))
+        self._server.run(doing, lambda cursor: _execute(cursor, every), database=self._database(inputs))
 
     def _outputs(self, inputs: Properties) -> Properties:
         return {"database": self._database(inputs), "owner": self._owner(inputs), **inputs}
@@ -243,8 +191,129 @@ class Schema(Resource):
         return self._server.run(f"read schema {name!r}", select, database=database)
 
     def _database(self, inputs: Properties) -> str:
-        return str(inputs.get("database") or self._server.default_database())
+        return str(inputs.get("database") or self._server.default_database)
 
 
-def _owned(name: str, owner: str) -> sql.Composed:
-    return sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(owner))
+def _name(inputs: Properties) -> sql.Identifier:
+    return sql.Identifier(inputs["name"])
+
+
+_ATTRIBUTES: Final = {
+    "superuser": "SUPERUSER",
+    "createDatabase": "CREATEDB",
+    "createRole": "CREATEROLE",
+    "inherit": "INHERIT",
+    "login": "LOGIN",
+    "replication": "REPLICATION",
+    "bypassRowLevelSecurity": "BYPASSRLS",
+}
+
+
+class Role(TableHandler):
+    """A role with a password, which the server gets as a SCRAM verifier. Its id is its name."""
+
+    pulumi_type = "postgresql:index/role:Role"
+    secret_outputs = frozenset({"password"})
+    fields: ClassVar[Fields] = {
+        "name": Field(required=True),
+        "password": Field(),
+        "connectionLimit": _fixed(-1, Kind.WHOLE),
+        "validUntil": _fixed("infinity", Kind.TEXT),
+        **dict.fromkeys(_ATTRIBUTES, _fixed(False)),
+        **dict.fromkeys(("skipDropRole", "skipReassignOwned"), _fixed(False)),
+        **dict.fromkeys(("inherit", "encryptedPassword"), _fixed(True)),
+        "login": Field(kind=Kind.FLAG, default=False),
+    }
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def create(self, inputs: Properties) -> tuple[str, Properties]:
+        name = inputs["name"]
+
+        def work(cursor: psycopg.Cursor) -> None:
+            exists = cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone()
+            verb = sql.SQL("ALTER" if exists else "CREATE")
+            cursor.execute(sql.SQL("{} ROLE {} WITH {}").format(verb, _name(inputs), _options(cursor, inputs)))
+
+        self._server.run(f"create role {name!r}", work)
+        return name, dict(inputs)
+
+    def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
+        def work(cursor: psycopg.Cursor) -> None:
+            _lock(cursor, old_inputs["name"])
+            old, new = _name(old_inputs), _name(new_inputs)
+            if old != new:
+                cursor.execute(sql.SQL("ALTER ROLE {} RENAME TO {}").format(old, new))
+            cursor.execute(sql.SQL("ALTER ROLE {} WITH {}").format(new, _options(cursor, new_inputs)))
+
+        self._server.run(f"alter role {old_inputs['name']!r}", work)
+        return dict(new_inputs)
+
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+        name = inputs["name"]
+
+        def select(cursor: psycopg.Cursor) -> Properties | None:
+            rows = cursor.connection.cursor(row_factory=dict_row).execute(
+                'SELECT rolsuper AS superuser, rolcreatedb AS "createDatabase", rolcreaterole AS "createRole", '
+                "rolinherit AS inherit, rolcanlogin AS login, rolreplication AS replication, "
+                'rolbypassrls AS "bypassRowLevelSecurity", rolconnlimit AS "connectionLimit", '
+                "COALESCE(rolvaliduntil::text, 'infinity') AS \"validUntil\" FROM pg_roles WHERE rolname = %s",
+                [name],
+            )
+            return rows.fetchone()
+
+        found = self._server.run(f"read role {name!r}", select)
+        if found is None:
+            return None
+        live = {**inputs, **found}
+        if self._server.settings["superuser"] and inputs.get("login") and inputs.get("password"):
+            stored = self._server.run(f"read the verifier of role {name!r}", lambda cursor: _verifier(cursor, name))
+            if not verifies(stored, inputs["password"]):
+                live.pop("password")
+        return Live(id, live, dict(live))
+
+    def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
+        name, role = inputs["name"], _name(inputs)
+
+        def work(cursor: psycopg.Cursor) -> None:
+            if cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
+                _lock(cursor, name)
+                cursor.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(role))
+                cursor.execute(sql.SQL("DROP OWNED BY {}").format(role))
+                cursor.execute(sql.SQL("DROP ROLE {}").format(role))
+
+        self._server.run(f"drop role {name!r}", work)
+
+
+def _lock(cursor: psycopg.Cursor, name: str) -> None:
+    cursor.execute("SELECT pg_advisory_xact_lock(oid::bigint) FROM pg_roles WHERE rolname = %s", [name])
+
+
+def _options(cursor: psycopg.Cursor, inputs: Properties) -> sql.Composable:
+    parts: list[sql.Composable] = [sql.SQL(word if inputs[name] else f"NO{word}") for name, word in _ATTRIBUTES.items()]
+    parts.append(sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(inputs["connectionLimit"])))
+    parts.append(sql.SQL("VALID UNTIL {}").format(sql.Literal(inputs["validUntil"])))
+    if password := inputs.get("password"):
+        if not password.startswith("SCRAM-SHA-256$"):
+            # Neither the server nor its log sees the password itself.
+            encrypt = cursor.connection.pgconn.encrypt_password
+            password = encrypt(password.encode(), inputs["name"].encode(), b"scram-sha-256").decode()
+        parts.append(sql.SQL("PASSWORD {}").format(sql.Literal(password)))
+    return sql.SQL(" ").join(parts)
+
+
+def _verifier(cursor: psycopg.Cursor, name: str) -> str:
+    row = cursor.execute("SELECT COALESCE(rolpassword, '') FROM pg_authid WHERE rolname = %s", [name]).fetchone()
+    return str(row[0]) if row else ""
+
+
+def verifies(stored: str, password: str) -> bool:
+    """Compare the server's verifier with a password, or with a verifier that was given as one."""
+    found = re.fullmatch(r"SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)", stored)
+    if not found or password.startswith("SCRAM-SHA-256$"):
+        return stored == password
+    rounds, salt, stored_key = int(found[1]), base64.b64decode(found[2]), base64.b64decode(found[3])
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    return hmac.compare_digest(hashlib.sha256(client_key).digest(), stored_key)

@@ -1,154 +1,162 @@
-"""RabbitMQ: the package's provider, and what belongs to no single vhost's topology: vhosts, users, permissions."""
+"""RabbitMQ: virtual hosts, users, permissions, exchanges, queues, bindings and policies."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import hmac
+import json
+import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
+from urllib.parse import unquote
 
 from kryonix.engines.local.handlers.base import Live, Properties
-from kryonix.engines.local.handlers.fields import Field, Fields, Kind
+from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
 from kryonix.engines.local.handlers.management import Management, management
-from kryonix.engines.local.handlers.rabbitmq_topology import Binding, Exchange, OperatorPolicy, Policy, Queue
-from kryonix.engines.local.handlers.resource import HandlerTable, Resource
 
-__all__ = ["Permissions", "User", "VHost", "password_matches", "provider"]
+__all__ = ["Binding", "Policy", "definition_for_broker", "password_matches", "provider"]
+
+LIMITS: Final = {"maxConnections": "max-connections", "maxQueues": "max-queues"}
+PERMISSIONS: Final = ("configure", "write", "read")
+NAME: Final = Field(required=True, replaces=True)
+VHOST: Final = Field(default="/", replaces=True)
 
 
 def provider(config: Properties) -> HandlerTable:
-    """The handlers of package rabbitmq on the broker that `config` names."""
+    """Return the handlers of package rabbitmq for the broker in `config`."""
     api = management(config)
     types = (VHost, User, Permissions, Exchange, Queue, Binding, Policy, OperatorPolicy)
-    return HandlerTable.of("rabbitmq", [handler(api) for handler in types], api.close)
+    return HandlerTable.of([handler(api) for handler in types], api.close)
 
 
-LIMITS: Final = {"maxConnections": "max-connections", "maxQueues": "max-queues"}
-
-
-class VHost(Resource):
-    """A virtual host with its limits. Its id is its name."""
-
-    pulumi_type = "rabbitmq:index/vHost:VHost"
-    fields: ClassVar[Fields] = {
-        "name": Field(required=True, replaces=True),
-        "description": Field(),
-        "defaultQueueType": Field(),
-        "tracing": Field(kind=Kind.FLAG),
-        # The provider plugin makes 0 of a limit that is no number, and nobody can connect. An error says so instead.
-        "maxConnections": Field(pattern=r"-?\d+"),
-        "maxQueues": Field(pattern=r"-?\d+"),
-    }
+class _BrokerObject(TableHandler):
+    """An object that one idempotent request declares and another deletes."""
 
     def __init__(self, api: Management) -> None:
         self._api = api
 
-    def create(self, inputs: Properties) -> tuple[str, Properties]:
-        name = inputs["name"]
-        self._declare(inputs)
-        self._own(name)
-        self._limit(name, self._limits(name), inputs)
-        return name, dict(inputs)
+    @abstractmethod
+    def path(self, inputs: Properties) -> tuple[str, ...]:
+        """Return the segments of the object's path in the API."""
 
-    def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        self._declare(new_inputs)
-        self._own(id)
-        self._limit(id, self._limits(id), new_inputs)
-        return dict(new_inputs)
+    @abstractmethod
+    def label(self, inputs: Properties) -> str:
+        """Return the object's kind and name as an error message shows them."""
+
+    @abstractmethod
+    def id(self, inputs: Properties) -> str:
+        """Return the resource id."""
+
+    def body(self, inputs: Properties) -> Mapping[str, Any]:
+        """Return the body of the request that declares the object."""
+        return {}
+
+    def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
+        """Return the inputs that follow from the API's answer; None removes an input."""
+        return {}
+
+    def create(self, inputs: Properties) -> tuple[str, Properties]:
+        self._api.put(self.path(inputs), self.body(inputs), f"declare {self.label(inputs)}")
+        return self.id(inputs), dict(inputs)
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
-        found = self._api.get("vhosts", id)
+        found = self._api.get(*self.path(inputs))
         if found is None:
             return None
-        live = {**inputs, "name": id, "description": found.get("description") or None}
-        if "tracing" in inputs or found.get("tracing"):
-            live["tracing"] = bool(found.get("tracing"))
-        if inputs.get("defaultQueueType"):
-            live["defaultQueueType"] = found.get("default_queue_type")
-        limits = self._limits(id)
-        live |= {ours: _decimal(limits.get(theirs)) for ours, theirs in LIMITS.items()}
-        live = {key: value for key, value in live.items() if value is not None}
+        live = {key: value for key, value in {**inputs, **self.live(inputs, found)}.items() if value is not None}
         return Live(id, live, dict(live))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        self._api.delete(("vhosts", id), f"delete vhost `{id}`")
+        self._api.delete(self.path(inputs), f"delete {self.label(inputs)}")
 
-    def _declare(self, inputs: Properties) -> None:
-        name = inputs["name"]
-        # A PUT without tags takes those away that something else set.
-        found = self._api.get("vhosts", name) or {}
-        body = {
-            "description": inputs.get("description", ""),
-            "tags": ",".join(_tags(found.get("tags"))),
-            "tracing": bool(inputs.get("tracing")),
-        }
+
+class VHost(_BrokerObject):
+    """A virtual host with its limits. Its id is its name."""
+
+    pulumi_type = "rabbitmq:index/vHost:VHost"
+    fields: ClassVar[Fields] = {
+        "name": NAME,
+        "description": Field(),
+        "defaultQueueType": Field(),
+        # The provider plugin turns a limit that is not a number into 0, and nobody can connect.
+        "maxConnections": Field(pattern=r"-?\d+"),
+        "maxQueues": Field(pattern=r"-?\d+"),
+    }
+
+    def path(self, inputs: Properties) -> tuple[str, ...]:
+        return ("vhosts", inputs["name"])
+
+    def label(self, inputs: Properties) -> str:
+        return f"vhost `{inputs['name']}`"
+
+    def id(self, inputs: Properties) -> str:
+        return str(inputs["name"])
+
+    def body(self, inputs: Properties) -> Mapping[str, Any]:
+        # A PUT without tags removes those that somebody else set.
+        tags = _tags((self._api.get(*self.path(inputs)) or {}).get("tags"))
+        body = {"description": inputs.get("description", ""), "tags": ",".join(tags), "tracing": False}
         if inputs.get("defaultQueueType"):
             body["default_queue_type"] = inputs["defaultQueueType"]
-        self._api.put(("vhosts", name), body, f"declare vhost `{name}`")
+        return body
 
-    def _own(self, name: str) -> None:
-        """A PUT that was cut off can leave a vhost its creator may not enter, and repeating it doesn't help."""
+    def create(self, inputs: Properties) -> tuple[str, Properties]:
+        made = super().create(inputs)
+        name = inputs["name"]
+        # An interrupted PUT can leave a vhost without permissions for its creator; repeating the PUT doesn't add them.
         path = ("permissions", name, self._api.username)
         if self._api.get(*path) is None:
-            everything = {"configure": ".*", "write": ".*", "read": ".*"}
-            self._api.put(path, everything, f"let `{self._api.username}` into vhost `{name}`")
+            self._api.put(path, dict.fromkeys(PERMISSIONS, ".*"), f"let `{self._api.username}` into vhost `{name}`")
+        current = self._limits(name)
+        for ours, theirs in LIMITS.items():
+            wanted = inputs.get(ours) or None
+            path = ("vhost-limits", name, theirs)
+            if wanted is not None and current.get(theirs) != int(wanted):
+                self._api.put(path, {"value": int(wanted)}, f"limit {theirs} of vhost `{name}` to {wanted}")
+            elif wanted is None and theirs in current:
+                self._api.delete(path, f"clear {theirs} of vhost `{name}`")
+        return made
+
+    def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
+        limits = self._limits(inputs["name"])
+        live = {ours: None if limits.get(theirs) is None else str(limits[theirs]) for ours, theirs in LIMITS.items()}
+        live["description"] = found.get("description") or None
+        if inputs.get("defaultQueueType"):
+            live["defaultQueueType"] = found.get("default_queue_type")
+        return live
 
     def _limits(self, name: str) -> Mapping[str, int]:
         found = self._api.get("vhost-limits", name) or []
         return found[0]["value"] if found else {}
 
-    def _limit(self, name: str, current: Mapping[str, int], inputs: Properties) -> None:
-        for ours, theirs in LIMITS.items():
-            wanted = inputs.get(ours) or None
-            path, doing = ("vhost-limits", name, theirs), f"limit {theirs} of vhost `{name}` to {wanted}"
-            if wanted is not None and current.get(theirs) != int(wanted):
-                self._api.put(path, {"value": int(wanted)}, doing)
-            elif wanted is None and theirs in current:
-                self._api.delete(path, f"clear {theirs} of vhost `{name}`")
 
-
-def _decimal(number: int | None) -> str | None:
-    return None if number is None else str(number)
-
-
-class User(Resource):
+class User(_BrokerObject):
     """A user with password and tags. Its id is its name. The password is never read back, only compared."""
 
     pulumi_type = "rabbitmq:index/user:User"
-    fields: ClassVar[Fields] = {
-        "name": Field(required=True, replaces=True),
-        "password": Field(required=True),
-        "tags": Field(kind=Kind.TEXT_LIST),
-    }
+    fields: ClassVar[Fields] = {"name": NAME, "password": Field(required=True), "tags": Field(kind=Kind.TEXT_LIST)}
     secret_outputs = frozenset({"password"})
 
-    def __init__(self, api: Management) -> None:
-        self._api = api
+    def path(self, inputs: Properties) -> tuple[str, ...]:
+        return ("users", inputs["name"])
 
-    def create(self, inputs: Properties) -> tuple[str, Properties]:
-        name = inputs["name"]
-        body = {"password": inputs["password"], "tags": ",".join(inputs.get("tags") or [])}
-        self._api.put(("users", name), body, f"declare user `{name}`")
-        return name, dict(inputs)
+    def label(self, inputs: Properties) -> str:
+        return f"user `{inputs['name']}`"
 
-    def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        return self.create(new_inputs)[1]
+    def id(self, inputs: Properties) -> str:
+        return str(inputs["name"])
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
-        found = self._api.get("users", id)
-        if found is None:
-            return None
-        live = {**inputs, "name": id}
-        tags = _tags(found.get("tags"))
-        if set(tags) != set(inputs.get("tags") or []):
-            live["tags"] = tags
+    def body(self, inputs: Properties) -> Mapping[str, Any]:
+        return {"password": inputs["password"], "tags": ",".join(inputs.get("tags") or [])}
+
+    def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
+        tags, wanted = _tags(found.get("tags")), inputs.get("tags")
+        live: Properties = {"tags": wanted if set(tags) == set(wanted or []) else tags}
         if not password_matches(found, inputs.get("password", "")):
-            live.pop("password", None)
-        return Live(id, live, dict(live))
-
-    def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        self._api.delete(("users", id), f"delete user `{id}`")
+            live["password"] = None
+        return live
 
 
 def _tags(found: Any) -> list[str]:
@@ -156,7 +164,7 @@ def _tags(found: Any) -> list[str]:
 
 
 def password_matches(user: Mapping[str, Any], password: str) -> bool:
-    """Whether the broker's salted hash is this password's; True where it is hashed in a way not known here."""
+    """Compare the broker's salted hash with a password; return True for an unknown hashing algorithm."""
     algorithm = str(user.get("hashing_algorithm", "")).removeprefix("rabbit_password_hashing_")
     if algorithm not in ("sha256", "sha512"):
         return True
@@ -165,41 +173,201 @@ def password_matches(user: Mapping[str, Any], password: str) -> bool:
     return hmac.compare_digest(digest, hashlib.new(algorithm, salt + password.encode()).digest())
 
 
-class Permissions(Resource):
-    """What a user may do in a vhost. Its id is `user@vhost`."""
+class Permissions(_BrokerObject):
+    """A user's permissions in a vhost. Its id is `user@vhost`."""
 
     pulumi_type = "rabbitmq:index/permissions:Permissions"
     fields: ClassVar[Fields] = {
-        "user": Field(required=True, replaces=True),
-        "vhost": Field(default="/", replaces=True),
-        "permissions": Field(
+        "user": NAME,
+        "vhost": VHOST,
+        "permissions": Field(kind=Kind.BLOCK, required=True, fields=dict.fromkeys(PERMISSIONS, Field(required=True))),
+    }
+
+    def path(self, inputs: Properties) -> tuple[str, ...]:
+        return ("permissions", inputs["vhost"], inputs["user"])
+
+    def label(self, inputs: Properties) -> str:
+        return f"the permissions of `{inputs['user']}` in vhost `{inputs['vhost']}`"
+
+    def id(self, inputs: Properties) -> str:
+        return f"{inputs['user']}@{inputs['vhost']}"
+
+    def body(self, inputs: Properties) -> Mapping[str, Any]:
+        granted: Mapping[str, Any] = inputs["permissions"]
+        return granted
+
+    def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
+        return {"permissions": {part: found.get(part, "") for part in PERMISSIONS}}
+
+
+class _Named(_BrokerObject):
+    """An object with a name in a vhost. Its id is `name@vhost`."""
+
+    collection: ClassVar[str]
+    noun: ClassVar[str]
+
+    def path(self, inputs: Properties) -> tuple[str, ...]:
+        return (self.collection, inputs["vhost"], inputs["name"])
+
+    def label(self, inputs: Properties) -> str:
+        return f"{self.noun} `{inputs['name']}` in vhost `{inputs['vhost']}`"
+
+    def id(self, inputs: Properties) -> str:
+        return f"{inputs['name']}@{inputs['vhost']}"
+
+
+class _Declared(_Named):
+    """An exchange or a queue, which is immutable."""
+
+    def body(self, inputs: Properties) -> Mapping[str, Any]:
+        settings = inputs["settings"]
+        kind = {"type": settings["type"]} if "type" in settings else {}
+        return {
+            "durable": settings.get("durable", False),
+            "auto_delete": settings.get("autoDelete", False),
+            "arguments": _arguments(settings),
+            **kind,
+        }
+
+    def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
+        settings, arguments = dict(inputs["settings"]), found.get("arguments") or {}
+        if _arguments(settings) != arguments:
+            as_json = json.dumps(arguments, sort_keys=True)
+            settings |= {"arguments": dict(arguments)} if self.noun == "exchange" else {"argumentsJson": as_json}
+        settings |= {"durable": found["durable"], "autoDelete": found["auto_delete"]}
+        return {"settings": settings | ({"type": found["type"]} if "type" in settings else {})}
+
+
+def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return typed arguments from `argumentsJson`, or the text values of `arguments`."""
+    if settings.get("argumentsJson"):
+        return dict(json.loads(settings["argumentsJson"]))
+    return dict(settings.get("arguments") or {})
+
+
+def _settings(**more: Field) -> Field:
+    flag = Field(kind=Kind.FLAG, default=False)
+    return Field(kind=Kind.BLOCK, required=True, replaces=True, fields={"durable": flag, "autoDelete": flag, **more})
+
+
+class Exchange(_Declared):
+    """An exchange."""
+
+    pulumi_type = "rabbitmq:index/exchange:Exchange"
+    collection, noun = "exchanges", "exchange"
+    fields: ClassVar[Fields] = {
+        "name": NAME,
+        "vhost": VHOST,
+        "settings": _settings(type=Field(required=True), arguments=Field(kind=Kind.TEXT_MAP)),
+    }
+
+
+class Queue(_Declared):
+    """A queue. Every changed input replaces it, and its messages are lost."""
+
+    pulumi_type = "rabbitmq:index/queue:Queue"
+    collection, noun = "queues", "queue"
+    fields: ClassVar[Fields] = {
+        "name": NAME,
+        "vhost": VHOST,
+        "settings": _settings(argumentsJson=Field(kind=Kind.JSON)),
+    }
+
+
+class Binding(_BrokerObject):
+    """A binding of a queue to an exchange. Its id is `vhost/source/destination/queue/key`."""
+
+    pulumi_type = "rabbitmq:index/binding:Binding"
+    fields: ClassVar[Fields] = {
+        "source": NAME,
+        "vhost": NAME,
+        "destination": NAME,
+        "destinationType": Field(required=True, replaces=True, pattern="queue"),
+        "routingKey": Field(replaces=True),
+    }
+
+    def path(self, inputs: Properties) -> tuple[str, ...]:
+        return ("bindings", inputs["vhost"], "e", inputs["source"], "q", inputs["destination"])
+
+    def label(self, inputs: Properties) -> str:
+        return f"binding `{inputs['source']}` to `{inputs['destination']}` in vhost `{inputs['vhost']}`"
+
+    def id(self, inputs: Properties) -> str:
+        vhost = inputs["vhost"].replace("%", "%25").replace("/", "%2F")
+        return "/".join((vhost, inputs["source"], inputs["destination"], "queue", inputs["propertiesKey"]))
+
+    def create(self, inputs: Properties) -> tuple[str, Properties]:
+        body = {"routing_key": inputs.get("routingKey", ""), "arguments": {}}
+        location = self._api.post(self.path(inputs), body, f"declare {self.label(inputs)}")
+        outputs = {**inputs, "propertiesKey": unquote(location.rsplit("/", 1)[-1])}
+        return self.id(outputs), outputs
+
+    def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
+        return {**new_inputs, "propertiesKey": old_outputs["propertiesKey"]}
+
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+        # One binding by its key: the list of a queue or a vhost is slow with thousands of bindings.
+        found = self._api.get(*self.path(inputs), outputs["propertiesKey"])
+        return None if found is None else Live(id, dict(inputs), dict(outputs))
+
+    def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
+        self._api.delete((*self.path(inputs), outputs["propertiesKey"]), f"delete {self.label(inputs)}")
+
+
+class Policy(_Named):
+    """A policy."""
+
+    pulumi_type = "rabbitmq:index/policy:Policy"
+    collection, noun = "policies", "policy"
+    fields: ClassVar[Fields] = {
+        "name": NAME,
+        "vhost": NAME,
+        "policy": Field(
             kind=Kind.BLOCK,
             required=True,
-            fields={part: Field(required=True) for part in ("configure", "write", "read")},
+            fields={
+                "pattern": Field(required=True),
+                "priority": Field(kind=Kind.WHOLE, required=True),
+                "applyTo": Field(required=True),
+                "definition": Field(kind=Kind.TEXT_MAP, required=True),
+            },
         ),
     }
 
-    def __init__(self, api: Management) -> None:
-        self._api = api
+    def body(self, inputs: Properties) -> Mapping[str, Any]:
+        policy = inputs["policy"]
+        return {
+            "pattern": policy["pattern"],
+            "priority": policy["priority"],
+            "apply-to": policy["applyTo"],
+            "definition": definition_for_broker(policy["definition"]),
+        }
 
-    def create(self, inputs: Properties) -> tuple[str, Properties]:
-        user, vhost = inputs["user"], inputs["vhost"]
-        self._api.put(_path(inputs), inputs["permissions"], f"grant `{user}` permissions on vhost `{vhost}`")
-        return f"{user}@{vhost}", dict(inputs)
-
-    def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        return self.create(new_inputs)[1]
-
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
-        found = self._api.get(*_path(inputs))
-        if found is None:
-            return None
-        live = {**inputs, "permissions": {part: found.get(part, "") for part in ("configure", "write", "read")}}
-        return Live(id, live, dict(live))
-
-    def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        self._api.delete(_path(inputs), f"revoke the permissions `{id}`")
+    def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
+        definition = inputs["policy"]["definition"]
+        if definition_for_broker(definition) != found["definition"]:
+            definition = {key: _shown(value) for key, value in found["definition"].items()}
+        applied = {"pattern": found["pattern"], "priority": found["priority"], "applyTo": found["apply-to"]}
+        return {"policy": {**applied, "definition": definition}}
 
 
-def _path(inputs: Properties) -> tuple[str, ...]:
-    return ("permissions", inputs.get("vhost", "/"), inputs["user"])
+class OperatorPolicy(Policy):
+    """An operator policy, whose limits merge with those of a policy: the lower one applies."""
+
+    pulumi_type = "rabbitmq:index/operatorPolicy:OperatorPolicy"
+    collection, noun = "operator-policies", "operator policy"
+
+
+def definition_for_broker(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a policy's definition with whole numbers as numbers, as the provider plugin sends them."""
+    return {key: int(value) if _is_number(value) else value for key, value in definition.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return bool(re.fullmatch(r"[+-]?[0-9]+", str(value))) and -(2**63) <= int(value) < 2**63
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import socket
 import stat
@@ -64,33 +63,35 @@ def test_a_container_with_network_volume_files_and_limits_is_made_as_described(
     network = make(opened, "Network", name=unique, labels=[{"label": "l", "value": "v"}])
     make(opened, "Volume", name=unique)
     port = free_port()
-    binary = base64.b64encode(b"\x00\xff").decode()
     made = make(
         opened,
         "Container",
-        **sleeper(unique, hostname="host-1", envs=["B=2", "A=1"], restart="unless-stopped", memory=64, cpuShares=512),
+        **sleeper(unique, hostname="host-1", envs=["B=2", "A=1"], restart="unless-stopped", memory=64, cpus="0.5"),
         ports=[{"internal": 80, "external": port, "ip": "127.0.0.1"}, {"internal": 81, "ip": "127.0.0.1"}],
         networksAdvanced=[{"name": unique, "aliases": ["alias"]}],
         volumes=[{"containerPath": "/data", "volumeName": unique}],
         uploads=[
             {"file": "/new/folder/text.conf", "content": "ação\n", "permissions": "0640"},
-            {"file": "/etc/binary", "contentBase64": binary, "executable": True},
+            {"file": "/etc/program", "content": "run", "executable": True},
         ],
         labels=[{"label": "traefik.enable", "value": "true"}],
         ulimits=[{"name": "nofile", "soft": 1024, "hard": 2048}],
-        logDriver="json-file",
-        logOpts={"max-size": "1m"},
+        hosts=[{"host": "outside", "ip": "host-gateway"}],
     )
     found = daemon.containers.get(made[0])
     host = found.attrs["HostConfig"]
     assert (found.attrs["Config"]["Hostname"], found.labels["traefik.enable"]) == ("host-1", "true")
     assert {"A=1", "B=2"} <= set(found.attrs["Config"]["Env"])
-    assert (host["Memory"], host["CpuShares"], host["RestartPolicy"]["Name"]) == (64 * 2**20, 512, "unless-stopped")
-    assert (host["Binds"], host["LogConfig"]["Config"]) == ([f"{unique}:/data:rw"], {"max-size": "1m"})
+    assert (host["Memory"], host["NanoCpus"], host["RestartPolicy"]["Name"]) == (
+        64 * 2**20,
+        5 * 10**8,
+        "unless-stopped",
+    )
+    assert (host["Binds"], host["ExtraHosts"]) == ([f"{unique}:/data:rw"], ["outside:host-gateway"])
     assert list(found.attrs["NetworkSettings"]["Networks"]) == [unique]
     assert "alias" in found.attrs["NetworkSettings"]["Networks"][unique]["Aliases"]
     assert read(found, "/new/folder/text.conf") == ("ação\n".encode(), 0o640)
-    assert read(found, "/etc/binary") == (b"\x00\xff", 0o744)
+    assert read(found, "/etc/program") == (b"run", 0o744)
 
     outputs = made[2]
     assert outputs["ports"][0]["external"] == port
@@ -160,11 +161,11 @@ def test_a_container_and_data_that_the_state_has_lost_are_left_alone(
     opened: Provider, daemon: docker.DockerClient, unique: str
 ) -> None:
     id, inputs, _ = make(opened, "Container", **sleeper(unique))
-    with pytest.raises(ApplyFailed, match=f"there is a container `{unique}`.*the stack's state does not know it"):
+    with pytest.raises(ApplyFailed, match=f"container `{unique}`.*exists already.*the stack's state does not know it"):
         handler(opened, "Container").create(inputs)
     assert daemon.containers.get(id).status == "running"
     make(opened, "Volume", name=unique)
-    with pytest.raises(ApplyFailed, match=f"there is a docker volume `{unique}` already.*docker volume rm {unique}"):
+    with pytest.raises(ApplyFailed, match=f"docker volume `{unique}` exists already.*docker volume rm {unique}"):
         make(opened, "Volume", name=unique)
     assert handler(opened, "Volume").recreate({"name": unique})[0] == unique
 
@@ -173,11 +174,11 @@ def test_a_strangers_container_or_network_of_the_same_name_is_left_alone(
     opened: Provider, daemon: docker.DockerClient, unique: str
 ) -> None:
     other = make(provider("docker", {}, owner="/tests/other"), "Container", **sleeper(unique))
-    with pytest.raises(ApplyFailed, match=f"there is a container `{unique}`.*that of /tests/other.*docker rm"):
+    with pytest.raises(ApplyFailed, match=f"container `{unique}`.*it belongs to /tests/other.*docker rm"):
         make(opened, "Container", **sleeper(unique))
     assert daemon.containers.get(other[0]).status == "running"
     daemon.networks.create(unique, labels={"of": "somebody"})
-    with pytest.raises(ApplyFailed, match=f"there is a docker network `{unique}`"):
+    with pytest.raises(ApplyFailed, match=f"docker network `{unique}`.* exists already"):
         make(opened, "Network", name=unique)
 
 
@@ -217,17 +218,17 @@ def test_a_container_that_is_not_healthy_in_time_is_removed_and_its_last_check_i
 def test_a_container_that_ends_while_waited_for_fails_at_once_with_its_log(opened: Provider, unique: str) -> None:
     check = {"tests": ["CMD", "true"], "interval": "30s"}
     program = {"entrypoints": ["sh", "-c"], "command": ["echo bad config on line 7; exit 9"]}
-    with pytest.raises(ApplyFailed, match=r"(?s)ended with status 9.*bad config on line 7"):
+    with pytest.raises(ApplyFailed, match=r"(?s)exited with status 9.*bad config on line 7"):
         make(opened, "Container", **{**sleeper(unique), **program}, healthcheck=check, wait=True, waitTimeout=60)
 
 
 def test_waiting_without_a_health_check_is_an_error(opened: Provider, unique: str) -> None:
-    with pytest.raises(ApplyFailed, match="no health check"):
+    with pytest.raises(ApplyFailed, match="but no health check"):
         make(opened, "Container", **sleeper(unique, wait=True))
 
 
 def test_an_image_that_is_nowhere_is_named_with_what_to_do(opened: Provider, unique: str) -> None:
-    with pytest.raises(ServiceUnavailable, match=r"the image localhost:1/nosuch:9 is not known.*can't be pulled.*load"):
+    with pytest.raises(ServiceUnavailable, match=r"has no image localhost:1/nosuch:9 and can't pull it.*load"):
         make(opened, "Container", **{**sleeper(unique), "image": "localhost:1/nosuch:9"})
 
 

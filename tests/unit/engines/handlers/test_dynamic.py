@@ -150,5 +150,5 @@ def test_failures_and_exceptions_are_errors_of_the_engine(handler: Handler, code
 
 
 def test_only_dynamic_types_have_this_handler() -> None:
-    with pytest.raises(UnsupportedResource, match="rabbitmq:index/queue:Queue is no dynamic resource"):
+    with pytest.raises(UnsupportedResource, match="rabbitmq:index/queue:Queue is not a dynamic resource"):
         provider("pulumi-python", CONFIG).handler("rabbitmq:index/queue:Queue")

@@ -24,6 +24,7 @@ FIELDS = {
         kind=Kind.BLOCK_SET, fields={"port": Field(kind=Kind.WHOLE, required=True), "ip": Field(default="0")}
     ),
     "digits": Field(pattern=r"\d+"),
+    "tty": Field(kind=Kind.FLAG, default=False, fixed=True),
 }
 
 
@@ -43,6 +44,7 @@ def test_defaults_are_filled_in_at_every_depth() -> None:
         "name": "n",
         "vhost": "/",
         "on": True,
+        "tty": False,
         "block": {"a": "1", "b": "x"},
         "blocks": [{"port": 1, "ip": "0"}],
     }
@@ -69,8 +71,9 @@ def test_values_are_brought_to_the_fields_type_as_on_the_wire(name: str, given: 
     ("inputs", "problem"),
     [
         ({"name": None}, "`name` is required"),
-        ({"nmae": "x"}, "did you mean `name`?"),
-        ({"wholly-other": "x"}, "Known here: block, blocks"),
+        ({"nmae": "x"}, "did you mean 'name'?"),
+        ({"wholly-other": "x"}, "`wholly-other` is not an input of the local engine; allowed: name, vhost"),
+        ({"tty": True}, "`tty` is True; the local engine supports False only"),
         ({"limit": "many"}, "`limit` "),
         ({"limit": 1.5}, "`limit` is 1.5; it must be a whole number"),
         ({"flag": "maybe"}, "`flag` is 'maybe'; it must be true or false"),
@@ -83,17 +86,17 @@ def test_values_are_brought_to_the_fields_type_as_on_the_wire(name: str, given: 
         ({"map": ["text"]}, "`map` must be a map, not list"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(inputs: dict[str, Any], problem: str) -> None:
+def test_a_problem_names_its_place(inputs: dict[str, Any], problem: str) -> None:
     found = problems(**inputs)
     assert len(found) == 1
     assert problem in found[0]
 
 
-def test_every_problem_is_said_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     assert len(problems(limit="x", flag=3, block={}, other=1)) == 4
 
 
-def test_what_is_not_known_yet_passes_at_any_depth() -> None:
+def test_unknown_values_pass_at_any_depth() -> None:
     found = values(name=UNKNOWN, limit=UNKNOWN, block={"a": UNKNOWN}, list=[UNKNOWN], blocks=UNKNOWN)
     assert (found["name"], found["block"]["a"], found["list"], found["blocks"]) == (
         UNKNOWN,
@@ -124,7 +127,7 @@ def test_internal_keys_of_the_real_engine_are_passed_over() -> None:
         ("blocks", [{"port": 1}, {"port": 2}], [{"port": 2, "ip": "0"}, {"port": 1}]),
     ],
 )
-def test_two_ways_of_saying_the_same_are_no_change(name: str, old: Any, new: Any) -> None:
+def test_equal_values_in_different_forms_are_not_a_change(name: str, old: Any, new: Any) -> None:
     assert difference(FIELDS, {name: old}, {name: new}).changed == ()
 
 
@@ -145,7 +148,7 @@ def test_a_difference_is_a_change(name: str, old: Any, new: Any) -> None:
     assert difference(FIELDS, {name: old}, {name: new}).changed == (name,)
 
 
-def test_only_what_replaces_replaces() -> None:
+def test_only_fields_that_replace_make_a_new_resource() -> None:
     diff = difference(FIELDS, {"name": "a", "limit": 1}, {"name": UNKNOWN, "limit": 2})
     assert (diff.changed, diff.replaces) == (("limit", "name"), ("name",))
 

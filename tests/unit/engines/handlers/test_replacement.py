@@ -52,14 +52,12 @@ def diff(type: str, inputs: dict[str, Any], **changed: Any) -> Any:
         ("rabbitmq:Queue", QUEUE, {"name": "w"}),
         ("rabbitmq:Queue", QUEUE, {"vhost": "w"}),
         ("rabbitmq:Queue", QUEUE, {"settings": {"durable": True}}),
-        *(("rabbitmq:Binding", BINDING, {key: "exchange" if key == "destinationType" else "w"}) for key in BINDING),
-        ("rabbitmq:Binding", BINDING, {"argumentsJson": '{"a": 1}'}),
+        *(("rabbitmq:Binding", BINDING, {key: "w"}) for key in BINDING if key != "destinationType"),
         ("rabbitmq:Policy", POLICY, {"name": "w"}),
         ("rabbitmq:OperatorPolicy", POLICY, {"vhost": "w"}),
-        ("postgresql:Database", {"name": "d"}, {"encoding": "LATIN1"}),
         ("postgresql:Schema", {"name": "s", "database": "d"}, {"database": "w"}),
         ("postgresql:Grant", GRANT, {"role": "w"}),
-        ("postgresql:Grant", GRANT, {"withGrantOption": True}),
+        ("postgresql:Grant", GRANT, {"objects": ["t"]}),
         ("docker:Network", {"name": "n"}, {"internal": True}),
         ("docker:Volume", {"name": "v"}, {"labels": [{"label": "a", "value": "b"}]}),
         ("docker:Container", CONTAINER, {"image": "i:2"}),
@@ -86,13 +84,13 @@ def test_this_change_makes_a_new_resource(type: str, inputs: dict[str, Any], cha
         ("rabbitmq:User", {"name": "u", "password": "p"}, {"password": "q", "tags": ["management"]}),
         ("rabbitmq:Policy", POLICY, {"policy": {**BLOCK, "definition": {"max-length": "2"}}}),
         ("rabbitmq:OperatorPolicy", POLICY, {"policy": {**BLOCK, "priority": 2}}),
-        ("postgresql:Role", {"name": "r"}, {"password": "p", "login": True, "connectionLimit": 3}),
+        ("postgresql:Role", {"name": "r"}, {"password": "p", "login": True}),
         ("postgresql:Database", {"name": "d"}, {"name": "e", "owner": "o"}),
         ("postgresql:Grant", GRANT, {"privileges": ["INSERT"]}),
         (
             "docker:Container",
             CONTAINER,
-            {"restart": "always", "memory": 64, "cpuShares": 9, "healthcheck": {"tests": ["x"]}},
+            {"restart": "always", "memory": 64, "healthcheck": {"tests": ["x"]}},
         ),
     ],
 )
@@ -126,28 +124,17 @@ def test_nothing_changed_is_nothing_changed(type: str) -> None:
     [
         ("rabbitmq:VHost", {"name": "v", "maxConnections": "ten"}, "`maxConnections` is 'ten'"),
         ("rabbitmq:Binding", {**BINDING, "destinationType": "topic"}, "`destinationType` is 'topic'"),
-        ("rabbitmq:Binding", {**BINDING, "arguments": {"a": "b"}, "argumentsJson": '{"a": 1}'}, "exclude each other"),
-        (
-            "rabbitmq:Queue",
-            {**QUEUE, "settings": {"arguments": {"a": "b"}, "argumentsJson": '{"a": 1}'}},
-            "exclude each other",
-        ),
         ("rabbitmq:Policy", {"name": "p", "vhost": "v", "policy": {}}, "`policy.pattern` is required"),
-        ("docker:Container", {**CONTAINER, "devices": []}, "`devices` is no input the local engine knows"),
+        ("docker:Container", {**CONTAINER, "devices": []}, "`devices` is not an input of the local engine"),
         ("docker:Container", {**CONTAINER, "restart": "sometimes"}, "`restart` is 'sometimes'"),
-        ("postgresql:Grant", {**GRANT, "privileges": ["SELECT; DROP TABLE x"]}, "is no privilege on a table"),
+        ("postgresql:Grant", {**GRANT, "privileges": ["SELECT; DROP TABLE x"]}, "is not a privilege on a table"),
         ("postgresql:Grant", {**GRANT, "schema": ""}, "`schema` is required"),
         (
             "postgresql:Grant",
             {**GRANT, "objectType": "schema", "privileges": ["USAGE"], "objects": ["t"]},
             "`objects` can't be given",
         ),
-        ("random:RandomPassword", {"length": 3, "minUpper": 4}, "`length` is 3; it must be at least 4"),
-        (
-            "random:RandomPassword",
-            {"length": 3, **dict.fromkeys(("lower", "upper", "numeric", "special"), False)},
-            "one of",
-        ),
+        ("random:RandomPassword", {"length": 0}, "`length` is 0; it must be at least 1"),
     ],
 )
 def test_inputs_that_can_never_be_applied_are_refused(type: str, inputs: dict[str, Any], problem: str) -> None:
@@ -155,10 +142,103 @@ def test_inputs_that_can_never_be_applied_are_refused(type: str, inputs: dict[st
         handler(type).check(None, inputs)
 
 
+REMOVED: dict[str, tuple[dict[str, Any], str]] = {
+    "docker:Container": (
+        CONTAINER,
+        "cpuSet cpuShares devices dns domainname gpus groupAdds init ipcMode logDriver logOpts maxRetryCount mounts "
+        "pidMode platform privileged runtime stopSignal stopTimeout storageOpts sysctls usernsMode workingDir",
+    ),
+    "docker:Network": ({"name": "n"}, "attachable ingress ipamConfigs ipamOptions ipv6 options"),
+    "docker:Volume": ({"name": "v"}, "driver driverOpts"),
+    "postgresql:Database": ({"name": "d"}, "encoding isTemplate lcCollate lcCtype tablespaceName template"),
+    "postgresql:Role": (
+        {"name": "r"},
+        "assumeRole idleInTransactionSessionTimeout roles searchPaths statementTimeout",
+    ),
+    "rabbitmq:Binding": (BINDING, "arguments argumentsJson"),
+    "rabbitmq:VHost": ({"name": "v"}, "tracing"),
+    "random:RandomPassword": ({"length": 8}, "overrideSpecial number"),
+}
+"""Inputs of the provider plugins that the local engine does not have."""
+
+FIXED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "docker:Container": (
+        CONTAINER,
+        {
+            **dict.fromkeys(("attach", "logs", "rm", "stdinOpen", "tty"), True),
+            **dict.fromkeys(("mustRun", "removeVolumes", "start"), False),
+            "containerReadRefreshTimeoutMilliseconds": 1,
+            "memoryReservation": 1,
+            "networkMode": "host",
+        },
+    ),
+    "docker:Network": ({"name": "n"}, {"ipamDriver": "other"}),
+    "postgresql:Database": (
+        {"name": "d"},
+        {"connectionLimit": 3, "allowConnections": False, "alterObjectOwnership": True},
+    ),
+    "postgresql:Schema": ({"name": "s"}, {"ifNotExists": False, "dropCascade": True}),
+    "postgresql:Role": (
+        {"name": "r"},
+        {
+            **dict.fromkeys(("bypassRowLevelSecurity", "createDatabase", "createRole"), True),
+            **dict.fromkeys(("replication", "skipDropRole", "skipReassignOwned", "superuser"), True),
+            **dict.fromkeys(("encryptedPassword", "inherit"), False),
+            "connectionLimit": 3,
+            "validUntil": "2030-01-01",
+        },
+    ),
+    "postgresql:Grant": (GRANT, {"withGrantOption": True}),
+    "random:RandomPassword": (
+        {"length": 8},
+        {
+            **dict.fromkeys(("lower", "numeric", "upper"), False),
+            **dict.fromkeys(("minLower", "minNumeric", "minSpecial", "minUpper"), 1),
+        },
+    ),
+}
+"""Inputs of which the local engine takes the provider plugin's default only."""
+
+REFUSED = [
+    *((type, {**inputs, name: ["x"]}, name) for type, (inputs, names) in REMOVED.items() for name in names.split()),
+    *(
+        (type, {**inputs, name: value}, name)
+        for type, (inputs, given) in FIXED.items()
+        for name, value in given.items()
+    ),
+    *(
+        ("docker:Container", {**CONTAINER, block: [{**needed, name: "x"}]}, rf"{block}\[0\]\.{name}")
+        for block, needed, names in (
+            ("networksAdvanced", {"name": "n"}, "driverOpts ipv4Address ipv6Address linkLocalIps macAddress"),
+            ("uploads", {"file": "f", "content": "c"}, "contentBase64 source sourceHash"),
+            ("volumes", {"containerPath": "/d"}, "fromContainer selinuxRelabel"),
+        )
+        for name in names.split()
+    ),
+    ("docker:Container", {**CONTAINER, "healthcheck": {"startInterval": "1s"}}, "healthcheck.startInterval"),
+    ("rabbitmq:Queue", {**QUEUE, "settings": {"arguments": {"a": "b"}}}, "settings.arguments"),
+    ("rabbitmq:Binding", {**BINDING, "destinationType": "exchange"}, "destinationType"),
+    *(
+        ("postgresql:Grant", {**GRANT, "objectType": kind, "privileges": ["EXECUTE"]}, "objectType")
+        for kind in ("function", "procedure", "routine")
+    ),
+]
+
+
+@pytest.mark.parametrize(("type", "inputs", "name"), REFUSED, ids=[f"{case[0]}.{case[2]}" for case in REFUSED])
+def test_an_input_beyond_the_supported_ones_is_refused_by_name(type: str, inputs: dict[str, Any], name: str) -> None:
+    with pytest.raises(InvalidInputs, match=f"{type.split(':')[1]}: `{name}` is "):
+        handler(type).check(None, inputs)
+
+
+@pytest.mark.parametrize("noun", ["randomBytes:RandomBytes", "randomId:RandomId", "randomString:RandomString"])
+def test_random_values_other_than_passwords_are_refused_by_name(noun: str) -> None:
+    with pytest.raises(UnsupportedResource, match=f"random:index/{noun}"):
+        provider("random", {}).handler(f"random:index/{noun}")
+
+
 def test_an_unknown_type_or_package_is_refused_by_name() -> None:
-    with pytest.raises(
-        UnsupportedResource, match="rabbitmq:index/quue:Queue: the nearest it knows is rabbitmq:index/queue"
-    ):
+    with pytest.raises(UnsupportedResource, match=r"rabbitmq:index/quue:Queue'.*did you mean 'rabbitmq:index/queue"):
         provider("rabbitmq", CONFIG["rabbitmq"]).handler("rabbitmq:index/quue:Queue")
     with pytest.raises(UnsupportedResource, match="'aws', only for docker"):
         provider("aws", {})
@@ -183,6 +263,7 @@ def test_a_provider_whose_settings_are_not_known_yet_checks_and_compares(package
         ("rabbitmq", {"endpoint": "http://a:secret@b", "username": "u", "password": "p"}, "without credentials"),
         ("postgresql", {"host": "h", "port": "x"}, "`port` "),
         ("docker", {"host": "unix:///x", "sshOpts": ["-p"]}, "not sshOpts"),
+        ("postgresql", {"host": "h", "clientcert": {"cert": "c", "key": "k"}}, "`clientcert` is not an input"),
     ],
 )
 def test_a_providers_wrong_settings_are_refused(
