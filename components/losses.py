@@ -10,7 +10,7 @@ from components.errors import MessagesWouldBeLost
 from components.management import Filling, QueueState
 from kryonix.topology.accepted_losses import accepted
 from kryonix.topology.expansion import Topology
-from kryonix.topology.policies import Definition
+from kryonix.topology.objects import Definition
 
 __all__ = ["AFTER_AN_UP", "refuse_losses", "refuse_trims"]
 

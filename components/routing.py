@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_rabbitmq as rabbitmq
 
-from kryonix.topology.expansion import Binding, Exchange, Queue, Topology
-from kryonix.topology.policies import Policy
+from kryonix.topology.expansion import Topology
+from kryonix.topology.objects import Binding, Exchange, Policy, Queue
 
 __all__ = ["Routing", "RoutingArgs"]
 

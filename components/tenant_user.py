@@ -10,7 +10,8 @@ import pulumi_rabbitmq as rabbitmq
 import pulumi_random as random
 
 from kryonix.topology.credentials import PASSWORD_LENGTH
-from kryonix.topology.expansion import NO_PERMISSIONS, Permissions, Topology
+from kryonix.topology.expansion import Topology
+from kryonix.topology.objects import NO_PERMISSIONS, Permissions
 
 __all__ = ["TenantUser"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from enum import Enum
 from typing import Any, Final, TextIO
 
@@ -16,6 +15,7 @@ from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog, size_text
 from kryonix.topology.comparison import Change
 from kryonix.topology.expansion import Topology
+from kryonix.topology.objects import KINDS
 
 __all__ = ["PlanFormat", "details_table", "tenants_table", "write_json"]
 
@@ -38,7 +38,7 @@ def write_json(
     out.write('{"tenants": [')
     for index, topology in enumerate(topologies):
         out.write(",\n" if index else "\n")
-        out.write(json.dumps(_tenant(topology)))
+        out.write(json.dumps(_tenant(topology), default=_plain))
     out.write("\n]")
     if changes is not None:
         out.write(f',\n"changes": {json.dumps([_change(change) for change in changes], default=_plain)}')
@@ -49,7 +49,9 @@ def write_json(
 
 def _tenant(topology: Topology) -> dict[str, Any]:
     tenant = topology.tenant
-    counts = {kind: len(getattr(topology, kind)) for kind in ("queues", "exchanges", "bindings", "policies")}
+    objects: dict[str, list[Any]] = {kind.collection: [] for kind in KINDS.values()}
+    for kind, _, value in topology.objects():
+        objects[kind.collection].append(value)
     return {
         "id": tenant.id,
         "plan": tenant.plan,
@@ -58,20 +60,12 @@ def _tenant(topology: Topology) -> dict[str, Any]:
         "cell": tenant.cell,
         "vhost": topology.vhost,
         "user": topology.user,
-        "permissions": asdict(topology.granted),
-        "counts": counts,
+        "permissions": topology.granted,
+        "stats_user": {"name": topology.stats_user, "tags": topology.stats_tags},
+        "counts": {collection: len(found) for collection, found in objects.items()},
         "max_bytes": use(topology).bytes,
         "limits": topology.limits.model_dump(),
-        "exchanges": [
-            {"name": exchange.name, "type": exchange.type, "arguments": exchange.arguments}
-            for exchange in topology.exchanges
-        ],
-        "queues": [{"name": queue.name, "arguments": queue.arguments} for queue in topology.queues],
-        "bindings": [
-            {"source": binding.source, "destination": binding.destination, "routing_key": binding.routing_key}
-            for binding in topology.bindings
-        ],
-        "policies": [asdict(policy) for policy in topology.policies],
+        **objects,
     }
 
 
@@ -88,7 +82,8 @@ def _change(change: Change) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return asdict(value)
+    """Return a broker object as a mapping; not `asdict`, which copies: a fleet has a million objects."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 _COLUMNS: Final = (

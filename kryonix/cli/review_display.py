@@ -21,9 +21,10 @@ from kryonix.review.report import Group, Review
 from kryonix.review.wording import DONE, counted
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.comparison import Action, Change, Kind
+from kryonix.topology.comparison import Action, Change
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import Names
+from kryonix.topology.objects import KINDS
 from kryonix.topology.tenants import Tenant
 
 __all__ = ["print_tables", "write_review"]
@@ -95,7 +96,7 @@ def _print_objects(review: Review) -> None:
         out.print(fitted(f"{changes:,} change(s){cut}", _OBJECT_COLUMNS, found[:_ROWS_SHOWN], out))
         if cut:
             out.print("`--format markdown` and `--json` tell all of them.")
-    others: dict[Action, Counter[Kind]] = {}
+    others: dict[Action, Counter[str]] = {}
     for difference in review.differences:
         for change in difference.changes:
             if not _is_named(change) and change.kind not in ("tenant", "permissions"):
@@ -105,19 +106,22 @@ def _print_objects(review: Review) -> None:
         out.print(f"Also {told}.", soft_wrap=True)
 
 
-def _counts(kinds: Mapping[Kind, int]) -> str:
+def _counts(kinds: Mapping[str, int]) -> str:
     return ", ".join(counted(count, kind) for kind, count in kinds.items())
 
 
 def _is_named(change: Change) -> bool:
     """Whether a change has a place in the table; a tenant that comes or goes whole has one in the tenants' table."""
-    return change.kind == "queue" or (change.kind in ("policy", "permissions", "vhost") and change.action == "change")
+    kind = KINDS.get(change.kind)
+    if kind is None:
+        return change.kind != "tenant" and change.action == "change"
+    return kind.holds_messages or (change.action == "change" and not kind.immutable)
 
 
 def _object_rows(group: Group) -> Iterator[list[str]]:
     """A row for a module's queues, and for the limits, policies and rights, to which the same is done."""
     prefix = f"{Names(group.first.tenant).exchange}."
-    alike: dict[tuple[Action, Kind, str], list[str]] = {}
+    alike: dict[tuple[Action, str, str], list[str]] = {}
     for change in group.first.changes:
         if _is_named(change):
             name = change.name.removeprefix(prefix)
@@ -129,7 +133,7 @@ def _object_rows(group: Group) -> Iterator[list[str]]:
         yield [_whose(group), action, escape(_what(group.first, kind, module, names)), warning]
 
 
-def _what(difference: TenantDifference, kind: Kind, module: str, names: Sequence[str]) -> str:
+def _what(difference: TenantDifference, kind: str, module: str, names: Sequence[str]) -> str:
     if kind == "vhost":
         return "\n".join(
             f"{field.name} {_step(field.before, field.after)}" for field in difference.limits if field.differs

@@ -5,28 +5,35 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kryonix.policy.resources import UNKNOWN, Registered
 from kryonix.review.standing import Standing
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.expansion import Binding, Exchange, Permissions, Queue, Topology
+from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import Names, tenant_of_vhost
-from kryonix.topology.policies import Policy
+from kryonix.topology.objects import (
+    BINDING,
+    EXCHANGE,
+    KINDS,
+    OPERATOR_POLICY,
+    POLICY,
+    QUEUE,
+    Binding,
+    Exchange,
+    Permissions,
+    Policy,
+    Queue,
+)
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["StackTenant", "stack_tenants"]
+__all__ = ["READERS", "StackTenant", "stack_tenants"]
 
 _COMPONENT: Final = "kryonix:messaging:TenantMessaging"
 _VHOST: Final = "rabbitmq:index/vHost:VHost"
 _PERMISSIONS: Final = "rabbitmq:index/permissions:Permissions"
-_EXCHANGE: Final = "rabbitmq:index/exchange:Exchange"
-_QUEUE: Final = "rabbitmq:index/queue:Queue"
-_BINDING: Final = "rabbitmq:index/binding:Binding"
-_POLICY: Final = "rabbitmq:index/policy:Policy"
-_OPERATOR_POLICY: Final = "rabbitmq:index/operatorPolicy:OperatorPolicy"
 _SAFEGUARDS: Final = "pulumi-python:dynamic/kryonix:Safeguards"
 
 _INTEGER: Final = re.compile(r"-?\d+")
@@ -92,12 +99,10 @@ class _Assembly:
             user=self._names.user,
             permissions=rights.get(self._names.user) or next(iter(rights.values()), _NO_RIGHTS),
             limits=catalog.plans[tenant.plan].limits.model_copy(update=limits),
-            exchanges=tuple(map(_exchange, self._by_type[_EXCHANGE])),
-            queues=tuple(self._queue(resource) for resource in self._by_type[_QUEUE]),
-            bindings=tuple(map(_binding, self._by_type[_BINDING])),
-            policies=tuple(_policies(self._by_type)),
+            **self._objects(),
         )
-        fleeting = {_name(r): why for r in self._by_type[_QUEUE] if (why := _fleeting(r.props["settings"]))}
+        queues = self._by_type[QUEUE.resource_type]
+        fleeting = {_name(queue): why for queue in queues if (why := _fleeting(queue.props["settings"]))}
         return StackTenant(Standing(topology, rights, unlimited, fleeting), dict(self._urns()))
 
     def _rights(self) -> Iterator[tuple[str, Permissions]]:
@@ -131,11 +136,14 @@ class _Assembly:
         unlimited = tuple(name for name, count in told if count is None)
         return {name: count for name, count in found.items() if count is not None}, unlimited
 
-    def _queue(self, resource: Registered) -> Queue:
-        settings = resource.props["settings"]
-        text = settings.get("argumentsJson")
-        arguments = settings.get("arguments") or {} if text is None or text is UNKNOWN else json.loads(text)
-        return Queue(_name(resource), arguments, self._names.module_of(_name(resource)))
+    def _objects(self) -> dict[str, Any]:
+        """Return the objects in the vhost by the field of `Topology` that holds them."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for kind in KINDS.values():
+            read = READERS[kind.resource_type]
+            objects = (read(resource, self._names) for resource in self._by_type[kind.resource_type])
+            found[kind.collection] = (*found.get(kind.collection, ()), *objects)
+        return found
 
     def _urns(self) -> Iterator[tuple[str, str]]:
         for resources in self._by_type.values():
@@ -160,9 +168,16 @@ def _count(value: Any) -> int | None:
     return int(value) if isinstance(value, str) and value.isdecimal() else None
 
 
-def _exchange(resource: Registered) -> Exchange:
+def _exchange(resource: Registered, names: Names) -> Exchange:
     settings = resource.props["settings"]
     return Exchange(_name(resource), settings["type"], dict(settings.get("arguments") or {}))
+
+
+def _queue(resource: Registered, names: Names) -> Queue:
+    settings = resource.props["settings"]
+    text = settings.get("argumentsJson")
+    arguments = settings.get("arguments") or {} if text is None or text is UNKNOWN else json.loads(text)
+    return Queue(_name(resource), arguments, names.module_of(_name(resource)))
 
 
 def _fleeting(settings: Mapping[str, Any]) -> str:
@@ -171,20 +186,33 @@ def _fleeting(settings: Mapping[str, Any]) -> str:
     return "" if settings.get("durable") else "does not outlive a restart of the broker"
 
 
-def _binding(resource: Registered) -> Binding:
+def _binding(resource: Registered, names: Names) -> Binding:
     props = resource.props
     return Binding(str(props["source"]), str(props["destination"]), str(props.get("routingKey") or ""))
 
 
-def _policies(by_type: Mapping[str, list[Registered]]) -> Iterator[Policy]:
-    for type_, kind in ((_POLICY, "policy"), (_OPERATOR_POLICY, "operator")):
-        for resource in by_type.get(type_, ()):
-            policy = resource.props["policy"]
-            definition = {key: _integer(value) for key, value in policy["definition"].items()}
-            plain = (policy["pattern"], int(policy["priority"]), policy["applyTo"], definition)
-            yield Policy(_name(resource), kind, *plain)  # type: ignore[arg-type]  # a literal in the tuple above
+def _policy(resource: Registered, names: Names) -> Policy:
+    policy = resource.props["policy"]
+    # The provider sends every text that looks like an integer as an integer.
+    definition = {
+        key: int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
+        for key, value in policy["definition"].items()
+    }
+    return Policy(
+        name=_name(resource),
+        kind="operator" if resource.type == OPERATOR_POLICY.resource_type else "policy",
+        pattern=policy["pattern"],
+        priority=int(policy["priority"]),
+        apply_to=policy["applyTo"],
+        definition=definition,
+    )
 
 
-def _integer(value: Any) -> Any:
-    """The provider sends every text that looks like an integer as an integer."""
-    return int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
+READERS: Final[Mapping[str, Callable[[Registered, Names], Any]]] = {
+    EXCHANGE.resource_type: _exchange,
+    QUEUE.resource_type: _queue,
+    BINDING.resource_type: _binding,
+    POLICY.resource_type: _policy,
+    OPERATOR_POLICY.resource_type: _policy,
+}
+"""How an object is read from the resource that makes it, by the resource's type."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kryonix.topology.expansion import Topology
-from kryonix.topology.policies import Policy
+from kryonix.topology.objects import Policy
 
 __all__ = ["BOUNDS", "Bound", "bounds"]
 

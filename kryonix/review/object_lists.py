@@ -10,7 +10,8 @@ from kryonix.review.differences import Field, TenantDifference
 from kryonix.review.escaping import code
 from kryonix.review.wording import DONE, counted, names, value_or_none
 from kryonix.topology.catalog import MIB, size_text
-from kryonix.topology.comparison import Action, Change, Kind
+from kryonix.topology.comparison import Action, Change
+from kryonix.topology.objects import KINDS
 
 __all__ = ["object_lists", "policy_steps"]
 
@@ -21,7 +22,7 @@ _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 
 def object_lists(difference: TenantDifference, most: int | None) -> Iterator[str]:
     """What changes of a tenant that stays. Lists end after `most` names where that is given."""
-    by: dict[tuple[Kind, Action], list[Change]] = {}
+    by: dict[tuple[str, Action], list[Change]] = {}
     for change in difference.changes:
         by.setdefault((change.kind, change.action), []).append(change)
     by.pop(("vhost", "change"), None)  # its limits are in the figures
@@ -31,7 +32,8 @@ def object_lists(difference: TenantDifference, most: int | None) -> Iterator[str
             yield from _list(title, lost, most)
     if added := by.pop(("queue", "add"), []):
         yield from _list(f"**{counted(len(added), 'queue')} added**", added, most)
-    if policies := by.pop(("policy", "change"), []):
+    mutable = [kind.name for kind in KINDS.values() if not kind.immutable]
+    if policies := [change for kind in mutable for change in by.pop((kind, "change"), [])]:
         yield "**Policies that change in place, messages stay**"
         yield from ("", "| policy | key | before | after |", "|---|---|---|---|", *_keys(policies), "")
     if rights := by.pop(("permissions", "change"), []):

@@ -9,6 +9,7 @@ from kryonix.review.differences import TenantDifference, nameless
 from kryonix.review.escaping import code
 from kryonix.review.object_lists import policy_steps
 from kryonix.review.wording import value_or_none
+from kryonix.topology.objects import OPERATOR_POLICY, POLICY
 
 __all__ = ["overview"]
 
@@ -49,7 +50,8 @@ def _of_objects(difference: TenantDifference, *, scaled: bool) -> Iterator[_Step
     for module in {change.before.module for change in difference.lost}.intersection(bought):
         yield f"⚠️ queues of module {code(module)}", "there", "lost or replaced"
     changed = [change for change in difference.changes if change.action == "change"]
-    policies = [c for c in changed if c.kind == "policy" and not (scaled and c.before.kind == "operator")]
+    # The operator policy holds the plan's depth: it changes with the plan.
+    policies = [c for c in changed if c.kind == POLICY.name or (c.kind == OPERATOR_POLICY.name and not scaled)]
     for (key, before, after), names in policy_steps(policies).items():
         for name in names:
             yield f"{code(key)} of policy {code(nameless(difference.tenant, name, '*'))}", before, after

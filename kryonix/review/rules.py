@@ -15,6 +15,7 @@ from kryonix.topology.catalog import Catalog
 from kryonix.topology.comparison import Change
 from kryonix.topology.errors import CapacityExceeded
 from kryonix.topology.expansion import Topology
+from kryonix.topology.objects import OPERATOR_POLICY, POLICY
 from kryonix.topology.tenants import Tenant
 
 __all__ = ["find", "misfit"]
@@ -117,7 +118,7 @@ def _limits(was: Topology, now: Topology) -> Iterator[Finding]:
 
 def _may_lift(change: Change) -> bool:
     """Whether a policy gives up a bound, or raises it; what holds for the queues is looked at only then."""
-    if change.kind != "policy" or change.action not in ("change", "remove"):
+    if change.kind not in (POLICY.name, OPERATOR_POLICY.name) or change.action not in ("change", "remove"):
         return False
     old, new = change.before.definition, change.after.definition if change.after else {}
     moved = (change.before.pattern, change.before.priority) != (

@@ -9,8 +9,9 @@ from typing import Final
 from kryonix.review.bounds import bounds
 from kryonix.review.guardrails import Finding, Guardrail
 from kryonix.topology.capacity import use
-from kryonix.topology.expansion import Permissions, Topology
+from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import Names, stats_user
+from kryonix.topology.objects import Permissions
 
 __all__ = ["Standing", "standing_findings"]
 

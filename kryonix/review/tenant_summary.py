@@ -10,6 +10,7 @@ from kryonix.review.escaping import code
 from kryonix.review.report import Group
 from kryonix.review.wording import DONE, counted, names, step
 from kryonix.topology.capacity import use
+from kryonix.topology.objects import KINDS
 
 __all__ = ["tenant_summary"]
 
@@ -48,7 +49,9 @@ def _choices(difference: TenantDifference) -> Iterator[str]:
         over = ", <b>does not fit</b>" if after > now.limits.max_queues else ""
         yield f"queues {before} → {after} of {now.limits.max_queues}{over}"
     made = Counter((change.kind, change.action) for change in difference.changes)
-    yield from (f"{counted(count, kind)} {DONE[action]}" for (kind, action), count in made.items() if kind == "policy")
+    for (kind, action), count in made.items():
+        if kind in KINDS and not KINDS[kind].immutable:
+            yield f"{counted(count, kind)} {DONE[action]}"
     if ("permissions", "change") in made:
         yield "permissions changed"
     limits = [field for field in difference.limits if field.differs]

@@ -8,6 +8,7 @@ from typing import Any, Final
 from kryonix.review.differences import Field
 from kryonix.review.escaping import code
 from kryonix.topology.comparison import Action
+from kryonix.topology.objects import KINDS
 
 __all__ = ["DONE", "counted", "names", "step", "value_or_none"]
 
@@ -17,7 +18,7 @@ DONE: Final[dict[Action, str]] = {
     "replace": "replaced",
     "change": "changed in place",
 }
-_PLURALS: Final = {"policy": "policies"}
+_PLURALS: Final = {kind.name: kind.plural for kind in KINDS.values()}
 
 
 def counted(count: int, noun: str) -> str:

@@ -26,6 +26,7 @@ from kryonix.signup.sealing import seal
 from kryonix.signup.vocabulary import what_is_unknown
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.lifecycle import TenantLifecycle
+from kryonix.topology.objects import KINDS
 from kryonix.topology.tenants import Tenant
 
 __all__ = ["Again", "Performer"]
@@ -41,10 +42,7 @@ _EVENTS: Final[Mapping[Kind, str]] = {
     "resume": "tenant.resumed",
     "remove": "tenant.removed",
 }
-_COUNTED: Final = frozenset(
-    f"rabbitmq:index/{kind[0].lower()}{kind[1:]}:{kind}"
-    for kind in ("Exchange", "Queue", "Binding", "Policy", "OperatorPolicy")
-)
+_COUNTED: Final = frozenset(kind.resource_type for kind in KINDS.values())
 _PROGRESS_S: Final = 0.25
 _COUNTS_AGE_S: Final = 8
 """How old the broker's counts may be, with a margin: a quorum queue reports its own every 5 s."""

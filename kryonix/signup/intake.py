@@ -114,7 +114,7 @@ class Intake:
                 request["from_generation"] = _generation_in_use(state)
             if operation.kind == "resume" and state is not None and state.status == "offboarding":
                 _refuse_while_removing(connection, operation)
-        total = 0 if topology is None else _objects_in(topology)
+        total = 0 if topology is None else sum(1 for _ in topology.objects())
         enqueue(connection, operation.id, operation.tenant)
         return operations.complete_request(connection, operation, request, total)
 
@@ -178,12 +178,6 @@ def new_tenant(request: Mapping[str, Any], catalog: Catalog) -> Tenant:
         return parse_tenant({key: value for key, value in request.items() if value is not None}, "request", catalog)
     except InvalidInput as error:
         raise InvalidTenant([f"{problem.field}: {problem.message}" for problem in error.problems]) from error
-
-
-def _objects_in(topology: Topology) -> int:
-    """The broker objects whose progress is counted."""
-    parts = (topology.exchanges, topology.queues, topology.bindings, topology.policies)
-    return sum(len(part) for part in parts)
 
 
 def _fingerprint(kind: str, tenant: str, request: Mapping[str, Any]) -> bytes:

@@ -1,20 +1,20 @@
-"""What separates two expansions: which objects come, go, change in place or are replaced."""
+"""Compare two expansions: the objects that are added, removed, changed in place or replaced."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from kryonix.topology.expansion import Topology
+from kryonix.topology.objects import KINDS
 
-__all__ = ["Action", "Change", "Kind", "compare"]
+__all__ = ["Action", "Change", "compare"]
 
-Kind = Literal["tenant", "vhost", "permissions", "exchange", "queue", "binding", "policy"]
 Action = Literal["add", "remove", "change", "replace"]
 
-# The broker can change none of an exchange's, a queue's or a binding's arguments: the object is deleted and made again.
-_REPLACED: frozenset[Kind] = frozenset({"exchange", "queue", "binding"})
+_IMMUTABLE: Final = frozenset(kind.name for kind in KINDS.values() if kind.immutable)
+_HOLDS_MESSAGES: Final = frozenset(kind.name for kind in KINDS.values() if kind.holds_messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class Change:
     """One object that differs."""
 
     tenant: str
-    kind: Kind
+    kind: str
+    """`tenant`, `vhost`, `permissions`, or the name of an ObjectKind."""
     action: Action
     name: str
     before: Any = None
@@ -30,21 +31,20 @@ class Change:
 
     @property
     def loses_messages(self) -> bool:
-        """Whether messages in the object are gone once this is applied."""
-        return self.kind == "queue" and self.action in ("remove", "replace")
+        """Return True if applying the change deletes messages."""
+        return self.kind in _HOLDS_MESSAGES and self.action in ("remove", "replace")
 
 
 def compare(before: Iterable[Topology], after: Iterable[Topology]) -> Iterator[Change]:
-    """Every change from one list of expansions to another, tenants in alphabetical order."""
+    """Yield every change from one list of expansions to another, tenants in alphabetical order."""
     old = {topology.tenant.id: topology for topology in before}
     new = {topology.tenant.id: topology for topology in after}
     for tenant in sorted(old.keys() | new.keys()):
-        yield from _tenant(tenant, old.get(tenant), new.get(tenant))
+        if old.get(tenant) != new.get(tenant):
+            yield from _compare_tenant(tenant, old.get(tenant), new.get(tenant))
 
 
-def _tenant(tenant: str, old: Topology | None, new: Topology | None) -> Iterator[Change]:
-    if old == new:
-        return
+def _compare_tenant(tenant: str, old: Topology | None, new: Topology | None) -> Iterator[Change]:
     if old is None or new is None:
         yield Change(tenant, "tenant", "add" if old is None else "remove", tenant)
     was, now = _objects(old), _objects(new)
@@ -55,18 +55,15 @@ def _tenant(tenant: str, old: Topology | None, new: Topology | None) -> Iterator
         elif key not in was:
             yield Change(tenant, kind, "add", name, after=now[key])
         elif was[key] != now[key]:
-            yield Change(tenant, kind, "replace" if kind in _REPLACED else "change", name, was[key], now[key])
+            yield Change(tenant, kind, "replace" if kind in _IMMUTABLE else "change", name, was[key], now[key])
 
 
-def _objects(topology: Topology | None) -> Mapping[tuple[Kind, str], Any]:
+def _objects(topology: Topology | None) -> Mapping[tuple[str, str], Any]:
     if topology is None:
         return {}
     limits = {**topology.limits.model_dump(), "max_connections": topology.max_connections}
-    objects: dict[tuple[Kind, str], Any] = {("vhost", topology.vhost): limits}
-    objects["permissions", topology.user] = topology.granted
-    objects.update({("exchange", exchange.name): exchange for exchange in topology.exchanges})
-    objects.update({("queue", queue.name): queue for queue in topology.queues})
-    for binding in topology.bindings:
-        objects["binding", f"{binding.source} -> {binding.destination} [{binding.routing_key}]"] = binding
-    objects.update({("policy", policy.name): policy for policy in topology.policies})
-    return objects
+    return {
+        ("vhost", topology.vhost): limits,
+        ("permissions", topology.user): topology.granted,
+        **{(kind.name, name): value for kind, name, value in topology.objects()},
+    }

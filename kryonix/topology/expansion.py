@@ -1,72 +1,48 @@
-"""From a tenant to everything it has on the broker: a pure function, and the plain objects it returns."""
+"""Expand a tenant into everything it has on the broker."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final
 
 from kryonix.topology.catalog import Catalog, Limits, Module
-from kryonix.topology.naming import PRIORITIES, Names
-from kryonix.topology.policies import Policy, policies
+from kryonix.topology.naming import PRIORITIES, Names, stats_user
+from kryonix.topology.objects import (
+    KINDS,
+    NO_PERMISSIONS,
+    Binding,
+    Definition,
+    Exchange,
+    ObjectKind,
+    Permissions,
+    Policy,
+    Queue,
+)
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["NO_PERMISSIONS", "Binding", "Exchange", "Permissions", "Queue", "Topology", "expand"]
+__all__ = ["Topology", "expand"]
 
-Arguments = Mapping[str, str | int]
+# At-least-once dead-lettering needs reject-publish: with drop-head the broker falls back to at-most-once.
+# https://www.rabbitmq.com/docs/quorum-queues#activating-at-least-once-dead-lettering
+_NOTHING_LOST: Final[Definition] = {"dead-letter-strategy": "at-least-once", "overflow": "reject-publish"}
 
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """A durable exchange."""
-
-    name: str
-    type: Literal["topic", "direct", "fanout"]
-    arguments: Arguments = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """A durable quorum queue. Its arguments can never change: what may change is in a policy."""
-
-    name: str
-    arguments: Arguments
-    module: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """From an exchange to a queue. A fanout exchange ignores the routing key."""
-
-    source: str
-    destination: str
-    routing_key: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Permissions:
-    """Patterns of the names a user may configure, write to and read from in its vhost."""
-
-    configure: str
-    write: str
-    read: str
-
-
-NO_PERMISSIONS: Final = Permissions("^$", "^$", "^$")
-"""Those of the users that read figures, too: they see a vhost that they have any entry for."""
+# The broker's own limit of 20 deliveries would delete a dead letter, and every connection that breaks while reading the
+# queue counts as one.
+_NEVER_GIVEN_UP: Final[Definition] = {"delivery-limit": -1}
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All that one tenant has on the broker."""
+    """Everything that one tenant has on the broker."""
 
     tenant: Tenant
     vhost: str
     user: str
     permissions: Permissions
-    """What the user may do while the tenant is active; `granted` is what it may do now."""
+    """The user's permissions while the tenant is active; `granted` are its permissions now."""
     limits: Limits
-    """What the plan allows. A suspended tenant has `max_connections` 0 on its vhost all the same."""
+    """The plan's limits. A suspended tenant's vhost has `max_connections` 0 all the same."""
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...]
     bindings: tuple[Binding, ...]
@@ -74,29 +50,41 @@ class Topology:
 
     @property
     def max_connections(self) -> int:
-        """Connections the vhost accepts: none while the tenant is suspended."""
+        """Return the connections the vhost accepts: none while the tenant is suspended."""
         return 0 if self.tenant.status == "suspended" else self.limits.max_connections
 
     @property
     def granted(self) -> Permissions:
-        """What the applications' users may do: nothing while the tenant is suspended."""
+        """Return the permissions of the applications' users: none while the tenant is suspended."""
         return NO_PERMISSIONS if self.tenant.status == "suspended" else self.permissions
+
+    @property
+    def stats_user(self) -> str:
+        """Return the user that reads figures by HTTP, with the same password as the application's user."""
+        return stats_user(self.user)
 
     @property
     def stats_tags(self) -> tuple[str, ...]:
         """Return the tags of the users that read figures. `management` lets a user see its own vhost's by HTTP.
 
-        An application's user never has it: who may read messages could ask for whole queues by HTTP, and the broker
-        builds each answer in memory, outside of its alarm.
+        An application's user never has it: it may read messages, and could then fetch whole queues by HTTP. The broker
+        builds each such answer in memory, outside of its memory alarm.
         """
         return () if self.tenant.status == "suspended" else ("management",)
 
+    def objects(self) -> Iterator[tuple[ObjectKind, str, Any]]:
+        """Yield the kind, the name and the value of every object in the vhost."""
+        for collection in dict.fromkeys(kind.collection for kind in KINDS.values()):
+            for each in getattr(self, collection):
+                yield each.object_kind, each.name, each
+
 
 def expand(tenant: Tenant, catalog: Catalog) -> Topology:
-    """A tenant's topology. The tenant's modules and plan must be in the catalog."""
+    """Return a tenant's topology. The tenant's modules and plan must be in the catalog."""
     names = tenant.names
     modules = {name: catalog.modules[name] for name in tenant.modules}
     attempts = catalog.retry.limit if catalog.retry.strategy == "queues" else 0
+    unrouted = Queue(names.unrouted, {"x-queue-type": "quorum"})
     return Topology(
         tenant=tenant,
         vhost=names.vhost,
@@ -104,9 +92,9 @@ def expand(tenant: Tenant, catalog: Catalog) -> Topology:
         permissions=Permissions(configure="^$", write=names.writable_objects, read=names.readable_objects),
         limits=catalog.plans[tenant.plan].limits,
         exchanges=tuple(_exchanges(names, modules)),
-        queues=(_unrouted(names), *(queue for m in modules.items() for queue in _queues(names, *m, attempts))),
+        queues=(unrouted, *(queue for module in modules.items() for queue in _queues(names, *module, attempts))),
         bindings=tuple(_bindings(names, modules, attempts)),
-        policies=tuple(policies(tenant, catalog)),
+        policies=tuple(_policies(tenant, catalog)),
     )
 
 
@@ -121,10 +109,6 @@ def _exchanges(names: Names, modules: Iterable[str]) -> Iterator[Exchange]:
         yield Exchange(names.dead_letter_exchange(module), "direct")
 
 
-def _unrouted(names: Names) -> Queue:
-    return Queue(names.unrouted, {"x-queue-type": "quorum"})
-
-
 def _queues(names: Names, name: str, module: Module, attempts: int) -> Iterator[Queue]:
     for action in module.actions:
         arguments = {
@@ -132,22 +116,18 @@ def _queues(names: Names, name: str, module: Module, attempts: int) -> Iterator[
             "x-dead-letter-exchange": names.dead_letter_exchange(name),
             "x-dead-letter-routing-key": names.dead_letter_key(name, action),
         }
-        for queue in _delivering(names, name, module, action):
+        for queue in _consumed(names, name, module, action):
             yield Queue(queue, arguments, name)
+            back = {"x-queue-type": "quorum", "x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue}
             for attempt in range(1, attempts + 1):
-                yield _retry(names, queue, attempt, name)
+                yield Queue(names.retry_queue(queue, attempt), back, name)
         yield Queue(names.dead_letter_queue(name, action), {"x-queue-type": "quorum"}, name)
 
 
-def _delivering(names: Names, name: str, module: Module, action: str) -> tuple[str, ...]:
-    """The queues that an action's consumers read: its own, and one per priority lane."""
+def _consumed(names: Names, name: str, module: Module, action: str) -> tuple[str, ...]:
+    """Return the queues that an action's consumers read: its own, and one per priority lane."""
     lanes = (names.lane(name, action, lane) for lane in module.priority_lanes.get(action, ()))
     return (names.queue(name, action), *lanes)
-
-
-def _retry(names: Names, queue: str, attempt: int, module: str) -> Queue:
-    arguments = {"x-queue-type": "quorum", "x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue}
-    return Queue(names.retry_queue(queue, attempt), arguments, module)
 
 
 def _bindings(names: Names, modules: Mapping[str, Module], attempts: int) -> Iterator[Binding]:
@@ -184,6 +164,39 @@ def _special_bindings(names: Names, name: str, module: Module, action: str) -> I
 def _failure_bindings(names: Names, name: str, module: Module, action: str, attempts: int) -> Iterator[Binding]:
     exchange = names.dead_letter_exchange(name)
     yield Binding(exchange, names.dead_letter_queue(name, action), names.dead_letter_key(name, action))
-    for queue in _delivering(names, name, module, action):
+    for queue in _consumed(names, name, module, action):
         for attempt in range(1, attempts + 1):
             yield Binding(exchange, names.retry_queue(queue, attempt), names.retry_key(queue, attempt))
+
+
+def _policies(tenant: Tenant, catalog: Catalog) -> Iterator[Policy]:
+    """Yield one policy per module, one for dead letters, one per retry queue, and the plan's depth limit."""
+    names, retry, dead = tenant.names, catalog.retry, catalog.dead_letters
+    for name in tenant.modules:
+        definition = _module_definition(catalog.modules[name], catalog)
+        yield Policy(names.module_policy(name), "policy", names.module_objects(name), 1, "queues", definition)
+    kept = {"message-ttl": dead.retention, "max-length": dead.max_length, "max-length-bytes": dead.max_bytes}
+    definition = {**kept, **_NEVER_GIVEN_UP}
+    yield Policy(names.dead_letter_policy, "policy", names.dead_letter_objects, 2, "queues", definition)
+    for attempt in range(1, retry.limit + 1) if retry.strategy == "queues" else ():
+        definition = {"message-ttl": retry.delay(attempt), **_NOTHING_LOST}
+        yield Policy(names.retry_policy(attempt), "policy", names.retry_objects(attempt), 3, "queues", definition)
+    scaling = catalog.plans[tenant.plan].scaling
+    definition = {
+        "max-length": scaling.max_queue_depth,
+        "max-length-bytes": scaling.max_queue_bytes,
+        "overflow": "reject-publish",
+    }
+    yield Policy(names.scaling_policy, "operator", names.limited_objects, 10, "queues", definition)
+
+
+def _module_definition(module: Module, catalog: Catalog) -> Definition:
+    retry = catalog.retry
+    definition: dict[str, str | int] = {"message-ttl": module.retention, "delivery-limit": retry.limit, **_NOTHING_LOST}
+    if retry.strategy == "native":
+        definition["delayed-retry-type"] = "all"
+        definition["delayed-retry-min"] = retry.first_delay
+        definition["delayed-retry-max"] = retry.max_delay
+    if module.mobile_priority:
+        definition["max-length"] = catalog.mobile.max_length
+    return definition

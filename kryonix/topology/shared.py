@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from kryonix.topology.expansion import Permissions
+from kryonix.topology.objects import Permissions
 
 __all__ = ["EVENTS", "SHARED_VHOSTS", "EventChannel", "SharedVhost"]
 

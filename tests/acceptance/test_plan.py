@@ -44,6 +44,7 @@ def test_the_json_has_the_documented_shape_and_needs_nothing_but_the_file(projec
     acme = found["tenants"][0]
     assert (acme["plan"], acme["modules"]) == ("pro", ["crm", "portal"])
     assert (acme["vhost"], acme["user"]) == ("/cliente_acme", "kryonix_acme")
+    assert acme["stats_user"] == {"name": "kryonix_acme.stats", "tags": ["management"]}
     assert acme["limits"] == {"max_connections": 50, "max_queues": 200, "max_exchanges": 25, "max_channels": 500}
     for kind, keys in {
         "exchanges": EXCHANGES,

@@ -11,7 +11,7 @@ from kryonix.review.guardrails import Finding
 from kryonix.review.rules import find
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.expansion import Topology, expand
-from kryonix.topology.policies import Policy
+from kryonix.topology.objects import Policy
 from kryonix.topology.tenants import Tenant
 
 CATALOG = default_catalog()

@@ -152,7 +152,7 @@ _OF_THE_CODE = (
         10,
         _text(f"{TOPOLOGY}/expansion.py", _DEAD_LETTER_QUEUE, _DEAD_LETTER_QUEUE.replace('"quorum"', '"classic"')),
     ),
-    Kind("code-policies", 15, _text(f"{TOPOLOGY}/policies.py", _DEPTH, "")),
+    Kind("code-policies", 15, _text(f"{TOPOLOGY}/expansion.py", _DEPTH, "")),
     Kind("code-without-effect", 0, _text(f"{TOPOLOGY}/naming.py", '"""Every name', '"""Each name')),
     Kind(
         "code-of-the-base-fails",

@@ -20,8 +20,9 @@ from kryonix.messaging.options import ClientOptions
 from kryonix.messaging.transport import Delivery
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.errors import InvalidInput
-from kryonix.topology.expansion import Exchange, Queue, Topology, expand
+from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import Names
+from kryonix.topology.objects import Exchange, Queue
 from kryonix.topology.tenants import parse_tenants
 
 __all__ = ["MemoryBroker"]

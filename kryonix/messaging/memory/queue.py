@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Delivery
-from kryonix.topology.expansion import Queue, Topology
+from kryonix.topology.expansion import Topology
+from kryonix.topology.objects import Queue
 
 __all__ = ["MemoryQueue", "Reason", "effective_policy"]
 

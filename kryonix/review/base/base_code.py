@@ -70,10 +70,10 @@ def running(revision: Revision, folder: str, tenants: bytes, catalog: bytes | No
 
 
 def _write(revision: Revision, folder: str, root: Path) -> Path:
-    package = f"{folder.rpartition('/')[0]}/__init__.py"
-    present = [package] if revision.file(package) is not None else []
+    package = folder.rpartition("/")[0]
+    imported = (f"{package}/__init__.py", f"{package}/errors.py")
     try:
-        revision.extract(root / "code", folder, *present)
+        revision.extract(root / "code", folder, *(path for path in imported if revision.file(path) is not None))
     except tarfile.TarError as error:
         raise BaseCodeError(f"it can't be unpacked: {error}") from error
     return root / "code" / folder.removesuffix(_CODE)

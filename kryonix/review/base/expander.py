@@ -17,22 +17,15 @@ __all__ = ["write_topology"]
 
 
 def write_topology(topology: Any) -> str:
-    """An expansion as text; `kryonix.review.portable` reads it."""
-    tenant, rights = topology.tenant, topology.permissions
-    plain = {
-        "tenant": {name: getattr(tenant, name) for name in ("id", "modules", "plan", "status", "cell")},
-        "vhost": topology.vhost,
-        "user": topology.user,
-        "permissions": {name: getattr(rights, name) for name in ("configure", "write", "read")},
-        "limits": topology.limits.model_dump(),
-        "exchanges": [(e.name, e.type, dict(e.arguments)) for e in topology.exchanges],
-        "queues": [(q.name, dict(q.arguments), q.module) for q in topology.queues],
-        "bindings": [(b.source, b.destination, b.routing_key) for b in topology.bindings],
-        "policies": [
-            (p.name, p.kind, p.pattern, p.priority, p.apply_to, dict(p.definition)) for p in topology.policies
-        ],
-    }
-    return json.dumps(plain, separators=(",", ":"))
+    """Return an expansion as text; `kryonix.review.portable` reads it."""
+    return json.dumps(topology, default=_plain, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    """Return a model or a dataclass as a mapping of its fields, whatever fields the base's version has."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def main(folder: str, tenants_file: str, catalog_file: str) -> int:

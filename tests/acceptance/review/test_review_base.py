@@ -54,6 +54,19 @@ def test_what_is_not_committed_yet_is_reviewed_too(list_only: Repository) -> Non
     assert list_only.review(against="HEAD").returncode == 11
 
 
+def test_the_code_of_the_base_has_the_errors_of_the_base(repository: Repository) -> None:
+    errors, importing = "kryonix/errors.py", "from kryonix.errors import KryonixError\n"
+    repository.tenants(*TENANTS)
+    repository.write(errors, f"{repository.read(errors)}\n\nclass Gone(KryonixError):\n    pass\n")
+    repository.replace(f"{TOPOLOGY}/errors.py", importing, f"from kryonix.errors import Gone\n{importing}")
+    repository.commit()
+    repository.git("tag", "base")
+    repository.git("checkout", "--quiet", "HEAD~1", "--", "kryonix")
+    found = repository.review()
+    assert found.returncode == 0, found.stderr
+    assert "can't be run here" not in found.stdout
+
+
 def test_the_code_of_the_base_is_given_nothing_of_the_environment(repository: Repository) -> None:
     code = repository.read(f"{TOPOLOGY}/naming.py")
     spying = "import os\nif 'kryonix-base' in os.getcwd():\n    raise SystemExit(f'sees {sorted(os.environ)}')\n"

@@ -15,8 +15,9 @@ from kryonix.engines.local.handlers.base import UNKNOWN
 from kryonix.policy.resources import registered
 from kryonix.policy.tenants import StackTenant, stack_tenants
 from kryonix.topology.catalog import default_catalog
-from kryonix.topology.expansion import NO_PERMISSIONS, Permissions, Topology, expand
+from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import stats_user
+from kryonix.topology.objects import NO_PERMISSIONS, Permissions
 from kryonix.topology.tenants import Tenant
 from tests.conftest import ALL_MODULES
 from tests.support.handlers import Recording

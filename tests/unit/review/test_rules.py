@@ -8,7 +8,7 @@ import pytest
 
 from kryonix.review.guardrails import SEVERAL, Finding, Guardrail, exit_status
 from kryonix.review.rules import misfit
-from kryonix.topology.expansion import Permissions
+from kryonix.topology.objects import Permissions
 from kryonix.topology.tenants import Tenant
 from tests.support.review_examples import CATALOG, findings, redefined, told, topology, with_plan, with_policies
 

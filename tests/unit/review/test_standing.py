@@ -10,8 +10,9 @@ import pytest
 from kryonix.review.guardrails import Guardrail
 from kryonix.review.standing import Standing, standing_findings
 from kryonix.topology.catalog import default_catalog
-from kryonix.topology.expansion import Permissions, expand
+from kryonix.topology.expansion import expand
 from kryonix.topology.naming import Names
+from kryonix.topology.objects import Permissions
 from kryonix.topology.tenants import Tenant
 
 CATALOG = default_catalog()

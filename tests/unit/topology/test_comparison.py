@@ -24,9 +24,9 @@ def test_equal_expansions_have_no_change() -> None:
     assert list(compare([topology("crm")], [topology("crm")])) == []
 
 
-def test_another_plan_changes_limits_and_the_depth_policy_in_place() -> None:
+def test_another_plan_changes_limits_and_the_operator_policy_in_place() -> None:
     changes = list(compare([topology("crm", plan="basic")], [topology("crm", plan="pro")]))
-    assert summary(changes) == {("change", "vhost", "/cliente_acme"), ("change", "policy", "autoscaling-acme")}
+    assert summary(changes) == {("change", "vhost", "/cliente_acme"), ("change", "operator policy", "autoscaling-acme")}
     assert not any(change.loses_messages for change in changes)
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from kryonix.topology.capacity import expand_within_plans, smallest_plan, use
 from kryonix.topology.catalog import MIB, Catalog, Module, default_catalog
 from kryonix.topology.errors import CapacityExceeded
-from kryonix.topology.expansion import Permissions, Topology, expand
+from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import TENANT_ID
-from kryonix.topology.policies import Policy
+from kryonix.topology.objects import Permissions, Policy
 from kryonix.topology.tenants import Tenant
 
 CATALOG = default_catalog()

@@ -1,0 +1,127 @@
+"""The objects of a broker, and the one table of their kinds: counts, comparisons, displays and readers iterate over it.
+
+A new kind takes a row here, a field of `Topology` with what `expand` puts there, a resource in `components/routing.py`,
+a reader in `kryonix/policy/tenants.py` and a handler in `kryonix/engines/local/handlers`. A test fails for each of them
+that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, Literal
+
+__all__ = [
+    "BINDING",
+    "EXCHANGE",
+    "KINDS",
+    "NO_PERMISSIONS",
+    "OPERATOR_POLICY",
+    "POLICY",
+    "QUEUE",
+    "Binding",
+    "Definition",
+    "Exchange",
+    "ObjectKind",
+    "Permissions",
+    "Policy",
+    "Queue",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectKind:
+    """One kind of object in a vhost."""
+
+    name: str
+    plural: str
+    resource_type: str
+    """The type token of the resource that makes it."""
+    collection: str
+    """The field of `Topology` that holds objects of this kind."""
+    immutable: bool = False
+    """The broker can't change such an object: it is deleted and declared again."""
+    holds_messages: bool = False
+
+
+EXCHANGE: Final = ObjectKind("exchange", "exchanges", "rabbitmq:index/exchange:Exchange", "exchanges", immutable=True)
+QUEUE: Final = ObjectKind(
+    "queue", "queues", "rabbitmq:index/queue:Queue", "queues", immutable=True, holds_messages=True
+)
+BINDING: Final = ObjectKind("binding", "bindings", "rabbitmq:index/binding:Binding", "bindings", immutable=True)
+POLICY: Final = ObjectKind("policy", "policies", "rabbitmq:index/policy:Policy", "policies")
+OPERATOR_POLICY: Final = ObjectKind(
+    "operator policy", "operator policies", "rabbitmq:index/operatorPolicy:OperatorPolicy", "policies"
+)
+
+KINDS: Final[Mapping[str, ObjectKind]] = {
+    kind.name: kind for kind in (EXCHANGE, QUEUE, BINDING, POLICY, OPERATOR_POLICY)
+}
+"""Every kind, by name."""
+
+Arguments = Mapping[str, str | int]
+Definition = Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable exchange."""
+
+    object_kind: ClassVar[ObjectKind] = EXCHANGE
+    name: str
+    type: Literal["topic", "direct", "fanout"]
+    arguments: Arguments = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable quorum queue. Its arguments can never change: what may change is in a policy."""
+
+    object_kind: ClassVar[ObjectKind] = QUEUE
+    name: str
+    arguments: Arguments
+    module: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A binding from an exchange to a queue. A fanout exchange ignores the routing key."""
+
+    object_kind: ClassVar[ObjectKind] = BINDING
+    source: str
+    destination: str
+    routing_key: str = ""
+
+    @property
+    def name(self) -> str:
+        """The broker names no binding: its two ends and its key tell it from others."""
+        return f"{self.source} -> {self.destination} [{self.routing_key}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy or operator policy: of each kind the one of the highest priority applies to a queue."""
+
+    name: str
+    kind: Literal["policy", "operator"]
+    pattern: str
+    priority: int
+    apply_to: Literal["queues"]
+    definition: Definition
+
+    @property
+    def object_kind(self) -> ObjectKind:
+        return OPERATOR_POLICY if self.kind == "operator" else POLICY
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """Patterns of the names that a user may configure, write to and read from in its vhost."""
+
+    configure: str
+    write: str
+    read: str
+
+
+NO_PERMISSIONS: Final = Permissions("^$", "^$", "^$")
+"""A user sees the figures of a vhost that it has any permissions in, these included."""
