@@ -65,9 +65,9 @@ def test_every_package_is_pinned_with_hashes_at_the_version_that_was_asked_for(l
     [
         (
             re.sub(r"sha256:.", lambda found: "sha256:" + ("0" if found[0][-1] != "0" else "1"), entry("idna")),
-            "not the",
+            "Nobody should install it",
         ),
-        (entry("idna").splitlines()[0].removesuffix("\\").strip() + "\n", "Hashes are required"),
+        (entry("idna").splitlines()[0].removesuffix("\\").strip() + "\n", "must have a hash"),
     ],
     ids=["another file's hash", "no hash"],
 )
@@ -78,6 +78,40 @@ def test_setup_refuses_a_file_that_is_not_the_pinned_one(checkout: Path, package
     assert said in refused.stderr
     assert not list((checkout / ".venv").glob("lib/*/site-packages/idna"))
     assert not (checkout / ".venv" / "kryonix-setup").exists(), "the next run does not take it for done"
+
+
+@contextmanager
+def mirror(asked: list[str]) -> Iterator[str]:
+    """Serve a package index that sends everybody on to the real one, and note which packages were asked for."""
+    real = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path.strip("/"))
+            self.send_response(302)
+            self.send_header("location", real + self.path)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_setup_downloads_from_the_mirror_in_pips_configuration(checkout: Path) -> None:
+    (checkout / "requirements.txt").write_text(entry("idna"))
+    asked: list[str] = []
+    with mirror(asked) as address:
+        (checkout / "pip.conf").write_text(f"[global]\nindex-url = {address}\n")
+        cache = str(checkout / "cache")
+        settings = {"PIP_CONFIG_FILE": str(checkout / "pip.conf"), "PIP_NO_CACHE_DIR": "1", "UV_CACHE_DIR": cache}
+        result = run(checkout, "setup", **settings)
+    assert asked == ["uv", "idna"], result.stderr
+    assert list((checkout / ".venv").glob("lib/*/site-packages/idna")), result.stderr
 
 
 def test_what_scripts_run_by_themselves_is_checked_by_hash_too(checkout: Path) -> None:
