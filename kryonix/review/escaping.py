@@ -9,7 +9,9 @@ __all__ = ["code", "plain_text", "prose"]
 
 _MOST: Final = 240
 # Letters, digits and what never means anything; `_` between two of them too, since it is in most of our names.
-_SAFE: Final = re.compile(r"[^\W_]|[ ,/;=\"'()%+?.…-]|:(?= )|(?<=[a-z0-9])_(?=[a-z0-9])", re.IGNORECASE)
+_SAFE: Final = r"""[^\W_]|[ ,/;="'()%+?.…-]|:(?= )|(?<=[a-z0-9])_(?=[a-z0-9])"""
+_SAFE_RUN_OR_ONE: Final = re.compile(rf"((?:{_SAFE})+)|.", re.IGNORECASE | re.DOTALL)
+_WWW: Final = re.compile(r"(www)\.", re.IGNORECASE)
 _QUOTED: Final = re.compile(r"(?<!\w)'([^']+)'(?!\w)")  # an apostrophe stands between letters
 # What GitHub and GitLab make links of in text, after they have decoded it, as `plain_text` writes it: @name, #1, !1,
 # $1, &1, ~label, %1, GH-1 and GL-1, the beginning of an address. Commits are ours; scripts/comment parts those.
@@ -34,10 +36,10 @@ def plain_text(value: object, most: int | None = _MOST) -> str:
     """A value with every character encoded that Markdown, HTML or GitHub reads a meaning into, cut after `most`."""
     text = str(value)
     shown = text if most is None or len(text) <= most else f"{text[: most - 1]}…"
-    visible = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
-    safe = {match.start() for match in _SAFE.finditer(visible)}
-    encoded = "".join(each if at in safe else f"&#{ord(each)};" for at, each in enumerate(visible))
-    return re.sub(r"(www)\.", r"\1&#46;", encoded, flags=re.IGNORECASE)
+    if not shown.isprintable():
+        shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
+    encoded = _SAFE_RUN_OR_ONE.sub(lambda found: found[1] or f"&#{ord(found[0])};", shown)
+    return _WWW.sub(r"\1&#46;", encoded)
 
 
 def _unlinked(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
 from typing import Final
 
 from kryonix.review.escaping import code, prose
@@ -31,15 +30,14 @@ _FEW: Final = 5  # folds that a reader opens one by one; beyond, what they have 
 
 def markdown(review: Review, *, limit: int | None = None, full: str | None = None) -> str:
     """The report. With a limit in bytes, folds become lines where there is no room, and it says where the whole is."""
-    whole = [*_head(review, None), *_titled(tenant_section(group, None) for group in review.groups)]
     if limit is None:
-        return "\n".join(whole)
+        return "\n".join(_whole(review))
     head = _fitting_head(review, limit - _FOOTER)
     tenants, left = _fitting_tenants(review.groups, limit - _FOOTER - _size(head))
     sections = [*head, *_titled(tenants)]
     if left:
         sections.append(f"**Cut here: {counted(left, 'tenant')} more.** {_pointer(full)}\n")
-    elif sections != whole:
+    elif sections != _whole(review):
         sections.append(f"Shortened. {_pointer(full)}\n")
     return "\n".join(sections)
 
@@ -51,6 +49,10 @@ def refusal(base: str, problems: Sequence[str], *, limit: int | None = None) -> 
     shown = lines if limit is None else _fitting(lines, limit - _FOOTER - _size(head))
     cut = [f"- and {len(lines) - len(shown):,} more"] if len(shown) < len(lines) else []
     return "\n".join([*head, *shown, *cut, ""])
+
+
+def _whole(review: Review) -> list[str]:
+    return [*_head(review, None), *_titled(tenant_section(group, None) for group in review.groups)]
 
 
 def _head(review: Review, most: int | None) -> Iterator[str]:
@@ -71,11 +73,11 @@ def _fitting_head(review: Review, room: int) -> list[str]:
 
 def _fitting_tenants(groups: Sequence[Group], room: int) -> tuple[list[str], int]:
     """The folds that fit, then lines for more, and how many tenants are left."""
-    folds = [tenant_section(group, _LINES) for group in groups]
-    if _size(folds) <= room:
+    folds = _fitting((tenant_section(group, _LINES) for group in groups), room)
+    if len(folds) == len(groups):
         return folds, 0
     shown = _fitting(folds, room // 2)
-    lines = [f"- {tenant_summary(group)}" for group in groups[len(shown) :]]
+    lines = (f"- {tenant_summary(group)}" for group in groups[len(shown) :])
     told = _fitting(lines, room - _size(shown))
     left = sum(len(group.tenants) for group in groups[len(shown) + len(told) :])
     return [*shown, "\n".join([*told, ""])], left
@@ -86,9 +88,15 @@ def _titled(tenants: Iterable[str]) -> Iterator[str]:
         yield f"### Tenants\n\n{section}" if at == 0 else section
 
 
-def _fitting(texts: Sequence[str], room: int) -> list[str]:
-    sizes = accumulate(_size([text]) for text in texts)
-    return [text for text, size in zip(texts, sizes, strict=True) if size <= room]
+def _fitting(texts: Iterable[str], room: int) -> list[str]:
+    """Return the first texts that fit. Later ones are not even rendered: a fleet has thousands."""
+    fitting = []
+    for text in texts:
+        room -= _size([text])
+        if room < 0:
+            break
+        fitting.append(text)
+    return fitting
 
 
 def _pointer(full: str | None) -> str:

@@ -74,11 +74,11 @@ def _likeness(difference: TenantDifference) -> tuple[Any, ...]:
     """What two differences have in common where the same happens: everything but the tenant's name."""
     # A tenant that comes or goes whole is told by its choices: its objects follow from them.
     told = difference.changes if difference.kind == "changed" else ()
-    changes = tuple(nameless(difference.tenant, _text(change)) for change in told)
+    changes = nameless(difference.tenant, "\n".join(_text(change) for change in told))
     choices = tuple((field.name, field.before, field.after) for field in difference.choices)
     limits = tuple((field.name, field.before, field.after) for field in difference.limits)
     return difference.kind, choices, limits, changes
 
 
 def _text(change: Change) -> str:
-    return f"{change.action} {change.kind} {change.name} {change.before!r} {change.after!r}"
+    return f"{change.action} {change.kind} {change.name!r} {change.before!r} {change.after!r}"

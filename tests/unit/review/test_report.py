@@ -96,16 +96,24 @@ def test_the_order_of_the_lists_does_not_matter() -> None:
     assert markdown(review(before, after)) == markdown(review(*shuffled))
 
 
+@pytest.fixture(scope="module")
+def thousand() -> Review:
+    """A change to each of a thousand tenants."""
+    return review(fleet(1_000, seed=1), fleet(1_000, seed=2))
+
+
 @pytest.mark.parametrize("limit", [SHORTEST_REPORT, 10_000, LONGEST_COMMENT])
-def test_a_thousand_tenants_with_a_change_each_fit_a_comment_that_says_what_is_left_out(limit: int) -> None:
-    whole = review(fleet(1_000, seed=1), fleet(1_000, seed=2))
-    page = markdown(whole, limit=limit, full="report.md")
+def test_a_report_on_a_thousand_tenants_fits_and_says_what_is_cut(thousand: Review, limit: int) -> None:
+    page = markdown(thousand, limit=limit, full="report.md")
     assert len(page.encode()) <= limit
     assert "**Cut here: " in page
     assert page.rstrip().endswith("The whole report is in <code>report.md</code>.")
     assert Rendered.of(page).unbalanced == []
-    full = markdown(whole)
-    assert all(f"<code>{difference.tenant}</code>" in full for difference in whole.differences)
+
+
+def test_the_full_report_on_a_thousand_tenants_names_each(thousand: Review) -> None:
+    full = markdown(thousand)
+    assert all(f"<code>{difference.tenant}</code>" in full for difference in thousand.differences)
 
 
 def test_where_there_is_no_room_for_folds_a_line_each_tells_of_more_tenants() -> None:
