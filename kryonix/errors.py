@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InvalidChoice", "KryonixError", "ServiceUnreachable"]
+__all__ = ["InvalidChoice", "KryonixError", "MissingPrerequisite", "ServiceUnreachable"]
 
 
 class KryonixError(Exception):
@@ -21,3 +21,7 @@ class ServiceUnreachable(KryonixError):
     """A service does not answer, or refuses the credentials."""
 
     exit_status = 3
+
+
+class MissingPrerequisite(ServiceUnreachable):
+    """Something a resource needs is missing, such as a free port; nothing was created."""

@@ -1,229 +1,104 @@
 """The `kryonix` command.
 
-Exit status: 0 done, 1 failed while applying, 2 input that can't be accepted, 3 a service that can't be reached,
-10 to 16 a change that a guardrail of `plan --against` holds back.
+Exit status: 0 done, 1 failed while applying, 2 invalid input or the user declined, 3 a service can't be reached,
+10 to 16 blocked by a guardrail of `plan --against`.
 """
 
 from __future__ import annotations
 
-import gc
 import sys
-from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Optional
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated, Any, Final
 
 import typer
-from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
-from kryonix.cli.console import err, out, print_json
-from kryonix.cli.fleet import commands as fleet_commands
-from kryonix.cli.messages import commands as messaging_commands
-from kryonix.cli.options import EngineName, EngineOption, Json, Yes
-from kryonix.cli.plan import PlanFormat, details_table, tenants_table, write_json
-from kryonix.cli.signup import commands as signup_commands
-from kryonix.cli.tenant import commands as tenant_commands
-from kryonix.errors import InvalidChoice
-from kryonix.review.acceptance import ACCEPTED_FILE
-from kryonix.review.markdown import LONGEST_COMMENT
-from kryonix.topology.capacity import expand_file
-from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
-from kryonix.topology.errors import nearest
-from kryonix.topology.expansion import Topology
-from kryonix.topology.tenants import tenants_schema
+from kryonix.cli.output.console import err, print_error, print_json
+from kryonix.errors import KryonixError
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "app", "load_command", "main"]
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Isolated RabbitMQ infrastructure for every Kryonix customer.",
-)
-app.add_typer(messaging_commands.app)
-app.add_typer(tenant_commands.app)
-app.add_typer(fleet_commands.app)
-app.add_typer(signup_commands.app)
+COMMANDS: Final = {
+    "Platform": {
+        "plan": ("plan", "Show what each tenant gets, without connecting to anything."),
+        "preview": ("stack", "Show what `up` would change."),
+        "up": ("stack", "Create or update the stack's resources."),
+        "refresh": ("stack", "Update the state from the live systems."),
+        "destroy": ("stack", "Remove everything in the stack."),
+        "outputs": ("stack", "Print the stack's outputs."),
+        "export": ("stack", "Print the stack's deployment for `pulumi stack import`."),
+        "status": ("status", "Show the stack's tenants as the broker and the registry report them."),
+        "schema": ("plan", "Print the JSON Schema of tenants.yaml, for editors."),
+    },
+    "Tenants": {
+        "tenant": ("tenant", "Create, change, suspend and remove tenants with their own stack."),
+        "fleet": ("fleet", "Status, drift, rollout and placement of all tenants with their own stack."),
+        "signup": ("signup", "Self-service sign-up: HTTP service, worker and API keys."),
+    },
+    "Messages": {
+        "send": ("messages", "Send a message and wait until the broker has stored it."),
+        "consume": ("messages", "Take an action's messages for good, and print each as a line of JSON."),
+        "stats": ("messages", "Show a tenant's queues: depth, consumers and rates."),
+        "redrive": ("messages", "Return dead letters to their original exchange and routing key."),
+        "unrouted": ("messages", "Show messages that reached no queue, as the platform's administrator."),
+        "worker": ("worker", "Run handlers, with consumers scaled by queue depth within the plan."),
+    },
+}
+"""Commands by topic: the module, imported when the command runs, and its help for the list of commands."""
 
 
-Stack = Annotated[str, typer.Option("--stack", "-s", help="The stack: Pulumi.STACK.yaml is its config.")]
-ConfigFile = Annotated[Optional[Path], typer.Option(help="A config file to use instead of Pulumi.STACK.yaml.")]
+def load_command(name: str) -> Any:
+    """Import and return a command or a group."""
+    module = next(commands[name][0] for commands in COMMANDS.values() if name in commands)
+    loaded = typer.main.get_command(import_module(f"kryonix.cli.{module}").app)
+    return loaded.commands[name] if isinstance(loaded, TyperGroup) and loaded.name != name else loaded
 
 
-@app.command()
-def plan(
-    tenants: Annotated[Path, typer.Option(help="The list of tenants.")] = Path("tenants.yaml"),
-    tenant: Annotated[Optional[str], typer.Option(help="Only this tenant, with all its queues.")] = None,
-    catalog: Annotated[Optional[Path], typer.Option(help="A catalog other than the one of the package.")] = None,
-    against: Annotated[
-        Optional[str], typer.Option(help="Show what differs from this: a git revision, or another list of tenants.")
-    ] = None,
-    format: Annotated[PlanFormat, typer.Option(help="How to show it; markdown is for --against.")] = PlanFormat.table,
-    full: Annotated[
-        Optional[Path], typer.Option(help="With --against: write the whole report, as Markdown, here.")
-    ] = None,
-    limit: Annotated[int, typer.Option(help="With --format markdown: the most bytes to print.")] = LONGEST_COMMENT,
-    accepted: Annotated[Path, typer.Option(help="What this change says is meant.")] = Path(ACCEPTED_FILE),
-    guard: Annotated[
-        Optional[bool],
-        typer.Option(help="Exit with 10 to 16 where a guardrail trips; on for a revision, off for a file."),
-    ] = None,
-    json_output: Json = False,
+class LazyGroup(TyperGroup):
+    """List commands without importing them."""
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        for topic, commands in COMMANDS.items():
+            for name, (_, text) in commands.items():
+                self.add_command(TyperCommand(name, help=text, rich_help_panel=topic))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed and load_command(str(listed.name)), rest
+
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"kryonix {version('kryonix-messaging')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def kryonix(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    """Show what the tenants make, offline: no broker, no database, no state, no credentials.
-
-    With --against REVISION: 10 queue lost, 11 tenant removed, 12 plan does not fit, 13 permission widened, 14 secret in
-    plain text, 15 limit lifted, 16 several of them.
-    """
-    gc.disable()  # a large fleet's expansion is a million small objects and no cycle among them
-    shape = PlanFormat.json if json_output else format
-    if against is not None:
-        from kryonix.cli.review import Wanted, review_change
-
-        asked = Wanted(tenants, catalog, tenant, against, shape, full, limit, accepted, guard)
-        raise typer.Exit(review_change(asked))
-    if shape is PlanFormat.markdown or full is not None:
-        raise InvalidChoice("--format markdown and --full tell what differs: add --against REVISION, or a file")
-    products = _catalog(catalog)
-    topologies = _topologies(tenants, products)
-    if tenant is not None:
-        _check_known(tenant, topologies)
-        topologies = _only(tenant, topologies)
-    if shape is PlanFormat.json:
-        write_json(topologies, None, sys.stdout)
-        return
-    out.print(tenants_table(topologies, products, out))
-    if tenant is not None:
-        out.print(details_table(topologies[0]))
-
-
-@app.command()
-def preview(
-    stack: Stack = "dev",
-    config_file: ConfigFile = None,
-    engine: EngineOption = EngineName.auto,
-    json_output: Json = False,
-) -> None:
-    """Show what `up` would do."""
-    _stacks().run("preview", stack, config_file, engine.value, json_output, True)
-
-
-@app.command()
-def up(
-    stack: Stack = "dev",
-    config_file: ConfigFile = None,
-    engine: EngineOption = EngineName.auto,
-    yes: Yes = False,
-    json_output: Json = False,
-) -> None:
-    """Create or change what the stack's config and tenants say."""
-    _stacks().run("up", stack, config_file, engine.value, json_output, yes)
-
-
-@app.command()
-def refresh(
-    stack: Stack = "dev",
-    config_file: ConfigFile = None,
-    engine: EngineOption = EngineName.auto,
-    yes: Yes = False,
-    json_output: Json = False,
-) -> None:
-    """Read the world into the state: what was changed by hand is found, and the next `up` repairs it."""
-    _stacks().run("refresh", stack, config_file, engine.value, json_output, yes)
-
-
-@app.command()
-def destroy(
-    stack: Stack = "dev",
-    config_file: ConfigFile = None,
-    engine: EngineOption = EngineName.auto,
-    yes: Yes = False,
-    json_output: Json = False,
-) -> None:
-    """Remove everything the stack has made."""
-    _stacks().run("destroy", stack, config_file, engine.value, json_output, yes)
-
-
-@app.command()
-def outputs(
-    stack: Stack = "dev",
-    config_file: ConfigFile = None,
-    engine: EngineOption = EngineName.auto,
-    show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Print passwords and URIs too.")] = False,
-    json_output: Json = False,
-) -> None:
-    """Print the stack's outputs."""
-    _stacks().outputs(stack, config_file, engine.value, show_secrets, json_output)
-
-
-@app.command()
-def export(stack: Stack = "dev", config_file: ConfigFile = None, engine: EngineOption = EngineName.auto) -> None:
-    """Print the deployment, for `pulumi stack import`. Secrets stay encrypted."""
-    _stacks().export(stack, config_file, engine.value)
-
-
-@app.command()
-def status(
-    stack: Stack = "dev",
-    config_file: ConfigFile = None,
-    engine: EngineOption = EngineName.auto,
-    json_output: Json = False,
-) -> None:
-    """Show the stack's tenants, what they use of their plans, and what the registry says of them."""
-    _stacks().status(stack, config_file, engine.value, json_output)
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON Schema of tenants.yaml, for editors."""
-    print_json(tenants_schema(default_catalog()))
+    """Isolated RabbitMQ infrastructure for every Kryonix customer."""
 
 
 def main() -> None:
-    """Run the command; an error of ours ends with its message and its exit status, never with a traceback."""
+    """Run the command. A KryonixError prints its message and exits with its status."""
     try:
         app()
     except KeyboardInterrupt:
-        err.print("interrupted; run the same command again to go on")
+        err.print("interrupted; run the same command again to continue")
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except Exception as error:
-        status = getattr(error, "exit_status", None)  # every error of ours carries the status that it ends with
-        if status is None:
-            raise
+    except KryonixError as error:
         if "--json" in sys.argv:
-            print_json({"error": str(error), "exit_status": status})
-        err.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True)
-        sys.exit(status)
-
-
-def _stacks() -> ModuleType:
-    """What runs stacks. It brings Pulumi's SDK along, 0.5 s that the offline commands need not pay."""
-    from kryonix.cli import stack as stacks
-
-    return stacks
-
-
-def _catalog(file: Path | None) -> Catalog:
-    return default_catalog() if file is None else parse_catalog(_read(file), str(file))
-
-
-def _topologies(file: Path, catalog: Catalog) -> list[Topology]:
-    return expand_file(_read(file), str(file), catalog)
-
-
-def _check_known(tenant: str, topologies: list[Topology]) -> None:
-    known = [topology.tenant.id for topology in topologies]
-    if tenant not in known:
-        raise InvalidChoice(f"--tenant {tenant!r} is not in the list; {nearest(tenant, dict.fromkeys(known))}")
-
-
-def _only(tenant: str, topologies: list[Topology]) -> list[Topology]:
-    return [topology for topology in topologies if topology.tenant.id == tenant]
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise InvalidChoice(f"{str(file)!r} can't be read: {error.strerror}. Name a file that can") from error
+            print_json({"error": str(error), "exit_status": error.exit_status})
+        print_error(str(error))
+        sys.exit(error.exit_status)

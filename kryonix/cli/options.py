@@ -1,26 +1,109 @@
-"""Options that many commands have."""
+"""Options shared by commands, and the decorator that registers commands with them."""
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
-__all__ = ["EngineName", "EngineOption", "Json", "Platform", "Yes"]
+from kryonix.errors import InvalidChoice
+from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
 
-
-class EngineName(str, Enum):
-    """What runs the program."""
-
-    auto = "auto"
-    pulumi = "pulumi"
-    local = "local"
-
-
-EngineOption = Annotated[EngineName, typer.Option("--engine", help="auto takes the Pulumi CLI where it is on PATH.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Platform = Annotated[
-    str, typer.Option("--stack", "-s", help="The platform's stack with the registry; without cells.yaml, the one cell.")
+__all__ = [
+    "CatalogFile",
+    "Json",
+    "PlatformOptions",
+    "StackOptions",
+    "Yes",
+    "command",
+    "load_catalog",
+    "parse_names",
+    "read_bytes",
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+CatalogFile = Annotated[Path | None, typer.Option(help="Use this catalog instead of the package's.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformOptions:
+    """The platform's stack, and the engine to use."""
+
+    stack: Annotated[str, typer.Option("--stack", "-s", help="Stack of the platform.")] = "dev"
+    engine: Annotated[
+        Literal["auto", "pulumi", "local"],
+        typer.Option("--engine", metavar="ENGINE", help="pulumi, local, or auto: pulumi if the CLI is on PATH."),
+    ] = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackOptions(PlatformOptions):
+    """A stack, its config, and the engine to use."""
+
+    stack: Annotated[str, typer.Option("--stack", "-s", help="Stack name; its config is Pulumi.STACK.yaml.")] = "dev"
+    config_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Use this config file instead of Pulumi.STACK.yaml.")
+    ] = None
+
+
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Command]:
+    """Register a command. A parameter annotated with a dataclass becomes one option per field of that class."""
+
+    def register(function: Command) -> Command:
+        groups = {key: kind for key, kind in get_type_hints(function).items() if is_dataclass(kind)}
+
+        def run(**given: Any) -> None:
+            for key, kind in groups.items():
+                given[key] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})  # type: ignore[operator]
+            function(**given)
+
+        declared = inspect.signature(function, eval_str=True).parameters.values()
+        own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in declared if each.name not in groups]
+        parameters = own + [each for kind in groups.values() for each in _field_parameters(kind)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        run.__name__ = function.__name__
+        # Typer breaks paragraphs where the source does.
+        paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+        app.command(name, help="\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs))(run)
+        return function
+
+    return register
+
+
+def _field_parameters(kind: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(kind)
+    ]
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Split a comma-separated list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def read_bytes(file: Path, remedy: str = "Check the path") -> bytes:
+    """Return a file's content. Raises InvalidChoice if it can't be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InvalidChoice(f"{str(file)!r} can't be read: {error.strerror}. {remedy}") from error
+
+
+def load_catalog(file: Path | None) -> Catalog:
+    """Return the catalog of a file, or the package's. Raises InvalidChoice and InvalidInput."""
+    return default_catalog() if file is None else parse_catalog(read_bytes(file), str(file))

@@ -1,31 +1,100 @@
-"""The offline plan: what a list of tenants makes on a broker, without asking any."""
+"""`kryonix plan` and `kryonix schema`: what a list of tenants creates, without connecting to anything."""
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
-from typing import Any, Final, TextIO
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TextIO
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from kryonix.cli.tables import Column, fitted, modules_text
-from kryonix.topology.capacity import use
-from kryonix.topology.catalog import Catalog, size_text
+from kryonix.cli.options import CatalogFile, Json, command, load_catalog, read_bytes
+from kryonix.cli.output.console import out, print_json
+from kryonix.cli.output.tables import Column, modules_text, responsive_table
+from kryonix.errors import InvalidChoice
+from kryonix.review.acceptance import ACCEPTED_FILE
+from kryonix.review.markdown import LONGEST_COMMENT
+from kryonix.topology.capacity import expand_file, use
+from kryonix.topology.catalog import Catalog, default_catalog, size_text
 from kryonix.topology.comparison import Change
+from kryonix.topology.errors import nearest
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import KINDS
+from kryonix.topology.tenants import tenants_schema
 
-__all__ = ["PlanFormat", "details_table", "tenants_table", "write_json"]
+__all__ = ["PlanOptions", "app", "details_table", "tenants_table", "write_json"]
+
+app = typer.Typer()
 
 
-class PlanFormat(str, Enum):
-    """How a plan is shown."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """The options of `kryonix plan`."""
 
-    table = "table"
-    markdown = "markdown"
-    json = "json"
+    tenants: Annotated[Path, typer.Option(help="File with the list of tenants.")] = Path("tenants.yaml")
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant, with all its queues.")] = None
+    catalog: CatalogFile = None
+    against: Annotated[
+        str | None, typer.Option(help="Show the differences from a git revision, or from another list of tenants.")
+    ] = None
+    format: Annotated[
+        Literal["table", "markdown", "json"],
+        typer.Option(metavar="FORMAT", help="table or json; with --against also markdown."),
+    ] = "table"
+    full: Annotated[Path | None, typer.Option(help="With --against: write the whole report here, as Markdown.")] = None
+    limit: Annotated[int, typer.Option(help="With --format markdown: maximum bytes to print.")] = LONGEST_COMMENT
+    accepted: Annotated[Path, typer.Option(help="File of accepted changes.")] = Path(ACCEPTED_FILE)
+    guard: Annotated[
+        bool | None,
+        typer.Option(
+            "--guard/--no-guard",
+            help="Exit with 10 to 16 if a guardrail trips; default: on for a revision, off for a file.",
+        ),
+    ] = None
+
+
+@command(app)
+def plan(options: PlanOptions, json_output: Json = False) -> None:
+    """Show what each tenant gets, without connecting to anything.
+
+    Exit status with --against REVISION: 10 queue lost, 11 tenant removed, 12 plan does not fit, 13 permission widened,
+    14 secret in plain text, 15 limit lifted, 16 several of these.
+    """
+    gc.disable()  # a large fleet's expansion is a million small objects and no cycle among them
+    if json_output:
+        options = replace(options, format="json")
+    if options.against is not None:
+        from kryonix.cli.review import review_change
+
+        raise typer.Exit(review_change(options, options.against))
+    if options.format == "markdown" or options.full is not None:
+        raise InvalidChoice("--format markdown and --full need --against REVISION, or --against FILE")
+    catalog = load_catalog(options.catalog)
+    topologies = expand_file(read_bytes(options.tenants), str(options.tenants), catalog)
+    if options.tenant is not None:
+        known = [topology.tenant.id for topology in topologies]
+        topologies = [topology for topology in topologies if topology.tenant.id == options.tenant]
+        if not topologies:
+            hint = nearest(options.tenant, dict.fromkeys(known))
+            raise InvalidChoice(f"--tenant {options.tenant!r} is not in {str(options.tenants)!r}; {hint}")
+    if options.format == "json":
+        write_json(topologies, None, sys.stdout)
+        return
+    out.print(tenants_table(topologies, catalog, out))
+    if options.tenant is not None:
+        out.print(details_table(topologies[0]))
+
+
+@command(app)
+def schema() -> None:
+    """Print the JSON Schema of tenants.yaml, for editors."""
+    print_json(tenants_schema(default_catalog()))
 
 
 def write_json(
@@ -34,7 +103,7 @@ def write_json(
     out: TextIO,
     review: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the plan as JSON, a tenant at a time: a large fleet's plan is never held whole."""
+    """Write the plan as JSON, one tenant at a time: a large fleet's plan does not fit in memory."""
     out.write('{"tenants": [')
     for index, topology in enumerate(topologies):
         out.write(",\n" if index else "\n")
@@ -87,21 +156,21 @@ def _plain(value: Any) -> Any:
 
 
 _COLUMNS: Final = (
-    Column("tenant", folds=16),
+    Column("tenant", min_width=16),
     Column("plan"),
-    Column("modules", folds=14),
+    Column("modules", min_width=14),
     Column("queues", number=True),
-    Column("exchanges", number=True, leaves=3),
-    Column("bindings", number=True, leaves=2),
-    Column("policies", number=True, leaves=1),
+    Column("exchanges", number=True, drop_priority=3),
+    Column("bindings", number=True, drop_priority=2),
+    Column("policies", number=True, drop_priority=1),
     Column("connections", number=True),
-    Column("messages", number=True, leaves=4),
+    Column("messages", number=True, drop_priority=4),
 )
 
 
 def tenants_table(topologies: Sequence[Topology], catalog: Catalog, console: Console) -> Table:
-    """A line per tenant: what it takes of what its plan allows."""
-    return fitted(
+    """Return one row per tenant: its use of the plan."""
+    return responsive_table(
         f"{len(topologies)} tenant(s)", _COLUMNS, (_row(topology, catalog) for topology in topologies), console
     )
 
@@ -122,8 +191,8 @@ def _row(topology: Topology, catalog: Catalog) -> list[str]:
 
 
 def details_table(topology: Topology) -> Table:
-    """Every queue of one tenant, and what reaches it."""
-    table = Table(title=f"{topology.vhost}: queues and what reaches them")
+    """Return one row per queue of a tenant, with the bindings that reach it."""
+    table = Table(title=f"{topology.vhost}: queues and their bindings")
     table.add_column("queue")
     table.add_column("from exchange [routing key]")
     for queue in topology.queues:

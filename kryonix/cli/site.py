@@ -1,13 +1,19 @@
-"""What the fleet's commands work with: the registry, the cells, and what runs stacks."""
+"""The project in this folder: its stacks, its registry and its cells."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from kryonix.cli.options import PlatformOptions, StackOptions
+from kryonix.engines.address import StackAddress
+from kryonix.engines.containers import platform_of
 from kryonix.engines.deployer import Deployer, deployer_for
-from kryonix.engines.engine import Choice
-from kryonix.engines.spec import StackSpec
+from kryonix.engines.engine import Engine, engine_for
+from kryonix.engines.events import OnEvent
+from kryonix.engines.spec import StackSpec, ignore
 from kryonix.errors import InvalidChoice
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.fleet.members import cell_loads
@@ -15,15 +21,16 @@ from kryonix.fleet.placement import Load
 from kryonix.rabbitmq.broker import BrokerUnavailable
 from kryonix.registry.desired_states import DesiredState, fetch_desired_states
 from kryonix.registry.rows import connect
+from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.cells import CELLS_FILE, Cells, parse_cells, single_cell
 
-__all__ = ["CellsUse", "Site", "load_cells", "open_site", "project_folder"]
+__all__ = ["CellUses", "Site", "engine_of", "load_cells", "open_site", "outputs_with_platform", "project_folder"]
 
 
 @dataclass(frozen=True, slots=True)
-class CellsUse:
-    """What each cell's broker carries by vhost, None where it does not answer, and why it does not."""
+class CellUses:
+    """Use of each cell's broker by vhost, None for a broker that does not answer, and the reason."""
 
     uses: dict[str, dict[str, VhostUse] | None]
     problems: dict[str, str]
@@ -31,7 +38,7 @@ class CellsUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One fleet, as this project's folder and a platform's stack say it."""
+    """The registry, cells and stacks of a project."""
 
     registry_dsn: str = field(repr=False)
     cells: Cells
@@ -39,14 +46,18 @@ class Site:
     catalog: Catalog
 
     def states(self, cell: str | None = None) -> list[DesiredState]:
-        """Every tenant's desired state, or those of one cell. Raises InvalidInput for a cell that there is not."""
+        """Return the desired state of every tenant, or of one cell's. Raises InvalidInput for an unknown cell."""
         if cell is not None:
             self.cells.cell(cell)
         with connect(self.registry_dsn) as connection:
             return fetch_desired_states(connection, cell=cell)
 
-    def read_cells(self) -> CellsUse:
-        """Ask every cell's broker."""
+    def lifecycle(self, **durations: Any) -> TenantLifecycle:
+        """Return the operations on tenants; `durations` are `overlap` and `grace`."""
+        return TenantLifecycle(self.registry_dsn, self.deployer, self.cells, self.catalog, **durations)
+
+    def read_cells(self) -> CellUses:
+        """Read the use of every cell from its broker."""
         uses: dict[str, dict[str, VhostUse] | None] = {}
         problems: dict[str, str] = {}
         for name, cell in self.cells.cells.items():
@@ -54,34 +65,55 @@ class Site:
                 uses[name] = read_cell(name, self.deployer.outputs(StackSpec(name=cell.stack)))
             except BrokerUnavailable as error:
                 uses[name], problems[name] = None, str(error)
-        return CellsUse(uses, problems)
+        return CellUses(uses, problems)
 
-    def loads(self, states: list[DesiredState], found: CellsUse) -> dict[str, Load]:
-        """What each cell carries."""
+    def loads(self, states: list[DesiredState], found: CellUses) -> dict[str, Load]:
+        """Return the load of each cell."""
         return cell_loads(states, found.uses, found.problems, self.catalog)
 
 
-def open_site(stack: str, engine: Choice, concurrency: int = 4) -> Site:
-    """The fleet of this folder. Raises InvalidChoice where it is no project, or nothing is deployed."""
+def open_site(platform: PlatformOptions, concurrency: int = 4) -> Site:
+    """Return this folder's site. Raises InvalidChoice outside a project, or if nothing is deployed."""
     project = project_folder()
-    cells = load_cells(project, stack)
-    deployer = deployer_for(engine, project, concurrency=concurrency)
-    dsn = deployer.outputs(StackSpec(name=stack)).get("registry_dsn")
+    cells = load_cells(project, platform.stack)
+    deployer = deployer_for(platform.engine, project, concurrency=concurrency)
+    dsn = deployer.outputs(StackSpec(name=platform.stack)).get("registry_dsn")
     if not dsn:
-        remedy = f"Run `kryonix up --stack {stack}`, or name the platform's stack with --stack"
-        raise InvalidChoice(f"the stack {stack!r} has no registry among its outputs: nothing is deployed. {remedy}")
+        remedy = f"Run `kryonix up --stack {platform.stack}`, or give the platform's stack with --stack"
+        raise InvalidChoice(f"stack {platform.stack!r} has no registry in its outputs: nothing is deployed. {remedy}")
     return Site(registry_dsn=str(dsn), cells=cells, deployer=deployer, catalog=default_catalog())
 
 
-def project_folder() -> Path:
-    """Return the folder of this project. Raises InvalidChoice where it is no project."""
+def project_folder(alternative: str = "") -> Path:
+    """Return this folder. Raises InvalidChoice if it has no project; `alternative` extends the remedy."""
     project = Path.cwd()
     if not (project / "Pulumi.yaml").is_file():
-        raise InvalidChoice(f"{project} has no Pulumi.yaml. Run this in the project's folder")
+        raise InvalidChoice(f"{project} has no Pulumi.yaml. Run this in the project's folder{alternative}")
     return project
 
 
 def load_cells(project: Path, stack: str) -> Cells:
-    """The cells of a project: those of its cells.yaml, or the one of the stack."""
+    """Return the cells of a project's cells.yaml, or the single cell of the stack."""
     file = project / CELLS_FILE
     return parse_cells(file.read_bytes(), CELLS_FILE) if file.is_file() else single_cell(stack)
+
+
+def engine_of(options: PlatformOptions, on_event: OnEvent = ignore, *, stack: str | None = None) -> Engine:
+    """Return the engine of the options' stack, or of another stack of the same project."""
+    config = options.config_file if isinstance(options, StackOptions) and stack is None else None
+    address = StackAddress(project=project_folder(), stack=stack or options.stack, config_file=config)
+    return engine_for(options.engine, address, on_event)
+
+
+def outputs_with_platform(options: StackOptions, deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stack's outputs with secrets; those of a tenant's own stack include its platform's."""
+    own = engine_of(options).outputs(show_secrets=True)
+    platform = platform_of(deployment)
+    if platform is None:
+        return own
+    found = {**engine_of(options, stack=platform).outputs(show_secrets=True), **own}
+    registry = str(own.get("registry_stack") or platform).rpartition("/")[2]
+    if registry != platform:
+        outputs = engine_of(options, stack=registry).outputs(show_secrets=True)
+        found["registry_dsn"] = outputs.get("registry_dsn")
+    return found

@@ -1,4 +1,4 @@
-"""How a stack stands: what broker and registry say of its tenants now, beside what the state has as a record."""
+"""`kryonix status`: the recorded tenants of a stack beside what the broker and the registry report."""
 
 from __future__ import annotations
 
@@ -6,35 +6,46 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import typer
 from rich.console import Console
 
-from kryonix.cli.tables import Column, fitted, modules_text
+from kryonix.cli.options import Json, StackOptions, command
+from kryonix.cli.outage import Outage
+from kryonix.cli.output.console import out, print_error, print_json
+from kryonix.cli.output.tables import Column, modules_text, responsive_table
+from kryonix.cli.site import engine_of, outputs_with_platform
+from kryonix.errors import InvalidChoice
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.rabbitmq.broker import BrokerUnavailable
 from kryonix.registry import RegistryError, connect, fetch_tenants
 from kryonix.topology.catalog import default_catalog
 
-__all__ = ["StackStatus", "read_status", "status_json", "status_table"]
+__all__ = ["StackStatus", "app", "read_status", "status_json", "status_table"]
 
+_UNREACHABLE: Final = 3
 _COLUMNS: Final = (
-    Column("tenant", folds=16),
+    Column("tenant", min_width=16),
     Column("plan"),
-    Column("modules", folds=14, leaves=2),
-    Column("vhost", leaves=1),
+    Column("modules", min_width=14, drop_priority=2),
+    Column("vhost", drop_priority=1),
     Column("queues", number=True),
     Column("connections", number=True),
-    Column("messages", number=True, leaves=3),
-    Column("broker", folds=14),
-    Column("registry", folds=11),
+    Column("messages", number=True, drop_priority=3),
+    Column("broker", min_width=14),
+    Column("registry", min_width=11),
 )
 _URLS: Final = ("management_url", "metrics_url")
 _NOT_READ: Final = "not read"
-_NO_PLATFORM: Final = "the stack's outputs name no platform's stack. Ask for the platform's own status"
+_NO_PLATFORM: Final = "the stack's outputs don't name a platform. Run `kryonix status` on the platform's stack"
+_REGISTRY_STATUS: Final = {"ativo": "active", "suspenso": "suspended"}
+"""Translations of the registry's `status` column, for the table; JSON keeps the column's own values."""
+
+app = typer.Typer(add_completion=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackStatus:
-    """A stack's outputs, which are the record, and what was read: None of what did not answer."""
+    """A stack's recorded outputs, and what was read: None for a service that did not answer."""
 
     outputs: Mapping[str, Any]
     uses: Mapping[str, VhostUse] | None
@@ -47,10 +58,48 @@ class StackStatus:
         return [problem for problem in (self.broker_problem, self.registry_problem) if problem]
 
 
+@command(app)
+def status(target: StackOptions, json_output: Json = False) -> None:
+    """Show the stack's tenants as the broker and the registry report them.
+
+    Exit status 3 if one of them does not answer; its part of the table then comes from the state.
+    """
+    reader = engine_of(target)
+    if not reader.outputs():
+        remedy = f"Check the name, or run `kryonix up --stack {target.stack}`"
+        raise InvalidChoice(f"stack {target.stack!r} has no outputs: nothing is deployed. {remedy}")
+    found = read_status(outputs_with_platform(target, reader.export()))
+    if json_output:
+        print_json(status_json(found))
+    else:
+        status_table(found, out)
+    if problems := found.problems:
+        advice = Outage(target).advice()
+        for problem in [advice] if advice else problems:
+            print_error(problem)
+        raise typer.Exit(_UNREACHABLE)
+
+
 def read_status(outputs: Mapping[str, Any]) -> StackStatus:
-    """Ask broker and registry, each of which may not answer. `outputs` are the stack's, with its platform's."""
-    uses, broker_problem = _uses(outputs)
-    registered, registry_problem = _registered(outputs)
+    """Read the broker and the registry of a stack's outputs; these include its platform's."""
+    uses: Mapping[str, VhostUse] | None = None
+    registered: Mapping[str, str] | None = None
+    broker_problem = registry_problem = ""
+    if "admin_username" not in outputs:
+        broker_problem = f"the broker was not read: {_NO_PLATFORM}"
+    else:
+        try:
+            uses = read_cell("main", outputs)
+        except BrokerUnavailable as error:
+            broker_problem = str(error)
+    if not outputs.get("registry_dsn"):
+        registry_problem = f"the registry was not read: {_NO_PLATFORM}"
+    else:
+        try:
+            with connect(outputs["registry_dsn"]) as connection:
+                registered = {row.cliente_id: row.status for row in fetch_tenants(connection)}
+        except RegistryError as error:
+            registry_problem = str(error)
     return StackStatus(
         outputs=outputs,
         uses=uses,
@@ -61,7 +110,7 @@ def read_status(outputs: Mapping[str, Any]) -> StackStatus:
 
 
 def status_json(status: StackStatus) -> dict[str, Any]:
-    """The status as plain values, without a secret. What was not read is null."""
+    """Return the status without secrets; null for what was not read."""
     outputs = status.outputs
     urls = {name: outputs[name] for name in _URLS if name in outputs}
     return {
@@ -71,24 +120,6 @@ def status_json(status: StackStatus) -> dict[str, Any]:
         **urls,
         "amqp": f"amqp://{outputs['amqp_host']}:{int(outputs['amqp_port'])}",
     }
-
-
-def status_table(status: StackStatus, console: Console) -> None:
-    """Print the status as a table, then what did not answer."""
-    shown = status_json(status)
-    tenants = sorted(shown["tenants"], key=lambda tenant: str(tenant["id"]))
-    console.print(fitted(_title(status), _COLUMNS, map(_row, tenants), console))
-    for name in (*_URLS, "amqp"):
-        if name in shown:
-            console.print(f"{name.removesuffix('_url'):<11}{shown[name]}", soft_wrap=True)
-
-
-def _title(status: StackStatus) -> str:
-    silent = [name for name, read in (("broker", status.uses), ("registry", status.registered)) if read is None]
-    title = f"{len(status.outputs['tenants'])} tenant(s)"
-    if not silent:
-        return title
-    return f"{title}; {' and '.join(silent)} did not answer: what is shown of it is the state's record"
 
 
 def _tenant_json(name: str, tenant: Mapping[str, Any], status: StackStatus) -> dict[str, Any]:
@@ -110,7 +141,24 @@ def _tenant_json(name: str, tenant: Mapping[str, Any], status: StackStatus) -> d
     }
 
 
+def status_table(status: StackStatus, console: Console) -> None:
+    """Print the tenants and the addresses."""
+    shown = status_json(status)
+    title = f"{len(status.outputs['tenants'])} tenant(s)"
+    silent = [name for name, read in (("broker", status.uses), ("registry", status.registered)) if read is None]
+    if silent:
+        title += f"; {' and '.join(silent)} did not answer: showing the recorded state instead"
+    tenants = sorted(shown["tenants"], key=lambda tenant: str(tenant["id"]))
+    console.print(responsive_table(title, _COLUMNS, map(_row, tenants), console))
+    for name in (*_URLS, "amqp"):
+        if name in shown:
+            console.print(f"{name.removesuffix('_url'):<11}{shown[name]}", soft_wrap=True)
+
+
 def _row(tenant: Mapping[str, Any]) -> list[str]:
+    def figure(number: int | None) -> str:
+        return "?" if number is None else f"{number:,}"
+
     queues = tenant["recorded_queues"] if tenant["queues"] is None else tenant["queues"]
     return [
         tenant["id"],
@@ -118,19 +166,14 @@ def _row(tenant: Mapping[str, Any]) -> list[str]:
         modules_text(tenant["modules"], default_catalog()),
         tenant["vhost"],
         f"{queues} of {tenant['max_queues']}",
-        f"{_figure(tenant['connections'])} of {_figure(tenant['max_connections'])}",
-        _figure(tenant["messages"]),
-        _on_broker(tenant),
-        _NOT_READ if tenant["registry"] is None else tenant["registry"],
+        f"{figure(tenant['connections'])} of {figure(tenant['max_connections'])}",
+        figure(tenant["messages"]),
+        _broker_text(tenant),
+        _NOT_READ if tenant["registry"] is None else _REGISTRY_STATUS.get(tenant["registry"], tenant["registry"]),
     ]
 
 
-def _figure(number: int | None) -> str:
-    return "?" if number is None else f"{number:,}"
-
-
-def _on_broker(tenant: Mapping[str, Any]) -> str:
-    """What the broker says of a tenant, in few words."""
+def _broker_text(tenant: Mapping[str, Any]) -> str:
     if tenant["vhost_present"] is None:
         return _NOT_READ
     if not tenant["vhost_present"]:
@@ -138,22 +181,3 @@ def _on_broker(tenant: Mapping[str, Any]) -> str:
     if tenant["queues"] != tenant["recorded_queues"]:
         return f"[red]{tenant['recorded_queues']} queues recorded[/red]"
     return "closed" if tenant["max_connections"] == 0 else "open"
-
-
-def _uses(outputs: Mapping[str, Any]) -> tuple[Mapping[str, VhostUse] | None, str]:
-    if "admin_username" not in outputs:
-        return None, f"the broker was not asked: {_NO_PLATFORM}"
-    try:
-        return read_cell("main", outputs), ""
-    except BrokerUnavailable as error:
-        return None, str(error)
-
-
-def _registered(outputs: Mapping[str, Any]) -> tuple[Mapping[str, str] | None, str]:
-    if not outputs.get("registry_dsn"):
-        return None, f"the registry was not asked: {_NO_PLATFORM}"
-    try:
-        with connect(outputs["registry_dsn"]) as connection:
-            return {row.cliente_id: row.status for row in fetch_tenants(connection)}, ""
-    except RegistryError as error:
-        return None, str(error)

@@ -1,16 +1,27 @@
-"""`kryonix worker`: from what was asked for to a worker at work, or to the KEDA objects of the same plan."""
+"""`kryonix worker`: run handlers, or print the KEDA objects of the same plan."""
 
 from __future__ import annotations
 
 import logging
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Final
 
-from kryonix.cli.messages.access import find_access
-from kryonix.cli.messages.acting import Asked
-from kryonix.cli.messages.event_loop import translated
-from kryonix.cli.messages.routes import select_routes
+import typer
+
+from kryonix.cli.connection import (
+    ActionFilter,
+    ManagementUrl,
+    ModuleFilter,
+    TenantConnection,
+    TenantOptions,
+    find_connection,
+    run_async,
+    select_routes,
+)
+from kryonix.cli.options import command, load_catalog, read_bytes
 from kryonix.errors import InvalidChoice
 from kryonix.topology.catalog import Catalog, Scaling
 from kryonix.topology.errors import nearest
@@ -22,102 +33,143 @@ from kryonix.worker.metrics import WorkerMetrics
 from kryonix.worker.pool import ConsumerOptions
 from kryonix.worker.worker import Worker, WorkerOptions
 
-__all__ = ["Choice", "keda", "work"]
+__all__ = ["app"]
+
+_DAY_S: Final = 86_400.0
+_NAMESPACE: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+
+app = typer.Typer(add_completion=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Whose messages, which handlers, and how far to scale."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionOptions:
+    """The handlers to run, and how far to scale them."""
 
-    asked: Asked
-    catalog: Catalog
-    handlers: str | None
-    module: str | None
-    action: str | None
-    plan: str | None
-    max_consumers: int | None
+    handlers: Annotated[
+        str | None,
+        typer.Argument(metavar="MODULE:HANDLERS", help="Mapping of module.action to async functions."),
+    ] = None
+    module: ModuleFilter = None
+    action: ActionFilter = None
+    plan: Annotated[str | None, typer.Option(help="The tenant's plan; default: from the outputs.")] = None
+    max_consumers: Annotated[
+        int | None, typer.Option(min=1, help="Maximum consumers per queue, if lower than the plan's.")
+    ] = None
 
 
-async def work(
-    choice: Choice,
-    interval: float,
-    window: float,
-    consumers: ConsumerOptions,
+@command(app)
+def worker(
+    selection: SelectionOptions,
+    tenant: TenantOptions,
+    management_url: ManagementUrl = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Concurrent messages per consumer.")] = 10,
+    prefetch: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Prefetch per consumer; default: twice the concurrency.")
+    ] = None,
+    handler_timeout: Annotated[
+        float, typer.Option(min=0.1, max=_DAY_S, help="Seconds until a handler counts as failed.")
+    ] = 60.0,
+    interval: Annotated[float, typer.Option(min=0.5, max=_DAY_S, help="Seconds between scaling decisions.")] = 5.0,
+    window: Annotated[
+        int, typer.Option(min=0, max=3_600, help="Seconds of low depth before a consumer is stopped.")
+    ] = 120,
+    drain: Annotated[float, typer.Option(min=0, max=_DAY_S, help="Seconds for handlers to finish at the end.")] = 30.0,
+    metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics here.")] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address to serve metrics on.")] = "127.0.0.1",
+    keda: Annotated[bool, typer.Option("--keda", help="Print KEDA ScaledObjects of the plan instead.")] = False,
+    namespace: Annotated[str, typer.Option(help="Namespace of the KEDA objects.")] = "default",
+    tenants: Annotated[Path, typer.Option(metavar="FILE", help="List of tenants, for --keda without outputs.")] = Path(
+        "tenants.yaml"
+    ),
+) -> None:
+    """Run handlers, with consumers scaled by queue depth within the plan."""
+    catalog = load_catalog(tenant.catalog)
+    if keda:
+        sys.stdout.write(_keda(selection, tenant, catalog, tenants, window, namespace))
+        return
+    connection = find_connection(tenant, management_url)
+    consumers = ConsumerOptions(concurrency, prefetch or 2 * concurrency, handler_timeout, drain)
+    options = WorkerOptions(_scaling(selection, connection.plan, catalog), interval, window, consumers)
+    handlers = _handlers(selection, connection.modules, catalog)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    run_async(_work(connection, catalog, handlers, options, metrics_host, metrics_port))
+
+
+async def _work(
+    connection: TenantConnection,
+    catalog: Catalog,
+    handlers: Handlers,
+    options: WorkerOptions,
     metrics_host: str,
     metrics_port: int | None,
 ) -> None:
-    """Run a worker until a signal ends it."""
-    access = find_access(choice.asked)
-    options = WorkerOptions(_scaling(choice, access.plan), interval, window, consumers)
-    handlers = _handlers(choice, access.modules)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    metrics = WorkerMetrics(access.address.tenant_id)
+    metrics = WorkerMetrics(connection.address.tenant_id)
     if metrics_port is not None:
         metrics.serve(metrics_host, metrics_port)
     try:
-        await Worker(access.address, choice.catalog, handlers, options, metrics).run()
+        await Worker(connection.address, catalog, handlers, options, metrics).run()
     finally:
         metrics.close()
 
 
-def keda(choice: Choice, tenants: Path, window: int, namespace: str) -> str:
-    """The KEDA objects for the actions chosen: of the handlers where they are given, else of all the tenant has."""
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", namespace):
-        problem = f"--namespace {namespace!r} is no name of a namespace"
-        raise InvalidChoice(f"{problem}. Use lower-case letters, digits and hyphens, 63 at most")
-    tenant, plan, modules = _bought(choice, tenants)
-    scaling = _scaling(choice, plan)
-    if choice.handlers is not None:
-        routes = list(_handlers(choice, modules))
+def _keda(
+    selection: SelectionOptions, options: TenantOptions, catalog: Catalog, file: Path, window: int, namespace: str
+) -> str:
+    """Return the KEDA objects of the selected handlers, or of all the tenant's actions without handlers."""
+    if not re.fullmatch(_NAMESPACE, namespace):
+        rule = "lower-case letters, digits and hyphens, 63 at most"
+        raise InvalidChoice(f"--namespace {namespace!r} is not a valid namespace ({rule})")
+    tenant, plan, modules = _tenant(options, file, catalog)
+    scaling = _scaling(selection, plan, catalog)
+    if selection.handlers is not None:
+        routes = list(_handlers(selection, modules, catalog))
     else:
-        routes = select_routes(choice.catalog, modules, choice.module, choice.action)
-    return keda_yaml(Names(tenant), choice.catalog, scaling, routes, window, namespace)
+        routes = select_routes(catalog, modules, selection.module, selection.action)
+    return keda_yaml(Names(tenant), catalog, scaling, routes, window, namespace)
 
 
-def _bought(choice: Choice, file: Path) -> tuple[str, str | None, tuple[str, ...] | None]:
-    """Who, which plan, which modules: from outputs, else from the list of tenants, without any credentials."""
-    if choice.asked.outputs is not None or choice.asked.stack is not None:
-        with translated():
-            access = find_access(choice.asked)
-        return access.address.tenant_id, access.plan, access.modules
-    try:
-        tenants = parse_tenants(file.read_bytes(), str(file), choice.catalog)
-    except OSError as error:
-        remedy = "Name the list of tenants with --tenants, or give --outputs or --stack"
-        raise InvalidChoice(f"{str(file)!r} can't be read: {error.strerror}. {remedy}") from error
-    known = {tenant.id: tenant for tenant in tenants}
-    name = choice.asked.tenant if choice.asked.tenant is not None or len(known) != 1 else next(iter(known))
-    if name is None or name not in known:
+def _tenant(options: TenantOptions, file: Path, catalog: Catalog) -> tuple[str, str | None, tuple[str, ...] | None]:
+    """Return the tenant's ID, plan and modules, from outputs or from the list of tenants, which needs no login."""
+    if options.outputs is not None or options.stack is not None:
+        connection = find_connection(options)
+        return connection.address.tenant_id, connection.plan, connection.modules
+    content = read_bytes(file, "Give the list with --tenants, or give --outputs or --stack")
+    known = {tenant.id: tenant for tenant in parse_tenants(content, str(file), catalog)}
+    name = options.tenant if options.tenant is not None or len(known) != 1 else next(iter(known))
+    if name is None:
+        raise InvalidChoice(f"{file} has {len(known)} tenants. Choose one with --tenant")
+    if name not in known:
         raise InvalidChoice(f"--tenant {name!r} is not in {file}; {nearest(name, known)}")
     return name, known[name].plan, known[name].modules
 
 
-def _scaling(choice: Choice, bought: str | None) -> Scaling:
-    """The plan's figures, with fewer consumers where that is asked for."""
-    plan = choice.plan or bought
+def _scaling(selection: SelectionOptions, tenant_plan: str | None, catalog: Catalog) -> Scaling:
+    """Return the plan's scaling, limited by --max-consumers."""
+    plan = selection.plan or tenant_plan
     if plan is None:
-        raise InvalidChoice("an AMQP URI does not say which plan the tenant has. Give --plan, or --outputs or --stack")
-    if plan not in choice.catalog.plans:
-        raise InvalidChoice(f"--plan {plan!r} is not in the catalog; {nearest(plan, choice.catalog.plans)}")
-    scaling = choice.catalog.plans[plan].scaling
-    if choice.max_consumers is None:
+        raise InvalidChoice("an AMQP URI does not contain the tenant's plan. Give --plan, or --outputs or --stack")
+    if plan not in catalog.plans:
+        raise InvalidChoice(f"--plan {plan!r} is not in the catalog; {nearest(plan, catalog.plans)}")
+    scaling = catalog.plans[plan].scaling
+    if selection.max_consumers is None:
         return scaling
-    fewer = min(choice.max_consumers, scaling.max_consumers_per_queue)
+    fewer = min(selection.max_consumers, scaling.max_consumers_per_queue)
     return scaling.model_copy(update={"max_consumers_per_queue": fewer})
 
 
-def _handlers(choice: Choice, modules: tuple[str, ...] | None) -> Handlers:
-    """The handlers to run, of those given."""
-    if choice.handlers is None:
-        raise InvalidChoice("no handlers. Name them as MODULE:HANDLERS, as in shop.handlers:HANDLERS")
-    found = load_handlers(choice.handlers, choice.catalog)
-    routes = select_routes(choice.catalog, modules, choice.module, choice.action)
+def _handlers(selection: SelectionOptions, modules: tuple[str, ...] | None, catalog: Catalog) -> Handlers:
+    """Return the handlers to run. Raises InvalidChoice if there are none, or if the tenant lacks a module."""
+    if selection.handlers is None:
+        raise InvalidChoice("no handlers. Give MODULE:HANDLERS, such as shop.handlers:HANDLERS")
+    found = load_handlers(selection.handlers, catalog)
+    routes = select_routes(catalog, modules, selection.module, selection.action)
     missing = [f"{module}.{action}" for module, action in found if modules is not None and module not in modules]
-    if missing and choice.module is None:
-        problem = f"{choice.handlers} handles {', '.join(missing)}, which the tenant has not bought"
-        raise InvalidChoice(f"{problem}. Remove them, or name with --module what to run")
+    if missing and selection.module is None:
+        problem = f"{selection.handlers} handles {', '.join(missing)}, which are not among the tenant's modules"
+        raise InvalidChoice(f"{problem}. Remove these handlers, or choose others with --module")
     chosen = {route: handler for route, handler in found.items() if route in routes}
     if not chosen:
-        raise InvalidChoice(f"{choice.handlers} has no handler for --module {choice.module} --action {choice.action}")
+        option = f"--module {selection.module}" + (f" --action {selection.action}" if selection.action else "")
+        raise InvalidChoice(f"{selection.handlers} has no handler for {option}")
     return chosen

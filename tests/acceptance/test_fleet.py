@@ -146,7 +146,7 @@ def test_it_stops_past_the_failure_budget_and_says_so(fleet: Fleet) -> None:
     before = fleet.max_connections("fleet-b")
     result = fleet.run("rollout", "--yes", "--canary", "fleet-c", "--failure-budget", "10%", "--concurrency", "1")
     assert result.returncode == 1
-    assert "stopped: more failed than the budget of 10% allows; 1 failed, 1 were not touched" in result.stderr
+    assert "stopped: more tenants failed than the budget of 10%; 1 failed, 1 not started" in result.stderr
     assert fleet.max_connections("fleet-b") == before
     assert {tenant.cliente_id: tenant.status for tenant in fleet.latest().tenants} == {
         "fleet-a": "failed",

@@ -218,7 +218,7 @@ def test_a_dead_letter_that_says_not_where_it_came_from_stays(own: Own) -> None:
     asyncio.run(make())
     result = own.run("redrive")
     assert result.returncode == 1
-    assert "1 dead letter(s) don't say where they came from" in result.stderr
+    assert "1 dead letter(s) were left: their origin is unknown" in result.stderr
     dead = {"crm.leads.create.dlq": 1}
     assert asyncio.run(own.application.comes_to_hold(dead)) == dead
 
@@ -258,7 +258,7 @@ def test_a_dead_letter_that_cant_be_written_again_stays_and_is_counted_and_the_o
     leads = next(queue for queue in told["queues"] if queue["action"] == "leads.create")
     assert (told["moved"], leads["uncopyable"], leads["without_origin"]) == (4, 1, 0)
     assert "its headers are 131," in leads["uncopyable_because"][0]
-    assert "1 dead letter(s) can't be copied, and stay (its headers are 131," in result.stderr
+    assert "1 dead letter(s) were left: they can't be copied (its headers are 131," in result.stderr
     left = {"crm.leads.create": 2, "crm.leads.update": 1, "crm.contacts.sync": 1, "crm.leads.create.dlq": 1}
     assert asyncio.run(own.application.comes_to_hold(left)) == left
 

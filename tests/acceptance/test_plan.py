@@ -92,7 +92,7 @@ def test_a_comparison_tells_changes_and_marks_what_loses_messages(project: Proje
     assert "10 queues of analytics" in shown
     assert re.search(r"^Also .*\d+ bindings.* deleted; ", shown, re.M)
     assert len(shown.splitlines()) < 40
-    assert project.kryonix("plan", "--against", "tenants.yaml").stdout.strip() == "No change."
+    assert project.kryonix("plan", "--against", "tenants.yaml").stdout.strip() == "No changes."
 
 
 def test_a_tenant_that_only_the_other_list_has_can_be_compared(project: Project) -> None:

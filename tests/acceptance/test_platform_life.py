@@ -226,4 +226,4 @@ def test_a_destroyed_platform_has_nothing_left_even_if_destroying_was_killed(own
     client.close()
     again = own.run("destroy")
     assert again.returncode == 0
-    assert again.stdout.startswith("Nothing to change")
+    assert again.stdout.startswith("No changes.")

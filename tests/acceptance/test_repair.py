@@ -21,7 +21,7 @@ def test_a_second_up_changes_nothing_and_says_so(platform: Project) -> None:
     before = json.loads(state.read_text())["deployment"]["resources"]
     result = platform.run("up")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("Nothing to change: ")
+    assert result.stdout.startswith("No changes. ")
     assert changed(platform.must("preview")) == []
     assert changed(platform.must("refresh")) == []
     assert json.loads(state.read_text())["deployment"]["resources"] == before
@@ -48,7 +48,7 @@ def test_a_destroyed_stack_has_nothing_left_and_nothing_more_to_do(
     assert broker.vhosts() == vhosts - {"/cliente_passing"}
     again = stack.run("destroy")
     assert again.returncode == 0
-    assert again.stdout.startswith("Nothing to change")
+    assert again.stdout.startswith("No changes.")
     assert stack.outputs() == {}
     assert "nothing is deployed" in stack.run("status").stderr
 

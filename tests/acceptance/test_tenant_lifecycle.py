@@ -119,7 +119,7 @@ def test_a_wrong_passphrase_and_a_platform_that_there_is_not_are_told(operator: 
     assert "passphrase" in wrong.refused(3, "list")
     none = operator.platform.kryonix("tenant", "list", "--stack", "none", "--engine", "local")
     assert none.returncode == 2
-    assert "the stack 'none' has no registry among its outputs: nothing is deployed" in none.stderr
+    assert "stack 'none' has no registry in its outputs: nothing is deployed" in none.stderr
 
 
 def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(operator: Operator) -> None:
@@ -137,6 +137,6 @@ def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(operator: Operator) -
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")
-    assert "interrupted; the same command goes on with it" in err
+    assert "interrupted; run the same command again to continue" in err
     assert "Traceback" not in err
     assert operator.must(*command)["username"] == "kryonix_life-cut"

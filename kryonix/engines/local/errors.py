@@ -18,7 +18,7 @@ LocalError                1  base
 
 from __future__ import annotations
 
-from kryonix.errors import KryonixError
+from kryonix.errors import KryonixError, MissingPrerequisite
 
 __all__ = [
     "ApplyFailed",
@@ -101,7 +101,7 @@ class ServiceUnavailable(LocalError):
     exit_status = 3
 
 
-class PrerequisiteMissing(ServiceUnavailable):
+class PrerequisiteMissing(ServiceUnavailable, MissingPrerequisite):
     """What a resource needs in order to be made is not to be had, and nothing was made: an image, a port."""
 
 

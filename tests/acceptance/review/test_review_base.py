@@ -156,13 +156,13 @@ def test_one_tenant_can_be_reviewed_alone(list_only: Repository) -> None:
     [
         (("--against", "nowhere"), "no revision that this clone knows"),
         (("--against", "--all"), "no revision that this clone knows"),
-        (("--against", ""), "is no file and no revision"),
-        (("--against", "base", "--limit", "10"), "Give 4000 bytes or more"),
+        (("--against", ""), "is neither a file nor a git revision"),
+        (("--against", "base", "--limit", "10"), "minimum: 4000 bytes"),
         (("--against", "base", "--tenants", "gone.yaml"), "can't be read"),
         (("--against", "base", "--full", "none/all.md"), "can't be written"),
         (("--against", "base", "--format", "html"), "html"),
-        (("--format", "markdown"), "add --against"),
-        (("--full", "all.md"), "add --against"),
+        (("--format", "markdown"), "need --against"),
+        (("--full", "all.md"), "need --against"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(list_only: Repository, arguments: tuple[str, ...], said: str) -> None:
@@ -188,7 +188,7 @@ def test_a_folder_without_git_says_so(tmp_path: Path) -> None:
     folder.tenants(*TENANTS)
     found = folder.review(against="main")
     assert found.returncode == 2
-    assert "is in no git repository" in found.stderr
+    assert "is not in a git repository" in found.stderr
 
 
 def test_a_repository_of_a_hook_that_is_running_does_not_get_in_the_way(list_only: Repository, tmp_path: Path) -> None:

@@ -107,8 +107,8 @@ def test_the_table_says_what_holds_back_and_what_is_lost(list_only: Repository) 
     shown = list_only.kryonix("plan", "--against", "base", "--format", "table")
     assert shown.returncode == 11
     assert "loses its messages" in shown.stdout
-    assert "held back: tenant-removed: tenant 'acme' acme" in shown.stderr
-    assert shown.stderr.splitlines()[-1] == "Held back by tenant-removed × 1 (exit status 11)"
+    assert "blocked: tenant-removed: tenant 'acme' acme" in shown.stderr
+    assert shown.stderr.splitlines()[-1] == "Blocked by tenant-removed × 1 (exit status 11)"
 
 
 def test_guardrails_can_be_left_out_for_a_revision_and_asked_for_a_file(list_only: Repository) -> None:

@@ -394,7 +394,7 @@ def test_who_starts_it_reads_in_one_line_where_it_is_and_when_it_is_ready(signup
     try:
         web.wait_for("/openapi.json")
         (line,) = [line for line in web.said.splitlines() if "listening on" in line]
-        assert line.endswith("/openapi.json; /readyz turns 200 once the worker beside it works")
+        assert line.endswith("/openapi.json; /readyz returns 200 once the worker is ready")
         web.wait_for("worker: working")
     finally:
         web.end()

@@ -13,7 +13,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
 
-from kryonix.cli.messages.unrouted import look
+from kryonix.messaging.redrive.unrouted import look
 from kryonix.topology.naming import Names
 from tests.support.amqp import Account, Application, path, publish, take
 from tests.support.project import Project

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kryonix.cli.messages.commands import app
+from kryonix.cli.app import app
 from kryonix.errors import InvalidChoice
 from kryonix.worker.metrics import WorkerMetrics
 
@@ -16,7 +16,7 @@ URI = "amqp://kryonix_acme:hidden@127.0.0.1:1/%2Fcliente_acme"
 
 
 def refusal(*arguments: str, **env: str) -> str:
-    """What a command says that refuses its input, before it has connected to anything."""
+    """Run a command that refuses its input before it connects to anything, and return the message."""
     unset = dict.fromkeys(("KRYONIX_AMQP_URI", "KRYONIX_OUTPUTS", "KRYONIX_MANAGEMENT_URL"))
     result = CliRunner().invoke(app, arguments, env={**unset, **env})
     assert isinstance(result.exception, InvalidChoice), result.exception
@@ -30,7 +30,6 @@ def refusal(*arguments: str, **env: str) -> str:
     [
         (("send", "crm.leads.create", "{"), "not JSON"),
         (("send", "crm", "{}"), "MODULE.ACTION"),
-        (("send", "crm.leads.create", "{}", "--device", "phone"), "mobile, web, unknown"),
         (("send", "crm.leads.create", "{}", "--header", "source"), "NAME=VALUE"),
         (("redrive", "--action", "leads.create"), "--module"),
         (("redrive", "--module", "crm", "--action", "lead.create"), "did you mean 'leads.create'"),
@@ -49,19 +48,19 @@ def refusal(*arguments: str, **env: str) -> str:
         (("worker", "nowhere:HANDLERS"), "--plan"),
         (("worker", "nowhere:HANDLERS", "--plan", "por"), "did you mean 'pro'"),
         (("worker", "--plan", "pro"), "MODULE:HANDLERS"),
-        (("worker", "--keda", "--namespace", "Shop!"), "no name of a namespace"),
+        (("worker", "--keda", "--namespace", "Shop!"), "not a valid namespace"),
         (("worker", "--keda", "--tenants", "none.yaml"), "can't be read"),
         (("send", "crm.leads.create", '"\udcff"'), "not JSON"),
     ],
 )
-def test_what_cant_be_accepted_is_said_with_a_remedy(arguments: tuple[str, ...], said: str) -> None:
+def test_invalid_input_is_refused_with_a_remedy(arguments: tuple[str, ...], said: str) -> None:
     assert said in refusal(*arguments, KRYONIX_AMQP_URI=URI)
 
 
 @pytest.mark.parametrize("url", ["http://[x", "nonsense"])
 def test_a_management_url_that_is_none_is_said(url: str) -> None:
     result = CliRunner().invoke(app, ("stats", "--management-url", url), env={"KRYONIX_AMQP_URI": URI})
-    assert getattr(result.exception, "exit_status", None) == 2
+    assert isinstance(result.exception, InvalidChoice)
     assert "http://HOST:15672" in str(result.exception)
 
 
@@ -78,10 +77,11 @@ def test_a_management_url_that_is_none_is_said(url: str) -> None:
         ("--handler-timeout", "nan"),
         ("--limit", "0"),
         ("--window", "-1"),
+        ("--device", "phone"),
     ],
 )
-def test_a_number_that_is_no_time_is_refused_by_every_command_that_takes_it(option: str, value: str) -> None:
-    taken = {"--timeout": "send", "--wait": "consume", "--limit": "redrive", "--interval": "stats"}
+def test_an_invalid_value_of_an_option_is_refused(option: str, value: str) -> None:
+    taken = {"--timeout": "send", "--device": "send", "--wait": "consume", "--limit": "redrive", "--interval": "stats"}
     arguments = {"send": ("crm.leads.create", "{}"), "consume": ("crm.leads.create",), "worker": ("x:Y",)}
     command = taken.get(option, "worker")
     result = CliRunner().invoke(app, (command, *arguments.get(command, ()), option, value))
@@ -149,7 +149,7 @@ def test_a_file_of_outputs_that_was_written_by_hand_is_refused_where_it_makes_no
     file.write_text(json.dumps({"tenants": {"acme": {"amqp_uri": URI, **fields}}}))
     file.chmod(0o600)
     for command in (("redrive",), ("stats",), ("worker", "--keda")):
-        assert "plan or modules" in refusal(*command, "--outputs", str(file))
+        assert "invalid plan or modules" in refusal(*command, "--outputs", str(file))
 
 
 @pytest.mark.parametrize("host", ["..", "no.such.host.invalid", "256.0.0.1"])

@@ -1,4 +1,4 @@
-"""The question before a change."""
+"""The confirmation before a change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import pytest
 import typer
 
-from kryonix.cli.confirmation import confirm
+from kryonix.cli.output.console import confirm
 from kryonix.errors import InvalidChoice
 
 
@@ -22,20 +22,20 @@ def test_a_no_changes_nothing_and_is_no_error(
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr(typer, "confirm", lambda question: False)
     with pytest.raises(typer.Exit) as ended:
-        confirm("up", lambda: "up the stack 'dev'?")
+        confirm("up", "Apply 2 changes to stack 'dev'?")
     assert ended.value.exit_code == 2
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "Nothing was changed.\n")
 
 
-def test_a_yes_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_yes_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr(typer, "confirm", lambda question: True)
-    confirm("up", lambda: "up the stack 'dev'?")
+    confirm("up", "Apply 2 changes to stack 'dev'?")
 
 
-def test_where_nobody_can_be_asked_yes_has_to_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_the_option_yes_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Terminal, "isatty", lambda self: False)
     monkeypatch.setattr(sys, "stdin", Terminal())
     with pytest.raises(InvalidChoice, match="Add --yes"):
-        confirm("up", lambda: "up the stack 'dev'?")
+        confirm("up", "Apply 2 changes to stack 'dev'?")

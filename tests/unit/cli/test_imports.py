@@ -1,11 +1,32 @@
+"""Commands are imported when they run."""
+
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import pytest
 
-def test_the_command_loads_neither_pulumi_nor_the_sdk_before_one_that_needs_them_is_run() -> None:
-    program = "import sys, kryonix.cli.app; print(*sorted(name.partition('.')[0] for name in sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+from kryonix.cli.app import COMMANDS, load_command
+
+HEAVY = {"pulumi", "aio_pika", "httpx", "prometheus_client", "uvicorn"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plan", "--help"], ["schema"]], ids=" ".join)
+def test_help_and_offline_commands_import_neither_pulumi_nor_the_sdk(arguments: list[str]) -> None:
+    program = (
+        "import sys; from kryonix.cli.app import app\n"
+        "try: app()\n"
+        "finally: print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
     assert "typer" in loaded
-    assert not {"pulumi", "aio_pika", "httpx", "prometheus_client"} & set(loaded)
+    assert not HEAVY & loaded
+
+
+@pytest.mark.parametrize(("name", "text"), [(n, t) for group in COMMANDS.values() for n, (_, t) in group.items()])
+def test_the_list_of_commands_has_each_commands_own_help(name: str, text: str) -> None:
+    loaded = load_command(name)
+    assert loaded.name == name
+    assert loaded.help.split("\n\n")[0].startswith(text)

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from kryonix.cli import live
-from kryonix.cli.live import Live
+from kryonix.cli.output import progress
+from kryonix.cli.output.progress import Live
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(live, "time", made)
+    monkeypatch.setattr(progress, "time", made)
     return made
 
 

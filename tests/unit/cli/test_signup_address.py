@@ -1,10 +1,10 @@
-"""Where the signup service listens, and what is said of it."""
+"""The address that the signup service listens on."""
 
 from __future__ import annotations
 
 import pytest
 
-from kryonix.cli.signup.runs import _loopback
+from kryonix.cli.signup import is_loopback
 
 
 @pytest.mark.parametrize(
@@ -14,5 +14,5 @@ from kryonix.cli.signup.runs import _loopback
         ("0.0.0.0", False), ("::", False), ("192.0.2.1", False), ("fe80::1%eth0", False),
     ],
 )  # fmt: skip
-def test_an_address_that_other_machines_reach_is_told_from_one_of_this_machine(address: str, loopback: bool) -> None:
-    assert _loopback(address) is loopback
+def test_only_this_machine_reaches_a_loopback_address(address: str, loopback: bool) -> None:
+    assert is_loopback(address) is loopback

@@ -1,4 +1,4 @@
-"""What `status` says where a stack's outputs lead to no broker and no registry."""
+"""`kryonix status` of a stack whose outputs name neither a broker nor a registry."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ OUTPUTS = {
 }
 
 
-def test_what_was_not_asked_is_said_and_not_guessed() -> None:
+def test_unread_values_are_null_and_the_reason_is_printed() -> None:
     status = read_status(OUTPUTS)
     (tenant,) = status_json(status)["tenants"]
     assert (tenant["registry"], tenant["vhost_present"], tenant["recorded_queues"]) == (None, None, 15)
     assert [problem.split(":")[0] for problem in status.problems] == [
-        "the broker was not asked",
-        "the registry was not asked",
+        "the broker was not read",
+        "the registry was not read",
     ]
     console = Console(width=140)
     with console.capture() as shown:
         status_table(status, console)
-    assert "the state's record" in shown.get()
+    assert "showing the recorded state" in shown.get()

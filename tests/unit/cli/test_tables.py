@@ -1,4 +1,4 @@
-"""Tables that fit their terminal: what folds, what is left out, and that no figure and no heading is ever cut."""
+"""Tables that fit their terminal: no number and no heading is ever cut."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from kryonix.cli.fleet.display import FleetView, fleet_tables
-from kryonix.cli.messages.queue_figures import figures_table
-from kryonix.cli.messages.redrive_display import tallies_table
+from kryonix.cli.output.fleet import FleetView, print_fleet
+from kryonix.cli.output.messages import stats_table, tallies_table
+from kryonix.cli.output.steps import findings_line, findings_table, steps_table
+from kryonix.cli.output.tables import modules_text
 from kryonix.cli.plan import tenants_table
-from kryonix.cli.progress import findings_line, findings_table, steps_table
-from kryonix.cli.tables import modules_text
 from kryonix.engines.events import Step, Summary
 from kryonix.fleet.cell_use import VhostUse
 from kryonix.fleet.members import Member
@@ -56,7 +55,7 @@ def test_a_plan_has_its_modules_and_whole_figures_at_every_width(width: int) -> 
     assert width == 100 or ("bindings" in shown) == (width >= 120)
 
 
-def test_modules_are_told_in_few_words() -> None:
+def test_modules_are_listed_in_few_words() -> None:
     assert modules_text(MODULES, CATALOG) == "crm, whatsapp, agendamento"
     assert modules_text((*MODULES, "portal"), CATALOG) == "crm, whatsapp, … (4)"
     assert modules_text(tuple(CATALOG.modules), CATALOG) == "all 8"
@@ -71,7 +70,7 @@ def test_a_fleets_headings_are_whole_at_every_width(width: int) -> None:
     )
     view = FleetView(members=[member], strays=(), cells=single_cell("dev"), loads={}, rollout=None)
     shown = console(width)
-    fleet_tables(view, shown)
+    print_fleet(view, shown)
     text = shown.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, text.splitlines())) <= width
     for whole in ("connections", "137 of 500", "100 of 1000", "suspended", "exemploempresa"):
@@ -97,7 +96,7 @@ def queue(name: str, depth: int = 0) -> QueueStats:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_queues_are_named_by_what_differs_and_their_figures_are_whole(width: int) -> None:
     found = [queue("crm.leads.create", 1_234_567), queue("crm.contacts.sync.dlq", 12)]
-    shown = printed(figures_table(found, "exemploempresa", False, console(width)), width)
+    shown = printed(stats_table(found, "exemploempresa", False, console(width)), width)
     for whole in ("crm.leads.create", "crm.contacts.sync.dlq", "1,234,567", "consumers", "exemploempresa: 2 of 2"):
         assert whole in shown
     assert "cliente_" not in shown
@@ -105,17 +104,13 @@ def test_queues_are_named_by_what_differs_and_their_figures_are_whole(width: int
 
 def test_where_no_queue_is_in_use_a_sentence_says_so() -> None:
     idle = [QueueStats("cliente_acme.crm.leads.create", "crm", "leads.create", "action", 0, 0, 0, 0, 0.0, 0.0, 0.0)]
-    assert (
-        figures_table(idle, "acme", False, console(80)) == "None of the 1 queues of acme is in use. --all shows them."
-    )
-    assert "crm.leads.create" in printed(figures_table(idle, "acme", True, console(80)), 80)
+    assert stats_table(idle, "acme", False, console(80)) == "No queue in use (1 queues of acme, shown with --all)."
+    assert "crm.leads.create" in printed(stats_table(idle, "acme", True, console(80)), 80)
 
 
 def test_a_redrive_that_finds_nothing_says_so_and_each_column_has_a_heading() -> None:
     none = Tally("crm", "leads.create", "cliente_acme.crm.leads.create.dlq", 0)
-    assert "No dead letters in the 1 dead-letter queue(s) of acme" in str(
-        tallies_table([none], "acme", False, console(80))
-    )
+    assert "No dead letters in 1 dead-letter queue(s) of acme" in str(tallies_table([none], "acme", False, console(80)))
     full = Tally("crm", "leads.create", "cliente_acme.crm.leads.create.dlq", 7, 3, refused="its queue is full")
     shown = printed(tallies_table([full], "acme", False, console(100)), 100)
     assert "stopped because" in shown
@@ -127,16 +122,16 @@ def summary(op: str, count: int) -> Summary:
     return Summary({op: count, "same": 5}, steps)
 
 
-def test_a_refresh_says_what_was_found_and_not_that_it_deletes() -> None:
+def test_a_refresh_reports_findings_not_deletions() -> None:
     found = summary("delete", 1)
     said = printed(findings_table(found, console(80)), 80) + findings_line(found)
     assert "gone" in said
     assert "delete" not in said
-    assert "1 gone, 5 as they were left" in said
-    assert "Run `kryonix up` to repair it" in said
-    assert findings_line(summary("same", 5)).startswith("Nothing was changed by hand")
+    assert "1 resource changed outside Kryonix (1 gone), 5 unchanged" in said
+    assert "State updated; run `kryonix up` to restore it." in said
+    assert findings_line(summary("same", 5)).startswith("No changes outside Kryonix. 5 resources")
 
 
-def test_a_preview_that_is_cut_says_where_all_of_it_is() -> None:
-    assert "the first 60: --json has all" in printed(steps_table(summary("create", 61), console(80)), 80)
+def test_a_shortened_preview_refers_to_json() -> None:
+    assert "the first 60; --json prints all" in printed(steps_table(summary("create", 61), console(80)), 80)
     assert "the first" not in printed(steps_table(summary("create", 60), console(80)), 80)

@@ -1,4 +1,4 @@
-"""`kryonix tenant list`: who is shown, and who is counted."""
+"""`kryonix tenant list`: tenants shown, and tenants only counted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kryonix.cli.tenant import runs
+from kryonix.cli import tenant
+from kryonix.cli.options import PlatformOptions
 from kryonix.registry.desired_states import DesiredState
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -25,20 +26,20 @@ class Registry:
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "_lifecycle", lambda stack, engine: Registry())
+    monkeypatch.setattr(tenant, "_lifecycle", lambda platform: Registry())
 
 
-def test_tenants_that_are_gone_are_counted_and_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    runs.list_tenants("dev", "local", False, False)
+def test_removed_tenants_are_only_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    tenant.list_tenants(PlatformOptions())
     said = capsys.readouterr().out
-    assert "2 tenant(s) with a stack of their own; 1 removed, with --all" in said
+    assert "2 tenant(s) with their own stack; 1 removed, shown with --all" in said
     assert ("here" in said, "going" in said, "gone" in said) == (True, True, False)
 
 
-def test_all_of_them_are_shown_where_they_are_asked_for_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    runs.list_tenants("dev", "local", True, False)
+def test_all_and_json_show_removed_tenants(capsys: pytest.CaptureFixture[str]) -> None:
+    tenant.list_tenants(PlatformOptions(), with_removed=True)
     said = capsys.readouterr().out
-    assert "3 tenant(s) that have or had a stack of their own" in said
+    assert "3 tenant(s) with their own stack, including removed tenants" in said
     assert "gone" in said
-    runs.list_tenants("dev", "local", False, True)
+    tenant.list_tenants(PlatformOptions(), json_output=True)
     assert [state["id"] for state in json.loads(capsys.readouterr().out)] == ["here", "gone", "going"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from kryonix.cli.fleet.display import FleetView, fleet_tables
+from kryonix.cli.output.fleet import FleetView, print_fleet
 from kryonix.engines.errors import NoRoom
 from kryonix.fleet.cell_use import VhostUse, ask
 from kryonix.fleet.members import cell_loads, fleet_members, strays
@@ -195,12 +195,10 @@ def test_a_cell_says_how_many_of_its_tenants_are_none_of_the_fleets() -> None:
     load = Load(tenants=4, without_row=3, queues=90, connections=160, bytes=3 * MIB)
     for by_hand, carried in (([], load), (["tenant-x"], load), ([], Load(tenants=1))):
         view = FleetView(members=(), strays=by_hand, cells=cells, loads={"main": carried}, rollout=None)
-        fleet_tables(view, console)
+        print_fleet(view, console)
     said = console.export_text()
-    assert (
-        "cell main: 4 tenant(s), of which 3 are the platform's own, 90 queues, 160 connections and 3MiB allowed" in said
-    )
-    assert "4 tenant(s), of which 3 are the platform's own or run by hand, 90 queues" in said
+    assert "cell main: 4 tenant(s), 3 of them the platform's own, 90 queues, 160 connections and 3MiB allowed" in said
+    assert "4 tenant(s), 3 of them the platform's own or run by hand, 90 queues" in said
     assert "cell main: 1 tenant(s), 0 queues" in said
 
 

@@ -8,7 +8,7 @@ import pytest
 from aiormq import exceptions as amqp
 from rich.console import Console
 
-from kryonix.cli.messages.redrive_display import left_behind, tallies_table
+from kryonix.cli.output.messages import left_behind, tallies_table
 from kryonix.messaging.configuration import parse_uri
 from kryonix.messaging.redrive.mover import Tally
 from kryonix.messaging.redrive.redrive import _explained
@@ -45,7 +45,7 @@ def test_dead_letters_that_cant_be_copied_have_a_column_and_a_few_reasons() -> N
         tally.cant_be_copied(f"reason {number}")
     assert (tally.uncopyable, tally.uncopyable_because) == (5, ["reason 0", "reason 1", "reason 2"])
     said = left_behind([tally])
-    assert said == "5 dead letter(s) can't be copied, and stay (reason 0; reason 1; reason 2)"
+    assert said == "5 dead letter(s) were left: they can't be copied (reason 0; reason 1; reason 2)"
     console = Console(width=80, record=True)
     console.print(tallies_table([tally], "acme", False, console))
     assert "can't be copied" in console.export_text()

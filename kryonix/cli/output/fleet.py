@@ -1,4 +1,4 @@
-"""The fleet shown: its status, what differs, where there is room, and a rollout that has ended."""
+"""The fleet's status, drift, placement and rollouts as tables, JSON and progress."""
 
 from __future__ import annotations
 
@@ -11,51 +11,52 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kryonix.cli.fleet.progress import wave_name
-from kryonix.cli.progress import FOUND
-from kryonix.cli.tables import Column, fitted
-from kryonix.engines.events import Op, Step, count_changes
+from kryonix.cli.output.progress import Live
+from kryonix.cli.output.steps import FOUND, changes_text, step_json, steps_text
+from kryonix.cli.output.tables import Column, responsive_table
+from kryonix.engines.events import count_changes
 from kryonix.fleet.drift import Drift
 from kryonix.fleet.members import Member
 from kryonix.fleet.placement import Load, Placement
 from kryonix.fleet.waves import Waves
-from kryonix.registry.rollouts import Rollout
+from kryonix.registry.rollouts import Rollout, RolloutTenant
 from kryonix.topology.catalog import size_text
 from kryonix.topology.cells import Cells
 
 __all__ = [
+    "FleetProgress",
     "FleetView",
+    "RolloutProgress",
     "drift_json",
-    "drift_table",
     "dry_run_json",
-    "dry_run_table",
+    "failure_text",
     "fleet_json",
-    "fleet_tables",
     "placement_json",
-    "placement_lines",
+    "print_drift",
+    "print_dry_run",
+    "print_fleet",
+    "print_placement",
+    "print_rollout",
     "rollout_json",
-    "rollout_tables",
-    "what_is_left",
 ]
 
-_SHOWN_STEPS = 20
 _MEMBER_COLUMNS = (
-    Column("tenant", folds=14),
+    Column("tenant", min_width=14),
     Column("status"),
-    Column("plan", leaves=1),
-    Column("cell", folds=8, leaves=3),
-    Column("stack", leaves=2),
+    Column("plan", drop_priority=1),
+    Column("cell", min_width=8, drop_priority=3),
+    Column("stack", drop_priority=2),
     Column("queues", number=True),
     Column("connections", number=True),
-    Column("messages", number=True, leaves=4),
-    Column("to come", folds=14),
+    Column("messages", number=True, drop_priority=4),
+    Column("pending", min_width=14),
 )
 _COLOURS = {"done": "green", "failed": "red", "running": "yellow", "stopped": "red", "incomplete": "yellow"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetView:
-    """All that is shown of a fleet."""
+    """Everything that `fleet status` shows."""
 
     members: Sequence[Member]
     strays: Sequence[str]
@@ -65,7 +66,7 @@ class FleetView:
 
 
 def fleet_json(view: FleetView) -> dict[str, Any]:
-    """Status as plain values, without a secret."""
+    """Return the status without secrets."""
     return {
         "tenants": [_member_json(member) for member in view.members],
         "cells": [
@@ -95,10 +96,10 @@ def _member_json(member: Member) -> dict[str, Any]:
     }
 
 
-def fleet_tables(view: FleetView, console: Console) -> None:
-    """Print the tenants, the cells, and what else is to be known."""
+def print_fleet(view: FleetView, console: Console) -> None:
+    """Print the tenants, the cells, stacks without a tenant, and the last rollout."""
     rows = map(_member_row, view.members)
-    console.print(fitted(f"{len(view.members)} tenant(s)", _MEMBER_COLUMNS, rows, console))
+    console.print(responsive_table(f"{len(view.members)} tenant(s)", _MEMBER_COLUMNS, rows, console))
     for name, load in view.loads.items():
         tenants = _tenants(load, by_hand=bool(view.strays))
         counts = (
@@ -109,18 +110,19 @@ def fleet_tables(view: FleetView, console: Console) -> None:
     if view.strays:
         names = ", ".join(view.strays)
         console.print(
-            f"{len(view.strays)} stack(s) without a tenant's row, run by hand: {escape(names)}", soft_wrap=True
+            f"{len(view.strays)} stack(s) without a tenant in the registry, run by hand: {escape(names)}",
+            soft_wrap=True,
         )
     if view.rollout is not None:
         console.print(_rollout_line(view.rollout), soft_wrap=True)
 
 
 def _tenants(load: Load, *, by_hand: bool) -> str:
-    """How many tenants a cell carries, and how many of them are none of the fleet's. A stray stack is some cell's."""
+    """Return a cell's number of tenants, and how many of them the registry does not have."""
     if not load.without_row:
         return f"{load.tenants} tenant(s)"
     whose = "the platform's own" + (" or run by hand" if by_hand else "")
-    return f"{load.tenants} tenant(s), of which {load.without_row} are {whose}"
+    return f"{load.tenants} tenant(s), {load.without_row} of them {whose}"
 
 
 def _member_row(member: Member) -> list[str]:
@@ -146,8 +148,8 @@ def drift_json(found: Sequence[Drift]) -> dict[str, Any]:
                 "id": drift.tenant,
                 "cell": drift.cell,
                 "differs": drift.differs,
-                "found": [_step_json(step) for step in drift.found],
-                "pending": [_step_json(step) for step in drift.pending],
+                "found": [step_json(step) for step in drift.found],
+                "pending": [step_json(step) for step in drift.pending],
                 "undeclared": drift.undeclared.as_json() if drift.undeclared else None,
                 "problem": drift.problem,
             }
@@ -158,34 +160,21 @@ def drift_json(found: Sequence[Drift]) -> dict[str, Any]:
     }
 
 
-def _step_json(step: Step) -> dict[str, Any]:
-    return {"op": step.op, "type": step.type, "name": step.name, "changed": list(step.changed)}
-
-
-def drift_table(found: Sequence[Drift], console: Console) -> None:
-    """Print what differs, per tenant; that nothing does is said too."""
+def print_drift(found: Sequence[Drift], console: Console) -> None:
+    """Print the differences per tenant, or that there are none."""
     shown = [drift for drift in found if drift.differs or drift.problem]
     if not shown:
-        console.print(f"No drift: {len(found)} tenant(s) are as they should be, read from broker and registry.")
+        console.print(f"No drift. {len(found)} tenant(s) match the broker and the registry.")
         return
-    table = Table(title=f"{len(shown)} of {len(found)} tenant(s) differ or could not be examined")
-    for column in ("tenant", "cell", "read from the world", "the next rollout would"):
+    table = Table(title=f"{len(shown)} of {len(found)} tenant(s) differ or could not be checked")
+    for column in ("tenant", "cell", "changed outside Kryonix", "the next rollout would"):
         table.add_column(column, overflow="fold")
     for drift in shown:
         problem = f"[red]{escape(drift.problem)}[/red]" if drift.problem else ""
         strange = escape("\n".join(drift.undeclared.lines())) if drift.undeclared else ""
-        read = "\n".join(filter(None, (_steps(drift.found, FOUND), strange)))
-        table.add_row(drift.tenant, drift.cell, problem or read, _steps(drift.pending))
+        read = "\n".join(filter(None, (steps_text(drift.found, FOUND), strange)))
+        table.add_row(drift.tenant, drift.cell, problem or read, steps_text(drift.pending))
     console.print(table)
-
-
-def _steps(steps: Sequence[Step], words: Mapping[Op, str] | None = None) -> str:
-    lines = [
-        f"{(words or {}).get(step.op, step.op)} {step.name}" + (f" ({', '.join(step.changed)})" if step.changed else "")
-        for step in steps[:_SHOWN_STEPS]
-    ]
-    more = [f"and {len(steps) - _SHOWN_STEPS} more"] if len(steps) > _SHOWN_STEPS else []
-    return escape("\n".join([*lines, *more]))
 
 
 def dry_run_json(waves: Waves, found: Sequence[Drift]) -> dict[str, Any]:
@@ -196,7 +185,7 @@ def dry_run_json(waves: Waves, found: Sequence[Drift]) -> dict[str, Any]:
             "cell": by_name[name].cell,
             "wave": index,
             "changes": count_changes(by_name[name].pending),
-            "steps": [_step_json(step) for step in by_name[name].pending],
+            "steps": [step_json(step) for step in by_name[name].pending],
             "problem": by_name[name].problem,
         }
         for index, wave in enumerate(waves)
@@ -205,8 +194,8 @@ def dry_run_json(waves: Waves, found: Sequence[Drift]) -> dict[str, Any]:
     return {"dry_run": True, "waves": [list(wave) for wave in waves], "tenants": tenants}
 
 
-def dry_run_table(waves: Waves, found: Sequence[Drift], console: Console) -> None:
-    """Print the waves, and what would change."""
+def print_dry_run(waves: Waves, found: Sequence[Drift], console: Console) -> None:
+    """Print the waves and what would change."""
     by_name = {drift.tenant: drift for drift in found}
     changing = sum(drift.differs for drift in found)
     table = Table(title=f"dry run: {changing} of {len(found)} tenant(s) would change; nothing was changed")
@@ -216,12 +205,12 @@ def dry_run_table(waves: Waves, found: Sequence[Drift], console: Console) -> Non
         for name in wave:
             drift = by_name[name]
             problem = f"[red]{escape(drift.problem)}[/red]" if drift.problem else ""
-            table.add_row(wave_name(index), name, drift.cell, problem or _steps(drift.pending) or "change nothing")
+            table.add_row(wave_name(index), name, drift.cell, problem or steps_text(drift.pending) or "change nothing")
     console.print(table)
 
 
 def rollout_json(rollout: Rollout) -> dict[str, Any]:
-    """A rollout as it stands, with every tenant."""
+    """Return a rollout with every tenant."""
     ended = None if rollout.ended_at is None else rollout.ended_at.isoformat()
     return {
         "id": rollout.id,
@@ -236,37 +225,34 @@ def rollout_json(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def rollout_tables(rollout: Rollout, console: Console) -> None:
-    """Print what became of every tenant."""
+def print_rollout(rollout: Rollout, console: Console) -> None:
+    """Print the result of every tenant."""
     table = Table(title=_rollout_line(rollout))
     for column in ("wave", "tenant", "status", "changed", "seconds", "problem"):
         table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
     for tenant in rollout.tenants:
         colour = _COLOURS.get(tenant.status, "white")
-        changes = ", ".join(
-            f"{count} {op}" for op, count in sorted(tenant.changes.items()) if op not in ("same", "read")
-        )
         table.add_row(
             wave_name(tenant.wave),
             tenant.cliente_id,
             f"[{colour}]{tenant.status}[/{colour}]",
-            changes or ("nothing" if tenant.status == "done" else ""),
+            changes_text(tenant.changes) or ("nothing" if tenant.status == "done" else ""),
             "" if tenant.seconds is None else f"{tenant.seconds:.1f}",
             escape(tenant.error),
         )
     console.print(table)
 
 
-def what_is_left(rollout: Rollout) -> str:
-    """Why a rollout did not end well, and what to do."""
+def failure_text(rollout: Rollout) -> str:
+    """Return why a rollout failed, and what to do."""
     counts = Counter(tenant.status for tenant in rollout.tenants)
     canary = any(tenant.wave == 0 and tenant.status == "failed" for tenant in rollout.tenants)
     if rollout.status == "stopped":
-        cause = "a canary failed" if canary else f"more failed than the budget of {rollout.failure_budget} allows"
-        said = f"[bold red]stopped:[/bold red] {cause}; {counts['failed']} failed, {counts['pending']} were not touched"
+        cause = "a canary failed" if canary else f"more tenants failed than the budget of {rollout.failure_budget}"
+        text = f"[bold red]stopped:[/bold red] {cause}; {counts['failed']} failed, {counts['pending']} not started"
     else:
-        said = f"{counts['failed']} failed, within the budget of {rollout.failure_budget}"
-    return f"{said}. Mend the cause, then `kryonix fleet rollout --resume` goes on"
+        text = f"{counts['failed']} failed, within the budget of {rollout.failure_budget}"
+    return f"{text}. Fix the cause, then run `kryonix fleet rollout --resume`"
 
 
 def placement_json(placement: Placement) -> dict[str, Any]:
@@ -283,14 +269,54 @@ def placement_json(placement: Placement) -> dict[str, Any]:
     return {"cell": placement.cell, "cells": cells}
 
 
-def placement_lines(placement: Placement, console: Console) -> None:
-    """Print the chosen cell, and what was said of each, with the new tenant in it."""
-    console.print(f"[bold]{escape(placement.cell)}[/bold] has the most room left with this tenant in it:")
+def print_placement(placement: Placement, console: Console) -> None:
+    """Print the suggested cell, and the load of each cell with the new tenant."""
+    console.print(f"[bold]{escape(placement.cell)}[/bold] has the most free capacity with this tenant:")
     for verdict in placement.verdicts:
         console.print(f"  {escape(str(verdict))}", soft_wrap=True)
 
 
 def _rollout_line(rollout: Rollout) -> str:
     counts = Counter(tenant.status for tenant in rollout.tenants)
-    said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    return f"rollout {rollout.id} {rollout.status}: {said or 'no tenants'}"
+    text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    return f"rollout {rollout.id} {rollout.status}: {text or 'no tenants'}"
+
+
+def wave_name(index: int) -> str:
+    return "canaries" if index == 0 else f"wave {index}"
+
+
+class FleetProgress:
+    """The number of finished tenants, shown while the block of `running` runs."""
+
+    def __init__(self, console: Console, title: str, total: int, done: int = 0) -> None:
+        self._console, self._title, self._total, self._done = console, title, total, done
+        self._live = Live(console, title, counted=True, total=total, completed=done)
+        self.running = self._live.running
+
+    def advance(self, tenant: str, problem: str = "", title: str | None = None) -> None:
+        """Count one tenant; thread-safe."""
+        self._done += 1
+        if problem:
+            self._console.print(f"[red]failed[/red] {escape(tenant)}: {escape(problem)}", soft_wrap=True)
+        title, tenant = title or self._title, escape(tenant)
+        line = f"{title}: {self._done} of {self._total} tenants, last {tenant}"
+        self._live.update(f"{title}: {tenant}", line, completed=self._done)
+
+
+class RolloutProgress:
+    """The progress of a rollout."""
+
+    def __init__(self, console: Console, rollout: Rollout) -> None:
+        waves = 1 + max((tenant.wave for tenant in rollout.tenants), default=0)
+        done = sum(tenant.status in ("done", "skipped") for tenant in rollout.tenants)
+        self._title, self._waves = f"rollout {rollout.id}", waves
+        self._progress = FleetProgress(console, self._title, len(rollout.tenants), done)
+        self.running = self._progress.running
+
+    def on_tenant(self, tenant: RolloutTenant) -> None:
+        """Show a tenant's new status; thread-safe."""
+        if tenant.status in ("done", "failed", "skipped"):
+            title = f"{self._title}, {wave_name(tenant.wave)} of {self._waves - 1}"
+            problem = tenant.error if tenant.status == "failed" else ""
+            self._progress.advance(tenant.cliente_id, problem, title)

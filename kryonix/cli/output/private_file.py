@@ -1,4 +1,4 @@
-"""Files with secrets: written for their owner only, whole or not at all."""
+"""Write files with secrets: atomically, and readable by their owner only."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["check_target", "write_private"]
 
 
 def check_target(file: Path) -> None:
-    """Raise InvalidChoice where a secret can't go: into what others may read, or what is no file of the user's own.
+    """Raise InvalidChoice if secrets can't be written there: only a regular file of the user, unreadable to others.
 
-    A file that others may read is refused, not tightened: somebody set it up so that they read it.
+    A file readable by others is refused instead of tightened: somebody may rely on reading it.
     """
     try:
         found = file.lstat()
@@ -28,16 +28,16 @@ def check_target(file: Path) -> None:
     except OSError as error:
         raise _unwritable(file, error) from error
     if not stat.S_ISREG(found.st_mode):
-        raise InvalidChoice(f"--output {str(file)!r} is not a regular file. Name a file, or leave --output out")
+        raise InvalidChoice(f"--output {str(file)!r} is not a regular file. Give a file, or omit --output")
     if found.st_uid != os.geteuid():
-        raise InvalidChoice(f"--output {str(file)!r} belongs to another user. Name a file of your own")
+        raise InvalidChoice(f"--output {str(file)!r} belongs to another user. Give a file of your own")
     if (mode := stat.S_IMODE(found.st_mode)) & 0o077:
-        problem = f"--output {str(file)!r} is there with mode {mode:03o}, so that others can read it"
-        raise InvalidChoice(f"{problem}. Run `chmod 600 {file}`, or name another file")
+        problem = f"--output {str(file)!r} exists with mode {mode:03o}: others can read it"
+        raise InvalidChoice(f"{problem}. Run `chmod 600 {file}`, or give another file")
 
 
 def write_private(file: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON with mode 600. The file is replaced in one step; what was there stays until then."""
+    """Write JSON with mode 600, replacing the file atomically."""
     check_target(file)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)  # mode 600, and new
@@ -59,4 +59,4 @@ def write_private(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def _unwritable(file: Path, error: OSError) -> InvalidChoice:
-    return InvalidChoice(f"--output {str(file)!r} can't be written: {error.strerror}. Name another file")
+    return InvalidChoice(f"--output {str(file)!r} can't be written: {error.strerror}. Give another file")

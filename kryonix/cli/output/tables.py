@@ -1,4 +1,4 @@
-"""Tables that can be read however narrow the terminal is: what matters least is left out, and no figure is ever cut."""
+"""Tables for any terminal width: less important columns are dropped first, and no number is ever cut."""
 
 from __future__ import annotations
 
@@ -13,42 +13,41 @@ from rich.text import Text
 
 from kryonix.topology.catalog import Catalog
 
-__all__ = ["Column", "fitted", "modules_text"]
+__all__ = ["Column", "modules_text", "responsive_table"]
 
 _BORDER: Final = 3
-"""What the borders of a column take, and one character at the end of the table."""
+"""Width of a column's borders; the table ends with one character more."""
 _MODULES_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column, and what becomes of it where there is little room."""
+    """A column, and how it adapts to a narrow terminal."""
 
     name: str
     number: bool = False
-    folds: int = 0
-    """The characters it may be narrowed to, by folding its text; 0 for never."""
-    leaves: int = 0
-    """When it is left out: the lowest first; 0 for never."""
+    min_width: int = 0
+    """Characters to which the column may shrink by folding its text; 0: never."""
+    drop_priority: int = 0
+    """Order in which columns are dropped, the lowest first; 0: never."""
 
 
-def fitted(title: str, columns: Sequence[Column], rows: Iterable[Sequence[str]], console: Console) -> Table:
-    """The rows as a table of the console's width, without the columns that there is no room for."""
+def responsive_table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[str]], console: Console) -> Table:
+    """Return the rows as a table that fits the console, without the columns that don't fit."""
     cells = [[Text.from_markup(cell) for cell in row] for row in rows]
     widths = [_width(column, [row[index] for row in cells]) for index, column in enumerate(columns)]
     shown = list(range(len(columns)))
-    leaving = sorted((index for index in shown if columns[index].leaves), key=lambda index: columns[index].leaves)
-    while leaving and sum(widths[index] + _BORDER for index in shown) + 1 > console.width:
-        shown.remove(leaving.pop(0))
+    dropped = sorted((i for i in shown if columns[i].drop_priority), key=lambda i: columns[i].drop_priority)
+    while dropped and sum(widths[index] + _BORDER for index in shown) + 1 > console.width:
+        shown.remove(dropped.pop(0))
     table = Table(title=title, min_width=min(cell_len(title), console.width))
     for index in shown:
         column = columns[index]
-        justify, overflow = ("right" if column.number else "left"), ("fold" if column.folds else "ellipsis")
         table.add_column(
             column.name,
-            justify=justify,  # type: ignore[arg-type]  # one of rich's own words
-            overflow=overflow,  # type: ignore[arg-type]
-            no_wrap=not column.folds,
+            justify="right" if column.number else "left",
+            overflow="fold" if column.min_width else "ellipsis",
+            no_wrap=not column.min_width,
             min_width=widths[index],
         )
     for row in cells:
@@ -57,13 +56,13 @@ def fitted(title: str, columns: Sequence[Column], rows: Iterable[Sequence[str]],
 
 
 def _width(column: Column, cells: Iterable[Text]) -> int:
-    """The least that a column reads well with."""
+    """Return the smallest width at which the column is readable."""
     whole = max([len(column.name), *(line.cell_len for cell in cells for line in cell.split())])
-    return min(whole, max(column.folds, len(column.name))) if column.folds else whole
+    return min(whole, max(column.min_width, len(column.name))) if column.min_width else whole
 
 
 def modules_text(modules: Sequence[str], catalog: Catalog) -> str:
-    """A tenant's modules in few words."""
+    """Return a short list of modules, such as `all 8` or `crm, whatsapp, … (4)`."""
     if len(modules) > _MODULES_NAMED and set(modules) == set(catalog.modules):
         return f"all {len(modules)}"
     if len(modules) > _MODULES_NAMED:

@@ -1,4 +1,4 @@
-"""A review as tables on a terminal, and as JSON."""
+"""A review as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, Final
 from rich.markup import escape
 from rich.table import Table
 
-from kryonix.cli.console import err, out
+from kryonix.cli.output.console import err, out
+from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.cli.plan import write_json
-from kryonix.cli.tables import Column, fitted
 from kryonix.review.differences import TenantDifference
 from kryonix.review.finding_section import Row, rows
 from kryonix.review.guardrails import Finding
@@ -34,51 +34,56 @@ _ROWS_SHOWN: Final = 60
 
 
 def print_tables(review: Review) -> None:
-    """The tenants that are touched, the objects that differ, what holds the change back, and last the verdict."""
+    """Print the affected tenants, the changed objects, the tripped guardrails and the verdict."""
     for note in review.notes:
         err.print(f"note: {escape(note)}", soft_wrap=True)
     if review.differences:
         out.print(_tenants(review.groups))
         _print_objects(review)
     else:
-        out.print("No change.")
+        out.print("No changes.")
     if review.judgement is None:
         return
     for finding, entry in review.judgement.accepted:
         whose = f"tenant {finding.tenant!r} " if finding.tenant else ""
-        told = f"{finding.guardrail.label}: {whose}{finding.object} ({entry.reason})"
-        err.print(f"accepted: {escape(told)}", soft_wrap=True)
+        text = f"{finding.guardrail.label}: {whose}{finding.object} ({entry.reason})"
+        err.print(f"accepted: {escape(text)}", soft_wrap=True)
     for row in rows(review.judgement.blocking):
-        err.print(f"[bold red]held back:[/bold red] {escape(_told(row))}", soft_wrap=True)
+        err.print(f"[bold red]blocked:[/bold red] {escape(_blocking_text(row))}", soft_wrap=True)
     err.print(_verdict(review.judgement.blocking, review.exit_status), soft_wrap=True)
 
 
 def write_review(review: Review, tenants: Iterable[Tenant], catalog: Catalog) -> None:
-    """The plan of every tenant, every change, and the review, as JSON."""
+    """Write the plan of every tenant, every change, and the review, as JSON."""
     changes = [change for difference in review.differences for change in difference.changes]
-    write_json((expand(tenant, catalog) for tenant in tenants), changes, sys.stdout, _plain(review))
+    write_json((expand(tenant, catalog) for tenant in tenants), changes, sys.stdout, _review_json(review))
 
 
 _TENANT_COLUMNS: Final = (
-    Column("tenant", folds=16),
-    Column(""),
-    Column("plan", folds=12),
-    Column("queues", number=True, folds=11),
+    Column("tenant", min_width=16),
+    Column("change"),
+    Column("plan", min_width=12),
+    Column("queues", number=True, min_width=11),
     Column("queues lost", number=True),
 )
-_OBJECT_COLUMNS: Final = (Column("tenant", folds=16), Column("action"), Column("what", folds=20), Column(""))
+_OBJECT_COLUMNS: Final = (
+    Column("tenant", min_width=16),
+    Column("action"),
+    Column("what", min_width=20),
+    Column("effect"),
+)
 
 
 def _tenants(groups: Iterable[Group]) -> Table:
     found = list(groups)
     cut = f", {_ROWS_SHOWN} of {len(found):,} kinds" if len(found) > _ROWS_SHOWN else ""
-    return fitted(f"What differs, by tenant{cut}", _TENANT_COLUMNS, map(_tenant_row, found[:_ROWS_SHOWN]), out)
+    return responsive_table(f"Differences by tenant{cut}", _TENANT_COLUMNS, map(_tenant_row, found[:_ROWS_SHOWN]), out)
 
 
 def _tenant_row(group: Group) -> list[str]:
     first = group.first
     lost = f"[red]{len(first.lost)}[/red]" if first.lost else "none"
-    plan, queues = _both(first, lambda topology: topology.tenant.plan), _both(first, _capacity)
+    plan, queues = _both(first, lambda topology: topology.tenant.plan), _both(first, _queues_text)
     return [_whose(group), first.kind, plan, queues, lost]
 
 
@@ -87,23 +92,23 @@ def _whose(group: Group) -> str:
 
 
 def _print_objects(review: Review) -> None:
-    """The objects that one looks for by name; of the others, how many."""
+    """Print the changed queues, policies, permissions and limits by name, and the number of other changes."""
     found = [row for group in review.groups for row in _object_rows(group)]
     if found:
         found.sort(key=lambda row: not row[-1])
         changes = sum(len(difference.changes) for difference in review.differences)
         cut = f", the first {_ROWS_SHOWN} of {len(found):,} rows" if len(found) > _ROWS_SHOWN else ""
-        out.print(fitted(f"{changes:,} change(s){cut}", _OBJECT_COLUMNS, found[:_ROWS_SHOWN], out))
+        out.print(responsive_table(f"{changes:,} change(s){cut}", _OBJECT_COLUMNS, found[:_ROWS_SHOWN], out))
         if cut:
-            out.print("`--format markdown` and `--json` tell all of them.")
+            out.print("`--format markdown` and `--json` list all of them.")
     others: dict[Action, Counter[str]] = {}
     for difference in review.differences:
         for change in difference.changes:
             if not _is_named(change) and change.kind not in ("tenant", "permissions"):
                 others.setdefault(change.action, Counter())[change.kind] += 1
     if others:
-        told = "; ".join(f"{_counts(kinds)} {DONE[action]}" for action, kinds in others.items())
-        out.print(f"Also {told}.", soft_wrap=True)
+        text = "; ".join(f"{_counts(kinds)} {DONE[action]}" for action, kinds in others.items())
+        out.print(f"Also {text}.", soft_wrap=True)
 
 
 def _counts(kinds: Mapping[str, int]) -> str:
@@ -111,7 +116,7 @@ def _counts(kinds: Mapping[str, int]) -> str:
 
 
 def _is_named(change: Change) -> bool:
-    """Whether a change has a place in the table; a tenant that comes or goes whole has one in the tenants' table."""
+    """Return True if the table has a row for the change. New and removed tenants are in the tenants' table."""
     kind = KINDS.get(change.kind)
     if kind is None:
         return change.kind != "tenant" and change.action == "change"
@@ -119,7 +124,7 @@ def _is_named(change: Change) -> bool:
 
 
 def _object_rows(group: Group) -> Iterator[list[str]]:
-    """A row for a module's queues, and for the limits, policies and rights, to which the same is done."""
+    """Yield one row per action and module for queues; one per action for limits, policies and permissions."""
     prefix = f"{Names(group.first.tenant).exchange}."
     alike: dict[tuple[Action, str, str], list[str]] = {}
     for change in group.first.changes:
@@ -156,11 +161,11 @@ def _step(was: object, now: object) -> str:
     return f"{'none' if was is None else was} → {'none' if now is None else now}" if was != now else str(now)
 
 
-def _capacity(topology: Topology) -> str:
+def _queues_text(topology: Topology) -> str:
     return f"{use(topology).queues} of {topology.limits.max_queues}"
 
 
-def _told(row: Row) -> str:
+def _blocking_text(row: Row) -> str:
     whose = f"tenant {row.tenants[0]!r} " if row.tenants[0] else ""
     alike = f" and {len(row.tenants) - 1:,} alike" if len(row.tenants) > 1 else ""
     what = row.pattern + (f" ({len(row.objects)} queues)" if len(row.objects) > 1 else "")
@@ -170,18 +175,18 @@ def _told(row: Row) -> str:
 def _verdict(blocking: Iterable[Finding], exit_status: int) -> str:
     counts = Counter(finding.guardrail.label for finding in blocking)
     if not counts:
-        return "Nothing holds this change back."
-    told = ", ".join(f"{label} × {count:,}" for label, count in counts.items())
-    return f"[bold]Held back by {told} (exit status {exit_status})[/bold]"
+        return "No guardrail blocks this change."
+    text = ", ".join(f"{label} × {count:,}" for label, count in counts.items())
+    return f"[bold]Blocked by {text} (exit status {exit_status})[/bold]"
 
 
-def _plain(review: Review) -> dict[str, Any]:
+def _review_json(review: Review) -> dict[str, Any]:
     judgement = review.judgement
     found: dict[str, Any] = {
         "base": review.base,
         "tenants": {kind: review.count(kind) for kind in ("added", "changed", "removed")},
         "queues_lost": review.lost,
-        "capacity": {difference.tenant: _capacities(difference) for difference in review.differences},
+        "capacity": {difference.tenant: _capacity_json(difference) for difference in review.differences},
         "fits": review.fits,
         "whole": review.whole,
         "notes": list(review.notes),
@@ -190,22 +195,22 @@ def _plain(review: Review) -> dict[str, Any]:
     if judgement is None:
         return found
     return found | {
-        "blocking": [_finding(finding) for finding in judgement.blocking],
-        "accepted": [{**_finding(finding), "reason": entry.reason} for finding, entry in judgement.accepted],
+        "blocking": [_finding_json(finding) for finding in judgement.blocking],
+        "accepted": [{**_finding_json(finding), "reason": entry.reason} for finding, entry in judgement.accepted],
         "unmatched": [entry.model_dump() for entry in judgement.unmatched],
         "spent": [entry.model_dump() for entry in judgement.spent],
     }
 
 
-def _capacities(difference: TenantDifference) -> dict[str, Any]:
+def _capacity_json(difference: TenantDifference) -> dict[str, Any]:
     sides = {"before": difference.before, "after": difference.after}
-    return {name: None if side is None else _used(side) for name, side in sides.items()}
+    return {name: None if side is None else _use_json(side) for name, side in sides.items()}
 
 
-def _used(topology: Topology) -> dict[str, Any]:
+def _use_json(topology: Topology) -> dict[str, Any]:
     used = use(topology)
     return {"queues": used.queues, "exchanges": used.exchanges, "limits": topology.limits.model_dump()}
 
 
-def _finding(finding: Finding) -> dict[str, str]:
+def _finding_json(finding: Finding) -> dict[str, str]:
     return {**asdict(finding), "guardrail": finding.guardrail.label}

@@ -1,0 +1,199 @@
+"""Options, address and errors of commands that act as one tenant."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+import typer
+
+from kryonix.cli.options import CatalogFile
+from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
+from kryonix.messaging import (
+    ConfigurationError,
+    MessagingError,
+    NotConnected,
+    NotSerializable,
+    StatsUnavailable,
+    UnknownRoute,
+)
+from kryonix.messaging.configuration import MANAGEMENT_VARIABLE, OUTPUTS_VARIABLE, URI_VARIABLE, Address, parse_uri
+from kryonix.messaging.credentials_file import WRITE_IT, read_outputs
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.errors import nearest
+
+__all__ = [
+    "ActionFilter",
+    "ManagementUrl",
+    "ModuleFilter",
+    "TenantConnection",
+    "TenantOptions",
+    "find_connection",
+    "run_async",
+    "select_routes",
+    "stack_outputs",
+]
+
+Result = TypeVar("Result")
+
+
+def _refuse_uri(value: str | None) -> None:
+    if value is not None:
+        raise InvalidChoice(
+            "--uri is not accepted: other users of this machine can read command lines, and the URI has a password. "
+            f"Set {URI_VARIABLE}, or give --outputs FILE or --stack STACK"
+        )
+
+
+def _refuse_login(value: str | None) -> str | None:
+    try:
+        login = value is not None and "@" in urlsplit(value).netloc
+    except ValueError:
+        return value  # an invalid URL is refused where it is used
+    if login:
+        raise InvalidChoice("--management-url contains a login. Remove it: the tenant's own is used")
+    return value
+
+
+ModuleFilter = Annotated[str | None, typer.Option("--module", help="Only this module.")]
+ActionFilter = Annotated[str | None, typer.Option("--action", help="Only this action of the module.")]
+ManagementUrl = Annotated[
+    str | None, typer.Option(callback=_refuse_login, help="Management API; default: from the outputs.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantOptions:
+    """The tenant to act as, and the source of its credentials: at most one of `outputs` and `stack`."""
+
+    tenant: Annotated[
+        str | None, typer.Option(metavar="ID", help="Tenant ID; needed if the source has several tenants.")
+    ] = None
+    outputs: Annotated[
+        Path | None,
+        typer.Option(help=f"File of `kryonix tenant credentials`, mode 600. Default: {URI_VARIABLE}."),
+    ] = None
+    stack: Annotated[
+        str | None, typer.Option("--stack", "-s", help="Read this stack's outputs instead, as an operator.")
+    ] = None
+    catalog: CatalogFile = None
+    uri: Annotated[str | None, typer.Option("--uri", "--amqp-uri", hidden=True, callback=_refuse_uri)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class TenantConnection:
+    """A tenant's address, and its plan and modules if known: an AMQP URI contains neither."""
+
+    address: Address
+    plan: str | None = None
+    modules: tuple[str, ...] | None = None
+
+
+def find_connection(options: TenantOptions, management_url: str | None = None) -> TenantConnection:
+    """Return the connection of --outputs or --stack, else of the environment's URI, else of the environment's file.
+
+    Raises InvalidChoice.
+    """
+    if options.outputs is not None and options.stack is not None:
+        raise InvalidChoice("--outputs and --stack are both given. Give one of them")
+    with _translated():
+        if options.stack is not None:
+            return _of_outputs(stack_outputs(options.stack), options.tenant, management_url, f"stack {options.stack!r}")
+        file = options.outputs
+        if file is None and not os.environ.get(URI_VARIABLE) and os.environ.get(OUTPUTS_VARIABLE):
+            file = Path(os.environ[OUTPUTS_VARIABLE])
+        if file is not None:
+            return _of_outputs(read_outputs(file, private=True), options.tenant, management_url, str(file))
+        return _of_environment(options.tenant, management_url)
+
+
+def _of_environment(tenant: str | None, management_url: str | None) -> TenantConnection:
+    uri = os.environ.get(URI_VARIABLE)
+    if not uri:
+        raise InvalidChoice(
+            f"no broker address. Set {URI_VARIABLE}, or give --outputs FILE (written by {WRITE_IT}), or --stack STACK"
+        )
+    address = parse_uri(uri, management_url or os.environ.get(MANAGEMENT_VARIABLE))
+    if tenant not in (None, address.tenant_id):
+        problem = f"--tenant {tenant!r} is not the tenant of {URI_VARIABLE}, which is {address.tenant_id!r}"
+        raise InvalidChoice(f"{problem}. Use the same tenant, or omit --tenant")
+    return TenantConnection(address)
+
+
+def _of_outputs(outputs: Any, tenant: str | None, management_url: str | None, source: str) -> TenantConnection:
+    tenants = outputs.get("tenants") if isinstance(outputs, Mapping) else None
+    if not isinstance(tenants, Mapping) or not tenants:
+        raise InvalidChoice(f"{source} has no tenants. Run `kryonix up` first")
+    name = tenant if tenant is not None or len(tenants) > 1 else next(iter(tenants))
+    if name is None:
+        raise InvalidChoice(f"{source} has {len(tenants)} tenants. Choose one with --tenant")
+    if name not in tenants:
+        raise InvalidChoice(f"--tenant {name!r} is not in {source}; {nearest(name, tenants)}")
+    fields = tenants[name]
+    uri = fields.get("amqp_uri") if isinstance(fields, Mapping) else None
+    if not isinstance(uri, str) or not uri.startswith("amqp"):
+        raise InvalidChoice(f"{source} was written without secrets. Write it with {WRITE_IT}")
+    plan, modules = fields.get("plan"), fields.get("modules")
+    texts = isinstance(modules, list) and all(isinstance(each, str) for each in modules)
+    if not isinstance(plan, str | None) or not (modules is None or texts):
+        raise InvalidChoice(f"{source}: invalid plan or modules of tenant {name!r}. Run `kryonix outputs` again")
+    address = parse_uri(uri, management_url or outputs.get("management_url"))
+    return TenantConnection(address, plan, None if modules is None else tuple(modules))
+
+
+def stack_outputs(stack: str) -> dict[str, Any]:
+    """Return a stack's outputs with secrets. Raises InvalidChoice outside a project."""
+    from kryonix.engines.address import StackAddress  # the engine's imports take 0.3 s; only this source needs them
+    from kryonix.engines.engine import engine_for
+
+    project = Path.cwd()
+    if not (project / "Pulumi.yaml").is_file():
+        raise InvalidChoice(f"{project} has no Pulumi.yaml. Run this in the project's folder, or give --outputs")
+    engine = engine_for("auto", StackAddress(project=project, stack=stack), lambda event: None)
+    return engine.outputs(show_secrets=True)
+
+
+def select_routes(
+    catalog: Catalog, modules: Iterable[str] | None, module: str | None, action: str | None
+) -> list[tuple[str, str]]:
+    """Return the (module, action) pairs of `modules` (None: all), filtered by one module or one action of it."""
+    known = [name for name in catalog.modules if modules is None or name in set(modules)]
+    if action is not None and module is None:
+        raise InvalidChoice(f"--action {action!r} needs --module")
+    if module is not None and module not in known:
+        raise InvalidChoice(f"--module {module!r} is not a module of the tenant; {nearest(module, known)}")
+    routes = [(name, each) for name in known if module in (None, name) for each in catalog.modules[name].actions]
+    if action is None:
+        return routes
+    if (str(module), action) not in routes:
+        hint = nearest(action, [each for _, each in routes])
+        raise InvalidChoice(f"--action {action!r} is not an action of {module}; {hint}")
+    return [(str(module), action)]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise the SDK's errors with an exit status."""
+    try:
+        yield
+    except (ConfigurationError, UnknownRoute, NotSerializable) as error:
+        raise InvalidChoice(str(error)) from error
+    except (NotConnected, StatsUnavailable) as error:
+        raise ServiceUnreachable(str(error)) from error
+    except MessagingError as error:
+        raise KryonixError(str(error)) from error
+
+
+def run_async(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine, and raise the SDK's errors with an exit status."""
+    # The SDK reports a broken connection itself; aiormq adds only a traceback.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+    with _translated():
+        return asyncio.run(work)

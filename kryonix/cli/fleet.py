@@ -1,0 +1,243 @@
+"""`kryonix fleet`: status, drift, rollout and placement of all tenants with their own stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from kryonix.cli.options import Json, PlatformOptions, Yes, command, parse_names
+from kryonix.cli.outage import Outage, explain_outages, print_outage
+from kryonix.cli.output import fleet as output
+from kryonix.cli.output.console import confirm, err, out, print_json
+from kryonix.cli.output.fleet import FleetProgress, RolloutProgress
+from kryonix.cli.site import Site, open_site
+from kryonix.engines.errors import UnknownTenant
+from kryonix.errors import InvalidChoice
+from kryonix.fleet.drift import Drift, find_drift, preview_tenants
+from kryonix.fleet.members import fleet_members, strays
+from kryonix.fleet.placement import choose_cell, load_of
+from kryonix.fleet.rollout import RolloutRun, take_part
+from kryonix.fleet.rollout_journal import RolloutDesk, open_desk
+from kryonix.fleet.waves import Canary, FailureBudget, Waves, plan_waves, spread
+from kryonix.registry.desired_states import DesiredState
+from kryonix.registry.rollouts import Rollout, fetch_latest_rollout, session
+from kryonix.topology.tenants import parse_tenant
+
+__all__ = ["app"]
+
+_FAILED, _UNREACHABLE, _DIFFERS = 1, 3, 4
+_CANARY, _WAVE_SIZE, _CONCURRENCY, _BUDGET = "1", 10, 4, "0"
+
+CellFilter = Annotated[str | None, typer.Option(help="Only the tenants of this cell.")]
+
+app = typer.Typer(
+    name="fleet", no_args_is_help=True, help="Status, drift, rollout and placement of all tenants with their own stack."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutOptions:
+    """The options of a rollout; None for an option not given."""
+
+    canary: Annotated[
+        str | None, typer.Option(metavar="N|ID,…", help="Canaries: a number, or tenant IDs. Default: 1.")
+    ] = None
+    wave_size: Annotated[
+        int | None, typer.Option(min=1, help="Size of the first wave; each wave is twice the last. Default: 10.")
+    ] = None
+    concurrency: Annotated[int | None, typer.Option(min=1, max=64, help="Concurrent stacks. Default: 4.")] = None
+    failure_budget: Annotated[
+        str | None, typer.Option(metavar="N|N%", help="Failures allowed before the rollout stops. Default: 0.")
+    ] = None
+    cell: CellFilter = None
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the last unfinished rollout.")] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the waves and the changes; change nothing.")] = False
+    yes: Yes = False
+
+
+@command(app)
+@explain_outages
+def status(platform: PlatformOptions, json_output: Json = False) -> None:
+    """Show every tenant: desired state, stack, use of its plan, and pending changes.
+
+    Exit status 3 if a cell's broker does not answer; the rest is still shown.
+    """
+    site = open_site(platform)
+    states, stacks, found = site.states(), site.deployer.stacks(), site.read_cells()
+    with session(site.registry_dsn) as connection:
+        latest = fetch_latest_rollout(connection)
+    view = output.FleetView(
+        members=fleet_members(states, stacks, found.uses, site.catalog),
+        strays=strays(states, stacks),
+        cells=site.cells,
+        loads=site.loads(states, found),
+        rollout=latest,
+    )
+    if json_output:
+        print_json(output.fleet_json(view))
+    else:
+        output.print_fleet(view, out)
+    if found.problems:
+        print_outage(platform)
+        raise typer.Exit(_UNREACHABLE)
+
+
+@command(app)
+@explain_outages
+def drift(
+    platform: PlatformOptions,
+    tenant: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this tenant; repeatable.")] = None,
+    cell: CellFilter = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Concurrent stacks.")] = _CONCURRENCY,
+    expect_no_changes: Annotated[
+        bool, typer.Option("--expect-no-changes", help="Exit with status 4 if anything differs.")
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Refresh the tenants' stacks and show manual changes and changes not rolled out yet.
+
+    Repairs nothing; `kryonix fleet rollout` does. Exit status: 0, 1 if a tenant could not be checked, or 4 with
+    --expect-no-changes if anything differs.
+    """
+    Outage(platform).refuse_paused()
+    site = open_site(platform, concurrency)
+    states = take_part(site.states(cell))
+    if tenant:
+        known = {state.cliente_id for state in states}
+        if unknown := [name for name in tenant if name not in known]:
+            raise UnknownTenant(unknown[0])
+        states = [state for state in states if state.cliente_id in tenant]
+    found = _for_each(find_drift, site, states, concurrency, "drift")
+    if json_output:
+        print_json(output.drift_json(found))
+    else:
+        output.print_drift(found, out)
+    if any(drift.problem for drift in found):
+        print_outage(platform)
+        raise typer.Exit(_FAILED)
+    if expect_no_changes and any(drift.differs for drift in found):
+        raise typer.Exit(_DIFFERS)
+
+
+@command(app)
+@explain_outages
+def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Json = False) -> None:
+    """Apply the desired state of every tenant: canaries first, then growing waves.
+
+    Stops if a canary fails, or if more tenants fail than the budget allows. Progress is stored in the registry: if
+    interrupted at any point, continue with --resume. Exit status 1 if a tenant failed, 3 if another rollout is running.
+    """
+    budget, canary = FailureBudget.parse(options.failure_budget or _BUDGET), Canary.parse(options.canary or _CANARY)
+    _check_combination(options)
+    Outage(platform).refuse_paused()
+    concurrency = options.concurrency or _CONCURRENCY
+    site = open_site(platform, concurrency)
+    if options.dry_run:
+        _dry_run(site, _waves(site, options, canary), concurrency, json_output)
+        return
+    with open_desk(site.registry_dsn) as desk:
+        if options.resume:
+            running = desk.resume(concurrency=options.concurrency, failure_budget=options.failure_budget)
+            if running.concurrency != concurrency:
+                site = open_site(platform, running.concurrency)
+        else:
+            waves = _waves(site, options, canary)
+            if not options.yes:
+                tenants, sizes = sum(map(len, waves)), ", ".join(str(len(wave)) for wave in waves)
+                confirm("fleet rollout", f"Roll out to {tenants} tenant(s) in waves of {sizes}?")
+            running = desk.begin(waves, concurrency=concurrency, failure_budget=str(budget))
+        ended = _run(site, desk, running)
+    if json_output:
+        print_json(output.rollout_json(ended))
+    else:
+        output.print_rollout(ended, out)
+    if ended.status != "done":
+        err.print(output.failure_text(ended), soft_wrap=True)
+        raise typer.Exit(_FAILED)
+
+
+@command(app)
+@explain_outages
+def place(
+    platform: PlatformOptions,
+    modules: Annotated[str, typer.Option(metavar="MODULE,…", help="Modules of the new tenant.")],
+    plan: Annotated[str, typer.Option(help="Plan of the new tenant.")],
+    json_output: Json = False,
+) -> None:
+    """Suggest the cell with the most free capacity for a new tenant. Changes nothing.
+
+    Limits come from cells.yaml. Exit status 2 if no cell has room; the message names what to raise.
+    """
+    site = open_site(platform)
+    wanted = {"id": "new-tenant", "modules": list(parse_names(modules)), "plan": plan}
+    load = load_of(parse_tenant(wanted, "kryonix fleet place", site.catalog), site.catalog)
+    placement = choose_cell(load, site.cells, site.loads(site.states(), site.read_cells()))
+    if json_output:
+        print_json(output.placement_json(placement))
+    else:
+        output.print_placement(placement, out)
+
+
+def _check_combination(options: RolloutOptions) -> None:
+    """Refuse options that conflict with --resume."""
+    if not options.resume:
+        return
+    given = {"--canary": options.canary, "--wave-size": options.wave_size, "--cell": options.cell}
+    if extra := [name for name, value in given.items() if value is not None]:
+        raise InvalidChoice(f"{extra[0]} can't be combined with --resume, which keeps the waves. Omit it")
+    if options.dry_run:
+        raise InvalidChoice("--dry-run can't be combined with --resume. `kryonix fleet status` shows what is pending")
+
+
+def _waves(site: Site, options: RolloutOptions, canary: Canary) -> Waves:
+    tenants = spread(take_part(site.states(options.cell)))
+    return plan_waves(tenants, canary, options.wave_size or _WAVE_SIZE)
+
+
+def _run(site: Site, desk: RolloutDesk, running: Rollout) -> Rollout:
+    """Run the pending tenants of a rollout, and return its final state."""
+    progress = RolloutProgress(err, running)
+    run = RolloutRun(
+        site.lifecycle(),
+        desk.journal(running),
+        concurrency=running.concurrency,
+        budget=FailureBudget.parse(running.failure_budget),
+        on_tenant=progress.on_tenant,
+    )
+    try:
+        with progress.running():
+            run.run(running.tenants)
+    except KeyboardInterrupt:
+        err.print(f"rollout {running.id} interrupted; run `kryonix fleet rollout --resume` to continue")
+        raise
+    return desk.latest()
+
+
+def _dry_run(site: Site, waves: Waves, concurrency: int, json_output: bool) -> None:
+    states = {state.cliente_id: state for state in site.states()}
+    ordered = [states[name] for wave in waves for name in wave]
+    found = _for_each(preview_tenants, site, ordered, concurrency, "dry run")
+    if json_output:
+        print_json(output.dry_run_json(waves, found))
+    else:
+        output.print_dry_run(waves, found, out)
+    if any(drift.problem for drift in found):
+        raise typer.Exit(_FAILED)
+
+
+def _for_each(
+    find: Callable[..., list[Drift]], site: Site, states: Sequence[DesiredState], concurrency: int, title: str
+) -> list[Drift]:
+    """Check every tenant, with progress."""
+    progress = FleetProgress(err, title, len(states))
+    with progress.running():
+        return find(
+            site.deployer,
+            site.cells,
+            states,
+            concurrency=concurrency,
+            on_tenant=lambda drift: progress.advance(drift.tenant, drift.problem),
+        )

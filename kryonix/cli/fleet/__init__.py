@@ -1,1 +1,0 @@
-"""`kryonix fleet`: over the stacks of all tenants."""

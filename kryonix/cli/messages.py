@@ -1,0 +1,262 @@
+"""Commands for a tenant's messages: send, consume, stats, redrive and unrouted."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+from rich.markup import escape
+
+from kryonix.cli.connection import (
+    ActionFilter,
+    ManagementUrl,
+    ModuleFilter,
+    TenantOptions,
+    find_connection,
+    run_async,
+    select_routes,
+    stack_outputs,
+)
+from kryonix.cli.options import Json, command, load_catalog, read_bytes
+from kryonix.cli.output import messages as output
+from kryonix.cli.output.console import err, out, print_error, print_json
+from kryonix.errors import InvalidChoice
+from kryonix.messaging import Message, MessagingClient, Outgoing, SendResult
+from kryonix.messaging.configuration import Address
+from kryonix.messaging.redrive import unrouted as unrouted_queue
+from kryonix.messaging.redrive.redrive import redrive as redrive_messages
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.naming import TENANT_ID, Names
+
+__all__ = ["app"]
+
+_APPLICATION: Final = "kryonix command"
+_CONNECT_TIMEOUT_S: Final = 10.0
+_PREFETCH: Final = 100
+_DAY_S: Final = 86_400.0
+
+Route = Annotated[str, typer.Argument(metavar="MODULE.ACTION", help="Such as crm.leads.create.")]
+
+app = typer.Typer()
+
+
+@command(app)
+def send(
+    route: Route,
+    tenant: TenantOptions,
+    data: Annotated[
+        str | None, typer.Argument(metavar="[JSON]", help="Data as JSON; default: read standard input.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="Send this file, as JSON or else as bytes.")] = None,
+    priority: Annotated[int | None, typer.Option(min=0, max=10, help="Default: the module's priority.")] = None,
+    device: Annotated[
+        Literal["mobile", "web", "unknown"], typer.Option(metavar="DEVICE", help="mobile, web or unknown.")
+    ] = "unknown",
+    message_id: Annotated[str | None, typer.Option(help="Message ID; the same ID again is a duplicate.")] = None,
+    expires: Annotated[float | None, typer.Option(help="Seconds until the message expires.")] = None,
+    header: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Header; repeatable.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, max=_DAY_S, help="Seconds to wait for the broker.")] = 10.0,
+    json_output: Json = False,
+) -> None:
+    """Send a message and wait until the broker has stored it."""
+    module, action = _parse_route(route)
+    headers, content = _parse_headers(header or []), _parse_data(data, file)
+    catalog, address = load_catalog(tenant.catalog), find_connection(tenant).address
+
+    async def publish() -> SendResult:
+        async with await _connect(address, catalog, timeout) as client:
+            chosen = client.module(module).priority if priority is None else priority
+            message = Outgoing(module, action, content, chosen, device, message_id, expires, headers)
+            return await client.send_message(message, timeout=timeout)
+
+    result = run_async(publish())
+    if json_output:
+        print_json(asdict(result))
+        return
+    text = f"sent {result.message_id} to {result.exchange} [{result.routing_key}], priority {result.priority}"
+    out.print(escape(text), soft_wrap=True)
+
+
+def _parse_route(text: str) -> tuple[str, str]:
+    """Split `module.action`; the SDK checks that they exist."""
+    module, dot, action = text.partition(".")
+    if not (module and dot and action):
+        raise InvalidChoice(f"{text!r} is not a valid MODULE.ACTION, such as crm.leads.create")
+    return module, action
+
+
+def _parse_data(text: str | None, file: Path | None) -> Any:
+    """Return the data to send: JSON from the argument or standard input, or a file's JSON, else its bytes."""
+    if text is not None and file is not None:
+        raise InvalidChoice("data and --file are both given. Give one of them")
+    if file is not None:
+        content = read_bytes(file)
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            return content
+    try:
+        return json.loads(sys.stdin.buffer.read() if text is None or text == "-" else text.encode())
+    except (ValueError, RecursionError) as error:
+        remedy = "Quote text as '\"text\"', or send a file's bytes with --file"
+        raise InvalidChoice(f"the data is not JSON: {error}. {remedy}") from error
+
+
+def _parse_headers(texts: list[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise InvalidChoice(f"--header {text!r} is not a valid NAME=VALUE, such as --header source=import")
+        headers[name] = value
+    return headers
+
+
+@command(app)
+def consume(
+    route: Route,
+    tenant: TenantOptions,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of messages.")] = None,
+    wait: Annotated[
+        float | None, typer.Option(min=0.1, max=_DAY_S, help="Stop after this many seconds without a message.")
+    ] = None,
+) -> None:
+    """Take an action's messages for good, and print each as a line of JSON."""
+    module, action = _parse_route(route)
+    catalog, address = load_catalog(tenant.catalog), find_connection(tenant).address
+    taken = run_async(_consume(address, catalog, module, action, limit, wait))
+    err.print(f"{taken} message(s) taken")
+
+
+async def _consume(
+    address: Address, catalog: Catalog, module: str, action: str, limit: int | None, wait: float | None
+) -> int:
+    """Print messages until `limit`, or until none arrives for `wait` seconds. Acknowledges each after printing it."""
+    taken = 0
+    async with await _connect(address, catalog, _CONNECT_TIMEOUT_S) as client:
+        prefetch = _PREFETCH if limit is None else min(limit, _PREFETCH)
+        async with client.module(module).stream(action, prefetch=prefetch) as stream:
+            while limit is None or taken < limit:
+                try:
+                    async with asyncio.timeout(wait):
+                        item = await anext(stream)
+                except TimeoutError:
+                    break
+                async with item as message:
+                    _write_line(_message_json(message))
+                taken += 1
+    return taken
+
+
+async def _connect(address: Address, catalog: Catalog, timeout: float) -> MessagingClient:
+    return await MessagingClient.connect(address.uri(), application=_APPLICATION, timeout=timeout, catalog=catalog)
+
+
+def _message_json(message: Message) -> dict[str, Any]:
+    data: Mapping[str, Any] = {"data": message.data}
+    if isinstance(message.data, bytes):
+        data = {"data_base64": base64.b64encode(message.data).decode()}
+    return {
+        "message_id": message.message_id,
+        **data,
+        "attempt": message.attempt,
+        "priority": message.priority,
+        "sent_at": None if message.sent_at is None else message.sent_at.isoformat(),
+        "application": message.application,
+        "headers": json.loads(json.dumps(dict(message.headers), default=str)),
+        "route": asdict(message.route),
+    }
+
+
+def _write_line(value: Mapping[str, Any]) -> None:
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # half a surrogate pair in the data, or a terminal with another encoding
+        text = json.dumps(value)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+@command(app)
+def stats(
+    tenant: TenantOptions,
+    management_url: ManagementUrl = None,
+    module: ModuleFilter = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Update the table until interrupted.")] = False,
+    interval: Annotated[float, typer.Option(min=0.5, max=_DAY_S, help="Seconds between updates.")] = 2.0,
+    all_queues: Annotated[bool, typer.Option("--all", help="Include queues that are not in use.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Show a tenant's queues: depth, consumers and rates."""
+    catalog, connection = load_catalog(tenant.catalog), find_connection(tenant, management_url)
+    select_routes(catalog, connection.modules, module, None)
+    if watch:
+        if json_output:
+            raise InvalidChoice("--watch and --json are both given. Give one of them")
+        try:
+            run_async(output.watch_stats(connection.address, catalog, module, all_queues, interval, out))
+        except KeyboardInterrupt:
+            return
+    found = run_async(output.read_queues(connection.address, catalog, module))
+    if json_output:
+        print_json([asdict(queue) for queue in found])
+    else:
+        out.print(output.stats_table(found, connection.address.tenant_id, all_queues, out))
+
+
+@command(app)
+def redrive(
+    tenant: TenantOptions,
+    module: ModuleFilter = None,
+    action: ActionFilter = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of messages.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the messages; change nothing.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Return dead letters to their original exchange and routing key."""
+    catalog, connection = load_catalog(tenant.catalog), find_connection(tenant)
+    routes = select_routes(catalog, connection.modules, module, action)
+    progress = output.RedriveProgress(err)
+    with progress.running():
+        tallies = run_async(redrive_messages(connection.address, catalog, routes, limit, dry_run, progress.on_tally))
+    if json_output:
+        moved = sum(tally.moved for tally in tallies)
+        print_json({"dry_run": dry_run, "moved": moved, "queues": [asdict(tally) for tally in tallies]})
+    else:
+        out.print(output.tallies_table(tallies, connection.address.tenant_id, dry_run, out))
+    if (problem := output.left_behind(tallies)) is not None:
+        print_error(problem)
+        raise typer.Exit(1)
+
+
+@command(app)
+def unrouted(
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="Tenant ID.")],
+    stack: Annotated[str, typer.Option("--stack", "-s", help="Stack of the platform.")] = "dev",
+    again: Annotated[bool, typer.Option("--redrive", help="Send the messages again, unchanged.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of messages, oldest first.")] = 1_000,
+    json_output: Json = False,
+) -> None:
+    """Show messages that reached no queue, as the platform's administrator."""
+    if not re.fullmatch(TENANT_ID, tenant):
+        rule = "3 to 40 of a-z, 0-9 and -, starting with a letter"
+        raise InvalidChoice(f"{tenant[:80]!r} is not a valid tenant ID ({rule})")
+    work = unrouted_queue.redrive if again else unrouted_queue.look
+    found = run_async(work(stack_outputs(stack), Names(tenant), limit))
+    routes = [{"exchange": e, "routing_key": key, "messages": count} for (e, key), count in found.routes.items()]
+    if json_output:
+        print_json({"routes": routes, "redriven": again, "waiting": found.waiting})
+        return
+    for route in routes:
+        out.print(escape("{messages:>8,}  {exchange} [{routing_key}]".format(**route)), soft_wrap=True)
+    sent = f"{found.routes.total():,} sent again, " if again else ""
+    err.print(f"{sent}{found.waiting:,} message(s) in the unrouted queue of {tenant}")

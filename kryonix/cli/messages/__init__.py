@@ -1,1 +1,0 @@
-"""`kryonix send`, `consume`, `stats` and `redrive`: messages, as one tenant."""

@@ -1,0 +1,151 @@
+"""Queue statistics and redrives as tables and progress."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console, Group
+from rich.live import Live as LiveDisplay
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from kryonix.cli.output.progress import Live
+from kryonix.cli.output.tables import Column, responsive_table
+from kryonix.messaging import QueueStats, StatsUnavailable
+from kryonix.messaging.amqp.management import queue_figures
+from kryonix.messaging.configuration import Address
+from kryonix.messaging.redrive.mover import Tally
+from kryonix.messaging.stats import read_stats
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.naming import Names
+
+__all__ = ["RedriveProgress", "left_behind", "read_queues", "stats_table", "tallies_table", "watch_stats"]
+
+_TIMEOUT_S: Final = 10.0
+_STATS_COLUMNS: Final = (
+    Column("queue", min_width=24),
+    Column("depth", number=True),
+    Column("ready", number=True, drop_priority=2),
+    Column("unacked", number=True, drop_priority=4),
+    Column("consumers", number=True),
+    Column("in/s", number=True),
+    Column("out/s", number=True, drop_priority=3),
+    Column("acked/s", number=True, drop_priority=1),
+)
+_TALLY_COLUMNS: Final = (
+    Column("dead-letter queue", min_width=20),
+    Column("found", number=True),
+    Column("put back", number=True),
+    Column("without origin", number=True, drop_priority=2),
+    Column("can't be copied", number=True),
+    Column("dead again", number=True, drop_priority=1),
+    Column("stopped because", min_width=15),
+)
+
+
+async def read_queues(address: Address, catalog: Catalog, module: str | None) -> list[QueueStats]:
+    """Return the statistics of all queues, or of one module's, by name. Raises StatsUnavailable."""
+    names = Names(address.tenant_id)
+    stats = [read_stats(figures, names, catalog) for figures in await queue_figures(address, _TIMEOUT_S)]
+    return sorted((queue for queue in stats if module in (None, queue.module)), key=lambda queue: queue.name)
+
+
+def stats_table(stats: Sequence[QueueStats], tenant: str, all_queues: bool, console: Console) -> Table | str:
+    """Return one row per queue. Idle queues are only counted, unless `all_queues` is set."""
+    shown = [queue for queue in stats if all_queues or queue.depth or queue.consumers or queue.publish_rate]
+    if not shown:
+        return f"No queue in use ({len(stats)} queues of {tenant}, shown with --all)."
+    title = f"{tenant}: {len(shown)} of {len(stats)} queues" + ("" if all_queues else " in use")
+    prefix = f"{Names(tenant).exchange}."
+    return responsive_table(title, _STATS_COLUMNS, (_stats_row(queue, prefix) for queue in shown), console)
+
+
+def _stats_row(queue: QueueStats, prefix: str) -> list[str]:
+    name = escape(queue.name.removeprefix(prefix))
+    dead = queue.kind in ("dead-letter", "unrouted") and queue.depth > 0
+    return [
+        f"[red]{name}[/red]" if dead else name,
+        *(f"{count:,}" for count in (queue.depth, queue.ready, queue.unacked, queue.consumers)),
+        *(f"{rate:.1f}" for rate in (queue.publish_rate, queue.deliver_rate, queue.ack_rate)),
+    ]
+
+
+async def watch_stats(
+    address: Address, catalog: Catalog, module: str | None, all_queues: bool, interval: float, console: Console
+) -> None:
+    """Print the table every `interval` seconds until interrupted; a terminal shows only the latest.
+
+    Statistics that can't be read are marked as old, never shown as zero.
+    """
+    shown: Table | str = "waiting for the first statistics"
+    with LiveDisplay(
+        Text("…" if console.is_terminal else ""), console=console, auto_refresh=False, vertical_overflow="visible"
+    ) as live:
+        while True:
+            now = time.strftime("%H:%M:%S")
+            try:
+                shown = stats_table(await read_queues(address, catalog, module), address.tenant_id, all_queues, console)
+                note = Text(f"{now}, every {interval:g} s; stop with Ctrl-C", style="dim")
+            except StatsUnavailable as error:
+                note = Text(f"{now}: these statistics are old. {error}", style="red")
+            if console.is_terminal:
+                live.update(Group(shown, note), refresh=True)
+            else:
+                console.print(shown, note)
+            await asyncio.sleep(interval)
+
+
+class RedriveProgress:
+    """The number of dead letters put back, shown while the block of `running` runs."""
+
+    def __init__(self, console: Console) -> None:
+        self._tallies: dict[str, Tally] = {}
+        self._live = Live(console, "redrive", counted=True, every_s=5)
+        self.running = self._live.running
+
+    def on_tally(self, tally: Tally) -> None:
+        """Show a queue's new tally."""
+        self._tallies[tally.queue] = tally
+        moved = sum(each.moved for each in self._tallies.values())
+        found = sum(each.found for each in self._tallies.values())
+        line = f"redrive: {moved} of {found} dead letters put back, now {tally.queue}"
+        self._live.update(tally.queue, line, completed=moved, total=max(found, moved))
+
+
+def tallies_table(tallies: Sequence[Tally], tenant: str, dry_run: bool, console: Console) -> Table | str:
+    """Return one row per queue that had dead letters, or a sentence if none had."""
+    shown = [tally for tally in tallies if tally.found or tally.moved or left_behind([tally])]
+    if not shown:
+        return f"No dead letters in {len(tallies)} dead-letter queue(s) of {tenant}."
+    moved, found = sum(tally.moved for tally in shown), sum(tally.found for tally in shown)
+    title = f"{found} dead letter(s); nothing was moved" if dry_run else f"{moved} dead letter(s) put back"
+    prefix = f"{Names(tenant).exchange}."
+    return responsive_table(f"{tenant}: {title}", _TALLY_COLUMNS, (_tally_row(each, prefix) for each in shown), console)
+
+
+def _tally_row(tally: Tally, prefix: str) -> list[str]:
+    counts = (tally.found, tally.moved, tally.without_origin, tally.uncopyable, tally.again)
+    queue = tally.queue.removeprefix(prefix)
+    return [escape(queue), *(f"{count:,}" for count in counts), escape(tally.refused or "")]
+
+
+def left_behind(tallies: Sequence[Tally]) -> str | None:
+    """Return what was not put back and why, or None if nothing was left."""
+    nowhere = sum(tally.without_origin for tally in tallies)
+    uncopyable = sum(tally.uncopyable for tally in tallies)
+    refused = [f"{tally.queue} ({tally.refused})" for tally in tallies if tally.refused is not None]
+    parts = []
+    if nowhere:
+        parts.append(f"{nowhere} dead letter(s) were left: their origin is unknown, or it leads to no queue now")
+    if uncopyable:
+        reasons = dict.fromkeys(reason for tally in tallies for reason in tally.uncopyable_because)
+        parts.append(f"{uncopyable} dead letter(s) were left: they can't be copied ({'; '.join(reasons)})")
+    if refused:
+        parts.append(
+            f"the broker accepted no more messages from {', '.join(refused)}: let consumers catch up, then run it again"
+        )
+    return "; ".join(parts) or None

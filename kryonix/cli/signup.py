@@ -1,0 +1,281 @@
+"""`kryonix signup`: the HTTP service, its worker and its API keys."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from threading import Event, Thread
+from typing import Annotated, Any, Final, Literal
+
+import typer
+import uvicorn
+from psycopg import Connection
+from rich.markup import escape
+from rich.table import Table
+
+from kryonix.cli.options import Json, PlatformOptions, command
+from kryonix.cli.output.console import err, out, print_json
+from kryonix.cli.site import load_cells, open_site
+from kryonix.engines.spec import StackSpec
+from kryonix.errors import InvalidChoice, ServiceUnreachable
+from kryonix.signup import keys
+from kryonix.signup.database import Database
+from kryonix.signup.service import build_service
+from kryonix.signup.worker import run_worker
+from kryonix.topology.catalog import default_catalog
+
+__all__ = ["app", "is_loopback"]
+
+_DSN_VARIABLE: Final = "KRYONIX_SIGNUP_DSN"
+_PARENT_VARIABLE: Final = "KRYONIX_SIGNUP_PARENT"
+"""Process ID of the service: its worker ends with it, even if the service is killed."""
+_LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_EXPOSED: Final = (
+    "WARNING: listening on {address} without TLS, and other machines may reach it: API keys and credentials cross the "
+    "network unencrypted, and slow clients can hold connections open. Put a proxy in front that terminates TLS, limits "
+    "the time for headers and sets X-Forwarded-For (its address in FORWARDED_ALLOW_IPS), or listen on 127.0.0.1"
+)
+_STOP_TIMEOUT_S: Final = 60
+_RESTART_DELAY_S: Final = 2
+_MAX_DAYS: Final = 36_500
+
+app = typer.Typer(name="signup", no_args_is_help=True, help="Self-service sign-up: HTTP service, worker and API keys.")
+keys_app = typer.Typer(name="keys", no_args_is_help=True, help="API keys of the HTTP service.")
+app.add_typer(keys_app)
+
+
+@command(app)
+def serve(
+    platform: PlatformOptions,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but 127.0.0.1 needs a proxy with TLS in front.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8080,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Concurrent operations of the built-in worker; 0 if workers run elsewhere.")
+    ] = 2,
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests per second and caller, sustained.")] = 20,
+    burst: Annotated[int, typer.Option(min=1, help="Requests per caller, at once.")] = 60,
+) -> None:
+    """Run the HTTP service. Set KRYONIX_SIGNUP_DSN to run it without access to the stack's state (--workers 0)."""
+    _configure_logging()
+    listening = _listen(host, port)
+    cells = load_cells(Path.cwd(), platform.stack)
+    service = build_service(_dsn(platform), default_catalog(), cells, per_second=rate, burst=burst)
+    settings = uvicorn.Config(
+        service, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
+    )
+    address, actual = listening.getsockname()[:2]
+    if not is_loopback(address):
+        err.print(_EXPOSED.format(address=address), soft_wrap=True, markup=False)
+    process = _WorkerProcess(workers, platform) if workers else None
+    try:
+        shown = f"[{address}]" if ":" in address else address
+        ready = "; /readyz returns 200 once the worker is ready" if workers else ""
+        text = f"listening on http://{shown}:{actual}; operators' page at /, API description at /openapi.json"
+        err.print(text + ready, soft_wrap=True, markup=False)
+        uvicorn.Server(settings).run(sockets=[listening])
+    finally:
+        if process is not None:
+            process.stop()
+
+
+@command(app)
+def worker(
+    platform: PlatformOptions,
+    concurrency: Annotated[int, typer.Option(min=1, help="Concurrent operations.")] = 2,
+    overlap_hours: Annotated[
+        float, typer.Option(min=0, max=87_600, help="Hours that rotated credentials stay valid.")
+    ] = 24,
+    grace_days: Annotated[
+        float, typer.Option(min=0, max=_MAX_DAYS, help="Days during which `resume` can undo an offboarding.")
+    ] = 30,
+    keep_days: Annotated[
+        int, typer.Option(min=1, max=_MAX_DAYS, help="Days to keep finished operations, published events and audit.")
+    ] = 400,
+) -> None:
+    """Run a worker: it performs accepted operations and publishes events. Any number may run."""
+    _configure_logging()
+    site = open_site(platform, concurrency=concurrency)
+    outputs = site.deployer.outputs(StackSpec(name=platform.stack))
+    run_worker(
+        _signup_dsn(outputs, platform.stack),
+        str(outputs["events_uri"]),
+        site.lifecycle(overlap=timedelta(hours=overlap_hours), grace=timedelta(days=grace_days)),
+        site.catalog,
+        site.cells,
+        concurrency=concurrency,
+        keep=timedelta(days=keep_days),
+        parent=int(os.environ.get(_PARENT_VARIABLE, "0")) or None,
+        say=lambda text: err.print(f"worker: {text}", soft_wrap=True),
+    )
+
+
+@command(keys_app, "create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="Name of the key's owner.")],
+    platform: PlatformOptions,
+    scope: Annotated[
+        Literal["read", "write", "admin"],
+        typer.Option(metavar="SCOPE", help="read, write, or admin: each includes the ones before; admin may remove."),
+    ] = "write",
+    days: Annotated[
+        int | None, typer.Option(min=1, max=_MAX_DAYS, help="Days until it expires; default: never.")
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Create an API key and print it. It can't be displayed again."""
+    if not name.strip() or len(name) > 100 or not name.isprintable():
+        raise InvalidChoice(f"{name[:60]!r} is not a valid name for a key (1 to 100 printable characters)")
+    with _transaction(platform) as connection:
+        made = keys.create_key(connection, name, scope, days)
+    if json_output:
+        print_json({"key": made, "name": name, "scope": scope})
+        return
+    out.print(made, soft_wrap=True)
+    err.print("Save this key now: only its hash is stored.")
+
+
+@command(keys_app, "list")
+def list_keys(platform: PlatformOptions, json_output: Json = False) -> None:
+    """List API keys. Keys can't be displayed; only their hashes are stored."""
+    with _transaction(platform) as connection:
+        found = keys.fetch_keys(connection)
+    if json_output:
+        print_json([_key_json(key) for key in found])
+        return
+    table = Table(title=f"{len(found)} key(s)")
+    for column in ("id", "name", "scope", "created", "valid"):
+        table.add_column(column)
+    for key in found:
+        table.add_row(key.id, escape(key.name), key.scope, f"{key.created_at:%Y-%m-%d %H:%M}", _validity(key))
+    out.print(table)
+
+
+@command(keys_app, "revoke")
+def revoke_key(
+    id: Annotated[str, typer.Argument(metavar="ID", help="ID from `keys list`.")], platform: PlatformOptions
+) -> None:
+    """Revoke an API key, immediately and permanently."""
+    with _transaction(platform) as connection:
+        # PostgreSQL rejects some characters that a terminal may send.
+        known = id.isprintable() and keys.revoke_key(connection, id)
+    if not known:
+        raise InvalidChoice(f"no key {id[:60]!r}. Run `kryonix signup keys list` to see existing keys")
+    out.print(f"key {id} revoked")
+
+
+@contextmanager
+def _transaction(platform: PlatformOptions) -> Iterator[Connection[Any]]:
+    with Database(_dsn(platform), size=1) as database, database.transaction() as connection:
+        yield connection
+
+
+def _dsn(platform: PlatformOptions) -> str:
+    """Return the service's database, from the environment or the platform's outputs."""
+    if given := os.environ.get(_DSN_VARIABLE):
+        return given
+    outputs = open_site(platform).deployer.outputs(StackSpec(name=platform.stack))
+    return _signup_dsn(outputs, platform.stack)
+
+
+def _signup_dsn(outputs: dict[str, Any], stack: str) -> str:
+    dsn = outputs.get("signup_dsn")
+    if not dsn:
+        remedy = f"Run `kryonix up --stack {stack}`: the platform was created before the service existed"
+        raise InvalidChoice(f"stack {stack!r} has no `signup_dsn` in its outputs. {remedy}")
+    return str(dsn)
+
+
+def is_loopback(address: str) -> bool:
+    """Return True if only this machine can reach the address."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Opened first, so that an occupied port is reported at once."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
+    except UnicodeError as error:
+        raise InvalidChoice(f"--host {host!r} is not a valid host name or IP address") from error
+    except OSError as error:
+        remedy = "Choose another --port, or 0 for a free one"
+        raise ServiceUnreachable(f"can't listen on {host}:{port}: {error.strerror or error}. {remedy}") from error
+    return listening
+
+
+class _WorkerProcess:
+    """A worker in its own process, so that its runs don't delay requests. Restarted if it dies."""
+
+    def __init__(self, concurrency: int, platform: PlatformOptions) -> None:
+        arguments = ["--stack", platform.stack, "--engine", platform.engine, "--concurrency", str(concurrency)]
+        self._command = [sys.executable, "-m", "kryonix", "signup", "worker", *arguments]
+        self._stopping = Event()
+        self._process = self._start()
+        Thread(target=self._supervise, daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def _supervise(self) -> None:
+        while True:
+            status = self._process.wait()
+            if self._stopping.wait(_RESTART_DELAY_S):
+                return
+            err.print(f"the worker exited with status {status}; restarting it")
+            self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, _PARENT_VARIABLE: str(os.getpid())}
+        return subprocess.Popen(self._command, env=environment)  # noqa: S603  our own command
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT, stream=sys.stderr)
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns of every invalid request: a line for whoever sends some bytes, as often as they are sent.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    # They log pages of traceback for an unreachable broker or database; the service logs a line.
+    for noisier in ("aiormq", "aio_pika", "procrastinate", "psycopg.pool"):
+        logging.getLogger(noisier).setLevel(logging.CRITICAL)
+
+
+def _key_json(key: keys.ApiKey) -> dict[str, Any]:
+    def moment(at: datetime | None) -> str | None:
+        return None if at is None else at.isoformat()
+
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scope": key.scope,
+        "valid": key.valid,
+        "created_at": moment(key.created_at),
+        "expires_at": moment(key.expires_at),
+        "revoked_at": moment(key.revoked_at),
+    }
+
+
+def _validity(key: keys.ApiKey) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {key.revoked_at:%Y-%m-%d %H:%M}"
+    if key.expires_at is None:
+        return "until revoked"
+    return f"{'until' if key.valid else 'expired'} {key.expires_at:%Y-%m-%d %H:%M}"

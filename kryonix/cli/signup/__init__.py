@@ -1,1 +1,0 @@
-"""`kryonix signup`: the HTTP service, its worker and its keys."""

@@ -1,0 +1,315 @@
+"""`kryonix tenant`: operations on one tenant with its own stack."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+from rich.markup import escape
+
+from kryonix.cli.options import Json, PlatformOptions, Yes, command, parse_names
+from kryonix.cli.outage import Outage, explain_outages
+from kryonix.cli.output.console import confirm, err, out, print_fields, print_json
+from kryonix.cli.output.private_file import check_target, write_private
+from kryonix.cli.output.progress import RunProgress
+from kryonix.cli.output.steps import converged_line
+from kryonix.cli.output.tables import Column, modules_text, responsive_table
+from kryonix.cli.site import open_site, project_folder
+from kryonix.engines.deployer import deployer_for
+from kryonix.engines.events import OnEvent
+from kryonix.errors import InvalidChoice
+from kryonix.registry.desired_states import DesiredState
+from kryonix.tenants.credentials import Credentials, find_credentials
+from kryonix.tenants.lifecycle import TenantLifecycle
+from kryonix.topology.catalog import default_catalog
+from kryonix.topology.naming import TENANT_ID
+from kryonix.topology.tenants import parse_tenant
+
+__all__ = ["app"]
+
+R = TypeVar("R")
+
+TenantId = Annotated[str, typer.Argument(metavar="ID", help="Tenant ID.")]
+Modules = Annotated[str, typer.Option(metavar="MODULE,…", help="All modules of the tenant.")]
+Plan = Annotated[str, typer.Option(help="Plan of the tenant.")]
+
+_COLUMNS: Final = (
+    Column("tenant", min_width=16),
+    Column("plan"),
+    Column("modules", min_width=14),
+    Column("cell", min_width=8, drop_priority=1),
+    Column("status"),
+    Column("pending", min_width=16),
+)
+
+app = typer.Typer(
+    name="tenant", no_args_is_help=True, help="Create, change, suspend and remove tenants with their own stack."
+)
+
+
+@command(app, "list")
+@explain_outages
+def list_tenants(
+    platform: PlatformOptions,
+    with_removed: Annotated[bool, typer.Option("--all", help="Include removed tenants.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Show the tenants that have their own stack: desired state, and pending changes. JSON includes removed tenants."""
+    states = _lifecycle(platform).states()
+    if json_output:
+        print_json([_state_json(state) for state in states])
+        return
+    shown = [state for state in states if with_removed or state.stage != "removed"]
+    title = f"{len(shown)} tenant(s) with their own stack"
+    if with_removed:
+        title += ", including removed tenants"
+    elif hidden := len(states) - len(shown):
+        title += f"; {hidden} removed, shown with --all"
+    out.print(responsive_table(title, _COLUMNS, map(_row, shown), out))
+
+
+@command(app)
+@explain_outages
+def create(
+    tenant: TenantId,
+    platform: PlatformOptions,
+    modules: Modules,
+    plan: Plan,
+    cell: Annotated[str, typer.Option(help="Cell to create it in; `kryonix fleet place` suggests one.")] = "main",
+    json_output: Json = False,
+) -> None:
+    """Create a tenant and print its credentials. If interrupted, run the same command again."""
+    wanted = {"id": tenant, "modules": list(parse_names(modules)), "plan": plan, "cell": cell}
+    parsed = parse_tenant(wanted, "kryonix tenant create", default_catalog())
+    lifecycle = _lifecycle(platform)
+    _print_credentials(_run(f"create {tenant}", partial(lifecycle.create, parsed)), json_output)
+
+
+@command(app)
+@explain_outages
+def change(
+    tenant: TenantId,
+    platform: PlatformOptions,
+    modules: Annotated[str | None, typer.Option(metavar="MODULE,…", help="All modules of the tenant.")] = None,
+    plan: Annotated[str | None, typer.Option(help="Plan of the tenant.")] = None,
+    allow_delete: Annotated[
+        list[str] | None,
+        typer.Option(help="Queue that may be deleted with its messages, or a pattern with `*`; repeatable."),
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Change a tenant's modules or plan. Queues that hold messages are kept unless --allow-delete names them."""
+    if modules is None and plan is None:
+        raise InvalidChoice("nothing to change: give --modules, --plan, or both")
+    names = None if modules is None else parse_names(modules)
+    lifecycle = _lifecycle(platform)
+
+    def run(on_event: OnEvent) -> None:
+        lifecycle.change(tenant, modules=names, plan=plan, allow_delete=allow_delete or (), on_event=on_event)
+
+    _run(f"change {tenant}", run)
+    _print_state(lifecycle.state(tenant), json_output)
+
+
+@command(app)
+@explain_outages
+def suspend(tenant: TenantId, platform: PlatformOptions, json_output: Json = False) -> None:
+    """Block the tenant's connections and close open ones. Nothing is deleted."""
+    lifecycle = _lifecycle(platform)
+    _run(f"suspend {tenant}", partial(lifecycle.suspend, tenant))
+    _print_state(lifecycle.state(tenant), json_output)
+
+
+@command(app)
+@explain_outages
+def resume(tenant: TenantId, platform: PlatformOptions, json_output: Json = False) -> None:
+    """Undo `suspend`, or `offboard` until the tenant is removed."""
+    lifecycle = _lifecycle(platform)
+    _run(f"resume {tenant}", partial(lifecycle.resume, tenant))
+    _print_state(lifecycle.state(tenant), json_output)
+
+
+@command(app)
+@explain_outages
+def rotate(
+    tenant: TenantId,
+    platform: PlatformOptions,
+    overlap_hours: Annotated[
+        float, typer.Option(min=0, max=87_600, help="Hours the old credentials stay valid; 0 ends them at once.")
+    ] = 24,
+    json_output: Json = False,
+) -> None:
+    """Create new credentials and print them. `kryonix tenant settle` removes the old ones after the overlap."""
+    rotation = partial(_lifecycle(platform).rotate, tenant, overlap=timedelta(hours=overlap_hours))
+    _print_credentials(_run(f"rotate {tenant}", rotation), json_output)
+
+
+@command(app)
+def credentials(
+    tenant: TenantId,
+    platform: PlatformOptions,
+    output: Annotated[
+        Path | None, typer.Option(help="Write JSON to this file with mode 600, for the SDK's `outputs=`.")
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Print one tenant's credentials, and nothing of other tenants.
+
+    Reads the state only: the tenant's own stack, else the platform's stack.
+    """
+    if not re.fullmatch(TENANT_ID, tenant):
+        rule = "3 to 40 of a-z, 0-9 and -, starting with a letter"
+        raise InvalidChoice(f"{tenant!r} is not a valid tenant ID ({rule})")
+    if output is not None:
+        check_target(output)
+    found = find_credentials(deployer_for(platform.engine, project_folder()), tenant, platform.stack)
+    if output is not None:
+        write_private(output, found)
+        err.print(f"wrote the credentials of {tenant} to {escape(str(output))}", soft_wrap=True)
+    elif json_output:
+        print_json(found)
+    else:
+        print_fields({name: value if isinstance(value, str) else ", ".join(value) for name, value in found.items()})
+
+
+@command(app)
+@explain_outages
+def offboard(
+    tenant: TenantId,
+    platform: PlatformOptions,
+    grace_days: Annotated[float, typer.Option(min=0, max=36_500, help="Days during which `resume` can undo it.")] = 30,
+    json_output: Json = False,
+) -> None:
+    """Save a final export, suspend the tenant, and schedule its removal."""
+    lifecycle = _lifecycle(platform, grace=timedelta(days=grace_days))
+    _run(f"offboard {tenant}", partial(lifecycle.offboard, tenant))
+    _print_state(lifecycle.state(tenant), json_output)
+
+
+@command(app)
+@explain_outages
+def remove(
+    tenant: TenantId,
+    platform: PlatformOptions,
+    force: Annotated[bool, typer.Option("--force", help="Remove it even if the grace period has not ended.")] = False,
+    yes: Yes = False,
+    json_output: Json = False,
+) -> None:
+    """Remove an offboarded tenant with its messages and credentials. Its registry rows are kept as history."""
+    if not yes:
+        confirm("tenant remove", f"Remove tenant {tenant!r} with all its messages?")
+    lifecycle = _lifecycle(platform)
+    _run(f"remove {tenant}", partial(lifecycle.remove, tenant, force=force))
+    _print_state(lifecycle.state(tenant), json_output)
+
+
+@command(app)
+@explain_outages
+def converge(tenant: TenantId, platform: PlatformOptions, json_output: Json = False) -> None:
+    """Apply the tenant's desired state again, after an interrupted operation or a manual change."""
+    Outage(platform).refuse_paused()
+    lifecycle = _lifecycle(platform)
+    summary = _run(f"converge {tenant}", partial(lifecycle.converge, tenant))
+    if json_output:
+        undeclared = lifecycle.undeclared(tenant)
+        found = {"changes": summary.changes, "undeclared": undeclared.as_json() if undeclared else None}
+        print_json({**_state_json(lifecycle.state(tenant)), **found})
+    else:
+        out.print(converged_line(summary))
+
+
+@command(app)
+@explain_outages
+def exports(tenant: TenantId, platform: PlatformOptions) -> None:
+    """Print the tenant's final exports as JSON, newest first."""
+    found = _lifecycle(platform).final_exports(tenant)
+    print_json([{**asdict(export), "exported_at": export.exported_at.isoformat()} for export in found])
+
+
+@command(app)
+@explain_outages
+def settle(platform: PlatformOptions, json_output: Json = False) -> None:
+    """Remove old credentials and tenants that are due. Run it from a timer."""
+    lifecycle = _lifecycle(platform)
+    failures: list[Exception] = []
+    settled: list[str] = []
+    for tenant in lifecycle.due():
+        try:
+            _run(f"settle {tenant}", partial(lifecycle.settle, tenant))
+            settled.append(tenant)
+        except Exception as error:  # noqa: BLE001  raised below, after the other tenants
+            failures.append(error)
+            err.print(f"[red]failed[/red] {tenant}: {escape(str(error))}", soft_wrap=True)
+    if failures:
+        raise failures[0]
+    if json_output:
+        print_json({"settled": settled})
+    else:
+        out.print(f"{len(settled)} tenant(s) settled" + (f": {', '.join(settled)}" if settled else ""))
+
+
+def _lifecycle(platform: PlatformOptions, **durations: timedelta) -> TenantLifecycle:
+    return open_site(platform).lifecycle(**durations)
+
+
+def _run(title: str, operation: Callable[[OnEvent], R]) -> R:
+    """Run an operation with progress."""
+    progress = RunProgress(err, title)
+    try:
+        with progress.running():
+            return operation(progress.on_event)
+    except KeyboardInterrupt:
+        err.print(f"{title}: interrupted; run the same command again to continue")
+        raise
+
+
+def _print_credentials(made: Credentials, json_output: bool) -> None:
+    found = {name: getattr(made, name) for name in ("vhost", "username", "password", "amqp_uri")}
+    if json_output:
+        print_json(found)
+        return
+    print_fields(found)
+    err.print("Give these to the tenant's applications. `kryonix tenant credentials` prints them again.")
+
+
+def _print_state(state: DesiredState, json_output: bool) -> None:
+    if json_output:
+        print_json(_state_json(state))
+        return
+    line = f"{state.cliente_id}: {state.stage}, plan {state.plan}, modules {', '.join(state.modules)}"
+    out.print(escape("; ".join(filter(None, (line, _pending_text(state))))), soft_wrap=True)
+
+
+def _row(state: DesiredState) -> list[str]:
+    modules = modules_text(state.modules, default_catalog())
+    cells = (state.cliente_id, state.plan, modules, state.cell, state.stage, _pending_text(state))
+    return [escape(cell) for cell in cells]
+
+
+def _state_json(state: DesiredState) -> dict[str, Any]:
+    return {
+        "id": state.cliente_id,
+        "status": state.stage,
+        "plan": state.plan,
+        "modules": list(state.modules),
+        "cell": state.cell,
+        "converged": state.converged,
+        "credentials_generation": state.credentials_generation,
+        "retiring_until": state.retiring_until and state.retiring_until.isoformat(),
+        "remove_after": state.remove_after and state.remove_after.isoformat(),
+    }
+
+
+def _pending_text(state: DesiredState) -> str:
+    pending = [] if state.converged else ["operation running or interrupted; if interrupted, run it again"]
+    if state.retiring_until is not None:
+        pending.append(f"old credentials end {state.retiring_until:%Y-%m-%d %H:%M %Z}")
+    if state.remove_after is not None and not state.removing:
+        pending.append(f"removed after {state.remove_after:%Y-%m-%d %H:%M %Z}")
+    return "; ".join(pending)

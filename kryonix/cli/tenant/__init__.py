@@ -1,1 +1,0 @@
-"""`kryonix tenant`: one customer with a stack of its own."""
