@@ -118,9 +118,11 @@ def write_json(
 
 def _tenant(topology: Topology) -> dict[str, Any]:
     tenant = topology.tenant
-    objects: dict[str, list[Any]] = {kind.collection: [] for kind in KINDS.values()}
+    objects: dict[str, list[dict[str, Any]]] = {kind.collection: [] for kind in KINDS.values()}
     for kind, _, value in topology.objects():
-        objects[kind.collection].append(value)
+        shown = _plain(value)
+        shown.pop("module", None)  # the broker does not have it
+        objects[kind.collection].append(shown)
     return {
         "id": tenant.id,
         "plan": tenant.plan,
