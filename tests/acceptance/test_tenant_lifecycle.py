@@ -71,7 +71,7 @@ def test_a_tenants_life_by_the_command(operator: Operator) -> None:
     assert (left["status"], left["remove_after"] is not None) == ("offboarding", True)
     (export,) = json.loads(operator.run("exports", ID).stdout)
     assert "cliente_life.portal.interacoes.track" in {queue["name"] for queue in export["definitions"]["queues"]}
-    assert "not confirmed" in operator.refused(2, "remove", ID, "--force")
+    assert "needs confirmation" in operator.refused(2, "remove", ID, "--force")
     assert operator.must("settle") == {"settled": [ID]}
     assert not operator.broker.has("vhosts", VHOST)
 
