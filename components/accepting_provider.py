@@ -13,7 +13,7 @@ from pulumi.dynamic import ConfigureRequest, ResourceProvider
 from components.current_address import CurrentAddress
 from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable, ComponentError
 from components.management import BrokerAccess, Management
-from kryonix.topology.accepted_losses import too_wide
+from kryonix.topology.ownership import too_wide
 
 __all__ = ["GIVEN_UP", "AcceptingProvider"]
 

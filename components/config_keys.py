@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 
 import pulumi
@@ -11,6 +9,7 @@ import yaml
 from pulumi.runtime.config import CONFIG
 
 from components.errors import InvalidStack
+from kryonix.topology.errors import nearest
 
 __all__ = ["refuse_unknown_keys"]
 
@@ -23,9 +22,4 @@ def refuse_unknown_keys(project: Path = Path("Pulumi.yaml")) -> None:
     given = {**pulumi.runtime.get_config_env(), **CONFIG.get()}
     unknown = sorted(key for key in given if key.startswith(_PREFIX) and key not in declared)
     if unknown:
-        raise InvalidStack("\n".join(f"{key}: the project has no such key{_hint(key, declared)}" for key in unknown))
-
-
-def _hint(key: str, declared: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, declared, n=1)
-    return f"; did you mean {near[0]}?" if near else f". {', '.join(declared)} are known"
+        raise InvalidStack("\n".join(f"{key}: the project has no such key; {nearest(key, declared)}" for key in unknown))

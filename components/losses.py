@@ -8,9 +8,9 @@ from typing import Final
 
 from components.errors import MessagesWouldBeLost
 from components.management import Filling, QueueState
-from kryonix.topology.accepted_losses import accepted
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import Definition
+from kryonix.topology.ownership import accepted
 
 __all__ = ["AFTER_AN_UP", "refuse_losses", "refuse_trims"]
 

@@ -16,13 +16,13 @@ from components.exporter import MetricsEndpoint
 from components.guard import Guard
 from components.management import BrokerAccess
 from components.previous_run import PreviousRun
-from kryonix.topology.accepted_losses import too_wide
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
+from kryonix.topology.credentials import Generations, parse_generations
 from kryonix.topology.errors import TopologyError
 from kryonix.topology.expansion import Topology, expand
-from kryonix.topology.generations import Generations, parse_generations
 from kryonix.topology.naming import ADMIN_USER, TENANT_STACK
+from kryonix.topology.ownership import too_wide
 from kryonix.topology.tenants import Tenant, parse_tenant
 
 __all__ = ["PlatformSettings", "Settings"]

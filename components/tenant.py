@@ -14,9 +14,8 @@ from components.routing import Routing, RoutingArgs
 from components.safeguards import Safeguards, SafeguardsArgs
 from components.tenant_record import TenantRecord, TenantRecordArgs
 from components.tenant_user import TenantUser
-from kryonix.topology.credentials import rabbitmq_hash
+from kryonix.topology.credentials import Generations, rabbitmq_hash
 from kryonix.topology.expansion import Topology
-from kryonix.topology.generations import Generations
 from kryonix.topology.ownership import description
 
 __all__ = ["TenantMessaging", "TenantMessagingArgs"]

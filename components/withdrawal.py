@@ -15,7 +15,7 @@ from typing import Final
 from components.errors import BrokerUnreachable
 from components.losses import AFTER_AN_UP, refuse_losses
 from components.management import BindingState, Management, QueueState
-from kryonix.topology.accepted_losses import accepted
+from kryonix.topology.ownership import accepted
 
 __all__ = ["let_in", "put_back", "withdraw_queues", "withdraw_vhosts"]
 

@@ -1,1 +1,1 @@
-"""The pure domain: what a customer has, what that makes on the broker, and whether it fits. No I/O, no Pulumi."""
+"""The pure domain: tenants, the catalog, their broker objects and capacity. No I/O, no Pulumi."""

@@ -1,28 +1,26 @@
-"""Whether a tenant's modules fit its plan, and what to do when they don't."""
+"""Check that a tenant's modules fit its plan, and suggest what to do when they don't."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from kryonix.topology.catalog import Catalog, Limits
-from kryonix.topology.document import parse
 from kryonix.topology.errors import CapacityExceeded, Problem
 from kryonix.topology.expansion import Topology, expand
-from kryonix.topology.tenants import Tenant, parse_tenants
+from kryonix.topology.tenants import Tenant, read_tenants
 
 __all__ = ["Use", "expand_file", "expand_within_plans", "smallest_plan", "to_remove", "use"]
-
 
 _BYTES: Final = "max-length-bytes"
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a tenant takes of its plan. `bytes` is what its queues may hold in message bodies, full to their bounds."""
+    """A tenant's use of its plan. `bytes` is the size of all message bodies with every queue full."""
 
     queues: int
     exchanges: int
@@ -34,47 +32,40 @@ class Use:
 
 
 def use(topology: Topology) -> Use:
-    """Return what a topology takes: its queues and exchanges counted, and the bytes that its queues may hold."""
+    """Return a topology's use of its plan."""
     by_module = Counter(queue.module for queue in topology.queues if queue.module is not None)
-    return Use(len(topology.queues), len(topology.exchanges), dict(by_module), _most_bytes(topology))
-
-
-def _most_bytes(topology: Topology) -> int:
-    """Return the sum of the queues' bounds in bytes. Where several policies bound a queue, the smallest holds."""
-    bounding = [
+    bounds = [
         (re.compile(policy.pattern), int(policy.definition[_BYTES]))
         for policy in topology.policies
         if _BYTES in policy.definition
     ]
-    return sum(
-        min((most for pattern, most in bounding if pattern.search(queue.name)), default=0) for queue in topology.queues
+    # Where several policies bound a queue, the smallest bound holds.
+    most_bytes = sum(
+        min((most for pattern, most in bounds if pattern.search(queue.name)), default=0) for queue in topology.queues
     )
+    return Use(len(topology.queues), len(topology.exchanges), dict(by_module), most_bytes)
 
 
 def smallest_plan(used: Use, catalog: Catalog) -> str | None:
-    """The plan with the fewest queues that fits, or None where none does."""
+    """Return the plan with the fewest queues that fits, or None."""
     fitting = [(plan.limits.max_queues, name) for name, plan in catalog.plans.items() if used.fits(plan.limits)]
     return min(fitting)[1] if fitting else None
 
 
 def expand_file(content: bytes, file: str, catalog: Catalog) -> list[Topology]:
-    """The topology of every tenant of a tenants.yaml.
+    """Return the topology of every tenant of a tenants.yaml.
 
     Raises InvalidInput with every problem of the file, or CapacityExceeded with every tenant that does not fit.
     """
-    tenants = parse_tenants(content, file, catalog)
-    try:
-        return expand_within_plans(tenants, catalog, file)
-    except CapacityExceeded as error:
-        document = parse(content, file)
-        lines = {tenant.id: document.line(("tenants", at, "modules")) for at, tenant in enumerate(tenants)}
-        raise CapacityExceeded([replace(p, line=lines[p.tenant or ""]) for p in error.problems]) from None
+    tenants, document = read_tenants(content, file, catalog)
+    lines = {tenant.id: document.line(("tenants", at, "modules")) for at, tenant in enumerate(tenants)}
+    return expand_within_plans(tenants, catalog, file, lines)
 
 
 def to_remove(used: Use, limits: Limits) -> tuple[str, ...]:
-    """As few modules as possible whose removal makes the rest fit, and of the last the smallest that does.
+    """Return as few modules as possible whose removal makes the rest fit, the last one as small as possible.
 
-    Empty where nothing fits, as a tenant has one module at least.
+    Empty where nothing fits: a tenant has at least one module.
     """
     queues, exchanges = used.queues - limits.max_queues, used.exchanges - limits.max_exchanges
     largest = sorted(used.queues_by_module.items(), key=lambda entry: (-entry[1], entry[0]))
@@ -91,13 +82,16 @@ def to_remove(used: Use, limits: Limits) -> tuple[str, ...]:
     return tuple(removed)
 
 
-def expand_within_plans(tenants: Iterable[Tenant], catalog: Catalog, file: str) -> list[Topology]:
-    """The topology of every tenant. Raises CapacityExceeded with every tenant whose modules do not fit its plan."""
+def expand_within_plans(
+    tenants: Iterable[Tenant], catalog: Catalog, file: str, lines: Mapping[str, int | None] | None = None
+) -> list[Topology]:
+    """Return the topology of every tenant. Raises CapacityExceeded with every tenant that does not fit its plan."""
     topologies = [expand(tenant, catalog) for tenant in tenants]
+    known = lines or {}
     problems = [
-        Problem(file, None, "modules", _explain(topology, used, catalog), topology.tenant.id)
-        for topology in topologies
-        if not (used := use(topology)).fits(topology.limits)
+        Problem(file, known.get(each.tenant.id), "modules", _explain(each, used, catalog), each.tenant.id)
+        for each in topologies
+        if not (used := use(each)).fits(each.limits)
     ]
     if problems:
         raise CapacityExceeded(problems)

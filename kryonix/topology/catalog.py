@@ -1,4 +1,4 @@
-"""The product catalog: modules, their actions, and plans, read from data and validated."""
+"""The product catalog: modules with their actions, and plans."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from kryonix.topology.document import parse
-from kryonix.topology.errors import InvalidInput
-from kryonix.topology.model import Model, validate
+from kryonix.topology.model import Model, as_tuple, validated
 from kryonix.topology.naming import PRIORITIES, Priority
 
 __all__ = [
@@ -40,69 +39,64 @@ _SUFFIXES: Final = (*PRIORITIES, "dlq", "retry", "dlx")
 
 
 def duration_ms(text: Any) -> Any:
-    """A duration such as `24h` in ms. Raises ValueError for anything but a whole number and s, m, h or d."""
+    """Return a duration such as `24h` in ms. Raises ValueError for anything but a whole number and s, m, h or d."""
     match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError(f"{text!r} is no duration: a whole number above 0 and a unit, s, m, h or d, as in 24h")
+        raise ValueError(f"{text!r} is not a valid duration (a whole number above 0 and s, m, h or d, as in 24h)")
     return int(match.group(1)) * _UNITS_MS[match.group(2)]
 
 
 Duration = Annotated[int, BeforeValidator(duration_ms)]
-"""Written as `24h`, held in ms."""
+"""A duration in ms, written as `24h`."""
 
 
 def size_bytes(text: Any) -> Any:
     """Return a size such as `16MiB` in bytes. Raises ValueError for anything but a whole number and a unit."""
     match = re.fullmatch(r"([1-9][0-9]{0,8})([KMGT]iB)", text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError(
-            f"{text!r} is not a size: a whole number above 0 and a unit, KiB, MiB, GiB or TiB, as in 16MiB"
-        )
+        raise ValueError(f"{text!r} is not a valid size (a whole number above 0 and KiB, MiB, GiB or TiB, as in 16MiB)")
     return int(match.group(1)) * _SIZES[match.group(2)]
 
 
 def size_text(number: int) -> str:
-    """Return bytes in the largest unit in which they are a whole number, as in 16MiB; rounded up to whole MiB."""
+    """Return bytes in the largest unit that divides them, as in 16MiB; rounded up to whole MiB."""
     whole = -(-number // MIB) * MIB
     fitting = [unit for unit, size in _SIZES.items() if size >= MIB and whole % size == 0]
     return f"{whole // _SIZES[fitting[-1]]}{fitting[-1]}" if whole else "0MiB"
 
 
 Size = Annotated[int, BeforeValidator(size_bytes)]
-"""Written as `16MiB`, held in bytes."""
+"""A size in bytes, written as `16MiB`."""
 
 Count = Annotated[int, Field(ge=1)]
-
-
-def _list(value: Any) -> Any:
-    """YAML and JSON know lists only; the models hold tuples, which can't change."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 class Module(Model):
     """One business module: a set of actions with one queue each."""
 
-    actions: Annotated[tuple[str, ...], BeforeValidator(_list), Field(min_length=1)]
+    actions: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     retention: Duration
-    """How long a message waits to be consumed before it is a dead letter, ms."""
+    """How long a message waits for a consumer before it is a dead letter, ms."""
     priority_levels: Annotated[int, Field(ge=1, le=10)]
     mobile_priority: bool
     mobile_expiry: Duration | None = None
-    """How long a message from a mobile device is worth delivering, where that is shorter than the retention, ms."""
+    """How long a message from a mobile device is worth delivering, if shorter than the retention, ms."""
     ai_routing: bool
     business_critical: bool = False
     evolution_api: bool = False
-    priority_lanes: dict[str, Annotated[tuple[Priority, ...], BeforeValidator(_list)]] = Field(default_factory=dict)
-    """Actions some of whose priorities have a queue of their own."""
+    priority_lanes: dict[str, Annotated[tuple[Priority, ...], BeforeValidator(as_tuple)]] = Field(default_factory=dict)
+    """Priorities with a queue of their own, by action."""
 
     @field_validator("actions")
     @classmethod
     def _usable_in_names(cls, actions: tuple[str, ...]) -> tuple[str, ...]:
         for action in actions:
             if not _ACTION.fullmatch(action):
-                raise ValueError(f"{action!r} is no action name: lower-case words joined by dots, as in leads.create")
+                raise ValueError(
+                    f"{action!r} is not a valid action name (lower-case words and dots, as in leads.create)"
+                )
             if taken := set(action.split(".")) & set(_SUFFIXES):
-                raise ValueError(f"{action!r} contains {taken.pop()!r}, which is part of the names of other queues")
+                raise ValueError(f"{action!r} contains {taken.pop()!r}, a reserved suffix of queue names")
         if twice := {action for action in actions if actions.count(action) > 1}:
             raise ValueError(f"{min(twice)!r} is in the list twice. Keep one")
         return actions
@@ -111,14 +105,14 @@ class Module(Model):
     def _lanes_have_actions(self) -> Module:
         for action, lanes in self.priority_lanes.items():
             if action not in self.actions:
-                raise ValueError(f"priority_lanes names {action!r}, which is no action of the module")
+                raise ValueError(f"priority_lanes names {action!r}, which is not an action of the module")
             if len(set(lanes)) != len(lanes) or len(lanes) == len(PRIORITIES):
                 raise ValueError(f"priority_lanes of {action!r}: name one or two different priorities")
         return self
 
 
 class Limits(Model):
-    """What a plan lets a tenant have. The broker enforces all but max_exchanges, which is checked at expansion."""
+    """A plan's limits. The broker enforces all but max_exchanges, which is checked at expansion."""
 
     max_connections: Count
     max_queues: Count
@@ -127,14 +121,14 @@ class Limits(Model):
 
 
 class Scaling(Model):
-    """When and how far consumers scale, and how deep a queue may get (messages, and bytes of their bodies)."""
+    """When and how far consumers scale, and the maximum depth of a queue (messages, and bytes of their bodies)."""
 
     max_consumers_per_queue: Count
     scale_up_threshold: Count
     scale_down_threshold: Count
     max_queue_depth: Count
     max_queue_bytes: Size = 64 * MIB
-    """A catalog that was written before this bound gets what the largest of the package's own plans has."""
+    """The default for older catalogs without this bound: that of the package's largest plan."""
 
 
 class Plan(Model):
@@ -145,16 +139,16 @@ class Plan(Model):
 
 
 class Retry(Model):
-    """How a failed message comes back."""
+    """How failed messages are delivered again."""
 
     strategy: Literal["native", "queues"]
     first_delay: Duration
     max_delay: Duration
     limit: Annotated[int, Field(ge=1, le=20)]
-    """Failures after which the next one dead-letters the message."""
+    """Failures before the message is dead-lettered by the next one."""
 
     def delay(self, attempt: int) -> int:
-        """The wait before delivery after failure number `attempt`, counted from 1, ms."""
+        """Return the delay before redelivery after failure number `attempt`, counted from 1, ms."""
         return min(self.first_delay * attempt, self.max_delay)
 
     @model_validator(mode="after")
@@ -165,13 +159,13 @@ class Retry(Model):
 
 
 class Mobile(Model):
-    """What holds for the queues of modules with mobile_priority; max_length in messages."""
+    """Limits of the queues of modules with mobile_priority; max_length in messages."""
 
     max_length: Count
 
 
 class DeadLetters(Model):
-    """What a dead-letter queue keeps: retention in ms, max_length in messages, max_bytes in bytes of their bodies."""
+    """Limits of a dead-letter queue: retention in ms, max_length in messages, max_bytes in bytes of their bodies."""
 
     retention: Duration
     max_length: Count
@@ -179,7 +173,7 @@ class DeadLetters(Model):
 
 
 class Catalog(Model):
-    """Everything that can be bought, and the rules that hold for all of it."""
+    """Everything for sale, and the rules common to all of it."""
 
     modules: Annotated[dict[str, Module], Field(min_length=1)]
     plans: Annotated[dict[str, Plan], Field(min_length=1)]
@@ -192,20 +186,17 @@ class Catalog(Model):
     def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
         for name in named:
             if not _MODULE.fullmatch(name):
-                raise ValueError(f"{name!r} is no name for a module or plan: lower-case letters, digits and _")
+                raise ValueError(f"{name!r} is not a valid module or plan name (lower-case letters, digits and _)")
         return named
 
 
 def parse_catalog(content: bytes, file: str) -> Catalog:
-    """A catalog from a file's content. Raises InvalidInput with every problem."""
-    catalog, problems = validate(Catalog, parse(content, file))
-    if catalog is None:
-        raise InvalidInput(problems)
-    return catalog
+    """Return a catalog from a file's content. Raises InvalidInput with every problem."""
+    return validated(Catalog, parse(content, file))
 
 
 @cache
 def default_catalog() -> Catalog:
-    """The catalog that comes with the package."""
+    """Return the catalog of the package."""
     resource = files(__package__) / "catalog.yaml"
     return parse_catalog(resource.read_bytes(), resource.name)

@@ -1,4 +1,4 @@
-"""The brokers that tenants are placed on: a cell is a platform's stack, and what runs there."""
+"""Cells: the brokers on which tenants are placed, each with the platform stack that runs it."""
 
 from __future__ import annotations
 
@@ -11,43 +11,39 @@ from pydantic import Field, ValidationInfo, field_validator
 from kryonix.topology.catalog import Size
 from kryonix.topology.document import parse
 from kryonix.topology.errors import InvalidInput, Problem, nearest
-from kryonix.topology.model import Model, validate
+from kryonix.topology.model import Model, validated
 
 __all__ = ["CELLS_FILE", "Cell", "Cells", "parse_cells", "single_cell"]
 
 CELLS_FILE: Final = "cells.yaml"
-"""Where a project lists its cells. A project without the file has one, `main`."""
+"""A project's list of cells. A project without this file has one cell, `main`."""
 
 _NAME: Final = r"[a-z][a-z0-9-]{0,39}"
 _PLATFORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*){2}")
 
 
 class Cell(Model):
-    """One broker with its registry, made by one platform's stack."""
+    """One broker with its registry, created by one platform stack."""
 
     platform: str = Field(description="The platform's stack, as organization/kryonix/NAME")
-    registry: str = Field("", description="The stack whose registry gets the rows; empty for the platform's own")
-    protect: bool = Field(False, description="Let Pulumi refuse to delete vhosts and queues; true for production")
-    max_tenants: int | None = Field(None, ge=1, description="Tenants that may be placed here; left out, any number")
-    max_queues: int | None = Field(None, ge=1, description="Queues that all its tenants together may have")
-    max_connections: int | None = Field(
-        None, ge=1, description="Connections that the plans of all its tenants together may allow"
-    )
-    max_bytes: Size | None = Field(
-        None, description="Message bodies that the queues of all its tenants together may hold, as in 200GiB"
-    )
-    open: bool = Field(True, description="Whether new tenants are placed here; those that are here stay")
+    registry: str = Field("", description="The stack whose registry has the tenants' rows (default: the platform)")
+    protect: bool = Field(False, description="Make Pulumi refuse to delete vhosts and queues; true for production")
+    max_tenants: int | None = Field(None, ge=1, description="Maximum number of tenants (default: no limit)")
+    max_queues: int | None = Field(None, ge=1, description="Maximum number of queues of all its tenants together")
+    max_connections: int | None = Field(None, ge=1, description="Maximum sum of its tenants' connection limits")
+    max_bytes: Size | None = Field(None, description="Maximum size of all message bodies, every queue full; as 200GiB")
+    open: bool = Field(True, description="Place new tenants here; false keeps only the present ones")
 
     @field_validator("platform", "registry")
     @classmethod
     def _full(cls, value: str, info: ValidationInfo) -> str:
         if (value or info.field_name == "platform") and not _PLATFORM.fullmatch(value):
-            raise ValueError(f"{value[:80]!r} is no stack of a platform. Write organization/kryonix/NAME")
+            raise ValueError(f"{value[:80]!r} is not a platform stack. Write organization/kryonix/NAME")
         return value
 
     @property
     def stack(self) -> str:
-        """The platform's stack, without organization and project."""
+        """Return the platform stack's name, without organization and project."""
         return self.platform.rsplit("/", 1)[-1]
 
 
@@ -62,11 +58,11 @@ class Cells(Model):
         wrong = [name for name in value if not re.fullmatch(_NAME, name)]
         if wrong:
             rule = "a lower-case letter, then up to 39 lower-case letters, digits and hyphens"
-            raise ValueError(f"{wrong[0][:80]!r} is no name of a cell: {rule}")
+            raise ValueError(f"{wrong[0][:80]!r} is not a valid cell name ({rule})")
         return value
 
     def cell(self, name: str) -> Cell:
-        """A cell by its name. Raises InvalidInput, with the names that there are."""
+        """Return a cell by name. Raises InvalidInput with the existing names."""
         if name not in self.cells:
             message = f"unknown cell {name[:80]!r}; {nearest(name, self.cells)}"
             raise InvalidInput([Problem(CELLS_FILE, None, "cell", message)])
@@ -74,13 +70,10 @@ class Cells(Model):
 
 
 def parse_cells(content: bytes, file: str) -> Cells:
-    """The cells of a cells.yaml. Raises InvalidInput with every problem of the file."""
-    cells, problems = validate(Cells, parse(content, file))
-    if cells is None or problems:
-        raise InvalidInput(problems)
-    return cells
+    """Return the cells of a cells.yaml. Raises InvalidInput with every problem of the file."""
+    return validated(Cells, parse(content, file))
 
 
 def single_cell(stack: str) -> Cells:
-    """What a project without a cells.yaml has: the cell `main` on the platform of one stack."""
+    """Return the cells of a project without a cells.yaml: `main`, on one platform stack."""
     return Cells(cells={"main": Cell(platform=f"organization/kryonix/{stack}")})

@@ -1,7 +1,7 @@
-"""Passwords as the broker and the database keep them: salted hashes, which restore a user without knowing the password.
+"""Generations of credentials, and password hashes for the broker and the database.
 
-Salts are derived from the user and the password, so that a deployment run again produces the same hash and changes
-nothing. Passwords here are generated, 32 random characters: a random salt would add nothing to them.
+Salts are derived from the user and the password, so that a repeated deployment produces the same hash and changes
+nothing. The passwords are 32 random characters: a random salt would add nothing.
 """
 
 from __future__ import annotations
@@ -9,18 +9,48 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import b64decode, b64encode
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["PASSWORD_LENGTH", "rabbitmq_hash", "scram_verifier"]
+from pydantic import Field, ValidationInfo, field_validator
+
+from kryonix.topology.document import Document
+from kryonix.topology.model import Model, validated
+
+__all__ = ["PASSWORD_LENGTH", "Generations", "is_hash_of", "parse_generations", "rabbitmq_hash", "scram_verifier"]
 
 PASSWORD_LENGTH: Final = 32
-"""Characters of a generated password, of letters and digits: safe in a URI without quoting."""
+"""Length of a generated password of letters and digits: safe in a URI without quoting."""
 
 _SCRAM_ITERATIONS: Final = 4096  # PostgreSQL's own default, scram_iterations
 
 
+class Generations(Model):
+    """The current generation of a tenant's credentials, and an older one that still works. Each is a user."""
+
+    generation: int = Field(1, ge=1, description="The current generation, counted from 1")
+    retiring: int | None = Field(None, ge=1, description="An older generation whose user still works")
+
+    @field_validator("retiring")
+    @classmethod
+    def _older(cls, value: int | None, info: ValidationInfo) -> int | None:
+        current = info.data.get("generation")
+        if value is not None and current is not None and value >= current:
+            raise ValueError(f"{value} is not older than the current generation, {current}. Give an older one or none")
+        return value
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        """Return every generation that works, the current one first."""
+        return (self.generation,) if self.retiring is None else (self.generation, self.retiring)
+
+
+def parse_generations(value: Any, file: str) -> Generations:
+    """Return the generations in a stack's config. Raises InvalidInput with every problem."""
+    return validated(Generations, Document(file, value, {}))
+
+
 def rabbitmq_hash(user: str, password: str) -> str:
-    """RabbitMQ's salted SHA-256, as `password_hash` in definitions and in the management API.
+    """Return RabbitMQ's salted SHA-256, the `password_hash` of definitions and of the management API.
 
     https://www.rabbitmq.com/docs/passwords#computing-password-hash
     """
@@ -28,7 +58,7 @@ def rabbitmq_hash(user: str, password: str) -> str:
 
 
 def is_hash_of(found: str, password: str) -> bool:
-    """Return True if a broker's `password_hash`, whatever its salt, is that of this password."""
+    """Return True if a broker's `password_hash`, with any salt, belongs to this password."""
     try:
         salt = b64decode(found, validate=True)[:4]
     except ValueError:
@@ -37,7 +67,7 @@ def is_hash_of(found: str, password: str) -> bool:
 
 
 def scram_verifier(user: str, password: str) -> str:
-    """PostgreSQL's SCRAM-SHA-256 verifier, which it accepts wherever a password is set and stores as it is.
+    """Return a SCRAM-SHA-256 verifier: PostgreSQL accepts it in place of a password, and stores it unchanged.
 
     https://www.postgresql.org/docs/current/catalog-pg-authid.html
     """

@@ -1,9 +1,10 @@
-"""YAML with line numbers: text to plain values, refusing what a configuration file has no use for."""
+"""Read YAML into plain values with line numbers, and refuse what no configuration file needs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final
 
 import yaml
@@ -13,7 +14,7 @@ from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput, Problem
 __all__ = ["MAX_BYTES", "Document", "Path", "parse", "read"]
 
 MAX_BYTES: Final = 4 * 1024 * 1024
-"""The largest file that is read, bytes: ten times what 1,000 tenants take."""
+"""The largest file accepted, in bytes: ten times the size of 1,000 tenants."""
 
 _MAX_NODES: Final = 500_000
 _MAX_DEPTH: Final = 16
@@ -25,22 +26,24 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where Py
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed file: its value, and the line of each key and item in it."""
+    """A parsed file: its value, and the line of each key and item."""
 
     file: str
     value: Any
     lines: dict[Path, int]
 
+    def at(self, path: Path) -> Any:
+        """Return the value at a path that exists."""
+        return reduce(lambda value, step: value[step], path, self.value)
+
     def line(self, path: Path) -> int | None:
-        """The line of a place, or of the nearest place around it that is in the file."""
-        for end in range(len(path), -1, -1):
-            if path[:end] in self.lines:
-                return self.lines[path[:end]]
-        return None
+        """Return the line of a path, or of its nearest parent in the file."""
+        parents = (path[:end] for end in range(len(path), -1, -1))
+        return next((self.lines[parent] for parent in parents if parent in self.lines), None)
 
 
 def parse(content: bytes, file: str) -> Document:
-    """A YAML file's content. Raises InvalidInput for what `read` refuses or finds wrong."""
+    """Return a YAML file's content. Raises InvalidInput with every problem that `read` finds."""
     document, problems = read(content, file)
     if problems:
         raise InvalidInput(problems)
@@ -48,12 +51,12 @@ def parse(content: bytes, file: str) -> Document:
 
 
 def read(content: bytes, file: str) -> tuple[Document, list[Problem]]:
-    """A YAML file's content, and what is wrong in it that doesn't hide the rest: keys given twice, unreadable values.
+    """Return a YAML file's content, and its problems that leave the rest readable: duplicate keys, unreadable values.
 
-    Raises InvalidInput for what is not UTF-8, too large, no YAML, or expands without bound.
+    Raises InvalidInput for a file that is not UTF-8, too large, not YAML, or expands without bound.
     """
     if len(content) > MAX_BYTES:
-        raise _refused(file, None, f"the file has {len(content):,} bytes; at most {MAX_BYTES:,} are read. Split it")
+        raise _refused(file, None, f"the file has {len(content):,} bytes; the limit is {MAX_BYTES:,}. Split it")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -75,7 +78,7 @@ def read(content: bytes, file: str) -> tuple[Document, list[Problem]]:
 
 
 def _check_depth(text: str, file: str) -> None:
-    """Refuse deep nesting while it is a stream of events: libyaml builds its tree recursively, and would crash."""
+    """Refuse deep nesting before a tree is built: libyaml builds it recursively, and would crash."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -83,11 +86,8 @@ def _check_depth(text: str, file: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _MAX_DEPTH:
-            raise _refused(
-                file,
-                event.start_mark.line + 1 if event.start_mark else None,
-                f"YAML nested beyond {_MAX_DEPTH} levels. Write it flat",
-            )
+            line = event.start_mark.line + 1 if event.start_mark else None
+            raise _refused(file, line, f"YAML nested beyond {_MAX_DEPTH} levels. Flatten it")
 
 
 def _refused(file: str, line: int | None, message: str) -> InvalidInput:
@@ -99,12 +99,12 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark
     line = dict(enumerate(text.split("\n"))).get(mark.line, "") if mark else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
-        return "a tab is used for indentation; YAML wants spaces. Replace it"
+        return "the line is indented with a tab; YAML allows only spaces. Replace it"
     return f"not readable as YAML: {problem}"
 
 
 class _Reader:
-    """Walks a node tree once, keeping lines; aliases count each time they are used, so bombs run out of budget."""
+    """Walk a node tree once and keep its lines. Every use of an alias counts, so that bombs run out of budget."""
 
     def __init__(self, file: str, loader: Any) -> None:
         self._file = file
@@ -122,7 +122,7 @@ class _Reader:
         line: int = node.start_mark.line + 1
         if self._nodes > _MAX_NODES or len(path) > _MAX_DEPTH:
             limit = f"{_MAX_NODES:,} values, {_MAX_DEPTH} levels"
-            raise _refused(self._file, line, f"anchors and nesting expand beyond {limit}. Write it out plainly")
+            raise _refused(self._file, line, f"anchors and nesting expand beyond {limit}. Write the values out")
         self._lines.setdefault(path, line)
         if isinstance(node, yaml.MappingNode):
             return dict(self._entries(node, path))
@@ -135,11 +135,11 @@ class _Reader:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                self._wrong(line, path, "a key must be a plain name, not a list or mapping")
+                self._wrong(line, path, "a key must be a name, not a list or mapping")
                 continue
             key = str(key_node.value)
             if key in seen:
-                message = f"the key {key[:80]!r} is here twice (first on line {seen[key]}). Keep one"
+                message = f"the key {key[:80]!r} is duplicated (first on line {seen[key]}). Keep one"
                 self._wrong(line, (*path, key), message)
                 continue
             seen[key] = line
@@ -147,12 +147,12 @@ class _Reader:
             yield key, self._value(value_node, (*path, key))
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        """The value; where there is none, the text, for whoever looks at the rest."""
+        """Return the value, or the text of one that can't be read: the rest of the file is still checked."""
         try:
             return self._loader.construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError):
             kind = node.tag.rsplit(":", 1)[-1][:40]
-            message = f"{str(node.value)[:40]!r} is no plain value ({kind}). Quote it if it is text"
+            message = f"{str(node.value)[:40]!r} is not a valid value ({kind}). Quote it if it is text"
             self._wrong(node.start_mark.line + 1, path, message)
             return str(node.value)
 

@@ -1,4 +1,4 @@
-"""What can be wrong with an input, told so that its author can mend it."""
+"""Errors of input files, with everything that their author needs to correct them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from kryonix.errors import KryonixError
 __all__ = ["MAX_PROBLEMS", "CapacityExceeded", "InvalidInput", "Problem", "TopologyError", "nearest", "shown"]
 
 MAX_PROBLEMS: Final = 500
-"""How many problems of one input are looked for: who has more has taken another file for it."""
+"""Maximum number of problems reported per input. More than this usually means the wrong file was passed."""
+
+_LISTED: Final = 12
+"""Names that a hint lists beside the one that was probably meant."""
 
 
 class TopologyError(KryonixError):
-    """Base of every error of this package: an input that can't be accepted. Nothing has been touched."""
+    """Base of every error of this package: an invalid input. Nothing has been changed."""
 
     exit_status = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with one input."""
+    """One problem of one input."""
 
     file: str
     line: int | None
@@ -33,17 +36,17 @@ class Problem:
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
-        whose = f" tenant {self.tenant!r}" if self.tenant is not None else ""
+        tenant = f" tenant {self.tenant!r}" if self.tenant is not None else ""
         field = f" {self.field}:" if self.field else ""
-        return f"{place}:{whose}{field} {self.message}"
+        return f"{place}:{tenant}{field} {self.message}"
 
 
 class InvalidInput(TopologyError):
-    """An input with at least one problem; all of them are reported at once, the first MAX_PROBLEMS at most."""
+    """An input with at least one problem; all are reported at once, up to MAX_PROBLEMS."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems[:MAX_PROBLEMS])
-        more = [f"... these are the first {MAX_PROBLEMS} problems; there are more"] * (len(problems) > MAX_PROBLEMS)
+        more = [f"... and more: only the first {MAX_PROBLEMS} problems are shown"] * (len(problems) > MAX_PROBLEMS)
         super().__init__("\n".join([*map(str, self.problems), *more]))
 
 
@@ -52,14 +55,19 @@ class CapacityExceeded(InvalidInput):
 
 
 def shown(text: str, longest: int = 60) -> str:
-    """A text as a message shows it: cut, and spelled out where it has letters that may look like others."""
+    """Return a text for a message: cut, and with an ASCII form where letters may be look-alikes."""
     cut = text if len(text) <= longest else f"{text[: longest - 3]}..."
     return repr(cut) if cut.isascii() else f"{cut!r} ({cut!a})"
 
 
 def nearest(received: object, allowed: Iterable[str]) -> str:
-    """The hint that ends a message: the allowed names, and the one that was probably meant."""
+    """Return the hint that ends a message: the allowed names, and the one that was probably meant.
+
+    A long list is left out where one of its names is near.
+    """
     names = list(allowed)
-    close = difflib.get_close_matches(str(received).lower()[:64], names, n=1, cutoff=0.6)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"allowed: {', '.join(names)}{hint}"
+    by_lower = {name.lower(): name for name in names}
+    text = received.lower()[:64] if isinstance(received, str) else ""
+    close = [f"did you mean {by_lower[near]!r}?" for near in difflib.get_close_matches(text, by_lower, n=1)]
+    listed = [] if close and len(names) > _LISTED else [f"allowed: {', '.join(names)}"]
+    return "; ".join([*listed, *close])

@@ -1,21 +1,30 @@
-"""What pydantic finds wrong, said in this project's words and with the line it stands on."""
+"""Validate input with pydantic, and report its errors in this project's words with their lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from kryonix.topology.document import Document, Path
-from kryonix.topology.errors import MAX_PROBLEMS, Problem, nearest, shown
+from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput, Problem, nearest, shown
 
-__all__ = ["Model", "validate"]
+__all__ = ["Model", "as_tuple", "validate", "validated"]
 
 M = TypeVar("M", bound=BaseModel)
 
-_KINDS = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", int: "a number", type(None): "nothing"}
+_EXPECTED: Final[Mapping[str, str]] = {
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+}
 
 
 class Model(BaseModel):
@@ -24,13 +33,23 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
+def as_tuple(value: Any) -> Any:
+    """Return a list as a tuple: YAML and JSON have only lists, and the models are immutable."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def validated(model: type[M], document: Document) -> M:
+    """Return a document as a model. Raises InvalidInput with every problem."""
+    found, problems = validate(model, document)
+    if found is None:
+        raise InvalidInput(problems)
+    return found
+
+
 def validate(model: type[M], document: Document, at: Path = ()) -> tuple[M | None, list[Problem]]:
-    """The part of a document at a path as a model, or None and every problem in it."""
-    value = document.value
-    for step in at:
-        value = value[step]
+    """Return the part of a document at a path as a model, or None and every problem in it."""
     try:
-        return model.model_validate(value), []
+        return model.model_validate(document.at(at)), []
     except ValidationError as error:
         found = error.errors(include_url=False)[: MAX_PROBLEMS + 1]
         return None, [_problem(model, document, at, details) for details in found]
@@ -39,85 +58,46 @@ def validate(model: type[M], document: Document, at: Path = ()) -> tuple[M | Non
 def _problem(model: type[BaseModel], document: Document, at: Path, details: ErrorDetails) -> Problem:
     where = tuple(step for step in details["loc"] if step != "[key]")
     field = ".".join(str(step)[:80] for step in where)
-    explain = _EXPLANATIONS.get(details["type"])
-    message = explain(model, details) if explain else f"{details['msg']}; received {_shown(details['input'])}"
-    return Problem(document.file, document.line((*at, *where)), field, message)
+    return Problem(document.file, document.line((*at, *where)), field, _message(model, details))
+
+
+def _message(model: type[BaseModel], details: ErrorDetails) -> str:
+    received, context = details["input"], details.get("ctx", {})
+    match details["type"]:
+        case "missing":
+            return f"the required field {details['loc'][-1]!r} is missing. Add it"
+        case "extra_forbidden":
+            name = str(details["loc"][-1])
+            return f"unknown field {shown(name)}; {nearest(name, _fields(model, details['loc']))}"
+        case "literal_error":
+            allowed = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+            return f"{_shown(received)} is not allowed; {nearest(received, allowed)}"
+        case "value_error":
+            return str(context["error"])
+        case "too_short":
+            return "expected at least one entry; got none"
+        case "string_pattern_mismatch":
+            return f"{_shown(received)} does not match the pattern {context['pattern']}"
+        case "string_too_long":
+            return f"{shown(str(received))} is too long: at most {context['max_length']} characters"
+        case kind if kind in _EXPECTED:
+            alone = _EXPECTED[kind] == "a list" and isinstance(received, str) and re.fullmatch(r"[\w-]{1,40}", received)
+            example = f", such as [{received}]" if alone else ""
+            return f"expected {_EXPECTED[kind]}{example}; got {_shown(received)}"
+    return f"{details['msg']}; got {_shown(received)}"
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, (dict, list)):
-        return f"{_KINDS[type(value)]} of {len(value)}"
-    return _KINDS[type(None)] if value is None else repr(value)[:80]
+    if isinstance(value, dict | list):
+        return f"{'a mapping' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    return "nothing" if value is None else repr(value)[:80]
 
 
 def _fields(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
-    """The fields allowed where an unknown one was found, following the location into nested models."""
-    current: Any = model
+    """Return the fields allowed at a location, followed into nested models."""
     for step in loc[:-1]:
-        annotation = current.model_fields[step].annotation if isinstance(step, str) and _has(current, step) else None
-        nested = [a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_model(a)]
-        current = nested[-1] if nested else current
-    return list(current.model_fields)
-
-
-def _has(model: Any, field: str) -> bool:
-    return _is_model(model) and field in model.model_fields
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _missing(model: type[BaseModel], details: ErrorDetails) -> str:
-    return f"the required field {details['loc'][-1]!r} is missing. Add it"
-
-
-def _unknown(model: type[BaseModel], details: ErrorDetails) -> str:
-    name = str(details["loc"][-1])
-    return f"unknown field {shown(name)}; {nearest(name, _fields(model, details['loc']))}"
-
-
-def _not_allowed(model: type[BaseModel], details: ErrorDetails) -> str:
-    allowed = details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-    return f"{_shown(details['input'])} is not allowed; {nearest(details['input'], allowed)}"
-
-
-def _said(model: type[BaseModel], details: ErrorDetails) -> str:
-    return str(details["ctx"]["error"])
-
-
-def _wrong_type(expected: str) -> Callable[[type[BaseModel], ErrorDetails], str]:
-    def explain(model: type[BaseModel], details: ErrorDetails) -> str:
-        return f"{expected} is wanted, {_shown(details['input'])} was received"
-
-    return explain
-
-
-def _empty(model: type[BaseModel], details: ErrorDetails) -> str:
-    return "at least one is wanted, none was received"
-
-
-def _malformed(model: type[BaseModel], details: ErrorDetails) -> str:
-    return f"{_shown(details['input'])} has not the form {details['ctx']['pattern']}. Write it so"
-
-
-def _too_long(model: type[BaseModel], details: ErrorDetails) -> str:
-    return f"{shown(str(details['input']))} is too long: {details['ctx']['max_length']} characters at most"
-
-
-_EXPLANATIONS: Mapping[str, Callable[[type[BaseModel], ErrorDetails], str]] = {
-    "missing": _missing,
-    "extra_forbidden": _unknown,
-    "literal_error": _not_allowed,
-    "value_error": _said,
-    "too_short": _empty,
-    "string_pattern_mismatch": _malformed,
-    "string_too_long": _too_long,
-    "string_type": _wrong_type("text"),
-    "list_type": _wrong_type("a list"),
-    "tuple_type": _wrong_type("a list"),
-    "dict_type": _wrong_type("a mapping"),
-    "model_type": _wrong_type("a mapping"),
-    "bool_type": _wrong_type("true or false"),
-    "int_type": _wrong_type("a whole number"),
-}
+        if isinstance(step, str) and step in model.model_fields:
+            annotation = model.model_fields[step].annotation
+            nested = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type)]
+            model = next((a for a in reversed(nested) if issubclass(a, BaseModel)), model)
+    return list(model.model_fields)

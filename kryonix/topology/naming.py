@@ -1,4 +1,4 @@
-"""Every name in a tenant's topology, in one place: nobody else concatenates names."""
+"""Every name in a tenant's topology: no other module concatenates names."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = [
 ]
 
 TENANT_ID: Final = r"[a-z][a-z0-9-]{2,39}"
-"""The form of a tenant's id, 3 to 40 characters."""
+"""The pattern of a tenant's id, 3 to 40 characters."""
 
 ADMIN_USER: Final = "kryonix_admin"
 
 TENANT_STACK: Final = "tenant-"
-"""What the name of a tenant's own stack begins with; its id follows."""
+"""The prefix of a tenant's own stack; the id follows."""
 
 Priority = Literal["high", "medium", "low"]
 PRIORITIES: Final[tuple[Priority, ...]] = ("high", "medium", "low")
@@ -34,19 +34,19 @@ _VHOST = re.compile(rf"^/cliente_({TENANT_ID})$")
 
 
 def priority_name(priority: int) -> Priority:
-    """The name a numeric priority (0 to 10) has in a routing key."""
+    """Return the name of a numeric priority (0 to 10) in a routing key."""
     if priority >= 8:
         return "high"
     return "medium" if priority >= 5 else "low"
 
 
 def stats_user(user: str) -> str:
-    """Return the user that reads figures by HTTP beside an application's user, with the same password."""
+    """Return the name of the user for figures by HTTP, which has the password of the application's user."""
     return f"{user}.stats"
 
 
 def tenant_of_vhost(vhost: str) -> str | None:
-    """The id of the tenant that owns a vhost, or None where it is no tenant's."""
+    """Return the id of the tenant that owns a vhost, or None."""
     match = _VHOST.match(vhost)
     return match.group(1) if match else None
 
@@ -59,7 +59,7 @@ class Names:
 
     @cached_property
     def exchange(self) -> str:
-        """The main exchange; every other object's name begins with it and a dot."""
+        """Return the main exchange; every other object's name begins with it and a dot."""
         return f"cliente_{self.tenant_id}"
 
     @cached_property
@@ -71,17 +71,17 @@ class Names:
         return self.user_of(1)
 
     def user_of(self, generation: int) -> str:
-        """The user of a generation of credentials. An id has no period, so no tenant's user is another's."""
+        """Return the user of a generation of credentials. Ids have no period, so users of two tenants never collide."""
         first = f"kryonix_{self.tenant_id}"
         return first if generation == 1 else f"{first}.{generation}"
 
     def stats_user_of(self, generation: int) -> str:
-        """The user of the same generation that reads figures only."""
+        """Return the user of the same generation that reads figures only."""
         return stats_user(self.user_of(generation))
 
     @cached_property
     def stack(self) -> str:
-        """The tenant's own stack."""
+        """Return the name of the tenant's own stack."""
         return f"{TENANT_STACK}{self.tenant_id}"
 
     @cached_property
@@ -98,7 +98,7 @@ class Names:
 
     @cached_property
     def unrouted(self) -> str:
-        """The alternate exchange and the queue behind it: one name for both, so no application may read it."""
+        """Return the name of the alternate exchange and of the queue behind it. No application may read the queue."""
         return f"{self.exchange}.unrouted"
 
     def dead_letter_exchange(self, module: str) -> str:
@@ -108,7 +108,7 @@ class Names:
         return f"{self.exchange}.{module}.{action}"
 
     def lane(self, module: str, action: str, priority: Priority) -> str:
-        """The queue of one priority of an action that has a lane for it."""
+        """Return the queue of one priority of an action with a lane for it."""
         return f"{self.queue(module, action)}.{priority}"
 
     def dead_letter_queue(self, module: str, action: str) -> str:
@@ -116,7 +116,7 @@ class Names:
 
     @staticmethod
     def retry_queue(queue: str, attempt: int) -> str:
-        """The queue where a message of `queue` waits after its failure number `attempt`, counted from 1."""
+        """Return the queue where messages of `queue` wait after failure number `attempt`, counted from 1."""
         return f"{queue}.retry.{attempt}"
 
     @staticmethod
@@ -136,7 +136,7 @@ class Names:
         return f"{module}.{action}.dlq"
 
     def retry_key(self, queue: str, attempt: int) -> str:
-        """The key on the module's dead-letter exchange that puts a message into a retry queue."""
+        """Return the routing key from the module's dead-letter exchange to a retry queue."""
         return self.retry_queue(queue, attempt).removeprefix(f"{self.exchange}.")
 
     @staticmethod
@@ -154,29 +154,29 @@ class Names:
         return f"autoscaling-{self.tenant_id}"
 
     def module_of(self, name: str) -> str | None:
-        """The module that one of this tenant's objects belongs to, or None where it belongs to none."""
+        """Return the module of one of this tenant's objects, or None."""
         module, _, rest = name.removeprefix(f"{self.exchange}.").partition(".")
         return module if rest and name.startswith(f"{self.exchange}.") else None
 
     @cached_property
     def own_objects(self) -> str:
-        """The pattern of everything that is this tenant's."""
+        """Return the pattern of all this tenant's objects."""
         return rf"^{self.exchange}(\.|$)"
 
     @cached_property
     def writable_objects(self) -> str:
-        """Return the pattern of what an application publishes to: the publish and the dead-letter exchanges.
+        """Return the pattern of the exchanges to which an application publishes.
 
-        No queue is among them, and no exchange among the readable objects: a user that may write to a destination and
-        read a source may bind the two, and the broker has no limit on bindings.
+        Applications write to exchanges only and read from queues only: write access to a destination and read access to
+        a source allow a binding between them, and the broker does not limit bindings.
         """
         return rf"^{self.exchange}(\.(mobile_priority|business_critical|automation|[a-z0-9_]+\.dlx))?$"
 
     @cached_property
     def readable_objects(self) -> str:
-        """Return the pattern of what an application consumes from: the queues of its modules.
+        """Return the pattern of the queues that an application consumes: those of its modules.
 
-        The unrouted queue isn't among them: permissions go by the name, and an exchange has the same one.
+        The unrouted queue is excluded: permissions go by name, and an exchange has the same name.
         """
         return rf"^{self.exchange}\.[a-z0-9_]+\.(?!dlx$)"
 
@@ -192,5 +192,5 @@ class Names:
 
     @cached_property
     def limited_objects(self) -> str:
-        """All queues but dead-letter ones: a full dead-letter queue would block at-least-once dead-lettering."""
+        """Return the pattern of all queues except dead-letter ones: a full one would block at-least-once dead-lettering."""
         return rf"^{self.exchange}\.(?!.*\.dlq$)"

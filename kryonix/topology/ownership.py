@@ -1,4 +1,4 @@
-"""Which stack a vhost belongs to, and which queues on a broker an expansion would delete."""
+"""Find the stack that owns a vhost, the queues that an expansion would delete, and the losses accepted by config."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from kryonix.topology.expansion import Topology
-from kryonix.topology.naming import TENANT_STACK, Names, tenant_of_vhost
+from kryonix.topology.naming import TENANT_ID, TENANT_STACK, Names, tenant_of_vhost
 
-__all__ = ["description", "doomed", "owned_tenants", "tenants_of_others"]
+__all__ = ["accepted", "description", "doomed", "owned_tenants", "tenants_of_others", "too_wide"]
 
 
 class LiveQueue(Protocol):
@@ -36,34 +36,33 @@ Q = TypeVar("Q", bound=LiveQueue)
 
 
 def description(tenant_id: str, stack: str) -> str:
-    """A vhost's description, which says whose it is and which stack manages it."""
+    """Return a vhost's description: its tenant, and the stack that manages it."""
     return f"Tenant {tenant_id}, managed by the stack {stack}"
 
 
 def owned_tenants(vhosts: Iterable[LiveVhost], stack: str) -> set[str]:
-    """The ids of the tenants on a broker that a stack manages."""
+    """Return the ids of a stack's tenants on a broker."""
     found = ((tenant_of_vhost(vhost.name), vhost.description) for vhost in vhosts)
     return {tenant for tenant, text in found if tenant is not None and text == description(tenant, stack)}
 
 
 def tenants_of_others(vhosts: Iterable[LiveVhost], stack: str | None) -> dict[str, str]:
-    """The tenants on a broker that other stacks manage: id to stack, in order.
+    """Return the tenants on a broker that other stacks manage, sorted: id to stack.
 
-    Where the own stack is not known (None), those with a stack of their own, as no platform's is called like theirs.
+    Without a stack (None), return those with a stack of their own: no platform's stack has such a name.
     """
     found: dict[str, str] = {}
     for vhost in vhosts:
         tenant = tenant_of_vhost(vhost.name)
-        start = description(tenant, "") if tenant else ""
-        manager = vhost.description.removeprefix(start) if tenant and vhost.description.startswith(start) else ""
+        start, _, manager = vhost.description.rpartition(" ")
         theirs = manager.startswith(TENANT_STACK) if stack is None else manager != stack
-        if tenant and manager and theirs:
+        if tenant and manager and theirs and f"{start} " == description(tenant, ""):
             found[tenant] = manager
     return dict(sorted(found.items()))
 
 
 def doomed(queues: Iterable[Q], topologies: Collection[Topology], owned: Collection[str]) -> list[Q]:
-    """The queues of a stack's tenants that its expansion no longer has, or has with other arguments."""
+    """Return the queues of a stack's tenants that its expansion lacks, or has with other arguments."""
     wanted = {(t.vhost, queue.name): queue.arguments for t in topologies for queue in t.queues}
     ours = {Names(tenant).vhost: re.compile(Names(tenant).own_objects) for tenant in owned}
     ours.update({t.vhost: re.compile(t.tenant.names.own_objects) for t in topologies})
@@ -74,3 +73,17 @@ def doomed(queues: Iterable[Q], topologies: Collection[Topology], owned: Collect
         and ours[queue.vhost].match(queue.name)
         and wanted.get((queue.vhost, queue.name)) != queue.arguments
     ]
+
+
+def accepted(queue: str, entries: Collection[str]) -> bool:
+    """Return True if the config accepts the loss of a queue. `*` in an entry stands for any text."""
+    patterns = (".*".join(map(re.escape, entry.split("*"))) for entry in entries if "*" in entry)
+    return queue in entries or any(re.fullmatch(pattern, queue, re.DOTALL) for pattern in patterns)
+
+
+def too_wide(entries: Iterable[str]) -> list[str]:
+    """Return the entries with `*` that could match queues of several tenants.
+
+    `cliente_acme*` is one of them: it matches the queues of `acme2` too.
+    """
+    return [entry for entry in entries if "*" in entry and not re.match(rf"cliente_{TENANT_ID}\.", entry)]

@@ -1,4 +1,4 @@
-"""The platform's own vhosts: no tenant in any of them, and for each a user that can do just its work there."""
+"""The platform's own vhosts, each with one user. No tenant has access."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["EVENTS", "SHARED_VHOSTS", "EventChannel", "SharedVhost"]
 
 @dataclass(frozen=True, slots=True)
 class SharedVhost:
-    """A vhost of the platform. Its user's name has a hyphen where a tenant's has `_`: the two never meet."""
+    """A vhost of the platform. Its user's name has a hyphen where a tenant's user has `_`, so they never collide."""
 
     name: str
     purpose: str
@@ -45,9 +45,9 @@ SHARED_VHOSTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class EventChannel:
-    """Where the platform tells what became of its tenants: a topic exchange, and the queue that keeps what it is sent.
+    """The platform's events about its tenants: a topic exchange and the queue behind it.
 
-    `retention_ms` and `max_length` (messages) bound the queue, so that a platform whose events nobody reads goes on.
+    `retention_ms` and `max_length` (messages) bound the queue in case nobody reads it.
     """
 
     vhost: str

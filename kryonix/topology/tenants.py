@@ -1,11 +1,11 @@
-"""The list of customers: what a tenant is, and reading tenants.yaml."""
+"""Tenants, and reading them from tenants.yaml."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
@@ -14,16 +14,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.document import Document, Path, read
 from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput, Problem, nearest, shown
-from kryonix.topology.model import Model, validate
+from kryonix.topology.model import Model, as_tuple, validate
 from kryonix.topology.naming import ADMIN_USER, TENANT_ID, Names
 
-__all__ = ["Tenant", "parse_tenant", "parse_tenants", "tenants_schema"]
+__all__ = ["Tenant", "parse_tenant", "parse_tenants", "read_tenants", "tenants_schema"]
 
 _RESERVED: Final = frozenset({ADMIN_USER.removeprefix("kryonix_")})
-
-
-def _listed(modules: Any) -> Any:
-    return tuple(modules) if isinstance(modules, list) else modules
 
 
 def _unique(modules: tuple[str, ...]) -> tuple[str, ...]:
@@ -37,12 +33,12 @@ class Tenant(Model):
     """A customer: which modules, on which plan, in which state, on which broker."""
 
     id: str = Field(description="3 to 40 characters: a lower-case letter, then lower-case letters, digits and hyphens")
-    modules: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_unique), Field(min_length=1)] = Field(
-        description="The business modules the customer has bought"
+    modules: Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(_unique), Field(min_length=1)] = (
+        Field(description="The business modules the customer has bought")
     )
     plan: str = Field(description="The plan, which sets the limits")
     status: Literal["active", "suspended"] = Field(
-        "active", description="A suspended tenant keeps all, connects to none"
+        "active", description="A suspended tenant keeps everything and can't connect"
     )
     cell: str = Field(
         "main", pattern=r"^[a-z][a-z0-9-]*$", max_length=63, description="The broker that carries the tenant"
@@ -52,10 +48,10 @@ class Tenant(Model):
     @classmethod
     def _usable_in_names(cls, value: str) -> str:
         if not re.fullmatch(TENANT_ID, value):
-            rule = "3 to 40 characters, a lower-case letter first, then lower-case letters, digits and hyphens"
-            raise ValueError(f"{shown(value)} is no tenant id: {rule}{_suggestion(value)}")
+            rule = "3 to 40 characters: a lower-case letter, then lower-case letters, digits and hyphens"
+            raise ValueError(f"{shown(value)} is not a valid tenant ID ({rule}){_suggestion(value)}")
         if value in _RESERVED:
-            raise ValueError(f"{value!r} is reserved: its user {Names(value).user} is the platform's. Choose another")
+            raise ValueError(f"{value!r} is reserved: {Names(value).user} is a user of the platform. Choose another ID")
         return value
 
     @property
@@ -70,20 +66,26 @@ def _suggestion(value: str) -> str:
 
 
 def parse_tenants(content: bytes, file: str, catalog: Catalog) -> list[Tenant]:
-    """The tenants of a tenants.yaml, in its order. Raises InvalidInput with every problem of the file."""
+    """Return the tenants of a tenants.yaml, in its order. Raises InvalidInput with every problem of the file."""
+    return read_tenants(content, file, catalog)[0]
+
+
+def read_tenants(content: bytes, file: str, catalog: Catalog) -> tuple[list[Tenant], Document]:
+    """Return the tenants of a tenants.yaml, and the document with their lines. Raises InvalidInput."""
     document, unread = read(content, file)
     entries, problems = _entries(document)
-    problems = [_placed(problem, entries) for problem in unread] + problems
+    problems = [_in_tenant(problem, entries) for problem in unread] + problems
     tenants: list[Tenant] = []
     lines: dict[str, int | None] = {}
-    for index in range(len(entries)):
+    for index, entry in enumerate(entries):
         if len(problems) > MAX_PROBLEMS:
             break
         path: Path = ("tenants", index)
         tenant, found = _tenant(document, path, catalog)
         problems += found
-        if (name := _id_of(entries[index])) in lines and name is not None:
-            message = f"{name!r} is already on line {lines[name]}. An id belongs to one tenant: rename or remove one"
+        name = _id_of(entry)
+        if name in lines:
+            message = f"{name!r} is already on line {lines[name]}. IDs are unique: rename or remove one of the two"
             problems.append(Problem(file, document.line((*path, "id")), "id", message, name))
         elif name is not None:
             lines[name] = document.line(path)
@@ -91,11 +93,11 @@ def parse_tenants(content: bytes, file: str, catalog: Catalog) -> list[Tenant]:
             tenants.append(tenant)
     if problems:
         raise InvalidInput(problems)
-    return tenants
+    return tenants, document
 
 
 def parse_tenant(value: Any, file: str, catalog: Catalog) -> Tenant:
-    """One tenant from plain values, as in a stack's config. Raises InvalidInput with every problem."""
+    """Return one tenant from plain values, as in a stack's config. Raises InvalidInput with every problem."""
     tenant, problems = _tenant(Document(file, value, {}), (), catalog)
     if tenant is None or problems:
         raise InvalidInput(problems)
@@ -105,30 +107,28 @@ def parse_tenant(value: Any, file: str, catalog: Catalog) -> Tenant:
 def _entries(document: Document) -> tuple[list[Any], list[Problem]]:
     value = document.value
     if not isinstance(value, dict):
-        return [], [Problem(document.file, 1, "", "a mapping is wanted: `tenants:` and under it a list of tenants")]
+        return [], [Problem(document.file, 1, "", "expected a mapping: `tenants:` with a list of tenants")]
     unknown = [
         Problem(document.file, document.line((key,)), key[:80], f"unknown field; {nearest(key, ['tenants'])}")
         for key in islice((key for key in value if key != "tenants"), MAX_PROBLEMS + 1)
     ]
     entries = value.get("tenants")
     if not isinstance(entries, list):
-        where = document.line(("tenants",) if "tenants" in value else ())
-        return [], [*unknown, Problem(document.file, where, "tenants", "a list of tenants is wanted. `[]` for none")]
+        line = document.line(("tenants",) if "tenants" in value else ())
+        return [], [*unknown, Problem(document.file, line, "tenants", "expected a list of tenants; `[]` for none")]
     return entries, unknown
 
 
 def _tenant(document: Document, path: Path, catalog: Catalog) -> tuple[Tenant | None, list[Problem]]:
     tenant, problems = validate(Tenant, document, path)
-    value = document.value
-    for step in path:
-        value = value[step]
+    value = document.at(path)
     if isinstance(value, dict):
         problems += islice(_not_in_catalog(value, document, path, catalog), MAX_PROBLEMS + 1)
     return tenant, [Problem(p.file, p.line, p.field, p.message, _title(value)) for p in problems]
 
 
-def _placed(problem: Problem, entries: list[Any]) -> Problem:
-    """A problem of the file as one of the tenant's that it stands in."""
+def _in_tenant(problem: Problem, entries: list[Any]) -> Problem:
+    """Return a problem of the file as one of the tenant around it."""
     top, _, place = problem.field.partition(".")
     index, _, field = place.partition(".")
     if top != "tenants" or not index.isdecimal() or int(index) >= len(entries):
@@ -136,7 +136,7 @@ def _placed(problem: Problem, entries: list[Any]) -> Problem:
     return Problem(problem.file, problem.line, field, problem.message, _title(entries[int(index)]))
 
 
-def _not_in_catalog(value: Mapping[str, Any], document: Document, path: Path, catalog: Catalog) -> Iterator[Problem]:
+def _not_in_catalog(value: dict[str, Any], document: Document, path: Path, catalog: Catalog) -> Iterator[Problem]:
     modules = value.get("modules")
     for index, module in enumerate(modules if isinstance(modules, list) else ()):
         if isinstance(module, str) and module not in catalog.modules:
@@ -155,13 +155,13 @@ def _id_of(entry: Any) -> str | None:
 
 
 def _title(entry: Any) -> str | None:
-    """The id as a message names it."""
+    """Return the id as a message shows it."""
     name = _id_of(entry)
     return name if name is None or len(name) <= 60 else f"{name[:57]}..."
 
 
 def tenants_schema(catalog: Catalog) -> dict[str, Any]:
-    """The JSON Schema of tenants.yaml for editors, with the catalog's modules and plans as choices."""
+    """Return the JSON Schema of tenants.yaml for editors, with the catalog's modules and plans as choices."""
     tenant = Tenant.model_json_schema()
     tenant.pop("title")
     fields = tenant["properties"]

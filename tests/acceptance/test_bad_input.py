@@ -18,13 +18,13 @@ tenants:
   - {id: acme, modules: [crm], plan: pro}
 """
 SAID = (
-    "tenants.yaml:2: tenant 'Foo Bar' id: 'Foo Bar' is no tenant id",
+    "tenants.yaml:2: tenant 'Foo Bar' id: 'Foo Bar' is not a valid tenant ID",
     "did you mean 'foo-bar'?",
     "tenants.yaml:3: tenant 'Foo Bar' modules.0: unknown module 'crn'",
     "did you mean 'crm'?",
     "tenants.yaml:4: tenant 'Foo Bar' plam: unknown field 'plam'",
     "did you mean 'plan'?",
-    "tenants.yaml:5: tenant 'acme' modules: a list is wanted, 'crm' was received",
+    "tenants.yaml:5: tenant 'acme' modules: expected a list, such as [crm]; got 'crm'",
     "tenants.yaml:5: tenant 'acme' plan: unknown plan 'gold'; allowed: basic, pro, enterprise",
     "tenants.yaml:6: tenant 'acme' id: 'acme' is already on line 5",
 )
@@ -75,9 +75,9 @@ def test_every_error_of_a_list_of_tenants_is_told_with_its_place_by_every_comman
     ("content", "said"),
     [
         pytest.param(b"", "tenants.yaml:1: the file is empty", id="empty"),
-        pytest.param(b"[]", "tenants.yaml:1: a mapping is wanted", id="not-a-mapping"),
+        pytest.param(b"[]", "tenants.yaml:1: expected a mapping", id="not-a-mapping"),
         pytest.param(
-            b"tenants: []\ntenants: []\n", "tenants.yaml:2: tenants: the key 'tenants' is here twice", id="twice"
+            b"tenants: []\ntenants: []\n", "tenants.yaml:2: tenants: the key 'tenants' is duplicated", id="twice"
         ),
         pytest.param(b"tenants:\n\t- id: acme\n", "tenants.yaml:2: ", id="tab"),
         pytest.param(BOMB.encode(), "anchors and nesting expand beyond", id="bomb"),
@@ -189,7 +189,7 @@ def test_config_that_cannot_work_is_refused_with_its_key(
 def test_a_broken_catalog_is_refused_with_its_place(project: Project) -> None:
     project.write("catalog.yaml", "modules: {crm: {actions: []}}\n")
     project.configure(catalogFile="catalog.yaml")
-    assert_refused(project, project.run("up"), "catalog.yaml:1: modules.crm.actions: at least one is wanted")
+    assert_refused(project, project.run("up"), "catalog.yaml:1: modules.crm.actions: expected at least one entry")
     assert_refused(project, project.kryonix("plan", "--catalog", "catalog.yaml"), "catalog.yaml:1:")
 
 

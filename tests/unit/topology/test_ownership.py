@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import expand
-from kryonix.topology.ownership import description, doomed, owned_tenants
+from kryonix.topology.ownership import description, doomed, owned_tenants, too_wide
 from kryonix.topology.tenants import Tenant
 
 
@@ -63,3 +65,13 @@ def test_all_queues_of_a_tenant_that_is_gone_are_doomed() -> None:
 def test_another_stacks_tenants_and_foreign_queues_are_left_alone() -> None:
     queues = [*live("cliente_other.crm.x", vhost="/cliente_other"), *live("somebodys-own", vhost="/cliente_acme")]
     assert doomed(queues, [ACME], {"acme"}) == []
+
+
+@pytest.mark.parametrize("entry", ["*", "cliente_*", "cliente_acme*", "cliente_*.crm.leads.create", "acme.*", "**"])
+def test_an_entry_that_could_reach_beyond_one_tenant_is_too_wide(entry: str) -> None:
+    assert too_wide(["cliente_acme.crm.leads.create", entry]) == [entry]
+
+
+@pytest.mark.parametrize("entry", ["cliente_acme.*", "cliente_acme.*.dlq", "cliente_acme.crm.*", "any.queue"])
+def test_an_entry_of_one_tenant_is_not(entry: str) -> None:
+    assert too_wide([entry]) == []
