@@ -22,4 +22,6 @@ def refuse_unknown_keys(project: Path = Path("Pulumi.yaml")) -> None:
     given = {**pulumi.runtime.get_config_env(), **CONFIG.get()}
     unknown = sorted(key for key in given if key.startswith(_PREFIX) and key not in declared)
     if unknown:
-        raise InvalidStack("\n".join(f"{key}: the project has no such key; {nearest(key, declared)}" for key in unknown))
+        raise InvalidStack(
+            "\n".join(f"{key}: the project has no such key; {nearest(key, declared)}" for key in unknown)
+        )

@@ -15,7 +15,8 @@ MAX_PROBLEMS: Final = 500
 """Maximum number of problems reported per input. More than this usually means the wrong file was passed."""
 
 _LISTED: Final = 12
-"""Names that a hint lists beside the one that was probably meant."""
+"""Allowed names listed beside the one that was probably meant."""
+_LISTED_ALONE: Final = 60
 
 
 class TopologyError(KryonixError):
@@ -63,11 +64,12 @@ def shown(text: str, longest: int = 60) -> str:
 def nearest(received: object, allowed: Iterable[str]) -> str:
     """Return the hint that ends a message: the allowed names, and the one that was probably meant.
 
-    A long list is left out where one of its names is near.
+    A long list is left out if one of its names is near, a very long one always.
     """
     names = list(allowed)
     by_lower = {name.lower(): name for name in names}
     text = received.lower()[:64] if isinstance(received, str) else ""
     close = [f"did you mean {by_lower[near]!r}?" for near in difflib.get_close_matches(text, by_lower, n=1)]
-    listed = [] if close and len(names) > _LISTED else [f"allowed: {', '.join(names)}"]
-    return "; ".join([*listed, *close])
+    if len(names) > (_LISTED if close else _LISTED_ALONE):
+        return close[0] if close else f"none of the {len(names):,} known names is similar"
+    return "; ".join([f"allowed: {', '.join(names)}", *close])

@@ -117,7 +117,7 @@ def test_modules_that_do_not_fit_are_refused_with_the_counts_and_the_smallest_pl
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        pytest.param({"amqpPrt": 5672}, ("amqpPrt", "line ", "did you mean `kryonix:amqpPort`?"), id="unknown-key"),
+        pytest.param({"amqpPrt": 5672}, ("amqpPrt", "line ", "did you mean 'kryonix:amqpPort'?"), id="unknown-key"),
         pytest.param({"amqpPort": "many"}, ("kryonix:amqpPort", "'many'", "a whole number"), id="wrong-type"),
         pytest.param({"allowDelete": "queue"}, ("kryonix:allowDelete", "a list"), id="text-for-list"),
         pytest.param(

@@ -126,7 +126,7 @@ def test_a_stack_that_the_cli_does_not_know_is_not_made_by_being_read(project: P
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"amqpPrt": 5672}, "kryonix:amqpPrt: the project has no such key; did you mean kryonix:amqpPort?"),
+        ({"amqpPrt": 5672}, "kryonix:amqpPrt: the project has no such key; did you mean 'kryonix:amqpPort'?"),
         ({"amqpPort": 0}, "kryonix:amqpPort: 0 is no port"),
         ({"amqpPort": "many"}, "'amqpPort' must be of type 'integer'"),
         ({"amqpPort": 7000, "managementPort": 7000}, "two of these are the same port"),

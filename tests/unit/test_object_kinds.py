@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextvars
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pulumi
 import pytest
@@ -47,10 +48,12 @@ def made(topology: Topology) -> set[str]:
         Routing("acme", RoutingArgs(topology=topology, vhost="/cliente_acme", deleted_with=vhost))
 
     def isolated() -> None:
+        asyncio.set_event_loop(asyncio.new_event_loop())
         pulumi.runtime.set_mocks(recorder, preview=False)
         pulumi.runtime.test(run)()  # type: ignore[no-untyped-call]  # Pulumi leaves it untyped
 
-    contextvars.copy_context().run(isolated)
+    with ThreadPoolExecutor(1) as pool:  # Pulumi's settings and loop are the thread's own
+        pool.submit(isolated).result()
     return recorder.types
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from kryonix.engines.local import yaml_file
 from kryonix.engines.local.errors import ConfigError, PassphraseError
 from kryonix.engines.local.project import ConfigKey, Project, as_config_text
 from kryonix.engines.local.secrets import Vault
+from kryonix.topology.errors import nearest
 
 __all__ = ["StackConfig", "StackFile"]
 
@@ -78,7 +78,7 @@ class StackFile:
         if not own:
             return []
         return [
-            f"{self.path}, line {entry.line}: the key `{key}` is not known to the project{_nearest(key, own)}"
+            f"{self.path}, line {entry.line}: the key `{key}` is not known to the project; {nearest(key, own)}"
             for key, entry in self._entries.items()
             if key.startswith(f"{self._project.name}:") and key not in self._project.keys
         ]
@@ -114,11 +114,6 @@ class StackFile:
         except PassphraseError as error:
             raise PassphraseError(f"{self.path}, `{key}`: {error}") from error
         return as_config_text(value), True
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean `{near[0]}`?" if near else f". Known are: {', '.join(known)}."
 
 
 def _is_secure(data: Any) -> bool:
