@@ -192,5 +192,5 @@ class Names:
 
     @cached_property
     def limited_objects(self) -> str:
-        """Return the pattern of all queues but dead-letter ones: a full one would block at-least-once dead-lettering."""
+        """Return the pattern of all queues but dead-letter ones: a full one would block dead-lettering."""
         return rf"^{self.exchange}\.(?!.*\.dlq$)"

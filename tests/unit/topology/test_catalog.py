@@ -59,7 +59,7 @@ def test_a_catalog_from_before_the_bounds_in_bytes_gets_their_defaults() -> None
 @pytest.mark.parametrize("written", ["8", "8MB", "0MiB", "1.5MiB", "-1MiB", "8 MiB"])
 def test_a_size_that_is_not_one_is_refused_with_how_to_write_it(written: str) -> None:
     wrong = CATALOG.replace(b"max_queue_depth: 1000", f"max_queue_depth: 1000, max_queue_bytes: {written}".encode())
-    with pytest.raises(InvalidInput, match="is not a valid size .a whole number above 0 and KiB"):
+    with pytest.raises(InvalidInput, match=r"is not a valid size \(a whole number above 0 and KiB"):
         parse_catalog(wrong, "catalog.yaml")
 
 
