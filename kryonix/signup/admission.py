@@ -1,10 +1,12 @@
-"""Who is let in: by key below /v1/, by address everywhere else, and nobody more often than the rate allows."""
+"""Authenticate callers by key below /v1/, and limit how often each caller and network may ask."""
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
 from typing import Final
@@ -14,15 +16,42 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kryonix.registry.errors import RegistryError
+from kryonix.signup.auth import KEYED, Caller, authenticate
 from kryonix.signup.database import Database
 from kryonix.signup.errors import InvalidKey, SignupError, TooManyRequests
-from kryonix.signup.keys import Caller, authenticate
-from kryonix.signup.rate import RateLimit
-from kryonix.signup.responses import error_response
+from kryonix.signup.problems import error_response
 
-__all__ = ["KEYED", "Admission", "Authenticator", "address_of", "network_of"]
+__all__ = ["Admission", "Authenticator", "RateLimit", "address_of", "network_of"]
 
-KEYED: Final = "/v1/"
+
+_BUCKETS: Final = 10_000
+"""Callers with a bucket. The one that has asked least recently is forgotten first, and begins with a full one."""
+
+
+class RateLimit:
+    """Lets `burst` requests pass at once, and `per_second` in the long run."""
+
+    def __init__(self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._clock = clock
+        self._lock = Lock()
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, caller: str) -> None:
+        """Count a request. Raises TooManyRequests."""
+        now = self._clock()
+        with self._lock:
+            tokens, at = self._buckets.pop(caller, (float(self._burst), now))
+            tokens = min(self._burst, tokens + (now - at) * self._per_second)
+            allowed = tokens >= 1
+            self._buckets[caller] = (tokens - 1 if allowed else tokens, now)
+            if len(self._buckets) > _BUCKETS:
+                self._buckets.popitem(last=False)
+        if not allowed:
+            raise TooManyRequests((1 - tokens) / self._per_second)
+
+
 _PROBES: Final = ("/healthz", "/readyz", "/metrics")
 """Each has a bucket of its own per address: who is refused elsewhere does not take the service for dead."""
 _REMEMBERED: Final = 1000

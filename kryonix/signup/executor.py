@@ -18,10 +18,10 @@ from kryonix.registry.errors import RegistryError
 from kryonix.registry.rows import Connection
 from kryonix.signup import operations
 from kryonix.signup.database import Database
+from kryonix.signup.events import put_event
 from kryonix.signup.operations import Kind, Operation
-from kryonix.signup.outbox import put_event
 from kryonix.signup.problems import for_callers, problem_of, unknown_to_worker
-from kryonix.signup.retry import MOST_ATTEMPTS, attempts_for, pause_after
+from kryonix.signup.queue import MOST_ATTEMPTS, attempts_for, pause_after
 from kryonix.signup.sealing import seal
 from kryonix.signup.vocabulary import what_is_unknown
 from kryonix.tenants.credentials import Credentials

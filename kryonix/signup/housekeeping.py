@@ -14,7 +14,7 @@ from kryonix.registry.errors import RegistryError
 from kryonix.signup.database import Database
 from kryonix.signup.errors import OperationUnderWay
 from kryonix.signup.intake import Intake
-from kryonix.signup.jobs import enqueue
+from kryonix.signup.queue import enqueue
 from kryonix.signup.sql import QUERIES
 from kryonix.tenants.lifecycle import TenantLifecycle
 

@@ -1,4 +1,4 @@
-"""Taking a request: checked against the tenant as it is, and written as an operation with its job, or not at all."""
+"""Accept requests for operations: check the tenant's state, place a new tenant, and enqueue the job."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from kryonix.engines.errors import InvalidTenant, TenantExists, UnknownTenant, WrongState
-from kryonix.registry.desired_states import DesiredState, fetch_desired_state
+from kryonix.fleet.members import cell_loads
+from kryonix.fleet.placement import Load, choose_cell, load_of
+from kryonix.registry.desired_states import DesiredState, fetch_desired_state, fetch_desired_states
 from kryonix.registry.rows import Connection
 from kryonix.signup import operations, sealing
+from kryonix.signup.auth import Caller
 from kryonix.signup.database import Database
 from kryonix.signup.errors import KeyReused, OperationUnderWay
-from kryonix.signup.jobs import enqueue
-from kryonix.signup.keys import Caller
 from kryonix.signup.operations import GIVES_CREDENTIALS, Kind, Operation, Request
-from kryonix.signup.placement import place
+from kryonix.signup.queue import enqueue
 from kryonix.signup.sql import QUERIES
 from kryonix.tenants.admission import admit, as_sold, asked
 from kryonix.tenants.specs import tenant_of
@@ -27,7 +28,31 @@ from kryonix.topology.errors import InvalidInput
 from kryonix.topology.expansion import Topology
 from kryonix.topology.tenants import Tenant, parse_tenant
 
-__all__ = ["Accepted", "Intake", "new_tenant"]
+__all__ = ["Accepted", "Intake", "new_tenant", "place"]
+
+
+def place(connection: Connection, tenant: Tenant, asked: str | None, cells: Cells, catalog: Catalog) -> str:
+    """The name of the cell. Raises InvalidTenant for one that there is not, and NoRoom where none has room.
+
+    Brokers are not asked: what rows promise is known at once, and what is promised has to fit.
+    """
+    if asked is not None:
+        try:
+            cells.cell(asked)
+        except InvalidInput as error:
+            raise InvalidTenant([f"{problem.field}: {problem.message}" for problem in error.problems]) from error
+        return asked
+    connection.execute(QUERIES["hold_placement"])
+    # In this order: a creation whose row is written between the two reads is seen by both, and not by neither.
+    coming = [Tenant.model_validate(row["request"]) for row in connection.execute(QUERIES["fetch_creations_under_way"])]
+    states = fetch_desired_states(connection)
+    loads = cell_loads(states, {}, {}, catalog)
+    there = {state.cliente_id for state in states if state.status != "removed"}
+    for each in coming:
+        if each.id not in there:
+            loads[each.cell] = loads.get(each.cell, Load()) + load_of(each, catalog)
+    return choose_cell(load_of(tenant, catalog), cells, loads).cell
+
 
 _ATTEMPTS: Final = 3
 _ALLOWED: Final[Mapping[Kind, tuple[str, ...]]] = {

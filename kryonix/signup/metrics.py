@@ -1,20 +1,49 @@
-"""The service's figures, for Prometheus: requests as this process saw them, operations as the database has them."""
+"""Prometheus metrics of the service."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+import math
+import time
+from collections.abc import Callable, Iterator
+from threading import Lock
+from typing import Final, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from kryonix.registry.errors import RegistryError
-from kryonix.signup.cache import Cached
 from kryonix.signup.database import Database
 from kryonix.signup.sql import QUERIES
 
-__all__ = ["Metrics", "method_label"]
+__all__ = ["Cached", "Metrics", "method_label"]
+
+
+_V = TypeVar("_V")
+
+
+class Cached(Generic[_V]):
+    """Fetches a value at most once in `seconds`. While one caller fetches, the others get the value before."""
+
+    def __init__(
+        self, seconds: float, fetch: Callable[[], _V], first: _V, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`first` is the value until there is one."""
+        self._seconds, self._fetch, self._clock = seconds, fetch, clock
+        self._value, self._at = first, -math.inf
+        self._fetching = Lock()
+
+    def get(self) -> _V:
+        """Raises what the fetching raises."""
+        if self._clock() - self._at < self._seconds or not self._fetching.acquire(blocking=False):
+            return self._value
+        try:
+            self._value = self._fetch()
+        finally:
+            self._at = self._clock()
+            self._fetching.release()
+        return self._value
+
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _FRESH_S: Final = 5

@@ -1,21 +1,38 @@
-"""What a failure looks like in an answer, and in an operation's row: problem details (RFC 9457)."""
+"""Problem details (RFC 9457): of errors, in answers, and in the OpenAPI document."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from kryonix.engines import errors as lifecycle
 from kryonix.rabbitmq.broker import BrokerUnavailable
-from kryonix.registry.errors import RegistryUnavailable
-from kryonix.signup.errors import OperationUnderWay, SignupError, TooManyRequests
+from kryonix.registry.errors import RegistryError, RegistryUnavailable
+from kryonix.signup.errors import InvalidKey, OperationUnderWay, SignupError, TooManyRequests
 from kryonix.topology.errors import InvalidInput
 
-__all__ = ["MEDIA_TYPE", "Problem", "for_callers", "http_problem", "problem_of", "retry_after", "unknown_to_worker"]
+__all__ = [
+    "MEDIA_TYPE",
+    "Problem",
+    "describe",
+    "error_response",
+    "for_callers",
+    "http_problem",
+    "problem_of",
+    "problem_response",
+    "problems",
+    "retry_after",
+    "unknown_to_worker",
+]
+
 
 MEDIA_TYPE: Final = "application/problem+json"
 _TYPE: Final = "urn:kryonix:problem:"
@@ -150,3 +167,60 @@ def _more(error: Exception) -> dict[str, Any]:
 
 def _problem(kind: str, status: int, title: str, detail: str, **more: Any) -> Problem:
     return Problem(type=f"{_TYPE}{kind}", title=title, status=int(status), detail=detail, **more)
+
+
+log = logging.getLogger(__name__)
+
+
+def error_response(request: Request, error: Exception) -> Response:
+    """The answer that an error of ours is."""
+    if isinstance(error, RegistryError):
+        log.error("request %s: %s", request.state.request_id, error)
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, InvalidKey) else {}
+    if (seconds := retry_after(error)) is not None:
+        headers["Retry-After"] = str(seconds)
+    problem = Problem.model_validate(for_callers(problem_of(error).as_json()))
+    return problem_response(request, problem, headers)
+
+
+def problem_response(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem, with the request's id."""
+    told = problem.model_copy(update={"request_id": request.state.request_id})
+    return JSONResponse(told.as_json(), problem.status, dict(headers or {}), MEDIA_TYPE)
+
+
+_ABOUT: Final[dict[int, str]] = {
+    401: "No valid API key was sent.",
+    403: "The key may not do this.",
+    404: "There is no such thing.",
+    409: "The tenant's state, or an operation that is under way, does not allow it.",
+    410: "The credentials were handed out.",
+    422: "What is asked can't be, or does not fit.",
+    429: "Too many requests; `Retry-After` says when to ask again.",
+    503: "The database does not answer; nothing was taken on.",
+}
+_ABOUT_ALWAYS: Final = {
+    400: "No request that could be read.",
+    408: "The body did not come in time.",
+    413: "The body is too large.",
+    415: "The body is not said to be JSON.",
+    500: "A defect.",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route may answer with, for its `responses`."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    about = {**{status: _ABOUT[status] for status in statuses}, **_ABOUT_ALWAYS}
+    return {status: {"description": about[status], "content": content} for status in about}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        document["components"]["schemas"]["Problem"] = Problem.model_json_schema(
+            ref_template="#/components/schemas/{model}"
+        )
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -18,22 +18,19 @@ from starlette.routing import Match, Route
 
 from kryonix.engines.errors import LifecycleError
 from kryonix.registry.errors import RegistryError
-from kryonix.signup import health_api, operations_api, tenants_api
-from kryonix.signup.access import unidentified
-from kryonix.signup.admission import Admission, Authenticator
-from kryonix.signup.cache import Cached
+from kryonix.signup import health as health_api
+from kryonix.signup import operations_api, tenants_api
+from kryonix.signup.admission import Admission, Authenticator, RateLimit
+from kryonix.signup.auth import unidentified
 from kryonix.signup.database import Database
 from kryonix.signup.errors import InvalidKey, SignupError
+from kryonix.signup.health import AWAY, FRESH_S, look
 from kryonix.signup.intake import Intake
-from kryonix.signup.metrics import Metrics
+from kryonix.signup.metrics import Cached, Metrics
 from kryonix.signup.middleware import BodyLimit, Recorded
-from kryonix.signup.openapi import describe
-from kryonix.signup.problems import http_problem, problem_of
-from kryonix.signup.rate import RateLimit
-from kryonix.signup.readiness import AWAY, FRESH_S, look
-from kryonix.signup.responses import error_response, problem_response
+from kryonix.signup.operations_api import Streams
+from kryonix.signup.problems import describe, error_response, http_problem, problem_of, problem_response
 from kryonix.signup.services import Services
-from kryonix.signup.streams import Streams
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.errors import TopologyError

@@ -9,14 +9,21 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from kryonix.engines.errors import UnknownTenant
 from kryonix.registry.desired_states import fetch_desired_state, fetch_desired_states
 from kryonix.signup import operations
-from kryonix.signup.access import Admin, Reader, Writer
-from kryonix.signup.answers import AcceptedAnswer, CatalogAnswer, PlanAnswer, TenantAnswer, TenantsPage
+from kryonix.signup.auth import Admin, Caller, Reader, Writer
 from kryonix.signup.errors import NothingAsked
 from kryonix.signup.intake import new_tenant
-from kryonix.signup.keys import Caller
-from kryonix.signup.openapi import problems
 from kryonix.signup.operations import Kind
-from kryonix.signup.requests import TENANT_ID_PATTERN, Change, NewTenant
+from kryonix.signup.problems import problems
+from kryonix.signup.schemas import (
+    TENANT_ID_PATTERN,
+    AcceptedAnswer,
+    CatalogAnswer,
+    Change,
+    NewTenant,
+    PlanAnswer,
+    TenantAnswer,
+    TenantsPage,
+)
 from kryonix.signup.services import Services, services
 from kryonix.tenants.admission import admit
 from kryonix.tenants.lifecycle import Need

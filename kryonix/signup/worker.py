@@ -21,11 +21,11 @@ from procrastinate.jobs import Job
 
 from kryonix.engines.run_folder import clear_abandoned
 from kryonix.signup.database import Database, connection_settings
+from kryonix.signup.events import Publisher
 from kryonix.signup.executor import Again, Performer
 from kryonix.signup.housekeeping import Keeper
 from kryonix.signup.intake import Intake
-from kryonix.signup.jobs import QUEUE, TASK
-from kryonix.signup.publisher import Publisher
+from kryonix.signup.queue import QUEUE, TASK
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells

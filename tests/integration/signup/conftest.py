@@ -20,8 +20,8 @@ from docker.models.containers import Container
 from psycopg.rows import dict_row
 
 from kryonix.registry.schema import SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA, upgrade
+from kryonix.signup.auth import Scope, create_key
 from kryonix.signup.database import Database
-from kryonix.signup.keys import Scope, create_key
 from kryonix.signup.service import build_service
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cell, Cells

@@ -13,9 +13,9 @@ from uuid import UUID, uuid4
 import pytest
 from procrastinate.exceptions import AlreadyEnqueued
 
+from kryonix.signup.auth import SCOPES
 from kryonix.signup.database import Database
-from kryonix.signup.jobs import enqueue
-from kryonix.signup.keys import SCOPES
+from kryonix.signup.queue import enqueue
 from tests.integration.signup.conftest import Registry, caller, until
 from tests.support.project import ROOT
 

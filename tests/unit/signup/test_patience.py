@@ -7,7 +7,7 @@ import pytest
 from kryonix.engines.errors import EngineFailed, LifecycleError, OperationDied, TenantBusy, UnknownTenant
 from kryonix.rabbitmq.broker import BrokerUnavailable
 from kryonix.registry.errors import RegistryRefused, RegistryUnavailable
-from kryonix.signup.retry import attempts_for, pause_after
+from kryonix.signup.queue import attempts_for, pause_after
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from kryonix.engines.errors import NoRoom
 from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rows import Connection
-from kryonix.signup import placement as placing
+from kryonix.signup import intake as placing
 from kryonix.signup.sql import QUERIES
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cell, Cells

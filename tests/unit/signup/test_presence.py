@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kryonix.registry.bounded import NoAnswer
-from kryonix.signup.presence import Presence
+from kryonix.signup.database import Presence
 from tests.unit.signup.test_rate import Clock
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kryonix.signup.admission import RateLimit
 from kryonix.signup.errors import TooManyRequests
-from kryonix.signup.rate import RateLimit
 
 
 class Clock:

@@ -1,34 +1,42 @@
-"""API keys: made once, shown once, kept as a hash.
-
-A key reads `kx_ID_SECRET`. The secret has 256 bits of chance, so a plain SHA-256 keeps it: there is nothing to guess
-that a slow hash would make slower.
-"""
+"""API keys and the scopes that routes require."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from kryonix.registry.rows import Connection
 from kryonix.signup.errors import InvalidKey, ScopeTooSmall
 from kryonix.signup.sql import QUERIES
 
 __all__ = [
+    "KEYED",
     "SCOPES",
+    "Admin",
     "ApiKey",
     "Caller",
+    "Reader",
     "Scope",
+    "Writer",
     "authenticate",
     "create_key",
     "fetch_keys",
     "fetch_valid",
     "revoke_key",
+    "unidentified",
 ]
+
+
+KEYED: Final = "/v1/"
+"""Paths that need an API key start with this."""
 
 Scope = Literal["read", "write", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
@@ -103,3 +111,31 @@ def _hash(secret: str) -> bytes:
 
 def _key(row: Mapping[str, Any]) -> ApiKey:
     return ApiKey(**{name: value for name, value in row.items() if name != "hash"})
+
+
+_bearer = HTTPBearer(auto_error=False, description="An API key, made by `kryonix signup keys create`.")
+
+
+def unidentified(request: Request) -> bool:
+    """Return True for a request that needs a key and has no valid one."""
+    return request.url.path.startswith(KEYED) and not hasattr(request.state, "caller")
+
+
+def _caller(request: Request, _described: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]) -> Caller:
+    if unidentified(request):
+        raise InvalidKey
+    found: Caller = request.state.caller
+    return found
+
+
+def _with(scope: Scope) -> Callable[..., Caller]:
+    def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+        caller.must(scope)
+        return caller
+
+    return check
+
+
+Reader = Annotated[Caller, Depends(_with("read"))]
+Writer = Annotated[Caller, Depends(_with("write"))]
+Admin = Annotated[Caller, Depends(_with("admin"))]

@@ -1,4 +1,4 @@
-"""Telling events: from the outbox to the platform's exchange, each confirmed by the broker before it is ticked off."""
+"""Domain events: the transactional outbox, and its publisher to the platform's exchange."""
 
 from __future__ import annotations
 
@@ -6,17 +6,49 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractExchange
+from psycopg.types.json import Jsonb
 
 from kryonix.registry.errors import RegistryError
+from kryonix.registry.rows import Connection
 from kryonix.signup.database import Database
-from kryonix.signup.outbox import OutboxEvent, mark_published, take_events
+from kryonix.signup.sql import QUERIES
 from kryonix.topology.shared import EVENTS
 
-__all__ = ["Publisher"]
+__all__ = ["OutboxEvent", "Publisher", "mark_published", "put_event", "take_events"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxEvent:
+    """One event. Its id is the same however often it is published."""
+
+    id: UUID
+    event: str
+    tenant: str
+    payload: Mapping[str, Any]
+    created_at: datetime
+
+
+def put_event(connection: Connection, event: str, tenant: str, payload: Mapping[str, Any]) -> None:
+    """Have an event told once this transaction is committed."""
+    connection.execute(QUERIES["insert_event"], {"event": event, "tenant": tenant, "payload": Jsonb(dict(payload))})
+
+
+def take_events(connection: Connection, limit: int = 100) -> list[OutboxEvent]:
+    """The oldest events that are to be told, for this transaction alone."""
+    return [OutboxEvent(**row) for row in connection.execute(QUERIES["take_events"], {"limit": limit})]
+
+
+def mark_published(connection: Connection, event: OutboxEvent) -> None:
+    """The broker has it."""
+    connection.execute(QUERIES["mark_published"], {"id": event.id})
+
 
 log = logging.getLogger(__name__)
 
