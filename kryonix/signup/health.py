@@ -1,47 +1,16 @@
-"""Liveness, readiness and metrics endpoints."""
+"""Whether the service lives, whether it can work, and its figures."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
-from kryonix.registry.errors import RegistryError
-from kryonix.signup.database import Database
+from kryonix.signup.monitoring import Readiness
 from kryonix.signup.services import Services, services
-from kryonix.signup.sql import QUERIES
 
-__all__ = ["AWAY", "FRESH_S", "Readiness", "look", "router"]
-
-
-FRESH_S: Final = 1
-"""How old the answer may be: who asks more often costs the database no more."""
-
-_ALIVE_S: Final = 30
-
-
-class Readiness(BaseModel):
-    """What the service needs to work, and whether it is there."""
-
-    ready: bool
-    database: str
-    workers: int | None
-
-
-AWAY: Final = Readiness(ready=False, database="does not answer", workers=None)
-
-
-def look(database: Database) -> Readiness:
-    """Ask the database."""
-    try:
-        with database.transaction() as connection:
-            row = connection.execute(QUERIES["workers_alive"], {"seconds": _ALIVE_S}).fetchone()
-    except RegistryError:
-        return AWAY
-    workers = 0 if row is None else int(row["count"])
-    return Readiness(ready=workers > 0, database="answers", workers=workers)
-
+__all__ = ["router"]
 
 router = APIRouter(tags=["health"])
 

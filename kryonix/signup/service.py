@@ -18,19 +18,17 @@ from starlette.routing import Match, Route
 
 from kryonix.engines.errors import LifecycleError
 from kryonix.registry.errors import RegistryError
-from kryonix.signup import health as health_api
-from kryonix.signup import operations_api, tenants_api
+from kryonix.signup import health, operations_api, tenants_api
 from kryonix.signup.admission import Admission, Authenticator, RateLimit
 from kryonix.signup.auth import unidentified
 from kryonix.signup.database import Database
 from kryonix.signup.errors import InvalidKey, SignupError
-from kryonix.signup.health import AWAY, FRESH_S, look
 from kryonix.signup.intake import Intake
-from kryonix.signup.metrics import Cached, Metrics
 from kryonix.signup.middleware import BodyLimit, Recorded
-from kryonix.signup.operations_api import Streams
+from kryonix.signup.monitoring import AWAY, FRESH_S, Cached, Metrics, look
 from kryonix.signup.problems import describe, error_response, http_problem, problem_of, problem_response
 from kryonix.signup.services import Services
+from kryonix.signup.streams import Streams
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.errors import TopologyError
@@ -39,7 +37,7 @@ __all__ = ["build_service"]
 
 log = logging.getLogger(__name__)
 
-_ROUTERS: Final = (tenants_api.router, operations_api.router, health_api.router)
+_ROUTERS: Final = (tenants_api.router, operations_api.router, health.router)
 
 _ABOUT = """Makes, changes, suspends and removes tenants, each with a stack of its own.
 

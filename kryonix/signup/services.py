@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from kryonix.signup.database import Database
-from kryonix.signup.health import Readiness
 from kryonix.signup.intake import Intake
-from kryonix.signup.metrics import Cached, Metrics
-from kryonix.signup.operations_api import Streams
+from kryonix.signup.monitoring import Cached, Metrics, Readiness
+from kryonix.signup.streams import Streams
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 

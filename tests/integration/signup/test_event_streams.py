@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from kryonix.signup.operations_api import MOST_PER_KEY
+from kryonix.signup.streams import MOST_PER_KEY
 from tests.integration.signup.conftest import Registry, caller, until
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
-from kryonix.signup.metrics import Cached
+from kryonix.signup.monitoring import Cached
 from tests.unit.signup.test_rate import Clock
 
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the service."""
+"""Readiness of the service, and its Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Final, Generic, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from pydantic import BaseModel
 
 from kryonix.registry.errors import RegistryError
 from kryonix.signup.database import Database
 from kryonix.signup.sql import QUERIES
 
-__all__ = ["Cached", "Metrics", "method_label"]
+__all__ = ["AWAY", "FRESH_S", "Cached", "Metrics", "Readiness", "look", "method_label"]
 
 
 _V = TypeVar("_V")
@@ -110,3 +111,31 @@ class _Rows(Collector):
             GaugeMetricFamily("kryonix_signup_events_unpublished", "Events in the outbox.", value=told["count"]),
             GaugeMetricFamily("kryonix_signup_oldest_event_seconds", "Age of it.", value=told["oldest_s"]),
         ]
+
+
+FRESH_S: Final = 1
+"""How old the answer may be: who asks more often costs the database no more."""
+
+_ALIVE_S: Final = 30
+
+
+class Readiness(BaseModel):
+    """What the service needs to work, and whether it is there."""
+
+    ready: bool
+    database: str
+    workers: int | None
+
+
+AWAY: Final = Readiness(ready=False, database="does not answer", workers=None)
+
+
+def look(database: Database) -> Readiness:
+    """Ask the database."""
+    try:
+        with database.transaction() as connection:
+            row = connection.execute(QUERIES["workers_alive"], {"seconds": _ALIVE_S}).fetchone()
+    except RegistryError:
+        return AWAY
+    workers = 0 if row is None else int(row["count"])
+    return Readiness(ready=workers > 0, database="answers", workers=workers)

@@ -1,0 +1,131 @@
+"""Event streams: operations that callers follow, looked at together however many follow them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from starlette.concurrency import run_in_threadpool
+
+from kryonix.registry.errors import RegistryError
+from kryonix.signup import operations
+from kryonix.signup.auth import fetch_valid
+from kryonix.signup.database import Database
+from kryonix.signup.errors import InvalidKey, TooManyStreams
+from kryonix.signup.operations import Operation
+
+__all__ = ["MOST_PER_KEY", "Streams"]
+
+MOST_PER_KEY: Final = 50
+"""Streams of one API key that one process serves at a time."""
+
+_LOOK_S: Final = 0.3
+_ALIVE_S: Final = 15
+
+
+@dataclass(eq=False, slots=True)
+class _Follower:
+    """One stream: what it has still to be told, and whether its key is still good."""
+
+    key_id: str
+    operation: Operation
+    let_in: bool = True
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Streams:
+    """The streams of one process. All of it runs in the event loop, but for the one look at the database."""
+
+    def __init__(self, database: Database, *, most_per_key: int = MOST_PER_KEY, pause_s: float = _LOOK_S) -> None:
+        self._database = database
+        self._most = most_per_key
+        self._pause_s = pause_s
+        self._open: Counter[str] = Counter()
+        self._followers: set[_Follower] = set()
+        self._looking: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def place(self, key_id: str) -> Iterator[None]:
+        """One of the streams that a key may have. Raises TooManyStreams."""
+        if self._open[key_id] >= self._most:
+            raise TooManyStreams(self._most)
+        self._open[key_id] += 1
+        try:
+            yield
+        finally:
+            self._open[key_id] -= 1
+            if not self._open[key_id]:
+                del self._open[key_id]
+
+    async def follow(self, operation: Operation, key_id: str) -> AsyncGenerator[Operation | None, None]:
+        """The operation as it is, and each time that it has changed, to its end; None from time to time meanwhile.
+
+        Raises InvalidKey once the key has been revoked or has expired.
+        """
+        follower = _Follower(key_id, operation)
+        self._followers.add(follower)
+        try:
+            yield operation
+            told = operation.revision
+            while not follower.operation.ended or follower.operation.revision != told:
+                if follower.operation.revision == told:
+                    self._look_on()
+                    if not await _within(_ALIVE_S, follower.news.wait):
+                        yield None
+                follower.news.clear()
+                if not follower.let_in:
+                    raise InvalidKey
+                if follower.operation.revision != told:
+                    told = follower.operation.revision
+                    yield follower.operation
+        finally:
+            self._followers.discard(follower)
+
+    def _look_on(self) -> None:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        """Look at what is followed, as long as anything is."""
+        while self._followers:
+            await asyncio.sleep(self._pause_s)
+            followers = tuple(self._followers)
+            if not followers:
+                return
+            try:
+                changed, valid = await run_in_threadpool(self._ask, followers)
+            except RegistryError:
+                continue  # it will be back, or the client gives up first
+            _tell(followers, {operation.id: operation for operation in changed}, valid)
+
+    def _ask(self, followers: Collection[_Follower]) -> tuple[list[Operation], set[str]]:
+        oldest: dict[UUID, int] = {}
+        for each in followers:
+            known = each.operation
+            oldest[known.id] = min(oldest.get(known.id, known.revision), known.revision)
+        with self._database.transaction() as connection:
+            valid = fetch_valid(connection, {each.key_id for each in followers})
+            return operations.fetch_changed(connection, oldest), valid
+
+
+def _tell(followers: Collection[_Follower], changed: Mapping[UUID, Operation], valid: Collection[str]) -> None:
+    for follower in followers:
+        newer = changed.get(follower.operation.id, follower.operation)
+        gone = follower.key_id not in valid
+        if newer.revision > follower.operation.revision or gone:
+            follower.operation, follower.let_in = newer, not gone
+            follower.news.set()
+
+
+async def _within(seconds: float, wait: Callable[[], Awaitable[object]]) -> bool:
+    """Whether what is waited for has come in time."""
+    try:
+        await asyncio.wait_for(wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
