@@ -1,1 +1,1 @@
-"""The signup service: tenants by HTTP. A request writes an operation; a worker does it by `kryonix.tenants`."""
+"""The signup service. A request is stored as an operation; a worker runs it with `kryonix.tenants`."""

@@ -25,11 +25,11 @@ __all__ = ["Admission", "Authenticator", "RateLimit", "address_of", "network_of"
 
 
 _BUCKETS: Final = 10_000
-"""Callers with a bucket. The one that has asked least recently is forgotten first, and begins with a full one."""
+"""Maximum number of buckets. The least recently used is dropped first; its caller starts again with a full one."""
 
 
 class RateLimit:
-    """Lets `burst` requests pass at once, and `per_second` in the long run."""
+    """A token bucket per caller, in this process's memory: `burst` requests at once, `per_second` on average."""
 
     def __init__(self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
@@ -38,7 +38,7 @@ class RateLimit:
         self._lock = Lock()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, caller: str) -> None:
+    def count(self, caller: str) -> None:
         """Count a request. Raises TooManyRequests."""
         now = self._clock()
         with self._lock:
@@ -53,17 +53,17 @@ class RateLimit:
 
 
 _PROBES: Final = ("/healthz", "/readyz", "/metrics")
-"""Each has a bucket of its own per address: who is refused elsewhere does not take the service for dead."""
+"""Each has its own bucket per address, so that a client refused elsewhere still sees that the service is alive."""
 _REMEMBERED: Final = 1000
 _V6_PREFIX: Final = 64
-"""What one customer of a provider has at least; an address of it is made up as easily as a port."""
+"""A provider gives each customer at least such a network, and its addresses cost as little as ports."""
 
 
 class Authenticator:
-    """Finds the caller that presents a key, and counts requests by key.
+    """Authenticate keys, and count requests by key.
 
-    A key that was not valid before is counted by address first, so that guesses don't cost the database more than the
-    rate allows. One that was valid is not, so that guesses from the same address keep no caller out.
+    A key never seen valid counts against its network first, which limits the database queries that guesses cost. A
+    key seen valid does not, so guesses from the same network can't lock its caller out.
     """
 
     def __init__(self, database: Database, rate: RateLimit) -> None:
@@ -73,12 +73,12 @@ class Authenticator:
         self._valid: OrderedDict[bytes, None] = OrderedDict()
 
     def caller(self, presented: str, network: str) -> Caller:
-        """Raises InvalidKey and TooManyRequests."""
+        """Return the caller. Raises InvalidKey or TooManyRequests."""
         digest = hashlib.sha256(presented.encode(errors="replace")).digest()
         if digest not in self._valid:
-            self._rate.take(f"guess {network}")
+            self._rate.count(f"guess {network}")
         else:
-            self._rate.take(f"key {digest.hex()} {network}")
+            self._rate.count(f"key {digest.hex()} {network}")
         try:
             with self._database.transaction() as connection:
                 caller = authenticate(connection, presented)
@@ -87,7 +87,7 @@ class Authenticator:
                 self._valid.pop(digest, None)
             raise
         if digest not in self._valid:
-            self._rate.take(f"key {digest.hex()} {network}")
+            self._rate.count(f"key {digest.hex()} {network}")
         with self._lock:
             self._valid[digest] = None
             self._valid.move_to_end(digest)
@@ -97,9 +97,9 @@ class Authenticator:
 
 
 class Admission:
-    """Notes the caller in the request's state, where there is one; answers 429 to who asks too often.
+    """Add the authenticated caller to the request's state, or answer 429.
 
-    A request below /v1/ without a valid key goes on without a caller, and the route refuses it.
+    A request below /v1/ without a valid key continues without a caller; the route refuses it.
     """
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator, rate: RateLimit) -> None:
@@ -124,7 +124,7 @@ class Admission:
         path, network = request.url.path, network_of(address_of(request.scope))
         scheme, _, presented = request.headers.get("authorization", "").partition(" ")
         if not path.startswith(KEYED) or scheme.lower() != "bearer" or not presented:
-            self._rate.take(f"{path if path in _PROBES else 'anybody'} {network}")
+            self._rate.count(f"{path if path in _PROBES else 'anybody'} {network}")
             return
         with suppress(InvalidKey):
             caller = await run_in_threadpool(self._authenticator.caller, presented, network)
@@ -132,7 +132,7 @@ class Admission:
 
 
 def address_of(scope: Scope) -> str:
-    """The caller's IP address. Behind a proxy it is what the proxy says, so what is no address is not passed on."""
+    """Return the caller's IP address, or `unknown`: behind a proxy the value comes from the proxy."""
     host, _ = scope.get("client") or ("", 0)
     try:
         address = ipaddress.ip_address(host)
@@ -143,7 +143,7 @@ def address_of(scope: Scope) -> str:
 
 
 def network_of(address: str) -> str:
-    """Whose address it is, as far as it tells: itself, or of version 6 the network that a customer has."""
+    """Return the network that an address belongs to: an IPv4 address itself, or the /64 of an IPv6 address."""
     if ":" not in address:
         return address
     return str(ipaddress.ip_network(f"{address.partition('%')[0]}/{_V6_PREFIX}", strict=False))

@@ -40,12 +40,12 @@ KEYED: Final = "/v1/"
 
 Scope = Literal["read", "write", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
-"""From the least to the most; each may do what those before it may."""
+"""In ascending order: each scope includes the ones before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key as it is kept."""
+    """A stored key."""
 
     id: str
     name: str
@@ -58,20 +58,20 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks. `secret` is the key itself, which only the caller has."""
+    """An authenticated caller. `secret` is part of the key and is stored nowhere."""
 
     key_id: str
     scope: Scope
     secret: str = field(repr=False)
 
     def must(self, needed: Scope) -> None:
-        """Raises ScopeTooSmall."""
+        """Raise ScopeTooSmall unless the caller's scope includes `needed`."""
         if SCOPES.index(self.scope) < SCOPES.index(needed):
             raise ScopeTooSmall(self.scope, needed)
 
 
 def create_key(connection: Connection, name: str, scope: Scope, days: int | None = None) -> str:
-    """Make a key that is valid for so many days, or until it is revoked, and return it."""
+    """Create a key and return it. It is valid for `days`, or until it is revoked."""
     id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     values = {"id": id, "name": name, "scope": scope, "hash": _hash(secret), "days": days}
     connection.execute(QUERIES["insert_api_key"], values)
@@ -79,22 +79,22 @@ def create_key(connection: Connection, name: str, scope: Scope, days: int | None
 
 
 def fetch_keys(connection: Connection) -> list[ApiKey]:
-    """All keys, the oldest first."""
+    """Return all keys, oldest first."""
     return [_key(row) for row in connection.execute(QUERIES["fetch_api_keys"])]
 
 
 def fetch_valid(connection: Connection, ids: Collection[str]) -> set[str]:
-    """Which of these keys are still good, by id."""
+    """Return the ids of those keys that are valid now."""
     return {row["id"] for row in connection.execute(QUERIES["fetch_valid_api_keys"], {"ids": list(ids)})}
 
 
 def revoke_key(connection: Connection, id: str) -> bool:
-    """End a key for good; whether there is one of this id."""
+    """Revoke a key. Return False if there is no key with this id."""
     return connection.execute(QUERIES["revoke_api_key"], {"id": id}).fetchone() is not None
 
 
 def authenticate(connection: Connection, presented: str) -> Caller:
-    """Who presents this key. Raises InvalidKey, which does not tell what is wrong with it."""
+    """Return the caller with this key. Raises InvalidKey without saying what is wrong with it."""
     prefix, _, rest = presented.partition("_")
     id, _, secret = rest.partition("_")
     if prefix != "kx" or not id.isalnum() or not id.isascii() or not secret:
@@ -117,7 +117,7 @@ _bearer = HTTPBearer(auto_error=False, description="An API key, made by `kryonix
 
 
 def unidentified(request: Request) -> bool:
-    """Return True for a request that needs a key and has no valid one."""
+    """Return True if the request needs a key and has no valid one."""
     return request.url.path.startswith(KEYED) and not hasattr(request.state, "caller")
 
 

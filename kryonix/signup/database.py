@@ -21,14 +21,13 @@ __all__ = ["Database", "Presence", "connection_settings"]
 
 
 _PATIENCE_S: Final = 1
-"""How long failures may follow on one another before the database is taken to be away: a single stale connection is
-replaced sooner."""
+"""Seconds of failures in a row before the database counts as away. One stale connection is replaced sooner."""
 
 
 class Presence:
-    """Lets everybody ask a database that answers, and one caller at a time ask one that does not.
+    """Admit every caller while the database answers, and one at a time while it does not.
 
-    The others are refused at once, so that threads and callers are not used up by waiting.
+    The others are refused at once, so that waiting does not use up the threads.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,12 +42,12 @@ class Presence:
         return since is not None and self._clock() - since >= _PATIENCE_S
 
     def missed(self, since: float | None = None) -> None:
-        """Note that there was no answer, or no connection, now or since a moment of the clock."""
+        """Record a missing answer or connection, now or since a moment of the clock."""
         if self._missed_since is None:
             self._missed_since = self._clock() if since is None else since
 
     def answered(self) -> None:
-        """Note an answer."""
+        """Record an answer."""
         self._missed_since = None
         self._answered_at = self._clock()
 
@@ -57,12 +56,12 @@ class Presence:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Ask, in a block that ends with `answered` or an error. Raises NoAnswer where another caller asks already."""
+        """Enter before a query; the block ends with `answered` or an error. Raises NoAnswer if refused."""
         if not self.away:
             yield
             return
         if not self._asking.acquire(blocking=False):
-            raise NoAnswer("it has not answered for a while")
+            raise NoAnswer("it has not answered for more than a second")
         try:
             yield
         finally:
@@ -70,30 +69,29 @@ class Presence:
 
 
 ANSWER_S: Final = 5
-"""How long a statement of the web's may take."""
+"""Time limit of a web request's statement, in seconds."""
 
 _WAIT_S: Final = 5
 _CHECK_S: Final = 2
 _MARGIN_S: Final = 1
-"""By which the client waits longer than the server works: a slow statement is no server that is away."""
+"""Extra seconds that the client waits: a slow statement does not mean that the server is away."""
 
 
 def connection_settings(dsn: str, answer_s: float) -> dict[str, Any]:
-    """How a connection is made: with bounds, and in the schema, as procrastinate's statements do not say it."""
-    given = address_parts(dsn).get("options") or ""  # an argument takes the place of those of the DSN
+    """Return connection arguments: time limits, and the search path that procrastinate's statements need."""
+    given = address_parts(dsn).get("options") or ""  # an argument replaces the DSN's
     ours = f"-c search_path={SIGNUP_SCHEMA} -c statement_timeout={answer_s * 1000:.0f}"
     return {"connect_timeout": 5, **KEEPALIVES, "options": f"{given} {ours}".strip()}
 
 
 class Database:
-    """A pool of connections. Made closed; use it as a context manager. Raises RegistryAddressInvalid.
+    """A connection pool, opened as a context manager. Raises RegistryAddressInvalid.
 
-    A transaction that can't be had, or a statement that is not answered, ends within seconds whatever has become of the
-    server: stopped, frozen, or gone with its machine.
+    Waiting for a connection or an answer ends within seconds, even if the server is frozen or its machine is gone.
     """
 
     def __init__(self, dsn: str, *, size: int = 10, answer_s: float = ANSWER_S) -> None:
-        address_parts(dsn)  # the pool would log libpq's text, again and again, which quotes one that can't be read
+        address_parts(dsn)  # the pool would log libpq's message, which quotes the password of an invalid DSN
         self._dsn = dsn
         self._answer_s = answer_s + _MARGIN_S
         self._presence = Presence()
@@ -102,7 +100,7 @@ class Database:
             min_size=1,
             max_size=size,
             timeout=_WAIT_S,
-            reconnect_timeout=_WAIT_S,  # pauses between attempts grow: later ones would miss the database's return
+            reconnect_timeout=_WAIT_S,  # pauses between attempts grow; a later attempt would notice the return late
             open=False,
             kwargs={**connection_settings(dsn, answer_s), "row_factory": dict_row},
             configure=self._configure,
@@ -119,7 +117,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction, committed at the end. Raises RegistryUnavailable or RegistryRefused."""
+        """Open a transaction and commit it at the end. Raises RegistryUnavailable or RegistryRefused."""
         with translated(self._dsn):
             with self._presence.asking():
                 connection = self._taken()
@@ -137,7 +135,7 @@ class Database:
         try:
             connection = self._pool.getconn()
         except PoolTimeout:
-            if not self._presence.answered_since(began):  # else all connections are in use, which is another matter
+            if not self._presence.answered_since(began):  # otherwise all connections are merely in use
                 self._presence.missed(began)
             raise
         self._presence.answered()

@@ -1,15 +1,16 @@
-"""What can go wrong with a request, beside what `kryonix.tenants` says of the tenant.
+"""Errors of requests. Errors about the tenant itself come from `kryonix.tenants`.
 
-SignupError                  base; `kind` names the problem in answers, `status` is the answer's
-├── InvalidKey         401   no key, or one that is not known, has expired or was revoked
-├── ScopeTooSmall      403   the key may not do this
-├── WrongCredentialsKey 403  the key that credentials were sealed for is another
+SignupError                  base; `kind` is the problem type in answers, `status` the HTTP status
+├── InvalidKey         401   the key is missing, unknown, expired or revoked
+├── ScopeTooSmall      403   the key's scope does not allow this
+├── WrongCredentialsKey 403  the credentials are sealed for another key
 ├── UnknownOperation   404
-├── OperationUnderWay  409   the tenant has an operation that has not ended; carries it
-├── NotReady           409   credentials are asked for before the operation has made them
-├── AlreadyDelivered   410   credentials were fetched before, or not in time
-├── KeyReused          422   an idempotency key came with another request
-├── NothingAsked       422   a change that names nothing to change
+├── OperationUnderWay  409   another operation on the tenant has not ended; carries it
+├── NotReady           409   the operation has not produced credentials yet
+├── AlreadyDelivered   410   the credentials were fetched before, or have expired
+├── KeyReused          422   the idempotency key was used for another request
+├── NothingAsked       422   the change is empty
+├── TooManyStreams     429   the key has its maximum of open event streams
 └── TooManyRequests    429   carries the seconds to wait
 """
 
@@ -48,7 +49,7 @@ class InvalidKey(SignupError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this needs a valid API key, sent as `Authorization: Bearer KEY`. `kryonix signup keys create` makes one"
+            "a valid API key is required: `Authorization: Bearer KEY`. Create one with `kryonix signup keys create`"
         )
 
 
@@ -56,7 +57,7 @@ class ScopeTooSmall(SignupError):
     kind, status = "scope-too-small", 403
 
     def __init__(self, scope: str, needed: str) -> None:
-        super().__init__(f"this needs an API key of scope {needed!r}, and yours has {scope!r}. Ask for one that may")
+        super().__init__(f"this API key has the scope {scope!r}, and the request needs {needed!r}. Use a key with it")
 
 
 class WrongCredentialsKey(SignupError):
@@ -64,8 +65,8 @@ class WrongCredentialsKey(SignupError):
 
     def __init__(self) -> None:
         super().__init__(
-            "these credentials were sealed for another key: send the `credentials_key` that the operation was answered "
-            "with. Nothing has been handed out"
+            "the credentials are sealed for another key. Send the `credentials_key` from the answer that accepted the "
+            "operation. The credentials can still be fetched"
         )
 
 
@@ -73,7 +74,7 @@ class UnknownOperation(SignupError):
     kind, status = "unknown-operation", 404
 
     def __init__(self, operation: object) -> None:
-        super().__init__(f"there is no operation {str(operation)!r}. Use the id that the operation was answered with")
+        super().__init__(f"there is no operation {str(operation)!r}. Use the id from the answer that accepted it")
 
 
 class OperationUnderWay(SignupError):
@@ -81,8 +82,8 @@ class OperationUnderWay(SignupError):
 
     def __init__(self, tenant: str, operation: str, kind: str) -> None:
         super().__init__(
-            f"the operation {operation} ({kind}) on the tenant {tenant!r} has not ended, and there is one at a time. "
-            "Wait for it to end and ask again"
+            f"the operation {operation} ({kind}) on the tenant {tenant!r} has not ended, and a tenant has one at a "
+            "time. Wait for it to end, then send the request again"
         )
         self.tenant, self.operation = tenant, operation
 
@@ -91,7 +92,7 @@ class NotReady(SignupError):
     kind, status = "not-ready", 409
 
     def __init__(self, operation: object, status: str) -> None:
-        super().__init__(f"the operation {operation} is {status} and has no credentials (yet). Wait until it succeeded")
+        super().__init__(f"the operation {operation} is {status} and has no credentials. Wait until it has succeeded")
 
 
 class AlreadyDelivered(SignupError):
@@ -99,8 +100,8 @@ class AlreadyDelivered(SignupError):
 
     def __init__(self, operation: object) -> None:
         super().__init__(
-            f"the credentials of the operation {operation} are handed out once, and were, or were not fetched in time. "
-            "Rotate the tenant's credentials to have new ones"
+            f"the credentials of the operation {operation} are delivered once; they were fetched before or have "
+            "expired. Rotate the tenant's credentials to get new ones"
         )
 
 
@@ -109,16 +110,14 @@ class KeyReused(SignupError):
 
     def __init__(self, key: str) -> None:
         shown = key if len(key) <= 60 else f"{key[:57]}..."
-        super().__init__(
-            f"the Idempotency-Key {shown!r} came before with another request. Use a new one for each thing you ask for"
-        )
+        super().__init__(f"the Idempotency-Key {shown!r} was used for another request. Use a new key for each request")
 
 
 class NothingAsked(SignupError):
     kind, status = "nothing-asked", 422
 
     def __init__(self) -> None:
-        super().__init__("the change names nothing to change. Give `modules`, `plan`, or both")
+        super().__init__("the change is empty. Give `modules`, `plan`, or both")
 
 
 class TooManyStreams(SignupError):
@@ -126,8 +125,7 @@ class TooManyStreams(SignupError):
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"{most} event streams of this API key are open, which is as many as there may be. Close one, or ask for "
-            "the operation itself from time to time"
+            f"this API key has {most} open event streams, the maximum. Close one, or poll the operation instead"
         )
 
 
@@ -135,5 +133,5 @@ class TooManyRequests(SignupError):
     kind, status = "too-many-requests", 429
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"too many requests. Ask again in {seconds:.1f} s")
+        super().__init__(f"too many requests. Try again in {seconds:.1f} s")
         self.seconds = seconds

@@ -26,7 +26,7 @@ __all__ = ["OutboxEvent", "Publisher", "mark_published", "put_event", "take_even
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEvent:
-    """One event. Its id is the same however often it is published."""
+    """One event. It keeps its id when it is published again."""
 
     id: UUID
     event: str
@@ -36,17 +36,17 @@ class OutboxEvent:
 
 
 def put_event(connection: Connection, event: str, tenant: str, payload: Mapping[str, Any]) -> None:
-    """Have an event told once this transaction is committed."""
+    """Publish an event when this transaction commits."""
     connection.execute(QUERIES["insert_event"], {"event": event, "tenant": tenant, "payload": Jsonb(dict(payload))})
 
 
 def take_events(connection: Connection, limit: int = 100) -> list[OutboxEvent]:
-    """The oldest events that are to be told, for this transaction alone."""
+    """Return the oldest unpublished events, locked by this transaction."""
     return [OutboxEvent(**row) for row in connection.execute(QUERIES["take_events"], {"limit": limit})]
 
 
 def mark_published(connection: Connection, event: OutboxEvent) -> None:
-    """The broker has it."""
+    """Record that the broker has confirmed the event."""
     connection.execute(QUERIES["mark_published"], {"id": event.id})
 
 
@@ -58,7 +58,7 @@ _CONFIRM_S: Final = 10
 
 
 class Publisher:
-    """Publishes what is in the outbox, for ever. Several may run: each event is one's at a time."""
+    """Publish the outbox until cancelled. Several may run: a row is locked by one at a time."""
 
     def __init__(self, database: Database, uri: str) -> None:
         self._database = database
@@ -66,7 +66,7 @@ class Publisher:
         self._connection: AbstractConnection | None = None
 
     async def run(self) -> None:
-        """Publish until cancelled. A broker or a database that is away is waited for."""
+        """Publish until cancelled, waiting for a broker or a database that is away."""
         try:
             while True:
                 await asyncio.sleep(await self._round())
@@ -74,20 +74,20 @@ class Publisher:
             await self._close()
 
     async def _round(self) -> float:
-        """Publish what there is; how long to wait for more, in seconds."""
+        """Publish what is in the outbox. Return the seconds to wait before the next round."""
         try:
             published = await self._publish_some()
         except RegistryError as error:
             log.warning("events wait: %s", error)
             return _PAUSE_AFTER_FAILURE_S
-        except Exception as error:  # noqa: BLE001  the client tells of a lost broker in many ways, and events must not stop
+        except Exception as error:  # noqa: BLE001  the client reports a lost broker in many ways, and events must not stop
             log.warning("events wait: the broker does not take them (%s: %s)", type(error).__name__, error)
             await self._close()
             return _PAUSE_AFTER_FAILURE_S
         return 0 if published else _PAUSE_S
 
     async def _publish_some(self) -> int:
-        # The rows are held by the transaction while the broker is asked, so that nobody else publishes them meanwhile.
+        # The transaction locks the rows while the broker confirms, so that no other process publishes them meanwhile.
         return await asyncio.to_thread(self._publish_held, asyncio.get_running_loop())
 
     def _publish_held(self, loop: asyncio.AbstractEventLoop) -> int:

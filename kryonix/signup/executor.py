@@ -1,4 +1,4 @@
-"""Carrying an operation out, attempt by attempt, and telling how it goes and how it ended."""
+"""Run an operation, one attempt at a time, and record its progress and result."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from uuid import UUID
 
 from kryonix.engines.errors import LifecycleError, WouldLoseMessages
 from kryonix.engines.events import Event, ResourceEvent
+from kryonix.errors import KryonixError
 from kryonix.registry.errors import RegistryError
 from kryonix.registry.rows import Connection
 from kryonix.signup import operations
@@ -21,15 +22,15 @@ from kryonix.signup.database import Database
 from kryonix.signup.events import put_event
 from kryonix.signup.operations import Kind, Operation
 from kryonix.signup.problems import for_callers, problem_of, unknown_to_worker
-from kryonix.signup.queue import MOST_ATTEMPTS, attempts_for, pause_after
+from kryonix.signup.queue import MAX_ATTEMPTS, attempts_for, pause_after
 from kryonix.signup.sealing import seal
-from kryonix.signup.vocabulary import what_is_unknown
+from kryonix.signup.vocabulary import unknown_part
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.objects import KINDS
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["Again", "Performer"]
+__all__ = ["Executor", "RetryLater"]
 
 log = logging.getLogger(__name__)
 
@@ -45,97 +46,97 @@ _EVENTS: Final[Mapping[Kind, str]] = {
 _COUNTED: Final = frozenset(kind.resource_type for kind in KINDS.values())
 _PROGRESS_S: Final = 0.25
 _COUNTS_AGE_S: Final = 8
-"""How old the broker's counts may be, with a margin: a quorum queue reports its own every 5 s."""
+"""Maximum age of the broker's message counts, with a margin: a quorum queue reports every 5 s."""
 _NEWER_PAUSE: Final = timedelta(seconds=5)
 _NEWER_COMES: Final = timedelta(days=1)
 
 
-class Again(Exception):
-    """An attempt has failed by what may be over soon; the operation waits for the next one, by the database's clock."""
+class RetryLater(Exception):
+    """An attempt failed with a transient error. The next one starts at `moment`, by the database's clock."""
 
     def __init__(self, moment: datetime) -> None:
-        super().__init__(f"again at {moment:%H:%M:%S %Z}")
+        super().__init__(f"next attempt at {moment:%H:%M:%S %Z}")
         self.moment = moment
 
 
-class _GivenUp(LifecycleError):
-    """Attempts have begun, and none has ended: their processes were killed, each time."""
+class _TooManyAttempts(LifecycleError):
+    """The process of every attempt was killed before it had a result."""
 
     exit_status = 2
 
     def __init__(self, attempts: int) -> None:
-        super().__init__(f"{attempts} attempts were cut off before a result. Look at the workers, and ask again")
+        super().__init__(f"{attempts} attempts ended without a result. Check the workers, then send the request again")
 
 
-class _NotUnderstood(LifecycleError):
-    """No worker has come that knows what is asked for."""
+class _UnknownRequest(LifecycleError):
+    """No worker of a release that knows the request has started."""
 
     exit_status = 2
 
     def __init__(self, unknown: str) -> None:
-        super().__init__(f"no worker knows {unknown}. Upgrade the workers, and ask again")
+        super().__init__(f"no worker knows {unknown}. Upgrade the workers, then send the request again")
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What an operation came to. The event that is told of it is the kind's, or none for ''."""
+    """The result of an attempt. `event` is the event to publish, or '' for none."""
 
     result: dict[str, Any]
     event: str
     credentials: Credentials | None = None
 
 
-class Performer:
-    """Carries operations out, one per call; calls may come from several threads."""
+class Executor:
+    """Run operations, one per call. Thread-safe."""
 
     def __init__(self, database: Database, lifecycle: TenantLifecycle) -> None:
         self._database = database
         self._lifecycle = lifecycle
 
-    def perform(self, id: UUID) -> None:
-        """One attempt. Nothing where the operation has ended already. Raises Again, or what the database raises."""
-        self._leave_what_is_newer(id)
+    def run(self, id: UUID) -> None:
+        """Run one attempt; do nothing if the operation has ended. Raises RetryLater and RegistryError."""
+        self._leave_to_newer_worker(id)
         with self._database.transaction() as connection:
-            operation = _begin(connection, id)
+            operation = _start(connection, id)
         if operation is None:
             return
-        if operation.attempts > MOST_ATTEMPTS:
-            self._failed(operation, _GivenUp(operation.attempts - 1))
+        if operation.attempts > MAX_ATTEMPTS:
+            self._failed(operation, _TooManyAttempts(operation.attempts - 1))
             return
-        log.info("operation %s (%s) begins, attempt %d", id, operation.kind, operation.attempts)
+        log.info("operation %s (%s): attempt %d", id, operation.kind, operation.attempts)
         try:
-            outcome = self._act(operation)
-        except Exception as error:  # noqa: BLE001  whatever it is, the operation has to say how it ended
+            outcome = self._attempt(operation)
+        except Exception as error:  # noqa: BLE001  the operation must end with any error recorded
             self._failed(operation, error)
         else:
             self._succeeded(operation, outcome)
 
-    def _leave_what_is_newer(self, id: UUID) -> None:
-        """Leave an operation that asks for what a later release has to a worker of that release. Raises Again.
+    def _leave_to_newer_worker(self, id: UUID) -> None:
+        """Leave an operation of a newer release to a newer worker. Raises RetryLater.
 
-        It is no attempt. After a day the operation fails: nobody comes any more, and the tenant is to be free again.
+        This does not count as an attempt. After a day the operation fails, which frees the tenant.
         """
         with self._database.transaction() as connection:
             operation = operations.fetch(connection, id)
-            unknown = what_is_unknown(operation)
+            unknown = unknown_part(operation)
             if operation.ended or not unknown or operations.waits_for_long(connection, id, _NEWER_COMES):
                 return
             operations.leave(connection, id, unknown_to_worker(unknown).as_json())
             moment = operations.moment_after(connection, _NEWER_PAUSE)
         log.warning(
-            "operation %s (%s) is left for a newer worker: this one does not know %s", id, operation.kind, unknown
+            "operation %s (%s) waits for a newer worker: this one does not know %s", id, operation.kind, unknown
         )
-        raise Again(moment)
+        raise RetryLater(moment)
 
-    def _act(self, operation: Operation) -> _Outcome:
-        if unknown := what_is_unknown(operation):
-            raise _NotUnderstood(unknown)
+    def _attempt(self, operation: Operation) -> _Outcome:
+        if unknown := unknown_part(operation):
+            raise _UnknownRequest(unknown)
         progress = _Progress(self._database, operation)
         tenant, asked, lifecycle = operation.tenant, operation.request, self._lifecycle
         event = _EVENTS.get(operation.kind, "")
         match operation.kind:
             case "create":
-                made = lifecycle.create(Tenant.model_validate(asked), progress.take, again=True)
+                made = lifecycle.create(Tenant.model_validate(asked), progress.handle, again=True)
                 return _Outcome({}, event, made)
             case "change":
                 lifecycle.change(
@@ -143,41 +144,41 @@ class Performer:
                     modules=asked.get("modules"),
                     plan=asked.get("plan"),
                     allow_delete=asked.get("allow_delete") or (),
-                    on_event=progress.take,
+                    on_event=progress.handle,
                 )
             case "suspend":
-                lifecycle.suspend(tenant, progress.take)
+                lifecycle.suspend(tenant, progress.handle)
             case "resume":
-                lifecycle.resume(tenant, progress.take)
+                lifecycle.resume(tenant, progress.handle)
             case "rotate":
-                made = lifecycle.rotate(tenant, progress.take, from_generation=asked["from_generation"])
+                made = lifecycle.rotate(tenant, progress.handle, from_generation=asked["from_generation"])
                 return _Outcome({"credentials_changed": True}, event, made)
             case "offboard":
-                until = lifecycle.offboard(tenant, progress.take)
+                until = lifecycle.offboard(tenant, progress.handle)
                 return _Outcome({"remove_after": until.isoformat()}, event)
             case "remove":
                 deleted = self._remove(tenant, progress, accept_loss=bool(asked.get("accept_loss")))
                 return _Outcome({"messages_deleted": deleted}, event)
             case "settle":
-                lifecycle.settle(tenant, progress.take)
+                lifecycle.settle(tenant, progress.handle)
                 removed = lifecycle.state(tenant).status == "removed"
                 return _Outcome({"removed": removed}, "tenant.removed" if removed else "")
         return _Outcome({}, event)
 
     def _remove(self, tenant: str, progress: _Progress, *, accept_loss: bool) -> int:
-        """Remove a tenant now, and return how many messages went with it.
+        """Remove a tenant now. Return the number of deleted messages.
 
-        Raises WouldLoseMessages before anything has changed. What comes between the two looks is refused too: the
-        tenant is then offboarded, and `resume` undoes it.
+        Raises WouldLoseMessages before any change. Messages that arrive between the two counts are refused too; the
+        tenant is then offboarded, and `resume` undoes that.
         """
         lifecycle, held = self._lifecycle, {}
         if lifecycle.state(tenant).status != "removed":
             held = _held(lifecycle, tenant, accept_loss=accept_loss)
-            lifecycle.offboard(tenant, progress.take)
+            lifecycle.offboard(tenant, progress.handle)
             if not accept_loss:
                 time.sleep(_COUNTS_AGE_S)
             held = _held(lifecycle, tenant, accept_loss=accept_loss)
-        lifecycle.remove(tenant, progress.take, force=True)
+        lifecycle.remove(tenant, progress.handle, force=True)
         return sum(held.values())
 
     def _succeeded(self, operation: Operation, outcome: _Outcome) -> None:
@@ -187,7 +188,7 @@ class Performer:
         with self._database.transaction() as connection:
             ended = operations.end(connection, operation.id, "succeeded", result=outcome.result, sealed=sealed)
             if ended and outcome.event:
-                self._tell(connection, operation, outcome.event, outcome.result)
+                self._publish(connection, operation, outcome.event, outcome.result)
         log.info("operation %s (%s) succeeded", operation.id, operation.kind)
 
     def _failed(self, operation: Operation, error: Exception) -> None:
@@ -198,33 +199,37 @@ class Performer:
                 operations.postpone(connection, operation.id, problem)
                 moment = operations.moment_after(connection, pause)
             log.warning(
-                "operation %s (%s): %s. Again in %d s", operation.id, operation.kind, error, pause.total_seconds()
+                "operation %s (%s): %s. Next attempt in %d s",
+                operation.id,
+                operation.kind,
+                error,
+                pause.total_seconds(),
             )
-            raise Again(moment) from error
-        ours = hasattr(error, "exit_status")
-        log.error("operation %s (%s) failed: %s", operation.id, operation.kind, error, exc_info=None if ours else error)
+            raise RetryLater(moment) from error
+        defect = None if isinstance(error, KryonixError) else error
+        log.error("operation %s (%s) failed: %s", operation.id, operation.kind, error, exc_info=defect)
         with self._database.transaction() as connection:
             if operations.end(connection, operation.id, "failed", problem=problem):
-                self._tell(connection, operation, "tenant.failed", {"problem": for_callers(problem)})
+                self._publish(connection, operation, "tenant.failed", {"problem": for_callers(problem)})
 
-    def _tell(self, connection: Connection, operation: Operation, event: str, more: Mapping[str, Any]) -> None:
-        told = {"tenant": operation.tenant, "operation": str(operation.id), "kind": operation.kind, **more}
-        put_event(connection, event, operation.tenant, told)
+    def _publish(self, connection: Connection, operation: Operation, event: str, more: Mapping[str, Any]) -> None:
+        payload = {"tenant": operation.tenant, "operation": str(operation.id), "kind": operation.kind, **more}
+        put_event(connection, event, operation.tenant, payload)
 
 
 def _held(lifecycle: TenantLifecycle, tenant: str, *, accept_loss: bool) -> dict[str, int]:
     held = lifecycle.messages(tenant)
     if held and not accept_loss:
-        told = f"{sum(held.values()):,} message(s) in {len(held)} queue(s) of the tenant {tenant!r} would be deleted"
-        remedy = "Have them consumed, ask for the removal after the grace, or accept the loss with `accept_loss=true`"
-        raise WouldLoseMessages(f"{told}. {remedy}", held)
+        loss = f"{sum(held.values()):,} message(s) in {len(held)} queue(s) of the tenant {tenant!r} would be deleted"
+        remedy = "Consume them, remove the tenant after the grace period, or accept the loss with `accept_loss=true`"
+        raise WouldLoseMessages(f"{loss}. {remedy}", held)
     return held
 
 
-def _begin(connection: Connection, id: UUID) -> Operation | None:
-    """An attempt begins; None where the operation has ended.
+def _start(connection: Connection, id: UUID) -> Operation | None:
+    """Start an attempt. Return None if the operation has ended.
 
-    A settling ends where something was asked for meanwhile: what is due stays due, and is settled after it.
+    Settling gives way to a requested operation; the tenant stays due and is settled afterwards.
     """
     found = operations.fetch(connection, id)
     if found.kind == "settle":
@@ -241,7 +246,7 @@ def _begin(connection: Connection, id: UUID) -> Operation | None:
 
 
 class _Progress:
-    """Counts broker objects as a run makes them, and writes the count a few times a second."""
+    """Count finished broker objects during a run, and store the count a few times a second."""
 
     def __init__(self, database: Database, operation: Operation) -> None:
         self._database = database
@@ -250,8 +255,8 @@ class _Progress:
         self._done = 0
         self._written = time.monotonic()
 
-    def take(self, event: Event) -> None:
-        """One event of the run; called from any thread."""
+    def handle(self, event: Event) -> None:
+        """Handle an event of the run. Thread-safe."""
         if not isinstance(event, ResourceEvent):
             return
         with self._lock:
@@ -260,6 +265,6 @@ class _Progress:
                 return
             self._written = time.monotonic()
             done = min(self._done, self._operation.objects_total)
-        # Progress that can't be written is no reason to fail: the end of the run is told again and again until it is.
+        # Lost progress must not fail the run. Its end is stored later, with retries.
         with suppress(RegistryError), self._database.transaction() as connection:
             operations.note_progress(connection, self._operation.id, done, f"{event.op} {event.name}"[:200])

@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it can work, and its figures."""
+"""Routes of liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ Using = Annotated[Services, Depends(services)]
 
 
 class Health(BaseModel):
-    """The service answers."""
+    """The liveness answer."""
 
     status: str
 
 
 @router.get("/healthz")
 async def healthz() -> Health:
-    """The process lives. Nothing else is asked, and no thread is waited for."""
+    """Return ok while the process runs. Uses neither the database nor a thread."""
     return Health(status="ok")
 
 
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "It can't take requests, or do them."}})
+@router.get(
+    "/readyz",
+    responses={503: {"model": Readiness, "description": "The database does not answer, or no worker is running."}},
+)
 def readyz(using: Using, response: Response) -> Readiness:
-    """The database answers, and a worker is there to do what is asked."""
+    """Return 200 while the database answers and a worker is running."""
     found = using.readiness.get()
     if not found.ready:
         response.status_code = 503
@@ -40,5 +43,5 @@ def readyz(using: Using, response: Response) -> Readiness:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(using: Using) -> Response:
-    """Figures in Prometheus' format."""
+    """Return metrics in Prometheus' text format."""
     return Response(using.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,4 +1,4 @@
-"""What has to be looked after: jobs of dead workers, operations without a job, what is due, what is to be forgotten."""
+"""Repair jobs of dead workers and operations without a job, settle due tenants, and delete old rows."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from kryonix.signup.queue import enqueue
 from kryonix.signup.sql import QUERIES
 from kryonix.tenants.lifecycle import TenantLifecycle
 
-__all__ = ["Keeper"]
+__all__ = ["Housekeeper"]
 
 log = logging.getLogger(__name__)
 
 _DUE_S: Final = 10
 _UNFETCHED_S: Final = 24 * 60 * 60
-"""How long credentials wait for the caller that they are sealed for."""
+"""How long sealed credentials wait to be fetched."""
 _FORGET_EVERY_S: Final = 60 * 60
 _PORTION: Final = 5000
 
 
-class Keeper:
-    """Looks after the service's rows. Several may run."""
+class Housekeeper:
+    """Maintain the service's rows. Several may run at a time."""
 
     def __init__(self, database: Database, lifecycle: TenantLifecycle, intake: Intake, *, keep: timedelta) -> None:
-        """`keep` is how long it is known what was asked, told and audited."""
+        """`keep` is the retention of ended operations, published events and the audit."""
         self._database = database
         self._lifecycle = lifecycle
         self._intake = intake
@@ -41,18 +41,18 @@ class Keeper:
         self._looked = self._forgot = -math.inf
 
     async def keep(self, give_back_stalled: Callable[[], Awaitable[int]]) -> None:
-        """One round. A database that is away ends it; there is another."""
+        """Run one round. It ends early if the database is away."""
         try:
             if count := await give_back_stalled():
-                log.warning("%d job(s) that nobody works at are taken up again", count)
+                log.warning("%d job(s) of dead workers are queued again", count)
             await asyncio.to_thread(self._rows)
         except RegistryError as error:
-            log.warning("keeping waits: %s", error)
+            log.warning("housekeeping waits: %s", error)
 
     def _rows(self) -> None:
         with self._database.transaction() as connection:
             for row in connection.execute(QUERIES["fetch_without_job"]).fetchall():
-                log.warning("operation %s has no job any more, and is given a new one", row["id"])
+                log.warning("operation %s has lost its job and is queued again", row["id"])
                 enqueue(connection, row["id"], row["tenant"])
             connection.execute(QUERIES["forget_credentials"], {"seconds": _UNFETCHED_S})
         if time.monotonic() - self._looked > _DUE_S:
@@ -63,14 +63,14 @@ class Keeper:
             self._forget()
 
     def _forget(self) -> None:
-        """Operations that have ended, with their idempotency keys; events that were told; and the audit."""
+        """Delete old ended operations with their idempotency keys, published events, and audit rows."""
         for query in ("forget_operations", "forget_events", "forget_audit"):
             count = sum(self._portions(query))
             if count:
-                log.info("%s: %d row(s) of more than %d days ago", query, count, self._keep.days)
+                log.info("%s: %d row(s) older than %d days", query, count, self._keep.days)
 
     def _portions(self, query: str) -> Iterator[int]:
-        """Forget, so many rows in a transaction, until there are none; a statement has only so much time."""
+        """Delete in portions, each its own transaction: a statement has a time limit."""
         values = {"seconds": self._keep.total_seconds(), "limit": _PORTION}
         count = _PORTION
         while count == _PORTION:
@@ -87,7 +87,7 @@ class Keeper:
             if tenant in in_vain:
                 continue
             try:
-                operation = self._intake.take_own("settle", tenant)
+                operation = self._intake.accept_own("settle", tenant)
             except OperationUnderWay:
-                continue  # what is due stays so
-            log.info("operation %s settles what is due", operation.id)
+                continue  # it stays due
+            log.info("operation %s settles a due tenant", operation.id)

@@ -32,9 +32,9 @@ __all__ = ["Accepted", "Intake", "new_tenant", "place"]
 
 
 def place(connection: Connection, tenant: Tenant, asked: str | None, cells: Cells, catalog: Catalog) -> str:
-    """The name of the cell. Raises InvalidTenant for one that there is not, and NoRoom where none has room.
+    """Return the cell for a new tenant. Raises InvalidTenant for an unknown cell, and NoRoom.
 
-    Brokers are not asked: what rows promise is known at once, and what is promised has to fit.
+    Counts what registry rows promise, without asking the brokers: promised limits have to fit.
     """
     if asked is not None:
         try:
@@ -43,7 +43,7 @@ def place(connection: Connection, tenant: Tenant, asked: str | None, cells: Cell
             raise InvalidTenant([f"{problem.field}: {problem.message}" for problem in error.problems]) from error
         return asked
     connection.execute(QUERIES["hold_placement"])
-    # In this order: a creation whose row is written between the two reads is seen by both, and not by neither.
+    # In this order, a creation that writes its row between the two reads is seen by at least one of them.
     coming = [Tenant.model_validate(row["request"]) for row in connection.execute(QUERIES["fetch_creations_under_way"])]
     states = fetch_desired_states(connection)
     loads = cell_loads(states, {}, {}, catalog)
@@ -68,21 +68,21 @@ _ALLOWED: Final[Mapping[Kind, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """An operation that was taken on, now or before; `credentials_key` opens the credentials that it makes."""
+    """An operation accepted now or before. `credentials_key` opens the credentials that it creates."""
 
     operation: Operation
     credentials_key: str | None = field(default=None, repr=False)
 
 
 class Intake:
-    """Takes requests. Raises what `kryonix.tenants` would refuse, OperationUnderWay, and KeyReused."""
+    """Accept operations. Raises the refusals of `kryonix.tenants`, OperationUnderWay and KeyReused."""
 
     def __init__(self, database: Database, catalog: Catalog, cells: Cells) -> None:
         self._database = database
         self._catalog = catalog
         self._cells = cells
 
-    def take(
+    def accept(
         self,
         kind: Kind,
         tenant: str,
@@ -90,7 +90,7 @@ class Intake:
         caller: Caller,
         idempotency_key: str | None = None,
     ) -> Accepted:
-        """Write an operation and its job. What was asked before under the same idempotency key is answered again."""
+        """Store an operation and its job. A repeated idempotency key returns the earlier operation."""
         fingerprint = _fingerprint(kind, tenant, request)
         key = _credentials_key(kind, caller, idempotency_key, fingerprint)
         asked = Request(
@@ -104,8 +104,8 @@ class Intake:
         )
         return Accepted(operation=self._write(asked), credentials_key=key)
 
-    def take_own(self, kind: Kind, tenant: str) -> Operation:
-        """An operation that the service asks of itself."""
+    def accept_own(self, kind: Kind, tenant: str) -> Operation:
+        """Store an operation that the service itself requests."""
         return self._write(Request(tenant=tenant, kind=kind))
 
     def _write(self, asked: Request) -> Operation:
@@ -116,14 +116,14 @@ class Intake:
                     return before
                 if asked.kind == "settle":
                     _refuse_beside(connection, asked)
-                # The row comes first: whoever has it is alone with the tenant, and what is checked next stays so.
+                # Insert first: the row locks the tenant, so the checks below stay true.
                 if (operation := operations.insert(connection, asked)) is not None:
                     return self._complete(connection, operation)
             with self._database.transaction() as connection:
                 if (before := _asked_before(connection, asked)) is not None:
                     return before
                 _refuse_beside(connection, asked, settling=asked.kind == "settle")
-            # It has ended since: there is room now.
+            # The other operation has ended since: try again.
         raise OperationUnderWay(asked.tenant, "that came first", asked.kind)
 
     def _complete(self, connection: Connection, operation: Operation) -> Operation:

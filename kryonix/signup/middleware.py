@@ -1,4 +1,4 @@
-"""What happens to every request: a bound on its body, an audit row, figures, a line in the log, safe headers."""
+"""Middleware of every request: body limits, audit, metrics, log, and security headers."""
 
 from __future__ import annotations
 
@@ -23,27 +23,23 @@ from kryonix.signup.monitoring import Metrics, method_label
 from kryonix.signup.problems import MEDIA_TYPE, Problem, http_problem
 from kryonix.signup.sql import QUERIES
 
-__all__ = ["BodyLimit", "Recorded"]
+__all__ = ["BodyLimit", "RequestLog"]
 
 log = logging.getLogger(__name__)
 
 MAX_BODY: Final = 64 * 1024
-"""Bytes. The largest request that means anything has a few kilobytes."""
+"""Bytes. The largest useful request has a few kilobytes."""
 
 MAX_SECONDS: Final = 20
-"""In which the whole of it has to come."""
+"""Time limit for receiving the whole body."""
 
-_TOO_LARGE: Final = http_problem(
-    413, f"the body is larger than {MAX_BODY:,} bytes, which is all that is read. Send less"
-)
-_TOO_SLOW: Final = http_problem(408, f"the body has not come in {MAX_SECONDS} s. Send it at once")
-_TWO_LENGTHS: Final = http_problem(
-    400, "the body's length is said twice, by Content-Length and by Transfer-Encoding. Send one of the two"
-)
+_TOO_LARGE: Final = http_problem(413, f"the body is larger than {MAX_BODY:,} bytes, the maximum. Send a smaller one")
+_TOO_SLOW: Final = http_problem(408, f"the body did not arrive within {MAX_SECONDS} s. Send it without pauses")
+_TWO_LENGTHS: Final = http_problem(400, "the request has both Content-Length and Transfer-Encoding. Send one of them")
 _SHOWN_PATH: Final = 300
 _SHOWN_METHOD: Final = 16
 _UNIDENTIFIED_ROWS: Final = (1, 60)
-"""Audit rows a second, and at once, for all requests without a valid key together."""
+"""Audit rows per second, and at once, for all requests without a valid key together."""
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -53,12 +49,11 @@ _HEADERS: Final = (
 
 
 class _Unread(Exception):
-    """The body is not read to its end, and why that is has been noted."""
+    """The body was refused before its end; the reason is stored."""
 
 
 class BodyLimit:
-    """Answers 413 to a body above the limit, announced or only sent, 408 to one that does not come, and 400 to one of
-    two lengths."""
+    """Answer 413 to a body over the limit, 408 to one that does not arrive, and 400 to one with two lengths."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -70,7 +65,7 @@ class BodyLimit:
         bounded = _Bounded(receive, send)
         headers = dict(scope["headers"])
         if b"content-length" in headers and b"transfer-encoding" in headers:
-            # A proxy that goes by the length would take the rest of the body for another caller's request.
+            # A proxy that reads by the length would take the rest of the body for another caller's request.
             await bounded.refuse(_TWO_LENGTHS, close=True)
             return
         announced = headers.get(b"content-length", b"0")
@@ -83,7 +78,7 @@ class BodyLimit:
 
 
 class _Bounded:
-    """One request's body, read within bounds, and the answer: the refusal, once the bounds are passed."""
+    """Read one request's body within the limits, and send the refusal once a limit is exceeded."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
@@ -94,7 +89,7 @@ class _Bounded:
 
     async def receive(self) -> Message:
         if self._whole:
-            return await self._receive()  # the body is over: what comes is the caller's leave
+            return await self._receive()  # after the body, the only message is the disconnect
         try:
             message = await asyncio.wait_for(self._receive(), self._until - time.monotonic())
         except TimeoutError:
@@ -108,13 +103,13 @@ class _Bounded:
         return message
 
     async def send(self, message: Message) -> None:
-        # Who reads the body may make another answer of the exception: the refusal comes first.
+        # The application may turn the exception into another answer; the refusal takes precedence.
         if self._refusal is None:
             self._answered = True
             await self._send(message)
 
     async def refuse(self, problem: Problem | None = None, *, close: bool = False) -> None:
-        """Send a refusal, where there is one and nothing was answered."""
+        """Send the refusal, if there is one and no answer has started."""
         refusal = problem or self._refusal
         if refusal is None or self._answered:
             return
@@ -126,11 +121,11 @@ class _Bounded:
         await self._send({"type": "http.response.body", "body": body})
 
 
-class Recorded:
-    """Gives each request an id, and records what became of it. Routes add who asked and about what, in `state`.
+class RequestLog:
+    """Give each request an id, and record its result. Routes add the key, tenant and operation to `state`.
 
-    What a caller without a key can make it write is bounded: a request that was turned away for coming too often is
-    counted only, and of the others a few a second are audited.
+    Callers without a key can't fill the log: a request over the rate limit is only counted, and a few of the others
+    per second are audited.
     """
 
     def __init__(self, app: ASGIApp, database: Database, metrics: Metrics) -> None:
@@ -177,7 +172,7 @@ class Recorded:
         if state.get("key_id") is not None:
             return True
         try:
-            self._unidentified.take("all")
+            self._unidentified.count("all")
         except TooManyRequests:
             return False
         return True
@@ -199,5 +194,5 @@ class Recorded:
 
 
 def _printable(text: str) -> str:
-    """A path as a row can hold it, which no character of code 0 can be in."""
+    """Escape characters that a row can't store, such as code 0."""
     return text.encode("unicode_escape").decode()

@@ -24,18 +24,18 @@ _V = TypeVar("_V")
 
 
 class Cached(Generic[_V]):
-    """Fetches a value at most once in `seconds`. While one caller fetches, the others get the value before."""
+    """Fetch a value at most once in `seconds`. While one caller fetches, others get the previous value."""
 
     def __init__(
         self, seconds: float, fetch: Callable[[], _V], first: _V, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`first` is the value until there is one."""
+        """`first` is the value until one has been fetched."""
         self._seconds, self._fetch, self._clock = seconds, fetch, clock
         self._value, self._at = first, -math.inf
         self._fetching = Lock()
 
     def get(self) -> _V:
-        """Raises what the fetching raises."""
+        """Return the value. Raises what `fetch` raises."""
         if self._clock() - self._at < self._seconds or not self._fetching.acquire(blocking=False):
             return self._value
         try:
@@ -48,33 +48,36 @@ class Cached(Generic[_V]):
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _FRESH_S: Final = 5
-"""How old the database's figures may be."""
+"""Maximum age of figures from the database, in seconds."""
 
 
 def method_label(method: str) -> str:
-    """A request's method among the known ones: a caller can send any word, and each would be a series for ever."""
+    """Return the method, or `other`: a caller can send any word, and each would become a time series."""
     return method if method in _METHODS else "other"
 
 
 class Metrics:
-    """Counts requests, and asks the database for the rest when it is scraped. No tenant's name is in any of it."""
+    """Count requests in this process, and read operations and events from the database on each scrape.
+
+    No label contains a tenant's name.
+    """
 
     def __init__(self, database: Database) -> None:
         self._registry = CollectorRegistry()
         labels = ("method", "route", "status")
         self._requests = Counter("kryonix_signup_requests", "Requests.", labels, registry=self._registry)
         self._seconds = Histogram(
-            "kryonix_signup_request_seconds", "Until the end.", ("route",), registry=self._registry
+            "kryonix_signup_request_seconds", "Request duration in seconds.", ("route",), registry=self._registry
         )
         self._registry.register(_Rows(database))
 
     def saw(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request. `route` is the path's template, never the path."""
+        """Count a request. `route` is the path template, never the path."""
         self._requests.labels(method_label(method), route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
-        """What a scrape is answered."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
@@ -84,13 +87,13 @@ class _Rows(Collector):
         self._kept: Cached[list[Metric]] = Cached(_FRESH_S, self._gauges, [])
 
     def describe(self) -> list[Metric]:
-        return []  # so that the database is not asked when this is registered
+        return []  # registering must not query the database
 
     def collect(self) -> Iterator[Metric]:
         yield from self._kept.get()
 
     def _gauges(self) -> list[Metric]:
-        """Nothing where the database does not answer: the requests' figures are told all the same."""
+        """Return nothing if the database does not answer: the request metrics are still served."""
         try:
             return self._ask()
         except RegistryError:
@@ -104,23 +107,27 @@ class _Rows(Collector):
             for row in connection.execute(QUERIES["count_operations"]):
                 operations.add_metric([row["status"], row["kind"]], row["count"])
             waiting = connection.execute(QUERIES["oldest_waiting"]).fetchone() or {"seconds": 0}
-            told = connection.execute(QUERIES["count_unpublished"]).fetchone() or {"count": 0, "oldest_s": 0}
+            outbox = connection.execute(QUERIES["count_unpublished"]).fetchone() or {"count": 0, "oldest_s": 0}
         return [
             operations,
-            GaugeMetricFamily("kryonix_signup_oldest_queued_seconds", "Age of it.", value=waiting["seconds"]),
-            GaugeMetricFamily("kryonix_signup_events_unpublished", "Events in the outbox.", value=told["count"]),
-            GaugeMetricFamily("kryonix_signup_oldest_event_seconds", "Age of it.", value=told["oldest_s"]),
+            GaugeMetricFamily(
+                "kryonix_signup_oldest_queued_seconds", "Age of the oldest one.", value=waiting["seconds"]
+            ),
+            GaugeMetricFamily("kryonix_signup_events_unpublished", "Events in the outbox.", value=outbox["count"]),
+            GaugeMetricFamily(
+                "kryonix_signup_oldest_event_seconds", "Age of the oldest one.", value=outbox["oldest_s"]
+            ),
         ]
 
 
 FRESH_S: Final = 1
-"""How old the answer may be: who asks more often costs the database no more."""
+"""Maximum age of the answer in seconds, so that frequent probes cost one query."""
 
 _ALIVE_S: Final = 30
 
 
 class Readiness(BaseModel):
-    """What the service needs to work, and whether it is there."""
+    """State of the services that requests and operations need."""
 
     ready: bool
     database: str
@@ -131,7 +138,7 @@ AWAY: Final = Readiness(ready=False, database="does not answer", workers=None)
 
 
 def look(database: Database) -> Readiness:
-    """Ask the database."""
+    """Ask the database for its workers."""
     try:
         with database.transaction() as connection:
             row = connection.execute(QUERIES["workers_alive"], {"seconds": _ALIVE_S}).fetchone()

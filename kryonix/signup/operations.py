@@ -1,4 +1,4 @@
-"""Operations: what was asked of a tenant, how far it has come, and how it ended. Rows, and what is done with them."""
+"""Operations: requested changes of tenants, stored with their progress and result."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ GIVES_CREDENTIALS: Final = ("create", "rotate")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked. `key_id` is None for what the service asks of itself.
+    """A requested operation. `key_id` is None for the service's own.
 
-    `fingerprint` is a digest of the whole request, to tell a repeated one from another under the same idempotency key.
+    `fingerprint` is a digest of the request: it separates a repetition from another request with the same
+    idempotency key.
     """
 
     tenant: str
@@ -64,7 +65,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """An operation as it stands. `revision` grows with every change of it; `problem` is that of the last attempt."""
+    """A stored operation. `revision` grows with each change; `problem` is the last attempt's."""
 
     id: UUID
     tenant: str
@@ -94,7 +95,7 @@ class Operation:
 
     @property
     def credentials(self) -> Literal["pending", "ready", "delivered", "expired"] | None:
-        """Where the credentials are that this operation makes; None where it makes none."""
+        """Return the state of the credentials that this operation creates, or None if it creates none."""
         if self.kind not in GIVES_CREDENTIALS or self.status == "failed":
             return None
         if not self.ended:
@@ -105,7 +106,7 @@ class Operation:
 
 
 def insert(connection: Connection, asked: Request) -> Operation | None:
-    """A new operation, queued; None where one like it is under way, or the idempotency key was used."""
+    """Insert a queued operation. Return None if one is in progress, or if the idempotency key was used."""
     values = {
         "id": uuid4(),
         "tenant": asked.tenant,
@@ -124,77 +125,77 @@ def insert(connection: Connection, asked: Request) -> Operation | None:
 def complete_request(
     connection: Connection, operation: Operation, request: Mapping[str, Any], objects_total: int
 ) -> Operation:
-    """Add what a look at the tenant has told: what is to be done, and how many objects that is about."""
+    """Store the completed request and the number of broker objects, once the tenant has been checked."""
     values = {"id": operation.id, "request": Jsonb(dict(request)), "objects_total": objects_total}
     return _one(connection, "complete_request", operation.id, values)
 
 
 def fetch(connection: Connection, id: UUID) -> Operation:
-    """Raises UnknownOperation."""
+    """Return an operation. Raises UnknownOperation."""
     return _one(connection, "fetch_operation", id, {"id": id})
 
 
 def fetch_changed(connection: Connection, seen: Mapping[UUID, int]) -> list[Operation]:
-    """Of the operations of these ids those that have another revision by now."""
+    """Return those operations whose revision differs from the one seen."""
     values = {"ids": list(seen), "revisions": list(seen.values())}
     return [_operation(row) for row in connection.execute(QUERIES["fetch_changed_operations"], values)]
 
 
 def fetch_by_idempotency_key(connection: Connection, key_id: str, idempotency_key: str) -> Operation | None:
-    """What a caller has asked before under this key."""
+    """Return the caller's operation with this idempotency key, if any."""
     values = {"key_id": key_id, "idempotency_key": idempotency_key}
     row = connection.execute(QUERIES["fetch_by_idempotency_key"], values).fetchone()
     return None if row is None else _operation(row)
 
 
 def fetch_under_way(connection: Connection, tenant: str, *, settling: bool = False) -> Operation | None:
-    """A tenant's operation that was asked for and has not ended; with `settling` also one that settles."""
+    """Return a tenant's unfinished operation, if any. `settling` includes one that settles the tenant."""
     row = connection.execute(QUERIES["fetch_under_way"], {"tenant": tenant, "settling": settling}).fetchone()
     return None if row is None else _operation(row)
 
 
 def hold_tenant(connection: Connection, tenant: str) -> None:
-    """Until this transaction ends, nothing else is taken on for the tenant, and nothing begins to settle it."""
+    """Lock the tenant until this transaction ends: no operation is accepted, and no settling starts."""
     connection.execute(QUERIES["hold_tenant"], {"tenant": tenant})
 
 
 def fetch_settling(connection: Connection, tenant: str) -> Operation | None:
-    """What settles the tenant right now."""
+    """Return the running operation that settles the tenant, if any."""
     row = connection.execute(QUERIES["fetch_settling"], {"tenant": tenant}).fetchone()
     return None if row is None else _operation(row)
 
 
 def fetch_last(connection: Connection, tenants: Collection[str]) -> dict[str, Operation]:
-    """The newest operation of each of these tenants: the one under way, where there is one."""
+    """Return the newest operation of each tenant: the one in progress, if there is one."""
     rows = connection.execute(QUERIES["fetch_last_operations"], {"tenants": list(tenants)})
     return {row["tenant"]: _operation(row) for row in rows}
 
 
 def begin(connection: Connection, id: UUID) -> Operation | None:
-    """An attempt at an operation begins; None where it has ended."""
+    """Start an attempt. Return None if the operation has ended."""
     row = connection.execute(QUERIES["begin_operation"], {"id": id}).fetchone()
     return None if row is None else _operation(row)
 
 
 def postpone(connection: Connection, id: UUID, problem: Mapping[str, Any]) -> None:
-    """An attempt has failed, and there will be another."""
+    """Queue a failed operation for its next attempt."""
     connection.execute(QUERIES["postpone_operation"], {"id": id, "problem": Jsonb(dict(problem))})
 
 
 def moment_after(connection: Connection, pause: timedelta) -> datetime:
-    """When a pause from now is over, by the database's clock: no two machines' clocks agree."""
+    """Return the end of a pause that starts now, by the database's clock: the machines' clocks may differ."""
     (row,) = connection.execute(QUERIES["moment_after"], {"seconds": pause.total_seconds()})
     moment: datetime = row["moment"]
     return moment
 
 
 def leave(connection: Connection, id: UUID, problem: Mapping[str, Any]) -> None:
-    """Leave an operation to another worker, and say why."""
+    """Leave an operation to another worker, with the reason."""
     connection.execute(QUERIES["leave_operation"], {"id": id, "problem": Jsonb(dict(problem))})
 
 
 def waits_for_long(connection: Connection, id: UUID, bound: timedelta) -> bool:
-    """Whether an operation was asked for longer ago than this."""
+    """Return True if an operation is older than `bound`."""
     row = connection.execute(QUERIES["waits_for_long"], {"id": id, "seconds": bound.total_seconds()}).fetchone()
     return row is not None and bool(row["long"])
 
@@ -208,7 +209,7 @@ def end(
     result: Mapping[str, Any] | None = None,
     sealed: bytes | None = None,
 ) -> bool:
-    """An operation has ended; False where another attempt at it has ended it before."""
+    """End an operation. Return False if another attempt has ended it."""
     values = {
         "id": id,
         "status": status,
@@ -227,7 +228,7 @@ def _one(connection: Connection, query: str, id: UUID, values: Mapping[str, Any]
 
 
 def _operation(row: Mapping[str, Any]) -> Operation:
-    # A newer release's column means nothing to this one.
+    # Ignore columns of a newer release.
     return Operation(**{name: row[name] for name in _FIELDS})
 
 
@@ -235,10 +236,10 @@ _FIELDS: Final = tuple(each.name for each in fields(Operation))
 
 
 def deliver(connection: Connection, id: UUID) -> bool:
-    """Mark an operation's credentials as handed out, and forget them; False where somebody was faster."""
+    """Mark the credentials as delivered and delete them. Return False if another request was faster."""
     return connection.execute(QUERIES["deliver_credentials"], {"id": id}).fetchone() is not None
 
 
 def note_progress(connection: Connection, id: UUID, done: int, doing: str) -> None:
-    """How many broker objects are done, and what is being done now."""
+    """Store the number of finished broker objects and the current step."""
     connection.execute(QUERIES["note_progress"], {"id": id, "done": done, "doing": doing})

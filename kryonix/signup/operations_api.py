@@ -31,8 +31,8 @@ router = APIRouter(prefix="/v1/operations", tags=["operations"])
 Using = Annotated[Services, Depends(services)]
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "An event per change, each with the operation as `data`; the stream ends with the operation, or "
-        "with an event `problem` once the key has been revoked.",
+        "description": "One event per change, with the operation as `data`. The stream ends with the operation, or "
+        "with an event `problem` when the key is revoked.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
@@ -40,7 +40,7 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.get("/{operation}", responses=problems(401, 404, 422, 429, 503))
 def show_operation(operation: UUID, using: Using, caller: Reader) -> OperationAnswer:
-    """How an operation stands."""
+    """Return an operation."""
     return OperationAnswer.of(_fetch(using.database, operation), caller.scope)
 
 
@@ -48,7 +48,7 @@ def show_operation(operation: UUID, using: Using, caller: Reader) -> OperationAn
     "/{operation}/events", responses={**_STREAM, **problems(401, 404, 422, 429, 503)}, response_class=StreamingResponse
 )
 async def follow_operation(operation: UUID, using: Using, caller: Reader) -> StreamingResponse:
-    """How an operation goes, live, as server-sent events. A key may have some 50 such streams open."""
+    """Stream an operation's progress as server-sent events. A key may have 50 open streams per process."""
     with ExitStack() as held:
         held.enter_context(using.streams.place(caller.key_id))
         first = await run_in_threadpool(_fetch, using.database, operation)
@@ -59,7 +59,7 @@ async def follow_operation(operation: UUID, using: Using, caller: Reader) -> Str
 def fetch_credentials(
     operation: UUID, wanted: CredentialsRequest, using: Using, caller: Writer, request: Request
 ) -> CredentialsAnswer:
-    """Hand out what an operation has made, once, to the caller whose operation it is."""
+    """Return the credentials that an operation created, once, to the caller who requested it."""
     found = _fetch(using.database, operation)
     request.state.operation, request.state.tenant = found.id, found.tenant
     if found.key_id != caller.key_id:
@@ -81,7 +81,7 @@ def _fetch(database: Database, id: UUID) -> Operation:
 
 
 class _Stream(StreamingResponse):
-    """Gives back what it holds at its end, however it ends."""
+    """Release its resources when the response ends for any reason."""
 
     def __init__(self, events: AsyncIterator[str], held: ExitStack) -> None:
         super().__init__(events, media_type="text/event-stream")
@@ -93,12 +93,12 @@ class _Stream(StreamingResponse):
 
 
 async def _events(streams: Streams, first: Operation, caller: Caller) -> AsyncIterator[str]:
-    """The stream's text. It ends with an event `problem` where the key ends before the operation."""
+    """Yield the stream's text. It ends with an event `problem` if the key becomes invalid."""
     try:
         async with aclosing(streams.follow(first, caller.key_id)) as changes:
             async for operation in changes:
                 if operation is None:
-                    yield ": still here\n\n"
+                    yield ": keep-alive\n\n"
                 else:
                     answer = OperationAnswer.of(operation, caller.scope).model_dump_json()
                     yield f"id: {operation.revision}\nevent: {operation.status}\ndata: {answer}\n\n"

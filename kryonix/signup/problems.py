@@ -39,41 +39,41 @@ _TYPE: Final = "urn:kryonix:problem:"
 
 
 class Problem(BaseModel):
-    """Why something was refused or has failed, as RFC 9457 has it; `detail` says what to do about it."""
+    """Problem details (RFC 9457). `detail` says what is wrong and what to do."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(description="What kind of problem, as a URN that stays the same: urn:kryonix:problem:KIND")
+    type: str = Field(description="The kind of problem, as a stable URN: urn:kryonix:problem:KIND")
     title: str = Field(description="The kind of problem in words")
-    status: int = Field(description="The HTTP status, also in the row of an operation that has failed")
-    detail: str = Field(description="This one: the thing, the value that was received, the rule, and what to do")
-    errors: list[str] | None = Field(None, description="Every single thing that is wrong, where there may be several")
-    operation: str | None = Field(None, description="The operation that is under way")
-    remove: list[str] | None = Field(None, description="Modules whose removal makes the rest fit")
+    status: int = Field(description="The HTTP status, also in a failed operation")
+    detail: str = Field(description="The thing, the value received, the rule, and what to do")
+    errors: list[str] | None = Field(None, description="Each single error, where there may be several")
+    operation: str | None = Field(None, description="The operation in progress")
+    remove: list[str] | None = Field(None, description="Modules to remove so that the rest fits")
     plan: str | None = Field(None, description="The smallest plan that fits")
-    queues: dict[str, int] | None = Field(None, description="Queues that would be deleted, and the messages in each")
-    request_id: str | None = Field(None, description="What the service's log calls the request")
+    queues: dict[str, int] | None = Field(None, description="Queues that would be deleted, with their message counts")
+    request_id: str | None = Field(None, description="The request's id in the service's log")
 
     def as_json(self) -> dict[str, Any]:
         return self.model_dump(exclude_none=True)
 
 
-# By the first class that fits, so a class comes before its base.
+# The first matching class counts, so a class comes before its base.
 _KINDS: Final[tuple[tuple[type[Exception], str, HTTPStatus, str], ...]] = (
-    (lifecycle.InvalidTenant, "invalid-tenant", HTTPStatus.UNPROCESSABLE_ENTITY, "The tenant can't be like this"),
+    (lifecycle.InvalidTenant, "invalid-tenant", HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid tenant"),
     (lifecycle.DoesNotFit, "does-not-fit", HTTPStatus.UNPROCESSABLE_ENTITY, "The modules do not fit the plan"),
-    (lifecycle.TenantExists, "tenant-exists", HTTPStatus.CONFLICT, "The tenant is there already"),
-    (lifecycle.UnknownTenant, "unknown-tenant", HTTPStatus.NOT_FOUND, "There is no such tenant"),
+    (lifecycle.TenantExists, "tenant-exists", HTTPStatus.CONFLICT, "Tenant already exists"),
+    (lifecycle.UnknownTenant, "unknown-tenant", HTTPStatus.NOT_FOUND, "Unknown tenant"),
     (lifecycle.WouldLoseMessages, "would-lose-messages", HTTPStatus.CONFLICT, "Messages would be lost"),
-    (lifecycle.WrongState, "wrong-state", HTTPStatus.CONFLICT, "The tenant's state does not allow it"),
+    (lifecycle.WrongState, "wrong-state", HTTPStatus.CONFLICT, "The tenant's state does not allow this"),
     (lifecycle.NoRoom, "no-room", HTTPStatus.CONFLICT, "No cell has room"),
-    (lifecycle.TenantBusy, "tenant-busy", HTTPStatus.CONFLICT, "The tenant is being worked on"),
-    (InvalidInput, "invalid-input", HTTPStatus.UNPROCESSABLE_ENTITY, "The input can't be accepted"),
+    (lifecycle.TenantBusy, "tenant-busy", HTTPStatus.CONFLICT, "Another operation holds the tenant"),
+    (InvalidInput, "invalid-input", HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid input"),
     (RegistryUnavailable, "registry-unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer"),
     (BrokerUnavailable, "broker-unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The broker does not answer"),
-    (lifecycle.LifecycleError, "not-done", HTTPStatus.BAD_GATEWAY, "It could not be done"),
+    (lifecycle.LifecycleError, "not-done", HTTPStatus.BAD_GATEWAY, "The operation failed"),
 )
-# Written down, as the names that Python has for statuses are not the same in all of its versions.
+# Python's own names of statuses differ between its versions.
 _OF_HTTP: Final = {
     400: "bad-request",
     404: "not-found",
@@ -92,7 +92,7 @@ def _all_of(kind: type[Exception]) -> Iterator[type[Any]]:
 
 
 _HIDDEN: Final = (RegistryUnavailable,)
-"""Problems whose text, which names addresses, is of no use to anybody but the reader of the log."""
+"""Errors whose text names addresses and belongs in the log only."""
 
 _FOR_CALLERS: Final = frozenset(
     {
@@ -104,25 +104,25 @@ _FOR_CALLERS: Final = frozenset(
         "waits-for-a-newer-worker",
     }
 )
-"""Problems that are written for who has asked. The text of all others, also of those that a later release has, may come
-from a provider, a broker or a database, and name where it is."""
+"""Problems written for callers. The text of any other, also of a later release's, may come from a provider, a broker or
+a database, and name an internal address."""
 
 _WITHHELD: Final = ("detail", "errors")
 _ADDRESS: Final = re.compile(r"\b[a-z][a-z0-9+]*://[^\s'\")]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b", re.IGNORECASE)
 
 
 def for_callers(problem: Mapping[str, Any]) -> dict[str, Any]:
-    """A problem as it is shown to who is no administrator: without addresses of the platform's."""
+    """Return the problem for callers without the admin scope: without addresses of the platform."""
     if str(problem.get("type", "")).removeprefix(_TYPE) in _FOR_CALLERS:
-        # An engine's own text may stand around what is for the caller.
+        # An engine may wrap the message in its own text.
         return {**problem, "detail": _ADDRESS.sub("(an address)", str(problem.get("detail", "")))}
     shown = {key: value for key, value in problem.items() if key not in _WITHHELD}
-    title = problem.get("title", "It could not be done")
-    return {**shown, "detail": f"{title}. Operators find the reason in the log, or with a key of scope admin"}
+    title = problem.get("title", "The operation failed")
+    return {**shown, "detail": f"{title}. The reason is in the service's log, and visible with a key of scope admin"}
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that an error is. One that is not ours says nothing of itself: it goes to the log."""
+    """Return the problem for an error. A defect's text is not shown: it goes to the log."""
     if isinstance(error, SignupError):
         title = HTTPStatus(error.status).phrase
         operation = error.operation if isinstance(error, OperationUnderWay) else None
@@ -132,24 +132,24 @@ def problem_of(error: Exception) -> Problem:
             detail = f"{title}. Try again in a moment" if isinstance(error, _HIDDEN) else str(error)
             return _problem(name, status, title, detail, **_more(error))
     status = HTTPStatus.INTERNAL_SERVER_ERROR
-    detail = "an error of the service's own, which is in its log with this request's or operation's id. Try again"
+    detail = "internal error; the log has it under this request's or operation's id. Try again"
     return _problem("internal", status, status.phrase, detail)
 
 
 def unknown_to_worker(unknown: str) -> Problem:
-    """What is said of an operation that asks for more than the worker that has taken it up knows of."""
-    detail = f"no worker of the release that knows {unknown} has taken it up yet. It waits for one; nothing is lost"
-    return _problem("waits-for-a-newer-worker", HTTPStatus.SERVICE_UNAVAILABLE, "It waits for a newer worker", detail)
+    """Return the problem of an operation that waits for a worker of a newer release."""
+    detail = f"the operation waits for a worker of a release that knows {unknown}. Nothing is lost"
+    return _problem("waits-for-a-newer-worker", HTTPStatus.SERVICE_UNAVAILABLE, "Waiting for a newer worker", detail)
 
 
 def http_problem(status: int, detail: str, **more: Any) -> Problem:
-    """A problem that the HTTP layer has found."""
+    """Return a problem found by the HTTP layer."""
     kind = _OF_HTTP.get(status, f"http-{status}")
     return _problem(kind, status, kind.replace("-", " ").capitalize(), detail, **more)
 
 
 def retry_after(error: Exception) -> int | None:
-    """Seconds after which the same request may do better."""
+    """Return the seconds after which the request may succeed, or None."""
     if isinstance(error, TooManyRequests):
         return max(1, round(error.seconds + 0.5))
     return 5 if problem_of(error).status == HTTPStatus.SERVICE_UNAVAILABLE else None
@@ -173,7 +173,7 @@ log = logging.getLogger(__name__)
 
 
 def error_response(request: Request, error: Exception) -> Response:
-    """The answer that an error of ours is."""
+    """Return the response for an error of ours."""
     if isinstance(error, RegistryError):
         log.error("request %s: %s", request.state.request_id, error)
     headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, InvalidKey) else {}
@@ -184,39 +184,39 @@ def error_response(request: Request, error: Exception) -> Response:
 
 
 def problem_response(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """A problem, with the request's id."""
-    told = problem.model_copy(update={"request_id": request.state.request_id})
-    return JSONResponse(told.as_json(), problem.status, dict(headers or {}), MEDIA_TYPE)
+    """Return a problem as a response, with the request's id."""
+    body = problem.model_copy(update={"request_id": request.state.request_id}).as_json()
+    return JSONResponse(body, problem.status, dict(headers or {}), MEDIA_TYPE)
 
 
 _ABOUT: Final[dict[int, str]] = {
-    401: "No valid API key was sent.",
-    403: "The key may not do this.",
-    404: "There is no such thing.",
-    409: "The tenant's state, or an operation that is under way, does not allow it.",
-    410: "The credentials were handed out.",
-    422: "What is asked can't be, or does not fit.",
-    429: "Too many requests; `Retry-After` says when to ask again.",
-    503: "The database does not answer; nothing was taken on.",
+    401: "The API key is missing or invalid.",
+    403: "The key's scope does not allow this.",
+    404: "Not found.",
+    409: "The tenant's state or an operation in progress does not allow this.",
+    410: "The credentials were delivered before, or have expired.",
+    422: "The request is invalid, or does not fit the plan.",
+    429: "Too many requests; wait for `Retry-After` seconds.",
+    503: "The database does not answer; nothing was changed.",
 }
 _ABOUT_ALWAYS: Final = {
-    400: "No request that could be read.",
-    408: "The body did not come in time.",
+    400: "The request can't be read.",
+    408: "The body did not arrive in time.",
     413: "The body is too large.",
-    415: "The body is not said to be JSON.",
-    500: "A defect.",
+    415: "The body's media type is not JSON.",
+    500: "Internal error.",
 }
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer with, for its `responses`."""
+    """Return the OpenAPI `responses` for problems with these statuses."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     about = {**{status: _ABOUT[status] for status in statuses}, **_ABOUT_ALWAYS}
     return {status: {"description": about[status], "content": content} for status in about}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         document["components"]["schemas"]["Problem"] = Problem.model_json_schema(

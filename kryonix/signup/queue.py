@@ -10,45 +10,46 @@ import procrastinate
 from procrastinate import SyncPsycopgConnector
 
 from kryonix.engines.errors import OperationDied
+from kryonix.errors import KryonixError
 from kryonix.registry.rows import Connection
 
-__all__ = ["MOST_ATTEMPTS", "QUEUE", "TASK", "attempts_for", "enqueue", "pause_after"]
+__all__ = ["MAX_ATTEMPTS", "QUEUE", "TASK", "attempts_for", "enqueue", "pause_after"]
 
 
 QUEUE: Final = "operations"
 TASK: Final = "kryonix.signup.perform"
 
-# Only ever used on a transaction of the caller's, so it has no connection of its own.
+# Used only within the caller's transaction, so it opens no connection.
 _deferring = procrastinate.App(connector=SyncPsycopgConnector())
 
 
 def enqueue(connection: Connection, operation_id: UUID, tenant: str) -> None:
-    """Have an operation carried out once this transaction is committed. A tenant's jobs never run two at a time."""
+    """Enqueue an operation when this transaction commits. A tenant's jobs run one at a time."""
     job = _deferring.configure_task(
         TASK, queue=QUEUE, lock=f"tenant/{tenant}", queueing_lock=str(operation_id), connection=connection
     )
     job.defer(operation_id=str(operation_id))
 
 
-MOST_ATTEMPTS: Final = 10
-_WHERE_UNCLEAR: Final = 3
+MAX_ATTEMPTS: Final = 10
+_ATTEMPTS_IF_UNCLEAR: Final = 3
 _FIRST_S: Final = 1
 _LONGEST_S: Final = 30
-_REFUSED, _AWAY = 2, 3
+_REFUSED, _UNAVAILABLE = 2, 3
 
 
 def attempts_for(error: Exception) -> int:
-    """How many attempts an operation has altogether that has failed with this error.
+    """Return the total number of attempts for an operation that failed with this error.
 
-    A service that is away may be back, and a process that died is begun again. What a run failed with may be over soon,
-    or never be: that is told after a few. A refusal stays one, and so does what is not ours: a defect.
+    MAX_ATTEMPTS if a service is unavailable or the process died, a few if a run failed, 1 if the operation was refused
+    or a defect ended it.
     """
-    status = getattr(error, "exit_status", _REFUSED)
-    if status == _AWAY or isinstance(error, OperationDied):
-        return MOST_ATTEMPTS
-    return 1 if status == _REFUSED else _WHERE_UNCLEAR
+    status = error.exit_status if isinstance(error, KryonixError) else _REFUSED
+    if status == _UNAVAILABLE or isinstance(error, OperationDied):
+        return MAX_ATTEMPTS
+    return 1 if status == _REFUSED else _ATTEMPTS_IF_UNCLEAR
 
 
 def pause_after(attempt: int) -> timedelta:
-    """How long to wait after an attempt, the first of which is 1: each time twice as long, up to a bound."""
+    """Return the pause after an attempt (the first is 1): 1 s, doubled each time, at most 30 s."""
     return timedelta(seconds=min(_FIRST_S * 2 ** (attempt - 1), _LONGEST_S))

@@ -40,7 +40,7 @@ __all__ = [
 
 
 TENANT_ID_PATTERN = f"^{TENANT_ID}$"
-_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # what a row of the database can hold, and a log shows as it is
+_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # safe in a database row and in a log line
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTABLE)]
 Modules = Annotated[list[Name], Field(min_length=1, max_length=64)]
 
@@ -49,48 +49,48 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     def asked(self) -> dict[str, Any]:
-        """As it is kept in the operation's row."""
+        """Return the request as stored in the operation's row."""
         return self.model_dump(exclude_none=True)
 
 
 class NewTenant(_Body):
-    """A customer as it is to be made."""
+    """A new tenant."""
 
     id: str = Field(
         pattern=TENANT_ID_PATTERN,
         description="3 to 40 characters: a lower-case letter, then lower-case letters, digits and hyphens",
         examples=["acme"],
     )
-    modules: Modules = Field(description="The business modules that the customer has bought", examples=[["crm"]])
-    plan: Name = Field(description="The plan, which sets the limits", examples=["basic"])
-    cell: Name | None = Field(None, description="The broker that is to carry the tenant; left out, one with room")
+    modules: Modules = Field(description="The tenant's business modules", examples=[["crm"]])
+    plan: Name = Field(description="The plan; it sets the limits", examples=["basic"])
+    cell: Name | None = Field(None, description="The cell (broker); default: one with room")
 
 
 class Change(_Body):
-    """Other modules, another plan, or both; what is left out stays."""
+    """New modules, a new plan, or both. An omitted field stays as it is."""
 
-    modules: Modules | None = Field(None, description="All the modules the tenant is to have", examples=[["crm"]])
-    plan: Name | None = Field(None, description="Its plan", examples=["pro"])
+    modules: Modules | None = Field(None, description="The complete new list of modules", examples=[["crm"]])
+    plan: Name | None = Field(None, description="The new plan", examples=["pro"])
     allow_delete: list[Annotated[str, Field(max_length=255, pattern=_PRINTABLE)]] | None = Field(
-        None, max_length=500, description="Queues that may be deleted with the messages in them"
+        None, max_length=500, description="Queues that may be deleted with their messages"
     )
 
 
 class CredentialsRequest(_Body):
-    """What opens the credentials."""
+    """The key that opens the credentials."""
 
-    credentials_key: str = Field(min_length=1, max_length=100, description="As the operation was answered with")
+    credentials_key: str = Field(min_length=1, max_length=100, description="From the operation's first answer")
 
 
 class Capacity(BaseModel):
-    """How much of a limit of the plan is taken."""
+    """Usage of one limit of the plan."""
 
     used: int
     allowed: int
 
 
 class TenantAnswer(BaseModel):
-    """A tenant as it is to be. Where `converged` is false, an operation is under way or has failed."""
+    """A tenant's desired state. If `converged` is false, an operation is in progress or has failed."""
 
     id: str
     modules: list[str]
@@ -98,20 +98,18 @@ class TenantAnswer(BaseModel):
     status: str = Field(description="active, suspended, offboarding, removing or removed")
     cell: str
     vhost: str
-    username: str = Field(description="The current user; its password is handed out once, by what made it")
+    username: str = Field(description="The current user; its password is delivered once, by the operation")
     converged: bool
-    queues: Capacity | None = Field(description="None where the catalog no longer has what the tenant has")
+    queues: Capacity | None = Field(description="Null if the catalog no longer has the tenant's modules or plan")
     exchanges: Capacity | None
-    retiring_until: datetime | None = Field(description="Until when the credentials before the current ones work")
-    remove_after: datetime | None = Field(description="From when an offboarded tenant is removed")
-    operation: UUID | None = Field(description="The operation that is under way")
-    problem: dict[str, Any] | None = Field(
-        description="Why the last operation, or its last attempt, has failed, as problem details"
-    )
+    retiring_until: datetime | None = Field(description="Until then the previous credentials work")
+    remove_after: datetime | None = Field(description="When the offboarded tenant will be removed")
+    operation: UUID | None = Field(description="The operation in progress")
+    problem: dict[str, Any] | None = Field(description="Why the last operation or attempt failed (problem details)")
 
     @classmethod
     def of(cls, state: DesiredState, last: Operation | None, catalog: Catalog, scope: Scope) -> TenantAnswer:
-        """A tenant, with the last operation on it where there is one, for a caller of a scope."""
+        """Build the answer from a tenant's state and its last operation, if any."""
         names = Names(state.cliente_id)
         queues, exchanges = _capacity(_topology(state, catalog))
         return cls(
@@ -133,22 +131,22 @@ class TenantAnswer(BaseModel):
 
 
 class TenantsPage(BaseModel):
-    """Tenants in the order of their ids."""
+    """Tenants, ordered by id."""
 
     tenants: list[TenantAnswer]
-    next: str | None = Field(description="`after` of the next page; none where this is the last")
+    next: str | None = Field(description="`after` of the next page; null on the last page")
 
 
 class Progress(BaseModel):
-    """How far a run has come: exchanges, queues, bindings and policies."""
+    """Progress of a run in broker objects (exchanges, queues, bindings, policies)."""
 
     done: int
-    total: int = Field(description="0 where it is not known")
+    total: int = Field(description="0 if unknown")
     doing: str
 
 
 class OperationAnswer(BaseModel):
-    """What was asked, and how it goes."""
+    """An operation and its progress."""
 
     id: UUID
     tenant: str
@@ -156,10 +154,10 @@ class OperationAnswer(BaseModel):
     status: str = Field(description="queued, running, succeeded or failed")
     attempts: int
     progress: Progress
-    problem: dict[str, Any] | None = Field(description="Why the last attempt failed, as problem details")
+    problem: dict[str, Any] | None = Field(description="Why the last attempt failed (problem details)")
     result: dict[str, Any] | None
     credentials: str | None = Field(
-        description="pending, ready, delivered, or expired; none where the operation makes none"
+        description="pending, ready, delivered or expired; null if the operation creates none"
     )
     created_at: datetime
     started_at: datetime | None
@@ -167,24 +165,24 @@ class OperationAnswer(BaseModel):
 
     @classmethod
     def of(cls, operation: Operation, scope: Scope) -> OperationAnswer:
-        """An operation, for a caller of a scope."""
+        """Build the answer for a caller with a scope."""
         return cls(**_fields(operation, scope))
 
 
 class AcceptedAnswer(OperationAnswer):
-    """An operation that was taken on."""
+    """An accepted operation."""
 
     credentials_key: str | None = Field(
-        None, description="What the credentials will be sealed for: keep it, it is not kept here"
+        None, description="Opens the credentials. Keep it: the service does not store it"
     )
 
     @classmethod
-    def taken(cls, operation: Operation, credentials_key: str | None, scope: Scope) -> AcceptedAnswer:
+    def accepted(cls, operation: Operation, credentials_key: str | None, scope: Scope) -> AcceptedAnswer:
         return cls(**_fields(operation, scope), credentials_key=credentials_key)
 
 
 class CredentialsAnswer(BaseModel):
-    """What the customer's applications log in with, this once."""
+    """The credentials of the tenant's applications. Delivered once."""
 
     vhost: str
     username: str
@@ -193,14 +191,14 @@ class CredentialsAnswer(BaseModel):
 
 
 class ModuleAnswer(BaseModel):
-    """A module that can be bought."""
+    """An available module."""
 
     name: str
     actions: int
 
 
 class PlanChoice(BaseModel):
-    """A plan that can be bought."""
+    """An available plan."""
 
     name: str
     max_queues: int
@@ -210,7 +208,7 @@ class PlanChoice(BaseModel):
 
 
 class CatalogAnswer(BaseModel):
-    """What there is to choose from."""
+    """The available modules and plans."""
 
     modules: list[ModuleAnswer]
     plans: list[PlanChoice]
@@ -224,12 +222,12 @@ class CatalogAnswer(BaseModel):
 
 
 class PlanAnswer(BaseModel):
-    """What a tenant would take of its plan."""
+    """A tenant's usage of its plan."""
 
     queues: Capacity
     exchanges: Capacity
     queues_by_module: dict[str, int]
-    limits: dict[str, int | None] = Field(description="Everything the plan allows")
+    limits: dict[str, int | None] = Field(description="All limits of the plan")
 
     @classmethod
     def of(cls, need: Need) -> PlanAnswer:
@@ -259,7 +257,7 @@ def _capacity(topology: Topology | None) -> tuple[Capacity | None, Capacity | No
 
 
 def _problem(operation: Operation, scope: Scope) -> Mapping[str, Any] | None:
-    """Why it has failed: to an administrator as it was written, to others without what only operators have use for."""
+    """Return the operation's problem: in full for an administrator, without internal addresses for others."""
     if operation.problem is None or scope == "admin":
         return operation.problem
     return for_callers(operation.problem)

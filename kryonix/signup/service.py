@@ -1,4 +1,4 @@
-"""The HTTP service, put together."""
+"""Assembly of the HTTP service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kryonix.signup.auth import unidentified
 from kryonix.signup.database import Database
 from kryonix.signup.errors import InvalidKey, SignupError
 from kryonix.signup.intake import Intake
-from kryonix.signup.middleware import BodyLimit, Recorded
+from kryonix.signup.middleware import BodyLimit, RequestLog
 from kryonix.signup.monitoring import AWAY, FRESH_S, Cached, Metrics, look
 from kryonix.signup.problems import describe, error_response, http_problem, problem_of, problem_response
 from kryonix.signup.services import Services
@@ -39,14 +39,14 @@ log = logging.getLogger(__name__)
 
 _ROUTERS: Final = (tenants_api.router, operations_api.router, health.router)
 
-_ABOUT = """Makes, changes, suspends and removes tenants, each with a stack of its own.
+_ABOUT = """Creates, changes, suspends and removes tenants, each with its own stack.
 
-What is asked is taken on and done by a worker: the answer is 202 with an operation, which says how it goes. There is
-one operation at a time on a tenant. Every refusal is a problem document (RFC 9457) that says what to do."""
+A worker runs the requests: the answer is 202 with an operation that reports the progress. A tenant has one operation at
+a time. Every error is a problem document (RFC 9457) that says what to do."""
 
 
 def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float = 20, burst: int = 60) -> FastAPI:
-    """The service, on the database that `dsn` names as the signup role. `per_second` and `burst` bound each caller."""
+    """Build the service. `dsn` is the signup role's; `per_second` and `burst` limit each caller's requests."""
     database = Database(dsn)
 
     @asynccontextmanager
@@ -61,7 +61,7 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
         lifespan=running,
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # an address of the caller's own making would be in the answer
+        redirect_slashes=False,  # the answer would contain an address chosen by the caller
     )
     metrics, rate = Metrics(database), RateLimit(per_second, burst)
     app.state.services = Services(
@@ -79,13 +79,13 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
     _handle_errors(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(Admission, authenticator=Authenticator(database, rate), rate=rate)
-    app.add_middleware(Recorded, database=database, metrics=metrics)
+    app.add_middleware(RequestLog, database=database, metrics=metrics)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's own way to extend the document
     return app
 
 
 def _serve_page(app: FastAPI) -> None:
-    """The page's files, each by its own route: a folder at `/` would answer for every path that there is not."""
+    """Serve each file of the page by its own route: a folder mounted at `/` would answer for every unknown path."""
     for file in Path(str(files("kryonix.signup") / "page")).iterdir():
 
         async def send(request: Request, file: Path = file) -> Response:
@@ -103,27 +103,28 @@ def _handle_errors(app: FastAPI) -> None:
 
 
 def _invalid(request: Request, error: Exception) -> Response:
-    if (refused := _not_let_in(request)) is not None:
+    if (refused := _refuse_unidentified(request)) is not None:
         return refused
     if not isinstance(error, RequestValidationError):
         return _defect(request, error)
     if isinstance(error.body, bytes):
-        problem = http_problem(415, "the body is not said to be JSON. Send Content-Type: application/json")
+        problem = http_problem(415, "the body's media type is not JSON. Set Content-Type: application/json")
         return problem_response(request, problem)
-    wrong = [_told(each) for each in error.errors()]
-    detail = f"{len(wrong)} thing(s) of the request can't be, see `errors`. /openapi.json describes what can"
+    wrong = [_describe(each) for each in error.errors()]
+    fields = "1 invalid field" if len(wrong) == 1 else f"{len(wrong)} invalid fields"
+    detail = f"the request has {fields}; see `errors`. /openapi.json describes valid requests"
     return problem_response(request, http_problem(422, detail, errors=wrong))
 
 
 def _http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return _defect(request, error)
-    if error.status_code == HTTPStatus.BAD_REQUEST and (refused := _not_let_in(request)) is not None:
+    if error.status_code == HTTPStatus.BAD_REQUEST and (refused := _refuse_unidentified(request)) is not None:
         return refused
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods(request))
-    detail = f"{error.detail}. /openapi.json describes what there is"
+    detail = f"{error.detail}. /openapi.json lists the paths and methods"
     return problem_response(request, http_problem(error.status_code, detail), headers)
 
 
@@ -132,19 +133,19 @@ def _defect(request: Request, error: Exception) -> Response:
     return problem_response(request, problem_of(error))
 
 
-def _not_let_in(request: Request) -> Response | None:
-    """The answer to who has no valid key: nobody else is told what is wrong with a body. None for who has one."""
+def _refuse_unidentified(request: Request) -> Response | None:
+    """Return 401 for a caller without a valid key, who must not learn what is wrong with the body. Otherwise None."""
     return error_response(request, InvalidKey()) if unidentified(request) else None
 
 
 def _methods(request: Request) -> list[str]:
-    """What can be done with a path: the router tells of the first of its routes only."""
+    """Return the methods of the request's path. The router itself reports only its first route's."""
     app: FastAPI = request.app
     routes = [route for router in (app, *_ROUTERS) for route in router.routes if isinstance(route, Route)]
     found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for route in found for method in route.methods or ()})
 
 
-def _told(error: dict[str, Any]) -> str:
-    """One thing that is wrong with a request. What was received is left out: it may be a secret in the wrong place."""
+def _describe(error: dict[str, Any]) -> str:
+    """Describe one invalid field without the value received, which may be a secret in the wrong place."""
     return f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}"

@@ -1,4 +1,4 @@
-"""What the routes work with."""
+"""Shared state of the routes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Services", "services"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """One service's own things, shared by all of its requests."""
+    """The parts of one service, shared by all of its requests."""
 
     database: Database = field(repr=False)
     catalog: Catalog = field(repr=False)
@@ -30,6 +30,6 @@ class Services:
 
 
 def services(request: Request) -> Services:
-    """Those of the service that a request has come to."""
+    """Return the services of the request's application."""
     found: Services = request.app.state.services
     return found

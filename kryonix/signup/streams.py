@@ -1,4 +1,4 @@
-"""Event streams: operations that callers follow, looked at together however many follow them."""
+"""Event streams of operations. One query serves all open streams of a process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kryonix.signup.operations import Operation
 __all__ = ["MOST_PER_KEY", "Streams"]
 
 MOST_PER_KEY: Final = 50
-"""Streams of one API key that one process serves at a time."""
+"""Maximum number of open streams per API key and process."""
 
 _LOOK_S: Final = 0.3
 _ALIVE_S: Final = 15
@@ -30,7 +30,7 @@ _ALIVE_S: Final = 15
 
 @dataclass(eq=False, slots=True)
 class _Follower:
-    """One stream: what it has still to be told, and whether its key is still good."""
+    """One stream: its operation's newest state, and whether its key is still valid."""
 
     key_id: str
     operation: Operation
@@ -39,7 +39,7 @@ class _Follower:
 
 
 class Streams:
-    """The streams of one process. All of it runs in the event loop, but for the one look at the database."""
+    """The streams of one process. Everything runs in the event loop except the one shared query."""
 
     def __init__(self, database: Database, *, most_per_key: int = MOST_PER_KEY, pause_s: float = _LOOK_S) -> None:
         self._database = database
@@ -51,7 +51,7 @@ class Streams:
 
     @contextmanager
     def place(self, key_id: str) -> Iterator[None]:
-        """One of the streams that a key may have. Raises TooManyStreams."""
+        """Reserve one of a key's streams. Raises TooManyStreams."""
         if self._open[key_id] >= self._most:
             raise TooManyStreams(self._most)
         self._open[key_id] += 1
@@ -63,35 +63,35 @@ class Streams:
                 del self._open[key_id]
 
     async def follow(self, operation: Operation, key_id: str) -> AsyncGenerator[Operation | None, None]:
-        """The operation as it is, and each time that it has changed, to its end; None from time to time meanwhile.
+        """Yield the operation now and after each change, until it has ended, and None every 15 s without a change.
 
-        Raises InvalidKey once the key has been revoked or has expired.
+        Raises InvalidKey once the key is revoked or expired.
         """
         follower = _Follower(key_id, operation)
         self._followers.add(follower)
         try:
             yield operation
-            told = operation.revision
-            while not follower.operation.ended or follower.operation.revision != told:
-                if follower.operation.revision == told:
-                    self._look_on()
+            sent = operation.revision
+            while not follower.operation.ended or follower.operation.revision != sent:
+                if follower.operation.revision == sent:
+                    self._start_polling()
                     if not await _within(_ALIVE_S, follower.news.wait):
                         yield None
                 follower.news.clear()
                 if not follower.let_in:
                     raise InvalidKey
-                if follower.operation.revision != told:
-                    told = follower.operation.revision
+                if follower.operation.revision != sent:
+                    sent = follower.operation.revision
                     yield follower.operation
         finally:
             self._followers.discard(follower)
 
-    def _look_on(self) -> None:
+    def _start_polling(self) -> None:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
-        """Look at what is followed, as long as anything is."""
+        """Poll the followed operations as long as there are any."""
         while self._followers:
             await asyncio.sleep(self._pause_s)
             followers = tuple(self._followers)
@@ -100,8 +100,8 @@ class Streams:
             try:
                 changed, valid = await run_in_threadpool(self._ask, followers)
             except RegistryError:
-                continue  # it will be back, or the client gives up first
-            _tell(followers, {operation.id: operation for operation in changed}, valid)
+                continue  # keep the streams open until the database is back
+            _notify(followers, {operation.id: operation for operation in changed}, valid)
 
     def _ask(self, followers: Collection[_Follower]) -> tuple[list[Operation], set[str]]:
         oldest: dict[UUID, int] = {}
@@ -113,7 +113,7 @@ class Streams:
             return operations.fetch_changed(connection, oldest), valid
 
 
-def _tell(followers: Collection[_Follower], changed: Mapping[UUID, Operation], valid: Collection[str]) -> None:
+def _notify(followers: Collection[_Follower], changed: Mapping[UUID, Operation], valid: Collection[str]) -> None:
     for follower in followers:
         newer = changed.get(follower.operation.id, follower.operation)
         gone = follower.key_id not in valid
@@ -123,7 +123,7 @@ def _tell(followers: Collection[_Follower], changed: Mapping[UUID, Operation], v
 
 
 async def _within(seconds: float, wait: Callable[[], Awaitable[object]]) -> bool:
-    """Whether what is waited for has come in time."""
+    """Return False if the wait timed out."""
     try:
         await asyncio.wait_for(wait(), seconds)
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""/v1/tenants: what there is, and what is asked of it."""
+"""Routes of tenants, plans and the catalog."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="Your own name for this request: sent again with the same one, it is answered again and done once.",
+        description="Your name for this request. Repeated with the same key, it runs once and gets the same answer.",
     ),
 ]
 _ACCEPTED: dict[str, Any] = {"status_code": 202, "response_model": AcceptedAnswer, "response_model_exclude_none": False}
@@ -52,10 +52,10 @@ _ACCEPTED: dict[str, Any] = {"status_code": 202, "response_model": AcceptedAnswe
 def list_tenants(
     using: Using,
     caller: Reader,
-    limit: Annotated[int, Query(ge=1, le=200, description="Tenants on a page.")] = 50,
-    after: Annotated[str, Query(max_length=40, description="The last id of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=200, description="Page size.")] = 50,
+    after: Annotated[str, Query(max_length=40, description="The last id of the previous page.")] = "",
 ) -> TenantsPage:
-    """Tenants with a stack of their own, in the order of their ids; those that were removed too."""
+    """List tenants with their own stack, ordered by id. Removed tenants are included."""
     with using.database.transaction() as connection:
         states = fetch_desired_states(connection, after=_storable(after), limit=limit + 1)
         last = operations.fetch_last(connection, [state.cliente_id for state in states])
@@ -65,7 +65,7 @@ def list_tenants(
 
 @router.get("/tenants/{tenant}", responses=problems(401, 404, 422, 429, 503))
 def show_tenant(tenant: Id, using: Using, caller: Reader) -> TenantAnswer:
-    """One tenant."""
+    """Return a tenant."""
     with using.database.transaction() as connection:
         state = fetch_desired_state(connection, tenant)
         last = operations.fetch_last(connection, [tenant])
@@ -76,13 +76,13 @@ def show_tenant(tenant: Id, using: Using, caller: Reader) -> TenantAnswer:
 
 @router.get("/catalog", responses=problems(401, 422, 429, 503))
 def show_catalog(using: Using, caller: Reader) -> CatalogAnswer:
-    """The modules and plans that there are."""
+    """List the available modules and plans."""
     return CatalogAnswer.of(using.catalog)
 
 
 @router.post("/plan", responses=problems(401, 422, 429, 503))
 def plan(wanted: NewTenant, using: Using, caller: Reader) -> PlanAnswer:
-    """What a tenant would take of its plan. Nothing is made, and nobody is asked."""
+    """Return a tenant's share of its plan's limits. Creates nothing."""
     topology = admit(new_tenant(wanted.asked(), using.catalog), using.catalog)
     return PlanAnswer.of(Need(use=use(topology), limits=topology.limits))
 
@@ -91,8 +91,8 @@ def plan(wanted: NewTenant, using: Using, caller: Reader) -> PlanAnswer:
 def create_tenant(
     wanted: NewTenant, using: Using, caller: Writer, request: Request, response: Response, key: IdempotencyKey = None
 ) -> AcceptedAnswer:
-    """Make a tenant. Its credentials are fetched once the operation has succeeded, by the key of this answer."""
-    return _take(using, caller, request, response, "create", wanted.id, wanted.asked(), key)
+    """Create a tenant. When the operation has succeeded, fetch its credentials with this `credentials_key`."""
+    return _accept(using, caller, request, response, "create", wanted.id, wanted.asked(), key)
 
 
 @router.patch("/tenants/{tenant}", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
@@ -105,10 +105,10 @@ def change_tenant(
     response: Response,
     key: IdempotencyKey = None,
 ) -> AcceptedAnswer:
-    """Give a tenant other modules, another plan, or both."""
+    """Change a tenant's modules, its plan, or both."""
     if wanted.modules is None and wanted.plan is None:
         raise NothingAsked
-    return _take(using, caller, request, response, "change", tenant, wanted.asked(), key)
+    return _accept(using, caller, request, response, "change", tenant, wanted.asked(), key)
 
 
 @router.delete("/tenants/{tenant}", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
@@ -118,42 +118,42 @@ def remove_tenant(
     caller: Admin,
     request: Request,
     response: Response,
-    now: Annotated[bool, Query(description="Without the grace in which `resume` undoes it.")] = False,
+    now: Annotated[bool, Query(description="Remove without the grace period in which `resume` undoes it.")] = False,
     accept_loss: Annotated[
-        bool, Query(description="With `now`: also where queues hold messages, which are deleted.")
+        bool, Query(description="With `now`: delete the queues even if they hold messages.")
     ] = False,
     key: IdempotencyKey = None,
 ) -> AcceptedAnswer:
-    """Offboard a tenant: a final export is kept, it is suspended, and once the grace has passed it is removed."""
+    """Offboard a tenant: keep a final export, suspend it, and remove it after the grace period."""
     asked = {"accept_loss": True} if now and accept_loss else {}
-    return _take(using, caller, request, response, "remove" if now else "offboard", tenant, asked, key)
+    return _accept(using, caller, request, response, "remove" if now else "offboard", tenant, asked, key)
 
 
 @router.post("/tenants/{tenant}/suspend", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
 def suspend_tenant(
     tenant: Id, using: Using, caller: Writer, request: Request, response: Response, key: IdempotencyKey = None
 ) -> AcceptedAnswer:
-    """Let no application of the tenant connect, and cut off those that are. Nothing is deleted."""
-    return _take(using, caller, request, response, "suspend", tenant, {}, key)
+    """Block the tenant's connections and close open ones. Nothing is deleted."""
+    return _accept(using, caller, request, response, "suspend", tenant, {}, key)
 
 
 @router.post("/tenants/{tenant}/resume", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
 def resume_tenant(
     tenant: Id, using: Using, caller: Writer, request: Request, response: Response, key: IdempotencyKey = None
 ) -> AcceptedAnswer:
-    """Undo a suspension, or an offboarding whose grace has not passed."""
-    return _take(using, caller, request, response, "resume", tenant, {}, key)
+    """Undo a suspension, or an offboarding within its grace period."""
+    return _accept(using, caller, request, response, "resume", tenant, {}, key)
 
 
 @router.post("/tenants/{tenant}/rotate", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
 def rotate_credentials(
     tenant: Id, using: Using, caller: Writer, request: Request, response: Response, key: IdempotencyKey = None
 ) -> AcceptedAnswer:
-    """Make new credentials; those before keep working for the service's overlap."""
-    return _take(using, caller, request, response, "rotate", tenant, {}, key)
+    """Create new credentials. The previous ones keep working for the configured overlap."""
+    return _accept(using, caller, request, response, "rotate", tenant, {}, key)
 
 
-def _take(
+def _accept(
     using: Services,
     caller: Caller,
     request: Request,
@@ -164,10 +164,10 @@ def _take(
     key: str | None,
 ) -> AcceptedAnswer:
     request.state.tenant = tenant
-    taken = using.intake.take(kind, tenant, asked, caller, key)
-    request.state.operation = taken.operation.id
-    response.headers["Location"] = f"/v1/operations/{taken.operation.id}"
-    return AcceptedAnswer.taken(taken.operation, taken.credentials_key, caller.scope)
+    accepted = using.intake.accept(kind, tenant, asked, caller, key)
+    request.state.operation = accepted.operation.id
+    response.headers["Location"] = f"/v1/operations/{accepted.operation.id}"
+    return AcceptedAnswer.accepted(accepted.operation, accepted.credentials_key, caller.scope)
 
 
 def _storable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What this release of the worker knows to do. Web and workers of two releases run side by side during an upgrade."""
+"""Detect operations of a newer release: web and workers of two releases run side by side during an upgrade."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from kryonix.signup.operations import KINDS, Kind, Operation
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["what_is_unknown"]
+__all__ = ["unknown_part"]
 
 _FIELDS: Final[Mapping[Kind, frozenset[str]]] = {
     "create": frozenset(Tenant.model_fields),
@@ -24,8 +24,8 @@ _FIELDS: Final[Mapping[Kind, frozenset[str]]] = {
 }
 
 
-def what_is_unknown(operation: Operation) -> str:
-    """What an operation asks for that this release does not know, in words; empty where it knows everything."""
+def unknown_part(operation: Operation) -> str:
+    """Describe the part of an operation that this release does not know. Empty if it knows all of it."""
     if operation.kind not in KINDS:
         return f"operations of the kind {operation.kind!r}"
     if more := sorted(set(operation.request) - _FIELDS[operation.kind]):
@@ -34,5 +34,5 @@ def what_is_unknown(operation: Operation) -> str:
         try:
             Tenant.model_validate(operation.request)
         except ValidationError as error:
-            return f"such a value of {'.'.join(map(str, error.errors()[0]['loc']))!r} in a request to create"
+            return f"this value of {'.'.join(map(str, error.errors()[0]['loc']))!r} in a request to create"
     return ""

@@ -1,4 +1,4 @@
-"""The worker: carries operations out, publishes events, and keeps both going after whatever has happened to others."""
+"""The worker process: run operations, publish events, and take over from dead workers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from procrastinate.jobs import Job
 from kryonix.engines.run_folder import clear_abandoned
 from kryonix.signup.database import Database, connection_settings
 from kryonix.signup.events import Publisher
-from kryonix.signup.executor import Again, Performer
-from kryonix.signup.housekeeping import Keeper
+from kryonix.signup.executor import Executor, RetryLater
+from kryonix.signup.housekeeping import Housekeeper
 from kryonix.signup.intake import Intake
 from kryonix.signup.queue import QUEUE, TASK
 from kryonix.tenants.lifecycle import TenantLifecycle
@@ -36,24 +36,24 @@ log = logging.getLogger(__name__)
 
 _HEARTBEAT_S: Final = 2
 _STALLED_S: Final = 10
-"""A worker that has not been heard of for so long is taken for dead, and its jobs are taken up by others."""
+"""Seconds without a heartbeat after which a worker counts as dead and others take its jobs."""
 _POLL_S: Final = 2
 _AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
-"""As the time of a job's next attempt: it has come, whatever a clock says."""
+"""A moment in the past by any clock: start the next attempt at once."""
 _PAUSE_AFTER_FAILURE_S: Final = 3
 _KEEP_S: Final = 3
 _ANSWER_S: Final = 30
-"""How long a statement may take: nobody waits for a worker's answer as for the web's."""
+"""Time limit of a statement, in seconds: longer than the web's, as no caller waits."""
 
 
 class _Retry(BaseRetryStrategy):
-    """An attempt says itself when the next one is; one that could not even say it has waited already.
+    """Use the moment carried by RetryLater; retry any other failure at once, as it has paused already.
 
-    No time of this machine's is in it: the database compares with its own clock.
+    Uses no clock of this machine: the database compares with its own.
     """
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
-        return RetryDecision(retry_at=exception.moment if isinstance(exception, Again) else _AT_ONCE)
+        return RetryDecision(retry_at=exception.moment if isinstance(exception, RetryLater) else _AT_ONCE)
 
 
 def run_worker(
@@ -68,17 +68,17 @@ def run_worker(
     parent: int | None = None,
     say: Callable[[str], None],
 ) -> None:
-    """Work until SIGTERM or SIGINT; what is under way is then finished first. With `parent`, until that process ends.
+    """Work until SIGTERM or SIGINT, then finish running operations. With `parent`, also end with that process.
 
-    `dsn` is the signup role's, `events_uri` that of the user who publishes events. What has ended is known for `keep`.
-    `say` is told when it works.
+    `dsn` is the signup role's, `events_uri` the event publisher's. Ended operations are kept for `keep`. `say` gets
+    status lines.
     """
     for folder in clear_abandoned():
-        log.warning("the folder %s of a run that was killed is removed", folder)
+        log.warning("removed the folder %s of a killed run", folder)
     with Database(dsn, size=concurrency + 4, answer_s=_ANSWER_S) as database:
         worker = _Worker(dsn, database, lifecycle, concurrency, say)
-        keeper = Keeper(database, lifecycle, Intake(database, catalog, cells), keep=keep)
-        asyncio.run(worker.run(keeper, Publisher(database, events_uri), parent))
+        housekeeper = Housekeeper(database, lifecycle, Intake(database, catalog, cells), keep=keep)
+        asyncio.run(worker.run(housekeeper, Publisher(database, events_uri), parent))
 
 
 _Attempt = tuple[int | None, int]
@@ -101,17 +101,17 @@ class _Worker:
                 timeout=_PAUSE_AFTER_FAILURE_S,
             )
         )
-        self._performer = Performer(database, lifecycle)
+        self._executor = Executor(database, lifecycle)
         self._concurrency = concurrency
         self._say = say
         self._open = False
         self._ended: dict[_Attempt, float] = {}
-        self._app.task(name=TASK, queue=QUEUE, retry=_Retry(), pass_context=True)(self._perform)
+        self._app.task(name=TASK, queue=QUEUE, retry=_Retry(), pass_context=True)(self._run_job)
 
-    def _perform(self, context: JobContext, operation_id: str) -> None:
+    def _run_job(self, context: JobContext, operation_id: str) -> None:
         try:
-            self._performer.perform(UUID(operation_id))
-        except Again:
+            self._executor.run(UUID(operation_id))
+        except RetryLater:
             raise
         except Exception:
             time.sleep(_PAUSE_AFTER_FAILURE_S)
@@ -119,25 +119,25 @@ class _Worker:
         finally:
             self._ended[_attempt(context.job)] = time.monotonic()
 
-    async def run(self, keeper: Keeper, publisher: Publisher, parent: int | None) -> None:
-        """Run everything until a signal, or until the parent is gone."""
+    async def run(self, housekeeper: Housekeeper, publisher: Publisher, parent: int | None) -> None:
+        """Run everything until a signal, or until the parent process has ended."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        beside = [
+        background = [
             asyncio.create_task(publisher.run()),
-            asyncio.create_task(_every(_KEEP_S, lambda: keeper.keep(self._stalled))),
+            asyncio.create_task(_every(_KEEP_S, lambda: housekeeper.keep(self._stalled))),
             asyncio.create_task(_when_gone(parent, stop)),
         ]
         working = asyncio.create_task(self._work())
         await stop.wait()
-        self._say("ending: what is under way is finished first")
-        for task in (working, *beside):
+        self._say("stopping: running operations are finished first")
+        for task in (working, *background):
             task.cancel()
-        await asyncio.gather(working, *beside, return_exceptions=True)
+        await asyncio.gather(working, *background, return_exceptions=True)
 
     async def _work(self) -> None:
-        """Take jobs, for ever; a database that is away is waited for."""
+        """Take jobs until cancelled, waiting for a database that is away."""
         said = False
         while True:
             try:
@@ -167,24 +167,24 @@ class _Worker:
             self._open = False
 
     async def _stalled(self) -> int:
-        """Give back the jobs of workers that are dead, and those that ended here untold; how many there were."""
+        """Requeue the jobs of dead workers and unrecorded jobs of this one. Return their number."""
         if not self._open:
             return 0
         manager = self._app.job_manager
         stalled = await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=_STALLED_S)
-        untold = self._untold(await manager.list_jobs_async(queue=QUEUE, status="doing"))
-        again = {job.id: job for job in (*stalled, *untold)}
+        unrecorded = self._unrecorded(await manager.list_jobs_async(queue=QUEUE, status="doing"))
+        again = {job.id: job for job in (*stalled, *unrecorded)}
         for job in again.values():
-            await manager.retry_job(job, retry_at=_AT_ONCE)  # left out, it is this machine's time
+            await manager.retry_job(job, retry_at=_AT_ONCE)  # the default is this machine's time
         return len(again)
 
-    def _untold(self, doing: Iterable[Job]) -> list[Job]:
-        """Jobs whose attempt ended here a while ago, and the database does not know: it was away at that moment."""
+    def _unrecorded(self, doing: Iterable[Job]) -> list[Job]:
+        """Return jobs that ended here a while ago and that the database, away at that moment, still has as running."""
         jobs = {_attempt(job): job for job in doing}
         before = time.monotonic() - _STALLED_S
         long_ended = [attempt for attempt, moment in list(self._ended.items()) if moment < before]
         for attempt in long_ended:
-            if attempt not in jobs:  # the database knows
+            if attempt not in jobs:  # recorded
                 del self._ended[attempt]
         return [jobs[attempt] for attempt in long_ended if attempt in jobs]
 
@@ -194,9 +194,9 @@ async def _every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) 
         try:
             await work()
         except ConnectorException as error:
-            log.warning("keeping waits: the database does not answer (%s)", type(error).__name__)
-        except Exception:  # a round that fails must not be the last
-            log.exception("a round of keeping has failed")
+            log.warning("housekeeping waits: the database does not answer (%s)", type(error).__name__)
+        except Exception:  # a failed round must not be the last
+            log.exception("a round of housekeeping failed")
         await asyncio.sleep(seconds)
 
 

@@ -20,7 +20,7 @@ async function call(method, path, body, headers = {}) {
   try {
     response = await fetch(path, { method, headers: sent, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch {
-    throw new Error("The service can't be reached. Look whether it runs, and try again.");
+    throw new Error("The service can't be reached. Check that it is running, then try again.");
   }
   if (!response.ok) {
     const problem = await response.json().catch(() => ({ detail: `The service answered ${response.status}.` }));
@@ -104,7 +104,7 @@ async function showTenants(after = "") {
   next = page.next;
   byId("more").hidden = next === null;
   const count = byId("tenants").children.length;
-  byId("count").textContent = count ? `${count} tenant(s)${next ? ", and more" : ""}` : "None yet: add the first below.";
+  byId("count").textContent = count ? `${count} tenant(s)${next ? ", and more" : ""}` : "No tenants yet. Add the first below.";
   for (const tenant of page.tenants) if (tenant.operation) watch(tenant.operation);
 }
 
@@ -142,13 +142,13 @@ function tenantRow(tenant) {
   return row;
 }
 
-// On a narrow screen rows are blocks, and each cell says which column it is of: roles keep it a table for who listens.
+// On a narrow screen rows become blocks, and each cell names its column. Roles keep it a table for screen readers.
 const cell = (column, text) => element("td", text, { role: "cell", "data-column": column });
 
 function queueCell(tenant) {
   const made = cell("Queues");
   if (tenant.queues === null) {
-    made.append("not in the catalog any more");
+    made.append("not in the catalog");
     return made;
   }
   const { used, allowed } = tenant.queues;
@@ -159,8 +159,8 @@ function queueCell(tenant) {
 
 function statusCell(tenant) {
   const removal = tenant.remove_after && `removed after ${new Date(tenant.remove_after).toLocaleString()}`;
-  const unfinished = !tenant.converged && !tenant.operation && "not as it should be";
-  const made = cell("Status", [tenant.status, tenant.operation && "being worked on", removal, unfinished].filter(Boolean).join("; "));
+  const unfinished = !tenant.converged && !tenant.operation && "not up to date";
+  const made = cell("Status", [tenant.status, tenant.operation && "operation in progress", removal, unfinished].filter(Boolean).join("; "));
   if (tenant.problem && !tenant.operation) {
     const why = element("details", undefined, { class: "failed" });
     why.append(element("summary", "the last operation failed"), tenant.problem.detail);
@@ -170,7 +170,7 @@ function statusCell(tenant) {
 }
 
 function actionCell(tenant) {
-  const made = cell("Do");
+  const made = cell("Actions");
   const offered = { active: ["suspend", "rotate"], suspended: ["resume", "rotate"], offboarding: ["resume"] };
   for (const action of tenant.operation ? [] : offered[tenant.status] || []) {
     const button = element("button", action, { type: "button", class: "quiet", "aria-label": `${action} ${tenant.id}` });
@@ -222,7 +222,7 @@ async function showCapacity() {
     }
   }
   if (turn !== asked) return;
-  byId("capacity").textContent = text || "Choose modules to see what they take of the plan.";
+  byId("capacity").textContent = text || "Choose modules to see their share of the plan.";
   byId("capacity").classList.toggle("bad", Boolean(text) && !fits);
   byId("add").disabled = !(fits && named);
 }
@@ -248,7 +248,7 @@ function watch(id, credentialsKey) {
   watched.add(id);
   const item = element("li", undefined, { "data-operation": id });
   const title = element("div", "", { role: "status" });
-  const bar = element("progress", undefined, { "aria-label": "broker objects done" });
+  const bar = element("progress", undefined, { "aria-label": "broker objects finished" });
   const detail = element("div", "", { class: "hint" });
   item.append(title, bar, detail);
   byId("operations").prepend(item);
@@ -263,8 +263,8 @@ function showOperation(operation, title, bar, detail) {
   bar.max = total || 1;
   if (operation.status === "running" && !total) bar.removeAttribute("value");
   else bar.value = done;
-  bar.setAttribute("aria-label", `${operation.kind} ${operation.tenant}, broker objects done`);
-  const again = operation.status === "queued" && operation.attempts ? `attempt ${operation.attempts} failed; another follows: ` : "";
+  bar.setAttribute("aria-label", `${operation.kind} ${operation.tenant}, broker objects finished`);
+  const again = operation.status === "queued" && operation.attempts ? `attempt ${operation.attempts} failed, retrying: ` : "";
   detail.textContent = operation.problem && operation.status !== "succeeded"
     ? again + operation.problem.detail : total ? `${done} of ${total} broker objects ${doing && `(${doing})`}` : doing;
   detail.className = operation.status === "failed" ? "failed" : "hint";
@@ -327,5 +327,5 @@ function showCredentials(tenant, credentials) {
 
 byId("credentials").addEventListener("close", () => byId("credentials-list").replaceChildren());
 
-byId("capacity").textContent = "Choose modules to see what they take of the plan.";
+byId("capacity").textContent = "Choose modules to see their share of the plan.";
 if (key) open();

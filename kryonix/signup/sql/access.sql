@@ -8,7 +8,7 @@ SELECT id, name, scope, hash, created_at, expires_at, revoked_at,
 FROM signup.api_keys WHERE id = %(id)s;
 
 -- fetch_valid_api_keys --
--- Those of these that are still good.
+-- Returns those keys that are valid now.
 SELECT id FROM signup.api_keys
 WHERE id = ANY(%(ids)s) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
@@ -25,5 +25,5 @@ INSERT INTO signup.audit (request_id, key_id, peer, method, path, status, tenant
 VALUES (%(request_id)s, %(key_id)s, %(peer)s, %(method)s, %(path)s, %(status)s, %(tenant)s, %(operation)s);
 
 -- forget_audit --
--- The service's role may delete no row of the audit itself: this is the owner's function, which keeps what is young.
+-- The service's role can't delete audit rows; this function of the owner deletes old ones only.
 SELECT signup.forget_audit(%(seconds)s, %(limit)s) AS count;

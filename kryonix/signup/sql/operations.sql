@@ -1,5 +1,5 @@
 -- insert_operation --
--- Nothing where one like it is under way on the tenant, or the caller has used the idempotency key before.
+-- Returns no row if an operation is in progress on the tenant, or if the caller has used the idempotency key.
 INSERT INTO signup.operations
     (id, tenant, kind, request, objects_total, key_id, idempotency_key, fingerprint, sealing_key)
 VALUES (%(id)s, %(tenant)s, %(kind)s, %(request)s, %(objects_total)s, %(key_id)s, %(idempotency_key)s,
@@ -8,14 +8,14 @@ ON CONFLICT DO NOTHING
 RETURNING *;
 
 -- complete_request --
--- What the operation has to know, once its tenant has been looked at.
+-- Stores the completed request, once its tenant has been checked.
 UPDATE signup.operations SET request = %(request)s, objects_total = %(objects_total)s WHERE id = %(id)s RETURNING *;
 
 -- fetch_operation --
 SELECT * FROM signup.operations WHERE id = %(id)s;
 
 -- fetch_changed_operations --
--- Of these operations those that are not as they were seen last.
+-- Returns those operations whose revision differs from the one seen.
 SELECT o.* FROM signup.operations AS o
 JOIN unnest(%(ids)s::uuid[], %(revisions)s::int[]) AS seen (id, revision) ON o.id = seen.id
 WHERE o.revision <> seen.revision;
@@ -24,7 +24,7 @@ WHERE o.revision <> seen.revision;
 SELECT * FROM signup.operations WHERE key_id = %(key_id)s AND idempotency_key = %(idempotency_key)s;
 
 -- fetch_under_way --
--- What keeps a new operation from being taken on. Settling keeps none that is asked for: it gives way.
+-- The operation that blocks a new one. Settling blocks no requested operation: it gives way.
 SELECT * FROM signup.operations
 WHERE tenant = %(tenant)s AND status IN ('queued', 'running') AND (kind <> 'settle' OR %(settling)s)
 LIMIT 1;
@@ -36,19 +36,19 @@ SELECT pg_advisory_xact_lock(hashtext('kryonix.signup.tenant'), hashtext(%(tenan
 SELECT * FROM signup.operations WHERE tenant = %(tenant)s AND status = 'running' AND kind = 'settle';
 
 -- settled_in_vain --
--- Tenants that can't be settled: they are tried again after a pause that doubles with each failure of the last day.
+-- Tenants that failed to settle. The pause before the next attempt doubles with each failure of the last day.
 SELECT tenant FROM signup.operations
 WHERE kind = 'settle' AND status = 'failed' AND ended_at > now() - interval '1 day'
 GROUP BY tenant
 HAVING max(ended_at) + least(power(2, count(*)) * interval '1 minute', interval '6 hours') > now();
 
 -- fetch_last_operations --
--- Each tenant's newest: the one under way, where there is one.
+-- The newest of each tenant: the one in progress, if there is one.
 SELECT DISTINCT ON (tenant) * FROM signup.operations WHERE tenant = ANY(%(tenants)s)
 ORDER BY tenant, created_at DESC;
 
 -- begin_operation --
--- Nothing where it has ended.
+-- Returns no row if it has ended.
 UPDATE signup.operations
 SET status = 'running', attempts = attempts + 1, objects_done = 0, doing = '', revision = revision + 1,
     started_at = coalesce(started_at, clock_timestamp())
@@ -60,16 +60,16 @@ UPDATE signup.operations SET objects_done = %(done)s, doing = %(doing)s, revisio
 WHERE id = %(id)s AND status = 'running';
 
 -- postpone_operation --
--- Waits for its next attempt; the reason is that of the last one.
+-- Waits for its next attempt; the problem is the last attempt's.
 UPDATE signup.operations SET status = 'queued', problem = %(problem)s, revision = revision + 1
 WHERE id = %(id)s AND status = 'running';
 
 -- moment_after --
--- By the database's clock, which is also the one that a job's time is compared with.
+-- By the database's clock: job times are compared with it.
 SELECT clock_timestamp() + make_interval(secs => %(seconds)s) AS moment;
 
 -- leave_operation --
--- Left as it is for another worker; the reason is written once.
+-- Left unchanged for another worker; the reason is written once.
 UPDATE signup.operations SET problem = %(problem)s, revision = revision + 1
 WHERE id = %(id)s AND status IN ('queued', 'running') AND problem IS DISTINCT FROM %(problem)s;
 
@@ -91,18 +91,18 @@ WHERE id = %(id)s AND sealed IS NOT NULL
 RETURNING id;
 
 -- forget_credentials --
--- Those that nobody has come for.
+-- Credentials not fetched in time.
 UPDATE signup.operations SET sealed = NULL, revision = revision + 1
 WHERE sealed IS NOT NULL AND ended_at < now() - make_interval(secs => %(seconds)s);
 
 -- forget_operations --
--- As many as one statement has time for; so do the others that forget.
+-- In portions, as a statement has a time limit; likewise the other forget_ queries.
 DELETE FROM signup.operations WHERE id IN (
     SELECT id FROM signup.operations WHERE ended_at < now() - make_interval(secs => %(seconds)s) LIMIT %(limit)s
 );
 
 -- fetch_without_job --
--- Under way, and no job will take them up: the job ended before the operation did.
+-- In progress without a job: the job ended before the operation.
 SELECT o.id, o.tenant FROM signup.operations AS o
 WHERE o.status IN ('queued', 'running') AND NOT EXISTS (
     SELECT 1 FROM signup.procrastinate_jobs AS j
@@ -119,7 +119,7 @@ SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float AS second
 FROM signup.operations WHERE status = 'queued';
 
 -- registry_status --
--- Whether another stack has made a tenant of this id.
+-- The status of a tenant of this id that any stack has created.
 SELECT status FROM tenants.rabbitmq_configurations WHERE cliente_id = %(tenant)s;
 
 -- workers_alive --
@@ -127,11 +127,11 @@ SELECT count(*) AS count FROM signup.procrastinate_workers
 WHERE last_heartbeat > now() - make_interval(secs => %(seconds)s);
 
 -- hold_placement --
--- Tenants are given their cells one after the other, so that each sees what the one before takes.
+-- One placement at a time, so that each sees the previous one's load.
 SELECT pg_advisory_xact_lock(hashtext('kryonix.signup.placement'));
 
 -- fetch_creations_under_way --
--- Tenants that have their cell and have no row yet.
+-- Tenants with a cell and without a registry row.
 SELECT o.request FROM signup.operations AS o
 WHERE o.kind = 'create' AND o.status IN ('queued', 'running') AND o.request ->> 'cell' IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM tenants.desired_states AS d WHERE d.cliente_id = o.tenant AND d.status <> 'removed');

@@ -2,7 +2,7 @@
 INSERT INTO signup.outbox (event, tenant, payload) VALUES (%(event)s, %(tenant)s, %(payload)s);
 
 -- take_events --
--- The oldest that are to be told. They are this transaction's until it ends.
+-- The oldest unpublished events, locked until the transaction ends.
 SELECT id, event, tenant, payload, created_at FROM signup.outbox
 WHERE published_at IS NULL ORDER BY created_at LIMIT %(limit)s
 FOR UPDATE SKIP LOCKED;

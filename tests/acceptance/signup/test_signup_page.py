@@ -40,7 +40,7 @@ def page(browser_page: Page, signup: Signup) -> Iterator[Page]:
     browser_page.evaluate("() => sessionStorage.clear()")
     browser_page.reload()
     browser_page.get_by_label("API key").fill(signup.key)
-    browser_page.get_by_role("button", name="Open").click()
+    browser_page.get_by_role("button", name="Sign in").click()
     expect(browser_page.get_by_role("heading", name="Add a tenant")).to_be_visible()
     yield browser_page
     assert [text for text in complaints if "status of 4" not in text] == []
@@ -52,7 +52,7 @@ def accessible(page: Page) -> None:
 
 
 def test_a_tenant_is_added_with_its_capacity_shown_first_and_its_progress_live(page: Page, signup: Signup) -> None:
-    add = page.get_by_role("button", name="Add the tenant")
+    add = page.get_by_role("button", name="Add tenant")
     expect(add).to_be_disabled()
     page.get_by_label("Id", exact=True).fill("by-page")
     for module in ("crm", "whatsapp"):
@@ -83,16 +83,16 @@ def test_what_does_not_fit_is_said_before_it_is_sent(page: Page) -> None:
         box.check()
     expect(page.locator("#capacity")).to_contain_text("does not fit the plan")
     expect(page.locator("#capacity")).to_contain_text("The smallest plan that fits is 'pro'")
-    expect(page.get_by_role("button", name="Add the tenant")).to_be_disabled()
+    expect(page.get_by_role("button", name="Add tenant")).to_be_disabled()
     page.get_by_label("Plan").select_option("enterprise")
-    expect(page.get_by_role("button", name="Add the tenant")).to_be_enabled()
+    expect(page.get_by_role("button", name="Add tenant")).to_be_enabled()
 
 
 def test_a_failure_is_shown_with_its_reason(page: Page, signup: Signup) -> None:
     signup.caller.ask("POST", "/v1/tenants", {"id": "by-page", "modules": ["crm"], "plan": "basic"})
     page.get_by_label("Id", exact=True).fill("by-page")
     page.get_by_label("crm", exact=False).check()
-    page.get_by_role("button", name="Add the tenant").click()
+    page.get_by_role("button", name="Add tenant").click()
     expect(page.get_by_role("alert")).to_contain_text("is there already. Choose another id")
 
 
@@ -125,9 +125,9 @@ def test_on_a_phone_nothing_is_beyond_the_edge(page: Page) -> None:
 
 
 def test_a_wrong_key_opens_nothing(page: Page, signup: Signup) -> None:
-    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Sign out").click()
     page.get_by_label("API key").fill("kx_nobody_x")
-    page.get_by_role("button", name="Open").click()
+    page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("kryonix signup keys create")
     expect(page.locator("#content")).to_be_hidden()
 

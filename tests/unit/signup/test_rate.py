@@ -20,36 +20,36 @@ def test_a_burst_passes_and_then_as_many_as_the_rate_allows() -> None:
     clock = Clock()
     limit = RateLimit(2, 3, clock)
     for _ in range(3):
-        limit.take("a")
+        limit.count("a")
     with pytest.raises(TooManyRequests) as caught:
-        limit.take("a")
+        limit.count("a")
     assert caught.value.seconds == pytest.approx(0.5)
     clock.now = 0.5
-    limit.take("a")
+    limit.count("a")
     with pytest.raises(TooManyRequests):
-        limit.take("a")
+        limit.count("a")
 
 
 def test_one_caller_does_not_take_from_another() -> None:
     limit = RateLimit(1, 1, Clock())
-    limit.take("a")
-    limit.take("b")
+    limit.count("a")
+    limit.count("b")
     with pytest.raises(TooManyRequests):
-        limit.take("b")
+        limit.count("b")
 
 
 def test_a_pause_gives_no_more_than_a_burst() -> None:
     clock = Clock()
     limit = RateLimit(1, 2, clock)
     clock.now = 1000.0
-    limit.take("a")
-    limit.take("a")
+    limit.count("a")
+    limit.count("a")
     with pytest.raises(TooManyRequests):
-        limit.take("a")
+        limit.count("a")
 
 
 def test_callers_that_are_not_heard_of_take_no_memory() -> None:
     limit = RateLimit(1, 1, Clock())
     for number in range(20_000):
-        limit.take(str(number))
+        limit.count(str(number))
     assert len(limit._buckets) <= 10_000
