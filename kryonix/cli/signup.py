@@ -26,7 +26,7 @@ from kryonix.cli.output.console import err, out, print_json
 from kryonix.cli.site import load_cells, open_site
 from kryonix.engines.spec import StackSpec
 from kryonix.errors import InvalidChoice, ServiceUnreachable
-from kryonix.signup import keys
+from kryonix.signup import auth as keys
 from kryonix.signup.database import Database
 from kryonix.signup.service import build_service
 from kryonix.signup.worker import run_worker

@@ -19,8 +19,9 @@ from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.fleet.members import cell_loads
 from kryonix.fleet.placement import Load
 from kryonix.rabbitmq.broker import BrokerUnavailable
+from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, fetch_desired_states
-from kryonix.registry.rows import connect
+from kryonix.registry.connection import connect
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.cells import CELLS_FILE, Cells, parse_cells, single_cell

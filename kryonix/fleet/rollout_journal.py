@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from kryonix.engines.errors import InvalidRollout, LifecycleError
 from kryonix.fleet.waves import Waves
+from kryonix.registry.connection import Connection
 from kryonix.registry.rollouts import (
     Rollout,
     RolloutStatus,
@@ -22,7 +23,6 @@ from kryonix.registry.rollouts import (
     session,
     try_lock,
 )
-from kryonix.registry.rows import Connection
 
 __all__ = ["RegistryJournal", "RolloutDesk", "RolloutRunning", "open_desk"]
 

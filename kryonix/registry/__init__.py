@@ -1,10 +1,11 @@
-"""The central PostgreSQL: which tenants exist, and the hashes that restore their users.
+"""The central PostgreSQL: tenants, and the password hashes that restore their users.
 
-Migrations are in `kryonix.registry.schema`, which is imported by those who run them: alembic costs every process 0.5 s.
+`kryonix.registry.schema` runs migrations. Import it only where they run: alembic takes 0.5 s to import.
 """
 
+from kryonix.registry.connection import connect
 from kryonix.registry.errors import RegistryAddressInvalid, RegistryError, RegistryRefused, RegistryUnavailable
-from kryonix.registry.rows import TenantRow, connect, fetch_tenants, put_tenant, retire_tenant
+from kryonix.registry.rows import TenantRow, fetch_tenants, put_tenant, retire_tenant
 
 __all__ = [
     "RegistryAddressInvalid",

@@ -1,4 +1,4 @@
-"""What each tenant that has a stack of its own is to be, and the final exports of those that leave."""
+"""Desired states of tenants with their own stack, and the final exports of offboarded ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from psycopg.types.json import Jsonb
 
-from kryonix.registry.rows import Connection
+from kryonix.registry.connection import Connection
 from kryonix.registry.sql import QUERIES
 
 __all__ = [
@@ -31,10 +31,10 @@ DesiredStatus = Literal["active", "suspended", "offboarding", "removed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredState:
-    """One tenant's stack as it is to be. A tenant that is removed keeps its row, as history.
+    """The desired state of one tenant. A removed tenant keeps its row as history.
 
-    `applied_generation` is the generation of credentials that the last finished run made, 0 before the first one, and
-    `applied_at` when that run ended; where it is None or before `updated_at`, the world may not be as the row says.
+    `applied_generation` is the credentials generation of the last finished run (0 before the first) and `applied_at`
+    the end of that run. If `applied_at` is None or before `updated_at`, the stack may differ from the row.
     """
 
     cliente_id: str
@@ -52,23 +52,23 @@ class DesiredState:
 
     @property
     def converged(self) -> bool:
-        """Whether the last finished run was of this row as it is."""
+        """Return True if the last finished run applied this state."""
         return self.applied_at is not None and self.updated_at is not None and self.applied_at >= self.updated_at
 
     @property
     def removing(self) -> bool:
-        """Whether the tenant's removal has begun and not ended: it can only be finished."""
+        """Return True if a removal has started and not finished: it can only be completed."""
         return self.status == "removed" and self.remove_after is not None
 
     @property
     def stage(self) -> str:
-        """The status for those who are told of it: one that is removed is gone."""
+        """Return the status to display: `removing` until a removal has finished."""
         return "removing" if self.removing else self.status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalExport:
-    """What was kept of a tenant that left: its vhost's definitions, and its rows. No password and no hash is in it."""
+    """The definitions and rows of an offboarded tenant, without password or hash."""
 
     cliente_id: str
     definitions: Mapping[str, Any]
@@ -77,7 +77,7 @@ class FinalExport:
 
 
 def fetch_desired_state(connection: Connection, cliente_id: str, *, lock: bool = False) -> DesiredState | None:
-    """One tenant's desired state, or None; with `lock`, nobody else changes the row until the transaction ends."""
+    """Return a tenant's desired state, or None. `lock` locks the row until the transaction ends."""
     found = connection.execute(QUERIES["lock_desired_state" if lock else "fetch_desired_state"], {"id": cliente_id})
     row = found.fetchone()
     return None if row is None else _state(row)
@@ -86,18 +86,18 @@ def fetch_desired_state(connection: Connection, cliente_id: str, *, lock: bool =
 def fetch_desired_states(
     connection: Connection, *, cell: str | None = None, after: str = "", limit: int | None = None
 ) -> list[DesiredState]:
-    """Desired states by id, those of removed tenants too: all, or of one cell, or a page that begins after an id."""
+    """Return desired states ordered by id, removed tenants included: all, one cell's, or a page after an id."""
     values = {"cell": cell, "after": after, "limit": limit}
     return [_state(row) for row in connection.execute(QUERIES["fetch_desired_states"], values)]
 
 
 def fetch_due(connection: Connection) -> list[DesiredState]:
-    """Whose overlap of credentials, or whose grace after offboarding, has passed by the database's clock."""
+    """Return tenants whose credentials overlap or offboarding grace period has ended, by the database's clock."""
     return [_state(row) for row in connection.execute(QUERIES["fetch_due"])]
 
 
 def put_desired_state(connection: Connection, state: DesiredState) -> DesiredState:
-    """Write what a tenant is to be; written again, it is the same. `applied_*` and `updated_at` are not taken."""
+    """Insert or update a desired state, without `applied_*` and `updated_at`. Return it as stored."""
     values = {
         "id": state.cliente_id,
         "modules": Jsonb(list(state.modules)),
@@ -115,14 +115,14 @@ def put_desired_state(connection: Connection, state: DesiredState) -> DesiredSta
 
 
 def clock(connection: Connection) -> datetime:
-    """The database's time, which is the same for all who look."""
+    """Return the database's time, the same for all processes."""
     (row,) = connection.execute(QUERIES["clock"])
     now: datetime = row["now"]
     return now
 
 
 def mark_applied(connection: Connection, state: DesiredState) -> bool:
-    """Note that a run of this row has ended well. Where the row has changed meanwhile, it is unconverged, and False."""
+    """Record a successful run of this state. Return False, and mark it unconverged, if it has changed meanwhile."""
     values = {
         "id": state.cliente_id,
         "generation": state.credentials_generation,
@@ -137,13 +137,13 @@ def mark_applied(connection: Connection, state: DesiredState) -> bool:
 def put_final_export(
     connection: Connection, cliente_id: str, definitions: Mapping[str, Any], rows: Mapping[str, Any]
 ) -> None:
-    """Keep what a leaving tenant had."""
+    """Store an offboarded tenant's final export."""
     values = {"id": cliente_id, "definitions": Jsonb(dict(definitions)), "rows": Jsonb(dict(rows))}
     connection.execute(QUERIES["put_final_export"], values)
 
 
 def fetch_final_exports(connection: Connection, cliente_id: str) -> list[FinalExport]:
-    """A tenant's final exports, the newest first."""
+    """Return a tenant's final exports, newest first."""
     return [FinalExport(**row) for row in connection.execute(QUERIES["fetch_final_exports"], {"id": cliente_id})]
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong with the registry, and the one place where a driver's errors become ours."""
+"""Errors of the registry, and their translation from the driver's."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class RegistryError(KryonixError):
 
 
 class RegistryAddressInvalid(RegistryError):
-    """The DSN can't be read. Neither it nor libpq's text, which quotes it, is told: any part may be the password."""
+    """The DSN is malformed. The message contains no part of it or of libpq's text: any part may be the password."""
 
     exit_status = 2
 
     def __init__(self) -> None:
         super().__init__(
-            "the registry's address (registry_dsn) can't be read; it is not shown, as it may hold a password. It has "
-            "to look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the user and the "
-            "password percent-encoded (`%` as %25, `@` as %40, `/` as %2F). Correct it, then run again"
+            "the registry's address (registry_dsn) is malformed; it is not shown, as it may contain a password. Write "
+            "it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the user and the "
+            "password percent-encoded (`%` as %25, `@` as %40, `/` as %2F), then run again"
         )
 
 
@@ -47,12 +47,12 @@ class RegistryUnavailable(RegistryError):
 
 
 class RegistryRefused(RegistryError):
-    """The database was reached and refused a statement."""
+    """The database refused a statement."""
 
 
 @contextmanager
 def translated(dsn: str) -> Iterator[None]:
-    """Raise this package's errors for psycopg's, naming the database without its password."""
+    """Translate psycopg's errors; the message names the database without its password."""
     where = _shown(dsn)
     try:
         yield
@@ -65,13 +65,13 @@ def translated(dsn: str) -> Iterator[None]:
 
 
 def address_parts(dsn: str) -> dict[str, Any]:
-    """A DSN's parts by their names in libpq. Raises RegistryAddressInvalid."""
+    """Return a DSN's parts by their libpq names. Raises RegistryAddressInvalid."""
     with suppress(psycopg.ProgrammingError):
         parts = conninfo_to_dict(dsn)
-        # An `@` or `/` of the password's that is not encoded ends it too early: its rest would be told as an address.
+        # An unencoded `@` or `/` ends the password early, and its rest would be shown as part of the address.
         if not any("@" in str(parts.get(name, "")) for name in ("host", "port", "dbname")):
             return parts
-    raise RegistryAddressInvalid  # out here, where libpq's error is not its context
+    raise RegistryAddressInvalid  # outside the block, so that libpq's error is not the context
 
 
 def _shown(dsn: str) -> str:

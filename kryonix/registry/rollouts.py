@@ -1,4 +1,4 @@
-"""How far each rollout has come, kept so that one that was cut off can be gone on with."""
+"""Progress of rollouts, stored so that an interrupted one can be resumed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 from psycopg.types.json import Jsonb
 
+from kryonix.registry.connection import Connection, open_session
 from kryonix.registry.errors import translated
-from kryonix.registry.lock_session import open_session
-from kryonix.registry.rows import Connection
 from kryonix.registry.sql import QUERIES
 
 __all__ = [
@@ -35,7 +34,7 @@ TenantStatus = Literal["pending", "running", "done", "failed", "skipped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutTenant:
-    """One tenant of a rollout. `changes` counts steps by op; `error` is why it failed or was left out."""
+    """One tenant of a rollout. `changes` counts steps by op; `error` says why it failed or was skipped."""
 
     cliente_id: str
     wave: int
@@ -47,7 +46,7 @@ class RolloutTenant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """A rollout, with its tenants in the order of their waves. `holder` says which process ran it last."""
+    """A rollout with its tenants in wave order. `holder` names the process that ran it last."""
 
     id: int
     status: RolloutStatus
@@ -60,22 +59,22 @@ class Rollout:
 
     @property
     def resumable(self) -> bool:
-        """Whether something is left to do. One that says it is running may have been cut off: its lock tells."""
+        """Return True if work is left. A `running` one may have been interrupted; its lock shows that."""
         return self.status in ("running", "incomplete", "stopped")
 
 
 @contextmanager
 def session(dsn: str) -> Iterator[Connection]:
-    """A connection each of whose statements is a transaction, for what has to outlast the process at once.
+    """Open a connection in autocommit mode, so that progress survives a crash. Thread-safe.
 
-    May be used by several threads. Raises RegistryUnavailable or RegistryRefused, also for what happens inside.
+    Raises RegistryUnavailable or RegistryRefused, for the block's statements too.
     """
     with translated(dsn), open_session(dsn) as connection:
         yield connection
 
 
 def try_lock(connection: Connection) -> bool:
-    """Take the lock that a rollout holds as long as this connection lives; whether it was free."""
+    """Take the rollout lock for the lifetime of this connection. Return False if it is taken."""
     (row,) = connection.execute(QUERIES["try_lock_rollouts"])
     return bool(row["held"])
 
@@ -83,7 +82,7 @@ def try_lock(connection: Connection) -> bool:
 def begin_rollout(
     connection: Connection, waves: Sequence[Sequence[str]], *, concurrency: int, failure_budget: str, holder: str
 ) -> int:
-    """Note a new rollout with all its tenants, and give up what was left of older ones. Returns its number."""
+    """Insert a rollout with its tenants, and mark unfinished older ones as superseded. Return its number."""
     values = {"concurrency": concurrency, "failure_budget": failure_budget, "holder": holder}
     with connection.transaction():
         (row,) = connection.execute(QUERIES["begin_rollout"], values)
@@ -94,7 +93,7 @@ def begin_rollout(
 
 
 def resume_rollout(connection: Connection, rollout: int, *, concurrency: int, failure_budget: str, holder: str) -> None:
-    """Take a rollout up again: what failed or was under way is to be done anew."""
+    """Resume a rollout: failed and interrupted tenants are pending again."""
     values = {"rollout": rollout, "concurrency": concurrency, "failure_budget": failure_budget, "holder": holder}
     with connection.transaction():
         connection.execute(QUERIES["resume_rollout"], values)
@@ -102,7 +101,7 @@ def resume_rollout(connection: Connection, rollout: int, *, concurrency: int, fa
 
 
 def fetch_latest_rollout(connection: Connection) -> Rollout | None:
-    """The newest rollout, whatever became of it, or None where there has been none."""
+    """Return the newest rollout in any status, or None."""
     row = connection.execute(QUERIES["fetch_latest_rollout"]).fetchone()
     if row is None:
         return None
@@ -111,7 +110,7 @@ def fetch_latest_rollout(connection: Connection) -> Rollout | None:
 
 
 def note_tenant(connection: Connection, rollout: int, tenant: RolloutTenant) -> None:
-    """Write down how one tenant of a rollout stands."""
+    """Store one tenant's progress."""
     values: dict[str, Any] = {
         "rollout": rollout,
         "id": tenant.cliente_id,
@@ -124,5 +123,5 @@ def note_tenant(connection: Connection, rollout: int, tenant: RolloutTenant) -> 
 
 
 def end_rollout(connection: Connection, rollout: int, status: RolloutStatus) -> None:
-    """Write down how a rollout ended."""
+    """Store a rollout's end."""
     connection.execute(QUERIES["end_rollout"], {"rollout": rollout, "status": status})

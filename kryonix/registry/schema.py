@@ -1,4 +1,4 @@
-"""The registry's tables, brought up to date by alembic."""
+"""Migrations of the registry's tables, run by alembic."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["SCHEMA", "SIGNUP_READS", "SIGNUP_SCHEMA", "current", "head", "upgrad
 
 SCHEMA: Final = "tenants"
 SIGNUP_SCHEMA: Final = "signup"
-"""Where the signup service keeps its operations, jobs and keys."""
+"""The schema of the signup service's operations, jobs and keys."""
 
 SIGNUP_READS: Final = ("desired_states", "rabbitmq_configurations")
-"""The tables of tenants that the signup service's role may read."""
+"""Tables of the tenants schema that the signup service's role may read."""
 
 _CONNECT_TIMEOUT_S: Final = 5
 
 _NOT_MADE: Final = re.compile(r"FATAL: .*(does not exist|password authentication failed|not permitted to log in)")
-"""What a server says that has not, or no longer, the database or the role."""
+"""PostgreSQL's messages for a database or a role that does not exist (or no longer does)."""
 
 
 def _config() -> Config:
@@ -38,15 +38,15 @@ def _config() -> Config:
 
 
 def head() -> str:
-    """The revision that the code wants."""
+    """Return the newest revision of this release."""
     (revision,) = ScriptDirectory.from_config(_config()).get_heads()
     return revision
 
 
 def upgrade(dsn: str, revision: str = "head") -> None:
-    """Run the migrations up to a revision, in one transaction, one run at a time.
+    """Migrate up to a revision in one transaction, one run at a time.
 
-    Raises RegistryUnavailable or RegistryRefused; the database is then as it was before.
+    Raises RegistryUnavailable or RegistryRefused and leaves the database unchanged.
     """
     config = _config()
     with _connected(dsn) as connection:
@@ -55,9 +55,9 @@ def upgrade(dsn: str, revision: str = "head") -> None:
 
 
 def current(dsn: str) -> str | None:
-    """The revision that the tables are at; None where the server has no tables, no database or no such role.
+    """Return the tables' revision, or None if the tables, the database or the role do not exist.
 
-    Raises RegistryUnavailable where no server answers.
+    Raises RegistryUnavailable if no server answers.
     """
     try:
         with _connected(dsn) as connection:
@@ -71,7 +71,7 @@ def current(dsn: str) -> str | None:
 
 @contextmanager
 def _connected(dsn: str) -> Iterator[sqlalchemy.Connection]:
-    """A connection and a transaction, committed at the end."""
+    """Open a connection with a transaction, committed at the end of the block."""
     parts = address_parts(dsn)
     url = sqlalchemy.URL.create(
         "postgresql+psycopg",

@@ -1,4 +1,4 @@
-"""One operation at a time on a tenant, among all processes: a lock of the database's, gone with who holds it."""
+"""A lock per tenant among all processes. It ends with its connection."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 
 import psycopg
 
+from kryonix.registry.connection import open_session
 from kryonix.registry.errors import translated
-from kryonix.registry.lock_session import open_session
 from kryonix.registry.sql import QUERIES
 
 __all__ = ["held"]
@@ -16,9 +16,9 @@ __all__ = ["held"]
 
 @contextmanager
 def held(dsn: str, cliente_id: str) -> Iterator[bool]:
-    """Whether the tenant is this block's alone. It is not waited for."""
+    """Lock the tenant during the block, without waiting. Yields False if another process holds it."""
     with translated(dsn):
-        # Its own connection and no transaction: it may be held for minutes, and would keep old rows from being cleared.
+        # In autocommit mode: a transaction open for minutes would keep the database from vacuuming old rows.
         connection = open_session(dsn)
     try:
         with translated(dsn):

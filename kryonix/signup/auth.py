@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from kryonix.registry.rows import Connection
+from kryonix.registry.connection import Connection
 from kryonix.signup.errors import InvalidKey, ScopeTooSmall
 from kryonix.signup.sql import QUERIES
 

@@ -12,9 +12,8 @@ from typing import Any, Final
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from kryonix.registry.bounded import KEEPALIVES, BoundedConnection, NoAnswer
+from kryonix.registry.connection import KEEPALIVES, BoundedConnection, Connection, NoAnswer
 from kryonix.registry.errors import address_parts, translated
-from kryonix.registry.rows import Connection
 from kryonix.registry.schema import SIGNUP_SCHEMA
 
 __all__ = ["Database", "Presence", "connection_settings"]

@@ -15,8 +15,8 @@ import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractExchange
 from psycopg.types.json import Jsonb
 
+from kryonix.registry.connection import Connection
 from kryonix.registry.errors import RegistryError
-from kryonix.registry.rows import Connection
 from kryonix.signup.database import Database
 from kryonix.signup.sql import QUERIES
 from kryonix.topology.shared import EVENTS

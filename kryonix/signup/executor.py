@@ -15,8 +15,8 @@ from uuid import UUID
 from kryonix.engines.errors import LifecycleError, WouldLoseMessages
 from kryonix.engines.events import Event, ResourceEvent
 from kryonix.errors import KryonixError
+from kryonix.registry.connection import Connection
 from kryonix.registry.errors import RegistryError
-from kryonix.registry.rows import Connection
 from kryonix.signup import operations
 from kryonix.signup.database import Database
 from kryonix.signup.events import put_event

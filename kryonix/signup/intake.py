@@ -11,8 +11,8 @@ from typing import Any, Final
 from kryonix.engines.errors import InvalidTenant, TenantExists, UnknownTenant, WrongState
 from kryonix.fleet.members import cell_loads
 from kryonix.fleet.placement import Load, choose_cell, load_of
+from kryonix.registry.connection import Connection
 from kryonix.registry.desired_states import DesiredState, fetch_desired_state, fetch_desired_states
-from kryonix.registry.rows import Connection
 from kryonix.signup import operations, sealing
 from kryonix.signup.auth import Caller
 from kryonix.signup.database import Database

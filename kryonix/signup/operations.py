@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from kryonix.registry.rows import Connection
+from kryonix.registry.connection import Connection
 from kryonix.signup.errors import UnknownOperation
 from kryonix.signup.sql import QUERIES
 

@@ -11,7 +11,7 @@ from procrastinate import SyncPsycopgConnector
 
 from kryonix.engines.errors import OperationDied
 from kryonix.errors import KryonixError
-from kryonix.registry.rows import Connection
+from kryonix.registry.connection import Connection
 
 __all__ = ["MAX_ATTEMPTS", "QUEUE", "TASK", "attempts_for", "enqueue", "pause_after"]
 

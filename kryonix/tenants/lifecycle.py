@@ -18,6 +18,7 @@ from kryonix.engines.deployer import Deployer
 from kryonix.engines.errors import InvalidTenant, Overtaken, TenantBusy, UnknownTenant, WrongState
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.engines.spec import ignore
+from kryonix.registry.connection import Connection, connect
 from kryonix.registry.desired_states import (
     DesiredState,
     FinalExport,
@@ -31,7 +32,7 @@ from kryonix.registry.desired_states import (
     put_final_export,
 )
 from kryonix.registry.errors import RegistryError
-from kryonix.registry.rows import Connection, connect, retire_tenant
+from kryonix.registry.rows import retire_tenant
 from kryonix.registry.tenant_lock import held
 from kryonix.tenants import losses
 from kryonix.tenants.admission import Need, admit, asked

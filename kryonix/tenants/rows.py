@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from kryonix.engines.errors import TenantExists, WrongState
+from kryonix.registry.connection import Connection
 from kryonix.registry.desired_states import DesiredState, fetch_desired_state, put_desired_state
-from kryonix.registry.rows import Connection, fetch_tenants
+from kryonix.registry.rows import fetch_tenants
 from kryonix.tenants.specs import tenant_of
 from kryonix.topology.tenants import Tenant
 

@@ -8,7 +8,7 @@ from alembic import context
 from kryonix.registry.schema import SCHEMA
 
 connection: sqlalchemy.Connection = context.config.attributes["connection"]
-# Two runs at once would both see the old revision: the second waits here until the first has committed.
+# Two concurrent runs would both see the old revision. The second waits here until the first has committed.
 connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtext('kryonix.registry.migrations'))"))
 context.configure(connection=connection, version_table_schema=SCHEMA)
 with context.begin_transaction():

@@ -12,10 +12,10 @@ _QUERY = re.compile(r"^-- (\w+) --$\n(.*?)(?=^-- \w+ --$|\Z)", re.MULTILINE | re
 
 
 def load(package: str) -> dict[str, LiteralString]:
-    """The statements in a package's .sql files, by the name in the comment line above each: `-- name --`."""
+    """Return the statements of a package's .sql files by name. A line `-- name --` precedes each."""
     parts = [file for file in files(package).iterdir() if file.name.endswith(".sql")]
     text = "\n".join(file.read_text(encoding="utf-8") for file in parts)
-    # The files are part of the package, as literal as a string in the code.
+    # The files belong to the package and are as literal as strings in the code.
     return {name: cast("LiteralString", body.strip()) for name, body in _QUERY.findall(text)}
 
 

@@ -1,5 +1,5 @@
 -- put_configuration --
--- What a tenant has. A tenant that comes back after its removal takes up its old row.
+-- A tenant that is created again after its removal reuses its row.
 INSERT INTO tenants.rabbitmq_configurations (cliente_id, vhost, modulos_habilitados, plano, status)
 VALUES (%(cliente_id)s, %(vhost)s, %(modulos)s, %(plano)s, %(status)s)
 ON CONFLICT (cliente_id) DO UPDATE SET
@@ -13,7 +13,7 @@ WHERE (rabbitmq_configurations.vhost, rabbitmq_configurations.modulos_habilitado
     IS DISTINCT FROM (EXCLUDED.vhost, EXCLUDED.modulos_habilitados, EXCLUDED.plano, EXCLUDED.status);
 
 -- put_credentials --
--- A tenant's user and the hash that restores it.
+-- The tenant's user, and the hash that restores it.
 INSERT INTO tenants.rabbitmq_credentials (cliente_id, username, password_hash, vhost)
 VALUES (%(cliente_id)s, %(username)s, %(password_hash)s, %(vhost)s)
 ON CONFLICT (cliente_id) DO UPDATE SET
@@ -25,7 +25,7 @@ WHERE (rabbitmq_credentials.username, rabbitmq_credentials.password_hash, rabbit
     IS DISTINCT FROM (EXCLUDED.username, EXCLUDED.password_hash, EXCLUDED.vhost);
 
 -- retire_configuration --
--- A removed tenant's configuration is history, never deleted.
+-- A removed tenant's configuration is kept as history.
 UPDATE tenants.rabbitmq_configurations
 SET status = 'removido', updated_at = now()
 WHERE cliente_id = %(cliente_id)s AND status <> 'removido';
@@ -35,7 +35,7 @@ DELETE FROM tenants.rabbitmq_credentials
 WHERE cliente_id = %(cliente_id)s;
 
 -- fetch_tenants --
--- One tenant, or all of them where cliente_id is null.
+-- One tenant, or all if cliente_id is null.
 SELECT c.cliente_id, c.vhost, c.modulos_habilitados AS modulos, c.plano, c.status, k.username, k.password_hash
 FROM tenants.rabbitmq_configurations AS c
 LEFT JOIN tenants.rabbitmq_credentials AS k USING (cliente_id)
@@ -49,7 +49,7 @@ FROM tenants.desired_states
 WHERE cliente_id = %(id)s;
 
 -- lock_desired_state --
--- The same, held until the transaction ends.
+-- The same, locked until the transaction ends.
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
     remove_after, applied_generation, applied_at, updated_at
 FROM tenants.desired_states
@@ -57,7 +57,7 @@ WHERE cliente_id = %(id)s
 FOR UPDATE;
 
 -- fetch_desired_states --
--- All of them, or one cell's, in the order of ids; a page begins after an id.
+-- All, or one cell's, ordered by id; a page starts after an id.
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
     remove_after, applied_generation, applied_at, updated_at
 FROM tenants.desired_states
@@ -66,7 +66,7 @@ ORDER BY cliente_id
 LIMIT %(limit)s;
 
 -- fetch_due --
--- Users whose overlap has passed, and tenants whose grace has, or whose removal was cut off.
+-- Tenants with an ended credentials overlap or grace period, or with an interrupted removal.
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
     remove_after, applied_generation, applied_at, updated_at
 FROM tenants.desired_states
@@ -75,8 +75,8 @@ WHERE (status <> 'removed' AND retiring_until <= now()) OR (status = 'offboardin
 ORDER BY cliente_id;
 
 -- put_desired_state --
--- clock_timestamp, not now: two writes of one transaction are two moments. A tenant that comes back after its removal
--- takes up its old row, and is applied anew.
+-- clock_timestamp, not now: two writes in one transaction get two timestamps. A tenant that is created again after its
+-- removal reuses its row and counts as never applied.
 INSERT INTO tenants.desired_states AS d (cliente_id, modules, plan, status, cell, credentials_generation,
     retiring_generation, retiring_until, remove_after, updated_at)
 VALUES (%(id)s, %(modules)s, %(plan)s, %(status)s, %(cell)s, %(credentials_generation)s,
@@ -100,7 +100,7 @@ WHERE (d.modules, d.plan, d.status, d.cell, d.credentials_generation, d.retiring
        EXCLUDED.retiring_generation, EXCLUDED.retiring_until, EXCLUDED.remove_after);
 
 -- mark_applied --
--- Only for the row as it was run: one that was changed meanwhile has still to be.
+-- Only if the row is still the one that was run.
 UPDATE tenants.desired_states
 SET applied_generation = %(generation)s, applied_at = clock_timestamp()
 WHERE cliente_id = %(id)s AND updated_at = %(updated_at)s;
@@ -119,9 +119,9 @@ WHERE cliente_id = %(id)s
 ORDER BY id DESC;
 
 -- hold_tenant --
--- A tenant, for as long as the connection lives.
+-- Locked for the lifetime of the connection.
 SELECT pg_try_advisory_lock(hashtextextended('kryonix.tenant ' || %(id)s, 0)) AS held;
 
 -- clock --
--- What time it is for all processes.
+-- The time for all processes.
 SELECT clock_timestamp() AS now;

@@ -1,9 +1,9 @@
 -- try_lock_rollouts --
--- Held by the session, so it ends with the process that runs the rollout, however that ends.
+-- Held by the session: it ends with the process that runs the rollout.
 SELECT pg_try_advisory_lock(hashtext('kryonix.rollouts')) AS held;
 
 -- begin_rollout --
--- Only one is gone on with: those that did not end well before it are given up.
+-- Unfinished older rollouts are superseded: only the newest can be resumed.
 WITH given_up AS (
     UPDATE tenants.rollouts SET status = 'superseded', ended_at = coalesce(ended_at, clock_timestamp())
     WHERE status IN ('running', 'incomplete', 'stopped')
@@ -13,7 +13,7 @@ VALUES (%(concurrency)s, %(failure_budget)s, %(holder)s)
 RETURNING id;
 
 -- add_rollout_tenants --
--- One wave's tenants, in their order.
+-- The tenants of one wave, in order.
 INSERT INTO tenants.rollout_tenants (rollout, cliente_id, wave, place)
 SELECT %(rollout)s, t.cliente_id, %(wave)s, t.place
 FROM unnest(%(tenants)s::text[]) WITH ORDINALITY AS t (cliente_id, place);
@@ -25,7 +25,7 @@ SET status = 'running', ended_at = NULL, holder = %(holder)s, concurrency = %(co
 WHERE id = %(rollout)s;
 
 -- retry_rollout_tenants --
--- What was under way when the rollout ended, and what failed, is tried again.
+-- Interrupted and failed tenants are tried again.
 UPDATE tenants.rollout_tenants
 SET status = 'pending', error = '', updated_at = clock_timestamp()
 WHERE rollout = %(rollout)s AND status IN ('running', 'failed');

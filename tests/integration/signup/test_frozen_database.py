@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from kryonix.registry.connection import connect
 from kryonix.registry.errors import RegistryUnavailable
-from kryonix.registry.rows import connect
 from kryonix.signup.database import Database
 from tests.integration.signup.conftest import Registry, caller, until
 
@@ -75,7 +75,7 @@ def test_a_slow_statement_is_ended_by_the_server_and_is_no_database_that_is_away
 def test_connections_of_the_command_and_the_workers_lifecycle_end_too(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kryonix.registry.bounded.BoundedConnection.answer_s", 1)
+    monkeypatch.setattr("kryonix.registry.connection.BoundedConnection.answer_s", 1)
     with (
         pytest.raises(RegistryUnavailable, match="no answer within 1 s"),
         connect(registry.dsn()) as connection,

@@ -10,8 +10,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from kryonix.registry import rollouts, tenant_lock
-from kryonix.registry.lock_session import open_session
-from kryonix.registry.rows import Connection
+from kryonix.registry.connection import Connection, open_session
 from tests.support.lifecycle_env import Town
 
 Holding = Callable[[str], AbstractContextManager[Connection]]

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from kryonix.engines.errors import NoRoom
+from kryonix.registry.connection import Connection
 from kryonix.registry.desired_states import DesiredState
-from kryonix.registry.rows import Connection
 from kryonix.signup import intake as placing
 from kryonix.signup.sql import QUERIES
 from kryonix.topology.catalog import default_catalog

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.registry.bounded import NoAnswer
+from kryonix.registry.connection import NoAnswer
 from kryonix.signup.database import Presence
 from tests.unit.signup.test_rate import Clock
 

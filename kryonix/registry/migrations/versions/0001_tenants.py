@@ -1,4 +1,4 @@
-"""What each tenant has, and the hash that restores its user."""
+"""Tables of tenants: configuration, and the hash that restores a user."""
 
 from __future__ import annotations
 

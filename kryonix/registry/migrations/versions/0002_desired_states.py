@@ -1,4 +1,4 @@
-"""What each tenant that has a stack of its own is to be, and what is kept of those that leave."""
+"""Tables of desired states and final exports."""
 
 from __future__ import annotations
 

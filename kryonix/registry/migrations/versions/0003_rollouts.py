@@ -1,4 +1,4 @@
-"""How far each rollout over the fleet has come."""
+"""Tables of rollouts and their progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the signup service is asked, by whom, what it does of it and what it tells of it; and its queue of jobs."""
+"""Schema of the signup service: operations, keys, audit, outbox, and the job queue."""
 
 from __future__ import annotations
 

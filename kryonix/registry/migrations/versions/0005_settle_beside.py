@@ -1,4 +1,4 @@
-"""What the service settles by itself keeps no caller's request waiting for its end."""
+"""Let settling run beside a requested operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit is kept from those who write it, and what callers of the service ask needs no more than it uses."""
+"""Protect the audit from its writers, and limit the signup role's rights."""
 
 from __future__ import annotations
 

@@ -1,0 +1,85 @@
+"""PostgreSQL connections that stop waiting for a frozen server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg.errors import _WaitTimeout
+from psycopg.rows import dict_row
+
+from kryonix.registry.errors import address_parts, translated
+
+__all__ = ["KEEPALIVES", "BoundedConnection", "Connection", "NoAnswer", "connect", "open_session"]
+
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+KEEPALIVES: Final[dict[str, Any]] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""libpq settings that detect a vanished machine within 25 s. A Unix socket ignores them."""
+
+
+class NoAnswer(psycopg.OperationalError):
+    """The server did not answer in time. The connection is closed."""
+
+
+class BoundedConnection(psycopg.Connection[dict[str, Any]]):
+    """A connection that closes, with NoAnswer, when one answer takes longer than `answer_s`.
+
+    Neither a statement_timeout, which a stopped server process does not keep, nor TCP, whose packets the kernel of a
+    frozen server still acknowledges, would end the wait.
+    """
+
+    answer_s: float = 30
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        if timeout is not None:
+            return super().wait(gen, interval=interval, timeout=timeout)
+        try:
+            return super().wait(gen, interval=interval, timeout=self.answer_s)
+        except _WaitTimeout as error:
+            self.pgconn.finish()  # a late answer would be taken for the next statement's
+            raise NoAnswer(f"no answer within {self.answer_s:g} s") from error
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Use another time limit within the block."""
+        before, self.answer_s = self.answer_s, seconds
+        try:
+            yield
+        finally:
+            self.answer_s = before
+
+
+_CONNECT_TIMEOUT_S: Final = 5
+
+# By default the server keeps the session of a vanished machine, and its locks, for two hours. With these settings it
+# drops both after 25 s of silence. A Unix socket ignores them.
+_KEEPALIVES: Final = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+
+
+def open_session(dsn: str) -> Connection:
+    """Open a connection in autocommit mode, for locks that last as long as the session. Raises psycopg's errors."""
+    given = address_parts(dsn).get("options") or ""  # an argument replaces the DSN's
+    options = f"{given} {_KEEPALIVES}".strip()
+    settings = {"connect_timeout": _CONNECT_TIMEOUT_S, **KEEPALIVES}
+    return BoundedConnection.connect(dsn, autocommit=True, row_factory=dict_row, options=options, **settings)
+
+
+@contextmanager
+def connect(dsn: str) -> Iterator[Connection]:
+    """Open a connection with a transaction, committed at the end of the block.
+
+    Raises RegistryUnavailable (also if a statement gets no answer within 30 s) or RegistryRefused, for the block's
+    statements too.
+    """
+    settings = {"connect_timeout": _CONNECT_TIMEOUT_S, **KEEPALIVES}
+    with translated(dsn), BoundedConnection.connect(dsn, row_factory=dict_row, **settings) as connection:
+        yield connection
