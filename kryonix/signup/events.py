@@ -64,6 +64,7 @@ class Publisher:
         self._database = database
         self._uri = uri
         self._connection: AbstractConnection | None = None
+        self._exchange: AbstractExchange
 
     async def run(self) -> None:
         """Publish until cancelled, waiting for a broker or a database that is away."""
@@ -76,7 +77,8 @@ class Publisher:
     async def _round(self) -> float:
         """Publish what is in the outbox. Return the seconds to wait before the next round."""
         try:
-            published = await self._publish_some()
+            # In a thread, whose transaction locks the rows until the broker has confirmed them.
+            published = await asyncio.to_thread(self._publish_locked, asyncio.get_running_loop())
         except RegistryError as error:
             log.warning("events wait: %s", error)
             return _PAUSE_AFTER_FAILURE_S
@@ -86,11 +88,7 @@ class Publisher:
             return _PAUSE_AFTER_FAILURE_S
         return 0 if published else _PAUSE_S
 
-    async def _publish_some(self) -> int:
-        # The transaction locks the rows while the broker confirms, so that no other process publishes them meanwhile.
-        return await asyncio.to_thread(self._publish_held, asyncio.get_running_loop())
-
-    def _publish_held(self, loop: asyncio.AbstractEventLoop) -> int:
+    def _publish_locked(self, loop: asyncio.AbstractEventLoop) -> int:
         with self._database.transaction() as connection:
             events = take_events(connection)
             for event in events:
@@ -99,29 +97,22 @@ class Publisher:
             return len(events)
 
     async def _publish(self, event: OutboxEvent) -> None:
-        exchange = await self._exchange()
+        if self._connection is None or self._connection.is_closed:
+            self._connection = await aio_pika.connect(self._uri, timeout=_CONFIRM_S)
+            channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+            self._exchange = await channel.get_exchange(EVENTS.exchange, ensure=False)
+        body = {"event": event.event, "at": event.created_at.isoformat(), **event.payload}
         message = aio_pika.Message(
-            json.dumps(_body(event)).encode(),
+            json.dumps(body).encode(),
             content_type="application/json",
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             message_id=str(event.id),
             type=event.event,
             timestamp=event.created_at,
         )
-        await exchange.publish(message, routing_key=event.event, mandatory=True, timeout=_CONFIRM_S)
-
-    async def _exchange(self) -> AbstractExchange:
-        if self._connection is None or self._connection.is_closed:
-            self._connection = await aio_pika.connect(self._uri, timeout=_CONFIRM_S)
-            channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-            self._channel_exchange = await channel.get_exchange(EVENTS.exchange, ensure=False)
-        return self._channel_exchange
+        await self._exchange.publish(message, routing_key=event.event, mandatory=True, timeout=_CONFIRM_S)
 
     async def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await asyncio.gather(connection.close(), return_exceptions=True)
-
-
-def _body(event: OutboxEvent) -> Mapping[str, Any]:
-    return {"event": event.event, "at": event.created_at.isoformat(), **event.payload}

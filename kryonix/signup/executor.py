@@ -108,8 +108,15 @@ class Executor:
             outcome = self._attempt(operation)
         except Exception as error:  # noqa: BLE001  the operation must end with any error recorded
             self._failed(operation, error)
-        else:
-            self._succeeded(operation, outcome)
+            return
+        sealed = None
+        if outcome.credentials is not None and operation.sealing_key is not None:
+            sealed = seal(operation.sealing_key, str(operation.id), asdict(outcome.credentials))
+        with self._database.transaction() as connection:
+            ended = operations.end(connection, operation.id, "succeeded", result=outcome.result, sealed=sealed)
+            if ended and outcome.event:
+                self._publish(connection, operation, outcome.event, outcome.result)
+        log.info("operation %s (%s) succeeded", operation.id, operation.kind)
 
     def _leave_to_newer_worker(self, id: UUID) -> None:
         """Leave an operation of a newer release to a newer worker. Raises RetryLater.
@@ -180,16 +187,6 @@ class Executor:
             held = _held(lifecycle, tenant, accept_loss=accept_loss)
         lifecycle.remove(tenant, progress.handle, force=True)
         return sum(held.values())
-
-    def _succeeded(self, operation: Operation, outcome: _Outcome) -> None:
-        sealed = None
-        if outcome.credentials is not None and operation.sealing_key is not None:
-            sealed = seal(operation.sealing_key, str(operation.id), asdict(outcome.credentials))
-        with self._database.transaction() as connection:
-            ended = operations.end(connection, operation.id, "succeeded", result=outcome.result, sealed=sealed)
-            if ended and outcome.event:
-                self._publish(connection, operation, outcome.event, outcome.result)
-        log.info("operation %s (%s) succeeded", operation.id, operation.kind)
 
     def _failed(self, operation: Operation, error: Exception) -> None:
         problem = problem_of(error).as_json()

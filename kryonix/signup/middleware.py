@@ -161,21 +161,15 @@ class RequestLog:
         if state.get("turned_away"):
             return
         log.info("%s %s %d %.0f ms %s", method, route, status, seconds * 1000, id)
-        if not scope["path"].startswith(KEYED) or not self._to_audit(state):
+        if not scope["path"].startswith(KEYED):
             return
-        try:
-            await run_in_threadpool(self._audit, scope, id, status)
-        except RegistryError as error:
-            log.error("the audit row of the request %s is missing: %s", id, error)
-
-    def _to_audit(self, state: MutableMapping[str, Any]) -> bool:
-        if state.get("key_id") is not None:
-            return True
-        try:
-            self._unidentified.count("all")
-        except TooManyRequests:
-            return False
-        return True
+        with suppress(TooManyRequests):
+            if state.get("key_id") is None:
+                self._unidentified.count("all")
+            try:
+                await run_in_threadpool(self._audit, scope, id, status)
+            except RegistryError as error:
+                log.error("the audit row of the request %s is missing: %s", id, error)
 
     def _audit(self, scope: Scope, id: UUID, status: int) -> None:
         state: MutableMapping[str, Any] = scope["state"]

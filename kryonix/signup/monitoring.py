@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from threading import Lock
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -94,29 +94,24 @@ class _Rows(Collector):
 
     def _gauges(self) -> list[Metric]:
         """Return nothing if the database does not answer: the request metrics are still served."""
+
+        def gauge(name: str, about: str, **more: Any) -> GaugeMetricFamily:
+            return GaugeMetricFamily(f"kryonix_signup_{name}", about, **more)
+
+        operations = gauge("operations", "Operations by status and kind.", labels=["status", "kind"])
         try:
-            return self._ask()
+            with self._database.transaction() as connection:
+                for row in connection.execute(QUERIES["count_operations"]):
+                    operations.add_metric([row["status"], row["kind"]], row["count"])
+                waiting = connection.execute(QUERIES["oldest_waiting"]).fetchone() or {"seconds": 0}
+                outbox = connection.execute(QUERIES["count_unpublished"]).fetchone() or {"count": 0, "oldest_s": 0}
         except RegistryError:
             return []
-
-    def _ask(self) -> list[Metric]:
-        operations = GaugeMetricFamily(
-            "kryonix_signup_operations", "Operations by status and kind.", labels=["status", "kind"]
-        )
-        with self._database.transaction() as connection:
-            for row in connection.execute(QUERIES["count_operations"]):
-                operations.add_metric([row["status"], row["kind"]], row["count"])
-            waiting = connection.execute(QUERIES["oldest_waiting"]).fetchone() or {"seconds": 0}
-            outbox = connection.execute(QUERIES["count_unpublished"]).fetchone() or {"count": 0, "oldest_s": 0}
         return [
             operations,
-            GaugeMetricFamily(
-                "kryonix_signup_oldest_queued_seconds", "Age of the oldest one.", value=waiting["seconds"]
-            ),
-            GaugeMetricFamily("kryonix_signup_events_unpublished", "Events in the outbox.", value=outbox["count"]),
-            GaugeMetricFamily(
-                "kryonix_signup_oldest_event_seconds", "Age of the oldest one.", value=outbox["oldest_s"]
-            ),
+            gauge("oldest_queued_seconds", "Age of the oldest queued operation.", value=waiting["seconds"]),
+            gauge("events_unpublished", "Events in the outbox.", value=outbox["count"]),
+            gauge("oldest_event_seconds", "Age of the oldest event in the outbox.", value=outbox["oldest_s"]),
         ]
 
 

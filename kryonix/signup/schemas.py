@@ -19,7 +19,6 @@ from kryonix.tenants.lifecycle import Need
 from kryonix.tenants.specs import tenant_of
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import TENANT_ID, Names
 
 __all__ = [
@@ -111,7 +110,7 @@ class TenantAnswer(BaseModel):
     def of(cls, state: DesiredState, last: Operation | None, catalog: Catalog, scope: Scope) -> TenantAnswer:
         """Build the answer from a tenant's state and its last operation, if any."""
         names = Names(state.cliente_id)
-        queues, exchanges = _capacity(_topology(state, catalog))
+        queues, exchanges = _capacity(state, catalog)
         return cls(
             id=state.cliente_id,
             modules=list(state.modules),
@@ -239,15 +238,10 @@ class PlanAnswer(BaseModel):
         )
 
 
-def _topology(state: DesiredState, catalog: Catalog) -> Topology | None:
+def _capacity(state: DesiredState, catalog: Catalog) -> tuple[Capacity | None, Capacity | None]:
     try:
-        return as_sold(tenant_of(state), catalog)
+        topology = as_sold(tenant_of(state), catalog)
     except Refused:
-        return None
-
-
-def _capacity(topology: Topology | None) -> tuple[Capacity | None, Capacity | None]:
-    if topology is None:
         return None, None
     used, limits = use(topology), topology.limits
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -74,8 +74,11 @@ class Streams:
             sent = operation.revision
             while not follower.operation.ended or follower.operation.revision != sent:
                 if follower.operation.revision == sent:
-                    self._start_polling()
-                    if not await _within(_ALIVE_S, follower.news.wait):
+                    if self._looking is None or self._looking.done():
+                        self._looking = asyncio.create_task(self._look())
+                    try:
+                        await asyncio.wait_for(follower.news.wait(), _ALIVE_S)
+                    except TimeoutError:
                         yield None
                 follower.news.clear()
                 if not follower.let_in:
@@ -85,10 +88,6 @@ class Streams:
                     yield follower.operation
         finally:
             self._followers.discard(follower)
-
-    def _start_polling(self) -> None:
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
         """Poll the followed operations as long as there are any."""
@@ -101,31 +100,18 @@ class Streams:
                 changed, valid = await run_in_threadpool(self._ask, followers)
             except RegistryError:
                 continue  # keep the streams open until the database is back
-            _notify(followers, {operation.id: operation for operation in changed}, valid)
+            for follower in followers:
+                newer = changed.get(follower.operation.id, follower.operation)
+                gone = follower.key_id not in valid
+                if newer.revision > follower.operation.revision or gone:
+                    follower.operation, follower.let_in = newer, not gone
+                    follower.news.set()
 
-    def _ask(self, followers: Collection[_Follower]) -> tuple[list[Operation], set[str]]:
+    def _ask(self, followers: Collection[_Follower]) -> tuple[dict[UUID, Operation], set[str]]:
         oldest: dict[UUID, int] = {}
         for each in followers:
             known = each.operation
             oldest[known.id] = min(oldest.get(known.id, known.revision), known.revision)
         with self._database.transaction() as connection:
             valid = fetch_valid(connection, {each.key_id for each in followers})
-            return operations.fetch_changed(connection, oldest), valid
-
-
-def _notify(followers: Collection[_Follower], changed: Mapping[UUID, Operation], valid: Collection[str]) -> None:
-    for follower in followers:
-        newer = changed.get(follower.operation.id, follower.operation)
-        gone = follower.key_id not in valid
-        if newer.revision > follower.operation.revision or gone:
-            follower.operation, follower.let_in = newer, not gone
-            follower.news.set()
-
-
-async def _within(seconds: float, wait: Callable[[], Awaitable[object]]) -> bool:
-    """Return False if the wait timed out."""
-    try:
-        await asyncio.wait_for(wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
+            return {operation.id: operation for operation in operations.fetch_changed(connection, oldest)}, valid

@@ -46,6 +46,24 @@ IdempotencyKey = Annotated[
     ),
 ]
 _ACCEPTED: dict[str, Any] = {"status_code": 202, "response_model": AcceptedAnswer, "response_model_exclude_none": False}
+_ON_TENANT: dict[str, Any] = {**_ACCEPTED, "responses": problems(401, 403, 404, 409, 422, 429, 503)}
+
+
+class _Accept:
+    """Accept an operation, and answer with it and its location."""
+
+    def __init__(self, using: Using, request: Request, response: Response, key: IdempotencyKey = None) -> None:
+        self._intake, self._request, self._response, self._key = using.intake, request, response, key
+
+    def __call__(self, caller: Caller, kind: Kind, tenant: str, asked: dict[str, Any] | None = None) -> AcceptedAnswer:
+        self._request.state.tenant = tenant
+        accepted = self._intake.accept(kind, tenant, asked or {}, caller, self._key)
+        self._request.state.operation = accepted.operation.id
+        self._response.headers["Location"] = f"/v1/operations/{accepted.operation.id}"
+        return AcceptedAnswer.accepted(accepted.operation, accepted.credentials_key, caller.scope)
+
+
+Accept = Annotated[_Accept, Depends(_Accept)]
 
 
 @router.get("/tenants", responses=problems(401, 422, 429, 503))
@@ -57,7 +75,7 @@ def list_tenants(
 ) -> TenantsPage:
     """List tenants with their own stack, ordered by id. Removed tenants are included."""
     with using.database.transaction() as connection:
-        states = fetch_desired_states(connection, after=_storable(after), limit=limit + 1)
+        states = fetch_desired_states(connection, after=after.replace("\0", ""), limit=limit + 1)
         last = operations.fetch_last(connection, [state.cliente_id for state in states])
     page = [TenantAnswer.of(state, last.get(state.cliente_id), using.catalog, caller.scope) for state in states[:limit]]
     return TenantsPage(tenants=page, next=page[-1].id if len(states) > limit else None)
@@ -88,87 +106,48 @@ def plan(wanted: NewTenant, using: Using, caller: Reader) -> PlanAnswer:
 
 
 @router.post("/tenants", **_ACCEPTED, responses=problems(401, 403, 409, 422, 429, 503))
-def create_tenant(
-    wanted: NewTenant, using: Using, caller: Writer, request: Request, response: Response, key: IdempotencyKey = None
-) -> AcceptedAnswer:
+def create_tenant(wanted: NewTenant, caller: Writer, accept: Accept) -> AcceptedAnswer:
     """Create a tenant. When the operation has succeeded, fetch its credentials with this `credentials_key`."""
-    return _accept(using, caller, request, response, "create", wanted.id, wanted.asked(), key)
+    return accept(caller, "create", wanted.id, wanted.asked())
 
 
-@router.patch("/tenants/{tenant}", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
-def change_tenant(
-    tenant: Id,
-    wanted: Change,
-    using: Using,
-    caller: Writer,
-    request: Request,
-    response: Response,
-    key: IdempotencyKey = None,
-) -> AcceptedAnswer:
+@router.patch("/tenants/{tenant}", **_ON_TENANT)
+def change_tenant(tenant: Id, wanted: Change, caller: Writer, accept: Accept) -> AcceptedAnswer:
     """Change a tenant's modules, its plan, or both."""
     if wanted.modules is None and wanted.plan is None:
         raise NothingAsked
-    return _accept(using, caller, request, response, "change", tenant, wanted.asked(), key)
+    return accept(caller, "change", tenant, wanted.asked())
 
 
-@router.delete("/tenants/{tenant}", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
+@router.delete("/tenants/{tenant}", **_ON_TENANT)
 def remove_tenant(
     tenant: Id,
-    using: Using,
     caller: Admin,
-    request: Request,
-    response: Response,
+    accept: Accept,
     now: Annotated[bool, Query(description="Remove without the grace period in which `resume` undoes it.")] = False,
     accept_loss: Annotated[
         bool, Query(description="With `now`: delete the queues even if they hold messages.")
     ] = False,
-    key: IdempotencyKey = None,
 ) -> AcceptedAnswer:
     """Offboard a tenant: keep a final export, suspend it, and remove it after the grace period."""
-    asked = {"accept_loss": True} if now and accept_loss else {}
-    return _accept(using, caller, request, response, "remove" if now else "offboard", tenant, asked, key)
+    if not now:
+        return accept(caller, "offboard", tenant)
+    return accept(caller, "remove", tenant, {"accept_loss": True} if accept_loss else {})
 
 
-@router.post("/tenants/{tenant}/suspend", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
-def suspend_tenant(
-    tenant: Id, using: Using, caller: Writer, request: Request, response: Response, key: IdempotencyKey = None
-) -> AcceptedAnswer:
+@router.post("/tenants/{tenant}/suspend", **_ON_TENANT)
+def suspend_tenant(tenant: Id, caller: Writer, accept: Accept) -> AcceptedAnswer:
     """Block the tenant's connections and close open ones. Nothing is deleted."""
-    return _accept(using, caller, request, response, "suspend", tenant, {}, key)
+    return accept(caller, "suspend", tenant)
 
 
-@router.post("/tenants/{tenant}/resume", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
-def resume_tenant(
-    tenant: Id, using: Using, caller: Writer, request: Request, response: Response, key: IdempotencyKey = None
-) -> AcceptedAnswer:
+@router.post("/tenants/{tenant}/resume", **_ON_TENANT)
+def resume_tenant(tenant: Id, caller: Writer, accept: Accept) -> AcceptedAnswer:
     """Undo a suspension, or an offboarding within its grace period."""
-    return _accept(using, caller, request, response, "resume", tenant, {}, key)
+    return accept(caller, "resume", tenant)
 
 
-@router.post("/tenants/{tenant}/rotate", **_ACCEPTED, responses=problems(401, 403, 404, 409, 422, 429, 503))
-def rotate_credentials(
-    tenant: Id, using: Using, caller: Writer, request: Request, response: Response, key: IdempotencyKey = None
-) -> AcceptedAnswer:
+@router.post("/tenants/{tenant}/rotate", **_ON_TENANT)
+def rotate_credentials(tenant: Id, caller: Writer, accept: Accept) -> AcceptedAnswer:
     """Create new credentials. The previous ones keep working for the configured overlap."""
-    return _accept(using, caller, request, response, "rotate", tenant, {}, key)
-
-
-def _accept(
-    using: Services,
-    caller: Caller,
-    request: Request,
-    response: Response,
-    kind: Kind,
-    tenant: str,
-    asked: dict[str, Any],
-    key: str | None,
-) -> AcceptedAnswer:
-    request.state.tenant = tenant
-    accepted = using.intake.accept(kind, tenant, asked, caller, key)
-    request.state.operation = accepted.operation.id
-    response.headers["Location"] = f"/v1/operations/{accepted.operation.id}"
-    return AcceptedAnswer.accepted(accepted.operation, accepted.credentials_key, caller.scope)
-
-
-def _storable(text: str) -> str:
-    return text.replace("\0", "")
+    return accept(caller, "rotate", tenant)
