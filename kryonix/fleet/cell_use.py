@@ -1,4 +1,4 @@
-"""What a cell's broker really carries, tenant by tenant, by its management API: five calls, however many tenants."""
+"""Actual usage of a cell's broker by vhost, in five calls to its management API for any number of tenants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["VhostUse", "ask", "read_cell"]
 
 _TIMEOUT: Final = httpx.Timeout(60, connect=3)
 _ALIVE_S: Final = 10
-"""How long the broker may take to answer at all, before it is asked for lists that may take long."""
+"""Time limit of a first call in seconds, before the long lists are requested."""
 
 _QUEUES: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
 _NEEDED: Final = ("management_url", "admin_username", "admin_password")
@@ -24,9 +24,9 @@ _NEEDED: Final = ("management_url", "admin_username", "admin_password")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VhostUse:
-    """What there is in a vhost now. Messages are as of up to five seconds ago.
+    """A vhost's current usage. Message counts may be five seconds old.
 
-    `max_connections` is how many connections the vhost's limit allows, None where it has none.
+    `max_connections` is the vhost's limit, None without one.
     """
 
     queues: int = 0
@@ -34,19 +34,16 @@ class VhostUse:
     connections: int = 0
     max_connections: int | None = None
     max_bytes: int = 0
-    """What the queues may hold in message bodies by their policies. A queue without such a bound counts as nothing."""
+    """Sum of the queues' max-length-bytes. A queue without this limit counts 0."""
 
     @property
     def promised_connections(self) -> int:
-        """The connections that have to be reckoned with: those that are allowed, or open where that is more."""
+        """Return the allowed connections, or the open ones if there are more."""
         return max(self.connections, self.max_connections or 0)
 
 
 def read_cell(cell: str, outputs: Mapping[str, Any]) -> dict[str, VhostUse]:
-    """Every vhost with queues, connections or limits, from the outputs of the cell's platform.
-
-    Raises BrokerUnavailable.
-    """
+    """Return usage by vhost, from the outputs of the cell's platform. Raises BrokerUnavailable."""
     if missing := [name for name in _NEEDED if not outputs.get(name)]:
         problem = f"the platform of the cell {cell!r} has no {missing[0]} among its outputs"
         raise BrokerUnavailable(f"{problem}: nothing is deployed. Run `kryonix up` on its stack")
@@ -65,7 +62,7 @@ def read_cell(cell: str, outputs: Mapping[str, Any]) -> dict[str, VhostUse]:
 
 
 def ask(client: httpx.Client) -> dict[str, VhostUse]:
-    """The same from a client of the broker's management API. Raises httpx.HTTPError."""
+    """Return usage by vhost, from a client of the management API. Raises httpx.HTTPError."""
     queues = client.get("queues", params=_QUEUES).raise_for_status().json()
     connections = client.get("connections", params={"columns": "vhost"}).raise_for_status().json()
     limits = client.get("vhost-limits").raise_for_status().json()
@@ -76,7 +73,7 @@ def ask(client: httpx.Client) -> dict[str, VhostUse]:
 
 
 def _most_bytes(queues: list[dict[str, Any]], policies: list[dict[str, Any]]) -> Mapping[str, int]:
-    """Return the sum of the queues' bounds in bytes, by vhost."""
+    """Return the sum of the queues' max-length-bytes by vhost."""
     bounding: defaultdict[str, list[tuple[re.Pattern[str], int]]] = defaultdict(list)
     for policy in policies:
         if (most := policy["definition"].get("max-length-bytes")) is not None:
@@ -105,7 +102,7 @@ def _count(
             queues=declared[vhost],
             messages=messages[vhost],
             connections=opened[vhost],
-            max_connections=most if (most := allowed.get(vhost, -1)) >= 0 else None,  # -1 says that there is no limit
+            max_connections=most if (most := allowed.get(vhost, -1)) >= 0 else None,  # -1 means no limit
             max_bytes=most_bytes.get(vhost, 0),
         )
         for vhost in {*declared, *opened, *allowed}

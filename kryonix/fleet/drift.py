@@ -1,4 +1,4 @@
-"""What differs from what the stacks have made: changed by hand, or not yet rolled out."""
+"""Drift: differences between a tenant's stack and its broker, made by hand or not yet rolled out."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ __all__ = ["Drift", "find_drift", "preview_tenants"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """How one tenant's world differs.
+    """One tenant's drift.
 
-    `found` is what refresh has just read to be otherwise than it was left. `pending` is what the next rollout would
-    change, which has `found` in it, and what was found before and is not mended, and what is new in the program.
-    `undeclared` is what is in the tenant's vhost and in no stack.
+    `found` are changes that this refresh has read. `pending` are the changes of the next rollout: `found`, earlier
+    findings, and changes of the program. `undeclared` are objects in the tenant's vhost that no stack declares.
     """
 
     tenant: str
@@ -50,9 +49,9 @@ def find_drift(
     concurrency: int,
     on_tenant: Callable[[Drift], None] = lambda drift: None,
 ) -> list[Drift]:
-    """Refresh the stacks, and ask what `up` would do. Nothing is mended; what can't be asked is a problem of its own.
+    """Refresh and preview each stack. Repairs nothing; a tenant that can't be examined has a `problem`.
 
-    Refresh alone would find a difference once: it takes it into the state, and the next one has nothing to tell.
+    A refresh alone would report each difference once only, because it writes it into the state.
     """
 
     def examine(state: DesiredState) -> Drift:
@@ -83,7 +82,7 @@ def preview_tenants(
     concurrency: int,
     on_tenant: Callable[[Drift], None] = lambda drift: None,
 ) -> list[Drift]:
-    """Only ask what `up` would do: changes nothing, not the state either."""
+    """Preview each stack. Changes nothing, not even the state."""
 
     def examine(state: DesiredState) -> Drift:
         spec = spec_for(state, cells, sold=what_is_sold(state, deployer, default_catalog()))
@@ -102,7 +101,7 @@ def _each(
     def one(state: DesiredState) -> Drift:
         try:
             drift = examine(state)
-        except Exception as error:  # noqa: BLE001  one tenant's failure hides nothing of the others'
+        except Exception as error:  # noqa: BLE001  one tenant's failure must not hide the others' drift
             drift = Drift(tenant=state.cliente_id, cell=state.cell, problem=failure_of(error))
         on_tenant(drift)
         return drift
@@ -115,7 +114,7 @@ def _each(
 
 
 def _changed_login(broker: Broker, state: DesiredState, outputs: Mapping[str, Any]) -> list[Step]:
-    """Passwords changed by hand, which no engine reads back."""
+    """Return password changes made by hand, which no engine reads back."""
     made = outputs.get("tenants", {}).get(state.cliente_id)
     if not made:
         return []

@@ -1,4 +1,4 @@
-"""The fleet as it stands: what each tenant is to be, whether its stack is there, and what it takes of its plan."""
+"""Members of the fleet: each tenant's desired state, stack and usage."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from kryonix.topology.naming import Names, tenant_of_vhost
 __all__ = ["Member", "Uses", "cell_loads", "fleet_members", "strays"]
 
 Uses = Mapping[str, Mapping[str, VhostUse] | None]
-"""What each cell's broker carries by vhost; None where it does not answer."""
+"""Usage by cell and vhost; None for a cell whose broker does not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One tenant. `use` is what its vhost has now, None where the cell's broker does not answer; `stack` says whether
-    the tenant's stack has state. `planned_queues` is what its modules make; it is 0 where the catalog has no such
-    module or plan any more, and `problem` says so."""
+    """A tenant of the fleet.
+
+    `use` is its vhost's usage, None if the broker does not answer; `stack` is True if its stack has state.
+    `planned_queues` is 0, with a `problem`, if the catalog no longer has a module or the plan.
+    """
 
     state: DesiredState
     vhost: str
@@ -38,14 +40,14 @@ class Member:
 
     @property
     def pending(self) -> tuple[str, ...]:
-        """What is still to happen to it, in words."""
+        """Describe what has yet to happen to the tenant."""
         return tuple(_pending(self))
 
 
 def fleet_members(
     states: Iterable[DesiredState], stacks: Collection[str], uses: Uses, catalog: Catalog
 ) -> list[Member]:
-    """Every tenant that there is, or that was removed and still has a stack."""
+    """Return all tenants, and removed ones whose stack still exists."""
     have = frozenset(stacks)
     return [
         _member(state, Names(state.cliente_id).stack in have, uses, catalog)
@@ -55,7 +57,7 @@ def fleet_members(
 
 
 def strays(states: Iterable[DesiredState], stacks: Iterable[str]) -> list[str]:
-    """Stacks of tenants without a desired state: somebody runs them by hand, with a config file of their own."""
+    """Return tenant stacks without a desired state: they are run by hand from a config file."""
     known = {Names(state.cliente_id).stack for state in states}
     return sorted(stack for stack in stacks if stack.startswith("tenant-") and stack not in known)
 
@@ -63,10 +65,10 @@ def strays(states: Iterable[DesiredState], stacks: Iterable[str]) -> list[str]:
 def cell_loads(
     states: Iterable[DesiredState], uses: Uses, problems: Mapping[str, str], catalog: Catalog
 ) -> dict[str, Load]:
-    """What each cell carries: the larger of what its tenants' rows ask for and what its broker has.
+    """Return each cell's load: the larger of what its tenants' rows promise and what its broker has.
 
-    Rows count before their queues are there, so that tenants placed at the same time see each other; the broker's count
-    adds what has no row, such as the tenants of the platform's own list.
+    Rows count before their queues exist, so concurrent placements see each other. The broker's count adds tenants
+    without a row, such as those of tenants.yaml.
     """
     promised: dict[str, list[Load]] = defaultdict(list)
     rows: set[str] = set()
@@ -85,15 +87,13 @@ def _load(promised: list[Load], found: Mapping[str, VhostUse], rows: set[str], p
     return Load(
         tenants=total.tenants + len(others),
         without_row=len(others),
-        queues=max(total.queues + sum(found[vhost].queues for vhost in others), _queues(found)),
+        queues=max(
+            total.queues + sum(found[vhost].queues for vhost in others), sum(use.queues for use in found.values())
+        ),
         connections=total.connections + sum(found[vhost].promised_connections for vhost in others),
         bytes=total.bytes + sum(found[vhost].max_bytes for vhost in others),
         problem=problem,
     )
-
-
-def _queues(found: Mapping[str, VhostUse]) -> int:
-    return sum(use.queues for use in found.values())
 
 
 def _member(state: DesiredState, stack: bool, uses: Uses, catalog: Catalog) -> Member:
@@ -126,16 +126,16 @@ def _pending(member: Member) -> Iterator[str]:
     if member.problem:
         yield member.problem
     if state.status == "removed":
-        yield "removal is not finished: the stack is still there"
+        yield "removal not finished: the stack still exists"
         return
     if not member.stack:
-        yield "the stack has never been made"
+        yield "stack not created yet"
     elif not state.converged:
-        yield "the last change has not been applied"
+        yield "last change not applied"
     if state.remove_after is not None and state.status == "offboarding":
         yield f"removal after {_moment(state.remove_after)}"
     if state.retiring_until is not None:
-        yield f"old credentials end {_moment(state.retiring_until)}"
+        yield f"previous credentials end {_moment(state.retiring_until)}"
 
 
 def _moment(moment: datetime) -> str:

@@ -1,5 +1,4 @@
-"""Which cell a new tenant goes to: the one that is fullest the least with it. Pure, so that the same question has the
-same answer."""
+"""Placement of a new tenant: the cell whose most-used limit would be lowest. Pure and deterministic."""
 
 from __future__ import annotations
 
@@ -18,10 +17,10 @@ __all__ = ["Load", "Placement", "Share", "Verdict", "choose_cell", "load_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What tenants take of a cell: their queues, and the connections and bytes that they are allowed.
+    """The load of a cell: its tenants' queues, and the connections and bytes their plans allow.
 
-    `without_row` of the tenants have no desired state: they are of the platform's own list, or run by hand.
-    `problem` says why a cell can't be used now; its other figures may then be too low.
+    `without_row` counts tenants without a desired state (from tenants.yaml, or run by hand). `problem` says why the
+    cell can't be used now; its other figures may then be too low.
     """
 
     tenants: int = 0
@@ -44,7 +43,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How much of one of a cell's bounds would be taken."""
+    """The share of one of a cell's limits that would be used."""
 
     noun: str
     taken: int
@@ -58,13 +57,13 @@ class Share:
         return f"{self.shown(self.taken)} of {self.shown(self.most)} {self.noun}"
 
     def shown(self, amount: int) -> str:
-        """An amount in the unit of the bound."""
+        """Format an amount in the limit's unit."""
         return size_text(amount) if self.noun == "bytes" else f"{amount:,}"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a cell would be with the tenant in it. `refusal` is why it is not chosen, where it can't be."""
+    """A cell's load with the tenant in it. `refusal` says why the cell can't be chosen."""
 
     cell: str
     shares: tuple[Share, ...]
@@ -73,32 +72,34 @@ class Verdict:
 
     @property
     def fullness(self) -> float:
-        """The largest share, 1 for a full cell; 0 where nothing bounds it."""
+        """Return the largest share: 1 for a full cell, 0 without limits."""
         return max((share.taken / share.most for share in self.shares), default=0.0)
 
     def __str__(self) -> str:
-        counts = ", ".join(map(str, self.shares)) or f"{self.load.queues:,} queues, and no bound"
+        counts = ", ".join(map(str, self.shares)) or f"{self.load.queues:,} queues, no limits"
         return f"{self.cell}: {counts}" + (f". {self.refusal}" if self.refusal else f" ({self.fullness:.0%} full)")
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The cell that was chosen, and what was said of all of them, the best first."""
+    """The chosen cell, and the verdicts on all cells, best first."""
 
     cell: str
     verdicts: tuple[Verdict, ...]
 
 
 def load_of(tenant: Tenant, catalog: Catalog) -> Load:
-    """What one tenant takes. The plan's connections count though it is suspended: it may be resumed any time."""
+    """Return a tenant's load. A suspended tenant counts in full: it may be resumed at any time."""
     topology = expand(tenant, catalog)
     used = use(topology)
     return Load(tenants=1, queues=used.queues, connections=topology.limits.max_connections, bytes=used.bytes)
 
 
 def choose_cell(wanted: Load, cells: Cells, loads: Mapping[str, Load]) -> Placement:
-    """The open cell that has room and is fullest the least with the tenant in it; among equals the one with the fewest
-    queues, then the first by name. Raises NoRoom, with what to add."""
+    """Choose the open cell with room whose most-used limit would be lowest with the tenant in it.
+
+    Ties go to the cell with fewer queues, then to the first by name. Raises NoRoom, with what to add.
+    """
     verdicts = [_judge(name, cell, loads.get(name, Load()) + wanted) for name, cell in cells.cells.items()]
     ordered = sorted(verdicts, key=lambda v: (v.refusal is not None, v.fullness, v.load.queues, v.cell))
     if ordered[0].refusal is not None:
@@ -108,9 +109,9 @@ def choose_cell(wanted: Load, cells: Cells, loads: Mapping[str, Load]) -> Placem
 
 def _judge(name: str, cell: Cell, load: Load) -> Verdict:
     shares = tuple(_shares(cell, load))
-    over = [f"{share.noun} by {share.shown(share.taken - share.most)}" for share in shares if not share.fits]
+    over = [f"{share.shown(share.taken - share.most)} {share.noun}" for share in shares if not share.fits]
     if not cell.open:
-        refusal: str | None = "It is closed to new tenants (`open: false`)"
+        refusal: str | None = "Closed to new tenants (`open: false`)"
     elif load.problem is not None:
         refusal = load.problem
     else:
@@ -132,10 +133,10 @@ def _shares(cell: Cell, load: Load) -> Iterator[Share]:
 def _explain(wanted: Load, verdicts: list[Verdict], cells: Cells) -> str:
     said = "\n".join(f"  {verdict}" for verdict in verdicts)
     remedy = (
-        "Add a platform's stack and a cell for it in cells.yaml"
+        "Add a platform stack and its cell in cells.yaml"
         + (f" with room for at least {_sizes(wanted)}" if wanted.queues else "")
         + (f"; or {raised}" if (raised := _raised(verdicts, cells)) else "")
-        + ". docs/scale.md says what one broker carries"
+        + ". See docs/scale.md for the capacity of one broker"
     )
     return f"no cell has room for {_sizes(wanted)}:\n{said}\n{remedy}"
 
@@ -145,15 +146,11 @@ def _sizes(load: Load) -> str:
 
 
 def _raised(verdicts: list[Verdict], cells: Cells) -> str | None:
-    """The bound that would have to be raised least, for its size, and how far."""
+    """Suggest the limits of the least full cell to raise, or None."""
     bounded = [v for v in verdicts if cells.cells[v.cell].open and v.load.problem is None]
     if not bounded:
         return None
     best = min(bounded, key=lambda verdict: (verdict.fullness, verdict.cell))
-    bounds = " and ".join(f"max_{share.noun} to {_written(share)}" for share in best.shares if not share.fits)
-    return f"raise {bounds} in the cell {best.cell!r}, if its broker carries that"
-
-
-def _written(share: Share) -> str:
-    """An amount as cells.yaml has it."""
-    return size_text(share.taken) if share.noun == "bytes" else str(share.taken)
+    amounts = {share: size_text(share.taken) if share.noun == "bytes" else str(share.taken) for share in best.shares}
+    bounds = " and ".join(f"max_{share.noun} to {amount}" for share, amount in amounts.items() if not share.fits)
+    return f"raise {bounds} in the cell {best.cell!r}, if its broker has the capacity"

@@ -1,4 +1,4 @@
-"""A change rolled out over the fleet: canaries first, then waves, until all are done or too many have failed."""
+"""Roll a change out over the fleet: canaries first, then waves, until done or until too many have failed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.engines.spec import ignore
+from kryonix.errors import KryonixError
 from kryonix.fleet.waves import FailureBudget
 from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rollouts import RolloutStatus, RolloutTenant
@@ -19,51 +20,51 @@ from kryonix.registry.rollouts import RolloutStatus, RolloutTenant
 __all__ = ["ROLLED_OUT", "Converger", "Journal", "RolloutRun", "failure_of", "take_part"]
 
 ROLLED_OUT: Final = ("active", "suspended")
-"""Whom a rollout reaches. Who leaves stays as it was exported; a resumed tenant is converged then."""
+"""Statuses that a rollout includes. An offboarding tenant stays as exported, and is converged when resumed."""
 
 _ATTEMPTS, _LONGEST_ERROR = 3, 2000
-_TRANSIENT = 3  # the exit status of a service that can't be reached, and of a stack that another run holds
+_TRANSIENT = 3  # exit status of an unavailable service, and of a locked stack
 
 OnTenant = Callable[[RolloutTenant], None]
 
 
 class Converger(Protocol):
-    """What a rollout needs of the operations on tenants."""
+    """The operations on tenants that a rollout needs."""
 
     def state(self, tenant_id: str) -> DesiredState:
-        """A tenant's desired state as it is now."""
+        """Return a tenant's current desired state."""
 
     def converge(self, tenant_id: str, on_event: OnEvent = ignore) -> Summary:
-        """Bring the world to it."""
+        """Apply it."""
 
 
 class Journal(Protocol):
-    """Where a rollout writes how far it has come. Each note is kept when the call returns."""
+    """A rollout's durable progress: each note is stored when the call returns."""
 
     def note(self, tenant: RolloutTenant) -> None:
-        """How one tenant stands."""
+        """Store one tenant's progress."""
 
     def end(self, status: RolloutStatus) -> None:
-        """How the rollout ended."""
+        """Store the rollout's end."""
 
 
 def take_part(states: Iterable[DesiredState]) -> list[DesiredState]:
-    """The tenants that a rollout reaches."""
+    """Return the tenants that a rollout includes."""
     return [state for state in states if state.status in ROLLED_OUT]
 
 
 def failure_of(error: Exception) -> str:
-    """Why a tenant failed, for a person. An error that is none of ours is told with its type."""
-    known = getattr(error, "exit_status", None) is not None
+    """Describe a tenant's failure. A foreign error is prefixed with its type."""
+    known = isinstance(error, KryonixError)
     return (str(error) if known else f"{type(error).__name__}: {error}")[:_LONGEST_ERROR]
 
 
 class RolloutRun:
-    """One run of a rollout, over what is left of it.
+    """One run over a rollout's remaining tenants.
 
-    A failed canary ends it at once, and so does a failure past the budget: who is under way is finished, nobody else is
-    begun. A service that does not answer is tried three times, `pause` seconds apart. Where the journal can't be
-    written, nobody else is begun either, and its error is raised.
+    After a failed canary, or a failure beyond the budget, tenants in progress are completed and no new ones are
+    started. The same holds if the journal can't be written; its error is then raised. An unavailable service is tried
+    three times, `pause` seconds apart.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class RolloutRun:
         self._tenants: dict[str, RolloutTenant] = {}
 
     def run(self, tenants: Sequence[RolloutTenant]) -> tuple[RolloutStatus, tuple[RolloutTenant, ...]]:
-        """Go through the waves, and return how it ended, and how every tenant stands."""
+        """Run the waves. Return the rollout's status and all tenants."""
         self._tenants = {tenant.cliente_id: tenant for tenant in tenants}
         self._allowed = self._budget.allowed(len(tenants))
         for _, wave in groupby(tenants, key=lambda tenant: tenant.wave):
@@ -99,7 +100,7 @@ class RolloutRun:
             futures = [pool.submit(self._run_tenant, tenant) for tenant in wave]
             try:
                 wait(futures)
-            except BaseException:  # interrupted: leaving the block waits for those under way, and only for them
+            except BaseException:  # interrupted: leaving the block waits for the tenants in progress only
                 self._halted = True
                 raise
         for future in futures:
@@ -116,14 +117,14 @@ class RolloutRun:
             raise
 
     def _converged(self, tenant: RolloutTenant) -> RolloutTenant:
-        """Bring one tenant there. Its row is read now: it may have changed since the rollout was planned."""
+        """Converge one tenant, from its current row: it may have changed since the rollout was planned."""
         began = time.monotonic()
         try:
             status = self._converger.state(tenant.cliente_id).status
             if status not in ROLLED_OUT:
                 return replace(tenant, status="skipped", error=f"is {status} now")
             summary = self._patiently(tenant.cliente_id)
-        except Exception as error:  # noqa: BLE001  a tenant's failure is counted, whatever it is
+        except Exception as error:  # noqa: BLE001  any failure of a tenant counts against the budget
             seconds = time.monotonic() - began
             return replace(tenant, status="failed", error=failure_of(error), seconds=seconds)
         return replace(tenant, status="done", changes=summary.changes, seconds=time.monotonic() - began)
@@ -133,7 +134,7 @@ class RolloutRun:
             try:
                 return self._converger.converge(tenant_id)
             except Exception as error:
-                if getattr(error, "exit_status", None) != _TRANSIENT:
+                if not isinstance(error, KryonixError) or error.exit_status != _TRANSIENT:
                     raise
             self._pause(2.0**attempt)
         return self._converger.converge(tenant_id)

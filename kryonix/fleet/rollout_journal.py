@@ -1,4 +1,4 @@
-"""Rollouts in the registry: begun, taken up again, written down as they go, and never two at once."""
+"""Rollouts in the registry: started or resumed under a lock, with durable progress."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["RegistryJournal", "RolloutDesk", "RolloutRunning", "open_desk"]
 
 
 class RolloutRunning(LifecycleError):
-    """Another rollout is under way; two at once would not know of each other's failures."""
+    """Another rollout is running. Two at a time would not see each other's failures."""
 
     exit_status = 3
 
 
 class RegistryJournal:
-    """One rollout's notes. All are written on the connection that holds the lock: who has lost it can't go on."""
+    """One rollout's progress, written on the connection that holds the lock: a process that lost it can't continue."""
 
     def __init__(self, connection: Connection, rollout: int) -> None:
         self._connection, self._rollout = connection, rollout
@@ -47,25 +47,25 @@ class RegistryJournal:
 
 
 class RolloutDesk:
-    """Where rollouts are begun and taken up again, by the one process that holds the lock."""
+    """Start and resume rollouts, as the one process that holds the lock."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def begin(self, waves: Waves, *, concurrency: int, failure_budget: str) -> Rollout:
-        """A new rollout over these waves."""
+        """Start a rollout over these waves."""
         begin_rollout(self._connection, waves, concurrency=concurrency, failure_budget=failure_budget, holder=_holder())
         return self.latest()
 
     def resume(self, *, concurrency: int | None, failure_budget: str | None) -> Rollout:
-        """The rollout that did not end well, with what is left of it to do. Raises InvalidRollout where there is none.
+        """Resume the last unfinished rollout. Raises InvalidRollout if there is none.
 
-        What is not said here is as it was when it began.
+        Omitted arguments keep the values that it started with.
         """
         found = fetch_latest_rollout(self._connection)
         if found is None or not found.resumable:
-            state = "there has been none" if found is None else f"the last one, number {found.id}, is {found.status}"
-            raise InvalidRollout(f"there is no rollout to resume: {state}. Begin one without --resume")
+            state = "none has run yet" if found is None else f"the last one, number {found.id}, is {found.status}"
+            raise InvalidRollout(f"there is no rollout to resume: {state}. Start one without --resume")
         resume_rollout(
             self._connection,
             found.id,
@@ -79,18 +79,18 @@ class RolloutDesk:
         return RegistryJournal(self._connection, rollout.id)
 
     def latest(self) -> Rollout:
-        """The rollout that was begun or taken up last, as it stands now."""
+        """Return the current rollout."""
         found = fetch_latest_rollout(self._connection)
         if found is None:
-            raise InvalidRollout("the rollout that was just written is gone. Begin it again")
+            raise InvalidRollout("the rollout's row has disappeared. Start the rollout again")
         return found
 
 
 @contextmanager
 def open_desk(registry_dsn: str) -> Iterator[RolloutDesk]:
-    """Hold the fleet's rollouts. Raises RolloutRunning where another process does.
+    """Take the rollout lock. Raises RolloutRunning if another process holds it.
 
-    The lock is the database session's: it ends with this process, however that ends, so there is nothing to clear.
+    The lock belongs to the database session and ends with this process, so none is ever left behind.
     """
     with session(registry_dsn) as connection:
         if not try_lock(connection):
@@ -99,13 +99,13 @@ def open_desk(registry_dsn: str) -> Iterator[RolloutDesk]:
 
 
 def _running(found: Rollout | None) -> str:
-    remedy = "Wait for it to end, or end that process; then `kryonix fleet rollout --resume` goes on with it"
+    remedy = "Wait for it to end; or stop that process, then run `kryonix fleet rollout --resume`"
     if found is None:
-        return f"another rollout is just beginning. {remedy}"
+        return f"another rollout is just starting. {remedy}"
     done = sum(tenant.status in ("done", "skipped") for tenant in found.tenants)
     since = f"{found.started_at:%Y-%m-%d %H:%M:%S %Z}"
     return (
-        f"rollout {found.id} is under way: {found.holder}, since {since}, {done} of {len(found.tenants)} tenants done. "
+        f"rollout {found.id} is running: {found.holder}, since {since}, {done} of {len(found.tenants)} tenants done. "
         f"{remedy}"
     )
 

@@ -1,4 +1,4 @@
-"""In which order a change reaches the fleet, and how many failures it may have on the way. Pure."""
+"""Order of a rollout (canaries, then growing waves), and its failure budget. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Waves = tuple[tuple[str, ...], ...]
 
 
 class Placed(Protocol):
-    """A tenant, and the cell it is in."""
+    """A tenant in a cell."""
 
     @property
     def cliente_id(self) -> str: ...
@@ -27,42 +27,44 @@ class Placed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """Who goes first: so many tenants, or these. Where one of them fails, nobody else is touched."""
+    """The first tenants of a rollout, by number or by name. If one fails, no other tenant is changed."""
 
     count: int = 1
     named: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Canary:
-        """From `3` or `acme,beta`. Raises InvalidRollout."""
+        """Parse `3` or `acme,beta`. Raises InvalidRollout."""
         names = [name.strip() for name in text.split(",")]
         if len(names) == 1 and re.fullmatch(r"[0-9]{1,6}", names[0]):
             return cls(int(names[0]))
         if not all(names):
-            raise InvalidRollout(f"--canary {text[:80]!r} is neither a number nor tenants. Write 2, or acme,beta")
+            raise InvalidRollout(
+                f"--canary {text[:80]!r} is neither a number nor tenants. Write 2, or acme,beta"
+            )
         return cls(len(names), tuple(dict.fromkeys(names)))
 
     def choose(self, tenants: Sequence[str]) -> tuple[str, ...]:
-        """The canaries among the tenants, in their order. Raises InvalidRollout where one that is named is missing."""
+        """Return the canaries among the tenants, in order. Raises InvalidRollout if a named one is missing."""
         if not self.named:
             return tuple(tenants[: self.count])
         if unknown := [name for name in self.named if name not in tenants]:
             raise InvalidRollout(
-                f"--canary {unknown[0][:80]!r} is no tenant of the rollout; {_hint(unknown[0], tenants)}"
+                f"--canary {unknown[0][:80]!r} is not a tenant of the rollout; {_hint(unknown[0], tenants)}"
             )
         return self.named
 
 
 @dataclass(frozen=True, slots=True)
 class FailureBudget:
-    """How many tenants may fail before the rollout stops: a number, or a part of all of them."""
+    """The number or percentage of tenants that may fail before the rollout stops."""
 
     count: int = 0
     percent: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> FailureBudget:
-        """From `3` or `10%`. Raises InvalidRollout."""
+        """Parse `3` or `10%`. Raises InvalidRollout."""
         if re.fullmatch(r"[0-9]{1,6}", text):
             return cls(int(text))
         part = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%", text)
@@ -73,7 +75,7 @@ class FailureBudget:
         return cls(percent=float(part.group(1)))
 
     def allowed(self, tenants: int) -> int:
-        """Failures among so many tenants that still let it go on; a percentage is rounded down."""
+        """Return the number of failures that are tolerated; a percentage is rounded down."""
         return self.count if self.percent is None else int(tenants * self.percent / 100)
 
     def __str__(self) -> str:
@@ -81,7 +83,7 @@ class FailureBudget:
 
 
 def spread(tenants: Iterable[Placed]) -> tuple[str, ...]:
-    """The tenants' ids, one of each cell in turn: canaries try every cell, and waves load all of them alike."""
+    """Return the tenants' ids, alternating between cells: canaries reach every cell, and waves load them evenly."""
     seen: Counter[str] = Counter()
     ranked = []
     for tenant in sorted(tenants, key=lambda tenant: tenant.cliente_id):
@@ -91,12 +93,12 @@ def spread(tenants: Iterable[Placed]) -> tuple[str, ...]:
 
 
 def plan_waves(tenants: Sequence[str], canary: Canary, wave_size: int) -> Waves:
-    """Wave 0 is the canaries, and may be empty; then waves of `wave_size`, twice that, three times that, and so on.
+    """Return the waves: the canaries (may be empty), then `wave_size` tenants, twice that, three times that, and so on.
 
     Raises InvalidRollout.
     """
     if wave_size < 1:
-        raise InvalidRollout(f"--wave-size is {wave_size}; it has to be 1 or more")
+        raise InvalidRollout(f"--wave-size {wave_size} is not valid; it must be 1 or more")
     canaries = canary.choose(tenants)
     left = [name for name in tenants if name not in frozenset(canaries)]
     waves = [canaries]

@@ -193,7 +193,7 @@ def test_a_second_rollout_is_refused_and_a_killed_one_is_gone_on_with(fleet: Fle
         second = fleet.run("rollout", "--yes")
         first.send_signal(signal.SIGCONT)
         assert second.returncode == 3
-        assert f"rollout {before + 1} is under way: process {first.pid} on " in second.stderr
+        assert f"rollout {before + 1} is running: process {first.pid} on " in second.stderr
         until(lambda: any(tenant.status == "done" for tenant in fleet.latest().tenants), first)
     finally:
         first.kill()

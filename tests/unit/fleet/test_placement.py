@@ -99,8 +99,8 @@ def test_without_room_it_is_said_what_to_add() -> None:
     with pytest.raises(NoRoom) as refused:
         choose_cell(CRM, cells, loads)
     said = str(refused.value)
-    assert "main: 105 of 100 queues. No room: queues by 5 too many" in said
-    assert "old: 15 queues, and no bound. It is closed to new tenants" in said
+    assert "main: 105 of 100 queues. No room: 5 queues too many" in said
+    assert "old: 15 queues, no limits. Closed to new tenants" in said
     assert "away: 15 of 500 queues. the broker does not answer" in said
     assert "Add a platform's stack and a cell for it in cells.yaml with room for at least 15 queues" in said
     assert "raise max_queues to 105 in the cell 'main'" in said
@@ -112,7 +112,7 @@ def test_a_cell_is_full_when_its_tenants_queues_may_hold_as_many_bytes_as_it_has
     full = {"main": Load(tenants=1, bytes=CRM.bytes)}
     placement = choose_cell(CRM, cells, full)
     assert placement.cell == "east"
-    assert str(placement.verdicts[1]) == "main: 352MiB of 300MiB bytes. No room: bytes by 52MiB too many"
+    assert str(placement.verdicts[1]) == "main: 352MiB of 300MiB bytes. No room: 52MiB bytes too many"
     with pytest.raises(NoRoom, match="raise max_bytes to 352MiB in the cell 'main'"):
         choose_cell(CRM, Cells(cells={"main": cells.cells["main"]}), full)
 
@@ -212,9 +212,9 @@ def test_what_is_still_to_come_is_said_of_each_tenant() -> None:
     members = fleet_members(states, ["tenant-left", "tenant-odd", "tenant-by-hand"], {"main": {}}, CATALOG)
     pending = {member.state.cliente_id: member.pending for member in members}
     assert pending == {
-        "fresh": ("the stack has never been made",),
-        "left": ("removal is not finished: the stack is still there",),
-        "odd": ("the last change has not been applied",),
+        "fresh": ("stack not created yet",),
+        "left": ("removal not finished: the stack still exists",),
+        "odd": ("last change not applied",),
     }
     assert strays(states, ["tenant-left", "tenant-by-hand", "dev"]) == ["tenant-by-hand"]
 

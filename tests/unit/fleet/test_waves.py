@@ -53,7 +53,7 @@ def test_the_first_tenants_are_one_of_each_cell(rows: list[tuple[int, str]]) -> 
 
 
 def test_a_canary_that_is_no_tenant_is_refused_by_name() -> None:
-    with pytest.raises(InvalidRollout, match=r"'acne' is no tenant of the rollout; .*did you mean 'acme'"):
+    with pytest.raises(InvalidRollout, match=r"'acne' is not a tenant of the rollout; .*did you mean 'acme'"):
         plan_waves(["acme", "beta"], Canary.parse("acne"), 10)
 
 
