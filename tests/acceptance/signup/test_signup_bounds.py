@@ -44,7 +44,7 @@ def test_tenants_are_placed_up_to_a_cells_bounds_by_however_many_ask_at_once(sig
     assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409, 409, 409]
     refused = next(answer.json() for answer in answers if answer.status_code == 409)
     assert refused["type"] == "urn:kryonix:problem:no-room"
-    assert "tenants by 1 too many" in refused["detail"]
+    assert "1 tenants too many" in refused["detail"]
     (taken,) = [answer.json() for answer in answers if answer.status_code == 202]
     assert signup.caller.ended(taken)["status"] == "succeeded"
 

@@ -102,7 +102,7 @@ def test_without_room_it_is_said_what_to_add() -> None:
     assert "main: 105 of 100 queues. No room: 5 queues too many" in said
     assert "old: 15 queues, no limits. Closed to new tenants" in said
     assert "away: 15 of 500 queues. the broker does not answer" in said
-    assert "Add a platform's stack and a cell for it in cells.yaml with room for at least 15 queues" in said
+    assert "Add a platform stack and its cell in cells.yaml with room for at least 15 queues" in said
     assert "raise max_queues to 105 in the cell 'main'" in said
     assert refused.value.exit_status == 2
 
