@@ -122,11 +122,11 @@ def test_a_field_that_a_worker_does_not_know_waits_for_one_that_does(registry: R
     with worker(registry, tmp_path) as older:
         until("it is left", lambda: operation(registry, id)["problem"])
         until("others are done", lambda: operation(registry, known)["status"] == "succeeded")
-        until("it has come by again", lambda: older.said.count(f"operation {id} (suspend) is left") > 1)
+        until("it has come by again", lambda: older.said.count(f"operation {id} (suspend) waits") > 1)
         left = operation(registry, id)
         assert (left["status"], left["attempts"], left["revision"]) == ("queued", 0, 1)
         assert left["problem"]["type"] == "urn:kryonix:problem:waits-for-a-newer-worker"
-        assert f"operation {id} (suspend) is left for a newer worker" in older.said
+        assert f"operation {id} (suspend) waits for a newer worker" in older.said
         assert "'gently'" in older.said
         assert older.attempts(tenant) == 0
         assert not registry.query("SELECT 1 FROM signup.outbox WHERE tenant = %s", tenant)
