@@ -21,7 +21,6 @@ from kryonix.fleet.placement import Load
 from kryonix.rabbitmq.broker import BrokerUnavailable
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, fetch_desired_states
-from kryonix.registry.connection import connect
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.cells import CELLS_FILE, Cells, parse_cells, single_cell

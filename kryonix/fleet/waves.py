@@ -39,9 +39,7 @@ class Canary:
         if len(names) == 1 and re.fullmatch(r"[0-9]{1,6}", names[0]):
             return cls(int(names[0]))
         if not all(names):
-            raise InvalidRollout(
-                f"--canary {text[:80]!r} is neither a number nor tenants. Write 2, or acme,beta"
-            )
+            raise InvalidRollout(f"--canary {text[:80]!r} is neither a number nor tenants. Write 2, or acme,beta")
         return cls(len(names), tuple(dict.fromkeys(names)))
 
     def choose(self, tenants: Sequence[str]) -> tuple[str, ...]:
