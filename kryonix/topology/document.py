@@ -50,10 +50,11 @@ def parse(content: bytes, file: str) -> Document:
     return document
 
 
-def read(content: bytes, file: str) -> tuple[Document, list[Problem]]:
+def read(content: bytes, file: str, texts: dict[Path, str] | None = None) -> tuple[Document, list[Problem]]:
     """Return a YAML file's content, and its problems that leave the rest readable: duplicate keys, unreadable values.
 
-    Raises InvalidInput for a file that is not UTF-8, too large, not YAML, or expands without bound.
+    `texts` receives each scalar as written. Raises InvalidInput for a file that is not UTF-8, too large, not YAML, or
+    expands without bound.
     """
     if len(content) > MAX_BYTES:
         raise _refused(file, None, f"the file has {len(content):,} bytes; the limit is {MAX_BYTES:,}. Split it")
@@ -74,7 +75,7 @@ def read(content: bytes, file: str) -> tuple[Document, list[Problem]]:
         raise _refused(file, line, f"not readable as YAML: {str(error).splitlines()[0]}") from error
     if node is None:
         raise _refused(file, 1, "the file is empty. Write `tenants:` and a list")
-    return _Reader(file, loader).read(node)
+    return _Reader(file, loader, texts).read(node)
 
 
 def _check_depth(text: str, file: str) -> None:
@@ -106,9 +107,10 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
 class _Reader:
     """Walk a node tree once and keep its lines. Every use of an alias counts, so that bombs run out of budget."""
 
-    def __init__(self, file: str, loader: Any) -> None:
+    def __init__(self, file: str, loader: Any, texts: dict[Path, str] | None) -> None:
         self._file = file
         self._loader = loader
+        self._texts = texts
         self._nodes = 0
         self._lines: dict[Path, int] = {}
         self._problems: list[Problem] = []
@@ -148,6 +150,8 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
         """Return the value, or the text of one that can't be read: the rest of the file is still checked."""
+        if self._texts is not None:
+            self._texts[path] = str(node.value)
         try:
             return self._loader.construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError):

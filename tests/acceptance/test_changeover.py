@@ -15,9 +15,9 @@ from typing import Any, Final
 import docker
 import pytest
 
-from kryonix.engines.local import LocalStack
 from kryonix.engines.local.handlers.container import provider
 from tests.acceptance.conftest import ENGINES, changed
+from tests.support.deployments import concealed, put_state, revealed
 from tests.support.project import ROOT, Project, free_port, tenant
 
 STATES: Final = ROOT / "tests" / "fixtures" / "made_by_73c18f4"
@@ -53,13 +53,11 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 def restore(project: Project, stack: str, ports: dict[str, int]) -> list[dict[str, Any]]:
     """Make a state from the fixture, on other ports, and return its resources with secrets in plain."""
-    local = LocalStack(project.folder, stack)
     with gzip.open(STATES / f"{stack}.json.gz", "rt") as packed:
-        local.import_(json.load(packed))
-    text = json.dumps(local.export(show_secrets=True))
+        text = json.dumps(revealed(json.load(packed)))
     for key, port in PORTS.items():
         text = text.replace(str(port), str(ports[key]))
-    local.import_(json.loads(text))
+    put_state(project.folder, stack, concealed(json.loads(text)))
     resources: list[dict[str, Any]] = json.loads(text)["deployment"]["resources"]
     return resources
 

@@ -11,8 +11,8 @@ from unittest import mock
 from pulumi.runtime.proto import analyzer_pb2
 
 from kryonix.engines.local import LocalStack, values
-from kryonix.engines.local.deployer import Deployer
 from kryonix.engines.local.goal import Goal
+from kryonix.engines.local.registrar import Registrar
 from kryonix.engines.local.resource import Resource
 from tests.support.project import Project
 
@@ -61,12 +61,12 @@ _kept: Final[dict[str, list[Recording]]] = {}
 @contextmanager
 def _recorded() -> Iterator[list[Recording]]:
     recordings: list[Recording] = []
-    register = Deployer.register
+    register = Registrar.register
 
-    def record(self: Deployer, goal: Goal) -> Resource:
+    def record(self: Registrar, goal: Goal) -> Resource:
         resource = register(self, goal)
         recordings.append(Recording(goal, resource))
         return resource
 
-    with mock.patch.object(Deployer, "register", record):
+    with mock.patch.object(Registrar, "register", record):
         yield recordings

@@ -1,4 +1,4 @@
-"""Runs the project's Pulumi program where no Pulumi CLI can be had, with state the CLI takes over unchanged."""
+"""Run the project's Pulumi program without the Pulumi CLI, with a state that the CLI can take over."""
 
 from kryonix.engines.events import Diagnostic, Event, ResourceEvent, Step, Summary
 from kryonix.engines.local.errors import (

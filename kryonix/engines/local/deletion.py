@@ -1,7 +1,7 @@
-"""Deletes resources: whatever needs another one first, in parallel where independent.
+"""Delete resources in parallel, each before those it needs.
 
-A resource that is deleted *with* another (`deletedWith`) gets no call of its own: it goes when that one has gone, in
-the same record of the journal.
+A resource deleted *with* another (`deletedWith`) gets no call of its own: it is gone with the other, in the same record
+of the journal.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["Deletion", "Doomed", "refuse_protected"]
 
 @dataclass(frozen=True, slots=True)
 class Doomed:
-    """A resource to delete. `unsure`: its creation was cut off, and it may or may not be there."""
+    """A resource to delete. `unsure`: its creation was interrupted, so that it may not exist."""
 
     resource: Resource
     unsure: bool = False
 
 
 def refuse_protected(resources: Iterable[Resource]) -> None:
-    """Raises `ApplyFailed` naming every protected resource among those to be deleted."""
+    """Raise `ApplyFailed` naming every protected resource among those to be deleted."""
     protected = [f"{r.type} '{r.name}'" for r in resources if r.protect and not r.delete]
     if protected:
         raise ApplyFailed(
@@ -39,7 +39,7 @@ def refuse_protected(resources: Iterable[Resource]) -> None:
 
 
 class Deletion:
-    """One set of resources to delete. With `keep` they stay in state, as ones to be created again."""
+    """A set of resources to delete. With `keep` they stay in the state, as pending replacements."""
 
     def __init__(self, run: Run, doomed: Sequence[Doomed], *, keep: bool = False) -> None:
         self._run = run
@@ -55,110 +55,98 @@ class Deletion:
                 self._members[root].append(self._nodes[index].resource)
 
     def execute(self) -> None:
-        """Delete all. At a failure nothing more is started, what is under way ends, and the failure is raised."""
-        try:
-            self._execute()
-        except BaseException as error:
-            self._run.fail(error)
-            raise
-
-    def _execute(self) -> None:
-        waiting, before = self._graph()
-        ready = [index for index, count in waiting.items() if count == 0]
-        running: dict[Future[None], int] = {}
-        with ThreadPoolExecutor(self._run.parallel, thread_name_prefix="delete") as pool:
-            while ready or running:
-                if not self._run.stopped:
-                    running.update({pool.submit(self._delete, index): index for index in ready})
-                ready = []
-                if not running:
-                    break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    index = running.pop(future)
-                    if error := future.exception():
-                        self._run.fail(error)
-                        continue
-                    for other in before[index]:
-                        waiting[other] -= 1
-                        if waiting[other] == 0:
-                            ready.append(other)
-        if self._run.failure is not None:
-            raise self._run.failure
+        """Delete all. After a failure start nothing more, wait for what is running, and raise the failure."""
+        with self._run.failing():
+            waiting, before = self._graph()
+            ready = [index for index, count in waiting.items() if count == 0]
+            running: dict[Future[None], int] = {}
+            with ThreadPoolExecutor(self._run.parallel, thread_name_prefix="delete") as pool:
+                while ready or running:
+                    if not self._run.stopped:
+                        running.update({pool.submit(self._delete, index): index for index in ready})
+                    ready = []
+                    if not running:
+                        break
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        index = running.pop(future)
+                        if error := future.exception():
+                            self._run.fail(error)
+                            continue
+                        for other in before[index]:
+                            waiting[other] -= 1
+                            if waiting[other] == 0:
+                                ready.append(other)
+            if self._run.failure is not None:
+                raise self._run.failure
 
     def _root_of(self, index: int) -> int:
-        """Follow `deletedWith` to the one that is really deleted."""
+        """Follow `deletedWith` to the resource that gets the call."""
         seen = {index}
-        while True:
-            target = self._nodes[index].resource.deleted_with
+        while target := self._nodes[index].resource.deleted_with:
             others = [other for other in self._by_urn.get(target, ()) if other not in seen]
-            if not target or not others:
-                return index
+            if not others:
+                break
             index = others[0]
             seen.add(index)
+        return index
 
     def _graph(self) -> tuple[dict[int, int], dict[int, list[int]]]:
-        """How many others each root waits for, and which wait for it."""
-        waiting = dict.fromkeys(self._root, 0)
-        before: dict[int, list[int]] = defaultdict(list)
-        for index in waiting:
-            needed = {self._root[other] for urn in self._nodes[index].resource.needs for other in self._by_urn[urn]}
-            if self._nodes[index].unsure:  # its note must be gone before that of another with the same URN is made
-                needed |= {other for other in self._by_urn[self._nodes[index].resource.urn] if other in waiting}
-            for root in needed - {index}:
-                waiting[root] += 1
-                before[index].append(root)
-        for index, parent in self._homes():
-            waiting[parent] += 1
-            before[index].append(parent)
+        """Return how many others each root waits for, and which roots wait for each."""
+        edges: set[tuple[int, int]] = set()
+        for index in set(self._root):
+            node = self._nodes[index]
+            needed = {self._root[other] for urn in node.resource.needs for other in self._by_urn[urn]}
+            if node.unsure:  # its record must end before another resource of this URN is created
+                needed |= {other for other in self._by_urn[node.resource.urn] if self._root[other] == other}
+            edges |= {(index, root) for root in needed - {index}}
+        # A component goes after the roots that take its children along, if that can't close a circle.
+        parents = {
+            (root, parent)
+            for index, root in enumerate(self._root)
+            if index != root
+            for parent in self._by_urn[self._nodes[index].resource.parent]
+            if self._needs_only_its_parent(parent)
+        }
+        waiting, before = dict.fromkeys(self._root, 0), defaultdict[int, list[int]](list)
+        for first, second in [*sorted(edges), *sorted(parents)]:
+            waiting[second] += 1
+            before[first].append(second)
         return waiting, before
 
-    def _homes(self) -> set[tuple[int, int]]:
-        """Pairs of a root that takes along a component's children, and that component, which goes after them."""
-        return {
-            (self._root[index], parent)
-            for index, node in enumerate(self._nodes)
-            if index != self._root[index]
-            for parent in self._by_urn[node.resource.parent]
-            if self._waits_for_nothing(parent)
-        }
-
-    def _waits_for_nothing(self, index: int) -> bool:
-        """Whether it is a component that needs but its own parent, so that to let it wait can't close a circle."""
+    def _needs_only_its_parent(self, index: int) -> bool:
         resource = self._nodes[index].resource
         return self._root[index] == index and not resource.custom and resource.needs <= {resource.parent}
 
     def _delete(self, index: int) -> None:
         node, members = self._nodes[index], self._members[index]
-        resource = node.resource
-        if resource.managed and not resource.pending_replacement and not resource.retain_on_delete:
+        resource, ledger = node.resource, self._run.ledger
+        if resource.managed and not resource.pending_replacement:
             with self._run.working(resource, "delete"):
                 if not node.unsure:
-                    self._run.ledger.begin("deleting", [resource, *members])
+                    ledger.begin("deleting", [resource, *members])
                 self._call(node)
         else:
             self._run.check()
-            self._run.tell(resource, "delete")
-        gone = [resource, *members]
+            self._run.report(resource, "delete")
         for member in members:
-            self._run.tell(member, "delete")
+            self._run.report(member, "delete")
+        gone = [resource, *members]
         keys = [each.key for each in gone]
         if self._keep:
-            self._run.ledger.commit(put=[replace(each, pending_replacement=True) for each in gone], end=keys)
-        elif node.unsure:
-            self._run.ledger.commit(drop=keys[1:], end=keys)
+            ledger.commit(put=[replace(each, pending_replacement=True) for each in gone], end=keys)
         else:
-            self._run.ledger.commit(drop=keys, end=keys)
+            ledger.commit(drop=keys[1:] if node.unsure else keys, end=keys)
 
     def _call(self, node: Doomed) -> None:
         resource = node.resource
         handler = self._run.providers.handler(resource)
         inputs, outputs, id_ = values.plain(resource.inputs), values.plain(resource.outputs), resource.id
         if node.unsure:
-            # Creating is idempotent: done again it tells the id of what may be there, which can then be deleted.
+            # Creating it again is idempotent, and returns the id to delete.
             try:
                 id_, outputs = handler.recreate(inputs)
             except Exception as error:
                 if may_be_made(error) or not isinstance(error, LocalError):
                     raise
-                return  # it can't be created, so it is not there
+                return  # it can't be created, so it does not exist
         handler.delete(id_, inputs, outputs)

@@ -1,19 +1,19 @@
-"""What can go wrong in the local engine, and the exit status each failure ends with.
+"""The errors of the local engine and their exit statuses.
 
-LocalError                1  base
-├── ApplyFailed           1  a change could not be made
-│   └── Refusal           2  a resource's own answer that it will not change; its message stands by itself
-├── ProgramFailed         1  the program raised; carries the program's own exit status where it has one
-├── InvalidInputs         2  a resource's inputs can never be applied
-├── InvalidProgramInput   2  the program, project or config can't be accepted
-│   └── ConfigError       2  every problem of a stack's config
-├── UnsupportedFeature    2  something of Pulumi's that this engine does not implement
-├── UnsupportedResource   2  a resource type that no handler knows
-├── ServiceUnavailable    3  a service that can't be reached or refuses the credentials
-│   └── PrerequisiteMissing 3  something a resource needs is not to be had, and nothing was made
-├── PassphraseError       3  no passphrase, or the wrong one
-├── StateLocked           3  another run holds the stack
-└── StateCorrupt          3  the state can't be read
+LocalError                  1  base
+├── ApplyFailed             1  a change could not be made
+│   └── Refusal             2  a resource of the project refused a change; the message says why
+├── ProgramFailed           1  the program raised; has the program's own exit status if it set one
+├── InvalidInputs           2  a resource's inputs can never be applied
+├── InvalidProgramInput     2  the program, project or config can't be accepted
+│   └── ConfigError         2  all problems of a stack's config
+├── UnsupportedFeature      2  a feature of Pulumi that this engine does not have
+├── UnsupportedResource     2  a resource type without a handler
+├── ServiceUnavailable      3  a service can't be reached or refuses the credentials
+│   └── PrerequisiteMissing 3  an image or a port is missing, and nothing was made
+├── PassphraseError         3  no passphrase, or the wrong one
+├── StateLocked             3  another run holds the stack
+└── StateCorrupt            3  the state can't be read
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ __all__ = [
 
 
 class LocalError(KryonixError):
-    """Base of every error of the local engine. `str()` is a message for a person: what, received, rule, remedy."""
+    """Base of every error of the local engine."""
 
     exit_status: int = 1
 
 
 class ApplyFailed(LocalError):
-    """A change could not be made in the real world."""
+    """A change could not be made."""
 
 
 class Refusal(ApplyFailed):
-    """The project's own code refused a change of one of its resources: its message says all, to a person."""
+    """A resource of the project refused a change; its message stands alone."""
 
     exit_status = 2
 
 
 class ProgramFailed(LocalError):
-    """The program raised. `details` is a traceback where the exception was a bug of the program, else empty."""
+    """The program raised. `details` is a traceback if the exception was a bug of the program, else empty."""
 
     def __init__(self, message: str, *, details: str = "", exit_status: int = 1) -> None:
         super().__init__(message)
@@ -64,7 +64,7 @@ class ProgramFailed(LocalError):
 
 
 class InvalidInputs(LocalError):
-    """A resource's inputs can never be applied, whatever the world looks like."""
+    """A resource's inputs can never be applied."""
 
     exit_status = 2
 
@@ -76,37 +76,45 @@ class InvalidProgramInput(LocalError):
 
 
 class ConfigError(InvalidProgramInput):
-    """Every problem found in a stack's config, all at once."""
+    """All problems of a project's or a stack's file."""
 
-    def __init__(self, problems: tuple[str, ...]) -> None:
+    def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
 
 
 class UnsupportedFeature(LocalError):
-    """The program asks for something of Pulumi's that this engine does not implement, and will not ignore."""
+    """The program uses a feature of Pulumi that this engine does not have."""
 
     exit_status = 2
 
+    @classmethod
+    def of(cls, feature: str, user: str = "The program") -> UnsupportedFeature:
+        """Return the error for a feature that `user` uses."""
+        return cls(
+            f"{user} uses {feature}, which the local engine does not support: "
+            "remove it, or run the program with the Pulumi CLI."
+        )
+
 
 class UnsupportedResource(LocalError):
-    """No handler knows this resource type."""
+    """No handler manages this resource type."""
 
     exit_status = 2
 
 
 class ServiceUnavailable(LocalError):
-    """A service can't be reached, or refuses the credentials it was given."""
+    """A service can't be reached, or refuses the credentials."""
 
     exit_status = 3
 
 
 class PrerequisiteMissing(ServiceUnavailable, MissingPrerequisite):
-    """What a resource needs in order to be made is not to be had, and nothing was made: an image, a port."""
+    """An image or a port that a resource needs is missing; nothing was made."""
 
 
 class PassphraseError(LocalError):
-    """There is no passphrase, or it is not the one the stack's secrets were encrypted with."""
+    """No passphrase is set, or the stack's secrets were encrypted with another."""
 
     exit_status = 3
 
@@ -118,6 +126,6 @@ class StateLocked(LocalError):
 
 
 class StateCorrupt(LocalError):
-    """The stack's state, or its journal, can't be read."""
+    """The stack's state or its journal can't be read."""
 
     exit_status = 3

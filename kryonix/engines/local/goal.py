@@ -1,4 +1,4 @@
-"""What the program asks for: a registration request, read and checked. What can't be honoured is refused."""
+"""A registration request of the program, read and checked. Options the engine does not support are refused."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 from pulumi.runtime.proto import resource_pb2
 
-from kryonix.engines.local import urn as urns
 from kryonix.engines.local import values
 from kryonix.engines.local.errors import UnsupportedFeature
 from kryonix.engines.local.handlers.base import Properties
-from kryonix.engines.local.resource import PROVIDER_PREFIX
+from kryonix.engines.local.resource import make_urn
 
 __all__ = ["Goal", "Inherited"]
 
@@ -20,11 +19,10 @@ Request = resource_pb2.RegisterResourceRequest
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """Options that pass from a parent to its children."""
+    """Options that children inherit."""
 
     deleted_with: str = ""
     protect: bool | None = None
-    retain_on_delete: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +45,14 @@ class Goal:
     delete_before_replace: bool | None
     inherited: Inherited
 
-    @property
-    def is_provider(self) -> bool:
-        """Whether it is a provider resource."""
-        return self.type.startswith(PROVIDER_PREFIX)
-
     @classmethod
     def of(cls, request: Request, *, stack: str, project: str, parent: Inherited) -> Goal:
-        """Read a request. Raises `UnsupportedFeature`."""
+        """Read a request. Raise `UnsupportedFeature`."""
         _refuse(request)
         deps = {key: tuple(sorted(set(value.urns))) for key, value in sorted(request.propertyDependencies.items())}
         defined = request.deleteBeforeReplaceDefined or request.deleteBeforeReplace
         return cls(
-            urn=urns.make(stack, project, request.parent, request.type, request.name),
+            urn=make_urn(stack, project, request.parent, request.type, request.name),
             type=request.type,
             name=request.name,
             custom=request.custom,
@@ -68,33 +61,30 @@ class Goal:
             provider=request.provider,
             version=request.version,
             dependencies=tuple(sorted(set(request.dependencies))),
-            property_dependencies=deps,
+            property_dependencies={key: urns for key, urns in deps.items() if urns},
             aliases=tuple(request.aliasURNs),
             ignore_changes=tuple(request.ignoreChanges),
             secret_outputs=tuple(request.additionalSecretOutputs),
             delete_before_replace=request.deleteBeforeReplace if defined else None,
-            inherited=_inherit(request, parent),
+            inherited=Inherited(
+                deleted_with=request.deletedWith or parent.deleted_with,
+                protect=request.protect if request.HasField("protect") else parent.protect,
+            ),
         )
-
-
-def _inherit(request: Request, parent: Inherited) -> Inherited:
-    return Inherited(
-        deleted_with=request.deletedWith or parent.deleted_with,
-        protect=request.protect if request.HasField("protect") else parent.protect,
-        retain_on_delete=request.retainOnDelete if request.HasField("retainOnDelete") else parent.retain_on_delete,
-    )
 
 
 def _refuse(request: Request) -> None:
     hooks = request.hooks
-    asked = {
+    given = {
         "remote components": request.remote,
         "transforms": request.transforms,
         "state_migrations": request.state_migrations,
         "resource hooks": any(getattr(hooks, descriptor.name) for descriptor in hooks.DESCRIPTOR.fields),
+        "ignore_changes other than ['*']": set(request.ignoreChanges) - {"*"},
         "replace_on_changes": request.replaceOnChanges,
         "replace_with": request.replace_with,
         "replacement_trigger": request.HasField("replacement_trigger"),
+        "retain_on_delete": request.retainOnDelete,
         "custom_timeouts": request.HasField("customTimeouts"),
         "import_": request.importId,
         "plugin_download_url": request.pluginDownloadURL,
@@ -102,9 +92,6 @@ def _refuse(request: Request) -> None:
         "env_var_mappings": request.envVarMappings,
         "alias specs": request.aliases,
     }
-    for feature, value in asked.items():
+    for feature, value in given.items():
         if value:
-            raise UnsupportedFeature(
-                f"{request.type} '{request.name}' asks for {feature}, which the local engine does not implement: "
-                "leave it out, or run the program with the Pulumi CLI."
-            )
+            raise UnsupportedFeature.of(feature, f"{request.type} '{request.name}'")

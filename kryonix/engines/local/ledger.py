@@ -1,4 +1,4 @@
-"""The record of a run: every change goes through here, into the state in memory and the journal on disk."""
+"""The record of a run: every change goes into the state in memory and the journal on disk."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from threading import RLock
 from typing import Literal
 
 from kryonix.engines.local.errors import LocalError, ServiceUnavailable
-from kryonix.engines.local.journal import Journal
 from kryonix.engines.local.resource import Resource
 from kryonix.engines.local.secrets import Vault
 from kryonix.engines.local.state import ASIDE, Record, State, key_of
-from kryonix.engines.local.store import Store
+from kryonix.engines.local.store import Journal, Store
 
 __all__ = ["Ledger", "OperationType"]
 
@@ -22,7 +21,7 @@ OperationType = Literal["creating", "updating", "deleting"]
 
 
 class Ledger:
-    """State as the run finds it (`olds`) and as it becomes. Without a store (a preview) nothing is written down."""
+    """The state as the run changes it. Without a store (a preview) nothing is written."""
 
     def __init__(self, state: State, vault: Vault, store: Store | None) -> None:
         self._before = state.copy()
@@ -34,7 +33,7 @@ class Ledger:
         self._decoded: dict[str, Resource] = {}
 
     def begin(self, type_: OperationType, resources: Iterable[Resource]) -> None:
-        """Note what is about to be done; returns once that is on disk. A create's inputs are noted with it."""
+        """Record operations that are about to start, a create with its inputs; return once it is on disk."""
         operations = [
             {"key": r.key, "type": type_} | ({"resource": r.encode(self._vault)} if type_ == "creating" else {})
             for r in resources
@@ -49,21 +48,20 @@ class Ledger:
         end: Iterable[str] = (),
         rename: tuple[str, str] | None = None,
     ) -> None:
-        """Note what was done. It reaches the disk before anything begun later."""
+        """Record changes that were made. They reach the disk before anything that begins later."""
         entries = [resource.encode(self._vault) for resource in put]
         record: Record = {"put": entries, "drop": list(drop), "end": list(end), "rename": [rename] if rename else []}
         self._append({name: value for name, value in record.items() if value}, wait=False)
 
-    def keep(self, resource: Resource, *, rename: str = "") -> None:
-        """Note a resource that nothing was done to; costs nothing where its entry is the one in state."""
-        if not rename:
-            with self._lock:
-                if self._state.resources.get(resource.key) == resource.encode(self._vault):
-                    return
-        self.commit(put=[resource], drop=[rename] if rename else (), rename=(rename, resource.urn) if rename else None)
+    def keep(self, resource: Resource) -> None:
+        """Record a resource that no operation changed; free if its entry is the same."""
+        with self._lock:
+            if self._state.resources.get(resource.key) == resource.encode(self._vault):
+                return
+        self.commit(put=[resource])
 
     def get(self, key: str) -> Resource | None:
-        """The resource as state has it now."""
+        """Return a resource as the state has it now."""
         with self._lock:
             data = self._state.resources.get(key)
             if data is None:
@@ -74,17 +72,17 @@ class Ledger:
             return known
 
     def keys(self) -> set[str]:
-        """The keys of every resource as state has it now, without opening any secret."""
+        """Return the keys of all resources, without decrypting any secret."""
         with self._lock:
             return set(self._state.resources)
 
     def all(self) -> list[Resource]:
-        """Every resource as state has it now, replaced ones that still have to go included."""
+        """Return all resources, including replaced ones that still have to be deleted."""
         with self._lock:
             return [resource for key in list(self._state.resources) if (resource := self.get(key))]
 
     def interrupted(self, key: str) -> tuple[OperationType, Resource | None] | None:
-        """An operation that was begun and never ended; for a create, with what was to be created."""
+        """Return the unfinished operation of a resource; of a create, with what it was creating."""
         with self._lock:
             operation = self._state.operations.get(key)
             if operation is None:
@@ -92,37 +90,35 @@ class Ledger:
             resource = operation.get("resource")
             return operation["type"], Resource.decode(resource, self._vault) if resource else None
 
-    def set_aside(self, key: str, begun: Resource) -> None:
-        """Keep the note of a create under a key of its own, so that the next create of this URN has the plain one."""
-        with self._lock:
-            taken = self._state.operations.keys()
-            aside = next(name for n in count(1) if (name := f"{key}{ASIDE}{n}") not in taken)
-            operation = {"key": aside, "type": "creating", "resource": begun.encode(self._vault)}
-            self._append({"begin": [operation], "end": [key]}, wait=True)
-
-    def aside(self, key: str = "") -> dict[str, Resource]:
-        """The creates that were set aside, of this URN or of all, the oldest first."""
-        with self._lock:
-            notes = {
-                name: operation
-                for name, operation in self._state.operations.items()
-                if ASIDE in name and (not key or name.startswith(f"{key}{ASIDE}"))
-            }
-            return {name: Resource.decode(op["resource"], self._vault) for name, op in notes.items()}
-
     def interrupted_keys(self) -> list[str]:
-        """Keys of all operations that were begun and never ended, but for those set aside."""
+        """Return the keys of all unfinished operations, except those set aside."""
         with self._lock:
             return [key for key in self._state.operations if ASIDE not in key]
 
-    def begun(self) -> list[Resource]:
-        """What an earlier run began to create, and may have made."""
+    def set_aside(self, key: str, resource: Resource) -> None:
+        """Move an interrupted create to a key of its own, to free the plain one for the next create of this URN."""
         with self._lock:
-            notes = [self.interrupted(key) for key in self.interrupted_keys()]
-            return [*(note[1] for note in notes if note and note[1]), *self.aside().values()]
+            aside = next(name for n in count(1) if (name := f"{key}{ASIDE}{n}") not in self._state.operations)
+            operation = {"key": aside, "type": "creating", "resource": resource.encode(self._vault)}
+            self._append({"begin": [operation], "end": [key]}, wait=True)
+
+    def aside(self, key: str = "") -> dict[str, Resource]:
+        """Return the creates that were set aside, of one URN or of all, oldest first."""
+        with self._lock:
+            return {
+                name: Resource.decode(operation["resource"], self._vault)
+                for name, operation in self._state.operations.items()
+                if ASIDE in name and (not key or name.startswith(f"{key}{ASIDE}"))
+            }
+
+    def possibly_created(self) -> list[Resource]:
+        """Return the resources of all interrupted creates, which may exist."""
+        with self._lock:
+            found = [self.interrupted(key) for key in self.interrupted_keys()]
+            return [*(each[1] for each in found if each and each[1]), *self.aside().values()]
 
     def close(self) -> None:
-        """Write the state, where anything in it changed; then there is no journal any more."""
+        """Write the state if anything in it changed, and remove the journal."""
         if self._store is None:
             return
         with self._lock:
@@ -136,39 +132,35 @@ class Ledger:
             self._journal = None
 
     def abandon(self) -> None:
-        """Leave the journal as it is, for the next run to replay: the state could not be written."""
+        """Leave the journal for the next run to replay: the state could not be written."""
         with suppress(OSError, LocalError):
             if self._journal:
                 self._journal.close()
 
     def _append(self, record: Record, *, wait: bool) -> None:
-        with self._lock:
-            self._state.apply(record)
-            for key in (*(key_of(data) for data in record.get("put", ())), *record.get("drop", ())):
-                self._decoded.pop(key, None)
-            for _ in record.get("rename", ()):
-                self._decoded.clear()
-            future = self._write(self._store, record) if self._store else None
-        if wait and future:
-            with _told_of_the_disk():
+        with _translated():
+            with self._lock:
+                self._state.apply(record)
+                for key in (*(key_of(data) for data in record.get("put", ())), *record.get("drop", ())):
+                    self._decoded.pop(key, None)
+                if record.get("rename"):
+                    self._decoded.clear()
+                future = self._write(self._store, record) if self._store else None
+            if wait and future:
                 future.result()
 
     def _write(self, store: Store, record: Record) -> Future[None]:
-        with _told_of_the_disk():
-            return self._open_journal(store).append(record)
-
-    def _open_journal(self, store: Store) -> Journal:
         if self._journal is None:
-            if not store.folded:  # the last run was cut off; its journal must not be overwritten
+            if not store.folded:  # the last run was interrupted, and its journal must not be overwritten
                 store.save(self._before)
             self._state.salt = self._state.salt or self._vault.crypter.state
             self._journal = store.journal(self._state.salt)
-        return self._journal
+        return self._journal.append(record)
 
 
 @contextmanager
-def _told_of_the_disk() -> Iterator[None]:
+def _translated() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ServiceUnavailable(f"The journal of the run can't be written, so nothing is done: {error}") from error
+        raise ServiceUnavailable(f"The journal of the run can't be written, so nothing is changed: {error}") from error

@@ -1,4 +1,4 @@
-"""Runs the project's program, unmodified, as Pulumi's own language host does."""
+"""Run the project's program, unmodified, as Pulumi's own language host does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pulumi
 from pulumi.runtime import Settings, configure, run_in_stack
@@ -21,18 +21,17 @@ from pulumi.runtime.config import set_all_config
 from pulumi.runtime.settings import ROOT, SETTINGS
 
 from kryonix.engines.local.errors import LocalError, ProgramFailed, UnsupportedFeature
-from kryonix.engines.local.monitor import Engine, Monitor
-from kryonix.engines.local.project import Project
+from kryonix.engines.local.monitor import LogSink, Monitor
+from kryonix.engines.local.project import Project, StackConfig
 from kryonix.engines.local.run import TRACEBACK_LIMIT, Run
-from kryonix.engines.local.stack_config import StackConfig
 
 __all__ = ["in_project", "run_program"]
 
-SDK_REFUSAL = "The Pulumi CLI does not support "
+SDK_REFUSAL: Final = "The Pulumi CLI does not support "
 
 
 def run_program(project: Project, config: StackConfig, run: Run, monitor: Monitor) -> None:
-    """Run the program to its end, with everything it registered. Raises the first failure of the run."""
+    """Run the program with everything it registers. Raise the first failure of the run."""
     with in_project(project.folder):
         contextvars.copy_context().run(_run, project, config, run, monitor)
     if run.failure is not None:
@@ -41,7 +40,7 @@ def run_program(project: Project, config: StackConfig, run: Run, monitor: Monito
 
 @contextmanager
 def in_project(folder: Path) -> Iterator[None]:
-    """The project's folder as working directory and first on the module path, as its code expects."""
+    """Make the project's folder the working directory and the first on the module path."""
     cwd, path, argv = Path.cwd(), list(sys.path), sys.argv
     sys.path.insert(0, str(folder))
     os.chdir(folder)
@@ -61,7 +60,7 @@ def _run(project: Project, config: StackConfig, run: Run, monitor: Monitor) -> N
             project=project.name,
             stack=run.target.stack,
             monitor=monitor,
-            engine=Engine(run),
+            engine=LogSink(run),
             parallel=run.parallel,
             dry_run=run.dry_run,
             organization="organization",
@@ -74,17 +73,17 @@ def _run(project: Project, config: StackConfig, run: Run, monitor: Monitor) -> N
             _loop(project.program, run)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001  the program's; told as the run's failure, whatever it is
-        run.fail(_told(error, project.program))
+    except BaseException as error:  # noqa: BLE001  the program's; reported as the run's failure
+        run.fail(_failure(error, project.program))
 
 
 @contextmanager
 def _lean() -> Iterator[None]:
-    """Spares the SDK two things that nobody here has a use for and that cost more than the engine's own work.
+    """Turn off two things in the SDK that cost more than the engine's own work.
 
-    Cyclic garbage collection looks at the hundreds of long-lived objects of each resource time and again, which
-    triples the time of a stack with thousands of them; what it would have freed is some 50 MB for each thousand. And
-    the SDK takes the whole call stack at each resource, to record where in the program it stands.
+    Cyclic garbage collection visits the hundreds of long-lived objects of each resource again and again: it triples
+    the time of a stack with thousands, and would free about 50 MB per thousand. And the SDK walks the whole call stack
+    at each resource, to record its place in the program.
     """
     enabled, limit = gc.isenabled(), getattr(sys, "tracebacklimit", None)
     gc.disable()
@@ -105,47 +104,34 @@ def _loop(program: Path, run: Run) -> None:
     pool = ThreadPoolExecutor(4 * run.parallel, thread_name_prefix="register")
     loop.set_default_executor(pool)
     asyncio.set_event_loop(loop)
-    # A failed run leaves futures behind that nobody looks at; asyncio would complain of each, whenever it is collected.
-    loop.set_exception_handler(_say_nothing)
+    # A failed run leaves futures that nobody awaits. The failure is reported once, not by asyncio for each of them.
+    loop.set_exception_handler(lambda _loop, _context: None)
 
     async def main() -> None:
         runpy.run_path(str(program), run_name="__main__")
-        await _settled()
+        # Wait for the registrations. The SDK would too, but it walks all pending ones after each that ends.
+        while pending := {task for task in SETTINGS.outputs if not task.done()}:
+            _, rest = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+            if rest:
+                return  # one failed: the SDK finds and reports it
 
     try:
         loop.run_until_complete(run_in_stack(main))
     except BaseException as error:
-        run.fail(_told(error, program))  # before the drain, so that nothing new is started
+        run.fail(_failure(error, program))  # before the pool drains, so that nothing new starts
         raise
     finally:
         pool.shutdown(wait=True)
-        _cancel_rest(loop)
+        if rest := asyncio.all_tasks(loop):
+            for task in rest:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
         asyncio.set_event_loop(None)
         loop.close()
 
 
-async def _settled() -> None:
-    """Wait for what the program has begun. The SDK would do it too, looking at all that is pending after each of it."""
-    while pending := {task for task in SETTINGS.outputs if not task.done()}:
-        _, rest = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
-        if rest:
-            return  # something failed: the SDK finds it, and tells it in its own way
-
-
-def _say_nothing(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What there is to say is said once, as the run's failure."""
-
-
-def _cancel_rest(loop: asyncio.AbstractEventLoop) -> None:
-    rest = asyncio.all_tasks(loop)
-    for task in rest:
-        task.cancel()
-    if rest:
-        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
-
-
-def _told(error: BaseException, program: Path) -> BaseException:
-    """What a person is told of an exception: a message where it was meant for one, else a traceback."""
+def _failure(error: BaseException, program: Path) -> BaseException:
+    """Return the exception to report: with a message for people if there is one, else with a traceback."""
     if isinstance(error, LocalError | KeyboardInterrupt):
         return error
     for cause in _causes(error):
@@ -153,30 +139,25 @@ def _told(error: BaseException, program: Path) -> BaseException:
         if isinstance(cause, LocalError):
             return cause
         if isinstance(status, int):
-            return _failed(str(cause), status, error)
-    if str(error).startswith(SDK_REFUSAL):
-        return _unsupported(str(error))
+            return _failed(str(cause), error, status=status)
+    message = str(error)
+    if message.startswith(SDK_REFUSAL):  # the SDK's own, for a feature that the engine does not advertise
+        return UnsupportedFeature.of(message.removeprefix(SDK_REFUSAL).split(".")[0].strip())
     if isinstance(error, pulumi.RunError):
-        return _failed(str(error), 1, error)
+        return _failed(message, error)
     if isinstance(error, SystemExit):
-        return _failed(f"The program ended itself by sys.exit({error.code!r}); nothing more was done.", 1, error)
-    failed = _failed(f"The program failed with an unhandled exception: {_last_line(error)}", 1, error)
-    failed.details = "".join(traceback.format_exception(type(error), error, _from(error, program), TRACEBACK_LIMIT))
-    return failed
+        return _failed(f"The program called sys.exit({error.code!r}); nothing more was done.", error)
+    last = traceback.format_exception_only(error)[-1].strip()
+    frame = error.__traceback__  # from the program's first frame on
+    while frame is not None and frame.tb_frame.f_code.co_filename != str(program):
+        frame = frame.tb_next
+    lines = traceback.format_exception(type(error), error, frame or error.__traceback__, TRACEBACK_LIMIT)
+    return _failed(f"The program failed with an unhandled exception: {last}", error, details="".join(lines))
 
 
-def _unsupported(message: str) -> UnsupportedFeature:
-    """The SDK's own refusal, made where the engine does not advertise a feature."""
-    feature = message.removeprefix(SDK_REFUSAL).split(".")[0].strip()
-    return UnsupportedFeature(
-        f"The program asks for {feature}, which the local engine does not implement: "
-        "leave it out, or run the program with the Pulumi CLI."
-    )
-
-
-def _failed(message: str, status: int, error: BaseException) -> ProgramFailed:
-    failed = ProgramFailed(message, exit_status=status)
-    failed.__cause__ = error
+def _failed(message: str, cause: BaseException, *, status: int = 1, details: str = "") -> ProgramFailed:
+    failed = ProgramFailed(message, exit_status=status, details=details)
+    failed.__cause__ = cause
     return failed
 
 
@@ -186,15 +167,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _last_line(error: BaseException) -> str:
-    return traceback.format_exception_only(error)[-1].strip()
-
-
-def _from(error: BaseException, program: Path) -> Any:
-    """The traceback from the program's own first frame on; all of it where the program isn't in it."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename != str(program):
-        frame = frame.tb_next
-    return frame or error.__traceback__

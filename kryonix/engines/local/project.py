@@ -1,24 +1,32 @@
-"""The project: `Pulumi.yaml`, with the program it runs and the config keys it declares."""
+"""The project's `Pulumi.yaml` and a stack's `Pulumi.{stack}.yaml`, read as the Pulumi CLI reads them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from kryonix.engines.local import yaml_file
-from kryonix.engines.local.errors import ConfigError, InvalidProgramInput
+from kryonix.engines.local.errors import ConfigError, InvalidProgramInput, PassphraseError
+from kryonix.engines.local.secrets import Vault
+from kryonix.topology import document
+from kryonix.topology.errors import InvalidInput, Problem, nearest
 
-__all__ = ["ConfigKey", "Project", "as_config_text"]
+__all__ = ["ConfigKey", "Project", "StackConfig", "StackFile"]
 
-TYPES = ("string", "integer", "boolean", "array", "object")
+TYPES: Final = {
+    "string": "text",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigKey:
-    """A declared config key. `default` is None for one without; `items` is the type of an array's items."""
+    """A config key of `Pulumi.yaml`. `default` is None without one; `items` is the type of an array's items."""
 
     name: str
     type: str | None
@@ -26,85 +34,211 @@ class ConfigKey:
     default: Any
     items: Mapping[str, Any] | None
     secret: bool
-    own: bool
+    required: bool
 
     @property
-    def required(self) -> bool:
-        """Whether a stack has to give it a value, as the Pulumi CLI sees it."""
-        return self.default is None and self.own
+    def allowed(self) -> str:
+        """The allowed values, as an error message names them."""
+        return TYPES[self.type or "string"] + (f" of {json.dumps(self.items)}" if self.items else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project folder and what its `Pulumi.yaml` says. `keys` are full names, such as `kryonix:brokerImage`."""
+    """A project folder with the content of its `Pulumi.yaml`. `keys` are full names, such as `kryonix:brokerImage`."""
 
     folder: Path
-    file: Path
     name: str
     program: Path
     keys: Mapping[str, ConfigKey]
 
     @classmethod
     def load(cls, folder: Path) -> Project:
-        """Read the project in a folder. Raises `ConfigError`."""
+        """Read the project in a folder. Raise `ConfigError`."""
         folder = folder.absolute()
-        file = next(
-            (folder / n for n in ("Pulumi.yaml", "Pulumi.yml") if (folder / n).exists()), folder / "Pulumi.yaml"
-        )
-        top = yaml_file.read(file)
-        name, main = _text(top.get("name")), _text(top.get("main"))
+        names = [folder / "Pulumi.yaml", folder / "Pulumi.yml"]
+        file = _File(next((name for name in names if name.exists()), names[0]))
+        name = file.text("name")
         if not name:
-            raise ConfigError((f"{file}: `name` is missing; it is the project's name.",))
-        _check_runtime(file, top.get("runtime"))
-        config = top.get("config", {})
-        if not isinstance(config, dict):
-            raise ConfigError((f"{file}, line {config.line}: `config` is not a mapping of keys.",))
-        keys = {_full(name, key): _declared(file, name, key, entry) for key, entry in config.items()}
-        return cls(folder=folder, file=file, name=name, program=_program(folder, main), keys=keys)
+            raise ConfigError(f"{file.path}: `name` is missing; it is the project's name")
+        runtime = file.top.get("runtime")
+        runtime = runtime.get("name") if isinstance(runtime, dict) else runtime
+        if runtime != "python":
+            raise ConfigError(f"{file.path}: `runtime` is {runtime!r}; the local engine supports `python` only")
+        keys = [_declared(file, name, key, spec) for key, spec in file.config.items()]
+        program = folder / file.text("main")
+        program = program if program.suffix == ".py" else program / "__main__.py"
+        if not program.is_file():
+            raise InvalidProgramInput(f"The program {program} does not exist.")
+        return cls(folder=folder, name=name, program=program, keys={key.name: key for key in keys})
 
 
-def as_config_text(value: Any) -> str:
-    """A value as Pulumi hands it to a program: text as it is, structured values as JSON."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value, separators=(",", ":"))
-
-
-def _text(entry: yaml_file.Mapping | yaml_file.Entry | None) -> str:
-    return entry.text or "" if isinstance(entry, yaml_file.Entry) else ""
-
-
-def _full(project: str, key: str) -> str:
-    return key if ":" in key else f"{project}:{key}"
-
-
-def _check_runtime(file: Path, runtime: yaml_file.Mapping | yaml_file.Entry | None) -> None:
-    name = _text(runtime.get("name")) if isinstance(runtime, dict) else _text(runtime)
-    if name != "python":
-        raise ConfigError((f"{file}: `runtime` is {name!r}; the local engine runs `python` only.",))
-
-
-def _program(folder: Path, main: str) -> Path:
-    program = folder / main if main else folder
-    if program.suffix != ".py":
-        program = program / "__main__.py"
-    if not program.is_file():
-        raise InvalidProgramInput(f"There is no program to run: {program} does not exist.")
-    return program
-
-
-def _declared(file: Path, project: str, key: str, entry: yaml_file.Entry) -> ConfigKey:
-    full = _full(project, key)
-    own = full.startswith(f"{project}:")
-    spec = entry.data
-    if not isinstance(spec, dict):
-        return ConfigKey(full, None, "", spec, None, False, own)
+def _declared(file: _File, project: str, key: str, spec: Any) -> ConfigKey:
+    full = key if ":" in key else f"{project}:{key}"
+    spec = spec if isinstance(spec, dict) else {"default": spec}
     kind = spec.get("type")
     if kind is not None and kind not in TYPES:
-        raise ConfigError((f"{file}, line {entry.line}: `{key}` has type {kind!r}; allowed: {', '.join(TYPES)}.",))
+        raise ConfigError(file.problem(key, f"{kind!r} is not a valid type; {nearest(kind, TYPES)}"))
     default = spec["default"] if spec.get("default") is not None else spec.get("value")
     return ConfigKey(
-        full, kind, str(spec.get("description", "")), default, spec.get("items"), bool(spec.get("secret")), own
+        name=full,
+        type=kind,
+        description=str(spec.get("description", "")),
+        default=default,
+        items=spec.get("items"),
+        secret=bool(spec.get("secret")),
+        required=default is None and full.startswith(f"{project}:"),
     )
+
+
+class _File:
+    """A YAML file with a `config` mapping. Scalars also as they were written, which is what a program gets."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._texts: dict[document.Path, str] = {}
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{path} can't be read: {error.strerror}") from error
+        lines = [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
+        try:
+            self._document, problems = document.read(content if lines else b"{}", str(path), self._texts)
+        except InvalidInput as error:
+            raise ConfigError(*map(str, error.problems)) from error
+        if problems:
+            raise ConfigError(*map(str, problems))
+        if not isinstance(self._document.value, dict):
+            raise ConfigError(f"{path}:1: the file is not a mapping of names to values")
+        self.top: Mapping[str, Any] = self._document.value
+        self.config: Mapping[str, Any] = self.top.get("config") or {}
+        if not isinstance(self.config, dict):
+            raise ConfigError(f"{path}:{self._document.line(('config',))}: `config` is not a mapping of keys")
+
+    def text(self, *path: str) -> str:
+        """Return a scalar as written, empty for null and for a list or a mapping."""
+        value: Any = self.top
+        for name in path:
+            value = value.get(name)
+        return "" if value is None else self._texts.get(path, "")
+
+    def problem(self, key: str, message: str) -> str:
+        """Return a message about a key of the config, with its place."""
+        return str(Problem(str(self.path), self._document.line(("config", key)), key, message))
+
+
+@dataclass(frozen=True, slots=True)
+class StackConfig:
+    """The config as a program gets it: texts by full key."""
+
+    values: Mapping[str, str] = field(repr=False)
+    secret_keys: frozenset[str]
+
+    def of_package(self, package: str) -> dict[str, str]:
+        """Return the config of a provider's package, such as `docker:host` under `host`."""
+        prefix = f"{package}:"
+        return {key[len(prefix) :]: value for key, value in self.values.items() if key.startswith(prefix)}
+
+
+class StackFile:
+    """A stack's file, not decrypted yet; `salt` is its `encryptionsalt`, empty if there is none."""
+
+    def __init__(self, project: Project, stack: str, config_file: Path | None) -> None:
+        self.path = config_file.absolute() if config_file else project.folder / f"Pulumi.{stack}.yaml"
+        self.salt = ""
+        self._project = project
+        self._own = f"{project.name}:"
+        self._file = _File(self.path) if config_file or self.path.exists() else None
+        if self._file:
+            self.salt = self._file.text("encryptionsalt")
+            provider = self._file.text("secretsprovider")
+            if provider not in ("", "passphrase"):
+                raise ConfigError(f"{self.path}: the secrets provider {provider!r} is not supported, only passphrase")
+
+    def config(self, vault: Callable[[], Vault]) -> StackConfig:
+        """Return the config over the project's defaults, decrypted. Raise `ConfigError` with all problems."""
+        declared = self._project.keys
+        values = {name: _as_text(key.default) for name, key in declared.items() if key.default is not None}
+        problems: list[str] = []
+        secret_keys: set[str] = set()
+        given: set[str] = set()
+        if file := self._file:
+            for key, value in file.config.items():
+                name = key if ":" in key else f"{self._own}{key}"
+                given.add(name)
+                if problem := self._problem(name, value, file.text("config", key)):
+                    problems.append(file.problem(key, problem))
+                elif _has_secure(value):
+                    values[name] = self._decrypted(name, value, vault)
+                    secret_keys.add(name)
+                else:
+                    values[name] = _as_text(value) if isinstance(value, dict | list) else file.text("config", key)
+        problems += [
+            f"{self.path}: {name}: the key has no value, and the project has no default for it"
+            f"{f' ({key.description})' if key.description else ''}"
+            for name, key in sorted(declared.items())
+            if key.required and name not in given
+        ]
+        if problems:
+            raise ConfigError(*problems)
+        return StackConfig(values, frozenset(secret_keys))
+
+    def _problem(self, name: str, value: Any, text: str) -> str:
+        declared = self._project.keys.get(name)
+        own = sorted(key for key in self._project.keys if key.startswith(self._own))
+        if declared is None and own and name.startswith(self._own):
+            return f"the project has no such key; {nearest(name, own)}"
+        if declared is None or declared.type is None or _is_secure(value):
+            return ""
+        if declared.secret and not _has_secure(value):
+            return f"the key is secret, but its value is not encrypted: `pulumi config set --secret {name}`"
+        nested = isinstance(value, dict | list)
+        if _fits(declared.type, declared.items, value if nested else text):
+            return ""
+        received = "a list" if isinstance(value, list) else "a mapping" if nested else repr(text)
+        return f"the value is {received}, not {declared.allowed}"
+
+    def _decrypted(self, name: str, value: Any, vault: Callable[[], Vault]) -> str:
+        try:
+            return _as_text(_decrypt(value, vault()))
+        except PassphraseError as error:
+            raise PassphraseError(f"{self.path}: {name}: {error}") from error
+
+
+def _as_text(value: Any) -> str:
+    """Return a value as a program gets it: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str)
+
+
+def _is_secure(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"secure"} and isinstance(value["secure"], str)
+
+
+def _has_secure(value: Any) -> bool:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return _is_secure(value) or any(_has_secure(item) for item in items)
+
+
+def _decrypt(value: Any, vault: Vault) -> Any:
+    if _is_secure(value):
+        return vault.crypter.decrypt(value["secure"])
+    if isinstance(value, dict):
+        return {key: _decrypt(item, vault) for key, item in value.items()}
+    return [_decrypt(item, vault) for item in value] if isinstance(value, list) else value
+
+
+def _fits(kind: str, items: Mapping[str, Any] | None, value: Any) -> bool:
+    """Apply Pulumi's own rules: a number or a boolean may be written as text."""
+    if kind == "string":
+        return isinstance(value, str)
+    if kind == "integer":
+        if isinstance(value, str):
+            digits = value[1:] if value[:1] in ("+", "-") else value
+            return digits.isascii() and digits.isdigit()
+        return isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+    if kind == "boolean":
+        return isinstance(value, bool) or value in ("true", "false")
+    if kind == "object":
+        return isinstance(value, dict)
+    if not isinstance(value, list) or not items:
+        return False
+    return all(_is_secure(item) or _fits(str(items.get("type")), items.get("items"), item) for item in value)

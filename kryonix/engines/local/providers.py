@@ -1,10 +1,11 @@
-"""Configured providers, one instance per provider resource, opened when first needed."""
+"""Configured providers, one instance per provider resource, opened on first use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
+from typing import Final
 
 from kryonix.engines.local import values
 from kryonix.engines.local.handlers.base import Handler, Properties, Provider
@@ -13,12 +14,12 @@ from kryonix.engines.local.resource import PROVIDER_PREFIX, Resource
 __all__ = ["ProviderFactory", "Providers"]
 
 ProviderFactory = Callable[[str, Properties], Provider]
-NOT_CONFIG = ("version", "__internal", "pluginDownloadURL")
-DYNAMIC = "pulumi-python"
+NOT_CONFIG: Final = ("version", "__internal", "pluginDownloadURL")
+DYNAMIC: Final = "pulumi-python"
 
 
 class Providers:
-    """Finds the handler of a resource by its provider's URN: the program's provider, else the one in state."""
+    """Find the handler of a resource by its provider's URN: the program's provider, else the one in the state."""
 
     def __init__(self, factory: ProviderFactory, in_state: Callable[[str], Resource | None]) -> None:
         self._factory = factory
@@ -30,22 +31,21 @@ class Providers:
         self._lock = Lock()
 
     def configure(self, stack_config: Properties) -> None:
-        """Give the stack's config, keys as `project:name`: dynamic resources see all of it."""
+        """Set the stack's config, keys as `project:name`, for dynamic resources."""
         self._stack_config = stack_config
 
     def register(self, resource: Resource) -> None:
-        """Use this provider from now on for everything that refers to its URN."""
+        """Use this provider for all resources that refer to its URN."""
         with self._lock:
             self._known[resource.urn] = resource
 
     def handler(self, resource: Resource) -> Handler:
-        """The handler of a resource. Raises `UnsupportedResource`."""
+        """Return the handler of a resource. Raise `UnsupportedResource`."""
         urn = resource.provider.rsplit("::", 1)[0]
         with self._lock:
             handler = self._handlers.get((urn, resource.type))
             if handler is None:
-                handler = self._provider(urn, resource).handler(resource.type)
-                self._handlers[urn, resource.type] = handler
+                handler = self._handlers[urn, resource.type] = self._provider(urn, resource).handler(resource.type)
             return handler
 
     def close(self) -> None:

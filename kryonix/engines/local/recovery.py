@@ -1,158 +1,200 @@
-"""Finishes what an earlier run was cut off in, before anything else is decided about a resource."""
+"""Read resources back: to finish what an interrupted run began, and to refresh the state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
 from kryonix.engines.local import values
 from kryonix.engines.local.errors import LocalError, PrerequisiteMissing, ServiceUnavailable
-from kryonix.engines.local.handlers.base import Handler, Live
+from kryonix.engines.local.handlers.base import Handler, Live, Properties
 from kryonix.engines.local.resource import Resource
 from kryonix.engines.local.run import Run
+from kryonix.engines.local.state import now
 
-__all__ = ["adopt", "may_be_made", "recover"]
+__all__ = ["Recovery", "find_unwanted_aside", "may_be_made", "refresh_all"]
 
-_SERVICE_UNAVAILABLE: Final = 3
-
-_UNRESOLVED: Final = (
-    "{type} '{name}': an earlier run may have made it with other inputs, and the service that those name does not "
-    "answer. It is not looked for again: if that service comes back, look there"
-)
-
-Differs = Callable[[Resource], bool]
-"""Whether the program now wants other inputs than this resource has."""
+_UNAVAILABLE: Final = ServiceUnavailable.exit_status
 
 
 def may_be_made(error: Exception) -> bool:
-    """Whether something may be there, although its creation has failed so: the service was lost on the way."""
-    return _service_unavailable(error) and not isinstance(error, PrerequisiteMissing)
+    """Return True if the resource may exist although its creation failed: the connection was lost."""
+    return _unavailable(error) and not isinstance(error, PrerequisiteMissing)
 
 
-def _service_unavailable(error: Exception) -> bool:
-    return getattr(error, "exit_status", 1) == _SERVICE_UNAVAILABLE
+def _unavailable(error: Exception) -> bool:
+    return getattr(error, "exit_status", 1) == _UNAVAILABLE
 
 
-def recover(run: Run, handler: Handler, wanted: Resource, old: Resource | None, differs: Differs) -> Resource | None:
-    """The resource as it really stands, where an operation on it was begun and never ended; else `old`.
+class Recovery:
+    """Finish the interrupted operation on one resource before the run decides anything else about it.
 
-    A service that can't be reached may be one that the inputs name wrongly. Where the program has other inputs by now,
-    those are gone on with, from `old`: to create and to update are idempotent. The note of a create stays until a run
-    has found what it made, or that there is nothing.
+    A service that can't be reached may be one with a wrong address in the inputs. If the program has other inputs by
+    now, the run continues with those: create and update are idempotent. The record of a create stays until a run has
+    found the resource, or found that it does not exist.
     """
-    if not run.dry_run:
-        for key, noted in run.ledger.aside(wanted.urn).items():
-            old = _find_aside(run, handler, wanted, key, noted, old, differs)
-    interrupted = run.ledger.interrupted(wanted.urn)
-    if interrupted is None:
-        return old
-    type_, begun = interrupted
-    if type_ == "creating":
-        return old if run.dry_run or begun is None else _finish_create(run, handler, wanted, begun, old, differs)
-    return _read_again(run, handler, old, differs) if old else None
 
+    def __init__(self, run: Run, handler: Handler, wanted: Resource, differs: Callable[[Resource], bool]) -> None:
+        """`differs` returns True if the program wants other inputs than the given resource has."""
+        self._run = run
+        self._handler = handler
+        self._wanted = wanted
+        self._differs = differs
 
-def adopt(old: Resource, live: Live, handler: Handler) -> Resource:
-    """The resource with what was read of it; what was secret stays so."""
-    names = handler.secret_outputs | frozenset(old.additional_secret_outputs)
-    inputs = values.mark_secrets(live.inputs, old.inputs)
-    outputs = values.mark_secrets(values.plain(values.mark_secrets(live.outputs, old.outputs, names)), inputs, names)
-    outputs |= {key: values.Secret(live.outputs[key]) for key in outputs if values.has_secret(old.outputs.get(key))}
-    return replace(old, id=live.id, inputs=inputs, outputs=outputs)
+    def recover(self, old: Resource | None) -> Resource | None:
+        """Return the resource as it is after an unfinished operation; `old` if there was none."""
+        run = self._run
+        if not run.dry_run:
+            for key, noted in run.ledger.aside(self._wanted.urn).items():
+                old = self._find_aside(key, noted, old)
+        interrupted = run.ledger.interrupted(self._wanted.urn)
+        if interrupted is None:
+            return old
+        type_, recorded = interrupted
+        if type_ == "creating":
+            return old if run.dry_run or recorded is None else self._finish_create(recorded, old)
+        return self._read_again(old) if old else None
 
-
-def _finish_create(
-    run: Run, handler: Handler, wanted: Resource, begun: Resource, old: Resource | None, differs: Differs
-) -> Resource | None:
-    """Create again what was being created: that is idempotent, and tells the id of what may be there already."""
-    with run.working(wanted, "create"):
-        try:
-            id_, outputs = handler.recreate(values.plain(begun.inputs))
-        except Exception as error:
-            if not may_be_made(error):
-                run.ledger.commit(end=[wanted.key])  # it can't be made that way, so it is not there
+    def _finish_create(self, recorded: Resource, old: Resource | None) -> Resource | None:
+        """Repeat the interrupted create: that is idempotent, and returns the id of what may exist."""
+        ledger, key = self._run.ledger, self._wanted.key
+        with self._run.working(self._wanted, "create"):
+            try:
+                made = self._made(recorded, *self._handler.recreate(values.plain(recorded.inputs)))
+            except Exception as error:
+                if not may_be_made(error):
+                    ledger.commit(end=[key])  # it can't be made with these inputs, so it does not exist
+                    return old
+                if not self._differs(recorded):
+                    raise
+                ledger.set_aside(key, recorded)
                 return old
-            if not differs(begun):
+            kept, leftover = self._choose(made, old)
+            ledger.commit(put=[kept, *leftover], end=[key])
+        return kept
+
+    def _find_aside(self, key: str, recorded: Resource, old: Resource | None) -> Resource | None:
+        """Repeat a create that was set aside because its inputs had changed.
+
+        If another resource exists by now, the found one is deleted at the end of the run; else it is the resource.
+        """
+        with self._run.working(self._wanted, "create"):
+            try:
+                found = self._made(recorded, *self._handler.create(values.plain(recorded.inputs)))
+            except Exception as error:
+                if not may_be_made(error):
+                    self._run.ledger.commit(end=[key])
+                elif not self._differs(recorded):
+                    raise
+                return old
+            kept, leftover = (found, []) if old and old.id == found.id else self._choose(old or found, found)
+            self._run.ledger.commit(put=[kept, *leftover], end=[key])
+        return kept
+
+    def _made(self, recorded: Resource, id: str, outputs: Properties) -> Resource:
+        marked = values.mark_secrets(outputs, recorded.inputs, self._handler.secret_outputs)
+        return replace(recorded, id=id, outputs=marked, provider=self._wanted.provider)
+
+    def _choose(self, first: Resource, second: Resource | None) -> tuple[Resource, list[Resource]]:
+        """Return the first of two found resources, or the one the program wants; and the other, to delete."""
+        if second is None or second.id == first.id or first.pending_replacement:
+            return (second if second and first.pending_replacement else first), []
+        if second.pending_replacement:
+            return first, []
+        if self._differs(first) and not self._differs(second):
+            return second, [replace(first, delete=True)]
+        return first, [replace(second, delete=True)]
+
+    def _read_again(self, old: Resource) -> Resource | None:
+        with self._run.working(old, "refresh"):
+            try:
+                live = self._handler.read(old.id, values.plain(old.inputs), values.plain(old.outputs))
+            except Exception as error:
+                if _unavailable(error) and self._differs(old):
+                    return old  # the record stays until the next operation ends
                 raise
-            run.ledger.set_aside(wanted.key, begun)
-            return old
-        marked = values.mark_secrets(outputs, begun.inputs, handler.secret_outputs)
-        final = replace(begun, id=id_, outputs=marked, provider=wanted.provider)
-        kept, leftover = _kept(final, old, differs)
-        run.ledger.commit(put=[kept, *leftover], end=[final.key])
-    return kept
-
-
-def _find_aside(
-    run: Run, handler: Handler, wanted: Resource, key: str, begun: Resource, old: Resource | None, differs: Differs
-) -> Resource | None:
-    """Create again what an earlier run may have made, with inputs that were changed before it could be looked for.
-
-    What is found beside the resource that there is by now is deleted at the end of the run. Found in its place, it is
-    the resource, and brought to what the program wants.
-    """
-    with run.working(wanted, "create"):
-        try:
-            id_, outputs = handler.create(values.plain(begun.inputs))
-        except Exception as error:
-            if not may_be_made(error):
-                run.ledger.commit(end=[key])
-            elif not differs(begun):
-                raise
-            return old
-        marked = values.mark_secrets(outputs, begun.inputs, handler.secret_outputs)
-        found = replace(begun, id=id_, outputs=marked, provider=wanted.provider)
-        kept, leftover = _kept(old or found, found, differs) if old is None or old.id != id_ else (found, [])
-        run.ledger.commit(put=[kept, *leftover], end=[key])
-    return kept
-
-
-def _kept(first: Resource, second: Resource | None, differs: Differs) -> tuple[Resource, list[Resource]]:
-    """Which of two that were found is the resource, the first or what the program wants; and the other, to delete."""
-    if second is None or second.id == first.id or first.pending_replacement:
-        return (first if second is None or not first.pending_replacement else second), []
-    if second.pending_replacement:
-        return first, []
-    if differs(first) and not differs(second):
-        return second, [replace(first, delete=True)]
-    return first, [replace(second, delete=True)]
+            found = _adopted(old, live, self._handler) if live else None
+            if not self._run.dry_run:
+                self._run.ledger.commit(put=[found] if found else [], drop=[] if found else [old.key], end=[old.key])
+        return found
 
 
 def find_unwanted_aside(run: Run, seen: frozenset[str]) -> None:
-    """Look once more for what was set aside, at the end of a run that has made all that the program wants.
+    """Look a last time for creates that were set aside, after the run has made all that the program wants.
 
-    What is found is to be deleted. What can't be asked any more is named in a warning: the address was mistyped, or
-    that service is gone for good.
+    A found resource is deleted. If the service still does not answer, a warning names the resource.
     """
-    for key, begun in {} if run.dry_run else run.ledger.aside().items():
+    for key, recorded in {} if run.dry_run else run.ledger.aside().items():
         put: list[Resource] = []
         try:
-            if begun.urn in seen:
-                raise ServiceUnavailable("it was asked in this run")
-            handler = run.providers.handler(begun)
-            id_, outputs = handler.create(values.plain(begun.inputs))
-            marked = values.mark_secrets(outputs, begun.inputs, handler.secret_outputs)
-            put = [replace(begun, id=id_, outputs=marked, delete=True)]
+            if recorded.urn in seen:
+                raise ServiceUnavailable("the run has tried already")
+            handler = run.providers.handler(recorded)
+            id_, outputs = handler.create(values.plain(recorded.inputs))
+            marked = values.mark_secrets(outputs, recorded.inputs, handler.secret_outputs)
+            put = [replace(recorded, id=id_, outputs=marked, delete=True)]
         except LocalError as error:
             if may_be_made(error):
-                run.say("warning", _UNRESOLVED.format(type=begun.type, name=begun.name), begun.urn)
+                text = (
+                    f"{recorded.type} '{recorded.name}': an earlier run may have made it with other inputs, and the "
+                    "service in those inputs does not answer. No later run looks for it: if that service comes back, "
+                    "look there"
+                )
+                run.say("warning", text, recorded.urn)
         run.ledger.commit(put=put, end=[key])
 
 
-def _read_again(run: Run, handler: Handler, old: Resource, differs: Differs) -> Resource | None:
-    with run.working(old, "refresh"):
+def refresh_all(run: Run) -> None:
+    """Read all managed resources, in parallel. Raise the first failure after reading everything else.
+
+    An unavailable service does not stop the others: the state has to learn that a container is gone, even when no
+    service in it answers.
+    """
+    managed = [r for r in run.ledger.all() if r.managed and not r.delete and not r.pending_replacement]
+    failures: dict[str, Exception] = {}
+
+    def refresh(resource: Resource) -> None:
+        if run.stopped or resource.provider in failures:  # one failure per provider is enough
+            return
         try:
-            live = handler.read(old.id, values.plain(old.inputs), values.plain(old.outputs))
-        except Exception as error:
-            if _service_unavailable(error) and differs(old):
-                return old  # the note stays, until the operation that is begun now ends
-            raise
+            _refresh(run, resource)
+        except Exception as error:  # noqa: BLE001  in a thread; raised after all have ended
+            failures.setdefault(resource.provider, error)
+
+    with ThreadPoolExecutor(run.parallel, thread_name_prefix="refresh") as pool:
+        list(pool.map(refresh, managed))
+    for failure in failures.values():
+        run.fail(failure)
+    if run.failure is not None:
+        raise run.failure
+
+
+def _refresh(run: Run, resource: Resource) -> None:
+    handler = run.providers.handler(resource)
+    interrupted = run.ledger.interrupted(resource.key)
+    end = [resource.key] if interrupted and interrupted[0] != "creating" else []
+    with run.working(resource, "refresh"):
+        live = handler.read(resource.id, values.plain(resource.inputs), values.plain(resource.outputs))
         if live is None:
-            if not run.dry_run:
-                run.ledger.commit(drop=[old.key], end=[old.key])
-            return None
-        found = adopt(old, live, handler)
-        if not run.dry_run:
-            run.ledger.commit(put=[found], end=[found.key])
-    return found
+            run.ledger.commit(drop=[resource.key], end=end)
+            run.step(resource, "delete")
+            return
+        found = _adopted(resource, live, handler)
+        names = values.changed_keys(resource.inputs, found.inputs) | values.changed_keys(
+            resource.outputs, found.outputs
+        )
+        changed = tuple(sorted(names | ({"id"} if resource.id != found.id else set())))
+        if changed or end:
+            run.ledger.commit(put=[replace(found, modified=now())] if changed else [], end=end)
+        run.step(resource, "update" if changed else "same", changed)
+
+
+def _adopted(old: Resource, live: Live, handler: Handler) -> Resource:
+    """Return the resource with what was read; secrets stay secret."""
+    names = handler.secret_outputs | frozenset(old.additional_secret_outputs)
+    inputs = values.mark_secrets(live.inputs, old.inputs)
+    outputs = values.mark_secrets(live.outputs, inputs, names)
+    outputs |= {key: values.Secret(live.outputs[key]) for key in outputs if values.has_secret(old.outputs.get(key))}
+    return replace(old, id=live.id, inputs=inputs, outputs=outputs)

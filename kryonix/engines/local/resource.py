@@ -1,23 +1,43 @@
-"""One resource as state holds it, and its form in Pulumi's deployment format."""
+"""One resource of the state, its URN, and its form in Pulumi's deployment format.
+
+A URN, Pulumi's name of a resource, is `urn:pulumi:{stack}::{project}::{parent type$type}::{name}`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from kryonix.engines.local import urn as urns
 from kryonix.engines.local import values
 from kryonix.engines.local.handlers.base import Properties
 from kryonix.engines.local.secrets import Vault
 
-__all__ = ["Resource"]
+__all__ = ["PROVIDER_PREFIX", "STACK_TYPE", "Resource", "make_urn", "name_of", "package_of"]
 
-PROVIDER_PREFIX = "pulumi:providers:"
+PROVIDER_PREFIX: Final = "pulumi:providers:"
+STACK_TYPE: Final = "pulumi:pulumi:Stack"
+
+
+def make_urn(stack: str, project: str, parent: str, type_token: str, name: str) -> str:
+    """Return the URN of a resource; the types of a parent come first, except the stack's."""
+    parents = parent.split("::", 3)[2] if parent else STACK_TYPE
+    qualified = type_token if parents == STACK_TYPE else f"{parents}${type_token}"
+    return f"urn:pulumi:{stack}::{project}::{qualified}::{name}"
+
+
+def name_of(urn: str) -> str:
+    """Return the resource's name in the program."""
+    return urn.split("::", 3)[3]
+
+
+def package_of(type_token: str) -> str:
+    """Return `rabbitmq` of `rabbitmq:index/queue:Queue`."""
+    return type_token.split(":", 1)[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A resource. `delete` marks one that was replaced and still has to go; `external` one that is only read."""
+    """A resource. `delete` marks a replaced one that still has to be deleted, `external` one that is only read."""
 
     urn: str
     type: str
@@ -31,7 +51,6 @@ class Resource:
     property_dependencies: dict[str, tuple[str, ...]] = field(default_factory=dict)
     deleted_with: str = ""
     protect: bool = False
-    retain_on_delete: bool = False
     external: bool = False
     delete: bool = False
     pending_replacement: bool = False
@@ -42,93 +61,87 @@ class Resource:
 
     @property
     def key(self) -> str:
-        """What the resource is filed under: its URN, or for a replaced one its URN and id."""
+        """The key in the state: the URN, of a replaced resource URN and id."""
         return f"{self.urn}#{self.id}" if self.delete else self.urn
 
     @property
     def name(self) -> str:
         """The resource's name in the program."""
-        return urns.name_of(self.urn)
+        return name_of(self.urn)
 
     @property
     def is_provider(self) -> bool:
-        """Whether it is a provider rather than something a provider manages."""
+        """True for a provider."""
         return self.type.startswith(PROVIDER_PREFIX)
 
     @property
     def is_default_provider(self) -> bool:
-        """Whether the engine made it by itself; such ones are in no summary."""
+        """True for a provider that the engine made; summaries leave it out."""
         return self.is_provider and not self.parent and (self.name == "default" or self.name.startswith("default_"))
 
     @property
     def managed(self) -> bool:
-        """Whether a handler creates and deletes it."""
+        """True if a handler creates and deletes it."""
         return self.custom and not self.is_provider and not self.external
 
     @property
     def needs(self) -> frozenset[str]:
-        """URNs of everything that has to exist before it and to be deleted after it."""
-        provider = self.provider.rsplit("::", 1)[0] if self.provider else ""
-        properties = (urn for urns_ in self.property_dependencies.values() for urn in urns_)
+        """URNs of the resources that have to exist before it and be deleted after it."""
+        properties = (urn for urns in self.property_dependencies.values() for urn in urns)
+        provider = self.provider.rsplit("::", 1)[0]
         return frozenset({self.parent, provider, self.deleted_with, *self.dependencies, *properties} - {"", self.urn})
 
     def encode(self, vault: Vault) -> dict[str, Any]:
-        """The resource in the deployment format. Secrets are sealed; the context keeps a known one's ciphertext."""
+        """Return the entry in the deployment format. An unchanged secret keeps its ciphertext."""
 
         def seal(text: str) -> str:
             return vault.crypter.encrypt(text, self.urn)
 
+        head = {"urn": self.urn, "custom": self.custom, "type": self.type}
         fields = {
-            "delete": self.delete,
-            "id": self.id,
             "inputs": values.encode(self.inputs, seal),
             "outputs": values.encode(self.outputs, seal),
-            "parent": self.parent,
-            "protect": self.protect,
-            "external": self.external,
-            "dependencies": list(self.dependencies),
-            "provider": self.provider,
             "propertyDependencies": {key: list(deps) for key, deps in sorted(self.property_dependencies.items())},
-            "pendingReplacement": self.pending_replacement,
-            "additionalSecretOutputs": list(self.additional_secret_outputs),
-            "retainOnDelete": self.retain_on_delete,
-            "deletedWith": self.deleted_with,
-            "created": self.created,
-            "modified": self.modified,
-            "ignoreChanges": list(self.ignore_changes),
         }
-        head: dict[str, Any] = {"urn": self.urn, "custom": self.custom, "type": self.type}
-        return head | {name: value for name, value in fields.items() if value}
+        for name, key in _KEYS.items():
+            value = getattr(self, name)
+            fields[key] = list(value) if isinstance(value, tuple) else value
+        return head | {key: value for key, value in fields.items() if value}
 
     @classmethod
     def decode(cls, data: dict[str, Any], vault: Vault) -> Resource:
-        """The resource of a deployment's entry; fields this engine has no use for are left out."""
+        """Read an entry; fields that this engine does not use are dropped."""
         urn = data["urn"]
 
         def unseal(text: str) -> str:
             return vault.crypter.decrypt(text, urn)
 
+        given: dict[str, Any] = {name: data[key] for name, key in _KEYS.items() if data.get(key)}
+        given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+        dependencies = (data.get("propertyDependencies") or {}).items()
         return cls(
             urn=urn,
             type=data["type"],
             custom=data.get("custom", False),
-            id=data.get("id", ""),
             inputs=values.decode(data.get("inputs") or {}, unseal),
             outputs=values.decode(data.get("outputs") or {}, unseal),
-            parent=data.get("parent", ""),
-            provider=data.get("provider", ""),
-            dependencies=tuple(data.get("dependencies") or ()),
-            property_dependencies={
-                key: tuple(deps or ()) for key, deps in (data.get("propertyDependencies") or {}).items()
-            },
-            deleted_with=data.get("deletedWith", ""),
-            protect=data.get("protect", False),
-            retain_on_delete=data.get("retainOnDelete", False),
-            external=data.get("external", False),
-            delete=data.get("delete", False),
-            pending_replacement=data.get("pendingReplacement", False),
-            additional_secret_outputs=tuple(data.get("additionalSecretOutputs") or ()),
-            ignore_changes=tuple(data.get("ignoreChanges") or ()),
-            created=data.get("created", ""),
-            modified=data.get("modified", ""),
+            property_dependencies={key: tuple(deps or ()) for key, deps in dependencies},
+            **given,
         )
+
+
+_KEYS: Final = {
+    "delete": "delete",
+    "id": "id",
+    "parent": "parent",
+    "protect": "protect",
+    "external": "external",
+    "dependencies": "dependencies",
+    "provider": "provider",
+    "pending_replacement": "pendingReplacement",
+    "additional_secret_outputs": "additionalSecretOutputs",
+    "deleted_with": "deletedWith",
+    "created": "created",
+    "modified": "modified",
+    "ignore_changes": "ignoreChanges",
+}

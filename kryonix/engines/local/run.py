@@ -1,4 +1,4 @@
-"""What the parts of one run share: the ledger, the providers, the slots for work, the first failure, the steps."""
+"""One run: its ledger and providers, the slots for parallel work, the first failure, and the steps of the summary."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import BoundedSemaphore, Event, Lock
 from time import monotonic
+from typing import Final
 
-from kryonix.engines.events import Diagnostic, OnEvent, Op, ResourceEvent, Severity, Step
+from kryonix.engines.events import Diagnostic, OnEvent, Op, ResourceEvent, Severity, Status, Step
 from kryonix.engines.local.errors import ApplyFailed, LocalError, Refusal
 from kryonix.engines.local.ledger import Ledger
 from kryonix.engines.local.providers import Providers
@@ -17,32 +18,32 @@ from kryonix.engines.local.resource import Resource
 
 __all__ = ["TRACEBACK_LIMIT", "ResourceFailed", "Run", "Stopped", "Target"]
 
-TRACEBACK_LIMIT = 1000  # said outright: while a program runs, the interpreter's own default is lower
-VERBS = {
-    "same": "could not be checked",
-    "create": "could not be created",
-    "update": "could not be updated",
-    "replace": "could not be replaced",
-    "delete": "could not be deleted",
-    "read": "could not be read",
-    "refresh": "could not be read",
+TRACEBACK_LIMIT: Final = 1000  # explicit: the interpreter's own limit is lower while a program runs
+VERBS: Final = {
+    "same": "checked",
+    "create": "created",
+    "update": "updated",
+    "replace": "replaced",
+    "delete": "deleted",
+    "read": "read",
+    "refresh": "read",
 }
 
 
 class Stopped(LocalError):
-    """A registration that came after the first failure; never the failure that is reported."""
+    """A registration after the first failure; never reported as the failure."""
 
 
 class ResourceFailed(ApplyFailed):
-    """A handler could not do its work; names the resource, and ends with the exit status of what it met."""
+    """A handler failed. Names the resource; has the exit status of the cause."""
 
     def __init__(self, resource: Resource, op: Op, cause: BaseException) -> None:
         text = str(cause) or type(cause).__name__
         if not isinstance(cause, LocalError):
             text = f"{type(cause).__name__}: {text}"
-        where = "" if isinstance(cause, Refusal) else f"{resource.type} '{resource.name}' {VERBS[op]}: "
+        where = "" if isinstance(cause, Refusal) else f"{resource.type} '{resource.name}' could not be {VERBS[op]}: "
         super().__init__(f"{where}{text}")
-        status = getattr(cause, "exit_status", None)
+        status = getattr(cause, "exit_status", None)  # a component's error has one too
         self.exit_status = status if isinstance(status, int) else 1
         known = isinstance(cause, LocalError) or isinstance(status, int)
         self.details = "" if known else "".join(traceback.format_exception(cause, limit=TRACEBACK_LIMIT))
@@ -50,7 +51,7 @@ class ResourceFailed(ApplyFailed):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which stack of which project a run works on."""
+    """A stack of a project."""
 
     project: str
     stack: str
@@ -75,34 +76,45 @@ class Run:
         self._on_event = on_event
 
     def fail(self, error: BaseException) -> None:
-        """Stop starting work. Only the first failure counts; what comes after follows from it."""
+        """Start no more work, and keep the first failure: later ones follow from it."""
         with self._lock:
             if not isinstance(error, Stopped) and self.failure is None:
                 self.failure = error
         self._stop.set()
 
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Record an exception of the block as a failure of the run, and raise it."""
+        try:
+            yield
+        except BaseException as error:
+            self.fail(error)
+            raise
+
     @property
     def stopped(self) -> bool:
-        """Whether no more work is to be started."""
+        """True if no more work may start."""
         return self._stop.is_set()
 
     def check(self) -> None:
-        """Raises `Stopped` where no more work is to be started."""
-        if self._stop.is_set():
+        """Raise `Stopped` if no more work may start."""
+        if self.stopped:
             raise Stopped("The run stopped at an earlier failure.")
 
     def step(self, resource: Resource, op: Op, changed: tuple[str, ...] = ()) -> None:
         """Count a step of the summary."""
-        if resource.is_default_provider:
-            return
-        with self._lock:
-            self.steps.append(Step(resource.urn, resource.name, resource.type, op, changed))
+        if not resource.is_default_provider:
+            with self._lock:
+                self.steps.append(Step(resource.urn, resource.name, resource.type, op, changed))
 
-    def tell(self, resource: Resource, op: Op, changed: tuple[str, ...] = ()) -> None:
-        """Report something that took no work."""
-        if resource.is_default_provider:
-            return
-        self._emit(ResourceEvent(resource.urn, resource.name, resource.type, op, "done", changed))
+    def report(
+        self, resource: Resource, op: Op, changed: tuple[str, ...] = (), status: Status = "done", **more: object
+    ) -> None:
+        """Report progress of a resource."""
+        if not resource.is_default_provider:
+            event = ResourceEvent(resource.urn, resource.name, resource.type, op, status, changed, **more)  # type: ignore[arg-type]
+            with self._lock:
+                self._on_event(event)
 
     def say(self, severity: Severity, message: str, urn: str = "") -> None:
         """Report a message."""
@@ -111,31 +123,25 @@ class Run:
 
     @contextmanager
     def working(self, resource: Resource, op: Op, changed: tuple[str, ...] = ()) -> Iterator[None]:
-        """Do a handler's work in one of the slots, and report its start, end or failure."""
-        about = (resource.urn, resource.name, resource.type, op)
+        """Hold a slot for a handler's work, and report its start, end or failure."""
         with self._slots:
             self.check()
-            self._emit(ResourceEvent(*about, "started", changed))
+            self.report(resource, op, changed, "started")
             start = monotonic()
             try:
                 yield
             except Exception as error:
                 failure = error if isinstance(error, ResourceFailed) else ResourceFailed(resource, op, error)
-                seconds = monotonic() - start
-                self._emit(ResourceEvent(*about, "failed", changed, error=str(failure), seconds=seconds))
+                self.report(resource, op, changed, "failed", error=str(failure), seconds=monotonic() - start)
                 raise failure from error
-            self._emit(ResourceEvent(*about, "done", changed, seconds=monotonic() - start))
+            self.report(resource, op, changed, seconds=monotonic() - start)
 
     @contextmanager
-    def working_quietly(self, resource: Resource) -> Iterator[None]:
-        """Do a handler's work that is no I/O and not worth a report, unless it fails."""
+    def checking(self, resource: Resource) -> Iterator[None]:
+        """Translate errors of a handler's work without I/O, which is not reported."""
         try:
             yield
         except ResourceFailed:
             raise
         except Exception as error:
             raise ResourceFailed(resource, "same", error) from error
-
-    def _emit(self, event: ResourceEvent) -> None:
-        with self._lock:
-            self._on_event(event)

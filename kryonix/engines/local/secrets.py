@@ -1,7 +1,7 @@
-"""Pulumi's passphrase secrets provider: the same key, the same ciphertexts, so either engine reads the other's.
+"""Pulumi's passphrase secrets provider: keys and ciphertexts that the Pulumi CLI reads, and the other way round.
 
 A stack's key is PBKDF2-SHA256 of the passphrase; its state string `v1:{salt}:v1:{nonce}:{ciphertext}` holds the
-salt and the word `pulumi` encrypted, by which a wrong passphrase is known. Values are AES-256-GCM, written as
+salt and the encrypted word `pulumi`, which verifies a passphrase. Values are AES-256-GCM, written as
 `v1:{nonce}:{ciphertext}`.
 """
 
@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
 
@@ -23,6 +24,7 @@ from kryonix.engines.local.errors import PassphraseError
 __all__ = ["Crypter", "Vault", "read_passphrase"]
 
 ROUNDS = 1_000_000
+SALT_BYTES = 8
 VERIFIER = "pulumi"
 REMEDY = "set PULUMI_CONFIG_PASSPHRASE, or PULUMI_CONFIG_PASSPHRASE_FILE to a file that holds it"
 
@@ -31,7 +33,7 @@ _keys_lock = Lock()
 
 
 def read_passphrase(environ: Mapping[str, str] = os.environ) -> str:
-    """The passphrase where Pulumi looks for it. One that is empty on purpose counts; a file's ends are trimmed."""
+    """Return the passphrase from Pulumi's variables; a set but empty one counts. Raise `PassphraseError`."""
     if "PULUMI_CONFIG_PASSPHRASE" in environ:
         return environ["PULUMI_CONFIG_PASSPHRASE"]
     file = environ.get("PULUMI_CONFIG_PASSPHRASE_FILE")
@@ -40,11 +42,11 @@ def read_passphrase(environ: Mapping[str, str] = os.environ) -> str:
     try:
         return Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise PassphraseError(f"PULUMI_CONFIG_PASSPHRASE_FILE names {file}, which can't be read: {error}") from error
+        raise PassphraseError(f"PULUMI_CONFIG_PASSPHRASE_FILE is {file}, which can't be read: {error}") from error
 
 
 class Crypter:
-    """Encrypts and decrypts one stack's secrets. A value seen before keeps its ciphertext, so state stays the same."""
+    """Encrypt and decrypt one stack's secrets. A known value keeps its ciphertext, so that state stays the same."""
 
     def __init__(self, key: bytes, state: str) -> None:
         self.state = state
@@ -56,28 +58,25 @@ class Crypter:
 
     @classmethod
     def create(cls, passphrase: str, salt: bytes = b"") -> Crypter:
-        """A crypter that is to be a new stack's, with a new salt where none is given."""
-        salt = salt or _new_salt()
+        """Return the crypter of a new stack, with a new salt if none is given."""
+        salt = salt or os.urandom(SALT_BYTES)
         crypter = cls(_derive(passphrase, salt).result(), "")
         crypter.state = f"v1:{b64encode(salt).decode()}:{crypter.encrypt(VERIFIER)}"
         return crypter
 
     @classmethod
     def open(cls, passphrase: str, state: str, *, where: str) -> Crypter:
-        """The crypter of a state string, found in `where`. Raises `PassphraseError` for another passphrase."""
+        """Return the crypter of a state string, found in `where`. Raise `PassphraseError` for another passphrase."""
         crypter = cls(_derive(passphrase, _salt_of(state, where)).result(), state)
-        try:
-            right = crypter.decrypt(state.split(":", 2)[2]) == VERIFIER
-        except PassphraseError:
-            right = False
-        if not right:
-            raise PassphraseError(
-                f"The passphrase is not the one that {where} was encrypted with: {REMEDY}. Nothing was changed."
-            )
-        return crypter
+        with suppress(PassphraseError):
+            if crypter.decrypt(state.split(":", 2)[2]) == VERIFIER:
+                return crypter
+        raise PassphraseError(
+            f"The passphrase is not the one that {where} was encrypted with: {REMEDY}. Nothing was changed."
+        )
 
     def encrypt(self, plaintext: str, context: str = "") -> str:
-        """The ciphertext of a value; the same one again for a value already met in this context."""
+        """Return the ciphertext of a value; the same again for a value already seen in this context."""
         known = self._seen.get((context, plaintext))
         if known is None:
             nonce = os.urandom(12)
@@ -88,7 +87,7 @@ class Crypter:
         return known
 
     def decrypt(self, ciphertext: str, context: str = "") -> str:
-        """The value of a ciphertext."""
+        """Return the value of a ciphertext."""
         try:
             version, nonce, sealed = ciphertext.split(":")
             if version != "v1":
@@ -102,47 +101,31 @@ class Crypter:
 
 
 class Vault:
-    """A crypter that is made when first needed: deriving the key takes half a second, which starts at once."""
+    """A crypter made on first use. Deriving its key takes half a second; `warm` starts that early."""
 
-    def __init__(self, passphrase: Callable[[], str], state: str | None, *, where: str) -> None:
-        self._passphrase = passphrase
-        self._state = state
+    def __init__(self, state: str, *, where: str) -> None:
+        """`state` is the salt and verifier, found in `where`; empty for a new stack."""
+        self.state = state
         self._where = where
-        self._new_salt = _new_salt()
+        self._new_salt = os.urandom(SALT_BYTES)
         self._lock = Lock()
         self._crypter: Crypter | None = None
 
-    @property
-    def state(self) -> str:
-        """The salt and verifier it opens, empty for one that is to be made."""
-        return self._state or ""
-
-    def open_text(self, ciphertext: str) -> str:
-        """The value of a ciphertext."""
-        return self.crypter.decrypt(ciphertext)
-
     def warm(self) -> None:
-        """Start deriving the key in the background, where there is a passphrase already."""
-        try:
-            _derive(self._passphrase(), _salt_of(self._state, self._where) if self._state else self._new_salt)
-        except PassphraseError:
-            return  # it is told to who needs the crypter; a stack without secrets never does
+        """Start to derive the key in the background, if a passphrase is set."""
+        with suppress(PassphraseError):  # raised when the crypter is needed; without secrets it never is
+            _derive(read_passphrase(), _salt_of(self.state, self._where) if self.state else self._new_salt)
 
     @property
     def crypter(self) -> Crypter:
-        """The crypter; raises `PassphraseError`."""
+        """The crypter. Raise `PassphraseError`."""
         with self._lock:
             if self._crypter is None:
-                if self._state:
-                    self._crypter = Crypter.open(self._passphrase(), self._state, where=self._where)
+                if self.state:
+                    self._crypter = Crypter.open(read_passphrase(), self.state, where=self._where)
                 else:
-                    self._crypter = Crypter.create(self._passphrase(), self._new_salt)
+                    self._crypter = Crypter.create(read_passphrase(), self._new_salt)
             return self._crypter
-
-
-def _new_salt() -> bytes:
-    """Of the length that Pulumi's have."""
-    return os.urandom(8)
 
 
 def _salt_of(state: str, where: str) -> bytes:
@@ -156,7 +139,7 @@ def _salt_of(state: str, where: str) -> bytes:
 
 
 def _derive(passphrase: str, salt: bytes) -> Future[bytes]:
-    """The key, derived once per process and in a thread: OpenSSL lets go of the interpreter meanwhile."""
+    """Return the key, derived once per process, in a thread: OpenSSL releases the interpreter meanwhile."""
     name = hashlib.sha256(salt + passphrase.encode()).digest()
     with _keys_lock:
         future = _keys.get(name)

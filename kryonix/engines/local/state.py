@@ -1,6 +1,6 @@
-"""A stack's state in memory: Pulumi's deployment format, version 3, resource by resource, as JSON values.
+"""A stack's state in memory: Pulumi's deployment format, version 3, as JSON values.
 
-`apply` is the only way it changes, and takes exactly what the journal keeps; a replayed journal gives the same state.
+State changes by `apply` only, which takes the records of the journal: a replayed journal gives the same state.
 """
 
 from __future__ import annotations
@@ -13,23 +13,22 @@ from typing import Any, Final
 
 from kryonix.engines.local.errors import StateCorrupt
 
-__all__ = ["Record", "State", "key_of", "now"]
+__all__ = ["ASIDE", "Record", "State", "key_of", "now"]
 
-FORMAT = 3
+FORMAT: Final = 3
+ASIDE: Final = "#aside-"
+"""Between a URN and a number: the key of an interrupted create, set aside with the inputs it had."""
+
 Record = dict[str, Any]
 
 
 def now() -> str:
-    """The time as the deployment format writes it."""
+    """Return the time as the deployment format writes it."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-ASIDE: Final = "#aside-"
-"""Between a URN and a number: the key of a create that was set aside, to be looked for with the inputs it had."""
-
-
 class State:
-    """Resources by key, in order, and operations that were begun and have not ended."""
+    """Resources by key, in order, and unfinished operations."""
 
     def __init__(self) -> None:
         self.resources: dict[str, Record] = {}
@@ -38,16 +37,15 @@ class State:
 
     @classmethod
     def of_document(cls, document: Any, *, where: str) -> State:
-        """The state of a deployment document, as `document` gives it or `pulumi stack export` prints it."""
+        """Read a deployment, written by `document` or by `pulumi stack export`. Raise `StateCorrupt`."""
         state = cls()
         try:
             if document["version"] != FORMAT:
                 raise StateCorrupt(
                     f"{where} has deployment format {document['version']!r}; this engine reads {FORMAT}. "
-                    "Export it with the Pulumi CLI version that the project's requirements name."
+                    "Export it with the Pulumi CLI version in the project's requirements."
                 )
-            deployment = document["deployment"]
-            state._read(deployment or {}, where)
+            state._read(document["deployment"] or {}, where)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StateCorrupt(f"{where} is not a deployment: {type(error).__name__} {error}.") from error
         return state
@@ -56,27 +54,25 @@ class State:
         provider = deployment.get("secrets_providers") or {}
         if provider and provider["type"] != "passphrase":
             raise StateCorrupt(
-                f"{where} was encrypted by the secrets provider {provider['type']!r}; this engine knows `passphrase` "
-                "only. Change it first: pulumi stack change-secrets-provider passphrase"
+                f"{where} uses the secrets provider {provider['type']!r}; this engine supports `passphrase` only. "
+                "Change it first: pulumi stack change-secrets-provider passphrase"
             )
         self.salt = (provider.get("state") or {}).get("salt", "")
         for resource in deployment.get("resources") or ():
             if not str(resource["urn"]).startswith("urn:pulumi:"):
-                raise ValueError(f"{resource['urn']!r} is no URN")
+                raise ValueError(f"{resource['urn']!r} is not a URN")
             self.resources[key_of(resource)] = resource
         for operation in deployment.get("pending_operations") or ():
             resource = operation["resource"]
-            self.operations[operation.get("key") or key_of(resource)] = {
-                "type": operation["type"],
-                "resource": resource,
-            }
+            key = operation.get("key") or key_of(resource)
+            self.operations[key] = {"type": operation["type"], "resource": resource}
 
     def apply(self, record: Record) -> None:
-        """Make one journalled change: rename, drop, put, begin, end, in this order."""
+        """Apply one record of the journal: rename, drop, put, begin, end, in this order."""
         for old, new in record.get("rename", ()):
-            self.resources = {
-                key: data if key == old else _renamed(data, old, new) for key, data in self.resources.items()
-            }
+            for key, data in self.resources.items():
+                if key != old and old in _needs(data):
+                    self.resources[key] = _with_references(data, {old: new})
         for key in record.get("drop", ()):
             self.resources.pop(key, None)
         for data in record.get("put", ()):
@@ -87,18 +83,17 @@ class State:
             self.operations.pop(key, None)
 
     def document(self) -> Record:
-        """The state as `pulumi stack export` prints it."""
+        """Return the state as `pulumi stack export` prints it."""
         engine = f"v{version('pulumi')}"
-        deployment: Record = {
-            "manifest": {"time": now(), "magic": hashlib.sha256(engine.encode()).hexdigest(), "version": engine}
-        }
+        magic = hashlib.sha256(engine.encode()).hexdigest()
+        deployment: Record = {"manifest": {"time": now(), "magic": magic, "version": engine}}
         if self.salt:
             deployment["secrets_providers"] = {"type": "passphrase", "state": {"salt": self.salt}}
         if self.resources:
             deployment["resources"] = self._ordered()
         operations = [
             {"resource": operation["resource"] or self.resources.get(key), "type": operation["type"]}
-            | ({"key": key} if ASIDE in key else {})  # the Pulumi CLI reads over it
+            | ({"key": key} if ASIDE in key else {})  # the Pulumi CLI ignores it
             for key, operation in self.operations.items()
         ]
         if operations := [operation for operation in operations if operation["resource"]]:
@@ -107,21 +102,22 @@ class State:
         return {"version": FORMAT, "deployment": deployment}
 
     def same_as(self, other: State) -> bool:
-        """Whether there is nothing to write; the order of resources does not count."""
+        """Return True if there is nothing to write; the order of resources does not count."""
         return self.resources == other.resources and self.operations == other.operations and self.salt == other.salt
 
     def copy(self) -> State:
-        """A state that changes apart from this one; entries are shared, being replaced whole and never changed."""
+        """Return an independent state. Entries are shared: they are replaced, never changed."""
         twin = State()
         twin.resources, twin.operations, twin.salt = dict(self.resources), dict(self.operations), self.salt
         return twin
 
     def _ordered(self) -> list[Record]:
-        """Resources with what each needs before it, which the Pulumi CLI insists on, and nothing that isn't there."""
+        """Return resources after those they need, as the Pulumi CLI requires, without dangling references."""
         live = {data["urn"] for data in self.resources.values()}
-        entries = {key: _without_missing(data, live) for key, data in self.resources.items()}
-        by_urn: dict[str, list[str]] = {}
-        for key, data in entries.items():
+        entries, by_urn = {}, dict[str, list[str]]()
+        for key, data in self.resources.items():
+            missing = {urn: "" for urn in _needs(data) if urn not in live}
+            entries[key] = _with_references(data, missing) if missing else data
             by_urn.setdefault(data["urn"], []).append(key)
         ordered: dict[str, Record] = {}
         for key in entries:
@@ -130,7 +126,7 @@ class State:
 
 
 def _place(key: str, entries: dict[str, Record], by_urn: dict[str, list[str]], ordered: dict[str, Record]) -> None:
-    """Put an entry after what it needs, without recursion: chains of dependencies may be long."""
+    """Put an entry after those it needs, without recursion: chains of dependencies may be long."""
     stack: list[tuple[str, bool]] = [(key, False)]
     entered: set[str] = set()
     while stack:
@@ -147,7 +143,7 @@ def _place(key: str, entries: dict[str, Record], by_urn: dict[str, list[str]], o
 
 
 def key_of(data: Record) -> str:
-    """What an entry is filed under: its URN, or for a replaced one its URN and id."""
+    """Return the key of an entry: the URN, of a replaced resource URN and id."""
     return f"{data['urn']}#{data.get('id', '')}" if data.get("delete") else str(data["urn"])
 
 
@@ -163,33 +159,18 @@ def _needs(data: Record) -> Iterable[str]:
         yield data["deletedWith"]
 
 
-def _without_missing(data: Record, live: set[str]) -> Record:
-    if all(urn in live for urn in _needs(data)):
-        return data
-    kept = dict(data)
-    for name in ("parent", "deletedWith"):
-        if kept.get(name) and kept[name] not in live:
-            del kept[name]
-    kept["dependencies"] = [urn for urn in data.get("dependencies", ()) if urn in live]
-    kept["propertyDependencies"] = {
-        key: [urn for urn in deps or () if urn in live] for key, deps in data.get("propertyDependencies", {}).items()
+def _with_references(data: Record, renamed: dict[str, str]) -> Record:
+    """Return the entry with other URNs in its references; an empty one removes the reference."""
+
+    def new(urns: Iterable[str] | None) -> list[str]:
+        return [urn for urn in (renamed.get(urn, urn) for urn in urns or ()) if urn]
+
+    provider, _, id = data.get("provider", "").rpartition("::")
+    changed = {
+        "parent": renamed.get(data.get("parent", ""), data.get("parent")),
+        "deletedWith": renamed.get(data.get("deletedWith", ""), data.get("deletedWith")),
+        "provider": f"{renamed[provider]}::{id}" if renamed.get(provider) else data.get("provider"),
+        "dependencies": new(data.get("dependencies")),
+        "propertyDependencies": {key: new(deps) for key, deps in data.get("propertyDependencies", {}).items()},
     }
-    return {name: value for name, value in kept.items() if value or name == "custom"}
-
-
-def _renamed(data: Record, old: str, new: str) -> Record:
-    if old not in _needs(data):
-        return data
-    fixed = dict(data)
-    for name in ("parent", "deletedWith"):
-        if fixed.get(name) == old:
-            fixed[name] = new
-    if fixed.get("provider", "").startswith(f"{old}::"):
-        fixed["provider"] = new + fixed["provider"][len(old) :]
-    if "dependencies" in fixed:
-        fixed["dependencies"] = [new if urn == old else urn for urn in fixed["dependencies"]]
-    if "propertyDependencies" in fixed:
-        fixed["propertyDependencies"] = {
-            key: [new if urn == old else urn for urn in deps] for key, deps in fixed["propertyDependencies"].items()
-        }
-    return fixed
+    return {key: value for key, value in (data | changed).items() if value or key == "custom"}

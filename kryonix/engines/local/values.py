@@ -1,6 +1,6 @@
-"""Property values: as they travel (protobuf), as the engine holds them (Python), as state keeps them (JSON).
+"""Property values in three forms: on the wire (protobuf), in the engine (Python) and in the state (JSON).
 
-In Python a secret is wrapped in `Secret`, wherever it stands in a value; one not known yet is `UNKNOWN`.
+In Python a secret, at any depth, is wrapped in `Secret`; an unknown value is `UNKNOWN`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kryonix.engines.local.handlers.base import UNKNOWN, Properties
 __all__ = [
     "UNKNOWN_TEXT",
     "Secret",
-    "conceal",
+    "changed_keys",
     "decode",
     "encode",
     "from_struct",
@@ -26,23 +26,22 @@ __all__ = [
     "mark_secrets",
     "plain",
     "redact",
-    "reveal",
     "to_struct",
 ]
 
 UNKNOWN_TEXT: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
-SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105  Pulumi's mark of a secret, no secret
+SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105  Pulumi's mark, no secret
 OTHER_SIGNATURES: Final = {
-    "c44067f5952c0a294b673a41bacd8c17": "assets",
-    "0def7320c3a5731c473e5ecbe6d01bc7": "archives",
-    "5cf8f73096256a8f31e491e813e4eb8e": "resource references",
-    "d0e6a833031e9bbcd3f4e8bde6ca49a4": "output values",
+    "c44067f5952c0a294b673a41bacd8c17": "assets as inputs",
+    "0def7320c3a5731c473e5ecbe6d01bc7": "archives as inputs",
+    "5cf8f73096256a8f31e491e813e4eb8e": "resource references as inputs",
+    "d0e6a833031e9bbcd3f4e8bde6ca49a4": "output values as inputs",
 }
 
 
 class Secret:
-    """A value that is encrypted wherever it is written down, and told to nobody."""
+    """A value that is encrypted in the state and shown to nobody."""
 
     __slots__ = ("value",)
 
@@ -60,7 +59,7 @@ class Secret:
 
 
 def from_struct(message: struct_pb2.Struct) -> Properties:
-    """The properties of a request."""
+    """Return the properties of a request. Raise `UnsupportedFeature`."""
     return {key: _from_wire(value) for key, value in message.fields.items()}
 
 
@@ -76,24 +75,19 @@ def _from_wire(value: struct_pb2.Value) -> Any:
         return value.bool_value
     if kind == "list_value":
         return [_from_wire(item) for item in value.list_value.values]
-    if kind == "struct_value":
-        return _from_wire_object(value.struct_value)
-    return None
-
-
-def _from_wire_object(message: struct_pb2.Struct) -> Any:
-    fields = {key: _from_wire(value) for key, value in message.fields.items()}
+    if kind != "struct_value":
+        return None
+    fields = from_struct(value.struct_value)
     signature = fields.get(SIGNATURE)
     if signature is None:
         return fields
     if signature == SECRET_SIGNATURE:
         return Secret(fields.get("value"))
-    kind = OTHER_SIGNATURES.get(str(signature), f"values with the signature {signature}")
-    raise UnsupportedFeature(f"The local engine does not take {kind} as inputs; use plain values, or the Pulumi CLI.")
+    raise UnsupportedFeature.of(OTHER_SIGNATURES.get(str(signature), f"values with the signature {signature}"))
 
 
 def to_struct(properties: Mapping[str, Any]) -> struct_pb2.Struct:
-    """The properties of an answer, secrets marked."""
+    """Return the properties of a response, with secrets marked."""
     return struct_pb2.Struct(fields={key: _to_wire(value) for key, value in properties.items()})
 
 
@@ -109,27 +103,27 @@ def _to_wire(value: Any) -> struct_pb2.Value:
     if isinstance(value, list | tuple):
         return struct_pb2.Value(list_value=struct_pb2.ListValue(values=[_to_wire(item) for item in value]))
     if isinstance(value, Secret):
-        return struct_pb2.Value(struct_value=to_struct({SIGNATURE: SECRET_SIGNATURE, "value": value.value}))
+        return _to_wire({SIGNATURE: SECRET_SIGNATURE, "value": value.value})
     if value is UNKNOWN:
         return struct_pb2.Value(string_value=UNKNOWN_TEXT)
     return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
 
 
 def plain(value: Any) -> Any:
-    """The value without its secret marks."""
+    """Return the value without secret marks."""
     return _rebuild(value, lambda secret: secret.value)
 
 
 def redact(value: Any) -> Any:
-    """The value as it may be shown."""
+    """Return the value with `[secret]` for secrets."""
     return _rebuild(value, lambda _: "[secret]")
 
 
 def encode(value: Any, seal: Callable[[str], str]) -> Any:
-    """The value as state keeps it; `seal` encrypts a secret's JSON."""
+    """Return the value as the state keeps it; `seal` encrypts a secret's JSON."""
 
     def sealed(secret: Secret) -> Any:
-        # Only a preview's entries, which are never written, can hold what is not known yet.
+        # Only the entries of a preview, which are never written, can hold unknown values.
         text = json.dumps(secret.value, separators=(",", ":"), default=lambda _: UNKNOWN_TEXT)
         return {SIGNATURE: SECRET_SIGNATURE, "ciphertext": seal(text)}
 
@@ -137,54 +131,28 @@ def encode(value: Any, seal: Callable[[str], str]) -> Any:
 
 
 def decode(value: Any, unseal: Callable[[str], str]) -> Any:
-    """The value that state keeps; `unseal` decrypts. An export that shows secrets has them in plain."""
+    """Return a value of the state; `unseal` decrypts a secret's JSON."""
     if isinstance(value, dict):
         if value.get(SIGNATURE) == SECRET_SIGNATURE:
-            text = value["plaintext"] if "plaintext" in value else unseal(value["ciphertext"])
-            return Secret(_without_signatures(json.loads(text)))
+            return Secret(json.loads(unseal(value["ciphertext"])))
         return {key: decode(item, unseal) for key, item in value.items()}
-    if isinstance(value, list):
-        return [decode(item, unseal) for item in value]
-    return value
-
-
-def _without_signatures(value: Any) -> Any:
-    """A secret within a secret, as the Pulumi CLI may write one."""
-    return decode(value, lambda text: text)
-
-
-def reveal(value: Any, unseal: Callable[[str], str]) -> Any:
-    """State's form of a value with secrets in plain, as `pulumi stack export --show-secrets` prints it."""
-    if isinstance(value, dict):
-        if value.get(SIGNATURE) == SECRET_SIGNATURE and "ciphertext" in value:
-            return {SIGNATURE: SECRET_SIGNATURE, "plaintext": unseal(value["ciphertext"])}
-        return {key: reveal(item, unseal) for key, item in value.items()}
-    return [reveal(item, unseal) for item in value] if isinstance(value, list) else value
-
-
-def conceal(value: Any, seal: Callable[[str], str]) -> Any:
-    """The way back: state's form of a value with secrets encrypted."""
-    if isinstance(value, dict):
-        if value.get(SIGNATURE) == SECRET_SIGNATURE and "plaintext" in value:
-            return {SIGNATURE: SECRET_SIGNATURE, "ciphertext": seal(value["plaintext"])}
-        return {key: conceal(item, seal) for key, item in value.items()}
-    return [conceal(item, seal) for item in value] if isinstance(value, list) else value
+    return [decode(item, unseal) for item in value] if isinstance(value, list) else value
 
 
 def has_secret(value: Any) -> bool:
-    """Whether a secret stands anywhere in the value."""
+    """Return True if the value contains a secret."""
     return _contains(value, lambda item: isinstance(item, Secret))
 
 
 def has_unknown(value: Any) -> bool:
-    """Whether any part of the value is not known yet."""
+    """Return True if any part of the value is unknown."""
     return _contains(value, lambda item: item is UNKNOWN or (isinstance(item, Secret) and has_unknown(item.value)))
 
 
 def mark_secrets(values: Mapping[str, Any], like: Mapping[str, Any], names: frozenset[str] = frozenset()) -> Properties:
-    """Plain `values` with the secret marks of `like`, and whole properties in `names` marked.
+    """Return plain `values` with the secret marks of `like`, and with the properties in `names` secret.
 
-    Where a property with a secret in it changed its shape on the way, all of it becomes secret.
+    A property with a secret in it whose shape has changed becomes secret as a whole.
     """
     marked: Properties = {}
     for key, value in values.items():
@@ -197,6 +165,11 @@ def mark_secrets(values: Mapping[str, Any], like: Mapping[str, Any], names: froz
     return marked
 
 
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
+    """Return the names of properties that differ, whether secret or not."""
+    return {key for key in {*old, *new} if plain(old.get(key)) != plain(new.get(key))}
+
+
 def _rebuild(value: Any, of_secret: Callable[[Secret], Any]) -> Any:
     if isinstance(value, str):
         return value
@@ -204,9 +177,7 @@ def _rebuild(value: Any, of_secret: Callable[[Secret], Any]) -> Any:
         return of_secret(value)
     if isinstance(value, dict):
         return {key: _rebuild(item, of_secret) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rebuild(item, of_secret) for item in value]
-    return value
+    return [_rebuild(item, of_secret) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _contains(value: Any, wanted: Callable[[Any], bool]) -> bool:
@@ -214,6 +185,4 @@ def _contains(value: Any, wanted: Callable[[Any], bool]) -> bool:
         return True
     if isinstance(value, dict):
         return any(_contains(item, wanted) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(_contains(item, wanted) for item in value)
-    return False
+    return isinstance(value, list | tuple) and any(_contains(item, wanted) for item in value)

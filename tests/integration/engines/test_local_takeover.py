@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kryonix.engines.local import LocalStack
+from tests.support.deployments import put_state
 
 pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="no pulumi on PATH")
 
@@ -97,7 +98,7 @@ def test_the_local_engine_takes_over_a_stack_of_the_cli_and_both_make_the_same_u
     pulumi(project, "up", "--yes", "--skip-preview")
     deployment = json.loads(pulumi(project, "stack", "export"))
     stack = LocalStack(project, "dev")
-    stack.import_(deployment)
+    put_state(project, "dev", deployment)
     assert set(stack.up().changes) == {"same"}
     stack.destroy()
     stack.up()

@@ -1,0 +1,291 @@
+"""Bring each registered resource to what the program wants: create, update, replace, or leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+from uuid import uuid4
+
+from kryonix.engines.events import Op
+from kryonix.engines.local import values
+from kryonix.engines.local.deletion import Deletion, Doomed, refuse_protected
+from kryonix.engines.local.errors import InvalidProgramInput
+from kryonix.engines.local.goal import Goal
+from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, Properties
+from kryonix.engines.local.project import StackConfig
+from kryonix.engines.local.recovery import Recovery, may_be_made
+from kryonix.engines.local.resource import PROVIDER_PREFIX, Resource, make_urn, package_of
+from kryonix.engines.local.run import Run
+from kryonix.engines.local.state import now
+
+__all__ = ["Registrar"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A managed resource to create or change: goal, new state with checked inputs, and handler."""
+
+    goal: Goal
+    draft: Resource
+    handler: Handler
+
+    def marked(self, outputs: Mapping[str, Any]) -> Properties:
+        """Return the outputs with secrets marked."""
+        names = self.handler.secret_outputs | frozenset(self.goal.secret_outputs)
+        return values.mark_secrets(outputs, self.draft.inputs, names)
+
+
+class Registrar:
+    """Answer registrations. Thread-safe: the program registers from many threads at once."""
+
+    def __init__(self, run: Run, config: StackConfig) -> None:
+        self._run = run
+        self._config = config
+        self._lock = Lock()
+        self._defaults_lock = Lock()
+        self._defaults: dict[tuple[str, str], Resource] = {}
+        self._seen: set[str] = set()
+        self._aliased: dict[str, str] = {}
+        self._replacing: set[str] = set()
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """URNs of everything the program registered."""
+        with self._lock:
+            return frozenset(self._seen)
+
+    def register(self, goal: Goal) -> Resource:
+        """Return the resource as it is after the change; in a preview, as it would be."""
+        self._run.check()
+        old = self._claim(goal)
+        if not goal.custom:
+            draft = _draft(goal, goal.inputs, old)
+            self._run.ledger.keep(draft)
+            self._report(draft, "same" if old else "create")
+            return draft
+        if goal.type.startswith(PROVIDER_PREFIX):
+            version = {"version": goal.version, "__internal": {}} if goal.version else {}
+            return self._settle_provider(_draft(goal, {**goal.inputs, **version}, old), old)
+        return self._managed(goal, old)
+
+    def read(self, resource: Resource) -> Resource:
+        """Record a resource that is only read, never managed."""
+        with self._lock:
+            self._take(resource.urn)
+        resource = replace(resource, provider=resource.provider or self._default_provider("pulumi", ""))
+        self._run.ledger.keep(resource)
+        return resource
+
+    # --- the resource in the state
+
+    def _claim(self, goal: Goal) -> Resource | None:
+        """Take the URN and return the resource in the state under it, or renamed from one of the aliases."""
+        ledger = self._run.ledger
+        with self._lock:
+            self._take(goal.urn)
+            found = next((urn for urn in (goal.urn, *goal.aliases) if ledger.get(urn)), None)
+            if found == goal.urn:
+                return ledger.get(goal.urn)
+            for taken in goal.aliases:
+                if taken in self._aliased or (taken == found and taken in self._seen):
+                    other = self._aliased.get(taken, taken)
+                    raise InvalidProgramInput(f"{goal.urn} has the alias {taken}, which {other} claims as well.")
+            old = ledger.get(found) if found else None
+            if found is None or old is None:
+                return None
+            self._aliased[found] = goal.urn
+            renamed = replace(old, urn=goal.urn, type=goal.type)
+            ledger.commit(put=[renamed], drop=[found], rename=(found, goal.urn))
+            return renamed
+
+    def _take(self, urn: str) -> None:
+        if urn in self._seen:
+            raise InvalidProgramInput(
+                f"Duplicate resource URN {urn!r}: two resources of the program have the same type, parent and name. "
+                "Give each its own name."
+            )
+        if urn in self._aliased:
+            raise InvalidProgramInput(f"{urn} was already claimed by {self._aliased[urn]} through an alias.")
+        self._seen.add(urn)
+
+    # --- providers
+
+    def _settle_provider(self, draft: Resource, old: Resource | None) -> Resource:
+        changed = tuple(sorted(values.changed_keys(old.inputs, draft.inputs))) if old else ()
+        stamp = now()
+        final = replace(
+            draft,
+            id=old.id if old else values.UNKNOWN_TEXT if self._run.dry_run else str(uuid4()),
+            outputs={name: value for name, value in draft.inputs.items() if name != "__internal"},
+            created=draft.created or stamp,
+            modified=draft.modified if old and not changed else stamp,
+        )
+        self._run.providers.register(final)
+        self._run.ledger.keep(final)
+        self._report(final, "create" if old is None else "update" if changed else "same", changed)
+        return final
+
+    def _default_provider(self, package: str, version: str) -> str:
+        """Return the reference of a package's default provider, made on first use."""
+        with self._defaults_lock:
+            known = self._defaults.get((package, version))
+            if known is None:
+                known = self._defaults[package, version] = self._make_default(package, version)
+            return f"{known.urn}::{known.id}"
+
+    def _make_default(self, package: str, version: str) -> Resource:
+        suffix = version.replace("-", "_").replace("+", "_").replace(".", "_")
+        type_, target = f"{PROVIDER_PREFIX}{package}", self._run.target
+        urn = make_urn(target.stack, target.project, "", type_, f"default_{suffix}" if version else "default")
+        inputs: Properties = {
+            key: values.Secret(value) if f"{package}:{key}" in self._config.secret_keys else value
+            for key, value in self._config.of_package(package).items()
+        }
+        if version:
+            inputs |= {"version": version, "__internal": {}}
+        with self._lock:
+            self._seen.add(urn)
+        old = self._run.ledger.get(urn)
+        draft = Resource(urn=urn, type=type_, custom=True, inputs=inputs)
+        return self._settle_provider(replace(draft, created=old.created, modified=old.modified) if old else draft, old)
+
+    # --- resources with a handler
+
+    def _managed(self, goal: Goal, old: Resource | None) -> Resource:
+        provider = goal.provider or self._default_provider(package_of(goal.type), goal.version)
+        draft = replace(_draft(goal, {}, old), provider=provider)
+        handler = self._run.providers.handler(draft)
+
+        def differs(recorded: Resource) -> bool:
+            return bool(values.changed_keys(recorded.inputs, self._checked(handler, draft, goal, recorded).inputs))
+
+        old = Recovery(self._run, handler, draft, differs).recover(old)
+        if old is not None and old.pending_replacement:
+            self._replacing.add(goal.urn)
+        if goal.urn in self._replacing:
+            old = None
+        work = _Work(goal, self._checked(handler, draft, goal, old), handler)
+        if old is None:
+            return self._create(work, "replace" if goal.urn in self._replacing else "create")
+        with self._run.checking(work.draft):
+            diff = handler.diff(
+                old.id, values.plain(old.inputs), values.plain(old.outputs), values.plain(work.draft.inputs)
+            )
+        if diff.replaces:
+            return self._replace(work, old, diff)
+        if diff.changed:
+            return self._update(work, old, diff)
+        final = replace(work.draft, id=old.id, outputs=old.outputs)
+        self._run.ledger.keep(final)
+        self._report(final, "same")
+        return final
+
+    def _checked(self, handler: Handler, draft: Resource, goal: Goal, old: Resource | None) -> Resource:
+        """Return the draft with checked inputs: the program's, or the old ones with `ignore_changes=["*"]`."""
+        wanted = old.inputs if old and "*" in goal.ignore_changes else goal.inputs
+        with self._run.checking(draft):
+            inputs = handler.check(values.plain(old.inputs) if old else None, values.plain(wanted))
+        return replace(draft, inputs=values.mark_secrets(inputs, wanted))
+
+    def _create(self, work: _Work, op: Op, *, old: Resource | None = None, changed: tuple[str, ...] = ()) -> Resource:
+        draft, run = work.draft, self._run
+        run.step(draft, op, changed)
+        if run.dry_run:
+            run.report(draft, op, changed)
+            return replace(draft, id="", outputs=work.marked(values.plain(draft.inputs)))
+        stamp = now()
+        draft = replace(draft, created=stamp, modified=stamp, id="", outputs={})
+        with run.working(draft, op, changed):
+            run.ledger.begin("creating", [draft])
+            try:
+                id_, outputs = work.handler.create(values.plain(draft.inputs))
+            except Exception as error:
+                if not may_be_made(error):
+                    run.ledger.commit(end=[draft.key])
+                raise
+            final = replace(draft, id=id_, outputs=work.marked(outputs))
+            leftover = [replace(old, delete=True)] if old and old.id != id_ else []
+            run.ledger.commit(put=[final, *leftover], end=[final.key])
+        return final
+
+    def _update(self, work: _Work, old: Resource, diff: Diff) -> Resource:
+        draft, run = work.draft, self._run
+        run.step(draft, "update", diff.changed)
+        inputs, outputs = values.plain(old.inputs), values.plain(old.outputs)
+        wanted = values.plain(draft.inputs)
+        if run.dry_run:
+            run.report(draft, "update", diff.changed)
+            return replace(draft, id=old.id, outputs=values.mark_secrets(work.marked(outputs | wanted), old.outputs))
+        with run.working(draft, "update", diff.changed):
+            run.ledger.begin("updating", [old])
+            outputs = work.handler.update(old.id, inputs, outputs, wanted)
+            final = replace(draft, id=old.id, outputs=work.marked(outputs), modified=now())
+            run.ledger.commit(put=[final], end=[final.key])
+        return final
+
+    def _replace(self, work: _Work, old: Resource, diff: Diff) -> Resource:
+        if old.protect and work.draft.protect:
+            refuse_protected([old])
+        work = replace(work, draft=self._checked(work.handler, work.draft, work.goal, None))
+        before = work.goal.delete_before_replace
+        if not (diff.delete_before_replace if before is None else before):
+            return self._create(work, "replace", old=old, changed=diff.replaces)
+        if not self._run.dry_run:
+            with self._run.checking(work.draft):
+                work.handler.prepare(values.plain(old.inputs), values.plain(work.draft.inputs))
+        doomed = [old, *self._dependents(old)]
+        refuse_protected(doomed[1:])
+        with self._lock:
+            self._replacing.update(resource.urn for resource in doomed)
+        if not self._run.dry_run:
+            Deletion(self._run, [Doomed(resource) for resource in doomed], keep=True).execute()
+        return self._create(work, "replace", changed=diff.replaces)
+
+    def _dependents(self, root: Resource) -> list[Resource]:
+        """Return the resources that have to be replaced too, because an output of `root` that they use changes."""
+        found: dict[str, Resource] = {root.urn: root}
+        with self._lock:
+            done = set(self._seen)
+        candidates = [r for r in self._run.ledger.all() if r.managed and not r.delete and r.urn not in done]
+        size = 0
+        while size < len(found):
+            size = len(found)
+            for resource in candidates:
+                if resource.urn not in found and self._falls_with(resource, found):
+                    found[resource.urn] = resource
+        return list(found.values())[1:]
+
+    def _falls_with(self, resource: Resource, replaced: Mapping[str, Resource]) -> bool:
+        unknown = {key: UNKNOWN for key, deps in resource.property_dependencies.items() if replaced.keys() & set(deps)}
+        if not unknown:
+            return False
+        handler = self._run.providers.handler(resource)
+        inputs, outputs = values.plain(resource.inputs), values.plain(resource.outputs)
+        with self._run.checking(resource):
+            return bool(handler.diff(resource.id, inputs, outputs, inputs | unknown).replaces)
+
+    def _report(self, resource: Resource, op: Op, changed: tuple[str, ...] = ()) -> None:
+        self._run.step(resource, op, changed)
+        self._run.report(resource, op, changed)
+
+
+def _draft(goal: Goal, inputs: Properties, old: Resource | None) -> Resource:
+    return Resource(
+        urn=goal.urn,
+        type=goal.type,
+        custom=goal.custom,
+        id=old.id if old else "",
+        inputs=inputs,
+        outputs=old.outputs if old else {},
+        parent=goal.parent,
+        dependencies=goal.dependencies,
+        property_dependencies=dict(goal.property_dependencies),
+        deleted_with=goal.inherited.deleted_with,
+        protect=bool(goal.inherited.protect),
+        additional_secret_outputs=goal.secret_outputs,
+        ignore_changes=goal.ignore_changes,
+        created=old.created if old else "",
+        modified=old.modified if old else "",
+    )
