@@ -20,22 +20,16 @@ def put_state(project: Path, stack: str, deployment: dict[str, Any]) -> None:
         store.save(State.of_document(deployment, where="the deployment"))
 
 
-def revealed(deployment: dict[str, Any]) -> dict[str, Any]:
+def revealed(deployment: dict[str, Any]) -> Any:
     """Return a deployment with its secrets in plain."""
     decrypt = _crypter(deployment).decrypt
-    changed: dict[str, Any] = _changed(
-        deployment, lambda secret: {**_without(secret), "plaintext": decrypt(secret["ciphertext"])}
-    )
-    return changed
+    return _changed(deployment, lambda secret: {**_without(secret), "plaintext": decrypt(secret["ciphertext"])})
 
 
-def concealed(deployment: dict[str, Any]) -> dict[str, Any]:
+def concealed(deployment: dict[str, Any]) -> Any:
     """Return a revealed deployment with its secrets encrypted again."""
     encrypt = _crypter(deployment).encrypt
-    changed: dict[str, Any] = _changed(
-        deployment, lambda secret: {**_without(secret), "ciphertext": encrypt(secret["plaintext"])}
-    )
-    return changed
+    return _changed(deployment, lambda secret: {**_without(secret), "ciphertext": encrypt(secret["plaintext"])})
 
 
 def _crypter(deployment: dict[str, Any]) -> Crypter:
