@@ -98,7 +98,7 @@ def test_every_problem_is_told_at_once_with_line_key_value_rule_and_nearest_name
     [
         ("- a\n- b\n", "is not a mapping"),
         ("config:\n  demo:domain: a\n  demo:domain: b\n", ":3: config.demo:domain: the key"),
-        ("config:\n\tdemo:domain: a\n", "a tab is used for indentation"),
+        ("config:\n\tdemo:domain: a\n", "indented with a tab"),
         ("config: 7\n", ":1: `config` is not a mapping"),
         ("a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
          "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n",
