@@ -1,4 +1,4 @@
-"""`kryonix` and `python -m kryonix`: the command, where it is installed with what it needs."""
+"""`kryonix` and `python -m kryonix`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command, or say how to have it: applications install this package for the SDK alone."""
+    """Run the command. Without its dependencies, print how to install them: applications install only the SDK."""
     try:
         from kryonix.cli.app import main as command
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "kryonix":
             raise
         sys.exit(
-            f"kryonix: {error.name} is not installed: this is the SDK alone. "
-            "For the command: pip install 'kryonix-messaging[platform]'"
+            f"kryonix: {error.name} is not installed: this installation has only the SDK. "
+            "To install the command, run pip install '.[platform]' in the project's folder"
         )
     command()
 

@@ -1,1 +1,1 @@
-"""What operators do: the `kryonix` command and what stands behind it."""
+"""The `kryonix` command."""

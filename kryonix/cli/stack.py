@@ -13,7 +13,7 @@ from kryonix.cli.options import Json, StackOptions, Yes, command
 from kryonix.cli.outage import Outage
 from kryonix.cli.output.console import confirm, err, out, print_fields, print_json, refuse_without_terminal
 from kryonix.cli.output.progress import RunProgress
-from kryonix.cli.output.steps import findings_line, findings_table, step_json, steps_table, summary_line
+from kryonix.cli.output.tables import findings_line, findings_table, step_json, steps_table, summary_line
 from kryonix.cli.site import engine_of, outputs_with_platform
 from kryonix.engines.engine import Engine
 from kryonix.engines.events import Summary

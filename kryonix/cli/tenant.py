@@ -15,11 +15,9 @@ from rich.markup import escape
 
 from kryonix.cli.options import Json, PlatformOptions, Yes, command, parse_names
 from kryonix.cli.outage import Outage, explain_outages
-from kryonix.cli.output.console import confirm, err, out, print_fields, print_json
-from kryonix.cli.output.private_file import check_target, write_private
+from kryonix.cli.output.console import check_target, confirm, err, out, print_fields, print_json, write_private
 from kryonix.cli.output.progress import RunProgress
-from kryonix.cli.output.steps import converged_line
-from kryonix.cli.output.tables import Column, modules_text, responsive_table
+from kryonix.cli.output.tables import Column, converged_line, modules_text, responsive_table
 from kryonix.cli.site import open_site, project_folder
 from kryonix.engines.deployer import deployer_for
 from kryonix.engines.events import OnEvent
@@ -109,12 +107,8 @@ def change(
         raise InvalidChoice("nothing to change: give --modules, --plan, or both")
     names = None if modules is None else parse_names(modules)
     lifecycle = _lifecycle(platform)
-
-    def run(on_event: OnEvent) -> None:
-        lifecycle.change(tenant, modules=names, plan=plan, allow_delete=allow_delete or (), on_event=on_event)
-
-    _run(f"change {tenant}", run)
-    _print_state(lifecycle.state(tenant), json_output)
+    wanted = partial(lifecycle.change, tenant, modules=names, plan=plan, allow_delete=allow_delete or ())
+    _operate(lifecycle, "change", tenant, lambda on_event: wanted(on_event=on_event), json_output)
 
 
 @command(app)
@@ -122,8 +116,7 @@ def change(
 def suspend(tenant: TenantId, platform: PlatformOptions, json_output: Json = False) -> None:
     """Block the tenant's connections and close open ones. Nothing is deleted."""
     lifecycle = _lifecycle(platform)
-    _run(f"suspend {tenant}", partial(lifecycle.suspend, tenant))
-    _print_state(lifecycle.state(tenant), json_output)
+    _operate(lifecycle, "suspend", tenant, partial(lifecycle.suspend, tenant), json_output)
 
 
 @command(app)
@@ -131,8 +124,7 @@ def suspend(tenant: TenantId, platform: PlatformOptions, json_output: Json = Fal
 def resume(tenant: TenantId, platform: PlatformOptions, json_output: Json = False) -> None:
     """Undo `suspend`, or `offboard` until the tenant is removed."""
     lifecycle = _lifecycle(platform)
-    _run(f"resume {tenant}", partial(lifecycle.resume, tenant))
-    _print_state(lifecycle.state(tenant), json_output)
+    _operate(lifecycle, "resume", tenant, partial(lifecycle.resume, tenant), json_output)
 
 
 @command(app)
@@ -188,8 +180,7 @@ def offboard(
 ) -> None:
     """Save a final export, suspend the tenant, and schedule its removal."""
     lifecycle = _lifecycle(platform, grace=timedelta(days=grace_days))
-    _run(f"offboard {tenant}", partial(lifecycle.offboard, tenant))
-    _print_state(lifecycle.state(tenant), json_output)
+    _operate(lifecycle, "offboard", tenant, partial(lifecycle.offboard, tenant), json_output)
 
 
 @command(app)
@@ -205,8 +196,7 @@ def remove(
     if not yes:
         confirm("tenant remove", f"Remove tenant {tenant!r} with all its messages?")
     lifecycle = _lifecycle(platform)
-    _run(f"remove {tenant}", partial(lifecycle.remove, tenant, force=force))
-    _print_state(lifecycle.state(tenant), json_output)
+    _operate(lifecycle, "remove", tenant, partial(lifecycle.remove, tenant, force=force), json_output)
 
 
 @command(app)
@@ -278,7 +268,12 @@ def _print_credentials(made: Credentials, json_output: bool) -> None:
     err.print("Give these to the tenant's applications. `kryonix tenant credentials` prints them again.")
 
 
-def _print_state(state: DesiredState, json_output: bool) -> None:
+def _operate(
+    lifecycle: TenantLifecycle, name: str, tenant: str, operation: Callable[[OnEvent], object], json_output: bool
+) -> None:
+    """Run an operation with progress, and print the tenant's new state."""
+    _run(f"{name} {tenant}", operation)
+    state = lifecycle.state(tenant)
     if json_output:
         print_json(_state_json(state))
         return

@@ -12,8 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kryonix.cli.output.progress import Live
-from kryonix.cli.output.steps import FOUND, changes_text, step_json, steps_text
-from kryonix.cli.output.tables import Column, responsive_table
+from kryonix.cli.output.tables import FOUND, Column, changes_text, responsive_table, step_json, steps_text
 from kryonix.engines.events import count_changes
 from kryonix.fleet.drift import Drift
 from kryonix.fleet.members import Member
@@ -101,28 +100,19 @@ def print_fleet(view: FleetView, console: Console) -> None:
     rows = map(_member_row, view.members)
     console.print(responsive_table(f"{len(view.members)} tenant(s)", _MEMBER_COLUMNS, rows, console))
     for name, load in view.loads.items():
-        tenants = _tenants(load, by_hand=bool(view.strays))
-        counts = (
-            f"{tenants}, {load.queues:,} queues, {load.connections:,} connections and {size_text(load.bytes)} allowed"
-        )
+        tenants = f"{load.tenants} tenant(s)"
+        if load.without_row:
+            whose = "the platform's own" + (" or run by hand" if view.strays else "")
+            tenants += f", {load.without_row} of them {whose}"
+        allowed = f"{load.queues:,} queues, {load.connections:,} connections and {size_text(load.bytes)} allowed"
         problem = f". [red]{escape(load.problem)}[/red]" if load.problem else ""
-        console.print(f"cell {escape(name)}: {counts}{problem}", soft_wrap=True)
+        console.print(f"cell {escape(name)}: {tenants}, {allowed}{problem}", soft_wrap=True)
     if view.strays:
-        names = ", ".join(view.strays)
-        console.print(
-            f"{len(view.strays)} stack(s) without a tenant in the registry, run by hand: {escape(names)}",
-            soft_wrap=True,
-        )
+        names = escape(", ".join(view.strays))
+        title = f"{len(view.strays)} stack(s) without a tenant in the registry, run by hand"
+        console.print(f"{title}: {names}", soft_wrap=True)
     if view.rollout is not None:
         console.print(_rollout_line(view.rollout), soft_wrap=True)
-
-
-def _tenants(load: Load, *, by_hand: bool) -> str:
-    """Return a cell's number of tenants, and how many of them the registry does not have."""
-    if not load.without_row:
-        return f"{load.tenants} tenant(s)"
-    whose = "the platform's own" + (" or run by hand" if by_hand else "")
-    return f"{load.tenants} tenant(s), {load.without_row} of them {whose}"
 
 
 def _member_row(member: Member) -> list[str]:
@@ -166,9 +156,8 @@ def print_drift(found: Sequence[Drift], console: Console) -> None:
     if not shown:
         console.print(f"No drift. {len(found)} tenant(s) match the broker and the registry.")
         return
-    table = Table(title=f"{len(shown)} of {len(found)} tenant(s) differ or could not be checked")
-    for column in ("tenant", "cell", "changed outside Kryonix", "the next rollout would"):
-        table.add_column(column, overflow="fold")
+    title = f"{len(shown)} of {len(found)} tenant(s) differ or could not be checked"
+    table = _table(title, "tenant", "cell", "changed outside Kryonix", "the next rollout would")
     for drift in shown:
         problem = f"[red]{escape(drift.problem)}[/red]" if drift.problem else ""
         strange = escape("\n".join(drift.undeclared.lines())) if drift.undeclared else ""
@@ -198,9 +187,8 @@ def print_dry_run(waves: Waves, found: Sequence[Drift], console: Console) -> Non
     """Print the waves and what would change."""
     by_name = {drift.tenant: drift for drift in found}
     changing = sum(drift.differs for drift in found)
-    table = Table(title=f"dry run: {changing} of {len(found)} tenant(s) would change; nothing was changed")
-    for column in ("wave", "tenant", "cell", "would"):
-        table.add_column(column, overflow="fold")
+    title = f"dry run: {changing} of {len(found)} tenant(s) would change; nothing was changed"
+    table = _table(title, "wave", "tenant", "cell", "would")
     for index, wave in enumerate(waves):
         for name in wave:
             drift = by_name[name]
@@ -227,9 +215,7 @@ def rollout_json(rollout: Rollout) -> dict[str, Any]:
 
 def print_rollout(rollout: Rollout, console: Console) -> None:
     """Print the result of every tenant."""
-    table = Table(title=_rollout_line(rollout))
-    for column in ("wave", "tenant", "status", "changed", "seconds", "problem"):
-        table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
+    table = _table(_rollout_line(rollout), "wave", "tenant", "status", "changed", "seconds", "problem")
     for tenant in rollout.tenants:
         colour = _COLOURS.get(tenant.status, "white")
         table.add_row(
@@ -274,6 +260,13 @@ def print_placement(placement: Placement, console: Console) -> None:
     console.print(f"[bold]{escape(placement.cell)}[/bold] has the most free capacity with this tenant:")
     for verdict in placement.verdicts:
         console.print(f"  {escape(str(verdict))}", soft_wrap=True)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
+    return table
 
 
 def _rollout_line(rollout: Rollout) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -107,12 +107,11 @@ def _print_objects(review: Review) -> None:
             if not _is_named(change) and change.kind not in ("tenant", "permissions"):
                 others.setdefault(change.action, Counter())[change.kind] += 1
     if others:
-        text = "; ".join(f"{_counts(kinds)} {DONE[action]}" for action, kinds in others.items())
+        text = "; ".join(
+            f"{', '.join(counted(count, kind) for kind, count in kinds.items())} {DONE[action]}"
+            for action, kinds in others.items()
+        )
         out.print(f"Also {text}.", soft_wrap=True)
-
-
-def _counts(kinds: Mapping[str, int]) -> str:
-    return ", ".join(counted(count, kind) for kind, count in kinds.items())
 
 
 def _is_named(change: Change) -> bool:

@@ -80,7 +80,7 @@ def test_the_installed_sdk_sends_and_consumes_without_any_infrastructure_tool(
 def test_the_command_without_its_extras_says_what_to_install(python: Path) -> None:
     result = run(python.parent / "kryonix", "--help")
     assert result.returncode == 1
-    assert "pip install 'kryonix-messaging[platform]'" in result.stderr
+    assert "pip install '.[platform]'" in result.stderr
     assert "Traceback" not in result.stderr
 
 

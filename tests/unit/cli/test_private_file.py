@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kryonix.cli.output.private_file import check_target, write_private
+from kryonix.cli.output.console import check_target, write_private
 from kryonix.errors import InvalidChoice
 
 SECRET = {"password": "h\u00edd"}

@@ -9,8 +9,7 @@ from rich.console import Console
 
 from kryonix.cli.output.fleet import FleetView, print_fleet
 from kryonix.cli.output.messages import stats_table, tallies_table
-from kryonix.cli.output.steps import findings_line, findings_table, steps_table
-from kryonix.cli.output.tables import modules_text
+from kryonix.cli.output.tables import findings_line, findings_table, modules_text, steps_table
 from kryonix.cli.plan import tenants_table
 from kryonix.engines.events import Step, Summary
 from kryonix.fleet.cell_use import VhostUse
