@@ -1,1 +1,1 @@
-"""Read what a change starts from: the base revision, its files and its own code."""
+"""Read the base of a change: a git revision, its files and its code."""

@@ -1,4 +1,4 @@
-"""The lines that a change adds, to be looked at for secrets."""
+"""The lines that a change adds, in which secrets are searched."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kryonix.review.plain_text import AddedLine, is_read
 
 __all__ = ["added_lines", "added_since"]
 
-_MOST_BYTES: Final = 2 * 1024 * 1024  # of an untracked file: a dump or a build is no part of a change
+_MOST_BYTES: Final = 2 * 1024 * 1024  # of an untracked file: larger ones are dumps or builds
 _HUNK: Final = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 
 
 def added_lines(revision: Revision) -> Iterator[AddedLine]:
-    """The lines of known kinds of files that the working tree has and a revision has not."""
+    """Yield the lines that the working tree adds to a revision, in files of known kinds."""
     yield from _of_diff(revision.diff().split("\n"))
     for path in revision.untracked():
         file = revision.repository.top / path
@@ -26,14 +26,14 @@ def added_lines(revision: Revision) -> Iterator[AddedLine]:
 
 
 def added_since(before: bytes, after: bytes, name: str) -> Iterator[AddedLine]:
-    """The lines of one content that are not in another."""
+    """Return the lines of one content that are not in another."""
     was = set(before.decode(errors="replace").split("\n"))
     lines = enumerate(after.decode(errors="replace").split("\n"), 1)
     return (AddedLine(name, number, text) for number, text in lines if text not in was)
 
 
 def _of_diff(lines: Sequence[str]) -> Iterator[AddedLine]:
-    """The added lines of a diff without context; its hunks are counted, since content may look like a header."""
+    """Yield the added lines of a diff without context. Hunks are counted: their content may look like a header."""
     path, at = "", 0
     while at < len(lines):
         line = lines[at]
@@ -51,7 +51,7 @@ def _of_diff(lines: Sequence[str]) -> Iterator[AddedLine]:
 
 
 def _path(shown: str) -> str:
-    """A path in a diff's header: git quotes one with control characters or quotes in it, and marks one with spaces."""
+    """Return a path from a diff's header: git quotes control characters and quotes, and marks spaces with a tab."""
     shown = shown.rstrip("\t")
     if shown.startswith('"'):
         shown = shown[1:-1].replace('\\"', '"').replace("\\\\", "\\")

@@ -1,7 +1,8 @@
-"""The base's own code at work: what it makes of the base's tenants, in a process that is given no secret."""
+"""Run the base's own code on the base's tenants, in a process without secrets."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tarfile
@@ -10,58 +11,62 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, get_args, get_type_hints
 
 from kryonix.review.base import expander
 from kryonix.review.base.git import Revision
+from kryonix.topology.catalog import Limits
 from kryonix.topology.errors import InvalidInput, Problem
+from kryonix.topology.expansion import Topology
+from kryonix.topology.objects import KINDS, Permissions
+from kryonix.topology.tenants import Tenant
 
-__all__ = ["BaseCodeError", "Running", "running"]
+__all__ = ["BaseCode", "BaseCodeError", "read_topology", "running"]
 
 _CODE: Final = "kryonix/topology"
 _SECONDS: Final = 300
 
 
 class BaseCodeError(Exception):
-    """The base's code can't be run here, as where it needs a library that is not installed any more."""
+    """The base's code can't be run here, for example because a library is no longer installed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """The process, and the folder that its output goes to."""
+class BaseCode:
+    """The running process, and the folder with its output."""
 
     folder: Path
     process: subprocess.Popen[bytes]
     name: str
 
     def expansions(self) -> dict[str, str]:
-        """Every tenant's expansion as text, once the process has ended.
+        """Wait for the process, and return every tenant's expansion as text.
 
-        Raises InvalidInput for tenants or a catalog that the base itself did not accept, BaseCodeError where it failed.
+        Raises InvalidInput for tenants or a catalog that the base itself did not accept, BaseCodeError if it failed.
         """
         try:
             status = self.process.wait(_SECONDS)
         except subprocess.TimeoutExpired as error:
             raise BaseCodeError(f"it took more than {_SECONDS} s") from error
-        said = (self.folder / "errors").read_text(errors="replace").strip().splitlines()
-        if status == InvalidInput.exit_status and said:
-            raise InvalidInput([Problem(self.name, None, "", line) for line in said])
+        errors = (self.folder / "errors").read_text(errors="replace").strip().splitlines()
+        if status == InvalidInput.exit_status and errors:
+            raise InvalidInput([Problem(self.name, None, "", line) for line in errors])
         if status:
-            raise BaseCodeError(said[-1][:300] if said else f"exit status {status}")
+            raise BaseCodeError(errors[-1][:300] if errors else f"exit status {status}")
         lines = (self.folder / "output").read_text().splitlines()
         return dict(line.split("\t", 1) for line in lines)
 
 
 @contextmanager
-def running(revision: Revision, folder: str, tenants: bytes, catalog: bytes | None, name: str) -> Iterator[Running]:
-    """Start a revision's code on a list of tenants. It works in a folder of its own that is gone afterwards."""
+def running(revision: Revision, folder: str, tenants: bytes, catalog: bytes | None, name: str) -> Iterator[BaseCode]:
+    """Start a revision's code on a list of tenants, in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="kryonix-base-") as made:
         root = Path(made)
         code = _write(revision, folder, root)
         (root / "tenants.yaml").write_bytes(tenants)
         (root / "catalog.yaml").write_bytes(catalog or b"")
         named = "-" if catalog is None else str(root / "catalog.yaml")
-        base = Running(root, _start(root, str(code), str(root / "tenants.yaml"), named), name)
+        base = BaseCode(root, _start(root, str(code), str(root / "tenants.yaml"), named), name)
         try:
             yield base
         finally:
@@ -90,3 +95,26 @@ def _start(root: Path, *arguments: str) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=errors,
         )
+
+
+def read_topology(text: str) -> Topology:
+    """Return an expansion from the expander's text, unchecked: the base may know other modules and plans."""
+    plain: dict[str, Any] = json.loads(text)
+    tenant, types = plain["tenant"], get_type_hints(Topology)
+    objects = {
+        name: tuple(_known(get_args(types[name])[0], each) for each in plain.get(name, ()))
+        for name in dict.fromkeys(kind.collection for kind in KINDS.values())
+    }
+    return Topology(
+        tenant=Tenant.model_construct(**{**tenant, "modules": tuple(tenant["modules"])}),
+        vhost=plain["vhost"],
+        user=plain["user"],
+        permissions=_known(Permissions, plain["permissions"]),
+        limits=Limits.model_construct(**plain["limits"]),
+        **objects,
+    )
+
+
+def _known(type_: Any, values: dict[str, Any]) -> Any:
+    """Return a dataclass from the fields that it has: the base's may have others."""
+    return type_(**{name: value for name, value in values.items() if name in type_.__slots__})

@@ -1,8 +1,8 @@
-"""Run by the base's own code, as a script: `python -I expander.py FOLDER TENANTS CATALOG`.
+"""Expand tenants with the base's own code. A script: `python -I expander.py FOLDER TENANTS CATALOG`.
 
-FOLDER holds the base's `kryonix/topology`. A line per tenant goes to standard output: `ID<tab>EXPANSION`. Kept to what
-every version of the topology has had, and importing nothing of the present one. CATALOG may be `-`: the package's own.
-Exit status: 0 done, 2 the base did not accept its own input.
+FOLDER holds the base's `kryonix/topology`; CATALOG `-` is the catalog in there. Standard output gets a line per tenant,
+`ID<tab>EXPANSION`. Exit status: 0 done, 2 the base did not accept its own input. Import nothing of the present code,
+and use only what every version of the topology has: slotted dataclasses, models, and the names in `main`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ __all__ = ["write_topology"]
 
 
 def write_topology(topology: Any) -> str:
-    """Return an expansion as text; `kryonix.review.portable` reads it."""
-    return json.dumps(topology, default=_plain, separators=(",", ":"))
+    """Return an expansion as text, for `base_code.read_topology`. Equal expansions give equal texts."""
+    return json.dumps(topology, default=_fields, separators=(",", ":"))
 
 
-def _plain(value: Any) -> Any:
-    """Return a model or a dataclass as a mapping of its fields, whatever fields the base's version has."""
+def _fields(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump()
     return {name: getattr(value, name) for name in value.__slots__}

@@ -1,4 +1,4 @@
-"""What a review asks of git: a revision, and the files, hashes and folders of it."""
+"""Read a revision's files, hashes and folders from git."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from kryonix.errors import InvalidChoice
 __all__ = ["Repository", "Revision", "blob_hash"]
 
 _SECONDS: Final = 120
-_EARLIER: Final = 20  # commits that are gone back to where the base can't be read
+_EARLIER: Final = 20  # commits tried before an unreadable base
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """The repository that a folder is in."""
+    """A git repository."""
 
     top: Path
 
     @classmethod
     def around(cls, folder: Path) -> Repository | None:
-        """The repository that a folder is in, or None. Raises InvalidChoice where git can't be run or refuses."""
+        """Return the repository around a folder, or None. Raises InvalidChoice if git can't be run or refuses."""
         done = _git(folder, "rev-parse", "--show-toplevel")
         if done.returncode == 0:
             return cls(Path(os.fsdecode(done.stdout).rstrip("\n")))
-        said = done.stderr.decode(errors="replace")
-        if "not a git repository" in said:
+        output = done.stderr.decode(errors="replace")
+        if "not a git repository" in output:
             return None
-        raise InvalidChoice(f"git can't read the repository around {str(folder)!r}: {_last(said)}")
+        raise InvalidChoice(f"git can't read the repository around {str(folder)!r}: {_last(output)}")
 
     def revision(self, name: str) -> Revision:
-        """A commit by any name that git knows. Raises InvalidChoice, saying what may help."""
+        """Return a commit by any name that git knows. Raises InvalidChoice with a remedy."""
         if (commit := self._answer("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")) != "":
             return Revision(self, name, commit)
-        message = f"--against {name[:200]!r} is no file, and no revision that this clone knows"
+        message = f"--against {name[:200]!r} is neither a file nor a revision in this clone"
         if self.is_shallow:
-            raise InvalidChoice(f"{message}: it is a shallow one. Run `git fetch --unshallow`, or fetch that revision")
-        raise InvalidChoice(f"{message}. Run `git fetch`, or name one of `git branch --all` or `git log`")
+            raise InvalidChoice(f"{message}, which is shallow. Run `git fetch --unshallow`, or fetch that revision")
+        raise InvalidChoice(f"{message}. Run `git fetch`, or choose one from `git branch --all` or `git log`")
 
     @property
     def is_shallow(self) -> bool:
-        """Whether a part of the history is not here."""
+        """Return True if a part of the history is missing."""
         return self._answer("rev-parse", "--is-shallow-repository") == "true"
 
-    def inside(self, file: Path) -> str | None:
-        """A file's path from the top, as git writes it; None where the file is elsewhere."""
+    def relative_path(self, file: Path) -> str | None:
+        """Return a file's path from the top, as git writes it, or None if it is outside."""
         resolved, top = file.parent.resolve() / file.name, self.top.resolve()
         return resolved.relative_to(top).as_posix() if resolved.is_relative_to(top) else None
 
     def _answer(self, *arguments: str) -> str:
-        """What git says in one line, and nothing where it refuses."""
+        """Return git's answer of one line, empty if it refuses."""
         done = _git(self.top, *arguments)
         return done.stdout.decode().strip() if done.returncode == 0 else ""
 
@@ -72,36 +72,36 @@ class Revision:
 
     @property
     def label(self) -> str:
-        """The revision as a report names it."""
+        """Return the revision's name in a report."""
         short = self.commit[:12]
         return short if self.commit.startswith(self.name) else f"{self.name} ({short})"
 
     def forked(self) -> tuple[Revision, str | None]:
-        """Where the present work left this revision, as a pull request is compared, and what there is to say of it."""
+        """Return the merge base with the present work, as for a pull request, and a note for the reader."""
         base = self.repository._answer("merge-base", self.commit, "HEAD")
         if base == self.commit:
             return self, None
         if not base:
-            return self, f"'{self.name}' and the present work have no common commit in this clone"
+            return self, f"'{self.name}' and HEAD have no common commit in this clone"
         ahead = self.repository._answer("rev-list", "--count", f"{base}..{self.commit}")
         if base == self.repository._answer("rev-parse", "HEAD"):
-            return self, f"'{self.name}' is ahead by {ahead} commit(s), and what they did is shown undone"
-        note = f"'{self.name}' has gone on by {ahead} commit(s): compared with {base[:12]}, where this work left it"
+            return self, f"'{self.name}' is ahead by {ahead} commit(s): they are shown as undone"
+        note = f"'{self.name}' has {ahead} newer commit(s): compared with the merge base {base[:12]}"
         return replace(self, commit=base), note
 
     def earlier(self, *paths: str) -> Iterator[Revision]:
-        """The latest revisions before this one at which one of these paths was changed, newest first."""
+        """Yield the latest revisions before this one that changed one of these paths, newest first."""
         listed = self._run("rev-list", f"--max-count={_EARLIER}", f"{self.commit}~", "--", *paths, may_fail=True)
         for commit in listed.stdout.decode().split() if listed.returncode == 0 else ():
             yield Revision(self.repository, commit, commit)
 
     def file(self, path: str) -> bytes | None:
-        """A file's content at this revision, or None where it has none."""
+        """Return a file's content at this revision, or None."""
         done = self._run("cat-file", "blob", f"{self.commit}:{path}", may_fail=True)
         return done.stdout if done.returncode == 0 else None
 
     def hashes(self, folder: str) -> dict[str, str]:
-        """The hash of every file in a folder, by its path in there."""
+        """Return the hash of every file in a folder, by its path in it."""
         listed = self._run("ls-tree", "-r", "-z", f"{self.commit}:{folder}", may_fail=True)
         if listed.returncode:
             return {}
@@ -109,7 +109,7 @@ class Revision:
         return {path: about.split()[2] for about, path in entries}
 
     def extract(self, into: Path, *paths: str) -> None:
-        """Write folders of this revision below another folder. Raises tarfile.TarError for a link: it may lead out."""
+        """Write folders of this revision below another one. Raises tarfile.TarError for a link: it may lead outside."""
         archive = self._run("archive", "--format=tar", self.commit, "--", *paths)
         # Not extractall(filter="data"): Debian 12's Python 3.11.2 is older than that.
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
@@ -124,12 +124,12 @@ class Revision:
                 path.write_bytes(content.read())
 
     def changed(self, *patterns: str) -> list[str]:
-        """The paths that differ from the working tree, of those that git matches with the patterns."""
+        """Return the paths matching git's patterns that differ from the working tree."""
         done = self._run("diff", "--name-only", "-z", self.commit, "--", *patterns)
         return [path for path in os.fsdecode(done.stdout).split("\0") if path]
 
     def diff(self) -> str:
-        """The lines that the working tree has and this revision has not, without context."""
+        """Return the lines that the working tree adds to this revision, without context."""
         done = self._run(
             "-c",
             "core.quotePath=false",
@@ -139,20 +139,20 @@ class Revision:
         return done.stdout.decode(errors="replace")
 
     def untracked(self) -> list[str]:
-        """The files of the working tree that git does not know, and has not been told to ignore."""
+        """Return the untracked files of the working tree, without ignored ones."""
         done = self._run("ls-files", "--others", "--exclude-standard", "-z")
         return [path for path in os.fsdecode(done.stdout).split("\0") if path]
 
     def _run(self, *arguments: str, may_fail: bool = False) -> subprocess.CompletedProcess[bytes]:
         done = _git(self.repository.top, *arguments)
         if done.returncode and not may_fail:
-            said = _last(done.stderr.decode(errors="replace"))
-            raise InvalidChoice(f"git can't read {self.label!r}: {said}. A partial or damaged clone? Run `git fsck`")
+            output = _last(done.stderr.decode(errors="replace"))
+            raise InvalidChoice(f"git can't read {self.label!r}: {output}. A partial or damaged clone? Run `git fsck`")
         return done
 
 
 def blob_hash(content: bytes, length: int) -> str:
-    """The hash that git gives a file's content, in a repository whose hashes have this many characters."""
+    """Return git's hash of a file's content, in a repository with hashes of that many characters."""
     algorithm = hashlib.sha256 if length == 64 else hashlib.sha1
     return algorithm(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
@@ -170,11 +170,11 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
             check=False,
         )
     except FileNotFoundError as error:
-        raise InvalidChoice("git is not installed: --against REVISION needs it. Install it, or name a file") from error
+        raise InvalidChoice("--against REVISION needs git, which is not installed. Install it, or name a file") from error
     except subprocess.TimeoutExpired as error:
-        raise InvalidChoice(f"git did not answer within {_SECONDS} s ({arguments[0]}). Try again") from error
+        raise InvalidChoice(f"git {arguments[0]} took more than {_SECONDS} s. Try again") from error
 
 
-def _last(said: str) -> str:
-    lines = said.strip().splitlines()
+def _last(output: str) -> str:
+    lines = output.strip().splitlines()
     return lines[-1] if lines else "it gave no reason"
