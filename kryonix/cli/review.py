@@ -13,10 +13,9 @@ from kryonix.cli.output.review import print_tables, write_review
 from kryonix.cli.plan import PlanOptions
 from kryonix.errors import InvalidChoice
 from kryonix.review.acceptance import Acceptance, Judgement, judge, parse_acceptances
-from kryonix.review.base.accepted import accepted_before
 from kryonix.review.base.added_lines import added_lines, added_since
 from kryonix.review.base.git import Repository, Revision
-from kryonix.review.base.sides import Pair, Present, against_file, against_revision
+from kryonix.review.base.sides import Pair, Present, accepted_before, against_file, against_revision
 from kryonix.review.differences import TenantDifference, differences, renamed
 from kryonix.review.guardrails import Finding
 from kryonix.review.markdown import SHORTEST_REPORT, markdown, refusal
@@ -98,7 +97,7 @@ def _review(wanted: PlanOptions, base: _Base, present: Present) -> Review:
     misfits = list(_misfits(_only(wanted.tenant, present.tenants), present.catalog))
     judgement = _judge(wanted, base, found, misfits) if guarded else None
     notes = (*pair.notes, *renamed(found))
-    return Review(_label(base), found, judgement, notes, fits=not misfits, whole=pair.whole)
+    return Review(_label(base), found, judgement, notes, fits=not misfits, complete=pair.complete)
 
 
 def _judge(wanted: PlanOptions, base: _Base, found: Iterable[TenantDifference], misfits: list[Finding]) -> Judgement:
@@ -137,7 +136,7 @@ def _not_reviewed(base: Revision) -> Iterator[str]:
     if paths := base.changed(*_NOT_REVIEWED):
         more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
         shown = ", ".join(f"'{path}'" for path in paths[:3]) + more
-        yield f"{shown} changed too; only `kryonix preview` shows what that does to the broker"
+        yield f"{shown} changed too; only 'kryonix preview' shows what that does to the broker"
 
 
 def _added(wanted: PlanOptions, base: _Base) -> Iterable[AddedLine]:

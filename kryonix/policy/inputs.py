@@ -1,4 +1,4 @@
-"""Secrets that stand in plain text in a resource's inputs, where a state and its backups would keep them readable."""
+"""Secrets in plain text in a resource's inputs: the state and its backups would keep them readable."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["plain_secrets"]
 
 _AS_DATA: Final = "inputs.yaml"
 _MESSAGE: Final = (
-    "its value is a secret in plain text, and the state would hold it so. Pass it on as an output of the resource that "
-    "makes it, or by pulumi.Output.secret; and change it: it has been seen"
+    "its value is a secret in plain text, and the state would keep it so. Use an output of the resource that creates "
+    "it, or pulumi.Output.secret, and replace the secret: it has been exposed"
 )
 
 
 def plain_secrets(type: str, name: str, inputs: Mapping[str, Any]) -> Iterator[Finding]:
-    """The secrets among a resource's inputs that are not marked as such; marked and unknown ones are no text."""
+    """Yield the secrets among a resource's inputs; those marked as secret, and unknown ones, are not text."""
     where = f"{type.rpartition(':')[2]} {name}"
     for path, text in _texts((), inputs):
-        # Told as lines of data: by its key with its value, and by itself, as a container's variable is a pair.
+        # Check both `key: value` and the bare value: a container's variable is already a `NAME=value` pair.
         lines = [AddedLine(_AS_DATA, 0, f"{path[-1]}: {text}"), AddedLine(_AS_DATA, 0, text)]
         for finding in islice(secrets_in(lines), 1):
             yield Finding(finding.guardrail, "", f"{where} {'.'.join(path)}", _MESSAGE)

@@ -1,9 +1,9 @@
-"""The policies: one for each guardrail, as `pulumi preview --policy-pack` runs them."""
+"""The policies, one per guardrail, for `pulumi preview --policy-pack`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,37 +25,39 @@ from kryonix.errors import KryonixError
 from kryonix.policy.inputs import plain_secrets
 from kryonix.policy.resources import marked, plain, registered
 from kryonix.policy.stack import Base, StackSources
-from kryonix.policy.tenants import stack_tenants
-from kryonix.policy.verdict import blocking, blocking_lines, told
-from kryonix.review.acceptance import judge
+from kryonix.policy.tenants import StackTenant, stack_tenants
+from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, judge
+from kryonix.review.base.added_lines import added_lines
+from kryonix.review.differences import differences
 from kryonix.review.guardrails import Finding, Guardrail
-from kryonix.topology.errors import TopologyError
+from kryonix.review.plain_text import secrets_in
+from kryonix.review.rules import find, state_findings
 
 __all__ = ["AGAINST", "policies"]
 
 AGAINST: Final = "KRYONIX_AGAINST"
-"""The environment's name for the base revision. Without it only the rules that need no base are asked."""
+"""The environment variable with the base revision. Without it, only rules that need no base apply."""
 
 
 def policies(project: Path) -> list[Policy]:
-    """Every policy, for the project in that folder."""
-    made = _Stack(project)
+    """Return every policy for the project in a folder."""
+    stack = _Stack(project)
     compared = [guardrail for guardrail in Guardrail if guardrail is not Guardrail.secret_in_plain_text]
     return [
-        *(_policy(guardrail, partial(_check_tenants, made, guardrail)) for guardrail in compared),
-        _policy(Guardrail.secret_in_plain_text, partial(_check_lines, made)),
-        _Inputs(made),
+        *(_policy(guardrail, partial(_check_tenants, stack, guardrail)) for guardrail in compared),
+        _policy(Guardrail.secret_in_plain_text, partial(_check_lines, stack)),
+        _Inputs(stack),
     ]
 
 
 class _Stack:
-    """The stack that the pack is asked about: always the same, since a pack lives as long as one command."""
+    """The stack under validation: one per process, since a pack lives as long as one command."""
 
     def __init__(self, project: Path) -> None:
         self._project = project
         self._base: Base | None = None
         self.inputs: dict[str, Any] = {}
-        """What the program gave each resource, by URN, for the policies that are asked about the whole stack."""
+        """The program's inputs of each resource, by URN, for the policies of whole stacks."""
 
     @property
     def sources(self) -> StackSources:
@@ -69,7 +71,7 @@ class _Stack:
         )
 
     def base(self) -> Base | None:
-        """The base that the environment names, read once. Raises InvalidChoice."""
+        """Return the base from the environment, read once. Raises InvalidChoice."""
         name = os.environ.get(AGAINST)
         if name and self._base is None:
             self._base = Base.at(name, self.sources)
@@ -82,63 +84,93 @@ def _policy(guardrail: Guardrail, check: StackValidation) -> Policy:
 
 
 def _check_tenants(stack: _Stack, guardrail: Guardrail, args: StackValidationArgs, report: ReportViolation) -> None:
-    with _told_otherwise(report):
+    with _reported_errors(report):
         sources, base = stack.sources, stack.base()
         present = sources.present()
         listed = {tenant.id: tenant for tenant in present.tenants}
         found = stack_tenants(registered(args.resources, stack.inputs), listed, present.catalog)
-        held = blocking(guardrail, found, base, sources.accepted())
         urns = {(each.id, name): urn for each in found for name, urn in each.urns.items()}
-        for finding in held:
-            report(told(finding), urns.get((finding.tenant, finding.object), urns.get((finding.tenant, ""))))
+        for finding in _blocking(guardrail, found, base, sources.accepted()):
+            urn = urns.get((finding.tenant, finding.object), urns.get((finding.tenant, "")))
+            report(_described(finding), urn)
+
+
+def _blocking(
+    guardrail: Guardrail, tenants: Sequence[StackTenant], base: Base | None, accepted: Sequence[Acceptance]
+) -> tuple[Finding, ...]:
+    """Return a guardrail's findings without the accepted ones.
+
+    A difference from the base is accepted by an entry that is new since the base. A broken rule of the current state is
+    accepted by any entry, for as long as both exist.
+    """
+    broken = [f for tenant in tenants for f in state_findings(tenant.state) if f.guardrail is guardrail]
+    held = judge(broken, accepted, ()).blocking
+    if base is None:
+        return held
+    after = [tenant.state.topology for tenant in tenants]
+    found = [f for each in differences(base.topologies, after) for f in find(each) if f.guardrail is guardrail]
+    changed = judge(found, accepted, base.accepted).blocking
+    # Of two findings about one object the comparison's is kept: it shows the value before.
+    return tuple({(f.tenant, f.object): f for f in (*held[::-1], *changed[::-1])}.values())[::-1]
 
 
 def _check_lines(stack: _Stack, args: StackValidationArgs, report: ReportViolation) -> None:
-    with _told_otherwise(report):
+    with _reported_errors(report):
         base = stack.base()
         if base is None:
             args.not_applicable(f"{AGAINST} names no base revision")
         else:
-            for finding in blocking_lines(base, stack.sources.accepted()):
-                report(told(finding), None)
+            secrets = tuple(secrets_in(added_lines(base.revision)))
+            for finding in judge(secrets, stack.sources.accepted(), base.accepted).blocking:
+                report(_described(finding), None)
+
+
+def _described(finding: Finding) -> str:
+    """Return a finding with the entry that accepts it."""
+    tenant, entry = (f"tenant {finding.tenant!r}: ", f", tenant: {finding.tenant}") if finding.tenant else ("", "")
+    named = f"guardrail: {finding.guardrail.label}{entry}, object: {finding.object!r}"
+    return (
+        f"{tenant}{finding.object}: {finding.message}\n"
+        f"If it is intended, add to {ACCEPTED_FILE} in this change: {{{named}, reason: …}}"
+    )
 
 
 class _Inputs(ResourceValidationPolicy):
     """Secrets in a resource's inputs.
 
-    A validation is shown values without their secret marks, a remediation with them: so the one looks and remembers,
-    and the other, which is asked next about the same resource, tells.
+    Only a remediation gets values with their secret marks, and only a validation can report: the remediation remembers
+    its findings, and the validation that follows it for the same resource reports them.
     """
 
     def __init__(self, stack: _Stack) -> None:
         super().__init__(
             f"{Guardrail.secret_in_plain_text.label}-input",
-            "A secret stands in a resource's input without being marked as one.",
+            "A resource's input has a secret that is not marked as one.",
             enforcement_level=EnforcementLevel.REMEDIATE,
         )
         self._stack = stack
         self._found: dict[str, tuple[Finding, ...]] = {}
 
     def remediate(self, args: ResourceValidationArgs) -> None:
-        """Look, and change nothing."""
+        """Find secrets, and change nothing."""
         self._found[args.urn] = tuple(plain_secrets(args.resource_type, args.name, marked(args.props)))
 
     def validate(self, args: ResourceValidationArgs, report_violation: ReportViolation) -> None:
-        """Tell what was seen, and note the inputs."""
+        """Report the secrets found, and record the inputs."""
         self._stack.inputs[args.urn] = plain(args.props)
         found = self._found.pop(args.urn, None)
         if found is None:
-            args.not_applicable("secret marks are shown at the enforcement level `remediate` only")
+            args.not_applicable("secret marks are available only at the enforcement level `remediate`")
         if found:
-            with _told_otherwise(report_violation):
+            with _reported_errors(report_violation):
                 for finding in judge(found, self._stack.sources.accepted(), ()).blocking:
-                    report_violation(told(finding), None)
+                    report_violation(_described(finding), None)
 
 
 @contextmanager
-def _told_otherwise(report: ReportViolation) -> Iterator[None]:
-    """What can't be read holds the change back too, and is told in its own words."""
+def _reported_errors(report: ReportViolation) -> Iterator[None]:
+    """Report unreadable input as a violation: it blocks the change too."""
     try:
         yield
-    except (TopologyError, KryonixError, OSError) as error:
-        report(f"It can't be told whether this holds: {error}", None)
+    except (KryonixError, OSError) as error:
+        report(f"This can't be checked: {error}", None)

@@ -1,4 +1,4 @@
-"""Resources as a policy is shown them, turned into plain values."""
+"""Turn the resources that a policy gets into plain values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["SECRET", "UNKNOWN", "Registered", "marked", "plain", "registered"]
 
 @dataclass(frozen=True, slots=True)
 class _Sign:
-    """Stands where a value can't or mustn't be shown."""
+    """A placeholder for a value that can't or must not be shown."""
 
     text: str
 
@@ -23,7 +23,7 @@ class _Sign:
         return self.text
 
 
-UNKNOWN: Final = _Sign("(not known before it is made)")
+UNKNOWN: Final = _Sign("(known after apply)")
 SECRET: Final = _Sign("(secret)")
 
 _UNKNOWN_TEXTS: Final = frozenset(
@@ -33,7 +33,7 @@ _UNKNOWN_TEXTS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """One resource of a stack. `owners` are the names of the components around it, by type."""
+    """One resource of a stack. `owners` are the names of its parent components, by type."""
 
     type: str
     name: str
@@ -43,10 +43,10 @@ class Registered:
 
 
 def registered(resources: Iterable[PolicyResource], inputs: Mapping[str, Mapping[str, Any]]) -> list[Registered]:
-    """All resources of a stack, with what is known of each: `inputs` are those that the program gave, by URN.
+    """Return all resources of a stack. `inputs` are those that the program gave, by URN.
 
-    A policy of stacks is shown only what a provider makes of them, and nothing while the provider is not there yet.
-    Values lose their secret marks on the way to a policy: none is for showing.
+    A policy of stacks gets only the provider's outputs, and none before the provider exists. Values have lost their
+    secret marks by then: show none of them.
     """
     return [
         Registered(r.resource_type, r.name, r.urn, {**plain(r.props), **inputs.get(r.urn, {})}, _owners(r))
@@ -55,7 +55,7 @@ def registered(resources: Iterable[PolicyResource], inputs: Mapping[str, Mapping
 
 
 def marked(props: Mapping[str, Any]) -> Any:
-    """One resource's inputs as a remediation is shown them, with `SECRET` in place of what is marked as such."""
+    """Return the inputs that a remediation gets, with `SECRET` in place of marked values."""
     return plain(serialize_properties(props))
 
 
@@ -68,7 +68,7 @@ def _owners(resource: PolicyResource) -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """A value as a policy has it, without the proxies that raise at the first unknown part."""
+    """Return a policy's value without the proxies that raise at the first unknown part."""
     if isinstance(value, str):
         return UNKNOWN if value in _UNKNOWN_TEXTS else value
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a stack is made from, here and at a base revision: its tenants, its catalog, and what its changes have meant."""
+"""The sources of a stack, here and at a base revision: its tenants, its catalog and its accepted changes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import yaml
 
 from kryonix.errors import InvalidChoice
 from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, parse_acceptances
-from kryonix.review.base.accepted import accepted_before
 from kryonix.review.base.git import Repository, Revision
-from kryonix.review.base.sides import Present, against_revision
+from kryonix.review.base.sides import Present, accepted_before, against_revision
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import parse_tenant, parse_tenants
@@ -32,10 +31,10 @@ class StackSources:
     tenants_file: str
     catalog_file: str
     tenant: Mapping[str, Any] | None
-    """The one tenant of the stack, or None for a platform with those of the file."""
+    """The stack's one tenant, or None for a platform with those of the file."""
 
     def present(self) -> Present:
-        """The tenants and their catalog. Raises InvalidInput, and OSError for a file that can't be read."""
+        """Return the tenants and their catalog. Raises InvalidInput, and OSError for an unreadable file."""
         catalog_file = self.project / self.catalog_file
         catalog = parse_catalog(catalog_file.read_bytes(), self.catalog_file)
         if self.tenant is None:
@@ -43,17 +42,17 @@ class StackSources:
             return Present(file, catalog_file, parse_tenants(file.read_bytes(), self.tenants_file, catalog), catalog)
         file = self.project / f"Pulumi.{self.stack}.yaml"
         tenant = parse_tenant(dict(self.tenant), f"{file.name} {_TENANT_KEY}", catalog)
-        return Present(file, catalog_file, [tenant], catalog, _list_of_one)
+        return Present(file, catalog_file, [tenant], catalog, _tenant_list)
 
     def accepted(self) -> list[Acceptance]:
-        """The entries of accepted-changes.yaml, none where there is no such file. Raises InvalidInput."""
+        """Return the entries of accepted-changes.yaml, none without the file. Raises InvalidInput."""
         file = self.project / ACCEPTED_FILE
         return parse_acceptances(file.read_bytes(), ACCEPTED_FILE) if file.exists() else []
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Where the present work left a revision, what a stack's tenants were there, and what was accepted before."""
+    """The merge base of a revision and the present work: a stack's tenants and accepted changes there."""
 
     revision: Revision
     topologies: tuple[Topology, ...]
@@ -61,10 +60,10 @@ class Base:
 
     @classmethod
     def at(cls, name: str, sources: StackSources) -> Base:
-        """The base of that name. Raises InvalidChoice where there is none, and InvalidInput for what can't be read."""
+        """Return the base by a revision's name. Raises InvalidChoice if unknown, InvalidInput if unreadable."""
         repository = Repository.around(sources.project)
         if repository is None:
-            raise InvalidChoice(f"{str(sources.project)!r} is in no git repository, so {name!r} is no revision of it")
+            raise InvalidChoice(f"{str(sources.project)!r} is not in a git repository: there is no revision {name!r}")
         named, present = repository.revision(name), sources.present()
         forked = named.forked()[0]
         pair = against_revision(forked, present)
@@ -74,8 +73,8 @@ class Base:
         return cls(forked, (*pair.before, *same), tuple(accepted))
 
 
-def _list_of_one(config: bytes) -> bytes:
-    """A stack's config as the list of its one tenant; of none where it has no tenant yet."""
+def _tenant_list(config: bytes) -> bytes:
+    """Return a list of the one tenant in a stack's config, empty if it has none yet."""
     document = yaml.safe_load(config) or {}
     tenant = (document.get("config") or {}).get(_TENANT_KEY)
     return yaml.safe_dump({"tenants": [tenant] if tenant else []}).encode()

@@ -1,4 +1,4 @@
-"""The tenants of a stack, put together again from the resources that its program registers."""
+"""Rebuild the tenants of a stack from the resources that its program registers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kryonix.policy.resources import UNKNOWN, Registered
-from kryonix.review.standing import Standing
+from kryonix.review.rules import CurrentState
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import Names, tenant_of_vhost
@@ -18,6 +18,7 @@ from kryonix.topology.objects import (
     BINDING,
     EXCHANGE,
     KINDS,
+    NO_PERMISSIONS,
     OPERATOR_POLICY,
     POLICY,
     QUEUE,
@@ -41,21 +42,21 @@ _INTEGER: Final = re.compile(r"-?\d+")
 
 @dataclass(frozen=True, slots=True)
 class StackTenant:
-    """A tenant, and where in the stack its objects are."""
+    """A tenant, and the URNs of its objects."""
 
-    standing: Standing
+    state: CurrentState
     urns: Mapping[str, str] = field(default_factory=dict)
-    """By the object's name on the broker; the vhost's also by the empty name."""
+    """By the object's name on the broker; the vhost also by the empty name."""
 
     @property
     def id(self) -> str:
-        return self.standing.topology.tenant.id
+        return self.state.topology.tenant.id
 
 
 def stack_tenants(resources: Iterable[Registered], listed: Mapping[str, Tenant], catalog: Catalog) -> list[StackTenant]:
-    """Every tenant that has a vhost in the stack, in alphabetical order.
+    """Return every tenant with a vhost in the stack, in alphabetical order.
 
-    `listed` and `catalog` are what the stack is made from: what a plan allows is not all written on the broker.
+    `listed` and `catalog` are the stack's sources: the broker does not have all of a plan's limits.
     """
     smallest = next(iter(catalog.plans))
     owned: defaultdict[str, list[Registered]] = defaultdict(list)
@@ -63,18 +64,16 @@ def stack_tenants(resources: Iterable[Registered], listed: Mapping[str, Tenant],
         if (tenant := _tenant_of(resource)) is not None:
             owned[tenant].append(resource)
     return [
-        _Assembly(tenant, owned[tenant]).assemble(listed.get(tenant) or _unlisted(tenant, smallest), catalog)
+        _Assembly(tenant, owned[tenant]).assemble(
+            listed.get(tenant) or Tenant.model_construct(id=tenant, modules=(), plan=smallest), catalog
+        )
         for tenant in sorted(owned)
         if any(resource.type == _VHOST for resource in owned[tenant])
     ]
 
 
-def _unlisted(tenant: str, plan: str) -> Tenant:
-    return Tenant.model_construct(id=tenant, modules=(), plan=plan)
-
-
 def _tenant_of(resource: Registered) -> str | None:
-    """Whose a resource is: by the vhost it is in, else, where that isn't known yet, by the component it is part of."""
+    """Return the tenant of a resource's vhost or, if that is not known yet, of the component around it."""
     vhost = resource.props.get("name" if resource.type == _VHOST else "vhost", UNKNOWN)
     if vhost is not UNKNOWN:
         return tenant_of_vhost(str(vhost))
@@ -97,25 +96,25 @@ class _Assembly:
             tenant=tenant,
             vhost=self._names.vhost,
             user=self._names.user,
-            permissions=rights.get(self._names.user) or next(iter(rights.values()), _NO_RIGHTS),
+            permissions=rights.get(self._names.user) or next(iter(rights.values()), NO_PERMISSIONS),
             limits=catalog.plans[tenant.plan].limits.model_copy(update=limits),
             **self._objects(),
         )
         queues = self._by_type[QUEUE.resource_type]
-        fleeting = {_name(queue): why for queue in queues if (why := _fleeting(queue.props["settings"]))}
-        return StackTenant(Standing(topology, rights, unlimited, fleeting), dict(self._urns()))
+        transient = {_name(queue): why for queue in queues if (why := _loss_of(queue.props["settings"]))}
+        return StackTenant(CurrentState(topology, rights, unlimited, transient), dict(self._urns()))
 
     def _rights(self) -> Iterator[tuple[str, Permissions]]:
         for resource in self._by_type[_PERMISSIONS]:
             if resource.name == f"{self._names.tenant_id}/admin":
                 continue
             user, patterns = resource.props.get("user", UNKNOWN), resource.props["permissions"]
-            if user is UNKNOWN:  # the provider isn't there yet; the program names both alike
+            if user is UNKNOWN:  # the provider does not exist yet; the resource's name follows the user's
                 user = self._user_of(resource.name)
             yield str(user), Permissions(*(str(patterns.get(right, "")) for right in ("configure", "write", "read")))
 
     def _user_of(self, resource: str) -> str:
-        """The user that a resource called `acme/user`, `acme/stats` or, of a later generation, `acme/stats.2` is of."""
+        """Return the user of a resource called `acme/user`, `acme/stats` or, in a later generation, `acme/stats.2`."""
         kind, _, generation = resource.removeprefix(f"{self._names.tenant_id}/").partition(".")
         if kind not in ("user", "stats") or not (generation or "1").isdecimal():
             return resource
@@ -123,17 +122,17 @@ class _Assembly:
         return of(int(generation or "1"))
 
     def _limits(self) -> tuple[dict[str, int], tuple[str, ...]]:
-        """The plan's limits as the vhost and the user have them, and those that nothing sets."""
+        """Return the plan's limits on the vhost and the user, and the names of limits that nothing sets."""
         vhost = {key: _count(self._by_type[_VHOST][0].props.get(key)) for key in ("maxConnections", "maxQueues")}
         safeguards = next((r.props for r in self._by_type[_SAFEGUARDS]), {})
         user = {key: _count(safeguards.get(key)) for key in ("maxConnections", "maxChannels")}
         connections = [count for count in (vhost["maxConnections"], user["maxConnections"]) if count is not None]
-        # A suspended tenant's vhost takes no connection, and its user keeps the limit: the larger is the plan's.
+        # A suspended tenant's vhost has limit 0, and its user keeps the plan's: the larger is the plan's.
         found = {"max_connections": max(connections, default=None), "max_queues": vhost["maxQueues"]}
         found["max_channels"] = user["maxChannels"]
-        told = [(f"vhost {_SNAKE[key]}", count) for key, count in vhost.items()]
-        told += [(f"user {_SNAKE[key]}", count) for key, count in user.items()]
-        unlimited = tuple(name for name, count in told if count is None)
+        set_limits = [(f"vhost {_SNAKE[key]}", count) for key, count in vhost.items()]
+        set_limits += [(f"user {_SNAKE[key]}", count) for key, count in user.items()]
+        unlimited = tuple(name for name, count in set_limits if count is None)
         return {name: count for name, count in found.items() if count is not None}, unlimited
 
     def _objects(self) -> dict[str, Any]:
@@ -152,17 +151,16 @@ class _Assembly:
         yield "", self._by_type[_VHOST][0].urn
 
 
-_NO_RIGHTS: Final = Permissions("^$", "^$", "^$")
 _SNAKE: Final = {"maxConnections": "max_connections", "maxQueues": "max_queues", "maxChannels": "max_channels"}
 
 
 def _name(resource: Registered) -> str:
-    """The object's name on the broker; in these programs it never depends on anything."""
+    """Return the object's name on the broker. The program never makes it depend on other resources."""
     return str(resource.props.get("name", resource.name))
 
 
 def _count(value: Any) -> int | None:
-    """A limit, or None where there is none: left out, below zero, or not a number."""
+    """Return a limit, or None if it is missing, below zero, or not a number."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return int(value) if value >= 0 else None
     return int(value) if isinstance(value, str) and value.isdecimal() else None
@@ -180,7 +178,8 @@ def _queue(resource: Registered, names: Names) -> Queue:
     return Queue(_name(resource), arguments, names.module_of(_name(resource)))
 
 
-def _fleeting(settings: Mapping[str, Any]) -> str:
+def _loss_of(settings: Mapping[str, Any]) -> str:
+    """Return why a queue is transient, empty if it is not."""
     if settings.get("autoDelete"):
         return "is deleted with its last consumer"
     return "" if settings.get("durable") else "does not outlive a restart of the broker"

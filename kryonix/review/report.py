@@ -39,8 +39,8 @@ class Review:
     notes: tuple[str, ...] = ()
     fits: bool = True
     """Whether all tenants fit their plans; where one does not, `up` refuses, whatever has been accepted."""
-    whole: bool = True
-    """Whether everything that differs is told; see the notes where it is not."""
+    complete: bool = True
+    """False if differences may be missing; the notes say why."""
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

@@ -43,7 +43,7 @@ def _verdict(review: Review) -> str:
         return f"⛔ **Held back** by {told} (exit status {review.exit_status})."
     if not review.fits:
         return "⚠️ **Meant, but it can't be made as it stands**: a tenant does not fit its plan, and `up` refuses."
-    if not review.whole:
+    if not review.complete:
         return "⚠️ Nothing holds back what can be told here, and that is not all: see the note."
     meant = len(review.judgement.accepted)
     return f"✅ Nothing holds it back{f': {meant:,} accepted in this change' if meant else ''}."

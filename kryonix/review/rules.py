@@ -1,49 +1,74 @@
-"""The rules: what in a tenant's difference a guardrail is there for."""
+"""The rules of the guardrails: for differences from a base, and for the current state of a tenant."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from kryonix.review.bounds import BOUNDS, Bound, bounds
 from kryonix.review.differences import TenantDifference
 from kryonix.review.guardrails import Finding, Guardrail
-from kryonix.topology.capacity import expand_within_plans
+from kryonix.topology.capacity import expand_within_plans, use
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.comparison import Change
 from kryonix.topology.errors import CapacityExceeded
 from kryonix.topology.expansion import Topology
-from kryonix.topology.objects import OPERATOR_POLICY, POLICY
+from kryonix.topology.naming import Names, stats_user
+from kryonix.topology.objects import OPERATOR_POLICY, POLICY, Permissions, Policy
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["find", "misfit"]
+__all__ = ["Bound", "CurrentState", "bounds", "find", "misfit", "state_findings"]
 
 _NOTHING: Final = "^$"
 _EVERYTHING: Final = ("", ".*", "^.*", ".*$", "^.*$")
 _TOKEN: Final = re.compile(r"\\.|\[\^?\]?[^\]]*\]|.", re.DOTALL)
 """One part of a pattern: an escaped character, a class of characters, or any other character."""
 _FOREIGN: Final = ("cliente_other", "cliente_other.crm.leads.create", "amq.topic", "amq.default")
+_LENGTHS: Final = ("max-length", "max-length-bytes")
+_BOUNDS: Final = (*_LENGTHS, "delivery-limit")
+"""The keys of a policy that bound something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A bound of a queue, and the policy that sets it."""
+
+    value: int
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentState:
+    """A tenant as the program registers it, with what an expansion takes for granted."""
+
+    topology: Topology
+    rights: Mapping[str, Permissions]
+    """Permissions in the tenant's vhost of each user except the administrator."""
+    unlimited: tuple[str, ...] = ()
+    """Limits that nothing sets, such as `vhost max_connections`."""
+    transient: Mapping[str, str] = field(default_factory=dict)
+    """Queues that the broker deletes by itself, with the reason."""
 
 
 def find(difference: TenantDifference) -> Iterator[Finding]:
-    """Everything in one tenant's difference that has to be meant. Whether it fits its plan is `misfit`'s."""
+    """Yield every finding in one tenant's difference, except those of `misfit`."""
     was, now = difference.before, difference.after
     if now is None:
         queues = len(difference.lost)
         message = f"the tenant is removed with {queues} queues and every message in them"
         yield Finding(Guardrail.tenant_removed, difference.tenant, difference.tenant, message)
     elif was is not None:
-        yield from _queues(difference)
-        yield from _permissions(was, now)
-        yield from _limits(was, now)
-        if any(_may_lift(change) for change in difference.changes):
-            yield from _policies(was, now)
+        yield from _lost_queues(difference)
+        yield from _wider_permissions(was, now)
+        yield from _raised_limits(was, now)
+        if any(_may_raise_bound(change) for change in difference.changes):
+            yield from _raised_bounds(was, now)
 
 
 def misfit(tenant: Tenant, catalog: Catalog) -> Finding | None:
-    """What there is to say where a tenant's modules don't fit its plan."""
+    """Return a finding if a tenant's modules don't fit its plan."""
     try:
         expand_within_plans([tenant], catalog, "")
     except CapacityExceeded as error:
@@ -51,14 +76,33 @@ def misfit(tenant: Tenant, catalog: Catalog) -> Finding | None:
     return None
 
 
-def _queues(difference: TenantDifference) -> Iterator[Finding]:
+def bounds(topology: Topology) -> Mapping[tuple[str, str], Bound]:
+    """Return every queue's bounds, by the queue's name and the policy's key.
+
+    Of each kind, the policy of the highest priority applies; of the two kinds, the smaller number. A negative number
+    bounds nothing.
+    """
+    ordered = sorted(topology.policies, key=lambda policy: -policy.priority)
+    kinds = [[(re.compile(p.pattern), p) for p in ordered if p.kind == kind] for kind in ("policy", "operator")]
+    found: dict[tuple[str, str], Bound] = {}
+    for queue in topology.queues:
+        applied = [next((p for pattern, p in policies if pattern.search(queue.name)), None) for policies in kinds]
+        for policy in filter(None, applied):
+            for key in _BOUNDS:
+                value, known = policy.definition.get(key), found.get((queue.name, key))
+                if isinstance(value, int) and value >= 0 and (known is None or value < known.value):
+                    found[queue.name, key] = Bound(value, policy)
+    return found
+
+
+def _lost_queues(difference: TenantDifference) -> Iterator[Finding]:
     for change in difference.lost:
         verb = "deleted" if change.action == "remove" else "replaced, because a queue's arguments can't change"
         message = f"the queue is {verb}: the messages in it are lost"
         yield Finding(Guardrail.queue_lost, difference.tenant, change.name, message)
 
 
-def _permissions(was: Topology, now: Topology) -> Iterator[Finding]:
+def _wider_permissions(was: Topology, now: Topology) -> Iterator[Finding]:
     for right in ("configure", "write", "read"):
         old, new = getattr(was.permissions, right), getattr(now.permissions, right)
         if not _no_wider(old, new):
@@ -81,7 +125,7 @@ def _narrowings(pattern: str) -> Iterator[str]:
 
 
 def _groups(pattern: str) -> Iterator[tuple[int, int, list[str]]]:
-    """Yield every plain group, `(a|b)`, outside of others such as `(?!a)`: where it begins and ends, and its parts."""
+    """Yield every plain group, `(a|b)`, outside of others such as `(?!a)`: its start, end and parts."""
     opened: list[tuple[int, list[int]]] = []
     for token in _TOKEN.finditer(pattern):
         if token[0] == "(":
@@ -96,8 +140,8 @@ def _groups(pattern: str) -> Iterator[tuple[int, int, list[str]]]:
 
 
 def _newly_reached(old: str, new: str, was: Topology, now: Topology) -> str | None:
-    """A name that the new pattern allows and the old one did not, among the tenant's own and some of others."""
-    names = [thing.name for side in (was, now) for things in (side.exchanges, side.queues) for thing in things]
+    """Return a name that only the new pattern matches, among the tenant's own and some foreign ones."""
+    names = [each.name for side in (was, now) for objects in (side.exchanges, side.queues) for each in objects]
     try:
         before, after = re.compile(old), re.compile(new)
     except re.error:
@@ -106,8 +150,8 @@ def _newly_reached(old: str, new: str, was: Topology, now: Topology) -> str | No
     return next((name for name in candidates if after.search(name) and not before.search(name)), None)
 
 
-def _limits(was: Topology, now: Topology) -> Iterator[Finding]:
-    """A plan's limits that rise. A customer that buys a larger plan gets what it has paid for."""
+def _raised_limits(was: Topology, now: Topology) -> Iterator[Finding]:
+    """Yield the plan's raised limits. A customer may buy a larger plan."""
     if was.tenant.plan != now.tenant.plan:
         return
     for name, old in was.limits.model_dump().items():
@@ -116,38 +160,83 @@ def _limits(was: Topology, now: Topology) -> Iterator[Finding]:
             yield _lifted(now, name, old, new)
 
 
-def _may_lift(change: Change) -> bool:
-    """Whether a policy gives up a bound, or raises it; what holds for the queues is looked at only then."""
+def _may_raise_bound(change: Change) -> bool:
+    """Return True if a policy drops or raises a bound; only then the bounds of all queues are compared."""
     if change.kind not in (POLICY.name, OPERATOR_POLICY.name) or change.action not in ("change", "remove"):
         return False
     old, new = change.before.definition, change.after.definition if change.after else {}
     moved = (change.before.pattern, change.before.priority) != (
         (change.after.pattern, change.after.priority) if change.after else None
     )
-    return moved or any(key in old and (key not in new or new[key] > old[key] or new[key] < 0) for key in BOUNDS)
+    return moved or any(key in old and (key not in new or new[key] > old[key] or new[key] < 0) for key in _BOUNDS)
 
 
-def _policies(was: Topology, now: Topology) -> Iterator[Finding]:
-    """Bounds of queues that are there before and after: one finding for the policy that each of them came from."""
+def _raised_bounds(was: Topology, now: Topology) -> Iterator[Finding]:
+    """Yield raised bounds of queues that exist before and after, one finding per policy and key."""
     before, after, kept = bounds(was), bounds(now), {queue.name for queue in now.queues}
-    told = set()
+    same_plan, seen = was.tenant.plan == now.tenant.plan, set()
     for (queue, key), old in before.items():
-        new, what = after.get((queue, key)), f"{old.policy.name} {key}"
-        if queue in kept and what not in told and _is_lifted(key, old, new, was.tenant.plan == now.tenant.plan):
-            told.add(what)
-            yield _lifted(now, what, old.value, None if new is None else new.value)
+        new, name = after.get((queue, key)), f"{old.policy.name} {key}"
+        if queue in kept and name not in seen and _is_lifted(key, old, new, same_plan):
+            seen.add(name)
+            yield _lifted(now, name, old.value, None if new is None else new.value)
 
 
 def _is_lifted(key: str, old: Bound, new: Bound | None, same_plan: bool) -> bool:
     if new is None:
         return True
-    # More deliveries before a message is a dead letter take nothing of the broker; only deliveries without end do.
+    # A higher delivery limit costs the broker nothing; only unlimited deliveries do.
     paid = old.policy.kind == "operator" and not same_plan
     return new.value > old.value and key != "delivery-limit" and not paid
 
 
 def _lifted(now: Topology, name: str, old: int, new: int | None) -> Finding:
-    message = (
-        f"the limit was {old} and is gone" if new is None else f"the limit was {old} and is {new} on the same plan"
-    )
-    return Finding(Guardrail.limit_lifted, now.tenant.id, name, message)
+    change = "is gone" if new is None else f"is {new} on the same plan"
+    return Finding(Guardrail.limit_lifted, now.tenant.id, name, f"the limit was {old} and {change}")
+
+
+def state_findings(state: CurrentState) -> Iterator[Finding]:
+    """Yield every broken rule of a tenant's current state. Objects are named as in findings of `find`."""
+    topology = state.topology
+    names = topology.tenant.names
+    for queue in topology.queues:
+        if (kind := queue.arguments.get("x-queue-type")) != "quorum":
+            message = f"the queue's type is {kind!r}, not 'quorum': its messages are lost with the node that holds them"
+            yield Finding(Guardrail.queue_lost, names.tenant_id, queue.name, message)
+        if queue.name in state.transient:
+            message = f"the queue {state.transient[queue.name]}: the messages in it are lost then"
+            yield Finding(Guardrail.queue_lost, names.tenant_id, queue.name, message)
+    used, limits = use(topology), topology.limits
+    counts = (("queues", used.queues, limits.max_queues), ("exchanges", used.exchanges, limits.max_exchanges))
+    for noun, count, allowed in counts:
+        if count > allowed:
+            message = f"{count} {noun} where {allowed} are allowed. Choose a larger plan or fewer modules"
+            yield Finding(Guardrail.plan_does_not_fit, names.tenant_id, topology.tenant.plan, message)
+    for user, rights in state.rights.items():
+        yield from _excessive_rights(names, user, rights)
+    for name in state.unlimited:
+        message = f"nothing sets the limit {name}. Every tenant's vhost and user has one"
+        yield Finding(Guardrail.limit_lifted, names.tenant_id, name, message)
+    bounded = {queue for queue, key in bounds(topology) if key in _LENGTHS}
+    boundless = [queue.name for queue in topology.queues if queue.name not in bounded]
+    if boundless:
+        several = f" and {len(boundless) - 1} more" if len(boundless) > 1 else ""
+        message = f"no policy limits the length of the queue {boundless[0]!r}{several}"
+        yield Finding(Guardrail.limit_lifted, names.tenant_id, f"{names.scaling_policy} max-length", message)
+
+
+def _excessive_rights(names: Names, user: str, rights: Permissions) -> Iterator[Finding]:
+    allowed = {"configure": _NOTHING, "write": names.writable_objects, "read": names.readable_objects}
+    application = user.removesuffix(stats_user(""))
+    if application != user:
+        allowed = dict.fromkeys(allowed, _NOTHING)
+    generation = application.removeprefix(f"{names.user}.")
+    if application != names.user and not (generation.isdecimal() and application == names.user_of(int(generation))):
+        message = f"the user {user!r} has rights in {names.vhost!r} and is not the tenant's. Revoke them"
+        yield Finding(Guardrail.permission_widened, names.tenant_id, user, message)
+        return
+    for right, most in allowed.items():
+        pattern = getattr(rights, right)
+        if pattern not in (most, _NOTHING):
+            message = f"the right to {right} is {pattern!r}, where the names of this tenant allow {most!r}"
+            yield Finding(Guardrail.permission_widened, names.tenant_id, right, message)

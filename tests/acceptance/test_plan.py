@@ -14,7 +14,7 @@ from tests.support.project import ROOT, Project, tenant
 
 EXCHANGES, QUEUES, BINDINGS = (
     {"name", "type", "arguments"},
-    {"name", "arguments", "module"},
+    {"name", "arguments"},
     {"source", "destination", "routing_key"},
 )
 POLICIES = {"name", "kind", "pattern", "priority", "apply_to", "definition"}

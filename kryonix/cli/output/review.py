@@ -187,7 +187,7 @@ def _review_json(review: Review) -> dict[str, Any]:
         "queues_lost": review.lost,
         "capacity": {difference.tenant: _capacity_json(difference) for difference in review.differences},
         "fits": review.fits,
-        "whole": review.whole,
+        "whole": review.complete,
         "notes": list(review.notes),
         "exit_status": review.exit_status,
     }

@@ -170,7 +170,7 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
             check=False,
         )
     except FileNotFoundError as error:
-        raise InvalidChoice("--against REVISION needs git, which is not installed. Install it, or name a file") from error
+        raise InvalidChoice("git is not installed; --against REVISION needs it. Install it, or name a file") from error
     except subprocess.TimeoutExpired as error:
         raise InvalidChoice(f"git {arguments[0]} took more than {_SECONDS} s. Try again") from error
 

@@ -70,7 +70,7 @@ class _Past:
                 now = {topology.tenant.id: (topology, write_topology(topology)) for topology in topologies}
                 was = base.expansions()
         except BaseCodeError as error:
-            note = f"The code at {self.revision.label} can't be run here ({error}): effects of code changes are not shown"
+            note = f"The code at {self.revision.label} can't be run here ({error}): code changes are not compared"
             pair = self.expand(present)
             return replace(pair, notes=(*pair.notes, note), complete=False)
         before = [read_topology(text) for name, text in was.items() if name not in now or now[name][1] != text]

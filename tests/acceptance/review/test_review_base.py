@@ -22,7 +22,7 @@ def test_a_branch_is_compared_with_where_it_left_the_base_and_not_with_what_came
     found = list_only.review(against="main")
     assert found.returncode == 0
     assert "**1 tenant added**." in found.stdout
-    assert "<code>main</code> has gone on by 1 commit(s)" in found.stdout
+    assert "<code>main</code> has 1 newer commit(s)" in found.stdout
     assert "theirs" not in found.stdout
 
 
@@ -33,7 +33,7 @@ def test_a_base_that_is_ahead_is_shown_undone_and_that_is_said(list_only: Reposi
     list_only.git("checkout", "--quiet", "base")
     found = list_only.review(against="later")
     assert found.returncode == 11
-    assert "<code>later</code> is ahead by 1 commit(s), and what they did is shown undone" in found.stdout
+    assert "<code>later</code> is ahead by 1 commit(s): they are shown as undone" in found.stdout
 
 
 def test_a_clone_reviews_against_its_remote_branch(repository: Repository, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_base_that_never_could_be_read_leaves_every_tenant_new_and_claims_no_m
     found = orphan.review()
     assert found.returncode == 0
     assert "**4 tenants added**" in found.stdout
-    assert "and nothing before it: every tenant is new" in found.stdout
+    assert "nor any revision before it: every tenant is new" in found.stdout
     assert "✅" not in found.stdout
 
 
@@ -154,8 +154,8 @@ def test_one_tenant_can_be_reviewed_alone(list_only: Repository) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--against", "nowhere"), "no revision that this clone knows"),
-        (("--against", "--all"), "no revision that this clone knows"),
+        (("--against", "nowhere"), "neither a file nor a revision in this clone"),
+        (("--against", "--all"), "neither a file nor a revision in this clone"),
         (("--against", ""), "is neither a file nor a git revision"),
         (("--against", "base", "--limit", "10"), "minimum: 4000 bytes"),
         (("--against", "base", "--tenants", "gone.yaml"), "can't be read"),

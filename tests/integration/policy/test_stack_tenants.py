@@ -63,11 +63,11 @@ def rights(topology: Topology) -> dict[str, Permissions]:
 
 
 def test_it_is_the_expansion_to_the_last_argument(registrations: list[Recording]) -> None:
-    found = [each.standing for each in rebuilt(registrations)]
+    found = [each.state for each in rebuilt(registrations)]
     expanded = [expand(tenant, CATALOG) for tenant in LISTED.values()]
     registered_now = [dataclasses.replace(topology, permissions=topology.granted) for topology in expanded]
     assert [ordered(each.topology) for each in found] == list(map(ordered, registered_now))
-    assert all(each.unlimited == () and each.fleeting == {} for each in found)
+    assert all(each.unlimited == () and each.transient == {} for each in found)
     assert [dict(each.rights) for each in found] == [rights(each.topology) for each in found]
 
 
@@ -78,10 +78,10 @@ def test_it_is_the_same_where_a_new_provider_does_not_tell_the_vhosts_of_its_res
         changed(r, vhost=UNKNOWN) if "vhost" in r.goal.inputs and r.goal.type.startswith("rabbitmq:") else r
         for r in registrations
     ]
-    assert [ordered(t.standing.topology) for t in rebuilt(early)] == [
-        ordered(t.standing.topology) for t in rebuilt(registrations)
+    assert [ordered(t.state.topology) for t in rebuilt(early)] == [
+        ordered(t.state.topology) for t in rebuilt(registrations)
     ]
-    assert [dict(t.standing.rights) for t in rebuilt(early)] == [rights(t.standing.topology) for t in rebuilt(early)]
+    assert [dict(t.state.rights) for t in rebuilt(early)] == [rights(t.state.topology) for t in rebuilt(early)]
 
 
 @pytest.mark.parametrize("name", ["cliente_acme.crm.leads.create", "cliente_beta.unrouted", ""])

@@ -140,7 +140,7 @@ def test_a_short_report_is_whole_and_points_nowhere() -> None:
     [
         ({"judgement": None}, "The guardrails were not asked"),
         ({"fits": False}, "it can't be made as it stands"),
-        ({"whole": False}, "that is not all: see the note"),
+        ({"complete": False}, "that is not all: see the note"),
         ({}, "✅ Nothing holds it back."),
     ],
 )

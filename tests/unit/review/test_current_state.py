@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from kryonix.review.guardrails import Guardrail
-from kryonix.review.standing import Standing, standing_findings
+from kryonix.review.rules import CurrentState, state_findings
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import expand
 from kryonix.topology.naming import Names
@@ -19,9 +19,9 @@ CATALOG = default_catalog()
 NAMES = Names("acme")
 
 
-def standing(plan: str = "enterprise", *modules: str) -> Standing:
+def current_state(plan: str = "enterprise", *modules: str) -> CurrentState:
     topology = expand(Tenant(id="acme", modules=modules or tuple(CATALOG.modules), plan=plan), CATALOG)
-    return Standing(topology, {topology.user: topology.permissions})
+    return CurrentState(topology, {topology.user: topology.permissions})
 
 
 @pytest.mark.parametrize("plan", CATALOG.plans)
@@ -29,17 +29,17 @@ def standing(plan: str = "enterprise", *modules: str) -> Standing:
 def test_every_expansion_that_fits_its_plan_holds(plan: str, strategy: str) -> None:
     catalog = CATALOG.model_copy(update={"retry": CATALOG.retry.model_copy(update={"strategy": strategy})})
     topology = expand(Tenant(id="acme", modules=("portal",), plan=plan), catalog)
-    assert list(standing_findings(Standing(topology, {topology.user: topology.permissions}))) == []
+    assert list(state_findings(CurrentState(topology, {topology.user: topology.permissions}))) == []
 
 
 def test_credentials_of_a_later_generation_and_narrower_rights_hold() -> None:
-    rights = standing().topology.permissions
+    rights = current_state().topology.permissions
     several = {"kryonix_acme": Permissions("^$", "^$", "^$"), "kryonix_acme.2": rights}
-    assert list(standing_findings(replace(standing(), rights=several))) == []
+    assert list(state_findings(replace(current_state(), rights=several))) == []
 
 
-def queue(**arguments: str) -> Callable[[Standing], Standing]:
-    def change(was: Standing) -> Standing:
+def queue(**arguments: str) -> Callable[[CurrentState], CurrentState]:
+    def change(was: CurrentState) -> CurrentState:
         first, *others = was.topology.queues
         queues = (replace(first, arguments={**first.arguments, **arguments}), *others)
         return replace(was, topology=replace(was.topology, queues=queues))
@@ -47,17 +47,17 @@ def queue(**arguments: str) -> Callable[[Standing], Standing]:
     return change
 
 
-def right(**patterns: str) -> Callable[[Standing], Standing]:
+def right(**patterns: str) -> Callable[[CurrentState], CurrentState]:
     return lambda was: replace(was, rights={"kryonix_acme": replace(was.topology.permissions, **patterns)})
 
 
-def user(name: str, **patterns: str) -> Callable[[Standing], Standing]:
+def user(name: str, **patterns: str) -> Callable[[CurrentState], CurrentState]:
     rights = replace(Permissions("^$", "^$", "^$"), **patterns)
     return lambda was: replace(was, rights={**was.rights, name: rights})
 
 
-def unbounded(kind: str) -> Callable[[Standing], Standing]:
-    def change(was: Standing) -> Standing:
+def unbounded(kind: str) -> Callable[[CurrentState], CurrentState]:
+    def change(was: CurrentState) -> CurrentState:
         kept = tuple(policy for policy in was.topology.policies if policy.kind != kind)
         return replace(was, topology=replace(was.topology, policies=kept))
 
@@ -68,9 +68,9 @@ def unbounded(kind: str) -> Callable[[Standing], Standing]:
     ("change", "guardrail", "object_"),
     [
         (queue(**{"x-queue-type": "classic"}), Guardrail.queue_lost, "cliente_acme.unrouted"),
-        (lambda was: replace(was, fleeting={"q": "x"}), None, ""),
+        (lambda was: replace(was, transient={"q": "x"}), None, ""),
         (
-            lambda was: replace(was, fleeting={"cliente_acme.unrouted": "is deleted with its last consumer"}),
+            lambda was: replace(was, transient={"cliente_acme.unrouted": "is deleted with its last consumer"}),
             Guardrail.queue_lost,
             "cliente_acme.unrouted",
         ),
@@ -94,15 +94,15 @@ def unbounded(kind: str) -> Callable[[Standing], Standing]:
     ],
 )
 def test_each_way_out_of_a_rule_is_found_and_named(
-    change: Callable[[Standing], Standing], guardrail: Guardrail | None, object_: str
+    change: Callable[[CurrentState], CurrentState], guardrail: Guardrail | None, object_: str
 ) -> None:
-    found = list(standing_findings(change(standing())))
+    found = list(state_findings(change(current_state())))
     assert [(f.guardrail, f.tenant, f.object) for f in found] == ([(guardrail, "acme", object_)] if guardrail else [])
 
 
 def test_more_queues_than_are_allowed_are_counted() -> None:
-    made = standing("pro", "crm")
+    made = current_state("pro", "crm")
     narrow = made.topology.limits.model_copy(update={"max_queues": 3, "max_exchanges": 2})
-    found = list(standing_findings(replace(made, topology=replace(made.topology, limits=narrow))))
+    found = list(state_findings(replace(made, topology=replace(made.topology, limits=narrow))))
     assert [(f.guardrail, f.object) for f in found] == [(Guardrail.plan_does_not_fit, "pro")] * 2
     assert "where 3 are allowed" in found[0].message
