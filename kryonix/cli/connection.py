@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from kryonix.cli.options import CatalogFile
+from kryonix.cli.options import CatalogFile, PlatformOptions
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
 from kryonix.messaging import (
     ConfigurationError,
@@ -150,14 +150,10 @@ def _of_outputs(outputs: Any, tenant: str | None, management_url: str | None, so
 
 def stack_outputs(stack: str) -> dict[str, Any]:
     """Return a stack's outputs with secrets. Raises InvalidChoice outside a project."""
-    from kryonix.engines.address import StackAddress  # the engine's imports take 0.3 s; only this source needs them
-    from kryonix.engines.engine import engine_for
+    from kryonix.cli.site import engine_of, project_folder  # imports the engines, 0.3 s; only this source needs them
 
-    project = Path.cwd()
-    if not (project / "Pulumi.yaml").is_file():
-        raise InvalidChoice(f"{project} has no Pulumi.yaml. Run this in the project's folder, or give --outputs")
-    engine = engine_for("auto", StackAddress(project=project, stack=stack), lambda event: None)
-    return engine.outputs(show_secrets=True)
+    project_folder(", or give --outputs")
+    return engine_of(PlatformOptions(stack=stack)).outputs(show_secrets=True)
 
 
 def select_routes(

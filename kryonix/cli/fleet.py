@@ -12,7 +12,7 @@ from kryonix.cli.options import Json, PlatformOptions, Yes, command, parse_names
 from kryonix.cli.outage import Outage, explain_outages, print_outage
 from kryonix.cli.output import fleet as output
 from kryonix.cli.output.console import confirm, err, out, print_json
-from kryonix.cli.output.fleet import FleetProgress, RolloutProgress
+from kryonix.cli.output.fleet import FleetProgress, wave_name
 from kryonix.cli.site import Site, open_site
 from kryonix.engines.errors import UnknownTenant
 from kryonix.errors import InvalidChoice
@@ -23,7 +23,7 @@ from kryonix.fleet.rollout import RolloutRun, take_part
 from kryonix.fleet.rollout_journal import RolloutDesk, open_desk
 from kryonix.fleet.waves import Canary, FailureBudget, Waves, plan_waves, spread
 from kryonix.registry.desired_states import DesiredState
-from kryonix.registry.rollouts import Rollout, fetch_latest_rollout, session
+from kryonix.registry.rollouts import Rollout, RolloutTenant, fetch_latest_rollout, session
 from kryonix.topology.tenants import parse_tenant
 
 __all__ = ["app"]
@@ -199,13 +199,22 @@ def _waves(site: Site, options: RolloutOptions, canary: Canary) -> Waves:
 
 def _run(site: Site, desk: RolloutDesk, running: Rollout) -> Rollout:
     """Run the pending tenants of a rollout, and return its final state."""
-    progress = RolloutProgress(err, running)
+    title = f"rollout {running.id}"
+    waves = max((tenant.wave for tenant in running.tenants), default=0)
+    done = sum(tenant.status in ("done", "skipped") for tenant in running.tenants)
+    progress = FleetProgress(err, title, len(running.tenants), done)
+
+    def on_tenant(tenant: RolloutTenant) -> None:
+        if tenant.status in ("done", "failed", "skipped"):
+            problem = tenant.error if tenant.status == "failed" else ""
+            progress.advance(tenant.cliente_id, problem, f"{title}, {wave_name(tenant.wave)} of {waves}")
+
     run = RolloutRun(
         site.lifecycle(),
         desk.journal(running),
         concurrency=running.concurrency,
         budget=FailureBudget.parse(running.failure_budget),
-        on_tenant=progress.on_tenant,
+        on_tenant=on_tenant,
     )
     try:
         with progress.running():

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, TextIO
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from kryonix.cli.options import CatalogFile, Json, command, load_catalog, read_bytes
@@ -25,6 +26,7 @@ from kryonix.topology.catalog import Catalog, default_catalog, size_text
 from kryonix.topology.comparison import Change
 from kryonix.topology.errors import nearest
 from kryonix.topology.expansion import Topology
+from kryonix.topology.naming import Names
 from kryonix.topology.objects import KINDS
 from kryonix.topology.tenants import tenants_schema
 
@@ -88,7 +90,7 @@ def plan(options: PlanOptions, json_output: Json = False) -> None:
         return
     out.print(tenants_table(topologies, catalog, out))
     if options.tenant is not None:
-        out.print(details_table(topologies[0]))
+        out.print(details_table(topologies[0], out))
 
 
 @command(app)
@@ -192,12 +194,15 @@ def _row(topology: Topology, catalog: Catalog) -> list[str]:
     ]
 
 
-def details_table(topology: Topology) -> Table:
-    """Return one row per queue of a tenant, with the bindings that reach it."""
-    table = Table(title=f"{topology.vhost}: queues and their bindings")
-    table.add_column("queue")
-    table.add_column("from exchange [routing key]")
+def details_table(topology: Topology, console: Console) -> Table:
+    """Return one row per binding of a tenant's queues."""
+    prefix = f"{Names(topology.tenant.id).exchange}."
+    rows: list[list[str]] = []
     for queue in topology.queues:
-        sources = [f"{b.source} [{b.routing_key}]" for b in topology.bindings if b.destination == queue.name]
-        table.add_row(queue.name, "\n".join(sources).replace("[", r"\["))
-    return table
+        name = escape(queue.name.removeprefix(prefix))
+        for binding in topology.bindings:
+            if binding.destination == queue.name:
+                rows.append([name, escape(binding.source.removeprefix(prefix)), escape(binding.routing_key)])
+                name = ""
+    columns = (Column("queue", min_width=20), Column("exchange", min_width=20), Column("routing key", min_width=20))
+    return responsive_table(f"{topology.vhost}: queues and their bindings", columns, rows, console)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import typer
@@ -45,17 +45,12 @@ app = typer.Typer(add_completion=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackStatus:
-    """A stack's recorded outputs, and what was read: None for a service that did not answer."""
+    """A stack's recorded outputs, and what was read: None, with a problem, for a service that did not answer."""
 
     outputs: Mapping[str, Any]
-    uses: Mapping[str, VhostUse] | None
-    registered: Mapping[str, str] | None
-    broker_problem: str = ""
-    registry_problem: str = ""
-
-    @property
-    def problems(self) -> list[str]:
-        return [problem for problem in (self.broker_problem, self.registry_problem) if problem]
+    uses: Mapping[str, VhostUse] | None = None
+    registered: Mapping[str, str] | None = None
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 @command(app)
@@ -73,9 +68,9 @@ def status(target: StackOptions, json_output: Json = False) -> None:
         print_json(status_json(found))
     else:
         status_table(found, out)
-    if problems := found.problems:
+    if found.problems:
         advice = Outage(target).advice()
-        for problem in [advice] if advice else problems:
+        for problem in [advice] if advice else found.problems.values():
             print_error(problem)
         raise typer.Exit(_UNREACHABLE)
 
@@ -84,29 +79,23 @@ def read_status(outputs: Mapping[str, Any]) -> StackStatus:
     """Read the broker and the registry of a stack's outputs; these include its platform's."""
     uses: Mapping[str, VhostUse] | None = None
     registered: Mapping[str, str] | None = None
-    broker_problem = registry_problem = ""
-    if "admin_username" not in outputs:
-        broker_problem = f"the broker was not read: {_NO_PLATFORM}"
-    else:
-        try:
+    problems: dict[str, str] = {}
+    try:
+        if "admin_username" in outputs:
             uses = read_cell("main", outputs)
-        except BrokerUnavailable as error:
-            broker_problem = str(error)
-    if not outputs.get("registry_dsn"):
-        registry_problem = f"the registry was not read: {_NO_PLATFORM}"
-    else:
-        try:
+        else:
+            problems["broker"] = f"the broker was not read: {_NO_PLATFORM}"
+    except BrokerUnavailable as error:
+        problems["broker"] = str(error)
+    try:
+        if outputs.get("registry_dsn"):
             with connect(outputs["registry_dsn"]) as connection:
                 registered = {row.cliente_id: row.status for row in fetch_tenants(connection)}
-        except RegistryError as error:
-            registry_problem = str(error)
-    return StackStatus(
-        outputs=outputs,
-        uses=uses,
-        registered=registered,
-        broker_problem=broker_problem,
-        registry_problem=registry_problem,
-    )
+        else:
+            problems["registry"] = f"the registry was not read: {_NO_PLATFORM}"
+    except RegistryError as error:
+        problems["registry"] = str(error)
+    return StackStatus(outputs=outputs, uses=uses, registered=registered, problems=problems)
 
 
 def status_json(status: StackStatus) -> dict[str, Any]:
@@ -115,8 +104,8 @@ def status_json(status: StackStatus) -> dict[str, Any]:
     urls = {name: outputs[name] for name in _URLS if name in outputs}
     return {
         "tenants": [_tenant_json(name, tenant, status) for name, tenant in outputs["tenants"].items()],
-        "broker": {"reachable": status.uses is not None, "problem": status.broker_problem or None},
-        "registry": {"reachable": status.registered is not None, "problem": status.registry_problem or None},
+        "broker": {"reachable": status.uses is not None, "problem": status.problems.get("broker")},
+        "registry": {"reachable": status.registered is not None, "problem": status.problems.get("registry")},
         **urls,
         "amqp": f"amqp://{outputs['amqp_host']}:{int(outputs['amqp_port'])}",
     }
@@ -145,9 +134,8 @@ def status_table(status: StackStatus, console: Console) -> None:
     """Print the tenants and the addresses."""
     shown = status_json(status)
     title = f"{len(status.outputs['tenants'])} tenant(s)"
-    silent = [name for name, read in (("broker", status.uses), ("registry", status.registered)) if read is None]
-    if silent:
-        title += f"; {' and '.join(silent)} did not answer: showing the recorded state instead"
+    if status.problems:
+        title += f"; {' and '.join(status.problems)} did not answer: showing the recorded state instead"
     tenants = sorted(shown["tenants"], key=lambda tenant: str(tenant["id"]))
     console.print(responsive_table(title, _COLUMNS, map(_row, tenants), console))
     for name in (*_URLS, "amqp"):

@@ -67,7 +67,7 @@ def test_the_json_has_the_documented_shape_and_needs_nothing_but_the_file(projec
 def test_one_tenant_can_be_asked_for_and_an_unknown_one_is_named(project: Project) -> None:
     assert [entry["id"] for entry in plan(project, "--tenant", "beta")["tenants"]] == ["beta"]
     shown = project.kryonix("plan", "--tenant", "beta").stdout
-    assert "cliente_beta.financeiro.faturas.create.dlq" in shown
+    assert " financeiro.faturas.create.dlq " in shown
     assert "financeiro.faturas.create.*" in shown
     result = project.kryonix("plan", "--tenant", "betta")
     assert result.returncode == 2
@@ -107,9 +107,8 @@ def test_a_table_is_as_wide_as_columns_says_where_there_is_no_terminal(
 ) -> None:
     monkeypatch.setitem(project.env, "COLUMNS", columns)
     shown = project.kryonix("plan", "--tenant", "beta").stdout
-    longest = max(map(len, shown.splitlines()))
-    assert longest <= width
-    assert (longest > 120) == (width == 140)
+    assert max(map(len, shown.splitlines())) <= width
+    assert ("policies" in shown) == (width > 80)
 
 
 def test_the_schema_for_editors_is_the_one_in_the_repository_and_names_every_choice(project: Project) -> None:

@@ -18,14 +18,13 @@ from kryonix.fleet.drift import Drift
 from kryonix.fleet.members import Member
 from kryonix.fleet.placement import Load, Placement
 from kryonix.fleet.waves import Waves
-from kryonix.registry.rollouts import Rollout, RolloutTenant
+from kryonix.registry.rollouts import Rollout
 from kryonix.topology.catalog import size_text
 from kryonix.topology.cells import Cells
 
 __all__ = [
     "FleetProgress",
     "FleetView",
-    "RolloutProgress",
     "drift_json",
     "dry_run_json",
     "failure_text",
@@ -37,6 +36,7 @@ __all__ = [
     "print_placement",
     "print_rollout",
     "rollout_json",
+    "wave_name",
 ]
 
 _MEMBER_COLUMNS = (
@@ -295,21 +295,3 @@ class FleetProgress:
         title, tenant = title or self._title, escape(tenant)
         line = f"{title}: {self._done} of {self._total} tenants, last {tenant}"
         self._live.update(f"{title}: {tenant}", line, completed=self._done)
-
-
-class RolloutProgress:
-    """The progress of a rollout."""
-
-    def __init__(self, console: Console, rollout: Rollout) -> None:
-        waves = 1 + max((tenant.wave for tenant in rollout.tenants), default=0)
-        done = sum(tenant.status in ("done", "skipped") for tenant in rollout.tenants)
-        self._title, self._waves = f"rollout {rollout.id}", waves
-        self._progress = FleetProgress(console, self._title, len(rollout.tenants), done)
-        self.running = self._progress.running
-
-    def on_tenant(self, tenant: RolloutTenant) -> None:
-        """Show a tenant's new status; thread-safe."""
-        if tenant.status in ("done", "failed", "skipped"):
-            title = f"{self._title}, {wave_name(tenant.wave)} of {self._waves - 1}"
-            problem = tenant.error if tenant.status == "failed" else ""
-            self._progress.advance(tenant.cliente_id, problem, title)

@@ -19,7 +19,7 @@ def test_unread_values_are_null_and_the_reason_is_printed() -> None:
     status = read_status(OUTPUTS)
     (tenant,) = status_json(status)["tenants"]
     assert (tenant["registry"], tenant["vhost_present"], tenant["recorded_queues"]) == (None, None, 15)
-    assert [problem.split(":")[0] for problem in status.problems] == [
+    assert [problem.split(":")[0] for problem in status.problems.values()] == [
         "the broker was not read",
         "the registry was not read",
     ]
