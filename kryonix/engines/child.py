@@ -19,8 +19,8 @@ from threading import Thread
 from typing import Any, Final
 
 from kryonix.engines import wire
-from kryonix.engines.events import Event
-from kryonix.engines.local import LocalStack, Summary
+from kryonix.engines.events import Event, Summary
+from kryonix.engines.local import LocalStack
 from kryonix.engines.local.errors import StateLocked
 
 _ORDERLY_S: Final = 5

@@ -7,8 +7,8 @@ from typing import Any, Literal, Protocol
 
 from kryonix.engines.address import StackAddress
 from kryonix.engines.errors import EngineUnavailable
-from kryonix.engines.events import OnEvent
-from kryonix.engines.local import LocalStack, Summary
+from kryonix.engines.events import OnEvent, Summary
+from kryonix.engines.local import LocalStack
 
 __all__ = ["Choice", "Engine", "engine_for", "runs_cli"]
 

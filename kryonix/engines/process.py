@@ -16,8 +16,8 @@ from typing import IO, Any, Final, Literal
 
 from kryonix.engines import wire
 from kryonix.engines.errors import EngineFailed, OperationDied, Refused
-from kryonix.engines.events import Event, OnEvent
-from kryonix.engines.local import LocalStack, Summary
+from kryonix.engines.events import Event, OnEvent, Summary
+from kryonix.engines.local import LocalStack
 from kryonix.engines.local.store import state_root
 from kryonix.engines.run_folder import run_folder
 from kryonix.engines.spec import StackSpec, ignore

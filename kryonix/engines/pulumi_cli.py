@@ -13,8 +13,7 @@ from pulumi.automation import events
 
 from kryonix.engines.address import StackAddress
 from kryonix.engines.errors import EngineFailed
-from kryonix.engines.events import OnEvent, Op, Status, count_changes
-from kryonix.engines.local import Diagnostic, ResourceEvent, Step, Summary
+from kryonix.engines.events import Diagnostic, OnEvent, Op, ResourceEvent, Status, Step, Summary, count_changes
 from kryonix.engines.takeover import refuse_begun_locally
 
 __all__ = ["AutomationEngine", "EventLog", "translated"]

@@ -23,7 +23,7 @@ __all__ = ["Recording", "previewed"]
 class Recording:
     """One resource that a program registered, and what the engine made of it."""
 
-    goal: Goal
+    goal: Resource
     resource: Resource
 
     def request(self) -> analyzer_pb2.AnalyzeRequest:
@@ -65,7 +65,7 @@ def _recorded() -> Iterator[list[Recording]]:
 
     def record(self: Registrar, goal: Goal) -> Resource:
         resource = register(self, goal)
-        recordings.append(Recording(goal, resource))
+        recordings.append(Recording(goal.draft, resource))
         return resource
 
     with mock.patch.object(Registrar, "register", record):

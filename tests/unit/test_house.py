@@ -46,7 +46,6 @@ LOCAL_ENGINE = {"engines/engine.py", "engines/process.py", "engines/child.py", "
 
 KNOWN = {
     ("rabbitmq/broker.py", "engines"),
-    ("engines/pulumi_cli.py", LOCAL),
 }
 """Arrows that still point the wrong way. Each goes; none comes."""
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pulumi.runtime.proto import resource_pb2
 
 from kryonix.engines.local import values
 from kryonix.engines.local.errors import UnsupportedFeature
-from kryonix.engines.local.handlers.base import Properties
-from kryonix.engines.local.resource import make_urn
+from kryonix.engines.local.resource import Resource, make_urn
 
 __all__ = ["Goal", "Inherited"]
 
@@ -27,21 +25,11 @@ class Inherited:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A resource as the program wants it."""
+    """A resource as the program wants it; `draft` has its inputs, unchecked, and no outputs."""
 
-    urn: str
-    type: str
-    name: str
-    custom: bool
-    inputs: Properties = field(repr=False)
-    parent: str
-    provider: str
+    draft: Resource
     version: str
-    dependencies: tuple[str, ...]
-    property_dependencies: Mapping[str, tuple[str, ...]]
     aliases: tuple[str, ...]
-    ignore_changes: tuple[str, ...]
-    secret_outputs: tuple[str, ...]
     delete_before_replace: bool | None
     inherited: Inherited
 
@@ -51,25 +39,30 @@ class Goal:
         _refuse(request)
         deps = {key: tuple(sorted(set(value.urns))) for key, value in sorted(request.propertyDependencies.items())}
         defined = request.deleteBeforeReplaceDefined or request.deleteBeforeReplace
-        return cls(
+        inherited = Inherited(
+            deleted_with=request.deletedWith or parent.deleted_with,
+            protect=request.protect if request.HasField("protect") else parent.protect,
+        )
+        draft = Resource(
             urn=make_urn(stack, project, request.parent, request.type, request.name),
             type=request.type,
-            name=request.name,
             custom=request.custom,
             inputs=values.from_struct(request.object),
             parent=request.parent,
             provider=request.provider,
-            version=request.version,
             dependencies=tuple(sorted(set(request.dependencies))),
             property_dependencies={key: urns for key, urns in deps.items() if urns},
-            aliases=tuple(request.aliasURNs),
+            deleted_with=inherited.deleted_with,
+            protect=bool(inherited.protect),
+            additional_secret_outputs=tuple(request.additionalSecretOutputs),
             ignore_changes=tuple(request.ignoreChanges),
-            secret_outputs=tuple(request.additionalSecretOutputs),
+        )
+        return cls(
+            draft=draft,
+            version=request.version,
+            aliases=tuple(request.aliasURNs),
             delete_before_replace=request.deleteBeforeReplace if defined else None,
-            inherited=Inherited(
-                deleted_with=request.deletedWith or parent.deleted_with,
-                protect=request.protect if request.HasField("protect") else parent.protect,
-            ),
+            inherited=inherited,
         )
 
 

@@ -35,6 +35,16 @@ SEVERITIES: Final[dict[int, Any]] = {
     engine_pb2.ERROR: "error",
 }
 EMPTY: Final = empty_pb2.Empty()
+UNSUPPORTED: Final = {
+    "Call": "the method {0.tok}",
+    "StreamInvoke": "the streaming function {0.tok}",
+    "RegisterStackTransform": "stack transforms",
+    "RegisterStackInvokeTransform": "invoke transforms",
+    "RegisterResourceHook": "resource hooks",
+    "RegisterErrorHook": "error hooks",
+    "RegisterPackage": "the parameterized package {0.name}",
+}
+"""Methods of the protocol, and the feature that each stands for."""
 
 
 class Monitor:
@@ -130,33 +140,11 @@ class Monitor:
             self._refuse(f"the function {request.tok}")
         return resource_pb2.ResourceInvokeResponse(**{"return": values.to_struct(answer)})
 
-    def Call(self, request: Any) -> NoReturn:
-        """Refuse methods of resources."""
-        self._refuse(f"the method {request.tok}")
-
-    def StreamInvoke(self, request: Any) -> NoReturn:
-        """Refuse streaming functions."""
-        self._refuse(f"the streaming function {request.tok}")
-
-    def RegisterStackTransform(self, request: Any) -> NoReturn:
-        """Refuse transforms."""
-        self._refuse("stack transforms")
-
-    def RegisterStackInvokeTransform(self, request: Any) -> NoReturn:
-        """Refuse transforms."""
-        self._refuse("invoke transforms")
-
-    def RegisterResourceHook(self, request: Any) -> NoReturn:
-        """Refuse hooks."""
-        self._refuse("resource hooks")
-
-    def RegisterErrorHook(self, request: Any) -> NoReturn:
-        """Refuse hooks."""
-        self._refuse("error hooks")
-
-    def RegisterPackage(self, request: resource_pb2.RegisterPackageRequest) -> NoReturn:
-        """Refuse parameterized packages."""
-        self._refuse(f"the parameterized package {request.name}")
+    def __getattr__(self, name: str) -> Any:
+        """Return a method of the protocol that refuses the feature it stands for."""
+        if name not in UNSUPPORTED:
+            raise AttributeError(name)
+        return lambda request: self._refuse(UNSUPPORTED[name].format(request))
 
     def commit_outputs(self) -> None:
         """Record the stack's outputs, after the program has succeeded."""
@@ -170,9 +158,9 @@ class Monitor:
         goal = Goal.of(request, stack=target.stack, project=target.project, parent=parent)
         resource = self._registrar.register(goal)
         with self._lock:
-            self._inherited[goal.urn] = goal.inherited
-        if goal.type == STACK_TYPE:
-            self.stack_urn = goal.urn
+            self._inherited[resource.urn] = goal.inherited
+        if resource.type == STACK_TYPE:
+            self.stack_urn = resource.urn
         return resource
 
     def _set_outputs(self, urn: str, outputs: Properties) -> None:

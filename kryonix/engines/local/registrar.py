@@ -33,7 +33,7 @@ class _Work:
 
     def marked(self, outputs: Mapping[str, Any]) -> Properties:
         """Return the outputs with secrets marked."""
-        names = self.handler.secret_outputs | frozenset(self.goal.secret_outputs)
+        names = self.handler.secret_outputs | frozenset(self.draft.additional_secret_outputs)
         return values.mark_secrets(outputs, self.draft.inputs, names)
 
 
@@ -60,15 +60,16 @@ class Registrar:
         """Return the resource as it is after the change; in a preview, as it would be."""
         self._run.check()
         old = self._claim(goal)
-        if not goal.custom:
-            draft = _draft(goal, goal.inputs, old)
+        draft = _after(old, goal.draft)
+        if not draft.custom:
             self._run.ledger.keep(draft)
             self._report(draft, "same" if old else "create")
             return draft
-        if goal.type.startswith(PROVIDER_PREFIX):
+        if draft.is_provider:
             version = {"version": goal.version, "__internal": {}} if goal.version else {}
-            return self._settle_provider(_draft(goal, {**goal.inputs, **version}, old), old)
-        return self._managed(goal, old)
+            return self._settle_provider(replace(draft, inputs=draft.inputs | version), old)
+        provider = draft.provider or self._default_provider(package_of(draft.type), goal.version)
+        return self._managed(goal, replace(draft, provider=provider), old)
 
     def read(self, resource: Resource) -> Resource:
         """Record a resource that is only read, never managed."""
@@ -82,22 +83,22 @@ class Registrar:
 
     def _claim(self, goal: Goal) -> Resource | None:
         """Take the URN and return the resource in the state under it, or renamed from one of the aliases."""
-        ledger = self._run.ledger
+        ledger, wanted = self._run.ledger, goal.draft.urn
         with self._lock:
-            self._take(goal.urn)
-            found = next((urn for urn in (goal.urn, *goal.aliases) if ledger.get(urn)), None)
-            if found == goal.urn:
-                return ledger.get(goal.urn)
+            self._take(wanted)
+            found = next((urn for urn in (wanted, *goal.aliases) if ledger.get(urn)), None)
+            if found == wanted:
+                return ledger.get(wanted)
             for taken in goal.aliases:
                 if taken in self._aliased or (taken == found and taken in self._seen):
                     other = self._aliased.get(taken, taken)
-                    raise InvalidProgramInput(f"{goal.urn} has the alias {taken}, which {other} claims as well.")
+                    raise InvalidProgramInput(f"{wanted} has the alias {taken}, which {other} claims as well.")
             old = ledger.get(found) if found else None
             if found is None or old is None:
                 return None
-            self._aliased[found] = goal.urn
-            renamed = replace(old, urn=goal.urn, type=goal.type)
-            ledger.commit(put=[renamed], drop=[found], rename=(found, goal.urn))
+            self._aliased[found] = wanted
+            renamed = replace(old, urn=wanted, type=goal.draft.type)
+            ledger.commit(put=[renamed], drop=[found], rename=(found, wanted))
             return renamed
 
     def _take(self, urn: str) -> None:
@@ -148,33 +149,29 @@ class Registrar:
         with self._lock:
             self._seen.add(urn)
         old = self._run.ledger.get(urn)
-        draft = Resource(urn=urn, type=type_, custom=True, inputs=inputs)
-        return self._settle_provider(replace(draft, created=old.created, modified=old.modified) if old else draft, old)
+        return self._settle_provider(_after(old, Resource(urn=urn, type=type_, custom=True, inputs=inputs)), old)
 
     # --- resources with a handler
 
-    def _managed(self, goal: Goal, old: Resource | None) -> Resource:
-        provider = goal.provider or self._default_provider(package_of(goal.type), goal.version)
-        draft = replace(_draft(goal, {}, old), provider=provider)
+    def _managed(self, goal: Goal, draft: Resource, old: Resource | None) -> Resource:
         handler = self._run.providers.handler(draft)
 
         def differs(recorded: Resource) -> bool:
-            return bool(values.changed_keys(recorded.inputs, self._checked(handler, draft, goal, recorded).inputs))
+            return bool(values.changed_keys(recorded.inputs, self._checked(handler, draft, recorded).inputs))
 
         old = Recovery(self._run, handler, draft, differs).recover(old)
         if old is not None and old.pending_replacement:
-            self._replacing.add(goal.urn)
-        if goal.urn in self._replacing:
+            self._replacing.add(draft.urn)
+        if draft.urn in self._replacing:
             old = None
-        work = _Work(goal, self._checked(handler, draft, goal, old), handler)
+        work = _Work(goal, self._checked(handler, draft, old), handler)
         if old is None:
-            return self._create(work, "replace" if goal.urn in self._replacing else "create")
+            return self._create(work, "replace" if draft.urn in self._replacing else "create")
         with self._run.checking(work.draft):
-            diff = handler.diff(
-                old.id, values.plain(old.inputs), values.plain(old.outputs), values.plain(work.draft.inputs)
-            )
+            inputs, outputs = values.plain(old.inputs), values.plain(old.outputs)
+            diff = handler.diff(old.id, inputs, outputs, values.plain(work.draft.inputs))
         if diff.replaces:
-            return self._replace(work, old, diff)
+            return self._replace(work, draft, old, diff)
         if diff.changed:
             return self._update(work, old, diff)
         final = replace(work.draft, id=old.id, outputs=old.outputs)
@@ -182,9 +179,9 @@ class Registrar:
         self._report(final, "same")
         return final
 
-    def _checked(self, handler: Handler, draft: Resource, goal: Goal, old: Resource | None) -> Resource:
+    def _checked(self, handler: Handler, draft: Resource, old: Resource | None) -> Resource:
         """Return the draft with checked inputs: the program's, or the old ones with `ignore_changes=["*"]`."""
-        wanted = old.inputs if old and "*" in goal.ignore_changes else goal.inputs
+        wanted = old.inputs if old and draft.ignore_changes else draft.inputs
         with self._run.checking(draft):
             inputs = handler.check(values.plain(old.inputs) if old else None, values.plain(wanted))
         return replace(draft, inputs=values.mark_secrets(inputs, wanted))
@@ -225,10 +222,10 @@ class Registrar:
             run.ledger.commit(put=[final], end=[final.key])
         return final
 
-    def _replace(self, work: _Work, old: Resource, diff: Diff) -> Resource:
-        if old.protect and work.draft.protect:
+    def _replace(self, work: _Work, draft: Resource, old: Resource, diff: Diff) -> Resource:
+        if old.protect and draft.protect:
             refuse_protected([old])
-        work = replace(work, draft=self._checked(work.handler, work.draft, work.goal, None))
+        work = replace(work, draft=self._checked(work.handler, draft, None))
         before = work.goal.delete_before_replace
         if not (diff.delete_before_replace if before is None else before):
             return self._create(work, "replace", old=old, changed=diff.replaces)
@@ -271,21 +268,8 @@ class Registrar:
         self._run.report(resource, op, changed)
 
 
-def _draft(goal: Goal, inputs: Properties, old: Resource | None) -> Resource:
-    return Resource(
-        urn=goal.urn,
-        type=goal.type,
-        custom=goal.custom,
-        id=old.id if old else "",
-        inputs=inputs,
-        outputs=old.outputs if old else {},
-        parent=goal.parent,
-        dependencies=goal.dependencies,
-        property_dependencies=dict(goal.property_dependencies),
-        deleted_with=goal.inherited.deleted_with,
-        protect=bool(goal.inherited.protect),
-        additional_secret_outputs=goal.secret_outputs,
-        ignore_changes=goal.ignore_changes,
-        created=old.created if old else "",
-        modified=old.modified if old else "",
-    )
+def _after(old: Resource | None, draft: Resource) -> Resource:
+    """Return the draft with what an update keeps."""
+    if old is None:
+        return draft
+    return replace(draft, id=old.id, outputs=old.outputs, created=old.created, modified=old.modified)

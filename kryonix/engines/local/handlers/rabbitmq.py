@@ -7,14 +7,13 @@ import hashlib
 import hmac
 import json
 import re
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 
 from kryonix.engines.local.handlers.base import Live, Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
-from kryonix.engines.local.handlers.management import Management, management
+from kryonix.engines.local.handlers.management import Management
 
 __all__ = ["Binding", "Policy", "definition_for_broker", "password_matches", "provider"]
 
@@ -26,56 +25,55 @@ VHOST: Final = Field(default="/", replaces=True)
 
 def provider(config: Properties) -> HandlerTable:
     """Return the handlers of package rabbitmq for the broker in `config`."""
-    api = management(config)
+    api = Management(config)
     types = (VHost, User, Permissions, Exchange, Queue, Binding, Policy, OperatorPolicy)
     return HandlerTable.of([handler(api) for handler in types], api.close)
 
 
 class _BrokerObject(TableHandler):
-    """An object that one idempotent request declares and another deletes."""
+    """An object that one idempotent request declares and another deletes. `{}` in a form stands for an input."""
+
+    path: ClassVar[tuple[str, ...]]
+    label: ClassVar[str]
+    id: ClassVar[str] = "{name}@{vhost}"
 
     def __init__(self, api: Management) -> None:
         self._api = api
 
-    @abstractmethod
-    def path(self, inputs: Properties) -> tuple[str, ...]:
-        """Return the segments of the object's path in the API."""
-
-    @abstractmethod
-    def label(self, inputs: Properties) -> str:
-        """Return the object's kind and name as an error message shows them."""
-
-    @abstractmethod
-    def id(self, inputs: Properties) -> str:
-        """Return the resource id."""
-
     def body(self, inputs: Properties) -> Mapping[str, Any]:
         """Return the body of the request that declares the object."""
-        return {}
+        raise NotImplementedError
 
     def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
         """Return the inputs that follow from the API's answer; None removes an input."""
-        return {}
+        raise NotImplementedError
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        self._api.put(self.path(inputs), self.body(inputs), f"declare {self.label(inputs)}")
-        return self.id(inputs), dict(inputs)
+        self._api.put(self._path(inputs), self.body(inputs), f"declare {self._label(inputs)}")
+        return self.id.format_map(inputs), dict(inputs)
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
-        found = self._api.get(*self.path(inputs))
+        found = self._api.get(*self._path(inputs))
         if found is None:
             return None
         live = {key: value for key, value in {**inputs, **self.live(inputs, found)}.items() if value is not None}
         return Live(id, live, dict(live))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        self._api.delete(self.path(inputs), f"delete {self.label(inputs)}")
+        self._api.delete(self._path(outputs or inputs), f"delete {self._label(inputs)}")
+
+    def _path(self, inputs: Properties) -> tuple[str, ...]:
+        return tuple(part.format_map(inputs) for part in self.path)
+
+    def _label(self, inputs: Properties) -> str:
+        return self.label.format_map(inputs)
 
 
 class VHost(_BrokerObject):
     """A virtual host with its limits. Its id is its name."""
 
     pulumi_type = "rabbitmq:index/vHost:VHost"
+    path, label, id = ("vhosts", "{name}"), "vhost `{name}`", "{name}"
     fields: ClassVar[Fields] = {
         "name": NAME,
         "description": Field(),
@@ -85,18 +83,9 @@ class VHost(_BrokerObject):
         "maxQueues": Field(pattern=r"-?\d+"),
     }
 
-    def path(self, inputs: Properties) -> tuple[str, ...]:
-        return ("vhosts", inputs["name"])
-
-    def label(self, inputs: Properties) -> str:
-        return f"vhost `{inputs['name']}`"
-
-    def id(self, inputs: Properties) -> str:
-        return str(inputs["name"])
-
     def body(self, inputs: Properties) -> Mapping[str, Any]:
         # A PUT without tags removes those that somebody else set.
-        tags = _tags((self._api.get(*self.path(inputs)) or {}).get("tags"))
+        tags = _tags((self._api.get(*self._path(inputs)) or {}).get("tags"))
         body = {"description": inputs.get("description", ""), "tags": ",".join(tags), "tracing": False}
         if inputs.get("defaultQueueType"):
             body["default_queue_type"] = inputs["defaultQueueType"]
@@ -136,17 +125,9 @@ class User(_BrokerObject):
     """A user with password and tags. Its id is its name. The password is never read back, only compared."""
 
     pulumi_type = "rabbitmq:index/user:User"
+    path, label, id = ("users", "{name}"), "user `{name}`", "{name}"
     fields: ClassVar[Fields] = {"name": NAME, "password": Field(required=True), "tags": Field(kind=Kind.TEXT_LIST)}
     secret_outputs = frozenset({"password"})
-
-    def path(self, inputs: Properties) -> tuple[str, ...]:
-        return ("users", inputs["name"])
-
-    def label(self, inputs: Properties) -> str:
-        return f"user `{inputs['name']}`"
-
-    def id(self, inputs: Properties) -> str:
-        return str(inputs["name"])
 
     def body(self, inputs: Properties) -> Mapping[str, Any]:
         return {"password": inputs["password"], "tags": ",".join(inputs.get("tags") or [])}
@@ -177,20 +158,13 @@ class Permissions(_BrokerObject):
     """A user's permissions in a vhost. Its id is `user@vhost`."""
 
     pulumi_type = "rabbitmq:index/permissions:Permissions"
+    path, id = ("permissions", "{vhost}", "{user}"), "{user}@{vhost}"
+    label = "the permissions of `{user}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
         "user": NAME,
         "vhost": VHOST,
         "permissions": Field(kind=Kind.BLOCK, required=True, fields=dict.fromkeys(PERMISSIONS, Field(required=True))),
     }
-
-    def path(self, inputs: Properties) -> tuple[str, ...]:
-        return ("permissions", inputs["vhost"], inputs["user"])
-
-    def label(self, inputs: Properties) -> str:
-        return f"the permissions of `{inputs['user']}` in vhost `{inputs['vhost']}`"
-
-    def id(self, inputs: Properties) -> str:
-        return f"{inputs['user']}@{inputs['vhost']}"
 
     def body(self, inputs: Properties) -> Mapping[str, Any]:
         granted: Mapping[str, Any] = inputs["permissions"]
@@ -200,23 +174,7 @@ class Permissions(_BrokerObject):
         return {"permissions": {part: found.get(part, "") for part in PERMISSIONS}}
 
 
-class _Named(_BrokerObject):
-    """An object with a name in a vhost. Its id is `name@vhost`."""
-
-    collection: ClassVar[str]
-    noun: ClassVar[str]
-
-    def path(self, inputs: Properties) -> tuple[str, ...]:
-        return (self.collection, inputs["vhost"], inputs["name"])
-
-    def label(self, inputs: Properties) -> str:
-        return f"{self.noun} `{inputs['name']}` in vhost `{inputs['vhost']}`"
-
-    def id(self, inputs: Properties) -> str:
-        return f"{inputs['name']}@{inputs['vhost']}"
-
-
-class _Declared(_Named):
+class _Declared(_BrokerObject):
     """An exchange or a queue, which is immutable."""
 
     def body(self, inputs: Properties) -> Mapping[str, Any]:
@@ -233,7 +191,11 @@ class _Declared(_Named):
         settings, arguments = dict(inputs["settings"]), found.get("arguments") or {}
         if _arguments(settings) != arguments:
             as_json = json.dumps(arguments, sort_keys=True)
-            settings |= {"arguments": dict(arguments)} if self.noun == "exchange" else {"argumentsJson": as_json}
+            settings |= (
+                {"arguments": dict(arguments)}
+                if "arguments" in self.fields["settings"].fields
+                else {"argumentsJson": as_json}
+            )
         settings |= {"durable": found["durable"], "autoDelete": found["auto_delete"]}
         return {"settings": settings | ({"type": found["type"]} if "type" in settings else {})}
 
@@ -254,7 +216,7 @@ class Exchange(_Declared):
     """An exchange."""
 
     pulumi_type = "rabbitmq:index/exchange:Exchange"
-    collection, noun = "exchanges", "exchange"
+    path, label = ("exchanges", "{vhost}", "{name}"), "exchange `{name}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
         "name": NAME,
         "vhost": VHOST,
@@ -266,7 +228,7 @@ class Queue(_Declared):
     """A queue. Every changed input replaces it, and its messages are lost."""
 
     pulumi_type = "rabbitmq:index/queue:Queue"
-    collection, noun = "queues", "queue"
+    path, label = ("queues", "{vhost}", "{name}"), "queue `{name}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
         "name": NAME,
         "vhost": VHOST,
@@ -275,9 +237,11 @@ class Queue(_Declared):
 
 
 class Binding(_BrokerObject):
-    """A binding of a queue to an exchange. Its id is `vhost/source/destination/queue/key`."""
+    """A binding of a queue to an exchange, which the API knows by a key of its own."""
 
     pulumi_type = "rabbitmq:index/binding:Binding"
+    path = ("bindings", "{vhost}", "e", "{source}", "q", "{destination}", "{propertiesKey}")
+    label = "binding of `{destination}` to `{source}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
         "source": NAME,
         "vhost": NAME,
@@ -286,39 +250,29 @@ class Binding(_BrokerObject):
         "routingKey": Field(replaces=True),
     }
 
-    def path(self, inputs: Properties) -> tuple[str, ...]:
-        return ("bindings", inputs["vhost"], "e", inputs["source"], "q", inputs["destination"])
-
-    def label(self, inputs: Properties) -> str:
-        return f"binding `{inputs['source']}` to `{inputs['destination']}` in vhost `{inputs['vhost']}`"
-
-    def id(self, inputs: Properties) -> str:
-        vhost = inputs["vhost"].replace("%", "%25").replace("/", "%2F")
-        return "/".join((vhost, inputs["source"], inputs["destination"], "queue", inputs["propertiesKey"]))
-
     def create(self, inputs: Properties) -> tuple[str, Properties]:
+        collection = self._path({**inputs, "propertiesKey": ""})[:-1]
         body = {"routing_key": inputs.get("routingKey", ""), "arguments": {}}
-        location = self._api.post(self.path(inputs), body, f"declare {self.label(inputs)}")
-        outputs = {**inputs, "propertiesKey": unquote(location.rsplit("/", 1)[-1])}
-        return self.id(outputs), outputs
+        location = self._api.post(collection, body, f"declare {self._label(inputs)}")
+        key = unquote(location.rsplit("/", 1)[-1])
+        vhost = inputs["vhost"].replace("%", "%25").replace("/", "%2F")
+        id = "/".join((vhost, inputs["source"], inputs["destination"], "queue", key))
+        return id, {**inputs, "propertiesKey": key}
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
         return {**new_inputs, "propertiesKey": old_outputs["propertiesKey"]}
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
         # One binding by its key: the list of a queue or a vhost is slow with thousands of bindings.
-        found = self._api.get(*self.path(inputs), outputs["propertiesKey"])
+        found = self._api.get(*self._path(outputs))
         return None if found is None else Live(id, dict(inputs), dict(outputs))
 
-    def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        self._api.delete((*self.path(inputs), outputs["propertiesKey"]), f"delete {self.label(inputs)}")
 
-
-class Policy(_Named):
+class Policy(_BrokerObject):
     """A policy."""
 
     pulumi_type = "rabbitmq:index/policy:Policy"
-    collection, noun = "policies", "policy"
+    path, label = ("policies", "{vhost}", "{name}"), "policy `{name}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
         "name": NAME,
         "vhost": NAME,
@@ -355,7 +309,7 @@ class OperatorPolicy(Policy):
     """An operator policy, whose limits merge with those of a policy: the lower one applies."""
 
     pulumi_type = "rabbitmq:index/operatorPolicy:OperatorPolicy"
-    collection, noun = "operator-policies", "operator policy"
+    path, label = ("operator-policies", "{vhost}", "{name}"), "operator policy `{name}` in vhost `{vhost}`"
 
 
 def definition_for_broker(definition: Mapping[str, Any]) -> dict[str, Any]:

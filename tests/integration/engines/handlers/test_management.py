@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from kryonix.engines.local.errors import ApplyFailed, ServiceUnavailable
-from kryonix.engines.local.handlers.management import Management, management
+from kryonix.engines.local.handlers.management import Management
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -39,7 +39,7 @@ def served(answer: Answer) -> Iterator[Management]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-        yield management({"endpoint": endpoint, "username": "u", "password": "s3cret"})
+        yield Management({"endpoint": endpoint, "username": "u", "password": "s3cret"})
     finally:
         server.shutdown()
         server.server_close()
@@ -101,6 +101,6 @@ def test_something_that_is_not_the_management_api_is_named_as_that() -> None:
 def test_a_refusal_carries_the_brokers_reason(body: bytes, reason: str) -> None:
     with (
         served(lambda to: reply(to, 400, body)) as api,
-        pytest.raises(ApplyFailed, match=rf"would not declare vhost `v`: {reason} \(HTTP 400\)"),
+        pytest.raises(ApplyFailed, match=rf"refused to declare vhost `v`: {reason} \(HTTP 400\)"),
     ):
         api.put(("vhosts", "v"), {}, "declare vhost `v`")

@@ -246,9 +246,8 @@ def test_an_unknown_type_or_package_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("package", ["rabbitmq", "postgresql"])
 def test_a_provider_whose_settings_are_not_known_yet_checks_and_compares(package: str) -> None:
-    settings = dict.fromkeys(("endpoint", "username", "password", "host"), UNKNOWN)
-    known = {key: value for key, value in settings.items() if package == "rabbitmq" or key in ("host", "password")}
-    opened = provider(package, known)
+    names = {"rabbitmq": "endpoint username password", "postgresql": "host password"}[package]
+    opened = provider(package, dict.fromkeys(names.split(), UNKNOWN))
     type, inputs = ("queue:Queue", QUEUE) if package == "rabbitmq" else ("grant:Grant", GRANT)
     at = opened.handler(f"{package}:index/{type}")
     assert at.diff("id", at.check(None, inputs), {}, at.check(None, inputs)).changed == ()
@@ -259,6 +258,8 @@ def test_a_provider_whose_settings_are_not_known_yet_checks_and_compares(package
     ("package", "config", "problem"),
     [
         ("rabbitmq", {"username": "u", "password": "p"}, "`endpoint` is required"),
+        ("rabbitmq", {**CONFIG["rabbitmq"], "proxy": "http://p:1"}, "`proxy` is not an input"),
+        ("rabbitmq", {**CONFIG["rabbitmq"], "clientcertFile": "c"}, "`clientcertFile` is not an input"),
         ("rabbitmq", {"endpoint": "broker:15672", "username": "u", "password": "p"}, "must be a URL"),
         ("rabbitmq", {"endpoint": "http://a:secret@b", "username": "u", "password": "p"}, "without credentials"),
         ("postgresql", {"host": "h", "port": "x"}, "`port` "),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kryonix.engines.local import ConfigError, InvalidProgramInput, LocalError, LocalStack, PassphraseError
+from kryonix.engines.local import LocalStack
+from kryonix.engines.local.errors import ConfigError, InvalidProgramInput, LocalError, PassphraseError
 from kryonix.engines.local.secrets import Crypter
 from tests.unit.engines.local.conftest import Bench
 

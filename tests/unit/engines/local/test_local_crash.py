@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kryonix.engines.events import Diagnostic
-from kryonix.engines.local import LocalError, ServiceUnavailable, StateLocked
+from kryonix.engines.local.errors import LocalError, ServiceUnavailable, StateLocked
 from kryonix.engines.local.handlers.base import Properties
 from tests.support.fake_world import FakeProvider, ThingHandler
 from tests.unit.engines.local.conftest import Bench

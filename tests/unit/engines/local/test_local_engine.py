@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kryonix.engines.local import InvalidProgramInput, ResourceEvent, UnsupportedFeature
-from kryonix.engines.local.errors import LocalError
+from kryonix.engines.events import ResourceEvent
+from kryonix.engines.local.errors import InvalidProgramInput, LocalError, UnsupportedFeature
 from tests.unit.engines.local.conftest import Bench
 
 TWO = """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.engines.local import ApplyFailed, LocalError, ProgramFailed, ResourceEvent, UnsupportedResource
+from kryonix.engines.events import ResourceEvent
+from kryonix.engines.local.errors import ApplyFailed, LocalError, ProgramFailed, UnsupportedResource
 from tests.unit.engines.local.conftest import Bench
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.engines.local import ApplyFailed, InvalidProgramInput
+from kryonix.engines.local.errors import ApplyFailed, InvalidProgramInput
 from tests.unit.engines.local.conftest import Bench
 
 

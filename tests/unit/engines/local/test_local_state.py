@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from kryonix.engines.local import InvalidProgramInput, LocalStack, PassphraseError, ServiceUnavailable, StateCorrupt
+from kryonix.engines.local import LocalStack
+from kryonix.engines.local.errors import InvalidProgramInput, PassphraseError, ServiceUnavailable, StateCorrupt
 from kryonix.engines.local.secrets import Crypter, read_passphrase
 from tests.unit.engines.local.conftest import Bench
 
