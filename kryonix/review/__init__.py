@@ -1,1 +1,1 @@
-"""What a change does to tenants, and which of it has to be meant: differences, guardrails, report. Pure: no I/O."""
+"""Review a change: differences of tenants, guardrails, report. Pure, except `base`, which reads git."""

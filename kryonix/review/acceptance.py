@@ -1,34 +1,34 @@
-"""What the author of a change has said yes to: the entries of accepted-changes.yaml, and the findings they answer."""
+"""Accepted changes: the entries of accepted-changes.yaml, and the findings they accept."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Final
 
 from pydantic import Field, field_validator
 
 from kryonix.review.guardrails import Finding, Guardrail
 from kryonix.topology.document import parse
-from kryonix.topology.errors import InvalidInput, nearest
-from kryonix.topology.model import Model, validate
+from kryonix.topology.errors import nearest
+from kryonix.topology.model import Model, validated
+from kryonix.topology.ownership import accepted
 
 __all__ = ["ACCEPTED_FILE", "Acceptance", "Judgement", "judge", "parse_acceptances"]
 
 ACCEPTED_FILE: Final = "accepted-changes.yaml"
-"""Where a change says which of its harm is meant."""
+"""A project's file of accepted findings."""
 
 _LABELS: Final = {guardrail.label: guardrail for guardrail in Guardrail}
 
 
 class Acceptance(Model):
-    """One yes. `*` in an object stands for any text, and a tenant of `*` for every tenant."""
+    """One accepted finding. `*` in an object stands for any text, and the tenant `*` for every tenant."""
 
-    guardrail: str = Field(description="Which guardrail is answered")
-    tenant: str = Field("", max_length=60, description="The tenant's id; `*` for all; left out for a secret in a file")
-    object: str = Field(min_length=1, max_length=400, description="The object's name, as the report tells it")
-    reason: str = Field(min_length=3, max_length=1000, description="Why this is meant")
+    guardrail: str = Field(description="The guardrail")
+    tenant: str = Field("", max_length=60, description="The tenant's id; `*` for all; none for a secret in a file")
+    object: str = Field(min_length=1, max_length=400, description="The object's name, as in the report")
+    reason: str = Field(min_length=3, max_length=1000, description="Why this is intended")
 
     @field_validator("guardrail")
     @classmethod
@@ -37,11 +37,11 @@ class Acceptance(Model):
             raise ValueError(f"unknown guardrail {value[:80]!r}; {nearest(value, _LABELS)}")
         return value
 
-    def answers(self, finding: Finding) -> bool:
+    def accepts(self, finding: Finding) -> bool:
         return (
             _LABELS[self.guardrail] is finding.guardrail
             and self.tenant in (finding.tenant, "*")
-            and fnmatchcase(finding.object, self.object.replace("[", "[[]").replace("?", "[?]"))
+            and accepted(finding.object, (self.object,))
         )
 
 
@@ -51,31 +51,28 @@ class _Acceptances(Model):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is left of the findings once the acceptances of a change are heard."""
+    """The findings of a change, sorted by its acceptances."""
 
     blocking: tuple[Finding, ...] = ()
     accepted: tuple[tuple[Finding, Acceptance], ...] = ()
     unmatched: tuple[Acceptance, ...] = ()
-    """Entries of this change that answer nothing: a slip of the pen, or a harm that is no longer done."""
+    """Entries of this change that accept nothing, because of a typo or an avoided finding."""
     spent: tuple[Acceptance, ...] = ()
-    """Entries that stood in the base already. They count no more, and may be removed."""
+    """Entries that the base has already. They have no effect, and can be removed."""
 
 
 def parse_acceptances(content: bytes, file: str) -> list[Acceptance]:
-    """The entries of an accepted-changes.yaml. Raises InvalidInput with every problem of the file."""
-    found, problems = validate(_Acceptances, parse(content, file))
-    if found is None or problems:
-        raise InvalidInput(problems)
-    return found.accepted
+    """Return the entries of an accepted-changes.yaml. Raises InvalidInput with every problem of the file."""
+    return validated(_Acceptances, parse(content, file)).accepted
 
 
 def judge(findings: Sequence[Finding], head: Sequence[Acceptance], base: Collection[Acceptance]) -> Judgement:
-    """Sort findings by whether the change itself says yes to them."""
+    """Sort findings into accepted and blocking ones. Only entries that are new in the change accept any."""
     fresh = [entry for entry in head if entry not in base]
-    answered = [(finding, next((a for a in fresh if a.answers(finding)), None)) for finding in findings]
+    matched = [(finding, next((entry for entry in fresh if entry.accepts(finding)), None)) for finding in findings]
     return Judgement(
-        blocking=tuple(finding for finding, entry in answered if entry is None),
-        accepted=tuple((finding, entry) for finding, entry in answered if entry is not None),
-        unmatched=tuple(entry for entry in fresh if not any(entry.answers(finding) for finding in findings)),
+        blocking=tuple(finding for finding, entry in matched if entry is None),
+        accepted=tuple((finding, entry) for finding, entry in matched if entry is not None),
+        unmatched=tuple(entry for entry in fresh if not any(entry.accepts(finding) for finding in findings)),
         spent=tuple(entry for entry in head if entry in base),
     )

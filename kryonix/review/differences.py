@@ -1,4 +1,4 @@
-"""What a change does to one tenant: what it was, what it will be, and every object that differs."""
+"""Differences of tenants: before, after, and every object that differs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Field", "TenantDifference", "differences", "nameless", "renamed"]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A figure or choice of a tenant, before and after; None on the side that has none."""
+    """A figure or choice of a tenant, before and after; None if a side has none."""
 
     name: str
     before: Any
@@ -28,7 +28,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class TenantDifference:
-    """One tenant that a change touches."""
+    """One tenant that differs."""
 
     tenant: str
     before: Topology | None
@@ -43,12 +43,12 @@ class TenantDifference:
 
     @property
     def lost(self) -> tuple[Change, ...]:
-        """The queues whose messages are gone once the change is applied."""
+        """Return the queues whose messages are lost by the change."""
         return tuple(change for change in self.changes if change.loses_messages)
 
     @property
     def choices(self) -> tuple[Field, ...]:
-        """What the list of tenants says of it."""
+        """Return the tenant's fields in the list of tenants."""
         was, now = (topology and topology.tenant for topology in (self.before, self.after))
         return (
             Field("plan", was and was.plan, now and now.plan),
@@ -59,7 +59,7 @@ class TenantDifference:
 
     @property
     def limits(self) -> tuple[Field, ...]:
-        """What it may have; a suspended tenant's vhost takes no connection."""
+        """Return the limits; a suspended tenant has 0 connections."""
         was, now = _limits(self.before), _limits(self.after)
         return tuple(Field(name, was.get(name), now.get(name)) for name in dict.fromkeys((*was, *now)))
 
@@ -69,7 +69,7 @@ def _limits(topology: Topology | None) -> dict[str, int]:
 
 
 def differences(before: Iterable[Topology], after: Iterable[Topology]) -> tuple[TenantDifference, ...]:
-    """Every tenant that differs, in alphabetical order."""
+    """Return every tenant that differs, in alphabetical order."""
     old = {topology.tenant.id: topology for topology in before}
     new = {topology.tenant.id: topology for topology in after}
     pairs = ((tenant, old.get(tenant), new.get(tenant)) for tenant in sorted(old.keys() | new.keys()))
@@ -82,12 +82,12 @@ def differences(before: Iterable[Topology], after: Iterable[Topology]) -> tuple[
 
 
 def nameless(tenant: str, text: str, stand_in: str = "{}") -> str:
-    """A text about a tenant that equals the same text about another one."""
+    """Return a text with the tenant's id replaced: texts about two tenants compare equal."""
     return re.sub(rf"(?<![a-z0-9]){re.escape(tenant)}(?![a-z0-9-])", stand_in, text) if tenant else text
 
 
 def renamed(found: Iterable[TenantDifference]) -> tuple[str, ...]:
-    """What there is to say of tenants that go while others come with the same modules and plan."""
+    """Return notes on removed tenants with the modules and plan of an added one."""
     sides: dict[tuple[str, frozenset[str]], tuple[list[str], list[str]]] = {}
     for each in found:
         topology = each.before or each.after
@@ -96,6 +96,6 @@ def renamed(found: Iterable[TenantDifference]) -> tuple[str, ...]:
             sides.setdefault(key, ([], []))[each.before is None].append(each.tenant)
     pairs = sorted((gone[0], come[0]) for gone, come in sides.values() if len(gone) == len(come) == 1)
     return tuple(
-        f"'{old}' goes and '{new}' comes with the same modules and plan. A tenant can't be renamed: all it has is lost"
+        f"'{old}' is removed and '{new}' added with the same modules and plan. Renaming a tenant loses its data"
         for old, new in pairs
     )

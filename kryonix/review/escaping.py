@@ -1,11 +1,16 @@
-"""Values that others wrote, put into Markdown so that they stay what they are: text."""
+"""Escape foreign values for Markdown, and format counts, names and steps."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
-__all__ = ["code", "plain_text", "prose"]
+from kryonix.review.differences import Field
+from kryonix.topology.comparison import Action
+from kryonix.topology.objects import KINDS
+
+__all__ = ["DONE", "code", "counted", "names", "plain_text", "prose", "step", "value_or_none"]
 
 _MOST: Final = 240
 # Letters, digits and what never means anything; `_` between two of them too, since it is in most of our names.
@@ -20,20 +25,28 @@ _LINKING: Final = re.compile(
     re.IGNORECASE,
 )
 
+DONE: Final[dict[Action, str]] = {
+    "add": "added",
+    "remove": "deleted",
+    "replace": "replaced",
+    "change": "changed in place",
+}
+_PLURALS: Final = {kind.name: kind.plural for kind in KINDS.values()}
+
 
 def code(value: object) -> str:
-    """A value as code: nobody is mentioned by it, nothing is linked, no tag is opened, no table or fold is left."""
+    """Return a value as code. It can't mention anybody, link, open a tag, or end a table or fold."""
     return f"<code>{plain_text(value)}</code>"
 
 
 def prose(text: str) -> str:
-    """A sentence of ours with values of others in it: what stands between single quotes is shown as code."""
+    """Return our own sentence with foreign values: everything in single quotes becomes code."""
     parts = _QUOTED.split(text)
     return "".join(code(part) if at % 2 else _unlinked(part) for at, part in enumerate(parts))
 
 
 def plain_text(value: object, most: int | None = _MOST) -> str:
-    """A value with every character encoded that Markdown, HTML or GitHub reads a meaning into, cut after `most`."""
+    """Return a value, cut after `most`, with every character encoded that Markdown, HTML or GitHub interprets."""
     text = str(value)
     shown = text if most is None or len(text) <= most else f"{text[: most - 1]}…"
     if not shown.isprintable():
@@ -43,5 +56,23 @@ def plain_text(value: object, most: int | None = _MOST) -> str:
 
 
 def _unlinked(text: str) -> str:
-    """Text outside of code. A space of no width after a character keeps it from beginning a link."""
+    """Return text outside of code. A zero-width space after a character keeps it from starting a link."""
     return _LINKING.sub("\\g<0>\N{ZERO WIDTH SPACE}", plain_text(text, most=None))
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun if count == 1 else _PLURALS.get(noun, f'{noun}s')}"
+
+
+def names(values: Sequence[str], most: int | None) -> str:
+    """Return a list of values as code, cut after `most`."""
+    shown = ", ".join(code(value) for value in (values if most is None else values[:most]))
+    return shown if most is None or len(values) <= most else f"{shown} and {len(values) - most:,} more"
+
+
+def step(field: Field) -> str:
+    return f"{value_or_none(field.before)} → {value_or_none(field.after)}"
+
+
+def value_or_none(value: Any) -> str:
+    return "none" if value is None else code(value)

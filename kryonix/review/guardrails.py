@@ -1,4 +1,4 @@
-"""The guardrails: what blocks a change until its author says, in the change itself, that it is meant."""
+"""The guardrails: kinds of harm that block a change until its author accepts them in the change itself."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Final
 __all__ = ["SEVERAL", "Finding", "Guardrail", "exit_status"]
 
 SEVERAL: Final = 16
-"""The exit status where more than one guardrail holds a change back."""
+"""The exit status if more than one guardrail blocks a change."""
 
 
 class Guardrail(Enum):
-    """One kind of harm, with the exit status it ends with where it alone holds a change back."""
+    """One kind of harm, with the exit status if it alone blocks a change."""
 
     queue_lost = ("queue-lost", 10, "a queue is deleted or replaced, with the messages in it")
-    tenant_removed = ("tenant-removed", 11, "a tenant is removed, with all it has")
-    plan_does_not_fit = ("plan-does-not-fit", 12, "a tenant has more than its plan allows")
-    permission_widened = ("permission-widened", 13, "a tenant's application may do more than before")
-    secret_in_plain_text = ("secret-in-plain-text", 14, "a secret stands in a file where everyone reads it")
-    limit_lifted = ("limit-lifted", 15, "a limit is raised or taken away without a larger plan")
+    tenant_removed = ("tenant-removed", 11, "a tenant is removed, with all its objects")
+    plan_does_not_fit = ("plan-does-not-fit", 12, "a tenant exceeds its plan")
+    permission_widened = ("permission-widened", 13, "a tenant's application gets more permissions")
+    secret_in_plain_text = ("secret-in-plain-text", 14, "a file has a secret in plain text")
+    limit_lifted = ("limit-lifted", 15, "a limit is raised or removed without a larger plan")
 
     def __init__(self, label: str, exit_status: int, meaning: str) -> None:
         self.label = label
@@ -31,7 +31,7 @@ class Guardrail(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a guardrail has found. A secret's finding belongs to no tenant, and never holds the secret."""
+    """One finding of a guardrail. The finding of a secret has no tenant, and never contains the secret."""
 
     guardrail: Guardrail
     tenant: str
@@ -40,7 +40,7 @@ class Finding:
 
 
 def exit_status(findings: Iterable[Finding]) -> int:
-    """The status that a review ends with: 0, the one guardrail's, or SEVERAL."""
+    """Return a review's exit status: 0, the one guardrail's, or SEVERAL."""
     found = {finding.guardrail for finding in findings}
     if len(found) > 1:
         return SEVERAL

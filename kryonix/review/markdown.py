@@ -1,35 +1,37 @@
-"""The report as a comment on a pull request: short at the top, details folded, never longer than a comment may be."""
+"""Render a review as Markdown for a pull request: a short head, folded details, within the limit of a comment."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from kryonix.review.escaping import code, prose
-from kryonix.review.finding_section import finding_sections
-from kryonix.review.overview import overview
+from kryonix.review.escaping import code, counted, prose
+from kryonix.review.finding_sections import finding_sections
+from kryonix.review.guardrails import Guardrail
 from kryonix.review.report import Group, Review
-from kryonix.review.report_head import MARKER, TITLE, report_head
-from kryonix.review.tenant_section import tenant_section
-from kryonix.review.tenant_summary import tenant_summary
-from kryonix.review.wording import counted
+from kryonix.review.tenant_sections import overview, tenant_section, tenant_summary
 
 __all__ = ["LONGEST_COMMENT", "MARKER", "SHORTEST_REPORT", "markdown", "refusal"]
 
+MARKER: Final = "<!-- kryonix-review -->"
+"""The first line of every report. It finds the comment to update."""
+
 LONGEST_COMMENT: Final = 65_536
-"""What a comment on GitHub may have, in characters; held in bytes, which are never fewer."""
+"""GitHub's limit of a comment, in characters; applied to bytes, which are never fewer."""
 
 SHORTEST_REPORT: Final = 4_000
-"""Bytes below which not even the summary is sure to fit."""
+"""Bytes below which even the summary may not fit."""
 
+_TITLE: Final = "## What this change does to the tenants"
 _LINES: Final = 25
 _SHORT_LINES: Final = 3
 _FOOTER: Final = 600
-_FEW: Final = 5  # folds that a reader opens one by one; beyond, what they have in common is told first
+_FEW: Final = 5  # folds that a reader opens one by one; more of them get an overview first
 
 
 def markdown(review: Review, *, limit: int | None = None, full: str | None = None) -> str:
-    """The report. With a limit in bytes, folds become lines where there is no room, and it says where the whole is."""
+    """Return the report. To fit a limit in bytes, folds become lines, and a pointer to the full report is added."""
     if limit is None:
         return "\n".join(_whole(review))
     head = _fitting_head(review, limit - _FOOTER)
@@ -43,12 +45,43 @@ def markdown(review: Review, *, limit: int | None = None, full: str | None = Non
 
 
 def refusal(base: str, problems: Sequence[str], *, limit: int | None = None) -> str:
-    """The report of a change that can't be read."""
-    head = [MARKER, TITLE, "", f"⛔ **Not reviewed: it can't be accepted as it stands.** Against {code(base)}.", ""]
+    """Return the report of a change whose input is invalid."""
+    head = [MARKER, _TITLE, "", f"⛔ **Not reviewed: the input is invalid.** Against {code(base)}.", ""]
     lines = [f"- {prose(problem)}" for problem in problems]
     shown = lines if limit is None else _fitting(lines, limit - _FOOTER - _size(head))
     cut = [f"- and {len(lines) - len(shown):,} more"] if len(shown) < len(lines) else []
     return "\n".join([*head, *shown, *cut, ""])
+
+
+def _summary(review: Review) -> str:
+    """Return the title, the figures, the verdict and the notes."""
+    counts = {kind: review.count(kind) for kind in ("added", "changed", "removed")}
+    shown = [f"**{counted(count, 'tenant')} {kind}**" for kind, count in counts.items() if count]
+    what = ", ".join(shown) or "**no tenant changes**"
+    lines = [MARKER, _TITLE, "", f"Against {code(review.base)}: {what}.", ""]
+    if review.differences:
+        lost = f"⚠️ **{counted(review.lost, 'queue')} lost with the messages in them.**"
+        lines += [lost if review.lost else "No queue is lost.", ""]
+    lines += [_verdict(review), ""]
+    for note in review.notes:
+        lines += [f"> **Note:** {prose(note)}.", ""]
+    return "\n".join(lines)
+
+
+def _verdict(review: Review) -> str:
+    if review.judgement is None:
+        return "The guardrails were not checked. `--guard` checks them."
+    blocking = Counter(finding.guardrail for finding in review.judgement.blocking)
+    if blocking:
+        found = [guardrail for guardrail in Guardrail if guardrail in blocking]
+        counts = ", ".join(f"`{guardrail.label}` × {blocking[guardrail]:,}" for guardrail in found)
+        return f"⛔ **Blocked** by {counts} (exit status {review.exit_status})."
+    if not review.fits:
+        return "⚠️ **Accepted, but it can't be deployed**: a tenant does not fit its plan, and `up` refuses."
+    if not review.complete:
+        return "⚠️ No finding blocks it, but the comparison is incomplete: see the note."
+    accepted = len(review.judgement.accepted)
+    return f"✅ Nothing blocks it{f': {accepted:,} accepted in this change' if accepted else ''}."
 
 
 def _whole(review: Review) -> list[str]:
@@ -56,7 +89,7 @@ def _whole(review: Review) -> list[str]:
 
 
 def _head(review: Review, most: int | None) -> Iterator[str]:
-    yield report_head(review)
+    yield _summary(review)
     if review.judgement is not None:
         yield from finding_sections(review.judgement, most)
     if len(review.groups) > _FEW:
@@ -68,19 +101,19 @@ def _fitting_head(review: Review, room: int) -> list[str]:
         head = list(_head(review, lines))
         if _size(head) <= room:
             return head
-    return [report_head(review)]  # names of extraordinary length
+    return [_summary(review)]  # names of extraordinary length
 
 
 def _fitting_tenants(groups: Sequence[Group], room: int) -> tuple[list[str], int]:
-    """The folds that fit, then lines for more, and how many tenants are left."""
+    """Return the folds that fit, then lines for more, and the number of tenants left out."""
     folds = _fitting((tenant_section(group, _LINES) for group in groups), room)
     if len(folds) == len(groups):
         return folds, 0
     shown = _fitting(folds, room // 2)
     lines = (f"- {tenant_summary(group)}" for group in groups[len(shown) :])
-    told = _fitting(lines, room - _size(shown))
-    left = sum(len(group.tenants) for group in groups[len(shown) + len(told) :])
-    return [*shown, "\n".join([*told, ""])], left
+    summaries = _fitting(lines, room - _size(shown))
+    left = sum(len(group.tenants) for group in groups[len(shown) + len(summaries) :])
+    return [*shown, "\n".join([*summaries, ""])], left
 
 
 def _titled(tenants: Iterable[str]) -> Iterator[str]:

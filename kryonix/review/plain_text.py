@@ -1,4 +1,4 @@
-"""Secrets that stand in plain text in lines that a change adds. What is found is named, never shown."""
+"""Find secrets in plain text in the lines that a change adds. Findings name them and never show them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["AddedLine", "is_read", "secrets_in"]
 
 _DATA: Final = frozenset({".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".env", ".properties", ".tfvars"})
 _CODE: Final = frozenset({".py", ".sh", ".md", ".txt", ".sql", ".tf", ".js", ".ts", ".html", ".xml", ".service", ""})
-_TESTS: Final = frozenset({"test", "tests"})  # folders full of throw-away passwords: only what is certain counts there
-_LONGEST: Final = 4_000  # characters of a line that are looked at: an expression must not be slow on a minified file
+_TESTS: Final = frozenset({"test", "tests"})  # folders full of throw-away passwords: only certain secrets count there
+_LONGEST: Final = 4_000  # characters searched of a line: an expression must not be slow on a minified file
 
-# What is a secret wherever it stands.
+# Secrets in any context.
 _CERTAIN: Final = {
     "a private key": re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"),
     "an AWS access key": re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
@@ -27,7 +27,7 @@ _CERTAIN: Final = {
     "a Slack token": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
 }
 _ADDRESS: Final = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@'\"]{0,80}:([^\s/@'\"]{1,200})@")
-# A key that names a secret, and its value up to where it ends; a value that goes on after a space is a sentence.
+# A key that names a secret, and its value. A value with more words after it is a sentence.
 _PAIR: Final = re.compile(
     r"""(?P<key>[\w.:-]*?(?i:password|passwd|passphrase|secret|token|credentials?|(?:api|private|access)[_-]?key
         |(?<![a-z])(?:pass|pwd|dsn)))["']?\s*(?:[:=]\s+|=|(?<=["']):)
@@ -43,7 +43,7 @@ _STANDS_FOR_ONE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AddedLine:
-    """A line that a change adds to a file, or has changed in it."""
+    """An added or changed line of a file."""
 
     file: str
     number: int
@@ -51,15 +51,15 @@ class AddedLine:
 
 
 def is_read(file: str) -> bool:
-    """Whether a file is of a kind that is looked into."""
+    """Return True if a file of this name is searched."""
     return _suffix(file) in _DATA | _CODE
 
 
 def secrets_in(lines: Iterable[AddedLine]) -> Iterator[Finding]:
-    """The secrets in lines that were added."""
+    """Yield the secrets in added lines."""
     for line in lines:
         for where, what in _found(line):
-            message = f"line {line.number} holds {what} in plain text. Take it out, and change it: it has been seen"
+            message = f"line {line.number} has {what} in plain text. Remove it, and replace it: it has been exposed"
             yield Finding(Guardrail.secret_in_plain_text, "", f"{line.file} {where}", message)
 
 

@@ -1,4 +1,4 @@
-"""A whole review: what differs, what is held back, and what a reader should know of how it was found."""
+"""A complete review: differences, findings, and notes on how they were found."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ __all__ = ["Group", "Review", "grouped"]
 
 @dataclass(frozen=True)
 class Group:
-    """Tenants to which exactly the same happens, apart from their names; `first` stands for all."""
+    """Tenants with equal differences, apart from their names; `first` stands for all."""
 
     tenants: tuple[str, ...]
     first: TenantDifference
 
     @property
     def weight(self) -> tuple[bool, int, str]:
-        """What is read first: losses, then what comes and goes, then changes in place; then the alphabet."""
+        """Sort losses first, then removed, changed and added tenants, then by name."""
         return not self.first.lost, ("removed", "changed", "added").index(self.first.kind), self.tenants[0]
 
 
 @dataclass(frozen=True)
 class Review:
-    """What a change does, against a base."""
+    """A change, compared with a base."""
 
     base: str
     differences: tuple[TenantDifference, ...]
     judgement: Judgement | None = field(default_factory=Judgement)
-    """None where the guardrails were not asked."""
+    """None if the guardrails were not checked."""
     notes: tuple[str, ...] = ()
     fits: bool = True
-    """Whether all tenants fit their plans; where one does not, `up` refuses, whatever has been accepted."""
+    """False if a tenant does not fit its plan: `up` refuses then, even if the finding is accepted."""
     complete: bool = True
     """False if differences may be missing; the notes say why."""
 
@@ -48,21 +48,21 @@ class Review:
 
     @property
     def lost(self) -> int:
-        """Queues that are lost with the messages in them."""
+        """Return the number of queues lost with their messages."""
         return sum(len(difference.lost) for difference in self.differences)
 
     def count(self, kind: str) -> int:
-        """How many tenants are added, changed or removed."""
+        """Return the number of tenants that are added, changed or removed."""
         return sum(difference.kind == kind for difference in self.differences)
 
     @property
     def exit_status(self) -> int:
-        """0 where nothing holds the change back, else the status of what does."""
+        """Return 0 if nothing blocks the change, else the guardrail's status."""
         return exit_status(self.judgement.blocking) if self.judgement else 0
 
 
 def grouped(differences: Iterable[TenantDifference]) -> tuple[Group, ...]:
-    """Equal differences together, in the order in which they are to be read."""
+    """Group equal differences, in reading order."""
     found: dict[Any, list[TenantDifference]] = {}
     for difference in differences:
         found.setdefault(_likeness(difference), []).append(difference)
@@ -71,10 +71,10 @@ def grouped(differences: Iterable[TenantDifference]) -> tuple[Group, ...]:
 
 
 def _likeness(difference: TenantDifference) -> tuple[Any, ...]:
-    """What two differences have in common where the same happens: everything but the tenant's name."""
-    # A tenant that comes or goes whole is told by its choices: its objects follow from them.
-    told = difference.changes if difference.kind == "changed" else ()
-    changes = nameless(difference.tenant, "\n".join(_text(change) for change in told))
+    """Return a key that is equal for equal differences of two tenants."""
+    # The objects of a tenant that comes or goes whole follow from its choices.
+    compared = difference.changes if difference.kind == "changed" else ()
+    changes = nameless(difference.tenant, "\n".join(_text(change) for change in compared))
     choices = tuple((field.name, field.before, field.after) for field in difference.choices)
     limits = tuple((field.name, field.before, field.after) for field in difference.limits)
     return difference.kind, choices, limits, changes

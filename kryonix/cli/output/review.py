@@ -15,10 +15,10 @@ from kryonix.cli.output.console import err, out
 from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.cli.plan import write_json
 from kryonix.review.differences import TenantDifference
-from kryonix.review.finding_section import Row, rows
+from kryonix.review.escaping import DONE, counted
+from kryonix.review.finding_sections import Row, rows
 from kryonix.review.guardrails import Finding
 from kryonix.review.report import Group, Review
-from kryonix.review.wording import DONE, counted
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.comparison import Action, Change

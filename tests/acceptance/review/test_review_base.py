@@ -110,7 +110,7 @@ def test_a_catalog_that_is_named_is_compared_with_its_own_past(repository: Repos
     repository.replace(f"{TOPOLOGY}/naming.py", '"""Every name', '"""Each name')
     assert repository.review("--catalog", "ours.yaml").returncode == 15
     repository.write("ours.yaml", catalog)
-    assert "no tenant is touched" in repository.review("--catalog", "ours.yaml").stdout
+    assert "no tenant changes" in repository.review("--catalog", "ours.yaml").stdout
 
 
 def test_a_catalog_that_the_base_did_not_have_replaces_the_one_of_the_package(repository: Repository) -> None:

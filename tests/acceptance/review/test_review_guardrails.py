@@ -54,8 +54,8 @@ def test_a_harm_blocks_until_the_change_itself_says_that_it_is_meant(repository:
     meant = repository.review()
     assert meant.returncode == 0, meant.stderr
     assert "⛔" not in meant.stdout
-    assert "Meant by this change" in meant.stdout
-    assert "write here why this is meant" in meant.stdout
+    assert "Accepted in this change" in meant.stdout
+    assert "write why this is intended" in meant.stdout
 
     # What stood in the base says nothing about a change made after it.
     repository.git("checkout", "--quiet", "-B", "main", "base")
@@ -68,7 +68,7 @@ def test_a_harm_blocks_until_the_change_itself_says_that_it_is_meant(repository:
     repository.commit("the same harm again")
     spent = repository.review()
     assert spent.returncode == harm.status
-    assert "is from an earlier change, and counts no more" in spent.stdout
+    assert "is from an earlier change and has no effect" in spent.stdout
 
 
 def test_one_yes_of_two_harms_leaves_the_status_of_the_other(list_only: Repository) -> None:
@@ -116,7 +116,7 @@ def test_guardrails_can_be_left_out_for_a_revision_and_asked_for_a_file(list_onl
     list_only.tenants(*TENANTS[1:])
     left_out = list_only.review("--no-guard")
     assert left_out.returncode == 0
-    assert "The guardrails were not asked" in left_out.stdout
+    assert "The guardrails were not checked" in left_out.stdout
     assert list_only.review(against="before.yaml").returncode == 0
     assert list_only.review("--guard", against="before.yaml").returncode == 11
 
@@ -143,7 +143,7 @@ def test_a_secret_is_found_where_it_stands_and_never_shown(list_only: Repository
         assert found.returncode == 14
         assert secret not in found.stdout + found.stderr
     blocking = json.loads(found.stdout)["review"]["blocking"]
-    assert {each["object"]: each["message"].split(" holds")[0] for each in blocking} == {
+    assert {each["object"]: each["message"].split(" has a")[0] for each in blocking} == {
         "notes.yaml password": "line 4",
         "with space é.yaml token": "line 1",
         "untracked.env DB_PASSWORD": "line 1",

@@ -138,10 +138,10 @@ def test_a_short_report_is_whole_and_points_nowhere() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"judgement": None}, "The guardrails were not asked"),
-        ({"fits": False}, "it can't be made as it stands"),
-        ({"complete": False}, "that is not all: see the note"),
-        ({}, "✅ Nothing holds it back."),
+        ({"judgement": None}, "The guardrails were not checked"),
+        ({"fits": False}, "it can't be deployed"),
+        ({"complete": False}, "the comparison is incomplete: see the note"),
+        ({}, "✅ Nothing blocks it."),
     ],
 )
 def test_the_verdict_says_no_more_than_is_known(changed: dict[str, Any], said: str) -> None:

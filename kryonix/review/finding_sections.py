@@ -1,4 +1,4 @@
-"""The part of the report about guardrails: what holds the change back, how to mean it, and what is meant already."""
+"""The sections of a report about findings: those that block the change, how to accept them, and the accepted ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, Judgement
 from kryonix.review.differences import nameless
-from kryonix.review.escaping import code, prose
+from kryonix.review.escaping import code, names, prose
 from kryonix.review.guardrails import Finding, Guardrail
-from kryonix.review.wording import names
 
 __all__ = ["Row", "finding_sections", "rows"]
 
@@ -20,38 +19,38 @@ _NAMES_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Findings that are read as one: of one guardrail, about like objects, of one tenant or of several."""
+    """Findings shown as one: of one guardrail, about similar objects, of one tenant or of several."""
 
     guardrail: Guardrail
     tenants: tuple[str, ...]
     objects: tuple[str, ...]
-    """Those of the first tenant."""
+    """The objects of the first tenant."""
     message: str
 
     @property
     def pattern(self) -> str:
-        """The object of the first tenant, or what all of its objects have in common."""
+        """Return the object of the first tenant, or a pattern for all of its objects."""
         return self.objects[0] if len(self.objects) == 1 else f"{_stem(self.objects[0])}*"
 
     @property
     def entry(self) -> str:
-        """The entry of accepted-changes.yaml that says yes to all of it."""
+        """Return the entry of accepted-changes.yaml that accepts the row."""
         tenant = "*" if len(self.tenants) > 1 else self.tenants[0]
         object_ = self.pattern if len(self.tenants) == 1 else nameless(self.tenants[0], self.pattern, "*")
         whose = f"    tenant: {_scalar(tenant)}\n" if tenant else ""
         head = f"  - guardrail: {self.guardrail.label}\n{whose}"
-        return f"{head}    object: {_scalar(object_)}\n    reason: write here why this is meant\n"
+        return f"{head}    object: {_scalar(object_)}\n    reason: write why this is intended\n"
 
 
 def rows(findings: Iterable[Finding]) -> tuple[Row, ...]:
-    """Findings, like ones together, in the order of the guardrails and then of the tenants."""
+    """Return findings with similar ones together, ordered by guardrail and tenant."""
     by: dict[tuple[Guardrail, str, str], list[Finding]] = {}
     for finding in findings:
         by.setdefault((finding.guardrail, finding.tenant, _kin(finding)), []).append(finding)
     alike: dict[tuple[object, ...], list[list[Finding]]] = {}
     for (guardrail, tenant, _), found in by.items():
-        told = tuple((nameless(tenant, f.object), nameless(tenant, f.message)) for f in found)
-        alike.setdefault((guardrail, told), []).append(found)
+        texts = tuple((nameless(tenant, f.object), nameless(tenant, f.message)) for f in found)
+        alike.setdefault((guardrail, texts), []).append(found)
     order = list(Guardrail)
     made = (
         Row(
@@ -67,7 +66,7 @@ def rows(findings: Iterable[Finding]) -> tuple[Row, ...]:
 
 
 def finding_sections(judgement: Judgement, most: int | None) -> Iterator[str]:
-    """The sections that there is something to say in. Tables end after `most` rows where that is given."""
+    """Yield the sections that are not empty, with tables cut after `most` rows."""
     if judgement.blocking:
         yield _blocking(rows(judgement.blocking), most)
     if judgement.accepted:
@@ -77,14 +76,14 @@ def finding_sections(judgement: Judgement, most: int | None) -> Iterator[str]:
 
 
 def _blocking(found: Sequence[Row], most: int | None) -> str:
-    lines = ["### ⛔ Held back", "", "| guardrail | tenant | object | why |", "|---|---|---|---|"]
+    lines = ["### ⛔ Blocked", "", "| guardrail | tenant | object | why |", "|---|---|---|---|"]
     for row in found[:most]:
         whose = names([tenant for tenant in row.tenants if tenant], _NAMES_SHOWN)
         each = " each" if len(row.tenants) > 1 else ""
         what = code(row.pattern) + (f" ({len(row.objects)} queues{each})" if len(row.objects) > 1 else "")
         lines.append(f"| `{row.guardrail.label}` | {whose} | {what} | {prose(row.message)} |")
     lines += _cut(len(found), most)
-    lines += ["", f"<details><summary>Is it meant? Say so in {code(ACCEPTED_FILE)}, in this change</summary>", ""]
+    lines += ["", f"<details><summary>To accept this, add to {code(ACCEPTED_FILE)} in this change</summary>", ""]
     entries = [row.entry for row in found[:most]]
     return "\n".join([*lines, "```yaml", "accepted:", "".join(entries).rstrip(), "```", "", "</details>"]) + "\n"
 
@@ -93,7 +92,7 @@ def _accepted(accepted: Sequence[tuple[Finding, Acceptance]], most: int | None) 
     reasons: dict[tuple[Guardrail, str], list[Finding]] = {}
     for finding, entry in accepted:
         reasons.setdefault((finding.guardrail, entry.reason), []).append(finding)
-    lines = ["### Meant by this change", "", "| guardrail | tenant | object | reason |", "|---|---|---|---|"]
+    lines = ["### Accepted in this change", "", "| guardrail | tenant | object | reason |", "|---|---|---|---|"]
     for (guardrail, reason), found in list(reasons.items())[:most]:
         whose = names(list(dict.fromkeys(finding.tenant for finding in found if finding.tenant)), _NAMES_SHOWN)
         what = names([finding.object for finding in found], _NAMES_SHOWN)
@@ -103,8 +102,8 @@ def _accepted(accepted: Sequence[tuple[Finding, Acceptance]], most: int | None) 
 
 def _idle(judgement: Judgement, most: int | None) -> str:
     lines = [f"### Entries of {code(ACCEPTED_FILE)} without effect", ""]
-    both = [(entry, "answers nothing in this change") for entry in judgement.unmatched]
-    both += [(entry, "is from an earlier change, and counts no more") for entry in judgement.spent]
+    both = [(entry, "matches nothing in this change") for entry in judgement.unmatched]
+    both += [(entry, "is from an earlier change and has no effect") for entry in judgement.spent]
     for entry, why in both[:most]:
         whose = f" of {code(entry.tenant)}" if entry.tenant else ""
         lines.append(f"- `{entry.guardrail}` {code(entry.object)}{whose} {why}")
@@ -120,7 +119,7 @@ def _kin(finding: Finding) -> str:
 
 
 def _stem(name: str) -> str:
-    """What the names of one module's queues begin with."""
+    """Return the common prefix of one module's queues."""
     parts = name.split(".")
     return ".".join(parts[:2]) + "." if len(parts) > 2 else name
 
