@@ -31,8 +31,8 @@ from kryonix.cli.output.console import err, out, print_error, print_json
 from kryonix.errors import InvalidChoice
 from kryonix.messaging import Message, MessagingClient, Outgoing, SendResult
 from kryonix.messaging.configuration import Address
-from kryonix.messaging.redrive import unrouted as unrouted_queue
 from kryonix.messaging.redrive.redrive import redrive as redrive_messages
+from kryonix.messaging.redrive.unrouted import count_routes, resend
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import TENANT_ID, Names
 
@@ -250,7 +250,7 @@ def unrouted(
     if not re.fullmatch(TENANT_ID, tenant):
         rule = "3 to 40 of a-z, 0-9 and -, starting with a letter"
         raise InvalidChoice(f"{tenant[:80]!r} is not a valid tenant ID ({rule})")
-    work = unrouted_queue.redrive if again else unrouted_queue.look
+    work = resend if again else count_routes
     found = run_async(work(stack_outputs(stack), Names(tenant), limit))
     routes = [{"exchange": e, "routing_key": key, "messages": count} for (e, key), count in found.routes.items()]
     if json_output:

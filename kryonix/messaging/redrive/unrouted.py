@@ -1,4 +1,4 @@
-"""Messages that no queue wanted: an operator looks at them and sends them again. Applications can't read them."""
+"""A tenant's unroutable messages: operators count and resend them; applications can't read them."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
 from kryonix.topology.naming import Names
 
-__all__ = ["Found", "look", "redrive"]
+__all__ = ["UnroutedMessages", "count_routes", "resend"]
 
 _TIMEOUT_S: Final = 30
 _NEEDED: Final = ("amqp_host", "amqp_port", "admin_username", "admin_password")
 
 Route = tuple[str, str]
-"""The exchange and the routing key that a message was sent with."""
+"""The exchange and the routing key of a message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The messages that were looked at or sent again, by route, and how many are in the queue in the end."""
+class UnroutedMessages:
+    """Messages counted or resent by route, and the messages left in the queue."""
 
     routes: Counter[Route]
     waiting: int
 
 
-async def look(outputs: Any, names: Names, limit: int) -> Found:
-    """Count the oldest messages by route, and leave all of them where they are."""
+async def count_routes(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
+    """Count the oldest messages by route, and leave them in the queue."""
     async with _queue(outputs, names) as (_, queue):
         routes: Counter[Route] = Counter()
         taken: list[AbstractIncomingMessage] = []
@@ -45,13 +45,13 @@ async def look(outputs: Any, names: Names, limit: int) -> Found:
         for message in taken:
             # Not `reject`: the broker counts that as a failed delivery, and drops a message after 20 of them.
             await message.nack(requeue=True)
-        return Found(routes, _count(queue))
+        return UnroutedMessages(routes, _count(queue))
 
 
-async def redrive(outputs: Any, names: Names, limit: int) -> Found:
-    """Send the oldest messages again as they were. What still has no queue comes back, and is not sent a second time.
+async def resend(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
+    """Resend the oldest messages unchanged. A message that still reaches no queue returns, and is not sent twice.
 
-    Each message is taken out once the broker has confirmed the new one: cut off between the two, it is there twice.
+    A message is acknowledged after the broker confirms its copy: an interruption between the two duplicates it.
     """
     async with _queue(outputs, names) as (channel, queue):
         routes: Counter[Route] = Counter()
@@ -65,12 +65,12 @@ async def redrive(outputs: Any, names: Names, limit: int) -> Found:
                 await message.nack(requeue=True)
                 where = f"{message.exchange} [{message.routing_key}]"
                 raise KryonixError(
-                    f"a queue behind {where} is full and took no more; {routes.total()} message(s) were sent again, "
-                    "the others are where they were. Consume from that queue, and run again"
+                    f"a queue bound to {where} is full; {routes.total()} message(s) were sent again. The others were "
+                    "left: consume from that queue, then run it again"
                 ) from error
             await message.ack()
             routes[_route(message)] += 1
-        return Found(routes, await _waiting(channel, names))
+        return UnroutedMessages(routes, await _waiting(channel, names))
 
 
 def _route(message: AbstractIncomingMessage) -> Route:
@@ -78,7 +78,7 @@ def _route(message: AbstractIncomingMessage) -> Route:
 
 
 def _again(message: AbstractIncomingMessage) -> aio_pika.Message:
-    """Return the same message to send, without its user: the broker takes only the sender's own name there."""
+    """Return a copy without the user ID: the broker accepts only the sender's own."""
     return aio_pika.Message(
         message.body,
         headers=message.headers,
@@ -108,7 +108,7 @@ async def _waiting(channel: AbstractChannel, names: Names) -> int:
 async def _queue(outputs: Any, names: Names) -> AsyncIterator[tuple[AbstractChannel, AbstractQueue]]:
     """Open a tenant's unrouted queue as the platform's administrator."""
     if missing := [key for key in _NEEDED if not outputs.get(key)]:
-        raise InvalidChoice(f"the stack has no {missing[0]!r} among its outputs. Name the stack of the platform")
+        raise InvalidChoice(f"the stack has no {missing[0]!r} in its outputs. Give the platform's stack with --stack")
     host, port = str(outputs["amqp_host"]), int(outputs["amqp_port"])
     try:
         async with (
@@ -124,13 +124,13 @@ async def _queue(outputs: Any, names: Names) -> AsyncIterator[tuple[AbstractChan
         ):
             yield channel, await channel.declare_queue(names.unrouted, passive=True)
     except ChannelNotFoundEntity as error:
-        raise InvalidChoice(f"there is no queue {names.unrouted!r} on the broker at {host}:{port}") from error
+        raise InvalidChoice(f"queue {names.unrouted!r} does not exist on the broker at {host}:{port}") from error
     except (AMQPError, OSError, TimeoutError) as error:
-        # The library shows a refused vhost as its surprise at the broker's answer, which says nothing to a person.
+        # aio-pika reports a refused vhost only as an unexpected Connection.Close.
         refused = "Connection.Close" in str(error)
         reason = "the broker refuses the vhost" if refused else str(error) or type(error).__name__
         remedy = (
-            "There is no such tenant (`kryonix tenant list`, `kryonix status`), or it is suspended: resume it first"
+            "The tenant does not exist (`kryonix tenant list`, `kryonix status`), or it is suspended: resume it first"
             if refused
             else "Check that the broker runs"
         )

@@ -13,7 +13,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
 
-from kryonix.messaging.redrive.unrouted import look
+from kryonix.messaging.redrive.unrouted import count_routes
 from kryonix.topology.naming import Names
 from tests.support.amqp import Account, Application, path, publish, take
 from tests.support.project import Project
@@ -106,7 +106,7 @@ def test_an_operator_sees_where_unrouted_messages_were_sent_and_sends_them_again
     asyncio.run(send())
     routes = [{"exchange": beta.name(), "routing_key": key, "messages": 1} for key in ("nowhere", "found.later")]
     for _ in range(25):  # more than the failed deliveries after which the broker drops a message
-        assert asyncio.run(look(outputs, Names("beta"), 10)).waiting == 2
+        assert asyncio.run(count_routes(outputs, Names("beta"), 10)).waiting == 2
     assert unrouted() == {"routes": routes, "redriven": False, "waiting": 2}
     bound = ("bindings", beta.vhost, "e", beta.name(), "q", beta.name("crm.leads.create"))
     beta.admin.call("POST", *bound, json={"routing_key": "found.later"}).raise_for_status()

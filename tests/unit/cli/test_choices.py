@@ -58,7 +58,7 @@ def test_invalid_input_is_refused_with_a_remedy(arguments: tuple[str, ...], said
 
 
 @pytest.mark.parametrize("url", ["http://[x", "nonsense"])
-def test_a_management_url_that_is_none_is_said(url: str) -> None:
+def test_an_invalid_management_url_is_refused(url: str) -> None:
     result = CliRunner().invoke(app, ("stats", "--management-url", url), env={"KRYONIX_AMQP_URI": URI})
     assert isinstance(result.exception, InvalidChoice)
     assert "http://HOST:15672" in str(result.exception)
@@ -101,7 +101,7 @@ def test_an_invalid_value_of_an_option_is_refused(option: str, value: str) -> No
         ("import sys; sys.exit(3)", "spoiled.py:1: SystemExit: 3"),
     ],
 )
-def test_handlers_that_cant_be_imported_are_told_where_and_why(
+def test_a_failed_import_of_handlers_names_file_and_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
 ) -> None:
     (tmp_path / "spoiled.py").write_text(source)
@@ -112,16 +112,16 @@ def test_handlers_that_cant_be_imported_are_told_where_and_why(
     assert said in refusal("worker", "spoiled:HANDLERS", "--plan", "pro", KRYONIX_AMQP_URI=URI)
 
 
-def test_a_uri_that_cant_be_read_is_said_without_its_password() -> None:
+def test_an_invalid_uri_is_reported_without_its_password() -> None:
     assert "no tenant's" in refusal("redrive", KRYONIX_AMQP_URI="amqp://a:hidden@b/c")
 
 
-def test_without_any_address_the_three_ways_to_give_one_are_named() -> None:
+def test_a_missing_address_names_the_three_ways_to_give_one() -> None:
     said = refusal("redrive")
     assert all(way in said for way in ("KRYONIX_AMQP_URI", "--outputs", "--stack"))
 
 
-def test_a_file_of_outputs_is_private_and_has_the_tenant_and_its_secrets(tmp_path: Path) -> None:
+def test_an_outputs_file_is_private_and_has_the_tenants_secrets(tmp_path: Path) -> None:
     file = tmp_path / "outputs.json"
     file.write_text(json.dumps({"tenants": {"acme": {"amqp_uri": "[secret]"}, "beta": {"amqp_uri": URI}}}))
     file.chmod(0o640)
@@ -142,9 +142,7 @@ def test_a_file_of_outputs_is_private_and_has_the_tenant_and_its_secrets(tmp_pat
 @pytest.mark.parametrize(
     "fields", [{"modules": 5}, {"modules": [["crm"]]}, {"modules": "crm"}, {"plan": []}, {"plan": 5}], ids=str
 )
-def test_a_file_of_outputs_that_was_written_by_hand_is_refused_where_it_makes_no_sense(
-    tmp_path: Path, fields: dict[str, object]
-) -> None:
+def test_invalid_fields_of_an_outputs_file_are_refused(tmp_path: Path, fields: dict[str, object]) -> None:
     file = tmp_path / "outputs.json"
     file.write_text(json.dumps({"tenants": {"acme": {"amqp_uri": URI, **fields}}}))
     file.chmod(0o600)
@@ -153,6 +151,6 @@ def test_a_file_of_outputs_that_was_written_by_hand_is_refused_where_it_makes_no
 
 
 @pytest.mark.parametrize("host", ["..", "no.such.host.invalid", "256.0.0.1"])
-def test_an_address_for_metrics_that_cant_be_had_is_said(host: str) -> None:
+def test_an_unavailable_metrics_address_is_reported(host: str) -> None:
     with pytest.raises(InvalidChoice, match=f"can't be opened on {host}"):
         WorkerMetrics("acme").serve(host, 9)

@@ -16,7 +16,7 @@ class Terminal:
         return True
 
 
-def test_a_no_changes_nothing_and_is_no_error(
+def test_a_no_exits_with_2_and_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal())
