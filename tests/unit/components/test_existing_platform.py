@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.engines.local.conftest import Bench
+from tests.support.engine_testbed import EngineTestbed
 
 PLATFORM = """
 for name in ("management_url", "admin_username", "admin_password", "amqp_host", "registry_dsn"):
@@ -30,26 +30,26 @@ pulumi.export("found", [found.management_url, found.registry_dsn])
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def testbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineTestbed:
     """A project with two platforms."""
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "a test's own")
     monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE_FILE", raising=False)
     monkeypatch.delenv("KRYONIX_STATE_DIR", raising=False)
-    bench = Bench(tmp_path)
-    bench.program(PLATFORM)
+    testbed = EngineTestbed(tmp_path)
+    testbed.program(PLATFORM)
     for stack in ("cell", "main"):
-        bench.stack(stack).up()
-    return bench
+        testbed.stack(stack).up()
+    return testbed
 
 
 @pytest.mark.parametrize(
     ("registry", "stack"), [(None, "cell"), ("organization/demo/cell", "cell"), ("organization/demo/main", "main")]
 )
 def test_a_registry_is_found_in_the_stack_that_is_named_even_where_that_is_the_platform(
-    bench: Bench, registry: str | None, stack: str
+    testbed: EngineTestbed, registry: str | None, stack: str
 ) -> None:
     config = {"kryonix:platform": "organization/demo/cell"} | ({"kryonix:registry": registry} if registry else {})
-    (bench.folder / "Pulumi.tenant.yaml").write_text(yaml.safe_dump({"config": config}))
-    bench.program(TENANT)
-    bench.stack("tenant").up()
-    assert bench.stack("tenant").outputs()["found"] == ["management_url of cell", f"registry_dsn of {stack}"]
+    (testbed.folder / "Pulumi.tenant.yaml").write_text(yaml.safe_dump({"config": config}))
+    testbed.program(TENANT)
+    testbed.stack("tenant").up()
+    assert testbed.stack("tenant").outputs()["found"] == ["management_url of cell", f"registry_dsn of {stack}"]

@@ -6,27 +6,29 @@ import pytest
 
 from kryonix.engines.errors import BegunLocally
 from kryonix.engines.takeover import refuse_begun_locally
-from tests.unit.engines.local.conftest import Bench, bench
+from tests.support.engine_testbed import EngineTestbed, testbed
 
-__all__ = ["bench"]
+__all__ = ["testbed"]
 
 
 @pytest.mark.parametrize("name", ["dev", "organization/demo/dev"])
 def test_a_stack_that_the_local_engine_has_made_is_to_be_taken_over_first(
-    bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch
+    testbed: EngineTestbed, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "a passphrase")
-    bench.up('Thing("a")')
+    testbed.up('Thing("a")')
     monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE")
     with pytest.raises(BegunLocally, match="'dev' has been made by the local engine") as caught:
-        refuse_begun_locally(bench.folder, name)
+        refuse_begun_locally(testbed.folder, name)
     assert "kryonix export --stack dev --engine local > deployment.json" in str(caught.value)
     assert caught.value.exit_status == 2
 
 
-def test_a_stack_that_is_new_or_destroyed_again_is_the_clis(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse_begun_locally(bench.folder, "dev")
+def test_a_stack_that_is_new_or_destroyed_again_is_the_clis(
+    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_begun_locally(testbed.folder, "dev")
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "a passphrase")
-    bench.up('Thing("a")')
-    bench.stack().destroy()
-    refuse_begun_locally(bench.folder, "dev")
+    testbed.up('Thing("a")')
+    testbed.stack().destroy()
+    refuse_begun_locally(testbed.folder, "dev")

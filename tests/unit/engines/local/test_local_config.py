@@ -10,7 +10,7 @@ import pytest
 from kryonix.engines.local import LocalStack
 from kryonix.engines.local.errors import ConfigError, InvalidProgramInput, LocalError, PassphraseError
 from kryonix.engines.local.secrets import Crypter
-from tests.unit.engines.local.conftest import Bench
+from tests.support.engine_testbed import EngineTestbed
 
 PROJECT = """
 name: demo
@@ -33,27 +33,27 @@ pulumi.export("token", c.get_secret("token") or "")
 
 
 @pytest.fixture
-def declared(bench: Bench) -> Bench:
-    (bench.folder / "Pulumi.yaml").write_text(PROJECT)
-    bench.program(PROGRAM)
-    return bench
+def declared(testbed: EngineTestbed) -> EngineTestbed:
+    (testbed.folder / "Pulumi.yaml").write_text(PROJECT)
+    testbed.program(PROGRAM)
+    return testbed
 
 
-def configure(bench: Bench, text: str, name: str = "Pulumi.dev.yaml") -> Path:
-    path = bench.folder / name
+def configure(testbed: EngineTestbed, text: str, name: str = "Pulumi.dev.yaml") -> Path:
+    path = testbed.folder / name
     path.write_text(text)
     return path
 
 
-def refused(bench: Bench) -> tuple[str, ...]:
+def refused(testbed: EngineTestbed) -> tuple[str, ...]:
     """The problems of the config, as told by a preview."""
     with pytest.raises(ConfigError) as caught:
-        bench.stack().preview()
+        testbed.stack().preview()
     assert caught.value.exit_status == 2
     return caught.value.problems
 
 
-def test_the_program_gets_text_and_structured_values_as_json_as_from_the_cli(declared: Bench) -> None:
+def test_the_program_gets_text_and_structured_values_as_json_as_from_the_cli(declared: EngineTestbed) -> None:
     configure(
         declared,
         "config:\n  demo:domain: x.org\n  demo:replicas: 5\n  demo:open: true\n  demo:tenant: {id: a, n: 2, on: true}\n"
@@ -71,7 +71,7 @@ def test_the_program_gets_text_and_structured_values_as_json_as_from_the_cli(dec
     }
 
 
-def test_another_config_file_takes_the_place_of_the_stacks_own(declared: Bench) -> None:
+def test_another_config_file_takes_the_place_of_the_stacks_own(declared: EngineTestbed) -> None:
     configure(declared, "config: {demo:domain: mine.org}")
     other = configure(declared, "config: {demo:domain: other.org}", "other.yaml")
     declared.stack(config_file=other).up()
@@ -80,7 +80,7 @@ def test_another_config_file_takes_the_place_of_the_stacks_own(declared: Bench) 
         declared.stack(config_file=declared.folder / "none.yaml").up()
 
 
-def test_every_problem_is_told_at_once_with_line_key_value_rule_and_nearest_name(declared: Bench) -> None:
+def test_all_problems_are_reported_with_line_key_value_rule_and_nearest_name(declared: EngineTestbed) -> None:
     configure(declared, "config:\n  demo:imgae: x\n  demo:replicas: many\n  demo:open: maybe\n  demo:cells: a\n")
     problems = refused(declared)
     assert len(problems) == 5
@@ -91,7 +91,7 @@ def test_every_problem_is_told_at_once_with_line_key_value_rule_and_nearest_name
     assert "Pulumi.dev.yaml:4: demo:open: the value is 'maybe', not true or false" in text
     assert "Pulumi.dev.yaml:5: demo:cells: the value is 'a', not a list" in text
     assert "demo:domain: the key has no value, and the project has no default for it (where it is reached)" in text
-    assert declared.world.log() == []
+    assert declared.service.log() == []
 
 
 @pytest.mark.parametrize(
@@ -108,67 +108,67 @@ def test_every_problem_is_told_at_once_with_line_key_value_rule_and_nearest_name
     ],
     ids=["a list", "a key twice", "a tab", "no mapping", "a bomb", "too long"],
 )  # fmt: skip
-def test_a_stack_file_that_is_no_config_is_refused(declared: Bench, text: str, problem: str) -> None:
+def test_a_stack_file_without_a_config_mapping_is_refused(declared: EngineTestbed, text: str, problem: str) -> None:
     configure(declared, text)
     assert problem in refused(declared)[0]
 
 
-def test_a_stack_file_that_is_not_utf8_is_refused(declared: Bench) -> None:
+def test_a_stack_file_that_is_not_utf8_is_refused(declared: EngineTestbed) -> None:
     (declared.folder / "Pulumi.dev.yaml").write_bytes(b"config: \xff\xfe")
     assert "is not UTF-8" in refused(declared)[0]
 
 
-def test_an_empty_stack_file_is_an_empty_config(bench: Bench) -> None:
+def test_an_empty_stack_file_is_an_empty_config(testbed: EngineTestbed) -> None:
     for text in ("", "# nothing yet\n"):
-        configure(bench, text)
-        bench.program("")
-        assert bench.stack().preview().changes == {"create": 1}
+        configure(testbed, text)
+        testbed.program("")
+        assert testbed.stack().preview().changes == {"create": 1}
 
 
-def test_a_secret_value_reaches_the_program_as_a_secret(bench: Bench) -> None:
+def test_a_secret_value_reaches_the_program_as_a_secret(testbed: EngineTestbed) -> None:
     crypter = Crypter.create("a passphrase")
     configure(
-        bench, f"encryptionsalt: {crypter.state}\nconfig:\n  demo:token:\n    secure: {crypter.encrypt('hunter2')}\n"
+        testbed, f"encryptionsalt: {crypter.state}\nconfig:\n  demo:token:\n    secure: {crypter.encrypt('hunter2')}\n"
     )
-    bench.up(PROGRAM)
-    assert bench.stack().outputs()["token"] == "[secret]"
-    assert bench.stack().outputs(show_secrets=True)["token"] == "hunter2"
-    salt = bench.stack().export()["deployment"]["secrets_providers"]["state"]["salt"]
+    testbed.up(PROGRAM)
+    assert testbed.stack().outputs()["token"] == "[secret]"
+    assert testbed.stack().outputs(show_secrets=True)["token"] == "hunter2"
+    salt = testbed.stack().export()["deployment"]["secrets_providers"]["state"]["salt"]
     assert salt == crypter.state
 
 
-def test_a_secret_inside_a_structured_value_makes_all_of_it_secret(bench: Bench) -> None:
+def test_a_secret_inside_a_structured_value_makes_all_of_it_secret(testbed: EngineTestbed) -> None:
     crypter = Crypter.create("a passphrase")
     configure(
-        bench,
+        testbed,
         f"encryptionsalt: {crypter.state}\n"
         f"config:\n  demo:token:\n    inner: {{secure: '{crypter.encrypt('hunter2')}'}}\n    n: 1\n",
     )
-    bench.up(PROGRAM)
-    assert bench.stack().outputs(show_secrets=True)["token"] == '{"inner":"hunter2","n":1}'
-    assert bench.stack().outputs()["token"] == "[secret]"
+    testbed.up(PROGRAM)
+    assert testbed.stack().outputs(show_secrets=True)["token"] == '{"inner":"hunter2","n":1}'
+    assert testbed.stack().outputs()["token"] == "[secret]"
 
 
-def test_a_secret_key_that_stands_there_in_plain_is_refused_and_not_repeated(bench: Bench) -> None:
-    (bench.folder / "Pulumi.yaml").write_text(
+def test_a_secret_key_that_stands_there_in_plain_is_refused_and_not_repeated(testbed: EngineTestbed) -> None:
+    (testbed.folder / "Pulumi.yaml").write_text(
         "name: demo\nruntime: python\nconfig: {token: {type: string, secret: true}}\n"
     )
-    configure(bench, "config: {demo:token: hunter2}")
-    bench.program("")
-    problem = refused(bench)[0]
+    configure(testbed, "config: {demo:token: hunter2}")
+    testbed.program("")
+    problem = refused(testbed)[0]
     assert "demo:token: the key is secret, but its value is not encrypted" in problem
     assert "hunter2" not in problem
 
 
 def test_a_secret_config_with_another_passphrase_is_told_before_anything_is_done(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crypter = Crypter.create("another")
     configure(
-        bench, f"encryptionsalt: {crypter.state}\nconfig:\n  demo:token:\n    secure: {crypter.encrypt('hunter2')}\n"
+        testbed, f"encryptionsalt: {crypter.state}\nconfig:\n  demo:token:\n    secure: {crypter.encrypt('hunter2')}\n"
     )
     with pytest.raises(PassphraseError, match=r"Pulumi.dev.yaml: demo:token: The passphrase is not the one"):
-        bench.up(PROGRAM)
+        testbed.up(PROGRAM)
 
 
 @pytest.mark.parametrize(
@@ -183,10 +183,10 @@ def test_a_secret_config_with_another_passphrase_is_told_before_anything_is_done
         ("name: demo\nruntime: python\nmain: other/\n", "The program .* does not exist"),
     ],
 )
-def test_a_project_file_that_can_not_be_run_is_refused(bench: Bench, text: str, message: str) -> None:
-    (bench.folder / "Pulumi.yaml").write_text(text)
+def test_a_project_file_that_can_not_be_run_is_refused(testbed: EngineTestbed, text: str, message: str) -> None:
+    (testbed.folder / "Pulumi.yaml").write_text(text)
     with pytest.raises(LocalError, match=message) as caught:
-        bench.stack().preview()
+        testbed.stack().preview()
     assert caught.value.exit_status == 2
 
 
@@ -196,6 +196,6 @@ def test_a_folder_without_a_project_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../dev", ".hidden", "a/b", "a b"])
-def test_a_stack_name_that_is_no_name_is_refused(bench: Bench, name: str) -> None:
+def test_an_invalid_stack_name_is_refused(testbed: EngineTestbed, name: str) -> None:
     with pytest.raises(InvalidProgramInput, match="is not a valid stack name"):
-        bench.stack(name)
+        testbed.stack(name)

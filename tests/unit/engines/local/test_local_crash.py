@@ -16,8 +16,7 @@ import pytest
 from kryonix.engines.events import Diagnostic
 from kryonix.engines.local.errors import LocalError, ServiceUnavailable, StateLocked
 from kryonix.engines.local.handlers.base import Properties
-from tests.support.fake_world import FakeProvider, ThingHandler
-from tests.unit.engines.local.conftest import Bench
+from tests.support.engine_testbed import EngineTestbed, FakeProvider, ThingHandler
 
 SEED = random.Random(20261122)
 MOMENTS = [SEED.randrange(1, 36) for _ in range(6)]
@@ -39,13 +38,13 @@ qs = [Thing(f"q{i}", {"ref": v.made, "within": "v", "x": 2, "slow": 0.002}, insi
 KEPT = 'Thing("s0", {"password": pulumi.Output.secret("hunter2")})'
 
 
-def killed(bench: Bench, operation: Callable[[], Any], lines: int) -> None:
-    """Run an operation in a process of its own and kill it when the world's log has that many lines."""
-    bench.world.forget_log()
+def killed(testbed: EngineTestbed, operation: Callable[[], Any], lines: int) -> None:
+    """Run an operation in a process of its own and kill it when the service's log has that many lines."""
+    testbed.service.forget_log()
     process = multiprocessing.get_context("fork").Process(target=_quietly, args=(operation,))
     process.start()
     deadline = time.monotonic() + 20
-    while process.is_alive() and len(bench.world.log()) < lines and time.monotonic() < deadline:
+    while process.is_alive() and len(testbed.service.log()) < lines and time.monotonic() < deadline:
         time.sleep(0.0005)
     time.sleep(SEED.random() * 0.004)
     if process.pid and process.is_alive():
@@ -58,119 +57,123 @@ def _quietly(operation: Callable[[], Any]) -> None:
         operation()
 
 
-def things_in_state(bench: Bench) -> set[str]:
+def things_in_state(testbed: EngineTestbed) -> set[str]:
     """Ids of everything the state holds."""
-    return {r["id"] for r in bench.resources().values() if r["type"] == "fake:index/thing:Thing"}
+    return {r["id"] for r in testbed.resources().values() if r["type"] == "fake:index/thing:Thing"}
 
 
-def by_name(bench: Bench) -> dict[str, Any]:
-    """The world by names, which survive a replacement as ids do not."""
-    return {thing["name"]: thing for thing in bench.world.things().values()}
+def by_name(testbed: EngineTestbed) -> dict[str, Any]:
+    """The service by names, which survive a replacement as ids do not."""
+    return {thing["name"]: thing for thing in testbed.service.things().values()}
 
 
-def expect_converged(bench: Bench, body: str) -> None:
-    """One more run brings world and state to what the program says, and the run after that changes nothing."""
-    bench.up(body)
-    assert things_in_state(bench) == set(bench.world.things())
-    assert "pending_operations" not in bench.stack().export()["deployment"]
-    assert set(bench.stack().up().changes) == {"same"}
-
-
-@pytest.mark.parametrize("lines", MOMENTS)
-def test_an_up_killed_at_any_moment_converges_when_run_again(bench: Bench, lines: int) -> None:
-    bench.program(FIRST)
-    killed(bench, bench.stack().up, lines)
-    bench.stack().export()  # readable at once
-    expect_converged(bench, FIRST)
-    assert len(bench.world.things()) == 17
+def expect_converged(testbed: EngineTestbed, body: str) -> None:
+    """One more run brings service and state to what the program says, and the run after that changes nothing."""
+    testbed.up(body)
+    assert things_in_state(testbed) == set(testbed.service.things())
+    assert "pending_operations" not in testbed.stack().export()["deployment"]
+    assert set(testbed.stack().up().changes) == {"same"}
 
 
 @pytest.mark.parametrize("lines", MOMENTS)
-def test_nothing_an_up_was_making_when_killed_is_orphaned(bench: Bench, lines: int) -> None:
-    bench.program(FIRST)
-    killed(bench, bench.stack().up, lines)
-    expect_converged(bench, KEPT)
-    assert set(bench.world.things()) == {"s0"}
+def test_an_up_killed_at_any_moment_converges_when_run_again(testbed: EngineTestbed, lines: int) -> None:
+    testbed.program(FIRST)
+    killed(testbed, testbed.stack().up, lines)
+    testbed.stack().export()  # readable at once
+    expect_converged(testbed, FIRST)
+    assert len(testbed.service.things()) == 17
 
 
 @pytest.mark.parametrize("lines", MOMENTS)
-def test_destroy_after_a_killed_up_leaves_nothing(bench: Bench, lines: int) -> None:
-    bench.program(FIRST)
-    killed(bench, bench.stack().up, lines)
-    bench.stack().destroy()
-    assert bench.world.things() == {}
-    assert bench.resources() == {}
+def test_nothing_an_up_was_making_when_killed_is_orphaned(testbed: EngineTestbed, lines: int) -> None:
+    testbed.program(FIRST)
+    killed(testbed, testbed.stack().up, lines)
+    expect_converged(testbed, KEPT)
+    assert set(testbed.service.things()) == {"s0"}
 
 
 @pytest.mark.parametrize("lines", MOMENTS)
-def test_an_up_with_replacements_and_deletions_killed_at_any_moment_converges(bench: Bench, lines: int) -> None:
-    bench.up(FIRST)
-    bench.program(CHANGED)
-    killed(bench, bench.stack().up, lines)
-    expect_converged(bench, CHANGED)
-    assert set(bench.world.things()) == {"v", "q0", "q1", "q2", "b0-k0", "b1-k1", "b2-k2"}
+def test_destroy_after_a_killed_up_leaves_nothing(testbed: EngineTestbed, lines: int) -> None:
+    testbed.program(FIRST)
+    killed(testbed, testbed.stack().up, lines)
+    testbed.stack().destroy()
+    assert testbed.service.things() == {}
+    assert testbed.resources() == {}
 
 
 @pytest.mark.parametrize("lines", MOMENTS)
-def test_turning_back_after_a_killed_up_gives_the_first_world_again(bench: Bench, lines: int) -> None:
-    bench.up(FIRST)
-    before = by_name(bench)
-    bench.program(CHANGED)
-    killed(bench, bench.stack().up, lines)
-    expect_converged(bench, FIRST)
-    assert by_name(bench) == before
+def test_an_up_with_replacements_and_deletions_killed_at_any_moment_converges(
+    testbed: EngineTestbed, lines: int
+) -> None:
+    testbed.up(FIRST)
+    testbed.program(CHANGED)
+    killed(testbed, testbed.stack().up, lines)
+    expect_converged(testbed, CHANGED)
+    assert set(testbed.service.things()) == {"v", "q0", "q1", "q2", "b0-k0", "b1-k1", "b2-k2"}
+
+
+@pytest.mark.parametrize("lines", MOMENTS)
+def test_turning_back_after_a_killed_up_restores_the_first_state_of_the_service(
+    testbed: EngineTestbed, lines: int
+) -> None:
+    testbed.up(FIRST)
+    before = by_name(testbed)
+    testbed.program(CHANGED)
+    killed(testbed, testbed.stack().up, lines)
+    expect_converged(testbed, FIRST)
+    assert by_name(testbed) == before
 
 
 @pytest.mark.parametrize("lines", MOMENTS[:4])
-def test_a_destroy_killed_at_any_moment_can_be_finished_or_turned_back(bench: Bench, lines: int) -> None:
-    bench.up(FIRST)
-    before = set(bench.world.things())
-    killed(bench, bench.stack().destroy, lines)
-    expect_converged(bench, FIRST)
-    assert set(bench.world.things()) == before
-    killed(bench, bench.stack().destroy, lines)
-    bench.stack().destroy()
-    assert bench.world.things() == {}
-    assert bench.resources() == {}
+def test_a_destroy_killed_at_any_moment_can_be_finished_or_turned_back(testbed: EngineTestbed, lines: int) -> None:
+    testbed.up(FIRST)
+    before = set(testbed.service.things())
+    killed(testbed, testbed.stack().destroy, lines)
+    expect_converged(testbed, FIRST)
+    assert set(testbed.service.things()) == before
+    killed(testbed, testbed.stack().destroy, lines)
+    testbed.stack().destroy()
+    assert testbed.service.things() == {}
+    assert testbed.resources() == {}
 
 
 @pytest.mark.parametrize("lines", MOMENTS[:3])
-def test_killed_over_and_over_it_still_arrives(bench: Bench, lines: int) -> None:
+def test_killed_over_and_over_it_still_arrives(testbed: EngineTestbed, lines: int) -> None:
     for body in (FIRST, CHANGED, KEPT, FIRST, CHANGED):
-        bench.program(body)
-        killed(bench, bench.stack().up, lines)
-    expect_converged(bench, CHANGED)
-    assert set(bench.world.things()) == {"v", "q0", "q1", "q2", "b0-k0", "b1-k1", "b2-k2"}
+        testbed.program(body)
+        killed(testbed, testbed.stack().up, lines)
+    expect_converged(testbed, CHANGED)
+    assert set(testbed.service.things()) == {"v", "q0", "q1", "q2", "b0-k0", "b1-k1", "b2-k2"}
 
 
-def test_what_a_killed_run_wrote_down_has_no_secret_in_plain(bench: Bench) -> None:
-    bench.program(FIRST + 'Thing("last", {"ref": qs[0].made, "slow": 60})\n')
-    killed(bench, bench.stack().up, 30)
-    folder = bench.folder / ".kryonix" / "stacks" / "dev"
+def test_what_a_killed_run_wrote_down_has_no_secret_in_plain(testbed: EngineTestbed) -> None:
+    testbed.program(FIRST + 'Thing("last", {"ref": qs[0].made, "slow": 60})\n')
+    killed(testbed, testbed.stack().up, 30)
+    folder = testbed.folder / ".kryonix" / "stacks" / "dev"
     assert (folder / "journal.jsonl").exists()
-    assert "hunter2" not in bench.state_text()
-    assert "token-of" not in bench.state_text()
+    assert "hunter2" not in testbed.state_text()
+    assert "token-of" not in testbed.state_text()
 
 
-def test_a_run_says_who_holds_the_lock_and_the_lock_dies_with_its_process(bench: Bench) -> None:
-    bench.program('Thing("a", {"after": ["go on"]})')
-    process = multiprocessing.get_context("fork").Process(target=bench.stack().up)
+def test_a_run_says_who_holds_the_lock_and_the_lock_dies_with_its_process(testbed: EngineTestbed) -> None:
+    testbed.program('Thing("a", {"after": ["go on"]})')
+    process = multiprocessing.get_context("fork").Process(target=testbed.stack().up)
     process.start()
     try:
         until = time.monotonic() + 30
-        while "create a" not in bench.world.log():
+        while "create a" not in testbed.service.log():
             assert process.is_alive()
             assert time.monotonic() < until
             time.sleep(0.01)
         with pytest.raises(StateLocked, match=f"'dev' is in use by process {process.pid} on ") as caught:
-            bench.stack().up()
+            testbed.stack().up()
         assert caught.value.exit_status == 3
-        assert bench.stack().preview().changes["create"] == 1
+        assert testbed.stack().preview().changes["create"] == 1
     finally:
         process.kill()
         process.join()
-        bench.world.note("go on")  # what was begun is finished before it is deleted
-    assert bench.stack().destroy().changes == {"delete": 1}
+        testbed.service.note("go on")  # what was begun is finished before it is deleted
+    assert testbed.stack().destroy().changes == {"delete": 1}
 
 
 class HalfMade(ThingHandler):
@@ -187,53 +190,53 @@ class HalfMade(ThingHandler):
 
 
 def test_a_create_whose_answer_was_lost_is_deleted_when_no_longer_wanted(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(FakeProvider, "handler", lambda self, type_token: HalfMade(self._world))
+        patch.setattr(FakeProvider, "handler", lambda self, type_token: HalfMade(self._service))
         with pytest.raises(LocalError, match="the answer was lost"):
-            bench.up('Thing("a")')
-    assert "a" in bench.world.things()
-    assert bench.stack().export()["deployment"]["pending_operations"][0]["type"] == "creating"
-    bench.up("")
-    assert bench.world.things() == {}
-    assert "pending_operations" not in bench.stack().export()["deployment"]
+            testbed.up('Thing("a")')
+    assert "a" in testbed.service.things()
+    assert testbed.stack().export()["deployment"]["pending_operations"][0]["type"] == "creating"
+    testbed.up("")
+    assert testbed.service.things() == {}
+    assert "pending_operations" not in testbed.stack().export()["deployment"]
 
 
-def killed_in_mid_create(bench: Bench, key: str) -> None:
-    """A run killed while the world has the thing already, and the state does not know it."""
-    bench.program(f'Thing("a", {{"key": "{key}", "replaces": ["key"], "after": ["go on"]}})')
-    process = multiprocessing.get_context("fork").Process(target=bench.stack().up)
+def killed_in_mid_create(testbed: EngineTestbed, key: str) -> None:
+    """A run killed while the service has the thing already, and the state does not know it."""
+    testbed.program(f'Thing("a", {{"key": "{key}", "replaces": ["key"], "after": ["go on"]}})')
+    process = multiprocessing.get_context("fork").Process(target=testbed.stack().up)
     process.start()
     try:
         until = time.monotonic() + 30
-        while f"create a-{key}" not in bench.world.log():
+        while f"create a-{key}" not in testbed.service.log():
             assert process.is_alive()
             assert time.monotonic() < until
             time.sleep(0.01)
     finally:
         process.kill()
         process.join()
-    bench.world.put(f"a-{key}", {"name": "a", "key": key})
-    bench.world.note("go on")
+    testbed.service.put(f"a-{key}", {"name": "a", "key": key})
+    testbed.service.note("go on")
 
 
 class Down(ThingHandler):
     """The service is away: nothing can be made, and nobody can say what there is."""
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        raise ServiceUnavailable("the world is down")
+        raise ServiceUnavailable("the service is down")
 
 
 @pytest.fixture
-def away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def away(testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Runs a program while the service is away."""
 
     def run(body: str) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(FakeProvider, "handler", lambda self, type_token: Down(self._world))
-            with pytest.raises(LocalError, match="the world is down"):
-                bench.up(body)
+            patch.setattr(FakeProvider, "handler", lambda self, type_token: Down(self._service))
+            with pytest.raises(LocalError, match="the service is down"):
+                testbed.up(body)
 
     return run
 
@@ -243,33 +246,33 @@ CHANGED_KEY = 'Thing("a", {"key": "%s", "replaces": ["key"]})'
 
 @pytest.mark.parametrize("keys", [("two",), ("two", "three"), ("two", "two")])
 def test_what_a_killed_run_made_is_not_orphaned_by_changed_inputs_while_the_service_was_away(
-    bench: Bench, away: Callable[[str], None], keys: tuple[str, ...]
+    testbed: EngineTestbed, away: Callable[[str], None], keys: tuple[str, ...]
 ) -> None:
-    killed_in_mid_create(bench, "one")
+    killed_in_mid_create(testbed, "one")
     for key in keys:
         away(CHANGED_KEY % key)
-    expect_converged(bench, CHANGED_KEY % keys[-1])
-    assert set(bench.world.things()) == {f"a-{keys[-1]}"}
+    expect_converged(testbed, CHANGED_KEY % keys[-1])
+    assert set(testbed.service.things()) == {f"a-{keys[-1]}"}
 
 
 def test_what_a_killed_run_made_is_taken_again_where_the_inputs_are_turned_back(
-    bench: Bench, away: Callable[[str], None]
+    testbed: EngineTestbed, away: Callable[[str], None]
 ) -> None:
-    killed_in_mid_create(bench, "one")
+    killed_in_mid_create(testbed, "one")
     away(CHANGED_KEY % "two")
-    expect_converged(bench, CHANGED_KEY % "one")
-    assert set(bench.world.things()) == {"a-one"}
+    expect_converged(testbed, CHANGED_KEY % "one")
+    assert set(testbed.service.things()) == {"a-one"}
 
 
 @pytest.mark.parametrize("destroyed", [True, False])
 def test_what_a_killed_run_made_goes_where_nothing_wants_it_after_the_service_was_away(
-    bench: Bench, away: Callable[[str], None], destroyed: bool
+    testbed: EngineTestbed, away: Callable[[str], None], destroyed: bool
 ) -> None:
-    killed_in_mid_create(bench, "one")
+    killed_in_mid_create(testbed, "one")
     away(CHANGED_KEY % "two")
-    bench.stack().destroy() if destroyed else bench.up("")
-    assert bench.world.things() == {}
-    assert "pending_operations" not in bench.stack().export()["deployment"]
+    testbed.stack().destroy() if destroyed else testbed.up("")
+    assert testbed.service.things() == {}
+    assert "pending_operations" not in testbed.stack().export()["deployment"]
 
 
 class OneIsAway(ThingHandler):
@@ -282,14 +285,14 @@ class OneIsAway(ThingHandler):
 
 
 def test_an_address_that_was_mistyped_is_named_in_a_warning_and_forgotten_once_it_is_right(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FakeProvider, "handler", lambda self, type_token: OneIsAway(self._world))
+    monkeypatch.setattr(FakeProvider, "handler", lambda self, type_token: OneIsAway(self._service))
     with pytest.raises(LocalError, match="no such host"):
-        bench.up(CHANGED_KEY % "one")
-    bench.events.clear()
-    bench.up(CHANGED_KEY % "two")
-    warnings = [event for event in bench.events if isinstance(event, Diagnostic) and event.severity == "warning"]
+        testbed.up(CHANGED_KEY % "one")
+    testbed.events.clear()
+    testbed.up(CHANGED_KEY % "two")
+    warnings = [event for event in testbed.events if isinstance(event, Diagnostic) and event.severity == "warning"]
     assert "an earlier run may have made it" in warnings[0].message
-    expect_converged(bench, CHANGED_KEY % "two")
-    assert set(bench.world.things()) == {"a-two"}
+    expect_converged(testbed, CHANGED_KEY % "two")
+    assert set(testbed.service.things()) == {"a-two"}

@@ -8,7 +8,7 @@ import pytest
 
 from kryonix.engines.events import ResourceEvent
 from kryonix.engines.local.errors import InvalidProgramInput, LocalError, UnsupportedFeature
-from tests.unit.engines.local.conftest import Bench
+from tests.support.engine_testbed import EngineTestbed
 
 TWO = """
 a = Thing("a", {"password": pulumi.Output.secret("hunter2")})
@@ -18,196 +18,196 @@ pulumi.export("token", a.token)
 """
 
 
-def test_up_creates_everything_in_order_of_dependencies(bench: Bench) -> None:
-    summary = bench.up(TWO)
+def test_up_creates_everything_in_order_of_dependencies(testbed: EngineTestbed) -> None:
+    summary = testbed.up(TWO)
     assert summary.changes == {"create": 3}
-    assert [line for line in bench.world.log() if line.startswith("create")] == [
+    assert [line for line in testbed.service.log() if line.startswith("create")] == [
         "create a",
         "created a",
         "create b",
         "created b",
     ]
-    assert bench.world.things()["b"]["ref"] == "made-a"
+    assert testbed.service.things()["b"]["ref"] == "made-a"
 
 
-def test_up_again_changes_nothing_and_leaves_the_state_untouched(bench: Bench) -> None:
-    bench.up(TWO)
-    before = bench.state_text()
-    bench.world.forget_log()
-    summary = bench.stack().up()
+def test_up_again_changes_nothing_and_leaves_the_state_untouched(testbed: EngineTestbed) -> None:
+    testbed.up(TWO)
+    before = testbed.state_text()
+    testbed.service.forget_log()
+    summary = testbed.stack().up()
     assert summary.changes == {"same": 3}
     assert not summary.changed
-    assert bench.state_text() == before
-    assert bench.world.log() == ["configure {}", "close"]
+    assert testbed.state_text() == before
+    assert testbed.service.log() == ["configure {}", "close"]
 
 
-def test_preview_tells_creates_with_unknown_outputs_and_touches_nothing(bench: Bench) -> None:
-    bench.program(TWO)
-    summary = bench.stack().preview()
+def test_preview_tells_creates_with_unknown_outputs_and_touches_nothing(testbed: EngineTestbed) -> None:
+    testbed.program(TWO)
+    summary = testbed.stack().preview()
     assert summary.changes == {"create": 3}
     assert summary.outputs == {"made": "[unknown]", "token": "[unknown]"}
-    assert bench.world.things() == {}
-    assert not (bench.folder / ".kryonix").exists()
+    assert testbed.service.things() == {}
+    assert not (testbed.folder / ".kryonix").exists()
 
 
-def test_preview_shows_updates_replacements_and_deletions_with_the_changed_inputs(bench: Bench) -> None:
-    bench.up("""
+def test_preview_shows_updates_replacements_and_deletions_with_the_changed_inputs(testbed: EngineTestbed) -> None:
+    testbed.up("""
         Thing("a", {"x": 1})
         Thing("b", {"x": 1, "replaces": ["x"]})
         Thing("c")
     """)
-    bench.program("""
+    testbed.program("""
         a = Thing("a", {"x": 2})
         b = Thing("b", {"x": 2, "replaces": ["x"]})
         Thing("d", {"ref": b.made})
     """)
-    before = bench.state_text()
-    summary = bench.stack().preview()
+    before = testbed.state_text()
+    summary = testbed.stack().preview()
     assert {(step.name, step.op, step.changed) for step in summary.steps if step.op != "same"} == {
         ("a", "update", ("x",)),
         ("b", "replace", ("x",)),
         ("c", "delete", ()),
         ("d", "create", ()),
     }
-    assert bench.state_text() == before
-    assert "c" in bench.world.things()
+    assert testbed.state_text() == before
+    assert "c" in testbed.service.things()
 
 
-def test_up_updates_in_place_and_deletes_what_the_program_no_longer_has(bench: Bench) -> None:
-    bench.up('Thing("a", {"x": 1}); Thing("b")')
-    summary = bench.up('Thing("a", {"x": 2})')
+def test_up_updates_in_place_and_deletes_what_the_program_no_longer_has(testbed: EngineTestbed) -> None:
+    testbed.up('Thing("a", {"x": 1}); Thing("b")')
+    summary = testbed.up('Thing("a", {"x": 2})')
     assert summary.changes == {"same": 1, "update": 1, "delete": 1}
-    assert bench.world.things() == {"a": {"name": "a", "size": 1, "x": 2}}
+    assert testbed.service.things() == {"a": {"name": "a", "size": 1, "x": 2}}
 
 
-def test_outputs_hide_secrets_unless_asked_for(bench: Bench) -> None:
-    bench.up(TWO)
-    assert bench.stack().outputs() == {"made": "made-b", "token": "[secret]"}
-    assert bench.stack().outputs(show_secrets=True) == {"made": "made-b", "token": "token-of-a"}
+def test_outputs_hide_secrets_unless_asked_for(testbed: EngineTestbed) -> None:
+    testbed.up(TWO)
+    assert testbed.stack().outputs() == {"made": "made-b", "token": "[secret]"}
+    assert testbed.stack().outputs(show_secrets=True) == {"made": "made-b", "token": "token-of-a"}
 
 
-def test_destroy_deletes_dependents_first_and_leaves_an_empty_stack(bench: Bench) -> None:
-    bench.up(TWO)
-    bench.world.forget_log()
-    summary = bench.stack().destroy()
+def test_destroy_deletes_dependents_first_and_leaves_an_empty_stack(testbed: EngineTestbed) -> None:
+    testbed.up(TWO)
+    testbed.service.forget_log()
+    summary = testbed.stack().destroy()
     assert summary.changes == {"delete": 3}
-    assert [line for line in bench.world.log() if line.startswith("deleted")] == ["deleted b", "deleted a"]
-    assert bench.world.things() == {}
-    assert bench.resources() == {}
-    assert bench.stack().destroy().changes == {}
+    assert [line for line in testbed.service.log() if line.startswith("deleted")] == ["deleted b", "deleted a"]
+    assert testbed.service.things() == {}
+    assert testbed.resources() == {}
+    assert testbed.stack().destroy().changes == {}
 
 
-def test_refresh_takes_what_is_gone_out_of_state_and_the_next_up_makes_it_again(bench: Bench) -> None:
-    bench.up('Thing("a", {"x": 1}); Thing("b")')
-    bench.world.remove("b")
-    bench.world.put("a", {"name": "a", "size": 1, "x": 7})
-    summary = bench.stack().refresh()
+def test_refresh_takes_what_is_gone_out_of_state_and_the_next_up_makes_it_again(testbed: EngineTestbed) -> None:
+    testbed.up('Thing("a", {"x": 1}); Thing("b")')
+    testbed.service.remove("b")
+    testbed.service.put("a", {"name": "a", "size": 1, "x": 7})
+    summary = testbed.stack().refresh()
     assert {(step.name, step.op) for step in summary.steps} == {("a", "update"), ("b", "delete")}
-    assert set(bench.resources()) == {"demo-dev", "default", "a"}
-    assert bench.stack().up().changes == {"same": 1, "update": 1, "create": 1}
-    assert bench.world.things()["a"]["x"] == 1
-    assert "b" in bench.world.things()
+    assert set(testbed.resources()) == {"demo-dev", "default", "a"}
+    assert testbed.stack().up().changes == {"same": 1, "update": 1, "create": 1}
+    assert testbed.service.things()["a"]["x"] == 1
+    assert "b" in testbed.service.things()
 
 
-def test_a_service_that_does_not_answer_keeps_refresh_from_reading_no_other(bench: Bench) -> None:
-    bench.up("""
+def test_refresh_reads_the_other_services_when_one_does_not_answer(testbed: EngineTestbed) -> None:
+    testbed.up("""
         away = pulumi.ResourceOptions(provider=Provider("away"))
         asked = [Thing(name, {"fail": "read"}, away) for name in ("a", "a2")]
         Thing("b", None, pulumi.ResourceOptions(depends_on=asked))
     """)
-    bench.world.remove("b")
-    bench.world.forget_log()
-    with pytest.raises(LocalError, match="the world is down") as caught:
-        bench.stack(parallel=1).refresh()
+    testbed.service.remove("b")
+    testbed.service.forget_log()
+    with pytest.raises(LocalError, match="the service is down") as caught:
+        testbed.stack(parallel=1).refresh()
     assert caught.value.exit_status == 3
-    assert "b" not in bench.resources()
-    reads = [line for line in bench.world.log() if line.startswith("read")]
+    assert "b" not in testbed.resources()
+    reads = [line for line in testbed.service.log() if line.startswith("read")]
     assert len(reads) == 2, "the service that is away is asked once"
     assert "read b" in reads
 
 
-def test_refresh_of_an_unchanged_world_changes_nothing(bench: Bench) -> None:
-    bench.up(TWO)
-    before = bench.state_text()
-    assert bench.stack().refresh().changes == {"same": 2}
-    assert bench.state_text() == before
+def test_refresh_of_an_unchanged_service_changes_nothing(testbed: EngineTestbed) -> None:
+    testbed.up(TWO)
+    before = testbed.state_text()
+    assert testbed.stack().refresh().changes == {"same": 2}
+    assert testbed.state_text() == before
 
 
-def test_a_component_is_the_parent_in_its_childrens_urns(bench: Bench) -> None:
-    bench.up("""
+def test_a_component_is_the_parent_in_its_childrens_urns(testbed: EngineTestbed) -> None:
+    testbed.up("""
         g = Group("g")
         Thing("a", None, pulumi.ResourceOptions(parent=g))
     """)
-    a = bench.resources()["a"]
+    a = testbed.resources()["a"]
     assert a["urn"] == "urn:pulumi:dev::demo::fake:index:Group$fake:index/thing:Thing::a"
     assert a["parent"] == "urn:pulumi:dev::demo::fake:index:Group::g"
-    assert bench.resources()["g"]["parent"] == "urn:pulumi:dev::demo::pulumi:pulumi:Stack::demo-dev"
+    assert testbed.resources()["g"]["parent"] == "urn:pulumi:dev::demo::pulumi:pulumi:Stack::demo-dev"
 
 
-def test_the_default_provider_is_named_for_its_version_and_takes_the_packages_config(bench: Bench) -> None:
-    (bench.folder / "Pulumi.dev.yaml").write_text("config:\n  fake:host: here\n")
-    bench.up('Thing("a", None, pulumi.ResourceOptions(version="3.5.3"))')
-    default = bench.resources()["default_3_5_3"]
+def test_the_default_provider_is_named_for_its_version_and_takes_the_packages_config(testbed: EngineTestbed) -> None:
+    (testbed.folder / "Pulumi.dev.yaml").write_text("config:\n  fake:host: here\n")
+    testbed.up('Thing("a", None, pulumi.ResourceOptions(version="3.5.3"))')
+    default = testbed.resources()["default_3_5_3"]
     assert default["urn"] == "urn:pulumi:dev::demo::pulumi:providers:fake::default_3_5_3"
     assert default["inputs"] == {"host": "here", "version": "3.5.3", "__internal": {}}
     assert default["outputs"] == {"host": "here", "version": "3.5.3"}
-    assert bench.resources()["a"]["provider"] == f"{default['urn']}::{default['id']}"
-    assert 'configure {"host": "here"}' in bench.world.log()
+    assert testbed.resources()["a"]["provider"] == f"{default['urn']}::{default['id']}"
+    assert 'configure {"host": "here"}' in testbed.service.log()
 
 
-def test_an_explicit_provider_gets_its_inputs_in_plain_and_keeps_them_encrypted(bench: Bench) -> None:
+def test_an_explicit_provider_gets_its_inputs_in_plain_and_keeps_them_encrypted(testbed: EngineTestbed) -> None:
     body = """
         p = Provider("p", {"password": pulumi.Output.secret("hunter2")})
         Thing("a", None, pulumi.ResourceOptions(provider=p))
     """
-    bench.up(body)
-    assert 'configure {"password": "hunter2"}' in bench.world.log()
-    assert "hunter2" not in bench.state_text()
-    bench.world.forget_log()
-    bench.stack().destroy()
-    assert 'configure {"password": "hunter2"}' in bench.world.log()
+    testbed.up(body)
+    assert 'configure {"password": "hunter2"}' in testbed.service.log()
+    assert "hunter2" not in testbed.state_text()
+    testbed.service.forget_log()
+    testbed.stack().destroy()
+    assert 'configure {"password": "hunter2"}' in testbed.service.log()
 
 
-def test_a_provider_whose_config_is_not_known_yet_is_previewed(bench: Bench) -> None:
-    bench.program("""
+def test_a_provider_whose_config_is_not_known_yet_is_previewed(testbed: EngineTestbed) -> None:
+    testbed.program("""
         a = Thing("a")
         p = Provider("p", {"host": a.made})
         Thing("b", None, pulumi.ResourceOptions(provider=p))
     """)
-    assert bench.stack().preview().changes == {"create": 4}
-    assert bench.stack().up().changes == {"create": 4}
-    assert bench.stack().up().changes == {"same": 4}
+    assert testbed.stack().preview().changes == {"create": 4}
+    assert testbed.stack().up().changes == {"create": 4}
+    assert testbed.stack().up().changes == {"same": 4}
 
 
-def test_a_stack_reference_gives_another_stacks_outputs_and_keeps_its_secrets(bench: Bench) -> None:
-    bench.program(TWO)
-    bench.stack("one").up()
-    bench.program("""
+def test_a_stack_reference_gives_another_stacks_outputs_and_keeps_its_secrets(testbed: EngineTestbed) -> None:
+    testbed.program(TWO)
+    testbed.stack("one").up()
+    testbed.program("""
         one = pulumi.StackReference("organization/demo/one")
         Thing("c", {"ref": one.require_output("made"), "password": one.require_output("token")})
     """)
-    stack = bench.stack("two")
+    stack = testbed.stack("two")
     assert stack.preview().changes == {"create": 2, "read": 1}
     stack.up()
-    assert bench.world.things()["c"]["ref"] == "made-b"
-    assert bench.world.things()["c"]["password"] == "token-of-a"
-    assert "token-of-a" not in bench.state_text("two")
-    reference = bench.resources("two")["organization/demo/one"]
+    assert testbed.service.things()["c"]["ref"] == "made-b"
+    assert testbed.service.things()["c"]["password"] == "token-of-a"
+    assert "token-of-a" not in testbed.state_text("two")
+    reference = testbed.resources("two")["organization/demo/one"]
     assert reference["external"]
     assert reference["outputs"]["secretOutputNames"] == ["token"]
     assert stack.up().changes == {"same": 2, "read": 1}
 
 
-def test_a_stack_reference_to_nothing_names_the_stacks_there_are(bench: Bench) -> None:
-    bench.up('Thing("a")')
-    bench.program('pulumi.StackReference("prod")')
+def test_a_stack_reference_to_nothing_names_the_stacks_there_are(testbed: EngineTestbed) -> None:
+    testbed.up('Thing("a")')
+    testbed.program('pulumi.StackReference("prod")')
     with pytest.raises(InvalidProgramInput, match=r"no stack 'prod' in .*Stacks there: dev, two"):
-        bench.stack("two").up()
+        testbed.stack("two").up()
 
 
-def test_two_resources_with_one_urn_are_refused(bench: Bench) -> None:
+def test_two_resources_with_one_urn_are_refused(testbed: EngineTestbed) -> None:
     with pytest.raises(InvalidProgramInput, match="Duplicate resource URN"):
-        bench.up('Thing("a"); Thing("a")')
+        testbed.up('Thing("a"); Thing("a")')
 
 
 @pytest.mark.parametrize(
@@ -221,49 +221,49 @@ def test_two_resources_with_one_urn_are_refused(bench: Bench) -> None:
         ("ignore_changes=['x']", "ignore_changes other than"),
     ],
 )
-def test_unsupported_options_are_refused_by_name(bench: Bench, options: str, feature: str) -> None:
+def test_unsupported_options_are_refused_by_name(testbed: EngineTestbed, options: str, feature: str) -> None:
     with pytest.raises(UnsupportedFeature, match=f"uses {feature}"):
-        bench.up(f'Thing("a", None, pulumi.ResourceOptions({options}))')
-    assert bench.world.things() == {}
+        testbed.up(f'Thing("a", None, pulumi.ResourceOptions({options}))')
+    assert testbed.service.things() == {}
 
 
-def test_functions_of_providers_are_refused(bench: Bench) -> None:
+def test_functions_of_providers_are_refused(testbed: EngineTestbed) -> None:
     with pytest.raises(UnsupportedFeature, match="the function fake:index:look"):
-        bench.up('pulumi.runtime.invoke("fake:index:look", {})')
+        testbed.up('pulumi.runtime.invoke("fake:index:look", {})')
 
 
-def test_transforms_are_refused(bench: Bench) -> None:
+def test_transforms_are_refused(testbed: EngineTestbed) -> None:
     with pytest.raises(UnsupportedFeature, match="uses transforms"):
-        bench.up('pulumi.runtime.register_resource_transform(lambda args: None)\nThing("a")')
-    assert bench.world.things() == {}
+        testbed.up('pulumi.runtime.register_resource_transform(lambda args: None)\nThing("a")')
+    assert testbed.service.things() == {}
 
 
-def test_events_tell_start_and_end_of_each_change_and_no_values(bench: Bench) -> None:
-    bench.up(TWO)
-    told = [(e.name, e.op, e.status) for e in bench.events if isinstance(e, ResourceEvent)]
+def test_events_tell_start_and_end_of_each_change_and_no_values(testbed: EngineTestbed) -> None:
+    testbed.up(TWO)
+    told = [(e.name, e.op, e.status) for e in testbed.events if isinstance(e, ResourceEvent)]
     assert ("a", "create", "started") in told
     assert ("a", "create", "done") in told
-    assert "hunter2" not in repr(bench.events)
+    assert "hunter2" not in repr(testbed.events)
 
 
-def test_the_program_runs_with_the_projects_folder_as_cwd_and_on_the_path(bench: Bench) -> None:
-    (bench.folder / "its_own_module.py").write_text("NAME = 'mine'\n")
+def test_the_program_runs_with_the_projects_folder_as_cwd_and_on_the_path(testbed: EngineTestbed) -> None:
+    (testbed.folder / "its_own_module.py").write_text("NAME = 'mine'\n")
     cwd = Path.cwd()
-    bench.up("""
+    testbed.up("""
         import os, its_own_module
         Thing(its_own_module.NAME, {"cwd": os.getcwd(), "stack": pulumi.get_stack(), "project": pulumi.get_project(),
             "organization": pulumi.get_organization()})
     """)
-    made = bench.world.things()["mine"]
-    assert made["cwd"] == str(bench.folder)
+    made = testbed.service.things()["mine"]
+    assert made["cwd"] == str(testbed.folder)
     assert (made["stack"], made["project"], made["organization"]) == ("dev", "demo", "organization")
     assert Path.cwd() == cwd
 
 
-def test_numbers_booleans_and_nested_values_arrive_as_they_were(bench: Bench) -> None:
-    bench.up('Thing("a", {"n": 5, "f": 1.5, "t": True, "deep": {"l": [1, {"s": pulumi.Output.secret("hunter2")}]}})')
-    made = bench.world.things()["a"]
+def test_numbers_booleans_and_nested_values_arrive_as_they_were(testbed: EngineTestbed) -> None:
+    testbed.up('Thing("a", {"n": 5, "f": 1.5, "t": True, "deep": {"l": [1, {"s": pulumi.Output.secret("hunter2")}]}})')
+    made = testbed.service.things()["a"]
     assert (made["n"], made["f"], made["t"]) == (5, 1.5, True)
     assert isinstance(made["n"], int)
     assert made["deep"] == {"l": [1, {"s": "hunter2"}]}
-    assert "hunter2" not in bench.state_text()
+    assert "hunter2" not in testbed.state_text()

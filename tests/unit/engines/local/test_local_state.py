@@ -13,7 +13,7 @@ import pytest
 from kryonix.engines.local import LocalStack
 from kryonix.engines.local.errors import InvalidProgramInput, PassphraseError, ServiceUnavailable, StateCorrupt
 from kryonix.engines.local.secrets import Crypter, read_passphrase
-from tests.unit.engines.local.conftest import Bench
+from tests.support.engine_testbed import EngineTestbed
 
 ONE = """
 a = Thing("a", {"password": pulumi.Output.secret("hunter2")})
@@ -21,73 +21,79 @@ pulumi.export("token", a.token)
 """
 
 
-def folder(bench: Bench) -> Path:
-    return bench.folder / ".kryonix" / "stacks" / "dev"
+def folder(testbed: EngineTestbed) -> Path:
+    return testbed.folder / ".kryonix" / "stacks" / "dev"
 
 
-def test_the_export_is_a_deployment_of_format_3_that_the_cli_accepts(bench: Bench) -> None:
-    bench.up(ONE)
-    exported = bench.stack().export()
+def test_the_export_is_a_deployment_of_format_3_that_the_cli_accepts(testbed: EngineTestbed) -> None:
+    testbed.up(ONE)
+    exported = testbed.stack().export()
     manifest = exported["deployment"]["manifest"]
     assert exported["version"] == 3
     assert manifest["magic"] == hashlib.sha256(manifest["version"].encode()).hexdigest()
     assert exported["deployment"]["secrets_providers"]["type"] == "passphrase"
 
 
-def test_resources_come_after_everything_they_refer_to(bench: Bench) -> None:
-    bench.up('a = Thing("a"); g = Group("g")\nThing("b", {"ref": a.made}, pulumi.ResourceOptions(parent=g))')
-    bench.up("""
+def test_resources_come_after_everything_they_refer_to(testbed: EngineTestbed) -> None:
+    testbed.up('a = Thing("a"); g = Group("g")\nThing("b", {"ref": a.made}, pulumi.ResourceOptions(parent=g))')
+    testbed.up("""
         g = Group("g")
         new = Thing("new")
         a = Thing("a", {"ref": new.made})
         Thing("b", {"ref": a.made}, pulumi.ResourceOptions(parent=g))
     """)
     seen: set[str] = set()
-    for resource in bench.stack().export()["deployment"]["resources"]:
+    for resource in testbed.stack().export()["deployment"]["resources"]:
         needs = [*resource.get("dependencies", []), resource.get("parent"), resource.get("provider", "")]
         assert all(not urn or urn in seen or urn.rsplit("::", 1)[0] in seen for urn in needs)
         seen.add(resource["urn"])
 
 
-def test_secrets_are_nowhere_in_plain(bench: Bench) -> None:
-    bench.up(ONE)
-    assert "hunter2" not in bench.state_text()
-    assert "token-of-a" not in bench.state_text()
-    assert "hunter2" not in json.dumps(bench.stack().export())
+def test_secrets_are_nowhere_in_plain(testbed: EngineTestbed) -> None:
+    testbed.up(ONE)
+    assert "hunter2" not in testbed.state_text()
+    assert "token-of-a" not in testbed.state_text()
+    assert "hunter2" not in json.dumps(testbed.stack().export())
 
 
-def test_state_files_are_for_their_owner_only(bench: Bench) -> None:
-    bench.up(ONE)
-    bench.up("")
-    for path in folder(bench).iterdir():
+def test_state_files_are_for_their_owner_only(testbed: EngineTestbed) -> None:
+    testbed.up(ONE)
+    testbed.up("")
+    for path in folder(testbed).iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
-    assert stat.S_IMODE(folder(bench).stat().st_mode) == 0o700
-    assert (folder(bench) / "checkpoint.json.bak").exists()
+    assert stat.S_IMODE(folder(testbed).stat().st_mode) == 0o700
+    assert (folder(testbed) / "checkpoint.json.bak").exists()
 
 
-def test_the_state_folder_can_be_elsewhere(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_folder_can_be_elsewhere(
+    testbed: EngineTestbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KRYONIX_STATE_DIR", str(tmp_path / "elsewhere"))
-    bench.up(ONE)
+    testbed.up(ONE)
     assert (tmp_path / "elsewhere" / "dev" / "checkpoint.json").exists()
-    assert not (bench.folder / ".kryonix").exists()
+    assert not (testbed.folder / ".kryonix").exists()
 
 
-def test_another_passphrase_is_refused_before_anything_is_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.up(ONE)
-    bench.world.forget_log()
+def test_another_passphrase_is_refused_before_anything_is_done(
+    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    testbed.up(ONE)
+    testbed.service.forget_log()
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "wrong")
-    for operation in (bench.stack().up, bench.stack().destroy, bench.stack().refresh, bench.stack().preview):
+    for operation in (testbed.stack().up, testbed.stack().destroy, testbed.stack().refresh, testbed.stack().preview):
         with pytest.raises(PassphraseError, match="set PULUMI_CONFIG_PASSPHRASE") as caught:
             operation()
         assert caught.value.exit_status == 3
-    assert not [line for line in bench.world.log() if line.startswith(("create", "delete", "read"))]
+    assert not [line for line in testbed.service.log() if line.startswith(("create", "delete", "read"))]
 
 
-def test_no_passphrase_is_refused_before_anything_is_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_passphrase_is_refused_before_anything_is_done(
+    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE")
     with pytest.raises(PassphraseError, match="none is set"):
-        bench.up('Thing("a")')
-    assert bench.world.things() == {}
+        testbed.up('Thing("a")')
+    assert testbed.service.things() == {}
 
 
 def test_the_passphrase_may_be_empty_on_purpose_or_in_a_file(tmp_path: Path) -> None:
@@ -107,14 +113,14 @@ def test_a_state_string_of_the_pulumi_cli_opens_with_its_passphrase(monkeypatch:
     assert Crypter.open("x", state, where="a test").state == state
 
 
-def test_an_export_is_a_checkpoint_in_a_new_folder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.up(ONE)
-    exported = bench.stack().export()
-    new = bench.folder / "new"
+def test_an_export_is_a_checkpoint_in_a_new_folder(testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch) -> None:
+    testbed.up(ONE)
+    exported = testbed.stack().export()
+    new = testbed.folder / "new"
     monkeypatch.setenv("KRYONIX_STATE_DIR", str(new))
     (new / "dev").mkdir(parents=True)
     (new / "dev" / "checkpoint.json").write_text(json.dumps(exported))
-    assert bench.stack().up().changes == {"same": 2}
+    assert testbed.stack().up().changes == {"same": 2}
 
 
 @pytest.mark.parametrize(
@@ -125,27 +131,27 @@ def test_an_export_is_a_checkpoint_in_a_new_folder(bench: Bench, monkeypatch: py
         (lambda d: d["deployment"].update(secrets_providers={"type": "service"}), "secrets provider 'service'"),
     ],
 )
-def test_a_deployment_that_is_none_is_refused(bench: Bench, change: Any, error: str) -> None:
-    bench.up(ONE)
-    exported = bench.stack().export()
+def test_an_invalid_deployment_is_refused(testbed: EngineTestbed, change: Any, error: str) -> None:
+    testbed.up(ONE)
+    exported = testbed.stack().export()
     change(exported)
-    (folder(bench) / "checkpoint.json").write_text(json.dumps(exported))
+    (folder(testbed) / "checkpoint.json").write_text(json.dumps(exported))
     with pytest.raises(StateCorrupt, match=error):
-        bench.stack().up()
+        testbed.stack().up()
 
 
 NO_URN = '{"version": 3, "deployment": {"resources": [{"urn": 3, "type": "a:b:C"}]}}'
 
 
 @pytest.mark.parametrize("urn", ["urn:pulumi:other::demo::a:b:C::a", "urn:pulumi:dev::other::a:b:C::a"])
-def test_a_state_of_another_stack_is_never_taken_for_this_ones(bench: Bench, urn: str) -> None:
-    bench.up(ONE)
-    file = folder(bench) / "checkpoint.json"
+def test_a_state_of_another_stack_is_never_taken_for_this_ones(testbed: EngineTestbed, urn: str) -> None:
+    testbed.up(ONE)
+    file = folder(testbed) / "checkpoint.json"
     document = json.loads(file.read_text())
     document["deployment"]["resources"][-1]["urn"] = urn
     file.write_text(json.dumps(document))
     before = file.read_bytes()
-    for operation in (bench.stack().up, bench.stack().preview, bench.stack().refresh, bench.stack().destroy):
+    for operation in (testbed.stack().up, testbed.stack().preview, testbed.stack().refresh, testbed.stack().destroy):
         with pytest.raises(InvalidProgramInput, match="not that of stack 'dev' of project 'demo'"):
             operation()
     assert file.read_bytes() == before
@@ -154,78 +160,82 @@ def test_a_state_of_another_stack_is_never_taken_for_this_ones(bench: Bench, urn
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"version": 3}', '{"version": 3, "deployment": {"resources": [{}]}}', NO_URN]
 )
-def test_a_state_that_can_not_be_read_is_never_overwritten(bench: Bench, text: str) -> None:
-    bench.up(ONE)
-    (folder(bench) / "checkpoint.json").write_text(text)
-    for operation in (bench.stack().up, bench.stack().preview, bench.stack().destroy, bench.stack().outputs):
+def test_a_state_that_can_not_be_read_is_never_overwritten(testbed: EngineTestbed, text: str) -> None:
+    testbed.up(ONE)
+    (folder(testbed) / "checkpoint.json").write_text(text)
+    for operation in (testbed.stack().up, testbed.stack().preview, testbed.stack().destroy, testbed.stack().outputs):
         with pytest.raises(StateCorrupt, match=r"checkpoint\.json") as caught:
             operation()
         assert caught.value.exit_status == 3
-    assert (folder(bench) / "checkpoint.json").read_text() == text
+    assert (folder(testbed) / "checkpoint.json").read_text() == text
 
 
-def _journal(bench: Bench, text: str) -> None:
-    data = (folder(bench) / "checkpoint.json").read_bytes()
+def _journal(testbed: EngineTestbed, text: str) -> None:
+    data = (folder(testbed) / "checkpoint.json").read_bytes()
     head = {"journal": 1, "base": hashlib.sha256(data).hexdigest(), "salt": ""}
-    (folder(bench) / "journal.jsonl").write_text(json.dumps(head) + "\n" + text)
+    (folder(testbed) / "journal.jsonl").write_text(json.dumps(head) + "\n" + text)
 
 
-def test_a_last_line_cut_short_does_not_count(bench: Bench) -> None:
-    bench.up(ONE)
-    urn = bench.resources()["a"]["urn"]
-    _journal(bench, json.dumps({"drop": [urn]}) + '\n{"drop": ["urn')
-    assert set(bench.resources()) == {"demo-dev", "default"}
+def test_a_last_line_cut_short_does_not_count(testbed: EngineTestbed) -> None:
+    testbed.up(ONE)
+    urn = testbed.resources()["a"]["urn"]
+    _journal(testbed, json.dumps({"drop": [urn]}) + '\n{"drop": ["urn')
+    assert set(testbed.resources()) == {"demo-dev", "default"}
 
 
 @pytest.mark.parametrize("text", ['nonsense\n{"drop": []}\n', "3\n", "[]\n3\n", '{"put": [{"x": 1}]}\n'])
-def test_a_journal_that_can_not_be_read_stops_the_run(bench: Bench, text: str) -> None:
-    bench.up(ONE)
-    _journal(bench, text)
-    for operation in (bench.stack().up, bench.stack().preview, bench.stack().destroy, bench.stack().export):
+def test_a_journal_that_can_not_be_read_stops_the_run(testbed: EngineTestbed, text: str) -> None:
+    testbed.up(ONE)
+    _journal(testbed, text)
+    for operation in (testbed.stack().up, testbed.stack().preview, testbed.stack().destroy, testbed.stack().export):
         with pytest.raises(StateCorrupt, match=r"The journal .*journal\.jsonl can't be read"):
             operation()
 
 
 @pytest.mark.parametrize("root", ["/proc/none", "/dev/null"])
-def test_a_state_folder_that_can_not_be_made_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+def test_a_state_folder_that_can_not_be_made_is_told(
+    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
     monkeypatch.setenv("KRYONIX_STATE_DIR", root)
     with pytest.raises(ServiceUnavailable, match=f"The state folder {root}/dev can't be created"):
-        bench.up(ONE)
-    assert bench.world.things() == {}
+        testbed.up(ONE)
+    assert testbed.service.things() == {}
 
 
-def test_a_state_that_is_no_file_is_said_to_be_none(bench: Bench) -> None:
-    bench.up(ONE)
-    (folder(bench) / "checkpoint.json").unlink()
-    (folder(bench) / "checkpoint.json").mkdir()
+def test_a_state_that_is_a_folder_is_refused(testbed: EngineTestbed) -> None:
+    testbed.up(ONE)
+    (folder(testbed) / "checkpoint.json").unlink()
+    (folder(testbed) / "checkpoint.json").mkdir()
     with pytest.raises(ServiceUnavailable, match=r"The state .*checkpoint\.json can't be read: Is a directory"):
-        bench.stack().preview()
+        testbed.stack().preview()
 
 
-def test_a_journal_that_was_already_folded_does_not_count(bench: Bench) -> None:
-    bench.up(ONE)
-    urn = bench.resources()["a"]["urn"]
-    (folder(bench) / "journal.jsonl").write_text('{"base": "another"}\n' + json.dumps({"drop": [urn]}) + "\n")
-    assert "a" in bench.resources()
+def test_a_journal_that_was_already_folded_does_not_count(testbed: EngineTestbed) -> None:
+    testbed.up(ONE)
+    urn = testbed.resources()["a"]["urn"]
+    (folder(testbed) / "journal.jsonl").write_text('{"base": "another"}\n' + json.dumps({"drop": [urn]}) + "\n")
+    assert "a" in testbed.resources()
 
 
-def test_a_full_disk_stops_the_run_before_the_next_change(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_stops_the_run_before_the_next_change(
+    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(file: int) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr("kryonix.engines.local.store.os.fdatasync", full)
         with pytest.raises(ServiceUnavailable, match="No space left"):
-            bench.up('Thing("a")')
-    assert bench.world.things() == {}
-    bench.stack().up()
-    assert set(bench.world.things()) == {"a"}
+            testbed.up('Thing("a")')
+    assert testbed.service.things() == {}
+    testbed.stack().up()
+    assert set(testbed.service.things()) == {"a"}
 
 
-def test_reprs_show_no_secret(bench: Bench) -> None:
-    stack: LocalStack = bench.stack()
-    bench.up(ONE)
+def test_reprs_show_no_secret(testbed: EngineTestbed) -> None:
+    stack: LocalStack = testbed.stack()
+    testbed.up(ONE)
     crypter = Crypter.create("a passphrase")
-    for thing in (stack, crypter, *bench.events):
+    for thing in (stack, crypter, *testbed.events):
         assert "hunter2" not in repr(thing)
         assert "passphrase" not in repr(thing)

@@ -1,4 +1,6 @@
-"""A provider whose world is a folder of files, for tests of the local engine: one file per thing that exists.
+"""A project with a provider whose service is a folder of files, for tests of the local engine.
+
+One file per thing that exists.
 
 Inputs it understands: `replaces` names inputs whose change replaces; `fail` makes create, update, delete or read fail;
 `slow` sleeps for that many seconds; `after` waits until these lines are in the log; `firstDelete` asks for delete
@@ -9,12 +11,17 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from kryonix.engines.events import Event
+from kryonix.engines.local import LocalStack
 from kryonix.engines.local.errors import (
     ApplyFailed,
     InvalidInputs,
@@ -43,7 +50,7 @@ class Provider(pulumi.ProviderResource):
 """
 
 
-class World:
+class FakeService:
     """The folder and its log."""
 
     def __init__(self, folder: Path) -> None:
@@ -64,7 +71,7 @@ class World:
         return path.read_text().splitlines() if path.exists() else []
 
     def forget_log(self) -> None:
-        """Start the log anew."""
+        """Start a new log."""
         (self.folder / "log").unlink(missing_ok=True)
 
     def note(self, line: str) -> None:
@@ -87,7 +94,7 @@ class World:
         (self.folder / f"{id}.json").unlink(missing_ok=True)
 
     def provider(self, package: str, config: Properties) -> FakeProvider:
-        """A provider of this world."""
+        """Return a provider of this service."""
         if package != "fake":
             raise UnsupportedResource(f"no such package: {package}")
         self.note(f"configure {json.dumps({k: v for k, v in config.items() if v is not UNKNOWN})}")
@@ -97,16 +104,16 @@ class World:
 class FakeProvider:
     """Things only."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, service: FakeService) -> None:
+        self._service = service
 
     def handler(self, type_token: str) -> ThingHandler:
         if type_token != "fake:index/thing:Thing":
             raise UnsupportedResource(f"no handler for {type_token}")
-        return ThingHandler(self._world)
+        return ThingHandler(self._service)
 
     def close(self) -> None:
-        self._world.note("close")
+        self._service.note("close")
 
 
 class ThingHandler:
@@ -114,8 +121,8 @@ class ThingHandler:
 
     secret_outputs = frozenset({"token"})
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, service: FakeService) -> None:
+        self._service = service
 
     def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
         if new.get("bad"):
@@ -135,38 +142,79 @@ class ThingHandler:
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         id = inputs["name"] + (f"-{inputs['key']}" if inputs.get("key") else "")
         self._work("create", id, inputs)
-        self._world.put(id, inputs)
+        self._service.put(id, inputs)
         return id, inputs | {"made": f"made-{id}", "token": f"token-of-{id}"}
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
-        self._world.note(f"read {id}")
+        self._service.note(f"read {id}")
         if inputs.get("fail") == "read":
-            raise ServiceUnavailable("the world is down")
-        found = self._world.things().get(id)
+            raise ServiceUnavailable("the service is down")
+        found = self._service.things().get(id)
         return None if found is None else Live(id, found, outputs | found)
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
         self._work("update", id, new_inputs)
-        self._world.put(id, new_inputs)
+        self._service.put(id, new_inputs)
         return old_outputs | new_inputs
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         self._work("delete", id, inputs)
-        self._world.remove(id)
+        self._service.remove(id)
 
     def _work(self, verb: str, id: str, inputs: Properties) -> None:
-        self._world.note(f"{verb} {id}")
+        self._service.note(f"{verb} {id}")
         deadline = time.monotonic() + 60
-        while not set(inputs.get("after") or ()) <= set(self._world.log()) and time.monotonic() < deadline:
+        while not set(inputs.get("after") or ()) <= set(self._service.log()) and time.monotonic() < deadline:
             time.sleep(0.005)
         if inputs.get("slow"):
             time.sleep(float(inputs["slow"]))
         if inputs.get("fail") in (verb, "always"):
-            raise ApplyFailed(f"the world said no to {verb}")
+            raise ApplyFailed(f"the service refused to {verb}")
         if inputs.get("fail") == "down":
-            raise ServiceUnavailable("the world is down")
+            raise ServiceUnavailable("the service is down")
         if inputs.get("fail") == "missing":
-            raise PrerequisiteMissing("the world has no room")
+            raise PrerequisiteMissing("the service has no room")
         if inputs.get("fail") == "bug":
             raise ZeroDivisionError("a bug")
-        self._world.note(f"{verb}d {id}")
+        self._service.note(f"{verb}d {id}")
+
+
+class EngineTestbed:
+    """A project folder under test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.service = FakeService(folder / "service")
+        self.events: list[Event] = []
+        (folder / "Pulumi.yaml").write_text("name: demo\nruntime: python\n")
+
+    def program(self, body: str) -> None:
+        """Write the program; its head defines Thing, Group and Provider."""
+        (self.folder / "__main__.py").write_text(PROGRAM_HEAD + textwrap.dedent(body))
+
+    def stack(self, name: str = "dev", **options: Any) -> LocalStack:
+        """A stack of the project on the fake service."""
+        options = {"providers": self.service.provider, "on_event": self.events.append} | options
+        return LocalStack(self.folder, name, **options)
+
+    def up(self, body: str, **options: Any) -> Any:
+        """Write the program and bring it up."""
+        self.program(body)
+        return self.stack(**options).up()
+
+    def resources(self, stack: str = "dev") -> dict[str, Any]:
+        """Entries of the exported deployment by the resource's name; a replaced one's is `name (old)`."""
+        deployment = self.stack(stack).export()["deployment"]
+        return {
+            r["urn"].split("::")[-1] + (" (old)" if r.get("delete") else ""): r for r in deployment.get("resources", [])
+        }
+
+    def state_text(self, stack: str = "dev") -> str:
+        """Everything written in the stack's state folder."""
+        folder = self.folder / ".kryonix" / "stacks" / stack
+        return "".join(path.read_text() for path in folder.iterdir())
+
+
+@pytest.fixture
+def testbed(tmp_path: Path) -> EngineTestbed:
+    return EngineTestbed(tmp_path)
