@@ -45,52 +45,39 @@ class Recovery:
 
     def recover(self, old: Resource | None) -> Resource | None:
         """Return the resource as it is after an unfinished operation; `old` if there was none."""
-        run = self._run
-        if not run.dry_run:
-            for key, noted in run.ledger.aside(self._wanted.urn).items():
-                old = self._find_aside(key, noted, old)
-        interrupted = run.ledger.interrupted(self._wanted.urn)
+        ledger, urn, dry_run = self._run.ledger, self._wanted.urn, self._run.dry_run
+        if not dry_run:
+            for key, noted in ledger.aside(urn).items():
+                old = self._repeat_create(key, noted, old, aside=True)
+        interrupted = ledger.interrupted(urn)
         if interrupted is None:
             return old
         type_, recorded = interrupted
         if type_ == "creating":
-            return old if run.dry_run or recorded is None else self._finish_create(recorded, old)
+            return old if dry_run or recorded is None else self._repeat_create(urn, recorded, old, aside=False)
         return self._read_again(old) if old else None
 
-    def _finish_create(self, recorded: Resource, old: Resource | None) -> Resource | None:
-        """Repeat the interrupted create: that is idempotent, and returns the id of what may exist."""
-        ledger, key = self._run.ledger, self._wanted.key
+    def _repeat_create(self, key: str, recorded: Resource, old: Resource | None, *, aside: bool) -> Resource | None:
+        """Repeat an interrupted create: that is idempotent, and returns the id of what may exist.
+
+        With `aside`, the inputs have changed since: if another resource exists by now, it stays, and the found one is
+        deleted at the end of the run.
+        """
+        ledger, create = self._run.ledger, self._handler.create if aside else self._handler.recreate
         with self._run.working(self._wanted, "create"):
             try:
-                made = self._made(recorded, *self._handler.recreate(values.plain(recorded.inputs)))
+                made = self._made(recorded, *create(values.plain(recorded.inputs)))
             except Exception as error:
                 if not may_be_made(error):
                     ledger.commit(end=[key])  # it can't be made with these inputs, so it does not exist
-                    return old
-                if not self._differs(recorded):
-                    raise
-                ledger.set_aside(key, recorded)
-                return old
-            kept, leftover = self._choose(made, old)
-            ledger.commit(put=[kept, *leftover], end=[key])
-        return kept
-
-    def _find_aside(self, key: str, recorded: Resource, old: Resource | None) -> Resource | None:
-        """Repeat a create that was set aside because its inputs had changed.
-
-        If another resource exists by now, the found one is deleted at the end of the run; else it is the resource.
-        """
-        with self._run.working(self._wanted, "create"):
-            try:
-                found = self._made(recorded, *self._handler.create(values.plain(recorded.inputs)))
-            except Exception as error:
-                if not may_be_made(error):
-                    self._run.ledger.commit(end=[key])
                 elif not self._differs(recorded):
                     raise
+                elif not aside:
+                    ledger.set_aside(key, recorded)
                 return old
-            kept, leftover = (found, []) if old and old.id == found.id else self._choose(old or found, found)
-            self._run.ledger.commit(put=[kept, *leftover], end=[key])
+            first, second = (old or made, made) if aside else (made, old)
+            kept, leftover = (made, []) if old and old.id == made.id else self._choose(first, second)
+            ledger.commit(put=[kept, *leftover], end=[key])
         return kept
 
     def _made(self, recorded: Resource, id: str, outputs: Properties) -> Resource:
