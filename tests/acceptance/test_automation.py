@@ -62,9 +62,7 @@ def signup(made: Project, tmp_path: Path) -> Iterator[Signup]:
     service.end()
 
 
-def test_the_signup_service_makes_a_tenant_by_the_cli_though_its_worker_is_killed(
-    signup: Signup, broker: LiveBroker
-) -> None:
+def test_signup_with_the_cli_survives_a_killed_worker(signup: Signup, broker: LiveBroker) -> None:
     full = {"id": "asked", "modules": list(ALL_MODULES), "plan": "enterprise"}
     operation = signup.caller.taken("POST", "/v1/tenants", full)
     until = time.monotonic() + 120
@@ -87,7 +85,7 @@ async def connects(uri: str) -> bool:
     return True
 
 
-def test_a_tenant_lives_by_the_cli_as_by_the_local_engine(made: Project, broker: LiveBroker) -> None:
+def test_a_tenants_lifecycle_works_with_the_cli(made: Project, broker: LiveBroker) -> None:
     first = must(made, "tenant", "create", "auto", "--modules", "crm,portal", "--plan", "basic")
     assert first["username"] == "kryonix_auto"
     changed = must(made, "tenant", "change", "auto", "--plan", "pro")

@@ -64,9 +64,7 @@ def assert_nothing_made(project: Project) -> None:
 
 
 @pytest.mark.parametrize("command", ["plan", "preview", "up"])
-def test_every_error_of_a_list_of_tenants_is_told_with_its_place_by_every_command(
-    project: Project, command: str
-) -> None:
+def test_every_command_reports_every_tenant_list_error_with_its_line(project: Project, command: str) -> None:
     project.write("tenants.yaml", MANY_ERRORS)
     assert_refused(project, run(project, command), *SAID)
 
@@ -87,21 +85,19 @@ def test_every_error_of_a_list_of_tenants_is_told_with_its_place_by_every_comman
         pytest.param(b"tenants:\n- {id: acme, modules: [crm], plan: pro, status: off}\n", "status", id="status"),
     ],
 )
-def test_a_file_that_is_no_list_of_tenants_is_refused(project: Project, content: bytes, said: str) -> None:
+def test_a_file_without_a_tenant_list_is_refused(project: Project, content: bytes, said: str) -> None:
     project.write("tenants.yaml", content)
     assert_refused(project, project.kryonix("plan"), said)
 
 
-def test_a_list_of_tenants_that_is_missing_is_named(project: Project) -> None:
+def test_a_missing_tenant_list_is_named(project: Project) -> None:
     (project.folder / "tenants.yaml").unlink()
     assert_refused(project, project.kryonix("plan"), "'tenants.yaml' can't be read: No such file or directory")
     assert_refused(project, project.run("up"), "kryonix:tenantsFile: 'tenants.yaml' can't be read")
 
 
 @pytest.mark.parametrize("command", ["plan", "preview", "up"])
-def test_modules_that_do_not_fit_are_refused_with_the_counts_and_the_smallest_plan(
-    project: Project, command: str
-) -> None:
+def test_modules_beyond_the_plan_are_refused_with_the_smallest_plan(project: Project, command: str) -> None:
     big = ("crm", "whatsapp", "agendamento", "financeiro", "marketing")
     project.tenants(tenant("acme", *big, plan="basic"), tenant("beta", *big, plan="basic"))
     assert_refused(
@@ -177,7 +173,7 @@ def test_modules_that_do_not_fit_are_refused_with_the_counts_and_the_smallest_pl
         ),
     ],
 )
-def test_config_that_cannot_work_is_refused_with_its_key(
+def test_invalid_config_is_refused_with_its_key(
     project: Project, config: dict[str, object], said: tuple[str, ...]
 ) -> None:
     project.configure(**config)
@@ -212,28 +208,28 @@ def test_a_broken_project_file_is_refused_by_name(project: Project, content: str
     assert_refused(project, project.run("up"), "Pulumi.yaml")
 
 
-def test_a_config_file_that_is_missing_is_named(project: Project) -> None:
+def test_a_missing_config_file_is_named(project: Project) -> None:
     assert_refused(project, project.run("up", "--config-file", "none.yaml"), "none.yaml")
 
 
-def test_a_folder_without_a_project_is_said_to_be_none(project: Project) -> None:
+def test_a_folder_without_a_project_is_reported(project: Project) -> None:
     (project.folder / "Pulumi.yaml").unlink()
     assert_refused(project, project.run("up"), "has no Pulumi.yaml")
 
 
 @pytest.mark.parametrize("stack", ["../other", ".hidden", "a/b", ""])
-def test_a_stack_name_that_is_no_name_is_refused(project: Project, stack: str) -> None:
+def test_an_invalid_stack_name_is_refused(project: Project, stack: str) -> None:
     assert_refused(project, project.kryonix("up", "--stack", stack, "--engine", "local", "--yes"), "stack name")
 
 
-def test_a_run_that_is_not_confirmed_changes_nothing(project: Project) -> None:
+def test_an_unconfirmed_run_changes_nothing(project: Project) -> None:
     result = project.kryonix("up", "--stack", project.stack, "--engine", "local")
     assert result.returncode == 2
     assert "--yes" in result.stderr
     assert_nothing_made(project)
 
 
-def test_an_error_is_json_too_where_json_is_asked_for(project: Project) -> None:
+def test_errors_are_json_with_the_option_json(project: Project) -> None:
     project.write("tenants.yaml", MANY_ERRORS)
     result = project.run("up", "--json")
     said = json.loads(result.stdout)

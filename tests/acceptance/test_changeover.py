@@ -132,9 +132,7 @@ def test_stacks_of_an_older_version_preview_no_change(before: Project, engine: s
 
 @older
 @pytest.mark.parametrize("config", [{}, {"domain": "example.com", "brokerMemoryMb": 1536, "metricsPort": 19476}])
-def test_a_platform_of_an_older_version_changes_over_without_a_replacement(
-    before: Project, engine: str, config: dict[str, Any]
-) -> None:
+def test_a_platform_of_an_older_version_upgrades_in_place(before: Project, engine: str, config: dict[str, Any]) -> None:
     kept = {"domain": None, "brokerMemoryMb": 1024}
     before.configure(**config)
     try:
@@ -147,8 +145,6 @@ def test_a_platform_of_an_older_version_changes_over_without_a_replacement(
 
 
 @older
-def test_a_tenants_own_stack_of_an_older_version_changes_over_without_a_replacement(
-    before: Project, engine: str
-) -> None:
+def test_a_tenant_stack_of_an_older_version_upgrades_in_place(before: Project, engine: str) -> None:
     changes, _ = preview(before, "tenant-own", engine)
     assert [change for change in changes if not change.startswith(("update ", "create "))] == []

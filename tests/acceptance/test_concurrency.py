@@ -11,7 +11,7 @@ from tests.acceptance.conftest import Beside, Planned
 from tests.support.live_broker import LiveBroker
 
 
-def test_a_second_run_on_a_stack_ends_at_once_and_says_who_holds_it(
+def test_a_second_run_on_a_stack_fails_and_names_the_lock_holder(
     beside: Beside, planned: Planned, broker: LiveBroker
 ) -> None:
     stack = beside("contended", "crm", "whatsapp")
@@ -36,9 +36,7 @@ def test_a_second_run_on_a_stack_ends_at_once_and_says_who_holds_it(
     stack.must("destroy")
 
 
-def test_stacks_of_different_tenants_are_made_at_the_same_time(
-    beside: Beside, planned: Planned, broker: LiveBroker
-) -> None:
+def test_stacks_of_different_tenants_deploy_concurrently(beside: Beside, planned: Planned, broker: LiveBroker) -> None:
     stacks = [beside("left", "crm"), beside("right", "financeiro")]
     for operation in ("up", "destroy"):
         runs = [stack.start(operation) for stack in stacks]

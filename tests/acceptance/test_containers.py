@@ -25,7 +25,7 @@ def containers(platform: Project) -> Iterator[dict[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("name", ["rabbitmq", "postgres"])
-def test_a_container_has_few_capabilities_and_can_gain_none(containers: dict[str, dict[str, Any]], name: str) -> None:
+def test_a_container_has_few_capabilities_and_gains_none(containers: dict[str, dict[str, Any]], name: str) -> None:
     host = containers[name]["HostConfig"]
     assert (host["CapDrop"], set(host["CapAdd"]), host["Privileged"]) == (["ALL"], NEEDED, False)
     assert "no-new-privileges" in host["SecurityOpt"]
@@ -54,7 +54,7 @@ def test_each_container_has_a_network_of_its_own(containers: dict[str, dict[str,
     assert "bridge" not in set().union(*networks.values())
 
 
-def test_the_broker_blocks_publishers_by_its_containers_limits_and_not_by_the_hosts(
+def test_the_broker_blocks_publishers_at_its_containers_limits(
     broker: LiveBroker, containers: dict[str, dict[str, Any]]
 ) -> None:
     assert containers["rabbitmq"]["HostConfig"]["Memory"] == MEMORY_MB * MIB

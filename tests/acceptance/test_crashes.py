@@ -80,7 +80,7 @@ def status_in_registry(broker: LiveBroker, id: str) -> str:
     return str(row[0]) if row else "absent"
 
 
-def test_up_may_be_killed_at_any_moment(beside: Beside, planned: Planned, broker: LiveBroker, seed: int) -> None:
+def test_up_survives_a_kill_at_any_moment(beside: Beside, planned: Planned, broker: LiveBroker, seed: int) -> None:
     stack = beside("killed-up", *LARGE)
     killer = Killer(stack, random.Random(seed))
     duration = work_seconds(stack, "up")
@@ -104,7 +104,7 @@ def test_up_may_be_killed_at_any_moment(beside: Beside, planned: Planned, broker
     assert json.loads(stack.run("export").stdout)["deployment"].get("resources", []) == []
 
 
-def test_destroy_may_be_killed_at_any_moment(beside: Beside, planned: Planned, broker: LiveBroker, seed: int) -> None:
+def test_destroy_survives_a_kill_at_any_moment(beside: Beside, planned: Planned, broker: LiveBroker, seed: int) -> None:
     stack = beside("killed-down", *SMALL)
     # Accepted, so that a destroy is work all through, and not for the most part the wait for the queues' last counts.
     stack.configure(allowDelete=["cliente_killed-down.*"])

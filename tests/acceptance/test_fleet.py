@@ -100,7 +100,7 @@ def tenants_of(report: dict[str, Any], field: str = "status") -> dict[str, Any]:
     return {tenant.get("cliente_id", tenant.get("id")): tenant[field] for tenant in report["tenants"]}
 
 
-def test_a_rollout_makes_what_the_rows_say_and_status_shows_it(fleet: Fleet) -> None:
+def test_a_rollout_applies_the_registry_rows(fleet: Fleet) -> None:
     result = fleet.run("status", "--json")
     assert result.returncode == 0, result.stderr
     status = json.loads(result.stdout)
@@ -113,7 +113,7 @@ def test_a_rollout_makes_what_the_rows_say_and_status_shows_it(fleet: Fleet) -> 
     assert str(fleet.broker.outputs["admin_password"]) not in result.stdout
 
 
-def test_a_dry_run_shows_what_would_change_and_changes_nothing(fleet: Fleet) -> None:
+def test_a_dry_run_shows_changes_and_applies_none(fleet: Fleet) -> None:
     fleet.put(b={"plan": "pro"})
     before, allowed = fleet.latest(), fleet.max_connections("fleet-b")
     result = fleet.run("rollout", "--dry-run", "--json", "--canary", "fleet-b", "--wave-size", "2")
@@ -127,7 +127,7 @@ def test_a_dry_run_shows_what_would_change_and_changes_nothing(fleet: Fleet) -> 
     assert fleet.latest() == before
 
 
-def test_a_failed_canary_touches_nobody_else_and_resume_goes_on_once_it_is_mended(fleet: Fleet) -> None:
+def test_a_failed_canary_stops_the_rollout_until_it_is_repaired(fleet: Fleet) -> None:
     fleet.put(a={"modules": BROKEN}, b={"plan": "pro"})
     before = fleet.max_connections("fleet-b")
     report = fleet.rollout("--canary", "fleet-a", "--failure-budget", "100%", ends_with=1)
@@ -141,7 +141,7 @@ def test_a_failed_canary_touches_nobody_else_and_resume_goes_on_once_it_is_mende
     assert fleet.max_connections("fleet-b") == 50
 
 
-def test_it_stops_past_the_failure_budget_and_says_so(fleet: Fleet) -> None:
+def test_a_rollout_stops_past_the_failure_budget(fleet: Fleet) -> None:
     fleet.put(a={"modules": BROKEN}, b={"plan": "enterprise"})
     before = fleet.max_connections("fleet-b")
     result = fleet.run("rollout", "--yes", "--canary", "fleet-c", "--failure-budget", "10%", "--concurrency", "1")
@@ -155,7 +155,7 @@ def test_it_stops_past_the_failure_budget_and_says_so(fleet: Fleet) -> None:
     }
 
 
-def test_drift_shows_what_was_changed_by_hand_until_it_is_mended(fleet: Fleet) -> None:
+def test_drift_shows_manual_changes_until_they_are_repaired(fleet: Fleet) -> None:
     policy = fleet.policy("fleet-c")
     changed = {**policy, "definition": {**policy["definition"], "message-ttl": 1000}}
     fleet.broker.put("policies", "/cliente_fleet-c", "modulo-crm", json=changed)
@@ -180,7 +180,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> No
         time.sleep(0.05)
 
 
-def test_a_second_rollout_is_refused_and_a_killed_one_is_gone_on_with(fleet: Fleet) -> None:
+def test_a_second_rollout_is_refused_and_a_killed_one_resumes(fleet: Fleet) -> None:
     fleet.put(b={"plan": "enterprise"})
     before = fleet.latest().id
     command = fleet.platform.command(*fleet.command("rollout", "--yes", "--concurrency", "1"))
@@ -211,7 +211,7 @@ def test_a_second_rollout_is_refused_and_a_killed_one_is_gone_on_with(fleet: Fle
     assert "there is no rollout to resume: the last one" in nothing.stderr
 
 
-def test_place_names_the_cell_and_what_to_add_where_none_has_room(fleet: Fleet) -> None:
+def test_place_names_the_cell_or_the_missing_capacity(fleet: Fleet) -> None:
     asked = ("--modules", "crm,financeiro", "--plan", "pro")
     placed = json.loads(fleet.run("place", *asked, "--json").stdout)
     assert placed["cell"] == "main"

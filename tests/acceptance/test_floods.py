@@ -110,7 +110,7 @@ async def neighbour_goes_on(neighbour: Application, within_s: float = 300) -> No
 
 
 @pytest.mark.parametrize("flood", [large_bodies, unacknowledged, large_gets])
-def test_a_flood_by_one_tenant_kills_nobody(own: Project, flood: Flood) -> None:
+def test_a_flood_by_one_tenant_leaves_others_working(own: Project, flood: Flood) -> None:
     outputs: dict[str, Any] = own.outputs()
     flooder, neighbour = (Application.of(outputs, id) for id in ("flooder", "neighbour"))
     before = condition(own)

@@ -64,9 +64,7 @@ def test_changes_in_place_keep_every_message(beside: Beside, planned: Planned, b
     assert broker.take("/cliente_changing", queue_of("changing"), 10) == 2
 
 
-def test_a_tenant_with_messages_is_not_destroyed_and_stays_whole(
-    beside: Beside, planned: Planned, broker: LiveBroker
-) -> None:
+def test_a_tenant_with_messages_is_not_destroyed(beside: Beside, planned: Planned, broker: LiveBroker) -> None:
     stack = beside("held", "crm")
     stack.must("up")
     broker.publish("/cliente_held", queue_of("held"), 2)
@@ -88,9 +86,7 @@ def test_a_tenant_with_messages_is_not_destroyed_and_stays_whole(
     broker.assert_is_gone(planned(stack))
 
 
-def test_a_destroy_goes_through_where_the_loss_was_accepted(
-    beside: Beside, planned: Planned, broker: LiveBroker
-) -> None:
+def test_a_destroy_succeeds_when_the_loss_is_accepted(beside: Beside, planned: Planned, broker: LiveBroker) -> None:
     stack = beside("accepted", "crm")
     stack.must("up")
     broker.publish("/cliente_accepted", queue_of("accepted"))
@@ -100,7 +96,7 @@ def test_a_destroy_goes_through_where_the_loss_was_accepted(
     broker.assert_is_gone(planned(stack))
 
 
-def test_messages_that_a_consumer_has_not_acknowledged_count(beside: Beside, broker: LiveBroker) -> None:
+def test_unacknowledged_messages_count(beside: Beside, broker: LiveBroker) -> None:
     stack = beside("unacked", "crm")
     stack.must("up")
     uri = stack.outputs()["tenants"]["unacked"]["amqp_uri"]
@@ -124,7 +120,7 @@ def test_a_vhost_is_protected_from_deletion_by_hand(beside: Beside, broker: Live
     assert broker.has("vhosts", "/cliente_locked")
 
 
-def test_another_stacks_tenants_are_none_of_a_platforms_business(
+def test_a_platform_ignores_tenants_of_other_stacks(
     platform: Project, beside: Beside, planned: Planned, broker: LiveBroker
 ) -> None:
     stack = beside("neighbour", "crm")
@@ -135,7 +131,7 @@ def test_another_stacks_tenants_are_none_of_a_platforms_business(
     broker.assert_is(planned(stack))
 
 
-def test_a_queue_that_was_made_by_hand_is_left_alone(beside: Beside, broker: LiveBroker) -> None:
+def test_a_manually_created_queue_is_left_alone(beside: Beside, broker: LiveBroker) -> None:
     """No engine would delete it, so it holds no change back, and it stays bound."""
     stack = beside("byhand", "crm", "financeiro", plan="pro")
     stack.must("up")

@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def test_images_are_pulled_by_digest_and_their_pins_are_printed(folder: Folder, images: Registry) -> None:
+def test_images_are_pulled_by_digest_and_pins_are_printed(folder: Folder, images: Registry) -> None:
     broker, database = f"{images.repository}/broker:4.3", f"{images.repository}/database:17"
     by_digest = images.push("4.3", "broker")
     moved = images.push("17", "database")
@@ -80,9 +80,7 @@ def test_images_are_pulled_by_digest_and_their_pins_are_printed(folder: Folder, 
     assert "has no digest" in absent.stderr
 
 
-def test_an_image_that_is_not_the_pinned_one_is_refused_and_nothing_is_assembled_in_its_place(
-    folder: Folder, images: Registry
-) -> None:
+def test_an_image_with_another_digest_is_refused_without_a_substitute(folder: Folder, images: Registry) -> None:
     pinned = images.push("4.3", "broker")
     images.push("4.3", "somebody else's")
     images.serve_instead(pinned, "4.3")
@@ -96,9 +94,7 @@ def test_an_image_that_is_not_the_pinned_one_is_refused_and_nothing_is_assembled
         docker.from_env().images.get(f"{images.repository}/broker@{pinned}")
 
 
-def test_an_image_that_was_loaded_here_is_used_and_said_to_be_of_unknown_origin(
-    folder: Folder, images: Registry
-) -> None:
+def test_a_locally_loaded_image_is_used_with_a_warning(folder: Folder, images: Registry) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         tar.addfile(tarfile.TarInfo(images.repository.replace("/", "-")))
@@ -119,7 +115,7 @@ def test_an_image_that_was_loaded_here_is_used_and_said_to_be_of_unknown_origin(
         ((), {"KRYONIX_DEBIAN_MAX_AGE_DAYS": "for ever"}, "'for ever' is not a whole number"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_invalid_options_are_refused(
     folder: Folder, arguments: tuple[str, ...], environment: dict[str, str], said: str
 ) -> None:
     refused = folder.run(*arguments, **environment)
@@ -127,9 +123,7 @@ def test_what_makes_no_sense_is_refused(
     assert said in refused.stderr
 
 
-def test_an_image_is_assembled_from_lists_of_a_bounded_age_that_debians_keys_have_signed(
-    folder: Folder, images: Registry
-) -> None:
+def test_an_image_is_assembled_from_recent_package_lists_signed_by_debian(folder: Folder, images: Registry) -> None:
     """What mmdebstrap is called with. That apt then refuses an expired list was seen with a frozen mirror."""
     stub, asked = folder.path / "bin" / "mmdebstrap", folder.path / "asked"
     stub.parent.mkdir()

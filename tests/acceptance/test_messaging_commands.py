@@ -41,7 +41,7 @@ def _empty(own: Own) -> None:
     asyncio.run(own.application.empty())
 
 
-def test_a_message_sent_by_hand_is_taken_by_hand(own: Own) -> None:
+def test_the_commands_send_and_consume_one_message(own: Own) -> None:
     sent = own.json(
         "send", "crm.leads.create", '{"name": "Ana"}', "--message-id", "m-1", "--header", "source=hand", "--json"
     )
@@ -56,7 +56,7 @@ def test_a_message_sent_by_hand_is_taken_by_hand(own: Own) -> None:
     assert (again.returncode, again.stdout) == (0, "")
 
 
-def test_data_comes_from_standard_input_and_each_module_has_its_own_priority(own: Own) -> None:
+def test_send_reads_stdin_and_uses_the_modules_priority(own: Own) -> None:
     command = own.project.command("send", "whatsapp.messages.send", "--json")
     sent = subprocess.run(
         command, cwd=own.project.folder, env=own.env, input=b"[1, 2]", capture_output=True, timeout=60, check=False
@@ -73,7 +73,7 @@ def test_data_comes_from_standard_input_and_each_module_has_its_own_priority(own
         (("redrive", "--module", "analytics"), 2, "other modules"),
     ],
 )
-def test_what_the_tenant_has_not_is_said_with_a_remedy(
+def test_a_missing_module_is_reported_with_a_remedy(
     own: Own, arguments: tuple[str, ...], status: int, said: str
 ) -> None:
     result = own.run(*arguments)
@@ -82,7 +82,7 @@ def test_what_the_tenant_has_not_is_said_with_a_remedy(
     assert "Traceback" not in result.stderr
 
 
-def test_an_absent_broker_is_a_service_that_cant_be_reached(own: Own) -> None:
+def test_an_absent_broker_exits_with_the_unreachable_status(own: Own) -> None:
     away = {**own.env, "KRYONIX_AMQP_URI": "amqp://kryonix_opsmsg:hidden@127.0.0.1:1/%2Fcliente_opsmsg"}
     for arguments in (("send", "crm.leads.create", "{}", "--timeout", "1"), ("redrive",)):
         result = own.run(*arguments, env=away)
@@ -90,7 +90,7 @@ def test_an_absent_broker_is_a_service_that_cant_be_reached(own: Own) -> None:
         assert "hidden" not in result.stdout + result.stderr
 
 
-def test_a_file_with_passwords_is_taken_only_if_nobody_else_can_read_it(own: Own, tmp_path: Path) -> None:
+def test_a_password_file_readable_by_others_is_refused(own: Own, tmp_path: Path) -> None:
     file, env = tmp_path / "outputs.json", dict(own.env)
     del env["KRYONIX_AMQP_URI"], env["KRYONIX_MANAGEMENT_URL"]
     file.write_text(json.dumps(own.outputs))
@@ -138,7 +138,7 @@ def test_stats_show_a_live_table_until_interrupted(own: Own) -> None:
         os.close(terminal)
 
 
-def test_live_stats_that_go_to_no_terminal_come_one_below_the_other(own: Own, tmp_path: Path) -> None:
+def test_live_stats_are_appended_without_a_terminal(own: Own, tmp_path: Path) -> None:
     asyncio.run(sent(own, 3))
     with (tmp_path / "stats").open("wb") as file:
         command = own.project.command("stats", "--watch", "--interval", "0.5")
@@ -166,7 +166,7 @@ async def sent(own: Own, count: int, **properties: Any) -> None:
             await asyncio.gather(*sends)
 
 
-def test_redrive_puts_dead_letters_back_where_they_came_from(own: Own) -> None:
+def test_redrive_returns_dead_letters_to_their_queues(own: Own) -> None:
     async def make() -> None:
         app = own.application
         async with app.account.channel() as channel:
@@ -210,7 +210,7 @@ def test_redrive_puts_dead_letters_back_where_they_came_from(own: Own) -> None:
     assert "x-death" not in found["main"].headers
 
 
-def test_a_dead_letter_that_says_not_where_it_came_from_stays(own: Own) -> None:
+def test_a_dead_letter_without_an_origin_stays(own: Own) -> None:
     async def make() -> None:
         async with own.application.account.channel() as channel:
             await publish(channel, own.application.name("crm", "dlx"), "crm.leads.create.dlq", message_id="foreign")
@@ -238,7 +238,7 @@ def nested(levels: int) -> list[Any]:
     return found
 
 
-def test_a_dead_letter_that_cant_be_written_again_stays_and_is_counted_and_the_others_go_back(own: Own) -> None:
+def test_redrive_keeps_and_counts_an_unwritable_dead_letter(own: Own) -> None:
     async def make() -> None:
         soon: dict[str, Any] = {"expiration": "50"}
         await foreign(own, "crm.leads.create.low", "large", {"h": "x" * 130_950}, **soon)
@@ -275,7 +275,7 @@ def test_a_dead_letter_that_cant_be_written_again_stays_and_is_counted_and_the_o
     assert "can't be copied" in again.stdout
 
 
-def test_a_dead_letter_that_is_larger_than_the_broker_takes_now_stays_and_those_beside_it_go_back(own: Own) -> None:
+def test_redrive_keeps_a_dead_letter_larger_than_the_brokers_limit(own: Own) -> None:
     async def make() -> None:
         for number in range(10):
             await foreign(own, "crm.leads.create.low", f"small-{number}", {}, expiration="50")
@@ -315,7 +315,7 @@ def largest_message(own: Own, size: int) -> Iterator[None]:
         put(before)
 
 
-def test_a_copy_by_cc_is_made_once_and_not_again_by_a_redrive(own: Own) -> None:
+def test_redrive_does_not_repeat_a_cc_copy(own: Own) -> None:
     async def make() -> None:
         async with await MessagingClient.connect(own.env["KRYONIX_AMQP_URI"], application="test") as client:
             handled = asyncio.Semaphore(0)
@@ -339,7 +339,7 @@ def test_a_copy_by_cc_is_made_once_and_not_again_by_a_redrive(own: Own) -> None:
     assert all("CC" not in message.headers for message in asyncio.run(taken(own, tuple(back))))
 
 
-def test_what_a_copy_by_cc_leaves_when_the_broker_makes_it_a_dead_letter_goes_back_to_one_action(own: Own) -> None:
+def test_redrive_returns_a_dead_cc_copy_to_one_action(own: Own) -> None:
     copies = {"CC": ["crm.contacts.sync.medium"]}
     asyncio.run(foreign(own, "crm.leads.create.medium", "copied", copies, expiration="50"))
     dead = {"crm.leads.create.dlq": 1, "crm.contacts.sync.dlq": 1}
@@ -349,7 +349,7 @@ def test_what_a_copy_by_cc_leaves_when_the_broker_makes_it_a_dead_letter_goes_ba
     assert asyncio.run(own.application.comes_to_hold(back)) == back
 
 
-def test_a_redrive_killed_in_the_middle_loses_nothing_and_two_at_once_finish_it(own: Own) -> None:
+def test_a_killed_redrive_loses_nothing_and_two_concurrent_ones_finish_it(own: Own) -> None:
     total = 600
     asyncio.run(sent(own, total, expiration=0.05))
     dead = {"crm.leads.create.dlq": total}
@@ -378,7 +378,7 @@ async def killed_while_moving(own: Own) -> bool:
             return running
 
 
-def test_who_is_locked_out_is_told_and_the_password_is_not(own: Own, broker: LiveBroker) -> None:
+def test_refused_credentials_are_reported_without_the_password(own: Own, broker: LiveBroker) -> None:
     """A suspended tenant's vhost takes no connections."""
     limit = ("vhost-limits", own.application.vhost, "max-connections")
     broker.put(*limit, json={"value": 0})
@@ -394,7 +394,7 @@ def test_who_is_locked_out_is_told_and_the_password_is_not(own: Own, broker: Liv
         broker.put(*limit, json={"value": 100})
 
 
-def test_a_full_queue_takes_no_dead_letters_and_they_stay(platform: Project) -> None:
+def test_dead_letters_stay_when_the_target_queue_is_full(platform: Project) -> None:
     beta = owner(platform, "beta")
 
     async def make() -> int:

@@ -29,7 +29,9 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.mark.parametrize("how", ["stop", "pause"])
 @pytest.mark.parametrize("service", ["rabbitmq", "postgres"])
-def test_no_command_calls_a_stopped_service_well_and_the_advice_works(stopped: Project, service: str, how: str) -> None:
+def test_every_command_reports_a_stopped_service_with_a_working_remedy(
+    stopped: Project, service: str, how: str
+) -> None:
     client = docker.from_env()
     name = f"kryonix-{stopped.stack}-{service}"
     getattr(client.containers.get(name), how)()

@@ -13,7 +13,7 @@ def outputs(platform: Project) -> dict[str, Any]:
     return platform.outputs()
 
 
-def test_a_stack_tells_where_everything_is_and_who_each_tenant_is(outputs: dict[str, Any]) -> None:
+def test_stack_outputs_name_every_endpoint_and_tenant(outputs: dict[str, Any]) -> None:
     assert outputs["management_url"].startswith("http://127.0.0.1:")
     assert outputs["metrics_url"].endswith("/metrics")
     assert outputs["amqp_host"] == "127.0.0.1"
@@ -30,14 +30,14 @@ def test_a_stack_tells_where_everything_is_and_who_each_tenant_is(outputs: dict[
     )
 
 
-def test_secrets_are_hidden_unless_they_are_asked_for(platform: Project, outputs: dict[str, Any]) -> None:
+def test_secrets_are_hidden_by_default(platform: Project, outputs: dict[str, Any]) -> None:
     shown = platform.run("outputs", "--json").stdout + platform.run("outputs").stdout
     for secret in (outputs["admin_password"], outputs["registry_dsn"], outputs["tenants"]["acme"]["password"]):
         assert secret not in shown
     assert "[secret]" in shown
 
 
-def test_the_registry_address_reads_and_writes_rows_and_can_do_no_more(outputs: dict[str, Any]) -> None:
+def test_the_registry_url_grants_row_access_only(outputs: dict[str, Any]) -> None:
     with psycopg.connect(outputs["registry_dsn"], autocommit=True) as connection:
         rows = connection.execute("SELECT cliente_id, status FROM tenants.rabbitmq_configurations").fetchall()
         assert ("acme", "ativo") in rows

@@ -38,7 +38,7 @@ def plan(project: Project, *arguments: str) -> dict[str, Any]:
     return found
 
 
-def test_the_json_has_the_documented_shape_and_needs_nothing_but_the_file(project: Project) -> None:
+def test_the_json_has_the_documented_shape(project: Project) -> None:
     found = plan(project)
     assert [entry["id"] for entry in found["tenants"]] == ["acme", "beta"]
     acme = found["tenants"][0]
@@ -64,7 +64,7 @@ def test_the_json_has_the_documented_shape_and_needs_nothing_but_the_file(projec
     assert [(policy["name"], policy["definition"]["max-length"]) for policy in operator] == [("autoscaling-acme", 5000)]
 
 
-def test_one_tenant_can_be_asked_for_and_an_unknown_one_is_named(project: Project) -> None:
+def test_a_plan_can_select_one_tenant(project: Project) -> None:
     assert [entry["id"] for entry in plan(project, "--tenant", "beta")["tenants"]] == ["beta"]
     shown = project.kryonix("plan", "--tenant", "beta").stdout
     assert " financeiro.faturas.create.dlq " in shown
@@ -74,7 +74,7 @@ def test_one_tenant_can_be_asked_for_and_an_unknown_one_is_named(project: Projec
     assert "did you mean 'beta'?" in result.stderr
 
 
-def test_a_comparison_tells_changes_and_marks_what_loses_messages(project: Project) -> None:
+def test_a_comparison_lists_changes_and_marks_message_loss(project: Project) -> None:
     before = [tenant("acme", "crm", "portal", "analytics", plan="pro"), tenant("gone", "crm", plan="basic")]
     project.write("before.yaml", yaml.safe_dump({"tenants": before}))
     changes = plan(project, "--against", "before.yaml")["changes"]
@@ -95,14 +95,14 @@ def test_a_comparison_tells_changes_and_marks_what_loses_messages(project: Proje
     assert project.kryonix("plan", "--against", "tenants.yaml").stdout.strip() == "No changes."
 
 
-def test_a_tenant_that_only_the_other_list_has_can_be_compared(project: Project) -> None:
+def test_a_tenant_of_the_other_list_alone_can_be_compared(project: Project) -> None:
     project.write("before.yaml", yaml.safe_dump({"tenants": [tenant("gone", "crm", plan="basic")]}))
     changes = plan(project, "--against", "before.yaml", "--tenant", "gone")["changes"]
     assert {(change["tenant"], change["action"]) for change in changes} == {("gone", "remove")}
 
 
 @pytest.mark.parametrize(("columns", "width"), [("80", 80), ("120", 120), ("", 140), ("none", 140)])
-def test_a_table_is_as_wide_as_columns_says_where_there_is_no_terminal(
+def test_tables_use_the_variable_columns_without_a_terminal(
     project: Project, monkeypatch: pytest.MonkeyPatch, columns: str, width: int
 ) -> None:
     monkeypatch.setitem(project.env, "COLUMNS", columns)
@@ -111,7 +111,7 @@ def test_a_table_is_as_wide_as_columns_says_where_there_is_no_terminal(
     assert ("policies" in shown) == (width > 80)
 
 
-def test_the_schema_for_editors_is_the_one_in_the_repository_and_names_every_choice(project: Project) -> None:
+def test_the_committed_editor_schema_is_current_and_complete(project: Project) -> None:
     schema = json.loads(project.kryonix("schema").stdout)
     assert schema == json.loads((ROOT / "tenants.schema.json").read_text())
     fields = schema["properties"]["tenants"]["items"]["properties"]

@@ -110,16 +110,16 @@ def assert_tenants_stay(stacks: Stacks, stack: Project, changes: dict[str, Any])
 
 
 @pytest.mark.parametrize("key", OF_A_PLATFORM)
-def test_no_key_of_a_platform_replaces_or_deletes_what_a_tenant_has(stacks: Stacks, key: str) -> None:
+def test_no_platform_config_key_replaces_a_tenants_resource(stacks: Stacks, key: str) -> None:
     assert_tenants_stay(stacks, stacks.platform, OF_A_PLATFORM[key](stacks))
 
 
 @pytest.mark.parametrize("key", OF_ONE_TENANT)
-def test_no_key_of_one_tenants_stack_replaces_or_deletes_what_it_has(stacks: Stacks, key: str) -> None:
+def test_no_tenant_stack_config_key_replaces_a_resource(stacks: Stacks, key: str) -> None:
     assert_tenants_stay(stacks, stacks.own, OF_ONE_TENANT[key](stacks))
 
 
-def test_nothing_but_containers_would_fall_with_a_part_of_the_platform(stacks: Stacks) -> None:
+def test_replacing_a_platform_part_replaces_containers_only(stacks: Stacks) -> None:
     """What an engine would replace together with each resource of the platform, by what the state says of them."""
     result = stacks.platform.run("export", engine=stacks.engine)
     resources = {entry["urn"]: entry for entry in json.loads(result.stdout)["deployment"]["resources"]}
@@ -143,7 +143,7 @@ def test_nothing_but_containers_would_fall_with_a_part_of_the_platform(stacks: S
         assert own_password or not replaced, (part, sorted(replaced))
 
 
-def test_a_stack_that_was_not_changed_previews_no_change(stacks: Stacks) -> None:
+def test_an_unchanged_stack_previews_no_change(stacks: Stacks) -> None:
     for stack in (stacks.platform, stacks.own):
         assert changed(stacks.preview(stack)) == []
 
@@ -249,7 +249,7 @@ def test_no_confirmed_message_is_lost_while_the_platform_changes(
     assert_tenants_stay(stacks, stacks.own, {})
 
 
-def test_a_platform_moves_in_the_run_that_removes_a_tenant(stacks: Stacks) -> None:
+def test_one_run_moves_a_platform_and_removes_a_tenant(stacks: Stacks) -> None:
     """What goes knows the address of its last `up`, where nobody answers any more."""
     platform, engine = stacks.platform, stacks.engine
     listed = tenant("acme", "crm", plan="basic")
@@ -266,7 +266,7 @@ def test_a_platform_moves_in_the_run_that_removes_a_tenant(stacks: Stacks) -> No
 
 @pytest.mark.parametrize("stacks", ["local"], indirect=True)
 @pytest.mark.parametrize("mistake", ["a port that is taken", "an image that there is none of"])
-def test_a_container_is_not_taken_down_for_one_that_cannot_come_up(stacks: Stacks, mistake: str) -> None:
+def test_a_running_container_survives_a_failing_replacement(stacks: Stacks, mistake: str) -> None:
     platform = stacks.platform
     before = yaml.safe_load(platform.config_file.read_text())["config"]
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -293,7 +293,7 @@ def test_a_protected_platform_can_be_changed(stacks: Stacks) -> None:
     platform.must("up", engine=stacks.engine)
 
 
-def test_a_broker_that_is_down_comes_back_with_more_memory_and_every_message(stacks: Stacks) -> None:
+def test_a_stopped_broker_restarts_with_more_memory_and_all_messages(stacks: Stacks) -> None:
     """The way out for a broker that is killed at every start: no question has to be answered by it first."""
     platform = stacks.platform
     with live(platform.must("outputs", "--show-secrets", engine=stacks.engine)) as broker:
@@ -306,7 +306,7 @@ def test_a_broker_that_is_down_comes_back_with_more_memory_and_every_message(sta
         assert broker.take("/cliente_acme", "cliente_acme.crm.contacts.sync", 10) == 2
 
 
-def test_a_platform_whose_state_is_lost_is_not_taken_over(stacks: Stacks, tmp_path: Path) -> None:
+def test_a_platform_with_lost_state_is_not_taken_over(stacks: Stacks, tmp_path: Path) -> None:
     """Whatever is still there: it runs, its containers are stopped, or only their data is left."""
     lost = object.__new__(Project)
     lost.__dict__.update(stacks.platform.__dict__)

@@ -86,7 +86,7 @@ def wait_for(answers: Callable[[], object]) -> None:
             time.sleep(0.5)
 
 
-def test_a_platform_that_was_killed_while_it_was_made_is_whole(
+def test_a_platform_killed_during_creation_is_completed(
     own: Project, its_broker: LiveBroker, plans: dict[str, Any]
 ) -> None:
     for planned in plans.values():
@@ -94,7 +94,7 @@ def test_a_platform_that_was_killed_while_it_was_made_is_whole(
     assert changed(own.must("preview")) == []
 
 
-def test_a_tenant_that_is_taken_out_of_the_list_is_removed_if_nothing_is_lost(
+def test_a_tenant_taken_off_the_list_is_removed_if_its_queues_are_empty(
     own: Project, its_broker: LiveBroker, plans: dict[str, Any]
 ) -> None:
     own.tenants(KEPT, GUARDED)
@@ -107,7 +107,7 @@ def test_a_tenant_that_is_taken_out_of_the_list_is_removed_if_nothing_is_lost(
     its_broker.assert_is(plans["kept"])
 
 
-def test_a_tenant_whose_queues_hold_messages_is_not_removed_with_it(
+def test_a_tenant_whose_queues_hold_messages_is_not_removed(
     own: Project, its_broker: LiveBroker, plans: dict[str, Any]
 ) -> None:
     its_broker.publish("/cliente_guarded", QUEUE, 2)
@@ -123,7 +123,7 @@ def test_a_tenant_whose_queues_hold_messages_is_not_removed_with_it(
     assert its_broker.take("/cliente_guarded", QUEUE, 10) == 2
 
 
-def test_a_tenant_is_removed_with_its_messages_in_one_run_where_that_is_accepted(
+def test_one_run_removes_a_tenant_and_messages_of_accepted_loss(
     own: Project, its_broker: LiveBroker, plans: dict[str, Any]
 ) -> None:
     own.tenants(KEPT, GUARDED, EMPTY)
@@ -139,7 +139,7 @@ def test_a_tenant_is_removed_with_its_messages_in_one_run_where_that_is_accepted
     own.must("up")
 
 
-def test_a_platform_is_not_destroyed_from_under_another_stacks_tenant(own: Project, its_broker: LiveBroker) -> None:
+def test_a_platform_with_another_stacks_tenant_is_not_destroyed(own: Project, its_broker: LiveBroker) -> None:
     beside = own.beside("tenant-guest", tenant=tenant("guest"))
     beside.must("up")
     its_broker.publish("/cliente_guest", "cliente_guest.crm.leads.create")
@@ -150,7 +150,7 @@ def test_a_platform_is_not_destroyed_from_under_another_stacks_tenant(own: Proje
     beside.must("destroy")
 
 
-def test_a_broker_that_is_down_is_told(own: Project, its_broker: LiveBroker) -> None:
+def test_a_stopped_broker_is_reported(own: Project, its_broker: LiveBroker) -> None:
     beside = own.beside("tenant-down", tenant=tenant("down"))
     with stopped(own, "rabbitmq"):
         # A stack that was never up does not know its platform's containers yet.
@@ -161,7 +161,7 @@ def test_a_broker_that_is_down_is_told(own: Project, its_broker: LiveBroker) -> 
     own.must("up")  # the refresh has noted that the container was stopped
 
 
-def test_a_broker_that_refuses_the_administrator_is_told(own: Project, its_broker: LiveBroker) -> None:
+def test_a_refused_administrator_is_reported(own: Project, its_broker: LiveBroker) -> None:
     user = {"password": "another", "tags": "administrator"}
     its_broker.put("users", "kryonix_admin", json=user)
     try:
@@ -174,7 +174,7 @@ def test_a_broker_that_refuses_the_administrator_is_told(own: Project, its_broke
     assert changed(own.must("up")) == []
 
 
-def test_a_database_that_is_down_is_told_and_the_next_run_goes_on(own: Project, its_broker: LiveBroker) -> None:
+def test_a_stopped_database_is_reported_and_the_next_run_continues(own: Project, its_broker: LiveBroker) -> None:
     beside = own.beside("tenant-late", tenant=tenant("late"))
     port = its_broker.outputs["registry_dsn"].rpartition("@")[2].partition("/")[0]
     with stopped(own, "postgres"):
@@ -185,7 +185,7 @@ def test_a_database_that_is_down_is_told_and_the_next_run_goes_on(own: Project, 
     beside.must("destroy")
 
 
-def test_a_broker_and_a_registry_that_lost_their_volumes_are_filled_again(
+def test_up_refills_a_broker_and_a_registry_with_lost_volumes(
     own: Project, its_broker: LiveBroker, plans: dict[str, Any]
 ) -> None:
     lose(own, "rabbitmq")
@@ -214,7 +214,7 @@ def lose(project: Project, short: str) -> None:
     client.close()
 
 
-def test_a_destroyed_platform_has_nothing_left_even_if_destroying_was_killed(own: Project) -> None:
+def test_destroy_leaves_nothing_even_after_a_kill(own: Project) -> None:
     for after_s in (2, 3):
         kill(own, "destroy", after_s)
     own.must("destroy")

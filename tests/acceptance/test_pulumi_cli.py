@@ -65,7 +65,7 @@ def resources(exported: dict[str, Any]) -> set[str]:
     return {entry["urn"] for entry in entries if "pulumi:providers:" not in entry["urn"]}
 
 
-def test_a_stack_begun_without_the_cli_is_taken_over_by_it_without_a_change(project: Project, tmp_path: Path) -> None:
+def test_the_cli_takes_over_a_local_stack_without_a_change(project: Project, tmp_path: Path) -> None:
     project.must("up")
     project.write("deployment.json", project.run("export").stdout)
     pulumi = Cli(project, tmp_path / "backend")
@@ -75,7 +75,7 @@ def test_a_stack_begun_without_the_cli_is_taken_over_by_it_without_a_change(proj
     assert {step["op"] for step in steps} == {"same"}, [s["urn"] for s in steps if s["op"] != "same"]
 
 
-def test_the_cli_makes_from_empty_what_the_local_engine_makes(project: Project, tmp_path: Path) -> None:
+def test_the_cli_and_the_local_engine_create_the_same_stack(project: Project, tmp_path: Path) -> None:
     pulumi = Cli(project, tmp_path / "backend")
     pulumi.init()
     pulumi("up", "--yes", "--skip-preview")
@@ -87,7 +87,7 @@ def test_the_cli_makes_from_empty_what_the_local_engine_makes(project: Project, 
     assert outputs.keys() == project.outputs().keys()
 
 
-def test_the_command_runs_the_cli_where_it_is_on_path(project: Project, tmp_path: Path) -> None:
+def test_the_command_runs_the_cli_found_on_path(project: Project, tmp_path: Path) -> None:
     project.env["PULUMI_BACKEND_URL"] = f"file://{tmp_path / 'backend'}"
     (tmp_path / "backend").mkdir()
     made = project.kryonix("up", "--stack", project.stack, "--yes", "--json", timeout=600)
@@ -100,7 +100,7 @@ def test_the_command_runs_the_cli_where_it_is_on_path(project: Project, tmp_path
     assert destroyed.returncode == 0, destroyed.stderr
 
 
-def test_a_stack_begun_without_the_cli_is_not_made_again_by_it(project: Project, tmp_path: Path) -> None:
+def test_the_cli_does_not_recreate_a_local_stack(project: Project, tmp_path: Path) -> None:
     project.must("up")
     project.env["PULUMI_BACKEND_URL"] = f"file://{tmp_path / 'backend'}"
     (tmp_path / "backend").mkdir()
@@ -113,7 +113,7 @@ def test_a_stack_begun_without_the_cli_is_not_made_again_by_it(project: Project,
     assert list((tmp_path / "backend").rglob(f"{project.stack}.json")) == []
 
 
-def test_a_stack_that_the_cli_does_not_know_is_not_made_by_being_read(project: Project, tmp_path: Path) -> None:
+def test_reading_an_unknown_stack_does_not_create_it(project: Project, tmp_path: Path) -> None:
     project.env["PULUMI_BACKEND_URL"] = f"file://{tmp_path / 'backend'}"
     (tmp_path / "backend").mkdir()
     assert json.loads(project.kryonix("outputs", "--stack", project.stack, "--json").stdout) == {}
@@ -135,7 +135,7 @@ def test_a_stack_that_the_cli_does_not_know_is_not_made_by_being_read(project: P
         ({"tenantsFile": "none.yaml"}, "kryonix:tenantsFile: 'none.yaml' can't be read"),
     ],
 )
-def test_config_that_cannot_work_is_refused_under_the_cli_too(
+def test_invalid_config_is_refused_with_the_cli(
     project: Project, tmp_path: Path, config: dict[str, Any], said: str
 ) -> None:
     project.env["PULUMI_BACKEND_URL"] = f"file://{tmp_path / 'backend'}"

@@ -75,7 +75,7 @@ def trial(stacks: Stacks, broker: LiveBroker, uri: str, began: Began) -> tuple[i
 
 
 @pytest.mark.parametrize("began", [at_once, once_unbinding])
-def test_no_confirmed_message_goes_with_a_module_that_is_removed(stacks: Stacks, began: Began) -> None:
+def test_removing_a_module_loses_no_confirmed_message(stacks: Stacks, began: Began) -> None:
     uri = stacks.own.must("outputs", "--show-secrets", engine=stacks.engine)["tenants"]["own"]["amqp_uri"]
     with live(stacks.platform.must("outputs", "--show-secrets", engine=stacks.engine)) as broker:
         confirmed, lost, status = trial(stacks, broker, uri, began)
@@ -90,7 +90,7 @@ def test_no_confirmed_message_goes_with_a_module_that_is_removed(stacks: Stacks,
         assert broker.call("GET", "global-parameters", NOTE).status_code in (200, 404)
 
 
-def test_messages_that_wait_for_their_next_attempt_count(beside: Beside, broker: LiveBroker) -> None:
+def test_messages_waiting_for_a_retry_count(beside: Beside, broker: LiveBroker) -> None:
     """A delayed message is neither ready nor unacknowledged, and the queue reports it seconds later."""
     stack = beside("delayed", "crm", "financeiro", plan="pro")
     stack.must("up")
@@ -122,7 +122,7 @@ async def fail_once(broker: LiveBroker, uri: str, queue: str) -> None:
             await again.ack()
 
 
-def test_a_tenant_that_is_published_to_is_not_removed_with_its_messages(stacks: Stacks) -> None:
+def test_a_tenant_with_active_publishers_keeps_its_messages(stacks: Stacks) -> None:
     """A whole tenant: its users are kept out before the last count, and let in again where it is refused."""
     platform, engine = stacks.platform, stacks.engine
     leaving = platform.beside("tenant-leaving", tenant=tenant("leaving", "crm", plan="basic"))
@@ -166,7 +166,7 @@ def pulumi(stack: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @needs_cli
 @pytest.mark.parametrize("stacks", ["pulumi"], indirect=True)
-def test_the_cli_replaces_no_queue_that_holds_messages(stacks: Stacks) -> None:
+def test_the_cli_replaces_no_queue_with_messages(stacks: Stacks) -> None:
     """`--replace` is the engine's own decision, which no program sees: the safeguards have to go first, and refuse."""
     exported = json.loads(stacks.platform.run("export", engine="pulumi").stdout)["deployment"]["resources"]
     ends = ("Queue::acme/crm.leads.create", "VHost::acme/vhost")
@@ -185,7 +185,7 @@ def test_the_cli_replaces_no_queue_that_holds_messages(stacks: Stacks) -> None:
 
 @needs_cli
 @pytest.mark.parametrize("stacks", ["pulumi"], indirect=True)
-def test_a_destroy_by_the_cli_goes_through_as_its_refusal_says(stacks: Stacks) -> None:
+def test_a_cli_destroy_succeeds_with_the_remedy_of_its_refusal(stacks: Stacks) -> None:
     leaving = stacks.platform.beside("tenant-gone", tenant=tenant("gone", "crm", plan="basic"))
     leaving.must("up", engine="pulumi")
     with live(stacks.platform.must("outputs", "--show-secrets", engine="pulumi")) as broker:

@@ -16,7 +16,7 @@ from tests.support.project import Project
 VHOST, USER, QUEUE = "/cliente_mended", "kryonix_mended", "cliente_mended.crm.leads.create"
 
 
-def test_a_second_up_changes_nothing_and_says_so(platform: Project) -> None:
+def test_a_second_up_reports_no_changes(platform: Project) -> None:
     state = platform.folder / ".kryonix" / "stacks" / platform.stack / "checkpoint.json"
     before = json.loads(state.read_text())["deployment"]["resources"]
     result = platform.run("up")
@@ -37,7 +37,7 @@ def test_a_preview_changes_nothing(beside: Beside, broker: LiveBroker) -> None:
     assert not (stack.folder / ".kryonix" / "stacks" / stack.stack).exists()
 
 
-def test_a_destroyed_stack_has_nothing_left_and_nothing_more_to_do(
+def test_destroy_removes_everything_and_a_second_one_nothing(
     beside: Beside, planned: Planned, broker: LiveBroker
 ) -> None:
     stack = beside("passing", "crm")
@@ -130,7 +130,7 @@ def row(broker: LiveBroker) -> Callable[[], Any]:
     return read
 
 
-def test_refresh_finds_what_was_changed_by_hand_and_up_mends_it(
+def test_refresh_finds_manual_changes_and_up_repairs_them(
     beside: Beside, planned: Planned, broker: LiveBroker, row: Callable[[], Any]
 ) -> None:
     stack = beside("mended", "crm")

@@ -48,7 +48,7 @@ def test_every_component_is_one_of_the_projects_nouns(resources: dict[str, Resou
         assert re.fullmatch(r"kryonix:messaging:[A-Z][A-Za-z]+", token), token
 
 
-def test_everything_has_the_parent_that_it_is_a_part_of(resources: dict[str, Resource]) -> None:
+def test_every_resource_has_its_components_as_parent(resources: dict[str, Resource]) -> None:
     """Only components, the providers, and what holds the whole broker stand at the top."""
     stack = next(urn for urn, r in resources.items() if r["type"] == "pulumi:pulumi:Stack")
     top = {r["type"] for r in resources.values() if r.get("parent") == stack and r["custom"]}
@@ -57,7 +57,7 @@ def test_everything_has_the_parent_that_it_is_a_part_of(resources: dict[str, Res
     assert all(token.startswith("pulumi:providers:") for token in orphans), orphans
 
 
-def test_two_tenants_with_the_same_modules_have_the_same_resources_under_their_own_names(
+def test_tenants_with_equal_modules_have_equal_resources(
     resources: dict[str, Resource],
 ) -> None:
     acme, beta = named(resources, "acme"), named(resources, "beta")
@@ -67,7 +67,7 @@ def test_two_tenants_with_the_same_modules_have_the_same_resources_under_their_o
     }
 
 
-def test_what_changes_a_schemas_rights_is_made_one_after_the_other(resources: dict[str, Resource]) -> None:
+def test_grants_on_one_schema_are_created_in_sequence(resources: dict[str, Resource]) -> None:
     """PostgreSQL refuses the second of two grants at once on one schema: "tuple concurrently updated"."""
     types = ("schema:Schema", "grant:Grant", "defaultPrivileges:DefaultPrivileges")
     rights = [urn for urn, r in resources.items() if r["type"].endswith(types)]
@@ -76,9 +76,7 @@ def test_what_changes_a_schemas_rights_is_made_one_after_the_other(resources: di
 
 
 @pytest.mark.parametrize("tenant", ["acme", "beta"])
-def test_policies_are_made_one_after_the_other_and_before_the_first_queue(
-    resources: dict[str, Resource], tenant: str
-) -> None:
+def test_policies_are_created_in_sequence_before_the_first_queue(resources: dict[str, Resource], tenant: str) -> None:
     """A broker that takes two at once, or a queue meanwhile, can leave a queue without its limits."""
     mine = {urn: r["type"] for urn, r in resources.items() if f"::{tenant}/" in urn}
     policies = {

@@ -43,7 +43,7 @@ def watched(stack: Project, operation: str) -> tuple[str, set[bytes]]:
     return out, seen
 
 
-def test_a_run_shows_no_secret_on_the_way_and_leaves_none_behind(beside: Beside) -> None:
+def test_a_run_neither_prints_nor_stores_a_secret(beside: Beside) -> None:
     stack = beside("discreet", "crm")
     printed, arguments = watched(stack, "up")
     shown, hidden = stack.outputs(), stack.must("outputs")
@@ -65,9 +65,7 @@ def test_a_run_shows_no_secret_on_the_way_and_leaves_none_behind(beside: Beside)
     stack.must("destroy")
 
 
-def test_a_tenants_outputs_hold_no_administrator_and_its_file_is_its_own(
-    platform: Project, beside: Beside, tmp_path: Path
-) -> None:
+def test_a_tenants_outputs_hold_no_administrator_credentials(platform: Project, beside: Beside, tmp_path: Path) -> None:
     stack = beside("private", "crm")
     stack.must("up")
     administrators = {str(platform.outputs()[name]) for name in ("admin_password", "registry_dsn", "signup_dsn")}
@@ -104,7 +102,7 @@ def test_a_tenants_outputs_hold_no_administrator_and_its_file_is_its_own(
     stack.must("destroy")
 
 
-def test_an_exported_deployment_is_pulumis_own_version_3(platform: Project) -> None:
+def test_an_exported_deployment_has_pulumis_version_3(platform: Project) -> None:
     deployment = json.loads(platform.run("export").stdout)
     assert deployment["version"] == 3
     assert deployment["deployment"]["secrets_providers"]["type"] == "passphrase"
@@ -113,7 +111,7 @@ def test_an_exported_deployment_is_pulumis_own_version_3(platform: Project) -> N
     assert platform.outputs()["admin_password"] not in json.dumps(deployment)
 
 
-def test_a_journal_of_a_run_that_was_killed_holds_no_secret(beside: Beside) -> None:
+def test_the_journal_of_a_killed_run_holds_no_secret(beside: Beside) -> None:
     stack = beside("cut-off", "crm")
     journal = stack.folder / ".kryonix" / "stacks" / stack.stack / "journal.jsonl"
     process = stack.start("up")

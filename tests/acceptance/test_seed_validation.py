@@ -46,7 +46,7 @@ def test_every_check_of_the_source_documents_script_passes(tmp_path: Path, outpu
     assert "❌" not in result.stdout
 
 
-def test_the_script_notices_a_password_that_is_not_the_platforms(tmp_path: Path, outputs: dict[str, Any]) -> None:
+def test_the_script_detects_a_wrong_password(tmp_path: Path, outputs: dict[str, Any]) -> None:
     result = validate(tmp_path, outputs, password="KryonixRabbit2025")
     assert "❌ Management API com problemas" in result.stdout
     assert result.returncode > 0

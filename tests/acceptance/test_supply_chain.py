@@ -49,7 +49,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("locked", ["requirements", "scripts/tools"])
-def test_every_package_is_pinned_with_hashes_at_the_version_that_was_asked_for(locked: str) -> None:
+def test_every_package_is_pinned_with_hashes_at_the_requested_version(locked: str) -> None:
     text = (ROOT / f"{locked}.txt").read_text()
     asked = re.findall(r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)", (ROOT / f"{locked}.in").read_text(), re.MULTILINE)
     assert asked
@@ -71,7 +71,7 @@ def test_every_package_is_pinned_with_hashes_at_the_version_that_was_asked_for(l
     ],
     ids=["another file's hash", "no hash"],
 )
-def test_setup_refuses_a_file_that_is_not_the_pinned_one(checkout: Path, package: str, said: str) -> None:
+def test_setup_refuses_a_file_with_another_hash(checkout: Path, package: str, said: str) -> None:
     (checkout / "requirements.txt").write_text(package)
     refused = run(checkout, "setup")
     assert refused.returncode == 3, refused.stderr
@@ -102,7 +102,7 @@ def mirror(asked: list[str]) -> Iterator[str]:
         server.shutdown()
 
 
-def test_setup_downloads_from_the_mirror_in_pips_configuration(checkout: Path) -> None:
+def test_setup_downloads_from_the_mirror_of_pips_configuration(checkout: Path) -> None:
     (checkout / "requirements.txt").write_text(entry("idna"))
     asked: list[str] = []
     with mirror(asked) as address:
@@ -114,7 +114,7 @@ def test_setup_downloads_from_the_mirror_in_pips_configuration(checkout: Path) -
     assert list((checkout / ".venv").glob("lib/*/site-packages/idna")), result.stderr
 
 
-def test_what_scripts_run_by_themselves_is_checked_by_hash_too(checkout: Path) -> None:
+def test_tools_run_by_scripts_are_checked_by_hash(checkout: Path) -> None:
     (checkout / "scripts" / "tools.txt").write_text(re.sub("sha256:.{4}", "sha256:0000", entry("idna")))
     refused = run(checkout, "tools")
     assert refused.returncode == 3, refused.stderr
@@ -157,14 +157,14 @@ def advisories(*known: str) -> Iterator[str]:
     ],
     ids=["nothing known", "a finding", "a database that knows nothing"],
 )
-def test_an_audit_says_what_is_known(known: tuple[str, ...], status: int, said: str) -> None:
+def test_an_audit_lists_known_advisories(known: tuple[str, ...], status: int, said: str) -> None:
     with advisories(*known) as address:
         result = run(ROOT, "audit", KRYONIX_ADVISORIES=address)
     assert result.returncode == status, result.stdout + result.stderr
     assert said in result.stdout + result.stderr
 
 
-def test_an_audit_that_reaches_no_advisories_is_not_green() -> None:
+def test_an_audit_without_advisories_fails() -> None:
     result = run(ROOT, "audit", KRYONIX_ADVISORIES=f"http://127.0.0.1:{free_port()}/v1/query")
     assert result.returncode == 3, result.stdout
     assert "NOT AUDITED" in result.stderr

@@ -55,7 +55,7 @@ def operator(platform: Project, broker: LiveBroker) -> Iterator[Operator]:
             yield made
 
 
-def test_a_tenants_life_by_the_command(operator: Operator) -> None:
+def test_the_command_runs_a_tenants_whole_lifecycle(operator: Operator) -> None:
     made = operator.must("create", ID, "--modules", "crm,portal", "--plan", "basic")
     assert set(made) == {"vhost", "username", "password", "amqp_uri"}
     operator.broker.publish(VHOST, LEADS, 2)
@@ -76,7 +76,7 @@ def test_a_tenants_life_by_the_command(operator: Operator) -> None:
     assert not operator.broker.has("vhosts", VHOST)
 
 
-def test_what_can_not_be_is_refused_with_what_can(operator: Operator) -> None:
+def test_an_invalid_choice_is_refused_with_the_valid_ones(operator: Operator) -> None:
     plan = ("--modules", "crm", "--plan", "basic")
     assert "did you mean 'crm'" in operator.refused(2, "create", "life-two", "--modules", "crn", "--plan", "basic")
     assert "unknown cell" in operator.refused(2, "create", "life-two", *plan, "--cell", "moon")
@@ -88,7 +88,7 @@ def test_what_can_not_be_is_refused_with_what_can(operator: Operator) -> None:
     assert not [vhost for vhost in operator.broker.vhosts() if "life-two" in vhost]
 
 
-def test_a_tenant_of_the_platforms_own_list_is_not_taken_over(operator: Operator) -> None:
+def test_a_tenant_of_the_platforms_list_is_not_taken_over(operator: Operator) -> None:
     said = operator.refused(2, "create", "beta", "--modules", "crm", "--plan", "basic")
     assert "'beta' is in the registry, made by another stack" in said
     assert "there is no tenant 'beta'" in operator.refused(2, "suspend", "beta")
@@ -104,7 +104,7 @@ def test_a_tenant_of_the_platforms_own_list_is_not_taken_over(operator: Operator
         (b"", "cells.yaml"),
     ],
 )
-def test_a_broken_cells_file_is_told(operator: Operator, content: bytes, said: str) -> None:
+def test_a_broken_cells_file_is_reported(operator: Operator, content: bytes, said: str) -> None:
     file = operator.platform.folder / "cells.yaml"
     file.write_bytes(content)
     try:
@@ -113,7 +113,7 @@ def test_a_broken_cells_file_is_told(operator: Operator, content: bytes, said: s
         file.unlink()
 
 
-def test_a_wrong_passphrase_and_a_platform_that_there_is_not_are_told(operator: Operator) -> None:
+def test_a_wrong_passphrase_and_a_missing_platform_are_reported(operator: Operator) -> None:
     wrong = Operator(copy.copy(operator.platform), operator.broker)
     wrong.platform.env = {**operator.platform.env, "PULUMI_CONFIG_PASSPHRASE": "not it"}
     assert "passphrase" in wrong.refused(3, "list")
@@ -122,7 +122,7 @@ def test_a_wrong_passphrase_and_a_platform_that_there_is_not_are_told(operator: 
     assert "stack 'none' has no registry in its outputs: nothing is deployed" in none.stderr
 
 
-def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(operator: Operator) -> None:
+def test_ctrl_c_stops_cleanly_and_the_same_command_continues(operator: Operator) -> None:
     command = ("create", "life-cut", "--modules", ",".join(ALL_MODULES), "--plan", "enterprise")
     process = subprocess.Popen(
         operator.platform.command(*operator.arguments(*command)),

@@ -31,14 +31,14 @@ def with_env(project: Project, **env: str | None) -> Project:
 
 
 @pytest.mark.parametrize("operation", ["up", "preview", "refresh", "destroy"])
-def test_a_wrong_passphrase_is_told_and_changes_nothing(platform: Project, operation: str) -> None:
+def test_a_wrong_passphrase_is_reported_and_changes_nothing(platform: Project, operation: str) -> None:
     state = (platform.folder / ".kryonix" / "stacks" / platform.stack / "checkpoint.json").read_bytes()
     wrong = with_env(platform, PULUMI_CONFIG_PASSPHRASE="not it")
     assert_unreachable(wrong.run(operation), "passphrase", "PULUMI_CONFIG_PASSPHRASE")
     assert (platform.folder / ".kryonix" / "stacks" / platform.stack / "checkpoint.json").read_bytes() == state
 
 
-def test_a_passphrase_that_is_not_set_is_told(platform: Project) -> None:
+def test_a_missing_passphrase_is_reported(platform: Project) -> None:
     unset = with_env(platform, PULUMI_CONFIG_PASSPHRASE=None)
     assert_unreachable(
         unset.run("outputs", "--show-secrets"), "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"
@@ -46,7 +46,7 @@ def test_a_passphrase_that_is_not_set_is_told(platform: Project) -> None:
     assert_unreachable(unset.run("up"), "PULUMI_CONFIG_PASSPHRASE")
 
 
-def test_the_passphrase_may_come_from_a_file(platform: Project, tmp_path: Path) -> None:
+def test_a_passphrase_can_come_from_a_file(platform: Project, tmp_path: Path) -> None:
     file = tmp_path / "passphrase"
     file.write_text(f"{platform.env['PULUMI_CONFIG_PASSPHRASE']}\n")
     by_file = with_env(platform, PULUMI_CONFIG_PASSPHRASE=None, PULUMI_CONFIG_PASSPHRASE_FILE=str(file))
@@ -55,7 +55,7 @@ def test_the_passphrase_may_come_from_a_file(platform: Project, tmp_path: Path) 
     assert_unreachable(missing.run("outputs", "--show-secrets"), str(tmp_path / "none"))
 
 
-def test_the_pulumi_command_that_is_not_there_is_told(platform: Project, tmp_path: Path) -> None:
+def test_a_missing_pulumi_command_is_reported(platform: Project, tmp_path: Path) -> None:
     result = with_env(platform, PATH=str(tmp_path)).kryonix("preview", "--stack", platform.stack, "--engine", "pulumi")
     assert_unreachable(result, "`pulumi` command, which is not on PATH", "--engine local")
 
@@ -70,17 +70,17 @@ def fresh(tmp_path: Path) -> Iterator[Project]:
         project.remove()
 
 
-def test_a_docker_that_does_not_answer_is_told(fresh: Project) -> None:
+def test_an_unreachable_docker_is_reported(fresh: Project) -> None:
     away = with_env(fresh, DOCKER_HOST="unix:///nonexistent")
     assert_unreachable(away.run("up"), "unix:///nonexistent", "Docker")
 
 
-def test_an_image_that_cannot_be_had_is_told(fresh: Project) -> None:
+def test_an_unavailable_image_is_reported(fresh: Project) -> None:
     fresh.configure(brokerImage=UNUSED_IMAGE, postgresImage=UNUSED_IMAGE)
     assert_unreachable(fresh.run("up"), UNUSED_IMAGE)
 
 
-def test_a_port_that_is_in_use_is_told_and_nothing_is_left_after_destroy(fresh: Project) -> None:
+def test_a_port_in_use_is_reported_and_destroy_leaves_nothing(fresh: Project) -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
         fresh.configure(registryPort=port)
@@ -89,7 +89,7 @@ def test_a_port_that_is_in_use_is_told_and_nothing_is_left_after_destroy(fresh: 
     assert left_in_docker(fresh) == []
 
 
-def test_after_a_port_in_use_and_an_image_that_was_not_to_be_had_others_are_taken(fresh: Project) -> None:
+def test_up_succeeds_after_correcting_a_busy_port_and_a_missing_image(fresh: Project) -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
         fresh.configure(registryPort=port, brokerImage=UNUSED_IMAGE)

@@ -192,7 +192,7 @@ def test_a_worker_scales_up_by_depth_and_down_after_the_window(own: Own) -> None
     assert sorted(handled(own), key=int) == [str(number) for number in range(150)]
 
 
-def test_a_worker_holds_and_goes_on_working_while_the_figures_cant_be_read(own: Own) -> None:
+def test_a_worker_keeps_its_scale_while_queue_figures_are_unreadable(own: Own) -> None:
     send(own, 150)
     with (
         passing_on(own.env["KRYONIX_MANAGEMENT_URL"]) as figures,
@@ -218,7 +218,7 @@ def shown_depth(own: Own) -> int:
     return int(own.application.admin.get("queues", own.application.vhost, name).get("messages", -1))
 
 
-def test_a_worker_that_is_told_to_end_finishes_what_it_has_begun_and_loses_nothing(own: Own) -> None:
+def test_a_stopped_worker_finishes_its_messages_and_loses_none(own: Own) -> None:
     send(own, 100)
     let_through(own, 5)
     with working(own, "--concurrency", "5") as worker:
@@ -235,7 +235,7 @@ def test_a_worker_that_is_told_to_end_finishes_what_it_has_begun_and_loses_nothi
     assert len(set(done)) == len(done)
 
 
-def test_a_worker_that_is_killed_loses_nothing(own: Own) -> None:
+def test_a_killed_worker_loses_nothing(own: Own) -> None:
     send(own, 50)
     let_through(own, 5)
     with working(own, "--concurrency", "5") as worker:
@@ -248,14 +248,14 @@ def test_a_worker_that_is_killed_loses_nothing(own: Own) -> None:
     assert asyncio.run(own.application.comes_to_hold({})) == {}
 
 
-def test_handlers_that_cant_be_run_are_all_named(own: Own) -> None:
+def test_all_invalid_handlers_are_named(own: Own) -> None:
     result = own.run("worker", "ops_handlers:BROKEN", "--plan", "basic")
     assert result.returncode == 2
     assert "did you mean 'leads.create'" in result.stderr
     assert "is no async function" in result.stderr
 
 
-def test_keda_objects_need_no_broker_and_hold_no_secret(own: Own) -> None:
+def test_keda_objects_need_no_broker_and_contain_no_secret(own: Own) -> None:
     own.project.write("opswork.yaml", "tenants: [{id: opswork, modules: [crm], plan: basic}]\n")
     result = own.run("worker", "--keda", "--tenant", "opswork", "--tenants", "opswork.yaml", env=own.project.env)
     assert result.returncode == 0, result.stderr

@@ -69,7 +69,7 @@ NOTES = "/api/v4/projects/7/merge_requests/12/notes"
         ("gitlab", f"POST {NOTES}", f"PUT {NOTES}/1"),
     ],
 )
-def test_the_first_report_makes_the_comment_and_later_ones_update_it(
+def test_the_first_report_creates_a_comment_and_later_ones_update_it(
     poster: Poster, forge: Forge, name: str, create: str, update: str
 ) -> None:
     assert poster.post(forge=name).returncode == 0
@@ -80,7 +80,7 @@ def test_the_first_report_makes_the_comment_and_later_ones_update_it(
     assert forge.writes == [create, update]
 
 
-def test_the_comment_is_found_behind_hundreds_of_others(poster: Poster, forge: Forge) -> None:
+def test_the_comment_is_found_among_hundreds(poster: Poster, forge: Forge) -> None:
     for number in range(250):
         forge.comment(f"comment {number}", SOMEBODY)
     forge.comment(REPORT)
@@ -88,13 +88,13 @@ def test_the_comment_is_found_behind_hundreds_of_others(poster: Poster, forge: F
     assert forge.writes == ["PATCH /repos/kryonix/messaging/issues/comments/251"]
 
 
-def test_a_persons_comment_that_looks_like_the_report_is_left_alone(poster: Poster, forge: Forge) -> None:
+def test_a_users_comment_that_looks_like_a_report_is_left_alone(poster: Poster, forge: Forge) -> None:
     forge.comment(REPORT, SOMEBODY)
     assert poster.post().returncode == 0
     assert forge.writes == [f"POST {COMMENTS}"]
 
 
-def test_a_commit_that_no_open_request_has_at_its_head_gets_no_comment(poster: Poster, forge: Forge) -> None:
+def test_a_commit_that_heads_no_open_request_gets_no_comment(poster: Poster, forge: Forge) -> None:
     forge.pulls.clear()
     forge.pull(12, "somebody", "feature/one", "f" * 40)  # it has been pushed to again
     forge.pull(13, "somebody-else", "feature/one", SHA)
@@ -103,7 +103,7 @@ def test_a_commit_that_no_open_request_has_at_its_head_gets_no_comment(poster: P
     assert "nothing to post" in done.stderr
 
 
-def test_two_open_requests_of_one_commit_are_not_guessed_between(poster: Poster, forge: Forge) -> None:
+def test_two_open_requests_with_one_commit_get_no_comment(poster: Poster, forge: Forge) -> None:
     forge.pull(13, "somebody", "feature/one", SHA)
     assert (poster.post().returncode, forge.writes) == (2, [])
 
@@ -121,7 +121,9 @@ def test_two_open_requests_of_one_commit_are_not_guessed_between(poster: Poster,
     ],
     ids=["no marker", "marker later", "too long", "not text", "zero byte", "escape sequence", "right to left"],
 )
-def test_what_no_review_writes_is_refused(poster: Poster, forge: Forge, report: str | bytes, why: str) -> None:
+def test_a_report_not_written_by_a_review_is_refused(
+    poster: Poster, forge: Forge, report: str | bytes, why: str
+) -> None:
     done = poster.post(report)
     assert (done.returncode, forge.writes) == (2, [])
     assert why in done.stderr
@@ -153,9 +155,7 @@ def test_a_link_to_a_file_of_the_runner_is_refused(poster: Poster, forge: Forge,
         ("<https://evil.example>", "&lt;https:&#8203;&#47;&#47;evil.example>"),
     ],
 )
-def test_a_report_can_mention_nobody_link_nowhere_and_show_no_picture(
-    poster: Poster, forge: Forge, hostile: str, shown: str
-) -> None:
+def test_a_report_contains_no_mention_link_or_image(poster: Poster, forge: Forge, hostile: str, shown: str) -> None:
     assert poster.post(f"{MARKER}\n{hostile}\n").returncode == 0
     assert forge.comments[-1]["body"] == f"{MARKER}\n{shown}\n"
 
@@ -173,7 +173,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("around", ["{}", "<b>{}</b>", "<details>\n{}\n</details>", "<code>a</code>{}", "- {}"])
-def test_what_a_service_would_make_a_reference_of_is_none(poster: Poster, forge: Forge, around: str) -> None:
+def test_a_report_contains_no_automatic_reference(poster: Poster, forge: Forge, around: str) -> None:
     """Judged by the text as it is shown, which is what both services look at."""
     report = "\n\n".join(around.format(each) for each in HOSTILE)
     assert poster.post(f"{MARKER}\n{report}\n").returncode == 0
@@ -186,12 +186,12 @@ def test_what_a_service_would_make_a_reference_of_is_none(poster: Poster, forge:
 
 
 @pytest.mark.parametrize("line", ["/close", "  /merge", "/label ~bug", "text\n/approve"])
-def test_a_line_that_the_service_would_take_for_a_command_is_none(poster: Poster, forge: Forge, line: str) -> None:
+def test_a_report_contains_no_slash_command(poster: Poster, forge: Forge, line: str) -> None:
     assert poster.post(f"{MARKER}\n{line}\n", forge="gitlab").returncode == 0
     assert not re.search(r"^\s*/", forge.comments[-1]["body"], re.MULTILINE)
 
 
-def test_every_golden_report_is_posted_as_it_is(poster: Poster, forge: Forge) -> None:
+def test_every_golden_report_is_posted_unchanged(poster: Poster, forge: Forge) -> None:
     reports = sorted((ROOT / "tests/acceptance/review/golden").glob("*.md"))
     assert len(reports) >= 20
     changed = {}
@@ -204,14 +204,14 @@ def test_every_golden_report_is_posted_as_it_is(poster: Poster, forge: Forge) ->
 
 
 @pytest.mark.parametrize("missing", ["GITHUB_TOKEN", "HEAD_SHA", "GITHUB_REPOSITORY"])
-def test_an_environment_without_a_setting_is_refused_by_name(poster: Poster, missing: str) -> None:
+def test_a_missing_environment_variable_is_named(poster: Poster, missing: str) -> None:
     del poster.env[missing]
     done = poster.post()
     assert done.returncode == 2
     assert missing in done.stderr
 
 
-def test_a_service_that_is_down_or_refuses_is_told_without_the_token(poster: Poster, forge: Forge) -> None:
+def test_an_error_of_the_service_hides_the_token(poster: Poster, forge: Forge) -> None:
     forge.down = True
     done = poster.post()
     assert (done.returncode, "503" in done.stderr) == (3, True)

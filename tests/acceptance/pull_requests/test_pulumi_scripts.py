@@ -69,7 +69,7 @@ def one_tenant(platform: Project, tmp_path: Path) -> Iterator[Checkout]:
 
 
 @needs_pulumi
-def test_a_preview_from_empty_passes_and_holds_back_what_is_not_meant(new_platform: Checkout) -> None:
+def test_a_preview_of_a_new_stack_passes_and_blocks_unintended_changes(new_platform: Checkout) -> None:
     stack = new_platform.project.stack
     passed = new_platform.script("preview", stack, "HEAD")
     assert passed.returncode == 0, passed.stdout + passed.stderr
@@ -84,7 +84,7 @@ def test_a_preview_from_empty_passes_and_holds_back_what_is_not_meant(new_platfo
 
 
 @needs_pulumi
-def test_a_program_with_a_password_in_it_is_held_back_and_the_password_not_shown(new_platform: Checkout) -> None:
+def test_a_program_with_a_password_is_blocked_and_the_password_hidden(new_platform: Checkout) -> None:
     program = (ROOT / "__main__.py").read_text()
     (new_platform.folder / "__main__.py").unlink()
     # Where an SDK knows that an input is a secret it marks it by itself; of this one it can't know.
@@ -98,7 +98,7 @@ def test_a_program_with_a_password_in_it_is_held_back_and_the_password_not_shown
 
 
 @needs_pulumi
-def test_a_stack_of_one_tenant_is_deployed_watched_and_held_back(one_tenant: Checkout) -> None:
+def test_a_tenant_stack_is_deployed_checked_and_blocked(one_tenant: Checkout) -> None:
     project, base = one_tenant.project, one_tenant.commit()
     done = one_tenant.script("deploy", project.stack, "0" * 40)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -117,7 +117,7 @@ def test_a_stack_of_one_tenant_is_deployed_watched_and_held_back(one_tenant: Che
 
 
 @pytest.mark.parametrize("name", ["preview", "deploy", "drift"])
-def test_a_machine_without_the_cli_is_told_what_to_do(tmp_path: Path, name: str) -> None:
+def test_a_missing_cli_is_reported_with_a_remedy(tmp_path: Path, name: str) -> None:
     project = Project(tmp_path / "project", "dev")
     project.tenants()
     checkout = Checkout(project)
@@ -139,7 +139,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("command", [*WRONG, ("with-pulumi", "base")], ids=" ".join)
-def test_wrong_usage_is_told_and_starts_nothing(command: tuple[str, ...]) -> None:
+def test_wrong_usage_is_reported_and_starts_nothing(command: tuple[str, ...]) -> None:
     name, *arguments = command
     script = str(ROOT / "scripts" / name)
     done = subprocess.run([script, *arguments], capture_output=True, text=True, env=dict(os.environ), check=False)

@@ -19,7 +19,7 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(project)
 
 
-def test_a_change_that_harms_nobody_passes_and_leaves_its_report(checkout: Checkout) -> None:
+def test_a_harmless_change_passes_and_writes_its_report(checkout: Checkout) -> None:
     base = checkout.commit()
     checkout.project.tenants(tenant("acme", "crm", "financeiro"), tenant("beta", "crm", "whatsapp"))
     checkout.commit()
@@ -32,7 +32,7 @@ def test_a_change_that_harms_nobody_passes_and_leaves_its_report(checkout: Check
     assert (checkout.folder / "report" / "full.md").read_text().startswith(MARKER)
 
 
-def test_a_change_that_a_guardrail_holds_back_ends_with_its_status_and_leaves_its_report(checkout: Checkout) -> None:
+def test_a_blocked_change_exits_with_the_guardrails_status_and_a_report(checkout: Checkout) -> None:
     base = checkout.commit()
     checkout.project.tenants(tenant("acme", "crm", "financeiro"))
     checkout.commit()
@@ -44,7 +44,7 @@ def test_a_change_that_a_guardrail_holds_back_ends_with_its_status_and_leaves_it
     assert checkout.script("review", base).returncode == 0
 
 
-def test_a_list_that_can_not_be_read_is_told_in_the_report_too(checkout: Checkout) -> None:
+def test_the_report_names_an_unreadable_tenant_list(checkout: Checkout) -> None:
     base = checkout.commit()
     checkout.project.write("tenants.yaml", "tenants: [{id: acme, modules: [crn], plan: pro}]\n")
     done = checkout.script("review", base, "report")
@@ -52,7 +52,7 @@ def test_a_list_that_can_not_be_read_is_told_in_the_report_too(checkout: Checkou
     assert "did you mean" in (checkout.folder / "report" / "report.md").read_text()
 
 
-def test_the_report_of_a_change_to_everything_is_short_enough_to_be_posted(checkout: Checkout) -> None:
+def test_the_report_of_a_change_to_everything_fits_a_comment(checkout: Checkout) -> None:
     names = [f"tenant-{number:03}" for number in range(150)]
     checkout.project.tenants(*(tenant(name, "crm") for name in names))
     base = checkout.commit()

@@ -59,7 +59,7 @@ def test_the_linters_find_nothing(command: tuple[str, ...]) -> None:
         (("actionlint",), "run: echo ${{ github.evnt.number }}"),
     ],
 )
-def test_the_linters_would_find_something(tmp_path: Path, command: tuple[str, ...], text: str) -> None:
+def test_the_linters_detect_a_bad_workflow(tmp_path: Path, command: tuple[str, ...], text: str) -> None:
     bad = tmp_path / ".github" / "workflows" / "bad.yml"
     bad.parent.mkdir(parents=True)
     bad.write_text(f"on: pull_request\njobs:\n  a:\n    runs-on: ubuntu-24.04\n    steps:\n      - {text}\n")
@@ -67,7 +67,7 @@ def test_the_linters_would_find_something(tmp_path: Path, command: tuple[str, ..
     assert subprocess.run([TOOLS / tool, *options, bad], capture_output=True, check=False).returncode != 0
 
 
-def test_every_action_is_pinned_by_commit_with_its_version_beside_it() -> None:
+def test_every_action_is_pinned_by_commit_with_its_version() -> None:
     used = [
         line.strip() for file in WORKFLOWS for line in file.read_text().splitlines() if re.match(r"\s*(- )?uses:", line)
     ]
@@ -82,7 +82,7 @@ def test_a_checkout_leaves_no_token_behind() -> None:
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
-def test_a_workflow_has_no_rights_and_each_job_names_its_own(workflows: dict[str, dict[str, Any]]) -> None:
+def test_a_workflow_has_no_permissions_and_each_job_names_its_own(workflows: dict[str, dict[str, Any]]) -> None:
     writing = {}
     for name, workflow in workflows.items():
         assert workflow["permissions"] == {}, name
@@ -96,7 +96,7 @@ def test_a_workflow_has_no_rights_and_each_job_names_its_own(workflows: dict[str
     }
 
 
-def test_a_fork_s_code_never_meets_a_secret_nor_a_token_that_writes(workflows: dict[str, dict[str, Any]]) -> None:
+def test_code_of_a_fork_gets_neither_secrets_nor_a_write_token(workflows: dict[str, dict[str, Any]]) -> None:
     assert all("pull_request_target" not in workflow["on"] for workflow in workflows.values())
     for name, about in workflows["preview"]["jobs"].items():
         privileged = "secrets." in str(about) or "write" in about["permissions"].values() or "environment" in about
@@ -106,7 +106,7 @@ def test_a_fork_s_code_never_meets_a_secret_nor_a_token_that_writes(workflows: d
     assert "secrets: inherit" not in "".join(file.read_text() for file in WORKFLOWS)
 
 
-def test_what_may_comment_runs_only_the_default_branch_and_one_script(workflows: dict[str, dict[str, Any]]) -> None:
+def test_the_commenting_job_runs_one_script_of_the_default_branch(workflows: dict[str, dict[str, Any]]) -> None:
     (job,) = workflows["comment"]["jobs"].values()
     checkout, download, post = job["steps"]
     assert checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
@@ -116,7 +116,7 @@ def test_what_may_comment_runs_only_the_default_branch_and_one_script(workflows:
     assert workflows["comment"]["on"] == {"workflow_run": {"workflows": ["preview"], "types": ["completed"]}}
 
 
-def test_a_deployment_is_approved_runs_alone_and_is_never_cut_off(workflows: dict[str, dict[str, Any]]) -> None:
+def test_a_deployment_needs_approval_runs_alone_and_is_not_cancelled(workflows: dict[str, dict[str, Any]]) -> None:
     deploy = workflows["deploy"]
     assert deploy["on"] == {"push": {"branches": ["main"]}}
     assert deploy["concurrency"] == {"group": "deploy", "cancel-in-progress": False}
@@ -134,7 +134,7 @@ def test_the_tests_of_a_pull_request_run_once(workflows: dict[str, dict[str, Any
     assert workflows["ci"]["on"] == {"workflow_call": None}
 
 
-def test_every_command_is_a_script_that_is_there_and_no_input_is_pasted_into_one() -> None:
+def test_every_command_is_an_existing_script_without_pasted_input() -> None:
     for where, step in steps():
         if (run := step.get("run")) is None:
             continue
@@ -144,13 +144,13 @@ def test_every_command_is_a_script_that_is_there_and_no_input_is_pasted_into_one
             assert os.access(ROOT / script, os.X_OK), f"{where}: {run}"
 
 
-def test_the_cli_of_the_workflows_is_of_the_version_of_the_sdk() -> None:
+def test_the_workflows_use_the_cli_version_of_the_sdk() -> None:
     (pinned,) = re.findall(r"^pulumi==(\S+)$", (ROOT / "requirements.in").read_text(), re.MULTILINE)
     versions = {step["with"]["pulumi-version"] for _, step in steps() if "pulumi/actions@" in step.get("uses", "")}
     assert versions == {pinned}
 
 
-def test_the_gitlab_example_is_whole_and_calls_scripts_that_are_there() -> None:
+def test_the_gitlab_example_is_complete_and_calls_existing_scripts() -> None:
     document = yaml.safe_load((ROOT / "docs/gitlab-ci.yml").read_text())
     work = {name: job for name, job in document.items() if isinstance(job, dict) and "script" in job}
     assert set(work) == {"tests", "audit", "review", "comment", "stack", "drift", "deploy"}

@@ -11,7 +11,7 @@ from tests.support.review_kinds import TENANTS, TOPOLOGY
 from tests.support.review_repository import CATALOG, Repository
 
 
-def test_a_branch_is_compared_with_where_it_left_the_base_and_not_with_what_came_after(list_only: Repository) -> None:
+def test_a_branch_is_compared_with_its_merge_base(list_only: Repository) -> None:
     list_only.git("checkout", "--quiet", "-b", "change")
     list_only.tenants(*TENANTS, tenant("mine", "crm", plan="pro"))
     list_only.commit()
@@ -26,7 +26,7 @@ def test_a_branch_is_compared_with_where_it_left_the_base_and_not_with_what_came
     assert "theirs" not in found.stdout
 
 
-def test_a_base_that_is_ahead_is_shown_undone_and_that_is_said(list_only: Repository) -> None:
+def test_a_review_warns_when_the_base_is_ahead(list_only: Repository) -> None:
     list_only.tenants(*TENANTS, tenant("later", "crm", plan="pro"))
     list_only.commit()
     list_only.git("tag", "later")
@@ -48,13 +48,13 @@ def test_a_clone_reviews_against_its_remote_branch(repository: Repository, tmp_p
     assert "`tenant-removed` × 1, `permission-widened` × 3" in found.stdout
 
 
-def test_what_is_not_committed_yet_is_reviewed_too(list_only: Repository) -> None:
+def test_uncommitted_changes_are_reviewed(list_only: Repository) -> None:
     list_only.tenants(*TENANTS[:3])
     assert list_only.review().returncode == 11
     assert list_only.review(against="HEAD").returncode == 11
 
 
-def test_the_code_of_the_base_has_the_errors_of_the_base(repository: Repository) -> None:
+def test_the_code_of_the_base_runs_with_its_own_errors(repository: Repository) -> None:
     errors, importing = "kryonix/errors.py", "from kryonix.errors import KryonixError\n"
     repository.tenants(*TENANTS)
     repository.write(errors, f"{repository.read(errors)}\n\nclass Gone(KryonixError):\n    pass\n")
@@ -67,7 +67,7 @@ def test_the_code_of_the_base_has_the_errors_of_the_base(repository: Repository)
     assert "can't be run here" not in found.stdout
 
 
-def test_the_code_of_the_base_is_given_nothing_of_the_environment(repository: Repository) -> None:
+def test_the_code_of_the_base_gets_an_empty_environment(repository: Repository) -> None:
     code = repository.read(f"{TOPOLOGY}/naming.py")
     spying = "import os\nif 'kryonix-base' in os.getcwd():\n    raise SystemExit(f'sees {sorted(os.environ)}')\n"
     repository.write(f"{TOPOLOGY}/naming.py", code.replace("import re\n", f"import re\n{spying}", 1))
@@ -84,7 +84,7 @@ def test_the_code_of_the_base_is_given_nothing_of_the_environment(repository: Re
     assert "PATH" not in found.stdout
 
 
-def test_a_link_in_the_code_of_the_base_does_not_lead_out_of_its_folder(repository: Repository, tmp_path: Path) -> None:
+def test_a_symlink_in_the_bases_code_stays_within_its_folder(repository: Repository, tmp_path: Path) -> None:
     outside = tmp_path / "outside.py"
     outside.write_text("x = 1\n")
     (repository.folder / TOPOLOGY / "linked.py").symlink_to(outside)
@@ -97,7 +97,7 @@ def test_a_link_in_the_code_of_the_base_does_not_lead_out_of_its_folder(reposito
     assert "it can't be unpacked" in found.stdout
 
 
-def test_a_catalog_that_is_named_is_compared_with_its_own_past(repository: Repository) -> None:
+def test_a_named_catalog_is_compared_with_its_own_base_version(repository: Repository) -> None:
     catalog = repository.read(CATALOG)
     repository.tenants(*TENANTS)
     repository.write("ours.yaml", catalog)
@@ -113,7 +113,7 @@ def test_a_catalog_that_is_named_is_compared_with_its_own_past(repository: Repos
     assert "no tenant changes" in repository.review("--catalog", "ours.yaml").stdout
 
 
-def test_a_catalog_that_the_base_did_not_have_replaces_the_one_of_the_package(repository: Repository) -> None:
+def test_a_catalog_new_since_the_base_replaces_the_packages_catalog(repository: Repository) -> None:
     repository.tenants(*TENANTS)
     repository.commit()
     repository.git("tag", "base")
@@ -121,7 +121,7 @@ def test_a_catalog_that_the_base_did_not_have_replaces_the_one_of_the_package(re
     assert repository.review("--catalog", "ours.yaml").returncode == 15
 
 
-def test_a_base_that_never_could_be_read_leaves_every_tenant_new_and_claims_no_more(list_only: Repository) -> None:
+def test_an_unreadable_base_makes_every_tenant_new(list_only: Repository) -> None:
     orphan = Repository.empty(list_only.folder.parent / "orphan")
     orphan.write("tenants.yaml", "tenants: [\n")
     orphan.commit()
@@ -134,7 +134,7 @@ def test_a_base_that_never_could_be_read_leaves_every_tenant_new_and_claims_no_m
     assert "✅" not in found.stdout
 
 
-def test_the_whole_report_is_written_where_it_is_asked_for(list_only: Repository) -> None:
+def test_the_full_report_is_written_to_the_given_file(list_only: Repository) -> None:
     list_only.tenants(*(tenant(f"loja-{number}", "crm", "portal", plan="pro") for number in range(40)))
     shown = list_only.review("--full", "all.md", "--limit", "4000")
     assert "The whole report is in <code>all.md</code>" in shown.stdout
@@ -165,14 +165,14 @@ def test_one_tenant_can_be_reviewed_alone(list_only: Repository) -> None:
         (("--full", "all.md"), "need --against"),
     ],
 )
-def test_a_mistake_is_told_in_a_sentence(list_only: Repository, arguments: tuple[str, ...], said: str) -> None:
+def test_a_user_error_is_one_sentence(list_only: Repository, arguments: tuple[str, ...], said: str) -> None:
     found = list_only.kryonix("plan", *arguments)
     assert found.returncode == 2
     assert said in found.stderr
     assert "Traceback" not in found.stderr
 
 
-def test_a_shallow_clone_says_that_it_is_one(list_only: Repository, tmp_path: Path) -> None:
+def test_a_shallow_clone_is_reported(list_only: Repository, tmp_path: Path) -> None:
     base = list_only.git("rev-parse", "HEAD")
     list_only.tenants(*TENANTS[:3])
     list_only.commit()
@@ -183,7 +183,7 @@ def test_a_shallow_clone_says_that_it_is_one(list_only: Repository, tmp_path: Pa
     assert "git fetch --unshallow" in found.stderr
 
 
-def test_a_folder_without_git_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_git_is_reported(tmp_path: Path) -> None:
     folder = Repository(tmp_path)
     folder.tenants(*TENANTS)
     found = folder.review(against="main")
@@ -191,6 +191,6 @@ def test_a_folder_without_git_says_so(tmp_path: Path) -> None:
     assert "is not in a git repository" in found.stderr
 
 
-def test_a_repository_of_a_hook_that_is_running_does_not_get_in_the_way(list_only: Repository, tmp_path: Path) -> None:
+def test_a_review_inside_a_git_hook_ignores_the_hooks_repository(list_only: Repository, tmp_path: Path) -> None:
     list_only.env["GIT_DIR"] = str(tmp_path / "another")
     assert list_only.kryonix("plan", "--against", "base", "--format", "markdown").returncode == 0

@@ -43,7 +43,7 @@ def suggested(report: str) -> str:
 
 
 @pytest.mark.parametrize("harm", HARMS, ids=lambda harm: f"{harm.guardrail}-{harm.kind}")
-def test_a_harm_blocks_until_the_change_itself_says_that_it_is_meant(repository: Repository, harm: Harm) -> None:
+def test_a_harmful_change_blocks_until_the_change_accepts_it(repository: Repository, harm: Harm) -> None:
     BY_NAME[harm.kind].make(repository)
     held = repository.review()
     assert held.returncode == harm.status
@@ -71,7 +71,7 @@ def test_a_harm_blocks_until_the_change_itself_says_that_it_is_meant(repository:
     assert "is from an earlier change and has no effect" in spent.stdout
 
 
-def test_one_yes_of_two_harms_leaves_the_status_of_the_other(list_only: Repository) -> None:
+def test_accepting_one_of_two_findings_leaves_the_others_status(list_only: Repository) -> None:
     kept = [
         {**entry, "modules": ["crm"]} if entry["id"] == "beta" else entry for entry in TENANTS if entry["id"] != "delta"
     ]
@@ -96,7 +96,7 @@ def test_the_json_names_every_finding_and_its_reason(list_only: Repository) -> N
     assert [(each["object"], each["reason"]) for each in review["accepted"]] == [("acme", "left us")]
 
 
-def test_the_table_says_what_holds_back_and_what_is_lost(list_only: Repository) -> None:
+def test_the_table_shows_the_blocking_findings_and_the_losses(list_only: Repository) -> None:
     list_only.tenants(*TENANTS[1:], {**TENANTS[0], "plan": "pro"})
     shown = list_only.kryonix("plan", "--against", "base")
     assert shown.returncode == 0
@@ -111,7 +111,7 @@ def test_the_table_says_what_holds_back_and_what_is_lost(list_only: Repository) 
     assert shown.stderr.splitlines()[-1] == "Blocked by tenant-removed × 1 (exit status 11)"
 
 
-def test_guardrails_can_be_left_out_for_a_revision_and_asked_for_a_file(list_only: Repository) -> None:
+def test_guardrails_can_be_disabled_for_a_revision_and_enabled_for_a_file(list_only: Repository) -> None:
     list_only.write("before.yaml", list_only.read("tenants.yaml"))
     list_only.tenants(*TENANTS[1:])
     left_out = list_only.review("--no-guard")
@@ -121,7 +121,7 @@ def test_guardrails_can_be_left_out_for_a_revision_and_asked_for_a_file(list_onl
     assert list_only.review("--guard", against="before.yaml").returncode == 11
 
 
-def test_a_file_of_entries_that_is_wrong_is_refused_with_its_line(list_only: Repository) -> None:
+def test_an_invalid_acceptance_file_is_refused_with_its_line(list_only: Repository) -> None:
     list_only.write("accepted-changes.yaml", "accepted:\n  - {guardrail: queue-lsot, object: x, reason: meant}\n")
     refused = list_only.review()
     assert refused.returncode == 2
@@ -129,7 +129,7 @@ def test_a_file_of_entries_that_is_wrong_is_refused_with_its_line(list_only: Rep
     assert "did you mean <code>queue-lost</code>" in refused.stdout
 
 
-def test_a_secret_is_found_where_it_stands_and_never_shown(list_only: Repository) -> None:
+def test_a_secret_is_located_and_never_shown(list_only: Repository) -> None:
     secret = "s3cr3t-of-nobody"
     list_only.write("notes.yaml", "a: 1\nb: 2\nc: 3\n")
     list_only.commit()
@@ -150,7 +150,7 @@ def test_a_secret_is_found_where_it_stands_and_never_shown(list_only: Repository
     }
 
 
-def test_a_secret_that_stood_in_the_base_or_is_taken_out_is_not_found(list_only: Repository) -> None:
+def test_a_secret_of_the_base_or_a_removed_one_is_not_reported(list_only: Repository) -> None:
     list_only.write("notes.yaml", "password: s3cr3t-of-nobody\nother: 1\n")
     list_only.commit()
     list_only.git("tag", "--force", "base")
@@ -160,7 +160,7 @@ def test_a_secret_that_stood_in_the_base_or_is_taken_out_is_not_found(list_only:
     assert list_only.review().returncode == 0
 
 
-def test_the_example_of_the_documentation_is_accepted_as_it_stands(list_only: Repository) -> None:
+def test_the_example_of_the_documentation_is_accepted(list_only: Repository) -> None:
     page = (ROOT / "docs/reviewing.md").read_text()
     example = next(block for block in page.split("```yaml\n")[1:] if "accepted:" in block).split("```", 1)[0]
     list_only.write("accepted-changes.yaml", example)

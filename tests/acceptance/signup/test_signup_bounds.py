@@ -11,7 +11,7 @@ from tests.support.signup_service import Caller, Signup
 SMALL = {"modules": ["portal"], "plan": "basic"}
 
 
-def test_who_asks_too_often_is_told_when_to_come_back_and_others_are_not_kept_waiting(signup: Signup) -> None:
+def test_a_caller_over_the_rate_gets_retry_after_and_others_do_not_wait(signup: Signup) -> None:
     reader = signup.make_key("read")
     with signup.another_web("--rate", "0.1", "--burst", "3") as base:
         caller = Caller(base, reader)
@@ -27,7 +27,7 @@ def test_who_asks_too_often_is_told_when_to_come_back_and_others_are_not_kept_wa
         assert Caller(base, signup.key).http.get("/v1/catalog").status_code == 200
 
 
-def test_tenants_are_placed_up_to_a_cells_bounds_by_however_many_ask_at_once(signup: Signup) -> None:
+def test_concurrent_signups_respect_a_cells_bounds(signup: Signup) -> None:
     signup.caller.done("POST", "/v1/tenants", {"id": "placed", **SMALL})
     counted = [each for each in signup.caller.http.get("/v1/tenants?limit=200").json()["tenants"] if each["queues"]]
     there = sum(tenant["status"] != "removed" for tenant in counted)
@@ -49,7 +49,7 @@ def test_tenants_are_placed_up_to_a_cells_bounds_by_however_many_ask_at_once(sig
     assert signup.caller.ended(taken)["status"] == "succeeded"
 
 
-def test_what_is_over_for_long_is_forgotten_and_its_idempotency_key_with_it(signup: Signup) -> None:
+def test_old_operations_and_their_idempotency_keys_are_deleted(signup: Signup) -> None:
     body = {"id": "forgotten", **SMALL}
     first = signup.caller.done("POST", "/v1/tenants", body, key="to-be-forgotten")
     kept = signup.caller.done("POST", "/v1/tenants/forgotten/suspend", key="to-be-kept")

@@ -65,7 +65,7 @@ def whole(signup: Signup, id: str) -> None:
     assert (shown["status"], shown["converged"], shown["operation"]) == ("active", True, None)
 
 
-def test_a_worker_that_is_killed_loses_nothing_and_another_goes_on(signup: Signup) -> None:
+def test_another_worker_continues_the_job_of_a_killed_one(signup: Signup) -> None:
     operation = signup.caller.taken("POST", "/v1/tenants", {"id": "kill-worker", **FULL})
     until("it is in the middle", begun(signup, operation))
     signup.worker.kill()
@@ -78,7 +78,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_another_goes_on(signup: Signu
     assert events == [{"event": "tenant.created"}]
 
 
-def test_a_web_that_is_killed_has_lost_nothing_that_it_took_on(signup: Signup) -> None:
+def test_a_killed_web_process_loses_no_accepted_request(signup: Signup) -> None:
     port = signup.base.rsplit(":", 1)[-1]
     operation = signup.caller.taken("POST", "/v1/tenants", {"id": "kill-web", **SMALL}, key="kill-web")
     signup.web.kill()
@@ -91,7 +91,7 @@ def test_a_web_that_is_killed_has_lost_nothing_that_it_took_on(signup: Signup) -
     asyncio.run(_connect(signup.caller.credentials(again).amqp_uri))
 
 
-def test_a_job_whose_end_could_not_be_written_holds_up_nothing_for_long(signup: Signup) -> None:
+def test_a_job_whose_end_was_not_recorded_does_not_block_its_tenant(signup: Signup) -> None:
     signup.as_superuser("""
         CREATE SEQUENCE signup.refused;
         CREATE FUNCTION signup.refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
@@ -111,7 +111,7 @@ def test_a_job_whose_end_could_not_be_written_holds_up_nothing_for_long(signup: 
     assert [row["event"] for row in events] == ["tenant.created", "tenant.suspended"], "what had ended was done again"
 
 
-def test_a_broker_that_is_killed_is_waited_for(signup: Signup) -> None:
+def test_a_job_waits_for_a_killed_broker(signup: Signup) -> None:
     operation = signup.caller.taken("POST", "/v1/tenants", {"id": "kill-broker", **FULL})
     with killed(signup, "rabbitmq", begun(signup, operation)):
         until("the attempt has failed", lambda: _problem(signup, operation))
@@ -121,7 +121,7 @@ def test_a_broker_that_is_killed_is_waited_for(signup: Signup) -> None:
     until("events are told again", lambda: not signup.query("SELECT 1 FROM signup.outbox WHERE published_at IS NULL"))
 
 
-def test_a_database_that_is_killed_is_waited_for_and_meanwhile_said(signup: Signup) -> None:
+def test_a_killed_database_is_reported_and_waited_for(signup: Signup) -> None:
     operation = signup.caller.taken("POST", "/v1/tenants", {"id": "kill-database", **FULL})
     with killed(signup, "postgres", begun(signup, operation)):
         problem = signup.caller.refused(503, "registry-unavailable", "GET", "/v1/tenants")
@@ -134,7 +134,7 @@ def test_a_database_that_is_killed_is_waited_for_and_meanwhile_said(signup: Sign
     whole(signup, "kill-database")
 
 
-def test_a_database_that_stands_still_is_waited_for_and_meanwhile_said(signup: Signup) -> None:
+def test_a_frozen_database_is_reported_and_waited_for(signup: Signup) -> None:
     operation = signup.caller.taken("POST", "/v1/tenants", {"id": "frozen-database", **FULL})
     container = docker.from_env().containers.get(f"kryonix-{signup.project.stack}-postgres")
     until("it is in the middle", begun(signup, operation))
@@ -163,7 +163,7 @@ def _signed_up(signup: Signup, id: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def test_fifty_signups_at_once_are_all_made_and_touch_nobody_else(signup: Signup) -> None:
+def test_fifty_concurrent_signups_succeed_and_affect_no_other_tenant(signup: Signup) -> None:
     signup.caller.done("POST", "/v1/tenants", {"id": "bystander", **SMALL})
     with live(signup.outputs) as broker:
         before = _picture(broker, "/cliente_bystander")

@@ -51,7 +51,7 @@ def accessible(page: Page) -> None:
     assert found.violations_count == 0, found.generate_report()
 
 
-def test_a_tenant_is_added_with_its_capacity_shown_first_and_its_progress_live(page: Page, signup: Signup) -> None:
+def test_the_page_adds_a_tenant_showing_capacity_and_progress(page: Page, signup: Signup) -> None:
     add = page.get_by_role("button", name="Add tenant")
     expect(add).to_be_disabled()
     page.get_by_label("Id", exact=True).fill("by-page")
@@ -77,7 +77,7 @@ def test_a_tenant_is_added_with_its_capacity_shown_first_and_its_progress_live(p
     expect(row.get_by_role("button", name="resume by-page")).to_be_visible()
 
 
-def test_what_does_not_fit_is_said_before_it_is_sent(page: Page) -> None:
+def test_the_page_refuses_an_oversized_order_before_sending_it(page: Page) -> None:
     page.get_by_label("Id", exact=True).fill("too-much")
     for box in page.locator("input[name=modules]").all():
         box.check()
@@ -96,7 +96,7 @@ def test_a_failure_is_shown_with_its_reason(page: Page, signup: Signup) -> None:
     expect(page.get_by_role("alert")).to_contain_text("is there already. Choose another id")
 
 
-def test_what_others_do_and_why_it_failed_is_seen_without_a_reload_and_after_one(page: Page, signup: Signup) -> None:
+def test_the_page_shows_other_operations_live_and_after_a_reload(page: Page, signup: Signup) -> None:
     signup.caller.done("POST", "/v1/tenants", {"id": "by-others", "modules": ["crm"], "plan": "basic"})
     row = page.locator("tr[data-tenant=by-others]")
     expect(row).to_contain_text("15 of 50")
@@ -115,7 +115,7 @@ def test_what_others_do_and_why_it_failed_is_seen_without_a_reload_and_after_one
     accessible(page)
 
 
-def test_on_a_phone_nothing_is_beyond_the_edge(page: Page) -> None:
+def test_the_page_fits_a_phones_width(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     expect(page.locator("tbody tr").first).to_be_visible()
     edges = page.locator("#content *:visible").evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
@@ -132,7 +132,7 @@ def test_a_wrong_key_opens_nothing(page: Page, signup: Signup) -> None:
     expect(page.locator("#content")).to_be_hidden()
 
 
-def test_the_page_needs_nothing_from_elsewhere(signup: Signup) -> None:
+def test_the_page_loads_nothing_from_other_hosts(signup: Signup) -> None:
     folder = Path(__file__).parents[3] / "kryonix" / "signup" / "page"
     for file in folder.iterdir():
         assert "//" not in file.read_text().replace("http://www.w3.org/2000/svg", "").replace("// ", ""), file.name

@@ -47,7 +47,7 @@ async def _first_message(uri: str) -> Any:
         return await asyncio.wait_for(got.get(), 60)
 
 
-def test_a_full_tenant_comes_from_one_request_to_its_first_message(caller: Caller) -> None:
+def test_one_request_creates_a_working_tenant(caller: Caller) -> None:
     taken = caller.done("POST", "/v1/tenants", {"id": "full", "modules": list(ALL_MODULES), "plan": "enterprise"})
     shown = caller.http.get("/v1/tenants/full").json()
     assert (shown["status"], shown["converged"], shown["queues"]) == ("active", True, {"used": 87, "allowed": 500})
@@ -61,7 +61,7 @@ def small(signup: Signup) -> dict[str, Any]:
     return signup.caller.done("POST", "/v1/tenants", {"id": "small", **SMALL}, key="small-is-made")
 
 
-def test_credentials_are_handed_out_once_to_who_asked_and_are_nowhere_readable(
+def test_credentials_are_returned_once_and_stored_unreadable(
     signup: Signup, caller: Caller, small: dict[str, Any]
 ) -> None:
     path, body = f"/v1/operations/{small['id']}/credentials", {"credentials_key": small["credentials_key"]}
@@ -115,7 +115,7 @@ def test_a_tenant_is_changed_suspended_resumed_rotated_and_removed(
     caller.refused(409, "wrong-state", "POST", "/v1/tenants/life/resume")
 
 
-def test_a_tenant_that_its_plan_no_longer_admits_can_be_suspended_and_leave(
+def test_a_tenant_beyond_its_plan_can_be_suspended_and_removed(
     signup: Signup, caller: Caller, at_broker: LiveBroker
 ) -> None:
     caller.done("POST", "/v1/tenants", {"id": "oversold", "modules": list(ALL_MODULES), "plan": "pro"})
@@ -128,7 +128,7 @@ def test_a_tenant_that_its_plan_no_longer_admits_can_be_suspended_and_leave(
     assert not at_broker.has("vhosts", "/cliente_oversold")
 
 
-def test_a_removal_at_once_deletes_messages_only_where_that_is_accepted(caller: Caller, at_broker: LiveBroker) -> None:
+def test_an_immediate_removal_needs_acceptance_to_delete_messages(caller: Caller, at_broker: LiveBroker) -> None:
     caller.done("POST", "/v1/tenants", {"id": "leaving", **SMALL})
     queue = "cliente_leaving.portal.treinamentos.sync"
     at_broker.publish("/cliente_leaving", queue, 3)
@@ -146,9 +146,7 @@ def test_a_removal_at_once_deletes_messages_only_where_that_is_accepted(caller: 
     assert not at_broker.has("vhosts", "/cliente_leaving")
 
 
-def test_old_credentials_end_after_their_overlap_without_being_asked(
-    caller: Caller, small: dict[str, Any], at_broker: LiveBroker
-) -> None:
+def test_old_credentials_expire_after_the_overlap(caller: Caller, small: dict[str, Any], at_broker: LiveBroker) -> None:
     caller.done("POST", "/v1/tenants/small/rotate")
     until = time.monotonic() + 60
     while at_broker.has("users", "kryonix_small"):
@@ -157,7 +155,7 @@ def test_old_credentials_end_after_their_overlap_without_being_asked(
     assert at_broker.has("users", "kryonix_small.2")
 
 
-def test_events_of_all_that_happened_reach_the_control_vhost(
+def test_events_of_every_operation_reach_the_control_vhost(
     signup: Signup, caller: Caller, small: dict[str, Any], at_broker: LiveBroker
 ) -> None:
     until = time.monotonic() + 30
@@ -202,7 +200,7 @@ def test_events_of_all_that_happened_reach_the_control_vhost(
         (405, "method-not-allowed", "PUT", "/v1/tenants", {}),
     ],
 )
-def test_what_can_not_be_is_refused_with_what_to_do(
+def test_an_invalid_request_is_refused_with_a_remedy(
     caller: Caller, small: dict[str, Any], status: int, kind: str, method: str, path: str, body: Any
 ) -> None:
     before = wanted(caller)
@@ -220,7 +218,7 @@ def wanted(caller: Caller) -> list[tuple[Any, ...]]:
     return [tuple(tenant[name] for name in ("id", "modules", "plan", "status", "cell", "username")) for tenant in found]
 
 
-def test_what_can_be_done_with_a_path_is_told_to_who_asks_for_something_else(caller: Caller) -> None:
+def test_a_wrong_method_is_refused_with_the_allowed_ones(caller: Caller) -> None:
     assert caller.http.put("/v1/tenants").headers["allow"] == "GET, POST"
     assert caller.http.put("/v1/tenants/small").headers["allow"] == "DELETE, GET, PATCH"
 
@@ -228,7 +226,7 @@ def test_what_can_be_done_with_a_path_is_told_to_who_asks_for_something_else(cal
 @pytest.mark.parametrize(
     "id", ["../../etc", "a'; DROP TABLE x", ".*", "асме", "ａcme", "x" * 10_000, "a\x00b", "A-b-c", "ab", "-abc", "a/b"]
 )
-def test_a_hostile_id_makes_nothing_by_body_or_path(caller: Caller, id: str) -> None:
+def test_a_hostile_id_in_body_or_path_creates_nothing(caller: Caller, id: str) -> None:
     response = caller.ask("POST", "/v1/tenants", {"id": id, **SMALL})
     assert response.status_code == 422, response.text
     for method, more in (("GET", ""), ("PATCH", ""), ("POST", "/suspend"), ("DELETE", "")):
@@ -239,7 +237,7 @@ def test_a_hostile_id_makes_nothing_by_body_or_path(caller: Caller, id: str) -> 
         assert "Traceback" not in answer.text
 
 
-def test_a_body_that_is_no_json_or_too_large_is_refused(signup: Signup, caller: Caller) -> None:
+def test_an_invalid_or_oversized_body_is_refused(signup: Signup, caller: Caller) -> None:
     headers = {"content-type": "application/json"}
     for content in (b"", b"{", b"[]", b"null", b'{"id": "\xff"}', b"[" * 30_000):
         answer = caller.http.post("/v1/tenants", content=content, headers=headers)
@@ -257,7 +255,7 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(signup: Signup, caller: 
     assert caller.http.post("/v1/tenants", content=chunks(), headers=headers).status_code == 413
 
 
-def test_a_key_does_what_its_scope_allows_and_ends_when_it_is_revoked(signup: Signup, small: dict[str, Any]) -> None:
+def test_a_key_is_limited_to_its_scope_and_ends_when_revoked(signup: Signup, small: dict[str, Any]) -> None:
     for caller in (signup.call_as(None), signup.call_as("kx_nobody_x"), signup.call_as("kx_a")):
         caller.refused(401, "invalid-key", "GET", "/v1/tenants")
     unread = signup.call_as(None).http.post("/v1/tenants", content=b"{", headers={"content-type": "application/json"})
@@ -304,7 +302,7 @@ def test_every_call_leaves_an_audit_row(signup: Signup, caller: Caller, small: d
     assert asked[0]["method"] == "POST"
 
 
-def test_tenants_come_in_pages(caller: Caller, small: dict[str, Any]) -> None:
+def test_tenants_are_listed_in_pages(caller: Caller, small: dict[str, Any]) -> None:
     seen, after = [], ""
     while True:
         page = caller.http.get("/v1/tenants", params={"limit": 1, "after": after}).raise_for_status().json()
@@ -317,7 +315,7 @@ def test_tenants_come_in_pages(caller: Caller, small: dict[str, Any]) -> None:
     caller.refused(422, "unprocessable-entity", "GET", "/v1/tenants?limit=0")
 
 
-def test_a_plan_is_told_without_making_anything(caller: Caller) -> None:
+def test_a_plan_is_returned_without_creating_anything(caller: Caller) -> None:
     answer = caller.http.post("/v1/plan", json={"id": "idea", "modules": ["crm", "portal"], "plan": "basic"}).json()
     assert answer["queues"] == {"used": 25, "allowed": 50}
     assert answer["queues_by_module"] == {"crm": 14, "portal": 10}
@@ -337,7 +335,7 @@ def test_an_operation_is_followed_live_to_its_end(caller: Caller) -> None:
     assert topology["converged"]
 
 
-def test_requests_with_an_idempotency_key_are_done_once_in_whatever_order_they_come(signup: Signup) -> None:
+def test_requests_with_one_idempotency_key_run_once_in_any_order(signup: Signup) -> None:
     caller = signup.caller
     body = {"id": "once", **SMALL}
     with ThreadPoolExecutor(8) as pool:
@@ -357,9 +355,7 @@ def test_requests_with_an_idempotency_key_are_done_once_in_whatever_order_they_c
     signup.call_as(signup.make_key("admin")).done("POST", "/v1/tenants/once/resume", key="once-1")
 
 
-def test_of_conflicting_operations_one_runs_and_the_others_are_told_which(
-    signup: Signup, caller: Caller, small: dict[str, Any]
-) -> None:
+def test_only_one_of_conflicting_operations_runs(signup: Signup, caller: Caller, small: dict[str, Any]) -> None:
     paths = [("POST", "/v1/tenants/small/suspend"), ("POST", "/v1/tenants/small/resume")] * 10
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda each: caller.ask(*each), paths))
@@ -376,7 +372,7 @@ def test_of_conflicting_operations_one_runs_and_the_others_are_told_which(
     assert caller.http.get("/v1/tenants/small").json()["converged"]
 
 
-def test_the_service_says_whether_it_can_work_and_how_it_does(signup: Signup, small: dict[str, Any]) -> None:
+def test_the_service_reports_readiness_and_metrics(signup: Signup, small: dict[str, Any]) -> None:
     http = signup.call_as(None).http
     assert http.get("/healthz").json() == {"status": "ok"}
     ready = http.get("/readyz")
@@ -389,7 +385,7 @@ def test_the_service_says_whether_it_can_work_and_how_it_does(signup: Signup, sm
     assert "small" not in text
 
 
-def test_who_starts_it_reads_in_one_line_where_it_is_and_when_it_is_ready(signup: Signup, tmp_path: Path) -> None:
+def test_serve_prints_its_address_and_readiness_in_one_line(signup: Signup, tmp_path: Path) -> None:
     web = Process(signup.project, tmp_path / "web.log", "serve", "--port", "0", "--workers", "1")
     try:
         web.wait_for("/openapi.json")
@@ -401,7 +397,7 @@ def test_who_starts_it_reads_in_one_line_where_it_is_and_when_it_is_ready(signup
 
 
 @pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
-def test_who_lets_other_machines_reach_it_is_warned(signup: Signup, tmp_path: Path, host: str, warned: bool) -> None:
+def test_listening_beyond_loopback_prints_a_warning(signup: Signup, tmp_path: Path, host: str, warned: bool) -> None:
     web = Process(signup.project, tmp_path / "web.log", "serve", "--host", host, "--port", "0", "--workers", "0")
     try:
         web.wait_for("listening on")
@@ -428,7 +424,7 @@ def test_the_signup_role_reads_no_secret_and_writes_no_tenant(signup: Signup) ->
             signup.query(statement)
 
 
-def test_the_signup_role_can_make_only_old_rows_of_the_audit_go(signup: Signup, caller: Caller) -> None:
+def test_the_signup_role_can_delete_only_old_audit_rows(signup: Signup, caller: Caller) -> None:
     old, young = caller.http.get("/v1/catalog"), caller.http.get("/v1/catalog")
     for answer, age in ((old, "31 days"), (young, "29 days")):
         audited(signup, answer)
@@ -440,7 +436,7 @@ def test_the_signup_role_can_make_only_old_rows_of_the_audit_go(signup: Signup, 
     assert young.headers["x-request-id"] in kept
 
 
-def test_no_role_but_its_own_connects_to_the_registry(signup: Signup) -> None:
+def test_only_its_own_roles_connect_to_the_registry(signup: Signup) -> None:
     signup.as_superuser("CREATE ROLE stranger LOGIN PASSWORD 'strange'")
     try:
         address = signup.outputs["signup_dsn"].rsplit("@", 1)[-1]
@@ -460,7 +456,7 @@ def test_no_role_but_its_own_connects_to_the_registry(signup: Signup) -> None:
         signup.as_superuser("DROP ROLE stranger")
 
 
-def test_a_port_that_is_taken_is_said_without_a_traceback(signup: Signup) -> None:
+def test_a_port_in_use_is_reported_without_a_traceback(signup: Signup) -> None:
     port = signup.base.rsplit(":", 1)[-1]
     result = signup.project.kryonix(
         "signup", "serve", "--port", port, "--stack", signup.project.stack, "--engine", "local"

@@ -45,7 +45,7 @@ def settled(signup: Signup) -> list[dict[str, Any]]:
     return signup.query(f"SELECT id, status, result FROM signup.operations WHERE {where}")
 
 
-def test_settling_refuses_no_request_and_gives_way_to_it(signup: Signup, caller: Caller) -> None:
+def test_settling_yields_to_requests(signup: Signup, caller: Caller) -> None:
     with no_worker(signup):
         queued = settling(signup)
         asked = caller.taken("POST", f"/v1/tenants/{ID}/suspend")
@@ -56,7 +56,7 @@ def test_settling_refuses_no_request_and_gives_way_to_it(signup: Signup, caller:
     caller.done("POST", f"/v1/tenants/{ID}/resume")
 
 
-def test_a_removal_that_has_begun_is_not_resumed_and_one_that_waits_is(signup: Signup, caller: Caller) -> None:
+def test_a_waiting_removal_can_be_resumed_and_a_started_one_cannot(signup: Signup, caller: Caller) -> None:
     caller.done("DELETE", f"/v1/tenants/{ID}")
     with no_worker(signup):
         queued = settling(signup)
@@ -69,7 +69,7 @@ def test_a_removal_that_has_begun_is_not_resumed_and_one_that_waits_is(signup: S
     assert caller.http.get(f"/v1/tenants/{ID}").json()["status"] == "active"
 
 
-def test_what_can_not_be_settled_is_asked_again_after_a_pause(signup: Signup, caller: Caller) -> None:
+def test_a_tenant_that_fails_to_settle_is_retried_after_a_pause(signup: Signup, caller: Caller) -> None:
     with no_worker(signup):
         patient = signup.start_worker("--overlap-hours", "1")
         caller.done("POST", f"/v1/tenants/{ID}/rotate")

@@ -192,7 +192,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         (b"tenants: " + b"[" * 100_000, "YAML"),
     ],
 )
-def test_a_file_that_is_no_list_of_tenants_is_refused(content: bytes, said: str) -> None:
+def test_a_file_without_a_tenant_list_is_refused(content: bytes, said: str) -> None:
     found = problems(content)
     assert any(said in line for line in found), found
     assert all(line.startswith("tenants.yaml") for line in found)
