@@ -46,22 +46,17 @@ def rows(findings: Iterable[Finding]) -> tuple[Row, ...]:
     """Return findings with similar ones together, ordered by guardrail and tenant."""
     by: dict[tuple[Guardrail, str, str], list[Finding]] = {}
     for finding in findings:
-        by.setdefault((finding.guardrail, finding.tenant, _kin(finding)), []).append(finding)
+        similar = _stem(finding.object) if finding.guardrail is Guardrail.queue_lost else finding.object
+        by.setdefault((finding.guardrail, finding.tenant, similar), []).append(finding)
     alike: dict[tuple[object, ...], list[list[Finding]]] = {}
     for (guardrail, tenant, _), found in by.items():
         texts = tuple((nameless(tenant, f.object), nameless(tenant, f.message)) for f in found)
         alike.setdefault((guardrail, texts), []).append(found)
     order = list(Guardrail)
-    made = (
-        Row(
-            first[0].guardrail,
-            tuple(found[0].tenant for found in groups),
-            tuple(finding.object for finding in first),
-            first[0].message,
-        )
-        for groups in alike.values()
-        for first in groups[:1]
-    )
+    made = []
+    for groups in alike.values():
+        tenants, objects = (each[0].tenant for each in groups), (each.object for each in groups[0])
+        made.append(Row(groups[0][0].guardrail, tuple(tenants), tuple(objects), groups[0][0].message))
     return tuple(sorted(made, key=lambda row: (order.index(row.guardrail), row.tenants[0], row.objects[0])))
 
 
@@ -112,10 +107,6 @@ def _idle(judgement: Judgement, most: int | None) -> str:
 
 def _cut(count: int, most: int | None, begin: str = "\n") -> list[str]:
     return [] if most is None or count <= most else [f"{begin}and {count - most:,} more, in the full report"]
-
-
-def _kin(finding: Finding) -> str:
-    return _stem(finding.object) if finding.guardrail is Guardrail.queue_lost else finding.object
 
 
 def _stem(name: str) -> str:

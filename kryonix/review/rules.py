@@ -60,7 +60,10 @@ def find(difference: TenantDifference) -> Iterator[Finding]:
         message = f"the tenant is removed with {queues} queues and every message in them"
         yield Finding(Guardrail.tenant_removed, difference.tenant, difference.tenant, message)
     elif was is not None:
-        yield from _lost_queues(difference)
+        for change in difference.lost:
+            verb = "deleted" if change.action == "remove" else "replaced, because a queue's arguments can't change"
+            message = f"the queue is {verb}: the messages in it are lost"
+            yield Finding(Guardrail.queue_lost, difference.tenant, change.name, message)
         yield from _wider_permissions(was, now)
         yield from _raised_limits(was, now)
         if any(_may_raise_bound(change) for change in difference.changes):
@@ -95,26 +98,15 @@ def bounds(topology: Topology) -> Mapping[tuple[str, str], Bound]:
     return found
 
 
-def _lost_queues(difference: TenantDifference) -> Iterator[Finding]:
-    for change in difference.lost:
-        verb = "deleted" if change.action == "remove" else "replaced, because a queue's arguments can't change"
-        message = f"the queue is {verb}: the messages in it are lost"
-        yield Finding(Guardrail.queue_lost, difference.tenant, change.name, message)
-
-
 def _wider_permissions(was: Topology, now: Topology) -> Iterator[Finding]:
     for right in ("configure", "write", "read"):
         old, new = getattr(was.permissions, right), getattr(now.permissions, right)
-        if not _no_wider(old, new):
+        # Patterns can't be compared in general: only these certainly allow no more than the old one.
+        if new not in (old, _NOTHING, *_narrowings(old)) and old not in _EVERYTHING:
             reach = _newly_reached(old, new, was, now)
             shown = f", which reaches '{reach}' too" if reach else ", which can't be shown to reach no more"
             message = f"the right to {right} was '{old}' and is '{new}'{shown}"
             yield Finding(Guardrail.permission_widened, now.tenant.id, right, message)
-
-
-def _no_wider(old: str, new: str) -> bool:
-    """Return True if a pattern certainly allows no more than another: patterns can't be compared in general."""
-    return new in (old, _NOTHING) or old in _EVERYTHING or new in _narrowings(old)
 
 
 def _narrowings(pattern: str) -> Iterator[str]:

@@ -130,16 +130,13 @@ def tenant_summary(group: Group) -> str:
     if len(tenants) > 1:
         who, each = f"<b>{len(tenants):,} tenants</b> alike ({names(tenants, 3)})", " each"
     facts = [f"<b>{counted(len(first.lost), 'queue')}{each} lost with the messages</b>"] if first.lost else []
-    facts += _short_changes(first) if first.kind == "changed" else _plan(first)
+    if first.kind == "changed":
+        facts += _short_changes(first)
+    elif first.after is not None:
+        facts.append(f"plan {code(first.after.tenant.plan)}")
+        facts.append(f"{use(first.after).queues} of {counted(first.after.limits.max_queues, 'queue')}")
     mark = "⚠️ " if first.lost else ""
     return f"{mark}{who} {first.kind}: {' · '.join(facts) or 'nothing on the broker'}"
-
-
-def _plan(difference: TenantDifference) -> Iterator[str]:
-    if difference.after is not None:
-        used = use(difference.after).queues
-        yield f"plan {code(difference.after.tenant.plan)}"
-        yield f"{used} of {counted(difference.after.limits.max_queues, 'queue')}"
 
 
 def _short_changes(difference: TenantDifference) -> Iterator[str]:
@@ -179,10 +176,16 @@ def _object_lists(difference: TenantDifference, most: int | None) -> Iterator[st
         yield from _list(f"**{counted(len(added), 'queue')} added**", added, most)
     if policies := [change for kind in _MUTABLE for change in by.pop((kind, "change"), [])]:
         yield "**Policies that change in place, messages stay**"
-        yield from ("", "| policy | key | before | after |", "|---|---|---|---|", *_policy_rows(policies), "")
+        yield from ("", "| policy | key | before | after |", "|---|---|---|---|")
+        for (key, before, after), changed in _policy_steps(policies).items():
+            yield f"| {names(changed, None)} | {code(key)} | {before} | {after} |"
+        yield ""
     if rights := by.pop(("permissions", "change"), []):
         yield "**Permissions**"
-        yield from ("", "| right | before | after |", "|---|---|---|", *_permission_rows(rights), "")
+        yield from ("", "| right | before | after |", "|---|---|---|")
+        for field in _differing(asdict(rights[0].before), asdict(rights[0].after)):
+            yield f"| {field.name} | {value_or_none(field.before)} | {value_or_none(field.after)} |"
+        yield ""
     if by:
         yield (
             "Also " + ", ".join(f"{counted(len(found), kind)} {DONE[act]}" for (kind, act), found in by.items()) + "."
@@ -208,11 +211,6 @@ def _policy_steps(changes: Iterable[Change]) -> dict[tuple[str, str, str], list[
     return steps
 
 
-def _policy_rows(changes: Iterable[Change]) -> Iterator[str]:
-    for (key, before, after), policies in _policy_steps(changes).items():
-        yield f"| {names(policies, None)} | {code(key)} | {before} | {after} |"
-
-
 def _written(key: str, value: Any) -> Any:
     """Return a duration or a size as the catalog writes it."""
     if not isinstance(value, int) or value <= 0:
@@ -227,12 +225,6 @@ def _written(key: str, value: Any) -> Any:
 def _flat(policy: Any) -> dict[str, Any]:
     plain = asdict(policy)
     return {**plain.pop("definition"), **plain}
-
-
-def _permission_rows(changes: Iterable[Change]) -> Iterator[str]:
-    for change in changes:
-        for field in _differing(asdict(change.before), asdict(change.after)):
-            yield f"| {field.name} | {value_or_none(field.before)} | {value_or_none(field.after)} |"
 
 
 def _differing(was: dict[str, Any], now: dict[str, Any]) -> Iterator[Field]:

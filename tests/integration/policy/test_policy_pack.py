@@ -142,7 +142,7 @@ CHANGES: dict[str, tuple[str, str, Callable[[list[Recording]], list[Recording]]]
 
 @pytest.mark.parametrize("what", CHANGES)
 @pytest.mark.parametrize("against", ["HEAD", None], ids=["with a base", "without a base"])
-def test_a_program_that_makes_it_differently_is_held_back_until_it_is_meant(
+def test_a_program_that_breaks_a_rule_is_blocked_until_accepted(
     site: Site, registrations: list[Recording], what: str, against: str | None
 ) -> None:
     guardrail, object_, change = CHANGES[what]
@@ -158,9 +158,7 @@ def test_a_program_that_makes_it_differently_is_held_back_until_it_is_meant(
     assert site.held(made, against) == []
 
 
-def test_what_stands_against_a_rule_is_answered_by_an_entry_for_as_long_as_it_stands(
-    site: Site, registrations: list[Recording]
-) -> None:
+def test_a_broken_rule_is_accepted_for_as_long_as_its_entry_exists(site: Site, registrations: list[Recording]) -> None:
     change = CHANGES["no limit of a user's channels"][2]
     entry = {"guardrail": "limit-lifted", "tenant": "acme", "object": "user *", "reason": "until the next release"}
     site.accept(entry)
@@ -173,7 +171,7 @@ def test_what_stands_against_a_rule_is_answered_by_an_entry_for_as_long_as_it_st
 @pytest.mark.parametrize(
     ("type_", "key"), [("User", "password"), ("TenantRecord", "dsn"), ("Safeguards", "adminPassword")]
 )
-def test_a_secret_in_an_input_without_its_mark_is_held_back_and_never_shown(
+def test_an_unmarked_secret_in_an_input_is_blocked_and_never_shown(
     site: Site, registrations: list[Recording], type_: str, key: str
 ) -> None:
     own = next(r for r in registrations if r.goal.type.endswith(f":{type_}") and r.goal.name.startswith("acme/"))

@@ -71,7 +71,7 @@ def test_it_is_the_expansion_to_the_last_argument(registrations: list[Recording]
     assert [dict(each.rights) for each in found] == [rights(each.topology) for each in found]
 
 
-def test_it_is_the_same_where_a_new_provider_does_not_tell_the_vhosts_of_its_resources_yet(
+def test_tenants_are_found_before_the_provider_knows_their_vhosts(
     registrations: list[Recording],
 ) -> None:
     early = [

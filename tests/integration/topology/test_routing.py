@@ -107,7 +107,7 @@ def test_another_tenants_queues_receive_nothing(acme: Application, beta: Applica
     assert asyncio.run(acme.holding()) == {}
 
 
-def test_a_priority_lane_takes_its_priority_and_the_action_queue_the_others(lab: Application) -> None:
+def test_a_priority_lane_gets_its_priority_the_action_queue_the_others(lab: Application) -> None:
     sent = [f"crm.leads.create.{priority}" for priority in ("high", "high", "medium", "low")]
     only = {"crm.leads.create.high": 2, "crm.leads.create": 2, "crm.leads.update": 1}
     assert reaches(lab, "cliente_lab", *sent, "crm.leads.update.high", only=only)

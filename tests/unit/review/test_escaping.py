@@ -28,7 +28,7 @@ def visible(text: str) -> str:
 
 
 @given(HOSTILE)
-def test_a_value_in_a_table_in_a_fold_is_shown_as_it_is_and_is_nothing_else(value: str) -> None:
+def test_a_value_in_a_table_in_a_fold_renders_as_plain_text(value: str) -> None:
     page = Rendered.of(
         f"<details><summary>{code(value)}</summary>\n\n| a | b |\n|---|---|\n| {code(value)} | x |\n\n</details>\n"
     )
@@ -48,7 +48,7 @@ def test_a_sentence_opens_no_tag_makes_no_link_and_mentions_nobody(text: str) ->
 
 
 @given(HOSTILE)
-def test_the_encoded_value_is_one_line_without_a_character_that_markdown_knows(value: str) -> None:
+def test_an_encoded_value_is_one_line_without_markdown_characters(value: str) -> None:
     assert not re.search(r"[\n\r`*~|<>\[\]\\@!$]|_(?![a-z0-9])", plain_text(value), re.IGNORECASE)
 
 
@@ -56,7 +56,7 @@ def test_names_of_ours_stay_readable_in_the_source() -> None:
     assert code("cliente_acme-1.crm.leads.create") == "<code>cliente_acme-1.crm.leads.create</code>"
 
 
-def test_what_stands_between_quotes_in_a_sentence_is_code_and_an_apostrophe_is_none() -> None:
+def test_quoted_values_become_code_and_apostrophes_do_not() -> None:
     assert prose("a tenant's 'plan' can't be 'x'") == "a tenant's <code>plan</code> can't be <code>x</code>"
 
 

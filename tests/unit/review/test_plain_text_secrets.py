@@ -40,7 +40,7 @@ def test_a_value_of_its_own_for_a_name_of_a_secret_is_found_in_data(text: str) -
 @pytest.mark.parametrize(
     "file", ["kryonix/a.py", "docs/a.md", "tests/unit/test_a.py", "a.yaml", ".env.prod", "Makefile"]
 )
-def test_what_is_a_secret_wherever_it_stands_is_found_in_every_kind_of_file(text: str, file: str) -> None:
+def test_certain_secrets_are_found_in_every_kind_of_file(text: str, file: str) -> None:
     assert found(text, file)
 
 
@@ -77,7 +77,7 @@ def test_what_stands_for_a_secret_or_only_sounds_like_one_is_not_found(text: str
     assert found(text) == []
 
 
-def test_an_address_with_a_throw_away_password_in_a_test_is_not_found_and_in_code_it_is() -> None:
+def test_an_address_with_a_password_is_found_in_code_but_not_in_tests() -> None:
     address = 'URI = "amqp://kryonix_acme:hidden@127.0.0.1:1"'
     assert found(address, "tests/unit/test_a.py") == []
     assert found(address, "kryonix/a.py") == ["kryonix/a.py an address"]

@@ -116,7 +116,7 @@ def test_the_full_report_on_a_thousand_tenants_names_each(thousand: Review) -> N
     assert all(f"<code>{difference.tenant}</code>" in full for difference in thousand.differences)
 
 
-def test_where_there_is_no_room_for_folds_a_line_each_tells_of_more_tenants() -> None:
+def test_tenants_become_lines_where_folds_do_not_fit() -> None:
     page = markdown(review(fleet(300, seed=1), fleet(300, seed=2)), limit=30_000)
     assert page.count("<details><summary>") < page.count("\n- ") + page.count("<details><summary>")
     assert "\n- ⚠️ <b><code>loja-" in page
@@ -144,7 +144,7 @@ def test_a_short_report_is_whole_and_points_nowhere() -> None:
         ({}, "✅ Nothing blocks it."),
     ],
 )
-def test_the_verdict_says_no_more_than_is_known(changed: dict[str, Any], said: str) -> None:
+def test_the_verdict_claims_no_more_than_was_checked(changed: dict[str, Any], said: str) -> None:
     page = markdown(Review("main", (), **changed))
     assert said in page
     assert ("✅" in page) is (changed == {})
@@ -179,7 +179,7 @@ def test_nothing_that_others_write_breaks_out_of_the_report(texts: list[str]) ->
 
 
 @given(st.lists(HOSTILE, min_size=1, max_size=60), HOSTILE)
-def test_a_refusal_tells_every_problem_within_its_bound_and_nothing_breaks_out(problems: list[str], base: str) -> None:
+def test_a_refusal_lists_problems_within_its_limit_and_escapes_them(problems: list[str], base: str) -> None:
     page = refusal(base, problems, limit=SHORTEST_REPORT)
     assert len(page.encode()) <= SHORTEST_REPORT
     found = Rendered.of(page)
@@ -188,7 +188,7 @@ def test_a_refusal_tells_every_problem_within_its_bound_and_nothing_breaks_out(p
     assert refusal(base, problems).count("\n- ") == len(problems)
 
 
-def test_only_a_tenants_own_name_is_left_out_where_texts_about_tenants_are_compared() -> None:
+def test_only_a_tenants_own_name_is_replaced_in_compared_texts() -> None:
     text = "cliente_acme.crm autoscaling-acme '/cliente_acme' acme-brasil xacme acme2"
     assert nameless("acme", text) == "cliente_{}.crm autoscaling-{} '/cliente_{}' acme-brasil xacme acme2"
     assert nameless("", text) == text

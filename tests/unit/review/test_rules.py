@@ -13,13 +13,13 @@ from kryonix.topology.tenants import Tenant
 from tests.support.review_examples import CATALOG, findings, redefined, told, topology, with_plan, with_policies
 
 
-def test_every_guardrail_has_a_status_of_its_own_that_no_other_outcome_of_the_command_has() -> None:
+def test_every_guardrail_has_a_unique_exit_status() -> None:
     statuses = [guardrail.exit_status for guardrail in Guardrail]
     assert sorted({*statuses, SEVERAL}) == list(range(10, 17))
     assert len(statuses) == 6
 
 
-def test_one_kind_of_finding_ends_with_its_status_and_several_kinds_with_a_status_of_their_own() -> None:
+def test_one_guardrail_gives_its_exit_status_and_several_give_another() -> None:
     lost = Finding(Guardrail.queue_lost, "acme", "a", "")
     assert exit_status([]) == 0
     assert exit_status([lost, replace(lost, object="b")]) == 10
@@ -35,7 +35,7 @@ def test_a_removed_module_loses_its_queues_and_an_added_one_loses_none() -> None
     assert told(small, large) == set()
 
 
-def test_a_queue_with_another_argument_is_replaced_and_one_that_is_the_same_is_kept() -> None:
+def test_a_queue_with_other_arguments_is_replaced_an_equal_one_kept() -> None:
     before = topology("crm")
     changed = replace(before.queues[1], arguments={**before.queues[1].arguments, "x-max-priority": 5})
     after = replace(before, queues=(before.queues[0], changed, *before.queues[2:]))
@@ -45,7 +45,7 @@ def test_a_queue_with_another_argument_is_replaced_and_one_that_is_the_same_is_k
     assert findings(before, before) == []
 
 
-def test_a_removed_tenant_is_one_finding_that_counts_its_queues_and_a_suspended_or_new_one_is_none() -> None:
+def test_a_removed_tenant_is_one_finding_a_suspended_or_new_one_none() -> None:
     before = topology("crm")
     (finding,) = findings(before, None)
     assert (finding.guardrail, finding.object) == (Guardrail.tenant_removed, "acme")
@@ -55,7 +55,7 @@ def test_a_removed_tenant_is_one_finding_that_counts_its_queues_and_a_suspended_
     assert told(None, before) == set()
 
 
-def test_a_tenant_that_has_more_than_its_plan_allows_is_found_and_one_that_fits_is_not() -> None:
+def test_only_a_tenant_that_exceeds_its_plan_is_a_finding() -> None:
     modules = ("crm", "whatsapp", "financeiro", "marketing", "analytics")
     found = misfit(Tenant(id="acme", modules=modules, plan="basic"), CATALOG)
     assert found is not None
@@ -80,7 +80,7 @@ def test_a_tenant_that_has_more_than_its_plan_allows_is_found_and_one_that_fits_
         ("read", r"^\(a|b\)$", "^a$", None),
     ],
 )
-def test_a_right_that_may_reach_more_is_found_with_an_example_where_there_is_one(
+def test_a_wider_permission_is_found_with_an_example_if_there_is_one(
     right: str, old: str, new: str, reached: str | None
 ) -> None:
     before = replace(topology(), permissions=replace(Permissions("^$", "^$", "^$"), **{right: old}))
@@ -105,7 +105,7 @@ def test_a_right_that_certainly_reaches_no_more_is_not_found(old: str, new: str)
     assert findings(before, replace(before, permissions=Permissions("^$", new, "^$"))) == []
 
 
-def test_a_plans_limit_that_rises_is_found_and_one_that_falls_or_comes_with_a_larger_plan_is_not() -> None:
+def test_a_raised_limit_is_found_unless_the_plan_is_larger() -> None:
     before, more = topology(), topology(catalog=with_plan("pro", max_channels=501))
     assert told(before, more) == {("limit-lifted", "max_channels")}
     assert told(more, before) == set()
@@ -113,7 +113,7 @@ def test_a_plans_limit_that_rises_is_found_and_one_that_falls_or_comes_with_a_la
     assert told(topology(plan="enterprise"), topology(plan="basic")) == set()
 
 
-def test_a_queues_depth_that_rises_or_is_without_end_on_the_same_plan_is_found() -> None:
+def test_a_raised_or_unlimited_depth_on_the_same_plan_is_found() -> None:
     before = topology()
     deeper = with_policies(before, lambda p: redefined(p, max_length=6_000) if p.kind == "operator" else p)
     endless = with_policies(before, lambda p: redefined(p, max_length=None) if p.kind == "operator" else p)
@@ -128,7 +128,7 @@ def test_a_queues_depth_that_rises_or_is_without_end_on_the_same_plan_is_found()
     }
 
 
-def test_a_bound_is_judged_by_what_holds_for_a_queue_and_not_by_what_one_policy_says() -> None:
+def test_a_bound_is_judged_by_all_policies_of_a_queue_together() -> None:
     before = topology("crm")
     # 50,000 of the module's policy never held: the plan's 5,000 do.
     assert (

@@ -57,7 +57,7 @@ def test_a_catalog_from_before_the_bounds_in_bytes_gets_their_defaults() -> None
 
 
 @pytest.mark.parametrize("written", ["8", "8MB", "0MiB", "1.5MiB", "-1MiB", "8 MiB"])
-def test_a_size_that_is_not_one_is_refused_with_how_to_write_it(written: str) -> None:
+def test_an_invalid_size_is_refused_with_an_example(written: str) -> None:
     wrong = CATALOG.replace(b"max_queue_depth: 1000", f"max_queue_depth: 1000, max_queue_bytes: {written}".encode())
     with pytest.raises(InvalidInput, match=r"is not a valid size \(a whole number above 0 and KiB"):
         parse_catalog(wrong, "catalog.yaml")
@@ -83,7 +83,7 @@ def test_a_duration_is_read_in_ms(text: str, ms: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0h", "h", "1.5h", "-1h", "24", "24 h", "1w", 24, None, "9999999999d"])
-def test_what_is_no_duration_is_refused(text: object) -> None:
+def test_an_invalid_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="not a valid duration"):
         duration_ms(text)
 

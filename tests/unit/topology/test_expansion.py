@@ -140,21 +140,21 @@ def test_every_queue_that_dead_letters_at_least_once_rejects_when_full(plan: str
 
 
 @given(st.sampled_from(list(CATALOG.plans)), st.sampled_from(["native", "queues"]))
-def test_every_queue_has_a_bound_in_bytes_and_their_sum_is_what_the_tenant_may_hold(plan: str, strategy: str) -> None:
+def test_every_queue_has_a_bound_in_bytes_and_capacity_is_their_sum(plan: str, strategy: str) -> None:
     topology = expand(tenant(*ALL, plan=plan), catalog(strategy))
     bounds = [int(effective(topology, queue.name)["max-length-bytes"]) for queue in topology.queues]
     assert use(topology).bytes == sum(bounds)
 
 
 @given(st.sampled_from(["native", "queues"]))
-def test_no_name_that_a_tenant_reads_is_an_exchange_and_none_that_it_writes_a_queue(strategy: str) -> None:
+def test_applications_read_no_exchange_and_write_to_no_queue(strategy: str) -> None:
     topology = expand(tenant(*ALL), catalog(strategy, lanes={"leads.create": ("high",)}))
     permissions = topology.permissions
     assert not [e.name for e in topology.exchanges if re.search(permissions.read, e.name)]
     assert not [q.name for q in topology.queues if re.search(permissions.write, q.name)]
 
 
-def test_a_tenant_writes_to_exchanges_and_reads_from_queues_of_its_own_and_configures_nothing() -> None:
+def test_applications_write_to_exchanges_read_queues_configure_nothing() -> None:
     topology = expand(tenant(*ALL), CATALOG)
     permissions, unrouted = topology.permissions, "cliente_acme.unrouted"
     exchanges, queues = {e.name for e in topology.exchanges}, {q.name for q in topology.queues}
@@ -175,7 +175,7 @@ def test_a_suspended_tenant_has_everything_but_connections_and_rights() -> None:
     assert suspended.permissions == active.permissions
 
 
-def test_a_priority_lane_takes_its_priority_and_the_action_queue_the_others() -> None:
+def test_a_priority_lane_gets_its_priority_the_action_queue_the_others() -> None:
     topology = expand(tenant("crm"), catalog(lanes={"leads.create": ("high",)}))
     queue = "cliente_acme.crm.leads.create"
     keys = {(b.destination, b.routing_key) for b in topology.bindings if b.source == "cliente_acme"}
@@ -186,7 +186,7 @@ def test_a_priority_lane_takes_its_priority_and_the_action_queue_the_others() ->
     }
 
 
-def test_the_strategy_queues_makes_a_retry_queue_per_attempt_that_leads_back() -> None:
+def test_the_strategy_queues_makes_a_retry_queue_per_attempt() -> None:
     topology = expand(tenant("crm"), catalog("queues"))
     queue = "cliente_acme.crm.leads.create"
     retries = [q for q in topology.queues if q.name.startswith(f"{queue}.retry.")]
@@ -244,7 +244,7 @@ def test_the_order_of_modules_decides_nothing_but_order(chosen: list[str]) -> No
     assert set(one.bindings) == set(other.bindings)
 
 
-def test_modules_that_do_not_fit_are_refused_with_counts_and_the_plan_that_fits() -> None:
+def test_modules_that_do_not_fit_are_refused_with_the_smallest_plan() -> None:
     with pytest.raises(CapacityExceeded) as caught:
         expand_within_plans(
             [tenant(*ALL, plan="basic"), tenant("crm", plan="basic", id="fine")], CATALOG, "tenants.yaml"
