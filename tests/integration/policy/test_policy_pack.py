@@ -40,7 +40,7 @@ def without(recordings: list[Recording], type_: str, name: str) -> list[Recordin
     return left
 
 
-def test_every_guardrail_is_a_policy_that_holds_back(site: Site) -> None:
+def test_every_guardrail_is_a_mandatory_policy(site: Site) -> None:
     levels = site.policies()
     assert {guardrail.label for guardrail in Guardrail} == {n for n, level in levels.items() if level == "mandatory"}
     # A violation at this level is reported as mandatory; only at this level are secrets shown with their marks.
@@ -49,14 +49,14 @@ def test_every_guardrail_is_a_policy_that_holds_back(site: Site) -> None:
     }
 
 
-def test_what_the_program_registers_passes_with_and_without_a_base(site: Site, registrations: list[Recording]) -> None:
+def test_the_programs_own_resources_pass_with_and_without_a_base(site: Site, registrations: list[Recording]) -> None:
     assert site.held(registrations) == []
     assert site.held(registrations, against=None) == []
     assert site.held_outputs(registrations) == []
     assert site.held_inputs(registrations) == []
 
 
-def test_a_module_taken_away_holds_back_until_its_queues_are_named(site: Site) -> None:
+def test_removing_a_module_is_blocked_until_its_queues_are_accepted(site: Site) -> None:
     remaining = [module for module in ALL_MODULES if module != "portal"]
     site.project.tenants(tenant("acme", *remaining), tenant("beta", "crm", plan="basic", status="suspended"))
     registrations = site.registrations()
@@ -67,7 +67,7 @@ def test_a_module_taken_away_holds_back_until_its_queues_are_named(site: Site) -
     assert site.held(registrations) == []
 
 
-def test_an_entry_of_an_earlier_change_says_yes_to_no_later_one(site: Site) -> None:
+def test_an_acceptance_of_an_earlier_change_accepts_no_later_one(site: Site) -> None:
     site.accept({"guardrail": "queue-lost", "tenant": "acme", "object": "cliente_acme.portal.*", "reason": "unused"})
     site.commit()
     remaining = [module for module in ALL_MODULES if module != "portal"]
@@ -75,7 +75,7 @@ def test_an_entry_of_an_earlier_change_says_yes_to_no_later_one(site: Site) -> N
     assert guardrails(site.held(site.registrations())) == {"queue-lost"}
 
 
-def test_a_tenant_taken_away_holds_back_until_it_is_named(site: Site) -> None:
+def test_removing_a_tenant_is_blocked_until_it_is_accepted(site: Site) -> None:
     site.project.tenants(tenant("acme", *ALL_MODULES))
     registrations = site.registrations()
     assert guardrails(site.held(registrations)) == {"tenant-removed"}
@@ -83,7 +83,7 @@ def test_a_tenant_taken_away_holds_back_until_it_is_named(site: Site) -> None:
     assert site.held(registrations) == []
 
 
-def test_tenants_and_modules_that_are_added_and_a_larger_plan_pass(site: Site) -> None:
+def test_added_tenants_and_modules_and_a_larger_plan_pass(site: Site) -> None:
     beta = tenant("beta", "crm", "financeiro", plan="enterprise")
     site.project.tenants(tenant("acme", *ALL_MODULES), beta, tenant("gama", "whatsapp"))
     assert site.held(site.registrations()) == []
@@ -188,7 +188,7 @@ def test_an_unmarked_secret_in_an_input_is_blocked_and_never_shown(
 
 
 @pytest.mark.parametrize("variable", ["POSTGRES_PASSWORD=correct-horse-battery=", "URL=amqp://u:correct-horse@h"])
-def test_a_secret_among_a_containers_variables_is_held_back(
+def test_a_secret_in_a_containers_variables_is_blocked(
     site: Site, registrations: list[Recording], variable: str
 ) -> None:
     (own,) = [r for r in registrations if r.goal.name == "postgres-container"]
@@ -197,7 +197,7 @@ def test_a_secret_among_a_containers_variables_is_held_back(
     assert "correct-horse" not in str(held)
 
 
-def test_a_secret_in_a_line_that_was_added_is_held_back(site: Site, registrations: list[Recording]) -> None:
+def test_a_secret_in_an_added_line_is_blocked(site: Site, registrations: list[Recording]) -> None:
     site.project.configure(adminPassword="correct-horse-battery")
     held = site.held(registrations)
     assert guardrails(held) == {"secret-in-plain-text"}
@@ -207,21 +207,19 @@ def test_a_secret_in_a_line_that_was_added_is_held_back(site: Site, registration
 
 
 @pytest.mark.parametrize("against", ["no-such-branch", "--output=x"])
-def test_a_base_that_is_none_holds_everything_back_and_says_so(
-    site: Site, registrations: list[Recording], against: str
-) -> None:
+def test_an_invalid_base_blocks_everything(site: Site, registrations: list[Recording], against: str) -> None:
     held = site.held(registrations, against)
     assert len(guardrails(held)) == 6
     assert all(against in message and "Traceback" not in message for _, _, message in held)
 
 
-def test_an_unreadable_acceptance_holds_back_and_says_what_is_wrong(site: Site, registrations: list[Recording]) -> None:
+def test_an_unreadable_acceptance_file_blocks_with_its_error(site: Site, registrations: list[Recording]) -> None:
     site.accept({"guardrail": "queue-lots", "tenant": "acme", "object": "x", "reason": "meant"})
     held = site.held(registrations, None)
     assert "did you mean 'queue-lost'?" in held[0][2]
 
 
-def test_a_stack_of_one_tenant_is_compared_with_its_own_config(site: Site, registrations: list[Recording]) -> None:
+def test_a_tenant_stack_is_compared_with_its_own_config(site: Site, registrations: list[Recording]) -> None:
     fewer = [module for module in ALL_MODULES if module != "portal"]
     site.project.tenants(tenant("acme", *fewer), tenant("beta", "crm", plan="basic", status="suspended"))
     before, after = of("acme", registrations), of("acme", site.registrations())

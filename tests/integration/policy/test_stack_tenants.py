@@ -62,7 +62,7 @@ def rights(topology: Topology) -> dict[str, Permissions]:
     return {topology.user: topology.permissions, stats_user(topology.user): NO_PERMISSIONS}
 
 
-def test_it_is_the_expansion_to_the_last_argument(registrations: list[Recording]) -> None:
+def test_the_stack_equals_the_expansion_in_every_argument(registrations: list[Recording]) -> None:
     found = [each.state for each in rebuilt(registrations)]
     expanded = [expand(tenant, CATALOG) for tenant in LISTED.values()]
     registered_now = [dataclasses.replace(topology, permissions=topology.granted) for topology in expanded]

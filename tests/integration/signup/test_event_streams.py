@@ -45,7 +45,7 @@ async def events(response: httpx.Response) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def test_a_key_has_so_many_streams_and_others_have_theirs(base: str, registry: Registry) -> None:
+def test_each_key_has_its_own_stream_limit(base: str, registry: Registry) -> None:
     path = f"/v1/operations/{queued(registry)}/events"
 
     async def run() -> None:
@@ -69,14 +69,14 @@ def test_a_key_has_so_many_streams_and_others_have_theirs(base: str, registry: R
     asyncio.run(run())
 
 
-def test_an_unknown_operation_takes_no_stream(base: str, registry: Registry) -> None:
+def test_an_unknown_operation_uses_no_stream(base: str, registry: Registry) -> None:
     with caller(base, registry.key("read")) as http:
         statuses = Counter(http.get(f"/v1/operations/{uuid4()}/events").status_code for _ in range(2 * MOST_PER_KEY))
     assert statuses == {404: 2 * MOST_PER_KEY}
 
 
 @pytest.mark.parametrize("ends", ["revoked_at = now()", "expires_at = now()"])
-def test_a_stream_ends_with_its_key_and_the_others_go_on(base: str, registry: Registry, ends: str) -> None:
+def test_revoking_a_key_ends_only_its_streams(base: str, registry: Registry, ends: str) -> None:
     operation, first, second = queued(registry), registry.key("read"), registry.key("read")
     path = f"/v1/operations/{operation}/events"
 
@@ -96,7 +96,7 @@ def test_a_stream_ends_with_its_key_and_the_others_go_on(base: str, registry: Re
     asyncio.run(run())
 
 
-def test_all_streams_together_ask_the_database_as_often_as_one(base: str, registry: Registry) -> None:
+def test_all_streams_share_one_database_poll(base: str, registry: Registry) -> None:
     """Counted by the database: each look reads the keys, and a policy counts the statements that do."""
     keys = [registry.key("read") for _ in range(6)]
     paths = [f"/v1/operations/{queued(registry)}/events" for _ in range(20)]
@@ -122,7 +122,7 @@ def test_all_streams_together_ask_the_database_as_often_as_one(base: str, regist
     assert asyncio.run(run()) < 200
 
 
-def test_a_stream_outlives_a_database_that_is_frozen_for_a_while(base: str, registry: Registry) -> None:
+def test_a_stream_survives_a_briefly_frozen_database(base: str, registry: Registry) -> None:
     operation = queued(registry)
 
     async def run() -> list[str]:
@@ -143,7 +143,7 @@ def test_a_stream_outlives_a_database_that_is_frozen_for_a_while(base: str, regi
     assert asyncio.run(run()) == ["queued", "failed"]
 
 
-def test_a_stream_of_what_has_ended_is_its_end(base: str, registry: Registry) -> None:
+def test_a_stream_of_an_ended_operation_returns_its_end(base: str, registry: Registry) -> None:
     operation, key = queued(registry), registry.key("read")
     registry.query(f"UPDATE signup.operations SET status = 'failed', ended_at = now() WHERE id = '{operation}'")
     with caller(base, key) as http:

@@ -17,7 +17,7 @@ IN_TIME_S = 30
 """The service's own bounds are 5 to 8 s; the rest is for a machine that is slow."""
 
 
-def test_a_frozen_database_is_said_in_time_by_everything(base: str, registry: Registry) -> None:
+def test_every_request_reports_a_frozen_database_in_time(base: str, registry: Registry) -> None:
     key = registry.key("admin")
     with caller(base, key, timeout=IN_TIME_S) as http:
         assert http.get("/v1/tenants").status_code == 200
@@ -35,7 +35,7 @@ def test_a_frozen_database_is_said_in_time_by_everything(base: str, registry: Re
         assert not registry.query("SELECT 1 FROM signup.operations"), "what was refused was not taken on"
 
 
-def test_threads_are_not_used_up_by_waiting_for_a_frozen_database(base: str, registry: Registry) -> None:
+def test_a_frozen_database_does_not_exhaust_the_threads(base: str, registry: Registry) -> None:
     """Three times as many requests as the service has threads, then again: none waits for those before it."""
     key = registry.key("admin")
     with caller(base, key, timeout=2 * IN_TIME_S) as http, ThreadPoolExecutor(120) as pool:
@@ -52,7 +52,7 @@ def test_threads_are_not_used_up_by_waiting_for_a_frozen_database(base: str, reg
         until("it works again", lambda: http.get("/v1/tenants").status_code == 200)
 
 
-def test_a_statement_that_is_under_way_ends_too(registry: Registry) -> None:
+def test_a_running_statement_ends_at_its_timeout(registry: Registry) -> None:
     with Database(registry.dsn(), size=1) as database:
         with database.transaction() as connection:
             connection.execute("SELECT 1")
@@ -61,7 +61,7 @@ def test_a_statement_that_is_under_way_ends_too(registry: Registry) -> None:
         until("there is a new connection", lambda: _answers(database))
 
 
-def test_a_slow_statement_is_ended_by_the_server_and_is_no_database_that_is_away(registry: Registry) -> None:
+def test_a_slow_statement_is_cancelled_and_the_database_stays_available(registry: Registry) -> None:
     with Database(registry.dsn(), size=2, answer_s=0.5) as database:
         for _ in range(4):
             with (
@@ -72,7 +72,7 @@ def test_a_slow_statement_is_ended_by_the_server_and_is_no_database_that_is_away
         assert _answers(database)
 
 
-def test_connections_of_the_command_and_the_workers_lifecycle_end_too(
+def test_connections_of_the_command_and_the_worker_time_out(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kryonix.registry.connection.BoundedConnection.answer_s", 1)

@@ -31,9 +31,7 @@ def ages(registry: Registry) -> list[int]:
         ("outbox", {"SELECT", "INSERT", "UPDATE", "DELETE"}),
     ],
 )
-def test_the_role_has_the_rights_on_a_table_that_the_service_uses(
-    registry: Registry, table: str, rights: set[str]
-) -> None:
+def test_the_role_has_only_the_rights_that_the_service_uses(registry: Registry, table: str, rights: set[str]) -> None:
     every = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
     held = {
         right
@@ -43,7 +41,7 @@ def test_the_role_has_the_rights_on_a_table_that_the_service_uses(
     assert held == rights
 
 
-def test_of_a_key_it_may_write_only_when_it_ends(registry: Registry) -> None:
+def test_the_role_updates_only_the_end_of_a_key(registry: Registry) -> None:
     columns = registry.query(
         "SELECT column_name FROM information_schema.columns WHERE table_schema = 'signup' AND table_name = 'api_keys' "
         f"AND has_column_privilege('{SIGNUP}', 'signup.api_keys', column_name, 'UPDATE')"
@@ -51,7 +49,7 @@ def test_of_a_key_it_may_write_only_when_it_ends(registry: Registry) -> None:
     assert {row["column_name"] for row in columns} == {"revoked_at", "expires_at"}
 
 
-def test_the_audit_is_forgotten_in_portions_and_never_what_is_young(registry: Registry) -> None:
+def test_old_audit_rows_are_deleted_in_batches_and_recent_ones_kept(registry: Registry) -> None:
     audit(registry, 500, count=30)
     audit(registry, 100)
     audit(registry, 29)
@@ -65,7 +63,7 @@ def test_the_audit_is_forgotten_in_portions_and_never_what_is_young(registry: Re
     assert ages(registry) == [29]
 
 
-def test_nobody_else_may_call_what_deletes_from_the_audit(registry: Registry) -> None:
+def test_only_the_role_calls_the_audits_deletion(registry: Registry) -> None:
     registry.query("CREATE ROLE stranger")
     try:
         (row,) = registry.query(

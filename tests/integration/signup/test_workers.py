@@ -88,7 +88,7 @@ def delays(registry: Registry) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("clock_s", [-600, 3600], ids=["ten minutes behind", "an hour ahead"])
-def test_pauses_are_as_long_whatever_the_workers_clock_says(
+def test_retry_delays_ignore_the_workers_clock(
     registry: Registry, tmp_path: Path, delays: None, clock_s: float
 ) -> None:
     id, tenant = asked(registry)
@@ -103,9 +103,7 @@ def test_pauses_are_as_long_whatever_the_workers_clock_says(
 
 
 @pytest.mark.parametrize("clock_s", [-600, 3600], ids=["ten minutes behind", "an hour ahead"])
-def test_a_dead_workers_job_is_taken_up_at_once_whatever_the_clock_says(
-    registry: Registry, tmp_path: Path, clock_s: float
-) -> None:
+def test_a_dead_workers_job_is_resumed_whatever_the_clock(registry: Registry, tmp_path: Path, clock_s: float) -> None:
     id, _ = asked(registry)
     registry.query("INSERT INTO signup.procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour')")
     registry.query(
@@ -116,7 +114,7 @@ def test_a_dead_workers_job_is_taken_up_at_once_whatever_the_clock_says(
         until("it has succeeded", lambda: operation(registry, id)["status"] == "succeeded")
 
 
-def test_a_field_that_a_worker_does_not_know_waits_for_one_that_does(registry: Registry, tmp_path: Path) -> None:
+def test_a_job_with_an_unknown_field_waits_for_a_newer_worker(registry: Registry, tmp_path: Path) -> None:
     id, tenant = asked(registry, request='{"gently": true}')
     known, _ = asked(registry)
     with worker(registry, tmp_path) as older:
@@ -135,9 +133,7 @@ def test_a_field_that_a_worker_does_not_know_waits_for_one_that_does(registry: R
         until("it is done", lambda: operation(registry, id)["status"] == "succeeded")
 
 
-def test_a_kind_and_a_column_of_a_newer_release_wait_too_and_after_a_day_it_is_said(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_jobs_of_a_newer_release_wait_and_are_reported_after_a_day(registry: Registry, tmp_path: Path) -> None:
     (check,) = registry.query(
         "SELECT conname, pg_get_constraintdef(oid) AS text FROM pg_constraint "
         "WHERE conrelid = 'signup.operations'::regclass AND contype = 'c' AND conname LIKE '%%kind%%'"
@@ -159,7 +155,7 @@ def test_a_kind_and_a_column_of_a_newer_release_wait_too_and_after_a_day_it_is_s
         registry.query(f"ALTER TABLE signup.operations ADD CONSTRAINT {check['conname']} {check['text']}")
 
 
-def test_a_worker_goes_on_after_its_database_has_stood_still(registry: Registry, tmp_path: Path) -> None:
+def test_a_worker_continues_after_its_database_was_frozen(registry: Registry, tmp_path: Path) -> None:
     first, _ = asked(registry)
     with worker(registry, tmp_path) as working:
         until("it works", lambda: operation(registry, first)["status"] == "succeeded")
@@ -171,7 +167,7 @@ def test_a_worker_goes_on_after_its_database_has_stood_still(registry: Registry,
         assert working.process.poll() is None
 
 
-def test_an_operation_that_fails_tells_addresses_to_administrators_only(
+def test_a_failed_operation_shows_addresses_to_administrators_only(
     base: str, registry: Registry, tmp_path: Path
 ) -> None:
     id, _ = asked(registry)

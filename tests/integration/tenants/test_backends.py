@@ -64,7 +64,7 @@ def vault() -> Iterator[Vault]:
 
 
 @pytest.mark.parametrize("notes", ["pulumi"], indirect=True)
-def test_secrets_stay_with_the_provider_that_was_chosen(
+def test_secrets_stay_with_the_chosen_provider(
     notes: Notes, vault: Vault, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("VAULT_SERVER_URL", "VAULT_ADDR"):
@@ -97,7 +97,7 @@ def provider(folder: Path) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("notes", ["pulumi"], indirect=True)
-def test_state_may_be_in_postgresql(notes: Notes, platform: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_can_be_stored_in_postgresql(notes: Notes, platform: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     database, password = f"state_{secrets.token_hex(4)}", secrets.token_hex(8)
     psql(
         platform, f"CREATE ROLE {database} LOGIN PASSWORD '{password}'", f"CREATE DATABASE {database} OWNER {database}"

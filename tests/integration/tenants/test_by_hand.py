@@ -38,7 +38,7 @@ def everything(changed: Town) -> tuple[Any, ...]:
     return broker.topology(VHOST), broker.permissions(VHOST), broker.vhost_limits(VHOST), limits, tags
 
 
-def test_converging_mends_whatever_was_deleted_or_changed_by_hand(changed: Town, credentials: Credentials) -> None:
+def test_converging_repairs_manual_deletions_and_changes(changed: Town, credentials: Credentials) -> None:
     broker = changed.broker
     before = everything(changed)
     broker.delete("queues", VHOST, f"{MAIN}.crm.tasks.assign")
@@ -67,7 +67,7 @@ def test_converging_mends_whatever_was_deleted_or_changed_by_hand(changed: Town,
     assert not changed.lifecycle.converge(ID).changed
 
 
-def test_what_nobody_declared_is_found_and_removed_where_that_harms_nobody(changed: Town) -> None:
+def test_undeclared_objects_are_found_and_removed_when_harmless(changed: Town) -> None:
     broker = changed.broker
     before = broker.topology(VHOST)
     broker.put("exchanges", VHOST, "strange", json={"type": "fanout", "durable": True})
@@ -102,7 +102,7 @@ def test_what_nobody_declared_is_found_and_removed_where_that_harms_nobody(chang
     assert not changed.lifecycle.undeclared(ID)
 
 
-def test_a_tenant_that_its_plan_no_longer_admits_still_has_its_old_credentials_ended(changed: Town) -> None:
+def test_old_credentials_expire_for_a_tenant_beyond_its_plan(changed: Town) -> None:
     everything = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel")
     with changed.leaving_nothing("over-plan"):
         first = changed.create("over-plan", *everything, plan="pro")

@@ -34,7 +34,7 @@ def failure(run: Callable[[], object]) -> Exception:
     return caught.value
 
 
-def test_a_stack_is_previewed_made_changed_and_destroyed(notes: Notes) -> None:
+def test_a_stack_is_previewed_created_changed_and_destroyed(notes: Notes) -> None:
     deployer, first = notes.deployer, notes.spec("one", {"a": "1", "b": "2"})
     made = [("create", "a"), ("create", "b"), ("create", "password"), ("create", "secret")]
     assert changes(deployer.preview(first)) == made
@@ -55,7 +55,7 @@ def test_a_stack_is_previewed_made_changed_and_destroyed(notes: Notes) -> None:
     assert deployer.destroy(first).changed is False, "a stack that has nothing is no error"
 
 
-def test_refresh_tells_what_was_changed_by_hand_and_up_mends_it(notes: Notes) -> None:
+def test_refresh_reports_manual_changes_and_up_repairs_them(notes: Notes) -> None:
     deployer, spec = notes.deployer, notes.spec("one", {"a": "1", "b": "2"})
     deployer.up(spec)
     (notes.world / "one.a").write_text("by hand")
@@ -66,7 +66,7 @@ def test_refresh_tells_what_was_changed_by_hand_and_up_mends_it(notes: Notes) ->
     assert (notes.text("one", "a"), notes.text("one", "b")) == ("1", "2")
 
 
-def test_outputs_are_in_the_clear_and_nothing_where_nothing_is_made(notes: Notes) -> None:
+def test_outputs_are_plain_and_empty_for_an_empty_stack(notes: Notes) -> None:
     deployer, spec = notes.deployer, notes.spec("one", {"a": "1"})
     assert deployer.outputs(spec) == {}
     assert deployer.stacks() == []
@@ -79,13 +79,13 @@ def test_outputs_are_in_the_clear_and_nothing_where_nothing_is_made(notes: Notes
     assert deployer.stacks() == ["another"]
 
 
-def test_progress_is_told_resource_by_resource(notes: Notes) -> None:
+def test_progress_is_reported_per_resource(notes: Notes) -> None:
     notes.deployer.up(notes.spec("one", {"a": "1"}), notes.events.append)
     told = [event for event in notes.events if isinstance(event, ResourceEvent) and event.name == "a"]
     assert [(event.op, event.status) for event in told] == [("create", "started"), ("create", "done")]
 
 
-def test_a_failure_is_told_with_its_reason_and_running_again_goes_on(notes: Notes) -> None:
+def test_a_failure_is_reported_and_the_next_run_continues(notes: Notes) -> None:
     broken = notes.spec("one", {"a": "1", "b": REFUSED})
     error = failure(lambda: notes.deployer.up(broken, notes.events.append))
     assert isinstance(error, EngineFailed)
@@ -98,7 +98,7 @@ def test_a_failure_is_told_with_its_reason_and_running_again_goes_on(notes: Note
     assert notes.files() == {"one.a", "one.b", "one.secret"}
 
 
-def test_input_that_can_not_be_is_of_status_2_and_changes_nothing(notes: Notes) -> None:
+def test_invalid_input_exits_with_2_and_changes_nothing(notes: Notes) -> None:
     missing = StackSpec(name="one", config={"notes:notes": {"a": "1"}})
     assert getattr(failure(lambda: notes.deployer.up(missing)), "exit_status", None) == 2
     for name in ("../one", "", "a b", "-x", "x" * 200, "one\0", "öne"):
@@ -107,9 +107,7 @@ def test_input_that_can_not_be_is_of_status_2_and_changes_nothing(notes: Notes) 
     assert notes.files() == set()
 
 
-def test_a_passphrase_that_does_not_fit_is_of_status_3_and_changes_nothing(
-    notes: Notes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_passphrase_exits_with_3_and_changes_nothing(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = notes.spec("one", {"a": "1"})
     notes.deployer.up(spec)
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "another")
@@ -121,7 +119,7 @@ def test_a_passphrase_that_does_not_fit_is_of_status_3_and_changes_nothing(
     assert notes.text("one", "a") == "1"
 
 
-def test_each_operation_has_a_workspace_of_its_own(notes: Notes) -> None:
+def test_each_operation_has_its_own_workspace(notes: Notes) -> None:
     other = notes.project / "Pulumi.one.yaml"
     other.write_text("config: {notes:folder: /nonexistent, notes:notes: {wrong: '1'}}\n")
     before = {path.name: path.read_bytes() for path in notes.project.iterdir() if path.is_file()}
@@ -134,7 +132,7 @@ def test_each_operation_has_a_workspace_of_its_own(notes: Notes) -> None:
     assert after == before
 
 
-def test_no_more_run_at_once_than_are_allowed(notes: Notes) -> None:
+def test_concurrent_operations_are_limited(notes: Notes) -> None:
     specs = [notes.spec(f"stack-{number}", {"a": "1"}, delay="5") for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(notes.deployer.up, specs))
@@ -201,7 +199,7 @@ deployer_for(engine, Path(project)).up(StackSpec(name="one", config=config))
 """
 
 
-def test_a_process_that_is_killed_leaves_what_the_next_run_goes_on_with(notes: Notes) -> None:
+def test_the_next_run_continues_after_a_killed_process(notes: Notes) -> None:
     engine = "local" if type(notes.deployer) is type(deployer_for("local", notes.project)) else "pulumi"
     command = [sys.executable, "-c", RUN, engine, str(notes.project), str(notes.world)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[3], start_new_session=True)

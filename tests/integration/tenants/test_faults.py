@@ -66,9 +66,7 @@ def lifecycle(town: Town, scripted: Scripted) -> Iterator[TenantLifecycle]:
     town.execute(f"DELETE FROM tenants.desired_states WHERE cliente_id = '{ID}'")
 
 
-def test_what_failed_for_a_service_stays_wanted_and_is_gone_on_with(
-    lifecycle: TenantLifecycle, scripted: Scripted
-) -> None:
+def test_a_change_interrupted_by_a_stopped_service_resumes(lifecycle: TenantLifecycle, scripted: Scripted) -> None:
     scripted.fails = [EngineFailed("the broker does not answer", 3)]
     with pytest.raises(EngineFailed, match="does not answer"):
         lifecycle.change(ID, plan="pro")
@@ -79,16 +77,14 @@ def test_what_failed_for_a_service_stays_wanted_and_is_gone_on_with(
     assert scripted.ran[-1].config["kryonix:tenant"]["plan"] == "pro"
 
 
-def test_what_was_refused_leaves_the_row_as_it_was(lifecycle: TenantLifecycle, scripted: Scripted) -> None:
+def test_a_refused_change_leaves_the_row_unchanged(lifecycle: TenantLifecycle, scripted: Scripted) -> None:
     scripted.fails = [EngineFailed("tenants: can't be", 2)]
     with pytest.raises(EngineFailed):
         lifecycle.change(ID, plan="pro")
     assert lifecycle.state(ID).plan == "basic"
 
 
-def test_what_is_refused_at_its_second_attempt_leaves_the_row_as_it_was_before_the_first(
-    lifecycle: TenantLifecycle, scripted: Scripted
-) -> None:
+def test_a_change_refused_on_retry_restores_the_row(lifecycle: TenantLifecycle, scripted: Scripted) -> None:
     scripted.fails = [EngineFailed("the broker does not answer", 3), EngineFailed("tenants: can't be", 2)]
     for said in ("does not answer", "can't be"):
         with pytest.raises(EngineFailed, match=said):
@@ -109,7 +105,7 @@ def test_an_overlap_stays_due_until_the_old_user_is_gone(lifecycle: TenantLifecy
     assert "retiring" not in scripted.ran[-1].config["kryonix:credentials"]
 
 
-def test_a_rotation_that_failed_takes_no_credentials_away(lifecycle: TenantLifecycle, scripted: Scripted) -> None:
+def test_a_failed_rotation_keeps_all_credentials(lifecycle: TenantLifecycle, scripted: Scripted) -> None:
     before = lifecycle.state(ID)
     scripted.fails = [EngineFailed("something broke", 1)]
     with pytest.raises(EngineFailed):
@@ -121,7 +117,7 @@ def test_a_rotation_that_failed_takes_no_credentials_away(lifecycle: TenantLifec
     assert (after.credentials_generation, after.retiring_generation) == (before.credentials_generation + 1, 1)
 
 
-def test_a_broker_that_is_away_keeps_a_tenant_from_leaving(lifecycle: TenantLifecycle) -> None:
+def test_an_absent_broker_blocks_offboarding(lifecycle: TenantLifecycle) -> None:
     """There would be no export."""
     before = lifecycle.state(ID)
     with pytest.raises(BrokerUnavailable) as caught:
@@ -131,14 +127,14 @@ def test_a_broker_that_is_away_keeps_a_tenant_from_leaving(lifecycle: TenantLife
     assert lifecycle.final_exports(ID) == []
 
 
-def test_a_suspension_that_could_not_cut_off_is_not_done(lifecycle: TenantLifecycle) -> None:
+def test_an_interrupted_suspension_is_not_converged(lifecycle: TenantLifecycle) -> None:
     with pytest.raises(BrokerUnavailable):
         lifecycle.suspend(ID)
     state = lifecycle.state(ID)
     assert (state.status, state.converged) == ("suspended", False)
 
 
-def test_a_registry_that_is_away_is_told_without_its_password(scripted: Scripted) -> None:
+def test_an_absent_registry_is_reported_without_its_password(scripted: Scripted) -> None:
     dsn = f"host=127.0.0.1 port={free_port()} dbname=kryonix user=someone password=hidden-thing"
     away = TenantLifecycle(dsn, scripted, cells_of("dev"), default_catalog())  # type: ignore[arg-type]
     with pytest.raises(RegistryUnavailable, match=r"someone@127\.0\.0\.1") as caught:

@@ -42,7 +42,7 @@ def killed(town: Town, moment: str, operation: str, **given: Any) -> None:
     raise AssertionError("the tenant is still held by a process that is dead")
 
 
-def test_a_change_is_finished_by_the_same_change(mortal: Town) -> None:
+def test_repeating_a_killed_change_finishes_it(mortal: Town) -> None:
     wanted: dict[str, Any] = {"modules": ["crm", "financeiro"], "plan": "pro"}
     killed(mortal, "1.20", "change", **wanted)
     cut_off = mortal.lifecycle.state(ID)
@@ -55,7 +55,7 @@ def test_a_change_is_finished_by_the_same_change(mortal: Town) -> None:
 
 
 @pytest.mark.parametrize(("moment", "user"), [("1.20", "kryonix_mortal.2"), ("1.end", "kryonix_mortal.3")])
-def test_a_rotation_makes_one_user_however_often_it_is_run(mortal: Town, moment: str, user: str) -> None:
+def test_a_repeated_rotation_creates_one_user(mortal: Town, moment: str, user: str) -> None:
     killed(mortal, moment, "rotate")
     fresh = mortal.lifecycle.rotate(ID)
     assert fresh.username == user
@@ -78,7 +78,7 @@ def test_an_offboarding_keeps_one_export_and_can_be_resumed(mortal: Town) -> Non
     assert mortal.broker.vhost_limits(VHOST)["max-connections"] == 50
 
 
-def test_a_removal_goes_on_from_wherever_it_was(mortal: Town) -> None:
+def test_a_killed_removal_continues_from_any_point(mortal: Town) -> None:
     mortal.lifecycle.offboard(ID)
     killed(mortal, "1.10", "remove", force=True)  # while what protects the tenant is lifted
     assert mortal.lifecycle.state(ID).status == "offboarding"

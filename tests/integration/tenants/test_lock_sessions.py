@@ -47,13 +47,13 @@ def shown(connection: Connection, name: str) -> str:
 
 
 @pytest.mark.parametrize("holding", [of_rollouts, of_a_tenant])
-def test_the_server_gives_a_lock_up_within_half_a_minute_of_its_holders_silence(dsn: str, holding: Holding) -> None:
+def test_the_server_releases_a_silent_holders_lock_in_30_seconds(dsn: str, holding: Holding) -> None:
     with holding(dsn) as connection:
         known = [shown(connection, f"tcp_keepalives_{name}") for name in ("idle", "interval", "count")]
     assert known == ["10", "5", "3"]
 
 
-def test_options_that_the_address_brings_hold_for_such_a_session_too(dsn: str) -> None:
+def test_lock_sessions_keep_the_options_of_the_url(dsn: str) -> None:
     with open_session(make_conninfo(dsn, options="-c statement_timeout=70s")) as connection:
         assert shown(connection, "statement_timeout") == "70s"
         assert shown(connection, "tcp_keepalives_idle") == "10"

@@ -35,7 +35,7 @@ def lose(town: Town, vhost: bool = True, user: bool = True) -> None:
 
 
 @pytest.mark.parametrize(("vhost", "user"), [(True, True), (True, False), (False, True)])
-def test_converging_brings_back_what_the_broker_has_lost_with_the_same_credentials(
+def test_converging_restores_lost_objects_with_the_same_credentials(
     lost: Town, credentials: Credentials, vhost: bool, user: bool
 ) -> None:
     lose(lost, vhost, user)
@@ -48,7 +48,7 @@ def test_converging_brings_back_what_the_broker_has_lost_with_the_same_credentia
     assert lost.lifecycle.converge(ID).changes.keys() <= {"same", "read"}
 
 
-def test_creating_a_tenant_again_brings_back_what_the_broker_has_lost(lost: Town, credentials: Credentials) -> None:
+def test_creating_a_tenant_again_restores_lost_objects(lost: Town, credentials: Credentials) -> None:
     lose(lost)
     # As a registry that was made anew with the broker has it: the tenant is asked for the first time.
     lost.execute(f"DELETE FROM tenants.desired_states WHERE cliente_id = '{ID}'")
@@ -57,7 +57,7 @@ def test_creating_a_tenant_again_brings_back_what_the_broker_has_lost(lost: Town
     assert connects(credentials)
 
 
-def test_a_run_that_fails_over_what_was_lost_is_cured_too(lost: Town, credentials: Credentials) -> None:
+def test_a_run_that_failed_on_lost_objects_is_repaired(lost: Town, credentials: Credentials) -> None:
     lose(lost)
     lost.lifecycle.change(ID, plan="pro")  # other user limits, for a user that is not there
     assert connects(credentials)

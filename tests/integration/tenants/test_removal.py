@@ -50,7 +50,7 @@ def registered(town: Town) -> list[tuple[Any, ...]]:
     return town.query(f"SELECT status FROM tenants.rabbitmq_configurations WHERE cliente_id = '{ID}'")
 
 
-def test_a_stack_whose_state_was_lost_removes_what_it_had_made(leaving: Town) -> None:
+def test_a_stack_with_lost_state_removes_its_objects(leaving: Town) -> None:
     shutil.rmtree(leaving.project.folder / ".kryonix" / "stacks" / f"tenant-{ID}")
     leaving.execute(f"UPDATE tenants.desired_states SET status = 'removed' WHERE cliente_id = '{ID}'")
     leaving.lifecycle.settle(ID)
@@ -60,7 +60,7 @@ def test_a_stack_whose_state_was_lost_removes_what_it_had_made(leaving: Town) ->
     assert leaving.lifecycle.state(ID).stage == "removed"
 
 
-def test_what_is_still_there_is_not_said_to_be_removed(leaving: Town) -> None:
+def test_a_removal_is_reported_only_when_complete(leaving: Town) -> None:
     dsn, idle = str(leaving.broker.outputs["registry_dsn"]), Idle(leaving)
     lifecycle = TenantLifecycle(dsn, idle, cells_of(leaving.project.stack), default_catalog())  # type: ignore[arg-type]
     with pytest.raises(NotRemoved, match=f"the broker still has {VHOST}, {USER}"):
@@ -74,7 +74,7 @@ def test_what_is_still_there_is_not_said_to_be_removed(leaving: Town) -> None:
     assert leaving.lifecycle.state(ID).stage == "removed"
 
 
-def test_an_id_that_another_stack_has_taken_up_since_is_not_taken_over(leaving: Town) -> None:
+def test_an_id_reused_by_another_stack_is_not_taken_over(leaving: Town) -> None:
     leaving.lifecycle.remove(ID, force=True)
     leaving.execute(f"UPDATE tenants.rabbitmq_configurations SET status = 'ativo' WHERE cliente_id = '{ID}'")
     with pytest.raises(TenantExists, match="made by another stack"):

@@ -59,7 +59,7 @@ def would_change(town: Town, id: str) -> bool:
     return town.deployer.preview(spec).changed
 
 
-def test_a_new_tenant_works_and_its_password_is_in_no_row_and_no_file(home: Town, credentials: Credentials) -> None:
+def test_a_new_tenant_works_and_its_password_is_stored_nowhere(home: Town, credentials: Credentials) -> None:
     assert (credentials.vhost, credentials.username) == (VHOST, "kryonix_town-a")
     assert connects(credentials)
     state = home.lifecycle.state(ID)
@@ -73,9 +73,7 @@ def test_a_new_tenant_works_and_its_password_is_in_no_row_and_no_file(home: Town
         home.create(ID, "crm")
 
 
-def test_a_downgrade_that_does_not_fit_says_what_to_remove_and_changes_nothing(
-    home: Town, credentials: Credentials
-) -> None:
+def test_a_downgrade_beyond_the_plan_names_what_to_remove(home: Town, credentials: Credentials) -> None:
     before = home.lifecycle.state(ID)
     with pytest.raises(DoesNotFit) as caught:
         home.lifecycle.change(ID, modules=EVERYTHING, plan="basic")
@@ -90,7 +88,7 @@ def test_a_downgrade_that_does_not_fit_says_what_to_remove_and_changes_nothing(
     assert home.lifecycle.state(ID) == before
 
 
-def test_a_change_deletes_no_queue_that_holds_messages_unless_it_is_named(home: Town, credentials: Credentials) -> None:
+def test_a_change_deletes_only_accepted_queues_with_messages(home: Town, credentials: Credentials) -> None:
     home.broker.publish(VHOST, LEADS, 2)
     home.broker.publish(VHOST, SALES, 1)
     before = home.lifecycle.state(ID)
@@ -113,7 +111,7 @@ def test_a_change_deletes_no_queue_that_holds_messages_unless_it_is_named(home: 
     assert home.broker.take(VHOST, LEADS, 10) == 0
 
 
-def test_a_suspended_tenant_is_cut_off_and_loses_nothing(home: Town, credentials: Credentials) -> None:
+def test_a_suspended_tenant_is_disconnected_and_loses_nothing(home: Town, credentials: Credentials) -> None:
     home.broker.publish(VHOST, LEADS, 3)
     assert cut_off_during(credentials, partial(home.lifecycle.suspend, ID))
     assert not connects(credentials)
@@ -125,7 +123,7 @@ def test_a_suspended_tenant_is_cut_off_and_loses_nothing(home: Town, credentials
     assert home.broker.take(VHOST, LEADS, 10) == 3
 
 
-def test_while_a_tenant_is_suspended_no_user_of_it_may_do_anything_by_http(home: Town) -> None:
+def test_a_suspended_tenants_users_have_no_http_access(home: Town) -> None:
     tenant = Tenant(id="town-http", modules=("portal",), plan="basic")
     first = home.lifecycle.create(tenant)
     both = (first, home.lifecycle.rotate("town-http", overlap=timedelta(hours=1)))
@@ -154,9 +152,7 @@ def by_http(home: Town, credentials: Credentials) -> int:
     return figures
 
 
-def test_old_credentials_work_for_the_overlap_and_settle_ends_them_and_their_connections(
-    home: Town, credentials: Credentials
-) -> None:
+def test_settle_ends_old_credentials_after_the_overlap(home: Town, credentials: Credentials) -> None:
     fresh = home.lifecycle.rotate(ID)  # the town's overlap is 4 s
     assert (fresh.username, fresh.password != credentials.password) == ("kryonix_town-a.2", True)
     assert connects(fresh)
@@ -173,9 +169,7 @@ def test_old_credentials_work_for_the_overlap_and_settle_ends_them_and_their_con
     assert home.lifecycle.due() == []
 
 
-def test_a_tenant_that_is_held_is_busy_for_all_others_and_hinders_no_other_tenant(
-    home: Town, credentials: Credentials
-) -> None:
+def test_a_locked_tenant_is_busy_and_blocks_no_other_tenant(home: Town, credentials: Credentials) -> None:
     before, operations = home.lifecycle.state(ID), home.lifecycle
     home.create("town-b", "portal")
     with held(str(home.broker.outputs["registry_dsn"]), ID) as alone:  # as an operation in another process does
@@ -196,7 +190,7 @@ def test_a_tenant_that_is_held_is_busy_for_all_others_and_hinders_no_other_tenan
     assert operations.converge(ID).changed is False
 
 
-def test_an_id_that_can_not_be_is_no_tenant(home: Town) -> None:
+def test_an_invalid_id_is_refused(home: Town) -> None:
     hostile = ("../etc", "a'; DROP TABLE tenants; --", "аcme", "ACME", "x" * 10_000, "%2F", "a\nb", "a\0b", "", ".*")
     for id in hostile:
         for run in (home.lifecycle.suspend, home.lifecycle.state, home.lifecycle.final_exports, home.lifecycle.remove):
@@ -205,9 +199,7 @@ def test_an_id_that_can_not_be_is_no_tenant(home: Town) -> None:
             assert len(str(caught.value)) < 300
 
 
-def test_an_offboarded_tenant_comes_back_until_it_is_removed_and_leaves_its_history(
-    home: Town, credentials: Credentials
-) -> None:
+def test_an_offboarded_tenant_can_return_until_it_is_removed(home: Town, credentials: Credentials) -> None:
     current = home.lifecycle.rotate(ID, overlap=timedelta(0))
     home.broker.publish(VHOST, LEADS, 2)
     until = home.lifecycle.offboard(ID)
@@ -241,7 +233,7 @@ def test_an_offboarded_tenant_comes_back_until_it_is_removed_and_leaves_its_hist
         home.lifecycle.resume(ID)
 
 
-def test_a_grace_that_has_passed_is_due_and_settle_removes(home: Town) -> None:
+def test_settle_removes_a_tenant_after_its_grace_period(home: Town) -> None:
     if "town-b" not in {state.cliente_id for state in home.lifecycle.states()}:
         home.create("town-b", "portal")
     home.lifecycle.offboard("town-b")
@@ -253,7 +245,7 @@ def test_a_grace_that_has_passed_is_due_and_settle_removes(home: Town) -> None:
     assert home.lifecycle.due() == []
 
 
-def test_a_tenant_that_its_plan_no_longer_admits_is_suspended_and_leaves_but_comes_back_only_with_a_plan(
+def test_a_tenant_beyond_its_plan_resumes_only_with_a_fitting_plan(
     town: Town,
 ) -> None:
     with town.leaving_nothing("oversold"):
@@ -297,7 +289,7 @@ class Frozen:
 
 
 @pytest.mark.parametrize(("late", "status"), [("suspend", "active"), ("rotate", "active"), ("settle", "suspended")])
-def test_a_run_that_was_overtaken_undoes_nothing_that_was_asked_for_since(town: Town, late: str, status: str) -> None:
+def test_an_overtaken_run_undoes_no_later_request(town: Town, late: str, status: str) -> None:
     with town.leaving_nothing("frozen"):
         credentials = town.create("frozen", "portal")
         if late == "settle":
@@ -323,7 +315,7 @@ def test_a_run_that_was_overtaken_undoes_nothing_that_was_asked_for_since(town: 
         assert not would_change(town, "frozen")
 
 
-def test_a_protected_tenant_is_deleted_by_nobody_but_its_own_removal(town: Town) -> None:
+def test_only_its_own_removal_deletes_a_protected_tenant(town: Town) -> None:
     vhost, queue = "/cliente_town-c", "cliente_town-c.crm.leads.create"
     stack = StackSpec(name="tenant-town-c")
     with town.leaving_nothing("town-c"):

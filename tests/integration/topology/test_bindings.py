@@ -39,7 +39,7 @@ async def attempt(channel: AbstractChannel, method: str, source: str, kind: Kind
 
 
 @pytest.mark.parametrize("method", ["bind", "unbind"])
-def test_a_tenant_binds_and_unbinds_no_pair_by_amqp(beta: Application, method: str) -> None:
+def test_a_tenant_cannot_bind_or_unbind_by_amqp(beta: Application, method: str) -> None:
     async def run() -> list[tuple[str, Kind, str]]:
         allowed = []
         async with await beta.account.connect() as connection:
@@ -60,7 +60,7 @@ def test_a_tenant_binds_and_unbinds_no_pair_by_amqp(beta: Application, method: s
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 @pytest.mark.parametrize("user", ["account", "stats"])
-def test_a_tenant_binds_and_unbinds_no_pair_by_http(beta: Application, method: str, user: str) -> None:
+def test_a_tenant_cannot_bind_or_unbind_by_http(beta: Application, method: str, user: str) -> None:
     before, tried = beta.admin.get("bindings", beta.vhost), list(pairs(beta))
     refused = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND)
     account: Account = getattr(beta, user)
@@ -73,7 +73,7 @@ def test_a_tenant_binds_and_unbinds_no_pair_by_http(beta: Application, method: s
     assert beta.admin.get("bindings", beta.vhost) == before
 
 
-def test_a_tenant_neither_reads_nor_purges_what_nothing_was_bound_to(beta: Application) -> None:
+def test_a_tenant_can_neither_read_nor_purge_unrouted(beta: Application) -> None:
     async def run() -> None:
         for method, options in (("get", {"fail": False}), ("purge", {}), ("consume", {"callback": print})):
             async with beta.account.channel() as channel:
@@ -84,7 +84,7 @@ def test_a_tenant_neither_reads_nor_purges_what_nothing_was_bound_to(beta: Appli
     asyncio.run(run())
 
 
-def test_an_operator_sees_where_unrouted_messages_were_sent_and_sends_them_again(
+def test_an_operator_can_inspect_and_resend_unrouted_messages(
     platform: Project, outputs: dict[str, Any], beta: Application
 ) -> None:
     async def send() -> None:

@@ -123,7 +123,7 @@ def test_a_tenant_reads_and_purges_no_queue_but_its_own(beta: Application, name:
         beta.admin.call("DELETE", "queues", beta.vhost, name).raise_for_status()
 
 
-def test_a_tenant_publishes_to_and_reads_from_all_that_is_its_own(beta: Application) -> None:
+def test_a_tenant_publishes_to_and_reads_all_its_own_objects(beta: Application) -> None:
     async def run() -> None:
         async with beta.account.channel() as channel:
             for name in set(beta.queues()) - {"cliente_beta.unrouted"}:
@@ -170,7 +170,7 @@ def test_messages_of_one_tenant_are_in_no_other_vhost(acme: Application, beta: A
     asyncio.run(run())
 
 
-def test_passive_declarations_show_an_application_its_own_vhost_only(beta: Application) -> None:
+def test_passive_declarations_reveal_only_the_own_vhost(beta: Application) -> None:
     async def run() -> None:
         async with beta.account.channel() as channel:
             await channel.declare_queue(QUEUE, passive=True)

@@ -43,9 +43,7 @@ def test_an_action_queue_keeps_its_modules_retention_and_retries(acme: Applicati
         }
 
 
-def test_a_dead_letter_queue_keeps_10000_messages_for_a_day_whatever_the_plan(
-    acme: Application, beta: Application
-) -> None:
+def test_dead_letter_queues_keep_10000_messages_for_a_day(acme: Application, beta: Application) -> None:
     for tenant in (acme, beta):
         dead = [definition for name, definition in tenant.policies().items() if name.endswith(".dlq")]
         kept = {"message-ttl": DAY_MS, "max-length": 10_000, "max-length-bytes": 16 * MIB, "delivery-limit": -1}
@@ -138,7 +136,7 @@ def test_the_hundred_and_first_channel_of_a_basic_tenant_is_refused(lab: Applica
     asyncio.run(run())
 
 
-def test_the_plans_number_of_queues_holds_for_an_administrator_too(lab: Application) -> None:
+def test_the_plans_queue_limit_applies_to_administrators(lab: Application) -> None:
     allowed = [f"extra-{number}" for number in range(50 - len(lab.queues()))]
 
     async def run() -> None:

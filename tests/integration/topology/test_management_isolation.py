@@ -125,7 +125,7 @@ MESSAGES: tuple[tuple[str, tuple[str, ...], Any], ...] = (
 )
 
 
-def test_figures_are_all_that_the_user_for_figures_is_given(beta: Application) -> None:
+def test_the_stats_user_can_read_figures_only(beta: Application) -> None:
     assert [beta.stats.call("GET", *parts).status_code for parts in FIGURES] == [200] * len(FIGURES)
     answers = [beta.stats.call(method, *parts, json=body) for method, parts, body in MESSAGES]
     assert [answer.status_code for answer in answers] == [httpx.codes.UNAUTHORIZED] * len(MESSAGES)
@@ -133,13 +133,13 @@ def test_figures_are_all_that_the_user_for_figures_is_given(beta: Application) -
     assert QUEUE in beta.queues()
 
 
-def test_the_user_for_figures_connects_nowhere_by_amqp(beta: Application) -> None:
+def test_the_stats_user_cannot_connect_by_amqp(beta: Application) -> None:
     for vhost in (OWN, OTHER, "/"):
         with pytest.raises(CONNECTION_REFUSED, match=r"got <Connection\.Close"):
             asyncio.run(beta.stats.at(vhost).connect())
 
 
-def test_the_user_for_messages_is_refused_everything_by_http(beta: Application) -> None:
+def test_the_messaging_user_is_refused_by_http(beta: Application) -> None:
     calls = [("GET", parts, None) for parts in FIGURES] + list(MESSAGES)
     answers = [beta.account.call(method, *parts, json=body) for method, parts, body in calls]
     assert [answer.status_code for answer in answers] == [httpx.codes.UNAUTHORIZED] * len(calls)

@@ -21,7 +21,7 @@ def test_metrics_on_loopback_are_open(outputs: dict[str, Any]) -> None:
     assert "rabbitmq_queues" in answer.text
 
 
-def test_one_tenants_metrics_name_its_queues_and_nobody_elses(outputs: dict[str, Any]) -> None:
+def test_a_tenants_metrics_name_only_its_own_queues(outputs: dict[str, Any]) -> None:
     text, until = "", time.monotonic() + 60
     while "cliente_beta.crm.leads.create" not in text:  # a queue's first figures come 5 s after it
         assert time.monotonic() < until, text
@@ -31,7 +31,7 @@ def test_one_tenants_metrics_name_its_queues_and_nobody_elses(outputs: dict[str,
     assert all(queue.startswith("cliente_beta.") for queue in queues)
 
 
-def test_metrics_that_are_published_beyond_loopback_ask_for_a_user(tmp_path: Path) -> None:
+def test_metrics_beyond_loopback_require_a_user(tmp_path: Path) -> None:
     project = Project.platform(tmp_path / "project", tenant("unica", "crm"), metricsAddress="0.0.0.0")
     try:
         project.must("up")

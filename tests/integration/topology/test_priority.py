@@ -8,7 +8,7 @@ import random
 from tests.support.amqp import Application, publish, take
 
 
-def test_a_queue_delivers_strictly_by_priority_and_equal_ones_in_order(beta: Application) -> None:
+def test_a_queue_delivers_by_priority_then_in_order(beta: Application) -> None:
     sent = [(priority, turn) for priority in range(11) for turn in range(3)]
     random.Random(7).shuffle(sent)
     in_order = sorted(sent, key=lambda message: (-message[0], sent.index(message)))

@@ -22,7 +22,7 @@ def rows(outputs: dict[str, Any], query: str, id: str) -> list[dict[str, Any]]:
         return connection.execute(query.encode(), [id]).fetchall()
 
 
-def test_the_registry_says_what_a_tenant_has(outputs: dict[str, Any]) -> None:
+def test_the_registry_lists_a_tenants_objects(outputs: dict[str, Any]) -> None:
     (row,) = rows(outputs, CONFIGURATION, "beta")
     assert {key: value for key, value in row.items() if not key.endswith("_at")} == {
         "cliente_id": "beta",
@@ -33,15 +33,13 @@ def test_the_registry_says_what_a_tenant_has(outputs: dict[str, Any]) -> None:
     }
 
 
-def test_the_registry_knows_no_password(outputs: dict[str, Any]) -> None:
+def test_the_registry_holds_no_password(outputs: dict[str, Any]) -> None:
     (row,) = rows(outputs, CREDENTIALS, "beta")
     assert (row["username"], row["vhost"]) == ("kryonix_beta", "/cliente_beta")
     assert outputs["tenants"]["beta"]["password"] not in str(row)
 
 
-def test_the_hash_in_the_registry_restores_a_lost_user_with_its_old_password(
-    outputs: dict[str, Any], beta: Application
-) -> None:
+def test_the_registrys_hash_restores_a_lost_user(outputs: dict[str, Any], beta: Application) -> None:
     (row,) = rows(outputs, CREDENTIALS, "beta")
     user, admin = ("users", row["username"]), beta.admin
     permissions = admin.get("permissions", beta.vhost, row["username"])

@@ -30,7 +30,7 @@ def intact(message: AbstractIncomingMessage) -> bool:
     return message.body == b'{"id": 1}' and {"headers": headers, **received} == MESSAGE
 
 
-def test_a_failed_message_comes_back_later_each_time_up_to_the_most_and_then_is_a_dead_letter(
+def test_a_failed_message_is_dead_lettered_after_growing_delays(
     lab: Application,
 ) -> None:
     deliveries: defaultdict[str | None, list[float]] = defaultdict(list)
@@ -62,7 +62,7 @@ def test_a_failed_message_comes_back_later_each_time_up_to_the_most_and_then_is_
     assert {message.headers["x-death"][0]["queue"] for message in dead} == {QUEUE}  # type: ignore[index,call-overload]
 
 
-def test_a_message_that_is_handled_after_a_failure_is_no_dead_letter(lab: Application) -> None:
+def test_a_message_handled_after_a_failure_is_not_dead_lettered(lab: Application) -> None:
     async def run() -> None:
         async with lab.account.channel() as channel:
             await publish(channel, "cliente_lab", KEY)
@@ -75,7 +75,7 @@ def test_a_message_that_is_handled_after_a_failure_is_no_dead_letter(lab: Applic
     asyncio.run(run())
 
 
-def test_a_message_that_is_rejected_for_good_is_a_dead_letter_at_once(lab: Application) -> None:
+def test_a_rejected_message_is_dead_lettered_at_once(lab: Application) -> None:
     async def run() -> AbstractIncomingMessage:
         async with lab.account.channel() as channel:
             await publish(channel, "cliente_lab", KEY, b'{"id": 1}', **MESSAGE)
@@ -91,7 +91,7 @@ def test_a_message_that_is_rejected_for_good_is_a_dead_letter_at_once(lab: Appli
     assert dead.headers["x-acquired-count"] == 1
 
 
-def test_a_message_that_expires_is_a_dead_letter(lab: Application) -> None:
+def test_an_expired_message_is_dead_lettered(lab: Application) -> None:
     async def run() -> AbstractIncomingMessage:
         async with lab.account.channel() as channel:
             await publish(channel, "cliente_lab", KEY, b'{"id": 1}', expiration=0.1, **MESSAGE)
@@ -102,7 +102,7 @@ def test_a_message_that_expires_is_a_dead_letter(lab: Application) -> None:
     assert intact(asyncio.run(run()))
 
 
-def test_a_dead_letter_is_in_the_queue_of_its_own_action_only(lab: Application) -> None:
+def test_a_dead_letter_goes_to_its_own_actions_queue_only(lab: Application) -> None:
     async def run() -> None:
         async with lab.account.channel() as channel:
             for key in ("crm.leads.create.high", "crm.leads.create.low", "whatsapp.media.process.low"):

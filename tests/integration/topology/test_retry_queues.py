@@ -22,9 +22,7 @@ def test_every_action_has_one_retry_queue_for_each_attempt(oldstyle: Application
 
 
 @pytest.mark.parametrize(("attempt", "delay_s"), [(1, 1), (2, 2)])
-def test_a_parked_message_comes_back_to_its_queue_after_the_attempts_delay(
-    oldstyle: Application, attempt: int, delay_s: int
-) -> None:
+def test_a_parked_message_returns_after_its_attempts_delay(oldstyle: Application, attempt: int, delay_s: int) -> None:
     async def run() -> float:
         async with oldstyle.account.channel() as channel:
             parked = time.monotonic()
@@ -49,7 +47,7 @@ def test_a_message_is_parked_by_the_exchange_only(oldstyle: Application) -> None
     asyncio.run(run())
 
 
-def test_a_message_that_is_given_up_goes_to_the_dead_letter_queue(oldstyle: Application) -> None:
+def test_a_message_goes_to_the_dead_letter_queue_after_the_last_attempt(oldstyle: Application) -> None:
     async def run() -> None:
         async with oldstyle.account.channel() as channel:
             await publish(channel, "cliente_oldstyle", f"{QUEUE}.low")

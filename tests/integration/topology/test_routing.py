@@ -47,7 +47,7 @@ def test_the_main_exchange_brings_every_action_to_its_own_queue(acme: Applicatio
     assert reaches(acme, "cliente_acme", *keys(f"{{}}.{priority}"), only=queues_of(ACTIONS))
 
 
-def test_the_mobile_exchange_reaches_modules_with_mobile_priority_only(acme: Application) -> None:
+def test_the_mobile_exchange_reaches_mobile_priority_modules_only(acme: Application) -> None:
     only = {**queues_of(MOBILE), "unrouted": len(queues_of(["financeiro", "whitelabel"]))}
     assert reaches(acme, "cliente_acme.mobile_priority", *keys("mobile.{}"), only=only)
 
@@ -58,7 +58,7 @@ def test_the_critical_exchange_reaches_financeiro_and_crm_only(acme: Application
 
 
 @pytest.mark.parametrize("key", ["", "crm.leads.create.high"])
-def test_the_automation_exchange_broadcasts_to_modules_with_ai_routing_only(acme: Application, key: str) -> None:
+def test_the_automation_exchange_reaches_ai_routing_modules_only(acme: Application, key: str) -> None:
     assert reaches(acme, "cliente_acme.automation", key, only=queues_of(WITH_AI_ROUTING))
 
 
@@ -76,15 +76,15 @@ def test_the_automation_exchange_broadcasts_to_modules_with_ai_routing_only(acme
         (".business_critical", "crm.leads.create"),
     ],
 )
-def test_what_no_queue_wants_lands_in_unrouted(beta: Application, exchange: str, key: str) -> None:
+def test_an_unroutable_message_goes_to_unrouted(beta: Application, exchange: str, key: str) -> None:
     assert reaches(beta, f"cliente_beta{exchange}", key, only={"unrouted": 1})
 
 
-def test_a_broadcast_without_a_module_that_wants_it_lands_in_unrouted(oldstyle: Application) -> None:
+def test_a_broadcast_without_receivers_goes_to_unrouted(oldstyle: Application) -> None:
     assert reaches(oldstyle, "cliente_oldstyle.automation", "", only={"unrouted": 1})
 
 
-def test_an_unrouted_message_still_says_where_it_was_sent(beta: Application) -> None:
+def test_an_unrouted_message_keeps_its_destination(beta: Application) -> None:
     async def run() -> AbstractIncomingMessage:
         async with beta.account.channel() as channel:
             await publish(channel, "cliente_beta", "crm.nothing.high", b"body", headers={"trace": "1"})
@@ -98,7 +98,7 @@ def test_an_unrouted_message_still_says_where_it_was_sent(beta: Application) -> 
     assert (message.body, message.headers) == (b"body", {"trace": "1"})
 
 
-def test_a_module_that_a_tenant_does_not_have_is_not_reached(beta: Application) -> None:
+def test_a_message_for_a_missing_module_goes_to_unrouted(beta: Application) -> None:
     assert reaches(beta, "cliente_beta", "whatsapp.messages.send.high", only={"unrouted": 1})
 
 

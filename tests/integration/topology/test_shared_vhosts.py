@@ -33,25 +33,25 @@ def shared(admin: Account, request: pytest.FixtureRequest) -> Iterator[Account]:
     admin.call("PUT", "users", user, json=restored).raise_for_status()
 
 
-def test_the_shared_vhosts_are_there_with_one_user_each_and_no_tenant(admin: Account) -> None:
+def test_each_shared_vhost_has_one_user_and_no_tenant(admin: Account) -> None:
     permissions = admin.get("permissions")
     for vhost, user in USERS.items():
         assert {entry["user"] for entry in permissions if entry["vhost"] == vhost} == {user, admin.username}
         assert [entry["vhost"] for entry in permissions if entry["user"] == user] == [vhost]
 
 
-def test_every_shared_vhost_says_what_it_is_for(admin: Account) -> None:
+def test_every_shared_vhost_describes_its_purpose(admin: Account) -> None:
     purposes = {vhost["name"]: vhost["description"] for vhost in admin.get("vhosts") if vhost["name"] in USERS}
     assert set(purposes) == set(USERS)
     assert all(purposes.values())
 
 
-def test_no_shared_user_administers(admin: Account) -> None:
+def test_no_shared_user_is_an_administrator(admin: Account) -> None:
     tags = {user["name"]: set(user["tags"]) for user in admin.get("users")}
     assert all(tags[user] <= {"management", "monitoring"} for user in USERS.values())
 
 
-def test_a_shared_vhosts_user_opens_its_vhost_and_no_other(shared: Account) -> None:
+def test_a_shared_user_opens_only_its_vhost(shared: Account) -> None:
     async def run() -> None:
         async with shared.channel():
             pass
@@ -62,7 +62,7 @@ def test_a_shared_vhosts_user_opens_its_vhost_and_no_other(shared: Account) -> N
     asyncio.run(run())
 
 
-def test_a_shared_vhosts_user_configures_nothing_and_does_not_write_past_its_names(shared: Account) -> None:
+def test_a_shared_user_cannot_configure_or_write_other_names(shared: Account) -> None:
     async def run() -> None:
         async with await shared.connect() as connection:
             for name in ("kryonix.x", "shared.x", "metrics.x", "backup.x", "x"):

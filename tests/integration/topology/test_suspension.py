@@ -54,9 +54,7 @@ async def fill(application: Application) -> None:
         await publish(channel, application.name(), "nowhere")
 
 
-def test_a_suspended_tenant_connects_nowhere_until_it_is_resumed_and_loses_nothing(
-    platform: Project, outputs: dict[str, Any]
-) -> None:
+def test_a_suspended_tenant_cannot_connect_until_resumed(platform: Project, outputs: dict[str, Any]) -> None:
     entry = tenant("pausada", "portal", plan="basic")
     stack = platform.beside("tenant-pausada", tenant=entry)
     stack.must("up")

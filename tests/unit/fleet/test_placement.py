@@ -53,7 +53,7 @@ def room(bounds: Cell, load: Load) -> bool:
 
 
 @given(st.dictionaries(NAMES, st.tuples(CELL, LOADS), min_size=1))
-def test_a_cell_is_chosen_exactly_where_one_has_room_and_it_is_one_of_those(
+def test_place_picks_a_cell_with_room_if_there_is_one(
     fleet: dict[str, tuple[Cell, Load]],
 ) -> None:
     cells = Cells(cells={name: bounds for name, (bounds, _) in fleet.items()})
@@ -71,7 +71,7 @@ def test_a_cell_is_chosen_exactly_where_one_has_room_and_it_is_one_of_those(
 
 
 @given(st.dictionaries(NAMES, st.tuples(CELL, LOADS), min_size=1))
-def test_the_order_of_the_cells_makes_no_difference(fleet: dict[str, tuple[Cell, Load]]) -> None:
+def test_the_order_of_the_cells_does_not_matter(fleet: dict[str, tuple[Cell, Load]]) -> None:
     loads = {name: load for name, (_, load) in fleet.items()}
     turned = dict(reversed(list(fleet.items())))
     answers: list[object] = []
@@ -93,7 +93,7 @@ def test_the_reason_names_every_bound_with_the_tenant_in_it() -> None:
     ]
 
 
-def test_without_room_it_is_said_what_to_add() -> None:
+def test_without_room_the_missing_capacity_is_named() -> None:
     cells = Cells(cells={"main": cell(max_queues=100), "old": cell(open=False), "away": cell(max_queues=500)})
     loads = {"main": Load(queues=90), "away": Load(problem="the broker does not answer")}
     with pytest.raises(NoRoom) as refused:
@@ -107,7 +107,7 @@ def test_without_room_it_is_said_what_to_add() -> None:
     assert refused.value.exit_status == 2
 
 
-def test_a_cell_is_full_when_its_tenants_queues_may_hold_as_many_bytes_as_it_has_room_for() -> None:
+def test_a_cell_is_full_when_its_queue_limits_reach_its_bytes() -> None:
     cells = Cells(cells={"main": cell(max_bytes="300MiB"), "east": cell(max_bytes="1GiB")})
     full = {"main": Load(tenants=1, bytes=CRM.bytes)}
     placement = choose_cell(CRM, cells, full)
@@ -117,7 +117,7 @@ def test_a_cell_is_full_when_its_tenants_queues_may_hold_as_many_bytes_as_it_has
         choose_cell(CRM, Cells(cells={"main": cells.cells["main"]}), full)
 
 
-def test_a_tenant_takes_its_queues_and_its_plans_connections_and_bytes() -> None:
+def test_a_tenant_uses_its_queues_and_its_plans_connections_and_bytes() -> None:
     assert load_of(Tenant(id="acme", modules=("crm",), plan="basic"), CATALOG) == CRM
     suspended = Tenant(id="acme", modules=("crm",), plan="basic", status="suspended")
     assert load_of(suspended, CATALOG) == CRM, "it may be resumed at any time"
@@ -127,7 +127,7 @@ def row(tenant: str, **fields: object) -> DesiredState:
     return DesiredState(cliente_id=tenant, modules=("crm",), plan="basic", **fields)  # type: ignore[arg-type]
 
 
-def test_rows_count_before_their_queues_are_there_and_tenants_without_a_row_count_too() -> None:
+def test_pending_rows_and_tenants_without_a_row_count() -> None:
     found = {
         "/cliente_listed": VhostUse(queues=87, connections=3, max_connections=50, max_bytes=9),
         "/cliente_acme": VhostUse(queues=15),
@@ -149,13 +149,11 @@ def test_rows_count_before_their_queues_are_there_and_tenants_without_a_row_coun
         (VhostUse(connections=12, max_connections=10), 12),
     ],
 )
-def test_what_a_tenant_without_a_row_is_allowed_counts_and_what_is_open_beyond_that(
-    use: VhostUse, connections: int
-) -> None:
+def test_a_tenant_without_a_row_counts_with_its_limits_or_its_use(use: VhostUse, connections: int) -> None:
     assert cell_loads([], {"main": {"/cliente_listed": use}}, {}, CATALOG)["main"].connections == connections
 
 
-def test_a_bound_on_connections_holds_against_what_the_platforms_own_tenants_are_allowed() -> None:
+def test_the_connection_limit_counts_the_platforms_own_tenants() -> None:
     found = {"/cliente_listed": VhostUse(max_connections=45)}
     loads = cell_loads([], {"main": found}, {}, CATALOG)
     with pytest.raises(NoRoom, match="55 of 50 connections"):
@@ -189,7 +187,7 @@ def test_a_broker_is_read_with_the_limits_of_its_vhosts() -> None:
     }
 
 
-def test_a_cell_says_how_many_of_its_tenants_are_none_of_the_fleets() -> None:
+def test_a_cell_counts_tenants_outside_the_fleet() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     cells = Cells(cells={"main": cell()})
     load = Load(tenants=4, without_row=3, queues=90, connections=160, bytes=3 * MIB)
@@ -202,12 +200,12 @@ def test_a_cell_says_how_many_of_its_tenants_are_none_of_the_fleets() -> None:
     assert "cell main: 1 tenant(s), 0 queues" in said
 
 
-def test_queues_beyond_the_plan_of_a_cell_count_as_they_are() -> None:
+def test_queues_beyond_a_plan_count_in_full() -> None:
     found = {"/cliente_acme": VhostUse(queues=40)}
     assert cell_loads([row("acme")], {"main": found}, {}, CATALOG)["main"].queues == 40
 
 
-def test_what_is_still_to_come_is_said_of_each_tenant() -> None:
+def test_pending_work_is_listed_per_tenant() -> None:
     states = [row("fresh"), row("gone", status="removed"), row("left", status="removed"), row("odd")]
     members = fleet_members(states, ["tenant-left", "tenant-odd", "tenant-by-hand"], {"main": {}}, CATALOG)
     pending = {member.state.cliente_id: member.pending for member in members}
@@ -219,7 +217,7 @@ def test_what_is_still_to_come_is_said_of_each_tenant() -> None:
     assert strays(states, ["tenant-left", "tenant-by-hand", "dev"]) == ["tenant-by-hand"]
 
 
-def test_a_module_that_the_catalog_lost_does_not_hide_the_tenant() -> None:
+def test_a_module_missing_from_the_catalog_does_not_hide_its_tenant() -> None:
     state = DesiredState(cliente_id="acme", modules=("crm", "fax"), plan="basic")
     (member,) = fleet_members([state], [], {"main": None}, CATALOG)
     assert cell_loads([state], {"main": None}, {}, CATALOG)["main"].tenants == 1

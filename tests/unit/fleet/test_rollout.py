@@ -92,7 +92,7 @@ def run(
     return status, {tenant.cliente_id: tenant for tenant in ended}
 
 
-def test_all_are_converged_wave_after_wave() -> None:
+def test_tenants_are_converged_wave_by_wave() -> None:
     fleet = Fleet()
     status, ended = run(fleet, planned(6))
     assert status == "done"
@@ -101,7 +101,7 @@ def test_all_are_converged_wave_after_wave() -> None:
     assert ended["t3"].changes == DONE.changes
 
 
-def test_a_failed_canary_leaves_everybody_else_untouched_whatever_the_budget() -> None:
+def test_a_failed_canary_stops_the_rollout_whatever_the_budget() -> None:
     fleet = Fleet(broken("t0"))
     status, ended = run(fleet, planned(6), budget="100%", concurrency=4)
     assert status == "stopped"
@@ -110,7 +110,7 @@ def test_a_failed_canary_leaves_everybody_else_untouched_whatever_the_budget() -
     assert {tenant.status for name, tenant in ended.items() if name != "t0"} == {"pending"}
 
 
-def test_failures_within_the_budget_do_not_stop_it_and_are_not_called_done() -> None:
+def test_failures_within_the_budget_are_reported_and_do_not_stop_it() -> None:
     fleet = Fleet(broken("t2", "t4"))
     status, ended = run(fleet, planned(6), budget="2")
     assert status == "incomplete"
@@ -118,7 +118,7 @@ def test_failures_within_the_budget_do_not_stop_it_and_are_not_called_done() -> 
     assert len(fleet.touched) == 6
 
 
-def test_the_failure_past_the_budget_stops_it_in_mid_wave() -> None:
+def test_the_failure_past_the_budget_stops_the_wave() -> None:
     fleet = Fleet(broken("t1", "t3"))
     status, ended = run(fleet, planned(9, size=8), budget="1")
     assert status == "stopped"
@@ -126,7 +126,7 @@ def test_the_failure_past_the_budget_stops_it_in_mid_wave() -> None:
     assert ended["t4"].status == "pending"
 
 
-def test_who_is_under_way_when_it_stops_is_finished() -> None:
+def test_tenants_in_progress_are_finished_after_a_stop() -> None:
     begun = threading.Event()
 
     def converge(tenant: str) -> None:
@@ -141,7 +141,7 @@ def test_who_is_under_way_when_it_stops_is_finished() -> None:
     assert ended["t2"].status == "done"
 
 
-def test_no_more_are_run_at_once_than_is_asked_for() -> None:
+def test_concurrency_is_limited() -> None:
     fleet = Fleet(while_converging=lambda tenant: time.sleep(0.01))
     run(fleet, planned(30, canaries=0, size=30), concurrency=3)
     assert fleet.most_at_once == 3
@@ -157,12 +157,12 @@ def test_a_service_that_does_not_answer_is_tried_three_times() -> None:
     assert run(Fleet({"t0": gone}), planned(1))[0] == "stopped"
 
 
-def test_an_unexpected_error_is_a_failure_of_its_tenant_and_named() -> None:
+def test_an_unexpected_error_is_a_named_failure_of_its_tenant() -> None:
     _, ended = run(Fleet({"t0": [KeyError("plan")]}), planned(1))
     assert ended["t0"].error == "KeyError: 'plan'"
 
 
-def test_a_tenant_that_left_meanwhile_is_left_alone() -> None:
+def test_a_tenant_removed_meanwhile_is_skipped() -> None:
     fleet = Fleet(statuses={"t1": "removed"})
     status, ended = run(fleet, planned(3))
     assert status == "done"
@@ -170,14 +170,14 @@ def test_a_tenant_that_left_meanwhile_is_left_alone() -> None:
     assert (ended["t1"].status, ended["t1"].error) == ("skipped", "is removed now")
 
 
-def test_what_is_done_is_not_done_again() -> None:
+def test_completed_tenants_are_not_repeated() -> None:
     first, *rest = planned(3)
     fleet = Fleet()
     run(fleet, [RolloutTenant(cliente_id=first.cliente_id, wave=0, status="done"), *rest])
     assert fleet.touched == ["t1", "t2"]
 
 
-def test_a_tenant_is_noted_before_it_is_touched() -> None:
+def test_a_tenant_is_recorded_before_it_is_changed() -> None:
     notes = Notes()
 
     def noted(tenant: str) -> None:
@@ -186,7 +186,7 @@ def test_a_tenant_is_noted_before_it_is_touched() -> None:
     assert run(Fleet(while_converging=noted), planned(3), notes=notes)[0] == "done"
 
 
-def test_without_its_journal_nobody_else_is_begun() -> None:
+def test_no_tenant_starts_without_a_writable_journal() -> None:
     fleet, notes = Fleet(), Notes(lost_after=3)
     with pytest.raises(ConnectionError):
         run(fleet, planned(6), notes=notes)
@@ -194,6 +194,6 @@ def test_without_its_journal_nobody_else_is_begun() -> None:
     assert notes.ended is None
 
 
-def test_only_who_stays_takes_part() -> None:
+def test_leaving_and_removed_tenants_are_not_rolled_out() -> None:
     rows = [state("aaa"), state("bbb", "suspended"), state("ccc", "offboarding"), state("ddd", "removed")]
     assert [row.cliente_id for row in take_part(rows)] == ["aaa", "bbb"]

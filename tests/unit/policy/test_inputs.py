@@ -26,7 +26,7 @@ VALUE = "correct-horse-battery"
         ({"content": "-----BEGIN PRIVATE KEY-----"}, "content"),
     ],
 )
-def test_a_plain_secret_is_found_where_it_is_and_not_shown(inputs: dict[str, Any], path: str) -> None:
+def test_a_plain_secret_is_located_and_not_shown(inputs: dict[str, Any], path: str) -> None:
     (found,) = plain_secrets("rabbitmq:index/user:User", "acme/user", inputs)
     assert (found.guardrail, found.tenant) == (Guardrail.secret_in_plain_text, "")
     assert found.object == f"User acme/user {path}"
@@ -46,5 +46,5 @@ def test_a_plain_secret_is_found_where_it_is_and_not_shown(inputs: dict[str, Any
         {"url": "amqp://host:5672/x"},
     ],
 )
-def test_what_is_marked_unknown_or_no_secret_is_left_alone(inputs: dict[str, Any]) -> None:
+def test_marked_unknown_and_harmless_values_are_ignored(inputs: dict[str, Any]) -> None:
     assert list(plain_secrets("x:index/y:Y", "y", inputs)) == []

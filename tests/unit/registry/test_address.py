@@ -40,7 +40,7 @@ def locked(dsn: str) -> None:
 @pytest.mark.parametrize(
     "use", [connected, in_session, locked, schema.upgrade, schema.current, Database], ids=lambda use: use.__qualname__
 )
-def test_an_address_that_cannot_be_read_is_told_without_its_password(use: Callable[[str], Any], dsn: str) -> None:
+def test_an_invalid_registry_url_is_reported_without_its_password(use: Callable[[str], Any], dsn: str) -> None:
     with pytest.raises(RegistryError) as caught:
         use(dsn)
     shown = "".join(traceback.format_exception(caught.value))
@@ -50,7 +50,7 @@ def test_an_address_that_cannot_be_read_is_told_without_its_password(use: Callab
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
-def test_an_address_that_cannot_be_read_is_a_refusal_as_other_wrong_config_is() -> None:
+def test_an_invalid_registry_url_exits_with_2() -> None:
     assert RegistryAddressInvalid().exit_status == 2
 
 
@@ -62,6 +62,6 @@ def test_an_address_that_cannot_be_read_is_a_refusal_as_other_wrong_config_is() 
         "postgresql:///kryonix?host=/run/postgresql",
     ],
 )
-def test_an_address_that_can_be_read_passes(dsn: str) -> None:
+def test_a_valid_registry_url_is_accepted(dsn: str) -> None:
     with translated(dsn):
         pass

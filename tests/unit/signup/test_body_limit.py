@@ -57,17 +57,17 @@ def test_a_body_within_the_limit_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize("length", [str(MAX_BODY + 1).encode(), b"-1", b"many"])
-def test_a_length_that_is_too_much_or_none_is_refused_before_anything_is_read(length: bytes) -> None:
+def test_an_invalid_or_excessive_length_is_refused_unread(length: bytes) -> None:
     status, body = ask(chunks(), (b"content-length", length))
     assert (status, json.loads(body)["type"]) == (413, "urn:kryonix:problem:content-too-large")
 
 
-def test_a_body_that_grows_above_the_limit_is_refused_whatever_the_application_makes_of_it() -> None:
+def test_a_body_that_outgrows_the_limit_is_always_refused() -> None:
     status, body = ask(chunks(MAX_BODY, 1, 1))
     assert (status, json.loads(body)["status"]) == (413, 413)
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_never_arrives_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "MAX_SECONDS", 0.05)
     come = [{"type": "http.request", "body": b"{", "more_body": True}]
 

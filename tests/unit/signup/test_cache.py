@@ -17,7 +17,7 @@ def test_a_value_is_fetched_once_until_it_is_old() -> None:
     assert cached.get() == 2
 
 
-def test_while_one_fetches_the_others_get_what_there_was() -> None:
+def test_concurrent_readers_get_the_old_value_during_a_fetch() -> None:
     begun, go_on = Event(), Event()
 
     def fetch() -> str:

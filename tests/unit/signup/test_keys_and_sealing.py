@@ -39,7 +39,7 @@ def test_malformed_seals_open_with_no_key(sealed: bytes) -> None:
         open_sealed(random_key(), "operation", sealed)
 
 
-def test_a_seal_made_before_hpke_still_opens() -> None:
+def test_a_seal_from_before_hpke_opens() -> None:
     private = "YW4gb2xkZXIgcmVsZWFzZSdzIHByaXZhdGUga2V5ISE"
     sealed = bytes.fromhex(
         "3d780c393439b5c96d378c8a7d7bbdc9d8c78d2ad27b76ed8ed4acf182d3974f58a3f08d83fb584cf9854087d5a5f141e185424e7bded0"
@@ -51,13 +51,13 @@ def test_a_seal_made_before_hpke_still_opens() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "é" * 43, "A" * 44, "=" * 43, "a\nb", "A" * 100])
-def test_a_malformed_private_key_is_a_wrong_key(text: str) -> None:
+def test_a_malformed_private_key_is_refused(text: str) -> None:
     with pytest.raises(WrongCredentialsKey):
         public_of(text)
 
 
 @given(secret=TEXTS, key=TEXTS, fingerprint=st.binary(min_size=32, max_size=32))
-def test_a_derived_key_depends_on_the_whole_request_and_nothing_else(secret: str, key: str, fingerprint: bytes) -> None:
+def test_a_derived_key_depends_on_the_whole_request_only(secret: str, key: str, fingerprint: bytes) -> None:
     derived = derive_key(secret, key, fingerprint)
     assert derived == derive_key(secret, key, fingerprint)
     assert derived != derive_key(secret + "x", key, fingerprint)
@@ -66,7 +66,7 @@ def test_a_derived_key_depends_on_the_whole_request_and_nothing_else(secret: str
     assert len(public_of(derived)) == 32
 
 
-def test_each_scope_includes_the_ones_before_it_and_no_more() -> None:
+def test_each_scope_includes_the_lower_ones() -> None:
     for held, scope in enumerate(SCOPES):
         caller = Caller(key_id="a", scope=scope, secret="s")
         for needed, wanted in enumerate(SCOPES):

@@ -26,7 +26,7 @@ from kryonix.signup.queue import attempts_for, pause_after
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
-def test_only_what_may_be_over_soon_is_tried_again(error: LifecycleError, attempts: int) -> None:
+def test_only_temporary_errors_are_retried(error: LifecycleError, attempts: int) -> None:
     assert attempts_for(error) == attempts
 
 

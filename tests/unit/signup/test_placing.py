@@ -39,9 +39,7 @@ class Coming:
 
 
 @pytest.mark.parametrize(("most", "fits"), [(1, False), (2, True)])
-def test_a_creation_whose_row_is_written_meanwhile_is_counted_once(
-    most: int, fits: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_creation_recorded_meanwhile_is_counted_once(most: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     database = Coming()
     monkeypatch.setattr(placing, "fetch_desired_states", database.states)
     cells = Cells(cells={"main": Cell(platform="organization/kryonix/dev", max_tenants=most)})

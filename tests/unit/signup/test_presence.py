@@ -9,7 +9,7 @@ from kryonix.signup.database import Presence
 from tests.unit.signup.test_rate import Clock
 
 
-def test_one_caller_at_a_time_asks_a_database_that_is_away() -> None:
+def test_one_caller_at_a_time_probes_an_absent_database() -> None:
     clock = Clock()
     presence = Presence(clock)
     presence.missed()
@@ -24,7 +24,7 @@ def test_one_caller_at_a_time_asks_a_database_that_is_away() -> None:
             pass
 
 
-def test_who_fails_to_ask_leaves_the_place_to_the_next() -> None:
+def test_a_failed_probe_frees_its_place() -> None:
     clock = Clock()
     presence = Presence(clock)
     presence.missed(since=-5)

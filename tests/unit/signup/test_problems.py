@@ -11,21 +11,21 @@ from kryonix.signup import errors as signup
 from kryonix.signup.problems import for_callers, problem_of, retry_after
 
 
-def test_a_defect_tells_nothing_of_itself() -> None:
+def test_an_internal_error_reveals_nothing() -> None:
     problem = problem_of(RuntimeError("password=xyzzy at /srv/app.py"))
     assert problem.status == 500
     assert "xyzzy" not in str(problem)
     assert "app.py" not in str(problem)
 
 
-def test_a_database_that_is_away_is_not_named_to_callers() -> None:
+def test_an_absent_database_is_not_named_to_callers() -> None:
     error = RegistryUnavailable("registry kryonix_signup@db.internal:5432/kryonix_main can't be used")
     problem = problem_of(error)
     assert (problem.status, "db.internal" in problem.detail) == (503, False)
     assert retry_after(error) == 5
 
 
-def test_what_a_refusal_carries_is_in_the_problem() -> None:
+def test_the_problem_contains_the_refusals_fields() -> None:
     fit = problem_of(lifecycle.DoesNotFit("too much", remove=["crm"], plan="pro"))
     assert (fit.status, fit.remove, fit.plan) == (422, ["crm"], "pro")
     lost = problem_of(lifecycle.WouldLoseMessages("lost", {"q": 2}))
@@ -47,13 +47,13 @@ REFUSALS = (
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
-def test_every_refusal_of_the_lifecycle_is_the_callers_to_mend(error: lifecycle.Refused) -> None:
+def test_every_lifecycle_refusal_is_a_client_error(error: lifecycle.Refused) -> None:
     problem = problem_of(error)
     assert 400 <= problem.status < 500
     assert problem.detail == str(error)
 
 
-def test_a_caller_that_asked_too_often_is_told_when_to_come_back() -> None:
+def test_a_rate_limited_caller_gets_retry_after() -> None:
     assert retry_after(signup.TooManyRequests(0.2)) == 1
     assert retry_after(signup.TooManyRequests(7.2)) == 8
     assert retry_after(lifecycle.UnknownTenant("x")) is None
@@ -75,7 +75,7 @@ ADDRESS = "the broker at http://10.1.2.3:15672 does not answer. Start it and run
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_no_address_of_the_platforms_is_shown_to_callers(error: Exception) -> None:
+def test_callers_see_no_platform_address(error: Exception) -> None:
     shown = for_callers(problem_of(error).as_json())
     assert "10.1.2.3" not in str(shown)
     assert "15672" not in str(shown)
@@ -89,6 +89,6 @@ def test_a_problem_of_a_later_release_is_shown_by_its_title() -> None:
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
-def test_what_is_written_for_callers_is_shown_to_them_as_it_is(error: lifecycle.Refused) -> None:
+def test_messages_for_callers_are_shown_unchanged(error: lifecycle.Refused) -> None:
     problem = problem_of(error).as_json()
     assert for_callers(problem) == problem

@@ -30,7 +30,7 @@ def test_a_burst_passes_and_then_as_many_as_the_rate_allows() -> None:
         limit.count("a")
 
 
-def test_one_caller_does_not_take_from_another() -> None:
+def test_callers_have_separate_limits() -> None:
     limit = RateLimit(1, 1, Clock())
     limit.count("a")
     limit.count("b")
@@ -48,7 +48,7 @@ def test_a_pause_gives_no_more_than_a_burst() -> None:
         limit.count("a")
 
 
-def test_callers_that_are_not_heard_of_take_no_memory() -> None:
+def test_idle_callers_use_no_memory() -> None:
     limit = RateLimit(1, 1, Clock())
     for number in range(20_000):
         limit.count(str(number))
