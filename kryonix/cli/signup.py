@@ -26,7 +26,7 @@ from kryonix.cli.output.console import err, out, print_json
 from kryonix.cli.site import load_cells, open_site
 from kryonix.engines.spec import StackSpec
 from kryonix.errors import InvalidChoice, ServiceUnreachable
-from kryonix.signup import auth as keys
+from kryonix.signup import auth
 from kryonix.signup.database import Database
 from kryonix.signup.service import build_service
 from kryonix.signup.worker import run_worker
@@ -136,7 +136,7 @@ def create_key(
     if not name.strip() or len(name) > 100 or not name.isprintable():
         raise InvalidChoice(f"{name[:60]!r} is not a valid name for a key (1 to 100 printable characters)")
     with _transaction(platform) as connection:
-        made = keys.create_key(connection, name, scope, days)
+        made = auth.create_key(connection, name, scope, days)
     if json_output:
         print_json({"key": made, "name": name, "scope": scope})
         return
@@ -148,7 +148,7 @@ def create_key(
 def list_keys(platform: PlatformOptions, json_output: Json = False) -> None:
     """List API keys. Keys can't be displayed; only their hashes are stored."""
     with _transaction(platform) as connection:
-        found = keys.fetch_keys(connection)
+        found = auth.fetch_keys(connection)
     if json_output:
         print_json([_key_json(key) for key in found])
         return
@@ -167,7 +167,7 @@ def revoke_key(
     """Revoke an API key, immediately and permanently."""
     with _transaction(platform) as connection:
         # PostgreSQL rejects some characters that a terminal may send.
-        known = id.isprintable() and keys.revoke_key(connection, id)
+        known = id.isprintable() and auth.revoke_key(connection, id)
     if not known:
         raise InvalidChoice(f"no key {id[:60]!r}. Run `kryonix signup keys list` to see existing keys")
     out.print(f"key {id} revoked")
@@ -258,7 +258,7 @@ def _configure_logging() -> None:
         logging.getLogger(noisier).setLevel(logging.CRITICAL)
 
 
-def _key_json(key: keys.ApiKey) -> dict[str, Any]:
+def _key_json(key: auth.ApiKey) -> dict[str, Any]:
     def moment(at: datetime | None) -> str | None:
         return None if at is None else at.isoformat()
 
@@ -273,7 +273,7 @@ def _key_json(key: keys.ApiKey) -> dict[str, Any]:
     }
 
 
-def _validity(key: keys.ApiKey) -> str:
+def _validity(key: auth.ApiKey) -> str:
     if key.revoked_at is not None:
         return f"revoked {key.revoked_at:%Y-%m-%d %H:%M}"
     if key.expires_at is None:
