@@ -9,6 +9,7 @@ from typing import Any, Final
 import pulumi
 
 from components.containers import NO_NEW_PRIVILEGES
+from kryonix.topology.objects import QUEUE
 
 __all__ = ["LAYOUT", "PreviousRun"]
 
@@ -57,7 +58,7 @@ class PreviousRun:
             pulumi.log.debug(f"the state can't be read: {reason}")
             return None
         found = (answer.get("outputs") or {}).values()
-        queues = [entry["outputs"] for entry in found if entry["type"] == "rabbitmq:index/queue:Queue"]
+        queues = [entry["outputs"] for entry in found if entry["type"] == QUEUE.resource_type]
         return {(queue["vhost"], queue["name"]) for queue in queues}
 
     @property

@@ -48,7 +48,7 @@ class Canary:
             return tuple(tenants[: self.count])
         if unknown := [name for name in self.named if name not in tenants]:
             raise InvalidRollout(
-                f"--canary {unknown[0][:80]!r} is not a tenant of the rollout; {_hint(unknown[0], tenants)}"
+                f"--canary {unknown[0][:80]!r} is not a tenant of the rollout; {nearest(unknown[0], tenants)}"
             )
         return self.named
 
@@ -105,7 +105,3 @@ def plan_waves(tenants: Sequence[str], canary: Canary, wave_size: int) -> Waves:
         waves.append(tuple(left[:size]))
         left = left[size:]
     return tuple(waves)
-
-
-def _hint(name: str, tenants: Sequence[str]) -> str:
-    return nearest(name, tenants) if len(tenants) <= 20 else f"there are {len(tenants)}"

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from kryonix.rabbitmq.broker import Broker, BrokerFailed
 from kryonix.topology.naming import Names, tenant_of_vhost
+from kryonix.topology.objects import KINDS
 
 __all__ = ["LEFT_ALONE", "Declared", "Stranger", "Undeclared", "declared_vhosts", "find_undeclared", "remove_harmless"]
 
@@ -37,7 +38,7 @@ _HARMLESS: Final = ("binding", "policy", "operator policy", "permission", "topic
 _OURS: Final = ("operator_policy", "policy", "vhost-limits")
 """Parameters that are listed as what they are."""
 
-_PLURALS: Final = {"policy": "policies", "operator policy": "operator policies"}
+_PLURALS: Final = {kind.name: kind.plural for kind in KINDS.values()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
