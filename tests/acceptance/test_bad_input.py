@@ -113,7 +113,7 @@ def test_modules_beyond_the_plan_are_refused_with_the_smallest_plan(project: Pro
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        pytest.param({"amqpPrt": 5672}, ("amqpPrt", "line ", "did you mean 'kryonix:amqpPort'?"), id="unknown-key"),
+        pytest.param({"amqpPrt": 5672}, ("amqpPrt", ".yaml:2: ", "did you mean 'kryonix:amqpPort'?"), id="unknown-key"),
         pytest.param({"amqpPort": "many"}, ("kryonix:amqpPort", "'many'", "a whole number"), id="wrong-type"),
         pytest.param({"allowDelete": "queue"}, ("kryonix:allowDelete", "a list"), id="text-for-list"),
         pytest.param(
@@ -191,7 +191,7 @@ def test_a_broken_catalog_is_refused_with_its_place(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("config: [", "Pulumi."), ("config: text\n", "`config` is not a mapping"), ("config:\n\tx: 1\n", "line 2")],
+    [("config: [", "Pulumi."), ("config: text\n", "`config` is not a mapping"), ("config:\n\tx: 1\n", ".yaml:2: ")],
 )
 def test_a_broken_stack_file_is_refused_with_its_line(project: Project, content: str, said: str) -> None:
     project.config_file.write_text(content)
