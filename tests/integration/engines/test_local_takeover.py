@@ -82,7 +82,7 @@ def urns(deployment: dict[str, Any]) -> set[str]:
     return {resource["urn"] for resource in deployment["deployment"]["resources"]}
 
 
-def test_the_cli_takes_over_a_stack_of_the_local_engine_without_a_change(project: Path) -> None:
+def test_the_cli_takes_over_a_local_stack_without_a_change(project: Path) -> None:
     stack = LocalStack(project, "dev")
     stack.up()
     (project / "export.json").write_text(json.dumps(stack.export()))
@@ -93,7 +93,7 @@ def test_the_cli_takes_over_a_stack_of_the_local_engine_without_a_change(project
     assert outputs == stack.outputs(show_secrets=True)
 
 
-def test_the_local_engine_takes_over_a_stack_of_the_cli_and_both_make_the_same_urns(project: Path) -> None:
+def test_the_local_engine_takes_over_a_cli_stack_with_equal_urns(project: Path) -> None:
     subprocess.run(["pulumi", "stack", "init", "dev"], cwd=project, check=True, capture_output=True, timeout=120)
     pulumi(project, "up", "--yes", "--skip-preview")
     deployment = json.loads(pulumi(project, "stack", "export"))

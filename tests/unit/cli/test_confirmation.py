@@ -28,7 +28,7 @@ def test_a_no_exits_with_2_and_changes_nothing(
     assert (said.out, said.err) == ("", "Nothing was changed.\n")
 
 
-def test_a_yes_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answering_yes_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr(typer, "confirm", lambda question: True)
     confirm("up", "Apply 2 changes to stack 'dev'?")

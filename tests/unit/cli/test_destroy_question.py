@@ -36,7 +36,7 @@ def deployment(*resources: tuple[str, str]) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_destroy_asks_with_what_it_removes(resources: tuple[tuple[str, str], ...], said: str) -> None:
+def test_destroy_asks_and_lists_what_it_removes(resources: tuple[tuple[str, str], ...], said: str) -> None:
     assert removal_text("dev", deployment(*resources)) == said
 
 

@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def test_where_there_is_no_terminal_a_line_is_written_only_now_and_then(clock: Clock) -> None:
+def test_progress_lines_are_sparse_without_a_terminal(clock: Clock) -> None:
     written = io.StringIO()
     shown = Live(Console(file=written, force_terminal=False), "drift", counted=True, total=9)
     with shown.running():
@@ -38,7 +38,7 @@ def test_where_there_is_no_terminal_a_line_is_written_only_now_and_then(clock: C
     assert written.getvalue() == "drift at 11 s\ndrift at 22 s\n"
 
 
-def test_on_a_terminal_the_bar_lives_and_leaves_nothing_behind() -> None:
+def test_a_terminals_progress_bar_is_removed_at_the_end() -> None:
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=80, color_system=None)
     shown = Live(console, "drift", counted=True, total=9, completed=2)

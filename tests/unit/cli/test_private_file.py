@@ -21,7 +21,7 @@ def _careless_umask() -> object:
     os.umask(before)
 
 
-def test_a_new_file_is_for_its_owner_only_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+def test_a_new_file_is_private_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     file = tmp_path / "acme.json"
     write_private(file, SECRET)
     assert json.loads(file.read_text()) == SECRET
@@ -39,7 +39,7 @@ def test_a_private_file_is_replaced_in_one_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o777])
-def test_a_file_that_others_may_read_or_write_is_refused_and_stays_as_it_was(tmp_path: Path, mode: int) -> None:
+def test_a_file_accessible_to_others_is_refused_and_unchanged(tmp_path: Path, mode: int) -> None:
     file = tmp_path / "acme.json"
     file.write_text("theirs")
     file.chmod(mode)
@@ -49,7 +49,7 @@ def test_a_file_that_others_may_read_or_write_is_refused_and_stays_as_it_was(tmp
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+def test_only_regular_files_are_accepted(tmp_path: Path) -> None:
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("")
     target.chmod(0o600)
@@ -61,7 +61,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     assert target.read_text() == ""
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     for file in (tmp_path / "none" / "acme.json", Path("/proc/acme.json")):
         with pytest.raises(InvalidChoice, match="can't be written"):
             write_private(file, SECRET)

@@ -93,7 +93,7 @@ def queue(name: str, depth: int = 0) -> QueueStats:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_queues_are_named_by_what_differs_and_their_figures_are_whole(width: int) -> None:
+def test_queues_are_named_by_what_differs_with_whole_figures(width: int) -> None:
     found = [queue("crm.leads.create", 1_234_567), queue("crm.contacts.sync.dlq", 12)]
     shown = printed(stats_table(found, "exemploempresa", False, console(width)), width)
     for whole in ("crm.leads.create", "crm.contacts.sync.dlq", "1,234,567", "consumers", "exemploempresa: 2 of 2"):
@@ -101,13 +101,13 @@ def test_queues_are_named_by_what_differs_and_their_figures_are_whole(width: int
     assert "cliente_" not in shown
 
 
-def test_where_no_queue_is_in_use_a_sentence_says_so() -> None:
+def test_without_queues_in_use_a_sentence_is_printed() -> None:
     idle = [QueueStats("cliente_acme.crm.leads.create", "crm", "leads.create", "action", 0, 0, 0, 0, 0.0, 0.0, 0.0)]
     assert stats_table(idle, "acme", False, console(80)) == "No queue in use (1 queues of acme, shown with --all)."
     assert "crm.leads.create" in printed(stats_table(idle, "acme", True, console(80)), 80)
 
 
-def test_a_redrive_that_finds_nothing_says_so_and_each_column_has_a_heading() -> None:
+def test_an_empty_redrive_is_reported_and_columns_have_headings() -> None:
     none = Tally("crm", "leads.create", "cliente_acme.crm.leads.create.dlq", 0)
     assert "No dead letters in 1 dead-letter queue(s) of acme" in str(tallies_table([none], "acme", False, console(80)))
     full = Tally("crm", "leads.create", "cliente_acme.crm.leads.create.dlq", 7, 3, refused="its queue is full")

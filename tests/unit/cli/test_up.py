@@ -41,7 +41,7 @@ def run_up(monkeypatch: pytest.MonkeyPatch, planned: Summary) -> list[str]:
     return runs
 
 
-def test_changes_are_counted_in_the_question_and_a_no_applies_nothing(
+def test_up_asks_with_the_count_of_changes_and_no_applies_none(
     asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run_up(monkeypatch, result("create", 96)) == ["preview"]

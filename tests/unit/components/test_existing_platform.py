@@ -45,9 +45,7 @@ def testbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineTestbed:
 @pytest.mark.parametrize(
     ("registry", "stack"), [(None, "cell"), ("organization/demo/cell", "cell"), ("organization/demo/main", "main")]
 )
-def test_a_registry_is_found_in_the_stack_that_is_named_even_where_that_is_the_platform(
-    testbed: EngineTestbed, registry: str | None, stack: str
-) -> None:
+def test_a_registry_is_found_in_the_named_stack(testbed: EngineTestbed, registry: str | None, stack: str) -> None:
     config = {"kryonix:platform": "organization/demo/cell"} | ({"kryonix:registry": registry} if registry else {})
     (testbed.folder / "Pulumi.tenant.yaml").write_text(yaml.safe_dump({"config": config}))
     testbed.program(TENANT)

@@ -137,7 +137,7 @@ def change(*allow_delete: str) -> None:
     asyncio.run(asking._ask(ACCESS))
 
 
-def test_a_platform_that_carries_tenants_of_other_stacks_is_not_destroyed(answer: Callable[[Broker], Broker]) -> None:
+def test_a_platform_with_tenants_of_other_stacks_is_not_destroyed(answer: Callable[[Broker], Broker]) -> None:
     answer(Broker(stacks={"acme": "dev", "gamma": "tenant-gamma", "byhand": "other"}))
     with pytest.raises(TenantsWouldBeLost) as raised:
         destroy_platform()
@@ -149,17 +149,17 @@ def test_a_platform_that_carries_tenants_of_other_stacks_is_not_destroyed(answer
     assert raised.value.exit_status == 2
 
 
-def test_a_platform_with_its_own_tenants_alone_is_destroyed(answer: Callable[[Broker], Broker]) -> None:
+def test_a_platform_with_only_its_own_tenants_is_destroyed(answer: Callable[[Broker], Broker]) -> None:
     answer(Broker())
     destroy_platform()
 
 
-def test_a_platform_without_protection_is_destroyed_whatever_it_carries(answer: Callable[[Broker], Broker]) -> None:
+def test_an_unprotected_platform_is_destroyed_with_any_tenants(answer: Callable[[Broker], Broker]) -> None:
     answer(Broker(holding(QUEUE), stacks={"gamma": "tenant-gamma"}))
     destroy_platform(protected=False)
 
 
-def test_safeguards_made_before_they_knew_their_stack_hold_for_tenants_stacks(
+def test_safeguards_without_a_stack_protect_tenant_stacks(
     answer: Callable[[Broker], Broker],
 ) -> None:
     broker = answer(Broker(stacks={"acme": "dev", "gamma": "tenant-gamma"}))
@@ -169,7 +169,7 @@ def test_safeguards_made_before_they_knew_their_stack_hold_for_tenants_stacks(
     destroy_platform(stack=None)
 
 
-def test_safeguards_made_before_they_knew_their_stack_are_updated_not_replaced() -> None:
+def test_safeguards_without_a_stack_are_updated_in_place() -> None:
     before = {name: value for name, value in PROPS.items() if name != "stack"}
     diff = broker_safeguards._BrokerSafeguardsProvider().diff("id", before, PROPS)
     assert diff.changes
@@ -177,7 +177,7 @@ def test_safeguards_made_before_they_knew_their_stack_are_updated_not_replaced()
 
 
 @pytest.mark.parametrize("destroy", [destroy_platform, destroy_tenant])
-def test_what_refuses_a_destroy_says_how_its_loss_is_accepted(
+def test_a_refused_destroy_says_how_to_accept_the_loss(
     answer: Callable[[Broker], Broker], destroy: Callable[..., None]
 ) -> None:
     broker = answer(Broker(holding(QUEUE, f"{QUEUE}.dlq")))
@@ -188,7 +188,7 @@ def test_what_refuses_a_destroy_says_how_its_loss_is_accepted(
     assert broker.unprotected == []
 
 
-def test_a_destroy_accepts_what_the_config_accepts_now_unless_it_reaches_beyond_one_tenant() -> None:
+def test_a_destroy_accepts_the_current_configs_entries_of_one_tenant() -> None:
     provider = safeguards._SafeguardsProvider()
     given = {"kryonix:allowDelete": '["cliente_acme.crm.leads.create", "cliente_*"]'}
     provider.configure(ConfigureRequest(config=Config(given, "kryonix")))
@@ -214,7 +214,7 @@ def test_a_destroy_accepts_what_the_config_accepts_now_unless_it_reaches_beyond_
         (["cliente_acme.[a-z]*"], False),
     ],
 )
-def test_a_loss_is_accepted_by_name_or_by_a_name_with_a_star(
+def test_a_loss_is_accepted_by_name_or_wildcard(
     answer: Callable[[Broker], Broker], run: Callable[..., None], allowed: list[str], passes: bool
 ) -> None:
     answer(Broker(holding(QUEUE)))
@@ -225,7 +225,7 @@ def test_a_loss_is_accepted_by_name_or_by_a_name_with_a_star(
             run(*allowed)
 
 
-def test_a_change_is_not_told_to_run_up_and_destroy() -> None:
+def test_a_refused_change_does_not_advise_up_and_destroy() -> None:
     with pytest.raises(MessagesWouldBeLost, match="and run again:") as raised:
         refuse_losses(holding(QUEUE), ())
     assert "destroy" not in str(raised.value)
@@ -236,7 +236,7 @@ def test_refusals_end_a_program_without_a_traceback() -> None:
     assert issubclass(TenantsWouldBeLost, pulumi.RunError)
 
 
-def test_safeguards_whose_platform_was_made_anew_are_kept_as_they_are_until_the_next_up(
+def test_safeguards_of_a_recreated_platform_stay_until_the_next_up(
     answer: Callable[[Broker], Broker],
 ) -> None:
     class Anew(Broker):
@@ -249,7 +249,7 @@ def test_safeguards_whose_platform_was_made_anew_are_kept_as_they_are_until_the_
 
 
 @pytest.mark.parametrize("refuse", [destroy_platform, destroy_tenant])
-def test_the_cli_shows_why_a_destroy_is_refused_above_its_traceback(
+def test_the_cli_shows_a_refusals_reason_above_its_traceback(
     answer: Callable[[Broker], Broker], refuse: Callable[[], None]
 ) -> None:
     answer(Broker(holding(QUEUE)))
@@ -278,7 +278,7 @@ class Refusing(Broker):
 
 
 @pytest.mark.parametrize("destroy", [destroy_platform, destroy_tenant])
-def test_a_broker_that_does_not_answer_goes_only_where_it_is_given_up_by_its_address(
+def test_an_unreachable_broker_is_destroyed_only_if_abandoned(
     answer: Callable[[Broker], Broker], destroy: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(Silent())
@@ -310,9 +310,7 @@ QUEUES = [QUEUE, f"{QUEUE}.dlq"]
         ([QUEUE, UNKNOWN], ["queues"]),
     ],
 )
-def test_an_engine_that_would_replace_a_queue_has_to_remove_the_safeguards_first(
-    news: Any, replaces: list[str]
-) -> None:
+def test_replacing_a_queue_requires_removing_the_safeguards(news: Any, replaces: list[str]) -> None:
     before = {**PROPS, "queues": QUEUES}
     diff = safeguards._SafeguardsProvider().diff("id", before, {**before, "queues": news})
     assert (diff.changes, diff.replaces) == (True, replaces)
@@ -322,7 +320,7 @@ def guarded(**outputs: Any) -> Guard:
     return Guard(stack="dev", topologies=[], allow_delete=(), whole_broker=True, previous=PreviousRun(outputs=outputs))
 
 
-def test_a_broker_that_refuses_a_new_states_administrator_is_another_runs(answer: Callable[[Broker], Broker]) -> None:
+def test_a_new_state_refused_by_the_broker_is_another_runs(answer: Callable[[Broker], Broker]) -> None:
     answer(Refusing())
     with pytest.raises(StateLost) as raised:
         asyncio.run(guarded()._ask_first(ACCESS))
@@ -330,7 +328,7 @@ def test_a_broker_that_refuses_a_new_states_administrator_is_another_runs(answer
         assert way_out in str(raised.value)
 
 
-def test_a_broker_that_refuses_a_known_stacks_administrator_is_told_as_that(
+def test_a_known_stacks_refused_administrator_is_reported(
     answer: Callable[[Broker], Broker],
 ) -> None:
     answer(Refusing())
@@ -338,7 +336,7 @@ def test_a_broker_that_refuses_a_known_stacks_administrator_is_told_as_that(
         asyncio.run(guarded(management_url=ACCESS.management_url)._ask_first(ACCESS))
 
 
-def test_a_broker_whose_address_changes_is_asked_at_its_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_moved_broker_is_asked_at_its_old_address(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def at(access: BrokerAccess) -> Broker:
@@ -365,7 +363,7 @@ def test_a_broker_whose_address_changes_is_asked_at_its_old_one(monkeypatch: pyt
         ([["no-new-privileges"], []], True),
     ],
 )
-def test_an_older_versions_containers_are_known_by_what_they_lack(options: list[Any], older: bool) -> None:
+def test_containers_of_older_versions_are_recognized(options: list[Any], older: bool) -> None:
     containers = [{} if found is None else {"securityOpts": found} for found in options]
     assert PreviousRun(outputs={}, containers=containers).has_older_layout is older
 
@@ -374,7 +372,9 @@ CONFIG = {"bindAddress": "0.0.0.0", "amqpPort": "7001", "managementPort": "7002"
 
 
 @pytest.mark.parametrize("answering", [True, False])
-def test_what_goes_is_asked_about_where_the_broker_is_now(monkeypatch: pytest.MonkeyPatch, answering: bool) -> None:
+def test_removed_objects_are_checked_at_the_brokers_current_address(
+    monkeypatch: pytest.MonkeyPatch, answering: bool
+) -> None:
     class Moved(Broker):
         def answers(self) -> bool:
             return answering
@@ -388,7 +388,7 @@ def test_what_goes_is_asked_about_where_the_broker_is_now(monkeypatch: pytest.Mo
     assert (found.management_url, found.password) == (where, ACCESS.password)
 
 
-def test_one_tenants_stack_knows_no_address_of_its_own() -> None:
+def test_a_tenant_stack_has_no_address_of_its_own() -> None:
     given = {f"kryonix:{key}": value for key, value in CONFIG.items()} | {"kryonix:tenant": '{"id": "acme"}'}
     assert CurrentAddress.of(Config(given, "kryonix")) is None
     platform = CurrentAddress.of(Config({f"kryonix:{key}": value for key, value in CONFIG.items()}, "kryonix"))
@@ -398,7 +398,7 @@ def test_one_tenants_stack_knows_no_address_of_its_own() -> None:
     )
 
 
-def test_a_queue_that_no_state_knows_is_neither_asked_about_nor_unbound(answer: Callable[[Broker], Broker]) -> None:
+def test_a_queue_outside_the_state_is_neither_counted_nor_unbound(answer: Callable[[Broker], Broker]) -> None:
     class Foreign(Broker):
         def bindings(self, queue: QueueState) -> list[Any]:
             raise AssertionError(f"{queue.name} is somebody else's")
@@ -425,7 +425,7 @@ IN_FORCE = {"message-ttl": 86_400_000, "max-length": 10_000}
         (Filling("/cliente_other", DEAD, 12, 20_000_000, IN_FORCE), False),
     ],
 )
-def test_a_policy_that_would_drop_what_is_kept_is_refused_until_that_is_accepted(
+def test_a_policy_that_drops_messages_needs_acceptance(
     answer: Callable[[Broker], Broker], filling: Filling, refused: bool
 ) -> None:
     answer(Broker(fillings_there=[filling]))

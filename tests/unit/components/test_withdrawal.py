@@ -99,13 +99,13 @@ def again(broker: Broker, *going: QueueState) -> None:
     put_back(cast(Management, broker), "dev", going)
 
 
-def test_empty_queues_are_unbound_and_stay_so_until_they_are_deleted() -> None:
+def test_empty_queues_stay_unbound_until_deleted() -> None:
     broker = Broker()
     withdraw(broker, LEADS)
     assert broker.bound == {SYNC.name}
 
 
-def test_messages_that_came_after_the_first_count_are_found_and_all_is_bound_again() -> None:
+def test_messages_after_the_first_count_restore_the_bindings() -> None:
     broker = Broker(holds={LEADS.name: 3})
     with pytest.raises(MessagesWouldBeLost, match=f"3 messages in {LEADS.name}"):
         withdraw(broker, LEADS, SYNC)
@@ -119,7 +119,7 @@ def test_an_accepted_loss_is_neither_unbound_nor_counted() -> None:
     assert broker.bound == {LEADS.name, SYNC.name}
 
 
-def test_what_a_lost_run_has_unbound_is_bound_by_the_next_one_that_wants_it() -> None:
+def test_the_next_run_restores_bindings_of_a_lost_run() -> None:
     broker = Broker(lost_after_unbinding=True)
     with pytest.raises(BrokerUnreachable):
         withdraw(broker, LEADS, SYNC)
@@ -141,21 +141,21 @@ def test_a_second_lost_run_forgets_nothing_of_the_first() -> None:
     assert broker.bound == {LEADS.name, SYNC.name}
 
 
-def test_a_tenants_users_are_kept_out_before_its_vhost_is_counted_for_the_last_time() -> None:
+def test_a_tenants_users_are_locked_out_before_the_last_count() -> None:
     broker = Broker(publishing=True)
     with pytest.raises(MessagesWouldBeLost, match="would delete 2 queue"):
         withdraw_vhosts(cast(Management, broker), [VHOST], ())
     assert (broker.limits, broker.closed) == ({"kryonix_acme": 10}, ["kryonix_acme"])
 
 
-def test_a_tenant_that_holds_messages_is_not_cut_off_to_be_counted_again() -> None:
+def test_a_tenant_with_messages_is_not_disconnected_for_a_recount() -> None:
     broker = Broker(holds={SYNC.name: 1})
     with pytest.raises(MessagesWouldBeLost):
         withdraw_vhosts(cast(Management, broker), [VHOST], ())
     assert broker.closed == []
 
 
-def test_an_empty_tenants_users_stay_out() -> None:
+def test_an_empty_tenants_users_stay_locked_out() -> None:
     broker = Broker()
     withdraw_vhosts(cast(Management, broker), [VHOST], ())
     assert broker.limits == {"kryonix_acme": 0}
@@ -167,7 +167,7 @@ def test_a_tenant_whose_whole_loss_is_accepted_is_not_touched() -> None:
     assert (broker.limits, broker.closed) == ({"kryonix_acme": 10}, [])
 
 
-def test_users_that_a_lost_run_has_kept_out_are_let_in_by_the_next_up_with_the_limit_they_had() -> None:
+def test_the_next_up_readmits_users_with_their_old_limit() -> None:
     broker = Broker(lost_after_unbinding=True)
     for _ in range(2):  # the second finds 0, which is not what they had
         with pytest.raises(BrokerUnreachable):

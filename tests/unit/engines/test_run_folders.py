@@ -43,13 +43,13 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_folder_goes_with_its_block() -> None:
+def test_a_run_folder_is_removed_after_its_block() -> None:
     with run_folder() as folder:
         assert folder.is_dir()
     assert not folder.exists()
 
 
-def test_the_folder_of_a_killed_process_is_cleared_and_that_of_a_living_one_is_not(temporary: Path) -> None:
+def test_only_folders_of_dead_processes_are_removed(temporary: Path) -> None:
     with holding() as (dead, abandoned), holding() as (_, used):
         outside = temporary / "project"
         outside.mkdir()
@@ -61,7 +61,7 @@ def test_the_folder_of_a_killed_process_is_cleared_and_that_of_a_living_one_is_n
         assert (abandoned.exists(), used.is_dir(), outside.is_dir()) == (False, True, True)
 
 
-def test_a_folder_that_another_process_still_works_in_stays() -> None:
+def test_a_folder_in_use_by_another_process_stays() -> None:
     with holding() as (dead, folder):
         dead.kill()
         dead.wait()
@@ -73,7 +73,7 @@ def test_a_folder_that_another_process_still_works_in_stays() -> None:
         assert clear_abandoned() == [folder]
 
 
-def test_what_is_not_ours_stays(temporary: Path) -> None:
+def test_foreign_folders_stay(temporary: Path) -> None:
     (temporary / "kryonix-run-nolock").mkdir()
     (temporary / "kryonix-something").mkdir()
     elsewhere = temporary / "elsewhere"

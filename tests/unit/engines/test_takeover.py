@@ -12,7 +12,7 @@ __all__ = ["testbed"]
 
 
 @pytest.mark.parametrize("name", ["dev", "organization/demo/dev"])
-def test_a_stack_that_the_local_engine_has_made_is_to_be_taken_over_first(
+def test_a_local_stack_needs_a_takeover_first(
     testbed: EngineTestbed, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "a passphrase")
@@ -24,9 +24,7 @@ def test_a_stack_that_the_local_engine_has_made_is_to_be_taken_over_first(
     assert caught.value.exit_status == 2
 
 
-def test_a_stack_that_is_new_or_destroyed_again_is_the_clis(
-    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_or_destroyed_stack_needs_no_takeover(testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_begun_locally(testbed.folder, "dev")
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "a passphrase")
     testbed.up('Thing("a")')

@@ -63,7 +63,7 @@ DEPLOYER = Kept(**{"dev": PLATFORM, "tenant-solo": OWN})
     ("id", "password", "management"),
     [("acme", "a1", "http://broker:15672"), ("solo", "s1", "http://cell:15672")],
 )
-def test_they_are_one_tenants_and_the_sdk_reads_them(tmp_path: Path, id: str, password: str, management: str) -> None:
+def test_the_sdk_reads_one_tenants_credentials(tmp_path: Path, id: str, password: str, management: str) -> None:
     found = find_credentials(DEPLOYER, id, "dev")
     names = ["tenant", "vhost", "username", "password", "amqp_uri", "management_url", "plan", "modules"]
     assert list(found) == names
@@ -76,7 +76,7 @@ def test_they_are_one_tenants_and_the_sdk_reads_them(tmp_path: Path, id: str, pa
     assert (address.tenant_id, address.password, address.management_url) == (id, password, management)
 
 
-def test_a_tenant_that_no_stack_has_made_is_refused_with_the_nearest_and_both_places() -> None:
+def test_an_unknown_tenant_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(NoCredentials, match=r"'tenant-acne'.*'dev'.*did you mean 'acme'.*--stack") as caught:
         find_credentials(DEPLOYER, "acne", "dev")
     assert caught.value.exit_status == 2

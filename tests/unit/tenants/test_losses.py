@@ -9,7 +9,7 @@ from kryonix.tenants import losses
 from tests.unit.components.test_refusals import QUEUE, holding
 
 
-def test_the_programs_refusal_is_told_with_the_remedy_of_a_tenants_own_stack() -> None:
+def test_a_refusal_names_the_remedy_of_a_tenant_stack() -> None:
     with pytest.raises(MessagesWouldBeLost) as refused:
         refuse_losses(holding(QUEUE), ())
     with pytest.raises(WouldLoseMessages) as raised, losses.told():

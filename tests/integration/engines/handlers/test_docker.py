@@ -57,7 +57,7 @@ def changes(opened: Provider, made: tuple[str, dict[str, Any], dict[str, Any]]) 
     return containers.diff(made[0], live.inputs, live.outputs, made[1]).changed
 
 
-def test_a_container_with_network_volume_files_and_limits_is_made_as_described(
+def test_a_container_gets_its_network_volume_files_and_limits(
     opened: Provider, daemon: docker.DockerClient, unique: str
 ) -> None:
     network = make(opened, "Network", name=unique, labels=[{"label": "l", "value": "v"}])
@@ -115,7 +115,7 @@ def read(container: Any, path: str) -> tuple[bytes, int]:
         return content.read(), stat.S_IMODE(member.mode)
 
 
-def test_what_the_provider_plugin_would_otherwise_replace_for_is_in_the_outputs(opened: Provider, unique: str) -> None:
+def test_outputs_hold_what_the_plugin_would_replace_for(opened: Provider, unique: str) -> None:
     _, _, outputs = make(opened, "Container", **sleeper(unique))
     names = "attach entrypoints envs logs memoryReservation networkDatas readOnly rm securityOpts stdinOpen tty"
     assert set(names.split()) <= set(outputs)
@@ -123,7 +123,7 @@ def test_what_the_provider_plugin_would_otherwise_replace_for_is_in_the_outputs(
     assert "options" in make(opened, "Network", name=unique)[2]
 
 
-def test_a_stopped_container_is_started_again_and_a_removed_one_is_gone(
+def test_a_stopped_container_is_restarted_and_a_removed_one_missing(
     opened: Provider, daemon: docker.DockerClient, unique: str
 ) -> None:
     made = make(opened, "Container", **sleeper(unique))
@@ -149,7 +149,7 @@ def test_restart_policy_and_memory_change_in_place(opened: Provider, daemon: doc
     assert changes(opened, (id, new, outputs)) == ()
 
 
-def test_what_a_killed_run_of_the_same_stack_left_is_replaced(opened: Provider, unique: str) -> None:
+def test_leftovers_of_a_killed_run_are_replaced(opened: Provider, unique: str) -> None:
     first, inputs, _ = make(opened, "Container", **sleeper(unique))
     second, _ = handler(opened, "Container").recreate(inputs)
     assert first != second
@@ -157,7 +157,7 @@ def test_what_a_killed_run_of_the_same_stack_left_is_replaced(opened: Provider, 
     assert make(opened, "Network", name=unique)[0] == network[0]
 
 
-def test_a_container_and_data_that_the_state_has_lost_are_left_alone(
+def test_a_container_and_data_missing_from_the_state_are_kept(
     opened: Provider, daemon: docker.DockerClient, unique: str
 ) -> None:
     id, inputs, _ = make(opened, "Container", **sleeper(unique))
@@ -170,7 +170,7 @@ def test_a_container_and_data_that_the_state_has_lost_are_left_alone(
     assert handler(opened, "Volume").recreate({"name": unique})[0] == unique
 
 
-def test_a_strangers_container_or_network_of_the_same_name_is_left_alone(
+def test_a_foreign_container_or_network_of_the_same_name_is_kept(
     opened: Provider, daemon: docker.DockerClient, unique: str
 ) -> None:
     other = make(provider("docker", {}, owner="/tests/other"), "Container", **sleeper(unique))
@@ -204,7 +204,7 @@ def test_wait_returns_when_the_container_is_healthy(opened: Provider, daemon: do
     assert daemon.api.inspect_container(id)["State"]["Health"]["Status"] == "healthy"
 
 
-def test_a_container_that_is_not_healthy_in_time_is_removed_and_its_last_check_is_told(
+def test_an_unhealthy_container_is_removed_and_its_last_check_reported(
     opened: Provider, daemon: docker.DockerClient, unique: str
 ) -> None:
     check = {"tests": ["CMD-SHELL", "echo no database yet; exit 3"], "interval": "1s", "retries": 50}
@@ -215,7 +215,7 @@ def test_a_container_that_is_not_healthy_in_time_is_removed_and_its_last_check_i
     assert daemon.containers.list(all=True, filters={"name": unique}) == []
 
 
-def test_a_container_that_ends_while_waited_for_fails_at_once_with_its_log(opened: Provider, unique: str) -> None:
+def test_a_container_that_exits_early_fails_with_its_log(opened: Provider, unique: str) -> None:
     check = {"tests": ["CMD", "true"], "interval": "30s"}
     program = {"entrypoints": ["sh", "-c"], "command": ["echo bad config on line 7; exit 9"]}
     with pytest.raises(ApplyFailed, match=r"(?s)exited with status 9.*bad config on line 7"):
@@ -227,12 +227,12 @@ def test_waiting_without_a_health_check_is_an_error(opened: Provider, unique: st
         make(opened, "Container", **sleeper(unique, wait=True))
 
 
-def test_an_image_that_is_nowhere_is_named_with_what_to_do(opened: Provider, unique: str) -> None:
+def test_a_missing_image_is_named_with_a_remedy(opened: Provider, unique: str) -> None:
     with pytest.raises(ServiceUnavailable, match=r"has no image localhost:1/nosuch:9 and can't pull it.*load"):
         make(opened, "Container", **{**sleeper(unique), "image": "localhost:1/nosuch:9"})
 
 
-def test_a_daemon_that_is_not_there_is_named_with_what_to_do(unique: str) -> None:
+def test_a_missing_daemon_is_named_with_a_remedy(unique: str) -> None:
     for host in ("unix:///nosuch.sock", f"tcp://127.0.0.1:{free_port()}"):
         with pytest.raises(
             ServiceUnavailable, match=f"docker can't be reached at {host}: nothing listens.*Install Docker and start it"
@@ -240,9 +240,7 @@ def test_a_daemon_that_is_not_there_is_named_with_what_to_do(unique: str) -> Non
             make(provider("docker", {"host": host}), "Volume", name=unique)
 
 
-def test_a_network_still_in_use_for_a_moment_is_removed_when_it_is_free(
-    opened: Provider, daemon: docker.DockerClient, unique: str
-) -> None:
+def test_a_network_is_removed_once_it_is_unused(opened: Provider, daemon: docker.DockerClient, unique: str) -> None:
     network = make(opened, "Network", name=unique)
     made = make(opened, "Container", **sleeper(unique, networksAdvanced=[{"name": unique}]))
     handler(opened, "Container").delete(*made)
@@ -250,7 +248,7 @@ def test_a_network_still_in_use_for_a_moment_is_removed_when_it_is_free(
     assert daemon.networks.list(names=[unique]) == []
 
 
-def test_an_image_is_pulled_by_its_digest_and_not_by_the_tag_beside_it(opened: Provider, unique: str) -> None:
+def test_an_image_is_pulled_by_digest_not_by_tag(opened: Provider, unique: str) -> None:
     with registry() as images:
         pinned = images.push("1", "as it was")
         images.push("1", "as it is now")

@@ -52,7 +52,7 @@ def reply(to: BaseHTTPRequestHandler, status: int, body: bytes = b"{}") -> None:
     to.wfile.write(body)
 
 
-def test_a_kept_alive_connection_that_turns_out_dead_costs_one_retry_and_no_error() -> None:
+def test_a_dead_kept_alive_connection_is_retried_once() -> None:
     seen: list[str] = []
 
     def answer(to: BaseHTTPRequestHandler) -> None:
@@ -80,12 +80,12 @@ def test_a_connection_that_always_breaks_is_an_unreachable_service() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 502, 503])
-def test_an_answer_from_something_before_the_broker_is_an_unreachable_service(status: int) -> None:
+def test_a_proxys_error_means_an_unreachable_service(status: int) -> None:
     with served(lambda to: reply(to, status)) as api, pytest.raises(ServiceUnavailable, match=f"HTTP {status}"):
         api.put(("vhosts", "v"), {}, "declare vhost `v`")
 
 
-def test_something_that_is_not_the_management_api_is_named_as_that() -> None:
+def test_another_service_than_the_management_api_is_named() -> None:
     with served(lambda to: reply(to, 200, b"<html>")) as api, pytest.raises(ServiceUnavailable, match="sends no JSON"):
         api.get("overview")
 

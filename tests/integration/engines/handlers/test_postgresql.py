@@ -58,7 +58,7 @@ def run(postgres: Postgres, statement: str, database: str = "postgres", **names:
         connection.execute(sql.SQL(statement).format(**{k: sql.Identifier(v) for k, v in names.items()}))
 
 
-def test_a_database_its_schema_roles_and_grants_live_from_first_to_last(
+def test_database_schema_roles_and_grants_go_through_their_lifecycle(
     postgresql: Provider, postgres: Postgres, unique: str
 ) -> None:
     odd = f'{unique} "odd"'
@@ -111,7 +111,7 @@ def test_a_database_its_schema_roles_and_grants_live_from_first_to_last(
     assert gone(postgresql, "Role", owner)
 
 
-def test_a_role_changed_by_hand_is_repaired(postgresql: Provider, postgres: Postgres, unique: str) -> None:
+def test_a_manually_changed_role_is_repaired(postgresql: Provider, postgres: Postgres, unique: str) -> None:
     role = make(postgresql, "Role", name=unique, login=True, password="secret")
     assert unchanged(postgresql, "Role", role)
     run(postgres, "ALTER ROLE {role} PASSWORD 'other' CREATEDB CONNECTION LIMIT 3", role=unique)
@@ -121,9 +121,7 @@ def test_a_role_changed_by_hand_is_repaired(postgresql: Provider, postgres: Post
     assert gone(postgresql, "Role", role)
 
 
-def test_a_role_may_be_given_its_scram_verifier_instead_of_a_password(
-    postgresql: Provider, postgres: Postgres, unique: str
-) -> None:
+def test_a_role_accepts_a_scram_verifier_as_password(postgresql: Provider, postgres: Postgres, unique: str) -> None:
     with postgres.connect() as connection:
         verifier = connection.pgconn.encrypt_password(b"secret", unique.encode(), b"scram-sha-256").decode()
     role = make(postgresql, "Role", name=unique, login=True, password=verifier)
@@ -134,7 +132,7 @@ def test_a_role_may_be_given_its_scram_verifier_instead_of_a_password(
     assert gone(postgresql, "Role", role)
 
 
-def test_privileges_changed_by_hand_are_repaired(postgresql: Provider, postgres: Postgres, unique: str) -> None:
+def test_manually_changed_privileges_are_repaired(postgresql: Provider, postgres: Postgres, unique: str) -> None:
     role = make(postgresql, "Role", name=unique)
     database = make(postgresql, "Database", name=unique)
     common = {"role": unique, "database": unique, "privileges": ["CONNECT", "CREATE"]}
@@ -171,9 +169,7 @@ def test_a_database_is_renamed_and_altered_in_place(postgresql: Provider, postgr
     assert gone(postgresql, "Role", role)
 
 
-def test_an_empty_database_left_by_a_killed_run_is_taken_over_and_a_full_one_is_not(
-    postgresql: Provider, postgres: Postgres, unique: str
-) -> None:
+def test_only_an_empty_leftover_database_is_taken_over(postgresql: Provider, postgres: Postgres, unique: str) -> None:
     role = make(postgresql, "Role", name=unique)
     make(postgresql, "Database", name=unique)
     database = make(postgresql, "Database", name=unique, owner=unique)
@@ -185,7 +181,7 @@ def test_an_empty_database_left_by_a_killed_run_is_taken_over_and_a_full_one_is_
     assert gone(postgresql, "Role", role)
 
 
-def test_many_grants_on_one_object_at_once_all_succeed(postgresql: Provider, unique: str) -> None:
+def test_concurrent_grants_on_one_object_succeed(postgresql: Provider, unique: str) -> None:
     database = make(postgresql, "Database", name=unique)
     make(postgresql, "Schema", name="s", database=unique)
 
@@ -223,7 +219,7 @@ def test_a_wrong_password_names_the_user_and_never_the_password(postgres: Postgr
     assert "s3cret" not in str(error.value)
 
 
-def test_a_server_that_is_down_is_named_with_what_to_do(postgres: Postgres) -> None:
+def test_a_stopped_server_is_named_with_a_remedy(postgres: Postgres) -> None:
     port = free_port()
     opened = provider("postgresql", postgres.settings(port=str(port)))
     with pytest.raises(ServiceUnavailable, match=f"127.0.0.1:{port} can't be reached.*refused.*Start it") as error:
@@ -238,9 +234,7 @@ def test_an_error_never_shows_a_password(postgresql: Provider, postgres: Postgre
     assert "SCRAM" not in str(error.value)
 
 
-def test_a_role_that_still_owns_something_elsewhere_is_an_error_that_says_what(
-    postgresql: Provider, postgres: Postgres, unique: str
-) -> None:
+def test_deleting_a_role_that_owns_objects_names_them(postgresql: Provider, postgres: Postgres, unique: str) -> None:
     role = make(postgresql, "Role", name=unique)
     database = make(postgresql, "Database", name=f"{unique}_db")
     run(postgres, "CREATE SCHEMA s AUTHORIZATION {role}", f"{unique}_db", role=unique)

@@ -96,7 +96,7 @@ def test_an_update_of_a_vhost_keeps_what_this_resource_does_not_manage(
     assert (found["description"], found["default_queue_type"], found["tags"]) == ("new", "quorum", ["kept"])
 
 
-def test_a_vhost_its_creator_may_not_enter_is_repaired_by_making_it_again(
+def test_a_vhost_closed_to_its_creator_is_repaired_by_recreation(
     rabbitmq: Provider, broker: Broker, unique: str
 ) -> None:
     handler = rabbitmq.handler("rabbitmq:index/vHost:VHost")
@@ -150,7 +150,7 @@ def test_permissions_are_set_and_repaired(rabbitmq: Provider, broker: Broker, vh
     handler.delete(id, inputs, outputs)
 
 
-def test_queues_and_exchanges_with_odd_names_are_made_found_and_removed(rabbitmq: Provider, vhost: str) -> None:
+def test_queues_and_exchanges_with_odd_names_work(rabbitmq: Provider, vhost: str) -> None:
     odd = "fila/nº 1?#&%2F"
     exchanges, queues = (
         rabbitmq.handler("rabbitmq:index/exchange:Exchange"),
@@ -169,9 +169,7 @@ def test_queues_and_exchanges_with_odd_names_are_made_found_and_removed(rabbitmq
         handler.delete(id, inputs, outputs)
 
 
-def test_a_queue_that_exists_with_other_arguments_is_an_error_with_the_brokers_reason(
-    rabbitmq: Provider, vhost: str
-) -> None:
+def test_a_queue_with_other_arguments_fails_with_the_brokers_reason(rabbitmq: Provider, vhost: str) -> None:
     queues = rabbitmq.handler("rabbitmq:index/queue:Queue")
     inputs = {"name": "q", "vhost": vhost, "settings": {"durable": True}}
     make(queues, inputs)
@@ -181,7 +179,7 @@ def test_a_queue_that_exists_with_other_arguments_is_an_error_with_the_brokers_r
 
 
 @pytest.mark.parametrize("key", ["", "a.b.*", "a/b c%2F#"])
-def test_a_binding_is_made_found_and_removed_by_its_key(rabbitmq: Provider, vhost: str, key: str) -> None:
+def test_a_binding_is_created_found_and_removed_by_its_key(rabbitmq: Provider, vhost: str, key: str) -> None:
     exchanges, queues = (
         rabbitmq.handler("rabbitmq:index/exchange:Exchange"),
         rabbitmq.handler("rabbitmq:index/queue:Queue"),
@@ -205,7 +203,7 @@ def test_a_binding_is_made_found_and_removed_by_its_key(rabbitmq: Provider, vhos
     ("type", "collection", "apply_to"),
     [("policy:Policy", "policies", "queues"), ("operatorPolicy:OperatorPolicy", "operator-policies", "quorum_queues")],
 )
-def test_a_policys_numbers_are_numbers_and_a_change_by_hand_is_repaired(
+def test_policy_numbers_stay_numbers_and_manual_changes_are_repaired(
     rabbitmq: Provider, broker: Broker, vhost: str, type: str, collection: str, apply_to: str
 ) -> None:
     handler = rabbitmq.handler(f"rabbitmq:index/{type}")
@@ -225,7 +223,7 @@ def test_a_policys_numbers_are_numbers_and_a_change_by_hand_is_repaired(
     handler.delete(id, inputs, outputs)
 
 
-def test_everything_in_a_vhost_that_is_gone_is_gone(rabbitmq: Provider, unique: str) -> None:
+def test_objects_of_a_deleted_vhost_are_missing(rabbitmq: Provider, unique: str) -> None:
     queues, bindings = (
         rabbitmq.handler("rabbitmq:index/queue:Queue"),
         rabbitmq.handler("rabbitmq:index/binding:Binding"),
@@ -256,19 +254,19 @@ def test_a_user_without_rights_is_refused_with_the_brokers_reason(broker: Broker
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_broker_that_is_down_is_named_with_what_to_do(broker: Broker, scheme: str) -> None:
+def test_a_stopped_broker_is_named_with_a_remedy(broker: Broker, scheme: str) -> None:
     endpoint = f"{scheme}://127.0.0.1:{free_port()}"
     with pytest.raises(ServiceUnavailable, match=f"{endpoint} can't be reached: .*refused.*Start the broker"):
         make(broker.provider(endpoint=endpoint).handler("rabbitmq:index/vHost:VHost"), {"name": "x"})
 
 
-def test_https_to_a_plain_port_is_named_as_what_it_is(broker: Broker) -> None:
+def test_https_to_a_plain_port_is_named(broker: Broker) -> None:
     endpoint = broker.endpoint.replace("http://", "https://")
     with pytest.raises(ServiceUnavailable, match=f"{endpoint} can't be trusted"):
         make(broker.provider(endpoint=endpoint).handler("rabbitmq:index/vHost:VHost"), {"name": "x"})
 
 
-def test_a_full_tenants_objects_are_made_by_16_threads_at_once(rabbitmq: Provider, broker: Broker, unique: str) -> None:
+def test_sixteen_threads_create_a_full_tenants_objects(rabbitmq: Provider, broker: Broker, unique: str) -> None:
     vhosts = rabbitmq.handler("rabbitmq:index/vHost:VHost")
     id, inputs, outputs = make(vhosts, {"name": unique})
     exchanges = [_exchange(unique, number) for number in range(13)]

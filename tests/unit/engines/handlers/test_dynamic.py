@@ -84,7 +84,7 @@ def code() -> str:
     return str(serialize_provider(Recorder()))
 
 
-def test_a_resource_lives_from_check_to_delete(handler: Handler, code: str) -> None:
+def test_a_resource_goes_from_check_to_delete(handler: Handler, code: str) -> None:
     inputs = handler.check(None, {"size": 1, PROVIDER_KEY: code})
     assert inputs == {"size": 1, "checked": True, PROVIDER_KEY: code}
     id, outputs = handler.create(inputs)
@@ -103,7 +103,7 @@ def test_the_provider_is_configured_once_with_the_stacks_config(handler: Handler
     assert CALLS == [("configure", "hello", "hello")]
 
 
-def test_a_refusal_is_told_by_its_own_message_alone(handler: Handler, code: str) -> None:
+def test_a_refusal_shows_only_its_message(handler: Handler, code: str) -> None:
     with pytest.raises(Refusal) as raised:
         handler.delete("id-1", {}, {"size": 8, PROVIDER_KEY: code})
     told = ResourceFailed(
@@ -112,12 +112,12 @@ def test_a_refusal_is_told_by_its_own_message_alone(handler: Handler, code: str)
     assert (str(told), told.exit_status) == ("it is held: let it go first", 2)
 
 
-def test_what_read_does_not_find_is_gone(handler: Handler, code: str) -> None:
+def test_a_resource_that_read_misses_is_deleted(handler: Handler, code: str) -> None:
     assert handler.read("id-1", {}, {"size": 0, PROVIDER_KEY: code}) is None
 
 
 @pytest.mark.parametrize(("size", "changed", "replaces"), [(1, (), ()), (2, ("size",), ()), (7, ("size",), ("size",))])
-def test_diff_is_the_providers_own(
+def test_diff_is_delegated_to_the_provider(
     handler: Handler, code: str, size: int, changed: tuple[str, ...], replaces: tuple[str, ...]
 ) -> None:
     old = {"size": 1, PROVIDER_KEY: code}
@@ -131,16 +131,14 @@ def test_without_an_answer_from_diff_the_inputs_are_compared(handler: Handler, c
     assert handler.diff("id-1", old, {}, {"size": 2, PROVIDER_KEY: code}).changed == ("gone", "size")
 
 
-def test_what_is_not_known_yet_is_pulumis_own_stand_in_for_the_provider_and_comes_back(
-    handler: Handler, code: str
-) -> None:
+def test_unknown_values_reach_the_provider_as_pulumis_unknowns(handler: Handler, code: str) -> None:
     found = handler.check(None, {"size": UNKNOWN, "list": [UNKNOWN], PROVIDER_KEY: code})
     assert (found["size"], found["list"]) == (UNKNOWN, [UNKNOWN])
     assert handler.check(None, {"size": 1, PROVIDER_KEY: UNKNOWN})["size"] == 1
     assert pulumi.runtime.rpc.UNKNOWN not in str(found)
 
 
-def test_failures_and_exceptions_are_errors_of_the_engine(handler: Handler, code: str) -> None:
+def test_failures_and_exceptions_become_engine_errors(handler: Handler, code: str) -> None:
     with pytest.raises(InvalidInputs, match="`size`: is too big"):
         handler.check(None, {"size": 99, PROVIDER_KEY: code})
     with pytest.raises(ApplyFailed, match="create of `n` failed in the dynamic provider: ValueError: unlucky"):

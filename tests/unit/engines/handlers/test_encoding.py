@@ -29,7 +29,7 @@ def test_names_are_quoted_in_paths_slashes_included() -> None:
     assert api_path("queues", "/cliente_a", "q 1/%#?ã") == "/api/queues/%2Fcliente_a/q%201%2F%25%23%3F%C3%A3"
 
 
-def test_a_policys_whole_numbers_are_numbers_and_nothing_else_is() -> None:
+def test_only_whole_numbers_of_a_policy_become_numbers() -> None:
     text = {
         "a": "10",
         "b": "-1",
@@ -86,7 +86,7 @@ def test_a_container_with_few_inputs_keeps_dockers_defaults() -> None:
     }
 
 
-def test_ports_volumes_limits_and_health_are_in_the_engines_terms() -> None:
+def test_ports_volumes_limits_and_health_are_translated_for_docker() -> None:
     spec = container(
         ports=[{"internal": 80, "external": 8080, "ip": "127.0.0.1"}, {"internal": 53, "protocol": "udp"}],
         volumes=[
@@ -135,7 +135,7 @@ def test_uploads_are_one_tar_with_modes() -> None:
 
 
 @pytest.mark.parametrize("special", [True, False])
-def test_a_password_has_its_length_and_special_characters_only_if_wanted(special: bool) -> None:
+def test_a_password_has_the_requested_length_and_characters(special: bool) -> None:
     at = provider("random", {}).handler("random:index/randomPassword:RandomPassword")
     made = [at.create(at.check(None, {"length": 30, "special": special}))[1]["result"] for _ in range(20)]
     assert {len(password) for password in made} == {30}

@@ -63,7 +63,7 @@ def test_defaults_are_filled_in_at_every_depth() -> None:
         ("list", [1, "b"], ["1", "b"]),
     ],
 )
-def test_values_are_brought_to_the_fields_type_as_on_the_wire(name: str, given: Any, taken: Any) -> None:
+def test_values_are_converted_to_the_fields_type(name: str, given: Any, taken: Any) -> None:
     assert values(**{name: given})[name] == taken
 
 
@@ -106,7 +106,7 @@ def test_unknown_values_pass_at_any_depth() -> None:
     )
 
 
-def test_internal_keys_of_the_real_engine_are_passed_over() -> None:
+def test_internal_keys_of_the_cli_are_ignored() -> None:
     assert "__defaults" not in values(__defaults=["name"])
 
 

@@ -99,7 +99,7 @@ def test_this_change_is_made_in_place(type: str, inputs: dict[str, Any], changed
     assert (found.changed, found.replaces) == (tuple(sorted(changed)), ())
 
 
-def test_the_old_one_goes_first_where_both_would_have_one_name() -> None:
+def test_a_resource_with_a_fixed_name_is_deleted_before_replacement() -> None:
     assert diff("rabbitmq:Queue", QUEUE, settings={"durable": True}).delete_before_replace
     assert not diff("rabbitmq:Queue", QUEUE, name="w").delete_before_replace
     assert not diff("rabbitmq:Queue", QUEUE, name=UNKNOWN).delete_before_replace
@@ -109,7 +109,7 @@ def test_the_old_one_goes_first_where_both_would_have_one_name() -> None:
 
 
 @pytest.mark.parametrize("type", ["rabbitmq:Queue", "docker:Container", "postgresql:Grant", "random:RandomPassword"])
-def test_nothing_changed_is_nothing_changed(type: str) -> None:
+def test_equal_inputs_are_no_change(type: str) -> None:
     examples: dict[str, dict[str, Any]] = {
         "rabbitmq:Queue": QUEUE,
         "docker:Container": CONTAINER,
@@ -137,7 +137,7 @@ def test_nothing_changed_is_nothing_changed(type: str) -> None:
         ("random:RandomPassword", {"length": 0}, "`length` is 0; it must be at least 1"),
     ],
 )
-def test_inputs_that_can_never_be_applied_are_refused(type: str, inputs: dict[str, Any], problem: str) -> None:
+def test_invalid_inputs_are_refused(type: str, inputs: dict[str, Any], problem: str) -> None:
     with pytest.raises(InvalidInputs, match=f"(?s){type.split(':')[1]}.*{problem}"):
         handler(type).check(None, inputs)
 
@@ -226,13 +226,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("type", "inputs", "name"), REFUSED, ids=[f"{case[0]}.{case[2]}" for case in REFUSED])
-def test_an_input_beyond_the_supported_ones_is_refused_by_name(type: str, inputs: dict[str, Any], name: str) -> None:
+def test_an_unsupported_input_is_refused_by_name(type: str, inputs: dict[str, Any], name: str) -> None:
     with pytest.raises(InvalidInputs, match=f"{type.split(':')[1]}: `{name}` is "):
         handler(type).check(None, inputs)
 
 
 @pytest.mark.parametrize("noun", ["randomBytes:RandomBytes", "randomId:RandomId", "randomString:RandomString"])
-def test_random_values_other_than_passwords_are_refused_by_name(noun: str) -> None:
+def test_unsupported_random_resources_are_refused_by_name(noun: str) -> None:
     with pytest.raises(UnsupportedResource, match=f"random:index/{noun}"):
         provider("random", {}).handler(f"random:index/{noun}")
 
@@ -245,7 +245,7 @@ def test_an_unknown_type_or_package_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("package", ["rabbitmq", "postgresql"])
-def test_a_provider_whose_settings_are_not_known_yet_checks_and_compares(package: str) -> None:
+def test_a_provider_with_unknown_settings_checks_and_compares(package: str) -> None:
     names = {"rabbitmq": "endpoint username password", "postgresql": "host password"}[package]
     opened = provider(package, dict.fromkeys(names.split(), UNKNOWN))
     type, inputs = ("queue:Queue", QUEUE) if package == "rabbitmq" else ("grant:Grant", GRANT)
@@ -267,7 +267,7 @@ def test_a_provider_whose_settings_are_not_known_yet_checks_and_compares(package
         ("postgresql", {"host": "h", "clientcert": {"cert": "c", "key": "k"}}, "`clientcert` is not an input"),
     ],
 )
-def test_a_providers_wrong_settings_are_refused(
+def test_invalid_provider_settings_are_refused(
     package: str, config: dict[str, Any], problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RABBITMQ_ENDPOINT", raising=False)

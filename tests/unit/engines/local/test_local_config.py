@@ -53,7 +53,7 @@ def refused(testbed: EngineTestbed) -> tuple[str, ...]:
     return caught.value.problems
 
 
-def test_the_program_gets_text_and_structured_values_as_json_as_from_the_cli(declared: EngineTestbed) -> None:
+def test_the_program_gets_config_values_as_from_the_cli(declared: EngineTestbed) -> None:
     configure(
         declared,
         "config:\n  demo:domain: x.org\n  demo:replicas: 5\n  demo:open: true\n  demo:tenant: {id: a, n: 2, on: true}\n"
@@ -71,7 +71,7 @@ def test_the_program_gets_text_and_structured_values_as_json_as_from_the_cli(dec
     }
 
 
-def test_another_config_file_takes_the_place_of_the_stacks_own(declared: EngineTestbed) -> None:
+def test_another_config_file_replaces_the_stacks_own(declared: EngineTestbed) -> None:
     configure(declared, "config: {demo:domain: mine.org}")
     other = configure(declared, "config: {demo:domain: other.org}", "other.yaml")
     declared.stack(config_file=other).up()
@@ -137,7 +137,7 @@ def test_a_secret_value_reaches_the_program_as_a_secret(testbed: EngineTestbed) 
     assert salt == crypter.state
 
 
-def test_a_secret_inside_a_structured_value_makes_all_of_it_secret(testbed: EngineTestbed) -> None:
+def test_a_nested_secret_makes_the_whole_value_secret(testbed: EngineTestbed) -> None:
     crypter = Crypter.create("a passphrase")
     configure(
         testbed,
@@ -149,7 +149,7 @@ def test_a_secret_inside_a_structured_value_makes_all_of_it_secret(testbed: Engi
     assert testbed.stack().outputs()["token"] == "[secret]"
 
 
-def test_a_secret_key_that_stands_there_in_plain_is_refused_and_not_repeated(testbed: EngineTestbed) -> None:
+def test_a_plain_value_for_a_secret_key_is_refused_and_hidden(testbed: EngineTestbed) -> None:
     (testbed.folder / "Pulumi.yaml").write_text(
         "name: demo\nruntime: python\nconfig: {token: {type: string, secret: true}}\n"
     )
@@ -160,7 +160,7 @@ def test_a_secret_key_that_stands_there_in_plain_is_refused_and_not_repeated(tes
     assert "hunter2" not in problem
 
 
-def test_a_secret_config_with_another_passphrase_is_told_before_anything_is_done(
+def test_a_wrong_config_passphrase_is_reported_before_any_change(
     testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crypter = Crypter.create("another")
@@ -183,7 +183,7 @@ def test_a_secret_config_with_another_passphrase_is_told_before_anything_is_done
         ("name: demo\nruntime: python\nmain: other/\n", "The program .* does not exist"),
     ],
 )
-def test_a_project_file_that_can_not_be_run_is_refused(testbed: EngineTestbed, text: str, message: str) -> None:
+def test_an_unusable_project_file_is_refused(testbed: EngineTestbed, text: str, message: str) -> None:
     (testbed.folder / "Pulumi.yaml").write_text(text)
     with pytest.raises(LocalError, match=message) as caught:
         testbed.stack().preview()

@@ -76,7 +76,7 @@ def expect_converged(testbed: EngineTestbed, body: str) -> None:
 
 
 @pytest.mark.parametrize("lines", MOMENTS)
-def test_an_up_killed_at_any_moment_converges_when_run_again(testbed: EngineTestbed, lines: int) -> None:
+def test_a_killed_up_converges_when_repeated(testbed: EngineTestbed, lines: int) -> None:
     testbed.program(FIRST)
     killed(testbed, testbed.stack().up, lines)
     testbed.stack().export()  # readable at once
@@ -85,7 +85,7 @@ def test_an_up_killed_at_any_moment_converges_when_run_again(testbed: EngineTest
 
 
 @pytest.mark.parametrize("lines", MOMENTS)
-def test_nothing_an_up_was_making_when_killed_is_orphaned(testbed: EngineTestbed, lines: int) -> None:
+def test_a_killed_up_orphans_nothing(testbed: EngineTestbed, lines: int) -> None:
     testbed.program(FIRST)
     killed(testbed, testbed.stack().up, lines)
     expect_converged(testbed, KEPT)
@@ -102,9 +102,7 @@ def test_destroy_after_a_killed_up_leaves_nothing(testbed: EngineTestbed, lines:
 
 
 @pytest.mark.parametrize("lines", MOMENTS)
-def test_an_up_with_replacements_and_deletions_killed_at_any_moment_converges(
-    testbed: EngineTestbed, lines: int
-) -> None:
+def test_a_killed_up_with_replacements_and_deletions_converges(testbed: EngineTestbed, lines: int) -> None:
     testbed.up(FIRST)
     testbed.program(CHANGED)
     killed(testbed, testbed.stack().up, lines)
@@ -125,7 +123,7 @@ def test_turning_back_after_a_killed_up_restores_the_first_state_of_the_service(
 
 
 @pytest.mark.parametrize("lines", MOMENTS[:4])
-def test_a_destroy_killed_at_any_moment_can_be_finished_or_turned_back(testbed: EngineTestbed, lines: int) -> None:
+def test_a_killed_destroy_can_be_finished_or_reverted(testbed: EngineTestbed, lines: int) -> None:
     testbed.up(FIRST)
     before = set(testbed.service.things())
     killed(testbed, testbed.stack().destroy, lines)
@@ -138,7 +136,7 @@ def test_a_destroy_killed_at_any_moment_can_be_finished_or_turned_back(testbed: 
 
 
 @pytest.mark.parametrize("lines", MOMENTS[:3])
-def test_killed_over_and_over_it_still_arrives(testbed: EngineTestbed, lines: int) -> None:
+def test_an_up_killed_repeatedly_still_converges(testbed: EngineTestbed, lines: int) -> None:
     for body in (FIRST, CHANGED, KEPT, FIRST, CHANGED):
         testbed.program(body)
         killed(testbed, testbed.stack().up, lines)
@@ -146,7 +144,7 @@ def test_killed_over_and_over_it_still_arrives(testbed: EngineTestbed, lines: in
     assert set(testbed.service.things()) == {"v", "q0", "q1", "q2", "b0-k0", "b1-k1", "b2-k2"}
 
 
-def test_what_a_killed_run_wrote_down_has_no_secret_in_plain(testbed: EngineTestbed) -> None:
+def test_files_of_a_killed_run_hold_no_plain_secret(testbed: EngineTestbed) -> None:
     testbed.program(FIRST + 'Thing("last", {"ref": qs[0].made, "slow": 60})\n')
     killed(testbed, testbed.stack().up, 30)
     folder = testbed.folder / ".kryonix" / "stacks" / "dev"
@@ -155,7 +153,7 @@ def test_what_a_killed_run_wrote_down_has_no_secret_in_plain(testbed: EngineTest
     assert "token-of" not in testbed.state_text()
 
 
-def test_a_run_says_who_holds_the_lock_and_the_lock_dies_with_its_process(testbed: EngineTestbed) -> None:
+def test_the_lock_names_its_holder_and_ends_with_its_process(testbed: EngineTestbed) -> None:
     testbed.program('Thing("a", {"after": ["go on"]})')
     process = multiprocessing.get_context("fork").Process(target=testbed.stack().up)
     process.start()
@@ -189,7 +187,7 @@ class HalfMade(ThingHandler):
         raise ServiceUnavailable("the answer was lost")
 
 
-def test_a_create_whose_answer_was_lost_is_deleted_when_no_longer_wanted(
+def test_an_unconfirmed_create_is_deleted_once_unwanted(
     testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -245,7 +243,7 @@ CHANGED_KEY = 'Thing("a", {"key": "%s", "replaces": ["key"]})'
 
 
 @pytest.mark.parametrize("keys", [("two",), ("two", "three"), ("two", "two")])
-def test_what_a_killed_run_made_is_not_orphaned_by_changed_inputs_while_the_service_was_away(
+def test_changed_inputs_during_an_outage_orphan_nothing(
     testbed: EngineTestbed, away: Callable[[str], None], keys: tuple[str, ...]
 ) -> None:
     killed_in_mid_create(testbed, "one")
@@ -255,7 +253,7 @@ def test_what_a_killed_run_made_is_not_orphaned_by_changed_inputs_while_the_serv
     assert set(testbed.service.things()) == {f"a-{keys[-1]}"}
 
 
-def test_what_a_killed_run_made_is_taken_again_where_the_inputs_are_turned_back(
+def test_a_killed_runs_resource_is_reused_for_reverted_inputs(
     testbed: EngineTestbed, away: Callable[[str], None]
 ) -> None:
     killed_in_mid_create(testbed, "one")
@@ -265,7 +263,7 @@ def test_what_a_killed_run_made_is_taken_again_where_the_inputs_are_turned_back(
 
 
 @pytest.mark.parametrize("destroyed", [True, False])
-def test_what_a_killed_run_made_goes_where_nothing_wants_it_after_the_service_was_away(
+def test_a_killed_runs_resource_is_deleted_after_an_outage_if_unwanted(
     testbed: EngineTestbed, away: Callable[[str], None], destroyed: bool
 ) -> None:
     killed_in_mid_create(testbed, "one")
@@ -284,7 +282,7 @@ class OneIsAway(ThingHandler):
         return super().create(inputs)
 
 
-def test_an_address_that_was_mistyped_is_named_in_a_warning_and_forgotten_once_it_is_right(
+def test_a_mistyped_address_warns_until_it_is_corrected(
     testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeProvider, "handler", lambda self, type_token: OneIsAway(self._service))

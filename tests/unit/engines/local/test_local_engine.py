@@ -30,7 +30,7 @@ def test_up_creates_everything_in_order_of_dependencies(testbed: EngineTestbed) 
     assert testbed.service.things()["b"]["ref"] == "made-a"
 
 
-def test_up_again_changes_nothing_and_leaves_the_state_untouched(testbed: EngineTestbed) -> None:
+def test_a_second_up_changes_neither_world_nor_state(testbed: EngineTestbed) -> None:
     testbed.up(TWO)
     before = testbed.state_text()
     testbed.service.forget_log()
@@ -41,7 +41,7 @@ def test_up_again_changes_nothing_and_leaves_the_state_untouched(testbed: Engine
     assert testbed.service.log() == ["configure {}", "close"]
 
 
-def test_preview_tells_creates_with_unknown_outputs_and_touches_nothing(testbed: EngineTestbed) -> None:
+def test_preview_shows_creates_and_changes_nothing(testbed: EngineTestbed) -> None:
     testbed.program(TWO)
     summary = testbed.stack().preview()
     assert summary.changes == {"create": 3}
@@ -50,7 +50,7 @@ def test_preview_tells_creates_with_unknown_outputs_and_touches_nothing(testbed:
     assert not (testbed.folder / ".kryonix").exists()
 
 
-def test_preview_shows_updates_replacements_and_deletions_with_the_changed_inputs(testbed: EngineTestbed) -> None:
+def test_preview_shows_updates_replacements_and_deletions(testbed: EngineTestbed) -> None:
     testbed.up("""
         Thing("a", {"x": 1})
         Thing("b", {"x": 1, "replaces": ["x"]})
@@ -73,14 +73,14 @@ def test_preview_shows_updates_replacements_and_deletions_with_the_changed_input
     assert "c" in testbed.service.things()
 
 
-def test_up_updates_in_place_and_deletes_what_the_program_no_longer_has(testbed: EngineTestbed) -> None:
+def test_up_updates_in_place_and_deletes_undeclared_resources(testbed: EngineTestbed) -> None:
     testbed.up('Thing("a", {"x": 1}); Thing("b")')
     summary = testbed.up('Thing("a", {"x": 2})')
     assert summary.changes == {"same": 1, "update": 1, "delete": 1}
     assert testbed.service.things() == {"a": {"name": "a", "size": 1, "x": 2}}
 
 
-def test_outputs_hide_secrets_unless_asked_for(testbed: EngineTestbed) -> None:
+def test_outputs_hide_secrets_by_default(testbed: EngineTestbed) -> None:
     testbed.up(TWO)
     assert testbed.stack().outputs() == {"made": "made-b", "token": "[secret]"}
     assert testbed.stack().outputs(show_secrets=True) == {"made": "made-b", "token": "token-of-a"}
@@ -97,7 +97,7 @@ def test_destroy_deletes_dependents_first_and_leaves_an_empty_stack(testbed: Eng
     assert testbed.stack().destroy().changes == {}
 
 
-def test_refresh_takes_what_is_gone_out_of_state_and_the_next_up_makes_it_again(testbed: EngineTestbed) -> None:
+def test_refresh_drops_missing_resources_and_up_recreates_them(testbed: EngineTestbed) -> None:
     testbed.up('Thing("a", {"x": 1}); Thing("b")')
     testbed.service.remove("b")
     testbed.service.put("a", {"name": "a", "size": 1, "x": 7})
@@ -144,7 +144,7 @@ def test_a_component_is_the_parent_in_its_childrens_urns(testbed: EngineTestbed)
     assert testbed.resources()["g"]["parent"] == "urn:pulumi:dev::demo::pulumi:pulumi:Stack::demo-dev"
 
 
-def test_the_default_provider_is_named_for_its_version_and_takes_the_packages_config(testbed: EngineTestbed) -> None:
+def test_the_default_provider_has_its_version_and_the_packages_config(testbed: EngineTestbed) -> None:
     (testbed.folder / "Pulumi.dev.yaml").write_text("config:\n  fake:host: here\n")
     testbed.up('Thing("a", None, pulumi.ResourceOptions(version="3.5.3"))')
     default = testbed.resources()["default_3_5_3"]
@@ -155,7 +155,7 @@ def test_the_default_provider_is_named_for_its_version_and_takes_the_packages_co
     assert 'configure {"host": "here"}' in testbed.service.log()
 
 
-def test_an_explicit_provider_gets_its_inputs_in_plain_and_keeps_them_encrypted(testbed: EngineTestbed) -> None:
+def test_an_explicit_providers_inputs_are_stored_encrypted(testbed: EngineTestbed) -> None:
     body = """
         p = Provider("p", {"password": pulumi.Output.secret("hunter2")})
         Thing("a", None, pulumi.ResourceOptions(provider=p))
@@ -168,7 +168,7 @@ def test_an_explicit_provider_gets_its_inputs_in_plain_and_keeps_them_encrypted(
     assert 'configure {"password": "hunter2"}' in testbed.service.log()
 
 
-def test_a_provider_whose_config_is_not_known_yet_is_previewed(testbed: EngineTestbed) -> None:
+def test_a_provider_with_unknown_config_is_previewed(testbed: EngineTestbed) -> None:
     testbed.program("""
         a = Thing("a")
         p = Provider("p", {"host": a.made})
@@ -179,7 +179,7 @@ def test_a_provider_whose_config_is_not_known_yet_is_previewed(testbed: EngineTe
     assert testbed.stack().up().changes == {"same": 4}
 
 
-def test_a_stack_reference_gives_another_stacks_outputs_and_keeps_its_secrets(testbed: EngineTestbed) -> None:
+def test_a_stack_reference_returns_outputs_and_keeps_secrets(testbed: EngineTestbed) -> None:
     testbed.program(TWO)
     testbed.stack("one").up()
     testbed.program("""
@@ -198,7 +198,7 @@ def test_a_stack_reference_gives_another_stacks_outputs_and_keeps_its_secrets(te
     assert stack.up().changes == {"same": 2, "read": 1}
 
 
-def test_a_stack_reference_to_nothing_names_the_stacks_there_are(testbed: EngineTestbed) -> None:
+def test_an_unknown_stack_reference_names_the_existing_stacks(testbed: EngineTestbed) -> None:
     testbed.up('Thing("a")')
     testbed.program('pulumi.StackReference("prod")')
     with pytest.raises(InvalidProgramInput, match=r"no stack 'prod' in .*Stacks there: dev, two"):
@@ -238,7 +238,7 @@ def test_transforms_are_refused(testbed: EngineTestbed) -> None:
     assert testbed.service.things() == {}
 
 
-def test_events_tell_start_and_end_of_each_change_and_no_values(testbed: EngineTestbed) -> None:
+def test_events_report_each_changes_start_and_end_without_values(testbed: EngineTestbed) -> None:
     testbed.up(TWO)
     told = [(e.name, e.op, e.status) for e in testbed.events if isinstance(e, ResourceEvent)]
     assert ("a", "create", "started") in told
@@ -246,7 +246,7 @@ def test_events_tell_start_and_end_of_each_change_and_no_values(testbed: EngineT
     assert "hunter2" not in repr(testbed.events)
 
 
-def test_the_program_runs_with_the_projects_folder_as_cwd_and_on_the_path(testbed: EngineTestbed) -> None:
+def test_the_program_runs_in_the_projects_folder(testbed: EngineTestbed) -> None:
     (testbed.folder / "its_own_module.py").write_text("NAME = 'mine'\n")
     cwd = Path.cwd()
     testbed.up("""

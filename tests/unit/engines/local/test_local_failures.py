@@ -9,7 +9,7 @@ from kryonix.engines.local.errors import ApplyFailed, LocalError, ProgramFailed,
 from tests.support.engine_testbed import EngineTestbed
 
 
-def test_a_failing_create_names_the_resource_and_leaves_the_rest_in_state(testbed: EngineTestbed) -> None:
+def test_a_failing_create_names_its_resource_and_keeps_the_rest(testbed: EngineTestbed) -> None:
     with pytest.raises(ApplyFailed) as caught:
         testbed.up('a = Thing("a"); Thing("b", {"ref": a.made, "fail": "create"})')
     assert str(caught.value) == "fake:index/thing:Thing 'b' could not be created: the service refused to create"
@@ -18,13 +18,13 @@ def test_a_failing_create_names_the_resource_and_leaves_the_rest_in_state(testbe
     assert "pending_operations" not in testbed.stack().export()["deployment"]
 
 
-def test_the_run_after_a_failure_goes_on_where_it_stopped(testbed: EngineTestbed) -> None:
+def test_the_next_run_continues_after_a_failure(testbed: EngineTestbed) -> None:
     with pytest.raises(ApplyFailed):
         testbed.up('a = Thing("a"); Thing("b", {"ref": a.made, "fail": "create"})')
     assert testbed.up('a = Thing("a"); Thing("b", {"ref": a.made})').changes == {"same": 2, "create": 1}
 
 
-def test_work_under_way_at_a_failure_ends_and_is_in_state(testbed: EngineTestbed) -> None:
+def test_running_changes_finish_after_a_failure(testbed: EngineTestbed) -> None:
     with pytest.raises(ApplyFailed):
         testbed.up("""
             Thing("bad", {"fail": "create", "after": ["create s0", "create s1", "create s2"]})
@@ -34,7 +34,7 @@ def test_work_under_way_at_a_failure_ends_and_is_in_state(testbed: EngineTestbed
     assert set(testbed.service.things()) == {"s0", "s1", "s2"}
 
 
-def test_after_a_failure_nothing_new_is_started_and_nothing_deleted(testbed: EngineTestbed) -> None:
+def test_after_a_failure_nothing_is_started_or_deleted(testbed: EngineTestbed) -> None:
     testbed.up('Thing("old")')
     with pytest.raises(ApplyFailed):
         testbed.up("""
@@ -142,7 +142,7 @@ def test_a_create_without_its_prerequisite_needs_no_call_on_destroy(testbed: Eng
     assert testbed.resources() == {}
 
 
-def test_inputs_that_can_never_work_end_with_exit_status_2_in_preview_already(testbed: EngineTestbed) -> None:
+def test_preview_exits_with_2_on_invalid_inputs(testbed: EngineTestbed) -> None:
     testbed.program('Thing("a", {"bad": 7})')
     with pytest.raises(LocalError, match="bad is 7") as caught:
         testbed.stack().preview()
@@ -156,12 +156,12 @@ def test_a_bug_in_a_handler_is_shown_with_its_traceback(testbed: EngineTestbed) 
     assert "in _work" in caught.value.details  # type: ignore[attr-defined]
 
 
-def test_an_unknown_type_ends_with_exit_status_2(testbed: EngineTestbed) -> None:
+def test_an_unknown_type_exits_with_2(testbed: EngineTestbed) -> None:
     with pytest.raises(UnsupportedResource, match="no handler for fake:index/other:Other"):
         testbed.up('pulumi.CustomResource("fake:index/other:Other", "a", {})')
 
 
-def test_a_failing_delete_keeps_the_resource_and_the_next_destroy_goes_on(testbed: EngineTestbed) -> None:
+def test_a_failing_delete_is_finished_by_the_next_destroy(testbed: EngineTestbed) -> None:
     testbed.up('a = Thing("a"); Thing("b", {"ref": a.made, "fail": "delete"}); Thing("c")')
     with pytest.raises(ApplyFailed, match="'b' could not be deleted"):
         testbed.stack().destroy()
@@ -171,7 +171,7 @@ def test_a_failing_delete_keeps_the_resource_and_the_next_destroy_goes_on(testbe
     assert testbed.service.things() == {}
 
 
-def test_a_failing_update_is_repaired_from_what_is_really_there(testbed: EngineTestbed) -> None:
+def test_a_failing_update_is_repaired_from_the_real_state(testbed: EngineTestbed) -> None:
     testbed.up('Thing("a", {"x": 1})')
     with pytest.raises(ApplyFailed, match="'a' could not be updated"):
         testbed.up('Thing("a", {"x": 2, "fail": "update"})')
@@ -180,7 +180,7 @@ def test_a_failing_update_is_repaired_from_what_is_really_there(testbed: EngineT
     assert testbed.service.things()["a"]["x"] == 1
 
 
-def test_a_bug_in_the_program_is_shown_from_the_programs_first_line_on(testbed: EngineTestbed) -> None:
+def test_a_programs_traceback_starts_at_its_own_code(testbed: EngineTestbed) -> None:
     with pytest.raises(ProgramFailed, match="KeyError: 'nothing'") as caught:
         testbed.up('Thing("a")\ndef deep():\n    return {}["nothing"]\ndeep()')
     assert caught.value.exit_status == 1
@@ -204,7 +204,7 @@ def test_a_run_error_of_the_program_is_a_message_without_traceback(testbed: Engi
     ],
     ids=["raised", "as a cause", "in an apply", "in an output"],
 )
-def test_an_exit_status_of_the_programs_own_exception_is_carried(testbed: EngineTestbed, body: str) -> None:
+def test_the_exit_status_of_the_programs_exception_is_kept(testbed: EngineTestbed, body: str) -> None:
     head = "class Refused(Exception):\n    exit_status = 2\n"
     head += 'def refuse(_):\n    raise Refused("queues hold messages")\n'
     with pytest.raises(ProgramFailed) as caught:
@@ -213,21 +213,21 @@ def test_an_exit_status_of_the_programs_own_exception_is_carried(testbed: Engine
     assert testbed.service.things() == {}
 
 
-def test_a_program_that_fails_keeps_the_outputs_of_the_last_good_run(testbed: EngineTestbed) -> None:
+def test_a_failing_program_keeps_the_last_outputs(testbed: EngineTestbed) -> None:
     testbed.up('pulumi.export("x", 1)')
     with pytest.raises(ProgramFailed):
         testbed.up('raise pulumi.RunError("no")')
     assert testbed.stack().outputs() == {"x": 1}
 
 
-def test_a_program_that_leaves_by_sys_exit_deletes_nothing(testbed: EngineTestbed) -> None:
+def test_a_program_that_calls_sys_exit_deletes_nothing(testbed: EngineTestbed) -> None:
     testbed.up('Thing("a")')
     with pytest.raises(ProgramFailed, match=r"sys\.exit"):
         testbed.up("import sys; sys.exit(0)")
     assert "a" in testbed.service.things()
 
 
-def test_failed_changes_are_told_as_events(testbed: EngineTestbed) -> None:
+def test_failed_changes_are_reported_as_events(testbed: EngineTestbed) -> None:
     with pytest.raises(ApplyFailed):
         testbed.up('Thing("a", {"fail": "create"})')
     failed = [e for e in testbed.events if isinstance(e, ResourceEvent) and e.status == "failed"]

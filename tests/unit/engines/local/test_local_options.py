@@ -32,7 +32,7 @@ def test_a_replacement_is_created_before_the_old_one_is_deleted(testbed: EngineT
     assert not [name for name in testbed.resources() if "(old)" in name]
 
 
-def test_delete_before_replace_deletes_dependents_that_fall_with_it_first_and_makes_them_again(
+def test_delete_before_replace_recreates_dependents(
     testbed: EngineTestbed,
 ) -> None:
     testbed.up(REPLACED.format(x=1, first=True))
@@ -50,7 +50,7 @@ def test_delete_before_replace_deletes_dependents_that_fall_with_it_first_and_ma
     assert testbed.stack().up().changes == {"same": 4}
 
 
-def test_the_option_delete_before_replace_overrules_the_handler(testbed: EngineTestbed) -> None:
+def test_the_option_delete_before_replace_overrides_the_handler(testbed: EngineTestbed) -> None:
     body = """
         Thing("a", {{"x": {x}, "key": {x}, "replaces": ["x"]}}, pulumi.ResourceOptions(delete_before_replace=True))
     """
@@ -86,7 +86,7 @@ def test_a_protected_resource_is_not_replaced(testbed: EngineTestbed) -> None:
     assert testbed.service.things()["a"]["x"] == 1
 
 
-def test_protection_is_inherited_from_the_parent_and_can_be_taken_off(testbed: EngineTestbed) -> None:
+def test_protection_is_inherited_and_can_be_removed(testbed: EngineTestbed) -> None:
     body = """
         a = Thing("a", None, pulumi.ResourceOptions(protect={protect}))
         Thing("b", None, pulumi.ResourceOptions(parent=a))
@@ -99,7 +99,7 @@ def test_protection_is_inherited_from_the_parent_and_can_be_taken_off(testbed: E
     assert testbed.service.things() == {}
 
 
-def test_what_is_deleted_with_another_gets_no_call_of_its_own(testbed: EngineTestbed) -> None:
+def test_a_resource_deleted_with_another_gets_no_delete_call(testbed: EngineTestbed) -> None:
     body = """
         a = Thing("a")
         inside = pulumi.ResourceOptions(deleted_with=a)
@@ -114,7 +114,7 @@ def test_what_is_deleted_with_another_gets_no_call_of_its_own(testbed: EngineTes
     assert testbed.resources() == {}
 
 
-def test_what_would_be_deleted_with_one_that_stays_is_deleted_by_itself(testbed: EngineTestbed) -> None:
+def test_deleted_with_a_remaining_resource_means_an_own_delete_call(testbed: EngineTestbed) -> None:
     testbed.up('a = Thing("a"); Thing("b", None, pulumi.ResourceOptions(deleted_with=a))')
     testbed.service.forget_log()
     testbed.up('a = Thing("a")')
@@ -196,7 +196,7 @@ def test_an_input_that_becomes_secret_is_encrypted_without_an_update(testbed: En
     assert "hunter2" not in str(testbed.resources()["a"]["inputs"])
 
 
-def test_dynamic_like_resources_that_others_do_not_need_go_before_what_they_need(testbed: EngineTestbed) -> None:
+def test_resources_are_deleted_before_their_dependencies(testbed: EngineTestbed) -> None:
     testbed.up('a = Thing("a"); Thing("limit", {"ref": a.made})')
     testbed.service.forget_log()
     testbed.up("")

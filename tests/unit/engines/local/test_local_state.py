@@ -25,7 +25,7 @@ def folder(testbed: EngineTestbed) -> Path:
     return testbed.folder / ".kryonix" / "stacks" / "dev"
 
 
-def test_the_export_is_a_deployment_of_format_3_that_the_cli_accepts(testbed: EngineTestbed) -> None:
+def test_the_export_is_a_version_3_deployment_for_the_cli(testbed: EngineTestbed) -> None:
     testbed.up(ONE)
     exported = testbed.stack().export()
     manifest = exported["deployment"]["manifest"]
@@ -34,7 +34,7 @@ def test_the_export_is_a_deployment_of_format_3_that_the_cli_accepts(testbed: En
     assert exported["deployment"]["secrets_providers"]["type"] == "passphrase"
 
 
-def test_resources_come_after_everything_they_refer_to(testbed: EngineTestbed) -> None:
+def test_resources_follow_their_references(testbed: EngineTestbed) -> None:
     testbed.up('a = Thing("a"); g = Group("g")\nThing("b", {"ref": a.made}, pulumi.ResourceOptions(parent=g))')
     testbed.up("""
         g = Group("g")
@@ -49,14 +49,14 @@ def test_resources_come_after_everything_they_refer_to(testbed: EngineTestbed) -
         seen.add(resource["urn"])
 
 
-def test_secrets_are_nowhere_in_plain(testbed: EngineTestbed) -> None:
+def test_no_secret_is_stored_in_plain(testbed: EngineTestbed) -> None:
     testbed.up(ONE)
     assert "hunter2" not in testbed.state_text()
     assert "token-of-a" not in testbed.state_text()
     assert "hunter2" not in json.dumps(testbed.stack().export())
 
 
-def test_state_files_are_for_their_owner_only(testbed: EngineTestbed) -> None:
+def test_state_files_are_readable_by_their_owner_only(testbed: EngineTestbed) -> None:
     testbed.up(ONE)
     testbed.up("")
     for path in folder(testbed).iterdir():
@@ -74,7 +74,7 @@ def test_the_state_folder_can_be_elsewhere(
     assert not (testbed.folder / ".kryonix").exists()
 
 
-def test_another_passphrase_is_refused_before_anything_is_done(
+def test_a_wrong_passphrase_is_refused_before_any_change(
     testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     testbed.up(ONE)
@@ -87,7 +87,7 @@ def test_another_passphrase_is_refused_before_anything_is_done(
     assert not [line for line in testbed.service.log() if line.startswith(("create", "delete", "read"))]
 
 
-def test_no_passphrase_is_refused_before_anything_is_done(
+def test_a_missing_passphrase_is_refused_before_any_change(
     testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE")
@@ -96,7 +96,7 @@ def test_no_passphrase_is_refused_before_anything_is_done(
     assert testbed.service.things() == {}
 
 
-def test_the_passphrase_may_be_empty_on_purpose_or_in_a_file(tmp_path: Path) -> None:
+def test_the_passphrase_can_be_empty_or_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "p").write_text("  from a file\n")
     file = {"PULUMI_CONFIG_PASSPHRASE_FILE": str(tmp_path / "p")}
     assert read_passphrase(file) == "from a file"
@@ -107,7 +107,7 @@ def test_the_passphrase_may_be_empty_on_purpose_or_in_a_file(tmp_path: Path) -> 
         read_passphrase({"PULUMI_CONFIG_PASSPHRASE_FILE": ""})
 
 
-def test_a_state_string_of_the_pulumi_cli_opens_with_its_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cli_encryption_salt_opens_with_its_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the real number of rounds
     state = "v1:9rfDtt7Ct3k=:v1:CczCR5S/EbQmk4yW:B+npVZxZ20W1LlT1MBzxxRfX/Gsiqg=="
     assert Crypter.open("x", state, where="a test").state == state
@@ -144,7 +144,7 @@ NO_URN = '{"version": 3, "deployment": {"resources": [{"urn": 3, "type": "a:b:C"
 
 
 @pytest.mark.parametrize("urn", ["urn:pulumi:other::demo::a:b:C::a", "urn:pulumi:dev::other::a:b:C::a"])
-def test_a_state_of_another_stack_is_never_taken_for_this_ones(testbed: EngineTestbed, urn: str) -> None:
+def test_another_stacks_state_is_refused(testbed: EngineTestbed, urn: str) -> None:
     testbed.up(ONE)
     file = folder(testbed) / "checkpoint.json"
     document = json.loads(file.read_text())
@@ -160,7 +160,7 @@ def test_a_state_of_another_stack_is_never_taken_for_this_ones(testbed: EngineTe
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"version": 3}', '{"version": 3, "deployment": {"resources": [{}]}}', NO_URN]
 )
-def test_a_state_that_can_not_be_read_is_never_overwritten(testbed: EngineTestbed, text: str) -> None:
+def test_an_unreadable_state_is_never_overwritten(testbed: EngineTestbed, text: str) -> None:
     testbed.up(ONE)
     (folder(testbed) / "checkpoint.json").write_text(text)
     for operation in (testbed.stack().up, testbed.stack().preview, testbed.stack().destroy, testbed.stack().outputs):
@@ -176,7 +176,7 @@ def _journal(testbed: EngineTestbed, text: str) -> None:
     (folder(testbed) / "journal.jsonl").write_text(json.dumps(head) + "\n" + text)
 
 
-def test_a_last_line_cut_short_does_not_count(testbed: EngineTestbed) -> None:
+def test_a_truncated_last_journal_line_is_ignored(testbed: EngineTestbed) -> None:
     testbed.up(ONE)
     urn = testbed.resources()["a"]["urn"]
     _journal(testbed, json.dumps({"drop": [urn]}) + '\n{"drop": ["urn')
@@ -184,7 +184,7 @@ def test_a_last_line_cut_short_does_not_count(testbed: EngineTestbed) -> None:
 
 
 @pytest.mark.parametrize("text", ['nonsense\n{"drop": []}\n', "3\n", "[]\n3\n", '{"put": [{"x": 1}]}\n'])
-def test_a_journal_that_can_not_be_read_stops_the_run(testbed: EngineTestbed, text: str) -> None:
+def test_an_unreadable_journal_stops_the_run(testbed: EngineTestbed, text: str) -> None:
     testbed.up(ONE)
     _journal(testbed, text)
     for operation in (testbed.stack().up, testbed.stack().preview, testbed.stack().destroy, testbed.stack().export):
@@ -193,7 +193,7 @@ def test_a_journal_that_can_not_be_read_stops_the_run(testbed: EngineTestbed, te
 
 
 @pytest.mark.parametrize("root", ["/proc/none", "/dev/null"])
-def test_a_state_folder_that_can_not_be_made_is_told(
+def test_an_uncreatable_state_folder_is_reported(
     testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch, root: str
 ) -> None:
     monkeypatch.setenv("KRYONIX_STATE_DIR", root)
@@ -210,7 +210,7 @@ def test_a_state_that_is_a_folder_is_refused(testbed: EngineTestbed) -> None:
         testbed.stack().preview()
 
 
-def test_a_journal_that_was_already_folded_does_not_count(testbed: EngineTestbed) -> None:
+def test_a_merged_journal_is_ignored(testbed: EngineTestbed) -> None:
     testbed.up(ONE)
     urn = testbed.resources()["a"]["urn"]
     (folder(testbed) / "journal.jsonl").write_text('{"base": "another"}\n' + json.dumps({"drop": [urn]}) + "\n")
@@ -232,7 +232,7 @@ def test_a_full_disk_stops_the_run_before_the_next_change(
     assert set(testbed.service.things()) == {"a"}
 
 
-def test_reprs_show_no_secret(testbed: EngineTestbed) -> None:
+def test_no_repr_shows_a_secret(testbed: EngineTestbed) -> None:
     stack: LocalStack = testbed.stack()
     testbed.up(ONE)
     crypter = Crypter.create("a passphrase")
