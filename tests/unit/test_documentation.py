@@ -22,7 +22,7 @@ def without_code(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files_and_headings_of_the_repository(page: Path) -> None:
+def test_links_point_to_existing_files_and_headings(page: Path) -> None:
     broken = []
     for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", without_code(page)):
         path, _, anchor = link.partition("#")

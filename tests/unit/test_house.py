@@ -1,4 +1,4 @@
-"""Imports between rooms point one way."""
+"""Imports between rooms point one way; shared helpers lie in tests/support; test names are short."""
 
 from __future__ import annotations
 
@@ -99,3 +99,14 @@ def test_shared_test_helpers_lie_in_support() -> None:
         if name.startswith(tuple(f"tests.{other}." for other in others))
     }
     assert wrong == set()
+
+
+def test_no_test_name_is_longer_than_70_characters() -> None:
+    names = [
+        node.name
+        for file in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    ]
+    assert len(names) > 1000
+    assert [name for name in names if len(name) > 70] == []

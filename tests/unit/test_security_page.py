@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 
 
-def test_every_test_that_the_page_names_is_there() -> None:
+def test_every_test_named_by_the_page_exists() -> None:
     files = {path.relative_to(ROOT / "tests").as_posix(): path.read_text() for path in (ROOT / "tests").rglob("*.py")}
     named = set(re.findall(r"`([\w/]*test_\w+\.py)(?:::\w+)?`", PAGE))
     assert named

@@ -53,9 +53,7 @@ async def _connections(admin: Account, name: str, count: int = 1) -> list[dict[s
             await asyncio.sleep(0.25)
 
 
-async def test_a_connection_has_the_name_of_tenant_and_application_a_heartbeat_and_a_prefetch(
-    address: Address, admin: Account
-) -> None:
+async def test_a_connection_has_a_name_heartbeat_and_prefetch(address: Address, admin: Account) -> None:
     async with await MessagingClient.connect(address.uri(), application="named") as client:
         await client.portal.consume("treinamentos.sync", Seen())
         (connection,) = await _connections(admin, "sdk/named")
@@ -70,7 +68,7 @@ async def _prefetch_counts(admin: Account, vhost: str) -> set[int]:
     return {consumer["prefetch_count"] for consumer in consumers}
 
 
-async def test_without_a_name_an_application_has_the_programs_and_what_it_sends_is_persistent(
+async def test_an_unnamed_application_uses_the_programs_name(
     address: Address, admin: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["/srv/shop/nightly.py"])
@@ -84,9 +82,7 @@ async def test_without_a_name_an_application_has_the_programs_and_what_it_sends_
     assert (message.app_id, message.delivery_mode) == ("nightly", aio_pika.DeliveryMode.PERSISTENT)
 
 
-async def test_one_connection_is_opened_for_each_of_sending_and_consuming_and_none_is_left(
-    address: Address, admin: Account
-) -> None:
+async def test_sending_and_consuming_use_one_connection_each(address: Address, admin: Account) -> None:
     async with await MessagingClient.connect(address.uri(), application="two") as client:
         seen = Seen()
         await client.portal.consume("treinamentos.sync", seen)
@@ -109,14 +105,14 @@ async def test_another_tenants_vhost_is_refused(address: Address) -> None:
         await MessagingClient.connect(replace(address, tenant_id="acme").uri(), application="x")
 
 
-async def test_a_broker_that_is_not_there_is_waited_for_until_the_deadline_and_no_longer(address: Address) -> None:
+async def test_a_missing_broker_is_awaited_until_the_deadline(address: Address) -> None:
     began = time.monotonic()
     with pytest.raises(NotConnected, match=r"127\.0\.0\.1"):
         await MessagingClient.connect(replace(address, port=free_port()).uri(), application="x", timeout=0.5)
     assert 0.4 < time.monotonic() - began < 20
 
 
-async def test_a_server_that_says_nothing_is_not_waited_for_longer_than_that(address: Address) -> None:
+async def test_a_silent_server_is_awaited_until_the_deadline(address: Address) -> None:
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -130,7 +126,7 @@ async def test_a_server_that_says_nothing_is_not_waited_for_longer_than_that(add
     server.close()
 
 
-async def test_a_connection_that_an_operator_closes_is_replaced_and_nothing_confirmed_is_lost(
+async def test_a_closed_connection_is_replaced_without_loss(
     address: Address, admin: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen, enough = Seen(), asyncio.Event()
@@ -193,7 +189,7 @@ async def proxy(
         await asyncio.gather(*pipes, return_exceptions=True)
 
 
-async def test_a_send_into_a_silent_connection_ends_at_its_deadline_and_says_that_nothing_is_known(
+async def test_a_send_into_a_silent_connection_ends_unconfirmed_at_its_deadline(
     address: Address,
 ) -> None:
     async with proxy(address) as (through, hold):
@@ -230,7 +226,7 @@ async def test_a_subscription_into_a_silent_connection_ends_at_its_deadline(addr
         await client.close()
 
 
-async def test_a_connection_that_went_silent_is_found_by_its_heartbeat_and_replaced(address: Address) -> None:
+async def test_a_silent_connection_is_replaced_after_missed_heartbeats(address: Address) -> None:
     seen = Seen()
     async with proxy(address) as (through, hold):
         client = await MessagingClient.connect(through.uri(), application="stuck", heartbeat=1)
@@ -270,9 +266,7 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
     return context, folder / "cert.pem"
 
 
-async def test_amqps_refuses_a_certificate_that_nobody_vouches_for_and_takes_one_that_is_trusted(
-    address: Address, tmp_path: Path
-) -> None:
+async def test_amqps_accepts_only_trusted_certificates(address: Address, tmp_path: Path) -> None:
     context, file = certificate(tmp_path)
     async with proxy(address, context) as (through, _):
         with pytest.raises(AccessRefused, match="certificate"):
@@ -285,7 +279,7 @@ async def test_amqps_refuses_a_certificate_that_nobody_vouches_for_and_takes_one
             await seen.wait(1)
 
 
-async def test_figures_that_can_not_be_read_are_an_error_and_not_zero(address: Address) -> None:
+async def test_unreadable_figures_are_an_error_not_zero(address: Address) -> None:
     for url in (f"http://127.0.0.1:{free_port()}", None):
         connected = await MessagingClient.connect(address.uri(), application="x", management_url=url)
         async with connected as client:
@@ -293,14 +287,14 @@ async def test_figures_that_can_not_be_read_are_an_error_and_not_zero(address: A
                 await client.queue_stats()
 
 
-async def test_who_may_not_read_figures_is_told_so_and_the_password_is_not(address: Address) -> None:
+async def test_refused_figures_are_reported_without_the_password(address: Address) -> None:
     wrong = replace(address, password="not-the-password")
     with pytest.raises(StatsUnavailable, match=r"refuses kryonix_sdk[.]stats") as failure:
         await AmqpTransport(wrong, "x", None, 60).queues(30)
     assert "not-the-password" not in str(failure.value)
 
 
-async def test_figures_come_from_a_platform_of_an_older_version_too(address: Address, operator: Account) -> None:
+async def test_figures_are_read_from_an_older_platform(address: Address, operator: Account) -> None:
     stats, user = stats_user(address.username), address.username
     assert operator.call("GET", "users", user).json()["tags"] == []
     before = await AmqpTransport(address, "x", None, 60).queues(30)
@@ -319,7 +313,7 @@ async def test_figures_come_from_a_platform_of_an_older_version_too(address: Add
     assert {queue["name"] for queue in older} == {queue["name"] for queue in before} != set()
 
 
-async def test_figures_that_trickle_are_not_waited_for_longer_than_that(address: Address) -> None:
+async def test_slow_figures_are_awaited_until_the_deadline(address: Address) -> None:
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         with contextlib.suppress(ConnectionError):
@@ -338,14 +332,14 @@ async def test_figures_that_trickle_are_not_waited_for_longer_than_that(address:
     server.close()
 
 
-async def test_a_queue_that_is_no_business_of_the_tenants_can_not_be_asked_for(address: Address) -> None:
+async def test_figures_of_foreign_queues_cannot_be_requested(address: Address) -> None:
     client = await MessagingClient.connect(address.uri(), application="curious")
     with pytest.raises(AccessRefused):
         await client._transport.has_queue("cliente_acme.crm.leads.create", 60)
     await client.close()
 
 
-async def test_a_message_whose_properties_cant_be_read_is_a_dead_letter_and_takes_no_other_along(
+async def test_a_message_with_unreadable_properties_is_dead_lettered_alone(
     address: Address, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An id that is not UTF-8, as a foreign application may send it: aiormq's reader ends its connection for it."""
@@ -375,7 +369,7 @@ async def _publish_spoiled(address: Address, exchange: str, key: str) -> None:
             await target.publish(aio_pika.Message(b"{}", message_id="x" * 40), key)
 
 
-async def test_a_cancelled_send_is_cancelled_and_the_client_goes_on(address: Address) -> None:
+async def test_the_client_continues_after_a_cancelled_send(address: Address) -> None:
     async with proxy(address) as (through, hold):
         client = await MessagingClient.connect(through.uri(), application="cancelled")
         await client.portal.send("certificados.gerar", "first")

@@ -20,7 +20,7 @@ from tests.support.recording_handler import Seen, eventually
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_handler_gets_the_data_and_the_way_it_came_and_returning_is_done(world: World) -> None:
+async def test_a_handler_gets_data_and_route_and_returning_acknowledges(world: World) -> None:
     seen = Seen()
     async with await world.connect(application="shop") as client:
         await client.crm.consume("leads.create", seen)
@@ -36,7 +36,7 @@ async def test_a_handler_gets_the_data_and_the_way_it_came_and_returning_is_done
 
 
 @pytest.mark.parametrize("failure", [Retry(), ValueError("bug")], ids=["Retry", "any exception"])
-async def test_a_failed_message_comes_back_later_and_counts_its_attempts(world: World, failure: Exception) -> None:
+async def test_a_failed_message_is_retried_later_and_counts_attempts(world: World, failure: Exception) -> None:
     async def fail_once(message: Message) -> None:
         if message.attempt == 1:
             raise failure
@@ -52,7 +52,7 @@ async def test_a_failed_message_comes_back_later_and_counts_its_attempts(world: 
     assert (consumer.retried, consumer.handled, consumer.rejected) == (1, 1, 0)
 
 
-async def test_a_poison_message_is_a_dead_letter_after_the_last_attempt_and_harms_no_other(world: World) -> None:
+async def test_a_poison_message_is_dead_lettered_after_the_last_attempt(world: World) -> None:
     async def fail_poison(message: Message) -> None:
         if message.data == "poison":
             raise ValueError("poison")
@@ -72,7 +72,7 @@ async def test_a_poison_message_is_a_dead_letter_after_the_last_attempt_and_harm
     assert dead.headers["x-death"][0]["exchange"] == world.names.exchange
 
 
-async def test_a_rejected_message_is_a_dead_letter_at_once_and_says_why_and_where_it_came_from(world: World) -> None:
+async def test_a_dead_letter_names_its_reason_and_origin(world: World) -> None:
     async def reject(message: Message) -> None:
         raise Reject("no such customer")
 
@@ -98,9 +98,7 @@ REASONS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("reason", "noted"), REASONS, ids=["number", "exception", "surrogate", "long"])
-async def test_whatever_the_reason_is_a_rejected_message_is_a_dead_letter_at_once(
-    world: World, reason: Any, noted: str
-) -> None:
+async def test_a_rejection_with_any_reason_dead_letters_at_once(world: World, reason: Any, noted: str) -> None:
     async def reject(message: Message) -> None:
         raise Reject(reason)
 
@@ -113,7 +111,7 @@ async def test_whatever_the_reason_is_a_rejected_message_is_a_dead_letter_at_onc
     assert len(seen.messages) == 1
 
 
-async def test_what_other_applications_have_written_on_a_message_is_still_there_when_it_was_moved(world: World) -> None:
+async def test_a_dead_letter_keeps_headers_of_other_applications(world: World) -> None:
     async def reject(message: Message) -> None:
         raise Reject("unwanted")
 
@@ -145,7 +143,7 @@ UNREADABLE: list[tuple[bytes, dict[str, Any]]] = [
 ]
 
 
-async def test_what_can_never_be_read_is_a_dead_letter_at_once_and_consuming_goes_on(world: World) -> None:
+async def test_an_undecodable_message_is_dead_lettered_at_once(world: World) -> None:
     seen = Seen()
     async with await world.connect() as client:
         consumer = await client.crm.consume("reports.generate", seen)
@@ -176,7 +174,7 @@ PAYLOADS: list[Any] = [
 ]
 
 
-async def test_bytes_of_any_size_and_any_json_arrive_as_they_were_sent(world: World) -> None:
+async def test_bytes_and_json_of_any_size_arrive_unchanged(world: World) -> None:
     seen = Seen()
     async with await world.connect() as client:
         for number, data in enumerate(PAYLOADS):
@@ -187,7 +185,7 @@ async def test_bytes_of_any_size_and_any_json_arrive_as_they_were_sent(world: Wo
     assert [got[number] for number in range(len(PAYLOADS))] == PAYLOADS
 
 
-async def test_a_handler_that_hangs_is_given_up_after_its_time_and_the_message_comes_back(world: World) -> None:
+async def test_a_hanging_handler_times_out_and_its_message_is_retried(world: World) -> None:
     async def hang_once(message: Message) -> None:
         if message.attempt == 1:
             await asyncio.sleep(3600)
@@ -201,7 +199,7 @@ async def test_a_handler_that_hangs_is_given_up_after_its_time_and_the_message_c
     assert consumer.retried == 1
 
 
-async def test_no_more_messages_are_handled_at_a_time_than_allowed_and_as_many_as_that_are(world: World) -> None:
+async def test_concurrent_handlers_reach_and_respect_the_limit(world: World) -> None:
     at_work, most, four = 0, 0, asyncio.Event()
 
     async def work(message: Message) -> None:
@@ -223,7 +221,7 @@ async def test_no_more_messages_are_handled_at_a_time_than_allowed_and_as_many_a
     assert most == 4
 
 
-async def test_a_slow_consumer_is_handed_no_more_than_its_prefetch_and_others_get_the_rest(world: World) -> None:
+async def test_a_slow_consumer_holds_only_its_prefetch(world: World) -> None:
     released = asyncio.Event()
 
     async def slow(message: Message) -> None:
@@ -241,7 +239,7 @@ async def test_a_slow_consumer_is_handed_no_more_than_its_prefetch_and_others_ge
         await eventually(lambda: consumer.handled == 5)
 
 
-async def test_what_has_a_lane_is_consumed_from_the_lane_too(world: World) -> None:
+async def test_consuming_includes_the_priority_lane(world: World) -> None:
     seen = Seen()
     async with await world.connect() as client:
         await client.crm.send("leads.update", "low", priority=1)
@@ -275,7 +273,7 @@ async def test_a_duplicate_is_handled_once(world: World) -> None:
     assert sorted(message.message_id for message in seen.messages) == ["other", "same"]
 
 
-async def test_a_failed_message_is_no_duplicate_when_it_comes_back(world: World) -> None:
+async def test_a_retried_message_is_not_a_duplicate(world: World) -> None:
     async def fail_once(message: Message) -> None:
         if message.attempt == 1:
             raise Retry
@@ -299,7 +297,7 @@ class _Broken(MemoryIdempotency):
         return await super().claim(key, lease)
 
 
-async def test_a_store_that_is_away_costs_a_message_no_attempt(world: World) -> None:
+async def test_an_absent_store_costs_no_attempt(world: World) -> None:
     store, seen = _Broken(), Seen()
     async with await world.connect(idempotency=store) as client:
         await client.financeiro.consume("relatorios.gerar", seen)
@@ -321,7 +319,7 @@ class _Hanging(MemoryIdempotency):
         await asyncio.sleep(3600)
 
 
-async def test_a_store_that_hangs_after_the_claim_holds_up_no_handler(
+async def test_a_store_that_hangs_after_the_claim_delays_no_handler(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kryonix.messaging.consuming.work.STORE", 0.05)
@@ -340,7 +338,7 @@ async def test_a_store_that_hangs_after_the_claim_holds_up_no_handler(
     assert await world.is_empty(world.names.queue("financeiro", "relatorios.gerar"))
 
 
-async def test_what_is_being_handled_when_the_client_is_closed_can_still_send(world: World) -> None:
+async def test_a_running_handler_can_send_while_the_client_closes(world: World) -> None:
     closing = asyncio.Event()
     client = await world.connect()
 
@@ -365,7 +363,7 @@ async def test_what_is_being_handled_when_the_client_is_closed_can_still_send(wo
         await client.financeiro.send("faturas.create", 2)
 
 
-async def test_stopping_lets_handlers_finish_and_gives_back_the_rest(world: World) -> None:
+async def test_stopping_finishes_handlers_and_requeues_the_rest(world: World) -> None:
     finish = asyncio.Event()
 
     async def slow(message: Message) -> None:
@@ -390,7 +388,7 @@ async def test_stopping_lets_handlers_finish_and_gives_back_the_rest(world: Worl
     assert all("x-delivery-count" not in envelope.headers for envelope in left)
 
 
-async def test_a_handler_that_does_not_finish_in_time_is_stopped_and_its_message_given_back(world: World) -> None:
+async def test_an_overdue_handler_is_cancelled_and_its_message_requeued(world: World) -> None:
     async def hang(message: Message) -> None:
         await asyncio.sleep(3600)
 
@@ -424,7 +422,7 @@ async def test_messages_can_be_taken_one_by_one_in_a_loop(world: World) -> None:
     assert dead.headers[REASON_HEADER] == "unwanted"
 
 
-async def test_an_exception_in_the_loop_is_a_retry_and_goes_on_to_the_caller(world: World) -> None:
+async def test_an_exception_in_the_loop_retries_and_propagates(world: World) -> None:
     async with await world.connect() as client:
         await client.portal.send("certificados.gerar", "x")
 
@@ -440,13 +438,13 @@ async def test_an_exception_in_the_loop_is_a_retry_and_goes_on_to_the_caller(wor
     assert left.headers["x-delivery-count"] == 1
 
 
-async def test_consuming_what_the_tenant_has_not_bought_is_not_routable(world: World) -> None:
+async def test_consuming_an_action_outside_the_order_is_not_routable(world: World) -> None:
     async with await world.connect() as client:
         with pytest.raises(NotRoutable):
             await client.marketing.consume("campanhas.enviar", Seen())
 
 
-async def test_with_retry_queues_each_failure_waits_in_its_queue_and_comes_back(queues_world: World) -> None:
+async def test_a_retry_queue_returns_each_failed_message(queues_world: World) -> None:
     async def fail_twice(message: Message) -> None:
         if message.attempt <= 2:
             raise Retry
@@ -464,7 +462,7 @@ async def test_with_retry_queues_each_failure_waits_in_its_queue_and_comes_back(
     assert {message.route.routing_key for message in seen.messages} == {"mobile.portal.progresso.atualizar"}
 
 
-async def test_with_retry_queues_the_last_failure_is_a_dead_letter(queues_world: World) -> None:
+async def test_with_retry_queues_the_last_failure_is_dead_lettered(queues_world: World) -> None:
     async def fail(message: Message) -> None:
         raise Retry
 
@@ -480,7 +478,7 @@ async def test_with_retry_queues_the_last_failure_is_a_dead_letter(queues_world:
     assert dead.headers[FIRST_KEY_HEADER] == "portal.conteudo.processar.medium"
 
 
-async def test_a_trace_goes_on_through_failures_to_the_dead_letter(world: World) -> None:
+async def test_a_trace_continues_through_retries_to_the_dead_letter(world: World) -> None:
     context = SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     inside: list[int] = []
 
@@ -497,7 +495,7 @@ async def test_a_trace_goes_on_through_failures_to_the_dead_letter(world: World)
     assert dead.headers["traceparent"] == f"00-{0xABC:032x}-{0xDEF:016x}-01"
 
 
-async def test_the_figures_of_the_queues_are_read_with_the_tenants_own_credentials(world: World) -> None:
+async def test_figures_are_read_with_the_tenants_credentials(world: World) -> None:
     async with await world.connect() as client:
         for _ in range(3):
             await client.financeiro.send("conciliacao.bancaria", {})

@@ -28,7 +28,7 @@ def test_the_page_has_its_examples() -> None:
     assert 1 + len(EXAMPLES) == PAGE.count("```python") >= 13
 
 
-def test_the_program_that_the_page_begins_with_runs(tenants: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+def test_the_pages_first_program_runs(tenants: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(PROGRAM[1])
     outputs = tmp_path / "exemploempresa.json"
     outputs.touch(mode=0o600)

@@ -112,9 +112,7 @@ def publish_all(amqp_uri: str, messages: int) -> tuple[set[str], list[str]]:
     return {result.message_id for result in batch.sent}, [str(error) for _, error in batch.failed]
 
 
-async def test_no_confirmed_message_is_lost_while_the_broker_is_killed_and_none_is_handled_twice(
-    broker: Broker, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_killed_broker_loses_and_repeats_no_message(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:
     handled: Counter[str] = Counter()
 
     async def handle(message: Message) -> None:
@@ -183,7 +181,7 @@ async def _ids(client: MessagingClient, queue: str, wanted: Set[str]) -> list[st
     return ids
 
 
-async def test_while_the_broker_is_away_nothing_hangs_and_when_it_is_back_everything_goes_on(broker: Broker) -> None:
+async def test_the_client_resumes_after_an_outage_without_hanging(broker: Broker) -> None:
     async def hang(message: Message) -> None:
         await asyncio.sleep(3600)
 
@@ -221,9 +219,7 @@ async def test_while_the_broker_is_away_nothing_hangs_and_when_it_is_back_everyt
     await client.close()
 
 
-async def test_a_broker_killed_under_retry_queues_and_a_redrive_loses_nothing_of_either(
-    project: Project, broker: Broker
-) -> None:
+async def test_a_broker_killed_during_retries_and_redrive_loses_nothing(project: Project, broker: Broker) -> None:
     """Both move a message in two steps, a confirmed copy and an answer. Killed in between there are two of it."""
     async with _retrying(project, broker) as (tried, done), await broker.connect() as client:
         dead = await _made_dead(broker, client, 200)

@@ -70,7 +70,7 @@ def _pins(folder: Path) -> Path:
     return pins
 
 
-def test_the_installed_sdk_sends_and_consumes_without_any_infrastructure_tool(
+def test_the_installed_sdk_works_without_infrastructure_tools(
     python: Path, tenants: dict[str, tuple[str, str]]
 ) -> None:
     result = run(python, "-c", PROGRAM, KRYONIX_AMQP_URI=tenants["sdk"][0])
@@ -84,7 +84,7 @@ def test_the_command_without_its_extras_says_what_to_install(python: Path) -> No
     assert "Traceback" not in result.stderr
 
 
-def test_what_needs_postgresql_says_so_where_psycopg_is_not_installed(python: Path) -> None:
+def test_a_missing_psycopg_is_reported(python: Path) -> None:
     program = "from kryonix.messaging import PostgresAudit; PostgresAudit('postgresql://x')"
     result = run(python, "-c", program)
     assert "ConfigurationError: psycopg is not installed. Install it with" in result.stderr

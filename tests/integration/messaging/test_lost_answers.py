@@ -72,7 +72,7 @@ async def _left(admin: Account, queue: str) -> int:
     return found
 
 
-async def test_a_handler_that_takes_longer_than_the_queues_consumer_timeout_is_begun_once_and_answered(
+async def test_a_handler_beyond_the_consumer_timeout_runs_once(
     client: MessagingClient, admin: Account, impatient: str
 ) -> None:
     await _timeout_of(admin, impatient)
@@ -88,7 +88,7 @@ async def test_a_handler_that_takes_longer_than_the_queues_consumer_timeout_is_b
     assert seen.attempts == [1]
 
 
-async def test_messages_that_wait_longer_than_the_queues_consumer_timeout_are_handled_once(
+async def test_messages_waiting_beyond_the_consumer_timeout_run_once(
     client: MessagingClient, admin: Account, impatient: str
 ) -> None:
     await _timeout_of(admin, impatient)
@@ -108,7 +108,7 @@ def _messages(action: str, count: int) -> list[Outgoing]:
     return [Outgoing("crm", action, number) for number in range(count)]
 
 
-async def test_what_the_broker_takes_back_from_a_handler_at_work_is_said_and_gets_its_answer_when_it_comes_again(
+async def test_a_message_requeued_during_handling_is_answered_on_redelivery(
     client: MessagingClient,
     admin: Account,
     address: Address,
@@ -134,7 +134,7 @@ async def test_what_the_broker_takes_back_from_a_handler_at_work_is_said_and_get
     assert [message.message_id for message in seen.messages] == [sent.message_id]
 
 
-async def test_an_answer_that_was_lost_is_given_when_the_message_comes_again(
+async def test_a_lost_answer_is_repeated_on_redelivery(
     client: MessagingClient, admin: Account, address: Address, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue = Names(address.tenant_id).queue("crm", "reports.generate")
@@ -170,7 +170,7 @@ async def _cut(admin: Account) -> None:
         await asyncio.to_thread(admin.call, "DELETE", "connections", name)
 
 
-async def test_messages_that_only_waited_when_the_connection_ended_are_handled_once(
+async def test_messages_waiting_at_a_disconnect_are_handled_once(
     client: MessagingClient, admin: Account, address: Address, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue = Names(address.tenant_id).queue("crm", "reports.generate")
@@ -191,7 +191,7 @@ async def test_messages_that_only_waited_when_the_connection_ended_are_handled_o
     assert sorted(message.data for message in seen.messages) == list(range(20))
 
 
-async def test_a_stream_hands_out_nothing_that_came_on_a_connection_that_has_ended(
+async def test_a_stream_drops_messages_of_an_ended_connection(
     client: MessagingClient, admin: Account, address: Address, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue = Names(address.tenant_id).queue("crm", "reports.generate")
@@ -210,6 +210,6 @@ async def test_a_stream_hands_out_nothing_that_came_on_a_connection_that_has_end
     assert sorted(taken, key=str) == list(range(10))
 
 
-async def test_a_handler_timeout_that_no_broker_is_asked_to_wait_for_is_refused(client: MessagingClient) -> None:
+async def test_a_handler_timeout_beyond_the_brokers_limit_is_refused(client: MessagingClient) -> None:
     with pytest.raises(ConfigurationError, match=r"handler_timeout 86,401 s is longer .* 86,400 s"):
         await client.crm.consume("reports.generate", Seen(), handler_timeout=86_401)

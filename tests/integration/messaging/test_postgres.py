@@ -24,7 +24,7 @@ def dsn(server: Postgres) -> str:
     return f"postgresql://{settings['username']}:{settings['password']}@127.0.0.1:{server.port}/postgres"
 
 
-async def test_of_many_consumers_exactly_one_gets_a_message(postgres: Postgres, unique: str) -> None:
+async def test_exactly_one_of_many_consumers_gets_a_message(postgres: Postgres, unique: str) -> None:
     stores = [PostgresIdempotency(dsn(postgres), unique) for _ in range(5)]
     await stores[0].claim("warm", 1)
     claims = await asyncio.gather(*(store.claim("key", 60) for store in stores))
@@ -48,7 +48,7 @@ async def test_a_claim_ends_when_it_is_released_or_its_lease_is_over(postgres: P
     await store.close()
 
 
-async def test_what_was_handled_is_remembered_by_the_next_process(postgres: Postgres, unique: str) -> None:
+async def test_the_next_process_knows_handled_messages(postgres: Postgres, unique: str) -> None:
     broker = MemoryBroker(modules=["crm"])
     for expected in (1, 0):
         store, seen = PostgresIdempotency(dsn(postgres), unique), Seen()
@@ -59,7 +59,7 @@ async def test_what_was_handled_is_remembered_by_the_next_process(postgres: Post
             assert len(seen.messages) == expected
 
 
-async def test_a_connection_that_the_server_cut_is_replaced(postgres: Postgres, unique: str) -> None:
+async def test_a_connection_cut_by_the_server_is_replaced(postgres: Postgres, unique: str) -> None:
     store = PostgresIdempotency(dsn(postgres), unique)
     await store.claim("a", 60)
     with postgres.connect() as connection:
@@ -81,7 +81,7 @@ async def test_every_send_is_a_row(postgres: Postgres, unique: str) -> None:
     assert rows[0] == ("0", "acme", "shop", "confirmed", "crm.leads.create.medium")
 
 
-async def test_an_id_that_postgresql_has_no_text_for_is_handled_once_too(postgres: Postgres, unique: str) -> None:
+async def test_an_id_invalid_in_postgresql_is_handled_once(postgres: Postgres, unique: str) -> None:
     broker, seen = MemoryBroker(modules=["crm"]), Seen()
     async with await broker.connect(idempotency=PostgresIdempotency(dsn(postgres), unique)) as client:
         consumer = await client.crm.consume("leads.create", seen)
@@ -90,9 +90,7 @@ async def test_an_id_that_postgresql_has_no_text_for_is_handled_once_too(postgre
         await eventually(lambda: (consumer.handled, consumer.duplicates) == (1, 1))
 
 
-async def test_a_connection_that_the_server_cut_costs_no_record_and_doubles_none(
-    postgres: Postgres, unique: str
-) -> None:
+async def test_a_cut_connection_neither_loses_nor_doubles_a_record(postgres: Postgres, unique: str) -> None:
     async with await MemoryBroker(modules=["crm"]).connect(audit=PostgresAudit(dsn(postgres), unique)) as client:
         await client.crm.send("leads.create", 1)
         await eventually(lambda: count(postgres, unique) == 1)
@@ -104,7 +102,7 @@ async def test_a_connection_that_the_server_cut_costs_no_record_and_doubles_none
     assert (count(postgres, unique), client.audit_dropped) == (6, 0)
 
 
-async def test_a_batch_that_is_written_again_doubles_no_record(postgres: Postgres, unique: str) -> None:
+async def test_a_rewritten_batch_doubles_no_record(postgres: Postgres, unique: str) -> None:
     audit = PostgresAudit(dsn(postgres), unique)
     sent = AuditRecord(
         datetime.now(UTC), "acme", "shop", "1", "crm", "leads.create", "cliente_acme", "crm.x", 5, 2, "confirmed", 0.5
@@ -128,7 +126,7 @@ def count(server: Postgres, table: str) -> int:
     return int(row[0]) if row else 0
 
 
-async def test_a_database_that_is_away_stops_no_send(postgres: Postgres) -> None:
+async def test_an_absent_database_stops_no_send(postgres: Postgres) -> None:
     audit = PostgresAudit("postgresql://nobody:x@127.0.0.1:1/none")
     async with await MemoryBroker(modules=["crm"]).connect(audit=audit) as client:
         await client.crm.send("leads.create", 1)

@@ -43,7 +43,7 @@ ADDRESSED = [
 
 
 @pytest.mark.parametrize(("module", "action", "options", "exchange", "key", "priority"), ADDRESSED)
-async def test_a_message_is_routed_by_module_device_priority_and_deadline_and_the_result_says_why(
+async def test_a_send_result_explains_the_route(
     world: World, module: Any, action: Any, options: dict[str, Any], exchange: str, key: str, priority: int
 ) -> None:
     async with await world.connect() as client:
@@ -56,7 +56,7 @@ async def test_a_message_is_routed_by_module_device_priority_and_deadline_and_th
     assert (arrived.message_id, arrived.priority, json.loads(arrived.body)) == (result.message_id, priority, {"n": 1})
 
 
-async def test_a_message_carries_who_sent_it_what_it_is_and_what_the_caller_adds(world: World) -> None:
+async def test_a_message_carries_sender_type_and_custom_headers(world: World) -> None:
     async with await world.connect(application="shop") as client:
         await client.send("crm", "leads.qualify", {"é": 1}, message_id="mine-1", headers={"tipo": "x", "vezes": 3})
     (arrived,) = await world.take(world.names.queue("crm", "leads.qualify"), 1)
@@ -75,7 +75,7 @@ async def test_a_message_carries_who_sent_it_what_it_is_and_what_the_caller_adds
     }
 
 
-async def test_each_module_has_a_facade_and_whatsapp_and_financeiro_their_own_priority(world: World) -> None:
+async def test_each_module_has_a_facade_with_its_priority(world: World) -> None:
     async with await world.connect() as client:
         assert (await client.whatsapp.send("messages.send", {})).priority == 8
         assert (await client.financeiro.send("cobranca.automatica", {})).priority == 9
@@ -92,7 +92,7 @@ async def test_each_module_has_a_facade_and_whatsapp_and_financeiro_their_own_pr
         await world.take(world.names.queue(module, action), count)
 
 
-async def test_a_broadcast_reaches_every_queue_of_the_modules_with_ai_routing_and_no_other(ai_world: World) -> None:
+async def test_a_broadcast_reaches_ai_routing_modules_only(ai_world: World) -> None:
     async with await ai_world.connect() as client:
         result = await client.broadcast({"all": True})
     assert (result.exchange, result.routing_key) == (ai_world.names.automation_exchange, "")
@@ -103,14 +103,14 @@ async def test_a_broadcast_reaches_every_queue_of_the_modules_with_ai_routing_an
     assert all(await asyncio.gather(*map(ai_world.is_empty, queues)))
 
 
-async def test_a_broadcast_that_nobody_would_get_is_not_routable(queues_world: World) -> None:
+async def test_a_broadcast_without_receivers_is_not_routable(queues_world: World) -> None:
     async with await queues_world.connect() as client:
         with pytest.raises(NotRoutable):
             await client.broadcast({})
     assert await queues_world.unrouted() == 0
 
 
-async def test_what_the_tenant_has_not_bought_is_not_routable_and_is_not_sent(world: World) -> None:
+async def test_a_module_outside_the_order_is_not_routable(world: World) -> None:
     async with await world.connect() as client:
         with pytest.raises(NotRoutable, match="marketing") as failure:
             await client.send("marketing", "campanhas.enviar", {}, message_id="m-7")
@@ -133,7 +133,7 @@ async def test_an_unknown_module_or_action_is_refused_with_the_nearest_name(
             await client.module(module).consume(action, Seen())
 
 
-async def test_a_full_queue_refuses_the_message_and_takes_more_once_there_is_room(queues_world: World) -> None:
+async def test_a_full_queue_refuses_messages_until_there_is_room(queues_world: World) -> None:
     queue = queues_world.names.queue("portal", "treinamentos.sync")
     async with await queues_world.connect() as client:
         sent, refused = 0, None
@@ -168,14 +168,14 @@ async def _sent_again(send, within: float = 60) -> None:  # type: ignore[no-unty
 
 
 @pytest.mark.parametrize("data", [{1, 2}, object(), float("nan"), {"x": {"y": b"z"}}, {("a",): 1}, "\ud800"])
-async def test_data_that_is_not_json_is_refused_before_anything_is_sent(world: World, data: object) -> None:
+async def test_unserialisable_data_is_refused_before_sending(world: World, data: object) -> None:
     async with await world.connect() as client:
         with pytest.raises(NotSerializable) as failure:
             await client.send("crm", "tasks.assign", data, message_id="m-1")
     assert failure.value.message_id == "m-1"
 
 
-async def test_data_beyond_the_brokers_limit_is_refused_before_anything_is_sent(world: World) -> None:
+async def test_oversized_data_is_refused_before_sending(world: World) -> None:
     async with await world.connect() as client:
         with pytest.raises(NotSerializable, match="16,777,2"):
             await client.send("crm", "tasks.assign", b"x" * (16 * 1024 * 1024 + 1))
@@ -196,14 +196,14 @@ async def test_data_beyond_the_brokers_limit_is_refused_before_anything_is_sent(
         {"headers": {"cliente-id": "other"}},
     ],
 )
-async def test_options_that_make_no_sense_are_refused(world: World, options: dict[str, Any]) -> None:
+async def test_invalid_options_are_refused(world: World, options: dict[str, Any]) -> None:
     async with await world.connect() as client:
         with pytest.raises(ConfigurationError):
             await client.send("crm", "tasks.assign", {}, **options)
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip"])
-async def test_what_a_mobile_device_sends_is_compressed_when_that_pays(world: World, compression: str) -> None:
+async def test_compressible_mobile_messages_are_compressed(world: World, compression: str) -> None:
     data = {"text": "bom dia " * 500}
     queue = world.names.queue("whatsapp", "conversations.sync")
     async with await world.connect(compression=compression) as client:
@@ -220,7 +220,7 @@ async def test_what_a_mobile_device_sends_is_compressed_when_that_pays(world: Wo
             assert plain.content_encoding is None
 
 
-async def test_a_message_expires_when_the_caller_says_so_and_for_mobile_when_the_catalog_does(world: World) -> None:
+async def test_a_message_expires_by_the_callers_or_the_catalogs_ttl(world: World) -> None:
     async with await world.connect() as client:
         await client.agendamento.send("lembretes.send", {}, message_id="caller", expires=1)
         await client.agendamento.send("lembretes.send", {}, message_id="catalog", device="mobile")
@@ -231,7 +231,7 @@ async def test_a_message_expires_when_the_caller_says_so_and_for_mobile_when_the
     assert left.message_id == "stays"
 
 
-async def test_many_messages_are_sent_at_once_and_none_that_fails_stops_the_others(world: World) -> None:
+async def test_a_failing_message_of_a_batch_stops_no_other(world: World) -> None:
     async def messages() -> AsyncIterator[Outgoing]:
         for number in range(300):
             yield Outgoing("crm", "contacts.sync", {"n": number}, message_id=f"n{number}")
@@ -251,7 +251,7 @@ async def test_many_messages_are_sent_at_once_and_none_that_fails_stops_the_othe
     assert {letter.message_id for letter in arrived} == {f"n{number}" for number in range(300)}
 
 
-async def test_what_is_sent_first_is_not_overtaken_while_the_client_gets_ready(world: World) -> None:
+async def test_messages_sent_during_connecting_keep_their_order(world: World) -> None:
     first, all_of_them = 100, 800
     numbers, confirmed = itertools.count(), list[int]()
 
@@ -308,9 +308,7 @@ class _Chosen:
         (_Cancelled(), "cancelled"),
     ],
 )
-async def test_a_router_of_ones_own_that_fails_or_hangs_never_loses_a_message(
-    world: World, router: object, words: str
-) -> None:
+async def test_a_failing_or_hanging_custom_router_loses_no_message(world: World, router: object, words: str) -> None:
     async with await world.connect(router=router, router_timeout=0.05) as client:
         result = await asyncio.wait_for(client.send("crm", "pipelines.update", {}), 30)
     assert result.routing_key == "crm.pipelines.update.medium"
@@ -318,7 +316,7 @@ async def test_a_router_of_ones_own_that_fails_or_hangs_never_loses_a_message(
     await world.take(world.names.queue("crm", "pipelines.update"), 1)
 
 
-async def test_a_router_of_ones_own_decides(world: World) -> None:
+async def test_a_custom_router_decides(world: World) -> None:
     async with await world.connect(router=_Chosen()) as client:
         result = await client.send("crm", "pipelines.update", {})
     assert (result.routing_key, result.priority, result.decision) == (
@@ -329,7 +327,7 @@ async def test_a_router_of_ones_own_decides(world: World) -> None:
     await world.take(world.names.queue("crm", "pipelines.update"), 1)
 
 
-async def test_a_closed_client_says_so(world: World) -> None:
+async def test_a_closed_client_is_reported(world: World) -> None:
     client = await world.connect()
     await client.close()
     await client.close()

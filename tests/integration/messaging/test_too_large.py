@@ -46,7 +46,7 @@ async def _post(operator: Account, headers: dict[str, object]) -> None:
         await underlay.basic_publish(b"{}", exchange=NAMES.exchange, routing_key=key, properties=properties)
 
 
-async def test_a_rejected_message_whose_copy_fits_no_frame_is_a_dead_letter_at_once_and_costs_no_connection(
+async def test_a_rejected_message_with_oversized_headers_is_dead_lettered(
     client: MessagingClient, operator: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def refuse(message: Message) -> None:
@@ -79,7 +79,7 @@ class Raw(ExactProperties):
         return self._bytes
 
 
-async def test_a_message_whose_headers_are_nested_too_deep_for_python_is_a_dead_letter_and_harms_no_other(
+async def test_a_message_with_deeply_nested_headers_is_dead_lettered(
     client: MessagingClient, operator: Account
 ) -> None:
     nested = b"V"
@@ -102,7 +102,7 @@ async def test_a_message_whose_headers_are_nested_too_deep_for_python_is_a_dead_
     assert [message.data for message in seen.messages if message.data != "good"] == []
 
 
-async def test_text_that_is_not_utf_8_is_moved_with_the_reason(client: MessagingClient, operator: Account) -> None:
+async def test_a_message_that_is_not_utf8_is_moved_with_the_reason(client: MessagingClient, operator: Account) -> None:
     async def refuse(message: Message) -> None:
         raise Reject("because")
 
@@ -117,7 +117,7 @@ async def test_text_that_is_not_utf_8_is_moved_with_the_reason(client: Messaging
     assert "CC" not in dead.headers
 
 
-async def test_a_message_that_is_larger_than_the_broker_takes_is_refused_and_those_beside_it_are_stored(
+async def test_an_oversized_message_is_refused_and_its_neighbours_stored(
     client: MessagingClient, address: Address
 ) -> None:
     transport = AmqpTransport(address, "sdk/too-large", None, 60)

@@ -82,7 +82,7 @@ async def client(broker: MemoryBroker) -> AsyncIterator[MessagingClient]:
     ],
     ids=lambda headers: repr(headers)[:30],
 )
-async def test_headers_that_the_broker_would_break_the_connection_for_are_refused(
+async def test_headers_that_break_a_connection_are_refused(
     client: MessagingClient, broker: MemoryBroker, headers: Any
 ) -> None:
     with pytest.raises(ConfigurationError, match="header"):
@@ -90,7 +90,7 @@ async def test_headers_that_the_broker_would_break_the_connection_for_are_refuse
     assert broker.messages("crm", "leads.create") == []
 
 
-async def test_headers_of_every_kind_that_travels_are_taken(client: MessagingClient, broker: MemoryBroker) -> None:
+async def test_every_transportable_header_is_accepted(client: MessagingClient, broker: MemoryBroker) -> None:
     headers = {"a": None, "b": True, "c": -(2**63), "d": 1.5, "e": "é", "f": [1, ["x"]], "g": {"h": datetime.now(UTC)}}
     await client.crm.send("leads.create", {}, headers=headers)
     (envelope,) = broker.messages("crm", "leads.create")
@@ -124,7 +124,7 @@ async def test_headers_of_every_kind_that_travels_are_taken(client: MessagingCli
     ],
     ids=lambda options: next(iter(options)),
 )
-async def test_options_of_a_send_that_make_no_sense_are_refused(client: MessagingClient, options: Any) -> None:
+async def test_invalid_send_options_are_refused(client: MessagingClient, options: Any) -> None:
     with pytest.raises(ConfigurationError):
         await client.send("crm", "leads.create", {}, **options)
 
@@ -144,12 +144,12 @@ async def test_options_of_a_send_that_make_no_sense_are_refused(client: Messagin
     ],
     ids=str,
 )
-async def test_options_of_a_consumer_that_make_no_sense_are_refused(client: MessagingClient, options: Any) -> None:
+async def test_invalid_consumer_options_are_refused(client: MessagingClient, options: Any) -> None:
     with pytest.raises(ConfigurationError):
         await client.consume("crm", "leads.create", Seen(), **options)
 
 
-async def test_what_is_no_handler_is_refused_and_costs_no_message_an_attempt(
+async def test_an_invalid_handler_is_refused_and_costs_no_attempt(
     client: MessagingClient, broker: MemoryBroker
 ) -> None:
     nothing: Any = None
@@ -177,7 +177,7 @@ async def test_what_is_no_handler_is_refused_and_costs_no_message_an_attempt(
     ],
     ids=str,
 )
-async def test_options_of_a_client_that_make_no_sense_are_refused(broker: MemoryBroker, options: Any) -> None:
+async def test_invalid_client_options_are_refused(broker: MemoryBroker, options: Any) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         await broker.connect(**options)
 
@@ -196,7 +196,7 @@ async def test_options_of_a_client_that_make_no_sense_are_refused(broker: Memory
         lambda: PostgresIdempotency(cast(Any, 5)),
     ],
 )
-def test_parts_that_make_no_sense_are_refused_where_they_are_made(make: Callable[[], object]) -> None:
+def test_invalid_parts_are_refused_at_construction(make: Callable[[], object]) -> None:
     with pytest.raises(ConfigurationError):
         make()
 
@@ -214,7 +214,7 @@ def test_parts_that_make_no_sense_are_refused_where_they_are_made(make: Callable
     ],
     ids=str,
 )
-async def test_what_is_no_address_is_refused_before_anything_is_connected(options: Any) -> None:
+async def test_an_invalid_address_is_refused_before_connecting(options: Any) -> None:
     uri = {} if "outputs" in options else {"amqp_uri": "amqp://kryonix_acme:hidden@127.0.0.1:1/%2Fcliente_acme"}
     with pytest.raises(ConfigurationError) as failure:
         await MessagingClient.connect(**{**uri, **options})
@@ -231,9 +231,7 @@ async def test_data_whose_own_code_fails_is_not_serialisable(client: MessagingCl
 
 
 @pytest.mark.parametrize("timeout", [-1, math.nan, "5", None])
-async def test_a_time_to_close_in_that_makes_no_sense_is_refused_and_the_client_goes_on(
-    client: MessagingClient, timeout: Any
-) -> None:
+async def test_an_invalid_close_timeout_is_refused(client: MessagingClient, timeout: Any) -> None:
     consumer = await client.crm.consume("leads.create", Seen())
     for closing in (client.close(timeout), consumer.stop(timeout)):
         with pytest.raises(ConfigurationError, match="timeout"):
@@ -243,7 +241,7 @@ async def test_a_time_to_close_in_that_makes_no_sense_is_refused_and_the_client_
 
 
 @pytest.mark.parametrize("module", [5, ["crm"], "crn", "c" * 1_000_000], ids=lambda module: str(module)[:10])
-async def test_what_is_no_module_is_an_unknown_route_everywhere(client: MessagingClient, module: Any) -> None:
+async def test_an_invalid_module_is_an_unknown_route_everywhere(client: MessagingClient, module: Any) -> None:
     for call in (
         client.send(module, "leads.create", {}),
         client.consume(module, "leads.create", Seen()),
@@ -254,7 +252,7 @@ async def test_what_is_no_module_is_an_unknown_route_everywhere(client: Messagin
         assert len(str(failure.value)) < 400
 
 
-async def test_an_unknown_route_is_not_told_of_an_id_that_nobody_chose(client: MessagingClient) -> None:
+async def test_an_unknown_route_mentions_no_generated_id(client: MessagingClient) -> None:
     with pytest.raises(UnknownRoute, match=r"^unknown action 'leads.crate'") as failure:
         await client.crm.send("leads.crate", {})  # type: ignore[arg-type]
     assert failure.value.message_id is None
@@ -279,7 +277,7 @@ async def test_mypy_catches_a_wrong_name_before_the_program_runs(client: Messagi
         await client.crm.send("leads.create", {}, prioritty=3)  # type: ignore[call-arg]
 
 
-async def test_in_many_messages_what_is_none_fails_alone(client: MessagingClient) -> None:
+async def test_an_invalid_message_of_many_fails_alone(client: MessagingClient) -> None:
     messages: Any = [1, Outgoing("crm", "leads.create", {})]
     batch = await client.send_many(messages)
     assert len(batch.sent) == 1
@@ -288,9 +286,7 @@ async def test_in_many_messages_what_is_none_fails_alone(client: MessagingClient
     assert isinstance(error, ConfigurationError)
 
 
-async def test_an_iterable_that_breaks_loses_nothing_of_what_was_on_its_way(
-    client: MessagingClient, broker: MemoryBroker
-) -> None:
+async def test_a_failing_iterable_loses_no_message_in_flight(client: MessagingClient, broker: MemoryBroker) -> None:
     def messages() -> Iterator[Outgoing]:
         for number in range(10):
             yield Outgoing("crm", "leads.create", number)
@@ -303,12 +299,12 @@ async def test_an_iterable_that_breaks_loses_nothing_of_what_was_on_its_way(
 
 
 @pytest.mark.parametrize("messages", [None, Outgoing("crm", "leads.create", {})])
-async def test_what_cant_be_iterated_over_is_refused(client: MessagingClient, messages: Any) -> None:
+async def test_a_non_iterable_is_refused(client: MessagingClient, messages: Any) -> None:
     with pytest.raises(ConfigurationError, match="iterated"):
         await client.send_many(messages)
 
 
-async def test_a_router_that_hangs_takes_no_more_than_the_send_has(broker: MemoryBroker) -> None:
+async def test_a_hanging_router_takes_at_most_the_sends_timeout(broker: MemoryBroker) -> None:
     class Hanging:
         async def decide(self, message: Outgoing) -> Any:
             await asyncio.sleep(3600)
@@ -319,7 +315,7 @@ async def test_a_router_that_hangs_takes_no_more_than_the_send_has(broker: Memor
     assert "longer than 1 s" in result.decision
 
 
-async def test_a_router_that_will_not_be_cancelled_holds_up_no_message(broker: MemoryBroker) -> None:
+async def test_an_uncancellable_router_delays_no_message(broker: MemoryBroker) -> None:
     released, ended = asyncio.Event(), asyncio.Event()
 
     class Deaf:

@@ -22,7 +22,7 @@ LONGEST = 5 * DAY
         (100, 1, 1, None, (100, DAY)),
     ],
 )
-def test_as_much_is_taken_ahead_as_is_handled_before_the_broker_takes_it_back(
+def test_prefetch_fits_the_consumer_timeout(
     prefetch: int, concurrency: int, queues: int, handler_timeout: float | None, expected: tuple[int, float]
 ) -> None:
     assert take_ahead(prefetch, concurrency, queues, handler_timeout) == expected

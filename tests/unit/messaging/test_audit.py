@@ -48,7 +48,7 @@ class Broken(Slow):
         raise OSError("disk full")
 
 
-async def test_every_send_and_its_outcome_is_a_line_in_the_file(tmp_path: Path) -> None:
+async def test_each_send_and_its_outcome_is_one_line(tmp_path: Path) -> None:
     file, broker = tmp_path / "audit.jsonl", MemoryBroker("acme", modules=["crm"])
     async with await broker.connect(application="shop", audit=JsonLinesAudit(file)) as client:
         await client.crm.send("leads.create", {"secret": "x"}, message_id="one")
@@ -81,7 +81,7 @@ async def test_every_send_and_its_outcome_is_a_line_in_the_file(tmp_path: Path) 
     assert "secret" not in file.read_text()
 
 
-async def test_a_slow_sink_holds_up_no_send_and_what_it_can_not_take_is_counted(
+async def test_a_slow_sink_delays_no_send_and_dropped_records_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("kryonix.messaging.audit._GOODBYE", 0.05)
@@ -97,7 +97,7 @@ async def test_a_slow_sink_holds_up_no_send_and_what_it_can_not_take_is_counted(
     assert client.audit_dropped >= 140
 
 
-async def test_what_was_refused_before_it_was_sent_is_a_record_too() -> None:
+async def test_a_send_refused_early_is_recorded() -> None:
     sink = Kept()
     nobody: Any = ["nobody"]
     async with await MemoryBroker(modules=["crm"]).connect(audit=sink) as client:
@@ -120,7 +120,7 @@ async def test_what_was_refused_before_it_was_sent_is_a_record_too() -> None:
     assert {(record.exchange, record.bytes) for record in sink.records} == {("", 0)}
 
 
-async def test_closing_waits_for_the_batch_that_the_sink_is_writing() -> None:
+async def test_closing_waits_for_the_current_batch() -> None:
     sink = Kept(seconds=0.3)
     async with await MemoryBroker(modules=["crm"]).connect(audit=sink) as client:
         await client.crm.send("leads.create", {})
@@ -128,7 +128,7 @@ async def test_closing_waits_for_the_batch_that_the_sink_is_writing() -> None:
     assert (len(sink.records), client.audit_dropped) == (1, 0)
 
 
-async def test_what_the_sink_had_not_written_when_the_client_closed_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_records_unwritten_at_close_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kryonix.messaging.audit._GOODBYE", 0.05)
     client = await MemoryBroker(modules=["crm"]).connect(audit=Slow())
     await client.crm.send("leads.create", {})
@@ -137,7 +137,7 @@ async def test_what_the_sink_had_not_written_when_the_client_closed_is_counted(m
     assert client.audit_dropped == 1
 
 
-async def test_a_sink_that_fails_stops_no_send_and_its_records_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_sink_stops_no_send_and_its_records_count(caplog: pytest.LogCaptureFixture) -> None:
     async with await MemoryBroker(modules=["crm"]).connect(audit=Broken()) as client:
         await client.crm.send("leads.create", 1)
         await eventually(lambda: client.audit_dropped == 1)
@@ -145,7 +145,7 @@ async def test_a_sink_that_fails_stops_no_send_and_its_records_are_counted(caplo
 
 
 @pytest.mark.parametrize("name", ["nul\0", "half\ud800", "bell\a"])
-async def test_a_name_that_nobody_can_write_spoils_no_record(tmp_path: Path, name: str) -> None:
+async def test_an_unencodable_name_spoils_no_record(tmp_path: Path, name: str) -> None:
     file = tmp_path / "audit.jsonl"
     async with await MemoryBroker(modules=["crm"]).connect(audit=JsonLinesAudit(file)) as client:
         with pytest.raises(MessagingError):
@@ -173,7 +173,7 @@ class Fragile(Kept):
         raise OSError("disk full")
 
 
-async def test_a_sink_that_is_cancelled_gets_the_next_records_and_one_that_cant_close_stops_no_close() -> None:
+async def test_a_cancelled_sink_continues_and_a_failing_close_is_ignored() -> None:
     sink, broker = Fragile(), MemoryBroker(modules=["crm"])
     client = await broker.connect(audit=sink)
     await client.crm.send("leads.create", 1)

@@ -17,7 +17,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_uri_says_who_and_where() -> None:
+def test_a_uri_gives_user_and_address() -> None:
     address = parse_uri(URI)
     assert (address.host, address.port, address.username, address.password) == (
         "broker.example",
@@ -46,7 +46,7 @@ def test_the_password_is_never_shown() -> None:
 
 
 @pytest.mark.parametrize("secret", ["cret/s", "12/cret", "cret#s", "cret?s", "/cret", "12/cret@h"])
-def test_a_password_that_is_not_escaped_is_not_shown_either(secret: str) -> None:
+def test_an_unescaped_password_is_not_shown(secret: str) -> None:
     for vhost in ("%2Fcliente_acme", "%2Fother"):
         with pytest.raises(ConfigurationError, match="%2F") as failure:
             parse_uri(f"amqp://kryonix_acme:{secret}@host:5672/{vhost}")
@@ -54,13 +54,13 @@ def test_a_password_that_is_not_escaped_is_not_shown_either(secret: str) -> None
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://h", "http://", "http://u:hidden@h", "http://[x", "http://h:port"])
-def test_a_management_url_is_an_address_without_a_login_and_never_shown(url: str) -> None:
+def test_a_management_url_holds_no_credentials(url: str) -> None:
     with pytest.raises(ConfigurationError, match="http://HOST:15672") as failure:
         parse_uri(URI, url)
     assert "hidden" not in str(failure.value)
 
 
-def test_a_tenant_that_is_not_the_uris_is_refused() -> None:
+def test_a_tenant_other_than_the_uris_is_refused() -> None:
     assert find_address(URI, None, "acme", None).tenant_id == "acme"
     with pytest.raises(ConfigurationError, match="'beta' is not the one"):
         find_address(URI, None, "beta", None)
@@ -69,12 +69,12 @@ def test_a_tenant_that_is_not_the_uris_is_refused() -> None:
 @pytest.mark.parametrize(
     "uri", ["", "x", "amqp://", "amqp://h/%2Fcliente_acme", "amqp://u:p@h/", "amqp://u:p@h/%2F", "amqp://u:p@h:99999/x"]
 )
-def test_a_uri_that_can_not_be_used_is_refused_with_the_form_it_should_have(uri: str) -> None:
+def test_an_invalid_uri_is_refused_with_the_expected_form(uri: str) -> None:
     with pytest.raises(ConfigurationError, match="amqp"):
         parse_uri(uri)
 
 
-def test_without_a_uri_the_environments_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_uri_defaults_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="KRYONIX_AMQP_URI"):
         find_address(None, None, None, None)
     monkeypatch.setenv("KRYONIX_AMQP_URI", URI)
@@ -90,7 +90,7 @@ def outputs(folder: Path, *ids: str) -> Path:
     return file
 
 
-def test_outputs_in_a_file_serve_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_can_be_read_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = outputs(tmp_path, "acme")
     assert find_address(None, file, None, None).tenant_id == "acme"
     monkeypatch.setenv("KRYONIX_OUTPUTS", str(file))
@@ -123,7 +123,7 @@ def test_of_several_tenants_one_must_be_named(tmp_path: Path) -> None:
     ],
     ids=lambda content: content[:40],
 )
-def test_a_file_without_credentials_is_refused_with_the_command_that_writes_one(tmp_path: Path, content: str) -> None:
+def test_a_file_without_credentials_is_refused_with_a_remedy(tmp_path: Path, content: str) -> None:
     file = tmp_path / "outputs.json"
     file.write_text(content)
     for given in (file, tmp_path / "absent", tmp_path):
@@ -132,7 +132,7 @@ def test_a_file_without_credentials_is_refused_with_the_command_that_writes_one(
         assert "hidden" not in str(failure.value)
 
 
-def test_one_tenants_credentials_serve_too_and_need_no_tenant_named(tmp_path: Path) -> None:
+def test_one_tenants_credentials_need_no_tenant_name(tmp_path: Path) -> None:
     file = tmp_path / "acme.json"
     file.write_text(json.dumps({"tenant": "acme", "amqp_uri": URI, "management_url": "http://from-file"}))
     found = find_address(None, file, None, None)
@@ -143,7 +143,7 @@ def test_one_tenants_credentials_serve_too_and_need_no_tenant_named(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True), (0o602, True)])
-def test_a_file_that_everybody_may_read_or_write_is_warned_about(
+def test_a_file_accessible_to_everybody_prints_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, warned: bool
 ) -> None:
     file = outputs(tmp_path, "acme")

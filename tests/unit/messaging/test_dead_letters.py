@@ -36,11 +36,11 @@ def found(
         ("cliente_acme.business_critical", "critical.crm.leads.create"),
     ],
 )
-def test_it_goes_back_to_the_exchange_and_key_that_the_broker_has_noted(exchange: str, key: str) -> None:
+def test_it_returns_to_the_exchange_and_key_in_the_brokers_header(exchange: str, key: str) -> None:
     assert found({"x-death": [death(QUEUE, exchange, key)]}) == Origin(exchange, key)
 
 
-def test_what_the_sdk_has_noted_counts_before_what_the_broker_has() -> None:
+def test_the_sdks_origin_header_precedes_the_brokers() -> None:
     headers = {
         "kryonix-exchange": "cliente_acme",
         "kryonix-routing-key": "crm.leads.create.high",
@@ -60,21 +60,21 @@ def test_of_several_deaths_the_first_counts() -> None:
     assert found({"x-death": deaths[:2]}) == Origin("cliente_acme", "crm.leads.create.low")
 
 
-def test_a_copy_that_was_asked_for_by_cc_goes_back_by_the_key_that_led_to_its_action() -> None:
+def test_a_cc_copy_returns_by_its_own_routing_key() -> None:
     headers = {"x-death": [death(QUEUE, "cliente_acme", "crm.contacts.sync.low", "crm.leads.create.high")]}
     assert found(headers) == Origin("cliente_acme", "crm.leads.create.high")
     assert found(headers, action="contacts.sync") == Origin("cliente_acme", "crm.contacts.sync.low")
     assert found(headers, action="tasks.assign") is None
 
 
-def test_what_the_broker_acts_upon_is_not_taken_over_and_only_that_is_dropped() -> None:
+def test_only_headers_with_broker_effects_are_dropped() -> None:
     theirs = {"CC": ["crm.contacts.sync.low"], "BCC": ["x"], "cc": "theirs", "x-delay": 5, "x-mine": 1}
     broker = {"x-acquired-count": 1, "x-delivery-count": 1, "x-delayed-until": 1, "x-opt-rabbitmq-delivery-time": 1}
     kept = {name for name in marked({**theirs, **broker}, "run") if not name.startswith("kryonix-")}
     assert kept == {"cc", "x-delay", "x-mine"}
 
 
-def test_a_mark_can_be_written_whatever_the_headers_hold_in_its_place() -> None:
+def test_the_redrive_mark_replaces_any_header_of_its_name() -> None:
     headers = {"kryonix-redrives": 2**63 - 1, "kryonix-reason": ["x" * 10_000]}
     assert ExactProperties(headers=marked(headers, "run")).frame_size < 2_000
 
@@ -98,18 +98,18 @@ def test_a_broadcast_goes_back_to_its_own_action_only() -> None:
         {"kryonix-exchange": "cliente_acme"},
     ],
 )
-def test_what_says_nothing_or_leads_elsewhere_has_no_origin(headers: dict[str, Any]) -> None:
+def test_an_absent_or_foreign_origin_is_none(headers: dict[str, Any]) -> None:
     assert found(headers) is None
 
 
-def test_an_exchange_that_the_module_is_not_bound_to_is_no_origin() -> None:
+def test_an_unbound_exchange_is_not_an_origin() -> None:
     mobile = {"x-death": [death("q", "cliente_acme.mobile_priority", "mobile.financeiro.faturas.create")]}
     critical = {"x-death": [death("q", "cliente_acme.business_critical", "critical.whatsapp.messages.send")]}
     assert found(mobile, module="financeiro", action="faturas.create") is None
     assert found(critical, module="whatsapp", action="messages.send") is None
 
 
-def test_it_goes_back_with_its_own_headers_and_a_mark_and_without_traces_of_failure() -> None:
+def test_it_returns_marked_and_without_failure_headers() -> None:
     headers = {
         "cliente-id": "acme",
         "traceparent": "00-1-2-01",
@@ -134,7 +134,7 @@ def test_it_goes_back_with_its_own_headers_and_a_mark_and_without_traces_of_fail
     assert run_of({}) is None
 
 
-def test_a_dead_letter_goes_back_with_the_headers_and_properties_its_sender_gave_it() -> None:
+def test_a_dead_letter_returns_with_its_senders_properties() -> None:
     theirs = {"rate": 1e308, "tenth": 0.1, "n" * 200: True}
     dead: Any = SimpleNamespace(
         header=SimpleNamespace(

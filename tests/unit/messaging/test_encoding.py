@@ -26,14 +26,14 @@ values = st.recursive(
 
 
 @given(values)
-def test_any_json_comes_back_as_it_was(value: Any) -> None:
+def test_any_json_round_trips(value: Any) -> None:
     body, content_type = encode(value, "id")
     assert content_type == JSON
     assert decode(body, content_type, None) == value
 
 
 @given(st.binary(max_size=5000), st.sampled_from(["zstd", "gzip"]))
-def test_any_bytes_come_back_as_they_were_compressed_or_not(body: bytes, how: Any) -> None:
+def test_any_bytes_round_trip_compressed_or_not(body: bytes, how: Any) -> None:
     sent, content_type = encode(body, "id")
     assert content_type == OCTETS
     assert decode(*_with(compress(sent, how), content_type)) == body
@@ -44,7 +44,7 @@ def _with(compressed: tuple[bytes, str | None], content_type: str) -> tuple[byte
 
 
 @pytest.mark.parametrize("how", ["zstd", "gzip"])
-def test_only_what_gets_a_tenth_smaller_is_compressed(how: Any) -> None:
+def test_only_data_that_shrinks_by_a_tenth_is_compressed(how: Any) -> None:
     noise = random.Random(1).randbytes(4000)
     assert compress(noise, how) == (noise, None)
     assert compress(b"a" * 100, how) == (b"a" * 100, None)
@@ -70,20 +70,20 @@ def test_a_compression_bomb_is_refused_without_being_inflated(bomb: bytes, how: 
     assert peak < 10_000_000
 
 
-def test_a_body_of_exactly_the_bound_is_inflated_and_one_byte_more_is_not() -> None:
+def test_a_body_is_inflated_up_to_the_exact_limit() -> None:
     for how, compressor in (("zstd", zstandard.ZstdCompressor().compress), ("gzip", gzip.compress)):
         assert inflate(compressor(b"a" * 1000), how, 1000) == b"a" * 1000
         with pytest.raises(Undecodable):
             inflate(compressor(b"a" * 1001), how, 1000)
 
 
-def test_a_zstd_frame_of_unknown_size_is_inflated_too() -> None:
+def test_a_zstd_frame_of_unknown_size_is_inflated() -> None:
     compressor = zstandard.ZstdCompressor(write_content_size=False).compressobj()
     body = compressor.compress(b"a" * 1000) + compressor.flush()
     assert inflate(body, "zstd") == b"a" * 1000
 
 
-def test_what_ends_in_the_middle_is_told_though_it_does_not_say_how_long_it_is() -> None:
+def test_truncated_data_of_unknown_size_is_refused() -> None:
     compressor = zstandard.ZstdCompressor(write_content_size=False).compressobj()
     body = compressor.compress(random.Random(1).randbytes(5000)) + compressor.flush()
     for cut in (3, 2500):
@@ -91,7 +91,7 @@ def test_what_ends_in_the_middle_is_told_though_it_does_not_say_how_long_it_is()
             inflate(body[:-cut], "zstd")
 
 
-def test_nothing_of_a_body_is_left_out_in_silence() -> None:
+def test_no_part_of_a_body_is_silently_dropped() -> None:
     assert inflate(zstandard.compress(b"a") + zstandard.compress(b"bc"), "zstd") == b"abc"
     with pytest.raises(Undecodable, match="follows the end"):
         inflate(gzip.compress(b"a") + gzip.compress(b"bc"), "gzip")
@@ -106,12 +106,12 @@ def test_a_million_empty_members_take_no_time() -> None:
 
 
 @pytest.mark.parametrize("value", [float("inf"), {1}, object(), "\udc00", {(): 1}])
-def test_what_json_can_not_hold_is_refused_and_the_message_named(value: Any) -> None:
+def test_data_beyond_json_is_refused_naming_the_message(value: Any) -> None:
     with pytest.raises(NotSerializable, match=r"^message id-1: .*serialisable"):
         encode(value, "id-1")
 
 
-def test_a_circle_and_a_depth_beyond_reason_are_refused() -> None:
+def test_circular_and_too_deep_data_are_refused() -> None:
     circle: list[Any] = []
     circle.append(circle)
     deep: list[Any] = []
@@ -131,7 +131,7 @@ def test_a_circle_and_a_depth_beyond_reason_are_refused() -> None:
         (b"\xff", "text/plain", "not UTF-8"),
     ],
 )
-def test_what_is_not_what_it_says_can_not_be_decoded(body: bytes, content_type: str | None, words: str) -> None:
+def test_mislabelled_data_cannot_be_decoded(body: bytes, content_type: str | None, words: str) -> None:
     with pytest.raises(Undecodable, match=words):
         decode(body, content_type, None)
 

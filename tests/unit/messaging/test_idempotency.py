@@ -17,7 +17,7 @@ async def test_a_key_is_claimed_once_and_remembered_when_done() -> None:
     assert await store.claim("a", 10) == "done"
 
 
-async def test_a_released_claim_and_one_whose_lease_has_ended_are_free_again() -> None:
+async def test_a_released_or_expired_claim_is_free() -> None:
     store = MemoryIdempotency()
     await store.claim("a", 10)
     await store.release("a")
@@ -36,6 +36,6 @@ async def test_the_memory_is_bounded_and_forgets_the_oldest() -> None:
 
 
 @pytest.mark.parametrize("table", ["x; DROP TABLE y", "", "A", "a.b.c", 'a"b'])
-def test_a_table_name_that_could_be_a_statement_is_refused(table: str) -> None:
+def test_an_sql_injection_in_a_table_name_is_refused(table: str) -> None:
     with pytest.raises(ConfigurationError, match="no table name"):
         PostgresIdempotency("postgresql://x", table)

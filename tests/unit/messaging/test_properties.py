@@ -22,7 +22,7 @@ HEADERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("headers", HEADERS, ids=str)
-def test_headers_arrive_as_they_were_given(headers: dict[str, Any]) -> None:
+def test_headers_arrive_unchanged(headers: dict[str, Any]) -> None:
     frame = pamqp.frame.marshal(ContentHeader(body_size=1, properties=ExactProperties(headers=headers)), 1)
     _, _, arrived = pamqp.frame.unmarshal(frame)
     assert isinstance(arrived, ContentHeader)
@@ -72,9 +72,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=6), st.one_of(st.none(), st.integers(0, 2**64 - 1)))
-def test_whatever_another_application_has_written_is_unreadable_or_is_written_as_it_was_read(
-    table: dict[str, bytes], timestamp: int | None
-) -> None:
+def test_foreign_properties_are_unreadable_or_round_trip(table: dict[str, bytes], timestamp: int | None) -> None:
     headers = _sized(b"", b"".join(_entry(name, value) for name, value in table.items()))
     flags = 1 << 13 | (0 if timestamp is None else 1 << 6)
     properties = struct.pack(">H", flags) + headers + (b"" if timestamp is None else struct.pack(">Q", timestamp))
@@ -93,7 +91,7 @@ def test_whatever_another_application_has_written_is_unreadable_or_is_written_as
     assert copy.frame_size == len(written)
 
 
-def test_a_time_is_written_in_whole_seconds_but_for_one_that_was_read_with_a_fraction() -> None:
+def test_a_time_is_written_in_whole_seconds_unless_read_with_a_fraction() -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
     for exact, arrives in ((False, moment.replace(microsecond=0)), (True, moment)):
         written = ExactProperties(milliseconds=exact, headers={"at": moment}, timestamp=moment)

@@ -46,15 +46,15 @@ def publisher(*errors: BaseException) -> Publisher:
     return made
 
 
-async def test_a_message_that_was_cut_off_is_published_again_and_confirmed() -> None:
+async def test_an_interrupted_message_is_published_again() -> None:
     await publisher(CUT, asyncio.CancelledError(), CUT).publish(MESSAGE, 10)
 
 
-async def test_a_wait_that_aiormq_ends_without_a_reason_is_a_cut_too() -> None:
+async def test_an_unexplained_end_of_a_wait_is_a_disconnect() -> None:
     await publisher(Exception()).publish(MESSAGE, 10)
 
 
-async def test_why_there_is_no_connection_is_said_of_a_message_that_waits_for_one() -> None:
+async def test_a_waiting_message_names_why_there_is_no_connection() -> None:
     waiting = publisher()
     waiting._live = None
     waiting._link._error = AccessRefused("the tenant is suspended")
@@ -68,20 +68,20 @@ async def test_a_refusal_says_that_the_message_is_not_stored() -> None:
     assert failure.value.message_id == "m-1"
 
 
-async def test_a_refusal_after_a_cut_does_not_say_so_because_the_first_copy_may_be() -> None:
+async def test_a_refusal_after_a_disconnect_leaves_storage_unknown() -> None:
     with pytest.raises(SendTimedOut, match=r"cut off before the broker's answer, then the queue .* is full") as failure:
         await publisher(CUT, FULL).publish(MESSAGE, 10)
     assert failure.value.message_id == "m-1"
     assert "same message_id" in failure.value.remedy
 
 
-async def test_who_may_not_publish_is_told_that_and_not_that_nothing_is_known() -> None:
+async def test_a_publisher_without_permission_gets_that_reason() -> None:
     with pytest.raises(AccessRefused, match="no permission to publish") as failure:
         await publisher(FORBIDDEN).publish(MESSAGE, 10)
     assert failure.value.message_id == "m-1"
 
 
-async def test_who_waits_while_another_connects_waits_no_longer_than_for_its_own_deadline() -> None:
+async def test_a_send_waits_for_a_connection_until_its_own_deadline() -> None:
     transport = AmqpTransport(parse_uri("amqp://kryonix_acme:x@127.0.0.1:1/%2Fcliente_acme"), "x", None, 60)
     patient = asyncio.create_task(transport.publish(MESSAGE, 3600))
     await asyncio.sleep(0.05)
@@ -92,7 +92,7 @@ async def test_who_waits_while_another_connects_waits_no_longer_than_for_its_own
     await asyncio.gather(patient, return_exceptions=True)
 
 
-async def test_headers_that_are_larger_than_a_frame_are_refused_before_anything_is_sent() -> None:
+async def test_headers_larger_than_a_frame_are_refused_before_sending() -> None:
     large = replace(MESSAGE, headers={"h": "x" * 131_072})
     with pytest.raises(
         NotSerializable, match=r"131,\d{3} bytes, the broker takes at most 131,072 in a frame"
@@ -101,7 +101,7 @@ async def test_headers_that_are_larger_than_a_frame_are_refused_before_anything_
     assert failure.value.message_id == "m-1"
 
 
-async def test_headers_that_cant_be_written_are_refused_once_and_not_tried_until_the_deadline() -> None:
+async def test_unwritable_headers_are_refused_without_retries() -> None:
     with pytest.raises(NotSerializable, match="can't be written"):
         await publisher(AssertionError("it was sent")).publish(replace(MESSAGE, headers={"h": {1, 2}}), 3600)
 
@@ -109,7 +109,7 @@ async def test_headers_that_cant_be_written_are_refused_once_and_not_tried_until
 LARGE = amqp.ChannelPreconditionFailed("PRECONDITION_FAILED - message size 30 is larger than configured max size 20")
 
 
-async def test_a_message_that_is_larger_than_the_broker_takes_is_refused_and_one_beside_it_is_sent_again() -> None:
+async def test_an_oversized_message_is_refused_and_its_neighbour_resent() -> None:
     with pytest.raises(NotSerializable, match="30 bytes, the broker takes at most 20"):
         await publisher(LARGE).publish(replace(MESSAGE, body=b"x" * 30), 10)
     await publisher(LARGE).publish(MESSAGE, 10)

@@ -31,7 +31,7 @@ ADDRESS = parse_uri("amqp://kryonix_acme:hidden@127.0.0.1:5672/%2Fcliente_acme")
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_only_a_connection_that_is_gone_is_said_to_be(error: BaseException, status: int, said: str) -> None:
+def test_only_a_lost_connection_is_reported_as_lost(error: BaseException, status: int, said: str) -> None:
     failure = _explained(ADDRESS, error)
     assert failure.exit_status == status
     assert said in str(failure)
@@ -39,7 +39,7 @@ def test_only_a_connection_that_is_gone_is_said_to_be(error: BaseException, stat
     assert "hidden" not in str(failure)
 
 
-def test_dead_letters_that_cant_be_copied_have_a_column_and_a_few_reasons() -> None:
+def test_uncopyable_dead_letters_have_a_column_with_reasons() -> None:
     tally = Tally("crm", "leads.create", "cliente_acme.crm.leads.create.dlq", 5)
     for number in range(5):
         tally.cant_be_copied(f"reason {number}")

@@ -25,7 +25,7 @@ def read(**figures: Any) -> Any:
         (".high.retry.1", "retry"),
     ],
 )
-def test_a_queue_is_told_by_its_name(suffix: str, kind: str) -> None:
+def test_a_queue_is_identified_by_its_name(suffix: str, kind: str) -> None:
     stats = read(name=f"cliente_acme.crm.leads.create{suffix}")
     assert (stats.module, stats.action, stats.kind) == ("crm", "leads.create", kind)
 
@@ -39,12 +39,12 @@ def test_a_queue_is_told_by_its_name(suffix: str, kind: str) -> None:
         ("somebody's own", "other"),
     ],
 )
-def test_what_belongs_to_no_action_says_so(name: str, kind: str) -> None:
+def test_a_queue_without_an_action_is_marked(name: str, kind: str) -> None:
     stats = read(name=name)
     assert (stats.module, stats.action, stats.kind) == (None, None, kind)
 
 
-def test_figures_and_rates_are_the_brokers() -> None:
+def test_figures_and_rates_come_from_the_broker() -> None:
     rates = {"publish_details": {"rate": 1.5}, "deliver_get_details": {"rate": 2.5}, "ack_details": {"rate": 3.5}}
     figures = {"messages": 7, "messages_ready": 4, "messages_unacknowledged": 3, "consumers": 2}
     stats = read(name="q", **figures, message_stats=rates)
@@ -52,6 +52,6 @@ def test_figures_and_rates_are_the_brokers() -> None:
     assert (stats.publish_rate, stats.deliver_rate, stats.ack_rate) == (1.5, 2.5, 3.5)
 
 
-def test_a_queue_that_was_just_made_has_no_figures_yet_and_is_empty() -> None:
+def test_a_new_queue_without_figures_is_empty() -> None:
     stats = read(name="q", message_stats={"publish_details": {}})
     assert (stats.depth, stats.consumers, stats.publish_rate) == (0, 0, 0.0)

@@ -15,7 +15,7 @@ from tests.support.recording_handler import Seen, eventually
 pytestmark = pytest.mark.anyio
 
 
-async def test_consumers_and_streams_that_have_ended_are_forgotten() -> None:
+async def test_ended_consumers_and_streams_are_removed() -> None:
     async with await MemoryBroker(modules=["crm"]).connect() as client:
         ended: list[weakref.ref[Any]] = []
         for _ in range(3):
@@ -50,7 +50,7 @@ async def test_stopping_twice_at_once_waits_twice_for_the_same_end() -> None:
         assert consumer.handled == 1
 
 
-async def test_a_stop_that_is_given_up_goes_on_and_can_be_waited_for_again() -> None:
+async def test_a_cancelled_stop_continues_and_can_be_awaited_again() -> None:
     released = asyncio.Event()
 
     async def hold(message: Message) -> None:
@@ -67,7 +67,7 @@ async def test_a_stop_that_is_given_up_goes_on_and_can_be_waited_for_again() -> 
         assert (consumer.handled, consumer.stopped) == (1, True)
 
 
-async def test_a_handler_that_will_not_be_cancelled_holds_up_no_stop_for_ever(
+async def test_an_uncancellable_handler_does_not_block_stopping(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(consuming, "_LAST_WORD", 0.05)
@@ -91,7 +91,7 @@ async def test_a_handler_that_will_not_be_cancelled_holds_up_no_stop_for_ever(
         released.set()
 
 
-async def test_a_handler_that_is_no_coroutine_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_synchronous_handler_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     done: Any = lambda message: None  # noqa: E731
     async with await MemoryBroker(modules=["crm"], delay=0.001).connect() as client:
         consumer = await client.crm.consume("leads.create", done)
@@ -100,7 +100,7 @@ async def test_a_handler_that_is_no_coroutine_is_told_so(caplog: pytest.LogCaptu
     assert "async def" in caplog.text
 
 
-async def test_a_stream_that_was_not_entered_does_not_hang_and_one_is_entered_once() -> None:
+async def test_a_stream_is_entered_exactly_once() -> None:
     async with await MemoryBroker(modules=["crm"]).connect() as client:
         stream = client.crm.stream("leads.create")
         with pytest.raises(ConfigurationError, match="async with"):
@@ -110,7 +110,7 @@ async def test_a_stream_that_was_not_entered_does_not_hang_and_one_is_entered_on
                 await stream.__aenter__()
 
 
-async def test_who_waits_for_the_brokers_answer_when_the_client_is_closed_is_told() -> None:
+async def test_closing_fails_a_subscription_that_awaits_the_broker() -> None:
     class Silent:
         async def has_queue(self, queue: str, timeout: float) -> bool:
             await asyncio.sleep(3600)
@@ -125,7 +125,7 @@ async def test_who_waits_for_the_brokers_answer_when_the_client_is_closed_is_tol
         await asyncio.wait_for(waiting, 30)
 
 
-async def test_who_subscribes_while_the_client_is_closed_is_told_and_holds_nothing() -> None:
+async def test_subscribing_during_close_fails_and_leaks_nothing() -> None:
     broker = MemoryBroker(modules=["crm"])
     client = await broker.connect()
     await client.crm.send("leads.create", {})

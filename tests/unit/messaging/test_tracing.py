@@ -27,7 +27,7 @@ def named(exporter: InMemorySpanExporter, start: str) -> ReadableSpan:
     return span
 
 
-async def test_a_trace_goes_on_from_sender_to_handler(spans: InMemorySpanExporter) -> None:
+async def test_a_trace_continues_from_sender_to_handler(spans: InMemorySpanExporter) -> None:
     inside: list[int] = []
 
     async def handler(message: Message) -> None:
@@ -50,7 +50,7 @@ async def test_a_trace_goes_on_from_sender_to_handler(spans: InMemorySpanExporte
     assert inside == [process.context.span_id]
 
 
-async def test_the_trace_is_there_within_a_stream_and_gone_after(spans: InMemorySpanExporter) -> None:
+async def test_a_trace_is_active_within_a_stream_only(spans: InMemorySpanExporter) -> None:
     async with await MemoryBroker(modules=["crm"]).connect() as client:
         await client.crm.send("leads.create", {})
         async with client.crm.stream("leads.create") as stream:
@@ -75,7 +75,7 @@ async def test_a_failure_is_recorded_on_the_span(spans: InMemorySpanExporter) ->
     assert [event.name for event in span.events] == ["exception"]
 
 
-async def test_a_foreign_messages_nonsense_in_the_trace_header_harms_nothing(spans: InMemorySpanExporter) -> None:
+async def test_an_invalid_trace_header_is_ignored(spans: InMemorySpanExporter) -> None:
     seen = Seen()
     async with await MemoryBroker(modules=["crm"]).connect() as client:
         await client.crm.consume("leads.create", seen)

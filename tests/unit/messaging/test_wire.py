@@ -32,7 +32,7 @@ async def received(*frames: bytes) -> list[tuple[int, Any]]:
     return [(channel, found) for _, channel, found in [await receiver.get_frame() for _ in frames]]
 
 
-async def test_frames_that_can_be_read_are_read_as_they_are() -> None:
+async def test_readable_frames_are_read_unchanged() -> None:
     heartbeat = b"\x08\x00\x00\x00\x00\x00\x00\xce"
     deliver = frame.marshal(commands.Basic.Deliver("tag", 1, False, "exchange", "key"), 3)
     found = await received(deliver, frame.marshal(GOOD, 3), frame.marshal(BODY, 3), heartbeat)
@@ -41,7 +41,7 @@ async def test_frames_that_can_be_read_are_read_as_they_are() -> None:
     assert (found[1][1].properties.message_id, found[1][1].body_size, found[2][1].value) == ("good", 2, b"{}")
 
 
-async def test_properties_that_cant_be_decoded_are_replaced_by_the_reason_and_the_next_message_is_read() -> None:
+async def test_undecodable_properties_are_replaced_by_the_reason() -> None:
     ((channel, first), (_, body), (_, second)) = await received(
         spoiled(b"\xff\xfe"), frame.marshal(BODY, 3), frame.marshal(GOOD, 3)
     )
@@ -51,7 +51,7 @@ async def test_properties_that_cant_be_decoded_are_replaced_by_the_reason_and_th
     assert second.properties.message_id == "good"
 
 
-async def test_headers_that_are_nested_too_deep_are_replaced_by_the_reason_too() -> None:
+async def test_too_deep_headers_are_replaced_by_the_reason() -> None:
     nested = b"V"
     for _ in range(5_000):
         nested = b"A" + struct.pack(">I", len(nested)) + nested
@@ -64,6 +64,6 @@ async def test_headers_that_are_nested_too_deep_are_replaced_by_the_reason_too()
 
 
 @pytest.mark.parametrize("error", [RecursionError("maximum recursion depth exceeded"), OverflowError("too large")])
-def test_what_pamqp_lets_through_is_known_for_a_message_that_cant_be_read(error: Exception) -> None:
+def test_errors_of_unreadable_properties_are_recognized(error: Exception) -> None:
     assert is_unreadable(error)
     assert not is_unreadable(ConnectionError("cut"))

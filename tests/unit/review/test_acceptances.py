@@ -16,14 +16,14 @@ def yes(object: str, *, guardrail: str = "queue-lost", tenant: str = "acme", rea
     return Acceptance(guardrail=guardrail, tenant=tenant, object=object, reason=reason)
 
 
-def test_a_finding_that_is_answered_blocks_no_more_and_keeps_its_reason() -> None:
+def test_an_accepted_finding_does_not_block_and_keeps_its_reason() -> None:
     entry = yes(LOST.object)
     judged = judge([LOST], [entry], [])
     assert (judged.blocking, judged.accepted, judged.unmatched, judged.spent) == ((), ((LOST, entry),), (), ())
 
 
 @pytest.mark.parametrize("object", ["cliente_acme.portal.*", "*", "cliente_*.portal.x.sync", LOST.object])
-def test_a_star_stands_for_any_text(object: str) -> None:
+def test_a_star_matches_any_text(object: str) -> None:
     assert yes(object).accepts(LOST)
     assert yes(object, tenant="*").accepts(LOST)
 
@@ -40,12 +40,12 @@ def test_a_star_stands_for_any_text(object: str) -> None:
         yes(LOST.object.upper()),
     ],
 )
-def test_an_entry_about_something_else_answers_nothing_and_is_told(entry: Acceptance) -> None:
+def test_an_unused_acceptance_is_reported(entry: Acceptance) -> None:
     judged = judge([LOST], [entry], [])
     assert (judged.blocking, judged.unmatched) == ((LOST,), (entry,))
 
 
-def test_an_entry_that_stood_in_the_base_counts_no_more() -> None:
+def test_an_acceptance_of_the_base_is_ignored() -> None:
     old, new = yes(LOST.object, reason="last year"), yes(LOST.object, reason="this year")
     assert judge([LOST], [old], [old]).blocking == (LOST,)
     assert judge([LOST], [old], [old]).spent == (old,)
@@ -73,6 +73,6 @@ def test_a_file_of_entries_is_read() -> None:
         ("{guardrail: queue-lost, object: x, reason: meant, because: x}", "unknown field 'because'"),
     ],
 )
-def test_an_entry_that_says_too_little_is_refused_with_its_line(entry: str, message: str) -> None:
+def test_an_incomplete_acceptance_is_refused_with_its_line(entry: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         parse_acceptances(f"accepted:\n  - {entry}\n".encode(), "f")

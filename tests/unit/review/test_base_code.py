@@ -17,7 +17,7 @@ from tests.support.review_examples import CATALOG, topology
     plan=st.sampled_from(sorted(CATALOG.plans)),
     status=st.sampled_from(["active", "suspended"]),
 )
-def test_an_expansion_comes_back_as_it_was(modules: list[str], plan: str, status: str) -> None:
+def test_an_expansion_round_trips(modules: list[str], plan: str, status: str) -> None:
     before = topology(*modules, plan=plan, status=status)
     text = write_topology(before)
     assert "\n" not in text

@@ -26,13 +26,13 @@ def current_state(plan: str = "enterprise", *modules: str) -> CurrentState:
 
 @pytest.mark.parametrize("plan", CATALOG.plans)
 @pytest.mark.parametrize("strategy", ["native", "queues"])
-def test_every_expansion_that_fits_its_plan_holds(plan: str, strategy: str) -> None:
+def test_every_expansion_within_its_plan_passes(plan: str, strategy: str) -> None:
     catalog = CATALOG.model_copy(update={"retry": CATALOG.retry.model_copy(update={"strategy": strategy})})
     topology = expand(Tenant(id="acme", modules=("portal",), plan=plan), catalog)
     assert list(state_findings(CurrentState(topology, {topology.user: topology.permissions}))) == []
 
 
-def test_credentials_of_a_later_generation_and_narrower_rights_hold() -> None:
+def test_later_generations_and_narrower_rights_pass() -> None:
     rights = current_state().topology.permissions
     several = {"kryonix_acme": Permissions("^$", "^$", "^$"), "kryonix_acme.2": rights}
     assert list(state_findings(replace(current_state(), rights=several))) == []
@@ -93,7 +93,7 @@ def unbounded(kind: str) -> Callable[[CurrentState], CurrentState]:
         (unbounded("policy"), Guardrail.limit_lifted, "autoscaling-acme max-length"),
     ],
 )
-def test_each_way_out_of_a_rule_is_found_and_named(
+def test_every_rule_violation_is_found_and_named(
     change: Callable[[CurrentState], CurrentState], guardrail: Guardrail | None, object_: str
 ) -> None:
     found = list(state_findings(change(current_state())))

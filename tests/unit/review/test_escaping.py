@@ -39,7 +39,7 @@ def test_a_value_in_a_table_in_a_fold_renders_as_plain_text(value: str) -> None:
 
 
 @given(HOSTILE)
-def test_a_sentence_opens_no_tag_makes_no_link_and_mentions_nobody(text: str) -> None:
+def test_a_sentence_contains_no_tag_link_or_mention(text: str) -> None:
     page = Rendered.of(f"- {prose(text)}\n\nend\n")
     assert page.tags <= {"ul", "li", "p", "code"}
     outside = "".join(page.texts)
@@ -52,7 +52,7 @@ def test_an_encoded_value_is_one_line_without_markdown_characters(value: str) ->
     assert not re.search(r"[\n\r`*~|<>\[\]\\@!$]|_(?![a-z0-9])", plain_text(value), re.IGNORECASE)
 
 
-def test_names_of_ours_stay_readable_in_the_source() -> None:
+def test_our_names_stay_readable_in_the_source() -> None:
     assert code("cliente_acme-1.crm.leads.create") == "<code>cliente_acme-1.crm.leads.create</code>"
 
 

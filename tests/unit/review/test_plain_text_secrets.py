@@ -32,7 +32,7 @@ def found(text: str, file: str = "Pulumi.prod.yaml") -> list[str]:
         "uri: amqp://kryonix_acme:hunter2@broker:5672/%2Fcliente_acme",
     ],
 )
-def test_a_value_of_its_own_for_a_name_of_a_secret_is_found_in_data(text: str) -> None:
+def test_a_literal_for_a_secrets_name_is_found_in_data(text: str) -> None:
     assert len(found(text)) == 1
 
 
@@ -73,7 +73,7 @@ def test_certain_secrets_are_found_in_every_kind_of_file(text: str, file: str) -
         "description: the password of the user",
     ],
 )
-def test_what_stands_for_a_secret_or_only_sounds_like_one_is_not_found(text: str) -> None:
+def test_placeholders_and_similar_words_are_not_secrets(text: str) -> None:
     assert found(text) == []
 
 
@@ -83,7 +83,7 @@ def test_an_address_with_a_password_is_found_in_code_but_not_in_tests() -> None:
     assert found(address, "kryonix/a.py") == ["kryonix/a.py an address"]
 
 
-def test_a_name_in_code_is_no_value() -> None:
+def test_a_name_in_code_is_not_a_secret() -> None:
     assert found("password = read_password()", "kryonix/a.py") == []
 
 
@@ -100,10 +100,10 @@ def test_no_finding_ever_shows_the_secret(secret: str, key: str) -> None:
 
 
 @given(text=st.text(max_size=300), file=st.sampled_from(["a.yaml", "a.py"]))
-def test_any_line_can_be_looked_at(text: str, file: str) -> None:
+def test_any_line_can_be_searched(text: str, file: str) -> None:
     assert all(finding.object.startswith(file) for finding in secrets_in([AddedLine(file, 1, text)]))
 
 
-def test_a_very_long_line_is_looked_at_in_no_time() -> None:
+def test_a_very_long_line_is_searched_quickly() -> None:
     for text in ("a" * 1_000_000, "password" * 100_000, "://a:" * 100_000, " :=" * 100_000, "a." * 100_000 + "token"):
         found(text)

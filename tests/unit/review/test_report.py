@@ -46,7 +46,7 @@ ALL_KINDS = review(
 )
 
 
-def test_the_top_says_what_is_touched_what_is_lost_and_what_holds_it_back() -> None:
+def test_the_summary_names_changes_losses_and_blocking_findings() -> None:
     head = markdown(ALL_KINDS).split("###")[0]
     assert head.startswith(f"{MARKER}\n")
     assert "**1 tenant added**, **2 tenants changed**, **1 tenant removed**" in head
@@ -54,7 +54,7 @@ def test_the_top_says_what_is_touched_what_is_lost_and_what_holds_it_back() -> N
     assert "`queue-lost` × 10, `tenant-removed` × 1 (exit status 16)" in head
 
 
-def test_losses_come_first_and_then_the_alphabet() -> None:
+def test_losses_come_first_then_alphabetical_order() -> None:
     page = markdown(ALL_KINDS)
     places = [page.index(f"<b><code>{name}</code></b>") for name in ("gone", "acme", "fine", "nova")]
     assert places == sorted(places)
@@ -67,21 +67,21 @@ def test_every_lost_queue_is_named_and_marked_in_the_full_report() -> None:
     assert "⚠️ **10 queues deleted, with the messages**" in page
 
 
-def test_limits_and_capacity_are_told_before_and_after() -> None:
+def test_limits_and_capacity_are_shown_before_and_after() -> None:
     rows = Rendered.of(markdown(ALL_KINDS)).rows
     assert ["max_connections", "50", "100"] in rows
     assert ["queues used", "15 of 200 (7 %)", "25 of 500 (5 %)"] in rows
     assert ["autoscaling-fine", "max-length", "5000", "10000"] in rows
 
 
-def test_durations_are_told_as_the_catalog_writes_them() -> None:
+def test_durations_are_shown_as_in_the_catalog() -> None:
     modules = {**CATALOG.modules, "crm": CATALOG.modules["crm"].model_copy(update={"retention": 43_200_000})}
     shorter = CATALOG.model_copy(update={"modules": modules})
     rows = Rendered.of(markdown(review([topology()], [topology(catalog=shorter)]))).rows
     assert ["modulo-crm", "message-ttl", "1d", "12h"] in rows
 
 
-def test_tenants_to_which_the_same_happens_share_a_fold() -> None:
+def test_tenants_with_equal_changes_share_a_fold() -> None:
     ids = [f"loja-{number}" for number in range(50)]
     before, after = ([topology(id=name, plan=plan) for name in ids] for plan in ("basic", "pro"))
     page = markdown(review(before, after))
@@ -103,7 +103,7 @@ def thousand() -> Review:
 
 
 @pytest.mark.parametrize("limit", [SHORTEST_REPORT, 10_000, LONGEST_COMMENT])
-def test_a_report_on_a_thousand_tenants_fits_and_says_what_is_cut(thousand: Review, limit: int) -> None:
+def test_a_report_on_a_thousand_tenants_fits_and_names_the_omissions(thousand: Review, limit: int) -> None:
     page = markdown(thousand, limit=limit, full="report.md")
     assert len(page.encode()) <= limit
     assert "**Cut here: " in page
@@ -122,7 +122,7 @@ def test_tenants_become_lines_where_folds_do_not_fit() -> None:
     assert "\n- ⚠️ <b><code>loja-" in page
 
 
-def test_many_tenants_are_told_by_what_they_have_in_common_first() -> None:
+def test_common_changes_of_many_tenants_come_first() -> None:
     raised = with_plan("enterprise", max_channels=2_000)
     chosen = fleet(40)
     after = [topology(*each.tenant.modules, id=each.tenant.id, plan="enterprise", catalog=raised) for each in chosen]
@@ -130,7 +130,7 @@ def test_many_tenants_are_told_by_what_they_have_in_common_first() -> None:
     assert ["max_channels", "1000", "2000", "40"] in rows
 
 
-def test_a_short_report_is_whole_and_points_nowhere() -> None:
+def test_a_short_report_is_complete() -> None:
     assert markdown(ALL_KINDS, limit=LONGEST_COMMENT, full="report.md") == markdown(ALL_KINDS)
     assert "report.md" not in markdown(ALL_KINDS, limit=LONGEST_COMMENT, full="report.md")
 
@@ -167,7 +167,7 @@ def hostile_review(texts: list[str]) -> Review:
 
 
 @given(st.lists(HOSTILE, min_size=6, max_size=6))
-def test_nothing_that_others_write_breaks_out_of_the_report(texts: list[str]) -> None:
+def test_foreign_text_cannot_break_out_of_the_report(texts: list[str]) -> None:
     for page in (markdown(hostile_review(texts)), markdown(hostile_review(texts), limit=SHORTEST_REPORT)):
         found = Rendered.of(page)
         assert found.tags <= TAGS

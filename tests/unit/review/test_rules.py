@@ -26,7 +26,7 @@ def test_one_guardrail_gives_its_exit_status_and_several_give_another() -> None:
     assert exit_status([lost, Finding(Guardrail.tenant_removed, "beta", "beta", "")]) == SEVERAL
 
 
-def test_a_removed_module_loses_its_queues_and_an_added_one_loses_none() -> None:
+def test_only_a_removed_module_loses_queues() -> None:
     small, large = topology("crm"), topology("crm", "portal")
     lost = told(large, small)
     assert ("queue-lost", "cliente_acme.portal.treinamentos.sync") in lost
@@ -100,7 +100,7 @@ def test_a_wider_permission_is_found_with_an_example_if_there_is_one(
         (r"^cliente_acme\.(unrouted$|[a-z]+\.(?!dlx$))", r"^cliente_acme\.[a-z]+\.(?!dlx$)"),
     ],
 )
-def test_a_right_that_certainly_reaches_no_more_is_not_found(old: str, new: str) -> None:
+def test_an_equal_or_narrower_permission_is_not_found(old: str, new: str) -> None:
     before = replace(topology(), permissions=Permissions("^$", old, "^$"))
     assert findings(before, replace(before, permissions=Permissions("^$", new, "^$"))) == []
 
@@ -147,7 +147,7 @@ def test_a_bound_is_judged_by_all_policies_of_a_queue_together() -> None:
     }
 
 
-def test_more_deliveries_lift_no_limit_and_deliveries_without_end_do() -> None:
+def test_only_unlimited_deliveries_lift_the_limit() -> None:
     before = topology("crm")
     more = with_policies(before, lambda p: redefined(p, delivery_limit=9) if p.name == "modulo-crm" else p)
     endless = with_policies(before, lambda p: redefined(p, delivery_limit=None) if p.name == "modulo-crm" else p)
@@ -155,5 +155,5 @@ def test_more_deliveries_lift_no_limit_and_deliveries_without_end_do() -> None:
     assert told(before, endless) == {("limit-lifted", "modulo-crm delivery-limit")}
 
 
-def test_a_policy_that_goes_with_its_module_lifts_no_limit() -> None:
+def test_a_policy_removed_with_its_module_lifts_no_limit() -> None:
     assert {label for label, _ in told(topology("crm", "portal"), topology("crm"))} == {"queue-lost"}

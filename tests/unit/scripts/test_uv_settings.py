@@ -22,9 +22,9 @@ from scripts.uv_settings import exports
         ("", {}),
     ],
 )
-def test_pips_setting_becomes_uvs(listed: str, expected: dict[str, str]) -> None:
+def test_pips_setting_is_used_for_uv(listed: str, expected: dict[str, str]) -> None:
     assert exports(listed, {}) == expected
 
 
-def test_what_is_set_for_uv_already_stays() -> None:
+def test_an_existing_uv_setting_stays() -> None:
     assert exports(":env:.index-url='https://mirror'", {"UV_DEFAULT_INDEX": "https://own"}) == {}

@@ -20,7 +20,7 @@ dead_letters: {retention: 24h, max_length: 10000}
 """
 
 
-def test_the_catalog_has_the_modules_of_the_source_document() -> None:
+def test_the_catalog_has_the_source_documents_modules() -> None:
     modules = default_catalog().modules
     facts = {
         name: (len(m.actions), m.retention // HOUR_MS, m.priority_levels, m.mobile_priority, m.ai_routing)
@@ -40,7 +40,7 @@ def test_the_catalog_has_the_modules_of_the_source_document() -> None:
     assert {name for name, m in modules.items() if m.business_critical} == {"financeiro", "crm"}
 
 
-def test_the_catalog_has_the_plans_of_the_source_document() -> None:
+def test_the_catalog_has_the_source_documents_plans() -> None:
     plans = default_catalog().plans
     facts = {name: (*p.limits.model_dump().values(), *p.scaling.model_dump().values()) for name, p in plans.items()}
     assert facts == {
@@ -50,7 +50,7 @@ def test_the_catalog_has_the_plans_of_the_source_document() -> None:
     }
 
 
-def test_a_catalog_from_before_the_bounds_in_bytes_gets_their_defaults() -> None:
+def test_a_catalog_without_byte_limits_gets_the_defaults() -> None:
     found = parse_catalog(CATALOG, "catalog.yaml")
     assert {plan.scaling.max_queue_bytes for plan in found.plans.values()} == {64 * MIB}
     assert found.dead_letters.max_bytes == 16 * MIB
@@ -66,7 +66,7 @@ def test_an_invalid_size_is_refused_with_an_example(written: str) -> None:
 @pytest.mark.parametrize(
     ("number", "text"), [(0, "0MiB"), (1, "1MiB"), (16 * MIB, "16MiB"), (1536 * MIB, "1536MiB"), (2048 * MIB, "2GiB")]
 )
-def test_a_size_is_shown_in_whole_units_and_never_as_less_than_it_is(number: int, text: str) -> None:
+def test_a_size_is_shown_in_whole_units_rounded_up(number: int, text: str) -> None:
     assert size_text(number) == text
 
 
@@ -106,7 +106,7 @@ def test_an_invalid_duration_is_refused(text: object) -> None:
         (b"  crm:", b"  c.r.m:", "not a valid module or plan name"),
     ],
 )
-def test_a_catalog_that_is_wrong_says_what_and_where(old: bytes, new: bytes, said: str | None) -> None:
+def test_an_invalid_catalog_is_refused_with_value_and_place(old: bytes, new: bytes, said: str | None) -> None:
     text = CATALOG.replace(old, new)
     assert text != CATALOG
     if said is None:

@@ -30,12 +30,12 @@ def test_another_plan_changes_limits_and_the_operator_policy_in_place() -> None:
     assert not any(change.loses_messages for change in changes)
 
 
-def test_a_suspension_changes_the_vhosts_limit_and_the_users_rights_alone() -> None:
+def test_a_suspension_changes_only_vhost_limit_and_permissions() -> None:
     changes = list(compare([topology("crm")], [topology("crm", status="suspended")]))
     assert summary(changes) == {("change", "vhost", "/cliente_acme"), ("change", "permissions", "kryonix_acme")}
 
 
-def test_a_module_that_goes_takes_its_queues_and_their_messages() -> None:
+def test_a_removed_module_loses_its_queues_and_messages() -> None:
     changes = list(compare([topology("crm", "portal")], [topology("crm")]))
     lost = {change.name for change in changes if change.loses_messages}
     assert len(lost) == 10
@@ -52,7 +52,7 @@ def test_a_queue_with_other_arguments_is_replaced_and_loses_its_messages() -> No
     assert changes[first.name].loses_messages
 
 
-def test_tenants_come_and_go_whole() -> None:
+def test_tenants_are_added_and_removed_whole() -> None:
     changes = list(compare([topology("crm", id="old")], [topology("crm", id="new")]))
     assert ("remove", "tenant", "old") in summary(changes)
     assert ("add", "tenant", "new") in summary(changes)
@@ -63,7 +63,7 @@ sets = st.lists(st.sampled_from(list(CATALOG.modules)), min_size=1, unique=True)
 
 
 @given(sets, sets)
-def test_a_comparison_backwards_is_the_comparison_reversed(before: list[str], after: list[str]) -> None:
+def test_a_backward_comparison_is_the_reverse(before: list[str], after: list[str]) -> None:
     opposite = {"add": "remove", "remove": "add", "change": "change", "replace": "replace"}
     there = compare([topology(*before)], [topology(*after)])
     back = compare([topology(*after)], [topology(*before)])

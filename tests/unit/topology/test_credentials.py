@@ -12,14 +12,14 @@ texts = st.text(min_size=1)
 
 
 @given(texts, texts)
-def test_a_rabbitmq_hash_is_its_salt_and_the_sha256_of_salt_and_password(user: str, password: str) -> None:
+def test_a_rabbitmq_hash_is_salt_plus_sha256_of_salt_and_password(user: str, password: str) -> None:
     raw = base64.b64decode(rabbitmq_hash(user, password))
     assert len(raw) == 36
     assert raw[4:] == hashlib.sha256(raw[:4] + password.encode()).digest()
 
 
 @given(texts, texts)
-def test_hashes_are_the_same_every_time_and_never_hold_the_password(user: str, password: str) -> None:
+def test_hashes_are_stable_and_hide_the_password(user: str, password: str) -> None:
     for compute in (rabbitmq_hash, scram_verifier):
         assert compute(user, password) == compute(user, password)
         assert len(password) < 4 or password not in compute(user, password)

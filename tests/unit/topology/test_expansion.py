@@ -50,12 +50,12 @@ def test_a_tenant_with_all_modules_has_the_objects_that_were_counted() -> None:
     assert counts == (13, 87, 165, 10)
 
 
-def test_the_example_tenant_of_the_source_document_fits_its_fifty_queues() -> None:
+def test_the_source_documents_example_fits_its_50_queues() -> None:
     topology = expand(tenant("crm", "whatsapp", "agendamento", plan="basic"), CATALOG)
     assert (len(topology.queues), topology.limits.max_queues) == (37, 50)
 
 
-def test_an_action_queues_arguments_are_only_what_never_changes() -> None:
+def test_an_action_queues_arguments_never_change() -> None:
     queue = next(q for q in expand(tenant("crm"), CATALOG).queues if q.name == "cliente_acme.crm.leads.create")
     assert queue.arguments == {
         "x-queue-type": "quorum",
@@ -166,7 +166,7 @@ def test_applications_write_to_exchanges_read_queues_configure_nothing() -> None
         assert not re.search(permissions.read, foreign)
 
 
-def test_a_suspended_tenant_has_everything_but_connections_and_rights() -> None:
+def test_a_suspended_tenant_keeps_all_but_connections_and_rights() -> None:
     active, suspended = (expand(tenant("crm", status=s), CATALOG) for s in ("active", "suspended"))
     assert (active.max_connections, suspended.max_connections) == (100, 0)
     assert suspended.queues == active.queues
@@ -216,7 +216,9 @@ modules = st.lists(st.sampled_from(ALL), min_size=1, unique=True)
     st.sampled_from(["native", "queues"]),
     st.sampled_from([{}, {"leads.create": ("high",)}, {"leads.create": ("high", "low"), "tasks.assign": ("medium",)}]),
 )
-def test_any_expansion_is_whole(id: str, chosen: list[str], strategy: str, lanes: dict[str, tuple[str, ...]]) -> None:
+def test_any_expansion_is_complete(
+    id: str, chosen: list[str], strategy: str, lanes: dict[str, tuple[str, ...]]
+) -> None:
     topology = expand(tenant(*chosen, id=id), catalog(strategy, lanes))
     exchanges, queues = {e.name for e in topology.exchanges}, {q.name for q in topology.queues}
     assert len(exchanges) == len(topology.exchanges)
@@ -238,7 +240,7 @@ def test_any_expansion_is_whole(id: str, chosen: list[str], strategy: str, lanes
 
 
 @given(modules)
-def test_the_order_of_modules_decides_nothing_but_order(chosen: list[str]) -> None:
+def test_the_order_of_modules_affects_only_order(chosen: list[str]) -> None:
     one, other = (expand(tenant(*order), CATALOG) for order in (chosen, chosen[::-1]))
     assert set(map(repr, one.queues)) == set(map(repr, other.queues))
     assert set(one.bindings) == set(other.bindings)
@@ -257,7 +259,7 @@ def test_modules_that_do_not_fit_are_refused_with_the_smallest_plan() -> None:
     assert "'fine'" not in message
 
 
-def test_a_tenant_may_fit_by_queues_and_not_by_exchanges() -> None:
+def test_the_exchange_limit_is_checked_besides_the_queue_limit() -> None:
     lean = Module.model_validate(
         {"actions": ["x"], "retention": "1h", "priority_levels": 1, "mobile_priority": False, "ai_routing": False}
     )
@@ -266,7 +268,7 @@ def test_a_tenant_may_fit_by_queues_and_not_by_exchanges() -> None:
         expand_within_plans([tenant(*many.modules, plan="basic")], many, "f")
 
 
-def test_where_no_plan_fits_that_is_said() -> None:
+def test_a_refusal_says_when_no_plan_fits() -> None:
     huge = expand(tenant(*ALL), CATALOG)
     tiny = CATALOG.model_copy(update={"plans": {"basic": CATALOG.plans["basic"]}})
     assert smallest_plan(use(huge), tiny) is None

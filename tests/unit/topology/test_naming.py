@@ -48,7 +48,7 @@ def test_a_vhost_tells_its_tenant(tenant: str) -> None:
 
 
 @pytest.mark.parametrize("vhost", ["/", "/monitoring", "/kryonix-master", "cliente_abc", "/cliente_", "/cliente_abc/x"])
-def test_a_vhost_that_is_no_tenants_has_no_tenant(vhost: str) -> None:
+def test_a_foreign_vhost_has_no_tenant(vhost: str) -> None:
     assert tenant_of_vhost(vhost) is None
 
 

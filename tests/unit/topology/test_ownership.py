@@ -33,7 +33,7 @@ def live(*names: str, vhost: str = "/cliente_acme") -> list[LiveQueue]:
     return [LiveQueue(vhost, name, arguments.get(name, {"x-queue-type": "quorum"})) for name in names]
 
 
-def test_a_stack_owns_the_vhosts_that_say_so() -> None:
+def test_a_stack_owns_the_vhosts_marked_with_it() -> None:
     vhosts = [
         Vhost("/cliente_acme", description("acme", "dev")),
         Vhost("/cliente_other", description("other", "tenant-other")),
@@ -43,26 +43,26 @@ def test_a_stack_owns_the_vhosts_that_say_so() -> None:
     assert owned_tenants(vhosts, "dev") == {"acme"}
 
 
-def test_queues_that_the_expansion_has_are_safe() -> None:
+def test_queues_of_the_expansion_are_kept() -> None:
     assert doomed(live(*(queue.name for queue in ACME.queues)), [ACME], {"acme"}) == []
 
 
-def test_queues_of_a_module_that_is_gone_are_doomed() -> None:
+def test_queues_of_a_removed_module_are_doomed() -> None:
     queues = live("cliente_acme.portal.conteudo.processar", "cliente_acme.crm.leads.create")
     assert [q.name for q in doomed(queues, [ACME], {"acme"})] == ["cliente_acme.portal.conteudo.processar"]
 
 
-def test_queues_that_would_be_replaced_are_doomed() -> None:
+def test_replaced_queues_are_doomed() -> None:
     queue = LiveQueue("/cliente_acme", "cliente_acme.crm.leads.create", {"x-queue-type": "classic"})
     assert doomed([queue], [ACME], set()) == [queue]
 
 
-def test_all_queues_of_a_tenant_that_is_gone_are_doomed() -> None:
+def test_all_queues_of_a_removed_tenant_are_doomed() -> None:
     queues = live("cliente_gone.crm.leads.create", vhost="/cliente_gone")
     assert doomed(queues, [ACME], {"acme", "gone"}) == queues
 
 
-def test_another_stacks_tenants_and_foreign_queues_are_left_alone() -> None:
+def test_tenants_of_other_stacks_and_foreign_queues_are_kept() -> None:
     queues = [*live("cliente_other.crm.x", vhost="/cliente_other"), *live("somebodys-own", vhost="/cliente_acme")]
     assert doomed(queues, [ACME], {"acme"}) == []
 

@@ -38,7 +38,7 @@ def test_topology_imports_neither_pulumi_nor_io_nor_its_users(file: Path) -> Non
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "kryonix/review").glob("*.py")), ids=lambda file: file.name)
-def test_a_review_reads_the_domain_alone_and_does_no_io(file: Path) -> None:
+def test_a_review_imports_only_the_topology_and_does_no_io(file: Path) -> None:
     mine = ("kryonix.topology", "kryonix.review")
     text = {"enum", "itertools", "json"}  # and pathlib for paths that are only names
     foreign = {name for name in imports(file) if not name.startswith(mine) and name.split(".")[0] not in PURE | text}

@@ -28,7 +28,7 @@ def problems(text: str | bytes) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_a_tenant_is_active_on_the_main_cell_unless_said_otherwise() -> None:
+def test_a_tenant_is_active_on_the_main_cell_by_default() -> None:
     (tenant,) = parse(GOOD)
     assert (tenant.id, tenant.modules, tenant.plan, tenant.status, tenant.cell) == (
         "acme",
@@ -39,7 +39,7 @@ def test_a_tenant_is_active_on_the_main_cell_unless_said_otherwise() -> None:
     )
 
 
-def test_an_empty_list_of_tenants_is_fine() -> None:
+def test_an_empty_tenant_list_is_valid() -> None:
     assert parse("tenants: []") == []
 
 
@@ -48,7 +48,7 @@ def test_the_projects_own_list_is_valid() -> None:
     assert ids[:2] == ["exemploempresa", "siqueiracampos"]
 
 
-def test_all_errors_of_a_file_are_reported_at_once_each_with_its_line() -> None:
+def test_all_errors_of_a_file_are_reported_with_their_lines() -> None:
     found = problems(
         "tenants:\n"
         "  - id: Foo Bar\n"
@@ -73,7 +73,7 @@ def test_all_errors_of_a_file_are_reported_at_once_each_with_its_line() -> None:
     assert len(found) == len(expected)
 
 
-def test_a_key_given_twice_and_a_value_that_is_none_hide_no_other_error() -> None:
+def test_a_repeated_key_and_a_mistyped_value_hide_no_other_error() -> None:
     found = problems(
         "tenants:\n"
         "  - {id: acme, modules: [crn], plan: pro}\n"
@@ -93,7 +93,7 @@ def test_a_key_given_twice_and_a_value_that_is_none_hide_no_other_error() -> Non
 
 
 @pytest.mark.parametrize("id", ["abc", "a--b", "ab-", "a" * 40])
-def test_an_id_of_3_to_40_characters_is_a_tenants(id: str) -> None:
+def test_an_id_has_3_to_40_characters(id: str) -> None:
     assert parse(f"tenants: [{{id: {id}, modules: [crm], plan: pro}}]")[0].id == id
 
 
@@ -106,7 +106,7 @@ def test_an_id_of_3_to_40_characters_is_a_tenants(id: str) -> None:
         pytest.param(f"- {{{'id: acme, ' * 20_000}}}", id="keys"),
     ],
 )
-def test_a_file_with_nothing_right_in_it_is_refused_with_the_first_500_problems(content: str) -> None:
+def test_a_file_of_errors_is_refused_with_the_first_500(content: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse(f"tenants:\n{content}")
     assert len(caught.value.problems) == MAX_PROBLEMS
@@ -154,7 +154,7 @@ def test_a_file_with_nothing_right_in_it_is_refused_with_the_first_500_problems(
         ("{}", "'id' is missing"),
     ],
 )
-def test_a_tenant_that_is_wrong_is_refused_with_what_is_allowed(entry: str, said: str) -> None:
+def test_an_invalid_tenant_is_refused_with_the_rule(entry: str, said: str) -> None:
     found = problems(f"tenants:\n  - {entry}\n")
     assert any(said in line for line in found), found
     assert all(line.startswith("tenants.yaml:2:") for line in found)
@@ -199,7 +199,7 @@ def test_a_file_without_a_tenant_list_is_refused(content: bytes, said: str) -> N
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_either_tenants_or_refused_with_a_message(content: bytes) -> None:
+def test_any_bytes_are_tenants_or_refused_with_a_message(content: bytes) -> None:
     with suppress(InvalidInput):
         parse_tenants(content, "f", default_catalog())
 
@@ -212,18 +212,18 @@ yaml_values = st.recursive(
 
 
 @given(yaml_values)
-def test_any_yaml_is_either_tenants_or_refused_with_a_message(value: object) -> None:
+def test_any_yaml_is_tenants_or_refused_with_a_message(value: object) -> None:
     content = yaml.safe_dump({"tenants": value}, allow_unicode=True).encode("utf-8", "surrogatepass")
     with suppress(InvalidInput):
         parse_tenants(content, "f", default_catalog())
 
 
-def test_one_tenant_from_a_stacks_config_is_checked_the_same_way() -> None:
+def test_a_tenant_in_a_stacks_config_is_checked_too() -> None:
     with pytest.raises(InvalidInput, match="unknown module 'crn'") as caught:
         parse_tenant({"id": "acme", "modules": ["crn"], "plan": "pro"}, "Pulumi.x.yaml", default_catalog())
     assert "Pulumi.x.yaml: tenant 'acme'" in str(caught.value)
 
 
-def test_the_schema_for_editors_is_the_one_the_models_give() -> None:
+def test_the_editor_schema_is_generated_from_the_models() -> None:
     written = json.loads((ROOT / "tenants.schema.json").read_text())
     assert written == tenants_schema(default_catalog()), "run `kryonix schema > tenants.schema.json`"

@@ -18,7 +18,7 @@ def documents(tenant: str, *routes: tuple[str, str], **modules: dict[str, Any]) 
     return list(yaml.safe_load_all(keda_yaml(Names(tenant), catalog, PLAN, routes, 300, "shop")))
 
 
-def test_an_action_is_scaled_by_its_queue_between_one_and_what_the_plan_allows() -> None:
+def test_an_action_scales_from_one_to_the_plans_consumers() -> None:
     authentication, scaled = documents("acme", ("crm", "leads.create"))
     assert (authentication["kind"], authentication["apiVersion"]) == ("TriggerAuthentication", "keda.sh/v1alpha1")
     assert authentication["spec"] == {
@@ -97,7 +97,7 @@ def check(found: Any, known: Any, place: str) -> None:
             check(value, names[name], f"{place}.{name}")
 
 
-def test_every_field_is_one_that_keda_knows_with_its_type_and_none_is_missing() -> None:
+def test_every_field_matches_kedas_schema() -> None:
     routes = [(name, action) for name, module in CATALOG.modules.items() for action in module.actions]
     for each in documents("acme", *routes, crm={"priority_lanes": {"leads.create": ("high", "low")}}):
         assert each.keys() == {"apiVersion", "kind", "metadata", "spec"}
@@ -105,7 +105,7 @@ def test_every_field_is_one_that_keda_knows_with_its_type_and_none_is_missing() 
         check(each["spec"], KNOWN[each["kind"]], each["kind"])
 
 
-def test_the_figures_are_within_what_kubernetes_allows() -> None:
+def test_figures_are_within_kubernetes_limits() -> None:
     _, scaled = documents("acme", ("crm", "leads.create"))
     down = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
     assert 0 <= down["stabilizationWindowSeconds"] <= 3600  # --window takes no more
@@ -114,7 +114,7 @@ def test_the_figures_are_within_what_kubernetes_allows() -> None:
     assert 0 < scaled["spec"]["minReplicaCount"] <= scaled["spec"]["maxReplicaCount"]
 
 
-def test_the_lanes_of_an_action_count_together() -> None:
+def test_an_actions_lanes_count_together() -> None:
     lanes = {"priority_lanes": {"leads.create": ("high",)}}
     _, scaled = documents("acme", ("crm", "leads.create"), crm=lanes)
     metadata = scaled["spec"]["triggers"][0]["metadata"]
@@ -122,7 +122,7 @@ def test_the_lanes_of_an_action_count_together() -> None:
     assert (metadata["useRegex"], metadata["operation"]) == ("true", "sum")
 
 
-def test_every_name_is_one_that_kubernetes_takes_and_no_two_are_the_same() -> None:
+def test_names_are_unique_and_valid_in_kubernetes() -> None:
     routes = [(name, action) for name, module in CATALOG.modules.items() for action in module.actions]
     scaled = documents("a" * 40, *routes)[1:]
     names = {each["metadata"]["name"] for each in scaled}

@@ -28,7 +28,7 @@ standings = st.builds(Standing, st.integers(0, 30), st.none() | moments)
 
 
 @given(standings, st.none() | depths, moments, plans)
-def test_there_is_always_one_consumer_and_never_more_than_the_plan_allows(
+def test_consumers_stay_between_one_and_the_plans_limit(
     standing: Standing, depth: int | None, now: float, plan: Scaling
 ) -> None:
     consumers = decide(standing, depth, now, plan, WINDOW).standing.consumers
@@ -36,7 +36,7 @@ def test_there_is_always_one_consumer_and_never_more_than_the_plan_allows(
 
 
 @given(st.data(), moments, plans)
-def test_without_figures_nothing_moves_and_a_low_spell_begins_anew(
+def test_without_figures_scaling_holds_and_its_window_restarts(
     st_data: st.DataObject, now: float, plan: Scaling
 ) -> None:
     consumers = st_data.draw(st.integers(1, plan.max_consumers_per_queue))
@@ -45,7 +45,7 @@ def test_without_figures_nothing_moves_and_a_low_spell_begins_anew(
 
 
 @given(st.data(), depths, moments, plans)
-def test_the_move_says_what_happens_to_the_consumers(
+def test_a_decision_says_what_happens_to_the_consumers(
     st_data: st.DataObject, depth: int, now: float, plan: Scaling
 ) -> None:
     before = st_data.draw(st.integers(1, plan.max_consumers_per_queue))
@@ -74,7 +74,7 @@ def test_a_deeper_queue_never_gets_fewer_consumers(
 
 
 @given(plans, st.floats(0.5, 30))
-def test_an_empty_queue_comes_back_to_one_consumer_step_by_step(plan: Scaling, interval: float) -> None:
+def test_an_empty_queue_returns_to_one_consumer_stepwise(plan: Scaling, interval: float) -> None:
     standing = decide(Standing(), 20_000, 0.0, plan, WINDOW).standing
     now, sizes = 0.0, [standing.consumers]
     while standing.consumers > 1:
@@ -85,7 +85,7 @@ def test_an_empty_queue_comes_back_to_one_consumer_step_by_step(plan: Scaling, i
     assert all(before - after in (0, 1) for before, after in itertools.pairwise(sizes))
 
 
-def test_the_plans_own_figures_decide() -> None:
+def test_the_plans_scaling_settings_apply() -> None:
     assert decide(Standing(), 500, 0, PRO, WINDOW).standing == Standing(1)
     assert decide(Standing(), 501, 0, PRO, WINDOW).standing == Standing(2)
     assert decide(Standing(), 100_000, 0, PRO, WINDOW).standing == Standing(5)

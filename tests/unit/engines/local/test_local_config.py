@@ -80,7 +80,7 @@ def test_another_config_file_replaces_the_stacks_own(declared: EngineTestbed) ->
         declared.stack(config_file=declared.folder / "none.yaml").up()
 
 
-def test_all_problems_are_reported_with_line_key_value_rule_and_nearest_name(declared: EngineTestbed) -> None:
+def test_all_config_errors_are_reported_with_line_key_value_and_rule(declared: EngineTestbed) -> None:
     configure(declared, "config:\n  demo:imgae: x\n  demo:replicas: many\n  demo:open: maybe\n  demo:cells: a\n")
     problems = refused(declared)
     assert len(problems) == 5

@@ -111,9 +111,7 @@ def test_a_killed_up_with_replacements_and_deletions_converges(testbed: EngineTe
 
 
 @pytest.mark.parametrize("lines", MOMENTS)
-def test_turning_back_after_a_killed_up_restores_the_first_state_of_the_service(
-    testbed: EngineTestbed, lines: int
-) -> None:
+def test_reverting_after_a_killed_up_restores_the_first_state(testbed: EngineTestbed, lines: int) -> None:
     testbed.up(FIRST)
     before = by_name(testbed)
     testbed.program(CHANGED)

@@ -117,7 +117,7 @@ def test_an_unreachable_create_is_tried_once_per_run_with_the_same_inputs(testbe
     assert [line for line in testbed.service.log() if line.startswith("create")] == ["create a"]
 
 
-def test_a_reverted_update_stays_unfinished_while_it_can_not_be_read(testbed: EngineTestbed) -> None:
+def test_a_reverted_update_stays_unfinished_while_unreadable(testbed: EngineTestbed) -> None:
     """Half of it may have been done."""
     testbed.up('Thing("a", {"x": 1, "fail": "read"})')
     expect_down(testbed, 'Thing("a", {"x": 2, "fail": "down"})')
@@ -125,7 +125,7 @@ def test_a_reverted_update_stays_unfinished_while_it_can_not_be_read(testbed: En
     assert pending(testbed) == [("updating", "a")]
 
 
-def test_a_create_without_its_prerequisite_is_not_repeated_with_the_old_inputs(testbed: EngineTestbed) -> None:
+def test_a_create_without_its_prerequisite_needs_new_inputs(testbed: EngineTestbed) -> None:
     for _ in range(2):
         with pytest.raises(ApplyFailed, match="no room") as caught:
             testbed.up('Thing("a", {"fail": "missing"})')

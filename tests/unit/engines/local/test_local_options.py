@@ -169,7 +169,7 @@ def test_moving_into_a_component_with_an_alias_changes_nothing(testbed: EngineTe
     assert summary.changes == {"same": 2, "create": 1}
 
 
-def test_two_resources_can_not_claim_one_alias(testbed: EngineTestbed) -> None:
+def test_two_resources_cannot_claim_one_alias(testbed: EngineTestbed) -> None:
     testbed.up('Thing("a")')
     with pytest.raises(InvalidProgramInput, match="claims as well"):
         testbed.up("""
