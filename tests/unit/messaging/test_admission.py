@@ -80,7 +80,7 @@ async def client(broker: MemoryBroker) -> AsyncIterator[MessagingClient]:
         "text",
         None,
     ],
-    ids=lambda headers: repr(headers)[:30],
+    ids=lambda headers: repr(headers).partition(" at 0x")[0][:30],
 )
 async def test_headers_that_break_a_connection_are_refused(
     client: MessagingClient, broker: MemoryBroker, headers: Any
