@@ -40,14 +40,16 @@ def preview(target: StackOptions, json_output: Json = False) -> None:
 @command(app)
 def up(target: StackOptions, yes: Yes = False, json_output: Json = False) -> None:
     """Create or update the stack's resources."""
+    outage = None
     if not yes:
         refuse_without_terminal("up")
-        planned = _run("preview", target, _preview)
+        outage = Outage(target)
+        planned = _run("preview", target, _preview, outage)
         if planned.changed:
             _print_preview(planned)
             count = sum(n for op, n in planned.changes.items() if op not in ("same", "read"))
             confirm("up", f"Apply {count:,} change{'' if count == 1 else 's'} to stack {target.stack!r}?")
-    _print_summary(_run("up", target, lambda engine: engine.up()), json_output)
+    _print_summary(_run("up", target, lambda engine: engine.up(), outage), json_output)
 
 
 @command(app)
@@ -69,11 +71,13 @@ def refresh(target: StackOptions, yes: Yes = False, json_output: Json = False) -
 @command(app)
 def destroy(target: StackOptions, yes: Yes = False, json_output: Json = False) -> None:
     """Remove everything in the stack."""
+    outage = None
     if not yes:
         refuse_without_terminal("destroy")
-        Outage(target).refuse_paused()
+        outage = Outage(target)
+        outage.refuse_paused()
         confirm("destroy", f"Remove {removal_text(target.stack, engine_of(target).export())}?")
-    _print_summary(_run("destroy", target, lambda engine: engine.destroy()), json_output)
+    _print_summary(_run("destroy", target, lambda engine: engine.destroy(), outage), json_output)
 
 
 @command(app)
@@ -96,9 +100,11 @@ def export(target: StackOptions) -> None:
     print_json(engine_of(target).export())
 
 
-def _run(title: str, target: StackOptions, operation: Callable[[Engine], Summary]) -> Summary:
+def _run(
+    title: str, target: StackOptions, operation: Callable[[Engine], Summary], outage: Outage | None = None
+) -> Summary:
     """Run an operation with progress. An error caused by a stopped container names that container."""
-    outage = Outage(target)
+    outage = outage or Outage(target)
     outage.refuse_paused()
     progress = RunProgress(err, f"{title} {target.stack}")
     engine = engine_of(target, progress.on_event)
