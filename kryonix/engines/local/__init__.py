@@ -1,4 +1,4 @@
-"""Run the project's Pulumi program without the Pulumi CLI, with a state that the CLI can take over."""
+"""Run the project's Pulumi program without the Pulumi CLI; the CLI can take over its state."""
 
 from kryonix.engines.local.stack import LocalStack
 

@@ -22,7 +22,7 @@ __all__ = ["Deletion", "Doomed", "refuse_protected"]
 
 @dataclass(frozen=True, slots=True)
 class Doomed:
-    """A resource to delete. `unsure`: its creation was interrupted, so that it may not exist."""
+    """A resource to delete. `unsure`: its creation was interrupted, and it may not exist."""
 
     resource: Resource
     unsure: bool = False
@@ -55,7 +55,7 @@ class Deletion:
                 self._members[root].append(self._nodes[index].resource)
 
     def execute(self) -> None:
-        """Delete all. After a failure start nothing more, wait for what is running, and raise the failure."""
+        """Delete all. After a failure start nothing more, wait for running calls, and raise the failure."""
         with self._run.failing():
             waiting, before = self._graph()
             ready = [index for index, count in waiting.items() if count == 0]
@@ -80,7 +80,7 @@ class Deletion:
                 raise self._run.failure
 
     def _root_of(self, index: int) -> int:
-        """Follow `deletedWith` to the resource that gets the call."""
+        """Follow `deletedWith` to the resource to call."""
         seen = {index}
         while target := self._nodes[index].resource.deleted_with:
             others = [other for other in self._by_urn.get(target, ()) if other not in seen]

@@ -7,7 +7,7 @@ LocalError                  1  base
 ├── InvalidInputs           2  a resource's inputs can never be applied
 ├── InvalidProgramInput     2  the program, project or config can't be accepted
 │   └── ConfigError         2  all problems of a stack's config
-├── UnsupportedFeature      2  a feature of Pulumi that this engine does not have
+├── UnsupportedFeature      2  an unsupported feature of Pulumi
 ├── UnsupportedResource     2  a resource type without a handler
 ├── ServiceUnavailable      3  a service can't be reached or refuses the credentials
 │   └── PrerequisiteMissing 3  an image or a port is missing, and nothing was made
@@ -84,13 +84,13 @@ class ConfigError(InvalidProgramInput):
 
 
 class UnsupportedFeature(LocalError):
-    """The program uses a feature of Pulumi that this engine does not have."""
+    """The program uses an unsupported feature of Pulumi."""
 
     exit_status = 2
 
     @classmethod
     def of(cls, feature: str, user: str = "The program") -> UnsupportedFeature:
-        """Return the error for a feature that `user` uses."""
+        """Return the error for a feature of Pulumi in use by `user`."""
         return cls(
             f"{user} uses {feature}, which the local engine does not support: "
             "remove it, or run the program with the Pulumi CLI."
@@ -110,7 +110,7 @@ class ServiceUnavailable(LocalError):
 
 
 class PrerequisiteMissing(ServiceUnavailable, MissingPrerequisite):
-    """An image or a port that a resource needs is missing; nothing was made."""
+    """A prerequisite, such as an image or a port, is missing; nothing was made."""
 
 
 class PassphraseError(LocalError):

@@ -17,7 +17,7 @@ Request = resource_pb2.RegisterResourceRequest
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """Options that children inherit."""
+    """Options inherited by children."""
 
     deleted_with: str = ""
     protect: bool | None = None

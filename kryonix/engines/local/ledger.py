@@ -33,7 +33,7 @@ class Ledger:
         self._decoded: dict[str, Resource] = {}
 
     def begin(self, type_: OperationType, resources: Iterable[Resource]) -> None:
-        """Record operations that are about to start, a create with its inputs; return once it is on disk."""
+        """Record the start of operations, a create with its inputs; return once it is on disk."""
         operations = [
             {"key": r.key, "type": type_} | ({"resource": r.encode(self._vault)} if type_ == "creating" else {})
             for r in resources
@@ -48,13 +48,13 @@ class Ledger:
         end: Iterable[str] = (),
         rename: tuple[str, str] | None = None,
     ) -> None:
-        """Record changes that were made. They reach the disk before anything that begins later."""
+        """Record completed changes. They reach the disk before any later operation."""
         entries = [resource.encode(self._vault) for resource in put]
         record: Record = {"put": entries, "drop": list(drop), "end": list(end), "rename": [rename] if rename else []}
         self._append({name: value for name, value in record.items() if value}, wait=False)
 
     def keep(self, resource: Resource) -> None:
-        """Record a resource that no operation changed; free if its entry is the same."""
+        """Record a resource without an operation; free if its entry is the same."""
         with self._lock:
             if self._state.resources.get(resource.key) == resource.encode(self._vault):
                 return
@@ -77,12 +77,12 @@ class Ledger:
             return set(self._state.resources)
 
     def all(self) -> list[Resource]:
-        """Return all resources, including replaced ones that still have to be deleted."""
+        """Return all resources, including replaced ones not deleted yet."""
         with self._lock:
             return [resource for key in list(self._state.resources) if (resource := self.get(key))]
 
     def interrupted(self, key: str) -> tuple[OperationType, Resource | None] | None:
-        """Return the unfinished operation of a resource; of a create, with what it was creating."""
+        """Return the unfinished operation of a resource; of a create, with the resource."""
         with self._lock:
             operation = self._state.operations.get(key)
             if operation is None:
@@ -103,7 +103,7 @@ class Ledger:
             self._append({"begin": [operation], "end": [key]}, wait=True)
 
     def aside(self, key: str = "") -> dict[str, Resource]:
-        """Return the creates that were set aside, of one URN or of all, oldest first."""
+        """Return the creates set aside, of one URN or of all, oldest first."""
         with self._lock:
             return {
                 name: Resource.decode(operation["resource"], self._vault)
@@ -112,7 +112,7 @@ class Ledger:
             }
 
     def possibly_created(self) -> list[Resource]:
-        """Return the resources of all interrupted creates, which may exist."""
+        """Return the resources of all interrupted creates."""
         with self._lock:
             found = [self.interrupted(key) for key in self.interrupted_keys()]
             return [*(each[1] for each in found if each and each[1]), *self.aside().values()]

@@ -1,6 +1,6 @@
 """The engine's side of Pulumi's protocol, in process: `Monitor` and `LogSink`, as the SDK's stubs call them.
 
-Method names are the protocol's. A request that the engine does not support is refused by name, never ignored.
+Method names are the protocol's. Unsupported requests are refused by name, never ignored.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Monitor:
         self.stack_urn = ""
 
     def GetDeploymentInfo(self, request: empty_pb2.Empty) -> resource_pb2.DeploymentInfo:
-        """Return the engine's features, which decide what the SDK sends."""
+        """Return the engine's features; the SDK sends its requests accordingly."""
         target = self._run.target
         return resource_pb2.DeploymentInfo(
             project=target.project,
@@ -126,11 +126,11 @@ class Monitor:
         )
 
     def SignalAndWaitForShutdown(self, request: empty_pb2.Empty) -> empty_pb2.Empty:
-        """Let the program end: there are no delete hooks that would need it."""
+        """Let the program end: there are no delete hooks to wait for."""
         return EMPTY
 
     def Invoke(self, request: resource_pb2.ResourceInvokeRequest) -> resource_pb2.ResourceInvokeResponse:
-        """Call one of the engine's own functions, which read the outputs of a stack and of its resources."""
+        """Call one of the engine's own functions: read the outputs of a stack or of its resources."""
         given = values.plain(values.from_struct(request.args))
         if request.tok == READ_STACK_OUTPUTS:
             answer = self._references.read(str(given["name"]))
@@ -141,7 +141,7 @@ class Monitor:
         return resource_pb2.ResourceInvokeResponse(**{"return": values.to_struct(answer)})
 
     def __getattr__(self, name: str) -> Any:
-        """Return a method of the protocol that refuses the feature it stands for."""
+        """Return a method of the protocol to refuse its feature."""
         if name not in UNSUPPORTED:
             raise AttributeError(name)
         return lambda request: self._refuse(UNSUPPORTED[name].format(request))
@@ -201,5 +201,5 @@ class LogSink:
         return EMPTY
 
     def RequirePulumiVersion(self, request: Any) -> Any:
-        """Accept what the SDK itself has accepted."""
+        """Accept the version: the SDK has checked it."""
         return engine_pb2.RequirePulumiVersionResponse()

@@ -79,7 +79,7 @@ def _run(project: Project, config: StackConfig, run: Run, monitor: Monitor) -> N
 
 @contextmanager
 def _lean() -> Iterator[None]:
-    """Turn off two things in the SDK that cost more than the engine's own work.
+    """Turn off two things, each more expensive than the engine's own work.
 
     Cyclic garbage collection visits the hundreds of long-lived objects of each resource again and again: it triples
     the time of a stack with thousands, and would free about 50 MB per thousand. And the SDK walks the whole call stack

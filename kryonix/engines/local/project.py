@@ -91,7 +91,7 @@ def _declared(file: _File, project: str, key: str, spec: Any) -> ConfigKey:
 
 
 class _File:
-    """A YAML file with a `config` mapping. Scalars also as they were written, which is what a program gets."""
+    """A YAML file with a `config` mapping. A program gets scalars as written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -35,7 +35,7 @@ class Providers:
         self._stack_config = stack_config
 
     def register(self, resource: Resource) -> None:
-        """Use this provider for all resources that refer to its URN."""
+        """Use this provider for all resources with its URN."""
         with self._lock:
             self._known[resource.urn] = resource
 

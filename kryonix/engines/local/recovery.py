@@ -1,4 +1,4 @@
-"""Read resources back: to finish what an interrupted run began, and to refresh the state."""
+"""Read resources back: to finish an interrupted run, and to refresh the state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from kryonix.engines.local import values
 from kryonix.engines.local.errors import LocalError, PrerequisiteMissing, ServiceUnavailable
-from kryonix.engines.local.handlers.base import Handler, Live, Properties
+from kryonix.engines.local.handlers.base import Handler, Live
 from kryonix.engines.local.resource import Resource
 from kryonix.engines.local.run import Run
 from kryonix.engines.local.state import now
@@ -31,7 +31,7 @@ def _unavailable(error: Exception) -> bool:
 class Recovery:
     """Finish the interrupted operation on one resource before the run decides anything else about it.
 
-    A service that can't be reached may be one with a wrong address in the inputs. If the program has other inputs by
+    An unreachable service may have a wrong address in the inputs. If the program has other inputs by
     now, the run continues with those: create and update are idempotent. The record of a create stays until a run has
     found the resource, or found that it does not exist.
     """
@@ -66,7 +66,7 @@ class Recovery:
         ledger, create = self._run.ledger, self._handler.create if aside else self._handler.recreate
         with self._run.working(self._wanted, "create"):
             try:
-                made = self._made(recorded, *create(values.plain(recorded.inputs)))
+                id_, outputs = create(values.plain(recorded.inputs))
             except Exception as error:
                 if not may_be_made(error):
                     ledger.commit(end=[key])  # it can't be made with these inputs, so it does not exist
@@ -75,14 +75,12 @@ class Recovery:
                 elif not aside:
                     ledger.set_aside(key, recorded)
                 return old
+            marked = values.mark_secrets(outputs, recorded.inputs, self._handler.secret_outputs)
+            made = replace(recorded, id=id_, outputs=marked, provider=self._wanted.provider)
             first, second = (old or made, made) if aside else (made, old)
             kept, leftover = (made, []) if old and old.id == made.id else self._choose(first, second)
             ledger.commit(put=[kept, *leftover], end=[key])
         return kept
-
-    def _made(self, recorded: Resource, id: str, outputs: Properties) -> Resource:
-        marked = values.mark_secrets(outputs, recorded.inputs, self._handler.secret_outputs)
-        return replace(recorded, id=id, outputs=marked, provider=self._wanted.provider)
 
     def _choose(self, first: Resource, second: Resource | None) -> tuple[Resource, list[Resource]]:
         """Return the first of two found resources, or the one the program wants; and the other, to delete."""
@@ -109,7 +107,7 @@ class Recovery:
 
 
 def find_unwanted_aside(run: Run, seen: frozenset[str]) -> None:
-    """Look a last time for creates that were set aside, after the run has made all that the program wants.
+    """Look a last time for creates set aside, at the end of the run.
 
     A found resource is deleted. If the service still does not answer, a warning names the resource.
     """
@@ -179,7 +177,7 @@ def _refresh(run: Run, resource: Resource) -> None:
 
 
 def _adopted(old: Resource, live: Live, handler: Handler) -> Resource:
-    """Return the resource with what was read; secrets stay secret."""
+    """Return the resource as read; secrets stay secret."""
     names = handler.secret_outputs | frozenset(old.additional_secret_outputs)
     inputs = values.mark_secrets(live.inputs, old.inputs)
     outputs = values.mark_secrets(live.outputs, inputs, names)

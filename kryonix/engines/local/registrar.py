@@ -72,7 +72,7 @@ class Registrar:
         return self._managed(goal, replace(draft, provider=provider), old)
 
     def read(self, resource: Resource) -> Resource:
-        """Record a resource that is only read, never managed."""
+        """Record an external resource."""
         with self._lock:
             self._take(resource.urn)
         resource = replace(resource, provider=resource.provider or self._default_provider("pulumi", ""))
@@ -241,7 +241,7 @@ class Registrar:
         return self._create(work, "replace", changed=diff.replaces)
 
     def _dependents(self, root: Resource) -> list[Resource]:
-        """Return the resources that have to be replaced too, because an output of `root` that they use changes."""
+        """Return the resources to replace too, because they use a changing output of `root`."""
         found: dict[str, Resource] = {root.urn: root}
         with self._lock:
             done = set(self._seen)
@@ -269,7 +269,7 @@ class Registrar:
 
 
 def _after(old: Resource | None, draft: Resource) -> Resource:
-    """Return the draft with what an update keeps."""
+    """Return the draft with id, outputs and timestamps of the old resource."""
     if old is None:
         return draft
     return replace(draft, id=old.id, outputs=old.outputs, created=old.created, modified=old.modified)

@@ -37,7 +37,7 @@ def package_of(type_token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A resource. `delete` marks a replaced one that still has to be deleted, `external` one that is only read."""
+    """A resource. `delete` marks a replaced one to be deleted, `external` one that is only read."""
 
     urn: str
     type: str
@@ -76,7 +76,7 @@ class Resource:
 
     @property
     def is_default_provider(self) -> bool:
-        """True for a provider that the engine made; summaries leave it out."""
+        """True for a provider made by the engine; summaries leave it out."""
         return self.is_provider and not self.parent and (self.name == "default" or self.name.startswith("default_"))
 
     @property
@@ -86,7 +86,7 @@ class Resource:
 
     @property
     def needs(self) -> frozenset[str]:
-        """URNs of the resources that have to exist before it and be deleted after it."""
+        """URNs of the resources to create before it and delete after it."""
         properties = (urn for urns in self.property_dependencies.values() for urn in urns)
         provider = self.provider.rsplit("::", 1)[0]
         return frozenset({self.parent, provider, self.deleted_with, *self.dependencies, *properties} - {"", self.urn})
@@ -110,7 +110,7 @@ class Resource:
 
     @classmethod
     def decode(cls, data: dict[str, Any], vault: Vault) -> Resource:
-        """Read an entry; fields that this engine does not use are dropped."""
+        """Read an entry; unused fields are dropped."""
         urn = data["urn"]
 
         def unseal(text: str) -> str:

@@ -138,7 +138,7 @@ class Run:
 
     @contextmanager
     def checking(self, resource: Resource) -> Iterator[None]:
-        """Translate errors of a handler's work without I/O, which is not reported."""
+        """Translate errors of a handler's work without I/O; do not report its progress."""
         try:
             yield
         except ResourceFailed:

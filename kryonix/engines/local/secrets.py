@@ -1,7 +1,7 @@
-"""Pulumi's passphrase secrets provider: keys and ciphertexts that the Pulumi CLI reads, and the other way round.
+"""Pulumi's passphrase secrets provider: keys and ciphertexts are interchangeable with the Pulumi CLI's.
 
 A stack's key is PBKDF2-SHA256 of the passphrase; its state string `v1:{salt}:v1:{nonce}:{ciphertext}` holds the
-salt and the encrypted word `pulumi`, which verifies a passphrase. Values are AES-256-GCM, written as
+salt and the encrypted word `pulumi`, to verify a passphrase. Values are AES-256-GCM, written as
 `v1:{nonce}:{ciphertext}`.
 """
 
@@ -46,7 +46,7 @@ def read_passphrase(environ: Mapping[str, str] = os.environ) -> str:
 
 
 class Crypter:
-    """Encrypt and decrypt one stack's secrets. A known value keeps its ciphertext, so that state stays the same."""
+    """Encrypt and decrypt one stack's secrets. A known value keeps its ciphertext: unchanged state stays the same."""
 
     def __init__(self, key: bytes, state: str) -> None:
         self.state = state
@@ -101,7 +101,7 @@ class Crypter:
 
 
 class Vault:
-    """A crypter made on first use. Deriving its key takes half a second; `warm` starts that early."""
+    """A crypter made on first use. Deriving its key takes half a second; `warm` starts early."""
 
     def __init__(self, state: str, *, where: str) -> None:
         """`state` is the salt and verifier, found in `where`; empty for a new stack."""
@@ -145,9 +145,9 @@ def _derive(passphrase: str, salt: bytes) -> Future[bytes]:
         future = _keys.get(name)
         if future is None:
             future = _keys[name] = Future()
-            Thread(target=_fill, args=(future, passphrase, salt), daemon=True).start()
+
+            def derive() -> None:
+                future.set_result(hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt, ROUNDS, 32))
+
+            Thread(target=derive, daemon=True).start()
     return future
-
-
-def _fill(future: Future[bytes], passphrase: str, salt: bytes) -> None:
-    future.set_result(hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt, ROUNDS, 32))

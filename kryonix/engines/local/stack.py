@@ -65,7 +65,7 @@ class LocalStack:
         self._store = Store(state_root(self._folder), stack)
 
     def preview(self) -> Summary:
-        """Return what `up` would do. Run the program; change nothing, without the lock."""
+        """Run the program and return the changes of an `up`. Change nothing; needs no lock."""
         return _timed(lambda: self._apply(dry_run=True))
 
     def up(self) -> Summary:
@@ -73,7 +73,7 @@ class LocalStack:
         return _timed(lambda: self._apply(dry_run=False))
 
     def refresh(self) -> Summary:
-        """Read all resources back into the state. The next `up` repairs what differs."""
+        """Read all resources back into the state. The next `up` repairs differences."""
         return _timed(self._refresh)
 
     def destroy(self) -> Summary:
@@ -195,7 +195,7 @@ def _timed(operation: Callable[[], Summary]) -> Summary:
 
 
 def _unwanted(run: Run, seen: frozenset[str]) -> list[Doomed]:
-    """Return what to delete: resources that the program did not register, and replaced ones."""
+    """Return the resources to delete: unregistered and replaced ones."""
     find_unwanted_aside(run, seen)
     known = run.ledger.all()
     live = {(r.type, r.id, r.provider) for r in known if r.managed and not r.delete and not r.pending_replacement}

@@ -30,16 +30,16 @@ def outputs_of(state: State, vault: Vault) -> Properties:
 
 
 class StackReferences:
-    """Resolve references to stacks of this project, whose states are in one folder."""
+    """Resolve references to stacks of this project, all in one state folder."""
 
     def __init__(self, target: Target, store: Store, own: Callable[[], Sequence[Resource]]) -> None:
-        """`own` returns the resources of the running stack, including those that may exist."""
+        """`own` returns the resources of the running stack, including those of interrupted creates."""
         self._target = target
         self._own = own
         self._root = store.folder.parent
 
     def warm(self, names: Iterable[str]) -> None:
-        """Start to derive the keys of those names that are stacks: references usually come from the config."""
+        """Start to derive the keys of the stacks among the names: references usually come from the config."""
         for name in names:
             parts = name.split("/")
             if len(parts) == 3 and parts[1] == self._target.project and parts[2] != self._target.stack:

@@ -1,6 +1,6 @@
 """A stack's state in memory: Pulumi's deployment format, version 3, as JSON values.
 
-State changes by `apply` only, which takes the records of the journal: a replayed journal gives the same state.
+State changes by `apply` only, record by record of the journal: a replayed journal gives the same state.
 """
 
 from __future__ import annotations

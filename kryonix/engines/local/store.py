@@ -1,7 +1,7 @@
 """A stack's files: `checkpoint.json` and its backup, the journal of an unfinished run, and the lock.
 
 The journal holds one JSON record a line, appended before the change it announces. A writer thread appends and syncs
-whatever has gathered meanwhile, so that sixteen parallel changes share one sync.
+the records gathered meanwhile: sixteen parallel changes share one sync.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Make the folder and hold the stack's lock, which ends with the process. Raise `StateLocked`."""
+        """Make the folder and hold the stack's lock; it ends with the process. Raise `StateLocked`."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -174,7 +174,7 @@ class Store:
 
 
 class Journal:
-    """A journal open for writing; `base` is the digest of the checkpoint that its records apply to."""
+    """A journal open for writing; `base` is the digest of its checkpoint."""
 
     def __init__(self, path: Path, *, base: str, salt: str) -> None:
         self._queue: SimpleQueue[tuple[bytes, Future[None]] | None] = SimpleQueue()

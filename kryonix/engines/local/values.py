@@ -41,7 +41,7 @@ OTHER_SIGNATURES: Final = {
 
 
 class Secret:
-    """A value that is encrypted in the state and shown to nobody."""
+    """A value encrypted in the state and shown to nobody."""
 
     __slots__ = ("value",)
 
@@ -152,7 +152,7 @@ def has_unknown(value: Any) -> bool:
 def mark_secrets(values: Mapping[str, Any], like: Mapping[str, Any], names: frozenset[str] = frozenset()) -> Properties:
     """Return plain `values` with the secret marks of `like`, and with the properties in `names` secret.
 
-    A property with a secret in it whose shape has changed becomes secret as a whole.
+    A property with a secret in it becomes secret as a whole if its shape has changed.
     """
     marked: Properties = {}
     for key, value in values.items():
@@ -166,7 +166,7 @@ def mark_secrets(values: Mapping[str, Any], like: Mapping[str, Any], names: froz
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
-    """Return the names of properties that differ, whether secret or not."""
+    """Return the names of different properties; secret marks do not count."""
     return {key for key in {*old, *new} if plain(old.get(key)) != plain(new.get(key))}
 
 

@@ -64,7 +64,7 @@ class Handler(Protocol):
         """Create the resource; return its id and outputs. Raise if one with data exists already."""
 
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
-        """Create a resource that an interrupted run may have created in part. Idempotent."""
+        """Create a resource after an interrupted attempt. Idempotent."""
 
     def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None:
         """Raise whatever would make a replacement fail, while the old resource still exists."""

@@ -276,7 +276,7 @@ def _outputs(inputs: Properties, found: Mapping[str, Any]) -> Properties:
 
 
 def _ports(ports: list[Properties], published: Mapping[str, Any]) -> list[Properties]:
-    """Return the ports of the inputs, with the external one that Docker chose if none was given."""
+    """Return the ports of the inputs, with Docker's external one if none was given."""
     outputs = []
     for port in ports:
         bound = published.get(f"{port['internal']}/{port['protocol']}") or []

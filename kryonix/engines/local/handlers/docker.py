@@ -174,7 +174,7 @@ class Volume(TableHandler):
 
 
 def _remove(daemon: Daemon, doing: str, remove: Any, busy: str) -> None:
-    """Remove what a container that is just ending may still use."""
+    """Remove an object, even if a container in shutdown still uses it for a moment."""
     deadline = time.monotonic() + REMOVE_SECONDS
     while True:
         try:

@@ -52,7 +52,7 @@ class DynamicProvider:
 
 
 class DynamicResource:
-    """Call the provider that a resource's inputs carry."""
+    """Call the provider in a resource's inputs."""
 
     secret_outputs: frozenset[str] = frozenset()
 

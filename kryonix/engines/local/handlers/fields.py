@@ -1,6 +1,6 @@
 """Handlers driven by a table of fields: how each input is checked, and when two values are equal.
 
-All handlers share these rules, which are those of the provider plugins: an absent value, an empty one and the default
+All handlers share the rules of the provider plugins: an absent value, an empty one and the default
 are equal; sets have no order; JSON is compared by meaning.
 """
 
@@ -155,7 +155,7 @@ _COERCE: Final[Mapping[Kind, Callable[[Field, Any, str, list[str]], Any]]] = {
 
 
 def canonical(field: Field, value: Any) -> Any:
-    """Return a form in which equal means unchanged; None is absent, empty, false, 0 and the default alike."""
+    """Return a comparable form; None is absent, empty, false, 0 and the default alike."""
     if value is UNKNOWN:
         return UNKNOWN
     if field.default is not None and (value is None or value == field.default):
@@ -182,7 +182,7 @@ def _canonical_block(fields: Fields, value: Any) -> Any:
 
 
 def difference(fields: Fields, old: Mapping[str, Any], new: Mapping[str, Any]) -> Diff:
-    """Return the top-level inputs that differ, and those that make a new resource."""
+    """Return the different top-level inputs, and those that replace."""
     changed = tuple(
         name
         for name, field in sorted(fields.items())

@@ -66,7 +66,7 @@ class Server:
 
     @property
     def default_database(self) -> str:
-        """The database of resources that name none."""
+        """The database of resources without one."""
         return str(self.settings["database"])
 
     def run(
@@ -138,6 +138,6 @@ def _is_transient(error: psycopg.Error) -> bool:
 
 
 def _reason(error: psycopg.Error) -> str:
-    """Return the server's message without the statement, which may hold a password's verifier."""
+    """Return the server's message without the statement: that may hold a password's verifier."""
     parts = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
     return ". ".join(part.rstrip(".") for part in parts if part) or type(error).__name__

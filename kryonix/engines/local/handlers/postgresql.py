@@ -210,7 +210,7 @@ _ATTRIBUTES: Final = {
 
 
 class Role(TableHandler):
-    """A role with a password, which the server gets as a SCRAM verifier. Its id is its name."""
+    """A role with a password, sent as a SCRAM verifier. Its id is its name."""
 
     pulumi_type = "postgresql:index/role:Role"
     secret_outputs = frozenset({"password"})
@@ -268,8 +268,9 @@ class Role(TableHandler):
             return None
         live = {**inputs, **found}
         if self._server.settings["superuser"] and inputs.get("login") and inputs.get("password"):
-            stored = self._server.run(f"read the verifier of role {name!r}", lambda cursor: _verifier(cursor, name))
-            if not verifies(stored, inputs["password"]):
+            query = "SELECT COALESCE(rolpassword, '') FROM pg_authid WHERE rolname = %s"
+            row = self._server.run(f"read the verifier of role {name!r}", lambda c: c.execute(query, [name]).fetchone())
+            if not row or not verifies(row[0], inputs["password"]):
                 live.pop("password")
         return Live(id, live, dict(live))
 
@@ -303,13 +304,8 @@ def _options(cursor: psycopg.Cursor, inputs: Properties) -> sql.Composable:
     return sql.SQL(" ").join(parts)
 
 
-def _verifier(cursor: psycopg.Cursor, name: str) -> str:
-    row = cursor.execute("SELECT COALESCE(rolpassword, '') FROM pg_authid WHERE rolname = %s", [name]).fetchone()
-    return str(row[0]) if row else ""
-
-
 def verifies(stored: str, password: str) -> bool:
-    """Compare the server's verifier with a password, or with a verifier that was given as one."""
+    """Compare the server's verifier with a password or with another verifier."""
     found = re.fullmatch(r"SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)", stored)
     if not found or password.startswith("SCRAM-SHA-256$"):
         return stored == password

@@ -31,7 +31,7 @@ def provider(config: Properties) -> HandlerTable:
 
 
 class _BrokerObject(TableHandler):
-    """An object that one idempotent request declares and another deletes. `{}` in a form stands for an input."""
+    """An object declared by one idempotent request and deleted by another. `{}` in a form stands for an input."""
 
     path: ClassVar[tuple[str, ...]]
     label: ClassVar[str]
@@ -41,11 +41,11 @@ class _BrokerObject(TableHandler):
         self._api = api
 
     def body(self, inputs: Properties) -> Mapping[str, Any]:
-        """Return the body of the request that declares the object."""
+        """Return the body of the declaring request."""
         raise NotImplementedError
 
     def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
-        """Return the inputs that follow from the API's answer; None removes an input."""
+        """Return the inputs as the API shows them; None removes an input."""
         raise NotImplementedError
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
@@ -175,7 +175,7 @@ class Permissions(_BrokerObject):
 
 
 class _Declared(_BrokerObject):
-    """An exchange or a queue, which is immutable."""
+    """An exchange or a queue; both are immutable."""
 
     def body(self, inputs: Properties) -> Mapping[str, Any]:
         settings = inputs["settings"]
@@ -237,7 +237,7 @@ class Queue(_Declared):
 
 
 class Binding(_BrokerObject):
-    """A binding of a queue to an exchange, which the API knows by a key of its own."""
+    """A binding of a queue to an exchange. Its id ends with the API's own key."""
 
     pulumi_type = "rabbitmq:index/binding:Binding"
     path = ("bindings", "{vhost}", "e", "{source}", "q", "{destination}", "{propertiesKey}")
@@ -306,7 +306,7 @@ class Policy(_BrokerObject):
 
 
 class OperatorPolicy(Policy):
-    """An operator policy, whose limits merge with those of a policy: the lower one applies."""
+    """An operator policy. Its limits merge with those of a policy: the lower one applies."""
 
     pulumi_type = "rabbitmq:index/operatorPolicy:OperatorPolicy"
     path, label = ("operator-policies", "{vhost}", "{name}"), "operator policy `{name}` in vhost `{vhost}`"
