@@ -1,1 +1,1 @@
-"""The guardrails as a Pulumi policy pack: the rules of `kryonix.review`, asked of what a program registers."""
+"""The guardrails as a Pulumi policy pack: the rules of `kryonix.review` for a program's resources."""

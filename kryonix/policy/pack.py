@@ -36,7 +36,7 @@ from kryonix.review.rules import find, state_findings
 __all__ = ["AGAINST", "policies"]
 
 AGAINST: Final = "KRYONIX_AGAINST"
-"""The environment variable with the base revision. Without it, only rules that need no base apply."""
+"""The environment variable with the base revision. Without it, only rules about the current state apply."""
 
 
 def policies(project: Path) -> list[Policy]:
@@ -100,8 +100,8 @@ def _blocking(
 ) -> tuple[Finding, ...]:
     """Return a guardrail's findings without the accepted ones.
 
-    A difference from the base is accepted by an entry that is new since the base. A broken rule of the current state is
-    accepted by any entry, for as long as both exist.
+    An entry accepts a difference from the base only if it is new since the base. Any entry accepts a
+    broken rule of the current state, for as long as both exist.
     """
     broken = [f for tenant in tenants for f in state_findings(tenant.state) if f.guardrail is guardrail]
     held = judge(broken, accepted, ()).blocking
@@ -126,7 +126,7 @@ def _check_lines(stack: _Stack, args: StackValidationArgs, report: ReportViolati
 
 
 def _described(finding: Finding) -> str:
-    """Return a finding with the entry that accepts it."""
+    """Return a finding with its entry for accepted-changes.yaml."""
     tenant, entry = (f"tenant {finding.tenant!r}: ", f", tenant: {finding.tenant}") if finding.tenant else ("", "")
     named = f"guardrail: {finding.guardrail.label}{entry}, object: {finding.object!r}"
     return (
@@ -139,7 +139,7 @@ class _Inputs(ResourceValidationPolicy):
     """Secrets in a resource's inputs.
 
     Only a remediation gets values with their secret marks, and only a validation can report: the remediation remembers
-    its findings, and the validation that follows it for the same resource reports them.
+    its findings, and the following validation of the same resource reports them.
     """
 
     def __init__(self, stack: _Stack) -> None:

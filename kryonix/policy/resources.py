@@ -1,4 +1,4 @@
-"""Turn the resources that a policy gets into plain values."""
+"""Turn a policy's resources into plain values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["SECRET", "UNKNOWN", "Registered", "marked", "plain", "registered"]
 
 @dataclass(frozen=True, slots=True)
 class _Sign:
-    """A placeholder for a value that can't or must not be shown."""
+    """A placeholder for an unknown or secret value."""
 
     text: str
 
@@ -43,7 +43,7 @@ class Registered:
 
 
 def registered(resources: Iterable[PolicyResource], inputs: Mapping[str, Mapping[str, Any]]) -> list[Registered]:
-    """Return all resources of a stack. `inputs` are those that the program gave, by URN.
+    """Return all resources of a stack. `inputs` are the program's, by URN.
 
     A policy of stacks gets only the provider's outputs, and none before the provider exists. Values have lost their
     secret marks by then: show none of them.
@@ -55,7 +55,7 @@ def registered(resources: Iterable[PolicyResource], inputs: Mapping[str, Mapping
 
 
 def marked(props: Mapping[str, Any]) -> Any:
-    """Return the inputs that a remediation gets, with `SECRET` in place of marked values."""
+    """Return a remediation's inputs, with `SECRET` in place of marked values."""
     return plain(serialize_properties(props))
 
 
@@ -68,7 +68,7 @@ def _owners(resource: PolicyResource) -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """Return a policy's value without the proxies that raise at the first unknown part."""
+    """Return a policy's value without its proxies: they raise at the first unknown part."""
     if isinstance(value, str):
         return UNKNOWN if value in _UNKNOWN_TEXTS else value
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Rebuild the tenants of a stack from the resources that its program registers."""
+"""Rebuild the tenants of a stack from its program's resources."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class _Assembly:
         return of(int(generation or "1"))
 
     def _limits(self) -> tuple[dict[str, int], tuple[str, ...]]:
-        """Return the plan's limits on the vhost and the user, and the names of limits that nothing sets."""
+        """Return the plan's limits on the vhost and the user, and the names of unset limits."""
         vhost = {key: _count(self._by_type[_VHOST][0].props.get(key)) for key in ("maxConnections", "maxQueues")}
         safeguards = next((r.props for r in self._by_type[_SAFEGUARDS]), {})
         user = {key: _count(safeguards.get(key)) for key in ("maxConnections", "maxChannels")}
@@ -136,7 +136,7 @@ class _Assembly:
         return {name: count for name, count in found.items() if count is not None}, unlimited
 
     def _objects(self) -> dict[str, Any]:
-        """Return the objects in the vhost by the field of `Topology` that holds them."""
+        """Return the objects in the vhost by their field of `Topology`."""
         found: dict[str, tuple[Any, ...]] = {}
         for kind in KINDS.values():
             read = READERS[kind.resource_type]
@@ -214,4 +214,4 @@ READERS: Final[Mapping[str, Callable[[Registered, Names], Any]]] = {
     POLICY.resource_type: _policy,
     OPERATOR_POLICY.resource_type: _policy,
 }
-"""How an object is read from the resource that makes it, by the resource's type."""
+"""The readers of objects from resources, by the resource's type."""

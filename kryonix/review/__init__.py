@@ -1,1 +1,1 @@
-"""Review a change: differences of tenants, guardrails, report. Pure, except `base`, which reads git."""
+"""Review a change: differences of tenants, guardrails, report. Pure; only `base` reads git."""

@@ -56,9 +56,9 @@ class Judgement:
     blocking: tuple[Finding, ...] = ()
     accepted: tuple[tuple[Finding, Acceptance], ...] = ()
     unmatched: tuple[Acceptance, ...] = ()
-    """Entries of this change that accept nothing, because of a typo or an avoided finding."""
+    """New entries without a finding: a typo, or the finding is gone."""
     spent: tuple[Acceptance, ...] = ()
-    """Entries that the base has already. They have no effect, and can be removed."""
+    """Entries of the base. They have no effect, and can be removed."""
 
 
 def parse_acceptances(content: bytes, file: str) -> list[Acceptance]:
@@ -67,7 +67,7 @@ def parse_acceptances(content: bytes, file: str) -> list[Acceptance]:
 
 
 def judge(findings: Sequence[Finding], head: Sequence[Acceptance], base: Collection[Acceptance]) -> Judgement:
-    """Sort findings into accepted and blocking ones. Only entries that are new in the change accept any."""
+    """Sort findings into accepted and blocking ones. Only new entries accept findings."""
     fresh = [entry for entry in head if entry not in base]
     matched = [(finding, next((entry for entry in fresh if entry.accepts(finding)), None)) for finding in findings]
     return Judgement(

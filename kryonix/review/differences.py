@@ -1,4 +1,4 @@
-"""Differences of tenants: before, after, and every object that differs."""
+"""Differences of tenants: before, after, and the changes of objects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class TenantDifference:
-    """One tenant that differs."""
+    """The difference of one tenant."""
 
     tenant: str
     before: Topology | None
@@ -43,7 +43,7 @@ class TenantDifference:
 
     @property
     def lost(self) -> tuple[Change, ...]:
-        """Return the queues whose messages are lost by the change."""
+        """Return the queues lost with their messages."""
         return tuple(change for change in self.changes if change.loses_messages)
 
     @property
@@ -69,7 +69,7 @@ def _limits(topology: Topology | None) -> dict[str, int]:
 
 
 def differences(before: Iterable[Topology], after: Iterable[Topology]) -> tuple[TenantDifference, ...]:
-    """Return every tenant that differs, in alphabetical order."""
+    """Return the differences of all tenants, in alphabetical order."""
     old = {topology.tenant.id: topology for topology in before}
     new = {topology.tenant.id: topology for topology in after}
     pairs = ((tenant, old.get(tenant), new.get(tenant)) for tenant in sorted(old.keys() | new.keys()))

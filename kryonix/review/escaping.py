@@ -46,7 +46,7 @@ def prose(text: str) -> str:
 
 
 def plain_text(value: object, most: int | None = _MOST) -> str:
-    """Return a value, cut after `most`, with every character encoded that Markdown, HTML or GitHub interprets."""
+    """Return a value, cut after `most`, without characters special to Markdown, HTML or GitHub."""
     text = str(value)
     shown = text if most is None or len(text) <= most else f"{text[: most - 1]}…"
     if not shown.isprintable():

@@ -1,4 +1,4 @@
-"""The sections of a report about findings: those that block the change, how to accept them, and the accepted ones."""
+"""The sections of a report about findings: blocking ones, how to accept them, and accepted ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Row:
 
     @property
     def entry(self) -> str:
-        """Return the entry of accepted-changes.yaml that accepts the row."""
+        """Return the row's entry for accepted-changes.yaml."""
         tenant = "*" if len(self.tenants) > 1 else self.tenants[0]
         object_ = self.pattern if len(self.tenants) == 1 else nameless(self.tenants[0], self.pattern, "*")
         whose = f"    tenant: {_scalar(tenant)}\n" if tenant else ""
@@ -61,7 +61,7 @@ def rows(findings: Iterable[Finding]) -> tuple[Row, ...]:
 
 
 def finding_sections(judgement: Judgement, most: int | None) -> Iterator[str]:
-    """Yield the sections that are not empty, with tables cut after `most` rows."""
+    """Yield the non-empty sections, with tables cut after `most` rows."""
     if judgement.blocking:
         yield _blocking(rows(judgement.blocking), most)
     if judgement.accepted:

@@ -1,4 +1,4 @@
-"""The guardrails: kinds of harm that block a change until its author accepts them in the change itself."""
+"""The guardrails: kinds of harm. Each blocks a change until its author accepts it in the change itself."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ MARKER: Final = "<!-- kryonix-review -->"
 """The first line of every report. It finds the comment to update."""
 
 LONGEST_COMMENT: Final = 65_536
-"""GitHub's limit of a comment, in characters; applied to bytes, which are never fewer."""
+"""GitHub's limit of a comment, in characters; applied to bytes, never fewer than characters."""
 
 SHORTEST_REPORT: Final = 4_000
 """Bytes below which even the summary may not fit."""
@@ -45,7 +45,7 @@ def markdown(review: Review, *, limit: int | None = None, full: str | None = Non
 
 
 def refusal(base: str, problems: Sequence[str], *, limit: int | None = None) -> str:
-    """Return the report of a change whose input is invalid."""
+    """Return the report of a change with invalid input."""
     head = [MARKER, _TITLE, "", f"⛔ **Not reviewed: the input is invalid.** Against {code(base)}.", ""]
     lines = [f"- {prose(problem)}" for problem in problems]
     shown = lines if limit is None else _fitting(lines, limit - _FOOTER - _size(head))
@@ -105,7 +105,7 @@ def _fitting_head(review: Review, room: int) -> list[str]:
 
 
 def _fitting_tenants(groups: Sequence[Group], room: int) -> tuple[list[str], int]:
-    """Return the folds that fit, then lines for more, and the number of tenants left out."""
+    """Return fitting folds, then lines for more, and the number of tenants left out."""
     folds = _fitting((tenant_section(group, _LINES) for group in groups), room)
     if len(folds) == len(groups):
         return folds, 0
@@ -122,7 +122,7 @@ def _titled(tenants: Iterable[str]) -> Iterator[str]:
 
 
 def _fitting(texts: Iterable[str], room: int) -> list[str]:
-    """Return the first texts that fit. Later ones are not even rendered: a fleet has thousands."""
+    """Return the first texts within the room. Later ones are not even rendered: a fleet has thousands."""
     fitting = []
     for text in texts:
         room -= _size([text])

@@ -1,4 +1,4 @@
-"""Find secrets in plain text in the lines that a change adds. Findings name them and never show them."""
+"""Find secrets in plain text in the added lines of a change. Findings name them and never show them."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Review:
         return sum(len(difference.lost) for difference in self.differences)
 
     def count(self, kind: str) -> int:
-        """Return the number of tenants that are added, changed or removed."""
+        """Return the number of added, changed or removed tenants."""
         return sum(difference.kind == kind for difference in self.differences)
 
     @property
@@ -71,7 +71,7 @@ def grouped(differences: Iterable[TenantDifference]) -> tuple[Group, ...]:
 
 
 def _likeness(difference: TenantDifference) -> tuple[Any, ...]:
-    """Return a key that is equal for equal differences of two tenants."""
+    """Return a key, the same for equal differences of two tenants."""
     # The objects of a tenant that comes or goes whole follow from its choices.
     compared = difference.changes if difference.kind == "changed" else ()
     changes = nameless(difference.tenant, "\n".join(_text(change) for change in compared))

@@ -28,12 +28,12 @@ _TOKEN: Final = re.compile(r"\\.|\[\^?\]?[^\]]*\]|.", re.DOTALL)
 _FOREIGN: Final = ("cliente_other", "cliente_other.crm.leads.create", "amq.topic", "amq.default")
 _LENGTHS: Final = ("max-length", "max-length-bytes")
 _BOUNDS: Final = (*_LENGTHS, "delivery-limit")
-"""The keys of a policy that bound something."""
+"""The keys of a policy for bounds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A bound of a queue, and the policy that sets it."""
+    """A bound of a queue, and its policy."""
 
     value: int
     policy: Policy
@@ -41,15 +41,15 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class CurrentState:
-    """A tenant as the program registers it, with what an expansion takes for granted."""
+    """A tenant as registered by the program, with details missing in an expansion."""
 
     topology: Topology
     rights: Mapping[str, Permissions]
     """Permissions in the tenant's vhost of each user except the administrator."""
     unlimited: tuple[str, ...] = ()
-    """Limits that nothing sets, such as `vhost max_connections`."""
+    """Unset limits, such as `vhost max_connections`."""
     transient: Mapping[str, str] = field(default_factory=dict)
-    """Queues that the broker deletes by itself, with the reason."""
+    """Queues deleted by the broker itself, with the reason."""
 
 
 def find(difference: TenantDifference) -> Iterator[Finding]:
@@ -132,7 +132,7 @@ def _groups(pattern: str) -> Iterator[tuple[int, int, list[str]]]:
 
 
 def _newly_reached(old: str, new: str, was: Topology, now: Topology) -> str | None:
-    """Return a name that only the new pattern matches, among the tenant's own and some foreign ones."""
+    """Return a name matched only by the new pattern, among the tenant's own and some foreign ones."""
     names = [each.name for side in (was, now) for objects in (side.exchanges, side.queues) for each in objects]
     try:
         before, after = re.compile(old), re.compile(new)
@@ -164,7 +164,7 @@ def _may_raise_bound(change: Change) -> bool:
 
 
 def _raised_bounds(was: Topology, now: Topology) -> Iterator[Finding]:
-    """Yield raised bounds of queues that exist before and after, one finding per policy and key."""
+    """Yield raised bounds of queues on both sides, one finding per policy and key."""
     before, after, kept = bounds(was), bounds(now), {queue.name for queue in now.queues}
     same_plan, seen = was.tenant.plan == now.tenant.plan, set()
     for (queue, key), old in before.items():

@@ -25,7 +25,7 @@ _MUTABLE: Final = tuple(kind.name for kind in KINDS.values() if not kind.immutab
 
 
 def overview(differences: Iterable[TenantDifference], most: int | None) -> str:
-    """Return a table of equal steps of tenants that stay, the most frequent first, cut after `most` rows."""
+    """Return a table of equal steps of changed tenants, the most frequent first, cut after `most` rows."""
     steps = Counter(step for difference in differences if difference.kind == "changed" for step in _steps(difference))
     ordered = sorted(steps.items(), key=lambda item: (-item[1], item[0]))
     lines = ["| what | before | after | tenants |", "|---|---|---|---|"]
@@ -111,7 +111,7 @@ def _share(used: int, allowed: int) -> str:
 
 
 def _whole(difference: TenantDifference) -> Iterator[str]:
-    """Describe the objects of a tenant that comes or goes whole."""
+    """Describe the objects of an added or removed tenant."""
     topology = difference.after or difference.before
     if topology is None:
         return
@@ -163,7 +163,7 @@ def _short_changes(difference: TenantDifference) -> Iterator[str]:
 
 
 def _object_lists(difference: TenantDifference, most: int | None) -> Iterator[str]:
-    """Yield the changed objects of a tenant that stays, with lists cut after `most` names."""
+    """Yield the changed objects of a changed tenant, with lists cut after `most` names."""
     by: dict[tuple[str, Action], list[Change]] = {}
     for change in difference.changes:
         by.setdefault((change.kind, change.action), []).append(change)

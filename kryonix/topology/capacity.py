@@ -1,4 +1,4 @@
-"""Check that a tenant's modules fit its plan, and suggest what to do when they don't."""
+"""Check a tenant's modules against its plan, and suggest remedies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def use(topology: Topology) -> Use:
 
 
 def smallest_plan(used: Use, catalog: Catalog) -> str | None:
-    """Return the plan with the fewest queues that fits, or None."""
+    """Return the fitting plan with the fewest queues, or None."""
     fitting = [(plan.limits.max_queues, name) for name, plan in catalog.plans.items() if used.fits(plan.limits)]
     return min(fitting)[1] if fitting else None
 
@@ -55,7 +55,7 @@ def smallest_plan(used: Use, catalog: Catalog) -> str | None:
 def expand_file(content: bytes, file: str, catalog: Catalog) -> list[Topology]:
     """Return the topology of every tenant of a tenants.yaml.
 
-    Raises InvalidInput with every problem of the file, or CapacityExceeded with every tenant that does not fit.
+    Raises InvalidInput with every problem of the file, or CapacityExceeded with every tenant too large for its plan.
     """
     tenants, document = read_tenants(content, file, catalog)
     lines = {tenant.id: document.line(("tenants", at, "modules")) for at, tenant in enumerate(tenants)}
@@ -65,7 +65,7 @@ def expand_file(content: bytes, file: str, catalog: Catalog) -> list[Topology]:
 def to_remove(used: Use, limits: Limits) -> tuple[str, ...]:
     """Return as few modules as possible whose removal makes the rest fit, the last one as small as possible.
 
-    Empty where nothing fits: a tenant has at least one module.
+    Empty if nothing fits: a tenant has at least one module.
     """
     queues, exchanges = used.queues - limits.max_queues, used.exchanges - limits.max_exchanges
     largest = sorted(used.queues_by_module.items(), key=lambda entry: (-entry[1], entry[0]))
@@ -85,7 +85,7 @@ def to_remove(used: Use, limits: Limits) -> tuple[str, ...]:
 def expand_within_plans(
     tenants: Iterable[Tenant], catalog: Catalog, file: str, lines: Mapping[str, int | None] | None = None
 ) -> list[Topology]:
-    """Return the topology of every tenant. Raises CapacityExceeded with every tenant that does not fit its plan."""
+    """Return the topology of every tenant. Raises CapacityExceeded with every tenant too large for its plan."""
     topologies = [expand(tenant, catalog) for tenant in tenants]
     known = lines or {}
     problems = [

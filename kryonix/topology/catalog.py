@@ -112,7 +112,7 @@ class Module(Model):
 
 
 class Limits(Model):
-    """A plan's limits. The broker enforces all but max_exchanges, which is checked at expansion."""
+    """A plan's limits. The broker enforces all but max_exchanges; the expansion checks that one."""
 
     max_connections: Count
     max_queues: Count
@@ -128,7 +128,7 @@ class Scaling(Model):
     scale_down_threshold: Count
     max_queue_depth: Count
     max_queue_bytes: Size = 64 * MIB
-    """The default for older catalogs without this bound: that of the package's largest plan."""
+    """The default for older catalogs without this bound equals the package's largest plan."""
 
 
 class Plan(Model):

@@ -1,4 +1,4 @@
-"""Cells: the brokers on which tenants are placed, each with the platform stack that runs it."""
+"""Cells: brokers for tenants, each with the platform stack behind it."""
 
 from __future__ import annotations
 

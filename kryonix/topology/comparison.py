@@ -1,4 +1,4 @@
-"""Compare two expansions: the objects that are added, removed, changed in place or replaced."""
+"""Compare two expansions: objects added, removed, changed in place or replaced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HOLDS_MESSAGES: Final = frozenset(kind.name for kind in KINDS.values() if kind.
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One object that differs."""
+    """One difference of an object."""
 
     tenant: str
     kind: str

@@ -1,6 +1,6 @@
 """Generations of credentials, and password hashes for the broker and the database.
 
-Salts are derived from the user and the password, so that a repeated deployment produces the same hash and changes
+Salts are derived from the user and the password, so a repeated deployment produces the same hash and changes
 nothing. The passwords are 32 random characters: a random salt would add nothing.
 """
 
@@ -25,7 +25,7 @@ _SCRAM_ITERATIONS: Final = 4096  # PostgreSQL's own default, scram_iterations
 
 
 class Generations(Model):
-    """The current generation of a tenant's credentials, and an older one that still works. Each is a user."""
+    """The current generation of a tenant's credentials, and an older one still working. Each is a user."""
 
     generation: int = Field(1, ge=1, description="The current generation, counted from 1")
     retiring: int | None = Field(None, ge=1, description="An older generation whose user still works")
@@ -40,7 +40,7 @@ class Generations(Model):
 
     @property
     def all(self) -> tuple[int, ...]:
-        """Return every generation that works, the current one first."""
+        """Return every working generation, the current one first."""
         return (self.generation,) if self.retiring is None else (self.generation, self.retiring)
 
 

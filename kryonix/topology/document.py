@@ -1,4 +1,4 @@
-"""Read YAML into plain values with line numbers, and refuse what no configuration file needs."""
+"""Read YAML into plain values with line numbers, and refuse everything beyond plain configuration."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Document:
     lines: dict[Path, int]
 
     def at(self, path: Path) -> Any:
-        """Return the value at a path that exists."""
+        """Return the value at an existing path."""
         return reduce(lambda value, step: value[step], path, self.value)
 
     def line(self, path: Path) -> int | None:
@@ -43,7 +43,7 @@ class Document:
 
 
 def parse(content: bytes, file: str) -> Document:
-    """Return a YAML file's content. Raises InvalidInput with every problem that `read` finds."""
+    """Return a YAML file's content. Raises InvalidInput with every problem found by `read`."""
     document, problems = read(content, file)
     if problems:
         raise InvalidInput(problems)
@@ -51,9 +51,9 @@ def parse(content: bytes, file: str) -> Document:
 
 
 def read(content: bytes, file: str, texts: dict[Path, str] | None = None) -> tuple[Document, list[Problem]]:
-    """Return a YAML file's content, and its problems that leave the rest readable: duplicate keys, unreadable values.
+    """Return a YAML file's content, and the problems with the rest still readable: duplicate keys, unreadable values.
 
-    `texts` receives each scalar as written. Raises InvalidInput for a file that is not UTF-8, too large, not YAML, or
+    `texts` receives each scalar as written. Raises InvalidInput if the file is not UTF-8, too large, not YAML, or
     expands without bound.
     """
     if len(content) > MAX_BYTES:
@@ -105,7 +105,7 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
 
 
 class _Reader:
-    """Walk a node tree once and keep its lines. Every use of an alias counts, so that bombs run out of budget."""
+    """Walk a node tree once and keep its lines. Every use of an alias counts, so bombs run out of budget."""
 
     def __init__(self, file: str, loader: Any, texts: dict[Path, str] | None) -> None:
         self._file = file
@@ -149,7 +149,7 @@ class _Reader:
             yield key, self._value(value_node, (*path, key))
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        """Return the value, or the text of one that can't be read: the rest of the file is still checked."""
+        """Return the value, or an unreadable value's text: the rest of the file is still checked."""
         if self._texts is not None:
             self._texts[path] = str(node.value)
         try:

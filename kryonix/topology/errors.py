@@ -1,4 +1,4 @@
-"""Errors of input files, with everything that their author needs to correct them."""
+"""Errors of input files, with place, rule and remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_PROBLEMS: Final = 500
 """Maximum number of problems reported per input. More than this usually means the wrong file was passed."""
 
 _LISTED: Final = 12
-"""Allowed names listed beside the one that was probably meant."""
+"""Allowed names listed beside a near one."""
 _LISTED_ALONE: Final = 60
 
 
@@ -56,13 +56,13 @@ class CapacityExceeded(InvalidInput):
 
 
 def shown(text: str, longest: int = 60) -> str:
-    """Return a text for a message: cut, and with an ASCII form where letters may be look-alikes."""
+    """Return a text for a message: cut, with an ASCII form to expose look-alike letters."""
     cut = text if len(text) <= longest else f"{text[: longest - 3]}..."
     return repr(cut) if cut.isascii() else f"{cut!r} ({cut!a})"
 
 
 def nearest(received: object, allowed: Iterable[str]) -> str:
-    """Return the hint that ends a message: the allowed names, and the one that was probably meant.
+    """Return the hint at the end of a message: the allowed names, and the nearest one.
 
     A long list is left out if one of its names is near, a very long one always.
     """

@@ -34,7 +34,7 @@ _NEVER_GIVEN_UP: Final[Definition] = {"delivery-limit": -1}
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Everything that one tenant has on the broker."""
+    """All objects of one tenant on the broker."""
 
     tenant: Tenant
     vhost: str
@@ -60,12 +60,12 @@ class Topology:
 
     @property
     def stats_user(self) -> str:
-        """Return the user that reads figures by HTTP, with the same password as the application's user."""
+        """Return the user for figures by HTTP, with the same password as the application's user."""
         return stats_user(self.user)
 
     @property
     def stats_tags(self) -> tuple[str, ...]:
-        """Return the tags of the users that read figures. `management` lets a user see its own vhost's by HTTP.
+        """Return the tags of the users for figures. `management` lets a user see its own vhost's by HTTP.
 
         An application's user never has it: it may read messages, and could then fetch whole queues by HTTP. The broker
         builds each such answer in memory, outside of its memory alarm.
@@ -125,7 +125,7 @@ def _queues(names: Names, name: str, module: Module, attempts: int) -> Iterator[
 
 
 def _consumed(names: Names, name: str, module: Module, action: str) -> tuple[str, ...]:
-    """Return the queues that an action's consumers read: its own, and one per priority lane."""
+    """Return the queues read by an action's consumers: its own, and one per priority lane."""
     lanes = (names.lane(name, action, lane) for lane in module.priority_lanes.get(action, ()))
     return (names.queue(name, action), *lanes)
 

@@ -41,12 +41,12 @@ def priority_name(priority: int) -> Priority:
 
 
 def stats_user(user: str) -> str:
-    """Return the name of the user for figures by HTTP, which has the password of the application's user."""
+    """Return the name of the user for figures by HTTP, with the password of the application's user."""
     return f"{user}.stats"
 
 
 def tenant_of_vhost(vhost: str) -> str | None:
-    """Return the id of the tenant that owns a vhost, or None."""
+    """Return the id of a vhost's tenant, or None."""
     match = _VHOST.match(vhost)
     return match.group(1) if match else None
 
@@ -76,7 +76,7 @@ class Names:
         return first if generation == 1 else f"{first}.{generation}"
 
     def stats_user_of(self, generation: int) -> str:
-        """Return the user of the same generation that reads figures only."""
+        """Return the user of the same generation for figures only."""
         return stats_user(self.user_of(generation))
 
     @cached_property
@@ -116,7 +116,7 @@ class Names:
 
     @staticmethod
     def retry_queue(queue: str, attempt: int) -> str:
-        """Return the queue where messages of `queue` wait after failure number `attempt`, counted from 1."""
+        """Return the queue for messages of `queue` after failure number `attempt`, counted from 1."""
         return f"{queue}.retry.{attempt}"
 
     @staticmethod
@@ -165,7 +165,7 @@ class Names:
 
     @cached_property
     def writable_objects(self) -> str:
-        """Return the pattern of the exchanges to which an application publishes.
+        """Return the pattern of the exchanges for publishing by applications.
 
         Applications write to exchanges only and read from queues only: write access to a destination and read access to
         a source allow a binding between them, and the broker does not limit bindings.
@@ -174,7 +174,7 @@ class Names:
 
     @cached_property
     def readable_objects(self) -> str:
-        """Return the pattern of the queues that an application consumes: those of its modules.
+        """Return the pattern of the queues for consuming by applications: those of the modules.
 
         The unrouted queue is excluded: permissions go by name, and an exchange has the same name.
         """

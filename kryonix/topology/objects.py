@@ -1,8 +1,8 @@
 """The objects of a broker, and the one table of their kinds: counts, comparisons, displays and readers iterate over it.
 
-A new kind takes a row here, a field of `Topology` with what `expand` puts there, a resource in `components/routing.py`,
-a reader in `kryonix/policy/tenants.py` and a handler in `kryonix/engines/local/handlers`. A test fails for each of them
-that is missing.
+A new kind takes a row here, a field of `Topology` filled by `expand`, a resource in `components/routing.py`,
+a reader in `kryonix/policy/tenants.py` and a handler in `kryonix/engines/local/handlers`. A test fails for each
+missing one.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class ObjectKind:
     name: str
     plural: str
     resource_type: str
-    """The type token of the resource that makes it."""
+    """The type token of its Pulumi resource."""
     collection: str
-    """The field of `Topology` that holds objects of this kind."""
+    """The field of `Topology` for objects of this kind."""
     immutable: bool = False
     """The broker can't change such an object: it is deleted and declared again."""
     holds_messages: bool = False
@@ -75,7 +75,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable quorum queue. Its arguments can never change: what may change is in a policy."""
+    """A durable quorum queue. Its arguments can never change; mutable settings are in policies."""
 
     object_kind: ClassVar[ObjectKind] = QUEUE
     name: str
@@ -116,7 +116,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """Patterns of the names that a user may configure, write to and read from in its vhost."""
+    """A user's permissions in its vhost, as patterns of names."""
 
     configure: str
     write: str
@@ -124,4 +124,4 @@ class Permissions:
 
 
 NO_PERMISSIONS: Final = Permissions("^$", "^$", "^$")
-"""A user sees the figures of a vhost that it has any permissions in, these included."""
+"""A user with any permissions in a vhost, even these, sees its figures."""

@@ -1,4 +1,4 @@
-"""Find the stack that owns a vhost, the queues that an expansion would delete, and the losses accepted by config."""
+"""Find a vhost's owner, the queues deleted by an expansion, and the losses accepted by config."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Q = TypeVar("Q", bound=LiveQueue)
 
 
 def description(tenant_id: str, stack: str) -> str:
-    """Return a vhost's description: its tenant, and the stack that manages it."""
+    """Return a vhost's description: its tenant and the managing stack."""
     return f"Tenant {tenant_id}, managed by the stack {stack}"
 
 
@@ -47,7 +47,7 @@ def owned_tenants(vhosts: Iterable[LiveVhost], stack: str) -> set[str]:
 
 
 def tenants_of_others(vhosts: Iterable[LiveVhost], stack: str | None) -> dict[str, str]:
-    """Return the tenants on a broker that other stacks manage, sorted: id to stack.
+    """Return the tenants of other stacks on a broker, sorted: id to stack.
 
     Without a stack (None), return those with a stack of their own: no platform's stack has such a name.
     """
@@ -62,7 +62,7 @@ def tenants_of_others(vhosts: Iterable[LiveVhost], stack: str | None) -> dict[st
 
 
 def doomed(queues: Iterable[Q], topologies: Collection[Topology], owned: Collection[str]) -> list[Q]:
-    """Return the queues of a stack's tenants that its expansion lacks, or has with other arguments."""
+    """Return the queues of a stack's tenants missing in its expansion, or there with other arguments."""
     wanted = {(t.vhost, queue.name): queue.arguments for t in topologies for queue in t.queues}
     ours = {Names(tenant).vhost: re.compile(Names(tenant).own_objects) for tenant in owned}
     ours.update({t.vhost: re.compile(t.tenant.names.own_objects) for t in topologies})
@@ -82,7 +82,7 @@ def accepted(queue: str, entries: Collection[str]) -> bool:
 
 
 def too_wide(entries: Iterable[str]) -> list[str]:
-    """Return the entries with `*` that could match queues of several tenants.
+    """Return the entries with `*` for queues of more than one tenant.
 
     `cliente_acme*` is one of them: it matches the queues of `acme2` too.
     """

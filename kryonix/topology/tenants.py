@@ -30,7 +30,7 @@ def _unique(modules: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Tenant(Model):
-    """A customer: which modules, on which plan, in which state, on which broker."""
+    """A customer with its modules, plan, status and cell."""
 
     id: str = Field(description="3 to 40 characters: a lower-case letter, then lower-case letters, digits and hyphens")
     modules: Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(_unique), Field(min_length=1)] = (

@@ -1,4 +1,4 @@
-"""The lines that a change adds, in which secrets are searched."""
+"""The added lines of a change, searched for secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HUNK: Final = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 
 
 def added_lines(revision: Revision) -> Iterator[AddedLine]:
-    """Yield the lines that the working tree adds to a revision, in files of known kinds."""
+    """Yield the lines added since a revision, in files of known kinds."""
     yield from _of_diff(revision.diff().split("\n"))
     for path in revision.untracked():
         file = revision.repository.top / path
@@ -26,7 +26,7 @@ def added_lines(revision: Revision) -> Iterator[AddedLine]:
 
 
 def added_since(before: bytes, after: bytes, name: str) -> Iterator[AddedLine]:
-    """Return the lines of one content that are not in another."""
+    """Return the lines added from one content to another."""
     was = set(before.decode(errors="replace").split("\n"))
     lines = enumerate(after.decode(errors="replace").split("\n"), 1)
     return (AddedLine(name, number, text) for number, text in lines if text not in was)

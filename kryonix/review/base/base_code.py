@@ -42,7 +42,7 @@ class BaseCode:
     def expansions(self) -> dict[str, str]:
         """Wait for the process, and return every tenant's expansion as text.
 
-        Raises InvalidInput for tenants or a catalog that the base itself did not accept, BaseCodeError if it failed.
+        Raises InvalidInput for tenants or a catalog invalid at the base too, BaseCodeError if it failed.
         """
         try:
             status = self.process.wait(_SECONDS)
@@ -116,5 +116,5 @@ def read_topology(text: str) -> Topology:
 
 
 def _known(type_: Any, values: dict[str, Any]) -> Any:
-    """Return a dataclass from the fields that it has: the base's may have others."""
+    """Return a dataclass from its own fields: the base's may have others."""
     return type_(**{name: value for name, value in values.items() if name in type_.__slots__})

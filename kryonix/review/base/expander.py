@@ -2,7 +2,7 @@
 
 FOLDER holds the base's `kryonix/topology`; CATALOG `-` is the catalog in there. Standard output gets a line per tenant,
 `ID<tab>EXPANSION`. Exit status: 0 done, 2 the base did not accept its own input. Import nothing of the present code,
-and use only what every version of the topology has: slotted dataclasses, models, and the names in `main`.
+and use only the common ground of all versions: slotted dataclasses, models, and the names in `main`.
 """
 
 from __future__ import annotations

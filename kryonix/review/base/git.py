@@ -38,7 +38,7 @@ class Repository:
         raise InvalidChoice(f"git can't read the repository around {str(folder)!r}: {_last(output)}")
 
     def revision(self, name: str) -> Revision:
-        """Return a commit by any name that git knows. Raises InvalidChoice with a remedy."""
+        """Return a commit by any name known to git. Raises InvalidChoice with a remedy."""
         if (commit := self._answer("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")) != "":
             return Revision(self, name, commit)
         message = f"--against {name[:200]!r} is neither a file nor a revision in this clone"
@@ -90,7 +90,7 @@ class Revision:
         return replace(self, commit=base), note
 
     def earlier(self, *paths: str) -> Iterator[Revision]:
-        """Yield the latest revisions before this one that changed one of these paths, newest first."""
+        """Yield the latest earlier revisions with changes of these paths, newest first."""
         listed = self._run("rev-list", f"--max-count={_EARLIER}", f"{self.commit}~", "--", *paths, may_fail=True)
         for commit in listed.stdout.decode().split() if listed.returncode == 0 else ():
             yield Revision(self.repository, commit, commit)
@@ -124,12 +124,12 @@ class Revision:
                 path.write_bytes(content.read())
 
     def changed(self, *patterns: str) -> list[str]:
-        """Return the paths matching git's patterns that differ from the working tree."""
+        """Return the changed paths in the working tree that match git's patterns."""
         done = self._run("diff", "--name-only", "-z", self.commit, "--", *patterns)
         return [path for path in os.fsdecode(done.stdout).split("\0") if path]
 
     def diff(self) -> str:
-        """Return the lines that the working tree adds to this revision, without context."""
+        """Return the diff of added lines from this revision to the working tree, without context."""
         done = self._run(
             "-c",
             "core.quotePath=false",

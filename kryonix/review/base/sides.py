@@ -38,7 +38,7 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The expansions of all tenants that may differ, and notes for the reader."""
+    """The expansions of all possibly different tenants, and notes for the reader."""
 
     before: list[Topology]
     after: list[Topology]
@@ -63,7 +63,7 @@ class _Past:
         return _by_present_code(parse_tenants(self.tenants, self.name, catalog), catalog, present)
 
     def expand_by_own_code(self, folder: str, present: Present) -> Pair:
-        """Expand with the revision's code, which is in that folder of the repository."""
+        """Expand with the revision's code from that folder of the repository."""
         try:
             with running(self.revision, folder, self.tenants, self.catalog, self.name) as base:
                 topologies = [expand(tenant, present.catalog) for tenant in present.tenants]
@@ -83,7 +83,7 @@ def against_file(file: str, content: bytes, present: Present) -> Pair:
 
 
 def against_revision(revision: Revision, present: Present) -> Pair:
-    """Compare with the tenants at a revision, by its own catalog and code where they differ from the present ones.
+    """Compare with the tenants at a revision, by its own catalog and code if they differ from the present ones.
 
     An unreadable revision was never applied: the latest readable one before it is compared. Raises InvalidInput if a
     shallow clone has none, and InvalidChoice for files outside the repository.
@@ -138,7 +138,7 @@ def _all_new(present: Present, note: str) -> Pair:
 
 
 def _by_present_code(tenants: list[Tenant], catalog: Catalog, present: Present) -> Pair:
-    """Expand only tenants that differ, or whose modules or plan differ in the two catalogs."""
+    """Expand only changed tenants, and those with other modules or plans in the two catalogs."""
     was, now = {tenant.id: tenant for tenant in tenants}, {tenant.id: tenant for tenant in present.tenants}
     bought: dict[tuple[tuple[str, ...], str], bool] = {}
     for tenant in tenants:
@@ -160,7 +160,7 @@ def _bought(tenant: Tenant, catalog: Catalog) -> Catalog:
 
 
 def _catalog_at(revision: Revision, file: Path | None) -> bytes | None:
-    """Return the catalog that the same command would have used at a revision."""
+    """Return the same command's catalog at a revision."""
     path = revision.repository.relative_path
     named, package = None if file is None else path(file), path(_PACKAGE / "catalog.yaml")
     if file is not None and named is None:
