@@ -30,8 +30,15 @@ def test_a_no_exits_with_2_and_changes_nothing(
 
 def test_answering_yes_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal())
-    monkeypatch.setattr(typer, "confirm", lambda question: True)
+    asked = []
+
+    def answer_yes(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    monkeypatch.setattr(typer, "confirm", answer_yes)
     confirm("up", "Apply 2 changes to stack 'dev'?")
+    assert asked == ["Apply 2 changes to stack 'dev'?"]
 
 
 def test_without_a_terminal_the_option_yes_is_required(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The CLI does not make anew what the local engine has made."""
+"""The CLI does not recreate stacks of the local engine."""
 
 from __future__ import annotations
 
@@ -28,5 +28,7 @@ def test_a_new_or_destroyed_stack_needs_no_takeover(testbed: EngineTestbed, monk
     refuse_begun_locally(testbed.folder, "dev")
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "a passphrase")
     testbed.up('Thing("a")')
+    with pytest.raises(BegunLocally):
+        refuse_begun_locally(testbed.folder, "dev")
     testbed.stack().destroy()
     refuse_begun_locally(testbed.folder, "dev")

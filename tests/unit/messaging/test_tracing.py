@@ -81,3 +81,4 @@ async def test_an_invalid_trace_header_is_ignored(spans: InMemorySpanExporter) -
         await client.crm.consume("leads.create", seen)
         await client.crm.send("leads.create", {}, headers={"baggage": 3})
         await seen.wait(1)
+    assert [message.data for message in seen.messages] == [{}]

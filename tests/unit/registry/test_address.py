@@ -1,4 +1,4 @@
-"""A registry's address that can't be read is told as such, and never with the password in it."""
+"""Errors about a registry URL never show its password."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 
-from kryonix.registry import RegistryAddressInvalid, RegistryError, connect, rollouts, schema, tenant_lock
+from kryonix.registry import (
+    RegistryAddressInvalid,
+    RegistryError,
+    RegistryUnavailable,
+    connect,
+    rollouts,
+    schema,
+    tenant_lock,
+)
 from kryonix.registry.errors import translated
 from kryonix.signup.database import Database
 
@@ -63,5 +72,6 @@ def test_an_invalid_registry_url_exits_with_2() -> None:
     ],
 )
 def test_a_valid_registry_url_is_accepted(dsn: str) -> None:
-    with translated(dsn):
-        pass
+    with pytest.raises(RegistryUnavailable, match="down") as caught, translated(dsn):
+        raise psycopg.OperationalError("down")
+    assert "S3cr" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""RabbitMQ handlers against a real broker: what is made, read back, repaired and removed."""
+"""RabbitMQ handlers against a real broker: create, read, repair and delete."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_vhost_closed_to_its_creator_is_repaired_by_recreation(
     broker.api.delete(f"/api/permissions/{unique}/guest")
     id, inputs, outputs = make(handler, {"name": unique})
     queues = rabbitmq.handler("rabbitmq:index/queue:Queue")
-    make(queues, {"name": "q", "vhost": unique, "settings": {"durable": True}})
+    assert queues.read(*make(queues, {"name": "q", "vhost": unique, "settings": {"durable": True}})) is not None
     handler.delete(id, inputs, outputs)
 
 
