@@ -1,4 +1,4 @@
-"""What integration and acceptance tests share: real services, made by the project itself. A missing one is an error."""
+"""Shared fixtures of integration and acceptance tests: real services. A missing service is an error."""
 
 from __future__ import annotations
 

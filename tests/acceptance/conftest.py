@@ -1,4 +1,4 @@
-"""What the acceptance tests share: the platform's broker, and stacks of one tenant on it."""
+"""Shared fixtures: the platform's broker, and tenant stacks on it."""
 
 from __future__ import annotations
 

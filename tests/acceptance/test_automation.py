@@ -1,4 +1,4 @@
-"""A tenant's life by the Automation API, on a platform that the real CLI has made."""
+"""A tenant's lifecycle with the Automation API, on a platform deployed by the real CLI."""
 
 from __future__ import annotations
 

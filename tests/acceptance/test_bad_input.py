@@ -1,4 +1,4 @@
-"""Input that can't be accepted: exit 2, every error with its place, on stderr only, and nothing touched."""
+"""Invalid input: exit 2, every error with its place, on stderr only, no change."""
 
 from __future__ import annotations
 

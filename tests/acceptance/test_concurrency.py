@@ -1,4 +1,4 @@
-"""Runs at the same time: one per stack, as many as there are stacks."""
+"""Concurrent runs: one per stack, any number of stacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the platform's containers are held: what they may do on the machine, and what the broker may take of it."""
+"""Container limits: capabilities, file systems, networks and the broker's memory."""
 
 from __future__ import annotations
 

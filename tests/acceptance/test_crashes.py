@@ -1,4 +1,4 @@
-"""Runs killed at any moment: the state stays readable, the next run converges, nothing is lost or left over."""
+"""Runs killed at any moment: the state stays readable and the next run converges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A queue that holds messages is never deleted unasked, through whatever door."""
+"""No operation deletes a queue with messages unless the config accepts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scripts/images: what is used is what was pinned, and what nobody can tell the origin of is said."""
+"""scripts/images uses pinned images only, and reports images of unknown origin."""
 
 from __future__ import annotations
 

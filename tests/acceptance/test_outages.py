@@ -1,4 +1,4 @@
-"""A service that is stopped: no command calls that well, and each says what to do about it, which works."""
+"""Every command reports a stopped service with a remedy that works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kryonix plan`: offline, and a promise of what will be made."""
+"""`kryonix plan` works offline and matches the deployment."""
 
 from __future__ import annotations
 

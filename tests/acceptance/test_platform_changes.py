@@ -1,4 +1,4 @@
-"""The platform changes, the tenants stay: no config key and no container carries a tenant's queues away."""
+"""Platform changes keep the tenants' queues, whatever config key or container changes."""
 
 from __future__ import annotations
 

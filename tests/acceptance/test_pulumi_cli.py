@@ -1,4 +1,4 @@
-"""The local engine is a way in: the real CLI takes over what it has made, and makes the same itself."""
+"""The real CLI takes over stacks of the local engine, and creates the same stacks itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Applications go on publishing while a module or a tenant is removed: what was confirmed is not lost."""
+"""Removing a module or a tenant during publishing loses no confirmed message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that have nothing to do, and runs that mend what was changed by hand."""
+"""Runs without changes, and runs that repair manual changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the program registers, as its exported deployment tells: types, parents, and what waits for what."""
+"""Registered resources, read from the exported deployment: types, parents and dependencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No secret can be read anywhere but where it was asked for."""
+"""Secrets appear only where they are requested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The product source document's own validation script passes against a platform."""
+"""The validation script of the product source document passes against a platform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is downloaded is what was pinned, and what is known of it is asked, or said not to be known."""
+"""Downloads are pinned by hash, and an audit reports known advisories or fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kryonix tenant`: what an operator types, sees and is told. What it does is tests/integration/lifecycle's."""
+"""`kryonix tenant` for an operator: options, output and errors."""
 
 from __future__ import annotations
 

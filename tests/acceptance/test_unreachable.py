@@ -1,4 +1,4 @@
-"""What can't be reached or refuses to be used: exit 3, and one message that names it and says what to do."""
+"""Unreachable services: exit 3, and one message with a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kryonix worker` on a real broker: what it handles, how it scales, and how it ends."""
+"""`kryonix worker` on a real broker: handling, scaling and stopping."""
 
 from __future__ import annotations
 

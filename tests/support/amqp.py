@@ -1,4 +1,4 @@
-"""AMQP as an application speaks it, and what a vhost holds as its administrator sees it."""
+"""AMQP for an application, and a vhost's objects for its administrator."""
 
 from __future__ import annotations
 

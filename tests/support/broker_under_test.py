@@ -1,4 +1,4 @@
-"""A tenant on a broker, the real one or the one in memory: the behaviour suite runs against both."""
+"""A tenant on the real broker or on the one in memory, for the shared behaviour suite."""
 
 from __future__ import annotations
 

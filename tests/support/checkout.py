@@ -1,4 +1,4 @@
-"""A repository as CI has it checked out: the project's files in a folder of their own, with a base commit."""
+"""A repository as CI checks it out, with a base commit."""
 
 from __future__ import annotations
 

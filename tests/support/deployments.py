@@ -1,4 +1,4 @@
-"""Deployments as `pulumi stack export` prints them: put into a state folder, with secrets in plain or encrypted."""
+"""Deployments as printed by `pulumi stack export`, with secrets in plain or encrypted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A double of the two APIs that comments are posted by, as far as they are used; on loopback, in this process."""
+"""A double of the two comment APIs, on loopback in this process."""
 
 from __future__ import annotations
 

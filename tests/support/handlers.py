@@ -1,4 +1,4 @@
-"""What the program registers, in the form in which the Pulumi engine shows it to a policy pack."""
+"""Registered resources in the form that the Pulumi engine gives a policy pack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tenants with stacks of their own on the shared platform, and the operations on them, in this process."""
+"""Tenants with their own stacks on the shared platform, and operations on them, in this process."""
 
 from __future__ import annotations
 

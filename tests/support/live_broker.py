@@ -1,4 +1,4 @@
-"""The broker as its administrator sees it, by the management API: what is really there, and messages put there."""
+"""The broker's management API as its administrator: read objects, publish messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy pack as the Pulumi engine runs it: a process of its own, asked over its protocol."""
+"""The policy pack in its own process, called over its protocol."""
 
 from __future__ import annotations
 

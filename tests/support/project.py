@@ -1,4 +1,4 @@
-"""The project as a user has it: its own folder, stack and free ports, and the command as a subprocess."""
+"""The project of a user: its own folder, stack and free ports, and the command as a subprocess."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A handler that remembers, and waiting for what it has seen."""
+"""A handler that records messages and can be awaited."""
 
 from __future__ import annotations
 

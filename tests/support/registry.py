@@ -1,4 +1,4 @@
-"""An image registry on this machine, with small images in it, which Docker pulls from as from any other."""
+"""A local image registry with small images, which Docker can pull from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report as a reader has it: the HTML that GitHub's Markdown makes of it, taken apart."""
+"""A report as rendered by GitHub's Markdown, parsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tenants, catalogs and differences that the tests of a review are made of."""
+"""Tenants, catalogs and differences for tests of reviews."""
 
 from __future__ import annotations
 

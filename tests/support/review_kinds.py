@@ -1,4 +1,4 @@
-"""Kinds of change that are reviewed, each with the exit status it ends with. The reports are in `golden/`."""
+"""Kinds of changes under review with their exit status. Their reports are in `golden/`."""
 
 from __future__ import annotations
 

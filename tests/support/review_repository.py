@@ -1,4 +1,4 @@
-"""A git repository as a customer has it: tenants, the program's code, a base that is committed, and a change of it."""
+"""A customer's git repository: tenants, the program's code, a base commit and a change."""
 
 from __future__ import annotations
 

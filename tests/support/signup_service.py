@@ -1,4 +1,4 @@
-"""The signup service as its callers have it: the command in processes of its own, and HTTP."""
+"""The signup service as subprocesses, called over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tenant of a test's own on the shared platform, and the command run with its credentials."""
+"""A test's own tenant on the shared platform, and commands with its credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING and docs/: their links resolve, and their lines stay short."""
+"""README, CONTRIBUTING and docs/: links resolve and lines stay short."""
 
 from __future__ import annotations
 

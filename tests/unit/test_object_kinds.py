@@ -1,4 +1,4 @@
-"""A kind of broker object is known wherever a kind has to be: each test names the kind that was forgotten."""
+"""Every kind of broker object is known everywhere; a test names the missing kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/security.md names a test for each threat: it has to be there."""
+"""Every test named in docs/security.md exists."""
 
 from __future__ import annotations
 

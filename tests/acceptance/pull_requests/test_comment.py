@@ -1,4 +1,4 @@
-"""The one comment on a request: made once, updated from then on, and never what a hostile report wants it to be."""
+"""The pull request comment: created once, then updated, and safe against hostile reports."""
 
 from __future__ import annotations
 

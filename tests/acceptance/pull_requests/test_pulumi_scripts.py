@@ -1,4 +1,4 @@
-"""The steps of the workflows that run the Pulumi CLI, with the policy pack, as the scripts that they are."""
+"""The scripts of the workflow steps that run the Pulumi CLI with the policy pack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The step of `preview.yml` that reviews a change, as the script that it is, in a repository as CI checks it out."""
+"""The review script of `preview.yml`, in a repository as CI checks it out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CI runs: clean by the two linters, pinned, without more rights than needed, and nothing but scripts."""
+"""Workflows pass both linters, are pinned, have minimal permissions, and run scripts only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repositories to review changes in."""
+"""Repositories for reviews."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a change is compared with: revisions, forks of a branch, clones, files, and what can go wrong with them."""
+"""The base of a review: revisions, forks, clones and files, and their errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guardrails: each holds a change back, and lets it pass where it says itself that this is meant."""
+"""Each guardrail blocks a change until the change accepts the finding."""
 
 from __future__ import annotations
 

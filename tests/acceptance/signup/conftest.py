@@ -1,4 +1,4 @@
-"""One platform with the signup service on it, for all tests of this folder."""
+"""One platform with the signup service, shared by all tests of this folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service bounds: requests of a caller, tenants of a cell, and how long it knows of what is over."""
+"""Limits of the service: a caller's rate, a cell's capacity, and the retention of operations."""
 
 from __future__ import annotations
 

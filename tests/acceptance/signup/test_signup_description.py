@@ -1,4 +1,4 @@
-"""The OpenAPI document is what the service does: requests are made from it, and answers checked against it."""
+"""Requests generated from the OpenAPI document get the answers that it describes."""
 
 from __future__ import annotations
 

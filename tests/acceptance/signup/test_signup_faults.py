@@ -1,4 +1,4 @@
-"""Kills and crowds: nothing is lost, nothing stays half-made, and no tenant is touched by another's operation."""
+"""Kills and concurrent requests: no loss, no half-created tenant, no effect on other tenants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signup service over HTTP, with a real broker, a real database and a worker in a process of its own."""
+"""The signup service over HTTP, with a real broker, a real database and a worker process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service settles by itself: it is in nobody's way, and what can't be settled is asked with pauses."""
+"""Background settling: it yields to requests and retries failures after a pause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack begun by the local engine is taken over by the Pulumi CLI without a change, and the other way round."""
+"""The CLI and the local engine take over each other's stacks without a change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Three tenants on the real broker, with a catalog that retries soon, and the same three in memory."""
+"""Three tenants with short retry delays, on the real broker and in memory."""
 
 from __future__ import annotations
 

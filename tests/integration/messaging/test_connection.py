@@ -1,4 +1,4 @@
-"""Connecting: named, bounded in time, verified, and mended when it breaks. On the shared platform: no restarts."""
+"""Connecting: names, deadlines, certificates and reconnects. On the shared platform: no restarts."""
 
 from __future__ import annotations
 

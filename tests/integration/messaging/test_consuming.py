@@ -1,4 +1,4 @@
-"""Consuming, as an application sees it: against the real broker and the one in memory."""
+"""Consuming, against the real broker and the one in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every Python example of docs/messaging.md, run as it is written, in the order of the page."""
+"""Every Python example of docs/messaging.md runs, in the order of the page."""
 
 from __future__ import annotations
 

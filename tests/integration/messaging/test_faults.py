@@ -1,4 +1,4 @@
-"""A broker that dies: on a platform of its own, because it is killed here."""
+"""Broker kills, on a platform of its own."""
 
 from __future__ import annotations
 

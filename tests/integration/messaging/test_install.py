@@ -1,4 +1,4 @@
-"""What an application that only sends and consumes installs: the wheel, in an environment with nothing else."""
+"""The wheel, installed in an empty environment, sends and consumes."""
 
 from __future__ import annotations
 

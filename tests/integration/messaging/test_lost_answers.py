@@ -1,4 +1,4 @@
-"""What the broker takes back: by its consumer timeout, or because a connection ends."""
+"""Messages requeued by the consumer timeout or by a disconnect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Idempotency and audit in PostgreSQL, shared by all consumers and surviving a restart of any."""
+"""Idempotency and audit in PostgreSQL, shared by all consumers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending, as an application sees it: against the real broker and the one in memory."""
+"""Sending, against the real broker and the one in memory."""
 
 from __future__ import annotations
 

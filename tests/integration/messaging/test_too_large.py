@@ -1,4 +1,4 @@
-"""Messages of which the broker won't take a copy: said at once, and of no harm to others."""
+"""Messages too large for the broker are reported at once and affect no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A platform's program, run for a preview, and the pack beside it."""
+"""The platform's program, run for a preview, and the policy pack."""
 
 from __future__ import annotations
 

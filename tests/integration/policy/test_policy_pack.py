@@ -1,4 +1,4 @@
-"""The pack, asked as the Pulumi engine asks it, of what the unmodified program registers."""
+"""The policy pack, called as by the Pulumi engine, on the program's own resources."""
 
 from __future__ import annotations
 

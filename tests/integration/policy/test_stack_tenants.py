@@ -1,4 +1,4 @@
-"""A tenant put together again from what the program registers is the tenant that was expanded."""
+"""Tenants rebuilt from registered resources equal the expanded tenants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A registry in a container of its own, and the service on it in this process. Without Docker the tests fail."""
+"""A registry container, and the service on it in this process. Without Docker the tests fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers without a key can make the service do: no more than the rate allows, and nothing that grows."""
+"""Callers without a key are rate limited and cause no unbounded growth."""
 
 from __future__ import annotations
 

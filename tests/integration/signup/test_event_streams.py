@@ -1,4 +1,4 @@
-"""Event streams: so many per key, one look at the database for all of them, and an end with the key."""
+"""Event streams: limits per key, one shared database poll, and an end with the key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A database whose processes stand still: nothing is answered, and nothing is closed."""
+"""A frozen database: it answers nothing and closes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service's role may do with its own rows, in a database that was there before."""
+"""Privileges of the service's role in an upgraded database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers whose clock is wrong, that are older than the web, or whose database stands still for a while."""
+"""Workers with a wrong clock, an older release, or a frozen database."""
 
 from __future__ import annotations
 

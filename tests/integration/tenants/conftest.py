@@ -1,4 +1,4 @@
-"""What the deployers' suite shares: a small project of its own, and the deployers that can run it."""
+"""A small project, and the deployers that run it."""
 
 from __future__ import annotations
 

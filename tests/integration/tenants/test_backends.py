@@ -1,4 +1,4 @@
-"""The Automation API with other places than a folder and a passphrase: state in PostgreSQL, secrets by a vault."""
+"""The Automation API with state in PostgreSQL and secrets in a vault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was changed by hand is mended by `converge`; what nobody declared is found, and removed where harmless."""
+"""`converge` repairs manual changes, and removes undeclared objects when harmless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a deployer promises, whatever runs the program: one suite for the local engine and for the Automation API."""
+"""One suite for both deployers: the local engine and the Automation API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation leaves behind where the stack's run fails: the row is as it is wanted, or as it was."""
+"""The registry row after a failed operation: as requested, or as before."""
 
 from __future__ import annotations
 

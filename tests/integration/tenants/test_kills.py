@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of an operation: the same one again converges, and nothing is done twice."""
+"""SIGKILL during an operation: repeating it converges, and nothing happens twice."""
 
 from __future__ import annotations
 

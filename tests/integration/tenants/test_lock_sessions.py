@@ -1,4 +1,4 @@
-"""What the server knows of a session that holds a lock: how soon to take it for dead."""
+"""Server settings of a lock's session: how soon the server releases a silent holder's lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack's state says that all of a tenant is there, and the broker has lost it: running the same again brings it."""
+"""Repeating an operation restores a tenant that the broker has lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tenant is said to be removed once the broker has nothing of it any more, and not before."""
+"""A tenant counts as removed once the broker holds none of its objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One tenant's life, operation by operation, on a real broker and registry."""
+"""A tenant's lifecycle, operation by operation, on a real broker and registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tenants whose behaviour is tested: those of the platform, and some that are made here beside it."""
+"""Tenants under test: the platform's own, and some created beside it."""
 
 from __future__ import annotations
 

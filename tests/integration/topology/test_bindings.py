@@ -1,4 +1,4 @@
-"""RabbitMQ has no limit on bindings and keeps them in memory: a tenant makes none and removes none, however it asks."""
+"""Tenants cannot create or delete bindings, because RabbitMQ does not limit them."""
 
 from __future__ import annotations
 

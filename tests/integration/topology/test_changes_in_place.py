@@ -1,4 +1,4 @@
-"""A change of plan, retention, priority levels or retry, with messages in the queues: nothing is replaced or lost."""
+"""Changes of plan, retention, priorities or retry keep queues and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tenant's application can't do, with the very credentials that it has been given."""
+"""Operations refused to a tenant's application with its own credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan allows, and how the broker holds a tenant to it."""
+"""The broker enforces the plan's limits."""
 
 from __future__ import annotations
 

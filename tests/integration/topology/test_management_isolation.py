@@ -1,4 +1,4 @@
-"""What a tenant sees and can do by the management API: figures with one of its users, nothing with the other."""
+"""The management API for tenants: figures for the stats user, nothing for the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The broker's metrics: open on loopback, one tenant's by the detailed endpoint, behind a user elsewhere."""
+"""Broker metrics: open on loopback, per tenant on the detailed endpoint, with a user elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Priorities inside one queue."""
+"""Priorities within one queue."""
 
 from __future__ import annotations
 

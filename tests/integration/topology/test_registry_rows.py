@@ -1,4 +1,4 @@
-"""What the registry says of a tenant, and that its hash really restores the tenant's user."""
+"""Registry rows of a tenant; their hash restores the tenant's user."""
 
 from __future__ import annotations
 

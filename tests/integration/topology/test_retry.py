@@ -1,4 +1,4 @@
-"""The broker's own delayed retry: how long a failed message waits, and where it ends."""
+"""The broker's delayed retry: delays, attempts and dead letters."""
 
 from __future__ import annotations
 

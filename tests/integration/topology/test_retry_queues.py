@@ -1,4 +1,4 @@
-"""The retry strategy `queues`, for brokers that have no delayed retry: an application parks a failed message itself."""
+"""The retry strategy `queues`, for brokers without delayed retry: applications park failed messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a message goes: each publish exchange reaches the queues that the design names, and no other."""
+"""Routing: each publish exchange reaches exactly the queues of the design."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The platform's own vhosts: each has a user, who does its work there and can do nothing anywhere else."""
+"""Shared vhosts: each has one user, limited to that vhost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A suspended tenant keeps all and connects to none."""
+"""A suspended tenant keeps its objects and cannot connect."""
 
 from __future__ import annotations
 

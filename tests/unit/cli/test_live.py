@@ -1,4 +1,4 @@
-"""Progress that people look at: a bar on a terminal, a line now and then in a log."""
+"""Live progress: a bar on a terminal, sparse lines in a log."""
 
 from __future__ import annotations
 

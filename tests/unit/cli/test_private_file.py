@@ -1,4 +1,4 @@
-"""Files with secrets are for their owner only, whole or not there."""
+"""Files with secrets are private to their owner and written in one step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a tenant's stack finds its platform and its registry: the outputs of the stacks that its config names."""
+"""A tenant stack finds its platform and registry in the outputs of the stacks in its config."""
 
 from __future__ import annotations
 

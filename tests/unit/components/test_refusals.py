@@ -1,4 +1,4 @@
-"""What a change and a `destroy` refuse, and what lets them pass, without a broker."""
+"""Refusals of a change and of `destroy`, and how to accept them, without a broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing new reaches a queue that is to go before it is counted for the last time; a refusal leaves all as it was."""
+"""A queue gets no new message before its last count; a refusal restores everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temporary folders of runs: those of killed processes go, and no other."""
+"""Temporary folders of runs: only those of killed processes are removed."""
 
 from __future__ import annotations
 

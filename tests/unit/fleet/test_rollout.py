@@ -1,4 +1,4 @@
-"""A rollout over tenants that are made up: who is touched, who is not, and what is written down meanwhile."""
+"""A rollout over fake tenants: changed tenants, skipped tenants, and the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has ended a redrive is what is said: a connection only where one is gone."""
+"""A redrive reports why it ended."""
 
 from __future__ import annotations
 

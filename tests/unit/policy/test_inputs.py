@@ -1,4 +1,4 @@
-"""Secrets among a resource's inputs: by the name of the key, or by the form of the value."""
+"""Secrets in a resource's inputs, found by key or by format."""
 
 from __future__ import annotations
 

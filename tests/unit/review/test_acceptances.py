@@ -1,4 +1,4 @@
-"""What a change says yes to: what is answered, what is not, and what counts no more."""
+"""Acceptances: which findings they cover, and when they expire."""
 
 from __future__ import annotations
 

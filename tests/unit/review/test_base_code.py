@@ -1,4 +1,4 @@
-"""An expansion comes back from its text as it was, so the base's code and this one can be compared."""
+"""Expansions round-trip as text, so the base's can be compared with the current one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has to hold of a tenant whatever it was before: it does of an expansion, and each way out of it is found."""
+"""Rules for a tenant's current state: an expansion passes, each violation is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of others stay text, whatever they are."""
+"""Foreign values stay text."""
 
 from __future__ import annotations
 

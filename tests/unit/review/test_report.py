@@ -1,4 +1,4 @@
-"""The report: what is in it, in which order, how long it gets, and that nothing in it can break out."""
+"""The report: content, order, length and escaping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each guardrail in both directions: what trips it, and the nearest thing that does not."""
+"""Each guardrail with a change that trips it and a similar change that does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies that are too large, or do not come."""
+"""Oversized and missing request bodies."""
 
 from __future__ import annotations
 

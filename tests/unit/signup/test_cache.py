@@ -1,4 +1,4 @@
-"""A value that many ask for and few fetch."""
+"""A cached value with many readers and few fetches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets on their way: what is sealed opens for one key only, and nothing shows in a repr."""
+"""Sealed secrets open with one key only; no repr shows a secret."""
 
 from __future__ import annotations
 

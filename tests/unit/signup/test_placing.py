@@ -1,4 +1,4 @@
-"""A tenant's cell is chosen by all that is promised, also by what is being written down right now."""
+"""Placement counts promised capacity, including rows being written."""
 
 from __future__ import annotations
 

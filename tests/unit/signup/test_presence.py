@@ -1,4 +1,4 @@
-"""Whether the database answers."""
+"""Tracking of the database's availability."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a failure looks like to a caller."""
+"""Failures as problem documents for callers."""
 
 from __future__ import annotations
 

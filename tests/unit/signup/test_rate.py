@@ -1,4 +1,4 @@
-"""How often a caller may ask."""
+"""Rate limits per caller."""
 
 from __future__ import annotations
 

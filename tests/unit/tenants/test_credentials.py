@@ -1,4 +1,4 @@
-"""One tenant's credentials, from the state of its own stack or of the platform's, and nothing of anybody else."""
+"""A tenant's credentials, from its own stack's state or the platform's."""
 
 from __future__ import annotations
 

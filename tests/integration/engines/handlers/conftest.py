@@ -1,4 +1,4 @@
-"""A RabbitMQ and a PostgreSQL of the tests' own, in containers on free ports. Without Docker the tests fail."""
+"""RabbitMQ and PostgreSQL containers on free ports. Without Docker the tests fail."""
 
 from __future__ import annotations
 

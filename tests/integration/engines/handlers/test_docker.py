@@ -1,4 +1,4 @@
-"""Docker handlers against a real daemon, with a small image of the tests' own."""
+"""Docker handlers against a real daemon, with a small image."""
 
 from __future__ import annotations
 

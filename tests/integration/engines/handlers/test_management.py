@@ -1,4 +1,4 @@
-"""The management API's client against servers that misbehave in one way each."""
+"""The management API client against faulty servers."""
 
 from __future__ import annotations
 

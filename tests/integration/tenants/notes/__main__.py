@@ -1,4 +1,4 @@
-"""Files in a folder, one per note of the config, and one with a password that was made."""
+"""Declare one file per note of the config, and one with a generated password."""
 
 import pulumi
 import pulumi_random as random

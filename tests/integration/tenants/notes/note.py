@@ -1,4 +1,4 @@
-"""A file in a folder, as a resource: a world that can be looked at and changed by hand, without a service."""
+"""A file as a resource, which tests can read and change without a service."""
 
 from __future__ import annotations
 

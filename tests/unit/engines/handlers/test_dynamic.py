@@ -1,4 +1,4 @@
-"""Dynamic resources: the provider in the inputs is unpickled, configured once, and called as by Pulumi's own server."""
+"""Dynamic resources: the provider is unpickled, configured once, and called as by Pulumi."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How inputs are written for the services: paths, definitions, tar files, container descriptions, verifiers."""
+"""Inputs encoded for services: paths, definitions, tar files, containers, verifiers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of fields: what is accepted, filled in, and taken for the same."""
+"""The field table: validation, defaults and equality."""
 
 from __future__ import annotations
 

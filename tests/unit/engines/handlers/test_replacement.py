@@ -1,4 +1,4 @@
-"""Which changed inputs make a new resource, type by type, and in which order old and new go."""
+"""Which changed inputs replace a resource, by type, and in which order."""
 
 from __future__ import annotations
 

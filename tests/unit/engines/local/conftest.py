@@ -1,4 +1,4 @@
-"""A project in a temporary folder, with a service of its own to change."""
+"""A project in a temporary folder, with a changeable service."""
 
 from __future__ import annotations
 

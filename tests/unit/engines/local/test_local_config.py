@@ -1,4 +1,4 @@
-"""Project and stack files: what the program gets, and what is refused before it runs."""
+"""Project and stack files: values for the program, and errors before it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run killed at any moment loses nothing and leaves nothing behind: the next one converges."""
+"""A run killed at any moment loses and leaves nothing: the next run converges."""
 
 from __future__ import annotations
 

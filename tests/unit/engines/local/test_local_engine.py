@@ -1,4 +1,4 @@
-"""What preview, up, refresh and destroy do with a program's resources."""
+"""Preview, up, refresh and destroy of a program's resources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens when a handler, the program or the service fails."""
+"""Failures of a handler, the program or the service."""
 
 from __future__ import annotations
 

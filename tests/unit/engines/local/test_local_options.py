@@ -1,4 +1,4 @@
-"""Resource options: what each changes in what is done, and in which order."""
+"""Resource options and their effect on operations and order."""
 
 from __future__ import annotations
 

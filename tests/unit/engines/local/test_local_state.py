@@ -1,4 +1,4 @@
-"""State, secrets and the files they are kept in."""
+"""State, secrets and their files."""
 
 from __future__ import annotations
 
