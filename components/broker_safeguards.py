@@ -15,6 +15,7 @@ from components.guard import refuse_orphans
 from components.losses import AFTER_AN_UP, refuse_losses
 from components.management import BrokerAccess, Management
 from components.safeguards import access_of, access_properties
+from components.settings import Settings
 from components.withdrawal import withdraw_vhosts
 from kryonix.topology.naming import Names
 from kryonix.topology.ownership import owned_tenants
@@ -31,6 +32,16 @@ class BrokerSafeguardsArgs:
     stack: str
     protected: bool
     allow_delete: tuple[str, ...]
+
+    @classmethod
+    def of(cls, access: pulumi.Output[BrokerAccess], settings: Settings) -> BrokerSafeguardsArgs:
+        """Build the arguments for this stack's broker."""
+        return cls(
+            access=access,
+            stack=pulumi.get_stack(),
+            protected=settings.deletion_protection,
+            allow_delete=settings.allow_delete,
+        )
 
     def properties(self) -> dict[str, Any]:
         return {

@@ -49,6 +49,8 @@ class ExporterArgs:
 class Exporter(pulumi.ComponentResource):
     """The metrics of a broker: all of them at `metrics_url`, one tenant's by `tenant_url`."""
 
+    outputs: dict[str, pulumi.Output[str]]
+    """The stack outputs of the metrics."""
     metrics_url: pulumi.Output[str]
     username: pulumi.Output[str]
     password: pulumi.Output[str]
@@ -62,6 +64,11 @@ class Exporter(pulumi.ComponentResource):
         # Nothing is published before the broker that serves it is up, which is when its user exists.
         self.metrics_url = user.name.apply(lambda _: args.endpoint.url(args.advertised_host))
         self.username, self.password = user.name, password.result
+        self.outputs = {
+            "metrics_url": self.metrics_url,
+            "metrics_username": self.username,
+            "metrics_password": self.password,
+        }
         self.register_outputs({"metrics_url": self.metrics_url, "username": self.username, "password": self.password})
 
     def tenant_url(self, vhost: str) -> str:

@@ -1,9 +1,10 @@
-"""Platform: the broker and the registry that tenants are made on, in containers that this stack makes."""
+"""Platform: the broker and the registry of tenants, in containers of this stack."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_random as random
@@ -12,6 +13,7 @@ from components.broker import BrokerContainer, BrokerContainerArgs
 from components.guard import Guard
 from components.management import BrokerAccess
 from components.postgres import PostgresContainer, PostgresContainerArgs
+from components.previous_run import LAYOUT, PreviousRun
 from components.registry import Registry, RegistryArgs
 from components.registry_check import answering
 from components.settings import PlatformSettings
@@ -23,21 +25,18 @@ __all__ = ["Platform", "PlatformArgs"]
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformArgs:
-    """How the platform runs, and the guard that is asked before it changes.
-
-    `keep_containers` leaves both containers as they are, whatever the settings say.
-    """
+    """How the platform runs, the guard to ask before it changes, and the previous run of its stack."""
 
     settings: PlatformSettings
     guard: Guard
-    keep_containers: bool = False
+    previous: PreviousRun
 
 
 class Platform(pulumi.ComponentResource):
     """A broker and a registry in containers.
 
-    What it gives out is plain values, known before a container is: what depends on a container's id would be replaced
-    together with it, queues and their messages too. What needs the services waits for `ready` by `depends_on`.
+    Its outputs are plain values, known before the containers exist: a resource that depends on a container's id would
+    be replaced together with it, queues and messages included. Resources that need the services depend on `ready`.
     """
 
     access: pulumi.Output[BrokerAccess]
@@ -50,6 +49,8 @@ class Platform(pulumi.ComponentResource):
     amqp_port: pulumi.Output[int]
     registry_dsn: pulumi.Output[str]
     signup_dsn: pulumi.Output[str]
+    administration: dict[str, Any]
+    """Stack outputs for operators and for other stacks."""
 
     def __init__(self, name: str, args: PlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Platform", name, None, opts)
@@ -57,7 +58,7 @@ class Platform(pulumi.ComponentResource):
         secret = random.RandomPassword(f"{name}-admin", length=PASSWORD_LENGTH, special=False, opts=child)
         asked = args.guard.before_changes(settings.access(secret.result))
         after = pulumi.ResourceOptions(parent=self, depends_on=[asked.apply(lambda _: secret)])
-        ignored = ["*"] if args.keep_containers else []
+        ignored = self._kept(args.previous)
         broker = self._broker(settings, asked, ignored, after)
         server = self._server(settings, ignored, after)
         registry = self._registry(settings, server, after)
@@ -73,6 +74,14 @@ class Platform(pulumi.ComponentResource):
         self.management_url = pulumi.Output.from_input(f"http://{host}:{settings.management_port}")
         self.amqp_host = pulumi.Output.from_input(host)
         self.amqp_port = pulumi.Output.from_input(settings.amqp_port)
+        # A platform's only: the outputs of a tenant's stack contain no administrator.
+        self.administration = {
+            "registry_dsn": pulumi.Output.secret(self.registry_dsn),
+            "signup_dsn": self.signup_dsn,
+            "admin_username": ADMIN_USER,
+            "admin_password": pulumi.Output.secret(secret.result),
+            "layout": LAYOUT,
+        }
         self.register_outputs(
             {
                 "management_url": self.management_url,
@@ -84,6 +93,17 @@ class Platform(pulumi.ComponentResource):
                 "admin_password": secret.result,
             }
         )
+
+    @staticmethod
+    def _kept(previous: PreviousRun) -> list[str]:
+        """Return the container inputs to leave unchanged: all of them in a stack of an older layout."""
+        if not previous.has_older_layout:
+            return []
+        pulumi.log.warn(
+            "an older version made this stack, so this run leaves its containers as they are: replaced now, they would "
+            "take every queue along. Run `up` once more to apply their settings, before you change those"
+        )
+        return ["*"]
 
     @staticmethod
     def _broker(

@@ -1,4 +1,4 @@
-"""PlatformEvents: where the platform tells what became of its tenants, in the vhost of its own control."""
+"""PlatformEvents: the exchange and the queue of events about tenants, in the master vhost."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_rabbitmq as rabbitmq
 
+from components.existing_platform import PlatformOutputs
 from components.shared_vhosts import SharedVhosts
 from kryonix.topology.shared import EVENTS, EventChannel
 
@@ -16,28 +17,29 @@ __all__ = ["PlatformEvents", "PlatformEventsArgs"]
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformEventsArgs:
-    """The vhosts that are there, and where the broker is reached."""
+    """The shared vhosts, and the platform whose address publishers use."""
 
     shared: SharedVhosts
-    amqp_host: pulumi.Input[str]
-    amqp_port: pulumi.Input[int]
+    platform: PlatformOutputs
     channel: EventChannel = EVENTS
 
 
 class PlatformEvents(pulumi.ComponentResource):
-    """The events' exchange, and a queue that keeps them for whoever comes later. `uri` is that of who publishes."""
+    """The exchange of events, and a queue that keeps them for later consumers. `uri` is the publisher's."""
 
     uri: pulumi.Output[str]
 
     def __init__(self, name: str, args: PlatformEventsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         self._name, channel = name, args.channel
         vhost, user = args.shared.vhosts[channel.vhost], args.shared.users[channel.vhost]
-        # It goes with the vhost, as all in it does: a `destroy` that is refused before that leaves it too.
+        # Deleted with the vhost: a `destroy` that is refused earlier leaves it in place too.
         with_vhost = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(deleted_with=vhost))
         super().__init__("kryonix:messaging:PlatformEvents", name, None, with_vhost)
         self._within = pulumi.ResourceOptions(parent=self, deleted_with=vhost, delete_before_replace=True)
         bound = self._route(channel, vhost)
-        address = pulumi.Output.all(user.password, args.amqp_host, args.amqp_port, user.ready.urn, bound.id)
+        address = pulumi.Output.all(
+            user.password, args.platform.amqp_host, args.platform.amqp_port, user.ready.urn, bound.id
+        )
         self.uri = pulumi.Output.secret(
             address.apply(
                 lambda found: f"amqp://{user.name}:{found[0]}@{found[1]}:{found[2]}/{channel.vhost.replace('/', '%2F')}"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pulumi
 import pulumi_rabbitmq as rabbitmq
 
 from components.errors import InvalidStack
-from components.management import BrokerAccess
+from components.existing_platform import PlatformOutputs
 from components.routing import Routing, RoutingArgs
 from components.safeguards import Safeguards, SafeguardsArgs
+from components.settings import Settings
 from components.tenant_record import TenantRecord, TenantRecordArgs
 from components.tenant_user import TenantUser
-from kryonix.topology.credentials import Generations, rabbitmq_hash
+from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.expansion import Topology
 from kryonix.topology.ownership import description
 
@@ -23,27 +24,16 @@ __all__ = ["TenantMessaging", "TenantMessagingArgs"]
 
 @dataclass(frozen=True, kw_only=True)
 class TenantMessagingArgs:
-    """A tenant's expansion, and the platform it is made on."""
+    """A tenant's topology, its platform, and the settings of its stack."""
 
     topology: Topology
-    access: pulumi.Output[BrokerAccess]
-    admin_username: pulumi.Input[str]
-    registry_dsn: pulumi.Input[str]
-    amqp_host: pulumi.Input[str]
-    amqp_port: pulumi.Input[int]
-    deleted_with: pulumi.Resource | None = None
-    """What takes the vhost and the users along when it is deleted, if this stack makes it: the broker's data."""
-    deletion_protection: bool = True
-    allow_delete: tuple[str, ...] = ()
-    protect: bool = False
-    generations: Generations = field(default_factory=Generations)
-    as_sold: bool = False
-    """Whether it keeps what it has although its plan no longer admits that."""
+    platform: PlatformOutputs
+    settings: Settings
 
     def __post_init__(self) -> None:
         queues, allowed = len(self.topology.queues), self.topology.limits.max_queues
         tenant = self.topology.tenant
-        if queues > allowed and tenant.status == "active" and not self.as_sold:
+        if queues > allowed and tenant.status == "active" and not self.settings.as_sold:
             raise InvalidStack(
                 f"tenant {tenant.id!r}: {queues} queues do not fit the {allowed} of the plan {tenant.plan!r}. "
                 "Choose a larger plan or fewer modules"
@@ -66,17 +56,19 @@ class TenantMessaging(pulumi.ComponentResource):
         within = pulumi.ResourceOptions(parent=self, deleted_with=vhost, delete_before_replace=True)
         admin = rabbitmq.Permissions(
             f"{name}/admin",
-            user=args.admin_username,
+            user=args.platform.username,
             vhost=vhost.name,
             permissions={"configure": ".*", "write": ".*", "read": ".*"},
             opts=within,
         )
-        own = pulumi.ResourceOptions(parent=self, deleted_with=args.deleted_with, delete_before_replace=True)
+        own = pulumi.ResourceOptions(parent=self, deleted_with=args.platform.data, delete_before_replace=True)
         current, *retiring = [
             TenantUser.make(name, generation, args.topology, admin.vhost, own, within)
-            for generation in args.generations.all
+            for generation in args.settings.generations.all
         ]
-        in_vhost = RoutingArgs(topology=args.topology, vhost=admin.vhost, deleted_with=vhost, protect=args.protect)
+        in_vhost = RoutingArgs(
+            topology=args.topology, vhost=admin.vhost, deleted_with=vhost, protect=args.settings.protect
+        )
         routing = Routing(name, in_vhost, within)
         record = self._record(current)
         permissions = [one for each in (current, *retiring) for one in each.permissions]
@@ -87,15 +79,15 @@ class TenantMessaging(pulumi.ComponentResource):
                 "amqp://{0}:{1}@{2}:{3}/{4}",
                 current.user.name,
                 current.password,
-                args.amqp_host,
-                args.amqp_port,
+                args.platform.amqp_host,
+                args.platform.amqp_port,
                 vhost.name.apply(lambda vhost_name: vhost_name.replace("/", "%2F")),
             )
         )
         self.register_outputs(self.summary())
 
     def summary(self) -> dict[str, pulumi.Input[object]]:
-        """What a stack says of a tenant in its outputs."""
+        """Return the tenant's part of the stack outputs."""
         topology = self._args.topology
         return {
             "vhost": self.vhost,
@@ -118,8 +110,8 @@ class TenantMessaging(pulumi.ComponentResource):
             max_queues=str(topology.limits.max_queues),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                protect=self._args.protect or None,
-                deleted_with=self._args.deleted_with,
+                protect=self._args.settings.protect or None,
+                deleted_with=self._args.platform.data,
                 delete_before_replace=True,
             ),
         )
@@ -127,7 +119,7 @@ class TenantMessaging(pulumi.ComponentResource):
     def _record(self, current: TenantUser) -> TenantRecord:
         both = pulumi.Output.all(current.user.name, current.password)
         args = TenantRecordArgs(
-            registry_dsn=self._args.registry_dsn,
+            registry_dsn=self._args.platform.registry_dsn,
             tenant=self._args.topology.tenant,
             username=current.user.name,
             password_hash=both.apply(lambda known: rabbitmq_hash(*known)),
@@ -145,7 +137,7 @@ class TenantMessaging(pulumi.ComponentResource):
         """Last of all: what it depends on is removed only after it has agreed to go."""
         limits = self._args.topology.limits
         args = SafeguardsArgs(
-            access=self._args.access,
+            access=self._args.platform.access,
             vhost=vhost.name,
             user=current.user.name,
             retiring_users=tuple(each.user.name for each in retiring),
@@ -153,8 +145,8 @@ class TenantMessaging(pulumi.ComponentResource):
             queues=routing.queues,
             max_connections=limits.max_connections,
             max_channels=limits.max_channels,
-            protected=self._args.deletion_protection,
-            allow_delete=self._args.allow_delete,
+            protected=self._args.settings.deletion_protection,
+            allow_delete=self._args.settings.allow_delete,
         )
         opts = pulumi.ResourceOptions(parent=self, depends_on=list(before))
         return Safeguards(f"{self._name}/safeguards", args, opts)
