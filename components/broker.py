@@ -17,6 +17,9 @@ from kryonix.topology.naming import ADMIN_USER
 
 __all__ = ["BrokerContainer", "BrokerContainerArgs"]
 
+_ROLE = "rabbitmq"
+"""The container's part in its name and on its network, whatever the component is called."""
+
 _FILES = Path(__file__).parent / "broker_files"
 _MANAGEMENT_PORT, _AMQP_PORT, _METRICS_PORT = 15672, 5672, 15692
 _START_TIMEOUT_S = 180
@@ -59,7 +62,7 @@ class BrokerContainer(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: BrokerContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:BrokerContainer", name, None, opts)
-        self._args, self._host = args, f"kryonix-{pulumi.get_stack()}-{name}"
+        self._args, self._host = args, f"kryonix-{pulumi.get_stack()}-{_ROLE}"
         child = pulumi.ResourceOptions(parent=self)
         network = docker.Network(f"{name}-network", name=f"{self._host}-network", driver="bridge", opts=child)
         self.volume = docker.Volume(f"{name}-data", name=f"{self._host}-data", opts=child)
@@ -72,11 +75,11 @@ class BrokerContainer(pulumi.ComponentResource):
             memory=args.memory_mb,
             memory_swap=2 * args.memory_mb,  # Docker's own default: left out, every preview would want to remove it
             destroy_grace_seconds=60,
-            networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[name])],
+            networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[_ROLE])],
             volumes=[docker.ContainerVolumeArgs(volume_name=self.volume.name, container_path="/var/lib/rabbitmq")],
             ports=self._ports(),
             uploads=self._uploads(),
-            labels=self._labels(name),
+            labels=self._labels(),
             # Its root is not read-only: Docker uploads no file into a container whose root is.
             capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(ENTRYPOINT_CAPABILITIES)),
             security_opts=[NO_NEW_PRIVILEGES],
@@ -114,9 +117,9 @@ class BrokerContainer(pulumi.ComponentResource):
         }
         return [docker.ContainerUploadArgs(file=f"/etc/rabbitmq/{file}", content=text) for file, text in files.items()]
 
-    def _labels(self, name: str) -> list[docker.ContainerLabelArgs]:
+    def _labels(self) -> list[docker.ContainerLabelArgs]:
         """Traefik's: AMQP over TLS at mensagens., the management interface at painel-mensagens."""
-        domain, router = self._args.domain, f"kryonix-{pulumi.get_stack()}-{name}"
+        domain, router = self._args.domain, self._host
         tcp, http = f"traefik.tcp.routers.{router}", f"traefik.http.routers.{router}-mgmt"
         labels = {
             "traefik.enable": "true",

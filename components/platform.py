@@ -59,9 +59,9 @@ class Platform(pulumi.ComponentResource):
         asked = args.guard.before_changes(settings.access(secret.result))
         after = pulumi.ResourceOptions(parent=self, depends_on=[asked.apply(lambda _: secret)])
         ignored = self._kept(args.previous)
-        broker = self._broker(settings, asked, ignored, after)
-        server = self._server(settings, ignored, after)
-        registry = self._registry(settings, server, after)
+        broker = self._broker(name, settings, asked, ignored, after)
+        server = self._server(name, settings, ignored, after)
+        registry = self._registry(name, settings, server, after)
         self.access, self.registry_dsn, self.signup_dsn = asked, registry.dsn, registry.signup_dsn
         running = pulumi.Output.all(broker.container.id, asked).apply(lambda both: both[1])
         answered = args.guard.before_tenants(running).apply(lambda _: broker.container)
@@ -107,6 +107,7 @@ class Platform(pulumi.ComponentResource):
 
     @staticmethod
     def _broker(
+        name: str,
         settings: PlatformSettings,
         asked: pulumi.Output[BrokerAccess],
         ignored: list[str],
@@ -123,20 +124,24 @@ class Platform(pulumi.ComponentResource):
             memory_mb=settings.broker_memory_mb,
             ignore_changes=ignored,
         )
-        return BrokerContainer("rabbitmq", args, opts)
+        return BrokerContainer(f"{name}-rabbitmq", args, _once_named("rabbitmq", opts))
 
     @staticmethod
-    def _server(settings: PlatformSettings, ignored: list[str], opts: pulumi.ResourceOptions) -> PostgresContainer:
+    def _server(
+        name: str, settings: PlatformSettings, ignored: list[str], opts: pulumi.ResourceOptions
+    ) -> PostgresContainer:
         args = PostgresContainerArgs(
             image=settings.postgres_image,
             address=settings.address,
             port=settings.registry_port,
             ignore_changes=ignored,
         )
-        return PostgresContainer("postgres", args, opts)
+        return PostgresContainer(f"{name}-postgres", args, _once_named("postgres", opts))
 
     @staticmethod
-    def _registry(settings: PlatformSettings, server: PostgresContainer, opts: pulumi.ResourceOptions) -> Registry:
+    def _registry(
+        name: str, settings: PlatformSettings, server: PostgresContainer, opts: pulumi.ResourceOptions
+    ) -> Registry:
         args = RegistryArgs(
             host=settings.local_host,
             port=settings.registry_port,
@@ -145,4 +150,9 @@ class Platform(pulumi.ComponentResource):
             deleted_with=server.volume,
         )
         running = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[server.container]))
-        return Registry("registry", args, running)
+        return Registry(f"{name}-registry", args, _once_named("registry", running))
+
+
+def _once_named(name: str, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
+    """Let a component take over the state of an older version's, which did not name it after its parent."""
+    return pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(aliases=[pulumi.Alias(name=name)]))

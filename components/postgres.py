@@ -15,6 +15,9 @@ from kryonix.topology.credentials import PASSWORD_LENGTH, scram_verifier
 
 __all__ = ["PostgresContainer", "PostgresContainerArgs"]
 
+_ROLE = "postgres"
+"""The container's part in its name and on its network, whatever the component is called."""
+
 _SUPERUSER = "kryonix_admin"
 _START_TIMEOUT_S = 120
 _DATA = "/var/lib/postgresql/data"
@@ -46,7 +49,7 @@ class PostgresContainer(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: PostgresContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:PostgresContainer", name, None, opts)
-        child, host = pulumi.ResourceOptions(parent=self), f"kryonix-{pulumi.get_stack()}-{name}"
+        child, host = pulumi.ResourceOptions(parent=self), f"kryonix-{pulumi.get_stack()}-{_ROLE}"
         # Its own: whatever else is on Docker's default bridge would reach the server's port.
         network = docker.Network(f"{name}-network", name=f"{host}-network", driver="bridge", opts=child)
         self.volume = docker.Volume(f"{name}-data", name=f"{host}-data", opts=child)
@@ -69,7 +72,7 @@ class PostgresContainer(pulumi.ComponentResource):
                 "POSTGRES_DB=postgres",
                 f"PGDATA={_DATA}",
             ],
-            networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[name])],
+            networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[_ROLE])],
             volumes=[docker.ContainerVolumeArgs(volume_name=self.volume.name, container_path=_DATA)],
             ports=[docker.ContainerPortArgs(internal=5432, ip=args.address, external=args.port)],
             read_only=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -16,7 +16,7 @@ from kryonix.engines.local.goal import Goal
 from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, Properties
 from kryonix.engines.local.project import StackConfig
 from kryonix.engines.local.recovery import Recovery, may_be_made
-from kryonix.engines.local.resource import PROVIDER_PREFIX, Resource, make_urn, package_of
+from kryonix.engines.local.resource import PROVIDER_PREFIX, Resource, make_urn, name_of, package_of
 from kryonix.engines.local.run import Run
 from kryonix.engines.local.state import now
 
@@ -48,6 +48,7 @@ class Registrar:
         self._defaults: dict[tuple[str, str], Resource] = {}
         self._seen: set[str] = set()
         self._aliased: dict[str, str] = {}
+        self._aliases: dict[str, tuple[str, ...]] = {}
         self._replacing: set[str] = set()
 
     @property
@@ -86,10 +87,11 @@ class Registrar:
         ledger, wanted = self._run.ledger, goal.draft.urn
         with self._lock:
             self._take(wanted)
-            found = next((urn for urn in (wanted, *goal.aliases) if ledger.get(urn)), None)
+            aliases = self._aliases[wanted] = (*goal.aliases, *self._inherited(goal.draft))
+            found = next((urn for urn in (wanted, *aliases) if ledger.get(urn)), None)
             if found == wanted:
                 return ledger.get(wanted)
-            for taken in goal.aliases:
+            for taken in aliases:
                 if taken in self._aliased or (taken == found and taken in self._seen):
                     other = self._aliased.get(taken, taken)
                     raise InvalidProgramInput(f"{wanted} has the alias {taken}, which {other} claims as well.")
@@ -100,6 +102,16 @@ class Registrar:
             renamed = replace(old, urn=wanted, type=goal.draft.type)
             ledger.commit(put=[renamed], drop=[found], rename=(found, wanted))
             return renamed
+
+    def _inherited(self, draft: Resource) -> Iterator[str]:
+        """Yield the URNs of a child under its parent's aliases, as the Pulumi CLI derives them.
+
+        A name that starts with its parent's name follows the parent's old name.
+        """
+        for alias in self._aliases.get(draft.parent, ()):
+            old, new = name_of(alias), name_of(draft.parent)
+            name = old + draft.name.removeprefix(new) if draft.name.startswith(new) else draft.name
+            yield make_urn(self._run.target.stack, self._run.target.project, alias, draft.type, name)
 
     def _take(self, urn: str) -> None:
         if urn in self._seen:

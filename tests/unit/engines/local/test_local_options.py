@@ -169,6 +169,20 @@ def test_moving_into_a_component_with_an_alias_changes_nothing(testbed: EngineTe
     assert summary.changes == {"same": 2, "create": 1}
 
 
+def test_children_named_after_a_renamed_component_keep_their_state(testbed: EngineTestbed) -> None:
+    body = """
+        g = Group("{name}", pulumi.ResourceOptions(aliases={aliases}))
+        Thing("{name}-a", {{"name": "a"}}, pulumi.ResourceOptions(parent=g))
+        Thing("own", None, pulumi.ResourceOptions(parent=g))
+    """
+    testbed.up(body.format(name="old", aliases=None))
+    testbed.service.forget_log()
+    renamed = body.format(name="top-new", aliases='[pulumi.Alias(name="old")]')
+    assert testbed.up(renamed).changes == {"same": 4}
+    assert done(testbed) == []
+    assert testbed.up(renamed).changes == {"same": 4}
+
+
 def test_two_resources_cannot_claim_one_alias(testbed: EngineTestbed) -> None:
     testbed.up('Thing("a")')
     with pytest.raises(InvalidProgramInput, match="claims as well"):
