@@ -140,7 +140,7 @@ def test_a_platform_of_an_older_version_upgrades_in_place(before: Project, engin
     finally:
         before.configure(**kept, metricsPort=free_port())
     assert [change for change in changes if not change.startswith(("update ", "create "))] == []
-    assert "update rabbitmq-container" not in changes
+    assert "update platform-rabbitmq-container" not in changes
     assert "an older version made this stack" in said
 
 

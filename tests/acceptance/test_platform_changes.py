@@ -24,7 +24,7 @@ from tests.acceptance.conftest import OWN, Stacks, changed
 from tests.support.live_broker import live
 from tests.support.project import ROOT, Project, free_port, tenant
 
-CONTAINERS: Final = frozenset({"rabbitmq-container", "postgres-container"})
+CONTAINERS: Final = frozenset({"platform-rabbitmq-container", "platform-postgres-container"})
 
 
 def copied(name: str) -> Callable[[Stacks], dict[str, Any]]:
@@ -288,7 +288,7 @@ def test_a_protected_platform_can_be_changed(stacks: Stacks) -> None:
     platform.must("up", engine=stacks.engine)
     platform.configure(domain="protected.example.com")
     summary = platform.must("up", engine=stacks.engine)
-    assert {step["name"] for step in summary["steps"] if step["op"] == "replace"} == {"rabbitmq-container"}
+    assert {step["name"] for step in summary["steps"] if step["op"] == "replace"} == {"platform-rabbitmq-container"}
     platform.configure(protect=False)
     platform.must("up", engine=stacks.engine)
 

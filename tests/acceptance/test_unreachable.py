@@ -84,7 +84,7 @@ def test_a_port_in_use_is_reported_and_destroy_leaves_nothing(fresh: Project) ->
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
         fresh.configure(registryPort=port)
-        assert_unreachable(fresh.run("up"), str(port), "postgres-container")
+        assert_unreachable(fresh.run("up"), str(port), "platform-postgres-container")
         fresh.must("destroy")
     assert left_in_docker(fresh) == []
 

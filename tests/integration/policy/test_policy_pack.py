@@ -191,7 +191,7 @@ def test_an_unmarked_secret_in_an_input_is_blocked_and_never_shown(
 def test_a_secret_in_a_containers_variables_is_blocked(
     site: Site, registrations: list[Recording], variable: str
 ) -> None:
-    (own,) = [r for r in registrations if r.goal.name == "postgres-container"]
+    (own,) = [r for r in registrations if r.goal.name == "platform-postgres-container"]
     held = site.held_inputs([changed(own, envs=["PGDATA=/data", variable])])
     assert guardrails(held) == {"secret-in-plain-text-input"}
     assert "correct-horse" not in str(held)
