@@ -25,7 +25,7 @@ Planned = Callable[[Project], dict[str, Any]]
 
 
 def changed(summary: Mapping[str, Any]) -> list[str]:
-    """What a run changed, or would change."""
+    """Return a run's changes, applied or planned."""
     return [f"{step['op']} {step['name']}" for step in summary["steps"] if step["op"] != "read"]
 
 
@@ -37,7 +37,7 @@ def broker(platform: Project) -> Iterator[LiveBroker]:
 
 @pytest.fixture
 def planned(platform: Project) -> Planned:
-    """What the offline plan says of the tenant of a stack."""
+    """Return the offline plan of a stack's tenant."""
 
     def plan(stack: Project) -> dict[str, Any]:
         config = yaml.safe_load(stack.config_file.read_text())["config"]

@@ -124,7 +124,7 @@ def test_invalid_options_are_refused(
 
 
 def test_an_image_is_assembled_from_recent_package_lists_signed_by_debian(folder: Folder, images: Registry) -> None:
-    """What mmdebstrap is called with. That apt then refuses an expired list was seen with a frozen mirror."""
+    """Return the arguments of mmdebstrap. That apt then refuses an expired list was seen with a frozen mirror."""
     stub, asked = folder.path / "bin" / "mmdebstrap", folder.path / "asked"
     stub.parent.mkdir()
     stub.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>{asked}\nexit 1\n')

@@ -120,7 +120,7 @@ def test_no_tenant_stack_config_key_replaces_a_resource(stacks: Stacks, key: str
 
 
 def test_replacing_a_platform_part_replaces_containers_only(stacks: Stacks) -> None:
-    """What an engine would replace together with each resource of the platform, by what the state says of them."""
+    """Compute from the state which resources an engine would replace with each platform resource."""
     result = stacks.platform.run("export", engine=stacks.engine)
     resources = {entry["urn"]: entry for entry in json.loads(result.stdout)["deployment"]["resources"]}
     needed_by = defaultdict(set)
@@ -250,7 +250,7 @@ def test_no_confirmed_message_is_lost_while_the_platform_changes(
 
 
 def test_one_run_moves_a_platform_and_removes_a_tenant(stacks: Stacks) -> None:
-    """What goes knows the address of its last `up`, where nobody answers any more."""
+    """The removed tenant's resources hold the address of the last `up`, which no longer answers."""
     platform, engine = stacks.platform, stacks.engine
     listed = tenant("acme", "crm", plan="basic")
     platform.tenants(listed, tenant("leaving", "crm", plan="basic"))

@@ -35,7 +35,7 @@ def once_unbinding(broker: LiveBroker) -> bool:
 
 
 async def publish_until(done: asyncio.Event, uri: str) -> int:
-    """Publish one by one, and count what the broker has confirmed."""
+    """Publish one by one, and count the confirmed messages."""
     confirmed = 0
     async with await aio_pika.connect(uri) as connection, connection.channel() as channel:
         exchange = await channel.get_exchange("cliente_own", ensure=False)
@@ -59,7 +59,7 @@ async def publishing_while(uri: str, began: Callable[[], bool], work: Callable[[
 
 
 def settled_count(broker: LiveBroker, queue: str) -> int:
-    """What a queue holds, taken out of it; 0 where it is gone."""
+    """Purge a queue and return its message count; 0 if it does not exist."""
     return broker.take("/cliente_own", queue, 100_000) if broker.has("queues", "/cliente_own", queue) else 0
 
 

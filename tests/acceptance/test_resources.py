@@ -23,14 +23,14 @@ def resources(platform: Project) -> dict[str, Resource]:
 
 
 def named(resources: dict[str, Resource], tenant: str) -> set[tuple[str, str]]:
-    """Type and name of what belongs to a tenant, with its id taken out of the name."""
+    """Return type and name of a tenant's resources, without its id."""
     inside = re.compile(rf"^{tenant}(?=/|$)|(?<=-){tenant}$")
     of_tenant = ((r["type"], urn.split("::")[-1]) for urn, r in resources.items() if f"::{tenant}" in urn)
     return {(type_, inside.sub("{id}", name)) for type_, name in of_tenant}
 
 
 def waits_for(resources: dict[str, Resource], urn: str) -> set[str]:
-    """Everything that is made before a resource because of what it depends on."""
+    """Return all direct and indirect dependencies of a resource."""
     before = set(resources[urn].get("dependencies", []))
     return before.union(*(waits_for(resources, each) for each in before))
 

@@ -41,7 +41,7 @@ def run(folder: Path, script: str, **environment: str) -> subprocess.CompletedPr
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what scripts/setup reads, so that a test may change it."""
+    """Copy the inputs of scripts/setup, for tests to change."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     for name in ("pyproject.toml", "requirements.txt"):
         shutil.copy(ROOT / name, tmp_path / name)

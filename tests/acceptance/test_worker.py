@@ -85,7 +85,7 @@ def handled(own: Own) -> list[str]:
 
 
 class Running:
-    """A worker that runs, and what it says of itself."""
+    """A running worker and its output."""
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process, self._url = process, f"http://127.0.0.1:{port}/metrics"
@@ -107,7 +107,7 @@ class Running:
             time.sleep(0.2)
 
     def says(self, words: str) -> None:
-        """Read what it says until it has said that."""
+        """Read its output until the text appears."""
         assert self.process.stdout is not None
         late = Timer(120, self.process.kill)
         late.start()
@@ -120,12 +120,12 @@ class Running:
         raise AssertionError(f"it ended, or was ended after 120 s, without {words!r}")
 
     def end(self) -> str:
-        """Tell it to end, and wait until it has; return what it has said since."""
+        """Stop it, wait for its end, and return its output since then."""
         self.process.send_signal(signal.SIGTERM)
         return self.ended()
 
     def ended(self) -> str:
-        """Wait until it has ended in order; return what it has said since."""
+        """Wait for its clean exit, and return its output since then."""
         said, _ = self.process.communicate(timeout=120)
         assert self.process.returncode == 0, said
         return said
@@ -213,7 +213,7 @@ def test_a_worker_keeps_its_scale_while_queue_figures_are_unreadable(own: Own) -
 
 
 def shown_depth(own: Own) -> int:
-    """What the management API says of the queue now."""
+    """Return the queue's current state from the management API."""
     name = own.application.name(*QUEUE)
     return int(own.application.admin.get("queues", own.application.vhost, name).get("messages", -1))
 

@@ -57,7 +57,7 @@ class Account:
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[AbstractChannel]:
-        """A connection with one channel, which confirms what is published."""
+        """Open a connection with one channel with publisher confirms."""
         async with await self.connect() as connection, connection.channel() as channel:
             yield channel
 

@@ -25,7 +25,7 @@ class Checkout:
         self.commit()
 
     def commit(self) -> str:
-        """Commit what is here, and return the commit."""
+        """Commit everything, and return the commit."""
         self._git("add", "--all")
         self._git(
             "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--allow-empty", "-m", "x"

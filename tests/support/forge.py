@@ -17,7 +17,7 @@ BOT, SOMEBODY = {"type": "Bot", "id": 1}, {"type": "User", "id": 2}
 
 
 class Forge:
-    """Open requests, their comments, and what was asked."""
+    """Open requests, their comments, and the calls received."""
 
     def __init__(self) -> None:
         self.pulls: list[dict[str, Any]] = []

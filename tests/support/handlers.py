@@ -21,13 +21,13 @@ __all__ = ["Recording", "previewed"]
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One resource that a program registered, and what the engine made of it."""
+    """A registered resource and its result."""
 
     goal: Resource
     resource: Resource
 
     def request(self) -> analyzer_pb2.AnalyzeRequest:
-        """What a policy of resources is asked: the inputs."""
+        """Return the arguments of a resource policy: the inputs."""
         goal = self.goal
         properties = values.to_struct(goal.inputs)
         return analyzer_pb2.AnalyzeRequest(urn=goal.urn, type=goal.type, name=goal.name, properties=properties)

@@ -60,7 +60,7 @@ class Town:
 
     @contextmanager
     def leaving_nothing(self, *ids: str) -> Iterator[Town]:
-        """Take what is left of these tenants away at the end."""
+        """Remove the leftovers of these tenants at the end."""
         try:
             yield self
         finally:

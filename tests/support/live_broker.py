@@ -69,7 +69,7 @@ class LiveBroker:
         return {vhost["name"] for vhost in self.get("vhosts")}
 
     def topology(self, vhost: str) -> dict[str, Any]:
-        """What a vhost has, in the terms of `plan --json`."""
+        """Return a vhost's objects in the format of `plan --json`."""
         exchanges = self.get("exchanges", vhost)
         policies = [("policy", policy) for policy in self.get("policies", vhost)]
         policies += [("operator", policy) for policy in self.get("operator-policies", vhost)]
@@ -95,7 +95,7 @@ class LiveBroker:
         return {name: value for entry in self.get("vhost-limits", vhost) for name, value in entry["value"].items()}
 
     def assert_is(self, planned: Mapping[str, Any]) -> None:
-        """That a tenant is exactly what the plan says: nothing missing, nothing left over."""
+        """Assert that a tenant equals the plan: nothing missing, nothing left over."""
         assert self.topology(planned["vhost"]) == {
             "exchanges": {(e["name"], e["type"]) for e in planned["exchanges"]},
             "queues": {queue["name"] for queue in planned["queues"]},

@@ -36,7 +36,7 @@ class Site:
         self.commit()
 
     def commit(self) -> None:
-        """Make what is here the base."""
+        """Commit the current files as the base."""
         self._git("add", *(path.name for path in self.project.folder.glob("*.yaml")))
         self._git(
             "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--allow-empty", "-m", "x"
@@ -55,7 +55,7 @@ class Site:
         return previewed(self.project)
 
     def held(self, recordings: Iterable[Recording], against: str | None = "HEAD") -> list[Held]:
-        """What the pack reports of a stack that is about to be made: its provider can't say yet what will be."""
+        """Return the pack's findings for a new stack, with unknown outputs."""
         recordings = list(recordings)
         with self._pack(against) as pack:
             for recording in recordings:
@@ -64,12 +64,12 @@ class Site:
             return _held(pack.AnalyzeStack(_stack(recording.entry(early=True) for recording in recordings)))
 
     def held_outputs(self, recordings: Iterable[Recording], against: str | None = "HEAD") -> list[Held]:
-        """What the pack reports of a stack whose resources are there, and none of them is looked at by itself."""
+        """Return the pack's findings for an existing stack, stack policies only."""
         with self._pack(against) as pack:
             return _held(pack.AnalyzeStack(_stack(recording.entry() for recording in recordings)))
 
     def held_inputs(self, recordings: Iterable[Recording]) -> list[Held]:
-        """What the pack reports of each resource's inputs, asked as the engine asks: first to remediate."""
+        """Return the pack's findings for each resource's inputs, remediation first, as the engine asks."""
         found: list[Held] = []
         with self._pack(None) as pack:
             for recording in recordings:

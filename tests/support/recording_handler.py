@@ -12,7 +12,7 @@ __all__ = ["Seen", "eventually"]
 
 
 class Seen:
-    """A handler that keeps what it is given, and does what it is told with it."""
+    """A handler that records its messages and then runs a given action."""
 
     def __init__(self, then: Callable[[Message], Awaitable[None]] | None = None) -> None:
         self.messages: list[Message] = []

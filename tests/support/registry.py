@@ -26,7 +26,7 @@ def digest(content: bytes) -> str:
 
 
 class Registry:
-    """What is served: manifests by tag and by digest, and blobs."""
+    """The served content: manifests by tag and by digest, and blobs."""
 
     def __init__(self, port: int) -> None:
         self.repository = f"127.0.0.1:{port}/t{secrets.token_hex(4)}"
@@ -54,7 +54,7 @@ class Registry:
         return digest(manifest)
 
     def serve_instead(self, wanted: str, tag: str) -> None:
-        """Answer for a digest with what has a tag now, as a registry would that somebody has taken over."""
+        """Serve a tag's image for a digest, as a compromised registry would."""
         self._manifests[wanted] = self._manifests[tag]
 
     def find(self, path: str) -> tuple[str, bytes] | None:
@@ -71,7 +71,7 @@ class Registry:
 
 @contextmanager
 def registry() -> Iterator[Registry]:
-    """A registry for the block; what was pulled from it is removed from the daemon afterwards."""
+    """Run a registry for the block; afterwards remove the images pulled from it."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

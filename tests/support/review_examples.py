@@ -33,7 +33,7 @@ def findings(before: Topology | None, after: Topology | None) -> list[Finding]:
 
 
 def told(before: Topology | None, after: Topology | None) -> set[tuple[str, str]]:
-    """What the guardrails find, as their labels and objects."""
+    """Return the guardrails' findings as labels and objects."""
     return {(finding.guardrail.label, finding.object) for finding in findings(before, after)}
 
 

@@ -75,7 +75,7 @@ class Caller:
         return self.http.request(method, path, json=json, headers=headers)
 
     def taken(self, method: str, path: str, json: Any = None, key: str | None = None) -> dict[str, Any]:
-        """Ask for what has to be taken on."""
+        """Send a request that must be accepted."""
         response = self.ask(method, path, json, key)
         assert response.status_code == 202, response.text
         assert response.headers["location"] == f"/v1/operations/{response.json()['id']}"
@@ -92,14 +92,14 @@ class Caller:
             time.sleep(0.2)
 
     def done(self, method: str, path: str, json: Any = None, key: str | None = None) -> dict[str, Any]:
-        """Ask for what has to be taken on and to succeed; the answer to the request."""
+        """Send a request that must be accepted and succeed; return its response."""
         taken = self.taken(method, path, json, key)
         ended = self.ended(taken)
         assert ended["status"] == "succeeded", ended
         return taken
 
     def refused(self, status: int, kind: str, method: str, path: str, json: Any = None, key: str | None = None) -> Any:
-        """Ask for what has to be refused; the problem."""
+        """Send a request that must be refused; return the problem."""
         response = self.ask(method, path, json, key)
         assert response.status_code == status, response.text
         assert response.headers["content-type"] == "application/problem+json"
@@ -175,7 +175,7 @@ class Signup:
             connection.execute(sql)
 
     def as_superuser(self, sql: str) -> str:
-        """To change what the service itself may only read; what psql prints."""
+        """Run SQL beyond the service's own privileges; return psql's output."""
         container = docker.from_env().containers.get(f"kryonix-{self.project.stack}-postgres")
         psql = 'psql -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d kryonix_main -At -c "$SQL"'
         status, printed = container.exec_run(["sh", "-c", psql], environment={"SQL": sql})

@@ -174,7 +174,7 @@ HOSTILE = (
 
 @pytest.mark.parametrize("around", ["{}", "<b>{}</b>", "<details>\n{}\n</details>", "<code>a</code>{}", "- {}"])
 def test_a_report_contains_no_automatic_reference(poster: Poster, forge: Forge, around: str) -> None:
-    """Judged by the text as it is shown, which is what both services look at."""
+    """Check the rendered text, as both services do."""
     report = "\n\n".join(around.format(each) for each in HOSTILE)
     assert poster.post(f"{MARKER}\n{report}\n").returncode == 0
     shown = "".join(Rendered.of(forge.comments[-1]["body"]).texts)

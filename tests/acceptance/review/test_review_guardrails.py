@@ -17,7 +17,7 @@ BY_NAME = {kind.name: kind for kind in KINDS}
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """A kind of change that a guardrail holds back, and what its author would say of it."""
+    """A kind of change that a guardrail blocks, with its acceptance."""
 
     guardrail: str
     status: int

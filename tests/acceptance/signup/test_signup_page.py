@@ -110,7 +110,7 @@ def test_the_page_shows_other_operations_live_and_after_a_reload(page: Page, sig
         expect(why).to_be_visible()
     signup.caller.done("POST", "/v1/tenants", {"id": "by-others-too", "modules": ["portal"], "plan": "basic"})
     expect(page.locator("tr[data-tenant=by-others-too]")).to_contain_text("11 of 50")
-    expect(why).to_be_visible()  # who reads on is not interrupted, and neither is the keyboard
+    expect(why).to_be_visible()  # reading and keyboard focus are not interrupted
     expect(row.locator("summary")).to_be_focused()
     accessible(page)
 

@@ -71,7 +71,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def pulumi(project: Path, *arguments: str) -> str:
-    """What the CLI prints; a failure shows what it said."""
+    """Return the CLI's output; fail with it on errors."""
     command = ["pulumi", *arguments, "--non-interactive", "--stack", "dev"]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

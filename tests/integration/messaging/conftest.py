@@ -64,7 +64,7 @@ def tenants(platform: Project) -> dict[str, tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def emptied(tenants: dict[str, tuple[str, str]], operator: Account) -> dict[str, tuple[str, str]]:
-    """The same tenants, with nothing in their queues of what another module's tests left there."""
+    """The same tenants, with their queues purged."""
     for id in tenants:
         vhost = Names(id).vhost
         for queue in operator.get("queues", vhost):
@@ -94,7 +94,7 @@ BOTH = ["memory", "rabbitmq"]
 
 @pytest.fixture(params=BOTH)
 async def world(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[World]:
-    """Five modules, retries by the broker, a lane for what is high in crm's leads.update."""
+    """Five modules, retries by the broker, a priority lane `high` for crm's leads.update."""
     async for made in _world("sdk", request):
         yield made
 

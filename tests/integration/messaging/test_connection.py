@@ -43,7 +43,7 @@ def admin(platform: Project) -> Account:
 
 
 async def _connections(admin: Account, name: str, count: int = 1) -> list[dict[str, object]]:
-    """What the management API knows of a client's connections, once it knows so many; it learns of them late."""
+    """Wait until the management API lists this many of a client's connections, and return them."""
     async with asyncio.timeout(60):
         while True:
             found = await asyncio.to_thread(admin.get, "connections")
@@ -242,7 +242,7 @@ async def test_a_silent_connection_is_replaced_after_missed_heartbeats(address: 
 
 
 def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS context with a certificate that nobody has signed but itself, and that certificate's file."""
+    """Return a server's TLS context with a self-signed certificate, and the certificate's file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")])
     now = datetime.now(UTC)

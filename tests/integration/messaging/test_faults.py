@@ -45,7 +45,7 @@ KILLS = 3
 
 
 class Broker:
-    """The platform's broker, as somebody who can pull its plug sees it."""
+    """The platform's broker, which can be killed."""
 
     def __init__(self, project: Project, uri_of_waits: str) -> None:
         self._docker = docker.from_env()

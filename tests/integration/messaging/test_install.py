@@ -42,7 +42,7 @@ def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment, with the wheel and what it asks for."""
+    """Return the Python of a new environment with the wheel and its dependencies."""
     folder = tmp_path_factory.mktemp("install")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
     # Built from a copy: setuptools writes beside what it builds.

@@ -69,7 +69,7 @@ async def test_a_rejected_message_with_oversized_headers_is_dead_lettered(
 
 
 class Raw(ExactProperties):
-    """Properties whose bytes are given."""
+    """Properties of the given bytes."""
 
     def __init__(self, written: bytes) -> None:
         super().__init__(message_id="raw")

@@ -18,13 +18,13 @@ WIDE = "^cliente_.*"
 
 
 def guardrails(held: list[Held]) -> set[str]:
-    """Which policies hold the change back; one that is no more than advice is no guardrail."""
+    """Return the mandatory policies that block the change."""
     assert {level for _, level, _ in held} <= {"mandatory"}
     return {name for name, _, _ in held}
 
 
 def changing(recordings: list[Recording], type_: str, name: str, **properties: object) -> list[Recording]:
-    """What a program with other properties for one resource registers."""
+    """Return the registrations with other properties for one resource."""
     asked = [r for r in recordings if (r.goal.type.rpartition(":")[2], r.goal.name) == (type_, name)]
     assert len(asked) == 1, (type_, name)
     return [changed(r, **properties) if r is asked[0] else r for r in recordings]
@@ -233,5 +233,5 @@ def test_a_tenant_stack_is_compared_with_its_own_config(site: Site, registration
 
 
 def of(name: str, recordings: list[Recording]) -> list[Recording]:
-    """What the program registers for one tenant: what its own stack has."""
+    """Return the registrations of a tenant stack's program."""
     return [r for r in recordings if r.goal.name == name or r.goal.name.startswith(f"{name}/")]

@@ -71,7 +71,7 @@ class Registry:
 
 
 def _make(registry: Registry) -> None:
-    """What `components/registry.py` declares, with the tables of today."""
+    """Declare the registry as `components/registry.py` does, with the current tables."""
     with psycopg.connect(registry.dsn("admin", "postgres"), autocommit=True) as server:
         for role in (OWNER, WRITER, SIGNUP):
             server.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")

@@ -17,7 +17,7 @@ from tests.integration.signup.conftest import Registry, caller, until
 
 
 def queued(registry: Registry) -> str:
-    """An operation that nobody carries out."""
+    """Insert an operation that no worker runs; return its id."""
     id = str(uuid4())
     registry.query(
         "INSERT INTO signup.operations (id, tenant, kind, request) VALUES (%s, %s, 'suspend', '{}')", id, f"t{id[:8]}"

@@ -31,7 +31,7 @@ def credentials(changed: Town) -> Credentials:
 
 
 def everything(changed: Town) -> tuple[Any, ...]:
-    """What is compared: all but queues' messages and passwords."""
+    """Return the tenant's broker objects without messages and passwords."""
     broker = changed.broker
     limits = [broker.user_limits(user) for user in (USER, STATS)]
     tags = [broker.get("users", user)["tags"] for user in (USER, STATS)]

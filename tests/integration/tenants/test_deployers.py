@@ -23,7 +23,7 @@ from tests.integration.tenants.notes.note import REFUSED
 
 
 def changes(summary: Summary) -> list[tuple[str, str]]:
-    """What a run did to the notes, or would do."""
+    """Return a run's changes to the notes, applied or planned."""
     own = [step for step in summary.steps if "pulumi:pulumi:" not in step.type and "providers" not in step.type]
     return sorted((step.op, step.name) for step in own if step.op not in ("same", "refresh", "read"))
 
@@ -145,7 +145,7 @@ def test_concurrent_operations_are_limited(notes: Notes) -> None:
 
 
 def arguments() -> Iterator[bytes]:
-    """What the kernel shows of the arguments of every process."""
+    """Return the arguments of every process, from the kernel."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             yield path.read_bytes()

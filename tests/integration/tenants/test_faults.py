@@ -23,7 +23,7 @@ ID = "faulty"
 
 
 class Scripted:
-    """A deployer that makes nothing, and fails where it is told to."""
+    """A deployer that creates nothing and fails as scripted."""
 
     def __init__(self) -> None:
         self.fails: list[Exception] = []
@@ -58,7 +58,7 @@ def scripted() -> Scripted:
 
 @pytest.fixture
 def lifecycle(town: Town, scripted: Scripted) -> Iterator[TenantLifecycle]:
-    """A tenant whose broker is away, and whose stack is run by the script."""
+    """A tenant with an absent broker and the scripted deployer."""
     dsn, deployer = str(town.broker.outputs["registry_dsn"]), scripted
     made = TenantLifecycle(dsn, deployer, cells_of(town.project.stack), default_catalog())  # type: ignore[arg-type]
     made.create(Tenant(id=ID, modules=("crm",), plan="basic"))

@@ -22,7 +22,7 @@ ID, VHOST, USER = "leaver", "/cliente_leaver", "kryonix_leaver"
 
 @dataclass
 class Idle:
-    """A deployer that says it has done what it has not."""
+    """A deployer that reports success without doing anything."""
 
     town: Town
 

@@ -49,7 +49,7 @@ def beta(outputs: dict[str, Any]) -> Iterator[Application]:
 
 @pytest.fixture
 def lab(lab_made: Application) -> Iterator[Application]:
-    """47 queues and a lane for what is high in crm's leads.create; retries after 1 s and then 2 s, at most; basic."""
+    """Plan basic: 47 queues, a lane `high` for crm's leads.create, retries after 1 s and then 2 s at most."""
     yield from emptied(lab_made)
 
 

@@ -24,7 +24,7 @@ MESSAGE: dict[str, Any] = {
 
 
 def intact(message: AbstractIncomingMessage) -> bool:
-    """Whether a dead letter is the message that was published, with what the broker adds."""
+    """Return True if a dead letter is the published message with the broker's headers."""
     headers = {name: message.headers.get(name) for name in MESSAGE["headers"]}
     received = {name: getattr(message, name) for name in MESSAGE if name != "headers"}
     return message.body == b'{"id": 1}' and {"headers": headers, **received} == MESSAGE

@@ -22,7 +22,7 @@ def queues_of(modules: Iterable[str], each: int = 1) -> dict[str, int]:
 
 
 def reaches(tenant: Application, exchange: str, *keys: str, only: dict[str, int]) -> bool:
-    """Whether messages that the tenant's application publishes, one by each key, come to be just where is said."""
+    """Assert that messages of the tenant, one per key, reach exactly the expected queues."""
 
     async def run() -> dict[str, int]:
         async with tenant.account.channel() as channel:

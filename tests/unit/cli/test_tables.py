@@ -28,7 +28,7 @@ WIDTHS = [80, 100, 120, 140]
 
 
 def printed(made: object, width: int) -> str:
-    """What a console of so many characters shows."""
+    """Return the output of a console of this width."""
     console = Console(file=io.StringIO(), width=width)
     console.print(made)
     shown: str = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above

@@ -52,7 +52,7 @@ PROPS = {
 
 @dataclass
 class Broker:
-    """What a broker would answer."""
+    """A fake broker with given answers."""
 
     queues_there: list[QueueState] = field(default_factory=list)
     stacks: dict[str, str] = field(default_factory=lambda: {"acme": "dev"})
@@ -130,7 +130,7 @@ def destroy_tenant(**props: Any) -> None:
 
 
 def change(*allow_delete: str) -> None:
-    """What preview and `up` ask before they take every module but one from `acme`."""
+    """Run the checks of `up` before it removes every module but one from `acme`."""
     topology = expand(Tenant(id="acme", modules=("financeiro",), plan="pro"), default_catalog())
     previous = Known(outputs={})
     asking = Guard(stack="dev", topologies=[topology], allow_delete=allow_delete, whole_broker=True, previous=previous)

@@ -24,7 +24,7 @@ def binding_of(queue: QueueState) -> BindingState:
 
 @dataclass
 class Broker:
-    """A broker whose applications publish whenever they can: one message per binding, or per user that is let in."""
+    """A broker with active publishers: one message per binding, or per permitted user."""
 
     bound: set[str] = field(default_factory=lambda: {LEADS.name, SYNC.name})
     holds: dict[str, int] = field(default_factory=dict)
@@ -169,7 +169,7 @@ def test_a_tenant_whose_whole_loss_is_accepted_is_not_touched() -> None:
 
 def test_the_next_up_readmits_users_with_their_old_limit() -> None:
     broker = Broker(lost_after_unbinding=True)
-    for _ in range(2):  # the second finds 0, which is not what they had
+    for _ in range(2):  # the second finds 0, not the former limit
         with pytest.raises(BrokerUnreachable):
             withdraw_vhosts(cast(Management, broker), [VHOST], ())
     assert broker.limits == {"kryonix_acme": 0}

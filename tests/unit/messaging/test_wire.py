@@ -19,7 +19,7 @@ BODY = ContentBody(b"{}")
 
 
 def spoiled(text: bytes) -> bytes:
-    """A content header whose message id is those bytes."""
+    """Return a content header with these bytes as message id."""
     readable = ContentHeader(body_size=7, properties=commands.Basic.Properties(message_id="x" * len(text)))
     return frame.marshal(readable, 3).replace(b"x" * len(text), text)
 

@@ -33,7 +33,7 @@ def policy(topology: Topology, name: str) -> Policy:
 
 
 def effective(topology: Topology, queue: str) -> dict[str, str | int]:
-    """What the broker would apply: the highest policy, merged with the operator policy, limits by the smaller."""
+    """Return the broker's effective policy: the highest one merged with the operator policy, smaller limits win."""
     matching = [p for p in topology.policies if re.search(p.pattern, queue)]
     chosen = max((p for p in matching if p.kind == "policy"), key=lambda p: p.priority, default=None)
     merged = dict(chosen.definition) if chosen else {}

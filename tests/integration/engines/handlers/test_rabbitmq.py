@@ -45,7 +45,7 @@ def unchanged(handler: Handler, id: str, inputs: dict[str, Any], outputs: dict[s
 
 
 def repaired(handler: Handler, id: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> tuple[str, ...]:
-    """What a refresh and an up find and put right."""
+    """Return the changes that a refresh and an up find and repair."""
     live = handler.read(id, inputs, outputs)
     assert isinstance(live, Live)
     diff = handler.diff(id, live.inputs, live.outputs, inputs)

@@ -37,7 +37,7 @@ class Refused(Exception):
 
 
 class Recorder(ResourceProvider):
-    """Says what it was asked."""
+    """A provider that records its calls."""
 
     def configure(self, req: ConfigureRequest) -> None:
         CALLS.append(("configure", req.config.require("greeting"), req.config.get("kryonix:greeting")))

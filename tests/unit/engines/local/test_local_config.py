@@ -46,7 +46,7 @@ def configure(testbed: EngineTestbed, text: str, name: str = "Pulumi.dev.yaml") 
 
 
 def refused(testbed: EngineTestbed) -> tuple[str, ...]:
-    """The problems of the config, as told by a preview."""
+    """Return the config errors that a preview reports."""
     with pytest.raises(ConfigError) as caught:
         testbed.stack().preview()
     assert caught.value.exit_status == 2

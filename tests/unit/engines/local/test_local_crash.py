@@ -68,7 +68,7 @@ def by_name(testbed: EngineTestbed) -> dict[str, Any]:
 
 
 def expect_converged(testbed: EngineTestbed, body: str) -> None:
-    """One more run brings service and state to what the program says, and the run after that changes nothing."""
+    """Assert that the next run converges service and state, and that the run after it changes nothing."""
     testbed.up(body)
     assert things_in_state(testbed) == set(testbed.service.things())
     assert "pending_operations" not in testbed.stack().export()["deployment"]
@@ -168,7 +168,7 @@ def test_the_lock_names_its_holder_and_ends_with_its_process(testbed: EngineTest
     finally:
         process.kill()
         process.join()
-        testbed.service.note("go on")  # what was begun is finished before it is deleted
+        testbed.service.note("go on")  # the pending create is finished before the delete
     assert testbed.stack().destroy().changes == {"delete": 1}
 
 
@@ -218,7 +218,7 @@ def killed_in_mid_create(testbed: EngineTestbed, key: str) -> None:
 
 
 class Down(ThingHandler):
-    """The service is away: nothing can be made, and nobody can say what there is."""
+    """The service is away: creating and reading fail."""
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         raise ServiceUnavailable("the service is down")
@@ -272,7 +272,7 @@ def test_a_killed_runs_resource_is_deleted_after_an_outage_if_unwanted(
 
 
 class OneIsAway(ThingHandler):
-    """What the first inputs name can't be reached, as an address that was mistyped."""
+    """The address in the first inputs is unreachable, as if mistyped."""
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         if inputs["key"] == "one":

@@ -60,13 +60,13 @@ def test_a_service_that_is_down_ends_with_exit_status_3(testbed: EngineTestbed) 
 
 
 def pending(testbed: EngineTestbed) -> list[tuple[str, str]]:
-    """What state says was begun and has not ended: each operation, and the resource's name."""
+    """Return the pending operations of the state: operation and resource name."""
     operations = testbed.stack().export()["deployment"].get("pending_operations", [])
     return [(operation["type"], operation["resource"]["urn"].split("::")[-1]) for operation in operations]
 
 
 def expect_down(testbed: EngineTestbed, body: str) -> None:
-    """The service can't be reached with what the program says."""
+    """Assert that an `up` of the program finds the service unreachable."""
     with pytest.raises(ApplyFailed, match="the service is down") as caught:
         testbed.up(body)
     assert caught.value.exit_status == 3

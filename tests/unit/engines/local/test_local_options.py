@@ -9,7 +9,7 @@ from tests.support.engine_testbed import EngineTestbed
 
 
 def done(testbed: EngineTestbed) -> list[str]:
-    """What was done in the service, in order."""
+    """Return the service's operations in order."""
     return [line for line in testbed.service.log() if line.split()[0] in ("created", "updated", "deleted")]
 
 
