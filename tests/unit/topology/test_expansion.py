@@ -69,7 +69,7 @@ def test_all_queues_are_quorum_queues() -> None:
     assert {q.arguments["x-queue-type"] for q in topology.queues} == {"quorum"}
 
 
-def test_what_a_publish_exchange_cannot_route_goes_to_unrouted() -> None:
+def test_publish_exchanges_send_unroutable_messages_to_unrouted() -> None:
     topology = expand(tenant("crm"), CATALOG)
     alternates = {e.name: e.arguments.get("alternate-exchange") for e in topology.exchanges}
     assert alternates == {
