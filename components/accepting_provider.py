@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -69,7 +70,7 @@ class AcceptingProvider(ResourceProvider):
             if os.environ.get(GIVEN_UP) == url:
                 return
             remedy = f"To remove it with all that it holds, although it can't be asked, set {GIVEN_UP}={url}"
-            raise BrokerUnreachable(f"{error}. {remedy}") from error
+            raise BrokerUnreachable(f"{error.message}. {remedy}") from error
 
     @contextmanager
     def reason_first(self) -> Iterator[None]:
@@ -81,4 +82,4 @@ class AcceptingProvider(ResourceProvider):
         try:
             yield
         except ComponentError as refusal:
-            raise refusal from type(refusal)(str(refusal))
+            raise refusal from copy.copy(refusal)

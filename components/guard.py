@@ -74,7 +74,7 @@ class Guard:
                     raise StateLost(_state_lost(self.stack, address.management_url)) from refusal
                 raise
             except BrokerUnreachable as reason:
-                pulumi.log.debug(f"the broker can't be asked yet, it is asked again once it is up: {reason}")
+                pulumi.log.debug(f"the broker can't be asked yet, it is asked again once it is up: {reason.message}")
 
     def _before(self, access: BrokerAccess) -> BrokerAccess:
         """Return the access at the address of the previous run, as far as that run has told it."""

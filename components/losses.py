@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
-from components.errors import MessagesWouldBeLost
+from components.errors import MessagesWouldBeLost, OldestMessagesWouldBeLost
 from components.management import Filling, QueueState
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import Definition
@@ -27,12 +28,13 @@ def refuse_losses(counted: Iterable[QueueState], allow_delete: Collection[str], 
     raise MessagesWouldBeLost(
         f"this change would delete {len(held)} queue(s) that still hold messages; nothing has been changed:\n{counts}\n"
         f"Consume or move them first, or accept the loss in the stack's config, {remedy}:\n"
-        f"  kryonix:allowDelete: [{', '.join(dict.fromkeys([*allow_delete, *(queue.name for queue in held)]))}]"
+        f"  kryonix:allowDelete: [{', '.join(dict.fromkeys([*allow_delete, *(queue.name for queue in held)]))}]",
+        _by_name(held),
     )
 
 
 def refuse_trims(fillings: Iterable[Filling], topologies: Sequence[Topology], allow_delete: Collection[str]) -> None:
-    """Raise MessagesWouldBeLost where a policy that changes would let a queue drop its oldest messages."""
+    """Raise OldestMessagesWouldBeLost where a policy that changes would let a queue drop its oldest messages."""
     bounds = {(t.vhost, name): bound for t in topologies for name, bound in _dropping(t).items()}
     over = [
         filling
@@ -49,12 +51,20 @@ def refuse_trims(fillings: Iterable[Filling], topologies: Sequence[Topology], al
     counts = "\n".join(
         f"  {f.messages:,} messages in {f.name} (vhost {f.vhost}), {f.message_bytes:,} bytes" for f in over
     )
-    raise MessagesWouldBeLost(
+    raise OldestMessagesWouldBeLost(
         f"this change would delete the oldest messages of {len(over)} queue(s), which hold more than their policy will "
         f"allow; nothing has been changed:\n{counts}\n"
         f"Consume or move them first, or accept the loss in the stack's config, and run again:\n"
-        f"  kryonix:allowDelete: [{', '.join(dict.fromkeys([*allow_delete, *(f.name for f in over)]))}]"
+        f"  kryonix:allowDelete: [{', '.join(dict.fromkeys([*allow_delete, *(f.name for f in over)]))}]",
+        _by_name(over),
     )
+
+
+def _by_name(queues: Iterable[QueueState | Filling]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for queue in queues:
+        counts[queue.name] += queue.messages
+    return dict(counts)
 
 
 def _dropping(topology: Topology) -> dict[str, Definition]:

@@ -7,6 +7,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
+from components.errors import registry_errors
 from kryonix.registry.schema import current, head, upgrade
 
 __all__ = ["Migrations"]
@@ -20,19 +21,25 @@ class _MigrationsProvider(ResourceProvider):
         return DiffResult(changes=any(_olds.get(key) != _news[key] for key in ("dsn", "revision", "database")))
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        upgrade(props["dsn"], props["revision"])
+        _upgrade(props)
         return CreateResult(props["database"], props)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        upgrade(_news["dsn"], _news["revision"])
+        _upgrade(_news)
         return UpdateResult(_news)
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        found = current(props["dsn"])
+        with registry_errors():
+            found = current(props["dsn"])
         return ReadResult(id_, {**props, "revision": found}) if found else ReadResult("", {})  # no id: they are gone
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Nothing: the tables go with their database, and history is never dropped on the way."""
+
+
+def _upgrade(props: dict[str, Any]) -> None:
+    with registry_errors():
+        upgrade(props["dsn"], props["revision"])
 
 
 class Migrations(Resource, module="kryonix", name="Migrations"):

@@ -9,7 +9,7 @@ import pulumi
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from components.errors import RegistryUnreachable
+from components.errors import RegistryUnreachable, registry_errors
 from kryonix.registry.errors import address_parts
 
 __all__ = ["answering", "ping"]
@@ -24,7 +24,8 @@ def answering(dsn: pulumi.Input[str]) -> pulumi.Output[str]:
     """
 
     async def ask(known: str) -> str:
-        await asyncio.to_thread(_ask, known)
+        with registry_errors():
+            await asyncio.to_thread(_ask, known)
         return known
 
     return pulumi.Output.secret(dsn).apply(ask)

@@ -19,6 +19,7 @@ from pulumi.dynamic import (
 
 from components.changes import changed_keys
 from components.current_address import CurrentAddress
+from components.errors import registry_errors
 from components.registry_check import ping
 from kryonix.registry import TenantRow, connect, fetch_tenants, put_tenant, retire_tenant
 from kryonix.registry.rows import STATUS_NAMES
@@ -70,14 +71,14 @@ class _TenantRecordProvider(ResourceProvider):
         return UpdateResult(_news)
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        with connect(props["dsn"]) as connection:
+        with registry_errors(), connect(props["dsn"]) as connection:
             found = fetch_tenants(connection, id_)
         if not found or found[0].status == "removido":
             return ReadResult("", {})  # no id: it is gone
         return ReadResult(id_, {**props, **_properties(found[0])})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        with connect(self._found(_props["dsn"])) as connection:
+        with registry_errors(), connect(self._found(_props["dsn"])) as connection:
             retire_tenant(connection, _props["clienteId"])
 
     def _found(self, dsn: str) -> str:
@@ -97,7 +98,7 @@ class _TenantRecordProvider(ResourceProvider):
             username=props["username"],
             password_hash=props["passwordHash"],
         )
-        with connect(props["dsn"]) as connection:
+        with registry_errors(), connect(props["dsn"]) as connection:
             put_tenant(connection, row)
 
 

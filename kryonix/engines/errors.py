@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kryonix.errors import KryonixError
+from kryonix.errors import Failure, KryonixError
 from kryonix.topology.errors import nearest
 
 __all__ = [
@@ -62,11 +62,17 @@ class EngineUnavailable(LifecycleError):
 
 
 class EngineFailed(LifecycleError):
-    """The engine ran and ended with errors."""
+    """The engine ran and ended with errors. `failure` is what they say as data, if that is known."""
 
-    def __init__(self, message: str, exit_status: int) -> None:
+    def __init__(self, message: str, exit_status: int = 1, failure: Failure | None = None) -> None:
         super().__init__(message)
-        self.exit_status = exit_status
+        self.failure = failure
+        self.exit_status = exit_status if failure is None else failure.exit_status
+
+    @property
+    def kind(self) -> str:
+        """The kind of the failure; empty where it is not known."""
+        return self.failure.kind if self.failure else ""
 
 
 class OperationDied(EngineFailed):

@@ -15,8 +15,9 @@ from kryonix.engines.address import StackAddress
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import Diagnostic, OnEvent, Op, ResourceEvent, Status, Step, Summary, count_changes
 from kryonix.engines.takeover import refuse_begun_locally
+from kryonix.errors import Failure, split
 
-__all__ = ["AutomationEngine", "EventLog", "translated"]
+__all__ = ["AutomationEngine", "EventLog", "known_failure", "translated"]
 
 _OPS: Final[dict[str, Op]] = {
     "same": "same",
@@ -30,27 +31,21 @@ _OPS: Final[dict[str, Op]] = {
     "refresh": "refresh",
 }
 
-# How the CLI's messages map to exit statuses. It has one status for everything; its texts are all there is to go by.
-_STATUSES: Final = (
-    (
-        2,
-        re.compile(
-            r"would delete (?:the oldest messages of )?\d+ queue|carries \d+ tenant|does not fit|"
-            r"^(Pulumi\.|kryonix:\w+:|\S+\.ya?ml:)|"
-            r"must be of type|is missing config|are the same port:|has to know its platform|"
-            r"is a tenant's, and|whose state is empty",
-            re.M,
+# Sentences of the CLI, its plugins and the services behind them: all there is where the program did not fail itself.
+_SENTENCES: Final = tuple(
+    (Failure(kind=kind, exit_status=status), re.compile(pattern, re.IGNORECASE))
+    for kind, status, pattern in (
+        ("invalid-config", 2, r"validating stack config:|invalid YAML file:"),
+        ("wrong-passphrase", 3, r"incorrect passphrase|passphrase must be set with PULUMI_CONFIG_PASSPHRASE"),
+        ("stack-locked", 3, r"the stack is currently locked by"),
+        ("port-taken", 3, r"port is already allocated|address already in use"),
+        (
+            "service-unreachable",
+            3,
+            r"connection refused|no such host|Cannot connect to the Docker daemon|password authentication failed",
         ),
-    ),
-    (
-        3,
-        re.compile(
-            r"does not answer|refuses the user|incorrect passphrase|passphrase must be set|currently locked|"
-            r"connection refused|Cannot connect to the Docker daemon|port is already allocated|address already in use|"
-            r"can't be used|no such host|password authentication failed",
-            re.IGNORECASE,
-        ),
-    ),
+        ("protected", 1, r"as it is currently marked for protection|because it is protected"),
+    )
 )
 
 _DEFAULT_PROVIDER: Final = re.compile(r"pulumi:providers:[^:]+::default(_[\d_]+)?$")
@@ -160,7 +155,7 @@ class EventLog:
         if event.severity == "error":
             self.errors.append(message)
         elif event.severity == "warning":
-            self._on_event(Diagnostic("warning", message, event.urn or ""))
+            self._on_event(Diagnostic("warning", split(message)[0], event.urn or ""))
 
 
 @contextmanager
@@ -169,8 +164,9 @@ def translated(errors: list[str]) -> Iterator[None]:
     try:
         yield
     except auto.CommandError as error:
-        message = _message(errors) or _last_lines(str(error))
-        raise EngineFailed(message, _status(message)) from error
+        text, failure = split(_message(errors) or _stderr(str(error)))
+        message = text if errors else "\n".join(text.splitlines()[-5:])
+        raise EngineFailed(message, failure=failure or known_failure(message)) from error
 
 
 def _op(metadata: events.StepEventMetadata) -> Op | None:
@@ -197,14 +193,14 @@ def _without_traceback(message: str) -> str:
     return _OURS.sub("", said) if frames else message
 
 
-def _status(message: str) -> int:
-    return next((status for status, pattern in _STATUSES if pattern.search(message)), 1)
+def known_failure(message: str) -> Failure | None:
+    """Return the failure that a sentence of the CLI, of a plugin or of a service is known to mean."""
+    return next((failure for failure, pattern in _SENTENCES if pattern.search(message)), None)
 
 
-def _last_lines(text: str) -> str:
-    """What the CLI said on standard error, without the Automation API's frame around it."""
-    said = text.partition("stderr:")[2].strip() or text.strip()
-    return "\n".join(said.splitlines()[-5:])
+def _stderr(text: str) -> str:
+    """Return the CLI's standard error, without the Automation API's frame around it."""
+    return text.partition("stderr:")[2].strip() or text.strip()
 
 
 def _shown(value: Any, hidden: bool) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import Diagnostic, Event, ResourceEvent, Step, Summary
+from kryonix.errors import KryonixError, failure_of
 
 __all__ = ["of_error", "of_event", "of_summary", "read"]
 
@@ -27,10 +28,11 @@ def of_summary(summary: Summary) -> bytes:
 
 
 def of_error(error: BaseException) -> bytes:
-    """An error as a line. One that is not ours is told by its type too, as its text alone says little."""
-    status = getattr(error, "exit_status", None)
-    message = str(error) if isinstance(status, int) else f"{type(error).__name__}: {error}"
-    return _line({"kind": "error", "message": message, "exit_status": status if isinstance(status, int) else 1})
+    """Return an error as a line. An exception of a library has its type in front: its text alone says little."""
+    if not isinstance(error, KryonixError):
+        return _line({"kind": "error", "message": f"{type(error).__name__}: {error}", "exit_status": 1})
+    failure = asdict(error.failure) if error.failure else None
+    return _line({"kind": "error", "message": str(error), "exit_status": error.exit_status, "failure": failure})
 
 
 def read(line: bytes) -> Event | Summary | EngineFailed:
@@ -38,7 +40,8 @@ def read(line: bytes) -> Event | Summary | EngineFailed:
     fields: dict[str, Any] = json.loads(line)
     kind = fields.pop("kind")
     if kind == "error":
-        return EngineFailed(fields["message"], fields["exit_status"])
+        failure = fields.get("failure")
+        return EngineFailed(fields["message"], fields["exit_status"], failure_of(failure) if failure else None)
     if kind == "summary":
         steps = tuple(Step(**{**step, "changed": tuple(step["changed"])}) for step in fields["steps"])
         return Summary(fields["changes"], steps, seconds=fields["seconds"])

@@ -34,9 +34,9 @@ from kryonix.registry.desired_states import (
 from kryonix.registry.errors import RegistryError
 from kryonix.registry.rows import retire_tenant
 from kryonix.registry.tenant_lock import held
-from kryonix.tenants import losses
 from kryonix.tenants.admission import Need, admit, asked
 from kryonix.tenants.credentials import Credentials
+from kryonix.tenants.losses import translate_loss_errors
 from kryonix.tenants.rows import claim, kept_rows, rotated
 from kryonix.tenants.specs import tenant_of
 from kryonix.tenants.stacks import TenantStacks
@@ -164,7 +164,7 @@ class TenantLifecycle:
                 self._stacks.before_deletion(before, wanted, allow_delete, on_event)
             written = self._put(wanted)
             try:
-                with losses.told():
+                with translate_loss_errors():
                     self._apply(written, on_event, allow_delete)
             except Exception as error:
                 if getattr(error, "exit_status", 1) == 2:  # refused, so the world is as it was: the row is to be too
@@ -265,7 +265,7 @@ class TenantLifecycle:
             state = self._expect(tenant_id, "converged")
             if state.status == "removed":
                 return self._remove(state, on_event)
-            with losses.told():
+            with translate_loss_errors():
                 summary = self._stacks.mend(state, on_event)
             self._mark(state)
             return summary

@@ -1,40 +1,42 @@
-"""The program's refusal to lose messages, as an error that says which."""
+"""The program's refusal to lose messages, as an error of this package."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
 from kryonix.engines.errors import EngineFailed, WouldLoseMessages
 
-__all__ = ["told"]
+__all__ = ["translate_loss_errors"]
 
-_REFUSED: Final = re.compile(r"this change would delete (?:the oldest messages of )?\d+ queue")
-_QUEUE: Final = re.compile(r"^\s*([\d,]+) messages in (\S+) \(vhost ", re.MULTILINE)
-_IN_CONFIG: Final = re.compile(r"in the stack's config, .*?:\s+kryonix:allowDelete: \[[^\]]*\]", re.DOTALL)
-_PROTECTED: Final = re.compile(r"protect", re.IGNORECASE)
+_REFUSALS: Final = {
+    "would-lose-messages": "this change would delete {count} queue(s) that still hold messages",
+    "would-lose-oldest-messages": "this change would delete the oldest messages of {count} queue(s), which hold more "
+    "than their policy will allow",
+}
 
 
 @contextmanager
-def told(*, ignore_protection: bool = False) -> Iterator[None]:
-    """Raise WouldLoseMessages for the program's refusal.
+def translate_loss_errors(*, ignore_protection: bool = False) -> Iterator[None]:
+    """Raise WouldLoseMessages for the program's refusal to lose messages.
 
-    With `ignore_protection`, an engine's own refusal to delete what is protected passes: the program, which comes
-    first, has had nothing against it.
+    With `ignore_protection`, ignore an engine's own refusal to delete protected resources: the program runs before
+    the engine deletes anything, and has refused nothing.
     """
     try:
         yield
     except EngineFailed as error:
-        message = str(error)
-        if _REFUSED.search(message):
-            queues = {name: int(count.replace(",", "")) for count, name in _QUEUE.findall(message)}
-            raise WouldLoseMessages(_for_tenants(message), queues) from error
-        if not (ignore_protection and _PROTECTED.search(message)):
+        if error.failure and (refusal := _REFUSALS.get(error.kind)):
+            queues = error.failure.queues
+            raise WouldLoseMessages(_message(refusal, queues), queues) from error
+        if not (ignore_protection and error.kind == "protected"):
             raise
 
 
-def _for_tenants(message: str) -> str:
-    """The refusal with the remedy that one has here."""
-    return _IN_CONFIG.sub("by naming each queue in allow_delete (`--allow-delete QUEUE`)", message)
+def _message(refusal: str, queues: Mapping[str, int]) -> str:
+    counts = "\n".join(f"  {messages:,} messages in {name}" for name, messages in queues.items())
+    return (
+        f"{refusal.format(count=len(queues))}; nothing has been changed:\n{counts}\n"
+        "Consume or move them first, or accept the loss by naming each queue in allow_delete (`--allow-delete QUEUE`)"
+    )

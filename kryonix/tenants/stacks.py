@@ -14,8 +14,8 @@ from kryonix.engines.events import Diagnostic, OnEvent, Step, Summary
 from kryonix.engines.spec import StackSpec, ignore
 from kryonix.rabbitmq.broker import Broker, password_step
 from kryonix.registry.desired_states import DesiredState
-from kryonix.tenants import losses
 from kryonix.tenants.credentials import Credentials
+from kryonix.tenants.losses import translate_loss_errors
 from kryonix.tenants.rows import users_of
 from kryonix.tenants.specs import spec_for, tenant_of, what_is_sold
 from kryonix.tenants.undeclared import (
@@ -93,7 +93,7 @@ class TenantStacks:
     ) -> None:
         """Refuse a change that loses messages, before the row says it; then let the queues go, where protected."""
         protected = self._cells.cell(before.cell).protect
-        with losses.told(ignore_protection=protected):
+        with translate_loss_errors(ignore_protection=protected):
             self._deployer.preview(self._spec(wanted, allow_delete))
         if protected:
             self._deployer.up(self._spec(before, protect=False), on_event)
@@ -110,7 +110,7 @@ class TenantStacks:
         refuses. What there is is then taken over and released first, and removed after that.
         """
         summary = Summary({}, ())
-        with suppress(WouldLoseMessages), losses.told(ignore_protection=True):
+        with suppress(WouldLoseMessages), translate_loss_errors(ignore_protection=True):
             summary = self._deployer.destroy(self._spec(state), on_event)
         if self._remains(state):
             self._unprotected(state, ignore)

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from kryonix.engines.local import values
-from kryonix.engines.local.errors import ApplyFailed, LocalError
+from kryonix.engines.local.errors import LocalError, Protected
 from kryonix.engines.local.recovery import may_be_made
 from kryonix.engines.local.resource import Resource
 from kryonix.engines.local.run import Run
@@ -29,10 +29,10 @@ class Doomed:
 
 
 def refuse_protected(resources: Iterable[Resource]) -> None:
-    """Raise `ApplyFailed` naming every protected resource among those to be deleted."""
+    """Raise Protected naming every protected resource among those to be deleted."""
     protected = [f"{r.type} '{r.name}'" for r in resources if r.protect and not r.delete]
     if protected:
-        raise ApplyFailed(
+        raise Protected(
             f"Protected against deletion: {', '.join(protected)}. Nothing was deleted. To delete it, set "
             "protect=False in the program, run `up`, and then remove it."
         )

@@ -2,6 +2,7 @@
 
 LocalError                  1  base
 ├── ApplyFailed             1  a change could not be made
+│   ├── Protected           1  a protected resource was to be deleted
 │   └── Refusal             2  a resource of the project refused a change; the message says why
 ├── ProgramFailed           1  the program raised; has the program's own exit status if it set one
 ├── InvalidInputs           2  a resource's inputs can never be applied
@@ -18,7 +19,7 @@ LocalError                  1  base
 
 from __future__ import annotations
 
-from kryonix.errors import KryonixError, MissingPrerequisite
+from kryonix.errors import Failure, KryonixError, MissingPrerequisite, split
 
 __all__ = [
     "ApplyFailed",
@@ -29,6 +30,7 @@ __all__ = [
     "PassphraseError",
     "PrerequisiteMissing",
     "ProgramFailed",
+    "Protected",
     "Refusal",
     "ServiceUnavailable",
     "StateCorrupt",
@@ -39,13 +41,26 @@ __all__ = [
 
 
 class LocalError(KryonixError):
-    """Base of every error of the local engine."""
+    """Base of every error of the local engine. The data in the text of a program's error becomes `failure`."""
 
     exit_status: int = 1
+
+    def __init__(self, message: str = "") -> None:
+        text, failure = split(message)
+        super().__init__(text)
+        if failure is not None:
+            self.failure = failure
+            self.exit_status = failure.exit_status
 
 
 class ApplyFailed(LocalError):
     """A change could not be made."""
+
+
+class Protected(ApplyFailed):
+    """A protected resource was to be deleted."""
+
+    failure = Failure(kind="protected")
 
 
 class Refusal(ApplyFailed):
@@ -58,9 +73,9 @@ class ProgramFailed(LocalError):
     """The program raised. `details` is a traceback if the exception was a bug of the program, else empty."""
 
     def __init__(self, message: str, *, details: str = "", exit_status: int = 1) -> None:
+        self.exit_status = exit_status
         super().__init__(message)
         self.details = details
-        self.exit_status = exit_status
 
 
 class InvalidInputs(LocalError):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pulumi
 from pulumi.runtime import Settings, configure, run_in_stack
@@ -24,6 +24,7 @@ from kryonix.engines.local.errors import LocalError, ProgramFailed, UnsupportedF
 from kryonix.engines.local.monitor import LogSink, Monitor
 from kryonix.engines.local.project import Project, StackConfig
 from kryonix.engines.local.run import TRACEBACK_LIMIT, Run
+from kryonix.errors import KryonixError, split
 
 __all__ = ["in_project", "run_program"]
 
@@ -135,11 +136,12 @@ def _failure(error: BaseException, program: Path) -> BaseException:
     if isinstance(error, LocalError | KeyboardInterrupt):
         return error
     for cause in _causes(error):
-        status: Any = getattr(cause, "exit_status", None)
         if isinstance(cause, LocalError):
             return cause
-        if isinstance(status, int):
-            return _failed(str(cause), error, status=status)
+        if isinstance(cause, KryonixError):
+            return _failed(str(cause), error, status=cause.exit_status)
+        if split(str(cause))[1]:
+            return _failed(str(cause), error)
     message = str(error)
     if message.startswith(SDK_REFUSAL):  # the SDK's own, for a feature that the engine does not advertise
         return UnsupportedFeature.of(message.removeprefix(SDK_REFUSAL).split(".")[0].strip())

@@ -13,6 +13,7 @@ from kryonix.engines.local.handlers.base import Handler, Live
 from kryonix.engines.local.resource import Resource
 from kryonix.engines.local.run import Run
 from kryonix.engines.local.state import now
+from kryonix.errors import KryonixError
 
 __all__ = ["Recovery", "find_unwanted_aside", "may_be_made", "refresh_all"]
 
@@ -25,7 +26,7 @@ def may_be_made(error: Exception) -> bool:
 
 
 def _unavailable(error: Exception) -> bool:
-    return getattr(error, "exit_status", 1) == _UNAVAILABLE
+    return isinstance(error, KryonixError) and error.exit_status == _UNAVAILABLE
 
 
 class Recovery:

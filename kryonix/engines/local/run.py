@@ -15,6 +15,7 @@ from kryonix.engines.local.errors import ApplyFailed, LocalError, Refusal
 from kryonix.engines.local.ledger import Ledger
 from kryonix.engines.local.providers import Providers
 from kryonix.engines.local.resource import Resource
+from kryonix.errors import KryonixError
 
 __all__ = ["TRACEBACK_LIMIT", "ResourceFailed", "Run", "Stopped", "Target"]
 
@@ -43,9 +44,10 @@ class ResourceFailed(ApplyFailed):
             text = f"{type(cause).__name__}: {text}"
         where = "" if isinstance(cause, Refusal) else f"{resource.type} '{resource.name}' could not be {VERBS[op]}: "
         super().__init__(f"{where}{text}")
-        status = getattr(cause, "exit_status", None)  # a component's error has one too
-        self.exit_status = status if isinstance(status, int) else 1
-        known = isinstance(cause, LocalError) or isinstance(status, int)
+        if isinstance(cause, KryonixError):
+            self.exit_status = cause.exit_status
+            self.failure = cause.failure
+        known = isinstance(cause, KryonixError) or self.failure is not None
         self.details = "" if known else "".join(traceback.format_exception(cause, limit=TRACEBACK_LIMIT))
 
 

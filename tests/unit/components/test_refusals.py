@@ -183,7 +183,7 @@ def test_a_refused_destroy_says_how_to_accept_the_loss(
     broker = answer(Broker(holding(QUEUE, f"{QUEUE}.dlq")))
     with pytest.raises(MessagesWouldBeLost) as raised:
         destroy(allowDelete=["cliente_beta.*"])
-    said = str(raised.value)
+    said = raised.value.message
     assert said.endswith(f"  kryonix:allowDelete: [cliente_beta.*, {QUEUE}, {QUEUE}.dlq]")
     assert broker.unprotected == []
 

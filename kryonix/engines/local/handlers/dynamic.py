@@ -22,6 +22,7 @@ from kryonix.engines.local.errors import (
     UnsupportedResource,
 )
 from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, Live, Properties
+from kryonix.errors import split
 
 __all__ = ["PREFIX", "PROVIDER_KEY", "DynamicProvider", "DynamicResource"]
 
@@ -134,11 +135,8 @@ def _translated(call: str, inputs: Mapping[str, Any]) -> Iterator[None]:
     except LocalError:
         raise
     except Exception as error:
-        status = getattr(error, "exit_status", None)
-        if isinstance(status, int):  # an error of the project itself is a message for people already
-            failed = _KNOWN.get(status, ApplyFailed)(str(error))
-            failed.exit_status = status
-            raise failed from error
+        if (failure := split(str(error))[1]) is not None:  # an error of the project is a message for people already
+            raise _KNOWN.get(failure.exit_status, ApplyFailed)(str(error)) from error
         name = inputs.get("name")
         of = f" of `{name}`" if isinstance(name, str) else ""
         raise ApplyFailed(f"{call}{of} failed in the dynamic provider: {type(error).__name__}: {error}") from error

@@ -18,6 +18,7 @@ from pulumi.dynamic import (
 )
 from pulumi.dynamic.dynamic import serialize_provider
 
+from components.errors import ComponentError
 from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, Refusal, ServiceUnavailable, UnsupportedResource
 from kryonix.engines.local.handlers import UNKNOWN, Handler, provider
 from kryonix.engines.local.handlers.dynamic import PROVIDER_KEY
@@ -28,11 +29,11 @@ CONFIG = {"pulumi:project": "kryonix", "kryonix:greeting": "hello"}
 CALLS: list[tuple[Any, ...]] = []
 
 
-class Down(Exception):
+class Down(ComponentError):
     exit_status = 3
 
 
-class Refused(Exception):
+class Refused(ComponentError):
     exit_status = 2
 
 

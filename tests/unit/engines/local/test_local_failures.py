@@ -6,6 +6,7 @@ import pytest
 
 from kryonix.engines.events import ResourceEvent
 from kryonix.engines.local.errors import ApplyFailed, LocalError, ProgramFailed, UnsupportedResource
+from kryonix.errors import Failure
 from tests.support.engine_testbed import EngineTestbed
 
 
@@ -210,6 +211,7 @@ def test_the_exit_status_of_the_programs_exception_is_kept(testbed: EngineTestbe
     with pytest.raises(ProgramFailed) as caught:
         testbed.up(head + body)
     assert (str(caught.value), caught.value.details, caught.value.exit_status) == ("queues hold messages", "", 2)
+from kryonix.errors import Failure
     assert testbed.service.things() == {}
 
 
