@@ -211,7 +211,7 @@ def test_the_exit_status_of_the_programs_exception_is_kept(testbed: EngineTestbe
     with pytest.raises(ProgramFailed) as caught:
         testbed.up(head + body)
     assert (str(caught.value), caught.value.details, caught.value.exit_status) == ("queues hold messages", "", 2)
-from kryonix.errors import Failure
+    assert caught.value.failure == Failure(kind="refused", exit_status=2)
     assert testbed.service.things() == {}
 
 
