@@ -10,7 +10,7 @@ LOSS = Failure(kind="would-lose-messages", exit_status=2, queues={"leads.in": 3}
 OUTAGE = Failure(kind="broker-unreachable", exit_status=3)
 
 
-def test_a_failure_comes_back_from_the_text_and_the_text_without_it() -> None:
+def test_a_text_is_split_into_message_and_failure() -> None:
     text = attach("two lines\nof text", LOSS)
     assert text.splitlines()[-1].startswith('kryonix-error: {"kind": "would-lose-messages", "exit_status": 2')
     assert split(text) == ("two lines\nof text", LOSS)

@@ -112,7 +112,7 @@ def test_the_data_of_a_programs_error_is_read_and_not_shown() -> None:
     assert failed.failure.queues == {"leads": 2}
 
 
-def test_the_data_of_a_dynamic_providers_error_is_read_behind_its_traceback() -> None:
+def test_the_data_of_a_dynamic_provider_is_read_behind_its_traceback() -> None:
     down = str(BrokerUnreachable("the broker does not answer"))
     shown = (
         f"components.errors.BrokerUnreachable: {down}\n\nThe above exception was the direct cause of the following "

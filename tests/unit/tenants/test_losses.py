@@ -23,13 +23,13 @@ def test_a_refusal_names_the_remedy_of_a_tenant_stack() -> None:
     assert raised.value.queues == {QUEUE: 2}
 
 
-def test_a_policy_that_would_drop_the_oldest_messages_is_named_as_that() -> None:
+def test_a_trim_of_the_oldest_messages_is_named() -> None:
     trim = Failure(kind="would-lose-oldest-messages", exit_status=2, queues={QUEUE: 2})
     with pytest.raises(WouldLoseMessages, match="the oldest messages of 1 queue"), translate_loss_errors():
         raise EngineFailed("anything", failure=trim)
 
 
-def test_the_refusal_to_delete_what_is_protected_passes_where_it_is_to_be_ignored() -> None:
+def test_protection_of_resources_can_be_ignored() -> None:
     protected = EngineFailed("anything", failure=Failure(kind="protected"))
     with translate_loss_errors(ignore_protection=True):
         raise protected

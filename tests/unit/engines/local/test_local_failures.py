@@ -206,7 +206,7 @@ def test_a_run_error_of_the_program_is_a_message_without_traceback(testbed: Engi
     ids=["raised", "as a cause", "in an apply", "in an output"],
 )
 def test_the_exit_status_of_the_programs_exception_is_kept(testbed: EngineTestbed, body: str) -> None:
-    head = "class Refused(Exception):\n    exit_status = 2\n"
+    head = "from components.errors import ComponentError as Refused\n"
     head += 'def refuse(_):\n    raise Refused("queues hold messages")\n'
     with pytest.raises(ProgramFailed) as caught:
         testbed.up(head + body)
