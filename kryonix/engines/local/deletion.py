@@ -6,7 +6,7 @@ of the journal.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -58,15 +58,16 @@ class Deletion:
         """Delete all. After a failure start nothing more, wait for running calls, and raise the failure."""
         with self._run.failing():
             waiting, before = self._graph()
-            ready = [index for index, count in waiting.items() if count == 0]
+            ready = deque(index for index, count in waiting.items() if count == 0)
             running: dict[Future[None], int] = {}
+            most = 4 * self._run.parallel  # each wait looks at all that are running
             with ThreadPoolExecutor(self._run.parallel, thread_name_prefix="delete") as pool:
                 while ready or running:
-                    if not self._run.stopped:
-                        running.update({pool.submit(self._delete, index): index for index in ready})
-                    ready = []
-                    if not running:
-                        break
+                    if self._run.stopped:
+                        ready.clear()
+                    while ready and len(running) < most:
+                        index = ready.popleft()
+                        running[pool.submit(self._delete, index)] = index
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         index = running.pop(future)
                         if error := future.exception():
