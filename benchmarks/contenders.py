@@ -19,7 +19,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 
 from kryonix.messaging import Message, MessagingClient
 from kryonix.messaging.configuration import parse_uri
-from kryonix.messaging.publishing.sender import SDK_VERSION
+from kryonix.messaging.message import SDK_VERSION
 from kryonix.topology.naming import Names
 
 __all__ = ["BareAioPika", "Contender", "Pika", "Sdk"]

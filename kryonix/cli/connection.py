@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -15,17 +14,16 @@ from urllib.parse import urlsplit
 import typer
 
 from kryonix.cli.options import CatalogFile, PlatformOptions
-from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
-from kryonix.messaging import (
-    ConfigurationError,
-    MessagingError,
-    NotConnected,
-    NotSerializable,
-    StatsUnavailable,
-    UnknownRoute,
+from kryonix.errors import InvalidChoice
+from kryonix.messaging.configuration import (
+    MANAGEMENT_VARIABLE,
+    OUTPUTS_VARIABLE,
+    URI_VARIABLE,
+    WRITE_IT,
+    Address,
+    parse_uri,
+    read_outputs,
 )
-from kryonix.messaging.configuration import MANAGEMENT_VARIABLE, OUTPUTS_VARIABLE, URI_VARIABLE, Address, parse_uri
-from kryonix.messaging.credentials_file import WRITE_IT, read_outputs
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import nearest
 
@@ -99,19 +97,18 @@ class TenantConnection:
 def find_connection(options: TenantOptions, management_url: str | None = None) -> TenantConnection:
     """Return the connection of --outputs or --stack, else of the environment's URI, else of the environment's file.
 
-    Raises InvalidChoice.
+    Raises InvalidChoice or ConfigurationError.
     """
     if options.outputs is not None and options.stack is not None:
         raise InvalidChoice("--outputs and --stack are both given. Give one of them")
-    with _translated():
-        if options.stack is not None:
-            return _of_outputs(stack_outputs(options.stack), options.tenant, management_url, f"stack {options.stack!r}")
-        file = options.outputs
-        if file is None and not os.environ.get(URI_VARIABLE) and os.environ.get(OUTPUTS_VARIABLE):
-            file = Path(os.environ[OUTPUTS_VARIABLE])
-        if file is not None:
-            return _of_outputs(read_outputs(file, private=True), options.tenant, management_url, str(file))
-        return _of_environment(options.tenant, management_url)
+    if options.stack is not None:
+        return _of_outputs(stack_outputs(options.stack), options.tenant, management_url, f"stack {options.stack!r}")
+    file = options.outputs
+    if file is None and not os.environ.get(URI_VARIABLE) and os.environ.get(OUTPUTS_VARIABLE):
+        file = Path(os.environ[OUTPUTS_VARIABLE])
+    if file is not None:
+        return _of_outputs(read_outputs(file, private=True), options.tenant, management_url, str(file))
+    return _of_environment(options.tenant, management_url)
 
 
 def _of_environment(tenant: str | None, management_url: str | None) -> TenantConnection:
@@ -174,22 +171,8 @@ def select_routes(
     return [(str(module), action)]
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Raise the SDK's errors with an exit status."""
-    try:
-        yield
-    except (ConfigurationError, UnknownRoute, NotSerializable) as error:
-        raise InvalidChoice(str(error)) from error
-    except (NotConnected, StatsUnavailable) as error:
-        raise ServiceUnreachable(str(error)) from error
-    except MessagingError as error:
-        raise KryonixError(str(error)) from error
-
-
 def run_async(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine, and raise the SDK's errors with an exit status."""
+    """Run a coroutine to its end."""
     # The SDK reports a broken connection itself; aiormq adds only a traceback.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
-    with _translated():
-        return asyncio.run(work)
+    return asyncio.run(work)

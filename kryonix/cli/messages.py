@@ -31,7 +31,7 @@ from kryonix.cli.output.console import err, out, print_error, print_json
 from kryonix.errors import InvalidChoice
 from kryonix.messaging import Message, MessagingClient, Outgoing, SendResult
 from kryonix.messaging.configuration import Address
-from kryonix.messaging.redrive.redrive import redrive as redrive_messages
+from kryonix.messaging.redrive import redrive as redrive_messages
 from kryonix.messaging.redrive.unrouted import count_routes, resend
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import TENANT_ID, Names

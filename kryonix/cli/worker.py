@@ -30,8 +30,7 @@ from kryonix.topology.tenants import parse_tenants
 from kryonix.worker.handlers import Handlers, load_handlers
 from kryonix.worker.keda import keda_yaml
 from kryonix.worker.metrics import WorkerMetrics
-from kryonix.worker.pool import ConsumerOptions
-from kryonix.worker.worker import Worker, WorkerOptions
+from kryonix.worker.worker import ConsumerOptions, Worker, WorkerOptions
 
 __all__ = ["app"]
 

@@ -1,11 +1,11 @@
-"""The SDK that tenants' applications import: publish and consume messages, see the queues.
+"""The SDK for tenants' applications: send and consume messages, read queue figures.
 
     from kryonix.messaging import MessagingClient
 
     async with await MessagingClient.connect(application="shop") as client:
         await client.crm.send("leads.create", {"name": "Ana"})
 
-It never makes or changes a queue or an exchange: the topology is the platform's.
+It never creates or changes queues and exchanges: that is the platform's job.
 """
 
 from kryonix.messaging.audit import AuditRecord, AuditSink, JsonLinesAudit, PostgresAudit
@@ -26,13 +26,13 @@ from kryonix.messaging.errors import (
     StatsUnavailable,
     UnknownRoute,
 )
-from kryonix.messaging.facade import Facade
+from kryonix.messaging.facade import ClientOptions, ConsumeOptions, Facade
 from kryonix.messaging.idempotency import Claim, IdempotencyStore, MemoryIdempotency, PostgresIdempotency
-from kryonix.messaging.memory.broker import MemoryBroker
-from kryonix.messaging.message import Device, Message, Outgoing, Route, SendResult
+from kryonix.messaging.memory import MemoryBroker
+from kryonix.messaging.message import SDK_VERSION as __version__
+from kryonix.messaging.message import Device, Message, Outgoing, Route, SendOptions, SendResult
 from kryonix.messaging.modules import ActionName, ModuleName
-from kryonix.messaging.options import ClientOptions, ConsumeOptions, SendOptions
-from kryonix.messaging.publishing.batch import Batch
+from kryonix.messaging.publishing.sender import Batch
 from kryonix.messaging.routing import Decision, Router, Rules
 from kryonix.messaging.stats import QueueStats
 
@@ -79,4 +79,5 @@ __all__ = [
     "StatsUnavailable",
     "Stream",
     "UnknownRoute",
+    "__version__",
 ]

@@ -1,4 +1,4 @@
-"""A record of every message sent and of how each ended, written aside: it is bounded, and never holds up a send."""
+"""A record of every send and its outcome, written in the background. It never delays a send."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from kryonix.messaging.checks import shown
-from kryonix.messaging.errors import ConfigurationError
 from kryonix.messaging.postgres import Postgres, checked_name
 
 __all__ = ["AuditRecord", "AuditSink", "Auditor", "JsonLinesAudit", "PostgresAudit"]
@@ -29,7 +27,7 @@ _GOODBYE: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """What was sent where and how it ended. Never the data itself."""
+    """One send and its outcome. It never contains the data."""
 
     at: datetime
     tenant: str
@@ -47,7 +45,7 @@ class AuditRecord:
 
 
 class AuditSink(Protocol):
-    """Where audit records go. It may be slow or fail: sends go on, and what can't be kept is counted."""
+    """A destination for audit records. If it is slow or fails, sends continue, and lost records are counted."""
 
     async def write(self, records: Sequence[AuditRecord]) -> None: ...
 
@@ -55,7 +53,7 @@ class AuditSink(Protocol):
 
 
 class Auditor:
-    """The queue in front of a sink."""
+    """A bounded queue in front of a sink."""
 
     def __init__(self, sink: AuditSink, capacity: int = _CAPACITY) -> None:
         self._sink, self._capacity = sink, capacity
@@ -64,10 +62,10 @@ class Auditor:
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
         self.dropped = 0
-        """Records that found the queue full or that the sink would not take."""
+        """Number of records lost: the queue was full, or the sink failed."""
 
     def note(self, record: AuditRecord) -> None:
-        """Take a record, at once and without waiting."""
+        """Take a record without waiting."""
         if self._closed or len(self._records) >= self._capacity:
             self._drop(1, "the client was closed" if self._closed else "the sink is too slow")
             return
@@ -89,18 +87,18 @@ class Auditor:
                 await self._write_some()
 
     async def _write_some(self) -> None:
-        """Records leave the queue once the sink has them, so that close() knows of all that were not written."""
+        """Remove records once the sink has them: close() counts the others as lost."""
         batch = list(islice(self._records, _BATCH))
         try:
             await self._sink.write(batch)
-        except Exception as error:  # noqa: BLE001 - a sink is the user's: whatever it raises, sends go on
+        except Exception as error:  # noqa: BLE001 - a sink may raise anything; sends continue
             self._drop(len(batch), f"{type(error).__name__}: {error}")
             await asyncio.sleep(0.1)
         for _ in batch:
             self._records.popleft()
 
     async def close(self) -> None:
-        """Write what is left, for a few seconds at most."""
+        """Write the remaining records, within a few seconds."""
         self._closed = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GOODBYE):
@@ -115,36 +113,29 @@ class Auditor:
             async with asyncio.timeout(_GOODBYE):
                 await self._sink.close()
         except Exception:
-            log.exception("the audit sink can't be closed")
+            log.exception("cannot close the audit sink")
 
 
 class JsonLinesAudit:
-    """A file with one JSON object per line, appended to."""
+    """Append records to a file, as one JSON object per line."""
 
     def __init__(self, path: str | Path) -> None:
-        try:
-            self._path = Path(path)
-        except TypeError as error:
-            raise ConfigurationError(f"{shown(path)} is no path", remedy="Name a file") from error
+        self._path = Path(path)
 
     async def write(self, records: Sequence[AuditRecord]) -> None:
-        lines = "".join(f"{json.dumps(_plain(record), ensure_ascii=False)}\n" for record in records)
-        await asyncio.to_thread(self._append, lines)
+        await asyncio.to_thread(self._append, [asdict(record) for record in records])
 
-    def _append(self, lines: str) -> None:
+    def _append(self, records: Sequence[dict[str, Any]]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(lines)
+            for record in records:
+                at = record["at"].astimezone(UTC).isoformat(timespec="milliseconds")
+                file.write(f"{json.dumps({**record, 'at': at}, ensure_ascii=False)}\n")
 
-    async def close(self) -> None:
-        return None
-
-
-def _plain(record: AuditRecord) -> dict[str, Any]:
-    return asdict(record) | {"at": record.at.astimezone(UTC).isoformat(timespec="milliseconds")}
+    async def close(self) -> None: ...
 
 
 class PostgresAudit:
-    """A table in PostgreSQL, made at the first record unless it is there."""
+    """Insert records into a table in PostgreSQL, created at the first record."""
 
     def __init__(self, dsn: str, table: str = "kryonix_audit") -> None:
         self._table = checked_name(table)
@@ -160,7 +151,7 @@ class PostgresAudit:
     async def write(self, records: Sequence[AuditRecord]) -> None:
         fields = list(AuditRecord.__slots__)
         marks = ", ".join(f"%({name})s" for name in fields)
-        # A batch is written again where the answer to its commit was lost.
+        # A batch is written again if the answer to its commit was lost.
         statement = (
             f"INSERT INTO {self._table} ({', '.join(fields)}) VALUES ({marks}) "  # noqa: S608 - checked names
             "ON CONFLICT DO NOTHING"

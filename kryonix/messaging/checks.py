@@ -1,48 +1,148 @@
-"""Values that a caller passes, checked before anything is done with them."""
+"""Checks of what a caller passes: times, counts, routes, ids and headers."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, get_args
 
-from kryonix.messaging.errors import ConfigurationError
+from kryonix.messaging.errors import ConfigurationError, UnknownRoute
+from kryonix.messaging.message import Device, Outgoing, is_broker_header
+from kryonix.topology.catalog import Catalog, Module
+from kryonix.topology.errors import nearest
 
-__all__ = ["LONGEST", "checked_count", "checked_like", "checked_patience", "checked_seconds", "shown"]
+__all__ = [
+    "check_module",
+    "check_options",
+    "check_route",
+    "checked_count",
+    "checked_patience",
+    "checked_seconds",
+    "milliseconds",
+]
 
-LONGEST: Final = 100_000_000
-"""Seconds, three years: more than anybody waits, and still a time that a clock can add."""
-
-
-def shown(value: Any) -> str:
-    """A value as an error shows it, cut to what a line holds. Integers may have too many digits for text."""
-    try:
-        return repr(value)[:60]
-    except Exception:  # noqa: BLE001 - the value is the caller's, and so is what its repr raises
-        return f"of type {type(value).__name__}"
-
-
-def checked_like(name: str, value: Any, *methods: str) -> None:
-    """Whether a part that a caller brings has the methods that will be called. Raises ConfigurationError."""
-    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
-        problem = f"{name} {shown(value)} is no object with {', '.join(f'{method}()' for method in methods)}"
-        raise ConfigurationError(problem, remedy="Pass an object, not its class or its name")
+_MAX_SECONDS: Final = 100_000_000
+"""Three years: a clock can still add it."""
+_MAX_ID_BYTES: Final = 255
+_MAX_EXPIRY_S: Final = 366 * 86_400.0
+"""Far below the broker's own limit; it closes the channel above that."""
+_SDK_HEADERS: Final = frozenset({"cliente-id", "modulo", "acao", "mobile-optimized", "traceparent", "tracestate"})
+_MAX_HEADER_BYTES: Final = 65_536
+"""Headers travel in one frame. Above 128 KiB the broker closes the connection, for everyone using it."""
+_MAX_HEADER_DEPTH: Final = 10
 
 
 def checked_seconds(name: str, value: Any, *, message_id: str | None = None) -> float:
-    """A time that can be waited for. Raises ConfigurationError."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= LONGEST:
+    """Return a positive time in seconds. Raises ConfigurationError."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _MAX_SECONDS:
         return float(value)
-    problem = f"{name} {shown(value)} is no time to wait"
-    raise ConfigurationError(problem, message_id=message_id, remedy=f"Pass seconds, above 0 and up to {LONGEST:,}")
+    problem = f"{name}: {value!r:.60} is not a valid time"
+    raise ConfigurationError(problem, message_id=message_id, remedy=f"Pass seconds, above 0 and up to {_MAX_SECONDS:,}")
 
 
 def checked_patience(name: str, value: Any) -> float:
-    """As `checked_seconds`, and 0 for not waiting at all."""
+    """Return a time in seconds; 0 means not to wait. Raises ConfigurationError."""
     return 0.0 if value == 0 and not isinstance(value, bool) else checked_seconds(name, value)
 
 
 def checked_count(name: str, value: Any, most: int) -> int:
-    """A whole number from 1 to `most`. Raises ConfigurationError."""
+    """Return a whole number from 1 to `most`. Raises ConfigurationError."""
     if type(value) is int and 1 <= value <= most:
         return value
-    problem = f"{name} {shown(value)} is not a whole number from 1 to {most:,}"
-    raise ConfigurationError(problem, remedy="Pass one in between")
+    raise ConfigurationError(f"{name}: {value!r:.60} is not a whole number", remedy=f"Pass one from 1 to {most:,}")
+
+
+def check_module(catalog: Catalog, module: Any, message_id: str | None = None) -> Module:
+    """Return the catalog's module. Raises UnknownRoute with the nearest name."""
+    if not isinstance(module, str) or module not in catalog.modules:
+        raise _unknown(f"unknown module {module!r:.60}", module, catalog.modules, message_id)
+    return catalog.modules[module]
+
+
+def check_route(catalog: Catalog, module: Any, action: Any, message_id: str | None = None) -> None:
+    """Raise UnknownRoute with the nearest name. Pass `message_id` only if the caller has chosen it."""
+    actions = check_module(catalog, module, message_id).actions
+    if action not in actions:
+        raise _unknown(f"unknown action {action!r:.60} of the module {module}", action, actions, message_id)
+
+
+def _unknown(problem: str, name: Any, known: Iterable[str], message_id: str | None) -> UnknownRoute:
+    hint = nearest(name[:80] if isinstance(name, str) else "", known)
+    return UnknownRoute(problem, message_id=message_id, remedy=hint[0].upper() + hint[1:])
+
+
+def check_options(message: Outgoing, message_id: Any) -> None:
+    """Raise ConfigurationError for an option that is invalid, or would break the connection."""
+    if not isinstance(message_id, str) or not _is_id(message_id):
+        problem = f"message_id: {message_id!r:.60} is not printable text of 1 to {_MAX_ID_BYTES} bytes"
+        raise ConfigurationError(problem, remedy="Leave it out to get a new id")
+    if type(message.priority) is not int or not 0 <= message.priority <= 10:
+        problem = f"priority: {message.priority!r:.60} is not a whole number from 0 to 10"
+        raise ConfigurationError(problem, message_id=message_id, remedy="8-10 is high, 5-7 medium, 0-4 low")
+    if message.device not in get_args(Device):
+        problem = f"device: {message.device!r:.60} is not one of {', '.join(get_args(Device))}"
+        raise ConfigurationError(problem, message_id=message_id, remedy="Pass one of them, or leave it out")
+    if message.expires is not None:
+        milliseconds(message.expires, message_id)
+    _check_headers(message.headers, message_id)
+
+
+def _is_id(text: str) -> bool:
+    return text.isprintable() and 1 <= len(text.encode()) <= _MAX_ID_BYTES
+
+
+def milliseconds(expires: Any, message_id: str) -> int:
+    """Return a time to live in ms. Raises ConfigurationError."""
+    seconds = expires.total_seconds() if hasattr(expires, "total_seconds") else expires
+    seconds = checked_seconds("expires", seconds, message_id=message_id)
+    if 0.001 <= seconds <= _MAX_EXPIRY_S:
+        return int(seconds * 1000)
+    problem = f"expires: {expires!r:.60} is not between a millisecond and a year"
+    raise ConfigurationError(problem, message_id=message_id, remedy="Leave it out to use the module's retention")
+
+
+def _check_headers(headers: Any, message_id: str) -> None:
+    if not isinstance(headers, Mapping):
+        problem = f"headers: {type(headers).__name__} is not a mapping"
+        raise ConfigurationError(problem, message_id=message_id, remedy="Pass a dict")
+    size = 0
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _is_id(name):
+            problem = f"the header name {name!r:.60} is not printable text of 1 to {_MAX_ID_BYTES} bytes"
+            raise ConfigurationError(problem, message_id=message_id, remedy="Choose another name")
+        if is_broker_header(name) or name in _SDK_HEADERS or name.startswith("kryonix-"):
+            owner = "the broker" if is_broker_header(name) else "the SDK"
+            problem = f"the header {name!r} is reserved by {owner}"
+            raise ConfigurationError(problem, message_id=message_id, remedy="Choose another name")
+        try:
+            size += len(name.encode()) + _size(value, _MAX_HEADER_DEPTH)
+        except ValueError as error:
+            problem = f"the header {name!r} cannot be sent: {error}"
+            remedy = "Use text, numbers, booleans, None, datetimes, lists and dicts; send anything else as data"
+            raise ConfigurationError(problem, message_id=message_id, remedy=remedy) from error
+    if size > _MAX_HEADER_BYTES:
+        problem = f"the headers are {size:,} bytes, more than {_MAX_HEADER_BYTES:,}"
+        raise ConfigurationError(problem, message_id=message_id, remedy="Send them as data")
+
+
+def _size(value: Any, depth: int) -> int:
+    """Return the approximate size of a header's value on the wire, in bytes. Raises ValueError."""
+    if depth == 0:
+        raise ValueError(f"it is nested deeper than {_MAX_HEADER_DEPTH}")
+    match value:
+        case None | bool():
+            return 9
+        case datetime() if 0 <= (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() < 2**32:
+            return 9
+        case int() if -(2**63) <= value < 2**63:
+            return 9
+        case float() if math.isfinite(value):
+            return 9
+        case str():
+            return 5 + len(value.encode())
+        case list():
+            return 5 + sum(_size(each, depth - 1) for each in value)
+        case dict() if all(isinstance(name, str) and _is_id(name) for name in value):
+            return 5 + sum(_size(name, depth - 1) + _size(each, depth - 1) for name, each in value.items())
+    raise ValueError(f"{type(value).__name__} {value!r:.60} is not a header value")

@@ -1,41 +1,46 @@
-"""Where the broker is and who connects: an AMQP URI, found and taken apart once."""
+"""The broker's address and the tenant's credentials: from an AMQP URI, the environment, or a file."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from kryonix.messaging.checks import shown
-from kryonix.messaging.credentials_file import WRITE_IT, read_outputs
 from kryonix.messaging.errors import ConfigurationError
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names, tenant_of_vhost
 
-__all__ = ["HEARTBEAT", "PREFETCH", "Address", "checked_management_url", "find_address", "parse_uri"]
+__all__ = ["HEARTBEAT", "PREFETCH", "Address", "checked_management_url", "find_address", "parse_uri", "read_outputs"]
+
+log = logging.getLogger("kryonix.messaging")
 
 HEARTBEAT: Final = 60
-"""Seconds; a connection that is silent for three times as long is dead."""
+"""Seconds. A connection without traffic for three times as long is dead."""
 PREFETCH: Final = 100
-"""Messages a consumer is handed before it has answered the first."""
+"""Messages delivered to a consumer before its first answer."""
 
 URI_VARIABLE: Final = "KRYONIX_AMQP_URI"
 OUTPUTS_VARIABLE: Final = "KRYONIX_OUTPUTS"
 MANAGEMENT_VARIABLE: Final = "KRYONIX_MANAGEMENT_URL"
 
+WRITE_IT: Final = "`kryonix tenant credentials ID --output FILE`"
+"""The command that writes a file of credentials."""
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 _REMEDY: Final = (
     "Write it as amqp://kryonix_TENANT:PASSWORD@HOST:5672/%2Fcliente_TENANT, "
-    "with what is no letter or digit in the password as %2F, %23, %3F, %40"
+    "with special characters of the password escaped as %2F, %23, %3F, %40"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A tenant's vhost on a broker, and the credentials for it."""
+    """A tenant's vhost on a broker, with credentials."""
 
     scheme: str
     host: str
@@ -52,11 +57,11 @@ class Address:
 
     @property
     def place(self) -> str:
-        """What may be shown."""
+        """The address without credentials, for messages."""
         return f"{self.scheme}://{self.host}:{self.port}{self.vhost}"
 
     def uri(self) -> str:
-        """The whole, password included: for the connection, for nobody's eyes."""
+        """Return the complete URI, password included. Never show it."""
         login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         query = f"?{self.query}" if self.query else ""
@@ -66,42 +71,39 @@ class Address:
 def find_address(
     amqp_uri: str | None, outputs: str | Path | None, tenant: str | None, management_url: str | None
 ) -> Address:
-    """Return the URI given, or the environment's, or the one in a file of credentials. Raises ConfigurationError."""
-    environment = os.environ
-    management = management_url or environment.get(MANAGEMENT_VARIABLE)
-    if uri := amqp_uri or (None if outputs else environment.get(URI_VARIABLE)):
+    """Return the address of the URI, or else of the environment's URI, or of a file. Raises ConfigurationError."""
+    management = management_url or os.environ.get(MANAGEMENT_VARIABLE)
+    if uri := amqp_uri or (None if outputs else os.environ.get(URI_VARIABLE)):
         address = parse_uri(uri, management)
         if tenant not in (None, address.tenant_id):
-            problem = f"tenant {tenant!r} is not the one of the AMQP URI, which is {address.tenant_id!r}"
+            problem = f"tenant {tenant!r} is not the one of the AMQP URI, {address.tenant_id!r}"
             raise ConfigurationError(problem, remedy="Make them the same, or leave tenant out")
         return address
-    if file := outputs or environment.get(OUTPUTS_VARIABLE):
-        uri, found = _from_outputs(_path(file), tenant)
+    if file := outputs or os.environ.get(OUTPUTS_VARIABLE):
+        uri, found = _from_outputs(Path(file), tenant)
         return parse_uri(uri, management or found)
-    raise ConfigurationError(
-        "no address of a broker",
-        remedy=f"Pass amqp_uri, or set {URI_VARIABLE}, or set {OUTPUTS_VARIABLE} to a file written by {WRITE_IT}",
-    )
+    remedy = f"Pass amqp_uri, or set {URI_VARIABLE}, or set {OUTPUTS_VARIABLE} to a file written by {WRITE_IT}"
+    raise ConfigurationError("no broker address", remedy=remedy)
 
 
 def parse_uri(uri: str, management_url: str | None = None) -> Address:
-    """An AMQP URI taken apart. Raises ConfigurationError, which shows nothing of it that may be a password.
+    """Parse an AMQP URI. Raises ConfigurationError, without any part that may be a password.
 
-    One with a `/`, `#` or `?` in it that is not written as %2F, %23 or %3F is taken for a port, a path or a query.
+    An unescaped `/`, `#` or `?` in the password ends up in the port, path or query.
     """
     try:
-        parts = urlsplit(uri if isinstance(uri, str) else "")
+        parts = urlsplit(uri)
         port = parts.port
     except ValueError:
-        raise ConfigurationError("the AMQP URI can't be read", remedy=_REMEDY) from None
+        raise ConfigurationError("the AMQP URI is not a valid URI", remedy=_REMEDY) from None
     if parts.scheme not in _PORTS or not parts.hostname or not parts.username or parts.password is None:
-        problem = "the AMQP URI lacks something: scheme amqp or amqps, user, password, host"
+        problem = "the AMQP URI is incomplete: it needs the scheme amqp or amqps, user, password and host"
         raise ConfigurationError(problem, remedy=_REMEDY)
     vhost = unquote(parts.path[1:])
     tenant_id = tenant_of_vhost(vhost)
     if tenant_id is None:
         shown = "" if "@" in vhost else f" {vhost!r}"
-        raise ConfigurationError(f"the AMQP URI names a vhost{shown} that is no tenant's", remedy=_REMEDY)
+        raise ConfigurationError(f"the vhost{shown} of the AMQP URI is not a tenant's vhost", remedy=_REMEDY)
     return Address(
         scheme=parts.scheme,
         host=parts.hostname,
@@ -115,24 +117,17 @@ def parse_uri(uri: str, management_url: str | None = None) -> Address:
 
 
 def checked_management_url(url: str) -> str:
-    """The management API's address, which holds no login: the tenant's own is used. Raises ConfigurationError."""
+    """Return the management API's address, without a login. Raises ConfigurationError."""
     try:
-        parts = urlsplit(url if isinstance(url, str) else "")
+        parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
         _ = parts.port
     except ValueError:
         usable = False
     if not usable:
-        problem = "the management URL is not the address of an API without a login"
+        problem = "the management URL is not a valid address without a login"
         raise ConfigurationError(problem, remedy="Write it as http://HOST:15672; the tenant's own login is used")
     return url
-
-
-def _path(file: Any) -> Path:
-    try:
-        return Path(file)
-    except TypeError as error:
-        raise ConfigurationError(f"outputs {shown(file)} is no path", remedy="Name a file") from error
 
 
 def _from_outputs(file: Path, tenant: str | None) -> tuple[str, str | None]:
@@ -144,12 +139,55 @@ def _from_outputs(file: Path, tenant: str | None) -> tuple[str, str | None]:
         uri = tenants[str(chosen)].get("amqp_uri") if known else None
         management = outputs.get("management_url")
     except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigurationError(
-            f"{str(file)!r} holds no credentials of a tenant", remedy=f"Write it with {WRITE_IT}"
-        ) from error
-    if chosen is None or not known:
+        problem = f"{str(file)!r} has no tenant credentials"
+        raise ConfigurationError(problem, remedy=f"Write it with {WRITE_IT}") from error
+    if chosen is None:
+        problem = f"{str(file)!r} has {len(tenants)} tenants: {', '.join(sorted(tenants)[:10])}"
+        raise ConfigurationError(problem, remedy="Pass tenant= with one of them")
+    if not known:
         problem = f"{str(file)!r} has no tenant {chosen!r}; {nearest(chosen, tenants)}"
         raise ConfigurationError(problem, remedy="Pass tenant= with one of them")
     if not isinstance(uri, str) or not uri.startswith("amqp"):
         raise ConfigurationError(f"{str(file)!r} was written without secrets", remedy=f"Write it with {WRITE_IT}")
     return uri, management
+
+
+def read_outputs(file: Path, *, private: bool) -> Any:
+    """Return a file's content in the form of stack outputs, `{"tenants": {ID: {"amqp_uri": …}}}`.
+
+    A file with one tenant's credentials (`kryonix tenant credentials`, `create`, `rotate`) becomes outputs with that
+    tenant only. With `private`, refuse a file readable by group or others; without, warn about a world-readable one:
+    Docker and Kubernetes mount secrets like that. Raises ConfigurationError.
+    """
+    try:
+        with file.open("rb") as opened:
+            _check_mode(file, stat.S_IMODE(os.fstat(opened.fileno()).st_mode), private)
+            content = json.loads(opened.read())
+    except OSError as error:
+        problem = f"cannot read {str(file)!r}: {error.strerror}"
+        raise ConfigurationError(problem, remedy=f"Name a readable file, or write it with {WRITE_IT}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{str(file)!r} is not JSON", remedy=f"Write it with {WRITE_IT}") from error
+    if isinstance(content, Mapping) and "tenants" not in content and (tenant := _tenant_of(content)) is not None:
+        return {"management_url": content.get("management_url"), "tenants": {tenant: content}}
+    return content
+
+
+def _check_mode(file: Path, mode: int, private: bool) -> None:
+    if os.name != "posix":
+        return  # modes mean nothing there
+    problem = f"{str(file)!r} holds passwords and has mode {mode:03o}: other users can read it"
+    remedy = f"Run `chmod 600 {file}`, and change the passwords if others may have read them"
+    if private and mode & 0o077:
+        raise ConfigurationError(problem, remedy=remedy)
+    if mode & 0o007:
+        log.warning("%s. %s", problem, remedy)
+
+
+def _tenant_of(credentials: Mapping[Any, Any]) -> str | None:
+    """Return the tenant id in the AMQP URI of the credentials."""
+    uri = credentials.get("amqp_uri")
+    try:
+        return tenant_of_vhost(unquote(urlsplit(uri).path[1:])) if isinstance(uri, str) else None
+    except ValueError:
+        return None

@@ -1,4 +1,4 @@
-"""Between a message's data and its bytes: JSON, raw bytes, and compression that is undone within a bound."""
+"""Encode data as JSON or raw bytes, compress it, and decompress it within a limit."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Compression = Literal["zstd", "gzip"]
 JSON: Final = "application/json"
 OCTETS: Final = "application/octet-stream"
 MAX_BYTES: Final = 16 * 1024 * 1024
-"""The largest message the broker takes, and the largest that is inflated to."""
+"""The largest message the broker accepts, and the largest result of decompression."""
 
-_WORTH_TRYING: Final = 512
-_WORTH_SENDING: Final = 0.9
+_MIN_COMPRESSED: Final = 512
+_MIN_SAVING: Final = 0.9
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _ZSTD_WINDOW: Final = 1 << 27
-"""Bytes, what `zstd --long` asks for at most."""
+"""Bytes; the window of `zstd --long`."""
 
 
 class Undecodable(Exception):
-    """A message that will never be readable, however often it is delivered."""
+    """A message with an unreadable body: another delivery cannot help."""
 
 
 def _no_constant(name: str) -> Any:
@@ -39,21 +39,21 @@ _decoder = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def encode(data: Any, message_id: str, max_bytes: int = MAX_BYTES) -> tuple[bytes, str]:
-    """Data as bytes and their content type. Raises NotSerializable."""
+    """Return data as bytes, and the content type. Raises NotSerializable."""
     if isinstance(data, (bytes, bytearray, memoryview)):
         body, content_type = bytes(data), OCTETS
     else:
         body, content_type = _json(data, message_id), JSON
     if len(body) > max_bytes:
         problem = f"the data is {len(body):,} bytes, the broker takes at most {max_bytes:,}"
-        raise NotSerializable(problem, message_id=message_id, remedy="Store it elsewhere and send where it is")
+        raise NotSerializable(problem, message_id=message_id, remedy="Store the data elsewhere and send its location")
     return body, content_type
 
 
 def _json(data: Any, message_id: str) -> bytes:
     try:
         return _encoder.encode(data).encode()
-    except Exception as error:  # the data is the caller's, and so is what its own containers raise
+    except Exception as error:  # the caller's own containers may raise anything
         raise NotSerializable(
             f"{type(data).__name__} is not serialisable as JSON: {error or type(error).__name__}",
             message_id=message_id,
@@ -62,11 +62,11 @@ def _json(data: Any, message_id: str) -> bytes:
 
 
 def compress(body: bytes, how: Compression) -> tuple[bytes, str | None]:
-    """The body and its content encoding: compressed where that saves a tenth at least, else as it was."""
-    if len(body) < _WORTH_TRYING:
+    """Return the body and its content encoding: compressed if that saves at least a tenth, else unchanged."""
+    if len(body) < _MIN_COMPRESSED:
         return body, None
     smaller = zstandard.ZstdCompressor(level=3).compress(body) if how == "zstd" else _gzip(body)
-    return (smaller, how) if len(smaller) < len(body) * _WORTH_SENDING else (body, None)
+    return (smaller, how) if len(smaller) < len(body) * _MIN_SAVING else (body, None)
 
 
 def _gzip(body: bytes) -> bytes:
@@ -75,7 +75,7 @@ def _gzip(body: bytes) -> bytes:
 
 
 def inflate(body: bytes, content_encoding: str | None, max_bytes: int = MAX_BYTES) -> bytes:
-    """Undo a content encoding without ever holding more than `max_bytes`. Raises Undecodable."""
+    """Decompress a body, holding at most `max_bytes`. Raises Undecodable."""
     if content_encoding in (None, "", "identity"):
         return body
     try:
@@ -95,9 +95,10 @@ def inflate(body: bytes, content_encoding: str | None, max_bytes: int = MAX_BYTE
 
 
 def _inflate_zstd(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
-    """One byte more than allowed is enough to know. The window is bounded too: a frame may ask for gigabytes.
+    """Return the data, and True if the frame is complete.
 
-    A frame need not say how long it is. Then, once its size is known to be allowed, it is asked whether it has ended.
+    Read one byte more than allowed, to know. The window is limited too: a frame may ask for gigabytes. A frame without
+    a content size is read once more, to learn whether it has ended.
     """
     inflater = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
     with inflater.stream_reader(body, read_across_frames=True) as reader:
@@ -111,16 +112,16 @@ def _inflate_zstd(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
 
 
 def _inflate_gzip(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
-    """One member: a body of millions of empty ones would take the time of a bomb."""
+    """Return the data of one member, and True if it is complete. Millions of empty members would be a bomb."""
     inflater = zlib.decompressobj(_GZIP_WINDOW)
     inflated = inflater.decompress(body, max_bytes + 1)
     if inflater.unused_data:
-        raise Undecodable("something follows the end of its gzip")
+        raise Undecodable("data follows the end of its gzip")
     return inflated, inflater.eof
 
 
 def decode(body: bytes, content_type: str | None, content_encoding: str | None, max_bytes: int = MAX_BYTES) -> Any:
-    """A body as data: bytes for octets, text for text, else JSON. Raises Undecodable."""
+    """Return a body as data: bytes for octets, text for text, else JSON. Raises Undecodable."""
     body = inflate(body, content_encoding, max_bytes)
     kind = (content_type or JSON).partition(";")[0].strip().lower()
     if kind == OCTETS:

@@ -1,6 +1,8 @@
-"""Everything that can go wrong for an application: one base class, one class per thing to do about it."""
+"""The SDK's errors: one base class, one class per remedy."""
 
 from __future__ import annotations
+
+from kryonix.errors import KryonixError
 
 __all__ = [
     "AccessRefused",
@@ -18,13 +20,13 @@ __all__ = [
 ]
 
 
-class MessagingError(Exception):
+class MessagingError(KryonixError):
     """Base of every error of this package.
 
-    `message_id` is the message it is about (None where it is about none), `remedy` says what to do.
+    `problem` and `remedy` are the two halves of the text. `message_id` is the id of the message concerned, or None.
     """
 
-    remedy = "Read the message, it says what is wrong"
+    remedy = "See the message for the cause"
 
     def __init__(self, problem: str, *, message_id: str | None = None, remedy: str | None = None) -> None:
         self.problem = problem
@@ -36,59 +38,67 @@ class MessagingError(Exception):
 
 
 class ConfigurationError(MessagingError):
-    """A setting or an argument that can't be used; nothing was sent."""
+    """An invalid setting or argument. Nothing was sent."""
+
+    exit_status = 2
 
 
 class NotConnected(MessagingError):
-    """No connection to the broker before the deadline. The message was never handed over."""
+    """No connection to the broker before the deadline. The message was not sent."""
 
-    remedy = "Check that the broker is up and can be reached, then try again"
+    exit_status = 3
+    remedy = "Check that the broker is running and reachable, then try again"
 
 
 class AccessRefused(NotConnected):
-    """The broker knows the user, the password or the vhost not, or refuses what was asked for."""
+    """The broker refuses the login, the vhost or the operation."""
 
     remedy = "Check user, password and vhost in the AMQP URI; `kryonix tenant credentials ID` prints it"
 
 
 class UnknownRoute(MessagingError):
-    """A module or an action that is not in the catalog; nothing was sent."""
+    """The catalog has no such module or action. Nothing was sent."""
+
+    exit_status = 2
 
 
 class NotSerializable(MessagingError):
-    """Data that can't become a message, or is too large for one; nothing was sent."""
+    """The data cannot be encoded, or is too large. Nothing was sent."""
+
+    exit_status = 2
 
 
 class NotRoutable(MessagingError):
-    """The broker has no queue for this module and action: most often the tenant has not bought the module."""
+    """The broker has no queue for this module and action, usually because the tenant has not bought the module."""
 
-    remedy = "Add the module to the tenant, or consume and send what it has"
+    remedy = "Add the module to the tenant, or use one of its modules"
 
 
 class QueueFull(MessagingError):
-    """The broker refused the message, because a queue holds as many as it may. It was not stored."""
+    """The queue is at its limit. The broker did not store the message."""
 
-    remedy = "Wait until consumers have caught up, or add some, then send again"
+    remedy = "Wait until consumers have caught up, or add consumers, then send again"
 
 
 class SendTimedOut(MessagingError):
-    """The broker's answer did not come before the deadline, or was cut off: the message may have been stored or not."""
+    """The broker did not confirm before the deadline. It is unknown whether the message was stored."""
 
-    remedy = "Send again with the same message_id: a consumer that is idempotent handles it once"
+    remedy = "Send again with the same message_id: an idempotent consumer handles it once"
 
 
 class StatsUnavailable(MessagingError):
-    """The figures of the queues can't be read. They are unknown, not zero."""
+    """The queue figures cannot be read. They are unknown, not zero."""
 
-    remedy = "Check management_url and that the broker's management API can be reached"
+    exit_status = 3
+    remedy = "Check management_url, and that the broker's management API is reachable"
 
 
 class Retry(Exception):
-    """Raised by a handler: deliver this message again later, as after any other exception, but without a traceback."""
+    """Raise in a handler to retry the message later. It counts as a failure, and is logged without a traceback."""
 
 
 class Reject(Exception):
-    """Raised by a handler: this message can never be handled. It goes to the dead-letter queue at once."""
+    """Raise in a handler to send the message to the dead-letter queue at once."""
 
     def __init__(self, reason: object) -> None:
         self.reason = str(reason)

@@ -1,39 +1,76 @@
-"""One module's side of a client: its actions typed, its priority by default."""
+"""The typed view of one module, and the options of a client and a consumer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast
+from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack
 
+from kryonix.messaging.audit import AuditSink
 from kryonix.messaging.consuming.consumer import Consumer, Handler
 from kryonix.messaging.consuming.stream import Stream
-from kryonix.messaging.message import SendResult
-from kryonix.messaging.options import ConsumeOptions, SendOptions
+from kryonix.messaging.encoding import Compression
+from kryonix.messaging.idempotency import IdempotencyStore
+from kryonix.messaging.message import SendOptions, SendResult
+from kryonix.messaging.routing import Router
+from kryonix.topology.catalog import Catalog
 
-if TYPE_CHECKING:
-    from kryonix.messaging.client import MessagingClient
-
-__all__ = ["Facade"]
+__all__ = ["ClientOptions", "ConsumeOptions", "Facade", "ModuleClient"]
 
 Action = TypeVar("Action", bound=str)
 
 
+class ClientOptions(TypedDict, total=False):
+    """Options of a client. See `MessagingClient` for their meaning and defaults."""
+
+    catalog: Catalog | None
+    prefetch: int
+    router: Router | None
+    router_timeout: float
+    compression: Compression | None
+    audit: AuditSink | None
+    idempotency: IdempotencyStore | None
+    max_bytes: int
+
+
+class ConsumeOptions(TypedDict, total=False):
+    """Options of a consumer. See `MessagingClient.consume` for their meaning and defaults."""
+
+    concurrency: int
+    prefetch: int | None
+    handler_timeout: float | None
+    timeout: float
+
+
+class ModuleClient(Protocol):
+    """The client behind a facade. A custom catalog may have modules unknown to the types, hence `Any`."""
+
+    async def send(
+        self, module: Any, action: Any, data: Any, *, timeout: float = ..., **options: Unpack[SendOptions]
+    ) -> SendResult: ...
+
+    async def consume(
+        self, module: Any, action: Any, handler: Handler, **options: Unpack[ConsumeOptions]
+    ) -> Consumer: ...
+
+    def stream(self, module: Any, action: Any, *, prefetch: int | None = ..., timeout: float = ...) -> Stream: ...
+
+
 class Facade(Generic[Action]):
-    """Sends and consumes one module's messages: `client.crm.send("leads.create", data)`."""
+    """Send and consume one module's messages: `client.crm.send("leads.create", data)`."""
 
-    def __init__(self, client: MessagingClient, module: str, priority: int) -> None:
+    def __init__(self, client: ModuleClient, module: str, priority: int) -> None:
         self._client, self.module, self.priority = client, module, priority
-        # A catalog of your own may have modules that the types do not know: the client checks names when it runs.
-        self._module: Any = module
 
-    async def send(self, action: Action, data: Any, **options: Unpack[SendOptions]) -> SendResult:
-        """As `MessagingClient.send`, with this module's own priority where none is given."""
+    async def send(
+        self, action: Action, data: Any, *, timeout: float = 10.0, **options: Unpack[SendOptions]
+    ) -> SendResult:
+        """Send as `MessagingClient.send`. Default priority: the module's."""
         options.setdefault("priority", self.priority)
-        return await self._client.send(self._module, cast(Any, action), data, **options)
+        return await self._client.send(self.module, action, data, timeout=timeout, **options)
 
     async def consume(self, action: Action, handler: Handler, **options: Unpack[ConsumeOptions]) -> Consumer:
-        """As `MessagingClient.consume`."""
-        return await self._client.consume(self._module, cast(Any, action), handler, **options)
+        """Consume as `MessagingClient.consume`."""
+        return await self._client.consume(self.module, action, handler, **options)
 
     def stream(self, action: Action, *, prefetch: int | None = None, timeout: float = 10.0) -> Stream:
-        """As `MessagingClient.stream`."""
-        return self._client.stream(self._module, cast(Any, action), prefetch=prefetch, timeout=timeout)
+        """Stream as `MessagingClient.stream`."""
+        return self._client.stream(self.module, action, prefetch=prefetch, timeout=timeout)

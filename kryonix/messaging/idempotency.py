@@ -1,4 +1,4 @@
-"""Handling a message once, though it may be delivered twice: by its id, remembered where you choose."""
+"""Handle a message once, even if it is delivered twice: remember its id, in memory or in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from kryonix.messaging.postgres import Postgres, checked_name
 __all__ = ["Claim", "IdempotencyStore", "MemoryIdempotency", "PostgresIdempotency"]
 
 Claim = Literal["mine", "done", "busy"]
-"""Whose turn it is: `mine` to handle now, `done` before, or `busy` in another consumer's hands."""
+"""`mine`: handle the message now. `done`: it was handled before. `busy`: another consumer is handling it."""
 
-_REMEMBERED: Final = 100_000
-_MOST_REMEMBERED: Final = 1_000_000_000
+_SIZE: Final = 100_000
+_MAX_SIZE: Final = 1_000_000_000
 
 
 class IdempotencyStore(Protocol):
-    """Remembers what was handled. `key` is queue and message id; all times are seconds.
+    """Remember handled messages. `key` is queue and message id.
 
-    A claim that is neither done nor released (its consumer died) ends by itself after `lease`.
+    A claim neither done nor released (its consumer died) ends after `lease` seconds.
     """
 
     async def claim(self, key: str, lease: float) -> Claim: ...
@@ -34,10 +34,10 @@ class IdempotencyStore(Protocol):
 
 
 class MemoryIdempotency:
-    """Remembers the last `size` messages of this process: against duplicates, not across restarts."""
+    """Remember the last `size` messages of this process. A restart forgets them."""
 
-    def __init__(self, size: int = _REMEMBERED) -> None:
-        self._size = checked_count("size", size, _MOST_REMEMBERED)
+    def __init__(self, size: int = _SIZE) -> None:
+        self._size = checked_count("size", size, _MAX_SIZE)
         self._until: OrderedDict[str, float | None] = OrderedDict()
         """The end of a claim's lease; None: done."""
 
@@ -61,14 +61,13 @@ class MemoryIdempotency:
     async def release(self, key: str) -> None:
         self._until.pop(key, None)
 
-    async def close(self) -> None:
-        return None
+    async def close(self) -> None: ...
 
 
 class PostgresIdempotency:
-    """Remembers in a table that all consumers share, made at first use unless it is there.
+    """Remember in a table shared by all consumers, created at first use.
 
-    Old rows are yours to delete: `DELETE FROM kryonix_handled WHERE at < now() - interval '7 days'`.
+    Delete old rows yourself: `DELETE FROM kryonix_handled WHERE at < now() - interval '7 days'`.
     """
 
     def __init__(self, dsn: str, table: str = "kryonix_handled") -> None:
@@ -80,7 +79,7 @@ class PostgresIdempotency:
         )
 
     async def claim(self, key: str, lease: float) -> Claim:
-        """One statement, so that of two consumers exactly one gets it: a row comes back only to the winner."""
+        """Claim with one statement: of two consumers exactly one gets a row back."""
         won = await self._postgres.execute(
             f"INSERT INTO {self._table} AS t (key, until) VALUES (%(key)s, now() + %(lease)s * interval '1 second') "  # noqa: S608
             "ON CONFLICT (key) DO UPDATE SET until = excluded.until, at = now() WHERE t.until <= now() RETURNING true",

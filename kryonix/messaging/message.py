@@ -5,33 +5,66 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypedDict
 
-__all__ = ["Device", "Envelope", "Message", "Outgoing", "Route", "SendResult"]
+__all__ = ["Device", "Envelope", "Message", "Outgoing", "Route", "SendOptions", "SendResult", "is_broker_header"]
 
 Device = Literal["mobile", "web", "unknown"]
+
+SDK_VERSION: Final = "1.0.0"
+"""The version of the package, and the value of the header `kryonix-sdk-version`."""
+
+FAILURES_HEADER: Final = "kryonix-failures"
+"""The number of failed attempts, where retry queues count them instead of the broker."""
+REASON_HEADER: Final = "kryonix-reason"
+"""Why a message is a dead letter."""
+FIRST_EXCHANGE_HEADER: Final = "kryonix-exchange"
+"""The exchange of the first publication. Redrive needs it together with FIRST_KEY_HEADER."""
+FIRST_KEY_HEADER: Final = "kryonix-routing-key"
+UNREADABLE_HEADER: Final = "kryonix-unreadable"
+"""The decoding error of a message with unreadable properties. It replaces all other headers."""
+
+CONTROL_HEADERS: Final = frozenset(
+    {"CC", "BCC", "x-delivery-count", "x-acquired-count", "x-opt-rabbitmq-delivery-time", "x-delayed-until"}
+)
+"""Headers with an effect in the broker, or counted by it. Copies leave them out. Case matters."""
+
+
+def is_broker_header(name: str) -> bool:
+    """Return True for a header that RabbitMQ acts upon, counts in, or writes when a message dies."""
+    return name in CONTROL_HEADERS or name == "x-death" or name.startswith(("x-first-death-", "x-last-death-"))
+
+
+class SendOptions(TypedDict, total=False):
+    """Options of a message. See `Outgoing` for their meaning and defaults."""
+
+    priority: int
+    device: Device
+    message_id: str | None
+    expires: timedelta | float | None
+    headers: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to be sent. `data` is what JSON can hold, or bytes, which travel as they are."""
+    """A message to send. `data` is JSON data, or bytes, sent unchanged."""
 
     module: str
     action: str
     data: Any
     priority: int = 5
-    """0 to 10; 8 and more is `high`, 5 to 7 `medium`, less `low`."""
+    """0 to 10: 8-10 is `high`, 5-7 `medium`, 0-4 `low`."""
     device: Device = "unknown"
     message_id: str | None = None
-    """Chosen by the SDK where None. The same id again means: the same message."""
+    """Default: a new UUID. Messages with the same id are the same message."""
     expires: timedelta | float | None = None
-    """How long the message is worth delivering (seconds, or a timedelta). None: as long as the module keeps it."""
+    """Time to live (seconds, or a timedelta). Default: the module's retention."""
     headers: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """A message that the broker has stored and confirmed."""
+    """A message stored and confirmed by the broker."""
 
     message_id: str
     exchange: str
@@ -39,20 +72,20 @@ class SendResult:
     priority: int
     mobile_optimized: bool
     bytes: int
-    """What travelled, after compression."""
+    """Size of the body on the wire, after compression."""
     decision: str = ""
-    """Why it was routed so."""
+    """The reason for this route."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way a message has taken."""
+    """The path of a received message."""
 
     module: str
     action: str
     queue: str
     exchange: str
-    """Where it was published first, also after retries."""
+    """The exchange of the first publication, also after retries."""
     routing_key: str
 
 
@@ -69,12 +102,12 @@ class Message:
     priority: int = 0
     sent_at: datetime | None = None
     application: str | None = None
-    """Who sent it."""
+    """The name of the sending application."""
 
 
 @dataclass(slots=True)
 class Envelope:
-    """A message as it travels: encoded, with an address."""
+    """A message on the wire: encoded and addressed."""
 
     exchange: str
     routing_key: str
@@ -89,8 +122,8 @@ class Envelope:
     timestamp: datetime | None = None
     app_id: str | None = None
     correlation_id: str | None = None
-    """This and the next two are other applications' own: the SDK passes them on, where it moves a message."""
+    """Set by other applications, like the next two. The SDK only passes them on."""
     reply_to: str | None = None
     message_type: str | None = None
     received: bool = False
-    """Whether it was read from a broker, so that what is written again must be what was read."""
+    """True for a message read from a broker: its properties are written back unchanged."""

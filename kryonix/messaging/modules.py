@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from kryonix.messaging.facade import Facade
-
-if TYPE_CHECKING:
-    from kryonix.messaging.client import MessagingClient
+from kryonix.messaging.facade import Facade, ModuleClient
 
 __all__ = ["ActionName", "Facades", "ModuleName"]
 
@@ -126,9 +123,9 @@ WhitelabelAction = Literal[
 
 
 class Facades:
-    """One attribute per module, each of which takes that module's actions only."""
+    """One attribute per module, restricted to the actions of that module."""
 
-    def __init__(self, client: MessagingClient) -> None:
+    def __init__(self, client: ModuleClient) -> None:
         self.crm: Facade[CrmAction] = Facade(client, "crm", 5)
         self.whatsapp: Facade[WhatsappAction] = Facade(client, "whatsapp", 8)
         self.agendamento: Facade[AgendamentoAction] = Facade(client, "agendamento", 5)

@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL, opened when it is needed and again after it broke. psycopg is needed only here."""
+"""One connection to PostgreSQL, opened at first use, and again after it breaks. Only this module needs psycopg."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kryonix.messaging.checks import shown
 from kryonix.messaging.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -15,37 +14,34 @@ if TYPE_CHECKING:
 
 __all__ = ["Postgres", "checked_name"]
 
-
 Result = TypeVar("Result")
 
 
 def checked_name(table: str) -> str:
-    """A table's name, with or without schema, that can stand in a statement. Raises ConfigurationError."""
-    if not isinstance(table, str) or not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?", table):
-        raise ConfigurationError(f"{shown(table)} is no table name", remedy="Use lower-case letters, digits and _")
+    """Return a table's name, with or without schema, safe in a statement. Raises ConfigurationError."""
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?", table):
+        problem = f"table: {table!r:.60} is not a valid table name"
+        raise ConfigurationError(problem, remedy="Use lower-case letters, digits and _")
     return table
 
 
 class Postgres:
-    """Statements one after the other; the table they need is made on the first connection."""
+    """Run statements one after the other. The first connection creates their table."""
 
     def __init__(self, dsn: str, create_table: str) -> None:
         try:
-            import psycopg  # noqa: F401 - told here, where the user can do something, not at the first message
+            import psycopg  # noqa: F401 - fail here, not at the first message
         except ImportError as error:
             raise ConfigurationError(
                 "psycopg is not installed", remedy="Install it with `pip install 'kryonix-messaging[postgres]'`"
             ) from error
-        if not isinstance(dsn, str):
-            problem = f"the DSN is {type(dsn).__name__}, not text"
-            raise ConfigurationError(problem, remedy="Write it as postgresql://USER@HOST/DATABASE")
         self._dsn, self._create_table = dsn, create_table
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._created = False
         self._turn = asyncio.Lock()
 
     async def execute(self, statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """Run a statement and return its first row. A connection that the server has closed is replaced once."""
+        """Run a statement and return its first row. Reconnect once if the server has closed the connection."""
 
         async def one(connection: psycopg.AsyncConnection[Any]) -> tuple[Any, ...] | None:
             cursor = await connection.execute(statement.encode(), parameters)
@@ -54,7 +50,7 @@ class Postgres:
         return await self._twice(one)
 
     async def execute_many(self, statement: str, parameters: Sequence[Mapping[str, Any]]) -> None:
-        """Run a statement for each of the parameters, all or none of them; on a new connection as `execute`."""
+        """Run a statement for each of the parameters in one transaction. Reconnect as `execute`."""
 
         async def all_of_them(connection: psycopg.AsyncConnection[Any]) -> None:
             async with connection.transaction(), connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Which exchange carries a message, at which priority, and why."""
+"""Choose the exchange and the priority of a message."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 Exchange = Literal["main", "mobile", "critical"]
 
 URGENT: Final = 30.0
-"""A message that expires within this many seconds is urgent."""
+"""Seconds. A message with a shorter time to live is urgent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Where a message goes, and the reason in words."""
+    """The route of a message, and the reason in words."""
 
     exchange: Exchange
     priority: int
@@ -32,14 +32,14 @@ class Decision:
 
 
 class Router(Protocol):
-    """Decides on every message. The default is `Rules`; a classifier of your own takes its place."""
+    """Decide the route of each message. Default: `Rules`; pass your own classifier instead."""
 
     async def decide(self, message: Outgoing) -> Decision: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The default: rules on module, device, priority and deadline that anyone can follow."""
+    """The default router: rules on module, device, priority and time to live."""
 
     catalog: Catalog
 
@@ -66,7 +66,7 @@ def _priority(message: Outgoing) -> tuple[int, str]:
 def _exchange(module: Module, message: Outgoing, priority: int, mobile: bool) -> tuple[Exchange, str]:
     lane = priority_name(priority)
     if lane in module.priority_lanes.get(message.action, ()):
-        # Only the main exchange leads to a lane.
+        # Lanes are bound to the main exchange only.
         return "main", f"main: {message.module}.{message.action} has a lane for {lane} priority"
     if module.business_critical and priority >= 8:
         return "critical", f"critical: {message.module} is business-critical and the priority is {priority}"
@@ -77,7 +77,7 @@ def _exchange(module: Module, message: Outgoing, priority: int, mobile: bool) ->
 
 @dataclass(frozen=True, slots=True)
 class SafeRouter:
-    """A router that can't lose a message: when the chosen one fails or takes too long, the rules decide."""
+    """A router that cannot lose a message: if the chosen one fails or takes too long, the rules decide."""
 
     chosen: Router
     rules: Rules
@@ -85,11 +85,11 @@ class SafeRouter:
     """Seconds."""
 
     async def decide(self, message: Outgoing, within: float) -> Decision:
-        """Decide in `within` seconds at most, whatever the router's own timeout is."""
+        """Decide within the router's timeout, and at most `within` seconds."""
         timeout = min(self.timeout, within)
         deciding = asyncio.ensure_future(self._ask(message))
         try:
-            # Waited for from outside: a router that swallows its cancellation holds up no message.
+            # Not awaited: a router ignoring its cancellation must not delay messages.
             await asyncio.wait({deciding}, timeout=timeout)
         finally:
             deciding.cancel()
@@ -105,16 +105,16 @@ class SafeRouter:
         return replace(decision, reason=f"{decision.reason}; {problem}")
 
     async def _ask(self, message: Outgoing) -> Decision | str:
-        """A decision that can be followed, or why there is none."""
+        """Return a valid decision, or the problem."""
         try:
             return self._checked(message, await self.chosen.decide(message))
-        except Exception as error:  # noqa: BLE001 - it is the user's code: whatever it raises, the message is sent
+        except Exception as error:  # noqa: BLE001 - user code may raise anything; the message is sent anyway
             return f"{type(error).__name__}: {error}"
         except asyncio.CancelledError:
             return "it was cancelled"
 
     def _checked(self, message: Outgoing, decision: Decision) -> Decision:
-        """Only what leads to a queue: an exchange this module is not bound to would lose the message to `unrouted`."""
+        """Check a decision: an exchange without a binding to this module would lose the message to `unrouted`."""
         module = self.rules.catalog.modules[message.module]
         bound = {"main": True, "mobile": module.mobile_priority, "critical": module.business_critical}
         if not bound.get(decision.exchange, False):
@@ -122,12 +122,12 @@ class SafeRouter:
         if type(decision.priority) is not int or not 0 <= decision.priority <= 10:
             raise ValueError(f"priority {decision.priority!r} is not 0 to 10")
         if type(decision.mobile_optimized) is not bool or not isinstance(decision.reason, str):
-            raise ValueError("mobile_optimized is no boolean, or the reason no text")
+            raise ValueError("mobile_optimized is not a boolean, or the reason not text")
         return decision
 
 
 def address(names: Names, message: Outgoing, decision: Decision) -> tuple[str, str]:
-    """The exchange and the routing key of a decision."""
+    """Return the exchange and the routing key of a decision."""
     if decision.exchange == "mobile":
         return names.mobile_exchange, names.mobile_key(message.module, message.action)
     if decision.exchange == "critical":

@@ -1,29 +1,48 @@
-"""The figures of a tenant's queues."""
+"""The figures of a tenant's queues, read from the broker's management API."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
+from urllib.parse import quote
 
+import httpx
+
+from kryonix.messaging.configuration import MANAGEMENT_VARIABLE, Address
+from kryonix.messaging.errors import StatsUnavailable
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.naming import PRIORITIES, Names
+from kryonix.topology.naming import PRIORITIES, Names, stats_user
 
-__all__ = ["QueueKind", "QueueStats", "read_stats"]
+__all__ = ["QueueKind", "QueueStats", "queue_figures", "read_stats"]
 
 QueueKind = Literal["action", "lane", "retry", "dead-letter", "unrouted", "other"]
+
+_COLUMNS: Final = ",".join(
+    (
+        "name",
+        "messages",
+        "messages_ready",
+        "messages_unacknowledged",
+        "consumers",
+        "message_stats.publish_details.rate",
+        "message_stats.deliver_get_details.rate",
+        "message_stats.ack_details.rate",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """One queue as the broker saw it some seconds ago. Rates are messages per second."""
+    """Figures of one queue, a few seconds old. Rates are messages per second."""
 
     name: str
     module: str | None
     action: str | None
     kind: QueueKind
     depth: int
-    """Ready and unacked."""
+    """Ready and unacknowledged messages."""
     ready: int
     unacked: int
     consumers: int
@@ -33,7 +52,7 @@ class QueueStats:
 
 
 def read_stats(figures: Mapping[str, Any], names: Names, catalog: Catalog) -> QueueStats:
-    """One queue of the management API. A queue it has no figures of yet counts as empty, as it was just made."""
+    """Return the stats of one queue of the management API. A new queue without figures counts as empty."""
     name = str(figures["name"])
     module, action, kind = _identity(name, names, catalog)
     rates = figures.get("message_stats") or {}
@@ -66,10 +85,8 @@ def _identity(name: str, names: Names, catalog: Catalog) -> tuple[str | None, st
                 return module, action, "action"
             if name == names.dead_letter_queue(module, action):
                 return module, action, "dead-letter"
-            if name.startswith(f"{queue}."):
-                kind = _kind_of_suffix(name.removeprefix(f"{queue}."))
-                if kind is not None:
-                    return module, action, kind
+            if name.startswith(f"{queue}.") and (kind := _kind_of_suffix(name.removeprefix(f"{queue}."))) is not None:
+                return module, action, kind
     return None, None, "other"
 
 
@@ -79,3 +96,37 @@ def _kind_of_suffix(suffix: str) -> QueueKind | None:
         return "lane"
     retry = rest if lane in PRIORITIES else suffix
     return "retry" if retry.startswith("retry.") and retry.removeprefix("retry.").isdigit() else None
+
+
+async def queue_figures(address: Address, timeout: float) -> Sequence[Mapping[str, Any]]:
+    """Return the management API's figures of all queues of the vhost. Raises StatsUnavailable."""
+    if address.management_url is None:
+        remedy = f"Pass management_url to connect(), or set {MANAGEMENT_VARIABLE}; `kryonix outputs` prints it"
+        raise StatsUnavailable("no management API address", remedy=remedy)
+    url = f"{address.management_url.rstrip('/')}/api/queues/{quote(address.vhost, safe='')}"
+    try:
+        # httpx times each read: a server sending byte by byte could go on for ever.
+        async with asyncio.timeout(timeout), httpx.AsyncClient(timeout=timeout) as client:
+            response = await _get(client, url, address)
+        answer = response.json() if response.is_success else None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError, TimeoutError) as error:
+        raise StatsUnavailable(f"{url} gives no figures ({type(error).__name__}: {error})") from error
+    if response.status_code in (401, 403):
+        user = stats_user(address.username)
+        remedy = f"Check user and password in the AMQP URI: figures are read as {user}, with the same password"
+        raise StatsUnavailable(f"{url} refuses {user} ({response.status_code})", remedy=remedy)
+    if not response.is_success:
+        raise StatsUnavailable(f"{url} gives no figures (HTTP status {response.status_code})")
+    if not isinstance(answer, list) or not all(isinstance(queue, dict) and "name" in queue for queue in answer):
+        raise StatsUnavailable(f"{url} does not answer with a list of queues")
+    return answer
+
+
+async def _get(client: httpx.AsyncClient, url: str, address: Address) -> httpx.Response:
+    """Read as the stats user, or as the application's user where an older platform has no stats user yet."""
+    for user in (stats_user(address.username), address.username):
+        login = (user, address.password)
+        response = await client.get(url, params={"columns": _COLUMNS, "disable_stats": "false"}, auth=login)
+        if response.status_code != httpx.codes.UNAUTHORIZED:
+            break
+    return response

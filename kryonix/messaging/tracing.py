@@ -1,4 +1,4 @@
-"""Spans for send and process, and the W3C trace context in headers. Without an OpenTelemetry SDK they cost little."""
+"""Spans for send and process, and the W3C trace context in headers. Cheap without an OpenTelemetry SDK."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 def _is_off() -> bool:
-    """Whether nobody listens: then there is no span to make, only a trace to pass on where a message brings one."""
+    """Return True without an OpenTelemetry SDK: then only the trace context of a message is passed on."""
     return _tracer is _default and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
@@ -27,7 +27,7 @@ def send_span(destination: str, routing_key: str, message_id: str, size: int) ->
 
 
 def process_span(queue: str, message_id: str, attempt: int, headers: Mapping[str, Any]) -> AbstractContextManager[Span]:
-    """A span that continues the sender's trace."""
+    """Return a span in the sender's trace."""
     if _is_off() and "traceparent" not in headers:
         return _NO_SPAN
     return _process_span(queue, message_id, attempt, headers)
@@ -71,7 +71,7 @@ def _process_span(queue: str, message_id: str, attempt: int, headers: Mapping[st
 
 
 def inject(headers: dict[str, Any]) -> None:
-    """Put the current trace context into headers: traceparent and tracestate, where there is a trace."""
+    """Add the current trace context, if any, to headers: traceparent and tracestate."""
     _propagator.inject(headers)
 
 

@@ -1,17 +1,20 @@
-"""The seam between the SDK and a broker: RabbitMQ over AMQP, or the one in memory that users test with."""
+"""The interface between the SDK and a broker: RabbitMQ over AMQP, or the in-memory broker for tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from kryonix.messaging.message import Envelope
 
-__all__ = ["Delivery", "Subscription", "Transport"]
+__all__ = ["ANSWER_WITHIN_S", "Delivery", "Subscription", "Transport"]
+
+ANSWER_WITHIN_S: Final = 86_400.0
+"""The minimum time the broker waits for an answer. A dead consumer is noticed far sooner, by its connection."""
 
 
 class Delivery(Protocol):
-    """A message that a queue has handed out and waits for an answer to."""
+    """A message delivered from a queue, waiting for its answer."""
 
     @property
     def envelope(self) -> Envelope: ...
@@ -21,31 +24,31 @@ class Delivery(Protocol):
 
     @property
     def lost(self) -> bool:
-        """Whether answers reach nobody: the queue delivers the message again. What is not begun must not be, then."""
+        """True if the channel has ended: the broker delivers the message again. Do not begin a lost delivery."""
 
     def begin(self) -> None:
-        """Take it in hand. Lost later, it gets its answer when it comes again to this client."""
+        """Start handling. If the channel ends meanwhile, the next delivery to this client gets the same answer."""
 
     async def ack(self) -> None: ...
 
     async def reject(self, *, requeue: bool) -> None:
-        """Refuse it: requeued it counts as a failure, else it is a dead letter."""
+        """Refuse the message: requeued it counts as a failure, otherwise it becomes a dead letter."""
 
     async def give_back(self) -> None:
-        """Return it as if it had never been delivered."""
+        """Return the message as if it had never been delivered."""
 
 
 class Subscription(Protocol):
-    """A consumer of some queues that is renewed by itself after a broken connection."""
+    """A consumer of some queues, renewed automatically after a lost connection."""
 
     async def cancel(self) -> None:
-        """No more deliveries; those handed out can still be answered."""
+        """Stop deliveries. Earlier ones can still be answered."""
 
     async def close(self) -> None: ...
 
 
 class Transport(Protocol):
-    """What the SDK needs of a broker. All timeouts are seconds."""
+    """The operations the SDK needs from a broker. All timeouts are seconds."""
 
     async def publish(self, envelope: Envelope, timeout: float) -> None:
         """Publish and wait for the confirmation. Raises NotConnected, NotRoutable, QueueFull or SendTimedOut."""
@@ -60,10 +63,10 @@ class Transport(Protocol):
         timeout: float,
         answer_within: float = ...,
     ) -> Subscription:
-        """Consume, `prefetch` messages of each queue ahead. Each is answered within `answer_within` seconds."""
+        """Consume, with `prefetch` messages of each queue, each answered within `answer_within` seconds."""
 
     async def queues(self, timeout: float) -> Sequence[Mapping[str, Any]]:
-        """What the management API says of each queue of the vhost."""
+        """Return the management API's figures of each queue of the vhost."""
 
     @property
     def connected(self) -> bool: ...

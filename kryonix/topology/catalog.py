@@ -78,6 +78,8 @@ class Module(Model):
     retention: Duration
     """How long a message waits for a consumer before it is a dead letter, ms."""
     priority_levels: Annotated[int, Field(ge=1, le=10)]
+    default_priority: Annotated[int, Field(ge=0, le=10)] = 5
+    """The priority of a message sent by the module's facade without one."""
     mobile_priority: bool
     mobile_expiry: Duration | None = None
     """How long a message from a mobile device is worth delivering, if shorter than the retention, ms."""

@@ -1,4 +1,4 @@
-"""The handlers a worker runs: found by `MODULE:HANDLERS`, and checked before anything is connected."""
+"""Load a worker's handlers from `MODULE:HANDLERS`, and check them before connecting."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Handlers = dict[tuple[str, str], Handler]
 
 
 def load_handlers(path: str, catalog: Catalog) -> Handlers:
-    """The handlers of a module attribute: a mapping of `module.action` to `async def handler(message)`.
+    """Return the handlers of a module attribute: a mapping of `module.action` to `async def handler(message)`.
 
-    The working directory is searched first, as by `python -m`. Raises InvalidChoice with every problem found.
+    The working directory is searched first, as by `python -m`. Raises InvalidChoice with all problems.
     """
     found = _attribute(path)
     if not isinstance(found, Mapping) or not found:
@@ -46,27 +46,26 @@ def load_handlers(path: str, catalog: Catalog) -> Handlers:
 def _attribute(path: str) -> Any:
     module_name, colon, attribute = path.partition(":")
     if not (module_name and colon and attribute):
-        raise InvalidChoice(f"{path!r} is no MODULE:HANDLERS. Write it as shop.handlers:HANDLERS")
+        raise InvalidChoice(f"{path!r} is not of the form MODULE:HANDLERS. Write it as shop.handlers:HANDLERS")
     if not all(part.isidentifier() for part in module_name.split(".")):
-        raise InvalidChoice(f"{module_name!r} is no module's name. Write it as shop.handlers:HANDLERS")
+        raise InvalidChoice(f"{module_name!r} is not a valid module name. Write it as shop.handlers:HANDLERS")
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name != module_name.partition(".")[0] and error.name != module_name:
             raise InvalidChoice(f"{module_name!r} imports {error.name!r}, which is not installed") from error
-        raise InvalidChoice(f"there is no module {module_name!r} here. Run this where it can be imported") from error
+        raise InvalidChoice(f"no module {module_name!r} found. Run this in the folder of the module") from error
     except (Exception, SystemExit) as error:
-        # It is the user's code: what it raises is theirs to mend, and where is all that they need.
-        raise InvalidChoice(f"{module_name!r} can't be imported: {_told(error)}") from error
+        raise InvalidChoice(f"cannot import {module_name!r}: {_described(error)}") from error
     if not hasattr(module, attribute):
         known = [name for name in vars(module) if not name.startswith("_")]
         raise InvalidChoice(f"{module_name} has no {attribute!r}; {nearest(attribute, known)}")
     return getattr(module, attribute)
 
 
-def _told(error: BaseException) -> str:
-    """The error and the line of the user's code that it comes from."""
+def _described(error: BaseException) -> str:
+    """Return the error with its line in the user's code."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     last = traceback.extract_tb(error.__traceback__)[-1]
@@ -80,5 +79,5 @@ def _problem(module: str, action: str, handler: Any, catalog: Catalog) -> str | 
         return f"unknown action {action!r} of {module}; {nearest(action, catalog.modules[module].actions)}"
     called = handler if inspect.isroutine(handler) else getattr(handler, "__call__", None)  # noqa: B004
     if not inspect.iscoroutinefunction(called) and not inspect.iscoroutinefunction(getattr(handler, "func", None)):
-        return f"{handler!r} is no async function. Write `async def handler(message)`"
+        return f"{handler!r} is not an async function. Write `async def handler(message)`"
     return None

@@ -1,4 +1,4 @@
-"""The KEDA objects that scale a tenant's workers in Kubernetes by the same plan as `kryonix worker` does by itself."""
+"""KEDA objects to scale a tenant's workers in Kubernetes by the same plan as `kryonix worker`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kryonix.topology.naming import Names, stats_user
 __all__ = ["keda_yaml"]
 
 _LONGEST_NAME: Final = 54
-"""KEDA prefixes the name by `keda-hpa-`, and Kubernetes takes labels of 63."""
+"""KEDA adds the prefix `keda-hpa-`, and Kubernetes accepts labels of 63."""
 _POLL: Final = 15
 """Seconds."""
 
@@ -22,10 +22,16 @@ _POLL: Final = 15
 def keda_yaml(
     names: Names, catalog: Catalog, plan: Scaling, routes: Iterable[tuple[str, str]], window: int, namespace: str
 ) -> str:
-    """A ScaledObject per action, and the TriggerAuthentication they share. No secret is in it, only its name."""
+    """Return a ScaledObject per action and their TriggerAuthentication. It names the Secret, without its content."""
     authentication = f"kryonix-{names.tenant_id}"
+    secret = {"parameter": "host", "name": f"{authentication}-management", "key": "host"}
     objects = [
-        _authentication(authentication, namespace),
+        {
+            "apiVersion": "keda.sh/v1alpha1",
+            "kind": "TriggerAuthentication",
+            "metadata": {"name": authentication, "namespace": namespace},
+            "spec": {"secretTargetRef": [secret]},
+        },
         *(_scaled_object(names, catalog, plan, *route, window, namespace, authentication) for route in routes),
     ]
     return _comment(names, authentication, namespace) + "---\n".join(
@@ -44,15 +50,6 @@ def _comment(names: Names, authentication: str, namespace: str) -> str:
         "the plan's scale_down_threshold is the worker's own.",
     )
     return "".join(f"# {line}\n" for line in lines)
-
-
-def _authentication(name: str, namespace: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "keda.sh/v1alpha1",
-        "kind": "TriggerAuthentication",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"secretTargetRef": [{"parameter": "host", "name": f"{name}-management", "key": "host"}]},
-    }
 
 
 def _scaled_object(
@@ -91,7 +88,7 @@ def _scaled_object(
 
 
 def _metadata(names: Names, catalog: Catalog, plan: Scaling, module: str, action: str) -> Iterator[tuple[str, str]]:
-    """All strings, as KEDA wants them. The lanes of an action count together with its own queue."""
+    """Yield KEDA's strings. The lanes of an action count together with its own queue."""
     queue, lanes = names.queue(module, action), catalog.modules[module].priority_lanes.get(action, ())
     yield "protocol", "http"
     yield "vhostName", names.vhost
@@ -107,7 +104,7 @@ def _metadata(names: Names, catalog: Catalog, plan: Scaling, module: str, action
 
 
 def _object_name(tenant: str, module: str, action: str) -> str:
-    """A name that Kubernetes takes: a long one is cut, and told apart by a hash."""
+    """Return a valid Kubernetes name: a long one is cut, and made unique by a hash."""
     name = "-".join(("kryonix", tenant, module, action)).replace(".", "-").replace("_", "-")
     if len(name) <= _LONGEST_NAME:
         return name

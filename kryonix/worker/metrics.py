@@ -1,4 +1,4 @@
-"""What a worker tells Prometheus about itself."""
+"""A worker's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -16,36 +16,38 @@ _ROUTE = ("tenant", "module", "action")
 
 
 class WorkerMetrics:
-    """The figures of one worker, in a registry of their own."""
+    """The metrics of one worker, in their own registry."""
 
     def __init__(self, tenant: str) -> None:
         self._tenant = tenant
         self.registry = registry = CollectorRegistry()
-        self._consumers = Gauge("kryonix_worker_consumers", "Consumers at work.", _ROUTE, registry=registry)
+        self._consumers = Gauge("kryonix_worker_consumers", "Consumers taking messages.", _ROUTE, registry=registry)
         self._draining = Gauge(
-            "kryonix_worker_draining_consumers", "Consumers that take no more and end.", _ROUTE, registry=registry
+            "kryonix_worker_draining_consumers", "Consumers finishing their messages.", _ROUTE, registry=registry
         )
         self._depth = Gauge(
-            "kryonix_worker_queue_depth", "Ready and unacked messages, when last read.", _ROUTE, registry=registry
+            "kryonix_worker_queue_depth", "Ready and unacked messages, at the last reading.", _ROUTE, registry=registry
         )
         self._messages = Counter(
-            "kryonix_worker_messages", "Messages by how they ended.", (*_ROUTE, "outcome"), registry=registry
+            "kryonix_worker_messages", "Messages by outcome.", (*_ROUTE, "outcome"), registry=registry
         )
         self._seconds = Histogram("kryonix_worker_handler_seconds", "Time in the handler.", _ROUTE, registry=registry)
         self._moves = Counter(
-            "kryonix_worker_scaling", "Decisions that changed the consumers.", (*_ROUTE, "direction"), registry=registry
+            "kryonix_worker_scaling", "Changes of the number of consumers.", (*_ROUTE, "direction"), registry=registry
         )
         self._readable = Gauge(
-            "kryonix_worker_figures_readable", "1 if the queues' figures were read last time.", registry=registry
+            "kryonix_worker_figures_readable",
+            "1 if the last reading of the queue figures succeeded.",
+            registry=registry,
         )
         self._server: WSGIServer | None = None
 
     def serve(self, host: str, port: int) -> None:
-        """Answer `GET /metrics` from now on, in a thread. Raises InvalidChoice where the port can't be had."""
+        """Answer `GET /metrics` in a thread. Raises InvalidChoice if the port is not available."""
         try:
             self._server, _ = start_http_server(port, host, registry=self.registry)
         except (OSError, UnicodeError) as error:
-            problem = f"--metrics-port {port} can't be opened on {host}: {getattr(error, 'strerror', None) or error}"
+            problem = f"--metrics-port: cannot open {host}:{port}: {getattr(error, 'strerror', None) or error}"
             raise InvalidChoice(f"{problem}. Choose another") from error
 
     def close(self) -> None:
@@ -54,7 +56,7 @@ class WorkerMetrics:
             self._server.server_close()
 
     def measured(self, module: str, action: str, handler: Handler) -> Handler:
-        """The handler, timed and counted."""
+        """Return the handler with metrics."""
         route = (self._tenant, module, action)
 
         async def handle(message: Message) -> None:
@@ -74,15 +76,15 @@ class WorkerMetrics:
 
         return handle
 
-    def stand(self, module: str, action: str, consumers: int, draining: int) -> None:
+    def set_consumers(self, module: str, action: str, consumers: int, draining: int) -> None:
         self._consumers.labels(self._tenant, module, action).set(consumers)
         self._draining.labels(self._tenant, module, action).set(draining)
 
-    def moved(self, module: str, action: str, direction: str) -> None:
+    def count_move(self, module: str, action: str, direction: str) -> None:
         self._moves.labels(self._tenant, module, action, direction).inc()
 
-    def read(self, readable: bool) -> None:
+    def set_readable(self, readable: bool) -> None:
         self._readable.set(readable)
 
-    def deep(self, module: str, action: str, depth: int) -> None:
+    def set_depth(self, module: str, action: str, depth: int) -> None:
         self._depth.labels(self._tenant, module, action).set(depth)

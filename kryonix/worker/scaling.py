@@ -1,4 +1,4 @@
-"""How many consumers an action should have: a pure decision on figures, thresholds and time."""
+"""The number of consumers for an action: a pure decision on figures, thresholds and time."""
 
 from __future__ import annotations
 
@@ -7,45 +7,46 @@ from typing import Literal
 
 from kryonix.topology.catalog import Scaling
 
-__all__ = ["Decision", "Standing", "decide"]
+__all__ = ["ScalingDecision", "ScalingState", "decide"]
 
 Move = Literal["up", "down", "hold"]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where an action stands: its consumers, and since when (s, monotonic) its depth has been low, if it is."""
+class ScalingState:
+    """An action's consumers, and the start of its current period of low depth (s, monotonic), if any."""
 
     consumers: int = 1
     low_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What to do, why, and what to remember until the next decision."""
+class ScalingDecision:
+    """The move, its reason, and the state for the next decision."""
 
     move: Move
     reason: str
-    standing: Standing
+    state: ScalingState
 
 
-def decide(standing: Standing, depth: int | None, now: float, plan: Scaling, window: float) -> Decision:
-    """Decide for one action. `depth` is ready and unacked messages, None where that can't be read.
+def decide(state: ScalingState, depth: int | None, now: float, plan: Scaling, window: float) -> ScalingDecision:
+    """Decide for one action. `depth` is ready and unacknowledged messages, or None if unreadable.
 
-    One consumer per `scale_up_threshold` messages, at once. One consumer less per decision, once the depth has been at
-    or below `scale_down_threshold` for `window` seconds without a break. In between, and without figures, nothing
-    moves: unknown is neither deep nor empty, so it also breaks the window.
+    Scale up at once, to one consumer per `scale_up_threshold` messages. Scale down by one consumer per decision, once
+    the depth has been at or below `scale_down_threshold` for `window` seconds without a break. Otherwise hold: an
+    unknown depth is neither high nor low, and breaks the window.
     """
-    consumers = min(max(standing.consumers, 1), plan.max_consumers_per_queue)
+    consumers = min(max(state.consumers, 1), plan.max_consumers_per_queue)
     if depth is None:
-        return Decision("hold", "the figures can't be read", Standing(consumers))
+        return ScalingDecision("hold", "the figures are unreadable", ScalingState(consumers))
     wanted = min(-(-depth // plan.scale_up_threshold), plan.max_consumers_per_queue)
     if wanted > consumers:
-        return Decision("up", f"depth {depth}: one consumer per {plan.scale_up_threshold}", Standing(wanted))
+        reason = f"depth {depth}: one consumer per {plan.scale_up_threshold}"
+        return ScalingDecision("up", reason, ScalingState(wanted))
     if depth > plan.scale_down_threshold:
-        return Decision("hold", f"depth {depth} is between the thresholds", Standing(consumers))
-    since = now if standing.low_since is None else standing.low_since
+        return ScalingDecision("hold", f"depth {depth} is between the thresholds", ScalingState(consumers))
+    since = now if state.low_since is None else state.low_since
     if consumers > 1 and now - since >= window:
         reason = f"depth {depth}: at most {plan.scale_down_threshold} for {now - since:.0f} s"
-        return Decision("down", reason, Standing(consumers - 1, since))
-    return Decision("hold", f"depth {depth} is low", Standing(consumers, since))
+        return ScalingDecision("down", reason, ScalingState(consumers - 1, since))
+    return ScalingDecision("hold", f"depth {depth} is low", ScalingState(consumers, since))

@@ -1,4 +1,4 @@
-"""`kryonix worker`: runs handlers, and has as many consumers of each action as its depth asks for."""
+"""`kryonix worker`: run handlers, and scale the consumers of each action by its queue depth."""
 
 from __future__ import annotations
 
@@ -9,46 +9,108 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
-from kryonix.messaging import MessagingClient, MessagingError, QueueStats
+from kryonix.messaging import Consumer, Handler, MessagingClient, MessagingError, QueueStats
 from kryonix.messaging.configuration import Address
 from kryonix.topology.catalog import Catalog, Scaling
 from kryonix.worker.handlers import Handlers
 from kryonix.worker.metrics import WorkerMetrics
-from kryonix.worker.pool import ConsumerOptions, Crew
-from kryonix.worker.scaling import Standing, decide
+from kryonix.worker.scaling import ScalingState, decide
 
-__all__ = ["Worker", "WorkerOptions", "depths"]
+__all__ = ["ConsumerOptions", "ConsumerPool", "Worker", "WorkerOptions", "depths"]
 
 log = logging.getLogger("kryonix.worker")
 
 
 @dataclass(frozen=True, slots=True)
+class ConsumerOptions:
+    """Options of each consumer."""
+
+    concurrency: int
+    """Messages handled at the same time."""
+    prefetch: int
+    """Messages delivered ahead."""
+    handler_timeout: float
+    """Seconds."""
+    drain: float
+    """Seconds for handlers to finish when the consumer ends; then their messages are given back."""
+
+
+class ConsumerPool:
+    """The consumers of one action, ended only after they have drained."""
+
+    def __init__(
+        self, client: MessagingClient, module: str, action: str, handler: Handler, options: ConsumerOptions
+    ) -> None:
+        self.module, self.action = module, action
+        self._client, self._handler, self._options = client, handler, options
+        self._consumers: list[Consumer] = []
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def size(self) -> int:
+        """Number of consumers taking messages."""
+        return len(self._consumers)
+
+    @property
+    def draining(self) -> int:
+        """Number of consumers only finishing their messages."""
+        return len(self._ending)
+
+    async def resize(self, wanted: int) -> None:
+        """Start or end consumers. If one cannot be started, raise MessagingError and keep the others."""
+        module: Any = self.module  # the catalog may have more modules than the SDK's types
+        action: Any = self.action
+        options = self._options
+        while len(self._consumers) < wanted:
+            consumer = await self._client.consume(
+                module,
+                action,
+                self._handler,
+                concurrency=options.concurrency,
+                prefetch=options.prefetch,
+                handler_timeout=options.handler_timeout,
+            )
+            self._consumers.append(consumer)
+        while len(self._consumers) > wanted:
+            consumer = self._consumers.pop()
+            task = asyncio.create_task(consumer.stop(options.drain), name=f"drain {consumer.route}")
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def stop(self) -> None:
+        """End all consumers, and wait for them."""
+        await self.resize(0)
+        await asyncio.gather(*self._ending)
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How a worker scales, in seconds, and what its consumers are like."""
+    """How to scale (times in seconds), and the options of the consumers."""
 
     scaling: Scaling
     interval: float
-    """Between two decisions."""
+    """Time between two decisions."""
     window: float
-    """How long a queue must have been low before a consumer is ended."""
+    """Time of low depth before a consumer is ended."""
     consumers: ConsumerOptions
 
 
 class Worker:
-    """One tenant's handlers at work, until SIGTERM or SIGINT."""
+    """Run one tenant's handlers until SIGTERM or SIGINT."""
 
     def __init__(
         self, address: Address, catalog: Catalog, handlers: Handlers, options: WorkerOptions, metrics: WorkerMetrics
     ) -> None:
         self._address, self._catalog, self._handlers = address, catalog, handlers
         self._options, self._metrics = options, metrics
-        self._crews: list[Crew] = []
-        self._standings: dict[tuple[str, str], Standing] = {}
+        self._pools: list[ConsumerPool] = []
+        self._states: dict[tuple[str, str], ScalingState] = {}
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until a signal comes; then take no more, finish what is begun, and disconnect."""
+        """Work until a signal comes. Then take no more messages, finish the current ones, and disconnect."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -67,56 +129,57 @@ class Worker:
                         async with asyncio.timeout(self._options.interval):
                             await self._stopping.wait()
             finally:
-                log.info("stopping: no more messages are taken, those begun are finished")
-                await asyncio.gather(*(crew.stop() for crew in self._crews))
+                log.info("stopping: taking no more messages, finishing the current ones")
+                await asyncio.gather(*(pool.stop() for pool in self._pools))
         log.info("stopped")
 
     async def _start(self, client: MessagingClient) -> None:
         for (module, action), handler in self._handlers.items():
             measured = self._metrics.measured(module, action, handler)
-            crew = Crew(client, module, action, measured, self._options.consumers)
-            self._crews.append(crew)
-            await crew.resize(1)
-            self._metrics.stand(module, action, crew.size, crew.draining)
-        log.info("working as %s on %d actions", self._address.tenant_id, len(self._crews))
+            pool = ConsumerPool(client, module, action, measured, self._options.consumers)
+            self._pools.append(pool)
+            await pool.resize(1)
+            self._metrics.set_consumers(module, action, pool.size, pool.draining)
+        actions = "1 action" if len(self._pools) == 1 else f"{len(self._pools)} actions"
+        log.info("working as %s on %s", self._address.tenant_id, actions)
 
     async def _scale(self, client: MessagingClient) -> None:
         figures = await self._figures(client)
-        for crew in self._crews:
-            await self._settle(crew, figures.get((crew.module, crew.action)))
-            self._metrics.stand(crew.module, crew.action, crew.size, crew.draining)
+        for pool in self._pools:
+            await self._resize(pool, figures.get((pool.module, pool.action)))
+            self._metrics.set_consumers(pool.module, pool.action, pool.size, pool.draining)
 
     async def _figures(self, client: MessagingClient) -> Mapping[tuple[str, str], int]:
-        """Depths by action; none at all where they can't be read, so that everything holds."""
+        """Return depths by action, or nothing if they are unreadable: then every action holds."""
         try:
             found = depths(await client.queue_stats(timeout=max(self._options.interval, 5.0)))
         except MessagingError as error:
             log.warning("holding: %s", error)
-            self._metrics.read(False)
+            self._metrics.set_readable(False)
             return {}
-        self._metrics.read(True)
+        self._metrics.set_readable(True)
         return found
 
-    async def _settle(self, crew: Crew, depth: int | None) -> None:
-        key = (crew.module, crew.action)
+    async def _resize(self, pool: ConsumerPool, depth: int | None) -> None:
+        key = (pool.module, pool.action)
         if depth is not None:
-            self._metrics.deep(*key, depth)
-        before = replace(self._standings.get(key, Standing()), consumers=crew.size)
+            self._metrics.set_depth(*key, depth)
+        before = replace(self._states.get(key, ScalingState()), consumers=pool.size)
         decision = decide(before, depth, time.monotonic(), self._options.scaling, self._options.window)
-        self._standings[key] = decision.standing
-        if decision.standing.consumers == crew.size:
+        self._states[key] = decision.state
+        if decision.state.consumers == pool.size:
             return
         try:
-            await crew.resize(decision.standing.consumers)
+            await pool.resize(decision.state.consumers)
         except MessagingError as error:
-            log.warning("%s.%s stays at %d consumers: %s", *key, crew.size, error)
+            log.warning("%s.%s stays at %d consumers: %s", *key, pool.size, error)
             return
-        self._metrics.moved(*key, decision.move)
-        log.info("%s.%s from %d to %d consumers: %s", *key, before.consumers, crew.size, decision.reason)
+        self._metrics.count_move(*key, decision.move)
+        log.info("%s.%s from %d to %d consumers: %s", *key, before.consumers, pool.size, decision.reason)
 
 
 def depths(stats: Sequence[QueueStats]) -> dict[tuple[str, str], int]:
-    """Ready and unacked messages by action. A consumer reads all lanes of its action: they count together."""
+    """Return ready and unacknowledged messages by action, lanes included: a consumer reads them all."""
     found: dict[tuple[str, str], int] = {}
     for queue in stats:
         if queue.kind in ("action", "lane") and queue.module is not None and queue.action is not None:

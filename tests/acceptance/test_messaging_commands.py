@@ -21,7 +21,7 @@ import pytest
 from aio_pika.exceptions import DeliveryError
 
 from kryonix.messaging import Message, MessagingClient, Reject
-from kryonix.messaging.amqp.properties import ExactProperties
+from kryonix.messaging.amqp.wire import ExactProperties
 from tests.support.amqp import publish, ready, take
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project

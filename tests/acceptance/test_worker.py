@@ -252,7 +252,7 @@ def test_all_invalid_handlers_are_named(own: Own) -> None:
     result = own.run("worker", "ops_handlers:BROKEN", "--plan", "basic")
     assert result.returncode == 2
     assert "did you mean 'leads.create'" in result.stderr
-    assert "is no async function" in result.stderr
+    assert "is not an async function" in result.stderr
 
 
 def test_keda_objects_need_no_broker_and_contain_no_secret(own: Own) -> None:

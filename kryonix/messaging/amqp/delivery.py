@@ -1,7 +1,7 @@
-"""A message that the broker has handed out, and its one answer, also where its channel ends before that.
+"""A message delivered by the broker and its single answer, even if its channel ends before that.
 
-What was in hand when a channel ended is delivered again. Where that happens in this process, while the message is still
-handled or after it was, the new delivery gets the answer of the handling that had begun: it is not begun twice.
+The broker delivers a message again if its channel ends during the handling. If this process gets it again, the new
+delivery takes the answer of the running or finished handling: the message is not handled twice.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ __all__ = ["AmqpDelivery", "Handout", "Unanswered"]
 
 log = logging.getLogger("kryonix.messaging")
 
-_ANSWER: Final = 5.0
-"""Seconds after which an answer that can't be written is given up: its connection is dead."""
-_REMEMBERED: Final = 600.0
-"""Seconds for which an answer that could not be given is kept for the next delivery."""
+_ANSWER_S: Final = 5.0
+"""Time to write an answer. After that the connection is dead."""
+_REMEMBERED_S: Final = 600.0
+"""Time to keep an unsent answer for the next delivery."""
 
 _Answer = Literal["ack", "fail", "reject", "give back"]
 
 
 class Handout:
-    """What one channel has handed out and waits for."""
+    """The unanswered deliveries of one channel."""
 
     def __init__(self, channel: AbstractChannel) -> None:
         self.channel = channel
@@ -40,11 +40,11 @@ class Handout:
 
     @property
     def ended(self) -> bool:
-        """Whether answers reach nobody any more: the channel is closed, or is going to be."""
+        """True if the channel is closed or closing: answers no longer arrive."""
         return self._ended or self.channel.is_closed
 
     def end(self) -> tuple[list[AmqpDelivery], int]:
-        """What had been begun, and how many had not."""
+        """Return the deliveries being handled, and the number of the others."""
         self._ended = True
         begun = [delivery for delivery in self.open.values() if delivery.begun]
         waiting = len(self.open) - len(begun)
@@ -53,13 +53,13 @@ class Handout:
 
 
 class AmqpDelivery:
-    """A message from the broker. The first answer counts: a second one would close the channel."""
+    """A message from the broker. Only the first answer counts: a second one would close the channel."""
 
-    __slots__ = ("_answer", "_handout", "_message", "answered_at", "begun", "envelope", "queue")
+    __slots__ = ("_handout", "_message", "answer", "answered_at", "begun", "envelope", "queue")
 
     def __init__(self, message: DeliveredMessage, queue: str, handout: Handout) -> None:
         self._message, self.queue, self._handout = message, queue, handout
-        self._answer: _Answer | None = None
+        self.answer: _Answer | None = None
         self.answered_at: float | None = None
         self.begun = False
         self.envelope = _envelope(message)
@@ -86,46 +86,41 @@ class AmqpDelivery:
         await self._decide("give back")
 
     async def _decide(self, answer: _Answer) -> None:
-        if self._answer is not None:
+        if self.answer is not None:
             return
-        self._answer, self.answered_at = answer, time.monotonic()
+        self.answer, self.answered_at = answer, time.monotonic()
         if not self.lost:
             await self._send(answer)
         elif answer != "give back":
             log.warning(
-                "%s: the answer to message %s (%s) reaches nobody: its channel is gone. The broker delivers it again",
+                "%s: cannot answer message %s (%s): its channel is gone. The broker delivers it again",
                 self.queue,
                 self.envelope.message_id,
                 answer,
             )
 
-    async def come_again(self, message: DeliveredMessage, handout: Handout) -> None:
-        """Take over a new delivery of the same message: answer it, now or once the handling ends."""
+    async def take_over(self, message: DeliveredMessage, handout: Handout) -> None:
+        """Take over a new delivery of the same message: answer it now, or at the end of the handling."""
         log.warning(
             "%s: message %s came again, and %s; it is not handled twice",
             self.queue,
             self.envelope.message_id,
-            "is still handled" if self._answer is None else "was handled meanwhile",
+            "is still being handled" if self.answer is None else "was handled meanwhile",
         )
         self._message, self._handout = message, handout
         handout.open[message.delivery_tag or 0] = self
-        if self._answer is not None:
-            await self._send(self._answer)
-
-    @property
-    def given_back(self) -> bool:
-        """Whether nobody has handled it after all."""
-        return self._answer == "give back"
+        if self.answer is not None:
+            await self._send(self.answer)
 
     async def _send(self, answer: _Answer) -> None:
         channel, tag = self._handout.channel, self._message.delivery_tag or 0
         self._handout.open.pop(tag, None)
         with contextlib.suppress(*BROKEN, TimeoutError):
             if not channel.write_queue.full():  # type: ignore[attr-defined]
-                # Nothing to wait for, so no need of a deadline: this is the way of nearly every answer.
+                # The usual case: nothing to wait for, so no deadline.
                 await _write(channel, tag, answer)
                 return
-            async with asyncio.timeout(_ANSWER):
+            async with asyncio.timeout(_ANSWER_S):
                 await _write(channel, tag, answer)
 
 
@@ -136,19 +131,19 @@ async def _write(channel: AbstractChannel, tag: int, answer: _Answer) -> None:
         case "give back":
             await channel.basic_nack(tag, requeue=True, wait=False)
         case _:
-            # Not nack: the broker counts a reject as a failure, a nack it does not, and would deliver for ever.
+            # Not nack: the broker counts a reject as a failure. It does not count a nack, and would deliver for ever.
             await channel.basic_reject(tag, requeue=answer == "fail", wait=False)
 
 
 class Unanswered:
-    """What was in hand when its channel ended, of all subscriptions of a client: any of them may get it again."""
+    """Deliveries being handled when their channel ended. Any subscription of the client may get them again."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], AmqpDelivery] = {}
 
     def keep(self, deliveries: Iterable[AmqpDelivery]) -> None:
-        """Messages without an id are not kept: nobody could tell them from others that look the same."""
-        oldest = time.monotonic() - _REMEMBERED
+        """Keep deliveries for later. Those without a message id cannot be recognised, and are not kept."""
+        oldest = time.monotonic() - _REMEMBERED_S
         self._kept = {
             key: each for key, each in self._kept.items() if each.answered_at is None or each.answered_at > oldest
         }
@@ -156,18 +151,18 @@ class Unanswered:
             if each.envelope.message_id:
                 self._kept[each.queue, each.envelope.message_id] = each
 
-    def find(self, delivery: AmqpDelivery) -> AmqpDelivery | None:
-        """The delivery in hand of the same message, which is kept no longer."""
+    def pop(self, delivery: AmqpDelivery) -> AmqpDelivery | None:
+        """Return and forget the earlier delivery of the same message, unless it was given back."""
         key = (delivery.queue, delivery.envelope.message_id)
         kept = self._kept.get(key)
         if kept is None or not delivery.redelivered or not _same(kept.envelope, delivery.envelope):
             return None
         del self._kept[key]
-        return None if kept.given_back else kept
+        return None if kept.answer == "give back" else kept
 
 
 def _same(one: Envelope, other: Envelope) -> bool:
-    """Whether two envelopes are one message: all is equal but what the broker counts."""
+    """Return True if two envelopes are one message: equal except for the broker's counters."""
     return all(
         getattr(one, name) == getattr(other, name)
         for name in ("body", "exchange", "routing_key", "timestamp", "app_id", "correlation_id")
@@ -190,7 +185,7 @@ def _envelope(message: DeliveredMessage) -> Envelope:
         priority=properties.priority or 0,
         content_type=properties.content_type,
         content_encoding=properties.content_encoding,
-        # A broker lets only digits in; what another one lets in must not leave the message unanswered.
+        # RabbitMQ accepts only digits; another broker's text must not leave the message unanswered.
         expiration=int(expiration) if expiration.isdecimal() else None,
         timestamp=properties.timestamp,
         app_id=properties.app_id,

@@ -1,4 +1,4 @@
-"""One connection that is kept up: opened again whenever it breaks, and never waited for without a deadline."""
+"""A supervised connection: replaced whenever it breaks, and never waited for without a deadline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import aio_pika
 from aio_pika.abc import AbstractConnection
 
 from kryonix.messaging.amqp.failures import BROKEN, not_connected
-from kryonix.messaging.amqp.wire import GatheringConnection, TakingCare, is_unreadable
+from kryonix.messaging.amqp.wire import GatheringConnection, TolerantConnection, is_unreadable
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import AccessRefused, NotConnected
 
@@ -22,19 +22,18 @@ __all__ = ["Link"]
 
 log = logging.getLogger("kryonix.messaging")
 
-_ATTEMPT: Final = 10.0
-"""Seconds one attempt to connect may take."""
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 5.0
-_GOODBYE: Final = 3.0
-"""Seconds the broker has to answer a good-bye."""
+_ATTEMPT_S: Final = 10.0
+_FIRST_PAUSE_S: Final = 0.1
+_MAX_PAUSE_S: Final = 5.0
+_CLOSE_S: Final = 3.0
+"""Time for the broker to answer a close."""
 
 
 class Link:
     """A supervised connection.
 
-    aio-pika's own robust connection is not used: it lets publishers wait without end while it is down, and may come
-    back without its channels. Here a lost connection is replaced by a new one, and who used the old one is told.
+    aio-pika's robust connection lets publishers wait without end while it is down, and may come back without its
+    channels. This one is replaced by a new connection, and its users are notified.
     """
 
     def __init__(self, address: Address, name: str, ssl_context: ssl.SSLContext | None, heartbeat: int) -> None:
@@ -44,19 +43,19 @@ class Link:
         self._keeper: asyncio.Task[None] | None = None
         self._error: NotConnected | None = None
         self._closed = False
-        self._kind = GatheringConnection
+        self._connection_class = GatheringConnection
         self._on_loss: list[Callable[[], None]] = []
 
     @property
     def connected(self) -> bool:
         return self._connection is not None
 
-    def on_loss(self, tell: Callable[[], None]) -> None:
-        """Have `tell` called whenever the connection breaks."""
-        self._on_loss.append(tell)
+    def on_loss(self, notify: Callable[[], None]) -> None:
+        """Call `notify` whenever the connection breaks."""
+        self._on_loss.append(notify)
 
     async def open(self, timeout: float) -> None:
-        """Connect for the first time. Refused credentials raise at once, an absent broker at the deadline."""
+        """Connect. Raises AccessRefused at once, NotConnected at the deadline."""
         deadline = asyncio.get_running_loop().time() + timeout
         self._keeper = asyncio.create_task(self._keep(), name=f"kryonix link {self._name}")
         try:
@@ -72,7 +71,7 @@ class Link:
             raise
 
     async def connection(self, timeout: float) -> AbstractConnection:
-        """The connection, as soon as there is one. Raises NotConnected after `timeout` seconds."""
+        """Return the connection as soon as there is one. Raises NotConnected after `timeout` seconds."""
         if self._connection is not None:
             return self._connection
         with contextlib.suppress(TimeoutError):
@@ -83,7 +82,7 @@ class Link:
         return self._connection
 
     def missing(self, timeout: float) -> NotConnected:
-        """Why there has been no connection for so many seconds."""
+        """Return the reason for the missing connection, after a wait of `timeout` seconds."""
         if self._closed:
             return NotConnected("the client is closed", remedy="Connect a new one")
         if self._error is not None:
@@ -93,34 +92,36 @@ class Link:
         return NotConnected(f"no connection to {self._address.place} within {round(timeout, 3):g} s")
 
     async def close(self) -> None:
-        """Disconnect; whoever still waits for a connection is told."""
+        """Disconnect, and wake the tasks waiting for a connection."""
         if self._keeper is not None:
             self._keeper.cancel()
-            await asyncio.wait([self._keeper], timeout=_GOODBYE + 1)
+            await asyncio.wait([self._keeper], timeout=_CLOSE_S + 1)
         self._keeper, self._closed = None, True
         self._up.set()
 
     async def _keep(self) -> None:
-        pause = _FIRST_PAUSE
+        pause = _FIRST_PAUSE_S
         while True:
             connection = await self._connect()
             if connection is None:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, guards nothing
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause = min(pause * 2, _MAX_PAUSE_S)
                 continue
-            pause = _FIRST_PAUSE
+            pause = _FIRST_PAUSE_S
             try:
                 await self._use(connection)
             finally:
                 self._connection = None
                 self._up.clear()
-                for tell in self._on_loss:
-                    tell()
-                await _abandon(connection)
+                for notify in self._on_loss:
+                    notify()
+                with contextlib.suppress(*BROKEN, TimeoutError):
+                    async with asyncio.timeout(_CLOSE_S):
+                        await connection.close()
 
     async def _use(self, connection: AbstractConnection) -> None:
         """Offer a connection until it is lost."""
-        assert connection.transport is not None  # noqa: S101 - what connect() returns is open
+        assert connection.transport is not None  # noqa: S101 - connect() returns an open one
         lost = connection.transport.connection.closing
         if self._error is not None:
             log.warning("%s: connected again to %s", self._name, self._address.place)
@@ -129,38 +130,27 @@ class Link:
         await asyncio.wait([lost])
         reason = asyncio.CancelledError() if lost.cancelled() else lost.exception()
         if reason is not None and is_unreadable(reason):
-            self._kind = TakingCare
+            self._connection_class = TolerantConnection
         self._error = self._explain(reason or ConnectionError("closed by the broker"))
         log.warning("%s: connection lost, connecting again: %s", self._name, self._error.problem)
 
     async def _connect(self) -> AbstractConnection | None:
         try:
-            async with asyncio.timeout(_ATTEMPT):
+            async with asyncio.timeout(_ATTEMPT_S):
                 return await aio_pika.connect(
                     f"{self._address.uri()}{'&' if self._address.query else '?'}heartbeat={self._heartbeat}",
                     client_properties={"connection_name": self._name},
                     ssl_context=self._ssl,
-                    connection_class=self._kind,
+                    connection_class=self._connection_class,
                 )
-        except BROKEN as error:
-            self._note(self._explain(error))
         except TimeoutError:
-            self._note(NotConnected(f"{self._address.place} did not answer within {_ATTEMPT:g} s"))
-        except Exception as error:  # noqa: BLE001 - who knows what speaks there: the keeper must outlive whatever it says
-            self._note(self._explain(error))
+            error = NotConnected(f"{self._address.place} did not answer within {_ATTEMPT_S:g} s")
+        except Exception as failure:  # noqa: BLE001 - the keeper must survive any answer of any server
+            error = self._explain(failure)
+        if self._error is None or self._error.problem != error.problem:
+            log.warning("%s: %s; trying again", self._name, error.problem)
+        self._error = error
         return None
 
     def _explain(self, error: BaseException) -> NotConnected:
         return not_connected(self._address.place, self._address.username, error)
-
-    def _note(self, error: NotConnected) -> None:
-        if self._error is None or self._error.problem != error.problem:
-            log.warning("%s: %s; trying again", self._name, error.problem)
-        self._error = error
-
-
-async def _abandon(connection: AbstractConnection) -> None:
-    """Say good-bye to a connection, in whatever state it is, without waiting long for an answer."""
-    with contextlib.suppress(*BROKEN, TimeoutError):
-        async with asyncio.timeout(_GOODBYE):
-            await connection.close()

@@ -1,4 +1,4 @@
-"""Publishing with confirmations over a link: again with the same id where the link breaks before the answer."""
+"""Publishing with confirmations over a link, repeated with the same id if the link breaks before the answer."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final, cast
 from aiormq import exceptions as amqp
 from aiormq.channel import Channel
 
-from kryonix.messaging.amqp.failures import BROKEN, told_apart, too_large
+from kryonix.messaging.amqp.failures import BROKEN, too_large, translate_amqp_errors
 from kryonix.messaging.amqp.link import Link
-from kryonix.messaging.amqp.properties import ExactProperties
+from kryonix.messaging.amqp.wire import ExactProperties
 from kryonix.messaging.errors import (
     AccessRefused,
     MessagingError,
@@ -25,12 +25,12 @@ from kryonix.messaging.message import Envelope
 
 __all__ = ["Publisher"]
 
-_PAUSE: Final = 0.05
-"""Seconds between a broken channel and the next attempt."""
-_IN_FLIGHT: Final = 2_000
-"""Messages that may wait for their confirmation; more wait for their turn."""
+_PAUSE_S: Final = 0.05
+"""Between a broken channel and the next attempt."""
+_MAX_IN_FLIGHT: Final = 2_000
+"""Messages waiting for their confirmation; more wait for their turn."""
 _FRAME_MAX: Final = 131_072
-"""Bytes of a frame until the broker has said how many it takes."""
+"""Bytes of a frame, until the broker has announced its limit."""
 
 
 class Publisher:
@@ -41,45 +41,52 @@ class Publisher:
         self._live: Channel | None = None
         self._frame_max = _FRAME_MAX
         self._opening: asyncio.Event | None = None
-        self._turns = asyncio.Semaphore(_IN_FLIGHT)
+        self._turns = asyncio.Semaphore(_MAX_IN_FLIGHT)
         self._waiting: set[asyncio.Timeout] = set()
         link.on_loss(self._lost)
 
-    async def publish(self, envelope: Envelope, timeout: float) -> None:
-        """Publish until it is confirmed, refused, or `timeout` seconds have passed.
+    async def publish(self, envelope: Envelope, deadline: float) -> None:
+        """Publish until the message is confirmed or refused, or the loop's clock reaches `deadline`.
 
-        Raises NotSerializable for what the broker would close the connection on: nothing of it is sent.
+        Raises NotSerializable, before sending anything, for a message that would make the broker close the connection.
         """
         loop = asyncio.get_running_loop()
-        properties = _properties(envelope)
-        size = _frame_size(properties, envelope)
-        deadline = loop.time() + timeout
+        started = loop.time()
+        properties, size = _properties(envelope)
         cut_off = False
         while True:
             try:
                 channel = await self._channel(deadline)
                 if size > self._frame_max:
-                    raise _too_large_a_frame(envelope, size, self._frame_max)
-                if await self._once(channel, envelope, properties, deadline):
+                    problem = (
+                        f"headers and properties are {size:,} bytes, the broker takes at most {self._frame_max:,} "
+                        "in a frame"
+                    )
+                    raise NotSerializable(problem, remedy="Send them as data")
+                if await self._publish_once(channel, envelope, properties, deadline):
                     return
             except MessagingError as error:
                 if cut_off:
-                    # Whatever is said of this attempt: an earlier one may have been stored.
-                    raise _unknown(envelope, f"cut off before the broker's answer, then {error.problem}") from error
+                    # An earlier attempt may have been stored, whatever this one ends with.
+                    problem = f"cut off before the broker's answer, then {error.problem}"
+                    raise SendTimedOut(problem, message_id=envelope.message_id) from error
                 raise type(error)(error.problem, message_id=envelope.message_id, remedy=error.remedy) from error
             cut_off = True
             if loop.time() >= deadline:
-                raise _unknown(envelope, f"no confirmation within {round(max(timeout, 0), 3):g} s")
-            await asyncio.sleep(_PAUSE)
+                problem = f"no confirmation within {round(max(deadline - started, 0), 3):g} s"
+                raise SendTimedOut(problem, message_id=envelope.message_id)
+            await asyncio.sleep(_PAUSE_S)
 
-    async def _once(self, channel: Channel, envelope: Envelope, properties: ExactProperties, deadline: float) -> bool:
-        """True where the broker has confirmed, False where the channel broke or time is up before it answered."""
+    async def _publish_once(
+        self, channel: Channel, envelope: Envelope, properties: ExactProperties, deadline: float
+    ) -> bool:
+        """Return True if the broker has confirmed, False if the channel broke or the deadline passed before."""
         try:
             async with asyncio.timeout_at(deadline) as scope:
                 self._waiting.add(scope)
                 try:
                     async with self._turns:
-                        with told_apart():
+                        with translate_amqp_errors():
                             await channel.basic_publish(
                                 envelope.body,
                                 exchange=envelope.exchange,
@@ -99,39 +106,39 @@ class Publisher:
         return True
 
     async def _channel(self, deadline: float) -> Channel:
-        began = asyncio.get_running_loop().time()
+        started = asyncio.get_running_loop().time()
         try:
             while self._live is None or self._live.is_closed:
                 async with asyncio.timeout_at(deadline):
                     if self._opening is None:
                         await self._open(deadline)
                     else:
-                        # No lock: it would let those who wait through one by one, behind all who come later.
+                        # Not a lock: it would let the waiting tasks through one by one, behind all later ones.
                         await self._opening.wait()
         except TimeoutError as error:
             if not self._link.connected:
-                raise self._link.missing(asyncio.get_running_loop().time() - began) from error
+                raise self._link.missing(asyncio.get_running_loop().time() - started) from error
             raise NotConnected("no channel before the deadline") from error
         return self._live
 
     async def _open(self, deadline: float) -> None:
-        """One attempt, for all who want to publish."""
+        """Try once to open a channel, for all publishing tasks."""
         self._opening = done = asyncio.Event()
         try:
             connection = await self._link.connection(deadline - asyncio.get_running_loop().time())
             try:
-                with told_apart():
+                with translate_amqp_errors():
                     opened = await connection.channel(on_return_raises=True)
                     self._live = cast(Channel, await opened.get_underlay_channel())
                     self._frame_max = self._live.connection.connection_tune.frame_max or sys.maxsize
             except BROKEN:
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_PAUSE_S)
         finally:
             self._opening = None
             done.set()
 
     def _lost(self) -> None:
-        """Wake everyone who waits on the broken connection: some of aiormq's waits would never end by themselves."""
+        """Wake the tasks waiting on the broken connection: some of aiormq's waits never end by themselves."""
         self._live = None
         now = asyncio.get_running_loop().time()
         for scope in self._waiting:
@@ -139,32 +146,9 @@ class Publisher:
                 scope.reschedule(now)
 
 
-def _unknown(envelope: Envelope, problem: str) -> SendTimedOut:
-    return SendTimedOut(problem, message_id=envelope.message_id)
-
-
-def _frame_size(properties: ExactProperties, envelope: Envelope) -> int:
-    """The bytes of the frame that holds the properties. Raises NotSerializable where they can't be written."""
-    try:
-        return properties.frame_size
-    except Exception as error:  # what another application has written raises whatever it likes
-        raise NotSerializable(
-            f"its properties can't be written: {str(error) or type(error).__name__}",
-            message_id=envelope.message_id,
-            remedy="Send headers of text, numbers, booleans, None, datetimes, lists and dicts of them",
-        ) from error
-
-
-def _too_large_a_frame(envelope: Envelope, size: int, largest: int) -> NotSerializable:
-    return NotSerializable(
-        f"headers and properties are {size:,} bytes, the broker takes at most {largest:,} in a frame",
-        message_id=envelope.message_id,
-        remedy="Send it as data",
-    )
-
-
-def _properties(envelope: Envelope) -> ExactProperties:
-    return ExactProperties(
+def _properties(envelope: Envelope) -> tuple[ExactProperties, int]:
+    """Return the properties, and the size of their frame in bytes. Raises NotSerializable."""
+    properties = ExactProperties(
         milliseconds=envelope.received,
         content_type=envelope.content_type,
         content_encoding=envelope.content_encoding,
@@ -179,28 +163,33 @@ def _properties(envelope: Envelope) -> ExactProperties:
         reply_to=envelope.reply_to,
         message_type=envelope.message_type,
     )
+    try:
+        return properties, properties.frame_size
+    except Exception as error:  # properties of another application may raise anything
+        raise NotSerializable(
+            f"its properties can't be written: {str(error) or type(error).__name__}",
+            message_id=envelope.message_id,
+            remedy="Send headers of text, numbers, booleans, None, datetimes, lists and dicts of them",
+        ) from error
 
 
 def _refusal(envelope: Envelope, error: BaseException) -> MessagingError | None:
-    """What the broker said no to, or None where it said nothing about this message.
+    """Return the broker's refusal of this message, or None for another error.
 
-    An error that closes the channel reaches everyone on it: it is this message's only where it names its exchange.
+    An error that closes the channel reaches every task on it: it concerns this message only if it names its exchange.
     """
-    message_id = envelope.message_id
+    exchange, key = envelope.exchange, envelope.routing_key
     if isinstance(error, amqp.PublishError):
-        return NotRoutable(f"no queue takes {envelope.routing_key} from {envelope.exchange}", message_id=message_id)
+        return NotRoutable(f"no queue takes {key} from {exchange}")
     if isinstance(error, amqp.DeliveryError):
-        return QueueFull(f"the queue of {envelope.routing_key} is full", message_id=message_id)
-    mine = f"'{envelope.exchange}'" in str(error)
+        return QueueFull(f"the queue of {key} is full")
+    mine = f"'{exchange}'" in str(error)
     if isinstance(error, amqp.ChannelNotFoundEntity) and mine:
-        return NotRoutable(f"there is no exchange {envelope.exchange}", message_id=message_id)
+        return NotRoutable(f"there is no exchange {exchange}")
     if isinstance(error, amqp.ChannelAccessRefused) and mine:
-        return AccessRefused(f"no permission to publish to {envelope.exchange}", message_id=message_id)
-    limit = too_large(error)
-    if limit is not None and len(envelope.body) > limit:
-        return NotSerializable(
-            f"the message is {len(envelope.body):,} bytes, the broker takes at most {limit:,}",
-            message_id=message_id,
-            remedy="Store the data elsewhere and send where it is",
-        )
+        return AccessRefused(f"no permission to publish to {exchange}")
+    limit, size = too_large(error), len(envelope.body)
+    if limit is not None and size > limit:
+        problem = f"the message is {size:,} bytes, the broker takes at most {limit:,}"
+        return NotSerializable(problem, remedy="Store the data elsewhere and send its location")
     return None

@@ -1,4 +1,4 @@
-"""Consuming over a link: the subscription is renewed after every break, and what was handed out is answered once."""
+"""Consuming over a link: renew the subscription after every break, and answer each delivery once."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from kryonix.messaging.amqp.delivery import AmqpDelivery, Handout, Unanswered
-from kryonix.messaging.amqp.failures import BROKEN, told_apart
+from kryonix.messaging.amqp.failures import BROKEN, translate_amqp_errors
 from kryonix.messaging.amqp.link import Link
-from kryonix.messaging.amqp.wire import UNREADABLE_HEADER
 from kryonix.messaging.errors import AccessRefused, NotConnected, NotRoutable
+from kryonix.messaging.message import UNREADABLE_HEADER
 from kryonix.messaging.transport import Delivery
 
 __all__ = ["AmqpSubscription"]
 
 log = logging.getLogger("kryonix.messaging")
 
-_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 5.0
-_ANSWER: Final = 5.0
-"""Seconds after which a question that is not answered is given up: its connection is dead."""
+_PAUSE_S: Final = 0.2
+_MAX_PAUSE_S: Final = 5.0
+_ANSWER_S: Final = 5.0
+"""Time for an answer of the broker. After that the connection is dead."""
 _TIMEOUT_ARGUMENT: Final = "x-consumer-timeout"
 
 
 class AmqpSubscription:
-    """A channel that consumes some queues, opened again when it breaks.
+    """A channel consuming some queues, opened again when it breaks.
 
-    The broker is asked to wait `answer_within` seconds for each answer, whatever its own limit or a policy's is.
+    Each answer may take `answer_within` seconds, whatever the limit of the broker or a policy.
     """
 
     def __init__(
@@ -53,14 +53,13 @@ class AmqpSubscription:
         self._tags: list[str] = []
 
     async def open(self, timeout: float) -> None:
-        """Subscribe for the first time, again where the connection breaks. Raises NotConnected, NotRoutable or
-        AccessRefused."""
+        """Subscribe, repeatedly if the connection breaks. Raises NotConnected, NotRoutable or AccessRefused."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while self._keeper is None:
             try:
                 async with asyncio.timeout_at(deadline):
-                    with told_apart():
+                    with translate_amqp_errors():
                         await self._subscribe(timeout)
                 self._keeper = asyncio.create_task(self._keep(), name=f"kryonix subscription {self._queues[0]}")
             except amqp.ChannelNotFoundEntity as error:
@@ -68,11 +67,11 @@ class AmqpSubscription:
             except amqp.ChannelAccessRefused as error:
                 raise AccessRefused(f"no permission to consume {', '.join(self._queues)}") from error
             except (*BROKEN, TimeoutError) as error:
-                if loop.time() + _PAUSE >= deadline:
+                if loop.time() + _PAUSE_S >= deadline:
                     queues = ", ".join(self._queues)
                     raise NotConnected(f"no subscription to {queues} within {round(timeout, 3):g} s") from error
                 await self._leave()
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_PAUSE_S)
 
     async def _subscribe(self, timeout: float) -> None:
         connection = await self._link.connection(timeout)
@@ -86,7 +85,10 @@ class AmqpSubscription:
                 interrupted.set()
                 self._end(handout, reason)
 
-        channel.closing.add_done_callback(lambda closing: end(_why_closed(closing)))
+        def closed(closing: asyncio.Future[Any]) -> None:
+            end((None if closing.cancelled() else closing.exception()) or "the channel was closed")
+
+        channel.closing.add_done_callback(closed)
         channel.on_consumer_cancel_callbacks.add(lambda _: end("the broker has cancelled the consumer"))
         self._channel, self._tags = channel, []
         await channel.basic_qos(prefetch_count=self._prefetch, timeout=timeout)
@@ -98,23 +100,25 @@ class AmqpSubscription:
                 self._tags.append(answer.consumer_tag or "")
         except amqp.ChannelPreconditionFailed as error:
             if self._arguments is not None and _TIMEOUT_ARGUMENT in str(error):
-                log.warning("%s: this broker can't be asked for more time; its own limit holds", self._queues[0])
+                log.warning(
+                    "%s: this broker does not support consumer timeouts; its own limit applies", self._queues[0]
+                )
                 self._arguments = None
             raise
 
     def _end(self, handout: Handout, reason: object) -> None:
-        """Say what is lost with a channel, and keep what is in hand: its answers wait for its next delivery."""
-        in_hand, waiting = handout.end()
+        """Keep the deliveries being handled: their answers wait for the next delivery of the message."""
+        handling, waiting = handout.end()
         if self._keeper is None:
-            # It is closed on purpose: what is still in hand is given up, and may be begun by others.
+            # Closed on purpose: other consumers may handle the messages.
             return
-        self._unanswered.keep(in_hand)
+        self._unanswered.keep(handling)
         log.warning(
-            "%s: subscription lost (%s), subscribing again; %d messages in hand can't be answered before they come "
-            "again, %d that only waited are dropped",
+            "%s: subscription lost (%s), subscribing again; the answers of %d messages wait for their redelivery, "
+            "%d waiting messages are dropped",
             self._queues[0],
             reason,
-            len(in_hand),
+            len(handling),
             waiting,
         )
 
@@ -122,33 +126,33 @@ class AmqpSubscription:
         async def receive(message: DeliveredMessage) -> None:
             delivery = AmqpDelivery(message, queue, handout)
             if (reason := delivery.envelope.headers.get(UNREADABLE_HEADER)) is not None:
-                log.warning("%s: a message whose properties can't be read is a dead letter: %s", queue, reason)
+                log.warning("%s: a message with unreadable properties is a dead letter: %s", queue, reason)
                 await delivery.reject(requeue=False)
-            elif (begun := self._unanswered.find(delivery)) is not None:
-                await begun.come_again(message, handout)
+            elif (earlier := self._unanswered.pop(delivery)) is not None:
+                await earlier.take_over(message, handout)
             else:
                 self._deliver(delivery)
 
         return receive
 
     async def _keep(self) -> None:
-        pause, said = _PAUSE, ""
+        pause, logged = _PAUSE_S, ""
         while True:
             await self._interrupted.wait()
             await self._leave()
             await asyncio.sleep(pause)
             try:
-                async with asyncio.timeout(_LONGEST_PAUSE * 2):
-                    with told_apart():
-                        await self._subscribe(_LONGEST_PAUSE)
+                async with asyncio.timeout(_MAX_PAUSE_S * 2):
+                    with translate_amqp_errors():
+                        await self._subscribe(_MAX_PAUSE_S)
                 log.warning("%s: subscribed again", self._queues[0])
-                pause, said = _PAUSE, ""
+                pause, logged = _PAUSE_S, ""
             except (*BROKEN, NotConnected, TimeoutError) as error:
-                if said != type(error).__name__:
-                    said = type(error).__name__
-                    log.warning("%s: not subscribed yet, trying again: %s: %s", self._queues[0], said, error)
+                if logged != type(error).__name__:
+                    logged = type(error).__name__
+                    log.warning("%s: not subscribed yet, trying again: %s: %s", self._queues[0], logged, error)
                 self._interrupted.set()
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause = min(pause * 2, _MAX_PAUSE_S)
 
     async def cancel(self) -> None:
         await self._stop_keeping()
@@ -157,8 +161,8 @@ class AmqpSubscription:
             return
         for tag in self._tags:
             with contextlib.suppress(*BROKEN, TimeoutError):
-                async with asyncio.timeout(_ANSWER):
-                    await channel.basic_cancel(tag, timeout=_ANSWER)
+                async with asyncio.timeout(_ANSWER_S):
+                    await channel.basic_cancel(tag, timeout=_ANSWER_S)
 
     async def close(self) -> None:
         await self._stop_keeping()
@@ -174,11 +178,5 @@ class AmqpSubscription:
         channel, self._channel = self._channel, None
         if channel is not None and not channel.is_closed:
             with contextlib.suppress(*BROKEN, TimeoutError):
-                async with asyncio.timeout(_ANSWER):
+                async with asyncio.timeout(_ANSWER_S):
                     await channel.close()
-
-
-def _why_closed(closing: asyncio.Future[Any]) -> object:
-    if closing.cancelled():
-        return "the channel was closed"
-    return closing.exception() or "the channel was closed"

@@ -1,5 +1,7 @@
-"""The transport over AMQP: one connection to publish, one to consume, so that a broker that holds back publishers
-never holds back answers; each is opened when it is first needed."""
+"""The transport over AMQP: one connection to publish and one to consume, each opened when first needed.
+
+When the broker throttles publishers, acknowledgements still get through on the other connection.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,19 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aio_pika.abc import AbstractConnection
 from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel
 
 from kryonix.messaging.amqp.delivery import Unanswered
-from kryonix.messaging.amqp.failures import BROKEN, told_apart
+from kryonix.messaging.amqp.failures import BROKEN, translate_amqp_errors
 from kryonix.messaging.amqp.link import Link
-from kryonix.messaging.amqp.management import queue_figures
 from kryonix.messaging.amqp.publisher import Publisher
 from kryonix.messaging.amqp.subscription import AmqpSubscription
 from kryonix.messaging.configuration import Address
-from kryonix.messaging.consuming.ahead import DAY
 from kryonix.messaging.errors import AccessRefused, NotConnected
 from kryonix.messaging.message import Envelope
-from kryonix.messaging.transport import Delivery
+from kryonix.messaging.stats import queue_figures
+from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery
 
 __all__ = ["AmqpTransport"]
 
@@ -37,7 +37,7 @@ class AmqpTransport:
         self._unused: Link | None = None
         self._publisher: Publisher | None = None
         self._consuming: Link | None = None
-        self._asking: AbstractChannel | None = None
+        self._question_channel: AbstractChannel | None = None
         self._unanswered = Unanswered()
         self._lock = asyncio.Lock()
         self._questions = asyncio.Lock()
@@ -46,7 +46,7 @@ class AmqpTransport:
         self._unused = await self._link(timeout)
 
     async def _link(self, timeout: float) -> Link:
-        """A link for a new purpose: the one that connect() opened, or one more."""
+        """Return the unused link of connect(), or a new one."""
         if self._unused is not None:
             link, self._unused = self._unused, None
             return link
@@ -61,19 +61,15 @@ class AmqpTransport:
 
     async def publish(self, envelope: Envelope, timeout: float) -> None:
         deadline = asyncio.get_running_loop().time() + timeout
-        publisher = self._publisher or await self._open_publisher(timeout)
-        await publisher.publish(envelope, deadline - asyncio.get_running_loop().time())
-
-    async def _open_publisher(self, timeout: float) -> Publisher:
-        async with self._opening(timeout) as left:
-            if self._publisher is None:
-                self._publisher = Publisher(await self._link(left))
-            return self._publisher
+        if self._publisher is None:
+            async with self._opening(timeout) as left:
+                if self._publisher is None:
+                    self._publisher = Publisher(await self._link(left))
+        await self._publisher.publish(envelope, deadline)
 
     @asynccontextmanager
     async def _opening(self, timeout: float) -> AsyncIterator[float]:
-        """One opens a link at a time; who waits for another's does not wait longer than for its own. Yields the
-        seconds that are left. Raises NotConnected."""
+        """Open one link at a time. Yield the seconds left. Raises NotConnected at the caller's own deadline."""
         deadline = asyncio.get_running_loop().time() + timeout
         try:
             async with asyncio.timeout_at(deadline):
@@ -91,7 +87,7 @@ class AmqpTransport:
         prefetch: int,
         deliver: Callable[[Delivery], None],
         timeout: float,
-        answer_within: float = DAY,
+        answer_within: float = ANSWER_WITHIN_S,
     ) -> AmqpSubscription:
         deadline = asyncio.get_running_loop().time() + timeout
         async with self._opening(timeout) as left:
@@ -106,32 +102,28 @@ class AmqpTransport:
         return subscription
 
     async def has_queue(self, queue: str, timeout: float) -> bool:
-        """Ask by a passive declaration, which needs any permission on it, and closes its channel where it is not."""
+        """Ask with a passive declaration: it needs any permission on the queue. A missing queue closes the channel."""
         try:
             async with asyncio.timeout(timeout), self._questions:
                 while True:
                     connection = await self._links[0].connection(timeout)
                     try:
-                        with told_apart():
-                            await self._declared(connection, queue)
+                        with translate_amqp_errors():
+                            if self._question_channel is None or self._question_channel.is_closed:
+                                opened = await connection.channel(publisher_confirms=False)
+                                self._question_channel = await opened.get_underlay_channel()
+                            await self._question_channel.queue_declare(queue, passive=True)
                         return True
                     except amqp.ChannelNotFoundEntity:
                         return False
                     except amqp.ChannelAccessRefused as error:
                         raise AccessRefused(f"{self._address.username} may not ask for {queue}") from error
                     except BROKEN:
-                        self._asking = None
+                        self._question_channel = None
                         await asyncio.sleep(0.05)
         except TimeoutError as error:
-            raise NotConnected(
-                f"{self._address.place} did not say within {timeout:g} s whether it has {queue}"
-            ) from error
-
-    async def _declared(self, connection: AbstractConnection, queue: str) -> None:
-        if self._asking is None or self._asking.is_closed:
-            opened = await connection.channel(publisher_confirms=False)
-            self._asking = await opened.get_underlay_channel()
-        await self._asking.queue_declare(queue, passive=True)
+            problem = f"{self._address.place} did not say within {timeout:g} s whether it has {queue}"
+            raise NotConnected(problem) from error
 
     async def queues(self, timeout: float) -> Sequence[Mapping[str, Any]]:
         return await queue_figures(self._address, timeout)

@@ -1,41 +1,61 @@
-"""A handler at work: so many messages at a time, each within its time, stopped without losing one."""
+"""Run a handler: a bounded number of messages at a time, each within its timeout, stopped without losing one."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
 from kryonix.messaging.checks import checked_patience
-from kryonix.messaging.consuming.inbox import Inbox
-from kryonix.messaging.consuming.intake import Intake
+from kryonix.messaging.consuming.inbox import Inbox, Receiver
 from kryonix.messaging.consuming.work import Source, Work
 from kryonix.messaging.errors import Reject, Retry
 from kryonix.messaging.message import Message
 from kryonix.messaging.tracing import failed, process_span
-from kryonix.messaging.transport import Delivery, Subscription
+from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery, Subscription
 
-__all__ = ["Consumer", "Handler"]
+__all__ = ["MAX_HANDLER_S", "Consumer", "Handler", "plan_prefetch"]
 
 log = logging.getLogger("kryonix.messaging")
 
 Handler = Callable[[Message], Awaitable[Any]]
 
+MAX_HANDLER_S: Final = 86_400.0
+_MAX_ANSWER_S: Final = 5 * MAX_HANDLER_S
+"""Enough for a handler of the longest kind behind one in each lane of its action."""
+_OVERHEAD_S: Final = 30.0
+"""Time for a message besides its handler: claim, remember, move."""
 DRAIN: Final = 30.0
-_LAST_WORD: Final = 5.0
-"""Seconds a cancelled handler has to clean up."""
+_CANCEL_S: Final = 5.0
+"""Time for a cancelled handler to clean up."""
+
+
+def plan_prefetch(prefetch: int, concurrency: int, queues: int, handler_timeout: float | None) -> tuple[int, float]:
+    """Return the prefetch of each queue, and the seconds within which its last message is answered.
+
+    The broker's own limit (30 minutes, or a policy's) does not know the handler: it takes messages back and delivers
+    them again, for ever. So each consumer asks for the time it needs, and for no more messages than fit into it.
+    Without a handler timeout that time is a day.
+    """
+    if handler_timeout is None:
+        return prefetch, ANSWER_WITHIN_S
+    each = handler_timeout + _OVERHEAD_S
+    fitting = int(_MAX_ANSWER_S // each) * concurrency // queues
+    prefetch = max(min(prefetch, fitting), 1)
+    return prefetch, max(math.ceil(prefetch * queues / concurrency) * each, ANSWER_WITHIN_S)
 
 
 class Consumer:
-    """Runs a handler until it is stopped. Made by `MessagingClient.consume`."""
+    """A running handler. Created by `MessagingClient.consume`."""
 
     def __init__(self, source: Source, handler: Handler, concurrency: int, handler_timeout: float | None) -> None:
         self._source, self._handler = source, handler
         self._concurrency, self._handler_timeout = concurrency, handler_timeout
-        self._intake = Intake(source)
+        self._receiver = Receiver(source)
         self._inbox = Inbox(source.queues)
         self._workers: list[asyncio.Task[None]] = []
         self._subscription: Subscription | None = None
@@ -52,21 +72,22 @@ class Consumer:
 
     @property
     def stopped(self) -> bool:
-        """Whether it has ended, with nothing in its hands."""
+        """True once the consumer has ended and holds no message."""
         return self._stopped.is_set()
 
     @property
     def duplicates(self) -> int:
-        """Messages that were delivered again after they had been handled, and were not handled again."""
-        return self._intake.duplicates
+        """Number of messages skipped because they had been handled before."""
+        return self._receiver.duplicates
 
     @property
     def undecodable(self) -> int:
-        return self._intake.undecodable
+        """Number of messages with an unreadable body, now dead letters."""
+        return self._receiver.undecodable
 
     @property
     def in_progress(self) -> int:
-        """Messages in the handler's hands now."""
+        """Number of messages being handled now."""
         return self._busy
 
     async def start(self, prefetch: int, answer_within: float, timeout: float) -> None:
@@ -75,8 +96,7 @@ class Consumer:
             for number in range(self._concurrency)
         ]
         try:
-            transport = self._source.transport
-            self._subscription = await transport.subscribe(
+            self._subscription = await self._source.transport.subscribe(
                 self._source.queues, prefetch, self._inbox.put, timeout, answer_within
             )
         except BaseException:
@@ -84,9 +104,9 @@ class Consumer:
             raise
 
     async def stop(self, timeout: float = DRAIN) -> None:
-        """Take no more, let handlers finish for `timeout` seconds, and give back what is left.
+        """Take no more messages, let handlers finish for `timeout` seconds, and give back the rest.
 
-        Called again it waits for the same end; the first caller's timeout holds.
+        A second call waits for the same end; the timeout of the first call applies.
         """
         timeout = checked_patience("timeout", timeout)
         if self._stopping is None:
@@ -100,16 +120,14 @@ class Consumer:
             await delivery.give_back()
         _, late = await asyncio.wait(self._workers, timeout=timeout)
         if late:
-            log.warning(
-                "%s: %d messages were not handled within %g s and are given back", self.route, len(late), timeout
-            )
+            log.warning("%s: giving back %d messages not handled within %g s", self.route, len(late), timeout)
         await self._end_workers()
         if self._subscription is not None:
             await self._subscription.close()
         self._stopped.set()
 
     async def wait(self) -> None:
-        """Until the consumer is stopped."""
+        """Wait until the consumer is stopped."""
         await self._stopped.wait()
 
     async def __aenter__(self) -> Self:
@@ -123,10 +141,10 @@ class Consumer:
     async def _end_workers(self) -> None:
         for worker in self._workers:
             worker.cancel()
-        _, deaf = await asyncio.wait(self._workers, timeout=_LAST_WORD)
+        _, deaf = await asyncio.wait(self._workers, timeout=_CANCEL_S)
         if deaf:
-            # Their messages go back when the subscription is closed.
-            log.error("%s: %d handlers do not let themselves be cancelled; they are left behind", self.route, len(deaf))
+            # Closing the subscription gives their messages back.
+            log.error("%s: %d handlers ignore their cancellation and are left behind", self.route, len(deaf))
 
     async def _work(self) -> None:
         while (delivery := await self._inbox.get()) is not None:
@@ -134,18 +152,18 @@ class Consumer:
             try:
                 await self._process(delivery)
             except Exception:
-                # Answers never raise and handlers are caught: this is ours, and must not cost a worker.
+                # Answers never raise, and handlers are caught: this is a bug of ours, and must not cost a worker.
                 log.exception("%s: message %s was not answered", self.route, delivery.envelope.message_id)
                 await delivery.give_back()
             except asyncio.CancelledError:
-                # Not yet in the handler's hands, or answered already: then this does nothing.
+                # Before the handler, or after the answer: then this does nothing.
                 await asyncio.shield(delivery.give_back())
                 raise
             finally:
                 self._busy -= 1
 
     async def _process(self, delivery: Delivery) -> None:
-        work = await self._intake.take(delivery)
+        work = await self._receiver.receive(delivery)
         if work is None:
             return
         message = work.message
@@ -158,7 +176,9 @@ class Consumer:
                     await answer
             except Reject as rejection:
                 failed(span, rejection)
-                await self._reject(work, rejection)
+                log.warning("%s: message %s is a dead letter: %s", self.route, message.message_id, rejection.reason)
+                await work.reject(rejection.reason)
+                self.rejected += 1
             except asyncio.CancelledError as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -172,20 +192,13 @@ class Consumer:
                 await work.done()
                 self.handled += 1
 
-    async def _reject(self, work: Work, rejection: Reject) -> None:
-        log.warning("%s: message %s is a dead letter: %s", self.route, work.message.message_id, rejection.reason)
-        await work.reject(rejection.reason)
-        self.rejected += 1
-
     async def _retry(self, work: Work, error: BaseException) -> None:
-        message = work.message
+        route, message = self.route, work.message
         if isinstance(error, Retry):
-            log.info(
-                "%s: message %s asks for another attempt after %d", self.route, message.message_id, message.attempt
-            )
+            log.info("%s: attempt %d at message %s asks for a retry", route, message.attempt, message.message_id)
         else:
             log.warning(
-                "%s: attempt %d at message %s failed", self.route, message.attempt, message.message_id, exc_info=error
+                "%s: attempt %d at message %s failed", route, message.attempt, message.message_id, exc_info=error
             )
         await work.retry()
         self.retried += 1

@@ -1,4 +1,4 @@
-"""Messages one by one in an `async for`, for those who would rather not write a handler."""
+"""Messages one by one in an `async for`, instead of a handler."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from kryonix.messaging.consuming.ahead import DAY
-from kryonix.messaging.consuming.inbox import Inbox
-from kryonix.messaging.consuming.intake import Intake
+from kryonix.messaging.consuming.inbox import Inbox, Receiver
 from kryonix.messaging.consuming.work import Source, Work
 from kryonix.messaging.errors import ConfigurationError, Reject, Retry
 from kryonix.messaging.message import Message
 from kryonix.messaging.tracing import failed, process_span
-from kryonix.messaging.transport import Subscription
+from kryonix.messaging.transport import ANSWER_WITHIN_S, Subscription
 
 __all__ = ["Item", "Stream"]
 
 
 class Item:
-    """A message of a stream, handled within `async with item as message`.
+    """A message of a stream. Handle it within `async with item as message`.
 
-    Leaving the block is done, `raise Retry()` and `raise Reject(reason)` are as in a handler and end with the block;
-    any other exception is a retry and goes on to the caller.
+    The message is done at the end of the block. `raise Retry()` and `raise Reject(reason)` work as in a handler, and
+    end the block without an error; any other exception is a retry, and is raised to the caller.
     """
 
     def __init__(self, work: Work) -> None:
@@ -58,23 +56,22 @@ class Stream:
 
     def __init__(self, source: Source, prefetch: int, timeout: float) -> None:
         self._source, self._prefetch, self._timeout = source, prefetch, timeout
-        self._intake, self._inbox = Intake(source), Inbox(source.queues)
+        self._receiver, self._inbox = Receiver(source), Inbox(source.queues)
         self._subscription: Subscription | None = None
         self._entered = False
         self._taken: set[Work] = set()
 
     @property
     def ended(self) -> bool:
-        """Whether it was entered and left, so that there is nothing to close."""
+        """True after the `async with` block."""
         return self._entered and self._subscription is None
 
     async def __aenter__(self) -> Self:
         if self._entered:
-            raise ConfigurationError("a stream is entered twice", remedy="Ask the client for another one")
+            raise ConfigurationError("a stream cannot be entered twice", remedy="Ask the client for another one")
         self._entered = True
-        transport = self._source.transport
-        self._subscription = await transport.subscribe(
-            self._source.queues, self._prefetch, self._inbox.put, self._timeout, DAY
+        self._subscription = await self._source.transport.subscribe(
+            self._source.queues, self._prefetch, self._inbox.put, self._timeout, ANSWER_WITHIN_S
         )
         return self
 
@@ -88,11 +85,9 @@ class Stream:
 
     async def __anext__(self) -> Item:
         if not self._entered:
-            raise ConfigurationError(
-                "a stream is read that was not entered", remedy="Write `async with` before `async for`"
-            )
+            raise ConfigurationError("the stream is not open", remedy="Write `async with` before `async for`")
         while (delivery := await self._inbox.get()) is not None:
-            work = await self._intake.take(delivery)
+            work = await self._receiver.receive(delivery)
             self._taken = {taken for taken in self._taken if not taken.settled}
             if work is not None:
                 self._taken.add(work)
@@ -100,7 +95,7 @@ class Stream:
         raise StopAsyncIteration
 
     async def close(self) -> None:
-        """End the iteration, and give back what was not handled."""
+        """End the iteration, and give back unhandled messages."""
         subscription, self._subscription = self._subscription, None
         if subscription is None:
             return

@@ -23,7 +23,7 @@ _order = itertools.count()
 
 
 def effective_policy(queue: str, topology: Topology) -> dict[str, Any]:
-    """What holds for a queue: of each kind the policy of the highest priority, numbers merged by the smaller."""
+    """Merge a queue's policies: of each kind the one of the highest priority, and of two numbers the smaller."""
     merged: dict[str, Any] = {}
     for kind in ("policy", "operator"):
         matching = [p for p in topology.policies if p.kind == kind and re.search(p.pattern, queue)]
@@ -36,7 +36,7 @@ def effective_policy(queue: str, topology: Topology) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Reader:
-    """A consumer of the queue, and how many messages it still takes."""
+    """A consumer of the queue, with its remaining prefetch."""
 
     deliver: Callable[[Delivery], None]
     credit: int
@@ -44,7 +44,7 @@ class _Reader:
 
 
 class MemoryDelivery:
-    """A message handed out. The first answer counts."""
+    """A delivered message. Only the first answer counts."""
 
     def __init__(self, queue: MemoryQueue, reader: _Reader, entry: Envelope) -> None:
         headers = dict(entry.headers)
@@ -61,7 +61,7 @@ class MemoryDelivery:
         return not self.open
 
     def begin(self) -> None:
-        """Nothing is lost in memory that could come again."""
+        """Nothing is lost in memory."""
 
     async def ack(self) -> None:
         self._answer(lambda: None)
@@ -84,18 +84,13 @@ class MemoryDelivery:
 
 
 class MemoryQueue:
-    """One queue. `dead_letter` is called with each message it gives up, and the reason."""
+    """One queue. Each dead letter is passed to `dead_letter`, with the reason."""
 
     def __init__(
         self, queue: Queue, policy: dict[str, Any], delay: float, dead_letter: Callable[[Queue, Envelope, Reason], None]
     ) -> None:
-        self.name, self._spec, self._policy, self._delay, self._dead_letter = (
-            queue.name,
-            queue,
-            policy,
-            delay,
-            dead_letter,
-        )
+        self.name, self._spec, self._policy = queue.name, queue, policy
+        self._delay, self._dead_letter = delay, dead_letter
         self._ready: list[tuple[int, int, Envelope]] = []
         self._readers: list[_Reader] = []
         self._timers: set[asyncio.TimerHandle] = set()
@@ -139,7 +134,7 @@ class MemoryQueue:
             self._dead_letter(self._spec, replace(entry[2], expiration=None), "expired")
 
     def fail(self, envelope: Envelope) -> None:
-        """Count a failure: later again, or given up after the delivery limit."""
+        """Count a failure: deliver again later, or dead-letter after the delivery limit."""
         failures = envelope.headers.get("x-delivery-count", 0) + 1
         limit = self._policy.get("delivery-limit", 20)
         if 0 <= limit < failures:
@@ -156,11 +151,12 @@ class MemoryQueue:
             return
         times = again.headers.get("x-delivery-count", 0) if count else 1
         self.delayed += 1
-        self._later(min(first * times, longest), lambda: self._delayed_return(again))
 
-    def _delayed_return(self, envelope: Envelope) -> None:
-        self.delayed -= 1
-        self._return(envelope)
+        def delayed_return() -> None:
+            self.delayed -= 1
+            self._return(again)
+
+        self._later(min(first * times, longest), delayed_return)
 
     def _return(self, envelope: Envelope) -> None:
         heapq.heappush(self._ready, (-min(envelope.priority, 31), next(_order), envelope))
@@ -181,7 +177,7 @@ class MemoryQueue:
         self._readers = [reader for reader in self._readers if reader.active]
 
     def hand_out(self) -> None:
-        """Hand out what is ready, in turn to the readers that take more."""
+        """Deliver ready messages to the readers with credit, in turn."""
         while self._ready:
             reader = next((reader for reader in self._readers if reader.credit > 0), None)
             if reader is None:

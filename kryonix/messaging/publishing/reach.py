@@ -1,4 +1,4 @@
-"""Whether a message would reach a queue: asked of the broker once, and believed for a minute."""
+"""Check that a queue exists before publishing: ask the broker once, then trust the answer for a minute."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from kryonix.messaging.transport import Transport
 
 __all__ = ["Reach"]
 
-_KNOWN_FOR: Final = 60.0
-"""Seconds for which the broker's answer that a queue is there is believed."""
-_ONE_QUESTION: Final = 10.0
+_TRUSTED_S: Final = 60.0
+_QUESTION_S: Final = 10.0
 
 
 class Reach:
-    """What is known of the broker's queues.
+    """The known queues of a broker.
 
-    A message that no queue takes goes to the `unrouted` queue by the alternate exchange, and the broker confirms it as
-    any other: neither `mandatory` nor the confirmation tells. So the broker is asked before the first message. A queue
-    that is removed within the minute is noticed late; what is sent meanwhile waits in `unrouted`, it is not lost.
+    The alternate exchange takes a message without a queue to `unrouted`, and the broker confirms it as usual: neither
+    `mandatory` nor the confirmation tells the difference. So the broker is asked before the first message. A queue
+    removed within the minute is noticed late; messages sent meanwhile wait in `unrouted`, they are not lost.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -33,12 +32,12 @@ class Reach:
         self._closed = False
 
     def is_known(self, queues: Sequence[str]) -> bool:
-        """Whether one of the queues is known to be there."""
-        oldest = time.monotonic() - _KNOWN_FOR
+        """Return True if the broker has confirmed one of the queues within the last minute."""
+        oldest = time.monotonic() - _TRUSTED_S
         return any(self._known.get(queue, -math.inf) > oldest for queue in queues)
 
     async def find(self, queues: Sequence[str], timeout: float) -> bool:
-        """Ask whether one of the queues is there. Raises NotConnected after `timeout` seconds without an answer."""
+        """Return True if the broker has one of the queues. Raises NotConnected after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         for queue in queues:
             if await self._ask(queue, deadline):
@@ -48,7 +47,7 @@ class Reach:
         return False
 
     async def _ask(self, queue: str, deadline: float) -> bool:
-        """One question for all who want to know at the same time, though each waits for as long as it may itself."""
+        """Share one question between all senders; each waits until its own deadline."""
         while not self._closed:
             question = self._questions.get(queue) or self._start(queue)
             try:
@@ -57,7 +56,7 @@ class Reach:
             except TimeoutError as error:
                 raise NotConnected(f"the broker did not say in time whether it has {queue}") from error
             except asyncio.CancelledError:
-                # The question was cancelled by close(), or the one who waits by somebody: that shows in cancelling().
+                # Either close() has cancelled the question, or somebody this task: cancelling() tells.
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
@@ -72,16 +71,16 @@ class Reach:
         def ended(task: asyncio.Task[bool]) -> None:
             del self._questions[queue]
             if not task.cancelled():
-                # Read, or asyncio would complain where everybody has given up waiting.
+                # Read the exception, or asyncio complains when all senders have given up.
                 task.exception()
 
-        question = asyncio.create_task(self._transport.has_queue(queue, _ONE_QUESTION))
+        question = asyncio.create_task(self._transport.has_queue(queue, _QUESTION_S))
         self._questions[queue] = question
         question.add_done_callback(ended)
         return question
 
     def close(self) -> None:
-        """Whoever waits for an answer is told that there will be none."""
+        """Cancel the open questions; waiting senders get NotConnected."""
         self._closed = True
         for question in list(self._questions.values()):
             question.cancel()

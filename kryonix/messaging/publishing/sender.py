@@ -1,20 +1,20 @@
-"""From data to a confirmed message: checked, encoded, routed, published, noted."""
+"""From data to a confirmed message: check, encode, route, publish, audit."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from kryonix.messaging.audit import Auditor, AuditRecord
-from kryonix.messaging.checks import checked_seconds, shown
-from kryonix.messaging.encoding import MAX_BYTES, Compression, compress, encode
-from kryonix.messaging.errors import ConfigurationError, MessagingError, NotConnected, NotRoutable
-from kryonix.messaging.message import Envelope, Outgoing, SendResult
-from kryonix.messaging.publishing.admission import check_options, check_route, milliseconds
+from kryonix.messaging.checks import check_options, check_route, checked_count, checked_seconds, milliseconds
+from kryonix.messaging.encoding import Compression, compress, encode
+from kryonix.messaging.errors import MessagingError, NotConnected, NotRoutable
+from kryonix.messaging.message import SDK_VERSION, Envelope, Outgoing, SendResult
 from kryonix.messaging.publishing.reach import Reach
 from kryonix.messaging.routing import Decision, Router, Rules, SafeRouter, address
 from kryonix.messaging.tracing import inject, send_span
@@ -22,13 +22,28 @@ from kryonix.messaging.transport import Transport
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
-__all__ = ["SDK_VERSION", "Sender"]
+__all__ = ["Batch", "Sender"]
 
-SDK_VERSION: Final = "1.0.0"
+_MAX_WINDOW: Final = 10_000
+"""Messages in flight, with one task each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The outcome of `send_many`. Both lists are in the order of the input."""
+
+    sent: tuple[SendResult, ...]
+    failed: tuple[tuple[Outgoing, MessagingError], ...]
+    """Messages without confirmation, with the error of each."""
+
+    def raise_for_failed(self) -> None:
+        """Raise an ExceptionGroup with all errors, if there are any."""
+        if self.failed:
+            raise ExceptionGroup(f"{len(self.failed)} messages were not sent", [error for _, error in self.failed])
 
 
 class Sender:
-    """Sends the messages of one client."""
+    """Send the messages of one client."""
 
     def __init__(
         self,
@@ -37,11 +52,11 @@ class Sender:
         catalog: Catalog,
         transport: Transport,
         *,
-        router: Router | None = None,
-        router_timeout: float = 1.0,
-        compression: Compression | None = "zstd",
-        auditor: Auditor | None = None,
-        max_bytes: int = MAX_BYTES,
+        router: Router | None,
+        router_timeout: float,
+        compression: Compression | None,
+        auditor: Auditor | None,
+        max_bytes: int,
     ) -> None:
         self._names, self._application, self._catalog, self._transport = names, application, catalog, transport
         self._rules = Rules(catalog)
@@ -52,89 +67,18 @@ class Sender:
     async def send(self, message: Outgoing, timeout: float) -> SendResult:
         """Send and wait for the broker's confirmation."""
         started = time.monotonic()
-        if not isinstance(message, Outgoing):
-            raise ConfigurationError(f"{type(message).__name__} is no message", remedy="Pass an Outgoing")
         timeout = checked_seconds("timeout", timeout)
         message_id = uuid.uuid4().hex if message.message_id is None else message.message_id
-        body, content_type = self._admitted(message, message_id, started)
+        body, content_type = self._encoded(message, message_id, started)
         if self._router is None:
             decision = self._rules.apply(message)
         else:
             decision = await self._router.decide(message, timeout / 2)
-        envelope = self._envelope(message, message_id, decision, body, content_type)
-        queue = self._names.queue(message.module, message.action)
-        await self._publish(message, envelope, (queue,), timeout, started)
-        return _result(envelope, decision)
-
-    async def broadcast(self, data: Any, message_id: str | None, timeout: float) -> SendResult:
-        """Publish to every queue of the modules with AI routing."""
-        started = time.monotonic()
-        timeout = checked_seconds("timeout", timeout)
-        message = Outgoing("automation", "broadcast", data, message_id=message_id)
-        message_id = uuid.uuid4().hex if message_id is None else message_id
-        body, content_type = self._admitted(message, message_id, started, routed=False)
-        envelope = Envelope(
-            exchange=self._names.automation_exchange,
-            routing_key="",
-            body=body,
-            message_id=message_id,
-            headers={
-                "cliente-id": self._names.tenant_id,
-                "mobile-optimized": False,
-                "kryonix-sdk-version": SDK_VERSION,
-            },
-            priority=message.priority,
-            content_type=content_type,
-            timestamp=datetime.now(UTC),
-            app_id=self._application,
-        )
-        await self._publish(message, envelope, self._listeners(), timeout, started)
-        return _result(envelope, Decision("main", message.priority, False, "automation: a broadcast"))
-
-    def _admitted(
-        self, message: Outgoing, message_id: str, started: float, *, routed: bool = True
-    ) -> tuple[bytes, str]:
-        """The body and its content type of a message that may be sent; a refusal is noted too."""
-        try:
-            check_options(message, message_id)
-            if routed:
-                # An id that was made up here belongs to nothing that the caller knows of.
-                check_route(self._catalog, message.module, message.action, message.message_id)
-            return encode(message.data, message_id, self._max_bytes)
-        except MessagingError as error:
-            self._note_refusal(message, message_id, error, started)
-            raise
-
-    def _listeners(self) -> list[str]:
-        """One queue of each module that gets broadcasts."""
-        modules = self._catalog.modules.items()
-        return [self._names.queue(name, module.actions[0]) for name, module in modules if module.ai_routing]
-
-    async def _publish(
-        self, message: Outgoing, envelope: Envelope, queues: Sequence[str], timeout: float, started: float
-    ) -> None:
-        """Publish what one of `queues` at least will take, and note how it ended."""
-        outcome = "cancelled"
-        try:
-            with send_span(envelope.exchange, envelope.routing_key, envelope.message_id, len(envelope.body)):
-                inject(envelope.headers)
-                await self._reachable(queues, envelope, timeout - (time.monotonic() - started))
-                await self._transport.publish(envelope, timeout - (time.monotonic() - started))
-            outcome = "confirmed"
-        except MessagingError as error:
-            outcome = type(error).__name__
-            raise
-        finally:
-            self._note(message, envelope, outcome, started)
-
-    def _envelope(
-        self, message: Outgoing, message_id: str, decision: Decision, body: bytes, content_type: str
-    ) -> Envelope:
         encoding = None
         if decision.mobile_optimized and self._compression is not None:
             body, encoding = compress(body, self._compression)
         exchange, key = address(self._names, message, decision)
-        return Envelope(
+        envelope = Envelope(
             exchange=exchange,
             routing_key=key,
             body=body,
@@ -154,9 +98,53 @@ class Sender:
             timestamp=datetime.now(UTC),
             app_id=self._application,
         )
+        queue = self._names.queue(message.module, message.action)
+        return await self._publish(message, envelope, decision, (queue,), timeout, started)
+
+    async def broadcast(self, data: Any, message_id: str | None, timeout: float) -> SendResult:
+        """Publish to every queue of the modules with AI routing."""
+        started = time.monotonic()
+        timeout = checked_seconds("timeout", timeout)
+        message = Outgoing("automation", "broadcast", data, message_id=message_id)
+        message_id = uuid.uuid4().hex if message_id is None else message_id
+        body, content_type = self._encoded(message, message_id, started, routed=False)
+        envelope = Envelope(
+            exchange=self._names.automation_exchange,
+            routing_key="",
+            body=body,
+            message_id=message_id,
+            headers={
+                "cliente-id": self._names.tenant_id,
+                "mobile-optimized": False,
+                "kryonix-sdk-version": SDK_VERSION,
+            },
+            priority=message.priority,
+            content_type=content_type,
+            timestamp=datetime.now(UTC),
+            app_id=self._application,
+        )
+        modules = self._catalog.modules.items()
+        queues = [self._names.queue(name, module.actions[0]) for name, module in modules if module.ai_routing]
+        decision = Decision("main", message.priority, False, "automation: a broadcast")
+        return await self._publish(message, envelope, decision, queues, timeout, started)
+
+    def _encoded(self, message: Outgoing, message_id: str, started: float, *, routed: bool = True) -> tuple[bytes, str]:
+        """Check a message; return its body and content type. A refusal is audited too."""
+        try:
+            check_options(message, message_id)
+            if routed:
+                # Not the generated id: it means nothing to the caller.
+                check_route(self._catalog, message.module, message.action, message.message_id)
+            return encode(message.data, message_id, self._max_bytes)
+        except MessagingError as error:
+            # Nothing is checked yet: an arbitrary value would spoil a whole batch of audit records.
+            asked = replace(message, module=_printable(message.module), action=_printable(message.action))
+            nowhere = Envelope(exchange="", routing_key="", body=b"", message_id=_printable(message_id))
+            self._audit(asked, nowhere, type(error).__name__, started)
+            raise
 
     def _expiration(self, message: Outgoing, message_id: str, decision: Decision) -> int | None:
-        """ms; the shorter of what the caller and, for mobile, the catalog say."""
+        """Return the time to live in ms: the shorter of the caller's and, for mobile, the catalog's."""
         limits = []
         if message.expires is not None:
             limits.append(milliseconds(message.expires, message_id))
@@ -165,9 +153,40 @@ class Sender:
             limits.append(mobile_expiry)
         return min(limits, default=None)
 
-    async def _reachable(self, queues: Sequence[str], envelope: Envelope, timeout: float) -> None:
-        if self._reach.is_known(queues):
-            return
+    async def _publish(
+        self,
+        message: Outgoing,
+        envelope: Envelope,
+        decision: Decision,
+        queues: Sequence[str],
+        timeout: float,
+        started: float,
+    ) -> SendResult:
+        """Publish, if at least one of `queues` exists, and audit the outcome."""
+        outcome = "cancelled"
+        try:
+            with send_span(envelope.exchange, envelope.routing_key, envelope.message_id, len(envelope.body)):
+                inject(envelope.headers)
+                if not self._reach.is_known(queues):
+                    await self._find(queues, envelope, timeout - (time.monotonic() - started))
+                await self._transport.publish(envelope, timeout - (time.monotonic() - started))
+            outcome = "confirmed"
+        except MessagingError as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self._audit(message, envelope, outcome, started)
+        return SendResult(
+            message_id=envelope.message_id,
+            exchange=envelope.exchange,
+            routing_key=envelope.routing_key,
+            priority=envelope.priority,
+            mobile_optimized=decision.mobile_optimized,
+            bytes=len(envelope.body),
+            decision=decision.reason,
+        )
+
+    async def _find(self, queues: Sequence[str], envelope: Envelope, timeout: float) -> None:
         try:
             found = await self._reach.find(queues, timeout)
         except NotConnected as error:
@@ -176,10 +195,7 @@ class Sender:
             problem = f"the tenant {self._names.tenant_id} has no queue {' or '.join(queues)}"
             raise NotRoutable(problem, message_id=envelope.message_id)
 
-    def close(self) -> None:
-        self._reach.close()
-
-    def _note(self, message: Outgoing, envelope: Envelope, outcome: str, started: float) -> None:
+    def _audit(self, message: Outgoing, envelope: Envelope, outcome: str, started: float) -> None:
         if self._auditor is None:
             return
         self._auditor.note(
@@ -199,27 +215,60 @@ class Sender:
             )
         )
 
-    def _note_refusal(self, message: Outgoing, message_id: Any, error: MessagingError, started: float) -> None:
-        """Of a message that was not even routed, whatever its fields are."""
-        if self._auditor is None:
-            return
-        asked = replace(message, module=_noted(message.module), action=_noted(message.action))
-        nowhere = Envelope(exchange="", routing_key="", body=b"", message_id=_noted(message_id))
-        self._note(asked, nowhere, type(error).__name__, started)
+    async def send_many(
+        self, messages: Iterable[Outgoing] | AsyncIterable[Outgoing], window: int, timeout: float
+    ) -> Batch:
+        """Send with `window` tasks, each taking the next message of the iterable.
+
+        An error of the iterable stops the sending; it is raised once the messages in flight are done.
+        """
+        window, timeout = checked_count("window", window, _MAX_WINDOW), checked_seconds("timeout", timeout)
+        source = _numbered(messages)
+        turn = asyncio.Lock()
+        sent: list[tuple[int, SendResult]] = []
+        failed: list[tuple[int, Outgoing, MessagingError]] = []
+        broken: list[Exception] = []
+
+        async def next_message() -> tuple[int, Outgoing] | None:
+            async with turn:
+                try:
+                    return None if broken else await anext(source, None)
+                except Exception as error:  # noqa: BLE001 - the iterable is the caller's code and may raise anything
+                    broken.append(error)
+                    return None
+
+        async def work() -> None:
+            while (entry := await next_message()) is not None:
+                number, message = entry
+                try:
+                    sent.append((number, await self.send(message, timeout)))
+                except MessagingError as error:
+                    failed.append((number, message, error))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(window):
+                group.create_task(work())
+        if broken:
+            broken[0].add_note(f"{len(sent)} messages were sent before, {len(failed)} failed")
+            raise broken[0]
+        sent.sort(key=lambda entry: entry[0])
+        failed.sort(key=lambda entry: entry[0])
+        return Batch(tuple(result for _, result in sent), tuple((message, error) for _, message, error in failed))
+
+    def close(self) -> None:
+        self._reach.close()
 
 
-def _noted(name: Any) -> str:
-    """A name as a record holds it: one that nobody checked may be anything, and would spoil a whole batch of them."""
-    return name[:255] if isinstance(name, str) and name.isprintable() else shown(name)
+def _printable(name: Any) -> str:
+    return name[:255] if isinstance(name, str) and name.isprintable() else f"{name!r:.60}"
 
 
-def _result(envelope: Envelope, decision: Decision) -> SendResult:
-    return SendResult(
-        message_id=envelope.message_id,
-        exchange=envelope.exchange,
-        routing_key=envelope.routing_key,
-        priority=envelope.priority,
-        mobile_optimized=decision.mobile_optimized,
-        bytes=len(envelope.body),
-        decision=decision.reason,
-    )
+async def _numbered(messages: Iterable[Outgoing] | AsyncIterable[Outgoing]) -> AsyncIterator[tuple[int, Outgoing]]:
+    number = 0
+    if isinstance(messages, AsyncIterable):
+        async for message in messages:
+            yield number, message
+            number += 1
+        return
+    for number, message in enumerate(messages):
+        yield number, message

@@ -1,1 +1,102 @@
-"""Put dead letters back into the queues they came from."""
+"""Put dead letters back where they came from."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import aio_pika
+from aio_pika.abc import AbstractConnection
+from aiormq import exceptions as amqp
+from aiormq.abc import AbstractChannel
+
+from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
+from kryonix.messaging.amqp.failures import BROKEN, is_of_connection, not_connected, translate_amqp_errors
+from kryonix.messaging.amqp.wire import TolerantConnection
+from kryonix.messaging.configuration import Address
+from kryonix.messaging.redrive.mover import ANSWER_S, Mover, Tally, open_channel
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.naming import Names
+
+__all__ = ["Tally", "redrive"]
+
+
+async def redrive(
+    address: Address,
+    catalog: Catalog,
+    routes: Sequence[tuple[str, str]],
+    limit: int | None,
+    dry_run: bool,
+    report: Callable[[Tally], None],
+) -> list[Tally]:
+    """Move the dead letters of the routes (module, action), at most `limit`, and `report` each queue's progress.
+
+    Killed at any moment it loses nothing: a message confirmed and not yet acknowledged exists twice, with the same id.
+    Run it again to continue. Raises ServiceUnreachable if the broker goes away, InvalidChoice if the tenant has none
+    of the queues, KryonixError if the broker refuses something.
+    """
+    names = Names(address.tenant_id)
+    async with _connected(address) as connection:
+        tallies = [tally async for tally in _found(connection, names, routes)]
+        if not tallies:
+            raise InvalidChoice(f"{names.tenant_id} has no dead-letter queue for this module and action")
+        for tally in tallies:
+            report(tally)
+        if dry_run:
+            return tallies
+        mover = Mover(connection, names, catalog, limit, report)
+        await mover.open()
+        for tally in tallies:
+            await mover.empty(tally)
+    return tallies
+
+
+@asynccontextmanager
+async def _connected(address: Address) -> AsyncIterator[AbstractConnection]:
+    name = f"{address.tenant_id}/kryonix redrive"
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            # A message may be dead because of its undecodable properties; it must not end the redrive.
+            connection = await aio_pika.connect(
+                address.uri(), client_properties={"connection_name": name}, connection_class=TolerantConnection
+            )
+        try:
+            with translate_amqp_errors():
+                yield connection
+        finally:
+            with contextlib.suppress(*BROKEN, TimeoutError):
+                async with asyncio.timeout(5):
+                    await connection.close()
+    except (*BROKEN, TimeoutError) as error:
+        raise _translated(address, error) from error
+
+
+def _translated(address: Address, error: BaseException) -> KryonixError:
+    remedy = "Nothing is lost; run the same command again to continue"
+    if type(error) is TimeoutError:
+        return ServiceUnreachable(f"{address.place} did not answer within {ANSWER_S:g} s. {remedy}")
+    if is_of_connection(error):
+        return ServiceUnreachable(f"{not_connected(address.place, address.username, error)}. {remedy}")
+    return KryonixError(f"{address.place} refuses it ({type(error).__name__}: {error}). {remedy}")
+
+
+async def _found(
+    connection: AbstractConnection, names: Names, routes: Sequence[tuple[str, str]]
+) -> AsyncIterator[Tally]:
+    """Yield the existing dead-letter queues of the routes. A passive declaration changes nothing."""
+    channel = await open_channel(connection)
+    for module, action in routes:
+        queue = names.dead_letter_queue(module, action)
+        try:
+            # A busy broker says 0 when it has no answer in time: ask again after a 0.
+            found = await _count(channel, queue) or await _count(channel, queue)
+        except amqp.ChannelNotFoundEntity:
+            channel = await open_channel(connection)
+            continue
+        yield Tally(module, action, queue, found)
+
+
+async def _count(channel: AbstractChannel, queue: str) -> int:
+    return (await channel.queue_declare(queue, passive=True, timeout=ANSWER_S)).message_count or 0

@@ -22,8 +22,9 @@ from cryptography.x509.oid import NameOID
 
 from kryonix.messaging import AccessRefused, Message, MessagingClient, NotConnected, SendTimedOut, StatsUnavailable
 from kryonix.messaging.amqp.transport import AmqpTransport
-from kryonix.messaging.amqp.wire import UNREADABLE_HEADER, TakingCare
+from kryonix.messaging.amqp.wire import TolerantConnection
 from kryonix.messaging.configuration import Address, parse_uri
+from kryonix.messaging.message import UNREADABLE_HEADER
 from kryonix.topology.naming import Names, stats_user
 from tests.support.amqp import Account, administrator, take
 from tests.support.project import Project, free_port
@@ -350,9 +351,9 @@ async def test_a_message_with_unreadable_properties_is_dead_lettered_alone(
         for number in range(3):
             await client.portal.send("conteudo.processar", number, message_id=f"good-{number}")
         await client.portal.consume("conteudo.processar", seen)
-        await eventually(lambda: "whose properties can't be read is a dead letter" in caplog.text, 60)
+        await eventually(lambda: "with unreadable properties is a dead letter" in caplog.text, 60)
         await eventually(lambda: {message.data for message in seen.messages} == {0, 1, 2}, 60)
-    connection = await aio_pika.connect(address.uri(), connection_class=TakingCare)
+    connection = await aio_pika.connect(address.uri(), connection_class=TolerantConnection)
     async with connection, connection.channel() as channel:
         dead = await take(channel, names.dead_letter_queue("portal", "conteudo.processar"))
         assert UNREADABLE_HEADER in dead.headers

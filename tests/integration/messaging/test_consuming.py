@@ -13,7 +13,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from kryonix.messaging import Claim, MemoryIdempotency, Message, NotConnected, NotRoutable, Reject, Retry
-from kryonix.messaging.consuming.work import FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, REASON_HEADER
+from kryonix.messaging.message import FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, REASON_HEADER
 from tests.support.broker_under_test import World
 from tests.support.recording_handler import Seen, eventually
 

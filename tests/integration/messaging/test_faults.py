@@ -29,7 +29,7 @@ from kryonix.messaging import (
     StatsUnavailable,
 )
 from kryonix.messaging.configuration import parse_uri
-from kryonix.messaging.redrive.redrive import Tally, redrive
+from kryonix.messaging.redrive import Tally, redrive
 from kryonix.messaging.transport import Delivery
 from kryonix.topology.catalog import default_catalog, parse_catalog
 from kryonix.topology.naming import Names

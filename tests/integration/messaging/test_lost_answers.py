@@ -9,7 +9,7 @@ import pytest
 
 from kryonix.messaging import ConfigurationError, Message, MessagingClient, Outgoing
 from kryonix.messaging.configuration import Address, parse_uri
-from kryonix.messaging.consuming import ahead
+from kryonix.messaging.consuming import consumer as consuming
 from kryonix.topology.naming import Names
 from tests.integration.messaging.conftest import catalog_of
 from tests.support.amqp import Account
@@ -115,7 +115,7 @@ async def test_a_message_requeued_during_handling_is_answered_on_redelivery(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(ahead, "DAY", 1.0)
+    monkeypatch.setattr(consuming, "ANSWER_WITHIN_S", 1.0)
     queue = Names(address.tenant_id).queue("crm", "reports.generate")
     released = asyncio.Event()
 
@@ -125,9 +125,9 @@ async def test_a_message_requeued_during_handling_is_answered_on_redelivery(
     seen = Seen(hold)
     consumer = await client.crm.consume("reports.generate", seen, handler_timeout=None)
     sent = await client.crm.send("reports.generate", {})
-    await eventually(lambda: caplog.text.count("came again, and is still handled") == 2, 120)
+    await eventually(lambda: caplog.text.count("came again, and is still being handled") == 2, 120)
     assert "the broker has cancelled the consumer" in caplog.text
-    assert "1 messages in hand can't be answered" in caplog.text
+    assert "the answers of 1 messages wait" in caplog.text
     released.set()
     await eventually(lambda: consumer.handled == 1, 60)
     assert await _left(admin, queue) == 0
@@ -154,7 +154,7 @@ async def test_a_lost_answer_is_repeated_on_redelivery(
     await eventually(lambda: "it is not handled twice" in caplog.text, 60)
     assert await _left(admin, queue) == 0
     assert len(seen.messages) == 1
-    assert caplog.text.count(f"the answer to message {sent.message_id}") <= 1
+    assert caplog.text.count(f"cannot answer message {sent.message_id}") <= 1
 
 
 async def _cut(admin: Account) -> None:

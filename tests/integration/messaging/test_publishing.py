@@ -304,7 +304,7 @@ class _Chosen:
         (_Hanging(), "longer than"),
         (_Failing(), "no model"),
         (_Wrong(), "priority"),
-        (_Vague(), "no boolean"),
+        (_Vague(), "not a boolean"),
         (_Cancelled(), "cancelled"),
     ],
 )

@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kryonix.messaging import Message, MessagingClient, NotSerializable, Reject
-from kryonix.messaging.amqp.properties import ExactProperties
 from kryonix.messaging.amqp.transport import AmqpTransport
+from kryonix.messaging.amqp.wire import ExactProperties
 from kryonix.messaging.configuration import Address, parse_uri
-from kryonix.messaging.consuming.work import FIRST_KEY_HEADER, REASON_HEADER
-from kryonix.messaging.message import Envelope
+from kryonix.messaging.message import FIRST_KEY_HEADER, REASON_HEADER, Envelope
 from kryonix.topology.naming import Names
 from tests.integration.messaging.conftest import catalog_of
 from tests.support.amqp import Account, ready, take
@@ -65,7 +64,7 @@ async def test_a_rejected_message_with_oversized_headers_is_dead_lettered(
     assert REASON_HEADER not in dead.headers
     assert time.monotonic() - began < 9  # the publisher's own deadline is 10
     assert "connection lost" not in caplog.text
-    assert "can't be moved" in caplog.text
+    assert "cannot move message" in caplog.text
 
 
 class Raw(ExactProperties):

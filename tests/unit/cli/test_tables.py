@@ -15,7 +15,7 @@ from kryonix.engines.events import Step, Summary
 from kryonix.fleet.cell_use import VhostUse
 from kryonix.fleet.members import Member
 from kryonix.messaging import QueueStats
-from kryonix.messaging.redrive.redrive import Tally
+from kryonix.messaging.redrive import Tally
 from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import single_cell

@@ -7,7 +7,7 @@ import pamqp.frame
 import pytest
 from pamqp.header import ContentHeader
 
-from kryonix.messaging.amqp.properties import ExactProperties
+from kryonix.messaging.amqp.wire import ExactProperties
 from kryonix.messaging.redrive.dead_letters import Origin, marked, origin, run_of
 from kryonix.messaging.redrive.mover import _properties
 from kryonix.topology.catalog import default_catalog

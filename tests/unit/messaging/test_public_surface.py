@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import tomllib
 from pathlib import Path
 
 import kryonix.messaging as messaging
 from kryonix.messaging import generation
+from kryonix.messaging.message import SDK_VERSION
 from kryonix.topology.catalog import default_catalog
 
 FOLDER = Path(inspect.getfile(messaging)).parent
@@ -22,7 +24,8 @@ def test_every_export_exists_is_documented_and_sorted() -> None:
 
 def test_nothing_public_is_imported_without_being_exported() -> None:
     tree = ast.parse((FOLDER / "__init__.py").read_text())
-    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    imported = {alias.asname or alias.name for node in imports for alias in node.names}
     assert imported == set(messaging.__all__)
 
 
@@ -33,6 +36,12 @@ def test_every_client_method_is_documented_with_its_deadline() -> None:
         assert method.__doc__, f"MessagingClient.{name} has no docstring"
         if inspect.iscoroutinefunction(method):
             assert "timeout" in inspect.signature(method).parameters, f"MessagingClient.{name} has no timeout"
+
+
+def test_the_version_is_the_packages() -> None:
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "kryonix.messaging.message.SDK_VERSION"}
+    assert messaging.__version__ == SDK_VERSION
 
 
 def test_the_types_of_modules_and_actions_are_those_of_the_catalog() -> None:

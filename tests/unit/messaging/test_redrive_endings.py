@@ -10,8 +10,8 @@ from rich.console import Console
 
 from kryonix.cli.output.messages import left_behind, tallies_table
 from kryonix.messaging.configuration import parse_uri
+from kryonix.messaging.redrive import _translated
 from kryonix.messaging.redrive.mover import Tally
-from kryonix.messaging.redrive.redrive import _explained
 
 ADDRESS = parse_uri("amqp://kryonix_acme:hidden@127.0.0.1:5672/%2Fcliente_acme")
 
@@ -32,7 +32,7 @@ ADDRESS = parse_uri("amqp://kryonix_acme:hidden@127.0.0.1:5672/%2Fcliente_acme")
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
 def test_only_a_lost_connection_is_reported_as_lost(error: BaseException, status: int, said: str) -> None:
-    failure = _explained(ADDRESS, error)
+    failure = _translated(ADDRESS, error)
     assert failure.exit_status == status
     assert said in str(failure)
     assert "run the same command again" in str(failure)

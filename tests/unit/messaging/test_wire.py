@@ -10,7 +10,8 @@ from pamqp import commands, frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from kryonix.messaging.amqp.wire import UNREADABLE_HEADER, _CarefulReader, is_unreadable
+from kryonix.messaging.amqp.wire import _TolerantReader, is_unreadable
+from kryonix.messaging.message import UNREADABLE_HEADER
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +29,7 @@ async def received(*frames: bytes) -> list[tuple[int, Any]]:
     """Channel and frame of each, as aiormq reads them."""
     reader = asyncio.StreamReader()
     reader.feed_data(b"".join(frames))
-    receiver = FrameReceiver(cast(asyncio.StreamReader, _CarefulReader(reader)))
+    receiver = FrameReceiver(cast(asyncio.StreamReader, _TolerantReader(reader)))
     return [(channel, found) for _, channel, found in [await receiver.get_frame() for _ in frames]]
 
 

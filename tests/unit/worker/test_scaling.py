@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kryonix.topology.catalog import Scaling, default_catalog
-from kryonix.worker.scaling import Standing, decide
+from kryonix.worker.scaling import ScalingState, decide
 
 WINDOW = 60.0
 PRO = default_catalog().plans["pro"].scaling
@@ -24,14 +24,14 @@ plans = st.builds(
 )
 moments = st.floats(0, 1e6)
 depths = st.integers(0, 20_000)
-standings = st.builds(Standing, st.integers(0, 30), st.none() | moments)
+standings = st.builds(ScalingState, st.integers(0, 30), st.none() | moments)
 
 
 @given(standings, st.none() | depths, moments, plans)
 def test_consumers_stay_between_one_and_the_plans_limit(
-    standing: Standing, depth: int | None, now: float, plan: Scaling
+    state: ScalingState, depth: int | None, now: float, plan: Scaling
 ) -> None:
-    consumers = decide(standing, depth, now, plan, WINDOW).standing.consumers
+    consumers = decide(state, depth, now, plan, WINDOW).state.consumers
     assert 1 <= consumers <= plan.max_consumers_per_queue
 
 
@@ -40,8 +40,8 @@ def test_without_figures_scaling_holds_and_its_window_restarts(
     st_data: st.DataObject, now: float, plan: Scaling
 ) -> None:
     consumers = st_data.draw(st.integers(1, plan.max_consumers_per_queue))
-    decision = decide(Standing(consumers, now - 10 * WINDOW), None, now, plan, WINDOW)
-    assert (decision.move, decision.standing) == ("hold", Standing(consumers))
+    decision = decide(ScalingState(consumers, now - 10 * WINDOW), None, now, plan, WINDOW)
+    assert (decision.move, decision.state) == ("hold", ScalingState(consumers))
 
 
 @given(st.data(), depths, moments, plans)
@@ -50,13 +50,13 @@ def test_a_decision_says_what_happens_to_the_consumers(
 ) -> None:
     before = st_data.draw(st.integers(1, plan.max_consumers_per_queue))
     since = st_data.draw(st.none() | st.floats(0, now))
-    decision = decide(Standing(before, since), depth, now, plan, WINDOW)
-    after = decision.standing.consumers
+    decision = decide(ScalingState(before, since), depth, now, plan, WINDOW)
+    after = decision.state.consumers
     assert decision.move == ("up" if after > before else "down" if after < before else "hold")
     assert after >= before - 1
     if depth > plan.scale_down_threshold:
         assert after >= before
-        assert decision.standing.low_since is None
+        assert decision.state.low_since is None
     if depth <= plan.scale_up_threshold * before:
         assert after <= before
     if after < before:
@@ -66,30 +66,30 @@ def test_a_decision_says_what_happens_to_the_consumers(
 
 @given(depths, depths, standings, moments, plans)
 def test_a_deeper_queue_never_gets_fewer_consumers(
-    one: int, other: int, standing: Standing, now: float, plan: Scaling
+    one: int, other: int, state: ScalingState, now: float, plan: Scaling
 ) -> None:
     few, many = sorted((one, other))
-    consumers = [decide(standing, depth, now, plan, WINDOW).standing.consumers for depth in (few, many)]
+    consumers = [decide(state, depth, now, plan, WINDOW).state.consumers for depth in (few, many)]
     assert consumers[0] <= consumers[1]
 
 
 @given(plans, st.floats(0.5, 30))
 def test_an_empty_queue_returns_to_one_consumer_stepwise(plan: Scaling, interval: float) -> None:
-    standing = decide(Standing(), 20_000, 0.0, plan, WINDOW).standing
-    now, sizes = 0.0, [standing.consumers]
-    while standing.consumers > 1:
+    state = decide(ScalingState(), 20_000, 0.0, plan, WINDOW).state
+    now, sizes = 0.0, [state.consumers]
+    while state.consumers > 1:
         now += interval
-        standing = decide(standing, 0, now, plan, WINDOW).standing
-        sizes.append(standing.consumers)
+        state = decide(state, 0, now, plan, WINDOW).state
+        sizes.append(state.consumers)
         assert now <= WINDOW + interval * (plan.max_consumers_per_queue + 2)
     assert all(before - after in (0, 1) for before, after in itertools.pairwise(sizes))
 
 
 def test_the_plans_scaling_settings_apply() -> None:
-    assert decide(Standing(), 500, 0, PRO, WINDOW).standing == Standing(1)
-    assert decide(Standing(), 501, 0, PRO, WINDOW).standing == Standing(2)
-    assert decide(Standing(), 100_000, 0, PRO, WINDOW).standing == Standing(5)
-    assert decide(Standing(5), 51, 0, PRO, WINDOW).standing == Standing(5)
-    assert decide(Standing(5), 50, 0, PRO, WINDOW).standing == Standing(5, 0)
-    assert decide(Standing(5, 0), 50, 59, PRO, WINDOW).standing == Standing(5, 0)
-    assert decide(Standing(5, 0), 50, 60, PRO, WINDOW).standing == Standing(4, 0)
+    assert decide(ScalingState(), 500, 0, PRO, WINDOW).state == ScalingState(1)
+    assert decide(ScalingState(), 501, 0, PRO, WINDOW).state == ScalingState(2)
+    assert decide(ScalingState(), 100_000, 0, PRO, WINDOW).state == ScalingState(5)
+    assert decide(ScalingState(5), 51, 0, PRO, WINDOW).state == ScalingState(5)
+    assert decide(ScalingState(5), 50, 0, PRO, WINDOW).state == ScalingState(5, 0)
+    assert decide(ScalingState(5, 0), 50, 59, PRO, WINDOW).state == ScalingState(5, 0)
+    assert decide(ScalingState(5, 0), 50, 60, PRO, WINDOW).state == ScalingState(4, 0)

