@@ -1,4 +1,4 @@
-"""A dynamic provider that knows which losses the stack's config accepts now, whatever its resource was made with."""
+"""AcceptingProvider: a dynamic provider that reads the accepted losses from this run's config."""
 
 from __future__ import annotations
 
@@ -19,35 +19,34 @@ from kryonix.topology.ownership import too_wide
 __all__ = ["GIVEN_UP", "AcceptingProvider"]
 
 GIVEN_UP: Final = "KRYONIX_GIVE_UP_BROKER"
-"""The environment variable that names the management URL of a broker that may go unasked, if it does not answer."""
+"""Environment variable: the management URL of a broker that may be removed although it does not answer."""
 
 
 class AcceptingProvider(ResourceProvider):
-    """Base of what refuses to go while messages would be lost.
+    """Base of providers that refuse a deletion while messages would be lost.
 
-    A resource that the program no longer has, or that `destroy` removes, still has the list of its last `up`.
+    Without the program (`destroy`, or a resource it no longer declares) a resource has only the list of its last `up`.
     """
 
-    # The pickled provider holds no secret, it is a reference to its class; only `adminPassword` is one.
+    # The pickled provider is a reference to its class and holds no secret; only `adminPassword` is one.
     serialize_as_secret_always = False
     _accepted_now: Sequence[str] = ()
     _current: CurrentAddress | None = None
 
     def configure(self, req: ConfigureRequest) -> None:
         entries = json.loads(req.config.get("kryonix:allowDelete") or "[]")
-        # The program refuses what reaches too far; it does not run for a destroy, so there it accepts nothing.
+        # The program refuses entries for several tenants. A destroy runs without it, so they are ignored here.
         self._accepted_now = [entry for entry in entries if entry not in too_wide(entries)]
         self._current = CurrentAddress.of(req.config)
 
     def accepted(self, props: dict[str, Any]) -> list[str]:
-        """The names of queues whose messages may be lost."""
+        """Return the names of queues whose messages may be lost."""
         return [*props["allowDelete"], *self._accepted_now]
 
     def found(self, access: BrokerAccess) -> BrokerAccess:
-        """Return the access where the broker answers now.
+        """Return the access with the broker's current address.
 
-        A resource that goes knows the address of its last `up`; the same run, or one that was cut off, may have moved
-        the broker since.
+        A resource stores the address of its last `up`; this run, or an interrupted one, may have moved the broker.
         """
         if self._current is None:
             return access
@@ -57,9 +56,9 @@ class AcceptingProvider(ResourceProvider):
 
     @contextmanager
     def unless_lost(self, props: dict[str, Any]) -> Iterator[None]:
-        """Let a broker go that does not answer, where the environment says that it is given up.
+        """Accept the deletion of a broker that does not answer, if the environment gives it up.
 
-        It is the environment and not the config, because `up` can't bring a changed config to a broker that is down.
+        The environment and not the config, as `up` can't store a changed config while the broker is down.
         """
         try:
             yield
@@ -74,9 +73,9 @@ class AcceptingProvider(ResourceProvider):
 
     @contextmanager
     def reason_first(self) -> Iterator[None]:
-        """Let the Pulumi CLI show a refusal's reason above the traceback of its dynamic provider's server.
+        """Make the Pulumi CLI show a refusal's reason above the traceback of its dynamic provider's server.
 
-        The server sends what `traceback.format_exc` gives. That begins with an exception's cause, and a cause that was
+        The server sends the output of `traceback.format_exc`, which starts with the exception's cause; a cause that was
         never raised has no traceback of its own.
         """
         try:

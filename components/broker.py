@@ -1,4 +1,4 @@
-"""BrokerContainer: RabbitMQ 4.3 in Docker, configured by files, with an administrator known to it only as a hash."""
+"""BrokerContainer: RabbitMQ 4.3 in Docker, configured by files; it gets the administrator's password as a hash."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _START_TIMEOUT_S = 180
 _MIB = 1024 * 1024
 
 _WATERMARK = 0.4
-"""The share of the container's memory at which publishers are blocked. The rest is for what is not held back by that:
-answers of the management API, deliveries to slow consumers, and what arrives until the alarm is raised."""
+"""Share of the container's memory at which publishers are blocked. The rest is for memory that this does not limit:
+answers of the management API, deliveries to slow consumers, and messages that arrive before the alarm."""
 _LOG_SHARE = 1 / 16
-"""The share that quorum queues' write-ahead log may have; it is kept in memory until it is written to segments."""
+"""Share of the quorum queues' write-ahead log, which stays in memory until it is written to segments."""
 _DISK_SPARE_MB = 2048
-"""Disk that is left when publishers are blocked, beside what the broker may still write of what it has in memory:
-PostgreSQL, on the same disk, takes up to 1 GiB for its own log."""
+"""Free disk space at which publishers are blocked, in addition to the broker's memory, which it may still write.
+PostgreSQL, on the same disk, uses up to 1 GiB for its own log."""
 
-# Speaks the protocol's first line and waits for the answer. `rabbitmq-diagnostics` would start an Erlang VM each time.
+# Sends the protocol header and waits for the answer. `rabbitmq-diagnostics` would start an Erlang VM each time.
 _HEALTH = "exec 3<>/dev/tcp/127.0.0.1/5672 && printf 'AMQP\\x00\\x00\\x09\\x01' >&3 && head -c 1 <&3 | grep -q ."
 
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerContainerArgs:
-    """Where the broker listens and how much it may take; `memory_mb` in MiB."""
+    """The broker's addresses and memory; `memory_mb` in MiB."""
 
     image: str
     admin_password: pulumi.Input[str]
@@ -51,11 +51,11 @@ class BrokerContainerArgs:
     domain: str
     memory_mb: int = 2048
     ignore_changes: Sequence[str] = ()
-    """Inputs of the container that stay as they are."""
+    """Inputs of the container to leave unchanged."""
 
 
 class BrokerContainer(pulumi.ComponentResource):
-    """A network, a volume and the broker's container, which is made once the broker answers."""
+    """A network, a volume and the broker's container, which counts as created once the broker answers."""
 
     container: docker.Container
     volume: docker.Volume
@@ -69,18 +69,18 @@ class BrokerContainer(pulumi.ComponentResource):
         self.container = docker.Container(
             f"{name}-container",
             name=self._host,
-            hostname=self._host,  # the node's name, and with it the data directory's, is made of it
+            hostname=self._host,  # part of the node's name, and so of its data directory's
             image=args.image,
             restart="unless-stopped",
             memory=args.memory_mb,
-            memory_swap=2 * args.memory_mb,  # Docker's own default: left out, every preview would want to remove it
+            memory_swap=2 * args.memory_mb,  # Docker's own default; if omitted, every preview would show its removal
             destroy_grace_seconds=60,
             networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[_ROLE])],
             volumes=[docker.ContainerVolumeArgs(volume_name=self.volume.name, container_path="/var/lib/rabbitmq")],
             ports=self._ports(),
             uploads=self._uploads(),
             labels=self._labels(),
-            # Its root is not read-only: Docker uploads no file into a container whose root is.
+            # The root filesystem can't be read-only: Docker uploads no files into such a container.
             capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(ENTRYPOINT_CAPABILITIES)),
             security_opts=[NO_NEW_PRIVILEGES],
             healthcheck=docker.ContainerHealthcheckArgs(
@@ -88,7 +88,7 @@ class BrokerContainer(pulumi.ComponentResource):
             ),
             wait=True,
             wait_timeout=_START_TIMEOUT_S,
-            # A second container can't have the name, the ports and the volume of the first while that is there.
+            # A second container can't use the name, the ports and the volume of the first one.
             opts=pulumi.ResourceOptions(
                 parent=self, delete_before_replace=True, ignore_changes=list(args.ignore_changes)
             ),
@@ -118,7 +118,7 @@ class BrokerContainer(pulumi.ComponentResource):
         return [docker.ContainerUploadArgs(file=f"/etc/rabbitmq/{file}", content=text) for file, text in files.items()]
 
     def _labels(self) -> list[docker.ContainerLabelArgs]:
-        """Traefik's: AMQP over TLS at mensagens., the management interface at painel-mensagens."""
+        """Return Traefik's labels: AMQP over TLS at mensagens.DOMAIN, the management UI at painel-mensagens.DOMAIN."""
         domain, router = self._args.domain, self._host
         tcp, http = f"traefik.tcp.routers.{router}", f"traefik.http.routers.{router}-mgmt"
         labels = {
@@ -136,7 +136,7 @@ class BrokerContainer(pulumi.ComponentResource):
 
 
 def _memory_settings(memory_mb: int) -> str:
-    """Return the limits that follow from the container's memory: the broker itself would go by the host's."""
+    """Return limits for the container's memory: by default the broker uses the host's."""
     limits = {
         "vm_memory_high_watermark.absolute": int(_WATERMARK * memory_mb * _MIB),
         "raft.wal_max_size_bytes": int(_LOG_SHARE * memory_mb * _MIB),
@@ -146,7 +146,7 @@ def _memory_settings(memory_mb: int) -> str:
 
 
 def _definitions(password: str) -> str:
-    """The definitions that the broker loads at every start: its administrator, by hash."""
+    """Return the definitions that the broker loads at every start: its administrator, as a hash."""
     user = {
         "name": ADMIN_USER,
         "password_hash": rabbitmq_hash(ADMIN_USER, password),

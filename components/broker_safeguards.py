@@ -1,5 +1,4 @@
-"""What holds a whole broker: it is not removed from under another stack's tenants, nor while anything on it has
-messages."""
+"""BrokerSafeguards: refuse to remove a broker that carries other stacks' tenants or holds messages."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ __all__ = ["BrokerSafeguards", "BrokerSafeguardsArgs"]
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerSafeguardsArgs:
-    """The broker, the stack that makes it, whether it is held, and the queues whose loss is accepted."""
+    """The broker, its stack, its protection, and the queues whose messages may be lost."""
 
     access: pulumi.Output[BrokerAccess]
     stack: str
@@ -65,9 +64,9 @@ class _BrokerSafeguardsProvider(AcceptingProvider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         if _props["protected"]:
             with self.reason_first(), self.unless_lost(_props), Management(self.found(access_of(_props))) as broker:
-                refuse_orphans(broker, _props.get("stack"))  # not known to a resource made by an older version
-                # All of the stack's tenants before the first one goes: a refusal leaves every one as it was. The
-                # platform's own events are copies of rows in the registry.
+                refuse_orphans(broker, _props.get("stack"))  # absent in the state of an older version
+                # Check all of the stack's tenants before the first is deleted: a refusal leaves every one unchanged.
+                # The platform's own events are copies of registry rows.
                 own = owned_tenants(broker.vhosts(), _props.get("stack") or "")
                 tenants = [Names(tenant).vhost for tenant in sorted(own)]
                 going = [queue for queue in broker.queues() if queue.vhost not in (EVENTS.vhost, *tenants)]
@@ -76,7 +75,7 @@ class _BrokerSafeguardsProvider(AcceptingProvider):
 
 
 class BrokerSafeguards(Resource, module="kryonix", name="BrokerSafeguards"):
-    """Made after everything else on the broker, and so the first to be asked by `destroy`."""
+    """Created after everything else on the broker, and so the first that `destroy` deletes."""
 
     def __init__(self, name: str, args: BrokerSafeguardsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(_BrokerSafeguardsProvider(), name, args.properties(), opts)

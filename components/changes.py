@@ -1,4 +1,4 @@
-"""What differs between a dynamic resource's inputs as they were and as they are to be."""
+"""Compare the old and new inputs of a dynamic resource."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ __all__ = ["changed_keys"]
 
 
 def changed_keys(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
-    """The names of inputs whose values differ. The provider itself, which the SDK keeps among them, is none."""
+    """Return the names of inputs with different values, except the SDK's `__provider`."""
     return [key for key in news if key != "__provider" and olds.get(key) != news[key]]

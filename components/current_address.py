@@ -1,4 +1,4 @@
-"""CurrentAddress: where a platform's services are by the config of the run, whatever a resource was made with."""
+"""CurrentAddress: the address of a platform's services in this run's config, which may differ from a resource's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["CurrentAddress", "local_host"]
 
 
 def local_host(address: str) -> str:
-    """Return where this machine reaches what is published at an address: all interfaces include loopback."""
+    """Return the local address of services published at `address`: loopback for all interfaces."""
     return "127.0.0.1" if ipaddress.ip_address(address).is_unspecified else address
 
 
@@ -29,20 +29,20 @@ class CurrentAddress:
 
     @classmethod
     def of(cls, config: Config) -> CurrentAddress | None:
-        """Return what a platform's config says; None for a stack of one tenant, and where the config is not known."""
+        """Return the address in a platform's config; None for a stack of one tenant, or if the config is unknown."""
         keys = ("bindAddress", "amqpPort", "managementPort", "registryPort")
         host, *ports = (config.get(f"kryonix:{key}") for key in keys)
         if config.get("kryonix:tenant") not in (None, "", "{}") or not host or not all(ports):
             return None
         try:
             local = local_host(host)
-        except ValueError:  # the program says so; where it does not run, the address of the last run has to do
+        except ValueError:  # the program refuses it; where it does not run, the last run's address is used
             return None
         amqp, management, registry = (int(port) for port in ports if port)
         return cls(host=local, amqp_port=amqp, management_port=management, registry_port=registry)
 
     def broker(self, access: BrokerAccess) -> BrokerAccess:
-        """Return the same access at this address."""
+        """Return the access with this address."""
         return replace(
             access,
             management_url=f"http://{self.host}:{self.management_port}",
@@ -51,7 +51,7 @@ class CurrentAddress:
         )
 
     def registry(self, dsn: str) -> str:
-        """Return the same address of a database with this server in it."""
+        """Return the DSN with this server's address."""
         parts = urlsplit(dsn)
         login = parts.netloc.rpartition("@")[0]
         return parts._replace(netloc=f"{login}@{self.host}:{self.registry_port}").geturl()

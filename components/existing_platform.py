@@ -1,4 +1,4 @@
-"""ExistingPlatform: the broker and the registry that another stack, or another tool, has made."""
+"""ExistingPlatform: a broker and a registry created by another stack or another tool."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["ExistingPlatform", "PlatformOutputs"]
 
 
 class PlatformOutputs(Protocol):
-    """What tenants and stack outputs need of a platform, made here or found.
+    """The values of a platform that tenants and stack outputs need.
 
-    `endpoint` and `username` are those of `access`. What is made on the platform waits for `ready` by `depends_on`, and
-    goes with `data`, the broker's volume, where this stack removes that: then a destroy needs no broker that answers.
+    `endpoint` and `username` are those of `access`. Resources on the platform depend on `ready`, and are deleted with
+    `data`, the broker's volume, if this stack owns it: then a destroy does not need a running broker.
     """
 
     @property
@@ -45,7 +45,7 @@ class PlatformOutputs(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ExistingPlatform:
-    """A platform as another stack's outputs, or this stack's config, tell it."""
+    """A platform described by another stack's outputs or by this stack's config."""
 
     access: pulumi.Output[BrokerAccess]
     management_url: pulumi.Output[str]
@@ -53,7 +53,7 @@ class ExistingPlatform:
     amqp_port: pulumi.Output[int]
     registry_dsn: pulumi.Output[str]
     registry_stack: str
-    """The stack whose outputs have the registry's address; empty where this stack's config has it."""
+    """The stack with the registry's address in its outputs; empty if this stack's config has it."""
     ready: Sequence[pulumi.Input[pulumi.Resource]] = field(default=())
     data: pulumi.Resource | None = None
 
@@ -67,11 +67,11 @@ class ExistingPlatform:
 
     @classmethod
     def load(cls, guard: Guard) -> ExistingPlatform:
-        """Find the platform that this stack's config names. Raises InvalidStack where it names none."""
+        """Return the platform named in this stack's config. Raises InvalidStack if there is none."""
         config = pulumi.Config("kryonix")
         reference = config.get("platform")
         given = _from_stack(reference) if reference else _from_config(config)
-        # The platform named twice is one reference: two would have the same URN.
+        # A platform named twice is one reference: two would have the same URN.
         registry = config.get("registry") or reference or ""
         if registry and registry != reference:
             given["registry_dsn"] = pulumi.StackReference(registry).require_output("registry_dsn")
@@ -108,8 +108,8 @@ def _from_config(config: pulumi.Config) -> dict[str, pulumi.Input[str]]:
         raise InvalidStack(f"a stack of one tenant has to know its platform; missing: {', '.join(missing)}. {remedy}")
     for secret in ("adminPassword", "registryDsn"):
         if not pulumi.runtime.is_config_secret(f"kryonix:{secret}"):
-            remedy = f"Set it again with `pulumi config set --secret kryonix:{secret}`, and change it where it was used"
-            raise InvalidStack(f"kryonix:{secret} is in the stack's file in plain text. {remedy}")
+            remedy = f"Set it again with `pulumi config set --secret kryonix:{secret}`, and replace it where it is used"
+            raise InvalidStack(f"kryonix:{secret} is stored in plain text in the stack's file. {remedy}")
     given: dict[str, pulumi.Input[str]] = {key: config.require(name) for key, name in _CONFIG_KEYS.items()}
     given["admin_password"] = config.require_secret("adminPassword")
     given["registry_dsn"] = config.require_secret("registryDsn")

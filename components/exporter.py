@@ -1,4 +1,4 @@
-"""Exporter: the broker's own Prometheus metrics, and a user to scrape them where they are published widely."""
+"""Exporter: the broker's own Prometheus metrics, and a user to scrape them beyond loopback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _USER = "kryonix-metrics"
 
 @dataclass(frozen=True, kw_only=True)
 class MetricsEndpoint:
-    """Where the metrics are published. On loopback they are open; published wider, they ask for a user."""
+    """The metrics' address. On loopback they are open; beyond it they require a user."""
 
     address: str = "127.0.0.1"
     port: int = 9419
@@ -31,7 +31,7 @@ class MetricsEndpoint:
 
     @property
     def broker_settings(self) -> str:
-        """What the broker's configuration has to say for this endpoint."""
+        """Return the broker's configuration for this endpoint."""
         return "prometheus.authentication.enabled = true\n" if self.authenticated else ""
 
     def url(self, host: str) -> str:
@@ -40,14 +40,14 @@ class MetricsEndpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class ExporterArgs:
-    """The endpoint that the broker publishes, and the host under which others reach it."""
+    """The broker's endpoint, and the host name for other machines."""
 
     endpoint: MetricsEndpoint
     advertised_host: str
 
 
 class Exporter(pulumi.ComponentResource):
-    """The metrics of a broker: all of them at `metrics_url`, one tenant's by `tenant_url`."""
+    """The metrics of a broker: all at `metrics_url`, one tenant's at `tenant_url`."""
 
     outputs: dict[str, pulumi.Output[str]]
     """The stack outputs of the metrics."""
@@ -61,7 +61,7 @@ class Exporter(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
         password = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child)
         user = rabbitmq.User(f"{name}-user", name=_USER, password=password.result, tags=["monitoring"], opts=child)
-        # Nothing is published before the broker that serves it is up, which is when its user exists.
+        # The broker serves metrics once it is up, which is when its user exists.
         self.metrics_url = user.name.apply(lambda _: args.endpoint.url(args.advertised_host))
         self.username, self.password = user.name, password.result
         self.outputs = {
@@ -72,7 +72,7 @@ class Exporter(pulumi.ComponentResource):
         self.register_outputs({"metrics_url": self.metrics_url, "username": self.username, "password": self.password})
 
     def tenant_url(self, vhost: str) -> str:
-        """The URL of one tenant's figures: named families of one vhost, the cheap way to ask a large broker."""
+        """Return the URL of one tenant's metrics: a few families of one vhost, which is cheap on a large broker."""
         families = "&".join(f"family={family}" for family in _FAMILIES)
         return (
             f"{self._args.endpoint.url(self._args.advertised_host)}/detailed?vhost={quote(vhost, safe='')}&{families}"

@@ -1,4 +1,4 @@
-"""The registry's tables, at the revision that the code wants."""
+"""Migrations: the registry's tables, at this release's revision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Migrations"]
 
 
 class _MigrationsProvider(ResourceProvider):
-    # The pickled provider holds no secret, it is a reference to this class; `dsn` is one.
+    # The pickled provider is a reference to this class and holds no secret; `dsn` is one.
     serialize_as_secret_always = False
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
@@ -31,10 +31,10 @@ class _MigrationsProvider(ResourceProvider):
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         with registry_errors():
             found = current(props["dsn"])
-        return ReadResult(id_, {**props, "revision": found}) if found else ReadResult("", {})  # no id: they are gone
+        return ReadResult(id_, {**props, "revision": found}) if found else ReadResult("", {})  # no id: deleted
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        """Nothing: the tables go with their database, and history is never dropped on the way."""
+        """Do nothing: the tables are deleted with their database only, so history is never dropped before."""
 
 
 def _upgrade(props: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ def _upgrade(props: dict[str, Any]) -> None:
 
 
 class Migrations(Resource, module="kryonix", name="Migrations"):
-    """Runs alembic whenever the head revision changes."""
+    """Run alembic when the head revision changes."""
 
     revision: pulumi.Output[str]
 

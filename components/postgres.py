@@ -1,4 +1,4 @@
-"""PostgresContainer: the PostgreSQL that carries the registry where no other is given."""
+"""PostgresContainer: the PostgreSQL server of the registry."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _DATA = "/var/lib/postgresql/data"
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresContainerArgs:
-    """Where the server listens; `memory_mb` in MiB."""
+    """The server's address and memory; `memory_mb` in MiB."""
 
     image: str
     address: str
     port: int
     memory_mb: int = 512
     ignore_changes: Sequence[str] = ()
-    """Inputs of the container that stay as they are."""
+    """Inputs of the container to leave unchanged."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
-            raise InvalidStack(f"kryonix:registryPort: {self.port} is no port. Use a number from 1 to 65535")
+            raise InvalidStack(f"kryonix:registryPort: {self.port} is not a valid port (1-65535)")
 
 
 class PostgresContainer(pulumi.ComponentResource):
-    """A network, a volume with the data, and a container, which is made once the server answers."""
+    """A network, a volume and a container, which counts as created once the server answers."""
 
     container: docker.Container
     volume: docker.Volume
@@ -50,7 +50,7 @@ class PostgresContainer(pulumi.ComponentResource):
     def __init__(self, name: str, args: PostgresContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:PostgresContainer", name, None, opts)
         child, host = pulumi.ResourceOptions(parent=self), f"kryonix-{pulumi.get_stack()}-{_ROLE}"
-        # Its own: whatever else is on Docker's default bridge would reach the server's port.
+        # A network of its own: any container on Docker's default bridge could reach the server's port.
         network = docker.Network(f"{name}-network", name=f"{host}-network", driver="bridge", opts=child)
         self.volume = docker.Volume(f"{name}-data", name=f"{host}-data", opts=child)
         password = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child)
@@ -62,10 +62,10 @@ class PostgresContainer(pulumi.ComponentResource):
             image=args.image,
             restart="unless-stopped",
             memory=args.memory_mb,
-            memory_swap=2 * args.memory_mb,  # Docker's own default: left out, every preview would want to remove it
+            memory_swap=2 * args.memory_mb,  # Docker's own default; if omitted, every preview would show its removal
             shm_size=128,
             destroy_grace_seconds=60,
-            # The server stores a verifier as it is: the password itself never enters the container.
+            # The server stores a verifier unchanged, so the password itself never enters the container.
             envs=[
                 f"POSTGRES_USER={_SUPERUSER}",
                 pulumi.Output.concat("POSTGRES_PASSWORD=", verifier),

@@ -1,4 +1,4 @@
-"""PreviousRun: what this stack's last successful run has left in its outputs."""
+"""PreviousRun: the outputs and containers of this stack's last run."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ __all__ = ["LAYOUT", "PreviousRun"]
 _READ_RESOURCES: Final = "pulumi:pulumi:readStackResourceOutputs"
 
 LAYOUT: Final = 2
-"""How a platform's resources depend on each other in the state; the output `layout` says it.
+"""Version of the dependencies between a platform's resources, in the output `layout`.
 
-1, which no output says: what tenants have depends on the containers' ids, so an engine that replaces a container
-replaces every vhost and queue. 2: it depends on plain values, and waits for the containers by `depends_on`.
+1 (without the output): tenants' resources depend on the containers' ids, so an engine that replaces a container
+replaces every vhost and queue. 2: they depend on plain values, and on the containers by `depends_on`.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviousRun:
-    """The outputs of this stack as they were when this run began; empty before the first run has succeeded."""
+    """The outputs of this stack at the start of this run; empty before the first success."""
 
     outputs: Mapping[str, Any] = field(repr=False)
     containers: Sequence[Mapping[str, Any]] = ()
-    """The outputs of the containers in the state; read only where no output says the layout."""
+    """Outputs of the containers in the state; read only if the output `layout` is missing."""
 
     @classmethod
     def load(cls) -> PreviousRun:
-        """Ask the engine. It is a function, not a StackReference, because it has to be known before any resource."""
+        """Ask the engine by a function call, as a StackReference would not be known before the first resource."""
         answer = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": _own_stack()}).value or {}
         outputs = answer.get("outputs") or {}
         if int(outputs.get("layout") or 1) >= LAYOUT:
@@ -48,9 +48,9 @@ class PreviousRun:
         return cls(outputs=outputs, containers=containers)
 
     async def managed_queues(self) -> set[tuple[str, str]] | None:
-        """Return vhost and name of every queue in this stack's state, which is what an engine can delete.
+        """Return vhost and name of every queue in this stack's state: those that an engine can delete.
 
-        None where the engine can't tell: then any queue may be one.
+        None if the engine can't read the state: then it may delete any queue.
         """
         try:
             answer = await pulumi.runtime.invoke_async(_READ_RESOURCES, {"stackName": _own_stack()}) or {}
@@ -67,10 +67,10 @@ class PreviousRun:
 
     @property
     def has_older_layout(self) -> bool:
-        """Whether a container that is replaced now would take every queue along.
+        """Return True if replacing a container now would take every queue along.
 
-        The run that made the containers may never have succeeded, so that no output tells. An older version's
-        containers are known by what they lack: the newer layout came together with their hardening.
+        The run that created the containers may have failed and left no output. Containers of an older version lack the
+        security options that came together with the newer layout.
         """
         return any(NO_NEW_PRIVILEGES not in (entry.get("securityOpts") or ()) for entry in self.containers)
 

@@ -1,4 +1,4 @@
-"""Registry: the central database of tenants, its schema, its roles and what each may do."""
+"""Registry: the central database of tenants, with its schemas, roles and grants."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _DATABASE, _OWNER, _WRITER, _SIGNUP = "kryonix_main", "kryonix_migrator", "kryon
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryArgs:
-    """The server, and a user of it that may make databases and roles.
+    """The server, and a user that may create databases and roles.
 
-    `deleted_with` is the volume of a server that this stack runs: its removal takes database and roles along. A
-    server that stays keeps its schema while there are tables in it, so that history is never dropped on the way.
+    `deleted_with` is the volume of this stack's own server: its deletion removes database and roles. A server that
+    stays keeps a schema with tables, so history is never dropped.
     """
 
     host: str
@@ -38,9 +38,9 @@ class RegistryArgs:
 class Registry(pulumi.ComponentResource):
     """The database `kryonix_main`.
 
-    `dsn` is that of a role that reads and writes tenants' rows, `signup_dsn` that of the signup service's role, which
-    has its own schema and only reads what tenants are to be. Neither can do more, and no other role may connect.
-    Both are plain values: what needs the tables behind them waits for this component by `depends_on`.
+    The role of `dsn` reads and writes tenants' rows. The role of `signup_dsn` owns rows in the signup schema and reads
+    desired states. Neither can do more, and no other role may connect. Both are plain values: resources that need the
+    tables depend on this component.
     """
 
     dsn: pulumi.Output[str]
@@ -67,15 +67,15 @@ class Registry(pulumi.ComponentResource):
             f"{name}-database", name=_DATABASE, owner=self._owner.name, opts=self._child
         )
         tenants, jobs = self._schema("schema", SCHEMA), self._schema("signup-schema", SIGNUP_SCHEMA)
-        # Default privileges, so that a later migration's tables are covered without a change here.
+        # Default privileges also cover the tables of later migrations.
         self._grant("use", tenants, writer)
         self._defaults("rows", tenants, writer, "table", ["DELETE", "INSERT", "SELECT", "UPDATE"])
         self._grant("signup-use", jobs, signup)
         self._defaults("signup-rows", jobs, signup, "table", ["DELETE", "INSERT", "SELECT", "UPDATE"])
         self._defaults("signup-numbers", jobs, signup, "sequence", ["USAGE"])
         self._grant("signup-look", tenants, signup)
-        # PostgreSQL lets everybody connect to a new database and make temporary tables in it. The roles are let in by
-        # name before that is taken back; the owner needs no grant.
+        # PostgreSQL lets every role connect to a new database and create temporary tables. Grant the roles by name
+        # before revoking that; the owner needs no grant.
         self._connect("connect", writer.name, ["CONNECT"])
         self._connect("signup-connect", signup.name, ["CONNECT"])
         self._connect("nobody-else", "public", [])
@@ -90,10 +90,10 @@ class Registry(pulumi.ComponentResource):
         self.register_outputs({"dsn": self.dsn, "signup_dsn": self.signup_dsn})
 
     def _in_turn(self, make: Callable[[pulumi.ResourceOptions], _R]) -> _R:
-        """Make a resource after the one before it.
+        """Create a resource after the previous one.
 
-        A grant rewrites the one row that says who may do what with a schema, and PostgreSQL refuses the second of two
-        such writes ("tuple concurrently updated"); the provider plugin does not try again.
+        A grant rewrites the schema's one row of privileges. PostgreSQL refuses the second of two concurrent writes
+        ("tuple concurrently updated"), and the provider plugin does not retry.
         """
         after = pulumi.ResourceOptions(depends_on=self._made[-1:])
         made = make(pulumi.ResourceOptions.merge(self._child, after))
@@ -145,7 +145,7 @@ class Registry(pulumi.ComponentResource):
         )
 
     def _reads(self, schema: postgresql.Schema, role: postgresql.Role, migrations: pulumi.Resource) -> postgresql.Grant:
-        """What the signup service's role sees of tenants, once its tables are there."""
+        """Let the signup service's role read tenants, once the tables exist."""
         return postgresql.Grant(
             f"{self._name}-signup-reads",
             database=self._database.name,

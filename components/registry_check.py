@@ -1,4 +1,4 @@
-"""The registry asked whether it answers: a run with nothing to change would else say so with the database stopped."""
+"""Check that the registry answers: otherwise a run without changes would succeed with the database stopped."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TIMEOUT_S: Final = 5
 
 
 def answering(dsn: pulumi.Input[str]) -> pulumi.Output[str]:
-    """The same address, once PostgreSQL answers there. Raises RegistryUnreachable.
+    """Return the same DSN once PostgreSQL answers there. Raises RegistryUnreachable.
 
-    It does not log in: a role or a password that differs is what this run may be about to mend.
+    Does not log in: this run may be about to repair the role or its password.
     """
 
     async def ask(known: str) -> str:
@@ -32,7 +32,7 @@ def answering(dsn: pulumi.Input[str]) -> pulumi.Output[str]:
 
 
 def ping(dsn: str) -> pq.Ping:
-    """Ask whether PostgreSQL answers at an address, without logging in."""
+    """Return whether PostgreSQL answers at a DSN, without logging in."""
     timeout = address_parts(dsn).get("connect_timeout", _TIMEOUT_S)
     return pq.Ping(pq.PGconn.ping(make_conninfo(dsn, connect_timeout=timeout).encode()))
 
@@ -46,6 +46,6 @@ def _ask(dsn: str) -> None:
     what = "is starting or stopping" if found == pq.Ping.REJECT else "does not answer"
     raise RegistryUnreachable(
         f"the registry's PostgreSQL at {where} {what}. Start it and run again: `docker ps -a` shows whether its "
-        "container is stopped (`docker start NAME`) or paused (`docker unpause NAME`); where it was removed, run "
+        "container is stopped (`docker start NAME`) or paused (`docker unpause NAME`); if it was removed, run "
         "`kryonix refresh` and `kryonix up` on the platform's stack"
     )

@@ -17,17 +17,17 @@ __all__ = ["Routing", "RoutingArgs"]
 
 @dataclass(frozen=True, kw_only=True)
 class RoutingArgs:
-    """What to make, in which vhost; `deleted_with` is the vhost's resource, whose removal takes all of it along."""
+    """The topology and its vhost. `deleted_with` is the vhost's resource: its deletion removes everything in it."""
 
     topology: Topology
     vhost: pulumi.Input[str | None]
     deleted_with: pulumi.Resource
     protect: bool = False
-    """Whether Pulumi refuses to delete a queue."""
+    """Make Pulumi refuse to delete queues."""
 
 
 class Routing(pulumi.ComponentResource):
-    """Everything in a tenant's vhost. `leaves` are the resources that nothing else here depends on."""
+    """Everything in a tenant's vhost. `leaves` are resources without dependents here."""
 
     leaves: Sequence[pulumi.Resource]
     queues: pulumi.Output[list[str]]
@@ -36,8 +36,8 @@ class Routing(pulumi.ComponentResource):
         super().__init__("kryonix:messaging:Routing", name, None, opts)
         self._name, self._args = name, args
         self._prefix = f"{args.topology.tenant.names.exchange}."
-        # Two of one name can't exist: an engine that is told to replace one would make nothing and delete the old one.
-        # Deleted first, it takes along what depends on it, and so has to pass the tenant's safeguards.
+        # A second object of the same name can't exist: create-before-delete would create nothing and then delete the
+        # old one. Deleted first, an object takes its dependents along, and so has to pass the tenant's safeguards.
         self._within = pulumi.ResourceOptions(parent=self, deleted_with=args.deleted_with, delete_before_replace=True)
         policies = self._policies()
         self._after_policies = pulumi.ResourceOptions.merge(
@@ -59,7 +59,7 @@ class Routing(pulumi.ComponentResource):
         self.register_outputs({"queues": self.queues})
 
     def _local(self, name: str) -> str:
-        """A resource's name: the object's, without what all the tenant's names begin with."""
+        """Return an object's resource name: without the prefix of all the tenant's names."""
         return name.removeprefix(self._prefix) if name != self._prefix[:-1] else "main"
 
     def _exchange(self, exchange: Exchange) -> rabbitmq.Exchange:
@@ -102,10 +102,10 @@ class Routing(pulumi.ComponentResource):
         )
 
     def _policies(self) -> list[pulumi.CustomResource]:
-        """The policies, one after the other, and all of them before the first queue.
+        """Create the policies one after the other, and all before the first queue.
 
-        A broker that takes a policy reads all policies and queues, then writes what applies to each queue, not in one
-        transaction. Two policies at once, or a queue declared meanwhile, can leave a queue without its limits for good.
+        For a new policy the broker reads all policies and queues, then writes each queue's effective policy, without a
+        transaction. Two policies at a time, or a queue declared meanwhile, can leave a queue without limits for good.
         """
         made: list[pulumi.CustomResource] = []
         for policy in self._args.topology.policies:
@@ -114,7 +114,7 @@ class Routing(pulumi.ComponentResource):
         return made
 
     def _policy(self, policy: Policy, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
-        # The provider sends every text that looks like an integer as an integer, which is what these are.
+        # The provider sends a string that looks like an integer as an integer, as the broker expects.
         definition = {key: str(value) for key, value in policy.definition.items()}
         if policy.kind == "operator":
             return rabbitmq.OperatorPolicy(

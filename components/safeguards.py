@@ -1,7 +1,7 @@
-"""What the provider plugin has no resource for: user limits, and protection of a vhost that holds messages.
+"""Safeguards: user limits, and protection of a vhost with messages, for which the provider plugin has no resource.
 
-One dynamic resource per tenant, made last and removed first: its removal is refused while messages would be lost, and
-nothing of the tenant is touched before that answer, also by `destroy`, where the program does not run.
+One dynamic resource per tenant, created last and deleted first. Its deletion is refused while messages would be lost,
+before anything of the tenant changes, also by `destroy`, where the program does not run.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _LIMITS = {"maxConnections": _CONNECTIONS, "maxChannels": "max-channels"}
 
 @dataclass(frozen=True, kw_only=True)
 class SafeguardsArgs:
-    """A tenant's user limits (connections, channels) and whether its vhost is protected from deletion."""
+    """A tenant's user limits (connections, channels), and the protection of its vhost from deletion."""
 
     access: pulumi.Output[BrokerAccess]
     vhost: pulumi.Input[str]
     user: pulumi.Input[str]
     retiring_users: Sequence[pulumi.Input[str]] = ()
     stats_users: Sequence[pulumi.Input[str]] = ()
-    """Users that read figures by HTTP: none of them opens a connection."""
+    """Users that read figures by HTTP; they may open no connection."""
     queues: pulumi.Input[Sequence[str]]
-    """The tenant's queues. An engine that replaces one, for whatever reason, has to remove these safeguards first."""
+    """The tenant's queues. An engine that replaces one for any reason has to delete these safeguards first."""
     max_connections: int
     max_channels: int
     protected: bool
@@ -80,12 +80,12 @@ class _SafeguardsProvider(AcceptingProvider):
                 protected = broker.protected(props["vhost"])
                 limits = broker.user_limits(props["user"])
                 held = [u for u in props.get("statsUsers", ()) if broker.user_limits(u).get(_CONNECTIONS) == 0]
-        except BrokerRefuses:  # a platform that was made anew has another password, which the next `up` brings here
+        except BrokerRefuses:  # a recreated platform has another password, which the next `up` stores here
             return ReadResult(id_, props)
         if protected is None:
-            return ReadResult("", {})  # no id: it is gone
+            return ReadResult("", {})  # no id: deleted
         live: dict[str, Any] = {key: limits.get(name, -1) for key, name in _LIMITS.items()}
-        if "statsUsers" in props:  # not in what an older version made
+        if "statsUsers" in props:  # absent in the state of an older version
             live["statsUsers"] = held
         return ReadResult(id_, {**props, **live, "protected": protected})
 
@@ -106,7 +106,7 @@ class _SafeguardsProvider(AcceptingProvider):
 
 
 def _unknown(queues: Any) -> bool:
-    """Return True where an engine asks what would be if a queue were replaced: then its name is not known."""
+    """Return True if an engine previews the replacement of a queue: its name is then unknown."""
     names = queues if isinstance(queues, list) else [queues]
     return any(isinstance(name, Unknown) or name == UNKNOWN for name in names)
 
@@ -119,7 +119,7 @@ class Safeguards(Resource, module="kryonix", name="Safeguards"):
 
 
 def access_properties(access: pulumi.Output[BrokerAccess]) -> dict[str, Any]:
-    """How a dynamic resource keeps the way to its broker, so that it can be removed where no program runs."""
+    """Return the broker's access as resource properties: a deletion runs without the program."""
     return {
         "managementUrl": access.apply(lambda known: known.management_url),
         "adminUsername": access.apply(lambda known: known.username),
@@ -130,7 +130,7 @@ def access_properties(access: pulumi.Output[BrokerAccess]) -> dict[str, Any]:
 
 
 def access_of(props: dict[str, Any]) -> BrokerAccess:
-    """The broker that `access_properties` keeps."""
+    """Return the access stored by `access_properties`."""
     return BrokerAccess(
         management_url=props["managementUrl"],
         username=props["adminUsername"],

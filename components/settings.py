@@ -1,4 +1,4 @@
-"""A stack's config, read and checked before the first resource."""
+"""Settings: a stack's config, read and checked before the first resource."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
+import yaml
+from pulumi.runtime.config import CONFIG
 
-from components.config_keys import refuse_unknown_keys
 from components.current_address import local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
@@ -19,7 +20,7 @@ from components.previous_run import PreviousRun
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.credentials import Generations, parse_generations
-from kryonix.topology.errors import TopologyError
+from kryonix.topology.errors import TopologyError, nearest
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import ADMIN_USER, TENANT_STACK
 from kryonix.topology.ownership import too_wide
@@ -27,16 +28,17 @@ from kryonix.topology.tenants import Tenant, parse_tenant
 
 __all__ = ["PlatformSettings", "Settings"]
 
+_PREFIX = "kryonix:"
 _HOST = re.compile(r"[A-Za-z0-9:]([A-Za-z0-9.:-]{0,252}[A-Za-z0-9:])?")
-"""A host name or an IP address: what may stand in a URL, and in a label of a container."""
+"""A host name or an IP address, as allowed in a URL and in a container's label."""
 
 _PINNED = re.compile(r"[^@]+:[\w][\w.-]{0,127}@sha256:[0-9a-f]{64}")
-"""An image by its digest. Docker would do without the tag; the Docker provider reads the digest as one then."""
+"""An image with tag and digest. Docker needs no tag, but the Docker provider would read the digest as one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformSettings:
-    """How this stack's own broker and registry run."""
+    """Settings of this stack's own broker and registry."""
 
     broker_image: str
     broker_memory_mb: int
@@ -57,21 +59,21 @@ class PlatformSettings:
             "registryPort": self.registry_port,
         }
         problems = [
-            f"kryonix:{key}: {port} is no port. Use a number from 1 to 65535"
+            f"kryonix:{key}: {port} is not a valid port (1-65535)"
             for key, port in ports.items()
             if not 1 <= port <= 65535
         ]
         if len(set(ports.values())) < len(ports):
             listed = ", ".join(f"kryonix:{key} {port}" for key, port in ports.items())
-            problems.append(f"two of these are the same port: {listed}. Give each its own")
+            problems.append(f"two of these are the same port: {listed}. Use a different port for each")
         if self.broker_memory_mb < 512:
-            problems.append(f"kryonix:brokerMemoryMb: {self.broker_memory_mb} MiB is too little. Use 512 or more")
+            problems.append(f"kryonix:brokerMemoryMb: {self.broker_memory_mb} MiB is too small. Use 512 or more")
         for key, host in (("domain", self.domain), ("advertisedHost", self.advertised_host)):
             if not _HOST.fullmatch(host):
-                problems.append(f"kryonix:{key}: {host!r} is no host name. Use one such as kryonix.com.br")
+                problems.append(f"kryonix:{key}: {host!r} is not a valid host name. Use one such as kryonix.com.br")
         for key, image in (("brokerImage", self.broker_image), ("postgresImage", self.postgres_image)):
             if not image or re.search(r"\s", image):
-                problems.append(f"kryonix:{key}: {image!r} is no image. Name one, with its tag")
+                problems.append(f"kryonix:{key}: {image!r} is not a valid image name. Use NAME:TAG")
             elif "@" in image and not _PINNED.fullmatch(image):
                 remedy = "Write NAME:TAG@sha256: and 64 digits of 0-9 and a-f; `scripts/images --digests` prints it"
                 problems.append(f"kryonix:{key}: {image!r} is not an image pinned by its digest. {remedy}")
@@ -98,7 +100,7 @@ class PlatformSettings:
 
     @property
     def local_host(self) -> str:
-        """Where this machine reaches what is published."""
+        """Return the published services' address on this machine."""
         return local_host(self.address)
 
     @property
@@ -106,7 +108,7 @@ class PlatformSettings:
         return f"http://{self.local_host}:{self.management_port}"
 
     def access(self, admin_password: pulumi.Input[str]) -> pulumi.Output[BrokerAccess]:
-        """The broker as this machine reaches it."""
+        """Return the access to the broker from this machine."""
 
         def build(password: str) -> BrokerAccess:
             return BrokerAccess(
@@ -122,7 +124,7 @@ class PlatformSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What this stack is to have. Without `platform` it is one tenant on a platform that is there already."""
+    """The contents of this stack. Without `platform` it is one tenant on an existing platform."""
 
     topologies: list[Topology]
     platform: PlatformSettings | None
@@ -132,13 +134,13 @@ class Settings:
     generations: Generations
     previous: PreviousRun
     as_sold: bool = False
-    """Whether the one tenant keeps what it has beyond its plan: the catalog was made smaller since."""
+    """True if the one tenant keeps more than its plan allows now, because the catalog has shrunk since it was sold."""
 
     @classmethod
     def load(cls) -> Settings:
-        """Read the stack's config. Raises InvalidStack with everything that is wrong."""
+        """Read the stack's config. Raises InvalidStack with all problems."""
         config = pulumi.Config("kryonix")
-        refuse_unknown_keys()
+        _refuse_unknown_keys()
         try:
             topologies = _topologies(config)
             single = bool(config.get_object("tenant"))
@@ -150,7 +152,7 @@ class Settings:
                 allow_delete=_allow_delete(config),
                 protect=config.require_bool("protect"),
                 generations=_generations(config, single),
-                # A stack of one tenant has no containers that could be replaced, nor a broker that could be lost.
+                # A stack of one tenant has neither containers nor a broker of its own.
                 previous=PreviousRun(outputs={}) if single else PreviousRun.load(),
                 as_sold=single and _keeps(topologies[0].tenant, config),
             )
@@ -172,7 +174,7 @@ def _allow_delete(config: pulumi.Config) -> tuple[str, ...]:
     if wide := too_wide(entries):
         raise InvalidStack(
             f"kryonix:allowDelete: {', '.join(map(repr, wide))} would accept the loss of several tenants' messages; an "
-            "entry with `*` has to begin with one tenant's name and a period. Name each, as in cliente_acme.*"
+            "entry with `*` must start with one tenant's name and a period, as in cliente_acme.*"
         )
     return entries
 
@@ -183,7 +185,7 @@ def _ip_address(config: pulumi.Config, key: str) -> str:
         ipaddress.ip_address(value)
     except ValueError as error:
         remedy = "Use 127.0.0.1 for this machine only, or 0.0.0.0 for all networks"
-        raise InvalidStack(f"kryonix:{key}: {value!r} is no IP address. {remedy}") from error
+        raise InvalidStack(f"kryonix:{key}: {value!r} is not a valid IP address. {remedy}") from error
     return value
 
 
@@ -196,24 +198,23 @@ def _topologies(config: pulumi.Config) -> list[Topology]:
     source = f"Pulumi.{pulumi.get_stack()}.yaml kryonix:tenant"
     tenant = parse_tenant(single, source, catalog)
     if tenant.status == "suspended" or _keeps(tenant, config):
-        # One that is suspended, or leaves, has to be able to after the catalog has been made smaller; so has one that
-        # only drops credentials, or is mended.
+        # The catalog may have shrunk since: suspending, offboarding, dropping credentials and repairs stay possible.
         return [expand(tenant, catalog)]
     return expand_within_plans([tenant], catalog, source)
 
 
 def _keeps(tenant: Tenant, config: pulumi.Config) -> bool:
-    """Return True if a tenant asks for nothing beyond what it has been sold."""
+    """Return True if a tenant has only modules that it was sold."""
     sold = config.get_object("sold") or []
     return bool(sold) and set(tenant.modules) <= set(sold)
 
 
 def _refuse_missing_tenant(single: bool) -> None:
-    """A tenant's stack run without its config would be a platform, and its tenant no longer listed: removed."""
+    """Refuse a tenant's stack without its config: it would become a platform, and its unlisted tenant be removed."""
     stack = pulumi.get_stack()
     if stack.startswith(TENANT_STACK) and not single:
-        remedy = "Run `kryonix tenant converge`, which has it from the registry, or set kryonix:tenant"
-        raise InvalidStack(f"the stack {stack!r} is a tenant's, and kryonix:tenant is not set. {remedy}")
+        remedy = "Run `kryonix tenant converge`, which reads it from the registry, or set kryonix:tenant"
+        raise InvalidStack(f"the stack {stack!r} belongs to a tenant, but kryonix:tenant is not set. {remedy}")
 
 
 def _generations(config: pulumi.Config, single: bool) -> Generations:
@@ -228,3 +229,14 @@ def _read(file: str, key: str) -> bytes:
         return Path(file).read_bytes()
     except OSError as error:
         raise InvalidStack(f"kryonix:{key}: {file!r} can't be read: {error.strerror}. Name a file that can") from error
+
+
+def _refuse_unknown_keys(project: Path = Path("Pulumi.yaml")) -> None:
+    """Raise InvalidStack with every key of this stack's config that `project` does not declare."""
+    declared = [f"{_PREFIX}{key}" for key in yaml.safe_load(project.read_text(encoding="utf-8"))["config"]]
+    given = {**pulumi.runtime.get_config_env(), **CONFIG.get()}
+    unknown = sorted(key for key in given if key.startswith(_PREFIX) and key not in declared)
+    if unknown:
+        raise InvalidStack(
+            "\n".join(f"{key}: not a config key of this project; {nearest(key, declared)}" for key in unknown)
+        )

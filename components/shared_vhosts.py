@@ -1,4 +1,4 @@
-"""SharedVhosts: the platform's own vhosts, each with a user that can do its work there and nothing else."""
+"""SharedVhosts: the platform's own vhosts, each with a least-privileged user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["SharedUser", "SharedVhosts", "SharedVhostsArgs"]
 
 @dataclass(frozen=True, kw_only=True)
 class SharedUser:
-    """Who works in a shared vhost; it can once `ready` is there."""
+    """The user of a shared vhost, usable once `ready` exists."""
 
     name: str
     password: pulumi.Output[str]
@@ -26,13 +26,13 @@ class SharedUser:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedVhostsArgs:
-    """Which vhosts to make."""
+    """The vhosts to create."""
 
     vhosts: Sequence[SharedVhost] = SHARED_VHOSTS
 
 
 class SharedVhosts(pulumi.ComponentResource):
-    """The shared vhosts, by their paths: the resource of each, and the user that works there with its password."""
+    """The shared vhosts and their users, by vhost."""
 
     vhosts: dict[str, rabbitmq.VHost]
     users: dict[str, SharedUser]

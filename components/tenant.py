@@ -1,4 +1,4 @@
-"""TenantMessaging: everything one customer has on the broker and in the registry."""
+"""TenantMessaging: all of one customer's objects on the broker and rows in the registry."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class TenantMessaging(pulumi.ComponentResource):
         routing: Routing,
         before: Sequence[pulumi.Resource],
     ) -> Safeguards:
-        """Last of all: what it depends on is removed only after it has agreed to go."""
+        """Create the safeguards last: their dependencies are deleted only after they have agreed to go."""
         limits = self._args.topology.limits
         args = SafeguardsArgs(
             access=self._args.platform.access,

@@ -1,4 +1,4 @@
-"""A tenant's rows in the registry."""
+"""TenantRecord: a tenant's rows in the registry."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["TenantRecord", "TenantRecordArgs"]
 
 @dataclass(frozen=True, kw_only=True)
 class TenantRecordArgs:
-    """What is written down of a tenant, and where."""
+    """The rows' content, and the registry's address."""
 
     registry_dsn: pulumi.Input[str]
     tenant: Tenant
@@ -51,7 +51,7 @@ class TenantRecordArgs:
 
 
 class _TenantRecordProvider(ResourceProvider):
-    # The pickled provider holds no secret, it is a reference to this class; the secrets are properties.
+    # The pickled provider is a reference to this class and holds no secret; the secrets are properties.
     serialize_as_secret_always = False
     _current: CurrentAddress | None = None
 
@@ -74,7 +74,7 @@ class _TenantRecordProvider(ResourceProvider):
         with registry_errors(), connect(props["dsn"]) as connection:
             found = fetch_tenants(connection, id_)
         if not found or found[0].status == "removido":
-            return ReadResult("", {})  # no id: it is gone
+            return ReadResult("", {})  # no id: deleted
         return ReadResult(id_, {**props, **_properties(found[0])})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ class _TenantRecordProvider(ResourceProvider):
             retire_tenant(connection, _props["clienteId"])
 
     def _found(self, dsn: str) -> str:
-        """Return where the registry is now: the run in which a record goes may have moved it."""
+        """Return the registry's current address: the run that deletes a record may have moved it."""
         if self._current is None:
             return dsn
         moved = self._current.registry(dsn)
@@ -114,7 +114,7 @@ def _properties(row: TenantRow) -> dict[str, Any]:
 
 
 class TenantRecord(Resource, module="kryonix", name="TenantRecord"):
-    """One tenant's rows; removed, they say `removido` and the credentials are gone."""
+    """One tenant's rows. After the removal the status is `removido`, and the credentials are deleted."""
 
     def __init__(self, name: str, args: TenantRecordArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(_TenantRecordProvider(), name, args.properties(), opts)

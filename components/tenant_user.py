@@ -1,4 +1,4 @@
-"""What a tenant logs in with, of one generation: a password, and two users. Two generations may live side by side."""
+"""TenantUser: one generation of a tenant's credentials, a password and two users. Two generations may coexist."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["TenantUser"]
 
 @dataclass(frozen=True, kw_only=True)
 class TenantUser:
-    """What one generation of a tenant's credentials is made of.
+    """The resources of one generation.
 
-    Messages go by AMQP and figures by HTTP, each with a user of its own and the one password: RabbitMQ builds the
-    answer to a request for messages by HTTP in memory, and no limit of its own holds that.
+    One user sends and receives by AMQP, the other reads figures by HTTP; both have the same password. RabbitMQ builds
+    HTTP answers with messages in memory without a limit, so the AMQP user has no access by HTTP.
     """
 
     user: rabbitmq.User
@@ -39,9 +39,9 @@ class TenantUser:
         own: pulumi.ResourceOptions,
         within: pulumi.ResourceOptions,
     ) -> TenantUser:
-        """Make one, with the options of what outlives the vhost and of what goes with it.
+        """Create a generation; `own` are the options of the users, `within` those of objects deleted with the vhost.
 
-        The first generation has the names that a tenant without generations always had.
+        The first generation has the resource names of tenants from before generations.
         """
         suffix = "" if generation == 1 else f".{generation}"
         names = topology.tenant.names

@@ -1,8 +1,8 @@
-"""Withdrawal: let nothing new reach queues that are to be deleted, and count once more what they hold.
+"""Withdrawal: stop new messages from reaching queues before their deletion, then count again.
 
-Applications go on publishing while a stack changes. A count that is taken first and acted upon seconds later misses
-what is confirmed in between, and a quorum queue can't be deleted "if empty". So the queues are unbound, or a whole
-tenant's users are kept out; then what is counted is what would be lost. Where there is something, all is put back.
+Applications keep publishing while a stack changes. A count taken seconds before a deletion misses messages confirmed
+in between, and a quorum queue can't be deleted "if empty". So the queues are unbound, or the tenant's users are kept
+out; a count after that is exact. If messages would be lost, everything is put back.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ["let_in", "put_back", "withdraw_queues", "withdraw_vhosts"]
 
 _LIMIT: Final = "max-connections"
 _KEPT_OUT: Final = "kryonix-kept-out"
-"""What the name of a note begins with that has the limits of a vhost's users; the vhost follows."""
+"""Prefix of the note with the former limits of a vhost's users; the vhost follows."""
 
 
 def withdraw_queues(
     broker: Management, stack: str, queues: Sequence[QueueState], allow_delete: Collection[str]
 ) -> None:
-    """Unbind queues that are to be deleted. Raise MessagesWouldBeLost, bound as before, where they hold messages.
+    """Unbind queues before their deletion. Raise MessagesWouldBeLost, with all bound again, if they hold messages.
 
-    What is unbound is noted on the broker first, so that a run that was killed leaves nothing unbound for good.
+    A note on the broker lists the bindings first, so a killed run leaves nothing unbound for good.
     """
     held = [queue for queue in queues if not accepted(queue.name, allow_delete)]
     bindings = [binding for queue in held for binding in broker.bindings(queue)]
@@ -40,13 +40,13 @@ def withdraw_queues(
             broker.unbind(binding)
         refuse_losses(broker.settled(held), allow_delete)
     except BaseException:
-        with suppress(BrokerUnreachable):  # then the next run puts back what is noted
+        with suppress(BrokerUnreachable):  # the next run puts back the noted bindings
             put_back(broker, stack, ())
         raise
 
 
 def put_back(broker: Management, stack: str, going: Collection[QueueState]) -> None:
-    """Bind again what an earlier run unbound and did not delete, but for the queues that are to go now."""
+    """Restore bindings that an earlier run removed, except those of queues about to be deleted."""
     noted = _noted(broker, stack)
     if not noted:
         return
@@ -59,10 +59,10 @@ def put_back(broker: Management, stack: str, going: Collection[QueueState]) -> N
 
 
 def withdraw_vhosts(broker: Management, vhosts: Iterable[str], allow_delete: Collection[str]) -> None:
-    """Keep the users of vhosts that are to be deleted out of them.
+    """Keep users out of vhosts before their deletion.
 
-    Raise MessagesWouldBeLost, with all of them let in as before, where a queue holds messages. Their former limits are
-    noted on the broker first: where a run lost the broker on the way, the next `up` lets them in.
+    Raise MessagesWouldBeLost, with all users let in again, if a queue holds messages. A note on the broker keeps their
+    former limits: if a run loses the broker, the next `up` restores them.
     """
     held = {
         vhost: [queue for queue in broker.queues(vhost) if not accepted(queue.name, allow_delete)] for vhost in vhosts
@@ -83,7 +83,7 @@ def withdraw_vhosts(broker: Management, vhosts: Iterable[str], allow_delete: Col
 
 
 def let_in(broker: Management, vhosts: Collection[str]) -> None:
-    """Give users the limit back that they had before they were kept out of these vhosts."""
+    """Restore the former limits of users who were kept out of these vhosts."""
     for name, former in broker.notes(_KEPT_OUT).items():
         if name.removeprefix(_KEPT_OUT) not in vhosts:
             continue
@@ -96,7 +96,7 @@ def let_in(broker: Management, vhosts: Collection[str]) -> None:
 def _keep_out(broker: Management, vhost: str) -> None:
     note = f"{_KEPT_OUT}{vhost}"
     users = broker.users(vhost)
-    noted = broker.note(note) or {}  # what a run before this one has noted was the limit before it
+    noted = broker.note(note) or {}  # an earlier run's note has the original limit
     broker.put_note(note, {**{user: broker.user_limits(user).get(_LIMIT, -1) for user in users}, **noted})
     for user in users:
         broker.set_user_limit(user, _LIMIT, 0)

@@ -126,8 +126,8 @@ def test_reading_an_unknown_stack_does_not_create_it(project: Project, tmp_path:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"amqpPrt": 5672}, "kryonix:amqpPrt: the project has no such key; did you mean 'kryonix:amqpPort'?"),
-        ({"amqpPort": 0}, "kryonix:amqpPort: 0 is no port"),
+        ({"amqpPrt": 5672}, "kryonix:amqpPrt: not a config key of this project; did you mean 'kryonix:amqpPort'?"),
+        ({"amqpPort": 0}, "kryonix:amqpPort: 0 is not a valid port"),
         ({"amqpPort": "many"}, "'amqpPort' must be of type 'integer'"),
         ({"amqpPort": 7000, "managementPort": 7000}, "two of these are the same port"),
         ({"catalogFile": "tenants.yaml"}, "tenants.yaml:1: "),

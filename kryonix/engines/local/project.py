@@ -186,7 +186,7 @@ class StackFile:
         declared = self._project.keys.get(name)
         own = sorted(key for key in self._project.keys if key.startswith(self._own))
         if declared is None and own and name.startswith(self._own):
-            return f"the project has no such key; {nearest(name, own)}"
+            return f"not a config key of this project; {nearest(name, own)}"
         if declared is None or declared.type is None or _is_secure(value):
             return ""
         if declared.secret and not _has_secure(value):
