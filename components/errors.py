@@ -1,4 +1,4 @@
-"""Errors that end a program with a message instead of a traceback, in the CLI and in the local engine alike."""
+"""Errors that end the program with a message instead of a traceback, under the CLI and the local engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class ComponentError(pulumi.RunError):
-    """Base of every error of this package. Its text ends with its data as a line, which engines read."""
+    """Base of every error of this package. Its text ends with a line of data for engines."""
 
     kind = "refused"
     exit_status = 2
@@ -42,31 +42,31 @@ class ComponentError(pulumi.RunError):
 
 
 class InvalidStack(ComponentError):
-    """A stack's config or tenants that can't be accepted."""
+    """The stack's config or tenants are not valid."""
 
     kind = "invalid-input"
 
 
 class MessagesWouldBeLost(ComponentError):
-    """A change that would delete queues with messages in them."""
+    """The change would delete queues that hold messages."""
 
     kind = "would-lose-messages"
 
 
 class OldestMessagesWouldBeLost(MessagesWouldBeLost):
-    """A policy that would let queues drop their oldest messages."""
+    """A changed policy would make queues drop their oldest messages."""
 
     kind = "would-lose-oldest-messages"
 
 
 class StateLost(ComponentError):
-    """A platform that runs already, and that this stack's state does not know."""
+    """The platform is running, but this stack's state does not know it."""
 
     kind = "state-lost"
 
 
 class TenantsWouldBeLost(ComponentError):
-    """A broker that would go from under tenants whose stacks stay."""
+    """The broker would be removed while other stacks have tenants on it."""
 
     kind = "would-lose-tenants"
 
@@ -79,11 +79,11 @@ class BrokerUnreachable(ComponentError):
 
 
 class BrokerAnswersBadly(BrokerUnreachable):
-    """The broker answers, but not with what was asked for."""
+    """The broker's answer is not the expected one."""
 
 
 class BrokerRefuses(BrokerUnreachable):
-    """The broker answers, and lets the user with this password in no more."""
+    """The broker refuses the user or its password."""
 
 
 class RegistryUnreachable(ComponentError):
@@ -94,14 +94,14 @@ class RegistryUnreachable(ComponentError):
 
 
 class RegistryFailed(ComponentError):
-    """The registry's tables can't be read or written."""
+    """A statement on the registry's tables failed."""
 
     kind = "registry-failed"
 
 
 @contextmanager
 def registry_errors() -> Iterator[None]:
-    """Raise RegistryFailed for an error of the registry, so that its data gets out of a provider's process."""
+    """Raise RegistryFailed for an error of the registry: its data has to leave the provider's process."""
     try:
         yield
     except KryonixError as error:

@@ -1,8 +1,7 @@
-"""The guard: asks the broker, before anything changes, whether a change would delete queues that hold messages.
+"""The guard: ask the broker, before any change, whether it would delete queues that hold messages.
 
-It works in the program itself, so it holds through every door: the CLI, the Automation API, the local engine; preview
-and up. What `destroy` removes, where the program does not run, and what an engine replaces for a reason of its own are
-held by `components.safeguards`.
+It is part of the program, so it works for the CLI, the Automation API and the local engine, in preview and up.
+`components.safeguards` covers the cases without the program: `destroy`, and replacements that an engine decides itself.
 """
 
 from __future__ import annotations
@@ -27,25 +26,25 @@ from kryonix.topology.ownership import doomed, owned_tenants, tenants_of_others
 __all__ = ["Guard", "refuse_orphans"]
 
 _SHOWN: Final = 3
-"""How many tenants' removal is spelled out; it is the same for all."""
+"""Number of tenants whose removal command is shown."""
 
 
 @dataclass(kw_only=True)
 class Guard:
-    """What a stack wants to have on a broker, and the queues whose loss it accepts."""
+    """A stack's topologies on a broker, and the queues whose loss it accepts."""
 
     stack: str
     topologies: Sequence[Topology]
     allow_delete: Collection[str]
     whole_broker: bool
-    """Whether tenants that the stack no longer lists are looked for too: a stack of one tenant has no others."""
+    """True to look for tenants that the stack no longer lists. A stack of one tenant has no others."""
     previous: PreviousRun
     _agreed: bool = field(default=False, init=False)
 
     def before_changes(self, access: pulumi.Output[BrokerAccess]) -> pulumi.Output[BrokerAccess]:
-        """Return the same access, once the broker has been asked; one that is not there yet has nothing to lose.
+        """Return the access once the broker has been asked; one that does not exist yet has nothing to lose.
 
-        A broker whose address this run changes is asked at its old one.
+        A broker whose address this run changes is asked at its old address.
         """
 
         async def ask(broker: BrokerAccess) -> BrokerAccess:
@@ -55,7 +54,7 @@ class Guard:
         return access.apply(ask)
 
     def before_tenants(self, access: pulumi.Output[BrokerAccess]) -> pulumi.Output[BrokerAccess]:
-        """Return the same access, once the broker has answered that nothing is lost."""
+        """Return the access once the broker has confirmed that nothing would be lost."""
 
         async def ask(broker: BrokerAccess) -> BrokerAccess:
             if not self._agreed:
@@ -74,23 +73,23 @@ class Guard:
                     raise StateLost(_state_lost(self.stack, address.management_url)) from refusal
                 raise
             except BrokerUnreachable as reason:
-                pulumi.log.debug(f"the broker can't be asked yet, it is asked again once it is up: {reason.message}")
+                pulumi.log.debug(f"the broker does not answer yet; it is asked again once it is up: {reason.message}")
 
     def _before(self, access: BrokerAccess) -> BrokerAccess:
-        """Return the access at the address of the previous run, as far as that run has told it."""
-        told = self.previous.outputs
+        """Return the access with the previous run's address, as far as its outputs have it."""
+        outputs = self.previous.outputs
         return replace(
             access,
-            management_url=str(told.get("management_url") or access.management_url),
-            amqp_host=str(told.get("amqp_host") or access.amqp_host),
-            amqp_port=int(told.get("amqp_port") or access.amqp_port),
+            management_url=str(outputs.get("management_url") or access.management_url),
+            amqp_host=str(outputs.get("amqp_host") or access.amqp_host),
+            amqp_port=int(outputs.get("amqp_port") or access.amqp_port),
         )
 
     async def _ask(self, access: BrokerAccess) -> None:
         going = await asyncio.to_thread(self._going, access)
         kept = {topology.vhost for topology in self.topologies}
         if any(queue.vhost in kept for queue in going):
-            # A queue that somebody else has made in a tenant's vhost stays: no engine knows it.
+            # A queue created by others in a tenant's vhost stays: no engine knows it.
             managed = await self.previous.managed_queues()
             if managed is not None:
                 going = [queue for queue in going if queue.vhost not in kept or (queue.vhost, queue.name) in managed]
@@ -123,7 +122,7 @@ class Guard:
 
 
 def refuse_orphans(broker: Management, stack: str | None) -> None:
-    """Raise TenantsWouldBeLost where the broker carries tenants of other stacks than this, which is about to go."""
+    """Raise TenantsWouldBeLost if the broker, about to be removed, carries tenants of other stacks."""
     others = tenants_of_others(broker.vhosts(), stack)
     if not others:
         return
@@ -152,6 +151,6 @@ def _state_lost(stack: str, url: str) -> str:
         f"import --stack {stack} --file DEPLOYMENT` with an export.\n"
         f"  If it is another platform's broker, set other ports in Pulumi.{stack}.yaml (kryonix:amqpPort, "
         "managementPort, metricsPort, registryPort).\n"
-        f"  To begin anew without what it holds (every message is deleted): `docker rm -f {containers}`, then "
+        f"  To start over and delete all its messages: `docker rm -f {containers}`, then "
         f"`docker volume rm {volumes}`"
     )

@@ -1,4 +1,4 @@
-"""The refusal to delete what holds messages, in the words that a person reads."""
+"""Refuse changes that would delete messages, with the number of messages in each queue."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from kryonix.topology.ownership import accepted
 __all__ = ["AFTER_AN_UP", "refuse_losses", "refuse_trims"]
 
 AFTER_AN_UP: Final = "run `up` (`kryonix up` or `pulumi up`), and run this again"
-"""How an accepted loss takes effect where the program does not run: what is deleted knows the last `up`'s config."""
+"""Remedy where the program does not run: a resource being deleted knows only the last `up`'s config."""
 
 
 def refuse_losses(counted: Iterable[QueueState], allow_delete: Collection[str], remedy: str = "and run again") -> None:
-    """Raise MessagesWouldBeLost where queues that are about to go hold messages, unless their loss is accepted."""
+    """Raise MessagesWouldBeLost if queues about to be deleted hold messages whose loss is not accepted."""
     held = [queue for queue in counted if queue.messages and not accepted(queue.name, allow_delete)]
     if not held:
         return
@@ -34,7 +34,7 @@ def refuse_losses(counted: Iterable[QueueState], allow_delete: Collection[str], 
 
 
 def refuse_trims(fillings: Iterable[Filling], topologies: Sequence[Topology], allow_delete: Collection[str]) -> None:
-    """Raise OldestMessagesWouldBeLost where a policy that changes would let a queue drop its oldest messages."""
+    """Raise OldestMessagesWouldBeLost if a changed policy would make a queue drop its oldest messages."""
     bounds = {(t.vhost, name): bound for t in topologies for name, bound in _dropping(t).items()}
     over = [
         filling
@@ -68,7 +68,7 @@ def _by_name(queues: Iterable[QueueState | Filling]) -> dict[str, int]:
 
 
 def _dropping(topology: Topology) -> dict[str, Definition]:
-    """Return the queues that drop their oldest messages at a bound, and the policy that says so."""
+    """Return the queues that drop their oldest messages at a limit, with their policy's definition."""
     found: dict[str, Definition] = {}
     for queue in topology.queues:
         policy = max(
@@ -82,6 +82,6 @@ def _dropping(topology: Topology) -> dict[str, Definition]:
 
 
 def _trims(holds: int, bound: Definition, policy: Definition, key: str) -> bool:
-    """Return True if a queue holds more than a bound that is not in force yet."""
+    """Return True if a queue holds more than a limit that is not in effect yet."""
     new, old = bound.get(key), policy.get(key)
     return isinstance(new, int) and holds > new and (not isinstance(old, int) or old > new)
