@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -16,7 +16,13 @@ from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachab
 from components.management import BrokerAccess, Management
 from kryonix.topology.ownership import too_wide
 
-__all__ = ["GIVEN_UP", "AcceptingProvider"]
+__all__ = ["GIVEN_UP", "AcceptingProvider", "changed_keys"]
+
+
+def changed_keys(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
+    """Return the names of inputs with different values, except the SDK's `__provider`."""
+    return [key for key in news if key != "__provider" and olds.get(key) != news[key]]
+
 
 GIVEN_UP: Final = "KRYONIX_GIVE_UP_BROKER"
 """Environment variable: the management URL of a broker that may be removed although it does not answer."""

@@ -8,8 +8,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, UpdateResult
 
-from components.accepting_provider import AcceptingProvider
-from components.changes import changed_keys
+from components.accepting_provider import AcceptingProvider, changed_keys
 from components.guard import refuse_orphans
 from components.losses import AFTER_AN_UP, refuse_losses
 from components.management import BrokerAccess, Management

@@ -15,8 +15,7 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, Updat
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
-from components.accepting_provider import AcceptingProvider
-from components.changes import changed_keys
+from components.accepting_provider import AcceptingProvider, changed_keys
 from components.errors import BrokerRefuses
 from components.management import BrokerAccess, Management
 from components.withdrawal import withdraw_vhosts

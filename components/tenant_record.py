@@ -17,7 +17,7 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from components.changes import changed_keys
+from components.accepting_provider import changed_keys
 from components.current_address import CurrentAddress
 from components.errors import registry_errors
 from components.registry_check import ping

@@ -20,11 +20,10 @@ from kryonix.registry.errors import RegistryError
 from kryonix.signup import operations
 from kryonix.signup.database import Database
 from kryonix.signup.events import put_event
-from kryonix.signup.operations import Kind, Operation
+from kryonix.signup.operations import Kind, Operation, unknown_part
 from kryonix.signup.problems import for_callers, problem_of, unknown_to_worker
 from kryonix.signup.queue import MAX_ATTEMPTS, attempts_for, pause_after
 from kryonix.signup.sealing import seal
-from kryonix.signup.vocabulary import unknown_part
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.objects import KINDS

@@ -9,10 +9,12 @@ from typing import Any, Final, Literal, get_args
 from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
+from pydantic import ValidationError
 
 from kryonix.registry.connection import Connection
 from kryonix.signup.errors import UnknownOperation
 from kryonix.signup.sql import QUERIES
+from kryonix.topology.tenants import Tenant
 
 __all__ = [
     "GIVES_CREDENTIALS",
@@ -37,8 +39,10 @@ __all__ = [
     "moment_after",
     "note_progress",
     "postpone",
+    "unknown_part",
     "waits_for_long",
 ]
+
 
 Kind = Literal["create", "change", "suspend", "resume", "rotate", "offboard", "remove", "settle"]
 Status = Literal["queued", "running", "succeeded", "failed"]
@@ -243,3 +247,29 @@ def deliver(connection: Connection, id: UUID) -> bool:
 def note_progress(connection: Connection, id: UUID, done: int, doing: str) -> None:
     """Store the number of finished broker objects and the current step."""
     connection.execute(QUERIES["note_progress"], {"id": id, "done": done, "doing": doing})
+
+
+_REQUEST_FIELDS: Final[Mapping[Kind, frozenset[str]]] = {
+    "create": frozenset(Tenant.model_fields),
+    "change": frozenset({"modules", "plan", "allow_delete"}),
+    "suspend": frozenset(),
+    "resume": frozenset(),
+    "rotate": frozenset({"from_generation"}),
+    "offboard": frozenset(),
+    "remove": frozenset({"accept_loss"}),
+    "settle": frozenset(),
+}
+
+
+def unknown_part(operation: Operation) -> str:
+    """Describe the part of an operation that this release does not know. Empty if it knows all of it."""
+    if operation.kind not in KINDS:
+        return f"operations of the kind {operation.kind!r}"
+    if more := sorted(set(operation.request) - _REQUEST_FIELDS[operation.kind]):
+        return f"{', '.join(map(repr, more))} in a request to {operation.kind}"
+    if operation.kind == "create":
+        try:
+            Tenant.model_validate(operation.request)
+        except ValidationError as error:
+            return f"this value of {'.'.join(map(str, error.errors()[0]['loc']))!r} in a request to create"
+    return ""
