@@ -147,10 +147,15 @@ def _of_outputs(outputs: Any, tenant: str | None, management_url: str | None, so
 
 def stack_outputs(stack: str) -> dict[str, Any]:
     """Return a stack's outputs with secrets. Raises InvalidChoice outside a project."""
-    from kryonix.cli.site import engine_of, project_folder  # imports the engines, 0.3 s; only this source needs them
+    from kryonix.cli.site import (  # imports the engines, 0.3 s; only this source needs them
+        engine_of,
+        project_folder,
+        spec_of,
+    )
 
     project_folder(", or give --outputs")
-    return engine_of(PlatformOptions(stack=stack)).outputs(show_secrets=True)
+    options = PlatformOptions(stack=stack)
+    return engine_of(options).outputs(spec_of(options))
 
 
 def select_routes(

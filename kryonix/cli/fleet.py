@@ -66,7 +66,7 @@ def status(platform: PlatformOptions, json_output: Json = False) -> None:
     Exit status 3 if a cell's broker does not answer; the rest is still shown.
     """
     site = open_site(platform)
-    states, stacks, found = site.states(), site.deployer.stacks(), site.read_cells()
+    states, stacks, found = site.states(), site.engine.stacks(), site.read_cells()
     with session(site.registry_dsn) as connection:
         latest = fetch_latest_rollout(connection)
     view = output.FleetView(
@@ -244,7 +244,7 @@ def _for_each(
     progress = FleetProgress(err, title, len(states))
     with progress.running():
         return find(
-            site.deployer,
+            site.engine,
             site.cells,
             states,
             concurrency=concurrency,

@@ -9,7 +9,7 @@ from typing import Any, Final, ParamSpec, cast
 
 from kryonix.cli.options import PlatformOptions
 from kryonix.cli.output.console import print_error
-from kryonix.cli.site import engine_of
+from kryonix.cli.site import engine_of, spec_of
 from kryonix.engines.containers import advice, container_names, paused, platform_of
 from kryonix.engines.errors import Refused
 from kryonix.errors import KryonixError, MissingPrerequisite, ServiceUnreachable
@@ -54,7 +54,7 @@ class Outage:
 
     def _export(self, stack: str) -> Mapping[str, Any]:
         try:
-            return engine_of(self._options, stack=stack).export()
+            return engine_of(self._options).export(spec_of(self._options, stack))
         except KryonixError:  # the command that follows reports it
             return {}
 

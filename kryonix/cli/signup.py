@@ -24,7 +24,7 @@ from rich.table import Table
 from kryonix.cli.options import Json, PlatformOptions, command
 from kryonix.cli.output.console import err, out, print_json
 from kryonix.cli.site import load_cells, open_site
-from kryonix.engines.spec import StackSpec
+from kryonix.engines.engine import StackSpec
 from kryonix.errors import InvalidChoice, ServiceUnreachable
 from kryonix.signup import auth
 from kryonix.signup.database import Database
@@ -105,7 +105,7 @@ def worker(
     """Run a worker: it performs accepted operations and publishes events. Any number may run."""
     _configure_logging()
     site = open_site(platform, concurrency=concurrency)
-    outputs = site.deployer.outputs(StackSpec(name=platform.stack))
+    outputs = site.engine.outputs(StackSpec(name=platform.stack))
     run_worker(
         _signup_dsn(outputs, platform.stack),
         str(outputs["events_uri"]),
@@ -183,7 +183,7 @@ def _dsn(platform: PlatformOptions) -> str:
     """Return the service's database, from the environment or the platform's outputs."""
     if given := os.environ.get(_DSN_VARIABLE):
         return given
-    outputs = open_site(platform).deployer.outputs(StackSpec(name=platform.stack))
+    outputs = open_site(platform).engine.outputs(StackSpec(name=platform.stack))
     return _signup_dsn(outputs, platform.stack)
 
 

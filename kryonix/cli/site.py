@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kryonix.cli.options import PlatformOptions, StackOptions
-from kryonix.engines.address import StackAddress
 from kryonix.engines.containers import platform_of
-from kryonix.engines.deployer import Deployer, deployer_for
-from kryonix.engines.engine import Engine, engine_for
-from kryonix.engines.events import OnEvent
-from kryonix.engines.spec import StackSpec, ignore
+from kryonix.engines.engine import Engine, StackSpec, engine_for
 from kryonix.errors import InvalidChoice
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.fleet.members import cell_loads
@@ -25,7 +21,17 @@ from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.cells import CELLS_FILE, Cells, parse_cells, single_cell
 
-__all__ = ["CellUses", "Site", "engine_of", "load_cells", "open_site", "outputs_with_platform", "project_folder"]
+__all__ = [
+    "CellUses",
+    "Site",
+    "deployment_of",
+    "engine_of",
+    "load_cells",
+    "open_site",
+    "outputs_with_platform",
+    "project_folder",
+    "spec_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Site:
 
     registry_dsn: str = field(repr=False)
     cells: Cells
-    deployer: Deployer
+    engine: Engine
     catalog: Catalog
 
     def states(self, cell: str | None = None) -> list[DesiredState]:
@@ -54,7 +60,7 @@ class Site:
 
     def lifecycle(self, **durations: Any) -> TenantLifecycle:
         """Return the operations on tenants; `durations` are `overlap` and `grace`."""
-        return TenantLifecycle(self.registry_dsn, self.deployer, self.cells, self.catalog, **durations)
+        return TenantLifecycle(self.registry_dsn, self.engine, self.cells, self.catalog, **durations)
 
     def read_cells(self) -> CellUses:
         """Read the use of every cell from its broker."""
@@ -62,7 +68,7 @@ class Site:
         problems: dict[str, str] = {}
         for name, cell in self.cells.cells.items():
             try:
-                uses[name] = read_cell(name, self.deployer.outputs(StackSpec(name=cell.stack)))
+                uses[name] = read_cell(name, self.engine.outputs(StackSpec(name=cell.stack)))
             except BrokerUnavailable as error:
                 uses[name], problems[name] = None, str(error)
         return CellUses(uses, problems)
@@ -76,12 +82,12 @@ def open_site(platform: PlatformOptions, concurrency: int = 4) -> Site:
     """Return this folder's site. Raises InvalidChoice outside a project, or if nothing is deployed."""
     project = project_folder()
     cells = load_cells(project, platform.stack)
-    deployer = deployer_for(platform.engine, project, concurrency=concurrency)
-    dsn = deployer.outputs(StackSpec(name=platform.stack)).get("registry_dsn")
+    engine = engine_for(platform.engine, project, concurrency=concurrency)
+    dsn = engine.outputs(StackSpec(name=platform.stack)).get("registry_dsn")
     if not dsn:
         remedy = f"Run `kryonix up --stack {platform.stack}`, or give the platform's stack with --stack"
         raise InvalidChoice(f"stack {platform.stack!r} has no registry in its outputs: nothing is deployed. {remedy}")
-    return Site(registry_dsn=str(dsn), cells=cells, deployer=deployer, catalog=default_catalog())
+    return Site(registry_dsn=str(dsn), cells=cells, engine=engine, catalog=default_catalog())
 
 
 def project_folder(alternative: str = "") -> Path:
@@ -98,22 +104,37 @@ def load_cells(project: Path, stack: str) -> Cells:
     return parse_cells(file.read_bytes(), CELLS_FILE) if file.is_file() else single_cell(stack)
 
 
-def engine_of(options: PlatformOptions, on_event: OnEvent = ignore, *, stack: str | None = None) -> Engine:
-    """Return the engine of the options' stack, or of another stack of the same project."""
+def engine_of(options: PlatformOptions) -> Engine:
+    """Return the engine of the options for this folder's project."""
+    return engine_for(options.engine, project_folder())
+
+
+def spec_of(options: PlatformOptions, stack: str | None = None) -> StackSpec:
+    """Return the options' stack, or another stack of the same project."""
     config = options.config_file if isinstance(options, StackOptions) and stack is None else None
-    address = StackAddress(project=project_folder(), stack=stack or options.stack, config_file=config)
-    return engine_for(options.engine, address, on_event)
+    return StackSpec(name=stack or options.stack, config_file=config)
+
+
+def deployment_of(options: PlatformOptions, stack: str | None = None) -> dict[str, Any]:
+    """Return a stack's deployment. Raises InvalidChoice if the engine does not know the stack."""
+    spec = spec_of(options, stack)
+    deployment = engine_of(options).export(spec)
+    if not deployment:
+        raise InvalidChoice(
+            f"no stack {spec.name!r} in the Pulumi CLI's backend. Create it: `kryonix up --stack {spec.name}`"
+        )
+    return deployment
 
 
 def outputs_with_platform(options: StackOptions, deployment: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stack's outputs with secrets; those of a tenant's own stack include its platform's."""
-    own = engine_of(options).outputs(show_secrets=True)
+    own = engine_of(options).outputs(spec_of(options))
     platform = platform_of(deployment)
     if platform is None:
         return own
-    found = {**engine_of(options, stack=platform).outputs(show_secrets=True), **own}
+    found = {**engine_of(options).outputs(spec_of(options, platform)), **own}
     registry = str(own.get("registry_stack") or platform).rpartition("/")[2]
     if registry != platform:
-        outputs = engine_of(options, stack=registry).outputs(show_secrets=True)
+        outputs = engine_of(options).outputs(spec_of(options, registry))
         found["registry_dsn"] = outputs.get("registry_dsn")
     return found

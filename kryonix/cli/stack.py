@@ -14,15 +14,17 @@ from kryonix.cli.outage import Outage
 from kryonix.cli.output.console import confirm, err, out, print_fields, print_json, refuse_without_terminal
 from kryonix.cli.output.progress import RunProgress
 from kryonix.cli.output.tables import findings_line, findings_table, step_json, steps_table, summary_line
-from kryonix.cli.site import engine_of, outputs_with_platform
-from kryonix.engines.engine import Engine
-from kryonix.engines.events import Summary
+from kryonix.cli.site import deployment_of, engine_of, outputs_with_platform, spec_of
+from kryonix.engines.engine import Engine, StackSpec
+from kryonix.engines.events import OnEvent, Summary
 from kryonix.rabbitmq.broker import Broker
 from kryonix.tenants.undeclared import Undeclared, declared_vhosts, find_undeclared
 
 __all__ = ["app", "removal_text"]
 
 _TENANT: Final = "kryonix:messaging:TenantMessaging"
+
+_Operation = Callable[[Engine, StackSpec, OnEvent], Summary]
 
 app = typer.Typer()
 
@@ -49,7 +51,7 @@ def up(target: StackOptions, yes: Yes = False, json_output: Json = False) -> Non
             _print_preview(planned)
             count = sum(n for op, n in planned.changes.items() if op not in ("same", "read"))
             confirm("up", f"Apply {count:,} change{'' if count == 1 else 's'} to stack {target.stack!r}?")
-    _print_summary(_run("up", target, lambda engine: engine.up(), outage), json_output)
+    _print_summary(_run("up", target, lambda engine, *run: engine.up(*run), outage), json_output)
 
 
 @command(app)
@@ -57,7 +59,7 @@ def refresh(target: StackOptions, yes: Yes = False, json_output: Json = False) -
     """Update the state from the live systems. Shows changes made outside Kryonix; `kryonix up` reverts them."""
     if not yes:
         confirm("refresh", f"Update the state of stack {target.stack!r} from the live systems?")
-    summary = _run("refresh", target, lambda engine: engine.refresh())
+    summary = _run("refresh", target, lambda engine, *run: engine.refresh(*run))
     undeclared = _undeclared(target)
     if json_output:
         print_json({**_summary_json(summary), "undeclared": [each.as_json() for each in undeclared]})
@@ -76,8 +78,8 @@ def destroy(target: StackOptions, yes: Yes = False, json_output: Json = False) -
         refuse_without_terminal("destroy")
         outage = Outage(target)
         outage.refuse_paused()
-        confirm("destroy", f"Remove {removal_text(target.stack, engine_of(target).export())}?")
-    _print_summary(_run("destroy", target, lambda engine: engine.destroy(), outage), json_output)
+        confirm("destroy", f"Remove {removal_text(target.stack, deployment_of(target))}?")
+    _print_summary(_run("destroy", target, lambda engine, *run: engine.destroy(*run), outage), json_output)
 
 
 @command(app)
@@ -87,7 +89,7 @@ def outputs(
     json_output: Json = False,
 ) -> None:
     """Print the stack's outputs."""
-    found = dict(sorted(engine_of(target).outputs(show_secrets).items()))
+    found = dict(sorted(engine_of(target).outputs(spec_of(target), show_secrets=show_secrets).items()))
     if json_output:
         print_json(found)
     else:
@@ -97,23 +99,26 @@ def outputs(
 @command(app)
 def export(target: StackOptions) -> None:
     """Print the stack's deployment for `pulumi stack import`. Secrets stay encrypted."""
-    print_json(engine_of(target).export())
+    print_json(deployment_of(target))
 
 
 def _run(
-    title: str, target: StackOptions, operation: Callable[[Engine], Summary], outage: Outage | None = None
+    title: str,
+    target: StackOptions,
+    operation: Callable[[Engine, StackSpec, OnEvent], Summary],
+    outage: Outage | None = None,
 ) -> Summary:
     """Run an operation with progress. An error caused by a stopped container names that container."""
     outage = outage or Outage(target)
     outage.refuse_paused()
     progress = RunProgress(err, f"{title} {target.stack}")
-    engine = engine_of(target, progress.on_event)
+    engine = engine_of(target)
     with outage.explained(), progress.running():
-        return operation(engine)
+        return operation(engine, spec_of(target), progress.on_event)
 
 
-def _preview(engine: Engine) -> Summary:
-    return engine.preview()
+def _preview(engine: Engine, stack: StackSpec, on_event: OnEvent) -> Summary:
+    return engine.preview(stack, on_event)
 
 
 def _print_preview(summary: Summary) -> None:
@@ -135,7 +140,7 @@ def _print_table(table: Table | None) -> None:
 
 def _undeclared(target: StackOptions) -> list[Undeclared]:
     """Return what the vhosts of the stack's tenants contain and no stack declares. Asks the broker."""
-    deployment = engine_of(target).export()
+    deployment = deployment_of(target)
     declared = declared_vhosts(deployment)
     if not declared:
         return []

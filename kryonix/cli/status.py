@@ -13,7 +13,7 @@ from kryonix.cli.options import Json, StackOptions, command
 from kryonix.cli.outage import Outage
 from kryonix.cli.output.console import out, print_error, print_json
 from kryonix.cli.output.tables import Column, modules_text, responsive_table
-from kryonix.cli.site import engine_of, outputs_with_platform
+from kryonix.cli.site import deployment_of, engine_of, outputs_with_platform, spec_of
 from kryonix.errors import InvalidChoice
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.rabbitmq.broker import BrokerUnavailable
@@ -59,11 +59,10 @@ def status(target: StackOptions, json_output: Json = False) -> None:
 
     Exit status 3 if one of them does not answer; its part of the table then comes from the state.
     """
-    reader = engine_of(target)
-    if not reader.outputs():
+    if not engine_of(target).outputs(spec_of(target), show_secrets=False):
         remedy = f"Check the name, or run `kryonix up --stack {target.stack}`"
         raise InvalidChoice(f"stack {target.stack!r} has no outputs: nothing is deployed. {remedy}")
-    found = read_status(outputs_with_platform(target, reader.export()))
+    found = read_status(outputs_with_platform(target, deployment_of(target)))
     if json_output:
         print_json(status_json(found))
     else:

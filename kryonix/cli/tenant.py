@@ -19,7 +19,7 @@ from kryonix.cli.output.console import check_target, confirm, err, out, print_fi
 from kryonix.cli.output.progress import RunProgress
 from kryonix.cli.output.tables import Column, converged_line, modules_text, responsive_table
 from kryonix.cli.site import open_site, project_folder
-from kryonix.engines.deployer import deployer_for
+from kryonix.engines.engine import engine_for
 from kryonix.engines.events import OnEvent
 from kryonix.errors import InvalidChoice
 from kryonix.registry.desired_states import DesiredState
@@ -160,7 +160,7 @@ def credentials(
         raise InvalidChoice(f"{tenant!r} is not a valid tenant ID ({rule})")
     if output is not None:
         check_target(output)
-    found = find_credentials(deployer_for(platform.engine, project_folder()), tenant, platform.stack)
+    found = find_credentials(engine_for(platform.engine, project_folder()), tenant, platform.stack)
     if output is not None:
         write_private(output, found)
         err.print(f"wrote the credentials of {tenant} to {escape(str(output))}", soft_wrap=True)

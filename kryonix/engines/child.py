@@ -1,8 +1,8 @@
 """The process that runs one operation of the local engine: `python -m kryonix.engines.child FD`.
 
-The engine changes the folder it works in and keeps what it runs in globals, so each operation has a process of its
-own. What to run comes by standard input, which stays open: it ends when the parent does, however that was, and this
-process ends then too. What was done is in the stack's journal.
+The engine changes the working directory and uses global variables, so each operation has its own process. The request
+comes on standard input, which stays open: when the parent ends, so does standard input, and this process with it. The
+stack's journal has what was done.
 """
 
 from __future__ import annotations
@@ -19,42 +19,40 @@ from threading import Thread
 from typing import Any, Final
 
 from kryonix.engines import wire
-from kryonix.engines.events import Event, Summary
+from kryonix.engines.events import OnEvent, Summary
 from kryonix.engines.local import LocalStack
 from kryonix.engines.local.errors import StateLocked
 
 _ORDERLY_S: Final = 5
-"""How long a run whose parent is gone may take to end in order."""
+"""Seconds for a run without a parent to end in order."""
 
 _LOCKED_S: Final = 2 * _ORDERLY_S
-"""How long a stack may be held by a run whose parent is gone."""
+"""Seconds that a run without a parent may hold a stack."""
 
 
 def main() -> None:
-    """Run what standard input asks for, and tell of it on the file descriptor that is the argument."""
+    """Run the request on standard input, and report on the file descriptor in the argument."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     channel = int(sys.argv[1])
     line = sys.stdin.buffer.readline()
     if not line:
-        return  # the parent is gone before it asked for anything
+        return  # the parent ended before its request
     request = json.loads(line)
     Thread(target=_end_with_parent, daemon=True).start()
 
-    def tell(event: Event) -> None:
-        _write(channel, wire.of_event(event))
-
     try:
-        _write(channel, wire.of_summary(_run(request, tell)))
+        summary = _run(request, lambda event: _write(channel, wire.of_event(event)))
+        _write(channel, wire.of_summary(summary))
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001  whatever it is, the parent raises it
+    except Exception as error:  # noqa: BLE001  the parent raises it
         _write(channel, wire.of_error(error))
 
 
-def _run(request: dict[str, Any], tell: Any) -> Summary:
-    """The operation; a stack that is held is waited for, as a run whose parent was killed takes a moment to end."""
+def _run(request: dict[str, Any], on_event: OnEvent) -> Summary:
+    """Run the operation. Wait for a locked stack: a run whose parent was killed takes a moment to end."""
     stack = LocalStack(
-        Path(request["project"]), request["stack"], config_file=Path(request["config_file"]), on_event=tell
+        Path(request["project"]), request["stack"], config_file=Path(request["config_file"]), on_event=on_event
     )
     until = time.monotonic() + _LOCKED_S
     while True:
@@ -70,14 +68,14 @@ def _run(request: dict[str, Any], tell: Any) -> Summary:
 
 def _end_with_parent() -> None:
     with suppress(OSError):
-        os.read(0, 1)  # nothing is ever sent: this returns once the other end is closed
+        os.read(0, 1)  # returns when the parent has closed it
     _thread.interrupt_main()
     time.sleep(_ORDERLY_S)
     os._exit(130)
 
 
 def _write(channel: int, line: bytes) -> None:
-    with suppress(OSError):  # nobody listens any more
+    with suppress(OSError):  # the parent is gone
         view = memoryview(line)
         while view:
             view = view[os.write(channel, view) :]

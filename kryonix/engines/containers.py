@@ -1,4 +1,4 @@
-"""Why a service of a platform does not answer, as far as Docker knows: its container is stopped, paused or gone."""
+"""Explain why a service of a platform does not answer: Docker knows if its container is stopped, paused or gone."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ _TIMEOUT_S: Final = 5
 
 
 def container_names(deployment: Mapping[str, Any]) -> list[str]:
-    """The containers that a stack's state has."""
+    """Return the names of the containers in a stack's state."""
     return [str(resource["inputs"]["name"]) for resource in _resources(deployment) if resource["type"] == _CONTAINER]
 
 
 def platform_of(deployment: Mapping[str, Any]) -> str | None:
-    """The platform's stack, where this is a tenant's own."""
+    """Return the stack of a tenant's platform; None for another deployment."""
     names = [str(r["inputs"]["name"]) for r in _resources(deployment) if r["type"] == _REFERENCE]
     return names[0].rsplit("/", 1)[-1] if names else None
 
 
 def advice(stack: str, names: Sequence[str], noted: Collection[str] = ()) -> str | None:
-    """Return what is wrong with the first container that does not run, and what to do; None where all run.
+    """Return what is wrong with the first container that does not run, and what to do; None if all run.
 
-    `noted` are those whose state says already that they are gone. None too where Docker can't be asked from here.
+    Also None if Docker does not answer here. `noted`: containers that the state has lost already.
     """
     states = _states(names)
     wrong = (_advice(stack, name, state, name in noted) for name, state in states.items())
-    return next((said for said in wrong if said), None)
+    return next((text for text in wrong if text), None)
 
 
 def paused(stack: str, names: Sequence[str]) -> str | None:
-    """Return what to do about the first container that is paused; None where none is."""
+    """Return what to do about the first paused container; None if there is none."""
     states = _states(names)
     return next((_paused(stack, name) for name, state in states.items() if state and state.get("Paused")), None)
 
 
 def _states(names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
-    """What Docker says of each; None for one that is gone. Empty where Docker does not answer."""
+    """Return the state of each container, None for one that is gone; empty if Docker does not answer."""
     if not names:
         return {}
     try:

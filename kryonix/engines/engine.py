@@ -1,47 +1,69 @@
-"""One interface to run a stack, and the choice of what runs it."""
+"""Engines: what runs the project's program for a stack, and which one is chosen."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from kryonix.engines.address import StackAddress
-from kryonix.engines.errors import EngineUnavailable
-from kryonix.engines.events import OnEvent, Summary
-from kryonix.engines.local import LocalStack
+from kryonix.engines.errors import BegunLocally, EngineUnavailable
+from kryonix.engines.events import Event, OnEvent, Summary
 
-__all__ = ["Choice", "Engine", "engine_for", "runs_cli"]
+__all__ = ["Choice", "Engine", "StackSpec", "engine_for", "ignore", "refuse_begun_locally", "runs_cli"]
 
 Choice = Literal["auto", "pulumi", "local"]
 
 
+def ignore(event: Event) -> None:
+    """Ignore an event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackSpec:
+    """A stack and its config.
+
+    Either `config` is the whole config (full keys such as `kryonix:tenant`, plain values, no secrets), or the project
+    has a config file: `config_file`, default `Pulumi.NAME.yaml`.
+    """
+
+    name: str
+    config: Mapping[str, Any] | None = None
+    config_file: Path | None = None
+
+
 class Engine(Protocol):
-    """Runs the program of one stack. What goes wrong is raised with a message for a person and an `exit_status`."""
+    """Runs the project's program for its stacks. Thread-safe: operations beyond the concurrency wait.
 
-    def preview(self) -> Summary:
-        """What `up` would do. Changes nothing."""
+    Operations on a spec with `config` have a workspace of their own, with links to the program; the state is the
+    project's. Errors have a message for a person and an `exit_status`: 2 input, 3 a service, else 1.
+    """
 
-    def up(self) -> Summary:
-        """Make the world what the program says."""
+    def preview(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
+        """Return what `up` would do. Changes nothing."""
 
-    def refresh(self) -> Summary:
-        """Read the world into the state, so that the next `up` repairs what differs."""
+    def up(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
+        """Create, update and delete resources until they match the program."""
 
-    def destroy(self) -> Summary:
-        """Remove everything the stack has made."""
+    def refresh(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
+        """Read the resources into the state. Every step but `same` is drift, which the next `up` repairs."""
 
-    def outputs(self, show_secrets: bool = False) -> dict[str, Any]:
-        """The stack's outputs; secret ones read `[secret]` unless they are asked for."""
+    def destroy(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
+        """Remove everything that the stack has made. Accepts a stack that has nothing."""
 
-    def export(self) -> dict[str, Any]:
-        """The deployment, as `pulumi stack import` takes it; secrets stay encrypted."""
+    def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
+        """Return the stack's outputs, empty if nothing is deployed. Hidden secrets read `[secret]`."""
+
+    def export(self, stack: StackSpec) -> dict[str, Any]:
+        """Return the deployment as `pulumi stack import` takes it, secrets encrypted; empty for an unknown stack."""
+
+    def stacks(self) -> list[str]:
+        """Return the names of the stacks that have resources, sorted."""
 
 
 def runs_cli(choice: Choice) -> bool:
-    """Whether a choice means the Pulumi CLI: with `auto`, where it is on PATH.
-
-    Raises EngineUnavailable where the CLI is asked for and not there.
-    """
+    """Return True if a choice means the Pulumi CLI: `auto` does if it is on PATH. Raises EngineUnavailable."""
     installed = shutil.which("pulumi") is not None
     if choice == "pulumi" and not installed:
         remedy = "Install it (https://www.pulumi.com/docs/install/), or use `--engine local`"
@@ -49,10 +71,21 @@ def runs_cli(choice: Choice) -> bool:
     return choice != "local" and installed
 
 
-def engine_for(choice: Choice, address: StackAddress, on_event: OnEvent) -> Engine:
-    """The engine of a choice. Raises EngineUnavailable where the CLI is asked for and not there."""
-    if not runs_cli(choice):
-        return LocalStack(address.project, address.stack, config_file=address.config_file, on_event=on_event)
-    from kryonix.engines.pulumi_cli import AutomationEngine  # imports the whole SDK, 0.4 s that others need not pay
+def engine_for(choice: Choice, project: Path, *, concurrency: int = 4) -> Engine:
+    """Return the engine of a choice for a project's stacks. Raises EngineUnavailable."""
+    if runs_cli(choice):
+        from kryonix.engines.pulumi_cli import PulumiEngine  # imports the whole SDK, 0.4 s
 
-    return AutomationEngine(address, on_event)
+        return PulumiEngine(project, concurrency=concurrency, before_creation=refuse_begun_locally)
+    from kryonix.engines.process import LocalEngine
+
+    return LocalEngine(project, concurrency=concurrency)
+
+
+def refuse_begun_locally(project: Path, name: str) -> None:
+    """Raise BegunLocally if the local engine has made the stack: the CLI would make everything a second time."""
+    from kryonix.engines.local import LocalStack
+
+    stack = name.rpartition("/")[2]
+    if LocalStack(project, stack).has_resources:
+        raise BegunLocally(stack)

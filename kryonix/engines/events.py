@@ -1,4 +1,4 @@
-"""What a run tells its caller while it goes, and what it sums up at the end."""
+"""Events of a run, and its summary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Severity = Literal["info", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class ResourceEvent:
-    """One resource's progress. `seconds` is the time the change took; `error` is set where it failed."""
+    """Progress of a resource. `seconds` is the duration of the change; `error` is set if it failed."""
 
     urn: str
     name: str
@@ -30,7 +30,7 @@ class ResourceEvent:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """A message of the program or of the engine; `urn` is empty where it concerns no resource."""
+    """A message of the program or of the engine; `urn` is empty if it concerns no resource."""
 
     severity: Severity
     message: str
@@ -43,7 +43,7 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was done to a resource, or would be. `changed` are names of inputs; values are never told."""
+    """A change of a resource, done or planned. `changed` are names of inputs, without values."""
 
     urn: str
     name: str
@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run's result. `changes` counts steps by op, `same` included; secret outputs read `[secret]`."""
+    """The result of a run. `changes` counts steps by op, `same` included; secret outputs read `[secret]`."""
 
     changes: dict[str, int]
     steps: tuple[Step, ...]
@@ -63,10 +63,10 @@ class Summary:
 
     @property
     def changed(self) -> bool:
-        """Whether anything is, or would be, different after the run."""
+        """True if anything is, or would be, different after the run."""
         return any(count for op, count in self.changes.items() if op not in ("same", "read"))
 
 
 def count_changes(steps: Iterable[Step]) -> dict[str, int]:
-    """How many steps of each op there are."""
+    """Return the number of steps by op."""
     return dict(Counter(step.op for step in steps))

@@ -1,4 +1,4 @@
-"""Stacks run by the local engine, each operation in a process of its own."""
+"""The local engine behind the engines' interface, and the child process for stacks with a config of their own."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from threading import BoundedSemaphore
 from typing import IO, Any, Final, Literal
 
 from kryonix.engines import wire
+from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import EngineFailed, OperationDied, Refused
 from kryonix.engines.events import Event, OnEvent, Summary
 from kryonix.engines.local import LocalStack
 from kryonix.engines.local.store import state_root
-from kryonix.engines.run_folder import run_folder
-from kryonix.engines.spec import StackSpec, ignore
-from kryonix.engines.workspace import check_name, config_file
+from kryonix.engines.workspace import check_name, config_file, run_folder
 
-__all__ = ["LocalDeployer"]
+__all__ = ["LocalEngine"]
 
 _Operation = Literal["preview", "up", "refresh", "destroy"]
 
 _END_S: Final = 15
-"""How long a process may take to end in order once it is not needed any more."""
+"""Seconds for a child process to end in order, before it is killed."""
 
 
-class LocalDeployer:
-    """A project's stacks, whose state is in the project's own folder, or in KRYONIX_STATE_DIR."""
+class LocalEngine:
+    """The local engine. The state is in the project's folder, or in KRYONIX_STATE_DIR.
+
+    A stack with the project's own config file runs in this process, one with a config of its own in a child process.
+    """
 
     def __init__(self, project: Path, *, concurrency: int = 4) -> None:
         self._project = project.absolute()
@@ -50,20 +52,25 @@ class LocalDeployer:
     def destroy(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
         return self._run("destroy", stack, on_event)
 
-    def outputs(self, stack: StackSpec) -> dict[str, Any]:
-        check_name(stack.name)
-        return LocalStack(self._project, stack.name).outputs(show_secrets=True)
+    def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
+        return self._open(stack).outputs(show_secrets=show_secrets)
 
     def export(self, stack: StackSpec) -> dict[str, Any]:
-        check_name(stack.name)
-        return LocalStack(self._project, stack.name).export()
+        return self._open(stack).export()
 
     def stacks(self) -> list[str]:
         root = state_root(self._project)
         names = sorted(path.name for path in root.iterdir() if _is_stack(path)) if root.is_dir() else []
         return [name for name in names if LocalStack(self._project, name).has_resources]
 
+    def _open(self, stack: StackSpec, on_event: OnEvent = ignore) -> LocalStack:
+        return LocalStack(self._project, stack.name, config_file=stack.config_file, on_event=on_event)
+
     def _run(self, operation: _Operation, stack: StackSpec, on_event: OnEvent) -> Summary:
+        if stack.config is None:
+            with self._slots:
+                summary: Summary = getattr(self._open(stack, on_event), operation)()
+                return summary
         check_name(stack.name)
         with self._slots, run_folder() as folder:
             request = {
@@ -73,17 +80,17 @@ class LocalDeployer:
                 "config_file": str(config_file(folder, stack)),
             }
             with _Child(self._project, request) as child:
-                for said in child.says():
-                    if isinstance(said, EngineFailed):
-                        raise said
-                    if isinstance(said, Summary):
-                        return said
-                    on_event(said)
+                for message in child.messages():
+                    if isinstance(message, EngineFailed):
+                        raise message
+                    if isinstance(message, Summary):
+                        return message
+                    on_event(message)
             raise OperationDied(stack.name, child.ended)
 
 
 class _Child:
-    """A process that runs one operation. It ends with the block that it is used in, or with this process."""
+    """A process that runs one operation. It ends with its `with` block, or with this process."""
 
     ended = "did not end"
 
@@ -94,26 +101,28 @@ class _Child:
     def __enter__(self) -> _Child:
         reading, writing = os.pipe()
         self._lines = os.fdopen(reading, "rb")
-        self._complaints = TemporaryFile()
+        self._stderr = TemporaryFile()
         try:
-            self._process = subprocess.Popen(  # noqa: S603  a module of ours; what a caller says goes by its pipe
+            self._process = subprocess.Popen(  # noqa: S603  a module of ours; input goes through a pipe
                 [sys.executable, "-m", "kryonix.engines.child", str(writing)],
                 cwd=self._project,
                 env={**os.environ, "PYTHONPATH": _python_path()},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                stderr=self._complaints,
+                stderr=self._stderr,
                 pass_fds=[writing],
             )
         finally:
             os.close(writing)
         return self
 
-    def says(self) -> Iterator[Event | Summary | EngineFailed]:
-        """What the run tells, until it ends."""
-        self._ask()
+    def messages(self) -> Iterator[Event | Summary | EngineFailed]:
+        """Yield what the run reports, until it ends."""
+        with suppress(OSError):  # it died at once, and its lines end
+            self._stdin.write(json.dumps(self._request).encode() + b"\n")
+            self._stdin.flush()
         for line in self._lines:
-            if line.endswith(b"\n"):  # else it was killed in mid-line
+            if line.endswith(b"\n"):  # else it was killed while it wrote
                 yield wire.read(line)
 
     def __exit__(self, *exc: object) -> None:
@@ -124,31 +133,26 @@ class _Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self.ended = _told(self._process.returncode, self._complaints)
+        self.ended = _ending(self._process.returncode, self._stderr)
         self._lines.close()
-        self._complaints.close()
-
-    def _ask(self) -> None:
-        with suppress(OSError):  # it died at once: that is seen where its lines end
-            self._stdin.write(json.dumps(self._request).encode() + b"\n")
-            self._stdin.flush()
+        self._stderr.close()
 
     @property
     def _stdin(self) -> IO[bytes]:
         if self._process.stdin is None:
-            raise ValueError("a child is always made with a pipe")
+            raise ValueError("the child process has no standard input")
         return self._process.stdin
 
 
 def _python_path() -> str:
-    """Where a child finds this package too: a project has it in its folder or installed, but need not."""
+    """Return a module path with this package, which the project need not have."""
     return os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
 
 
-def _told(status: int, complaints: IO[bytes]) -> str:
-    """How a process ended, with the last line that it wrote of its own."""
-    complaints.seek(0)
-    lines = complaints.read().decode(errors="replace").strip().splitlines()
+def _ending(status: int, stderr: IO[bytes]) -> str:
+    """Return how a process ended, with the last line of its standard error."""
+    stderr.seek(0)
+    lines = stderr.read().decode(errors="replace").strip().splitlines()
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     return f"{how} ({lines[-1][:200]})" if lines else how
 

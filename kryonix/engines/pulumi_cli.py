@@ -1,207 +1,167 @@
-"""The Pulumi CLI behind the engine's interface, by way of the Automation API."""
+"""The Pulumi CLI behind the engines' interface, through the Automation API."""
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Any, Final, TypeVar
 
 import pulumi.automation as auto
-from pulumi.automation import events
+import yaml
 
-from kryonix.engines.address import StackAddress
+from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import EngineFailed
-from kryonix.engines.events import Diagnostic, OnEvent, Op, ResourceEvent, Status, Step, Summary, count_changes
-from kryonix.engines.takeover import refuse_begun_locally
-from kryonix.errors import Failure, split
+from kryonix.engines.events import OnEvent, Summary, count_changes
+from kryonix.engines.pulumi_events import EventLog, translated
+from kryonix.engines.workspace import workspace
 
-__all__ = ["AutomationEngine", "EventLog", "known_failure", "translated"]
+__all__ = ["PulumiEngine"]
 
-_OPS: Final[dict[str, Op]] = {
-    "same": "same",
-    "create": "create",
-    "update": "update",
-    "delete": "delete",
-    "replace": "replace",
-    "create-replacement": "replace",
-    "read": "read",
-    "read-replacement": "read",
-    "refresh": "refresh",
-}
+_ENVIRONMENT: Final = {"PULUMI_EXPERIMENTAL": "true", "PULUMI_SKIP_CHECKPOINTS": "true"}
+"""Write the state at the end only. After a killed run, the next one adopts what it made."""
 
-# Sentences of the CLI, its plugins and the services behind them: all there is where the program did not fail itself.
-_SENTENCES: Final = tuple(
-    (Failure(kind=kind, exit_status=status), re.compile(pattern, re.IGNORECASE))
-    for kind, status, pattern in (
-        ("invalid-config", 2, r"validating stack config:|invalid YAML file:"),
-        ("wrong-passphrase", 3, r"incorrect passphrase|passphrase must be set with PULUMI_CONFIG_PASSPHRASE"),
-        ("stack-locked", 3, r"the stack is currently locked by"),
-        ("port-taken", 3, r"port is already allocated|address already in use"),
-        (
-            "service-unreachable",
-            3,
-            r"connection refused|no such host|Cannot connect to the Docker daemon|password authentication failed",
-        ),
-        ("protected", 1, r"as it is currently marked for protection|because it is protected"),
-    )
-)
-
-_DEFAULT_PROVIDER: Final = re.compile(r"pulumi:providers:[^:]+::default(_[\d_]+)?$")
-"""A plugin that the CLI configures by itself. That it has other config now changes nothing in the world."""
-
-_FAILED: Final = re.compile(
-    r"(update|preview|refresh|destroy) failed|an unhandled error occurred: program exited with non-zero exit code: \d+"
-)
-_TRACEBACK: Final = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t]+.*\n)+", re.MULTILINE)
-_OURS: Final = re.compile(r"^components\.errors\.\w+: ")
+_LOCK: Final = re.compile(r"created by (?P<user>\S+)@(?P<host>\S+) \(pid (?P<pid>\d+)\)")
 
 
-class AutomationEngine:
-    """One stack of the project folder, run by the `pulumi` command."""
+T = TypeVar("T")
 
-    def __init__(self, address: StackAddress, on_event: OnEvent) -> None:
-        self._address = address
-        self._on_event = on_event
-        self._config = {"config_file": str(address.config_file)} if address.config_file else {}
 
-    def preview(self) -> Summary:
-        return self._run(lambda stack, **run: stack.preview(**run, **self._config))
+class PulumiEngine:
+    """The `pulumi` command, with the backend and the secrets provider that the environment names.
 
-    def up(self) -> Summary:
-        return self._run(lambda stack, **run: stack.up(**run, **self._config, show_secrets=False))
+    PULUMI_BACKEND_URL is passed through: file, object store, PostgreSQL. KRYONIX_SECRETS_PROVIDER names the secrets
+    provider of new stacks, as `pulumi stack init --secrets-provider` takes it; default: a passphrase.
+    `before_creation` is called with the project and the name of a stack that the CLI does not know.
+    """
 
-    def refresh(self) -> Summary:
-        return self._run(lambda stack, **run: stack.refresh(**run, **self._config, show_secrets=False))
+    def __init__(
+        self,
+        project: Path,
+        *,
+        concurrency: int = 4,
+        before_creation: Callable[[Path, str], None] = lambda project, name: None,
+    ) -> None:
+        self._project = project.absolute()
+        self._slots = BoundedSemaphore(concurrency)
+        self._before_creation = before_creation
+        self._secrets_provider = os.environ.get("KRYONIX_SECRETS_PROVIDER") or None
 
-    def destroy(self) -> Summary:
-        return self._run(lambda stack, **run: stack.destroy(**run, **self._config, show_secrets=False))
+    def preview(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
+        return self._run(stack, on_event, lambda found, **run: found.preview(**run))
 
-    def outputs(self, show_secrets: bool = False) -> dict[str, Any]:
-        with translated([]):
-            known = self._known()
-            found = known.outputs() if known else {}
-        return {name: _shown(output.value, output.secret and not show_secrets) for name, output in found.items()}
+    def up(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
+        return self._run(stack, on_event, lambda found, **run: found.up(**run, show_secrets=False))
 
-    def export(self) -> dict[str, Any]:
-        with translated([]):
-            if (known := self._known()) is None:
-                remedy = f"`kryonix up --stack {self._address.stack}` makes it"
-                raise EngineFailed(f"the Pulumi CLI knows no stack {self._address.stack!r}. {remedy}", 2)
-            deployment = known.export_stack()
-        return {"version": deployment.version, "deployment": deployment.deployment}
+    def refresh(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
+        return self._run(stack, on_event, lambda found, **run: found.refresh(**run, show_secrets=False))
 
-    def _known(self) -> auto.Stack | None:
-        """The stack, or None where the backend has none of its name. Raises BegunLocally."""
+    def destroy(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
+        return self._run(stack, on_event, lambda found, **run: found.destroy(**run, show_secrets=False))
+
+    def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
+        outputs = self._read(stack, lambda found: found.stack_outputs(stack.name)) or {}
+        return {
+            name: "[secret]" if output.secret and not show_secrets else output.value for name, output in outputs.items()
+        }
+
+    def export(self, stack: StackSpec) -> dict[str, Any]:
+        found = self._read(stack, lambda found: found.export_stack(stack.name))
+        return {"version": found.version, "deployment": found.deployment} if found else {}
+
+    def stacks(self) -> list[str]:
+        with self._slots, translated([]):
+            found = self._workspace(self._project).list_stacks()
+        return sorted(each.name.rsplit("/", 1)[-1] for each in found if each.resource_count != 0)
+
+    @contextmanager
+    def _folder(self, stack: StackSpec) -> Iterator[Path]:
+        if stack.config is None:
+            yield self._project
+        else:
+            with workspace(self._project, stack) as folder:
+                yield folder
+
+    def _read(self, stack: StackSpec, read: Callable[[auto.LocalWorkspace], T]) -> T | None:
+        """Return what is read of a stack, or None if the backend does not know the stack."""
+        with self._slots, self._folder(stack) as folder, translated([]):
+            try:
+                return read(self._workspace(folder))
+            except auto.StackNotFoundError:
+                self._before_creation(self._project, stack.name)
+                return None
+
+    def _workspace(self, folder: Path) -> auto.LocalWorkspace:
+        environment = {} if folder == self._project else _ENVIRONMENT
+        return auto.LocalWorkspace(
+            work_dir=str(folder), env_vars=dict(environment), secrets_provider=self._secrets_provider
+        )
+
+    def _open(self, folder: Path, name: str) -> auto.Stack:
+        """Return the stack, created if the backend does not know it, with its secrets provider unchanged.
+
+        The CLI reads the secrets provider from the config file, which is new in each workspace: without this, a stack
+        with its secrets in a vault would use the passphrase from its second run on.
+        """
         try:
-            return auto.select_stack(stack_name=self._address.stack, work_dir=str(self._address.project))
+            found = auto.Stack.select(name, self._workspace(folder))
         except auto.StackNotFoundError:
-            refuse_begun_locally(self._address.project, self._address.stack)
-            return None
+            self._before_creation(self._project, name)
+            return auto.Stack.create_or_select(name, self._workspace(folder))  # select, if another run was faster
+        if folder != self._project:
+            file = folder / f"Pulumi.{name}.yaml"
+            document = yaml.safe_load(file.read_text(encoding="utf-8"))
+            kept = _secrets_settings(found.export_stack().deployment or {}, self._secrets_provider)
+            file.write_text(yaml.safe_dump({**document, **kept}, allow_unicode=True), encoding="utf-8")
+        return found
 
-    def _stack(self) -> auto.Stack:
-        """The stack, made where there is none."""
-        known = self._known()
-        if known is not None:
-            return known
-        return auto.create_or_select_stack(stack_name=self._address.stack, work_dir=str(self._address.project))
-
-    def _run(self, operation: Callable[..., Any]) -> Summary:
-        started, log = time.monotonic(), EventLog(self._on_event)
-        with translated(log.errors):
-            operation(self._stack(), on_event=log.take, color="never")
+    def _run(self, stack: StackSpec, on_event: OnEvent, operation: Callable[..., Any]) -> Summary:
+        started, log = time.monotonic(), EventLog(on_event)
+        config = {"config_file": str(stack.config_file)} if stack.config_file else {}
+        with self._slots, self._folder(stack) as folder:
+            with translated(log.errors):
+                found = self._open(folder, stack.name)
+            try:
+                with translated(log.errors):
+                    operation(found, on_event=log.add, color="never", **config)
+            except EngineFailed as error:
+                if folder == self._project or not _left_behind(str(error)):
+                    raise
+                log.errors.clear()
+                with translated(log.errors):
+                    found.cancel()
+                    operation(found, on_event=log.add, color="never", **config)
         steps = tuple(log.steps)
         return Summary(changes=count_changes(steps), steps=steps, seconds=time.monotonic() - started)
 
 
-class EventLog:
-    """Turns the CLI's events into ours, and keeps steps and errors."""
-
-    def __init__(self, on_event: OnEvent) -> None:
-        self._on_event = on_event
-        self._started: dict[str, tuple[float, Op]] = {}
-        self.steps: list[Step] = []
-        self.errors: list[str] = []
-
-    def take(self, event: events.EngineEvent) -> None:
-        """One event of the CLI."""
-        if event.resource_pre_event is not None:
-            self._step(event.resource_pre_event.metadata, "started")
-        elif event.res_outputs_event is not None:
-            self._step(event.res_outputs_event.metadata, "done")
-        elif event.res_op_failed_event is not None:
-            self._step(event.res_op_failed_event.metadata, "failed")
-        elif event.diagnostic_event is not None:
-            self._diagnostic(event.diagnostic_event)
-
-    def _step(self, metadata: events.StepEventMetadata, status: Status) -> None:
-        op = _op(metadata)
-        if op is None or _DEFAULT_PROVIDER.search(metadata.urn):
-            return
-        name, changed = metadata.urn.rsplit("::", 1)[-1], tuple(metadata.diffs or ())
-        if status == "started":
-            self._started[metadata.urn] = (time.monotonic(), op)
-        began, asked = self._started.get(metadata.urn, (time.monotonic(), op))
-        if asked == "refresh":  # what it found is known once it has read
-            changed = _differing(metadata)
-        if status == ("done" if asked == "refresh" else "started"):
-            self.steps.append(Step(metadata.urn, name, metadata.type, op, changed))
-        seconds = time.monotonic() - began
-        self._on_event(ResourceEvent(metadata.urn, name, metadata.type, asked, status, changed, "", seconds))
-
-    def _diagnostic(self, event: events.DiagnosticEvent) -> None:
-        message = _without_traceback(event.message.strip())
-        if event.severity == "error":
-            self.errors.append(message)
-        elif event.severity == "warning":
-            self._on_event(Diagnostic("warning", split(message)[0], event.urn or ""))
+def _secrets_settings(deployment: Mapping[str, Any], chosen: str | None) -> dict[str, str]:
+    """Return the entries of the config file that keep a stack's secrets provider."""
+    provider = deployment.get("secrets_providers") or {}
+    state = provider.get("state") or {}
+    if provider.get("type") == "cloud":
+        return {"secretsprovider": state["url"], "encryptedkey": state["encryptedkey"]}
+    if provider.get("type") == "passphrase":
+        return {"encryptionsalt": state["salt"]}
+    return {"secretsprovider": chosen} if chosen else {}
 
 
-@contextmanager
-def translated(errors: list[str]) -> Iterator[None]:
-    """Raise EngineFailed for what the CLI ends with, with the errors that its events told."""
+def _left_behind(message: str) -> bool:
+    """Return True if every lock in the CLI's message belongs to a process of this machine that has ended."""
+    locks = list(_LOCK.finditer(message))
+    return bool(locks) and all(lock["host"] == socket.gethostname() and not _alive(int(lock["pid"])) for lock in locks)
+
+
+def _alive(pid: int) -> bool:
     try:
-        yield
-    except auto.CommandError as error:
-        text, failure = split(_message(errors) or _stderr(str(error)))
-        message = text if errors else "\n".join(text.splitlines()[-5:])
-        raise EngineFailed(message, failure=failure or known_failure(message)) from error
-
-
-def _op(metadata: events.StepEventMetadata) -> Op | None:
-    return _OPS.get(str(getattr(metadata.op, "value", metadata.op)))
-
-
-def _differing(metadata: events.StepEventMetadata) -> tuple[str, ...]:
-    """The names of what a refresh has found to be otherwise. Values are never told."""
-    if metadata.old is None or metadata.new is None:
-        return ()
-    before, after = metadata.old.outputs or {}, metadata.new.outputs or {}
-    return tuple(sorted(name for name in {*before, *after} if before.get(name) != after.get(name)))
-
-
-def _message(errors: list[str]) -> str:
-    """What a run's errors say, without the CLI's last word that it failed."""
-    said = dict.fromkeys(errors)
-    return "\n".join([error for error in said if not _FAILED.fullmatch(error)] or said)
-
-
-def _without_traceback(message: str) -> str:
-    """What an exception says, where a dynamic provider's server has put its traceback in front of it."""
-    *frames, said = _TRACEBACK.split(message)
-    return _OURS.sub("", said) if frames else message
-
-
-def known_failure(message: str) -> Failure | None:
-    """Return the failure that a sentence of the CLI, of a plugin or of a service is known to mean."""
-    return next((failure for failure, pattern in _SENTENCES if pattern.search(message)), None)
-
-
-def _stderr(text: str) -> str:
-    """Return the CLI's standard error, without the Automation API's frame around it."""
-    return text.partition("stderr:")[2].strip() or text.strip()
-
-
-def _shown(value: Any, hidden: bool) -> Any:
-    return "[secret]" if hidden else value
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,4 +1,4 @@
-"""What a run in a child process tells its parent: lines of JSON for events, for the result, and for an error."""
+"""Lines of JSON from a child process to its parent: events, the result, or an error."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _KINDS: dict[str, type[Event]] = {"resource": ResourceEvent, "diagnostic": Diagn
 
 
 def of_event(event: Event) -> bytes:
-    """An event as a line."""
+    """Return an event as a line."""
     kind = "resource" if isinstance(event, ResourceEvent) else "diagnostic"
     return _line({"kind": kind, **asdict(event)})
 
 
 def of_summary(summary: Summary) -> bytes:
-    """A result as a line. Outputs stay behind: whoever may see them asks for them."""
+    """Return a result as a line, without outputs: they may be secret."""
     steps = [asdict(step) for step in summary.steps]
     return _line({"kind": "summary", "changes": summary.changes, "steps": steps, "seconds": summary.seconds})
 
@@ -36,7 +36,7 @@ def of_error(error: BaseException) -> bytes:
 
 
 def read(line: bytes) -> Event | Summary | EngineFailed:
-    """What a line says."""
+    """Return the content of a line."""
     fields: dict[str, Any] = json.loads(line)
     kind = fields.pop("kind")
     if kind == "error":

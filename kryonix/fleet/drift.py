@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from kryonix.engines.deployer import Deployer
+from kryonix.engines.engine import Engine, StackSpec
 from kryonix.engines.events import Step, Summary
-from kryonix.engines.spec import StackSpec
 from kryonix.fleet.rollout import failure_of
 from kryonix.rabbitmq.broker import Broker, password_step
 from kryonix.registry.desired_states import DesiredState
@@ -42,7 +41,7 @@ class Drift:
 
 
 def find_drift(
-    deployer: Deployer,
+    engine: Engine,
     cells: Cells,
     states: Iterable[DesiredState],
     *,
@@ -55,18 +54,18 @@ def find_drift(
     """
 
     def examine(state: DesiredState) -> Drift:
-        spec = spec_for(state, cells, sold=what_is_sold(state, deployer, default_catalog()))
-        found = _changes(deployer.refresh(spec))
-        pending = _changes(deployer.preview(spec))
+        spec = spec_for(state, cells, sold=what_is_sold(state, engine, default_catalog()))
+        found = _changes(engine.refresh(spec))
+        pending = _changes(engine.preview(spec))
         vhost = tenant_of(state).names.vhost
-        declared = declared_vhosts(deployer.export(spec)).get(vhost)
+        declared = declared_vhosts(engine.export(spec)).get(vhost)
         if declared is None:
             return Drift(tenant=state.cliente_id, cell=state.cell, found=found, pending=pending)
-        broker = Broker(deployer.outputs(StackSpec(name=cells.cell(state.cell).stack)))
+        broker = Broker(engine.outputs(StackSpec(name=cells.cell(state.cell).stack)))
         return Drift(
             tenant=state.cliente_id,
             cell=state.cell,
-            found=(*found, *_changed_login(broker, state, deployer.outputs(spec))),
+            found=(*found, *_changed_login(broker, state, engine.outputs(spec))),
             pending=pending,
             undeclared=find_undeclared(broker, vhost, declared),
         )
@@ -75,7 +74,7 @@ def find_drift(
 
 
 def preview_tenants(
-    deployer: Deployer,
+    engine: Engine,
     cells: Cells,
     states: Iterable[DesiredState],
     *,
@@ -85,8 +84,8 @@ def preview_tenants(
     """Preview each stack. Changes nothing, not even the state."""
 
     def examine(state: DesiredState) -> Drift:
-        spec = spec_for(state, cells, sold=what_is_sold(state, deployer, default_catalog()))
-        pending = _changes(deployer.preview(spec))
+        spec = spec_for(state, cells, sold=what_is_sold(state, engine, default_catalog()))
+        pending = _changes(engine.preview(spec))
         return Drift(tenant=state.cliente_id, cell=state.cell, pending=pending)
 
     return list(_each(examine, states, concurrency, on_tenant))

@@ -10,8 +10,8 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Final, Protocol
 
+from kryonix.engines.engine import ignore
 from kryonix.engines.events import OnEvent, Summary
-from kryonix.engines.spec import ignore
 from kryonix.errors import KryonixError
 from kryonix.fleet.waves import FailureBudget
 from kryonix.registry.desired_states import DesiredState

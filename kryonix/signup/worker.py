@@ -19,7 +19,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
 
-from kryonix.engines.run_folder import clear_abandoned
+from kryonix.engines.workspace import clear_abandoned
 from kryonix.signup.database import Database, connection_settings
 from kryonix.signup.events import Publisher
 from kryonix.signup.executor import Executor, RetryLater

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kryonix.engines.deployer import Deployer
+from kryonix.engines.engine import Engine, StackSpec
 from kryonix.engines.errors import NoCredentials
-from kryonix.engines.spec import StackSpec
 from kryonix.topology.naming import Names
 
 __all__ = ["Credentials", "find_credentials"]
@@ -29,13 +28,13 @@ class Credentials:
         return cls(**{name: outputs[name] for name in ("vhost", "username", "password", "amqp_uri")})
 
 
-def find_credentials(deployer: Deployer, tenant_id: str, platform: str) -> dict[str, Any]:
+def find_credentials(engine: Engine, tenant_id: str, platform: str) -> dict[str, Any]:
     """Return what a tenant's applications need, and nothing of anybody else: credentials, addresses, plan, modules.
 
     They come from the state of the tenant's own stack, else of the platform's. Raises NoCredentials.
     """
     for stack in (Names(tenant_id).stack, platform):
-        outputs = deployer.outputs(StackSpec(name=stack))
+        outputs = engine.outputs(StackSpec(name=stack))
         if entry := outputs.get("tenants", {}).get(tenant_id):
             own = Credentials.of(entry)
             return {

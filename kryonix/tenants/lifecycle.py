@@ -14,10 +14,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from kryonix.engines.deployer import Deployer
+from kryonix.engines.engine import Engine, ignore
 from kryonix.engines.errors import InvalidTenant, Overtaken, TenantBusy, UnknownTenant, WrongState
 from kryonix.engines.events import OnEvent, Summary
-from kryonix.engines.spec import ignore
 from kryonix.registry.connection import Connection, connect
 from kryonix.registry.desired_states import (
     DesiredState,
@@ -66,7 +65,7 @@ class TenantLifecycle:
     def __init__(
         self,
         registry_dsn: str,
-        deployer: Deployer,
+        engine: Engine,
         cells: Cells,
         catalog: Catalog,
         *,
@@ -75,7 +74,7 @@ class TenantLifecycle:
         deletion_protection: bool = True,
     ) -> None:
         self._dsn = registry_dsn
-        self._stacks = TenantStacks(deployer, cells, catalog, deletion_protection=deletion_protection)
+        self._stacks = TenantStacks(engine, cells, catalog, deletion_protection=deletion_protection)
         self._cells = cells
         self._catalog = catalog
         self._overlap = overlap

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from kryonix.engines.deployer import Deployer
-from kryonix.engines.spec import StackSpec
+from kryonix.engines.engine import Engine, StackSpec
 from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
@@ -55,7 +54,7 @@ def spec_for(
     return StackSpec(name=tenant.names.stack, config=config)
 
 
-def what_is_sold(state: DesiredState, deployer: Deployer, catalog: Catalog) -> Mapping[str, Any] | None:
+def what_is_sold(state: DesiredState, engine: Engine, catalog: Catalog) -> Mapping[str, Any] | None:
     """Return what a tenant's stack has now, where the tenant is active and its plan no longer admits it.
 
     The program lets it keep that, so that credentials end and what was changed by hand is mended; it does not let it
@@ -68,5 +67,5 @@ def what_is_sold(state: DesiredState, deployer: Deployer, catalog: Catalog) -> M
     topology = expand(tenant, catalog)
     if use(topology).fits(topology.limits):
         return None
-    made: Mapping[str, Any] = deployer.outputs(StackSpec(name=tenant.names.stack)).get("tenants", {})
+    made: Mapping[str, Any] = engine.outputs(StackSpec(name=tenant.names.stack)).get("tenants", {})
     return made.get(tenant.id)

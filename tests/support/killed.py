@@ -15,9 +15,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from kryonix.engines.engine import StackSpec
 from kryonix.engines.events import Event, OnEvent, Summary
-from kryonix.engines.process import LocalDeployer
-from kryonix.engines.spec import StackSpec
+from kryonix.engines.process import LocalEngine
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
 from tests.support.lifecycle_env import cells_of
@@ -25,24 +25,24 @@ from tests.support.lifecycle_env import cells_of
 
 @dataclass
 class Mortal:
-    """A deployer whose process dies at one moment."""
+    """A engine whose process dies at one moment."""
 
-    deployer: LocalDeployer
+    engine: LocalEngine
     run: int
     moment: str
     runs: int = 0
 
     def up(self, stack: StackSpec, on_event: OnEvent) -> Summary:
-        return self._watched(self.deployer.up, stack)
+        return self._watched(self.engine.up, stack)
 
     def destroy(self, stack: StackSpec, on_event: OnEvent) -> Summary:
-        return self._watched(self.deployer.destroy, stack)
+        return self._watched(self.engine.destroy, stack)
 
     def preview(self, stack: StackSpec) -> Summary:
-        return self.deployer.preview(stack)
+        return self.engine.preview(stack)
 
     def outputs(self, stack: StackSpec) -> dict[str, Any]:
-        return self.deployer.outputs(stack)
+        return self.engine.outputs(stack)
 
     def _watched(self, operation: Any, stack: StackSpec) -> Summary:
         self.runs += 1
@@ -66,10 +66,10 @@ def die() -> None:
 
 def main() -> None:
     project, stack, moment, operation, tenant, given = sys.argv[1:]
-    deployer = LocalDeployer(Path(project))
-    dsn = str(deployer.outputs(StackSpec(name=stack))["registry_dsn"])
+    engine = LocalEngine(Path(project))
+    dsn = str(engine.outputs(StackSpec(name=stack))["registry_dsn"])
     run, _, event = moment.partition(".")
-    mortal: Any = Mortal(deployer, int(run), event)
+    mortal: Any = Mortal(engine, int(run), event)
     lifecycle = TenantLifecycle(dsn, mortal, cells_of(stack), default_catalog(), overlap=timedelta(hours=1))
     getattr(lifecycle, operation)(tenant, **json.loads(given))
 

@@ -12,7 +12,7 @@ from typing import Any
 import aio_pika
 import psycopg
 
-from kryonix.engines.process import LocalDeployer
+from kryonix.engines.process import LocalEngine
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
@@ -36,15 +36,15 @@ class Town:
 
     project: Project
     broker: LiveBroker
-    deployer: LocalDeployer
+    engine: LocalEngine
     lifecycle: TenantLifecycle
 
     @classmethod
     def of(cls, project: Project, broker: LiveBroker) -> Town:
-        deployer = LocalDeployer(project.folder)
+        engine = LocalEngine(project.folder)
         dsn, cells = str(broker.outputs["registry_dsn"]), cells_of(project.stack)
-        lifecycle = TenantLifecycle(dsn, deployer, cells, default_catalog(), overlap=timedelta(seconds=4))
-        return cls(project, broker, deployer, lifecycle)
+        lifecycle = TenantLifecycle(dsn, engine, cells, default_catalog(), overlap=timedelta(seconds=4))
+        return cls(project, broker, engine, lifecycle)
 
     def create(self, id: str, *modules: str, plan: str = "basic", cell: str = "main") -> Credentials:
         return self.lifecycle.create(Tenant(id=id, modules=modules, plan=plan, cell=cell))

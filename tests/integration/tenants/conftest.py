@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kryonix.engines.deployer import Deployer, deployer_for
+from kryonix.engines.engine import Engine, StackSpec, engine_for
 from kryonix.engines.events import Event
-from kryonix.engines.spec import StackSpec
 from tests.support.lifecycle_env import Town
 from tests.support.live_broker import live
 from tests.support.project import Project
@@ -31,7 +30,7 @@ class Notes:
 
     project: Path
     world: Path
-    deployer: Deployer
+    engine: Engine
     events: list[Event] = field(default_factory=list)
 
     def spec(self, stack: str, notes: Mapping[str, str] | None = None, **config: Any) -> StackSpec:
@@ -57,7 +56,7 @@ def copy_program(to: Path) -> Path:
 
 @pytest.fixture(params=["local", pytest.param("pulumi", marks=NO_CLI)])
 def notes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Notes:
-    """The project, run by each deployer in turn, with a state of its own."""
+    """The project, run by each engine in turn, with a state of its own."""
     (tmp_path / "backend").mkdir()
     (tmp_path / "world").mkdir()
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "a test's own")
@@ -65,7 +64,7 @@ def notes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path / 'backend'}")
     monkeypatch.delenv("KRYONIX_STATE_DIR", raising=False)
     project = copy_program(tmp_path / "project")
-    return Notes(project, tmp_path / "world", deployer_for(request.param, project, concurrency=2))
+    return Notes(project, tmp_path / "world", engine_for(request.param, project, concurrency=2))
 
 
 @pytest.fixture(scope="module")

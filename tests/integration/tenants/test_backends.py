@@ -13,7 +13,7 @@ from typing import Any
 import docker
 import pytest
 
-from kryonix.engines.deployer import deployer_for
+from kryonix.engines.engine import engine_for
 from tests.integration.tenants.conftest import NO_CLI, Notes
 from tests.support.project import Project
 
@@ -73,11 +73,11 @@ def test_secrets_stay_with_the_chosen_provider(
         monkeypatch.setenv(name, "a token")
     monkeypatch.setenv("KRYONIX_SECRETS_PROVIDER", "hashivault://kryonix")
     monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE")
-    deployer = deployer_for("pulumi", notes.project)
-    deployer.up(notes.spec("one", {"a": "1"}))
+    engine = engine_for("pulumi", notes.project)
+    engine.up(notes.spec("one", {"a": "1"}))
     assert provider(tmp_path) == ("cloud", "hashivault://kryonix")
     monkeypatch.delenv("KRYONIX_SECRETS_PROVIDER")  # it is the choice for new stacks; this one has its own
-    again = deployer_for("pulumi", notes.project)
+    again = engine_for("pulumi", notes.project)
     again.up(notes.spec("one", {"a": "2"}))
     assert provider(tmp_path) == ("cloud", "hashivault://kryonix")
     assert again.outputs(notes.spec("one"))["password"] == notes.text("one", "secret")
@@ -105,8 +105,8 @@ def test_state_can_be_stored_in_postgresql(notes: Notes, platform: Project, monk
     address = platform.outputs()["registry_dsn"].rpartition("@")[2].partition("/")[0]
     monkeypatch.setenv("PULUMI_BACKEND_URL", f"postgres://{database}:{password}@{address}/{database}?sslmode=disable")
     try:
-        notes.deployer.up(notes.spec("one", {"a": "1"}))
-        other = deployer_for("pulumi", notes.project)
+        notes.engine.up(notes.spec("one", {"a": "1"}))
+        other = engine_for("pulumi", notes.project)
         assert other.stacks() == ["one"]
         assert other.up(notes.spec("one", {"a": "1"})).changes.keys() == {"same"}
         assert other.outputs(notes.spec("one"))["notes"] == ["a"]

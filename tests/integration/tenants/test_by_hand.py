@@ -82,7 +82,7 @@ def test_undeclared_objects_are_found_and_removed_when_harmless(changed: Town) -
     broker.call("POST", "bindings", VHOST, "e", MAIN, "q", f"{MAIN}.crm.leads.update", json=twin).raise_for_status()
     try:
         states = [changed.lifecycle.state(ID)]
-        (drift,) = find_drift(changed.deployer, cells_of(changed.project.stack), states, concurrency=1)
+        (drift,) = find_drift(changed.engine, cells_of(changed.project.stack), states, concurrency=1)
         assert drift.differs
         assert drift.problem == ""
         assert drift.undeclared is not None

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from kryonix.engines.deployer import deployer_for
+from kryonix.engines.engine import StackSpec, engine_for
 from kryonix.engines.errors import EngineFailed, Refused
 from kryonix.engines.events import Event, ResourceEvent, Summary
-from kryonix.engines.spec import StackSpec
 from tests.integration.tenants.conftest import Notes
 from tests.integration.tenants.notes.note import REFUSED
 
@@ -35,84 +34,84 @@ def failure(run: Callable[[], object]) -> Exception:
 
 
 def test_a_stack_is_previewed_created_changed_and_destroyed(notes: Notes) -> None:
-    deployer, first = notes.deployer, notes.spec("one", {"a": "1", "b": "2"})
+    engine, first = notes.engine, notes.spec("one", {"a": "1", "b": "2"})
     made = [("create", "a"), ("create", "b"), ("create", "password"), ("create", "secret")]
-    assert changes(deployer.preview(first)) == made
+    assert changes(engine.preview(first)) == made
     assert notes.files() == set()
-    assert changes(deployer.up(first)) == made
+    assert changes(engine.up(first)) == made
     assert notes.files() == {"one.a", "one.b", "one.secret"}
-    assert changes(deployer.up(first)) == []
+    assert changes(engine.up(first)) == []
     second = notes.spec("one", {"a": "1", "b": "3", "c": "4"})
-    assert changes(deployer.preview(second)) == [("create", "c"), ("update", "b")]
+    assert changes(engine.preview(second)) == [("create", "c"), ("update", "b")]
     assert notes.text("one", "b") == "2"
-    assert changes(deployer.up(second)) == [("create", "c"), ("update", "b")]
+    assert changes(engine.up(second)) == [("create", "c"), ("update", "b")]
     assert notes.text("one", "b") == "3"
-    gone = deployer.up(notes.spec("one", {"a": "1"}))
+    gone = engine.up(notes.spec("one", {"a": "1"}))
     assert changes(gone) == [("delete", "b"), ("delete", "c")]
     assert (gone.changes["delete"], gone.changed) == (2, True)
-    deployer.destroy(first)
+    engine.destroy(first)
     assert notes.files() == set()
-    assert deployer.destroy(first).changed is False, "a stack that has nothing is no error"
+    assert engine.destroy(first).changed is False, "a stack that has nothing is no error"
 
 
 def test_refresh_reports_manual_changes_and_up_repairs_them(notes: Notes) -> None:
-    deployer, spec = notes.deployer, notes.spec("one", {"a": "1", "b": "2"})
-    deployer.up(spec)
+    engine, spec = notes.engine, notes.spec("one", {"a": "1", "b": "2"})
+    engine.up(spec)
     (notes.world / "one.a").write_text("by hand")
     (notes.world / "one.b").unlink()
-    assert changes(deployer.refresh(spec)) == [("delete", "b"), ("update", "a")]
+    assert changes(engine.refresh(spec)) == [("delete", "b"), ("update", "a")]
     assert notes.text("one", "a") == "by hand"
-    assert changes(deployer.up(spec)) == [("create", "b"), ("update", "a")]
+    assert changes(engine.up(spec)) == [("create", "b"), ("update", "a")]
     assert (notes.text("one", "a"), notes.text("one", "b")) == ("1", "2")
 
 
 def test_outputs_are_plain_and_empty_for_an_empty_stack(notes: Notes) -> None:
-    deployer, spec = notes.deployer, notes.spec("one", {"a": "1"})
-    assert deployer.outputs(spec) == {}
-    assert deployer.stacks() == []
-    deployer.up(spec)
-    outputs = deployer.outputs(StackSpec(name="one"))
+    engine, spec = notes.engine, notes.spec("one", {"a": "1"})
+    assert engine.outputs(spec) == {}
+    assert engine.stacks() == []
+    engine.up(spec)
+    outputs = engine.outputs(StackSpec(name="one"))
     assert outputs == {"password": notes.text("one", "secret"), "notes": ["a"]}
-    deployer.up(notes.spec("another"))
-    assert deployer.stacks() == ["another", "one"]
-    deployer.destroy(spec)
-    assert deployer.stacks() == ["another"]
+    engine.up(notes.spec("another"))
+    assert engine.stacks() == ["another", "one"]
+    engine.destroy(spec)
+    assert engine.stacks() == ["another"]
 
 
 def test_progress_is_reported_per_resource(notes: Notes) -> None:
-    notes.deployer.up(notes.spec("one", {"a": "1"}), notes.events.append)
+    notes.engine.up(notes.spec("one", {"a": "1"}), notes.events.append)
     told = [event for event in notes.events if isinstance(event, ResourceEvent) and event.name == "a"]
     assert [(event.op, event.status) for event in told] == [("create", "started"), ("create", "done")]
 
 
 def test_a_failure_is_reported_and_the_next_run_continues(notes: Notes) -> None:
     broken = notes.spec("one", {"a": "1", "b": REFUSED})
-    error = failure(lambda: notes.deployer.up(broken, notes.events.append))
+    error = failure(lambda: notes.engine.up(broken, notes.events.append))
     assert isinstance(error, EngineFailed)
     assert "the note one.b can't be written: it is refused" in str(error)
     assert "Traceback" not in str(error)
     assert error.exit_status == 1
     failed = [event.name for event in notes.events if isinstance(event, ResourceEvent) and event.status == "failed"]
     assert "b" in failed
-    assert ("create", "b") in changes(notes.deployer.up(notes.spec("one", {"a": "1", "b": "2"})))
+    assert ("create", "b") in changes(notes.engine.up(notes.spec("one", {"a": "1", "b": "2"})))
     assert notes.files() == {"one.a", "one.b", "one.secret"}
 
 
 def test_invalid_input_exits_with_2_and_changes_nothing(notes: Notes) -> None:
     missing = StackSpec(name="one", config={"notes:notes": {"a": "1"}})
-    assert getattr(failure(lambda: notes.deployer.up(missing)), "exit_status", None) == 2
+    assert getattr(failure(lambda: notes.engine.up(missing)), "exit_status", None) == 2
     for name in ("../one", "", "a b", "-x", "x" * 200, "one\0", "öne"):
-        error = failure(partial(notes.deployer.up, notes.spec(name)))
+        error = failure(partial(notes.engine.up, notes.spec(name)))
         assert isinstance(error, Refused), name
     assert notes.files() == set()
 
 
 def test_a_wrong_passphrase_exits_with_3_and_changes_nothing(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = notes.spec("one", {"a": "1"})
-    notes.deployer.up(spec)
+    notes.engine.up(spec)
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "another")
     changed = notes.spec("one", {"a": "2"})
-    for run in (notes.deployer.up, notes.deployer.preview, notes.deployer.destroy, notes.deployer.outputs):
+    for run in (notes.engine.up, notes.engine.preview, notes.engine.destroy, notes.engine.outputs):
         error = failure(partial(run, changed))
         assert getattr(error, "exit_status", None) == 3, (run, error)
         assert "passphrase" in str(error)
@@ -125,9 +124,9 @@ def test_each_operation_has_its_own_workspace(notes: Notes) -> None:
     before = {path.name: path.read_bytes() for path in notes.project.iterdir() if path.is_file()}
     specs = [notes.spec(name, {"a": f"of {name}"}) for name in ("one", "two", "three")]
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(notes.deployer.up, specs))
+        list(pool.map(notes.engine.up, specs))
     assert [notes.text(spec.name, "a") for spec in specs] == ["of one", "of two", "of three"]
-    assert notes.deployer.stacks() == ["one", "three", "two"]
+    assert notes.engine.stacks() == ["one", "three", "two"]
     after = {path.name: path.read_bytes() for path in notes.project.iterdir() if path.is_file()}
     assert after == before
 
@@ -135,7 +134,7 @@ def test_each_operation_has_its_own_workspace(notes: Notes) -> None:
 def test_concurrent_operations_are_limited(notes: Notes) -> None:
     specs = [notes.spec(f"stack-{number}", {"a": "1"}, delay="5") for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(notes.deployer.up, specs))
+        list(pool.map(notes.engine.up, specs))
     under_way = most = 0
     for line in (notes.world / "log").read_text().splitlines():
         if line.endswith(".a"):
@@ -160,10 +159,10 @@ def test_no_secret_is_in_events_arguments_or_state(notes: Notes) -> None:
         notes.events.append(event)
         seen.update(arguments())
 
-    notes.deployer.up(notes.spec("one", {"a": "1"}), listen)
-    summary = notes.deployer.up(notes.spec("one", {"a": "2"}), listen)
-    notes.deployer.refresh(notes.spec("one", {"a": "2"}), listen)
-    secret = notes.deployer.outputs(notes.spec("one"))["password"]
+    notes.engine.up(notes.spec("one", {"a": "1"}), listen)
+    summary = notes.engine.up(notes.spec("one", {"a": "2"}), listen)
+    notes.engine.refresh(notes.spec("one", {"a": "2"}), listen)
+    secret = notes.engine.outputs(notes.spec("one"))["password"]
     assert len(secret) == 24
     assert notes.events
     assert secret not in repr(notes.events)
@@ -191,16 +190,16 @@ def once_free(run: Callable[[], object]) -> None:
 RUN = """
 import sys
 from pathlib import Path
-from kryonix.engines.deployer import deployer_for
-from kryonix.engines.spec import StackSpec
+from kryonix.engines.engine import engine_for
+from kryonix.engines.engine import StackSpec
 engine, project, folder = sys.argv[1:]
 config = {"notes:folder": folder, "notes:notes": {"a": "1", "b": "2"}, "notes:delay": "2"}
-deployer_for(engine, Path(project)).up(StackSpec(name="one", config=config))
+engine_for(engine, Path(project)).up(StackSpec(name="one", config=config))
 """
 
 
 def test_the_next_run_continues_after_a_killed_process(notes: Notes) -> None:
-    engine = "local" if type(notes.deployer) is type(deployer_for("local", notes.project)) else "pulumi"
+    engine = "local" if type(notes.engine) is type(engine_for("local", notes.project)) else "pulumi"
     command = [sys.executable, "-c", RUN, engine, str(notes.project), str(notes.world)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[3], start_new_session=True)
     while not (notes.world / "log").exists():
@@ -209,6 +208,6 @@ def test_the_next_run_continues_after_a_killed_process(notes: Notes) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     spec = notes.spec("one", {"a": "1", "b": "2"}, delay="2")
-    once_free(partial(notes.deployer.up, spec))
+    once_free(partial(notes.engine.up, spec))
     assert notes.files() == {"one.a", "one.b", "one.secret"}
-    assert changes(notes.deployer.up(spec)) == []
+    assert changes(notes.engine.up(spec)) == []

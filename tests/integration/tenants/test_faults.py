@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary
-from kryonix.engines.spec import StackSpec
 from kryonix.rabbitmq.broker import BrokerUnavailable
 from kryonix.registry.errors import RegistryUnavailable
 from kryonix.tenants.lifecycle import TenantLifecycle
@@ -23,18 +23,22 @@ ID = "faulty"
 
 
 class Scripted:
-    """A deployer that creates nothing and fails as scripted."""
+    """A engine that creates nothing and fails as scripted."""
 
     def __init__(self) -> None:
         self.fails: list[Exception] = []
         self.ran: list[StackSpec] = []
         self.made: dict[str, Any] = {}
 
+    @property
+    def configs(self) -> list[Mapping[str, Any]]:
+        return [stack.config or {} for stack in self.ran]
+
     def up(self, stack: StackSpec, on_event: OnEvent) -> Summary:
         self.ran.append(stack)
         if self.fails:
             raise self.fails.pop(0)
-        self.made = dict(stack.config["kryonix:tenant"])
+        self.made = dict((stack.config or {})["kryonix:tenant"])
         return Summary({"create": 1}, ())
 
     def refresh(self, stack: StackSpec, on_event: OnEvent) -> Summary:
@@ -58,9 +62,9 @@ def scripted() -> Scripted:
 
 @pytest.fixture
 def lifecycle(town: Town, scripted: Scripted) -> Iterator[TenantLifecycle]:
-    """A tenant with an absent broker and the scripted deployer."""
-    dsn, deployer = str(town.broker.outputs["registry_dsn"]), scripted
-    made = TenantLifecycle(dsn, deployer, cells_of(town.project.stack), default_catalog())  # type: ignore[arg-type]
+    """A tenant with an absent broker and the scripted engine."""
+    dsn, engine = str(town.broker.outputs["registry_dsn"]), scripted
+    made = TenantLifecycle(dsn, engine, cells_of(town.project.stack), default_catalog())  # type: ignore[arg-type]
     made.create(Tenant(id=ID, modules=("crm",), plan="basic"))
     yield made
     town.execute(f"DELETE FROM tenants.desired_states WHERE cliente_id = '{ID}'")
@@ -74,7 +78,7 @@ def test_a_change_interrupted_by_a_stopped_service_resumes(lifecycle: TenantLife
     assert (state.plan, state.converged) == ("pro", False)
     lifecycle.converge(ID)
     assert lifecycle.state(ID).converged
-    assert scripted.ran[-1].config["kryonix:tenant"]["plan"] == "pro"
+    assert scripted.configs[-1]["kryonix:tenant"]["plan"] == "pro"
 
 
 def test_a_refused_change_leaves_the_row_unchanged(lifecycle: TenantLifecycle, scripted: Scripted) -> None:
@@ -102,7 +106,7 @@ def test_an_overlap_stays_due_until_the_old_user_is_gone(lifecycle: TenantLifecy
     assert ID not in lifecycle.due()
     state = lifecycle.state(ID)
     assert (state.credentials_generation, state.retiring_generation, state.converged) == (2, None, True)
-    assert "retiring" not in scripted.ran[-1].config["kryonix:credentials"]
+    assert "retiring" not in scripted.configs[-1]["kryonix:credentials"]
 
 
 def test_a_failed_rotation_keeps_all_credentials(lifecycle: TenantLifecycle, scripted: Scripted) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import NotRemoved, TenantExists, WrongState
 from kryonix.engines.events import OnEvent, Summary
-from kryonix.engines.spec import StackSpec
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.tenants import Tenant
@@ -22,7 +22,7 @@ ID, VHOST, USER = "leaver", "/cliente_leaver", "kryonix_leaver"
 
 @dataclass
 class Idle:
-    """A deployer that reports success without doing anything."""
+    """A engine that reports success without doing anything."""
 
     town: Town
 
@@ -33,7 +33,7 @@ class Idle:
         return Summary({}, ())
 
     def outputs(self, stack: StackSpec) -> dict[str, Any]:
-        return self.town.deployer.outputs(stack)
+        return self.town.engine.outputs(stack)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import (
     DoesNotFit,
     EngineFailed,
@@ -25,8 +26,7 @@ from kryonix.engines.errors import (
     WrongState,
 )
 from kryonix.engines.events import OnEvent, Summary
-from kryonix.engines.process import LocalDeployer
-from kryonix.engines.spec import StackSpec
+from kryonix.engines.process import LocalEngine
 from kryonix.registry.tenant_lock import held
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.lifecycle import TenantLifecycle
@@ -56,7 +56,7 @@ def credentials(home: Town) -> Credentials:
 def would_change(town: Town, id: str) -> bool:
     """Whether the next rollout would change anything of a tenant."""
     spec = spec_for(town.lifecycle.state(id), cells_of(town.project.stack))
-    return town.deployer.preview(spec).changed
+    return town.engine.preview(spec).changed
 
 
 def test_a_new_tenant_works_and_its_password_is_stored_nowhere(home: Town, credentials: Credentials) -> None:
@@ -228,7 +228,7 @@ def test_an_offboarded_tenant_can_return_until_it_is_removed(home: Town, credent
     assert kept == [("removido", "pro")]
     assert home.query(f"SELECT 1 FROM tenants.rabbitmq_credentials WHERE cliente_id = '{ID}'") == []
     assert len(home.lifecycle.final_exports(ID)) == 2
-    assert "tenant-town-a" not in home.deployer.stacks()
+    assert "tenant-town-a" not in home.engine.stacks()
     with pytest.raises(WrongState, match="is removed and can't be resumed"):
         home.lifecycle.resume(ID)
 
@@ -274,18 +274,18 @@ def test_a_tenant_beyond_its_plan_resumes_only_with_a_fitting_plan(
 
 
 class Frozen:
-    """A deployer whose machine is frozen before a run; what its lock's session was meanwhile, and what others did."""
+    """A engine whose machine is frozen before a run; what its lock's session was meanwhile, and what others did."""
 
-    def __init__(self, deployer: LocalDeployer, meanwhile: Callable[[], None]) -> None:
-        self._deployer, self._meanwhile = deployer, [meanwhile]
+    def __init__(self, engine: LocalEngine, meanwhile: Callable[[], None]) -> None:
+        self._engine, self._meanwhile = engine, [meanwhile]
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._deployer, name)
+        return getattr(self._engine, name)
 
     def up(self, stack: StackSpec, on_event: OnEvent) -> Summary:
         while self._meanwhile:
             self._meanwhile.pop()()
-        return self._deployer.up(stack, on_event)
+        return self._engine.up(stack, on_event)
 
 
 @pytest.mark.parametrize(("late", "status"), [("suspend", "active"), ("rotate", "active"), ("settle", "suspended")])
@@ -304,9 +304,9 @@ def test_an_overtaken_run_undoes_no_later_request(town: Town, late: str, status:
             if status == "active":
                 town.lifecycle.resume("frozen")
 
-        deployer: Any = Frozen(town.deployer, meanwhile)
+        engine: Any = Frozen(town.engine, meanwhile)
         dsn, cells = str(town.broker.outputs["registry_dsn"]), cells_of(town.project.stack)
-        thawed = TenantLifecycle(dsn, deployer, cells, default_catalog())
+        thawed = TenantLifecycle(dsn, engine, cells, default_catalog())
         with pytest.raises(Overtaken, match="has been overtaken by another"):
             getattr(thawed, late)("frozen")
         state = town.lifecycle.state("frozen")
@@ -323,7 +323,7 @@ def test_only_its_own_removal_deletes_a_protected_tenant(town: Town) -> None:
         refused = town.broker.call("DELETE", "vhosts", vhost)
         assert refused.status_code == 412, refused.text
         with pytest.raises(EngineFailed, match="Protected against deletion") as caught:
-            town.deployer.destroy(stack)
+            town.engine.destroy(stack)
         assert "town-c/crm.leads.create" in str(caught.value)
         town.broker.publish(vhost, queue)
         with pytest.raises(WouldLoseMessages):
@@ -331,7 +331,7 @@ def test_only_its_own_removal_deletes_a_protected_tenant(town: Town) -> None:
         town.lifecycle.change("town-c", modules=["portal"], allow_delete=[queue])
         assert not town.broker.has("queues", vhost, queue)
         with pytest.raises(EngineFailed, match="Protected against deletion"):  # the change has put it on again
-            town.deployer.destroy(stack)
+            town.engine.destroy(stack)
         assert town.broker.has("queues", vhost, "cliente_town-c.portal.interacoes.track")
         town.lifecycle.offboard("town-c")
         town.lifecycle.remove("town-c", force=True)

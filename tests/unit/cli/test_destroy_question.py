@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer
 
-from kryonix.cli import outage
+from kryonix.cli import outage, site
 from kryonix.cli import stack as stacks
 from kryonix.cli.options import StackOptions
 from kryonix.cli.stack import removal_text
@@ -50,8 +50,8 @@ def test_a_no_on_a_terminal_removes_nothing(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr("typer.confirm", lambda text: asked.append(text))
-    engine = SimpleNamespace(export=lambda: deployment((TENANT, "acme")))  # it has no `destroy`
-    for module in (stacks, outage):
+    engine = SimpleNamespace(export=lambda _: deployment((TENANT, "acme")))  # it has no `destroy`
+    for module in (site, outage):
         monkeypatch.setattr(module, "engine_of", lambda *_, **__: engine)
     with pytest.raises(typer.Exit):
         stacks.destroy(StackOptions())

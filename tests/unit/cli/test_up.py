@@ -30,9 +30,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 def run_up(monkeypatch: pytest.MonkeyPatch, planned: Summary) -> list[str]:
     runs: list[str] = []
     engine = SimpleNamespace(
-        export=lambda: {"deployment": None},
-        preview=lambda: runs.append("preview") or planned,  # type: ignore[func-returns-value]
-        up=lambda: runs.append("up") or planned,  # type: ignore[func-returns-value]
+        export=lambda _: {"deployment": None},
+        preview=lambda *_: runs.append("preview") or planned,  # type: ignore[func-returns-value]
+        up=lambda *_: runs.append("up") or planned,  # type: ignore[func-returns-value]
     )
     for module in (stack, outage):
         monkeypatch.setattr(module, "engine_of", lambda *_, **__: engine)

@@ -10,7 +10,7 @@ from pulumi.automation.events import DiagnosticEvent, EngineEvent
 from components.errors import BrokerUnreachable, MessagesWouldBeLost
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import Diagnostic, Event
-from kryonix.engines.pulumi_cli import EventLog, known_failure, translated
+from kryonix.engines.pulumi_events import EventLog, known_failure, translated
 
 TEXTS = [
     (
@@ -98,7 +98,7 @@ def failed_run(*messages: str, stderr: str = "") -> EngineFailed:
     log = EventLog(lambda _: None)
     for message in messages:
         event = DiagnosticEvent(message=message, color="never", severity="error")
-        log.take(EngineEvent(0, 0, diagnostic_event=event))
+        log.add(EngineEvent(0, 0, diagnostic_event=event))
     with pytest.raises(EngineFailed) as caught, translated(log.errors):
         raise auto.CommandError(CommandResult(stdout="", stderr=stderr, code=255))
     return caught.value
@@ -133,5 +133,5 @@ def test_a_warning_is_shown_without_its_data() -> None:
     shown: list[Event] = []
     message = str(BrokerUnreachable("the broker does not answer"))
     event = DiagnosticEvent(message=message, color="never", severity="warning")
-    EventLog(shown.append).take(EngineEvent(0, 0, diagnostic_event=event))
+    EventLog(shown.append).add(EngineEvent(0, 0, diagnostic_event=event))
     assert shown == [Diagnostic("warning", "the broker does not answer", "")]

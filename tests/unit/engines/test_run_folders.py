@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from kryonix.engines.run_folder import clear_abandoned, run_folder
+from kryonix.engines.workspace import clear_abandoned, run_folder
 from tests.support.project import ROOT
 
 HOLDING = """
 import sys
-from kryonix.engines.run_folder import run_folder
+from kryonix.engines.workspace import run_folder
 with run_folder() as folder:
     print(folder, flush=True)
     sys.stdin.read()

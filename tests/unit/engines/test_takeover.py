@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kryonix.engines.engine import refuse_begun_locally
 from kryonix.engines.errors import BegunLocally
-from kryonix.engines.takeover import refuse_begun_locally
 from tests.support.engine_testbed import EngineTestbed, testbed
 
 __all__ = ["testbed"]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from kryonix.engines.engine import ignore
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary
-from kryonix.engines.spec import ignore
 from kryonix.fleet.rollout import RolloutRun, take_part
 from kryonix.fleet.waves import Canary, FailureBudget, plan_waves
 from kryonix.registry.desired_states import DesiredState, DesiredStatus

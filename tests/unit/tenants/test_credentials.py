@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import NoCredentials
 from kryonix.engines.events import OnEvent, Summary
-from kryonix.engines.spec import StackSpec, ignore
 from kryonix.messaging.configuration import find_address
 from kryonix.tenants.credentials import find_credentials
 
@@ -29,12 +29,12 @@ def entry(id: str, password: str) -> dict[str, Any]:
 
 
 class Kept:
-    """A deployer whose stacks have outputs, and that may run nothing."""
+    """A engine whose stacks have outputs, and that may run nothing."""
 
     def __init__(self, **outputs: dict[str, Any]) -> None:
         self._outputs = outputs
 
-    def outputs(self, stack: StackSpec) -> dict[str, Any]:
+    def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
         return self._outputs.get(stack.name, {})
 
     def export(self, stack: StackSpec) -> dict[str, Any]:
@@ -56,7 +56,7 @@ PLATFORM = {
     "tenants": {"acme": entry("acme", "a1"), "beta": entry("beta", "b1")},
 }
 OWN = {"management_url": "http://cell:15672", "tenants": {"solo": entry("solo", "s1")}}
-DEPLOYER = Kept(**{"dev": PLATFORM, "tenant-solo": OWN})
+ENGINE = Kept(**{"dev": PLATFORM, "tenant-solo": OWN})
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ DEPLOYER = Kept(**{"dev": PLATFORM, "tenant-solo": OWN})
     [("acme", "a1", "http://broker:15672"), ("solo", "s1", "http://cell:15672")],
 )
 def test_the_sdk_reads_one_tenants_credentials(tmp_path: Path, id: str, password: str, management: str) -> None:
-    found = find_credentials(DEPLOYER, id, "dev")
+    found = find_credentials(ENGINE, id, "dev")
     names = ["tenant", "vhost", "username", "password", "amqp_uri", "management_url", "plan", "modules"]
     assert list(found) == names
     text = json.dumps(found)
@@ -78,7 +78,7 @@ def test_the_sdk_reads_one_tenants_credentials(tmp_path: Path, id: str, password
 
 def test_an_unknown_tenant_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(NoCredentials, match=r"'tenant-acne'.*'dev'.*did you mean 'acme'.*--stack") as caught:
-        find_credentials(DEPLOYER, "acne", "dev")
+        find_credentials(ENGINE, "acne", "dev")
     assert caught.value.exit_status == 2
     with pytest.raises(NoCredentials, match="--stack"):
         find_credentials(Kept(), "acme", "dev")
