@@ -17,7 +17,7 @@ from kryonix.fleet.waves import FailureBudget
 from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rollouts import RolloutStatus, RolloutTenant
 
-__all__ = ["ROLLED_OUT", "Converger", "Journal", "RolloutRun", "failure_of", "take_part"]
+__all__ = ["ROLLED_OUT", "Converger", "RolloutProgress", "RolloutRun", "failure_of", "take_part"]
 
 ROLLED_OUT: Final = ("active", "suspended")
 """Statuses that a rollout includes. An offboarding tenant stays as exported, and is converged when resumed."""
@@ -38,7 +38,7 @@ class Converger(Protocol):
         """Apply it."""
 
 
-class Journal(Protocol):
+class RolloutProgress(Protocol):
     """A rollout's durable progress: each note is stored when the call returns."""
 
     def note(self, tenant: RolloutTenant) -> None:
@@ -70,7 +70,7 @@ class RolloutRun:
     def __init__(
         self,
         converger: Converger,
-        journal: Journal,
+        journal: RolloutProgress,
         *,
         concurrency: int,
         budget: FailureBudget,

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from kryonix.topology.comparison import Change, compare
 from kryonix.topology.expansion import Topology
 
-__all__ = ["Field", "TenantDifference", "differences", "nameless", "renamed"]
+__all__ = ["FieldChange", "TenantDifference", "differences", "nameless", "renamed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class FieldChange:
     """A figure or choice of a tenant, before and after; None if a side has none."""
 
     name: str
@@ -47,21 +47,21 @@ class TenantDifference:
         return tuple(change for change in self.changes if change.loses_messages)
 
     @property
-    def choices(self) -> tuple[Field, ...]:
+    def choices(self) -> tuple[FieldChange, ...]:
         """Return the tenant's fields in the list of tenants."""
         was, now = (topology and topology.tenant for topology in (self.before, self.after))
         return (
-            Field("plan", was and was.plan, now and now.plan),
-            Field("modules", was and ", ".join(was.modules), now and ", ".join(now.modules)),
-            Field("status", was and was.status, now and now.status),
-            Field("cell", was and was.cell, now and now.cell),
+            FieldChange("plan", was and was.plan, now and now.plan),
+            FieldChange("modules", was and ", ".join(was.modules), now and ", ".join(now.modules)),
+            FieldChange("status", was and was.status, now and now.status),
+            FieldChange("cell", was and was.cell, now and now.cell),
         )
 
     @property
-    def limits(self) -> tuple[Field, ...]:
+    def limits(self) -> tuple[FieldChange, ...]:
         """Return the limits; a suspended tenant has 0 connections."""
         was, now = _limits(self.before), _limits(self.after)
-        return tuple(Field(name, was.get(name), now.get(name)) for name in dict.fromkeys((*was, *now)))
+        return tuple(FieldChange(name, was.get(name), now.get(name)) for name in dict.fromkeys((*was, *now)))
 
 
 def _limits(topology: Topology | None) -> dict[str, int]:

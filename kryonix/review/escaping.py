@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from kryonix.review.differences import Field
+from kryonix.review.differences import FieldChange
 from kryonix.topology.comparison import Action
 from kryonix.topology.objects import KINDS
 
@@ -70,7 +70,7 @@ def names(values: Sequence[str], most: int | None) -> str:
     return shown if most is None or len(values) <= most else f"{shown} and {len(values) - most:,} more"
 
 
-def step(field: Field) -> str:
+def step(field: FieldChange) -> str:
     return f"{value_or_none(field.before)} → {value_or_none(field.after)}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from kryonix.review.differences import Field, TenantDifference, nameless
+from kryonix.review.differences import FieldChange, TenantDifference, nameless
 from kryonix.review.escaping import DONE, code, counted, names, step, value_or_none
 from kryonix.review.report import Group
 from kryonix.topology.capacity import use
@@ -227,6 +227,6 @@ def _flat(policy: Any) -> dict[str, Any]:
     return {**plain.pop("definition"), **plain}
 
 
-def _differing(was: dict[str, Any], now: dict[str, Any]) -> Iterator[Field]:
-    fields = (Field(key, was.get(key), now.get(key)) for key in was | now)
+def _differing(was: dict[str, Any], now: dict[str, Any]) -> Iterator[FieldChange]:
+    fields = (FieldChange(key, was.get(key), now.get(key)) for key in was | now)
     return (field for field in fields if field.differs)

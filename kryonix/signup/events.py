@@ -21,7 +21,7 @@ from kryonix.signup.database import Database
 from kryonix.signup.sql import QUERIES
 from kryonix.topology.shared import EVENTS
 
-__all__ = ["OutboxEvent", "Publisher", "mark_published", "put_event", "take_events"]
+__all__ = ["EventPublisher", "OutboxEvent", "mark_published", "put_event", "take_events"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ _PAUSE_AFTER_FAILURE_S: Final = 3
 _CONFIRM_S: Final = 10
 
 
-class Publisher:
+class EventPublisher:
     """Publish the outbox until cancelled. Several may run: a row is locked by one at a time."""
 
     def __init__(self, database: Database, uri: str) -> None:

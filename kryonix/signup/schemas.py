@@ -26,7 +26,6 @@ __all__ = [
     "AcceptedAnswer",
     "Capacity",
     "CatalogAnswer",
-    "Change",
     "CredentialsAnswer",
     "CredentialsRequest",
     "NewTenant",
@@ -34,6 +33,7 @@ __all__ = [
     "PlanAnswer",
     "Progress",
     "TenantAnswer",
+    "TenantChange",
     "TenantsPage",
 ]
 
@@ -65,7 +65,7 @@ class NewTenant(_Body):
     cell: Name | None = Field(None, description="The cell (broker); default: one with room")
 
 
-class Change(_Body):
+class TenantChange(_Body):
     """New modules, a new plan, or both. An omitted field stays as it is."""
 
     modules: Modules | None = Field(None, description="The complete new list of modules", examples=[["crm"]])

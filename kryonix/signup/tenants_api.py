@@ -18,10 +18,10 @@ from kryonix.signup.schemas import (
     TENANT_ID_PATTERN,
     AcceptedAnswer,
     CatalogAnswer,
-    Change,
     NewTenant,
     PlanAnswer,
     TenantAnswer,
+    TenantChange,
     TenantsPage,
 )
 from kryonix.signup.services import Services, services
@@ -112,7 +112,7 @@ def create_tenant(wanted: NewTenant, caller: Writer, accept: Accept) -> Accepted
 
 
 @router.patch("/tenants/{tenant}", **_ON_TENANT)
-def change_tenant(tenant: Id, wanted: Change, caller: Writer, accept: Accept) -> AcceptedAnswer:
+def change_tenant(tenant: Id, wanted: TenantChange, caller: Writer, accept: Accept) -> AcceptedAnswer:
     """Change a tenant's modules, its plan, or both."""
     if wanted.modules is None and wanted.plan is None:
         raise NothingAsked

@@ -21,7 +21,7 @@ from procrastinate.jobs import Job
 
 from kryonix.engines.workspace import clear_abandoned
 from kryonix.signup.database import Database, connection_settings
-from kryonix.signup.events import Publisher
+from kryonix.signup.events import EventPublisher
 from kryonix.signup.executor import Executor, RetryLater
 from kryonix.signup.housekeeping import Housekeeper
 from kryonix.signup.intake import Intake
@@ -78,7 +78,7 @@ def run_worker(
     with Database(dsn, size=concurrency + 4, answer_s=_ANSWER_S) as database:
         worker = _Worker(dsn, database, lifecycle, concurrency, say)
         housekeeper = Housekeeper(database, lifecycle, Intake(database, catalog, cells), keep=keep)
-        asyncio.run(worker.run(housekeeper, Publisher(database, events_uri), parent))
+        asyncio.run(worker.run(housekeeper, EventPublisher(database, events_uri), parent))
 
 
 _Attempt = tuple[int | None, int]
@@ -119,7 +119,7 @@ class _Worker:
         finally:
             self._ended[_attempt(context.job)] = time.monotonic()
 
-    async def run(self, housekeeper: Housekeeper, publisher: Publisher, parent: int | None) -> None:
+    async def run(self, housekeeper: Housekeeper, publisher: EventPublisher, parent: int | None) -> None:
         """Run everything until a signal, or until the parent process has ended."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -19,7 +19,7 @@ __all__ = [
     "Limits",
     "Module",
     "Plan",
-    "Retry",
+    "RetrySettings",
     "Scaling",
     "Size",
     "default_catalog",
@@ -140,7 +140,7 @@ class Plan(Model):
     scaling: Scaling
 
 
-class Retry(Model):
+class RetrySettings(Model):
     """How failed messages are delivered again."""
 
     strategy: Literal["native", "queues"]
@@ -154,7 +154,7 @@ class Retry(Model):
         return min(self.first_delay * attempt, self.max_delay)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Retry:
+    def _ordered(self) -> RetrySettings:
         if self.max_delay < self.first_delay:
             raise ValueError(f"max_delay ({self.max_delay} ms) is below first_delay ({self.first_delay} ms)")
         return self
@@ -179,7 +179,7 @@ class Catalog(Model):
 
     modules: Annotated[dict[str, Module], Field(min_length=1)]
     plans: Annotated[dict[str, Plan], Field(min_length=1)]
-    retry: Retry
+    retry: RetrySettings
     mobile: Mobile
     dead_letters: DeadLetters
 

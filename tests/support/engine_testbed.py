@@ -29,7 +29,7 @@ from kryonix.engines.local.errors import (
     ServiceUnavailable,
     UnsupportedResource,
 )
-from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Live, Properties
+from kryonix.engines.local.handlers.base import UNKNOWN, Diff, LiveResource, Properties
 
 PROGRAM_HEAD = """
 import pulumi
@@ -145,12 +145,12 @@ class ThingHandler:
         self._service.put(id, inputs)
         return id, inputs | {"made": f"made-{id}", "token": f"token-of-{id}"}
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         self._service.note(f"read {id}")
         if inputs.get("fail") == "read":
             raise ServiceUnavailable("the service is down")
         found = self._service.things().get(id)
-        return None if found is None else Live(id, found, outputs | found)
+        return None if found is None else LiveResource(id, found, outputs | found)
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
         self._work("update", id, new_inputs)

@@ -9,7 +9,7 @@ from typing import Final
 
 from kryonix.engines.local import values
 from kryonix.engines.local.errors import LocalError, PrerequisiteMissing, ServiceUnavailable
-from kryonix.engines.local.handlers.base import Handler, Live
+from kryonix.engines.local.handlers.base import Handler, LiveResource
 from kryonix.engines.local.resource import Resource
 from kryonix.engines.local.run import Run
 from kryonix.engines.local.state import now
@@ -177,7 +177,7 @@ def _refresh(run: Run, resource: Resource) -> None:
         run.step(resource, "update" if changed else "same", changed)
 
 
-def _adopted(old: Resource, live: Live, handler: Handler) -> Resource:
+def _adopted(old: Resource, live: LiveResource, handler: Handler) -> Resource:
     """Return the resource as read; secrets stay secret."""
     names = handler.secret_outputs | frozenset(old.additional_secret_outputs)
     inputs = values.mark_secrets(live.inputs, old.inputs)

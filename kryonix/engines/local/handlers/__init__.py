@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from kryonix.engines.local.errors import UnsupportedResource
-from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, Live, Properties, Provider, Unknown
+from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, LiveResource, Properties, Provider, Unknown
 
-__all__ = ["UNKNOWN", "Diff", "Handler", "Live", "Properties", "Provider", "Unknown", "provider"]
+__all__ = ["UNKNOWN", "Diff", "Handler", "LiveResource", "Properties", "Provider", "Unknown", "provider"]
 
 PACKAGES = ("docker", "postgresql", "pulumi-python", "rabbitmq", "random")
 

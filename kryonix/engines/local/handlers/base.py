@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, final
 
-__all__ = ["UNKNOWN", "Diff", "Handler", "Live", "Properties", "Provider", "Unknown"]
+__all__ = ["UNKNOWN", "Diff", "Handler", "LiveResource", "Properties", "Provider", "Unknown"]
 
 Properties = dict[str, Any]
 
@@ -39,7 +39,7 @@ class Diff:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Live:
+class LiveResource:
     """A resource as `Handler.read` found it."""
 
     id: str
@@ -69,7 +69,7 @@ class Handler(Protocol):
     def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None:
         """Raise whatever would make a replacement fail, while the old resource still exists."""
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         """Return the resource as it is now, None if it is gone."""
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:

@@ -13,12 +13,12 @@ import docker
 from docker.errors import ImageNotFound, NotFound
 
 from kryonix.engines.local.errors import ApplyFailed, PrerequisiteMissing
-from kryonix.engines.local.handlers.base import Live, Properties
+from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.container_spec import CONTAINER, MEBIBYTE, archive, container_spec, memory_swap
-from kryonix.engines.local.handlers.docker import Daemon, Network, Volume
+from kryonix.engines.local.handlers.docker import Daemon, NetworkHandler, VolumeHandler
 from kryonix.engines.local.handlers.fields import Fields, HandlerTable, TableHandler
 
-__all__ = ["OWNER_LABEL", "Container", "provider"]
+__all__ = ["OWNER_LABEL", "ContainerHandler", "provider"]
 
 OWNER_LABEL: Final = "br.com.kryonix.local.owner"
 """The owner of a container: tells one from a killed run of this stack from a stranger's of the same name."""
@@ -30,10 +30,12 @@ LOG_LINES: Final = 20
 def provider(config: Properties, owner: str) -> HandlerTable:
     """Return the handlers of package docker for the daemon in `config`, else in DOCKER_HOST."""
     daemon = Daemon(config)
-    return HandlerTable.of([Network(daemon), Volume(daemon), Container(daemon, owner)], daemon.close)
+    return HandlerTable.of(
+        [NetworkHandler(daemon), VolumeHandler(daemon), ContainerHandler(daemon, owner)], daemon.close
+    )
 
 
-class Container(TableHandler):
+class ContainerHandler(TableHandler):
     """A container. Its id is Docker's."""
 
     pulumi_type = "docker:index/container:Container"
@@ -94,7 +96,7 @@ class Container(TableHandler):
                 _start(api, id, new_inputs)
             return {**old_outputs, **_outputs(new_inputs, api.inspect_container(id))}
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         try:
             with self._daemon.api(f"read container `{inputs['name']}`") as api:
                 found = api.inspect_container(id)
@@ -107,7 +109,7 @@ class Container(TableHandler):
         memory = host["Memory"] // MEBIBYTE
         if memory != (inputs.get("memory") or 0):
             live["memory"] = memory
-        return Live(found["Id"], live, _outputs(live, found))
+        return LiveResource(found["Id"], live, _outputs(live, found))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         try:

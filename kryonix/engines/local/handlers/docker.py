@@ -14,11 +14,11 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 
 from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
-from kryonix.engines.local.handlers.base import Live, Properties
+from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.container_spec import LABELS, labels
 from kryonix.engines.local.handlers.fields import Field, Fields, Kind, TableHandler
 
-__all__ = ["Daemon", "Network", "Volume"]
+__all__ = ["Daemon", "NetworkHandler", "VolumeHandler"]
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 REQUEST_SECONDS: Final = 300
@@ -77,7 +77,7 @@ class Daemon:
         )
 
 
-class Network(TableHandler):
+class NetworkHandler(TableHandler):
     """A network. Its id is Docker's."""
 
     pulumi_type = "docker:index/network:Network"
@@ -107,10 +107,10 @@ class Network(TableHandler):
                 )
             return str(found["Id"]), self._outputs(inputs, api.inspect_network(found["Id"]))
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         try:
             with self._daemon.api(f"read network `{id}`") as api:
-                return Live(id, dict(inputs), self._outputs(inputs, api.inspect_network(id)))
+                return LiveResource(id, dict(inputs), self._outputs(inputs, api.inspect_network(id)))
         except NotFound:
             return None
 
@@ -134,7 +134,7 @@ class Network(TableHandler):
         }
 
 
-class Volume(TableHandler):
+class VolumeHandler(TableHandler):
     """A named volume. Its id is its name."""
 
     pulumi_type = "docker:index/volume:Volume"
@@ -161,13 +161,13 @@ class Volume(TableHandler):
             found = api.create_volume(name, labels=labels(inputs.get("labels")))  # an existing one is returned
         return name, {**inputs, "driver": found["Driver"], "mountpoint": found["Mountpoint"]}
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         try:
             with self._daemon.api(f"read volume `{id}`") as api:
                 found = api.inspect_volume(id)
         except NotFound:
             return None
-        return Live(id, dict(inputs), {**inputs, "driver": found["Driver"], "mountpoint": found["Mountpoint"]})
+        return LiveResource(id, dict(inputs), {**inputs, "driver": found["Driver"], "mountpoint": found["Mountpoint"]})
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         _remove(self._daemon, f"remove volume `{id}`", lambda api: api.remove_volume(id, force=True), "in use")

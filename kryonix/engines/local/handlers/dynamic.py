@@ -21,7 +21,7 @@ from kryonix.engines.local.errors import (
     ServiceUnavailable,
     UnsupportedResource,
 )
-from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, Live, Properties
+from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, LiveResource, Properties
 from kryonix.errors import split
 
 __all__ = ["PREFIX", "PROVIDER_KEY", "DynamicProvider", "DynamicResource"]
@@ -97,14 +97,14 @@ class DynamicResource:
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
         return self.create(inputs)
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         properties = outputs or inputs
         with _translated("read", inputs):
             result = self._load(properties[PROVIDER_KEY]).read(id, dict(properties))
         if not result.id:
             return None
         live = dict(inputs) if result.inputs is None else _with_provider(result.inputs, inputs)
-        return Live(str(result.id), live, _with_provider(result.outs, properties))
+        return LiveResource(str(result.id), live, _with_provider(result.outs, properties))
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
         with _translated("update", new_inputs):

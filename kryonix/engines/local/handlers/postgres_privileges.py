@@ -11,11 +11,11 @@ import psycopg
 from psycopg import sql
 
 from kryonix.engines.local.errors import InvalidInputs
-from kryonix.engines.local.handlers.base import UNKNOWN, Live, Properties
+from kryonix.engines.local.handlers.base import UNKNOWN, LiveResource, Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, Kind, TableHandler
 from kryonix.engines.local.handlers.postgres_server import Server
 
-__all__ = ["DefaultPrivileges", "Grant"]
+__all__ = ["DefaultPrivilegesHandler", "GrantHandler"]
 
 PUBLIC: Final = "public"
 
@@ -131,7 +131,7 @@ def _lock(cursor: psycopg.Cursor, *names: str) -> None:
     cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [" ".join(("kryonix", *names))])
 
 
-class Grant(_Privileges):
+class GrantHandler(_Privileges):
     """A role's privileges on existing objects. Its id is `role_database[_schema]_type[_objects]`."""
 
     pulumi_type = "postgresql:index/grant:Grant"
@@ -176,14 +176,14 @@ class Grant(_Privileges):
         doing = f"grant {granted} on {inputs['objectType']} to {inputs['role']!r}"
         self._server.run(doing, work, database=inputs["database"])
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         if not self.exists(inputs):
             return None
         held = self._server.run(f"read the grant {id!r}", lambda c: _held(c, inputs), database=inputs["database"])
         # Of several objects that differ, the first stands for all.
         drifted = next((privileges for _, privileges in sorted(held.items()) if not _same(privileges, inputs)), None)
         live = dict(inputs) if drifted is None else {**inputs, "privileges": sorted(drifted)}
-        return Live(id, live, dict(live))
+        return LiveResource(id, live, dict(live))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         if self.exists(inputs):
@@ -217,7 +217,7 @@ def _held(cursor: psycopg.Cursor, inputs: Properties) -> dict[str, set[str]]:
     return held
 
 
-class DefaultPrivileges(_Privileges):
+class DefaultPrivilegesHandler(_Privileges):
     """A role's privileges on an owner's future objects. Its id is `role_database_schema_owner_type`."""
 
     pulumi_type = "postgresql:index/defaultPrivileges:DefaultPrivileges"
@@ -245,7 +245,7 @@ class DefaultPrivileges(_Privileges):
         doing = f"set default privileges of {inputs['role']!r} on {inputs['objectType']}s"
         self._server.run(doing, work, database=inputs["database"])
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         if not self.exists(inputs):
             return None
 
@@ -258,7 +258,7 @@ class DefaultPrivileges(_Privileges):
         if not held and inputs["privileges"]:
             return None
         live = dict(inputs) if _same(held, inputs) else {**inputs, "privileges": sorted(held)}
-        return Live(id, live, dict(live))
+        return LiveResource(id, live, dict(live))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         if self.exists(inputs) and self._server.run("look for the owner", lambda c: _role_oid(c, inputs["owner"])):

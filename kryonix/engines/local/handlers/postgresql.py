@@ -13,9 +13,9 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from kryonix.engines.local.errors import ApplyFailed
-from kryonix.engines.local.handlers.base import Live, Properties
+from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
-from kryonix.engines.local.handlers.postgres_privileges import DefaultPrivileges, Grant
+from kryonix.engines.local.handlers.postgres_privileges import DefaultPrivilegesHandler, GrantHandler
 from kryonix.engines.local.handlers.postgres_server import Server
 
 __all__ = ["provider", "verifies"]
@@ -24,14 +24,19 @@ __all__ = ["provider", "verifies"]
 def provider(config: Properties) -> HandlerTable:
     """Return the handlers of package postgresql for the server in `config` or in PG*."""
     server = Server.of(config)
-    return HandlerTable.of([handler(server) for handler in (Database, Schema, Role, Grant, DefaultPrivileges)])
+    return HandlerTable.of(
+        [
+            handler(server)
+            for handler in (DatabaseHandler, SchemaHandler, RoleHandler, GrantHandler, DefaultPrivilegesHandler)
+        ]
+    )
 
 
 def _fixed(default: Any, kind: Kind = Kind.FLAG) -> Field:
     return Field(kind=kind, default=default, fixed=True)
 
 
-class Database(TableHandler):
+class DatabaseHandler(TableHandler):
     """A database. Its id is its name."""
 
     pulumi_type = "postgresql:index/database:Database"
@@ -67,12 +72,12 @@ class Database(TableHandler):
         self._alter(new, new_inputs)
         return self._outputs(new_inputs)
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         found = self._found(inputs["name"])
         if found is None:
             return None
         live = {**inputs, **{key: value for key, value in found.items() if key in inputs}}
-        return Live(id, live, {"template": "template0", **live, **found})
+        return LiveResource(id, live, {"template": "template0", **live, **found})
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         name = inputs["name"]
@@ -130,7 +135,7 @@ def _execute(cursor: psycopg.Cursor, statements: list[sql.Composed]) -> None:
         cursor.execute(statement)
 
 
-class Schema(TableHandler):
+class SchemaHandler(TableHandler):
     """A schema in a database. Its id is `database.schema`."""
 
     pulumi_type = "postgresql:index/schema:Schema"
@@ -156,12 +161,12 @@ class Schema(TableHandler):
         self._run(new_inputs, f"alter schema {new_inputs['name']!r}", *statements)
         return self._outputs(new_inputs)
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         owner = self._owner(inputs)
         if owner is None:
             return None
         live = {**inputs, "owner": owner} if inputs.get("owner") else dict(inputs)
-        return Live(id, live, {"database": self._database(inputs), "owner": owner, **live})
+        return LiveResource(id, live, {"database": self._database(inputs), "owner": owner, **live})
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         if self._server.has_database(self._database(inputs)):
@@ -209,7 +214,7 @@ _ATTRIBUTES: Final = {
 }
 
 
-class Role(TableHandler):
+class RoleHandler(TableHandler):
     """A role with a password, sent as a SCRAM verifier. Its id is its name."""
 
     pulumi_type = "postgresql:index/role:Role"
@@ -250,7 +255,7 @@ class Role(TableHandler):
         self._server.run(f"alter role {old_inputs['name']!r}", work)
         return dict(new_inputs)
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         name = inputs["name"]
 
         def select(cursor: psycopg.Cursor) -> Properties | None:
@@ -272,7 +277,7 @@ class Role(TableHandler):
             row = self._server.run(f"read the verifier of role {name!r}", lambda c: c.execute(query, [name]).fetchone())
             if not row or not verifies(row[0], inputs["password"]):
                 live.pop("password")
-        return Live(id, live, dict(live))
+        return LiveResource(id, live, dict(live))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         name, role = inputs["name"], _name(inputs)

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 
-from kryonix.engines.local.handlers.base import Live, Properties
+from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
 from kryonix.engines.local.handlers.management import Management
 
-__all__ = ["Binding", "Policy", "definition_for_broker", "password_matches", "provider"]
+__all__ = ["BindingHandler", "PolicyHandler", "definition_for_broker", "password_matches", "provider"]
 
 LIMITS: Final = {"maxConnections": "max-connections", "maxQueues": "max-queues"}
 PERMISSIONS: Final = ("configure", "write", "read")
@@ -26,7 +26,16 @@ VHOST: Final = Field(default="/", replaces=True)
 def provider(config: Properties) -> HandlerTable:
     """Return the handlers of package rabbitmq for the broker in `config`."""
     api = Management(config)
-    types = (VHost, User, Permissions, Exchange, Queue, Binding, Policy, OperatorPolicy)
+    types = (
+        VHostHandler,
+        UserHandler,
+        PermissionsHandler,
+        ExchangeHandler,
+        QueueHandler,
+        BindingHandler,
+        PolicyHandler,
+        OperatorPolicyHandler,
+    )
     return HandlerTable.of([handler(api) for handler in types], api.close)
 
 
@@ -52,12 +61,12 @@ class _BrokerObject(TableHandler):
         self._api.put(self._path(inputs), self.body(inputs), f"declare {self._label(inputs)}")
         return self.id.format_map(inputs), dict(inputs)
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         found = self._api.get(*self._path(inputs))
         if found is None:
             return None
         live = {key: value for key, value in {**inputs, **self.live(inputs, found)}.items() if value is not None}
-        return Live(id, live, dict(live))
+        return LiveResource(id, live, dict(live))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         self._api.delete(self._path(outputs or inputs), f"delete {self._label(inputs)}")
@@ -69,7 +78,7 @@ class _BrokerObject(TableHandler):
         return self.label.format_map(inputs)
 
 
-class VHost(_BrokerObject):
+class VHostHandler(_BrokerObject):
     """A virtual host with its limits. Its id is its name."""
 
     pulumi_type = "rabbitmq:index/vHost:VHost"
@@ -121,7 +130,7 @@ class VHost(_BrokerObject):
         return found[0]["value"] if found else {}
 
 
-class User(_BrokerObject):
+class UserHandler(_BrokerObject):
     """A user with password and tags. Its id is its name. The password is never read back, only compared."""
 
     pulumi_type = "rabbitmq:index/user:User"
@@ -154,7 +163,7 @@ def password_matches(user: Mapping[str, Any], password: str) -> bool:
     return hmac.compare_digest(digest, hashlib.new(algorithm, salt + password.encode()).digest())
 
 
-class Permissions(_BrokerObject):
+class PermissionsHandler(_BrokerObject):
     """A user's permissions in a vhost. Its id is `user@vhost`."""
 
     pulumi_type = "rabbitmq:index/permissions:Permissions"
@@ -212,7 +221,7 @@ def _settings(**more: Field) -> Field:
     return Field(kind=Kind.BLOCK, required=True, replaces=True, fields={"durable": flag, "autoDelete": flag, **more})
 
 
-class Exchange(_Declared):
+class ExchangeHandler(_Declared):
     """An exchange."""
 
     pulumi_type = "rabbitmq:index/exchange:Exchange"
@@ -224,7 +233,7 @@ class Exchange(_Declared):
     }
 
 
-class Queue(_Declared):
+class QueueHandler(_Declared):
     """A queue. Every changed input replaces it, and its messages are lost."""
 
     pulumi_type = "rabbitmq:index/queue:Queue"
@@ -236,7 +245,7 @@ class Queue(_Declared):
     }
 
 
-class Binding(_BrokerObject):
+class BindingHandler(_BrokerObject):
     """A binding of a queue to an exchange. Its id ends with the API's own key."""
 
     pulumi_type = "rabbitmq:index/binding:Binding"
@@ -262,13 +271,13 @@ class Binding(_BrokerObject):
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
         return {**new_inputs, "propertiesKey": old_outputs["propertiesKey"]}
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         # One binding by its key: the list of a queue or a vhost is slow with thousands of bindings.
         found = self._api.get(*self._path(outputs))
-        return None if found is None else Live(id, dict(inputs), dict(outputs))
+        return None if found is None else LiveResource(id, dict(inputs), dict(outputs))
 
 
-class Policy(_BrokerObject):
+class PolicyHandler(_BrokerObject):
     """A policy."""
 
     pulumi_type = "rabbitmq:index/policy:Policy"
@@ -305,7 +314,7 @@ class Policy(_BrokerObject):
         return {"policy": {**applied, "definition": definition}}
 
 
-class OperatorPolicy(Policy):
+class OperatorPolicyHandler(PolicyHandler):
     """An operator policy. Its limits merge with those of a policy: the lower one applies."""
 
     pulumi_type = "rabbitmq:index/operatorPolicy:OperatorPolicy"

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from kryonix.engines.local.errors import InvalidInputs
-from kryonix.engines.local.handlers.base import UNKNOWN, Live, Properties
+from kryonix.engines.local.handlers.base import UNKNOWN, LiveResource, Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
 
-__all__ = ["RandomPassword", "provider"]
+__all__ = ["RandomPasswordHandler", "provider"]
 
 ALPHANUMERIC: Final = string.ascii_letters + string.digits
 SPECIAL: Final = "!@#$%&*()-_=+[]{}<>:?"
@@ -19,14 +19,14 @@ SPECIAL: Final = "!@#$%&*()-_=+[]{}<>:?"
 
 def provider() -> HandlerTable:
     """Return the handlers of package random."""
-    return HandlerTable.of([RandomPassword()])
+    return HandlerTable.of([RandomPasswordHandler()])
 
 
 def _fixed(kind: Kind, default: Any) -> Field:
     return Field(kind=kind, default=default, replaces=True, fixed=True)
 
 
-class RandomPassword(TableHandler):
+class RandomPasswordHandler(TableHandler):
     """A password of letters, digits and special characters, without the provider plugin's `bcryptHash`."""
 
     pulumi_type = "random:index/randomPassword:RandomPassword"
@@ -53,8 +53,8 @@ class RandomPassword(TableHandler):
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
         return {**old_outputs, **new_inputs}
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> Live | None:
-        return Live(id, dict(inputs), dict(outputs))
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
+        return LiveResource(id, dict(inputs), dict(outputs))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         """Nothing exists outside the state."""

@@ -14,7 +14,7 @@ import docker
 import pytest
 
 from kryonix.engines.local.errors import ApplyFailed, ServiceUnavailable
-from kryonix.engines.local.handlers import Handler, Live, Provider, provider
+from kryonix.engines.local.handlers import Handler, LiveResource, Provider, provider
 from tests.support.project import free_port
 from tests.support.registry import registry
 
@@ -53,7 +53,7 @@ def sleeper(name: str, **more: Any) -> dict[str, Any]:
 def changes(opened: Provider, made: tuple[str, dict[str, Any], dict[str, Any]]) -> tuple[str, ...]:
     containers = handler(opened, "Container")
     live = containers.read(*made)
-    assert isinstance(live, Live)
+    assert isinstance(live, LiveResource)
     return containers.diff(made[0], live.inputs, live.outputs, made[1]).changed
 
 

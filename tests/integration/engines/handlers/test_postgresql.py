@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from kryonix.engines.local.errors import ApplyFailed, ServiceUnavailable
-from kryonix.engines.local.handlers import Handler, Live, Provider, provider
+from kryonix.engines.local.handlers import Handler, LiveResource, Provider, provider
 from tests.support.project import free_port
 
 from .conftest import Postgres
@@ -39,7 +39,7 @@ def unchanged(opened: Provider, noun: str, made: Made) -> bool:
 
 def repaired(opened: Provider, noun: str, made: Made) -> tuple[str, ...]:
     live = handler(opened, noun).read(*made)
-    assert isinstance(live, Live)
+    assert isinstance(live, LiveResource)
     diff = handler(opened, noun).diff(made[0], live.inputs, live.outputs, made[1])
     assert not diff.replaces
     handler(opened, noun).update(made[0], live.inputs, live.outputs, made[1])

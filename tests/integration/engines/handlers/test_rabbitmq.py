@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from kryonix.engines.local.errors import ApplyFailed, ServiceUnavailable
-from kryonix.engines.local.handlers import Handler, Live, Provider
+from kryonix.engines.local.handlers import Handler, LiveResource, Provider
 from tests.support.project import free_port
 
 from .conftest import Broker
@@ -47,7 +47,7 @@ def unchanged(handler: Handler, id: str, inputs: dict[str, Any], outputs: dict[s
 def repaired(handler: Handler, id: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> tuple[str, ...]:
     """Return the changes that a refresh and an up find and repair."""
     live = handler.read(id, inputs, outputs)
-    assert isinstance(live, Live)
+    assert isinstance(live, LiveResource)
     diff = handler.diff(id, live.inputs, live.outputs, inputs)
     assert not diff.replaces
     outputs = handler.update(id, live.inputs, live.outputs, inputs)
