@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, cast, get_args
 
 from kryonix.engines.errors import InvalidTenant, TenantExists, UnknownTenant, WrongState
 from kryonix.fleet.members import cell_loads
@@ -22,6 +22,7 @@ from kryonix.signup.queue import enqueue
 from kryonix.signup.sql import QUERIES
 from kryonix.tenants.admission import admit, as_sold, asked
 from kryonix.tenants.specs import tenant_of
+from kryonix.tenants.transitions import Transition, check_transition, generation_in_use
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.errors import InvalidInput
@@ -55,15 +56,6 @@ def place(connection: Connection, tenant: Tenant, asked: str | None, cells: Cell
 
 
 _ATTEMPTS: Final = 3
-_ALLOWED: Final[Mapping[Kind, tuple[str, ...]]] = {
-    "change": ("active", "suspended"),
-    "suspend": ("active", "suspended"),
-    "resume": ("active", "suspended", "offboarding"),
-    "rotate": ("active", "suspended"),
-    "offboard": ("active", "suspended", "offboarding"),
-    "remove": ("active", "suspended", "offboarding", "removed"),
-    "settle": ("active", "suspended", "offboarding", "removed"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +128,7 @@ class Intake:
         else:
             topology = self._existing(operation, state)
             if operation.kind == "rotate" and state is not None:
-                request["from_generation"] = _generation_in_use(state)
+                request["from_generation"] = generation_in_use(state)
             if operation.kind == "resume" and state is not None and state.status == "offboarding":
                 _refuse_while_removing(connection, operation)
         total = 0 if topology is None else sum(1 for _ in topology.objects())
@@ -160,10 +152,10 @@ class Intake:
     def _existing(self, operation: Operation, state: DesiredState | None) -> Topology | None:
         if state is None:
             raise UnknownTenant(operation.tenant)
-        allowed = _ALLOWED[operation.kind]
-        if state.status not in allowed:
-            told = f"the tenant {state.cliente_id!r} is {state.stage} and can't be asked to {operation.kind}"
-            raise WrongState(state.cliente_id, state.status, f"{told}: only one that is {' or '.join(allowed)} can")
+        if operation.kind == "remove":
+            check_transition(state, "offboard", "remove")  # removes an offboarded tenant, or offboards it first
+        elif operation.kind in get_args(Transition):
+            check_transition(state, cast(Transition, operation.kind))
         if operation.kind == "change":
             wanted = operation.request
             modules = state.modules if wanted.get("modules") is None else tuple(wanted["modules"])
@@ -186,15 +178,6 @@ def _refuse_while_removing(connection: Connection, operation: Operation) -> None
     """A removal that has begun can't be undone; one that waits gives way."""
     if (settling := operations.fetch_settling(connection, operation.tenant)) is not None:
         raise OperationUnderWay(operation.tenant, str(settling.id), settling.kind)
-
-
-def _generation_in_use(state: DesiredState) -> int:
-    """The generation of the credentials that were handed out last. A rotation from it that was cut off is gone on with.
-
-    So one that is carried out twice, because its end was lost, makes one new user.
-    """
-    unfinished = 0 < state.applied_generation < state.credentials_generation
-    return state.applied_generation if unfinished else state.credentials_generation
 
 
 def new_tenant(request: Mapping[str, Any], catalog: Catalog) -> Tenant:

@@ -17,6 +17,7 @@ from typing import Final
 from kryonix.engines.engine import Engine, ignore
 from kryonix.engines.errors import InvalidTenant, Overtaken, TenantBusy, UnknownTenant, WrongState
 from kryonix.engines.events import OnEvent, Summary
+from kryonix.errors import KryonixError
 from kryonix.registry.connection import Connection, connect
 from kryonix.registry.desired_states import (
     DesiredState,
@@ -39,6 +40,7 @@ from kryonix.tenants.losses import translate_loss_errors
 from kryonix.tenants.rows import claim, kept_rows, rotated
 from kryonix.tenants.specs import tenant_of
 from kryonix.tenants.stacks import TenantStacks
+from kryonix.tenants.transitions import Transition, check_transition
 from kryonix.tenants.undeclared import Undeclared
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
@@ -150,7 +152,7 @@ class TenantLifecycle:
         if bad := [name for name in allow_delete if not name.isprintable()]:
             raise InvalidTenant([f"allow_delete: {bad[0]!r} is no name of a queue. Name those that may be deleted"])
         with self._alone(tenant_id):
-            state = self._expect(tenant_id, "changed", "active", "suspended")
+            state = self._expect(tenant_id, "change")
             before = self._stacks.standing(state)
             wanted = replace(
                 state,
@@ -166,20 +168,20 @@ class TenantLifecycle:
                 with translate_loss_errors():
                     self._apply(written, on_event, allow_delete)
             except Exception as error:
-                if getattr(error, "exit_status", 1) == 2:  # refused, so the world is as it was: the row is to be too
+                if isinstance(error, KryonixError) and error.exit_status == 2:  # nothing changed: restore the row too
                     self._put(before, over=written)
                 raise
 
     def suspend(self, tenant_id: str, on_event: OnEvent = ignore) -> None:
         """Let no application of the tenant connect, and cut off those that are. Nothing is deleted."""
         with self._alone(tenant_id):
-            state = self._expect(tenant_id, "suspended", "active", "suspended")
+            state = self._expect(tenant_id, "suspend")
             self._apply(self._put(replace(state, status="suspended")), on_event)
 
     def resume(self, tenant_id: str, on_event: OnEvent = ignore) -> None:
         """Undo `suspend`, or `offboard` as long as the tenant has not been removed. Raises DoesNotFit."""
         with self._alone(tenant_id):
-            state = self._expect(tenant_id, "resumed", "active", "suspended", "offboarding")
+            state = self._expect(tenant_id, "resume")
             wanted = replace(state, status="active", remove_after=None)
             admit(tenant_of(wanted), self._catalog)
             self._apply(self._put(wanted), on_event)
@@ -200,7 +202,7 @@ class TenantLifecycle:
         that one's overlap at once.
         """
         with self._alone(tenant_id):
-            before = self._expect(tenant_id, "given new credentials", "active", "suspended")
+            before = self._expect(tenant_id, "rotate")
             if before.status == "active" and not self._stacks.keeps(before):
                 admit(tenant_of(before), self._catalog)
             state = before
@@ -218,7 +220,7 @@ class TenantLifecycle:
     def offboard(self, tenant_id: str, on_event: OnEvent = ignore) -> datetime:
         """Keep a final export, suspend, and return the moment from which `remove` may run. `resume` undoes it."""
         with self._alone(tenant_id):
-            state = self._expect(tenant_id, "offboarded", "active", "suspended", "offboarding")
+            state = self._expect(tenant_id, "offboard")
             if state.status != "offboarding":
                 definitions = self._stacks.definitions(state)
                 with connect(self._dsn) as connection:
@@ -233,7 +235,7 @@ class TenantLifecycle:
     def remove(self, tenant_id: str, on_event: OnEvent = ignore, *, force: bool = False) -> None:
         """Remove an offboarded tenant once its grace has passed, or at once with `force`. Its history stays."""
         with self._alone(tenant_id):
-            state = self._expect(tenant_id, "removed", "offboarding", "removed")
+            state = self._expect(tenant_id, "remove")
             if state.status == "offboarding" and not force and not self._passed(state.remove_after):
                 raise WrongState(
                     tenant_id,
@@ -246,7 +248,7 @@ class TenantLifecycle:
     def settle(self, tenant_id: str, on_event: OnEvent = ignore) -> None:
         """Do what is due: drop a retired user, remove an offboarded tenant. Nothing where nothing is."""
         with self._alone(tenant_id):
-            state = self._expect(tenant_id, "settled")
+            state = self.state(tenant_id)
             if state.status == "removed" or (state.status == "offboarding" and self._passed(state.remove_after)):
                 self._remove(state, on_event)
             elif state.retiring_generation is not None and self._passed(state.retiring_until):
@@ -261,7 +263,7 @@ class TenantLifecycle:
         What there really is is read first. Bindings, policies and permissions that nobody declared are removed.
         """
         with self._alone(tenant_id):
-            state = self._expect(tenant_id, "converged")
+            state = self.state(tenant_id)
             if state.status == "removed":
                 return self._remove(state, on_event)
             with translate_loss_errors():
@@ -306,13 +308,10 @@ class TenantLifecycle:
                 raise UnknownTenant(tenant_id)
             yield connection, state
 
-    def _expect(self, tenant_id: str, done: str, *statuses: str) -> DesiredState:
-        """The tenant's row, in one of these states where any is named."""
+    def _expect(self, tenant_id: str, operation: Transition) -> DesiredState:
+        """Return the tenant's row. Raises WrongState if its state does not allow the operation."""
         state = self.state(tenant_id)
-        if statuses and state.status not in statuses:
-            allowed = " or ".join(statuses)
-            message = f"the tenant {tenant_id!r} is {state.status} and can't be {done}: only one that is {allowed} can"
-            raise WrongState(tenant_id, state.status, message)
+        check_transition(state, operation)
         return state
 
     def _put(self, state: DesiredState, *, over: DesiredState | None = None) -> DesiredState:
