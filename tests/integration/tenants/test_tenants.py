@@ -317,7 +317,7 @@ def test_an_overtaken_run_undoes_no_later_request(town: Town, late: str, status:
 
 def test_only_its_own_removal_deletes_a_protected_tenant(town: Town) -> None:
     vhost, queue = "/cliente_town-c", "cliente_town-c.crm.leads.create"
-    stack = StackSpec(name="tenant-town-c")
+    stack = StackSpec(name="tenant-town-c", config={})
     with town.leaving_nothing("town-c"):
         town.create("town-c", "crm", "portal", cell="guarded")
         refused = town.broker.call("DELETE", "vhosts", vhost)
