@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast, get_args
 
-from kryonix.engines.errors import InvalidTenant, TenantExists, UnknownTenant, WrongState
+from kryonix.engines.errors import UnknownTenant
 from kryonix.fleet.members import cell_loads
 from kryonix.fleet.placement import Load, choose_cell, load_of
 from kryonix.registry.connection import Connection
@@ -20,12 +20,11 @@ from kryonix.signup.errors import KeyReused, OperationUnderWay
 from kryonix.signup.operations import GIVES_CREDENTIALS, Kind, Operation, Request
 from kryonix.signup.queue import enqueue
 from kryonix.signup.sql import QUERIES
-from kryonix.tenants.admission import admit, as_sold, asked
+from kryonix.tenants.admission import admit, as_sold, asked, invalid_tenant
 from kryonix.tenants.specs import tenant_of
-from kryonix.tenants.transitions import Transition, check_transition, generation_in_use
+from kryonix.tenants.transitions import Transition, check_transition, generation_in_use, unfinished_creation
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
-from kryonix.topology.errors import InvalidInput
 from kryonix.topology.expansion import Topology
 from kryonix.topology.tenants import Tenant, parse_tenant
 
@@ -38,10 +37,8 @@ def place(connection: Connection, tenant: Tenant, asked: str | None, cells: Cell
     Counts what registry rows promise, without asking the brokers: promised limits have to fit.
     """
     if asked is not None:
-        try:
+        with invalid_tenant():
             cells.cell(asked)
-        except InvalidInput as error:
-            raise InvalidTenant([f"{problem.field}: {problem.message}" for problem in error.problems]) from error
         return asked
     connection.execute(QUERIES["hold_placement"])
     # In this order, a creation that writes its row between the two reads is seen by at least one of them.
@@ -138,13 +135,7 @@ class Intake:
     def _new(self, connection: Connection, operation: Operation, state: DesiredState | None) -> Topology:
         tenant = new_tenant(operation.request, self._catalog)
         topology = admit(tenant, self._catalog)
-        if state is not None and state.removing:
-            told = f"the removal of the tenant {tenant.id!r} is not over"
-            raise WrongState(tenant.id, state.stage, f"{told}. Ask for it again, and for the tenant once it is removed")
-        begun = None if state is None or state.status == "removed" else state
-        if _elsewhere(connection, tenant.id) if begun is None else begun.applied_generation > 0:
-            remedy = "Choose another id, or change the tenant that there is"
-            raise TenantExists(tenant.id, f"the tenant {tenant.id!r} is there already. {remedy}")
+        begun = unfinished_creation(tenant.id, state, registered=_is_registered(connection, tenant.id))
         asked = operation.request.get("cell") or (None if begun is None else begun.cell)
         cell = place(connection, tenant, asked, self._cells, self._catalog)
         return replace(topology, tenant=tenant.model_copy(update={"cell": cell}))
@@ -181,11 +172,9 @@ def _refuse_while_removing(connection: Connection, operation: Operation) -> None
 
 
 def new_tenant(request: Mapping[str, Any], catalog: Catalog) -> Tenant:
-    """The tenant that a request asks for. Raises InvalidTenant."""
-    try:
+    """Return the requested tenant. Raises InvalidTenant."""
+    with invalid_tenant():
         return parse_tenant({key: value for key, value in request.items() if value is not None}, "request", catalog)
-    except InvalidInput as error:
-        raise InvalidTenant([f"{problem.field}: {problem.message}" for problem in error.problems]) from error
 
 
 def _fingerprint(kind: str, tenant: str, request: Mapping[str, Any]) -> bytes:
@@ -210,6 +199,6 @@ def _credentials_key(kind: Kind, caller: Caller, idempotency_key: str | None, fi
     return sealing.derive_key(caller.secret, idempotency_key, fingerprint)
 
 
-def _elsewhere(connection: Connection, tenant: str) -> bool:
+def _is_registered(connection: Connection, tenant: str) -> bool:
     row = connection.execute(QUERIES["registry_status"], {"tenant": tenant}).fetchone()
     return row is not None and row["status"] != "removido"

@@ -1,71 +1,126 @@
-"""A tenant's row read: who may take it, whether it was rotated already, whom it lets in, what is kept of it."""
+"""Tenants' rows in the registry: lock, read, write."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import datetime
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from kryonix.engines.errors import TenantExists, WrongState
-from kryonix.registry.connection import Connection
-from kryonix.registry.desired_states import DesiredState, fetch_desired_state, put_desired_state
-from kryonix.registry.rows import fetch_tenants
-from kryonix.tenants.specs import tenant_of
+from kryonix.engines.errors import Overtaken, TenantBusy, UnknownTenant
+from kryonix.registry.connection import Connection, connect
+from kryonix.registry.desired_states import (
+    DesiredState,
+    clock,
+    fetch_desired_state,
+    mark_applied,
+    put_desired_state,
+    put_final_export,
+)
+from kryonix.registry.rows import fetch_tenants, retire_tenant
+from kryonix.registry.tenant_lock import held
+from kryonix.tenants.transitions import tenant_exists, unfinished_creation
+from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["claim", "kept_rows", "rotated", "users_of"]
+__all__ = ["TenantRows"]
 
 
-def claim(connection: Connection, tenant: Tenant, again: bool) -> DesiredState:
-    """The row of a new tenant, or of one whose creation is gone on with. Raises TenantExists."""
-    wanted = DesiredState(
-        cliente_id=tenant.id, modules=tenant.modules, plan=tenant.plan, status=tenant.status, cell=tenant.cell
-    )
-    found = fetch_desired_state(connection, tenant.id, lock=True)
-    if found is not None and found.removing:
-        raise WrongState(tenant.id, "removed", f"the removal of the tenant {tenant.id!r} is not over. Run it again")
-    if found is None or found.status == "removed":
-        if any(row.status != "removido" for row in fetch_tenants(connection, tenant.id)):
-            remedy = "Choose another id, or change the tenant where it is listed"
-            raise TenantExists(
-                tenant.id, f"the tenant {tenant.id!r} is in the registry, made by another stack. {remedy}"
+class TenantRows:
+    """The rows of tenants with a stack of their own."""
+
+    def __init__(self, registry_dsn: str) -> None:
+        self._dsn = registry_dsn
+
+    @contextmanager
+    def lock(self, tenant_id: str) -> Iterator[None]:
+        """Lock the tenant for the block. Raises TenantBusy if another operation holds it, in any process."""
+        _check_id(tenant_id)
+        with held(self._dsn, tenant_id) as alone:
+            if not alone:
+                raise TenantBusy(tenant_id)
+            yield
+
+    @contextmanager
+    def open(self, tenant_id: str) -> Iterator[tuple[Connection, DesiredState]]:
+        """Return a connection for the block, and the tenant's row. Raises UnknownTenant."""
+        _check_id(tenant_id)
+        with connect(self._dsn) as connection:
+            state = fetch_desired_state(connection, tenant_id)
+            if state is None:
+                raise UnknownTenant(tenant_id)
+            yield connection, state
+
+    def claim(self, tenant: Tenant, *, again: bool) -> DesiredState:
+        """Return the row of a new tenant, or of a creation to continue; with `again`, of a finished one too.
+
+        Raises TenantExists, and WrongState for a tenant being removed.
+        """
+        wanted = DesiredState(
+            cliente_id=tenant.id, modules=tenant.modules, plan=tenant.plan, status=tenant.status, cell=tenant.cell
+        )
+        with connect(self._dsn) as connection:
+            found = fetch_desired_state(connection, tenant.id, lock=True)
+            if found is not None and found.status != "removed":
+                if not again:
+                    unfinished_creation(tenant.id, found, registered=True)
+                fields = ("modules", "plan", "cell", "status")
+                if any(getattr(found, name) != getattr(wanted, name) for name in fields):
+                    raise tenant_exists(tenant.id)
+                return found
+            registered = any(row.status != "removido" for row in fetch_tenants(connection, tenant.id))
+            unfinished_creation(tenant.id, found, registered=registered)
+            return put_desired_state(connection, wanted)
+
+    def put(self, state: DesiredState, *, over: DesiredState | None = None) -> DesiredState:
+        """Write the row. Raises Overtaken if it is not `over` any more."""
+        with connect(self._dsn) as connection:
+            if over is not None:
+                found = fetch_desired_state(connection, state.cliente_id, lock=True)
+                if found is None or found.updated_at != over.updated_at:
+                    raise Overtaken(state.cliente_id)
+            return put_desired_state(connection, state)
+
+    def mark_applied(self, state: DesiredState) -> None:
+        """Record that the stack matches the row. Raises Overtaken if the row has changed since."""
+        with connect(self._dsn) as connection:
+            marked = mark_applied(connection, state)
+        if not marked:
+            raise Overtaken(state.cliente_id)
+
+    def passed(self, moment: datetime | None) -> bool:
+        """Return True if the moment has passed by the database's clock."""
+        with connect(self._dsn) as connection:
+            return moment is not None and moment <= clock(connection)
+
+    def after(self, duration: timedelta) -> datetime:
+        """Return the database's time plus a duration."""
+        with connect(self._dsn) as connection:
+            return clock(connection) + duration
+
+    def offboard(self, state: DesiredState, definitions: dict[str, Any], grace: timedelta) -> DesiredState:
+        """Store the final export and set the row to offboarding, in one transaction. The hash is not exported."""
+        desired = {key: value for key, value in asdict(state).items() if not isinstance(value, datetime)}
+        with connect(self._dsn) as connection:
+            found = fetch_tenants(connection, state.cliente_id)
+            row = asdict(found[0]) if found else {}
+            row.pop("password_hash", None)
+            put_final_export(
+                connection, state.cliente_id, definitions, {"desired_state": desired, "configuration": row}
             )
-        return put_desired_state(connection, wanted)
-    if (again or found.applied_generation == 0) and _same(found, wanted):
-        return found
-    raise TenantExists(tenant.id, f"the tenant {tenant.id!r} is there already. Change it, or choose another id")
+            leaving = replace(state, status="offboarding", remove_after=clock(connection) + grace)
+            return put_desired_state(connection, leaving)
+
+    def retire(self, state: DesiredState) -> None:
+        """Record that the tenant is removed."""
+        gone = replace(state, remove_after=None, retiring_generation=None, retiring_until=None)
+        with connect(self._dsn) as connection:
+            retire_tenant(connection, state.cliente_id)
+            mark_applied(connection, put_desired_state(connection, gone))
 
 
-def _same(found: DesiredState, wanted: DesiredState) -> bool:
-    return (found.modules, found.plan, found.cell, found.status) == (
-        wanted.modules,
-        wanted.plan,
-        wanted.cell,
-        wanted.status,
-    )
-
-
-def rotated(state: DesiredState, from_generation: int | None) -> bool:
-    """Whether the new generation is in the row already. Raises WrongState where it is not what the caller knows."""
-    current = state.credentials_generation
-    if from_generation is None:
-        return current > state.applied_generation > 0
-    if current not in (from_generation, from_generation + 1):
-        message = f"the credentials of {state.cliente_id!r} are of generation {current}, not {from_generation}"
-        raise WrongState(state.cliente_id, state.status, f"{message}. Look at the tenant again")
-    return current == from_generation + 1
-
-
-def users_of(state: DesiredState) -> list[str]:
-    """The names of the users that a tenant has: the two of its generation, and of one whose overlap is not over."""
-    names = tenant_of(state).names
-    generations = [g for g in (state.credentials_generation, state.retiring_generation) if g is not None]
-    return [of(generation) for generation in generations for of in (names.user_of, names.stats_user_of)]
-
-
-def kept_rows(connection: Connection, state: DesiredState) -> dict[str, Any]:
-    """A tenant's rows as they are kept; its hash is not."""
-    desired = {key: value for key, value in asdict(state).items() if not isinstance(value, datetime)}
-    found = fetch_tenants(connection, state.cliente_id)
-    configuration = {key: value for key, value in asdict(found[0]).items() if key != "password_hash"} if found else {}
-    return {"desired_state": desired, "configuration": configuration}
+def _check_id(tenant_id: str) -> None:
+    if not re.fullmatch(TENANT_ID, tenant_id):
+        raise UnknownTenant(tenant_id)

@@ -1,4 +1,4 @@
-"""From a tenant's desired state to the stack that it is, with the whole of its config."""
+"""A tenant's row as a tenant, its users, and its stack with the whole config."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from kryonix.topology.cells import Cells
 from kryonix.topology.expansion import expand
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["spec_for", "tenant_of", "what_is_sold"]
+__all__ = ["spec_for", "tenant_of", "users_of", "what_is_sold"]
 
 
 def tenant_of(state: DesiredState) -> Tenant:
-    """The tenant that a desired state asks for. One that leaves, or has left, is a suspended one to the broker."""
+    """Return the tenant of a row. For the broker, an offboarding or removed tenant is suspended."""
     status: Literal["active", "suspended"] = "active" if state.status == "active" else "suspended"
     return Tenant(id=state.cliente_id, modules=state.modules, plan=state.plan, status=status, cell=state.cell)
+
+
+def users_of(state: DesiredState) -> list[str]:
+    """Return the names of the tenant's users: two per generation, of the current and of the retiring one."""
+    names = tenant_of(state).names
+    generations = [g for g in (state.credentials_generation, state.retiring_generation) if g is not None]
+    return [of(generation) for generation in generations for of in (names.user_of, names.stats_user_of)]
 
 
 def spec_for(
@@ -31,9 +38,9 @@ def spec_for(
     protect: bool | None = None,
     sold: Mapping[str, Any] | None = None,
 ) -> StackSpec:
-    """A tenant's stack. `protect` is the cell's unless it is said here, `sold` what `what_is_sold` returns.
+    """Return a tenant's stack. `protect` defaults to the cell's, `sold` is the result of `what_is_sold`.
 
-    Raises InvalidInput for a cell that there is not, and for a tenant that can't be.
+    Raises InvalidInput for an unknown cell.
     """
     cell, tenant = cells.cell(state.cell), tenant_of(state)
     config: dict[str, Any] = {
@@ -55,10 +62,9 @@ def spec_for(
 
 
 def what_is_sold(state: DesiredState, engine: Engine, catalog: Catalog) -> Mapping[str, Any] | None:
-    """Return what a tenant's stack has now, where the tenant is active and its plan no longer admits it.
+    """Return the stack's own entry if the tenant is active and exceeds its plan by now; else None.
 
-    The program lets it keep that, so that credentials end and what was changed by hand is mended; it does not let it
-    grow.
+    The program keeps such a tenant as it is, so rotation and repair still work, but refuses growth.
     """
     tenant = tenant_of(state)
     known = tenant.plan in catalog.plans and all(module in catalog.modules for module in tenant.modules)

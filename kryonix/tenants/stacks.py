@@ -15,8 +15,7 @@ from kryonix.rabbitmq.broker import Broker, password_step
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.losses import translate_loss_errors
-from kryonix.tenants.rows import users_of
-from kryonix.tenants.specs import spec_for, tenant_of, what_is_sold
+from kryonix.tenants.specs import spec_for, tenant_of, users_of, what_is_sold
 from kryonix.tenants.undeclared import (
     LEFT_ALONE,
     Undeclared,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from kryonix.engines.errors import WrongState
+from kryonix.engines.errors import TenantExists, WrongState
 from kryonix.registry.desired_states import DesiredState
 
-__all__ = ["Transition", "check_transition", "generation_in_use"]
+__all__ = ["Transition", "check_transition", "generation_in_use", "is_rotated", "tenant_exists", "unfinished_creation"]
 
 Transition = Literal["change", "suspend", "resume", "rotate", "offboard", "remove"]
 
@@ -44,3 +44,38 @@ def generation_in_use(state: DesiredState) -> int:
     """
     unfinished = 0 < state.applied_generation < state.credentials_generation
     return state.applied_generation if unfinished else state.credentials_generation
+
+
+def is_rotated(state: DesiredState, from_generation: int | None) -> bool:
+    """Return True if the row has the next generation already. Raises WrongState if the caller's is out of date."""
+    current = state.credentials_generation
+    if from_generation is None:
+        return current > state.applied_generation > 0
+    if current not in (from_generation, from_generation + 1):
+        message = f"the credentials of {state.cliente_id!r} are of generation {current}, not {from_generation}"
+        raise WrongState(state.cliente_id, state.status, f"{message}. Look at the tenant again")
+    return current == from_generation + 1
+
+
+def unfinished_creation(tenant_id: str, state: DesiredState | None, *, registered: bool) -> DesiredState | None:
+    """Return the row of a creation to continue; None for a new tenant. Raises WrongState or TenantExists.
+
+    `registered`: the registry has a configuration under this id.
+    """
+    if state is not None and state.removing:
+        remedy = "Run the removal again, then create the tenant"
+        raise WrongState(tenant_id, state.stage, f"the removal of the tenant {tenant_id!r} is not over. {remedy}")
+    if state is not None and state.status != "removed":
+        if state.applied_generation > 0:
+            raise tenant_exists(tenant_id)
+        return state
+    if registered:
+        remedy = "Choose another id, or change the tenant where it is listed"
+        raise TenantExists(tenant_id, f"the tenant {tenant_id!r} is in the registry, made by another stack. {remedy}")
+    return None
+
+
+def tenant_exists(tenant_id: str) -> TenantExists:
+    """Return the error for an id in use."""
+    remedy = "Choose another id, or change the existing tenant"
+    return TenantExists(tenant_id, f"the tenant {tenant_id!r} is there already. {remedy}")
