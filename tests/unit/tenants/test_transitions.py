@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
 
-from kryonix.engines.errors import WrongState
+from kryonix.engines.errors import TenantExists, WrongState
 from kryonix.registry.desired_states import DesiredState
-from kryonix.tenants.transitions import Transition, check_transition, generation_in_use
+from kryonix.tenants.transitions import Transition, check_transition, generation_in_use, unfinished_creation
 
 STATE = DesiredState(cliente_id="acme", modules=("crm",), plan="basic", status="active", cell="default")
 ALLOWED = {
@@ -38,3 +39,16 @@ def test_one_allowed_step_is_enough_for_an_operation_of_several() -> None:
 def test_the_generation_in_use_is_the_last_handed_out(current: int, applied: int, used: int) -> None:
     state = replace(STATE, credentials_generation=current, applied_generation=applied)
     assert generation_in_use(state) == used
+
+
+def test_only_a_creation_that_has_not_finished_continues() -> None:
+    removed = replace(STATE, status="removed")
+    assert unfinished_creation("acme", STATE, registered=True) is STATE
+    assert unfinished_creation("acme", removed, registered=False) is None
+    assert unfinished_creation("acme", None, registered=False) is None
+    with pytest.raises(TenantExists, match="is there already"):
+        unfinished_creation("acme", replace(STATE, applied_generation=1), registered=True)
+    with pytest.raises(TenantExists, match="made by another stack"):
+        unfinished_creation("acme", None, registered=True)
+    with pytest.raises(WrongState, match="the removal of the tenant 'acme' is not over"):
+        unfinished_creation("acme", replace(removed, remove_after=datetime.now(UTC)), registered=False)

@@ -1,0 +1,179 @@
+"""The tenants' state machine on a real registry, with an engine and a broker in memory."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from kryonix.engines.errors import (
+    DoesNotFit,
+    EngineFailed,
+    InvalidTenant,
+    TenantExists,
+    UnknownTenant,
+    WouldLoseMessages,
+    WrongState,
+)
+from kryonix.tenants.lifecycle import TenantLifecycle
+from kryonix.topology.catalog import default_catalog
+from kryonix.topology.cells import Cell, Cells
+from kryonix.topology.expansion import expand
+from kryonix.topology.tenants import Tenant
+from tests.integration.signup.conftest import WRITER, Registry, registry, server  # noqa: F401  fixtures
+from tests.support.fake_engine import FakeEngine
+
+CELLS = Cells(cells={"main": Cell(platform="organization/kryonix/none")})
+ACME = Tenant(id="acme", modules=("crm",), plan="basic")
+BOTH = ("crm", "financeiro")
+DIED = EngineFailed("the engine died")
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    return FakeEngine.installed(monkeypatch)
+
+
+@pytest.fixture
+def lifecycle(registry: Registry, engine: FakeEngine) -> TenantLifecycle:  # noqa: F811
+    return TenantLifecycle(registry.dsn(WRITER), engine, CELLS, default_catalog())
+
+
+def queues_of(*modules: str) -> set[str]:
+    tenant = Tenant(id="acme", modules=modules, plan="pro")
+    return {queue.name for queue in expand(tenant, default_catalog()).queues}
+
+
+def test_every_operation_runs_through_a_tenants_life(lifecycle: TenantLifecycle, engine: FakeEngine) -> None:
+    made = lifecycle.create(ACME)
+    assert made.username in engine.broker.users
+    lifecycle.change("acme", modules=BOTH, plan="pro")
+    lifecycle.suspend("acme")
+    assert made.username in engine.broker.disconnected
+    lifecycle.resume("acme")
+    assert lifecycle.rotate("acme").username != made.username
+    lifecycle.offboard("acme")
+    assert len(lifecycle.final_exports("acme")) == 1
+    with pytest.raises(WrongState, match="may come back until"):
+        lifecycle.remove("acme")
+    lifecycle.remove("acme", force=True)
+    lifecycle.remove("acme")
+    assert (lifecycle.state("acme").stage, engine.broker.vhosts, engine.broker.users) == ("removed", {}, set())
+    assert lifecycle.create(ACME).username
+
+
+def test_refusals_change_nothing(lifecycle: TenantLifecycle, engine: FakeEngine) -> None:
+    with pytest.raises(UnknownTenant):
+        lifecycle.suspend("acme")
+    with pytest.raises(InvalidTenant, match="unknown module 'crn'"):
+        lifecycle.create(ACME.model_copy(update={"modules": ("crn",)}))
+    lifecycle.create(ACME)
+    state, calls = lifecycle.state("acme"), list(engine.calls)
+    with pytest.raises(TenantExists):
+        lifecycle.create(ACME)
+    with pytest.raises(WrongState, match="can't be removed"):
+        lifecycle.remove("acme", force=True)
+    with pytest.raises(InvalidTenant, match="unknown plan"):
+        lifecycle.change("acme", plan="none")
+    with pytest.raises(DoesNotFit):
+        lifecycle.change("acme", modules=tuple(default_catalog().modules))
+    with pytest.raises(WrongState, match="of generation 1, not 7"):
+        lifecycle.rotate("acme", from_generation=7)
+    assert (lifecycle.state("acme"), engine.calls) == (state, calls)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before its work", "after its work"])
+def test_an_interrupted_creation_continues(lifecycle: TenantLifecycle, engine: FakeEngine, after: bool) -> None:
+    engine.fail(DIED, after=after)
+    with pytest.raises(EngineFailed):
+        lifecycle.create(ACME)
+    with pytest.raises(TenantExists):
+        lifecycle.create(ACME.model_copy(update={"plan": "pro"}))
+    made = lifecycle.create(ACME)
+    assert lifecycle.create(ACME, again=True) == made
+    assert lifecycle.state("acme").converged
+
+
+@pytest.mark.parametrize("operation", ["suspend", "resume", "offboard"])
+def test_an_interrupted_operation_is_repeated(lifecycle: TenantLifecycle, engine: FakeEngine, operation: str) -> None:
+    lifecycle.create(ACME)
+    if operation == "resume":
+        lifecycle.suspend("acme")
+    engine.fail(DIED)
+    with pytest.raises(EngineFailed):
+        getattr(lifecycle, operation)("acme")
+    assert not lifecycle.state("acme").converged
+    getattr(lifecycle, operation)("acme")
+    assert lifecycle.state("acme").converged
+
+
+def test_a_change_that_loses_messages_is_refused(lifecycle: TenantLifecycle, engine: FakeEngine) -> None:
+    lifecycle.create(Tenant(id="acme", modules=BOTH, plan="pro"))
+    lost = min(queues_of(*BOTH) - queues_of("crm"))
+    engine.broker.held[lost] = 3
+    with pytest.raises(WouldLoseMessages, match="3 messages in "):
+        lifecycle.change("acme", modules=("crm",))
+    assert lifecycle.state("acme").modules == BOTH
+    lifecycle.change("acme", modules=("crm",), allow_delete=[lost])
+    assert lost not in engine.broker.vhosts["/cliente_acme"]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before its work", "after its work"])
+def test_credentials_are_kept_if_a_rotation_fails(lifecycle: TenantLifecycle, engine: FakeEngine, after: bool) -> None:
+    made = lifecycle.create(ACME)
+    engine.fail(DIED, after=after)
+    if not after:
+        engine.fail(DIED)  # the new users are missing, so the stack runs a second time
+    with pytest.raises(EngineFailed):
+        lifecycle.rotate("acme")
+    state = lifecycle.state("acme")
+    assert (state.credentials_generation, state.retiring_until) == (1, None)
+    fresh = lifecycle.rotate("acme", from_generation=1)
+    assert lifecycle.rotate("acme", from_generation=1) == fresh
+    assert {made.username, fresh.username} <= engine.broker.users
+
+
+def test_settling_ends_an_overlap(lifecycle: TenantLifecycle, engine: FakeEngine) -> None:
+    made = lifecycle.create(ACME)
+    lifecycle.rotate("acme", overlap=timedelta(milliseconds=1))
+    assert lifecycle.due() == ["acme"]
+    engine.fail(DIED)
+    with pytest.raises(EngineFailed):
+        lifecycle.settle("acme")
+    assert lifecycle.due() == ["acme"]
+    lifecycle.settle("acme")
+    assert (lifecycle.due(), made.username in engine.broker.users) == ([], False)
+
+
+@pytest.mark.parametrize("finish", ["remove", "settle", "converge"])
+def test_an_interrupted_removal_can_only_be_completed(
+    lifecycle: TenantLifecycle, engine: FakeEngine, finish: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifecycle.create(ACME)
+    lifecycle.offboard("acme")
+    engine.fail(DIED, after=True)  # lifting the protection: the row is not marked yet
+    with pytest.raises(EngineFailed):
+        lifecycle.remove("acme", force=True)
+    assert lifecycle.state("acme").stage == "offboarding"
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "destroy", _dies)
+        with pytest.raises(EngineFailed):
+            lifecycle.remove("acme", force=True)
+    assert lifecycle.state("acme").stage == "removing"
+    with pytest.raises(WrongState, match="is not over"):
+        lifecycle.create(ACME)
+    with pytest.raises(WrongState, match="is removing and can't be resumed"):
+        lifecycle.resume("acme")
+    getattr(lifecycle, finish)("acme")
+    assert (lifecycle.state("acme").stage, engine.broker.vhosts) == ("removed", {})
+
+
+def _dies(*_: object) -> None:
+    raise DIED
+
+
+def test_converging_restores_a_lost_vhost(lifecycle: TenantLifecycle, engine: FakeEngine) -> None:
+    lifecycle.create(ACME)
+    engine.broker.vhosts.clear()
+    lifecycle.converge("acme")
+    assert "/cliente_acme" in engine.broker.vhosts
