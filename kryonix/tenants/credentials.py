@@ -1,4 +1,4 @@
-"""What a customer's applications log in with."""
+"""Credentials of a tenant's applications."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Credentials", "find_credentials"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """A tenant's current user. It is kept in the clear nowhere but where the tenant's applications find it."""
+    """A tenant's current user. Never stored or logged in plain text."""
 
     vhost: str
     username: str
@@ -24,14 +24,14 @@ class Credentials:
 
     @classmethod
     def of(cls, outputs: Mapping[str, Any]) -> Credentials:
-        """From a tenant's entry in its stack's outputs."""
+        """Read a tenant's entry in the stack outputs."""
         return cls(**{name: outputs[name] for name in ("vhost", "username", "password", "amqp_uri")})
 
 
 def find_credentials(engine: Engine, tenant_id: str, platform: str) -> dict[str, Any]:
-    """Return what a tenant's applications need, and nothing of anybody else: credentials, addresses, plan, modules.
+    """Return one tenant's credentials, addresses, plan and modules, for its applications.
 
-    They come from the state of the tenant's own stack, else of the platform's. Raises NoCredentials.
+    Read from the state of the tenant's own stack, else of the platform's. Raises NoCredentials.
     """
     for stack in (Names(tenant_id).stack, platform):
         outputs = engine.outputs(StackSpec(name=stack))

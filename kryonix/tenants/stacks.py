@@ -1,4 +1,4 @@
-"""Tenants' stacks, brought to what a row says, and what the program does not do: cutting off, looking afterwards."""
+"""Apply rows to tenants' stacks; disconnect users and verify the result on the broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["TenantStacks"]
 
 
 class TenantStacks:
-    """The stacks of tenants that have one of their own. Who calls is alone with the tenant."""
+    """Tenants' own stacks. The caller holds the tenant's lock."""
 
     def __init__(self, engine: Engine, cells: Cells, catalog: Catalog, *, deletion_protection: bool = True) -> None:
         self._engine = engine
@@ -39,30 +39,30 @@ class TenantStacks:
         self._deletion_protection = deletion_protection
 
     def standing(self, state: DesiredState) -> DesiredState:
-        """The row as the world is: as the stack's last finished run has made it, where the row's own has not ended."""
+        """Return the row with the deployed modules and plan, if its last run has not finished."""
         if state.converged:
             return state
         made = self._engine.outputs(self._spec(state)).get("tenants", {}).get(state.cliente_id)
         return replace(state, modules=tuple(made["modules"]), plan=made["plan"]) if made else state
 
     def keeps(self, state: DesiredState) -> bool:
-        """Return True if a tenant that its plan no longer admits asks for nothing that its stack does not have."""
+        """Return True for a tenant over its plan's limits, if the row adds nothing to the stack."""
         made = what_is_sold(state, self._engine, self._catalog)
         return made is not None and made["plan"] == state.plan and set(state.modules) <= set(made["modules"])
 
     def apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
-        """Bring the world to the row. Whoever may not connect any more is cut off."""
+        """Apply the row, and disconnect the users of a tenant not active."""
         summary = self._up(state, on_event, allow_delete)
-        if allow_delete:  # accepted this once: a queue that has the same name later is not to go with its messages
+        if allow_delete:  # accepted once: a later queue of the same name keeps its messages
             self._engine.up(self._spec(state), on_event)
         if state.status != "active":
             self._broker(state).cut_off(users_of(state))
         return summary
 
     def mend(self, state: DesiredState, on_event: OnEvent) -> Summary:
-        """Bring the world to the row, whatever was done by hand: read it first, and remove what nobody declared.
+        """Read the real resources, apply the row, and remove harmless undeclared objects.
 
-        Queues, exchanges and users that nobody declared stay, each named in a warning.
+        Undeclared queues, exchanges and users stay; a warning names each.
         """
         spec = self._spec(state)
         if self._engine.outputs(spec):
@@ -71,7 +71,7 @@ class TenantStacks:
             except EngineFailed as error:
                 if error.exit_status == Refused.exit_status:
                     raise
-                # The state may not know where the broker is now, or how to log in: a platform that was made anew.
+                # A recreated platform: the state may have the broker's old address or login.
                 self._up(state, on_event, ())
                 self._engine.refresh(spec, on_event)
         summary = self.apply(state, on_event)
@@ -81,7 +81,7 @@ class TenantStacks:
         return Summary(dict(counted), tuple(steps), summary.outputs, seconds)
 
     def undeclared(self, state: DesiredState) -> Undeclared:
-        """What is in the tenant's vhost that its stack never declared. Nothing where the stack was never made."""
+        """Return the undeclared objects of the tenant's vhost; none for a stack without resources."""
         vhost = tenant_of(state).names.vhost
         declared = declared_vhosts(self._engine.export(self._spec(state))).get(vhost)
         return find_undeclared(self._broker(state), vhost, declared) if declared else Undeclared(vhost=vhost)
@@ -89,7 +89,7 @@ class TenantStacks:
     def before_deletion(
         self, before: DesiredState, wanted: DesiredState, allow_delete: Collection[str], on_event: OnEvent
     ) -> None:
-        """Refuse a change that loses messages, before the row says it; then let the queues go, where protected."""
+        """Refuse a change that loses messages, before the row is written; then unprotect the queues."""
         protected = self._cells.cell(before.cell).protect
         with translate_loss_errors(ignore_protection=protected):
             self._engine.preview(self._spec(wanted, allow_delete))
@@ -97,15 +97,15 @@ class TenantStacks:
             self._engine.up(self._spec(before, protect=False), on_event)
 
     def release(self, state: DesiredState, on_event: OnEvent) -> None:
-        """Lift what protects a tenant, in a step of its own. Nothing where it was never made."""
+        """Lift the protection in a run of its own. Skip a tenant without a vhost."""
         if self.definitions(state):
             self._unprotected(state, on_event)
 
     def destroy(self, state: DesiredState, on_event: OnEvent) -> Summary:
-        """Remove a tenant that was released, and look whether it is gone. Raises NotRemoved where it is not.
+        """Remove a released tenant and verify it on the broker. Raises NotRemoved.
 
-        A stack whose state was lost removes nothing and says that it is done; one whose state is older than the release
-        refuses. What there is is then taken over and released first, and removed after that.
+        A stack with a lost state removes nothing and succeeds; one with an old state refuses. In both cases, the
+        remaining objects are adopted and released, then removed.
         """
         summary = Summary({}, ())
         with suppress(WouldLoseMessages), translate_loss_errors(ignore_protection=True):
@@ -118,23 +118,22 @@ class TenantStacks:
         return summary
 
     def credentials(self, state: DesiredState) -> Credentials:
-        """What the stack has made last for the tenant's applications to log in with."""
+        """Return the credentials in the stack's outputs."""
         return Credentials.of(self._engine.outputs(self._spec(state))["tenants"][state.cliente_id])
 
     def definitions(self, state: DesiredState) -> dict[str, Any]:
-        """Exchanges, queues, bindings, policies and limits of the tenant's vhost. Empty where there is none."""
+        """Return exchanges, queues, bindings, policies and limits of the vhost; empty without a vhost."""
         return self._broker(state).definitions(tenant_of(state).names.vhost)
 
     def messages(self, state: DesiredState) -> dict[str, int]:
-        """How many messages each of the tenant's queues holds that holds any, as of up to 5 s ago."""
+        """Return the message counts of non-empty queues, up to 5 s old."""
         return self._broker(state).messages(tenant_of(state).names.vhost)
 
     def _up(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str]) -> Summary:
-        """Run the stack; a second time where its state says that there is what the broker has lost.
+        """Run the stack; refresh and run it again if the broker has lost resources of the state.
 
-        The broker's data may be gone, or the platform made anew: an `up` trusts the state, so that finds nothing to do
-        or breaks off at what it builds on. The first run has told the state where the broker is now, and how to log in;
-        so only then can it be read what is still there.
+        `up` trusts the state: after a loss of the broker's data it finds nothing to do, or fails. The first run updates
+        the broker's address and login in the state, so the refresh comes after it.
         """
         spec = self._spec(state, allow_delete)
         try:
@@ -159,7 +158,7 @@ class TenantStacks:
         return [Step("", stranger.name, stranger.kind, "delete") for stranger in removed.strangers]
 
     def _restored_login(self, state: DesiredState) -> list[Step]:
-        """Give the current users their password again where somebody changed it: no engine reads passwords back."""
+        """Restore passwords changed by hand: no engine reads passwords back."""
         made = self._engine.outputs(self._spec(state)).get("tenants", {}).get(state.cliente_id)
         if not made or not declared_vhosts(self._engine.export(self._spec(state))):
             return []
@@ -170,14 +169,14 @@ class TenantStacks:
         return [password_step(user) for user in changed]
 
     def _lost_unless_down(self, state: DesiredState) -> bool:
-        """Whether the broker says that it has lost something; one that says nothing has its own failure to be told."""
+        """Return `_lost`, or False if the broker does not answer: then the engine's own error counts."""
         try:
             return self._lost(state)
         except LifecycleError:
             return False
 
     def _lost(self, state: DesiredState) -> bool:
-        """Whether the stack was made once, and its vhost or a user of it is not on the broker."""
+        """Return True if a deployed stack's vhost, or one of its users, is missing on the broker."""
         if not self._engine.outputs(self._spec(state)):
             return False
         users = users_of(state)

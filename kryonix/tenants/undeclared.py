@@ -1,6 +1,6 @@
-"""Objects in a tenant's vhost that its stack never declared: found, shown, and removed where that harms nobody.
+"""Find and show undeclared objects in a tenant's vhost, and remove the harmless ones.
 
-What is declared is read from the stack's state, so it is right for every catalog and with every engine.
+The declared objects are read from the stack's state, so they are right for every catalog and engine.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ LEFT_ALONE: Final = (
 )
 
 _SHOWN: Final = 20
-"""How many objects of a kind are named; all are counted."""
+"""Maximum number of objects named per kind; all are counted."""
 
 _PASSES: Final = 20
-"""How often a list that was too long is read again, so that who makes objects faster than that keeps nobody here."""
+"""Maximum number of passes over a truncated list, to end even if objects are added as fast."""
 
 _BINDING: Final = {"columns": "source,destination,destination_type,routing_key,properties_key"}
-"""Without the arguments: a tenant may have made those as large as it likes."""
+"""Without arguments: a tenant controls their size."""
 
 _LIST_BINDINGS: Final = "rabbitmqctl list_bindings -p VHOST source_name destination_name routing_key arguments"
 
 _COUNTS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
 _HARMLESS: Final = ("binding", "policy", "operator policy", "permission", "topic permission")
 _OURS: Final = ("operator_policy", "policy", "vhost-limits")
-"""Parameters that are listed as what they are."""
+"""Parameters also listed as objects of their own."""
 
 _PLURALS: Final = {kind.name: kind.plural for kind in KINDS.values()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """The names that one stack's state has in one vhost. A binding is source, destination, its type and key."""
+    """One stack's declared names in one vhost. A binding is source, destination, its type and key."""
 
     exchanges: frozenset[str]
     queues: frozenset[str]
@@ -56,7 +56,7 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """One object that nobody declared. `path` is where the management API deletes it."""
+    """An undeclared object. `path` is its path in the management API."""
 
     kind: str
     name: str
@@ -65,7 +65,7 @@ class Stranger:
 
     @property
     def harmless(self) -> bool:
-        """Whether its removal takes no message and no user away."""
+        """Return True if the removal deletes no message and no user."""
         return self.kind in _HARMLESS
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class Stranger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undeclared:
-    """All strangers of one vhost. `complete` is False where a list was too long to be read to its end."""
+    """The strangers of one vhost. `complete` is False after a truncated list."""
 
     vhost: str
     strangers: tuple[Stranger, ...] = ()
@@ -94,11 +94,11 @@ class Undeclared:
 
     @property
     def kept(self) -> list[Stranger]:
-        """What only a person may decide about."""
+        """Return the strangers left to a person's decision."""
         return [stranger for stranger in self.strangers if not stranger.harmless]
 
     def lines(self) -> list[str]:
-        """Each kind with its count, and the first of them by name."""
+        """Return one line per kind: its count, and the first names."""
         at_least = "" if self.complete else "at least "
         return [
             f"{at_least}{count:,} {kind if count == 1 else _PLURALS.get(kind, f'{kind}s')} that nobody declared: "
@@ -126,14 +126,14 @@ class Undeclared:
 
 
 def declared_vhosts(deployment: Mapping[str, Any]) -> dict[str, Declared]:
-    """What a deployment, as an engine exports it, declares in each tenant's vhost."""
+    """Return the declared names per tenant's vhost of an exported deployment."""
     resources = (deployment.get("deployment") or {}).get("resources") or []
     vhosts = [name for name in _names(resources, "vHost:VHost") if tenant_of_vhost(name)]
     return {vhost: _declared(resources, vhost) for vhost in vhosts}
 
 
 def find_undeclared(broker: Broker, vhost: str, declared: Declared) -> Undeclared:
-    """What is in a vhost beside what is declared. Raises BrokerUnavailable."""
+    """Return the undeclared objects of a vhost. Raises BrokerUnavailable."""
     found: list[Stranger] = []
     complete = True
     for strangers, whole in (
@@ -153,10 +153,10 @@ def find_undeclared(broker: Broker, vhost: str, declared: Declared) -> Undeclare
 
 
 def remove_harmless(broker: Broker, vhost: str, declared: Declared) -> tuple[Undeclared, Undeclared]:
-    """Remove the bindings, policies and permissions that nobody declared; return what was removed, and what stays."""
+    """Remove undeclared bindings, policies and permissions. Return the removed and the remaining objects."""
     removed: list[Stranger] = []
     left = find_undeclared(broker, vhost, declared)
-    for _ in range(_PASSES):  # a list that was too long shows its rest only then
+    for _ in range(_PASSES):  # a truncated list shows its rest after the removal
         if not (harmless := left.harmless):
             break
         broker.delete_all([stranger.path for stranger in harmless])
@@ -177,7 +177,7 @@ def _bindings(broker: Broker, vhost: str, declared: Declared) -> _Found:
 
 
 def _bindings_by_exchange(broker: Broker, vhost: str, declared: Declared) -> _Found:
-    """RabbitMQ 4.3.6 can't list a binding that has arguments and a `~` in its key, nor anything beside it."""
+    """List per exchange: RabbitMQ 4.3.6 fails on a binding with arguments and a `~` in its key."""
     exchanges, complete = broker.listed("exchanges", vhost, columns="name")
     found: list[Stranger] = []
     for name in (exchange["name"] for exchange in exchanges if exchange["name"]):
@@ -198,10 +198,10 @@ def _binding_found(vhost: str, binding: Mapping[str, Any]) -> Stranger:
 
 
 def _is_declared(binding: Mapping[str, Any], declared: frozenset[tuple[str, str, str, str]]) -> bool:
-    """Whether the state has this very binding: one with arguments is another, and the program makes none with any."""
+    """Return True for a declared binding. The program declares none with arguments."""
     key = tuple(binding[name] for name in ("source", "destination", "destination_type", "routing_key"))
     if not binding["source"]:
-        return True  # the default exchange's, which every queue has
+        return True  # every queue's binding to the default exchange
     properties = binding["properties_key"]  # the key, or `~` where it is empty; with arguments `key~hash`
     return key in declared and (properties == "~" or "~" not in properties)
 
@@ -239,7 +239,7 @@ def _parameters(broker: Broker, vhost: str) -> _Found:
 
 
 def _users(broker: Broker, vhost: str, known: frozenset[str]) -> _Found:
-    """Users that are named like the tenant's own, as one that was left behind is."""
+    """List users named like the tenant's own, such as leftovers."""
     first = Names(tenant_of_vhost(vhost) or "").user
     listed, whole = broker.listed("users", columns="name")
     names = [entry["name"] for entry in listed if entry["name"] not in known]
