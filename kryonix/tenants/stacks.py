@@ -154,7 +154,9 @@ class TenantStacks:
             return []
         removed, left = remove_harmless(self._broker(state), vhost, declared)
         if left:
-            on_event(Diagnostic("warning", "\n".join([f"in {vhost} there is what stays:", *left.lines(), LEFT_ALONE])))
+            on_event(
+                Diagnostic("warning", "\n".join([f"undeclared objects stay in {vhost}:", *left.lines(), LEFT_ALONE]))
+            )
         return [Step("", stranger.name, stranger.kind, "delete") for stranger in removed.strangers]
 
     def _restored_login(self, state: DesiredState) -> list[Step]:

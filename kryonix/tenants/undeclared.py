@@ -18,7 +18,7 @@ from kryonix.topology.objects import KINDS
 __all__ = ["LEFT_ALONE", "Declared", "Stranger", "Undeclared", "declared_vhosts", "find_undeclared", "remove_harmless"]
 
 LEFT_ALONE: Final = (
-    "Only who knows whose it is can say that it may go. Take out the messages that are wanted, then delete it in the "
+    "Ask their owner before deleting them. Save the messages you need, then delete the objects in the "
     "management interface, or with `rabbitmqctl delete_queue`, `delete_user` and the like"
 )
 
