@@ -16,8 +16,6 @@ from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachab
 from components.management import BrokerAccess, Management
 from kryonix.topology.ownership import too_wide
 
-__all__ = ["GIVEN_UP", "AcceptingProvider", "changed_keys"]
-
 
 def changed_keys(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
     """Return the names of inputs with different values, except the SDK's `__provider`."""

@@ -15,8 +15,6 @@ from components.exporter import MetricsEndpoint
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.naming import ADMIN_USER
 
-__all__ = ["BrokerContainer", "BrokerContainerArgs"]
-
 _ROLE = "rabbitmq"
 """The container's part in its name and on its network, whatever the component is called."""
 

@@ -19,8 +19,6 @@ from kryonix.topology.naming import Names
 from kryonix.topology.ownership import owned_tenants
 from kryonix.topology.shared import EVENTS
 
-__all__ = ["BrokerSafeguards", "BrokerSafeguardsArgs"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerSafeguardsArgs:

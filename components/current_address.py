@@ -10,8 +10,6 @@ from pulumi.dynamic import Config
 
 from components.management import BrokerAccess
 
-__all__ = ["CurrentAddress", "local_host"]
-
 
 def local_host(address: str) -> str:
     """Return the local address of services published at `address`: loopback for all interfaces."""

@@ -9,21 +9,6 @@ import pulumi
 
 from kryonix.errors import Failure, KryonixError, attach
 
-__all__ = [
-    "BrokerAnswersBadly",
-    "BrokerRefuses",
-    "BrokerUnreachable",
-    "ComponentError",
-    "InvalidStack",
-    "MessagesWouldBeLost",
-    "OldestMessagesWouldBeLost",
-    "RegistryFailed",
-    "RegistryUnreachable",
-    "StateLost",
-    "TenantsWouldBeLost",
-    "registry_errors",
-]
-
 
 class ComponentError(pulumi.RunError):
     """Base of every error of this package. Its text ends with a line of data for engines."""

@@ -13,8 +13,6 @@ from components.guard import Guard
 from components.management import BrokerAccess
 from components.registry_check import answering
 
-__all__ = ["ExistingPlatform", "PlatformOutputs"]
-
 
 class PlatformOutputs(Protocol):
     """The values of a platform that tenants and stack outputs need.

@@ -12,8 +12,6 @@ import pulumi_random as random
 
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
-__all__ = ["Exporter", "ExporterArgs", "MetricsEndpoint"]
-
 _FAMILIES = ("queue_coarse_metrics", "queue_consumer_count", "queue_delivery_metrics", "channel_queue_metrics")
 _USER = "kryonix-metrics"
 

@@ -23,8 +23,6 @@ from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import Names
 from kryonix.topology.ownership import doomed, owned_tenants, tenants_of_others
 
-__all__ = ["Guard", "refuse_orphans"]
-
 _SHOWN: Final = 3
 """Number of tenants whose removal command is shown."""
 

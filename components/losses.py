@@ -13,8 +13,6 @@ from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import Definition
 from kryonix.topology.ownership import accepted
 
-__all__ = ["AFTER_AN_UP", "refuse_losses", "refuse_trims"]
-
 AFTER_AN_UP: Final = "run `up` (`kryonix up` or `pulumi up`), and run this again"
 """Remedy where the program does not run: a resource being deleted knows only the last `up`'s config."""
 

@@ -16,8 +16,6 @@ from pamqp.commands import Queue
 
 from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable
 
-__all__ = ["BindingState", "BrokerAccess", "Filling", "Management", "QueueState", "VhostState"]
-
 _TIMEOUT: Final = httpx.Timeout(30, connect=3)
 
 _RELIABLE_S: Final = 0.2  # a zero that took longer may be the broker's own, for a queue that did not answer

@@ -10,8 +10,6 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, Resou
 from components.errors import registry_errors
 from kryonix.registry.schema import current, head, upgrade
 
-__all__ = ["Migrations"]
-
 
 class _MigrationsProvider(ResourceProvider):
     # The pickled provider is a reference to this class and holds no secret; `dsn` is one.

@@ -20,8 +20,6 @@ from components.settings import PlatformSettings
 from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.naming import ADMIN_USER
 
-__all__ = ["Platform", "PlatformArgs"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformArgs:

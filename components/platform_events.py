@@ -12,8 +12,6 @@ from components.existing_platform import PlatformOutputs
 from components.shared_vhosts import SharedVhosts
 from kryonix.topology.shared import EVENTS, EventChannel
 
-__all__ = ["PlatformEvents", "PlatformEventsArgs"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformEventsArgs:

@@ -13,8 +13,6 @@ from components.containers import ENTRYPOINT_CAPABILITIES, NO_NEW_PRIVILEGES
 from components.errors import InvalidStack
 from kryonix.topology.credentials import PASSWORD_LENGTH, scram_verifier
 
-__all__ = ["PostgresContainer", "PostgresContainerArgs"]
-
 _ROLE = "postgres"
 """The container's part in its name and on its network, whatever the component is called."""
 

@@ -11,8 +11,6 @@ import pulumi
 from components.containers import NO_NEW_PRIVILEGES
 from kryonix.topology.objects import QUEUE
 
-__all__ = ["LAYOUT", "PreviousRun"]
-
 _READ_RESOURCES: Final = "pulumi:pulumi:readStackResourceOutputs"
 
 LAYOUT: Final = 2

@@ -14,8 +14,6 @@ from components.migrations import Migrations
 from kryonix.registry.schema import SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
-__all__ = ["Registry", "RegistryArgs"]
-
 _R = TypeVar("_R", bound=pulumi.Resource)
 _DATABASE, _OWNER, _WRITER, _SIGNUP = "kryonix_main", "kryonix_migrator", "kryonix_registry", "kryonix_signup"
 

@@ -12,8 +12,6 @@ from psycopg.conninfo import make_conninfo
 from components.errors import RegistryUnreachable, registry_errors
 from kryonix.registry.errors import address_parts
 
-__all__ = ["answering", "ping"]
-
 _TIMEOUT_S: Final = 5
 
 

@@ -12,8 +12,6 @@ import pulumi_rabbitmq as rabbitmq
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import Binding, Exchange, Policy, Queue
 
-__all__ = ["Routing", "RoutingArgs"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class RoutingArgs:

@@ -20,8 +20,6 @@ from components.errors import BrokerRefuses
 from components.management import BrokerAccess, Management
 from components.withdrawal import withdraw_vhosts
 
-__all__ = ["Safeguards", "SafeguardsArgs", "access_of", "access_properties"]
-
 _CONNECTIONS = "max-connections"
 _LIMITS = {"maxConnections": _CONNECTIONS, "maxChannels": "max-channels"}
 

@@ -26,8 +26,6 @@ from kryonix.topology.naming import ADMIN_USER, TENANT_STACK
 from kryonix.topology.ownership import too_wide
 from kryonix.topology.tenants import Tenant, parse_tenant
 
-__all__ = ["PlatformSettings", "Settings"]
-
 _PREFIX = "kryonix:"
 _HOST = re.compile(r"[A-Za-z0-9:]([A-Za-z0-9.:-]{0,252}[A-Za-z0-9:])?")
 """A host name or an IP address, as allowed in a URL and in a container's label."""

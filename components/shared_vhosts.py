@@ -12,8 +12,6 @@ import pulumi_random as random
 from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.shared import SHARED_VHOSTS, SharedVhost
 
-__all__ = ["SharedUser", "SharedVhosts", "SharedVhostsArgs"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SharedUser:

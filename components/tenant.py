@@ -19,8 +19,6 @@ from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.expansion import Topology
 from kryonix.topology.ownership import description
 
-__all__ = ["TenantMessaging", "TenantMessagingArgs"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TenantMessagingArgs:

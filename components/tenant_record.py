@@ -25,8 +25,6 @@ from kryonix.registry import TenantRow, connect, fetch_tenants, put_tenant, reti
 from kryonix.registry.rows import STATUS_NAMES
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["TenantRecord", "TenantRecordArgs"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TenantRecordArgs:

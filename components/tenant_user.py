@@ -13,8 +13,6 @@ from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import NO_PERMISSIONS, Permissions
 
-__all__ = ["TenantUser"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TenantUser:

@@ -17,8 +17,6 @@ from components.losses import AFTER_AN_UP, refuse_losses
 from components.management import BindingState, Management, QueueState
 from kryonix.topology.ownership import accepted
 
-__all__ = ["let_in", "put_back", "withdraw_queues", "withdraw_vhosts"]
-
 _LIMIT: Final = "max-connections"
 _KEPT_OUT: Final = "kryonix-kept-out"
 """Prefix of the note with the former limits of a vhost's users; the vhost follows."""

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["Failure", "InvalidChoice", "KryonixError", "MissingPrerequisite", "ServiceUnreachable", "attach", "split"]
-
 _MARKER: Final = "kryonix-error:"
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 

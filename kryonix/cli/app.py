@@ -17,8 +17,6 @@ from typer.core import TyperCommand, TyperGroup
 from kryonix.cli.output.console import err, print_error, print_json
 from kryonix.errors import KryonixError
 
-__all__ = ["COMMANDS", "app", "load_command", "main"]
-
 COMMANDS: Final = {
     "Platform": {
         "plan": ("plan", "Show what each tenant gets, without connecting to anything."),

@@ -27,18 +27,6 @@ from kryonix.messaging.configuration import (
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import nearest
 
-__all__ = [
-    "ActionFilter",
-    "ManagementUrl",
-    "ModuleFilter",
-    "TenantConnection",
-    "TenantOptions",
-    "find_connection",
-    "run_async",
-    "select_routes",
-    "stack_outputs",
-]
-
 Result = TypeVar("Result")
 
 

@@ -14,7 +14,6 @@ from kryonix.cli.output import fleet as output
 from kryonix.cli.output.console import confirm, err, out, print_json
 from kryonix.cli.output.fleet import FleetProgress, wave_name
 from kryonix.cli.site import Site, open_site
-from kryonix.engines.errors import UnknownTenant
 from kryonix.errors import InvalidChoice
 from kryonix.fleet.drift import Drift, find_drift, preview_tenants
 from kryonix.fleet.members import fleet_members, strays
@@ -24,9 +23,8 @@ from kryonix.fleet.rollout_journal import RolloutDesk, open_desk
 from kryonix.fleet.waves import Canary, FailureBudget, Waves, plan_waves, spread
 from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rollouts import Rollout, RolloutTenant, fetch_latest_rollout, session
+from kryonix.tenants.errors import UnknownTenant
 from kryonix.topology.tenants import parse_tenant
-
-__all__ = ["app"]
 
 _FAILED, _UNREACHABLE, _DIFFERS = 1, 3, 4
 _CANARY, _WAVE_SIZE, _CONCURRENCY, _BUDGET = "1", 10, 4, "0"

@@ -36,8 +36,6 @@ from kryonix.messaging.redrive.unrouted import count_routes, resend
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import TENANT_ID, Names
 
-__all__ = ["app"]
-
 _APPLICATION: Final = "kryonix command"
 _CONNECT_TIMEOUT_S: Final = 10.0
 _PREFETCH: Final = 100

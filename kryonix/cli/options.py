@@ -13,18 +13,6 @@ import typer
 from kryonix.errors import InvalidChoice
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
 
-__all__ = [
-    "CatalogFile",
-    "Json",
-    "PlatformOptions",
-    "StackOptions",
-    "Yes",
-    "command",
-    "load_catalog",
-    "parse_names",
-    "read_bytes",
-]
-
 Command = TypeVar("Command", bound=Callable[..., None])
 
 CatalogFile = Annotated[Path | None, typer.Option(help="Use this catalog instead of the package's.")]

@@ -14,8 +14,6 @@ from kryonix.engines.containers import advice, container_names, paused, platform
 from kryonix.engines.errors import Refused
 from kryonix.errors import KryonixError, MissingPrerequisite, ServiceUnreachable
 
-__all__ = ["Outage", "explain_outages", "print_outage"]
-
 _UNREACHABLE: Final = 3
 
 P = ParamSpec("P")

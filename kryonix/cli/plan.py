@@ -30,8 +30,6 @@ from kryonix.topology.naming import Names
 from kryonix.topology.objects import KINDS
 from kryonix.topology.tenants import tenants_schema
 
-__all__ = ["PlanOptions", "app", "details_table", "tenants_table", "write_json"]
-
 app = typer.Typer()
 
 

@@ -27,8 +27,6 @@ from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import TopologyError, nearest
 from kryonix.topology.tenants import Tenant, parse_tenants
 
-__all__ = ["review_change"]
-
 # Files outside the expansion that also decide what is on the broker; only a preview shows what they change.
 _NOT_REVIEWED: Final = ("__main__.py", "components", "Pulumi.yaml", "Pulumi.*.yaml")
 

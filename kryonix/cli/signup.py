@@ -32,8 +32,6 @@ from kryonix.signup.service import build_service
 from kryonix.signup.worker import run_worker
 from kryonix.topology.catalog import default_catalog
 
-__all__ = ["app", "is_loopback"]
-
 _DSN_VARIABLE: Final = "KRYONIX_SIGNUP_DSN"
 _PARENT_VARIABLE: Final = "KRYONIX_SIGNUP_PARENT"
 """Process ID of the service: its worker ends with it, even if the service is killed."""

@@ -21,18 +21,6 @@ from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.cells import CELLS_FILE, Cells, parse_cells, single_cell
 
-__all__ = [
-    "CellUses",
-    "Site",
-    "deployment_of",
-    "engine_of",
-    "load_cells",
-    "open_site",
-    "outputs_with_platform",
-    "project_folder",
-    "spec_of",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class CellUses:

@@ -20,8 +20,6 @@ from kryonix.engines.events import OnEvent, Summary
 from kryonix.rabbitmq.broker import Broker
 from kryonix.tenants.undeclared import Undeclared, declared_vhosts, find_undeclared
 
-__all__ = ["app", "removal_text"]
-
 _TENANT: Final = "kryonix:messaging:TenantMessaging"
 
 _Operation = Callable[[Engine, StackSpec, OnEvent], Summary]

@@ -20,8 +20,6 @@ from kryonix.rabbitmq.broker import BrokerUnavailable
 from kryonix.registry import RegistryError, connect, fetch_tenants
 from kryonix.topology.catalog import default_catalog
 
-__all__ = ["StackStatus", "app", "read_status", "status_json", "status_table"]
-
 _UNREACHABLE: Final = 3
 _COLUMNS: Final = (
     Column("tenant", min_width=16),

@@ -29,8 +29,6 @@ from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.tenants import parse_tenant
 
-__all__ = ["app"]
-
 R = TypeVar("R")
 
 TenantId = Annotated[str, typer.Argument(metavar="ID", help="Tenant ID.")]

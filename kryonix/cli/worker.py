@@ -32,8 +32,6 @@ from kryonix.worker.keda import keda_yaml
 from kryonix.worker.metrics import WorkerMetrics
 from kryonix.worker.worker import ConsumerOptions, Worker, WorkerOptions
 
-__all__ = ["app"]
-
 _DAY_S: Final = 86_400.0
 _NAMESPACE: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 

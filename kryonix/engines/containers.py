@@ -8,8 +8,6 @@ from typing import Any, Final
 import docker
 from docker.errors import DockerException, NotFound
 
-__all__ = ["advice", "container_names", "paused", "platform_of"]
-
 _CONTAINER: Final = "docker:index/container:Container"
 _REFERENCE: Final = "pulumi:pulumi:StackReference"
 _TIMEOUT_S: Final = 5

@@ -11,8 +11,6 @@ from typing import Any, Literal, Protocol
 from kryonix.engines.errors import BegunLocally, EngineUnavailable
 from kryonix.engines.events import Event, OnEvent, Summary
 
-__all__ = ["Choice", "Engine", "StackSpec", "engine_for", "ignore", "refuse_begun_locally", "runs_cli"]
-
 Choice = Literal["auto", "pulumi", "local"]
 
 

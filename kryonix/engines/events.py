@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Diagnostic", "Event", "Op", "ResourceEvent", "Severity", "Status", "Step", "Summary", "count_changes"]
-
 Op = Literal["same", "create", "update", "replace", "delete", "read", "refresh"]
 Status = Literal["started", "done", "failed"]
 Severity = Literal["info", "warning", "error"]

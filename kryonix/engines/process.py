@@ -22,8 +22,6 @@ from kryonix.engines.local import LocalStack
 from kryonix.engines.local.store import state_root
 from kryonix.engines.workspace import check_name, config_file, run_folder
 
-__all__ = ["LocalEngine"]
-
 _Operation = Literal["preview", "up", "refresh", "destroy"]
 
 _END_S: Final = 15

@@ -21,8 +21,6 @@ from kryonix.engines.events import OnEvent, Summary, count_changes
 from kryonix.engines.pulumi_events import EventLog, translated
 from kryonix.engines.workspace import workspace
 
-__all__ = ["PulumiEngine"]
-
 _ENVIRONMENT: Final = {"PULUMI_EXPERIMENTAL": "true", "PULUMI_SKIP_CHECKPOINTS": "true"}
 """Write the state at the end only. After a killed run, the next one adopts what it made."""
 

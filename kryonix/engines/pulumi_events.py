@@ -15,8 +15,6 @@ from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import Diagnostic, OnEvent, Op, ResourceEvent, Status, Step
 from kryonix.errors import Failure, split
 
-__all__ = ["EventLog", "known_failure", "translated"]
-
 _OPS: Final[dict[str, Op]] = {
     "same": "same",
     "create": "create",

@@ -10,8 +10,6 @@ from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import Diagnostic, Event, ResourceEvent, Step, Summary
 from kryonix.errors import KryonixError, failure_of
 
-__all__ = ["of_error", "of_event", "of_summary", "read"]
-
 _KINDS: dict[str, type[Event]] = {"resource": ResourceEvent, "diagnostic": Diagnostic}
 
 

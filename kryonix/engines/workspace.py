@@ -17,8 +17,6 @@ import yaml
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import Refused
 
-__all__ = ["check_name", "clear_abandoned", "config_file", "run_folder", "workspace"]
-
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _OWN: Final = re.compile(r"Pulumi\..+\.ya?ml|\.git")
 """Entries of the project that a workspace does not link: config of stacks, and the history."""

@@ -12,8 +12,6 @@ import httpx
 
 from kryonix.rabbitmq.broker import BrokerUnavailable
 
-__all__ = ["VhostUse", "ask", "read_cell"]
-
 _TIMEOUT: Final = httpx.Timeout(60, connect=3)
 _ALIVE_S: Final = 10
 """Time limit of a first call in seconds, before the long lists are requested."""

@@ -17,8 +17,6 @@ from kryonix.tenants.undeclared import Undeclared, declared_vhosts, find_undecla
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cells
 
-__all__ = ["Drift", "find_drift", "preview_tenants"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:

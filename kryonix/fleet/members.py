@@ -15,8 +15,6 @@ from kryonix.topology.catalog import Catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import Names, tenant_of_vhost
 
-__all__ = ["Member", "Uses", "cell_loads", "fleet_members", "strays"]
-
 Uses = Mapping[str, Mapping[str, VhostUse] | None]
 """Usage by cell and vhost; None for a cell whose broker does not answer."""
 

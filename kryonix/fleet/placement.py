@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from kryonix.engines.errors import NoRoom
+from kryonix.fleet.errors import NoRoom
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog, size_text
 from kryonix.topology.cells import Cell, Cells
 from kryonix.topology.expansion import expand
 from kryonix.topology.tenants import Tenant
-
-__all__ = ["Load", "Placement", "Share", "Verdict", "choose_cell", "load_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,6 @@ from kryonix.fleet.waves import FailureBudget
 from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rollouts import RolloutStatus, RolloutTenant
 
-__all__ = ["ROLLED_OUT", "Converger", "RolloutProgress", "RolloutRun", "failure_of", "take_part"]
-
 ROLLED_OUT: Final = ("active", "suspended")
 """Statuses that a rollout includes. An offboarding tenant stays as exported, and is converged when resumed."""
 

@@ -8,7 +8,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kryonix.engines.errors import InvalidRollout, LifecycleError
+from kryonix.engines.errors import LifecycleError
+from kryonix.fleet.errors import InvalidRollout
 from kryonix.fleet.waves import Waves
 from kryonix.registry.connection import Connection
 from kryonix.registry.rollouts import (
@@ -23,8 +24,6 @@ from kryonix.registry.rollouts import (
     session,
     try_lock,
 )
-
-__all__ = ["RegistryJournal", "RolloutDesk", "RolloutRunning", "open_desk"]
 
 
 class RolloutRunning(LifecycleError):

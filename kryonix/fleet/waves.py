@@ -8,10 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kryonix.engines.errors import InvalidRollout
+from kryonix.fleet.errors import InvalidRollout
 from kryonix.topology.errors import nearest
-
-__all__ = ["Canary", "FailureBudget", "Placed", "Waves", "plan_waves", "spread"]
 
 Waves = tuple[tuple[str, ...], ...]
 

@@ -16,8 +16,6 @@ from typing import Any, Final, Protocol
 
 from kryonix.messaging.postgres import Postgres, checked_name
 
-__all__ = ["AuditRecord", "AuditSink", "Auditor", "JsonLinesAudit", "PostgresAudit"]
-
 log = logging.getLogger("kryonix.messaging")
 
 _CAPACITY: Final = 10_000

@@ -12,16 +12,6 @@ from kryonix.messaging.message import Device, Outgoing, is_broker_header
 from kryonix.topology.catalog import Catalog, Module
 from kryonix.topology.errors import nearest
 
-__all__ = [
-    "check_module",
-    "check_options",
-    "check_route",
-    "checked_count",
-    "checked_patience",
-    "checked_seconds",
-    "milliseconds",
-]
-
 _MAX_SECONDS: Final = 100_000_000
 """Three years: a clock can still add it."""
 _MAX_ID_BYTES: Final = 255

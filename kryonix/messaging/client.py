@@ -30,8 +30,6 @@ from kryonix.messaging.transport import Transport
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.naming import Names
 
-__all__ = ["MessagingClient"]
-
 _MAX_PREFETCH: Final = 65_535
 """The largest prefetch in AMQP."""
 _MAX_HEARTBEAT: Final = 21_600

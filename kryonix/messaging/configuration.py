@@ -16,8 +16,6 @@ from kryonix.messaging.errors import ConfigurationError
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names, tenant_of_vhost
 
-__all__ = ["HEARTBEAT", "PREFETCH", "Address", "checked_management_url", "find_address", "parse_uri", "read_outputs"]
-
 log = logging.getLogger("kryonix.messaging")
 
 HEARTBEAT: Final = 60

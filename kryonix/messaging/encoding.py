@@ -10,8 +10,6 @@ import zstandard
 
 from kryonix.messaging.errors import NotSerializable
 
-__all__ = ["JSON", "MAX_BYTES", "OCTETS", "Compression", "Undecodable", "compress", "decode", "encode", "inflate"]
-
 Compression = Literal["zstd", "gzip"]
 
 JSON: Final = "application/json"

@@ -4,21 +4,6 @@ from __future__ import annotations
 
 from kryonix.errors import KryonixError
 
-__all__ = [
-    "AccessRefused",
-    "ConfigurationError",
-    "MessagingError",
-    "NotConnected",
-    "NotRoutable",
-    "NotSerializable",
-    "QueueFull",
-    "Reject",
-    "Retry",
-    "SendTimedOut",
-    "StatsUnavailable",
-    "UnknownRoute",
-]
-
 
 class MessagingError(KryonixError):
     """Base of every error of this package.

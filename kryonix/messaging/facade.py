@@ -13,8 +13,6 @@ from kryonix.messaging.message import SendOptions, SendResult
 from kryonix.messaging.routing import Router
 from kryonix.topology.catalog import Catalog
 
-__all__ = ["ClientOptions", "ConsumeOptions", "Facade", "ModuleClient"]
-
 Action = TypeVar("Action", bound=str)
 
 

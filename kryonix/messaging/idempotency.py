@@ -9,8 +9,6 @@ from typing import Final, Literal, Protocol
 from kryonix.messaging.checks import checked_count
 from kryonix.messaging.postgres import Postgres, checked_name
 
-__all__ = ["Claim", "IdempotencyStore", "MemoryIdempotency", "PostgresIdempotency"]
-
 Claim = Literal["mine", "done", "busy"]
 """`mine`: handle the message now. `done`: it was handled before. `busy`: another consumer is handling it."""
 

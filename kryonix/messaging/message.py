@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypedDict
 
-__all__ = ["Device", "Envelope", "Message", "Outgoing", "Route", "SendOptions", "SendResult", "is_broker_header"]
-
 Device = Literal["mobile", "web", "unknown"]
 
 SDK_VERSION: Final = "1.0.0"

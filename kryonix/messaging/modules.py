@@ -6,8 +6,6 @@ from typing import Literal
 
 from kryonix.messaging.facade import Facade, ModuleClient
 
-__all__ = ["ActionName", "Facades", "ModuleName"]
-
 ModuleName = Literal[
     "crm",
     "whatsapp",

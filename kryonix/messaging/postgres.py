@@ -12,8 +12,6 @@ from kryonix.messaging.errors import ConfigurationError
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["Postgres", "checked_name"]
-
 Result = TypeVar("Result")
 
 

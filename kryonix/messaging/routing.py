@@ -11,8 +11,6 @@ from kryonix.messaging.message import Outgoing
 from kryonix.topology.catalog import Catalog, Module
 from kryonix.topology.naming import Names, priority_name
 
-__all__ = ["Decision", "Router", "Rules", "SafeRouter", "address"]
-
 log = logging.getLogger(__name__)
 
 Exchange = Literal["main", "mobile", "critical"]

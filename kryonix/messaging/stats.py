@@ -15,8 +15,6 @@ from kryonix.messaging.errors import StatsUnavailable
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import PRIORITIES, Names, stats_user
 
-__all__ = ["QueueKind", "QueueStats", "queue_figures", "read_stats"]
-
 QueueKind = Literal["action", "lane", "retry", "dead-letter", "unrouted", "other"]
 
 _COLUMNS: Final = ",".join(

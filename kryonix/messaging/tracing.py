@@ -10,8 +10,6 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-__all__ = ["failed", "inject", "process_span", "send_span"]
-
 _tracer = _default = trace.get_tracer("kryonix.messaging")
 _NO_SPAN: Final = nullcontext(trace.INVALID_SPAN)
 _propagator = TraceContextTextMapPropagator()

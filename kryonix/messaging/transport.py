@@ -7,8 +7,6 @@ from typing import Any, Final, Protocol
 
 from kryonix.messaging.message import Envelope
 
-__all__ = ["ANSWER_WITHIN_S", "Delivery", "Subscription", "Transport"]
-
 ANSWER_WITHIN_S: Final = 86_400.0
 """The minimum time the broker waits for an answer. A dead consumer is noticed far sooner, by its connection."""
 

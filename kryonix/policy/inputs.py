@@ -9,8 +9,6 @@ from typing import Any, Final
 from kryonix.review.guardrails import Finding
 from kryonix.review.plain_text import AddedLine, secrets_in
 
-__all__ = ["plain_secrets"]
-
 _AS_DATA: Final = "inputs.yaml"
 _MESSAGE: Final = (
     "its value is a secret in plain text, and the state would keep it so. Use an output of the resource that creates "

@@ -33,8 +33,6 @@ from kryonix.review.guardrails import Finding, Guardrail
 from kryonix.review.plain_text import secrets_in
 from kryonix.review.rules import find, state_findings
 
-__all__ = ["AGAINST", "policies"]
-
 AGAINST: Final = "KRYONIX_AGAINST"
 """The environment variable with the base revision. Without it, only rules about the current state apply."""
 

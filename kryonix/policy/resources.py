@@ -10,8 +10,6 @@ from pulumi_policy import PolicyResource
 from pulumi_policy import proxy as unknowns
 from pulumi_policy.deserialize import SPECIAL_SECRET_SIG, SPECIAL_SIG_KEY, serialize_properties
 
-__all__ = ["SECRET", "UNKNOWN", "Registered", "marked", "plain", "registered"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Sign:

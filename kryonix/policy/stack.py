@@ -17,8 +17,6 @@ from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import parse_tenant, parse_tenants
 
-__all__ = ["Base", "StackSources"]
-
 _TENANT_KEY = "kryonix:tenant"
 
 

@@ -30,8 +30,6 @@ from kryonix.topology.objects import (
 )
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["READERS", "StackTenant", "stack_tenants"]
-
 _COMPONENT: Final = "kryonix:messaging:TenantMessaging"
 _VHOST: Final = "rabbitmq:index/vHost:VHost"
 _PERMISSIONS: Final = "rabbitmq:index/permissions:Permissions"

@@ -17,8 +17,6 @@ from kryonix.engines.events import Step
 from kryonix.topology.credentials import is_hash_of
 from kryonix.topology.naming import stats_user
 
-__all__ = ["Broker", "BrokerFailed", "BrokerUnavailable", "password_step"]
-
 _TIMEOUT: Final = httpx.Timeout(30, connect=5)
 _CUT_OFF_S: Final = 10
 _LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}

@@ -12,9 +12,6 @@ from psycopg.rows import dict_row
 
 from kryonix.registry.errors import address_parts, translated
 
-__all__ = ["KEEPALIVES", "BoundedConnection", "Connection", "NoAnswer", "connect", "open_session"]
-
-
 Connection = psycopg.Connection[dict[str, Any]]
 
 KEEPALIVES: Final[dict[str, Any]] = {

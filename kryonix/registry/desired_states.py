@@ -12,20 +12,6 @@ from psycopg.types.json import Jsonb
 from kryonix.registry.connection import Connection
 from kryonix.registry.sql import QUERIES
 
-__all__ = [
-    "DesiredState",
-    "DesiredStatus",
-    "FinalExport",
-    "clock",
-    "fetch_desired_state",
-    "fetch_desired_states",
-    "fetch_due",
-    "fetch_final_exports",
-    "mark_applied",
-    "put_desired_state",
-    "put_final_export",
-]
-
 DesiredStatus = Literal["active", "suspended", "offboarding", "removed"]
 
 

@@ -11,15 +11,6 @@ from psycopg.conninfo import conninfo_to_dict
 
 from kryonix.errors import KryonixError
 
-__all__ = [
-    "RegistryAddressInvalid",
-    "RegistryError",
-    "RegistryRefused",
-    "RegistryUnavailable",
-    "address_parts",
-    "translated",
-]
-
 
 class RegistryError(KryonixError):
     """Base of every error of this package."""

@@ -14,20 +14,6 @@ from kryonix.registry.connection import Connection, open_session
 from kryonix.registry.errors import translated
 from kryonix.registry.sql import QUERIES
 
-__all__ = [
-    "Rollout",
-    "RolloutStatus",
-    "RolloutTenant",
-    "TenantStatus",
-    "begin_rollout",
-    "end_rollout",
-    "fetch_latest_rollout",
-    "note_tenant",
-    "resume_rollout",
-    "session",
-    "try_lock",
-]
-
 RolloutStatus = Literal["running", "done", "incomplete", "stopped", "superseded"]
 TenantStatus = Literal["pending", "running", "done", "failed", "skipped"]
 

@@ -11,15 +11,6 @@ from psycopg.types.json import Jsonb
 from kryonix.registry.connection import Connection
 from kryonix.registry.sql import QUERIES
 
-__all__ = [
-    "STATUS_NAMES",
-    "Status",
-    "TenantRow",
-    "fetch_tenants",
-    "put_tenant",
-    "retire_tenant",
-]
-
 Status = Literal["ativo", "suspenso", "removido"]
 
 STATUS_NAMES: Final[Mapping[str, Status]] = {"active": "ativo", "suspended": "suspenso"}

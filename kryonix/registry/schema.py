@@ -16,8 +16,6 @@ from sqlalchemy.pool import NullPool
 
 from kryonix.registry.errors import RegistryUnavailable, address_parts, translated
 
-__all__ = ["SCHEMA", "SIGNUP_READS", "SIGNUP_SCHEMA", "current", "head", "upgrade"]
-
 SCHEMA: Final = "tenants"
 SIGNUP_SCHEMA: Final = "signup"
 """The schema of the signup service's operations, jobs and keys."""

@@ -11,8 +11,6 @@ from kryonix.registry.connection import open_session
 from kryonix.registry.errors import translated
 from kryonix.registry.sql import QUERIES
 
-__all__ = ["held"]
-
 
 @contextmanager
 def held(dsn: str, cliente_id: str) -> Iterator[bool]:

@@ -14,8 +14,6 @@ from kryonix.topology.errors import nearest
 from kryonix.topology.model import Model, validated
 from kryonix.topology.ownership import accepted
 
-__all__ = ["ACCEPTED_FILE", "Acceptance", "Judgement", "judge", "parse_acceptances"]
-
 ACCEPTED_FILE: Final = "accepted-changes.yaml"
 """A project's file of accepted findings."""
 

@@ -10,8 +10,6 @@ from typing import Any, Literal
 from kryonix.topology.comparison import Change, compare
 from kryonix.topology.expansion import Topology
 
-__all__ = ["FieldChange", "TenantDifference", "differences", "nameless", "renamed"]
-
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:

@@ -10,8 +10,6 @@ from kryonix.review.differences import FieldChange
 from kryonix.topology.comparison import Action
 from kryonix.topology.objects import KINDS
 
-__all__ = ["DONE", "code", "counted", "names", "plain_text", "prose", "step", "value_or_none"]
-
 _MOST: Final = 240
 # Letters, digits and what never means anything; `_` between two of them too, since it is in most of our names.
 _SAFE: Final = r"""[^\W_]|[ ,/;="'()%+?.…-]|:(?= )|(?<=[a-z0-9])_(?=[a-z0-9])"""

@@ -12,8 +12,6 @@ from kryonix.review.differences import nameless
 from kryonix.review.escaping import code, names, prose
 from kryonix.review.guardrails import Finding, Guardrail
 
-__all__ = ["Row", "finding_sections", "rows"]
-
 _NAMES_SHOWN = 3
 
 

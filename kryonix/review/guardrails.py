@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["SEVERAL", "Finding", "Guardrail", "exit_status"]
-
 SEVERAL: Final = 16
 """The exit status if more than one guardrail blocks a change."""
 

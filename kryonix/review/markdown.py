@@ -12,8 +12,6 @@ from kryonix.review.guardrails import Guardrail
 from kryonix.review.report import Group, Review
 from kryonix.review.tenant_sections import overview, tenant_section, tenant_summary
 
-__all__ = ["LONGEST_COMMENT", "MARKER", "SHORTEST_REPORT", "markdown", "refusal"]
-
 MARKER: Final = "<!-- kryonix-review -->"
 """The first line of every report. It finds the comment to update."""
 

@@ -10,8 +10,6 @@ from typing import Final
 
 from kryonix.review.guardrails import Finding, Guardrail
 
-__all__ = ["AddedLine", "is_read", "secrets_in"]
-
 _DATA: Final = frozenset({".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".env", ".properties", ".tfvars"})
 _CODE: Final = frozenset({".py", ".sh", ".md", ".txt", ".sql", ".tf", ".js", ".ts", ".html", ".xml", ".service", ""})
 _TESTS: Final = frozenset({"test", "tests"})  # folders full of throw-away passwords: only certain secrets count there

@@ -12,8 +12,6 @@ from kryonix.review.differences import TenantDifference, nameless
 from kryonix.review.guardrails import exit_status
 from kryonix.topology.comparison import Change
 
-__all__ = ["Group", "Review", "grouped"]
-
 
 @dataclass(frozen=True)
 class Group:

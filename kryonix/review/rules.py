@@ -19,8 +19,6 @@ from kryonix.topology.naming import Names, stats_user
 from kryonix.topology.objects import OPERATOR_POLICY, POLICY, Permissions, Policy
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["Bound", "CurrentState", "bounds", "find", "misfit", "state_findings"]
-
 _NOTHING: Final = "^$"
 _EVERYTHING: Final = ("", ".*", "^.*", ".*$", "^.*$")
 _TOKEN: Final = re.compile(r"\\.|\[\^?\]?[^\]]*\]|.", re.DOTALL)

@@ -16,8 +16,6 @@ from kryonix.topology.comparison import Action, Change
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import KINDS, OPERATOR_POLICY, POLICY
 
-__all__ = ["overview", "tenant_section", "tenant_summary"]
-
 _Step = tuple[str, str, str]
 _MS: Final = ("message-ttl", "delayed-retry-min", "delayed-retry-max")
 _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}

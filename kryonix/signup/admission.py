@@ -21,9 +21,6 @@ from kryonix.signup.database import Database
 from kryonix.signup.errors import InvalidKey, SignupError, TooManyRequests
 from kryonix.signup.problems import error_response
 
-__all__ = ["Admission", "Authenticator", "RateLimit", "address_of", "network_of"]
-
-
 _BUCKETS: Final = 10_000
 """Maximum number of buckets. The least recently used is dropped first; its caller starts again with a full one."""
 

@@ -17,24 +17,6 @@ from kryonix.registry.connection import Connection
 from kryonix.signup.errors import InvalidKey, ScopeTooSmall
 from kryonix.signup.sql import QUERIES
 
-__all__ = [
-    "KEYED",
-    "SCOPES",
-    "Admin",
-    "ApiKey",
-    "Caller",
-    "Reader",
-    "Scope",
-    "Writer",
-    "authenticate",
-    "create_key",
-    "fetch_keys",
-    "fetch_valid",
-    "revoke_key",
-    "unidentified",
-]
-
-
 KEYED: Final = "/v1/"
 """Paths that need an API key start with this."""
 

@@ -16,9 +16,6 @@ from kryonix.registry.connection import KEEPALIVES, BoundedConnection, Connectio
 from kryonix.registry.errors import address_parts, translated
 from kryonix.registry.schema import SIGNUP_SCHEMA
 
-__all__ = ["Database", "Presence", "connection_settings"]
-
-
 _PATIENCE_S: Final = 1
 """Seconds of failures in a row before the database counts as away. One stale connection is replaced sooner."""
 

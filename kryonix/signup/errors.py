@@ -20,21 +20,6 @@ from typing import ClassVar
 
 from kryonix.errors import KryonixError
 
-__all__ = [
-    "AlreadyDelivered",
-    "InvalidKey",
-    "KeyReused",
-    "NotReady",
-    "NothingAsked",
-    "OperationUnderWay",
-    "ScopeTooSmall",
-    "SignupError",
-    "TooManyRequests",
-    "TooManyStreams",
-    "UnknownOperation",
-    "WrongCredentialsKey",
-]
-
 
 class SignupError(KryonixError):
     """Base of every error of this package."""

@@ -21,8 +21,6 @@ from kryonix.signup.database import Database
 from kryonix.signup.sql import QUERIES
 from kryonix.topology.shared import EVENTS
 
-__all__ = ["EventPublisher", "OutboxEvent", "mark_published", "put_event", "take_events"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEvent:

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any, Final
 from uuid import UUID
 
-from kryonix.engines.errors import LifecycleError, WouldLoseMessages
+from kryonix.engines.errors import LifecycleError
 from kryonix.engines.events import Event, ResourceEvent
 from kryonix.errors import KryonixError
 from kryonix.registry.connection import Connection
@@ -25,11 +25,10 @@ from kryonix.signup.problems import for_callers, problem_of, unknown_to_worker
 from kryonix.signup.queue import MAX_ATTEMPTS, attempts_for, pause_after
 from kryonix.signup.sealing import seal
 from kryonix.tenants.credentials import Credentials
+from kryonix.tenants.errors import WouldLoseMessages
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.objects import KINDS
 from kryonix.topology.tenants import Tenant
-
-__all__ = ["Executor", "RetryLater"]
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,6 @@ from pydantic import BaseModel
 from kryonix.signup.monitoring import Readiness
 from kryonix.signup.services import Services, services
 
-__all__ = ["router"]
-
 router = APIRouter(tags=["health"])
 
 Using = Annotated[Services, Depends(services)]

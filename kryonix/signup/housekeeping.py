@@ -18,8 +18,6 @@ from kryonix.signup.queue import enqueue
 from kryonix.signup.sql import QUERIES
 from kryonix.tenants.lifecycle import TenantLifecycle
 
-__all__ = ["Housekeeper"]
-
 log = logging.getLogger(__name__)
 
 _DUE_S: Final = 10

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast, get_args
 
-from kryonix.engines.errors import UnknownTenant
 from kryonix.fleet.members import cell_loads
 from kryonix.fleet.placement import Load, choose_cell, load_of
 from kryonix.registry.connection import Connection
@@ -21,14 +20,13 @@ from kryonix.signup.operations import GIVES_CREDENTIALS, Kind, Operation, Reques
 from kryonix.signup.queue import enqueue
 from kryonix.signup.sql import QUERIES
 from kryonix.tenants.admission import admit, as_sold, asked, invalid_tenant
+from kryonix.tenants.errors import UnknownTenant
 from kryonix.tenants.specs import tenant_of
 from kryonix.tenants.transitions import Transition, check_transition, generation_in_use, unfinished_creation
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.expansion import Topology
 from kryonix.topology.tenants import Tenant, parse_tenant
-
-__all__ = ["Accepted", "Intake", "new_tenant", "place"]
 
 
 def place(connection: Connection, tenant: Tenant, asked: str | None, cells: Cells, catalog: Catalog) -> str:

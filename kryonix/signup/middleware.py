@@ -23,8 +23,6 @@ from kryonix.signup.monitoring import Metrics, method_label
 from kryonix.signup.problems import MEDIA_TYPE, Problem, http_problem
 from kryonix.signup.sql import QUERIES
 
-__all__ = ["BodyLimit", "RequestLog"]
-
 log = logging.getLogger(__name__)
 
 MAX_BODY: Final = 64 * 1024

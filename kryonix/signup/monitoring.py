@@ -17,9 +17,6 @@ from kryonix.registry.errors import RegistryError
 from kryonix.signup.database import Database
 from kryonix.signup.sql import QUERIES
 
-__all__ = ["AWAY", "FRESH_S", "Cached", "Metrics", "Readiness", "look", "method_label"]
-
-
 _V = TypeVar("_V")
 
 

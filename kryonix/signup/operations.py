@@ -16,34 +16,6 @@ from kryonix.signup.errors import UnknownOperation
 from kryonix.signup.sql import QUERIES
 from kryonix.topology.tenants import Tenant
 
-__all__ = [
-    "GIVES_CREDENTIALS",
-    "KINDS",
-    "Kind",
-    "Operation",
-    "Request",
-    "Status",
-    "begin",
-    "complete_request",
-    "deliver",
-    "end",
-    "fetch",
-    "fetch_by_idempotency_key",
-    "fetch_changed",
-    "fetch_last",
-    "fetch_settling",
-    "fetch_under_way",
-    "hold_tenant",
-    "insert",
-    "leave",
-    "moment_after",
-    "note_progress",
-    "postpone",
-    "unknown_part",
-    "waits_for_long",
-]
-
-
 Kind = Literal["create", "change", "suspend", "resume", "rotate", "offboard", "remove", "settle"]
 Status = Literal["queued", "running", "succeeded", "failed"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)

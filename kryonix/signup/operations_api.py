@@ -24,8 +24,6 @@ from kryonix.signup.sealing import open_sealed
 from kryonix.signup.services import Services, services
 from kryonix.signup.streams import Streams
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/v1/operations", tags=["operations"])
 
 Using = Annotated[Services, Depends(services)]

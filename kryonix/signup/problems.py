@@ -13,26 +13,13 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from kryonix.engines import errors as lifecycle
+from kryonix.engines import errors as engines
+from kryonix.fleet.errors import NoRoom
 from kryonix.rabbitmq.broker import BrokerUnavailable
 from kryonix.registry.errors import RegistryError, RegistryUnavailable
 from kryonix.signup.errors import InvalidKey, OperationUnderWay, SignupError, TooManyRequests
+from kryonix.tenants import errors as tenants
 from kryonix.topology.errors import InvalidInput
-
-__all__ = [
-    "MEDIA_TYPE",
-    "Problem",
-    "describe",
-    "error_response",
-    "for_callers",
-    "http_problem",
-    "problem_of",
-    "problem_response",
-    "problems",
-    "retry_after",
-    "unknown_to_worker",
-]
-
 
 MEDIA_TYPE: Final = "application/problem+json"
 _TYPE: Final = "urn:kryonix:problem:"
@@ -60,18 +47,18 @@ class Problem(BaseModel):
 
 # The first matching class counts, so a class comes before its base.
 _KINDS: Final[tuple[tuple[type[Exception], str, HTTPStatus, str], ...]] = (
-    (lifecycle.InvalidTenant, "invalid-tenant", HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid tenant"),
-    (lifecycle.DoesNotFit, "does-not-fit", HTTPStatus.UNPROCESSABLE_ENTITY, "The modules do not fit the plan"),
-    (lifecycle.TenantExists, "tenant-exists", HTTPStatus.CONFLICT, "Tenant already exists"),
-    (lifecycle.UnknownTenant, "unknown-tenant", HTTPStatus.NOT_FOUND, "Unknown tenant"),
-    (lifecycle.WouldLoseMessages, "would-lose-messages", HTTPStatus.CONFLICT, "Messages would be lost"),
-    (lifecycle.WrongState, "wrong-state", HTTPStatus.CONFLICT, "The tenant's state does not allow this"),
-    (lifecycle.NoRoom, "no-room", HTTPStatus.CONFLICT, "No cell has room"),
-    (lifecycle.TenantBusy, "tenant-busy", HTTPStatus.CONFLICT, "Another operation holds the tenant"),
+    (tenants.InvalidTenant, "invalid-tenant", HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid tenant"),
+    (tenants.DoesNotFit, "does-not-fit", HTTPStatus.UNPROCESSABLE_ENTITY, "The modules do not fit the plan"),
+    (tenants.TenantExists, "tenant-exists", HTTPStatus.CONFLICT, "Tenant already exists"),
+    (tenants.UnknownTenant, "unknown-tenant", HTTPStatus.NOT_FOUND, "Unknown tenant"),
+    (tenants.WouldLoseMessages, "would-lose-messages", HTTPStatus.CONFLICT, "Messages would be lost"),
+    (tenants.WrongState, "wrong-state", HTTPStatus.CONFLICT, "The tenant's state does not allow this"),
+    (NoRoom, "no-room", HTTPStatus.CONFLICT, "No cell has room"),
+    (tenants.TenantBusy, "tenant-busy", HTTPStatus.CONFLICT, "Another operation holds the tenant"),
     (InvalidInput, "invalid-input", HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid input"),
     (RegistryUnavailable, "registry-unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer"),
     (BrokerUnavailable, "broker-unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The broker does not answer"),
-    (lifecycle.LifecycleError, "not-done", HTTPStatus.BAD_GATEWAY, "The operation failed"),
+    (engines.LifecycleError, "not-done", HTTPStatus.BAD_GATEWAY, "The operation failed"),
 )
 # Python's own names of statuses differ between its versions.
 _OF_HTTP: Final = {
@@ -96,7 +83,7 @@ _HIDDEN: Final = (RegistryUnavailable,)
 
 _FOR_CALLERS: Final = frozenset(
     {
-        *(name for error, name, _, _ in _KINDS if issubclass(error, (lifecycle.Refused, InvalidInput))),
+        *(name for error, name, _, _ in _KINDS if issubclass(error, (engines.Refused, InvalidInput))),
         *(error.kind for error in _all_of(SignupError) if hasattr(error, "kind")),
         *_OF_HTTP.values(),
         "registry-unavailable",
@@ -156,11 +143,11 @@ def retry_after(error: Exception) -> int | None:
 
 
 def _more(error: Exception) -> dict[str, Any]:
-    if isinstance(error, lifecycle.InvalidTenant):
+    if isinstance(error, tenants.InvalidTenant):
         return {"errors": list(error.problems)}
-    if isinstance(error, lifecycle.DoesNotFit):
+    if isinstance(error, tenants.DoesNotFit):
         return {"remove": list(error.remove) or None, "plan": error.plan}
-    if isinstance(error, lifecycle.WouldLoseMessages):
+    if isinstance(error, tenants.WouldLoseMessages):
         return {"queues": error.queues}
     return {}
 

@@ -13,9 +13,6 @@ from kryonix.engines.errors import OperationDied
 from kryonix.errors import KryonixError
 from kryonix.registry.connection import Connection
 
-__all__ = ["MAX_ATTEMPTS", "QUEUE", "TASK", "attempts_for", "enqueue", "pause_after"]
-
-
 QUEUE: Final = "operations"
 TASK: Final = "kryonix.signup.perform"
 

@@ -14,29 +14,11 @@ from kryonix.registry.desired_states import DesiredState
 from kryonix.signup.auth import Scope
 from kryonix.signup.operations import Operation
 from kryonix.signup.problems import for_callers
-from kryonix.tenants.admission import as_sold
-from kryonix.tenants.lifecycle import Need
+from kryonix.tenants.admission import Need, as_sold
 from kryonix.tenants.specs import tenant_of
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import TENANT_ID, Names
-
-__all__ = [
-    "TENANT_ID_PATTERN",
-    "AcceptedAnswer",
-    "Capacity",
-    "CatalogAnswer",
-    "CredentialsAnswer",
-    "CredentialsRequest",
-    "NewTenant",
-    "OperationAnswer",
-    "PlanAnswer",
-    "Progress",
-    "TenantAnswer",
-    "TenantChange",
-    "TenantsPage",
-]
-
 
 TENANT_ID_PATTERN = f"^{TENANT_ID}$"
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # safe in a database row and in a log line

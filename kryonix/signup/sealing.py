@@ -24,8 +24,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kryonix.signup.errors import WrongCredentialsKey
 
-__all__ = ["derive_key", "open_sealed", "public_of", "random_key", "seal"]
-
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _INFO: Final = b"kryonix sealed credentials"
 _MARK: Final = b"hpke\x01"

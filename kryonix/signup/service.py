@@ -33,8 +33,6 @@ from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.errors import TopologyError
 
-__all__ = ["build_service"]
-
 log = logging.getLogger(__name__)
 
 _ROUTERS: Final = (tenants_api.router, operations_api.router, health.router)

@@ -13,8 +13,6 @@ from kryonix.signup.streams import Streams
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 
-__all__ = ["Services", "services"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:

@@ -19,8 +19,6 @@ from kryonix.signup.database import Database
 from kryonix.signup.errors import InvalidKey, TooManyStreams
 from kryonix.signup.operations import Operation
 
-__all__ = ["MOST_PER_KEY", "Streams"]
-
 MOST_PER_KEY: Final = 50
 """Maximum number of open streams per API key and process."""
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from kryonix.engines.errors import UnknownTenant
 from kryonix.registry.desired_states import fetch_desired_state, fetch_desired_states
 from kryonix.signup import operations
 from kryonix.signup.auth import Admin, Caller, Reader, Writer
@@ -25,11 +24,9 @@ from kryonix.signup.schemas import (
     TenantsPage,
 )
 from kryonix.signup.services import Services, services
-from kryonix.tenants.admission import admit
-from kryonix.tenants.lifecycle import Need
+from kryonix.tenants.admission import Need, admit
+from kryonix.tenants.errors import UnknownTenant
 from kryonix.topology.capacity import use
-
-__all__ = ["router"]
 
 router = APIRouter(prefix="/v1", tags=["tenants"])
 

@@ -30,8 +30,6 @@ from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 
-__all__ = ["run_worker"]
-
 log = logging.getLogger(__name__)
 
 _HEARTBEAT_S: Final = 2

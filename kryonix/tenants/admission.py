@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from kryonix.engines.errors import DoesNotFit, InvalidTenant
 from kryonix.registry.desired_states import DesiredState
+from kryonix.tenants.errors import DoesNotFit, InvalidTenant
 from kryonix.topology.capacity import Use, expand_within_plans, smallest_plan, to_remove, use
 from kryonix.topology.catalog import Catalog, Limits
 from kryonix.topology.errors import CapacityExceeded, InvalidInput, nearest, shown
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant, parse_tenant
-
-__all__ = ["Need", "admit", "as_sold", "asked", "invalid_tenant", "refuse_unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

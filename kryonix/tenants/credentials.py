@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kryonix.engines.engine import Engine, StackSpec
-from kryonix.engines.errors import NoCredentials
+from kryonix.tenants.errors import NoCredentials
 from kryonix.topology.naming import Names
-
-__all__ = ["Credentials", "find_credentials"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

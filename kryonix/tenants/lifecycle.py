@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kryonix.engines.engine import Engine, ignore
-from kryonix.engines.errors import InvalidTenant, Overtaken, TenantBusy, WrongState
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.errors import KryonixError
 from kryonix.registry.connection import connect
@@ -28,6 +27,7 @@ from kryonix.registry.desired_states import (
 from kryonix.registry.errors import RegistryError
 from kryonix.tenants.admission import Need, admit, asked, invalid_tenant
 from kryonix.tenants.credentials import Credentials
+from kryonix.tenants.errors import InvalidTenant, Overtaken, TenantBusy, WrongState
 from kryonix.tenants.losses import translate_loss_errors
 from kryonix.tenants.rows import TenantRows
 from kryonix.tenants.specs import tenant_of
@@ -39,8 +39,6 @@ from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.expansion import expand
 from kryonix.topology.tenants import Tenant
-
-__all__ = ["Credentials", "Need", "TenantLifecycle"]
 
 _OVERTAKEN_S: Final = 300
 """Maximum wait of an overtaken run for its turn to converge."""

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from kryonix.engines.errors import EngineFailed, WouldLoseMessages
-
-__all__ = ["translate_loss_errors"]
+from kryonix.engines.errors import EngineFailed
+from kryonix.tenants.errors import WouldLoseMessages
 
 _REFUSALS: Final = {
     "would-lose-messages": "this change would delete {count} queue(s) that still hold messages",

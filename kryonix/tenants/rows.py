@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from kryonix.engines.errors import Overtaken, TenantBusy, UnknownTenant
 from kryonix.registry.connection import Connection, connect
 from kryonix.registry.desired_states import (
     DesiredState,
@@ -21,11 +20,10 @@ from kryonix.registry.desired_states import (
 )
 from kryonix.registry.rows import fetch_tenants, retire_tenant
 from kryonix.registry.tenant_lock import held
+from kryonix.tenants.errors import Overtaken, TenantBusy, UnknownTenant
 from kryonix.tenants.transitions import tenant_exists, unfinished_creation
 from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.tenants import Tenant
-
-__all__ = ["TenantRows"]
 
 
 class TenantRows:

@@ -13,8 +13,6 @@ from kryonix.topology.cells import Cells
 from kryonix.topology.expansion import expand
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["spec_for", "tenant_of", "users_of", "what_is_sold"]
-
 
 def tenant_of(state: DesiredState) -> Tenant:
     """Return the tenant of a row. For the broker, an offboarding or removed tenant is suspended."""

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from kryonix.engines.engine import Engine, StackSpec, ignore
-from kryonix.engines.errors import EngineFailed, LifecycleError, NotRemoved, Refused, WouldLoseMessages
+from kryonix.engines.errors import EngineFailed, LifecycleError, Refused
 from kryonix.engines.events import Diagnostic, OnEvent, Step, Summary
 from kryonix.rabbitmq.broker import Broker, password_step
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.credentials import Credentials
+from kryonix.tenants.errors import NotRemoved, WouldLoseMessages
 from kryonix.tenants.losses import translate_loss_errors
 from kryonix.tenants.specs import spec_for, tenant_of, users_of, what_is_sold
 from kryonix.tenants.undeclared import (
@@ -25,8 +26,6 @@ from kryonix.tenants.undeclared import (
 )
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
-
-__all__ = ["TenantStacks"]
 
 
 class TenantStacks:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from kryonix.engines.errors import TenantExists, WrongState
 from kryonix.registry.desired_states import DesiredState
-
-__all__ = ["Transition", "check_transition", "generation_in_use", "is_rotated", "tenant_exists", "unfinished_creation"]
+from kryonix.tenants.errors import TenantExists, WrongState
 
 Transition = Literal["change", "suspend", "resume", "rotate", "offboard", "remove"]
 

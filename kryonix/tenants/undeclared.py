@@ -15,8 +15,6 @@ from kryonix.rabbitmq.broker import Broker, BrokerFailed
 from kryonix.topology.naming import Names, tenant_of_vhost
 from kryonix.topology.objects import KINDS
 
-__all__ = ["LEFT_ALONE", "Declared", "Stranger", "Undeclared", "declared_vhosts", "find_undeclared", "remove_harmless"]
-
 LEFT_ALONE: Final = (
     "Ask their owner before deleting them. Save the messages you need, then delete the objects in the "
     "management interface, or with `rabbitmqctl delete_queue`, `delete_user` and the like"

@@ -13,8 +13,6 @@ from kryonix.topology.errors import CapacityExceeded, Problem
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant, read_tenants
 
-__all__ = ["Use", "expand_file", "expand_within_plans", "smallest_plan", "to_remove", "use"]
-
 _BYTES: Final = "max-length-bytes"
 
 

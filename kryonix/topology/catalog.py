@@ -13,22 +13,6 @@ from kryonix.topology.document import parse
 from kryonix.topology.model import Model, as_tuple, validated
 from kryonix.topology.naming import PRIORITIES, Priority
 
-__all__ = [
-    "MIB",
-    "Catalog",
-    "Limits",
-    "Module",
-    "Plan",
-    "RetrySettings",
-    "Scaling",
-    "Size",
-    "default_catalog",
-    "duration_ms",
-    "parse_catalog",
-    "size_bytes",
-    "size_text",
-]
-
 MIB: Final = 1024 * 1024
 
 _UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

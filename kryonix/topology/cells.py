@@ -13,8 +13,6 @@ from kryonix.topology.document import parse
 from kryonix.topology.errors import InvalidInput, Problem, nearest
 from kryonix.topology.model import Model, validated
 
-__all__ = ["CELLS_FILE", "Cell", "Cells", "parse_cells", "single_cell"]
-
 CELLS_FILE: Final = "cells.yaml"
 """A project's list of cells. A project without this file has one cell, `main`."""
 

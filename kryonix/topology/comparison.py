@@ -9,8 +9,6 @@ from typing import Any, Final, Literal
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import KINDS
 
-__all__ = ["Action", "Change", "compare"]
-
 Action = Literal["add", "remove", "change", "replace"]
 
 _IMMUTABLE: Final = frozenset(kind.name for kind in KINDS.values() if kind.immutable)

@@ -16,8 +16,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from kryonix.topology.document import Document
 from kryonix.topology.model import Model, validated
 
-__all__ = ["PASSWORD_LENGTH", "Generations", "is_hash_of", "parse_generations", "rabbitmq_hash", "scram_verifier"]
-
 PASSWORD_LENGTH: Final = 32
 """Length of a generated password of letters and digits: safe in a URI without quoting."""
 

@@ -11,8 +11,6 @@ import yaml
 
 from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput, Problem
 
-__all__ = ["MAX_BYTES", "Document", "Path", "parse", "read"]
-
 MAX_BYTES: Final = 4 * 1024 * 1024
 """The largest file accepted, in bytes: ten times the size of 1,000 tenants."""
 

@@ -9,8 +9,6 @@ from typing import Final
 
 from kryonix.errors import KryonixError
 
-__all__ = ["MAX_PROBLEMS", "CapacityExceeded", "InvalidInput", "Problem", "TopologyError", "nearest", "shown"]
-
 MAX_PROBLEMS: Final = 500
 """Maximum number of problems reported per input. More than this usually means the wrong file was passed."""
 

@@ -21,8 +21,6 @@ from kryonix.topology.objects import (
 )
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["Topology", "expand"]
-
 # At-least-once dead-lettering needs reject-publish: with drop-head the broker falls back to at-most-once.
 # https://www.rabbitmq.com/docs/quorum-queues#activating-at-least-once-dead-lettering
 _NOTHING_LOST: Final[Definition] = {"dead-letter-strategy": "at-least-once", "overflow": "reject-publish"}

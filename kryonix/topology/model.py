@@ -12,8 +12,6 @@ from pydantic_core import ErrorDetails
 from kryonix.topology.document import Document, Path
 from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput, Problem, nearest, shown
 
-__all__ = ["Model", "as_tuple", "validate", "validated"]
-
 M = TypeVar("M", bound=BaseModel)
 
 _EXPECTED: Final[Mapping[str, str]] = {

@@ -7,18 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Final, Literal
 
-__all__ = [
-    "ADMIN_USER",
-    "PRIORITIES",
-    "TENANT_ID",
-    "TENANT_STACK",
-    "Names",
-    "Priority",
-    "priority_name",
-    "stats_user",
-    "tenant_of_vhost",
-]
-
 TENANT_ID: Final = r"[a-z][a-z0-9-]{2,39}"
 """The pattern of a tenant's id, 3 to 40 characters."""
 

@@ -11,23 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Literal
 
-__all__ = [
-    "BINDING",
-    "EXCHANGE",
-    "KINDS",
-    "NO_PERMISSIONS",
-    "OPERATOR_POLICY",
-    "POLICY",
-    "QUEUE",
-    "Binding",
-    "Definition",
-    "Exchange",
-    "ObjectKind",
-    "Permissions",
-    "Policy",
-    "Queue",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class ObjectKind:

@@ -9,8 +9,6 @@ from typing import Any, Protocol, TypeVar
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import TENANT_ID, TENANT_STACK, Names, tenant_of_vhost
 
-__all__ = ["accepted", "description", "doomed", "owned_tenants", "tenants_of_others", "too_wide"]
-
 
 class LiveQueue(Protocol):
     """A queue as a broker reports it."""

@@ -7,8 +7,6 @@ from typing import Final
 
 from kryonix.topology.objects import Permissions
 
-__all__ = ["EVENTS", "SHARED_VHOSTS", "EventChannel", "SharedVhost"]
-
 
 @dataclass(frozen=True, slots=True)
 class SharedVhost:

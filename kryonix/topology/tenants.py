@@ -17,8 +17,6 @@ from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput, Problem, nearest
 from kryonix.topology.model import Model, as_tuple, validate
 from kryonix.topology.naming import ADMIN_USER, TENANT_ID, Names
 
-__all__ = ["Tenant", "parse_tenant", "parse_tenants", "read_tenants", "tenants_schema"]
-
 _RESERVED: Final = frozenset({ADMIN_USER.removeprefix("kryonix_")})
 
 

@@ -15,8 +15,6 @@ from kryonix.messaging import Handler
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import nearest
 
-__all__ = ["Handlers", "load_handlers"]
-
 Handlers = dict[tuple[str, str], Handler]
 
 

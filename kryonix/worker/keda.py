@@ -11,8 +11,6 @@ import yaml
 from kryonix.topology.catalog import Catalog, Scaling
 from kryonix.topology.naming import Names, stats_user
 
-__all__ = ["keda_yaml"]
-
 _LONGEST_NAME: Final = 54
 """KEDA adds the prefix `keda-hpa-`, and Kubernetes accepts labels of 63."""
 _POLL: Final = 15

@@ -10,8 +10,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from kryonix.errors import InvalidChoice
 from kryonix.messaging import Handler, Message, Reject
 
-__all__ = ["WorkerMetrics"]
-
 _ROUTE = ("tenant", "module", "action")
 
 

@@ -7,8 +7,6 @@ from typing import Literal
 
 from kryonix.topology.catalog import Scaling
 
-__all__ = ["ScalingDecision", "ScalingState", "decide"]
-
 Move = Literal["up", "down", "hold"]
 
 

@@ -18,8 +18,6 @@ from kryonix.worker.handlers import Handlers
 from kryonix.worker.metrics import WorkerMetrics
 from kryonix.worker.scaling import ScalingState, decide
 
-__all__ = ["ConsumerOptions", "ConsumerPool", "Worker", "WorkerOptions", "depths"]
-
 log = logging.getLogger("kryonix.worker")
 
 

@@ -97,7 +97,7 @@ def test_a_tenant_of_the_platforms_list_is_not_taken_over(operator: Operator) ->
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"cells: {main: {platform: dev}}", "no stack of a platform. Write organization/kryonix/NAME"),
+        (b"cells: {main: {platform: dev}}", "is not a platform stack. Write organization/kryonix/NAME"),
         (b"cells: {main: {platform: organization/kryonix/dev, max_queue: 3}}", "did you mean 'max_queues'"),
         (b"cells: [", "cells.yaml:2: not readable as YAML"),
         (b"\xff\xfe\x00", "cells.yaml"),

@@ -18,18 +18,6 @@ from rich.markup import escape
 
 from kryonix.errors import InvalidChoice
 
-__all__ = [
-    "check_target",
-    "confirm",
-    "err",
-    "out",
-    "print_error",
-    "print_fields",
-    "print_json",
-    "refuse_without_terminal",
-    "write_private",
-]
-
 _WIDE: Final = 140
 
 

@@ -22,23 +22,6 @@ from kryonix.registry.rollouts import Rollout
 from kryonix.topology.catalog import size_text
 from kryonix.topology.cells import Cells
 
-__all__ = [
-    "FleetProgress",
-    "FleetView",
-    "drift_json",
-    "dry_run_json",
-    "failure_text",
-    "fleet_json",
-    "placement_json",
-    "print_drift",
-    "print_dry_run",
-    "print_fleet",
-    "print_placement",
-    "print_rollout",
-    "rollout_json",
-    "wave_name",
-]
-
 _MEMBER_COLUMNS = (
     Column("tenant", min_width=14),
     Column("status"),

@@ -22,8 +22,6 @@ from kryonix.messaging.stats import queue_figures, read_stats
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
-__all__ = ["RedriveProgress", "left_behind", "read_queues", "stats_table", "tallies_table", "watch_stats"]
-
 _TIMEOUT_S: Final = 10.0
 _STATS_COLUMNS: Final = (
     Column("queue", min_width=24),

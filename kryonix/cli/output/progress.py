@@ -20,8 +20,6 @@ from rich.progress import (
 
 from kryonix.engines.events import Diagnostic, Event
 
-__all__ = ["Live", "RunProgress"]
-
 
 class Live:
     """One live line while the block of `running` runs. Without a terminal, one line every `every_s` seconds.

@@ -27,8 +27,6 @@ from kryonix.topology.naming import Names
 from kryonix.topology.objects import KINDS
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["print_tables", "write_review"]
-
 _NAMES_SHOWN: Final = 3
 _ROWS_SHOWN: Final = 60
 

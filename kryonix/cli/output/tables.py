@@ -15,21 +15,6 @@ from rich.text import Text
 from kryonix.engines.events import Op, Step, Summary
 from kryonix.topology.catalog import Catalog
 
-__all__ = [
-    "FOUND",
-    "Column",
-    "changes_text",
-    "converged_line",
-    "findings_line",
-    "findings_table",
-    "modules_text",
-    "responsive_table",
-    "step_json",
-    "steps_table",
-    "steps_text",
-    "summary_line",
-]
-
 _BORDER: Final = 3
 """Width of a column's borders; the table ends with one character more."""
 _MODULES_NAMED: Final = 3

@@ -17,8 +17,6 @@ from kryonix.engines.local.recovery import may_be_made
 from kryonix.engines.local.resource import Resource
 from kryonix.engines.local.run import Run
 
-__all__ = ["Deletion", "Doomed", "refuse_protected"]
-
 
 @dataclass(frozen=True, slots=True)
 class Doomed:

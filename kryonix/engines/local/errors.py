@@ -21,24 +21,6 @@ from __future__ import annotations
 
 from kryonix.errors import Failure, KryonixError, MissingPrerequisite, split
 
-__all__ = [
-    "ApplyFailed",
-    "ConfigError",
-    "InvalidInputs",
-    "InvalidProgramInput",
-    "LocalError",
-    "PassphraseError",
-    "PrerequisiteMissing",
-    "ProgramFailed",
-    "Protected",
-    "Refusal",
-    "ServiceUnavailable",
-    "StateCorrupt",
-    "StateLocked",
-    "UnsupportedFeature",
-    "UnsupportedResource",
-]
-
 
 class LocalError(KryonixError):
     """Base of every error of the local engine. The data in the text of a program's error becomes `failure`."""

@@ -10,8 +10,6 @@ from kryonix.engines.local import values
 from kryonix.engines.local.errors import UnsupportedFeature
 from kryonix.engines.local.resource import Resource, make_urn
 
-__all__ = ["Goal", "Inherited"]
-
 Request = resource_pb2.RegisterResourceRequest
 
 

@@ -15,8 +15,6 @@ from kryonix.engines.local.secrets import Vault
 from kryonix.engines.local.state import ASIDE, Record, State, key_of
 from kryonix.engines.local.store import Journal, Store
 
-__all__ = ["Ledger", "OperationType"]
-
 OperationType = Literal["creating", "updating", "deleting"]
 
 

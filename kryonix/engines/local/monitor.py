@@ -26,8 +26,6 @@ from kryonix.engines.local.stack_reference import (
     StackReferences,
 )
 
-__all__ = ["LogSink", "Monitor"]
-
 FEATURES: Final = [resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS, resource_pb2.RESOURCE_MONITOR_FEATURE_DELETED_WITH]
 SEVERITIES: Final[dict[int, Any]] = {
     engine_pb2.INFO: "info",

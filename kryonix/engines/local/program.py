@@ -26,8 +26,6 @@ from kryonix.engines.local.project import Project, StackConfig
 from kryonix.engines.local.run import TRACEBACK_LIMIT, Run
 from kryonix.errors import KryonixError, split
 
-__all__ = ["in_project", "run_program"]
-
 SDK_REFUSAL: Final = "The Pulumi CLI does not support "
 
 

@@ -13,8 +13,6 @@ from kryonix.engines.local.secrets import Vault
 from kryonix.topology import document
 from kryonix.topology.errors import InvalidInput, Problem, nearest
 
-__all__ = ["ConfigKey", "Project", "StackConfig", "StackFile"]
-
 TYPES: Final = {
     "string": "text",
     "integer": "a whole number",

@@ -11,8 +11,6 @@ from kryonix.engines.local import values
 from kryonix.engines.local.handlers.base import Handler, Properties, Provider
 from kryonix.engines.local.resource import PROVIDER_PREFIX, Resource
 
-__all__ = ["ProviderFactory", "Providers"]
-
 ProviderFactory = Callable[[str, Properties], Provider]
 NOT_CONFIG: Final = ("version", "__internal", "pluginDownloadURL")
 DYNAMIC: Final = "pulumi-python"

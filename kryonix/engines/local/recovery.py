@@ -15,8 +15,6 @@ from kryonix.engines.local.run import Run
 from kryonix.engines.local.state import now
 from kryonix.errors import KryonixError
 
-__all__ = ["Recovery", "find_unwanted_aside", "may_be_made", "refresh_all"]
-
 _UNAVAILABLE: Final = ServiceUnavailable.exit_status
 
 

@@ -20,8 +20,6 @@ from kryonix.engines.local.resource import PROVIDER_PREFIX, Resource, make_urn, 
 from kryonix.engines.local.run import Run
 from kryonix.engines.local.state import now
 
-__all__ = ["Registrar"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Work:

@@ -12,8 +12,6 @@ from kryonix.engines.local import values
 from kryonix.engines.local.handlers.base import Properties
 from kryonix.engines.local.secrets import Vault
 
-__all__ = ["PROVIDER_PREFIX", "STACK_TYPE", "Resource", "make_urn", "name_of", "package_of"]
-
 PROVIDER_PREFIX: Final = "pulumi:providers:"
 STACK_TYPE: Final = "pulumi:pulumi:Stack"
 

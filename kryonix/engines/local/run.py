@@ -17,8 +17,6 @@ from kryonix.engines.local.providers import Providers
 from kryonix.engines.local.resource import Resource
 from kryonix.errors import KryonixError
 
-__all__ = ["TRACEBACK_LIMIT", "ResourceFailed", "Run", "Stopped", "Target"]
-
 TRACEBACK_LIMIT: Final = 1000  # explicit: the interpreter's own limit is lower while a program runs
 VERBS: Final = {
     "same": "checked",

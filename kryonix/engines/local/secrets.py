@@ -21,8 +21,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kryonix.engines.local.errors import PassphraseError
 
-__all__ = ["Crypter", "Vault", "read_passphrase"]
-
 ROUNDS = 1_000_000
 SALT_BYTES = 8
 VERIFIER = "pulumi"

@@ -25,8 +25,6 @@ from kryonix.engines.local.stack_reference import StackReferences, outputs_of
 from kryonix.engines.local.state import State
 from kryonix.engines.local.store import Store, state_root
 
-__all__ = ["LocalStack"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Session:

@@ -15,8 +15,6 @@ from kryonix.engines.local.state import State
 from kryonix.engines.local.store import Store
 from kryonix.engines.local.values import has_secret
 
-__all__ = ["READ_RESOURCE_OUTPUTS", "READ_STACK_OUTPUTS", "STACK_REFERENCE_TYPE", "StackReferences", "outputs_of"]
-
 READ_STACK_OUTPUTS: Final = "pulumi:pulumi:readStackOutputs"
 READ_RESOURCE_OUTPUTS: Final = "pulumi:pulumi:readStackResourceOutputs"
 STACK_REFERENCE_TYPE: Final = "pulumi:pulumi:StackReference"

@@ -13,8 +13,6 @@ from typing import Any, Final
 
 from kryonix.engines.local.errors import StateCorrupt
 
-__all__ = ["ASIDE", "Record", "State", "key_of", "now"]
-
 FORMAT: Final = 3
 ASIDE: Final = "#aside-"
 """Between a URN and a number: the key of an interrupted create, set aside with the inputs it had."""

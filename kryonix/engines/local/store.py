@@ -23,8 +23,6 @@ from threading import Thread
 from kryonix.engines.local.errors import InvalidProgramInput, ServiceUnavailable, StateCorrupt, StateLocked
 from kryonix.engines.local.state import Record, State, now
 
-__all__ = ["Journal", "Store", "state_root"]
-
 CHECKPOINT, BACKUP, JOURNAL = "checkpoint.json", "checkpoint.json.bak", "journal.jsonl"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 

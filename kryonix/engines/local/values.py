@@ -14,21 +14,6 @@ from google.protobuf import struct_pb2  # type: ignore[import-untyped]  # protob
 from kryonix.engines.local.errors import UnsupportedFeature
 from kryonix.engines.local.handlers.base import UNKNOWN, Properties
 
-__all__ = [
-    "UNKNOWN_TEXT",
-    "Secret",
-    "changed_keys",
-    "decode",
-    "encode",
-    "from_struct",
-    "has_secret",
-    "has_unknown",
-    "mark_secrets",
-    "plain",
-    "redact",
-    "to_struct",
-]
-
 UNKNOWN_TEXT: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105  Pulumi's mark, no secret

@@ -18,8 +18,6 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from kryonix.messaging.amqp.failures import BROKEN
 from kryonix.messaging.message import Envelope
 
-__all__ = ["AmqpDelivery", "Handout", "Unanswered"]
-
 log = logging.getLogger("kryonix.messaging")
 
 _ANSWER_S: Final = 5.0

@@ -13,8 +13,6 @@ from aiormq import exceptions as amqp
 
 from kryonix.messaging.errors import AccessRefused, NotConnected
 
-__all__ = ["BROKEN", "is_of_connection", "not_connected", "too_large", "translate_amqp_errors"]
-
 BROKEN: Final = (amqp.AMQPError, OSError, RuntimeError, EOFError)
 """Errors of an unusable connection or channel. RuntimeError is aiormq's "closed"."""
 

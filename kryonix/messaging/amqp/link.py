@@ -18,8 +18,6 @@ from kryonix.messaging.amqp.wire import GatheringConnection, TolerantConnection,
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import AccessRefused, NotConnected
 
-__all__ = ["Link"]
-
 log = logging.getLogger("kryonix.messaging")
 
 _ATTEMPT_S: Final = 10.0

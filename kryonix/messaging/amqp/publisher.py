@@ -23,8 +23,6 @@ from kryonix.messaging.errors import (
 )
 from kryonix.messaging.message import Envelope
 
-__all__ = ["Publisher"]
-
 _PAUSE_S: Final = 0.05
 """Between a broken channel and the next attempt."""
 _MAX_IN_FLIGHT: Final = 2_000

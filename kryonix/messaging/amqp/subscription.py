@@ -18,8 +18,6 @@ from kryonix.messaging.errors import AccessRefused, NotConnected, NotRoutable
 from kryonix.messaging.message import UNREADABLE_HEADER
 from kryonix.messaging.transport import Delivery
 
-__all__ = ["AmqpSubscription"]
-
 log = logging.getLogger("kryonix.messaging")
 
 _PAUSE_S: Final = 0.2

@@ -25,8 +25,6 @@ from kryonix.messaging.message import Envelope
 from kryonix.messaging.stats import queue_figures
 from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery
 
-__all__ = ["AmqpTransport"]
-
 
 class AmqpTransport:
     """A tenant's vhost on RabbitMQ."""

@@ -27,8 +27,6 @@ from yarl import URL
 
 from kryonix.messaging.message import UNREADABLE_HEADER
 
-__all__ = ["ExactProperties", "GatheringConnection", "TolerantConnection", "is_unreadable"]
-
 _FRAME_OVERHEAD: Final = 20
 """Bytes of a content header's frame besides the properties: the frame's own 8, class, weight and body size."""
 _LAST_SECOND: Final = 2**32 - 1

@@ -18,8 +18,6 @@ from kryonix.messaging.message import Message
 from kryonix.messaging.tracing import failed, process_span
 from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery, Subscription
 
-__all__ = ["MAX_HANDLER_S", "Consumer", "Handler", "plan_prefetch"]
-
 log = logging.getLogger("kryonix.messaging")
 
 Handler = Callable[[Message], Awaitable[Any]]

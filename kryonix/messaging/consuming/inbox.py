@@ -13,8 +13,6 @@ from kryonix.messaging.encoding import Undecodable, decode
 from kryonix.messaging.message import FAILURES_HEADER, FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, Message, Route
 from kryonix.messaging.transport import Delivery
 
-__all__ = ["Inbox", "Receiver"]
-
 _BUSY_S: Final = 1.0
 
 log = logging.getLogger("kryonix.messaging")

@@ -14,8 +14,6 @@ from kryonix.messaging.message import Message
 from kryonix.messaging.tracing import failed, process_span
 from kryonix.messaging.transport import ANSWER_WITHIN_S, Subscription
 
-__all__ = ["Item", "Stream"]
-
 
 class Item:
     """A message of a stream. Handle it within `async with item as message`.

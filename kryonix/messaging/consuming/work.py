@@ -20,8 +20,6 @@ from kryonix.messaging.transport import Delivery, Transport
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
-__all__ = ["STORE", "Source", "Work"]
-
 log = logging.getLogger("kryonix.messaging")
 
 STORE: Final = 10.0

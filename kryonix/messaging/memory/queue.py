@@ -15,8 +15,6 @@ from kryonix.messaging.transport import Delivery
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import Queue
 
-__all__ = ["MemoryQueue", "Reason", "effective_policy"]
-
 Reason = Literal["rejected", "expired", "delivery_limit"]
 
 _order = itertools.count()

@@ -11,8 +11,6 @@ from typing import Final
 from kryonix.messaging.errors import AccessRefused, NotConnected
 from kryonix.messaging.transport import Transport
 
-__all__ = ["Reach"]
-
 _TRUSTED_S: Final = 60.0
 _QUESTION_S: Final = 10.0
 

@@ -22,8 +22,6 @@ from kryonix.messaging.transport import Transport
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
-__all__ = ["Batch", "Sender"]
-
 _MAX_WINDOW: Final = 10_000
 """Messages in flight, with one task each."""
 

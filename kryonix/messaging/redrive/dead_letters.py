@@ -16,8 +16,6 @@ from kryonix.messaging.message import (
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import PRIORITIES, Names, priority_name
 
-__all__ = ["REDRIVES_HEADER", "REDRIVE_REASON_HEADER", "REDRIVE_RUN_HEADER", "Origin", "marked", "origin", "run_of"]
-
 REDRIVES_HEADER: Final = "kryonix-redrives"
 """The number of redrives of a message."""
 REDRIVE_RUN_HEADER: Final = "kryonix-redrive-run"

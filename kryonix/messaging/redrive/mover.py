@@ -20,8 +20,6 @@ from kryonix.messaging.redrive.dead_letters import Origin, marked, origin, run_o
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
-__all__ = ["ANSWER_S", "Mover", "Tally", "open_channel"]
-
 _BATCH: Final = 32
 """Messages with confirmations in flight. A kill can duplicate this many."""
 ANSWER_S: Final = 30.0

@@ -15,8 +15,6 @@ from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
 from kryonix.topology.naming import Names
 
-__all__ = ["UnroutedMessages", "count_routes", "resend"]
-
 _TIMEOUT_S: Final = 30
 _NEEDED: Final = ("amqp_host", "amqp_port", "admin_username", "admin_password")
 

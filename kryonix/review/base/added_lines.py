@@ -10,8 +10,6 @@ from typing import Final
 from kryonix.review.base.git import Revision
 from kryonix.review.plain_text import AddedLine, is_read
 
-__all__ = ["added_lines", "added_since"]
-
 _MOST_BYTES: Final = 2 * 1024 * 1024  # of an untracked file: larger ones are dumps or builds
 _HUNK: Final = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 

@@ -21,8 +21,6 @@ from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import KINDS, Permissions
 from kryonix.topology.tenants import Tenant
 
-__all__ = ["BaseCode", "BaseCodeError", "read_topology", "running"]
-
 _CODE: Final = "kryonix/topology"
 _SECONDS: Final = 300
 

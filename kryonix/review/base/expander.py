@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["write_topology"]
-
 
 def write_topology(topology: Any) -> str:
     """Return an expansion as text, for `base_code.read_topology`. Equal expansions give equal texts."""

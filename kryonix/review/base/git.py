@@ -14,8 +14,6 @@ from typing import Final
 
 from kryonix.errors import InvalidChoice
 
-__all__ = ["Repository", "Revision", "blob_hash"]
-
 _SECONDS: Final = 120
 _EARLIER: Final = 20  # commits tried before an unreadable base
 

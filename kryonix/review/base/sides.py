@@ -18,8 +18,6 @@ from kryonix.topology.errors import InvalidInput
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant, parse_tenants
 
-__all__ = ["Pair", "Present", "accepted_before", "against_file", "against_revision"]
-
 _PACKAGE: Final = Path(kryonix.topology.__path__[0])
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from kryonix.engines.engine import StackSpec
-from kryonix.engines.errors import NotRemoved, TenantExists, WrongState
 from kryonix.engines.events import OnEvent, Summary
+from kryonix.tenants.errors import NotRemoved, TenantExists, WrongState
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.tenants import Tenant

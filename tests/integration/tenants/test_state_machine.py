@@ -6,15 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from kryonix.engines.errors import (
-    DoesNotFit,
-    EngineFailed,
-    InvalidTenant,
-    TenantExists,
-    UnknownTenant,
-    WouldLoseMessages,
-    WrongState,
-)
+from kryonix.engines.errors import EngineFailed
+from kryonix.tenants.errors import DoesNotFit, InvalidTenant, TenantExists, UnknownTenant, WouldLoseMessages, WrongState
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cell, Cells

@@ -14,9 +14,13 @@ import httpx
 import pytest
 
 from kryonix.engines.engine import StackSpec
-from kryonix.engines.errors import (
+from kryonix.engines.errors import EngineFailed
+from kryonix.engines.events import OnEvent, Summary
+from kryonix.engines.process import LocalEngine
+from kryonix.registry.tenant_lock import held
+from kryonix.tenants.credentials import Credentials
+from kryonix.tenants.errors import (
     DoesNotFit,
-    EngineFailed,
     InvalidTenant,
     Overtaken,
     TenantBusy,
@@ -25,10 +29,6 @@ from kryonix.engines.errors import (
     WouldLoseMessages,
     WrongState,
 )
-from kryonix.engines.events import OnEvent, Summary
-from kryonix.engines.process import LocalEngine
-from kryonix.registry.tenant_lock import held
-from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.tenants.specs import spec_for
 from kryonix.topology.catalog import default_catalog

@@ -18,7 +18,7 @@ def test_a_local_stack_needs_a_takeover_first(
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "a passphrase")
     testbed.up('Thing("a")')
     monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE")
-    with pytest.raises(BegunLocally, match="'dev' has been made by the local engine") as caught:
+    with pytest.raises(BegunLocally, match="'dev' was made by the local engine") as caught:
         refuse_begun_locally(testbed.folder, name)
     assert "kryonix export --stack dev --engine local > deployment.json" in str(caught.value)
     assert caught.value.exit_status == 2

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from kryonix.cli.output.fleet import FleetView, print_fleet
-from kryonix.engines.errors import NoRoom
 from kryonix.fleet.cell_use import VhostUse, ask
+from kryonix.fleet.errors import NoRoom
 from kryonix.fleet.members import cell_loads, fleet_members, strays
 from kryonix.fleet.placement import Load, choose_cell, load_of
 from kryonix.registry.desired_states import DesiredState

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.engines import errors as lifecycle
+from kryonix.engines import errors as engines
+from kryonix.fleet.errors import NoRoom
 from kryonix.rabbitmq.broker import BrokerUnavailable
 from kryonix.registry.errors import RegistryUnavailable
 from kryonix.signup import errors as signup
 from kryonix.signup.problems import for_callers, problem_of, retry_after
+from kryonix.tenants import errors as tenants
 
 
 def test_an_internal_error_reveals_nothing() -> None:
@@ -26,28 +28,28 @@ def test_an_absent_database_is_not_named_to_callers() -> None:
 
 
 def test_the_problem_contains_the_refusals_fields() -> None:
-    fit = problem_of(lifecycle.DoesNotFit("too much", remove=["crm"], plan="pro"))
+    fit = problem_of(tenants.DoesNotFit("too much", remove=["crm"], plan="pro"))
     assert (fit.status, fit.remove, fit.plan) == (422, ["crm"], "pro")
-    lost = problem_of(lifecycle.WouldLoseMessages("lost", {"q": 2}))
+    lost = problem_of(tenants.WouldLoseMessages("lost", {"q": 2}))
     assert (lost.status, lost.queues) == (409, {"q": 2})
-    assert problem_of(lifecycle.InvalidTenant(["a", "b"])).errors == ["a", "b"]
+    assert problem_of(tenants.InvalidTenant(["a", "b"])).errors == ["a", "b"]
     assert problem_of(signup.OperationUnderWay("acme", "123", "create")).operation == "123"
 
 
 REFUSALS = (
-    lifecycle.InvalidTenant(["a"]),
-    lifecycle.DoesNotFit("too much", remove=[], plan=None),
-    lifecycle.TenantExists("acme", "there already"),
-    lifecycle.UnknownTenant("acme"),
-    lifecycle.WouldLoseMessages("lost", {}),
-    lifecycle.WrongState("acme", "removed", "removed"),
-    lifecycle.NoRoom("none", []),
-    lifecycle.TenantBusy("acme"),
+    tenants.InvalidTenant(["a"]),
+    tenants.DoesNotFit("too much", remove=[], plan=None),
+    tenants.TenantExists("acme", "there already"),
+    tenants.UnknownTenant("acme"),
+    tenants.WouldLoseMessages("lost", {}),
+    tenants.WrongState("acme", "removed", "removed"),
+    NoRoom("none", []),
+    tenants.TenantBusy("acme"),
 )
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
-def test_every_lifecycle_refusal_is_a_client_error(error: lifecycle.Refused) -> None:
+def test_every_lifecycle_refusal_is_a_client_error(error: engines.Refused) -> None:
     problem = problem_of(error)
     assert 400 <= problem.status < 500
     assert problem.detail == str(error)
@@ -56,7 +58,7 @@ def test_every_lifecycle_refusal_is_a_client_error(error: lifecycle.Refused) -> 
 def test_a_rate_limited_caller_gets_retry_after() -> None:
     assert retry_after(signup.TooManyRequests(0.2)) == 1
     assert retry_after(signup.TooManyRequests(7.2)) == 8
-    assert retry_after(lifecycle.UnknownTenant("x")) is None
+    assert retry_after(tenants.UnknownTenant("x")) is None
 
 
 ADDRESS = "the broker at http://10.1.2.3:15672 does not answer. Start it and run again"
@@ -66,11 +68,11 @@ ADDRESS = "the broker at http://10.1.2.3:15672 does not answer. Start it and run
     "error",
     [
         BrokerUnavailable(ADDRESS),
-        lifecycle.EngineFailed(ADDRESS, 1),
-        lifecycle.OperationDied("tenant-x", ADDRESS),
-        lifecycle.LifecycleError(ADDRESS),
-        lifecycle.WouldLoseMessages(ADDRESS, {"q": 1}),
-        lifecycle.NoRoom(ADDRESS, []),
+        engines.EngineFailed(ADDRESS, 1),
+        engines.OperationDied("tenant-x", ADDRESS),
+        engines.LifecycleError(ADDRESS),
+        tenants.WouldLoseMessages(ADDRESS, {"q": 1}),
+        NoRoom(ADDRESS, []),
         RuntimeError(ADDRESS),
     ],
     ids=lambda error: type(error).__name__,
@@ -89,6 +91,6 @@ def test_a_problem_of_a_later_release_is_shown_by_its_title() -> None:
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
-def test_messages_for_callers_are_shown_unchanged(error: lifecycle.Refused) -> None:
+def test_messages_for_callers_are_shown_unchanged(error: engines.Refused) -> None:
     problem = problem_of(error).as_json()
     assert for_callers(problem) == problem

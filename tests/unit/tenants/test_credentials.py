@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from kryonix.engines.engine import StackSpec, ignore
-from kryonix.engines.errors import NoCredentials
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.messaging.configuration import find_address
 from kryonix.tenants.credentials import find_credentials
+from kryonix.tenants.errors import NoCredentials
 
 
 def entry(id: str, password: str) -> dict[str, Any]:

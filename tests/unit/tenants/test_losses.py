@@ -4,8 +4,9 @@ import pytest
 
 from components.errors import MessagesWouldBeLost
 from components.losses import refuse_losses
-from kryonix.engines.errors import EngineFailed, WouldLoseMessages
+from kryonix.engines.errors import EngineFailed
 from kryonix.errors import Failure, split
+from kryonix.tenants.errors import WouldLoseMessages
 from kryonix.tenants.losses import translate_loss_errors
 from tests.unit.components.test_refusals import QUEUE, holding
 

@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from kryonix.engines.errors import TenantExists, WrongState
 from kryonix.registry.desired_states import DesiredState
+from kryonix.tenants.errors import TenantExists, WrongState
 from kryonix.tenants.transitions import Transition, check_transition, generation_in_use, unfinished_creation
 
 STATE = DesiredState(cliente_id="acme", modules=("crm",), plan="basic", status="active", cell="default")

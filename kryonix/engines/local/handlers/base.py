@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, final
 
-__all__ = ["UNKNOWN", "Diff", "Handler", "LiveResource", "Properties", "Provider", "Unknown"]
-
 Properties = dict[str, Any]
 
 

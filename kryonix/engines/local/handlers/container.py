@@ -18,8 +18,6 @@ from kryonix.engines.local.handlers.container_spec import CONTAINER, MEBIBYTE, a
 from kryonix.engines.local.handlers.docker import Daemon, NetworkHandler, VolumeHandler
 from kryonix.engines.local.handlers.fields import Fields, HandlerTable, TableHandler
 
-__all__ = ["OWNER_LABEL", "ContainerHandler", "provider"]
-
 OWNER_LABEL: Final = "br.com.kryonix.local.owner"
 """The owner of a container: tells one from a killed run of this stack from a stranger's of the same name."""
 

@@ -11,8 +11,6 @@ from typing import Any, Final
 from kryonix.engines.local.handlers.base import Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, Kind
 
-__all__ = ["CONTAINER", "LABELS", "MEBIBYTE", "archive", "container_spec", "labels", "memory_swap", "nanoseconds"]
-
 MEBIBYTE: Final = 1024 * 1024
 NANOSECONDS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 

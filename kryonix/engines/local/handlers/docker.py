@@ -18,8 +18,6 @@ from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.container_spec import LABELS, labels
 from kryonix.engines.local.handlers.fields import Field, Fields, Kind, TableHandler
 
-__all__ = ["Daemon", "NetworkHandler", "VolumeHandler"]
-
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 REQUEST_SECONDS: Final = 300
 REMOVE_SECONDS: Final = 30.0

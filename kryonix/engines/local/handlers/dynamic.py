@@ -24,8 +24,6 @@ from kryonix.engines.local.errors import (
 from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, LiveResource, Properties
 from kryonix.errors import split
 
-__all__ = ["PREFIX", "PROVIDER_KEY", "DynamicProvider", "DynamicResource"]
-
 PREFIX: Final = "pulumi-python:dynamic"
 PROVIDER_KEY: Final = "__provider"
 

@@ -19,8 +19,6 @@ from kryonix.engines.local.errors import InvalidInputs, UnsupportedResource
 from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, Properties
 from kryonix.topology.errors import nearest
 
-__all__ = ["Field", "Fields", "HandlerTable", "Kind", "TableHandler", "canonical", "checked", "difference"]
-
 
 class Kind(Enum):
     """The shape of a value."""

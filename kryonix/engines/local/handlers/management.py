@@ -15,8 +15,6 @@ from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnav
 from kryonix.engines.local.handlers.base import UNKNOWN
 from kryonix.engines.local.handlers.fields import Field, Kind, checked
 
-__all__ = ["Management", "api_path"]
-
 CONNECTIONS: Final = 32
 TIMEOUT: Final = urllib3.Timeout(connect=10, read=120)
 

@@ -15,8 +15,6 @@ from kryonix.engines.local.handlers.base import UNKNOWN, LiveResource, Propertie
 from kryonix.engines.local.handlers.fields import Field, Fields, Kind, TableHandler
 from kryonix.engines.local.handlers.postgres_server import Server
 
-__all__ = ["DefaultPrivilegesHandler", "GrantHandler"]
-
 PUBLIC: Final = "public"
 
 _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {

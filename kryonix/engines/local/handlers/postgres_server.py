@@ -15,8 +15,6 @@ from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnav
 from kryonix.engines.local.handlers.base import UNKNOWN
 from kryonix.engines.local.handlers.fields import Field, Kind, checked
 
-__all__ = ["Server"]
-
 Result = TypeVar("Result")
 
 ATTEMPTS: Final = 20

@@ -18,8 +18,6 @@ from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, K
 from kryonix.engines.local.handlers.postgres_privileges import DefaultPrivilegesHandler, GrantHandler
 from kryonix.engines.local.handlers.postgres_server import Server
 
-__all__ = ["provider", "verifies"]
-
 
 def provider(config: Properties) -> HandlerTable:
     """Return the handlers of package postgresql for the server in `config` or in PG*."""

@@ -15,8 +15,6 @@ from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
 from kryonix.engines.local.handlers.management import Management
 
-__all__ = ["BindingHandler", "PolicyHandler", "definition_for_broker", "password_matches", "provider"]
-
 LIMITS: Final = {"maxConnections": "max-connections", "maxQueues": "max-queues"}
 PERMISSIONS: Final = ("configure", "write", "read")
 NAME: Final = Field(required=True, replaces=True)

@@ -11,8 +11,6 @@ from kryonix.engines.local.errors import InvalidInputs
 from kryonix.engines.local.handlers.base import UNKNOWN, LiveResource, Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
 
-__all__ = ["RandomPasswordHandler", "provider"]
-
 ALPHANUMERIC: Final = string.ascii_letters + string.digits
 SPECIAL: Final = "!@#$%&*()-_=+[]{}<>:?"
 

@@ -1,0 +1,127 @@
+"""Errors of operations on tenants.
+
+NotRemoved              1  the broker still has objects of a removed tenant
+Overtaken               3  another operation took over the tenant
+Refused                 2  (in `kryonix.engines.errors`) the request is not valid; nothing has been changed
+├── InvalidTenant       2  the tenant's fields are not valid; carries every problem
+├── DoesNotFit          2  the modules exceed the plan; carries what to remove
+├── TenantExists        2
+├── UnknownTenant       2
+├── NoCredentials       2  no stack has credentials of the tenant
+├── WouldLoseMessages   2  queues that hold messages would be deleted; carries them
+├── WrongState          2  the tenant's state does not allow the operation
+└── TenantBusy          3  another operation holds the tenant
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kryonix.engines.errors import LifecycleError, Refused
+from kryonix.topology.errors import nearest
+
+
+class Overtaken(LifecycleError):
+    """A run lost its lock on the tenant, and another operation ran before it had ended."""
+
+    exit_status = 3
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(
+            f"this operation on the tenant {tenant!r} has been overtaken by another: its connection to the registry "
+            "was lost. The tenant gets the state of the last request; send this one again if it differs"
+        )
+        self.tenant = tenant
+
+
+class NotRemoved(LifecycleError):
+    """A removal has ended, but the broker still has objects of the tenant. `remains` names them."""
+
+    def __init__(self, tenant: str, remains: Sequence[str]) -> None:
+        super().__init__(
+            f"the tenant {tenant!r} is not removed: the broker still has {', '.join(remains)}. Find out what "
+            "recreates them, then run the removal again"
+        )
+        self.remains = tuple(remains)
+
+
+class NoCredentials(Refused):
+    """Neither the tenant's own stack nor the platform's has credentials of the tenant."""
+
+    def __init__(self, tenant: str, platform: str, known: Sequence[str]) -> None:
+        hint = f"; {nearest(tenant, dict.fromkeys(known))}" if known else ""
+        super().__init__(
+            f"no stack has credentials of a tenant {tenant!r}: neither 'tenant-{tenant}' nor the platform's "
+            f"{platform!r}{hint}. Name the platform with --stack; `kryonix tenant list` shows tenants with a stack of "
+            "their own"
+        )
+        self.tenant = tenant
+
+
+class InvalidTenant(Refused):
+    """The tenant's fields are not valid. `problems` has all of them, each a sentence."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DoesNotFit(Refused):
+    """The modules do not fit the plan.
+
+    `remove` is the smallest set of modules whose removal makes it fit, `plan` the smallest plan that would do.
+    """
+
+    def __init__(self, message: str, *, remove: Sequence[str], plan: str | None) -> None:
+        super().__init__(message)
+        self.remove = tuple(remove)
+        self.plan = plan
+
+
+class TenantExists(Refused):
+    """A tenant with this id exists already."""
+
+    def __init__(self, tenant: str, message: str) -> None:
+        super().__init__(message)
+        self.tenant = tenant
+
+
+class UnknownTenant(Refused):
+    """No tenant with this id has a desired state."""
+
+    def __init__(self, tenant: str) -> None:
+        shown = tenant if len(tenant) <= 60 else f"{tenant[:57]}..."
+        super().__init__(
+            f"there is no tenant {shown!r}. `kryonix tenant list` shows those that there are; tenants of a platform's "
+            "own tenants.yaml are changed there"
+        )
+        self.tenant = tenant
+
+
+class WouldLoseMessages(Refused):
+    """Queues that hold messages would be deleted. `queues` maps their names to their messages."""
+
+    def __init__(self, message: str, queues: Mapping[str, int]) -> None:
+        super().__init__(message)
+        self.queues = dict(queues)
+
+
+class WrongState(Refused):
+    """The tenant's state does not allow the operation. `status` is its current status."""
+
+    def __init__(self, tenant: str, status: str, message: str) -> None:
+        super().__init__(message)
+        self.tenant = tenant
+        self.status = status
+
+
+class TenantBusy(Refused):
+    """Another operation holds the tenant; try again once it has ended."""
+
+    exit_status = 3
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(
+            f"another operation on the tenant {tenant!r} is in progress. Wait for it to end, then run again"
+        )
+        self.tenant = tenant
