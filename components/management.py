@@ -1,4 +1,4 @@
-"""The broker's management API, for the questions and settings that the provider plugin has no resource for."""
+"""The broker's management API, for state and settings without a resource in the provider plugin."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachab
 
 _TIMEOUT: Final = httpx.Timeout(30, connect=3)
 
-_RELIABLE_S: Final = 0.2  # a zero that took longer may be the broker's own, for a queue that did not answer
+_RELIABLE_S: Final = 0.2  # a later zero may be the broker's, for a queue that did not respond
 _COUNTS_AGE_S: Final = 8  # a quorum queue reports its counts every 5 s, and later on a busy broker
 _LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerAccess:
-    """Where a broker is and who asks. Hosts and ports are those an administrator's machine reaches."""
+    """A broker's addresses, as seen from an administrator's machine, and the user's credentials."""
 
     management_url: str
     username: str
@@ -36,7 +36,7 @@ class BrokerAccess:
 
 @dataclass(frozen=True, slots=True)
 class VhostState:
-    """A vhost that exists."""
+    """An existing vhost."""
 
     name: str
     description: str
@@ -44,7 +44,7 @@ class VhostState:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """A queue that exists, and how many messages it holds, ready and unacknowledged."""
+    """An existing queue with its number of messages, ready and unacknowledged."""
 
     vhost: str
     name: str
@@ -54,7 +54,7 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class BindingState:
-    """A binding of a queue, as the API takes it back."""
+    """A queue's binding, with everything needed to create it again."""
 
     vhost: str
     source: str
@@ -70,7 +70,7 @@ class BindingState:
 
 @dataclass(frozen=True, slots=True)
 class Filling:
-    """How full a queue is, as of up to 5 s ago, and the policy that applies to it now."""
+    """A queue's messages and bytes, up to 5 s old, and its effective policy."""
 
     vhost: str
     name: str
@@ -105,14 +105,14 @@ class Management:
         return [VhostState(v["name"], v.get("description") or "") for v in self._call("GET", "vhosts").json()]
 
     def queues(self, vhost: str | None = None) -> list[QueueState]:
-        """All queues, or one vhost's; none where there is no such vhost."""
+        """Return all queues, or one vhost's; none for an unknown vhost."""
         path = "queues" if vhost is None else f"queues/{_quoted(vhost)}"
         response = self._call("GET", path, params=_LIVE_TOTALS, absent_is_fine=True)
         found = [] if response.status_code == httpx.codes.NOT_FOUND else response.json()
         return [QueueState(q["vhost"], q["name"], q["arguments"], q.get("messages", 0)) for q in found]
 
     def fillings(self, vhost: str | None = None) -> list[Filling]:
-        """Return how full all queues are, or one vhost's; none where there is no such vhost."""
+        """Return the fillings of all queues, or of one vhost's; none for an unknown vhost."""
         path = "queues" if vhost is None else f"queues/{_quoted(vhost)}"
         asked = {"columns": "vhost,name,messages,message_bytes,effective_policy_definition"}
         response = self._call("GET", path, params=asked, absent_is_fine=True)
@@ -140,7 +140,7 @@ class Management:
         ]
 
     def bind(self, binding: BindingState) -> None:
-        """Make a binding; nothing where its exchange or its queue is gone."""
+        """Create a binding, unless its exchange or its queue is gone."""
         body = {"routing_key": binding.routing_key, "arguments": dict(binding.arguments)}
         self._call("POST", binding.path, json=body, absent_is_fine=True)
 
@@ -148,7 +148,7 @@ class Management:
         self._call("DELETE", f"{binding.path}/{_quoted(binding.properties_key)}", absent_is_fine=True)
 
     def answers(self) -> bool:
-        """Return True if a broker answers here, whatever it says."""
+        """Return True if a broker answers, even with an error."""
         try:
             self._call("GET", "whoami")
         except (BrokerAnswersBadly, BrokerRefuses):
@@ -158,12 +158,12 @@ class Management:
         return True
 
     def note(self, name: str) -> Any:
-        """Return the value of a global parameter, or None where there is none."""
+        """Return the value of a global parameter, or None."""
         response = self._call("GET", f"global-parameters/{_quoted(name)}", absent_is_fine=True)
         return None if response.status_code == httpx.codes.NOT_FOUND else response.json()["value"]
 
     def notes(self, prefix: str) -> dict[str, Any]:
-        """Return the global parameters whose names begin so."""
+        """Return the global parameters with this prefix, by name."""
         found = self._call("GET", "global-parameters").json()
         return {entry["name"]: entry["value"] for entry in found if entry["name"].startswith(prefix)}
 
@@ -174,7 +174,7 @@ class Management:
         self._call("DELETE", f"global-parameters/{_quoted(name)}", absent_is_fine=True)
 
     def users(self, vhost: str) -> list[str]:
-        """Return the names of the users that have permissions in a vhost, without the one that asks."""
+        """Return the users with permissions in a vhost, except this client's."""
         response = self._call("GET", f"vhosts/{_quoted(vhost)}/permissions", absent_is_fine=True)
         found = [] if response.status_code == httpx.codes.NOT_FOUND else response.json()
         return sorted(entry["user"] for entry in found if entry["user"] != self._access.username)
@@ -188,28 +188,28 @@ class Management:
         self._call("PUT", f"user-limits/{_quoted(user)}/{limit}", json={"value": value})
 
     def user_limits(self, user: str) -> dict[str, int]:
-        """The limits of a user; empty where it has none or does not exist."""
+        """Return a user's limits; empty for an unknown user."""
         response = self._call("GET", f"user-limits/{_quoted(user)}", absent_is_fine=True)
         found = [] if response.status_code == httpx.codes.NOT_FOUND else response.json()
         return {limit: value for entry in found for limit, value in entry["value"].items()}
 
     def protected(self, vhost: str) -> bool | None:
-        """Whether a vhost is protected from deletion; None where it does not exist."""
+        """Return True if a vhost is protected from deletion; None if it does not exist."""
         response = self._call("GET", f"vhosts/{_quoted(vhost)}", absent_is_fine=True)
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         return bool(response.json()["protected_from_deletion"])
 
     def protect(self, vhost: str, *, protected: bool) -> None:
-        """Turn a vhost's protection from deletion on or off. Off for a vhost that is gone is no error."""
+        """Switch a vhost's protection from deletion. Accepts switching it off for a missing vhost."""
         path = f"vhosts/{_quoted(vhost)}/deletion/protection"
         self._call("POST" if protected else "DELETE", path, absent_is_fine=not protected)
 
     def exact(self, queues: list[QueueState]) -> list[QueueState]:
-        """The same queues with the count of messages as it is now: the API's own counts are up to 5 s old.
+        """Return the queues with current message counts; those of the API are up to 5 s old.
 
-        A queue says itself over AMQP how many are ready. What it can't say, the messages that its consumers have not
-        acknowledged, or anything at all in a vhost that lets nobody in, the API is asked once its counts are new.
+        Ready messages are counted over AMQP. For unacknowledged messages, and for vhosts without free connections, wait
+        until the API's counts are new.
         """
         with self._translated():
             answers = asyncio.run(_ask_queues(self._access, queues))
@@ -222,10 +222,10 @@ class Management:
         return [renewed.get((queue.vhost, queue.name), queue) for queue in found]
 
     def settled(self, queues: list[QueueState]) -> list[QueueState]:
-        """Return the queues that are still there with all that they hold: ready, unacknowledged and delayed messages.
+        """Return the remaining queues with all their messages: ready, unacknowledged and delayed.
 
-        What a queue holds beside ready messages it reports every 5 s only. Call this once nothing new can reach the
-        queues: it waits until every report is newer than the call, and takes the larger count.
+        A queue reports the last two every 5 s only. Call this once no new messages can reach the queues: it waits until
+        every report is newer than the call, and takes the larger count.
         """
         if not queues:
             return []
@@ -252,7 +252,7 @@ class Management:
             status = error.response.status_code
             if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
                 remedy = (
-                    "Check the stack's credentials for it; if its platform was made anew, run `up` on this stack first"
+                    "Check the stack's credentials for it; if its platform was recreated, run `up` on this stack first"
                 )
                 raise BrokerRefuses(f"the broker at {url} refuses the user {user!r}. {remedy}") from error
             reason = error.response.text[:200]
@@ -275,7 +275,7 @@ def _with_ready(queue: QueueState, answers: _Answers) -> QueueState:
 
 
 def _unsure(queue: QueueState, answers: _Answers) -> bool:
-    """Whether only new counts can tell: no answer, consumers that may hold messages, or a count that may be old."""
+    """Return True if new counts are needed: no answer, consumers with possible messages, or a possibly old count."""
     answer = answers.get((queue.vhost, queue.name))
     if answer is None:
         return True
@@ -283,7 +283,7 @@ def _unsure(queue: QueueState, answers: _Answers) -> bool:
 
 
 async def _ask_queues(access: BrokerAccess, queues: list[QueueState]) -> _Answers:
-    """What each queue says of itself. Nothing for those of a vhost that lets nobody in: suspended, or full."""
+    """Return each queue's answer. Skip vhosts that accept no connection: suspended, or at their limit."""
     answers: _Answers = {}
     for vhost in sorted({queue.vhost for queue in queues}):
         try:
@@ -311,9 +311,9 @@ async def _connect(access: BrokerAccess, vhost: str) -> aio_pika.abc.AbstractCon
 
 
 async def _ask(connection: aio_pika.abc.AbstractConnection, name: str) -> _Answer | None:
-    """A passive declaration answers with the queue's counts; it closes its channel where the queue is gone.
+    """Return a queue's counts from a passive declaration, which closes its channel if the queue is gone.
 
-    None where that can't be relied on: the broker itself says 0 for a queue that has not told it within 250 ms.
+    None if the counts are unreliable: the broker answers 0 for a queue that does not respond within 250 ms.
     """
     async with connection.channel() as channel:
         began = time.monotonic()

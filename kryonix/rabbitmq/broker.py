@@ -1,4 +1,4 @@
-"""What a lifecycle asks of a broker beside its resources: to cut off a tenant's applications, and what a vhost has."""
+"""A broker's management API for operations on tenants: close connections, read a vhost, repair passwords."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ _CUT_OFF_S: Final = 10
 _LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
 _REASON: Final = {"X-Reason": "the tenant is suspended"}
 _LONGEST: Final = 16 * 2**20
-"""How many bytes of a list are read: who made the objects may have made any number of them."""
+"""Maximum bytes read of a list: a tenant may have created any number of objects."""
 
 _AT_ONCE: Final = 8
 
 
 class BrokerUnavailable(LifecycleError):
-    """The broker does not answer, or refuses what was asked."""
+    """The broker does not answer, or refuses the request."""
 
     exit_status = 3
 
 
 class BrokerFailed(BrokerUnavailable):
-    """The broker answers, and with an error."""
+    """The broker answers with an error."""
 
 
 class Broker:
-    """The management API of one cell's broker, as its administrator."""
+    """The management API of one cell's broker, used as its administrator."""
 
     def __init__(self, outputs: Mapping[str, Any]) -> None:
-        """From the outputs of the platform's stack."""
+        """`outputs` are those of the platform's stack."""
         self._url = str(outputs["management_url"])
         self.username = str(outputs["admin_username"])
         self._auth = (self.username, str(outputs["admin_password"]))
 
     def cut_off(self, users: Iterable[str]) -> None:
-        """Close every connection of these users, until none is left."""
+        """Close all connections of these users, until none is open."""
         with self._client() as client:
             for user in users:
                 path = f"connections/username/{quote(user, safe='')}"
@@ -56,12 +56,12 @@ class Broker:
                     if time.monotonic() > until:
                         raise BrokerUnavailable(
                             f"connections of {user!r} are still open {_CUT_OFF_S} s after the broker at {self._url} "
-                            "was told to close them. Run again"
+                            "was asked to close them. Run again"
                         )
                     time.sleep(0.1)
 
     def definitions(self, vhost: str) -> dict[str, Any]:
-        """Exchanges, queues, bindings, policies and limits of a vhost; no users. Empty where there is no such vhost."""
+        """Return a vhost's exchanges, queues, bindings, policies and limits, no users. Empty if missing."""
         with self._client() as client:
             response = client.get(f"definitions/{quote(vhost, safe='')}")
             if response.status_code == httpx.codes.NOT_FOUND:
@@ -70,20 +70,20 @@ class Broker:
             return found
 
     def messages(self, vhost: str) -> dict[str, int]:
-        """How many messages each queue of a vhost holds that holds any, as of up to 5 s ago."""
+        """Return the messages of each non-empty queue of a vhost, up to 5 s old."""
         with self._client() as client:
             response = client.get(f"queues/{quote(vhost, safe='')}", params=_LIVE_TOTALS)
             found = [] if response.status_code == httpx.codes.NOT_FOUND else response.raise_for_status().json()
             return {queue["name"]: queue["messages"] for queue in found if queue.get("messages")}
 
     def remains(self, vhost: str, users: Iterable[str]) -> list[str]:
-        """Which of a vhost and its users are there, by name."""
+        """Return the names of the vhost and of those users that exist."""
         wanted = [("vhosts", vhost), *(("users", user) for user in users)]
         with self._client() as client:
             return [name for kind, name in wanted if self._exists(client, f"{kind}/{quote(name, safe='')}")]
 
     def listed(self, *path: str, **params: str) -> tuple[list[dict[str, Any]], bool]:
-        """A list's entries, and whether that is all of them: reading ends after 16 MiB. Empty for what is not there."""
+        """Return a list's entries, and True if complete: reading stops after 16 MiB. Empty if missing."""
         with self._client() as client, client.stream("GET", _path(path), params=params) as response:
             if response.status_code == httpx.codes.NOT_FOUND:
                 return [], True
@@ -97,20 +97,20 @@ class Broker:
         return found, True
 
     def with_other_password(self, user: str, password: str) -> list[str]:
-        """Return which of an application's user and the one for its figures are there with another password."""
+        """Return those of a tenant's two users, for messages and for metrics, that have another password."""
         with self._client() as client:
             both = (user, stats_user(user))
             return [name for name in both if not self._knows_password(client, name, password)]
 
     def set_password(self, user: str, password: str) -> None:
-        """Give a user this password, and leave its tags as they are."""
+        """Set a user's password and keep its tags."""
         with self._client() as client:
             path = _path(("users", user))
             tags = ",".join(client.get(path).raise_for_status().json()["tags"])
             client.put(path, json={"password": password, "tags": tags}).raise_for_status()
 
     def delete_all(self, paths: Sequence[tuple[str, ...]]) -> None:
-        """Delete objects, several at once. One that is gone already is no error."""
+        """Delete objects, several at a time. Accepts missing ones."""
 
         def delete(path: tuple[str, ...]) -> None:
             response = client.delete(_path(path))
@@ -127,7 +127,7 @@ class Broker:
 
     @staticmethod
     def _knows_password(client: httpx.Client, user: str, password: str) -> bool:
-        """Return True for a user that is not there, too: it has no password to differ."""
+        """Return True if the user has this password, or does not exist."""
         response = client.get(_path(("users", user)))
         if response.status_code == httpx.codes.NOT_FOUND:
             return True
@@ -146,7 +146,7 @@ class Broker:
                 yield client
         except httpx.HTTPStatusError as error:
             answer = f"{error.response.status_code} to {error.request.method} {error.request.url.path}"
-            raise BrokerFailed(f"the broker at {self._url} answered {answer}. Run again once it is well") from error
+            raise BrokerFailed(f"the broker at {self._url} answered {answer}. Run again once it is healthy") from error
         except httpx.HTTPError as error:
             raise BrokerUnavailable(
                 f"the broker at {self._url} does not answer ({error}). Start it and run again"
@@ -154,7 +154,7 @@ class Broker:
 
 
 def password_step(user: str) -> Step:
-    """The step that says that a user's password was changed by hand."""
+    """Return the step for a password changed by hand."""
     return Step("", user, "rabbitmq:index/user:User", "update", ("password",))
 
 
@@ -163,7 +163,7 @@ def _path(parts: Iterable[str]) -> str:
 
 
 def _entries(text: bytearray) -> list[dict[str, Any]]:
-    """The whole entries of a JSON list that was cut off."""
+    """Return the complete entries of a truncated JSON list."""
     decoder, cut, at = json.JSONDecoder(), text.decode(errors="ignore"), 1
     found: list[dict[str, Any]] = []
     while True:
