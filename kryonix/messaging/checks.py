@@ -43,6 +43,14 @@ def checked_count(name: str, value: Any, most: int) -> int:
     raise ConfigurationError(f"{name}: {value!r:.60} is not a whole number", remedy=f"Pass one from 1 to {most:,}")
 
 
+def check_part(name: str, part: Any, *methods: str) -> None:
+    """Raise ConfigurationError for a part of the client without these methods, or a class instead of an object."""
+    if part is None or (not isinstance(part, type) and all(callable(getattr(part, each, None)) for each in methods)):
+        return
+    problem = f"{name}: {part!r:.60} is not an object with {', '.join(f'{each}()' for each in methods)}"
+    raise ConfigurationError(problem, remedy=f"Pass such an object, or leave {name} out")
+
+
 def check_module(catalog: Catalog, module: Any, message_id: str | None = None) -> Module:
     """Return the catalog's module. Raises UnknownRoute with the nearest name."""
     if not isinstance(module, str) or module not in catalog.modules:

@@ -8,11 +8,18 @@ import sys
 from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, Self, Unpack, get_args
 
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.audit import Auditor, AuditSink
-from kryonix.messaging.checks import check_module, check_route, checked_count, checked_patience, checked_seconds
+from kryonix.messaging.checks import (
+    check_module,
+    check_part,
+    check_route,
+    checked_count,
+    checked_patience,
+    checked_seconds,
+)
 from kryonix.messaging.configuration import HEARTBEAT, PREFETCH, find_address
 from kryonix.messaging.consuming.consumer import MAX_HANDLER_S, Consumer, Handler, plan_prefetch
 from kryonix.messaging.consuming.stream import Stream
@@ -70,6 +77,12 @@ class MessagingClient(Facades):
         if not application.isprintable() or not 1 <= len(application) <= 100:
             problem = f"application: {application!r:.60} is not a valid name"
             raise ConfigurationError(problem, remedy="Pass printable text of at most 100 characters")
+        check_part("router", router, "decide")
+        check_part("audit", audit, "write", "close")
+        check_part("idempotency", idempotency, "claim", "done", "release", "close")
+        if compression not in (None, *get_args(Compression)):
+            problem = f"compression: {compression!r:.60} is not one of {', '.join(get_args(Compression))}"
+            raise ConfigurationError(problem, remedy="Pass one of them, or None to turn it off")
         self._names, self._catalog = Names(tenant_id), catalog or default_catalog()
         self._transport = transport
         self._prefetch = checked_count("prefetch", prefetch, _MAX_PREFETCH)

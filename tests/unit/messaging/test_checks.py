@@ -13,6 +13,7 @@ import pytest
 
 from kryonix.messaging import (
     ConfigurationError,
+    JsonLinesAudit,
     MemoryBroker,
     MemoryIdempotency,
     MessagingClient,
@@ -156,6 +157,12 @@ async def test_an_invalid_handler_is_refused_and_costs_no_attempt(
         {"prefetch": 0},
         {"router_timeout": math.nan},
         {"max_bytes": 0},
+        {"compression": "lz4"},
+        {"compression": []},
+        {"router": 5},
+        {"audit": JsonLinesAudit},
+        {"audit": "audit.jsonl"},
+        {"idempotency": "postgresql://"},
     ],
     ids=str,
 )
