@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from kryonix.messaging.amqp.failures import BROKEN
+from kryonix.messaging.amqp.wire import PASSED_ON
 from kryonix.messaging.message import Envelope
 
 log = logging.getLogger("kryonix.messaging")
@@ -181,14 +182,8 @@ def _envelope(message: DeliveredMessage) -> Envelope:
         message_id=properties.message_id or "",
         headers=dict(properties.headers or {}),
         priority=properties.priority or 0,
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
         # RabbitMQ accepts only digits; another broker's text must not leave the message unanswered.
         expiration=int(expiration) if expiration.isdecimal() else None,
-        timestamp=properties.timestamp,
-        app_id=properties.app_id,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        message_type=properties.message_type,
         received=True,
+        **{name: getattr(properties, name) for name in PASSED_ON},
     )

@@ -11,7 +11,7 @@ from aiormq.channel import Channel
 
 from kryonix.messaging.amqp.failures import BROKEN, too_large, translate_amqp_errors
 from kryonix.messaging.amqp.link import Link
-from kryonix.messaging.amqp.wire import ExactProperties
+from kryonix.messaging.amqp.wire import PASSED_ON, ExactProperties
 from kryonix.messaging.errors import (
     AccessRefused,
     MessagingError,
@@ -148,18 +148,12 @@ def _properties(envelope: Envelope) -> tuple[ExactProperties, int]:
     """Return the properties, and the size of their frame in bytes. Raises NotSerializable."""
     properties = ExactProperties(
         milliseconds=envelope.received,
-        content_type=envelope.content_type,
-        content_encoding=envelope.content_encoding,
         headers=envelope.headers,
         delivery_mode=2,
         priority=envelope.priority,
         expiration=None if envelope.expiration is None else str(envelope.expiration),
         message_id=envelope.message_id,
-        timestamp=envelope.timestamp,
-        app_id=envelope.app_id,
-        correlation_id=envelope.correlation_id,
-        reply_to=envelope.reply_to,
-        message_type=envelope.message_type,
+        **{name: getattr(envelope, name) for name in PASSED_ON},
     )
     try:
         return properties, properties.frame_size

@@ -35,6 +35,18 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
+PASSED_ON: Final = (
+    "content_type",
+    "content_encoding",
+    "timestamp",
+    "app_id",
+    "correlation_id",
+    "reply_to",
+    "message_type",
+)
+"""Properties with the same value in an Envelope and on the wire."""
+
+
 class ExactProperties(Basic.Properties):
     """Properties written as they were read, as far as Python can hold them."""
 
@@ -160,6 +172,12 @@ def _readable(frame: bytes) -> bytes:
         properties = Basic.Properties(headers={UNREADABLE_HEADER: str(error)[:200] or type(error).__name__})
         return pamqp.frame.marshal(ContentHeader(body_size=size, properties=properties), channel)
     return frame
+
+
+def copied(properties: Basic.Properties, **changed: Any) -> ExactProperties:
+    """Return the properties of a copy, without user_id: the broker accepts only the publisher's own name there."""
+    names = (*PASSED_ON, "headers", "delivery_mode", "priority", "expiration", "message_id")
+    return ExactProperties(milliseconds=True, **{name: getattr(properties, name) for name in names} | changed)
 
 
 def is_unreadable(error: BaseException) -> bool:

@@ -91,12 +91,12 @@ async def _found(
         queue = names.dead_letter_queue(module, action)
         try:
             # A busy broker says 0 when it has no answer in time: ask again after a 0.
-            found = await _count(channel, queue) or await _count(channel, queue)
+            found = await count(channel, queue) or await count(channel, queue)
         except amqp.ChannelNotFoundEntity:
             channel = await open_channel(connection)
             continue
         yield Tally(module, action, queue, found)
 
 
-async def _count(channel: AbstractChannel, queue: str) -> int:
+async def count(channel: AbstractChannel, queue: str) -> int:
     return (await channel.queue_declare(queue, passive=True, timeout=ANSWER_S)).message_count or 0

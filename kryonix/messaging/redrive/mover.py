@@ -14,7 +14,7 @@ from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from kryonix.messaging.amqp.failures import too_large
-from kryonix.messaging.amqp.wire import ExactProperties
+from kryonix.messaging.amqp.wire import ExactProperties, copied
 from kryonix.messaging.message import UNREADABLE_HEADER
 from kryonix.messaging.redrive.dead_letters import Origin, marked, origin, run_of
 from kryonix.topology.catalog import Catalog
@@ -26,19 +26,6 @@ ANSWER_S: Final = 30.0
 """Time for one answer of the broker."""
 _MAX_REASONS: Final = 3
 """Reasons kept per queue."""
-_COPIED: Final = (
-    "content_type",
-    "content_encoding",
-    "priority",
-    "correlation_id",
-    "reply_to",
-    "expiration",
-    "message_id",
-    "timestamp",
-    "message_type",
-    "app_id",
-)
-"""All properties but user_id: the broker accepts only the publisher's own name there."""
 
 
 @dataclass(slots=True)
@@ -66,10 +53,6 @@ class Tally:
         self.uncopyable += 1
         if reason not in self.uncopyable_because and len(self.uncopyable_because) < _MAX_REASONS:
             self.uncopyable_because.append(reason)
-
-
-class _CannotBeCopied(Exception):
-    """The reason to leave a dead letter in its queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +114,7 @@ class Mover:
             message = await self._reading.basic_get(tally.queue, timeout=ANSWER_S)
             if message.delivery_tag is None:
                 return batch, True
-            try:
-                copy = self._copy(message, tally)
-            except _CannotBeCopied as error:
-                tally.cant_be_copied(str(error))
-                copy = None
-            if copy is None:
+            if (copy := self._copy(message, tally)) is None:
                 held.append(message.delivery_tag)
                 continue
             message_id = message.header.properties.message_id
@@ -150,10 +128,11 @@ class Mover:
         return batch, False
 
     def _copy(self, message: DeliveredMessage, tally: Tally) -> _Copy | None:
-        """Return the copy, or None to leave the message for now. Raises _CannotBeCopied."""
+        """Return the copy, or None to leave the message: the tally has counted it."""
         headers = dict(message.header.properties.headers or {})
         if UNREADABLE_HEADER in headers:
-            raise _CannotBeCopied(f"its properties can't be read: {headers[UNREADABLE_HEADER]!s}")
+            tally.cant_be_copied(f"its properties can't be read: {headers[UNREADABLE_HEADER]!s}")
+            return None
         if run_of(headers) == self._run:
             tally.again += 1
             return None
@@ -163,13 +142,15 @@ class Mover:
             tally.without_origin += 1
             return None
         try:
-            properties = _properties(message, self._run)
+            properties = copied(message.header.properties, delivery_mode=2, headers=marked(headers, self._run))
             size = properties.frame_size
-        except Exception as error:  # properties of another application may raise anything
-            raise _CannotBeCopied(f"its properties can't be written: {str(error) or type(error).__name__}") from error
+        except Exception as error:  # noqa: BLE001 - properties of another application may raise anything
+            tally.cant_be_copied(f"its properties can't be written: {str(error) or type(error).__name__}")
+            return None
         largest = self._publishing.connection.connection_tune.frame_max or sys.maxsize
         if size > largest:
-            raise _CannotBeCopied(f"its headers are {size:,} bytes, the broker takes at most {largest:,}")
+            tally.cant_be_copied(f"its headers are {size:,} bytes, the broker takes at most {largest:,}")
+            return None
         return _Copy(message, found, properties)
 
     async def _move(self, batch: Sequence[_Copy], tally: Tally, held: list[int]) -> None:
@@ -227,11 +208,3 @@ class Mover:
                 properties=copy.properties,
                 mandatory=True,
             )
-
-
-def _properties(message: DeliveredMessage, run: str) -> ExactProperties:
-    """Return the copy's properties: the message's own, and the marks in the headers."""
-    properties = message.header.properties
-    own = {name: getattr(properties, name) for name in _COPIED}
-    headers = marked(dict(properties.headers or {}), run)
-    return ExactProperties(milliseconds=True, **own, delivery_mode=2, headers=headers)

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError, PublishError
 
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
+from kryonix.messaging.amqp.wire import copied
+from kryonix.messaging.redrive import count
+from kryonix.messaging.redrive.mover import ANSWER_S, open_channel
 from kryonix.topology.naming import Names
 
-_TIMEOUT_S: Final = 30
 _NEEDED: Final = ("amqp_host", "amqp_port", "admin_username", "admin_password")
 
 Route = tuple[str, str]
@@ -32,18 +34,13 @@ class UnroutedMessages:
 
 async def count_routes(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
     """Count the oldest messages by route, and leave them in the queue."""
-    async with _queue(outputs, names) as (_, queue):
-        routes: Counter[Route] = Counter()
-        taken: list[AbstractIncomingMessage] = []
-        for _ in range(min(limit, _count(queue))):
-            if (message := await queue.get(fail=False, timeout=_TIMEOUT_S)) is None:
-                break
-            routes[_route(message)] += 1
-            taken.append(message)
+    async with _opened(outputs, names) as channel:
+        waiting = await count(channel, names.unrouted)
+        taken = [message async for message in _oldest(channel, names, limit)]
         for message in taken:
             # Not `reject`: the broker counts that as a failed delivery, and drops a message after 20 of them.
-            await message.nack(requeue=True)
-        return UnroutedMessages(routes, _count(queue))
+            await channel.basic_nack(message.delivery_tag or 0, requeue=True)
+        return UnroutedMessages(Counter(map(_route, taken)), waiting)
 
 
 async def resend(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
@@ -51,76 +48,62 @@ async def resend(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
 
     A message is acknowledged after the broker confirms its copy: an interruption between the two duplicates it.
     """
-    async with _queue(outputs, names) as (channel, queue):
+    async with _opened(outputs, names) as channel:
         routes: Counter[Route] = Counter()
-        for _ in range(min(limit, _count(queue))):
-            if (message := await queue.get(fail=False, timeout=_TIMEOUT_S)) is None:
-                break
-            exchange = await channel.get_exchange(_route(message)[0], ensure=False)
+        async for message in _oldest(channel, names, limit):
+            (exchange, key), tag = _route(message), message.delivery_tag or 0
+            properties = copied(message.header.properties)
             try:
-                await exchange.publish(_again(message), message.routing_key or "", timeout=_TIMEOUT_S)
+                await channel.basic_publish(
+                    bytes(message.body),
+                    exchange=exchange,
+                    routing_key=key,
+                    properties=properties,
+                    mandatory=True,
+                    timeout=ANSWER_S,
+                )
             except DeliveryError as error:
-                await message.nack(requeue=True)
-                where = f"{message.exchange} [{message.routing_key}]"
+                await channel.basic_nack(tag, requeue=True)
+                full = f"a queue bound to {exchange} [{key}] is full"
+                problem = f"{exchange} [{key}] leads to no queue" if isinstance(error, PublishError) else full
                 raise KryonixError(
-                    f"a queue bound to {where} is full; {routes.total()} message(s) were sent again. The others were "
-                    "left: consume from that queue, then run it again"
+                    f"{problem}; {routes.total()} message(s) were sent again. The others were left: "
+                    "consume from that queue, then run it again"
                 ) from error
-            await message.ack()
-            routes[_route(message)] += 1
-        return UnroutedMessages(routes, await _waiting(channel, names))
+            await channel.basic_ack(tag)
+            routes[exchange, key] += 1
+        return UnroutedMessages(routes, await count(channel, names.unrouted))
 
 
-def _route(message: AbstractIncomingMessage) -> Route:
+async def _oldest(channel: AbstractChannel, names: Names, limit: int) -> AsyncIterator[DeliveredMessage]:
+    """Yield the messages waiting now, at most `limit`: a resent message may come back."""
+    for _ in range(min(limit, await count(channel, names.unrouted))):
+        message = await channel.basic_get(names.unrouted, timeout=ANSWER_S)
+        if message.delivery_tag is None:
+            return
+        yield message
+
+
+def _route(message: DeliveredMessage) -> Route:
     return message.exchange or "", message.routing_key or ""
 
 
-def _again(message: AbstractIncomingMessage) -> aio_pika.Message:
-    """Return a copy without the user ID: the broker accepts only the sender's own."""
-    return aio_pika.Message(
-        message.body,
-        headers=message.headers,
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        delivery_mode=message.delivery_mode,
-        priority=message.priority,
-        correlation_id=message.correlation_id,
-        reply_to=message.reply_to,
-        expiration=message.expiration,
-        message_id=message.message_id,
-        timestamp=message.timestamp,
-        type=message.type,
-        app_id=message.app_id,
-    )
-
-
-def _count(queue: AbstractQueue) -> int:
-    return queue.declaration_result.message_count or 0
-
-
-async def _waiting(channel: AbstractChannel, names: Names) -> int:
-    return _count(await channel.declare_queue(names.unrouted, passive=True))
-
-
 @asynccontextmanager
-async def _queue(outputs: Any, names: Names) -> AsyncIterator[tuple[AbstractChannel, AbstractQueue]]:
-    """Open a tenant's unrouted queue as the platform's administrator."""
+async def _opened(outputs: Any, names: Names) -> AsyncIterator[AbstractChannel]:
+    """Open a channel of a tenant's vhost as the platform's administrator."""
     if missing := [key for key in _NEEDED if not outputs.get(key)]:
         raise InvalidChoice(f"the stack has no {missing[0]!r} in its outputs. Give the platform's stack with --stack")
     host, port = str(outputs["amqp_host"]), int(outputs["amqp_port"])
     try:
-        async with (
-            await aio_pika.connect(
-                host=host,
-                port=port,
-                login=outputs["admin_username"],
-                password=outputs["admin_password"],
-                virtualhost=names.vhost,
-                timeout=_TIMEOUT_S,
-            ) as connection,
-            connection.channel() as channel,
-        ):
-            yield channel, await channel.declare_queue(names.unrouted, passive=True)
+        async with await aio_pika.connect(
+            host=host,
+            port=port,
+            login=outputs["admin_username"],
+            password=outputs["admin_password"],
+            virtualhost=names.vhost,
+            timeout=ANSWER_S,
+        ) as connection:
+            yield await open_channel(connection, confirmed=True)
     except ChannelNotFoundEntity as error:
         raise InvalidChoice(f"queue {names.unrouted!r} does not exist on the broker at {host}:{port}") from error
     except (AMQPError, OSError, TimeoutError) as error:

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pamqp.frame
 import pytest
 from pamqp.header import ContentHeader
 
-from kryonix.messaging.amqp.wire import ExactProperties
+from kryonix.messaging.amqp.wire import ExactProperties, copied
 from kryonix.messaging.redrive.dead_letters import Origin, marked, origin, run_of
-from kryonix.messaging.redrive.mover import _properties
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import Names
 
@@ -136,12 +134,9 @@ def test_it_returns_marked_and_without_failure_headers() -> None:
 
 def test_a_dead_letter_returns_with_its_senders_properties() -> None:
     theirs = {"rate": 1e308, "tenth": 0.1, "n" * 200: True}
-    dead: Any = SimpleNamespace(
-        header=SimpleNamespace(
-            properties=ExactProperties(headers=dict(theirs), message_id="m", correlation_id="c", message_type="order")
-        )
-    )
-    frame = pamqp.frame.marshal(ContentHeader(body_size=2, properties=_properties(dead, "run")), 1)
+    dead = ExactProperties(headers=dict(theirs), message_id="m", correlation_id="c", message_type="order")
+    properties = copied(dead, delivery_mode=2, headers=marked(theirs, "run"))
+    frame = pamqp.frame.marshal(ContentHeader(body_size=2, properties=properties), 1)
     _, _, back = pamqp.frame.unmarshal(frame)
     assert isinstance(back, ContentHeader)
     own = back.properties

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pamqp.exceptions import PAMQPException
 from pamqp.header import ContentHeader
 
-from kryonix.messaging.amqp.wire import ExactProperties
+from kryonix.messaging.amqp.wire import ExactProperties, copied
 
 HEADERS: list[dict[str, Any]] = [
     {"a": 0.1, "b": 1e308, "c": -5e-324},
@@ -27,6 +27,19 @@ def test_headers_arrive_unchanged(headers: dict[str, Any]) -> None:
     _, _, arrived = pamqp.frame.unmarshal(frame)
     assert isinstance(arrived, ContentHeader)
     assert arrived.properties.headers == headers
+
+
+@pytest.mark.parametrize("headers", HEADERS, ids=str)
+def test_a_copy_keeps_all_properties_but_the_user(headers: dict[str, Any]) -> None:
+    sent = ExactProperties(headers=headers, message_id="m", expiration="60000", app_id="shop", delivery_mode=1)
+    sent.user_id = "kryonix_acme"
+    for _ in range(2):
+        _, _, arrived = pamqp.frame.unmarshal(pamqp.frame.marshal(ContentHeader(properties=sent), 1))
+        assert isinstance(arrived, ContentHeader)
+        sent = copied(arrived.properties)
+    assert (sent.headers, sent.message_id, sent.expiration, sent.app_id) == (headers, "m", "60000", "shop")
+    assert (sent.delivery_mode, sent.priority, sent.user_id) == (1, None, None)
+    assert copied(sent, delivery_mode=2).delivery_mode == 2
 
 
 def test_the_other_properties_are_pamqps_own() -> None:
