@@ -15,7 +15,7 @@ from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError, P
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
 from kryonix.messaging.amqp.wire import copied
 from kryonix.messaging.redrive import count
-from kryonix.messaging.redrive.mover import ANSWER_S, open_channel
+from kryonix.messaging.redrive.mover import ANSWER_S
 from kryonix.topology.naming import Names
 
 _NEEDED: Final = ("amqp_host", "amqp_port", "admin_username", "admin_password")
@@ -95,15 +95,19 @@ async def _opened(outputs: Any, names: Names) -> AsyncIterator[AbstractChannel]:
         raise InvalidChoice(f"the stack has no {missing[0]!r} in its outputs. Give the platform's stack with --stack")
     host, port = str(outputs["amqp_host"]), int(outputs["amqp_port"])
     try:
-        async with await aio_pika.connect(
-            host=host,
-            port=port,
-            login=outputs["admin_username"],
-            password=outputs["admin_password"],
-            virtualhost=names.vhost,
-            timeout=ANSWER_S,
-        ) as connection:
-            yield await open_channel(connection, confirmed=True)
+        async with (
+            await aio_pika.connect(
+                host=host,
+                port=port,
+                login=outputs["admin_username"],
+                password=outputs["admin_password"],
+                virtualhost=names.vhost,
+                timeout=ANSWER_S,
+            ) as connection,
+            # Closed before the connection: messages given back keep their order.
+            connection.channel(on_return_raises=True) as channel,
+        ):
+            yield await channel.get_underlay_channel()
     except ChannelNotFoundEntity as error:
         raise InvalidChoice(f"queue {names.unrouted!r} does not exist on the broker at {host}:{port}") from error
     except (AMQPError, OSError, TimeoutError) as error:

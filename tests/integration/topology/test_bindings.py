@@ -94,7 +94,7 @@ def test_an_operator_can_inspect_and_resend_unrouted_messages(
     async def send() -> None:
         async with beta.account.channel() as channel:
             await publish(channel, beta.name(), "nowhere", b"lost", message_id="1", headers={"kept": "yes"})
-            exact = ExactProperties(message_id="2", headers=kept)
+            exact = ExactProperties(message_id="2", delivery_mode=2, priority=0, headers=kept)
             raw = await channel.get_underlay_channel()
             await raw.basic_publish(b"found", exchange=beta.name(), routing_key="found.later", properties=exact)
 
@@ -107,7 +107,8 @@ def test_an_operator_can_inspect_and_resend_unrouted_messages(
         async with beta.account.channel() as channel:
             message = await take(channel, beta.name("crm.leads.create"))
             await message.ack()
-            return message.body, message.message_id, message.headers
+            # The broker adds counters of its own.
+            return message.body, message.message_id, {name: message.headers[name] for name in kept}
 
     asyncio.run(send())
     routes = [{"exchange": beta.name(), "routing_key": key, "messages": 1} for key in ("nowhere", "found.later")]
