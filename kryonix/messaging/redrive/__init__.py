@@ -41,7 +41,8 @@ async def redrive(
     async with _connected(address) as connection:
         tallies = [tally async for tally in _found(connection, names, routes)]
         if not tallies:
-            raise InvalidChoice(f"{names.tenant_id} has no dead-letter queue for this module and action")
+            problem = f"{names.tenant_id} has no dead-letter queue for this module and action"
+            raise InvalidChoice(f"{problem}. It may have other modules: leave out --module to redrive all of them")
         for tally in tallies:
             report(tally)
         if dry_run:
