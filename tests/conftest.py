@@ -19,36 +19,6 @@ for _number in (signal.SIGINT, signal.SIGTERM):
 settings.register_profile("kryonix", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kryonix")
 
-# Files that take longest begin first, so that no process is left with one of them at the end.
-LONGEST_FIRST = (
-    "test_crashes",
-    "test_fleet",
-    "test_signup_faults",
-    "test_workers",
-    "test_faults",
-    "test_platform_life",
-    "test_removal_under_traffic",
-    "test_outages",
-    "test_guard",
-    "test_signup_service",
-    "test_tenants",
-    "test_floods",
-)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if hasattr(config, "workerinput"):  # one of several processes: see scripts/test
-        order = {name: at for at, name in enumerate(LONGEST_FIRST)}
-        items.sort(key=lambda item: order.get(item.path.stem if "unit" not in item.path.parts else "", len(order)))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes() -> None:
-    from xdist.workermanage import NodeManager
-
-    NodeManager.EXIT_TIMEOUT = 60  # seconds that an interrupted process has to remove its containers
-
-
 ALL_MODULES = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel")
 
 
