@@ -16,6 +16,7 @@ from rich.markup import escape
 from kryonix.cli.options import Json, PlatformOptions, Yes, command, parse_names
 from kryonix.cli.outage import Outage, explain_outages
 from kryonix.cli.output.console import check_target, confirm, err, out, print_fields, print_json, write_private
+from kryonix.cli.output.fleet import state_json
 from kryonix.cli.output.progress import RunProgress
 from kryonix.cli.output.tables import Column, converged_line, modules_text, responsive_table
 from kryonix.cli.site import open_site, project_folder
@@ -287,11 +288,7 @@ def _row(state: DesiredState) -> list[str]:
 
 def _state_json(state: DesiredState) -> dict[str, Any]:
     return {
-        "id": state.cliente_id,
-        "status": state.stage,
-        "plan": state.plan,
-        "modules": list(state.modules),
-        "cell": state.cell,
+        **state_json(state),
         "converged": state.converged,
         "credentials_generation": state.credentials_generation,
         "retiring_until": state.retiring_until and state.retiring_until.isoformat(),

@@ -18,6 +18,7 @@ from kryonix.fleet.drift import Drift
 from kryonix.fleet.members import Member
 from kryonix.fleet.placement import Load, Placement
 from kryonix.fleet.waves import Waves
+from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rollouts import Rollout
 from kryonix.topology.catalog import size_text
 from kryonix.topology.cells import Cells
@@ -60,14 +61,21 @@ def fleet_json(view: FleetView) -> dict[str, Any]:
     }
 
 
-def _member_json(member: Member) -> dict[str, Any]:
-    state, use = member.state, member.use
+def state_json(state: DesiredState) -> dict[str, Any]:
+    """Return the fields that every list of tenants has in common."""
     return {
         "id": state.cliente_id,
         "status": state.stage,
         "plan": state.plan,
         "modules": list(state.modules),
         "cell": state.cell,
+    }
+
+
+def _member_json(member: Member) -> dict[str, Any]:
+    state, use = member.state, member.use
+    return {
+        **state_json(state),
         "vhost": member.vhost,
         "stack": "present" if member.stack else "absent",
         "converged": state.converged,
