@@ -29,6 +29,8 @@ from tests.support.project import free_port
 
 IMAGE = os.environ.get("KRYONIX_TEST_POSTGRES_IMAGE", "postgres:17")
 START_SECONDS = 300.0
+_IDLE_S = 600
+"""Idle connections outlive a test, so that neither side closes one that the other is about to reuse."""
 PASSWORD = secrets.token_hex(16)
 OWNER, WRITER, SIGNUP = "kryonix_migrator", "kryonix_registry", "kryonix_signup"
 ROWS = "SELECT, INSERT, UPDATE, DELETE"
@@ -134,7 +136,11 @@ def serving(registry: Registry, *, per_second: float = 1000, burst: int = 1000) 
     """The service, on a free port; its address."""
     cells = Cells(cells={"main": Cell(platform="organization/kryonix/none")})
     app = build_service(registry.dsn(), default_catalog(), cells, per_second=per_second, burst=burst)
-    web = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2))
+    web = uvicorn.Server(
+        uvicorn.Config(
+            app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2, timeout_keep_alive=_IDLE_S
+        )
+    )
     thread = threading.Thread(target=web.run, daemon=True)
     thread.start()
     until = time.monotonic() + 60
@@ -166,4 +172,5 @@ def until(told: str, holds: Callable[[], object], seconds: float = 90) -> None:
 def caller(base: str, key: str | None = None, timeout: float = 60) -> httpx.Client:
     """Each has connections of its own, which are closed with it."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    return httpx.Client(base_url=base, headers=headers, timeout=timeout)
+    limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=_IDLE_S)
+    return httpx.Client(base_url=base, headers=headers, timeout=timeout, limits=limits)
