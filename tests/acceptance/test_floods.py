@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
+from multiprocessing import get_context
 from typing import Any, Final
 
 import aio_pika
@@ -46,17 +47,33 @@ def condition(own: Project) -> tuple[str, bool, int]:
 
 
 async def large_bodies(flooder: Application, until: float) -> None:
-    """Publish large bodies to every queue, without waiting for confirms, on as many connections as the plan has."""
+    """Publish large bodies to every queue, without waiting for confirms, on as many connections as the plan has.
+
+    In a process that is killed at the end: closing a connection waits for a broker that no longer reads from it.
+    """
+    process = get_context("spawn").Process(target=_publish_until_killed, args=(flooder,))
+    process.start()
+    try:
+        await asyncio.sleep(until - time.monotonic())
+        assert process.is_alive()
+    finally:
+        process.kill()
+        process.join()
+
+
+def _publish_until_killed(flooder: Application) -> None:
     keys = [f"{queue.removeprefix(flooder.name() + '.')}.low" for queue in flooder.queues() if queue.count(".") > 2]
 
     async def one(number: int) -> None:
-        while time.monotonic() < until:
-            with suppress(AMQPError, OSError, RuntimeError, TimeoutError):
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + until - time.monotonic()):
-                    await _publish_blindly(await flooder.account.connect(), flooder.name(), keys[number:])
+        while True:
+            with suppress(AMQPError, OSError, RuntimeError):
+                await _publish_blindly(await flooder.account.connect(), flooder.name(), keys[number:])
             await asyncio.sleep(0.2)
 
-    await asyncio.gather(*(one(number) for number in range(CONNECTIONS)))
+    async def all_at_once() -> None:
+        await asyncio.gather(*(one(number) for number in range(CONNECTIONS)))
+
+    asyncio.run(all_at_once())
 
 
 async def _publish_blindly(connection: AbstractConnection, exchange: str, keys: list[str]) -> None:
