@@ -20,7 +20,7 @@ from components.previous_run import PreviousRun
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.credentials import Generations, parse_generations
-from kryonix.topology.errors import TopologyError, nearest
+from kryonix.topology.errors import InvalidInput, nearest
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import ADMIN_USER, TENANT_STACK
 from kryonix.topology.ownership import too_wide
@@ -154,7 +154,7 @@ class Settings:
                 previous=PreviousRun(outputs={}) if single else PreviousRun.load(),
                 as_sold=single and _keeps(topologies[0].tenant, config),
             )
-        except (TopologyError, pulumi.ConfigTypeError, pulumi.ConfigMissingError) as error:
+        except (InvalidInput, pulumi.ConfigTypeError, pulumi.ConfigMissingError) as error:
             raise InvalidStack(str(error)) from error
 
     def guard(self) -> Guard:

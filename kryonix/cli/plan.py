@@ -19,11 +19,11 @@ from kryonix.cli.options import CatalogFile, Json, command, load_catalog, read_b
 from kryonix.cli.output.console import out, print_json
 from kryonix.cli.output.tables import Column, modules_text, responsive_table
 from kryonix.errors import InvalidChoice
-from kryonix.review.acceptance import ACCEPTED_FILE
-from kryonix.review.markdown import LONGEST_COMMENT
+from kryonix.review.differences import Change
+from kryonix.review.guardrails import ACCEPTED_FILE
+from kryonix.review.report import LONGEST_COMMENT
 from kryonix.topology.capacity import expand_file, use
 from kryonix.topology.catalog import Catalog, default_catalog, size_text
-from kryonix.topology.comparison import Change
 from kryonix.topology.errors import nearest
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import Names

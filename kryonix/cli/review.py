@@ -12,19 +12,16 @@ from kryonix.cli.options import load_catalog, read_bytes
 from kryonix.cli.output.review import print_tables, write_review
 from kryonix.cli.plan import PlanOptions
 from kryonix.errors import InvalidChoice
-from kryonix.review.acceptance import Acceptance, Judgement, judge, parse_acceptances
-from kryonix.review.base.added_lines import added_lines, added_since
 from kryonix.review.base.git import Repository, Revision
 from kryonix.review.base.sides import Pair, Present, accepted_before, against_file, against_revision
 from kryonix.review.differences import TenantDifference, differences, renamed
-from kryonix.review.guardrails import Finding
-from kryonix.review.markdown import SHORTEST_REPORT, markdown, refusal
-from kryonix.review.plain_text import AddedLine, is_read, secrets_in
-from kryonix.review.report import Review
+from kryonix.review.guardrails import Acceptance, Finding, Judgement, judge, parse_acceptances
+from kryonix.review.plain_text import AddedLine, added_since, is_read, secrets_in
+from kryonix.review.report import SHORTEST_REPORT, Review, markdown, refusal
 from kryonix.review.rules import find, misfit
 from kryonix.topology.capacity import expand_within_plans
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.errors import TopologyError, nearest
+from kryonix.topology.errors import nearest
 from kryonix.topology.tenants import Tenant, parse_tenants
 
 # Files outside the expansion that also decide what is on the broker; only a preview shows what they change.
@@ -44,7 +41,7 @@ _Base = Path | _Branch
 
 
 def review_change(wanted: PlanOptions, against: str) -> int:
-    """Show the differences from the base, and return the exit status. Raises TopologyError for invalid input."""
+    """Show the differences from the base, and return the exit status. Raises InvalidInput for invalid input."""
     if wanted.limit < SHORTEST_REPORT:
         raise InvalidChoice(f"--limit {wanted.limit} is too small for a report (minimum: {SHORTEST_REPORT} bytes)")
     base = _base(wanted, against)
@@ -53,7 +50,7 @@ def review_change(wanted: PlanOptions, against: str) -> int:
         tenants = parse_tenants(read_bytes(wanted.tenants), str(wanted.tenants), catalog)
         present = Present(wanted.tenants, wanted.catalog, tenants, catalog)
         review = _review(wanted, base, present)
-    except (TopologyError, InvalidChoice) as error:
+    except InvalidChoice as error:
         if wanted.format == "markdown":
             _refuse(wanted, base, error)
         raise
@@ -139,7 +136,7 @@ def _not_reviewed(base: Revision) -> Iterator[str]:
 
 def _added(wanted: PlanOptions, base: _Base) -> Iterable[AddedLine]:
     if isinstance(base, _Branch):
-        return added_lines(base.merge_base)
+        return base.merge_base.added_lines()
     name = wanted.tenants.name
     return added_since(read_bytes(base), read_bytes(wanted.tenants), name) if is_read(name) else ()
 

@@ -22,14 +22,11 @@ from pulumi_policy import (
 )
 
 from kryonix.errors import KryonixError
-from kryonix.policy.inputs import plain_secrets
-from kryonix.policy.resources import marked, plain, registered
+from kryonix.policy.resources import marked, plain, plain_secrets, registered
 from kryonix.policy.stack import Base, StackSources
 from kryonix.policy.tenants import StackTenant, stack_tenants
-from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, judge
-from kryonix.review.base.added_lines import added_lines
 from kryonix.review.differences import differences
-from kryonix.review.guardrails import Finding, Guardrail
+from kryonix.review.guardrails import ACCEPTED_FILE, Acceptance, Finding, Guardrail, judge
 from kryonix.review.plain_text import secrets_in
 from kryonix.review.rules import find, state_findings
 
@@ -118,7 +115,7 @@ def _check_lines(stack: _Stack, args: StackValidationArgs, report: ReportViolati
         if base is None:
             args.not_applicable(f"{AGAINST} names no base revision")
         else:
-            secrets = tuple(secrets_in(added_lines(base.revision)))
+            secrets = tuple(secrets_in(base.revision.added_lines()))
             for finding in judge(secrets, stack.sources.accepted(), base.accepted).blocking:
                 report(_described(finding), None)
 

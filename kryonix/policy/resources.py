@@ -1,14 +1,18 @@
-"""Turn a policy's resources into plain values."""
+"""Turn a policy's resources into plain values, and find secrets in plain text among their inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from pulumi_policy import PolicyResource
 from pulumi_policy import proxy as unknowns
 from pulumi_policy.deserialize import SPECIAL_SECRET_SIG, SPECIAL_SIG_KEY, serialize_properties
+
+from kryonix.review.guardrails import Finding
+from kryonix.review.plain_text import AddedLine, secrets_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +83,31 @@ def plain(value: Any) -> Any:
         items = value if isinstance(value, list) else value["__target"]  # type: ignore[call-overload]  # the proxy's key
         return [plain(item) for item in items]
     return value
+
+
+_AS_DATA: Final = "inputs.yaml"
+_MESSAGE: Final = (
+    "its value is a secret in plain text, and the state would keep it so. Use an output of the resource that creates "
+    "it, or pulumi.Output.secret, and replace the secret: it has been exposed"
+)
+
+
+def plain_secrets(type: str, name: str, inputs: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield the secrets among a resource's inputs; those marked as secret, and unknown ones, are not text."""
+    where = f"{type.rpartition(':')[2]} {name}"
+    for path, text in _texts((), inputs):
+        # Check both `key: value` and the bare value: a container's variable is already a `NAME=value` pair.
+        lines = [AddedLine(_AS_DATA, 0, f"{path[-1]}: {text}"), AddedLine(_AS_DATA, 0, text)]
+        for finding in islice(secrets_in(lines), 1):
+            yield Finding(finding.guardrail, "", f"{where} {'.'.join(path)}", _MESSAGE)
+
+
+def _texts(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts((*path, str(key)), item)
+    elif isinstance(value, list):
+        for at, item in enumerate(value):
+            yield from _texts((*path, str(at)), item)

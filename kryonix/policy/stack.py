@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from kryonix.errors import InvalidChoice
-from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, parse_acceptances
 from kryonix.review.base.git import Repository, Revision
 from kryonix.review.base.sides import Present, accepted_before, against_revision
+from kryonix.review.guardrails import ACCEPTED_FILE, Acceptance, parse_acceptances
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import parse_tenant, parse_tenants

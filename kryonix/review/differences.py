@@ -1,14 +1,62 @@
-"""Differences of tenants: before, after, and the changes of objects."""
+"""Differences of tenants: before, after, the changes of objects, and groups of equal ones."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from kryonix.topology.comparison import Change, compare
 from kryonix.topology.expansion import Topology
+from kryonix.topology.objects import KINDS
+
+Action = Literal["add", "remove", "change", "replace"]
+
+_IMMUTABLE: Final = frozenset(kind.name for kind in KINDS.values() if kind.immutable)
+_HOLDS_MESSAGES: Final = frozenset(kind.name for kind in KINDS.values() if kind.holds_messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference of an object."""
+
+    tenant: str
+    kind: str
+    """`tenant`, `vhost`, `permissions`, or the name of an ObjectKind."""
+    action: Action
+    name: str
+    before: Any = None
+    after: Any = None
+
+    @property
+    def loses_messages(self) -> bool:
+        """Return True if applying the change deletes messages."""
+        return self.kind in _HOLDS_MESSAGES and self.action in ("remove", "replace")
+
+
+def compare(tenant: str, old: Topology | None, new: Topology | None) -> Iterator[Change]:
+    """Yield every change of one tenant; None if a side does not have it."""
+    if old is None or new is None:
+        yield Change(tenant, "tenant", "add" if old is None else "remove", tenant)
+    was, now = _objects(old), _objects(new)
+    for key in (*was, *(key for key in now if key not in was)):
+        kind, name = key
+        if key not in now:
+            yield Change(tenant, kind, "remove", name, before=was[key])
+        elif key not in was:
+            yield Change(tenant, kind, "add", name, after=now[key])
+        elif was[key] != now[key]:
+            yield Change(tenant, kind, "replace" if kind in _IMMUTABLE else "change", name, was[key], now[key])
+
+
+def _objects(topology: Topology | None) -> Mapping[tuple[str, str], Any]:
+    if topology is None:
+        return {}
+    return {
+        ("vhost", topology.vhost): _limits(topology),
+        ("permissions", topology.user): topology.granted,
+        **{(kind.name, name): value for kind, name, value in topology.objects()},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +120,7 @@ def differences(before: Iterable[Topology], after: Iterable[Topology]) -> tuple[
     new = {topology.tenant.id: topology for topology in after}
     pairs = ((tenant, old.get(tenant), new.get(tenant)) for tenant in sorted(old.keys() | new.keys()))
     found = (
-        TenantDifference(tenant, was, now, tuple(compare([was] if was else [], [now] if now else [])))
-        for tenant, was, now in pairs
-        if was != now
+        TenantDifference(tenant, was, now, tuple(compare(tenant, was, now))) for tenant, was, now in pairs if was != now
     )
     return tuple(each for each in found if each.changes or any(field.differs for field in each.choices))
 
@@ -97,3 +143,33 @@ def renamed(found: Iterable[TenantDifference]) -> tuple[str, ...]:
         f"'{old}' is removed and '{new}' added with the same modules and plan. Renaming a tenant loses its data"
         for old, new in pairs
     )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tenants with equal differences, apart from their names; `first` stands for all."""
+
+    tenants: tuple[str, ...]
+    first: TenantDifference
+
+    @property
+    def weight(self) -> tuple[bool, int, str]:
+        """Sort losses first, then removed, changed and added tenants, then by name."""
+        return not self.first.lost, ("removed", "changed", "added").index(self.first.kind), self.tenants[0]
+
+
+def grouped(differences: Iterable[TenantDifference]) -> tuple[Group, ...]:
+    """Group equal differences, in reading order."""
+    found: dict[Any, list[TenantDifference]] = {}
+    for difference in differences:
+        found.setdefault(_likeness(difference), []).append(difference)
+    groups = (Group(tuple(each.tenant for each in alike), alike[0]) for alike in found.values())
+    return tuple(sorted(groups, key=lambda group: group.weight))
+
+
+def _likeness(difference: TenantDifference) -> tuple[Any, ...]:
+    """Return a key, the same for equal differences of two tenants."""
+    # The objects of an added or removed tenant follow from its choices.
+    compared = difference.changes if difference.kind == "changed" else ()
+    texts = (f"{each.action} {each.kind} {each.name!r} {each.before!r} {each.after!r}" for each in compared)
+    return difference.kind, difference.choices, difference.limits, nameless(difference.tenant, "\n".join(texts))

@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from kryonix.review.differences import FieldChange
-from kryonix.topology.comparison import Action
+from kryonix.review.differences import Action, FieldChange
 from kryonix.topology.objects import KINDS
 
 _MOST: Final = 240

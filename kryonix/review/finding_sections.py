@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kryonix.review.acceptance import ACCEPTED_FILE, Acceptance, Judgement
 from kryonix.review.differences import nameless
 from kryonix.review.escaping import code, names, prose
-from kryonix.review.guardrails import Finding, Guardrail
+from kryonix.review.guardrails import ACCEPTED_FILE, Acceptance, Finding, Guardrail, Judgement
 
 _NAMES_SHOWN = 3
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
@@ -37,6 +37,7 @@ _STANDS_FOR_ONE: Final = re.compile(
     r"|^\*+$|^(?:\.{3}|…)$|^x{3,}$|^(?-i:[A-Z_]+)$",
     re.IGNORECASE,
 )
+_HUNK: Final = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,39 @@ class AddedLine:
 def is_read(file: str) -> bool:
     """Return True if a file of this name is searched."""
     return _suffix(file) in _DATA | _CODE
+
+
+def added_since(before: bytes, after: bytes, name: str) -> Iterator[AddedLine]:
+    """Return the lines added from one content to another."""
+    was = set(before.decode(errors="replace").split("\n"))
+    lines = enumerate(after.decode(errors="replace").split("\n"), 1)
+    return (AddedLine(name, number, text) for number, text in lines if text not in was)
+
+
+def lines_of_diff(lines: Sequence[str]) -> Iterator[AddedLine]:
+    """Yield the added lines of a diff without context. Hunks are counted: their content may look like a header."""
+    path, at = "", 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if line.startswith("+++ "):
+            path = _path(line[4:])
+        elif hunk := _HUNK.match(line):
+            at, number, count = at + int(hunk[1] or 1), int(hunk[2]), int(hunk[3] or 1)
+            if lines[at : at + 1] and lines[at].startswith("\\"):
+                at += 1  # "No newline at end of file", of the side before
+            if is_read(path):
+                for offset, text in enumerate(lines[at : at + count]):
+                    yield AddedLine(path, number + offset, text[1:])
+            at += count
+
+
+def _path(shown: str) -> str:
+    """Return a path from a diff's header: git quotes control characters and quotes, and marks spaces with a tab."""
+    shown = shown.rstrip("\t")
+    if shown.startswith('"'):
+        shown = shown[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    return str(PurePosixPath(shown.removeprefix("b/")))
 
 
 def secrets_in(lines: Iterable[AddedLine]) -> Iterator[Finding]:

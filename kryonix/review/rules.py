@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from kryonix.review.differences import TenantDifference
+from kryonix.review.differences import Change, TenantDifference
 from kryonix.review.guardrails import Finding, Guardrail
 from kryonix.topology.capacity import expand_within_plans, use
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.comparison import Change
 from kryonix.topology.errors import CapacityExceeded
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import Names, stats_user

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from kryonix.review.differences import FieldChange, TenantDifference, nameless
+from kryonix.review.differences import Action, Change, FieldChange, Group, TenantDifference, nameless
 from kryonix.review.escaping import DONE, code, counted, names, step, value_or_none
-from kryonix.review.report import Group
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import MIB, size_text
-from kryonix.topology.comparison import Action, Change
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import KINDS, OPERATOR_POLICY, POLICY
 

@@ -31,7 +31,7 @@ from kryonix.signup.services import Services
 from kryonix.signup.streams import Streams
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
-from kryonix.topology.errors import TopologyError
+from kryonix.topology.errors import InvalidInput
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def _serve_page(app: FastAPI) -> None:
 
 
 def _handle_errors(app: FastAPI) -> None:
-    for kind in (SignupError, LifecycleError, RegistryError, TopologyError):
+    for kind in (SignupError, LifecycleError, RegistryError, InvalidInput):
         app.add_exception_handler(kind, error_response)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

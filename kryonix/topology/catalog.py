@@ -9,8 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from kryonix.topology.document import parse
-from kryonix.topology.model import Model, as_tuple, validated
+from kryonix.topology.document import Model, as_tuple, parse, validated
 from kryonix.topology.naming import PRIORITIES, Priority
 
 MIB: Final = 1024 * 1024

@@ -9,9 +9,8 @@ from typing import Final
 from pydantic import Field, ValidationInfo, field_validator
 
 from kryonix.topology.catalog import Size
-from kryonix.topology.document import parse
+from kryonix.topology.document import Model, parse, validated
 from kryonix.topology.errors import InvalidInput, Problem, nearest
-from kryonix.topology.model import Model, validated
 
 CELLS_FILE: Final = "cells.yaml"
 """A project's list of cells. A project without this file has one cell, `main`."""

@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from kryonix.topology.document import Document
-from kryonix.topology.model import Model, validated
+from kryonix.topology.document import Document, Model, validated
 
 PASSWORD_LENGTH: Final = 32
 """Length of a generated password of letters and digits: safe in a URI without quoting."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kryonix.errors import KryonixError
+from kryonix.errors import InvalidChoice
 
 MAX_PROBLEMS: Final = 500
 """Maximum number of problems reported per input. More than this usually means the wrong file was passed."""
@@ -15,12 +15,6 @@ MAX_PROBLEMS: Final = 500
 _LISTED: Final = 12
 """Allowed names listed beside a near one."""
 _LISTED_ALONE: Final = 60
-
-
-class TopologyError(KryonixError):
-    """Base of every error of this package: an invalid input. Nothing has been changed."""
-
-    exit_status = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +34,7 @@ class Problem:
         return f"{place}:{tenant}{field} {self.message}"
 
 
-class InvalidInput(TopologyError):
+class InvalidInput(InvalidChoice):
     """An input with at least one problem; all are reported at once, up to MAX_PROBLEMS."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:

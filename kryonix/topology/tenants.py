@@ -12,9 +12,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.document import Document, Path, read
+from kryonix.topology.document import Document, Model, Path, as_tuple, read, validate
 from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput, Problem, nearest, shown
-from kryonix.topology.model import Model, as_tuple, validate
 from kryonix.topology.naming import ADMIN_USER, TENANT_ID, Names
 
 _RESERVED: Final = frozenset({ADMIN_USER.removeprefix("kryonix_")})

@@ -11,8 +11,8 @@ import pytest
 from components.routing import Routing, RoutingArgs
 from kryonix.engines.local.handlers.rabbitmq import provider
 from kryonix.policy.tenants import READERS
+from kryonix.review.differences import compare
 from kryonix.topology.catalog import default_catalog
-from kryonix.topology.comparison import compare
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.objects import KINDS, ObjectKind
 from kryonix.topology.tenants import Tenant
@@ -85,7 +85,7 @@ def test_the_routing_component_makes_no_kind_without_a_row(made: set[str]) -> No
 
 def test_a_comparison_names_every_object_once(topology: Topology) -> None:
     objects = [(kind.name, name) for kind, name, _ in topology.objects()]
-    added = [(change.kind, change.name) for change in compare([], [topology]) if change.kind in KINDS]
+    added = [(change.kind, change.name) for change in compare("acme", None, topology) if change.kind in KINDS]
     assert added == objects
     assert len(set(objects)) == len(objects)
     assert sum(map(len, (topology.exchanges, topology.queues, topology.bindings, topology.policies))) == len(objects)

@@ -14,14 +14,13 @@ from rich.table import Table
 from kryonix.cli.output.console import err, out
 from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.cli.plan import write_json
-from kryonix.review.differences import TenantDifference
+from kryonix.review.differences import Action, Change, Group, TenantDifference
 from kryonix.review.escaping import DONE, counted
 from kryonix.review.finding_sections import Row, rows
 from kryonix.review.guardrails import Finding
-from kryonix.review.report import Group, Review
+from kryonix.review.report import Review
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.comparison import Action, Change
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import Names
 from kryonix.topology.objects import KINDS

@@ -30,7 +30,7 @@ def main(folder: str, tenants_file: str, catalog_file: str) -> int:
     gc.disable()  # a million small objects, and no cycle among them
     from kryonix.topology import expansion, tenants
     from kryonix.topology.catalog import default_catalog, parse_catalog
-    from kryonix.topology.errors import TopologyError
+    from kryonix.topology.errors import InvalidInput
 
     if not Path(expansion.__file__).resolve().is_relative_to(Path(folder).resolve()):
         raise SystemExit(f"{expansion.__file__} is not the base's code")
@@ -40,7 +40,7 @@ def main(folder: str, tenants_file: str, catalog_file: str) -> int:
             catalog = parse_catalog(Path(catalog_file).read_bytes(), Path(catalog_file).name)
         for tenant in tenants.parse_tenants(Path(tenants_file).read_bytes(), Path(tenants_file).name, catalog):
             sys.stdout.write(f"{tenant.id}\t{write_topology(expansion.expand(tenant, catalog))}\n")
-    except TopologyError as error:
+    except InvalidInput as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from kryonix.errors import InvalidChoice
+from kryonix.review.plain_text import AddedLine, added_since, is_read, lines_of_diff
 
 _SECONDS: Final = 120
+_MOST_BYTES: Final = 2 * 1024 * 1024  # of an untracked file: larger ones are dumps or builds
 _EARLIER: Final = 20  # commits tried before an unreadable base
 
 
@@ -126,20 +128,20 @@ class Revision:
         done = self._run("diff", "--name-only", "-z", self.commit, "--", *patterns)
         return [path for path in os.fsdecode(done.stdout).split("\0") if path]
 
-    def diff(self) -> str:
-        """Return the diff of added lines from this revision to the working tree, without context."""
-        done = self._run(
+    def added_lines(self) -> Iterator[AddedLine]:
+        """Yield the lines added in the working tree since this revision, in files of known kinds."""
+        diff = self._run(
             "-c",
             "core.quotePath=false",
             *("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--unified=0"),
             *("--src-prefix=a/", "--dst-prefix=b/", "--diff-filter=AMT", self.commit, "--", "."),
         )
-        return done.stdout.decode(errors="replace")
-
-    def untracked(self) -> list[str]:
-        """Return the untracked files of the working tree, without ignored ones."""
-        done = self._run("ls-files", "--others", "--exclude-standard", "-z")
-        return [path for path in os.fsdecode(done.stdout).split("\0") if path]
+        yield from lines_of_diff(diff.stdout.decode(errors="replace").split("\n"))
+        untracked = self._run("ls-files", "--others", "--exclude-standard", "-z")
+        for path in filter(None, os.fsdecode(untracked.stdout).split("\0")):
+            file = self.repository.top / path
+            if is_read(path) and file.is_file() and not file.is_symlink() and file.stat().st_size <= _MOST_BYTES:
+                yield from added_since(b"", file.read_bytes(), path)
 
     def _run(self, *arguments: str, may_fail: bool = False) -> subprocess.CompletedProcess[bytes]:
         done = _git(self.repository.top, *arguments)

@@ -9,10 +9,10 @@ from typing import Final
 
 import kryonix.topology
 from kryonix.errors import InvalidChoice
-from kryonix.review.acceptance import Acceptance, parse_acceptances
 from kryonix.review.base.base_code import BaseCodeError, read_topology, running
 from kryonix.review.base.expander import write_topology
 from kryonix.review.base.git import Revision, blob_hash
+from kryonix.review.guardrails import Acceptance, parse_acceptances
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
 from kryonix.topology.errors import InvalidInput
 from kryonix.topology.expansion import Topology, expand

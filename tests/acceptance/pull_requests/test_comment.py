@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kryonix.review.markdown import LONGEST_COMMENT, MARKER
+from kryonix.review.report import LONGEST_COMMENT, MARKER
 from tests.support.forge import SOMEBODY, TOKEN, Forge, serving
 from tests.support.project import ROOT
 from tests.support.rendered import Rendered

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kryonix.review.markdown import LONGEST_COMMENT, MARKER
+from kryonix.review.report import LONGEST_COMMENT, MARKER
 from tests.support.checkout import Checkout
 from tests.support.project import Project, tenant
 

@@ -55,7 +55,7 @@ def test_uncommitted_changes_are_reviewed(list_only: Repository) -> None:
 
 
 def test_the_code_of_the_base_runs_with_its_own_errors(repository: Repository) -> None:
-    errors, importing = "kryonix/errors.py", "from kryonix.errors import KryonixError\n"
+    errors, importing = "kryonix/errors.py", "from kryonix.errors import InvalidChoice\n"
     repository.tenants(*TENANTS)
     repository.write(errors, f"{repository.read(errors)}\n\nclass Gone(KryonixError):\n    pass\n")
     repository.replace(f"{TOPOLOGY}/errors.py", importing, f"from kryonix.errors import Gone\n{importing}")

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from kryonix.policy.inputs import plain_secrets
-from kryonix.policy.resources import SECRET, UNKNOWN
+from kryonix.policy.resources import SECRET, UNKNOWN, plain_secrets
 from kryonix.review.guardrails import Guardrail
 
 VALUE = "correct-horse-battery"

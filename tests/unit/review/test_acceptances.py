@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.review.acceptance import Acceptance, judge, parse_acceptances
-from kryonix.review.guardrails import Finding, Guardrail
+from kryonix.review.guardrails import Acceptance, Finding, Guardrail, judge, parse_acceptances
 from kryonix.topology.errors import InvalidInput
 
 LOST = Finding(Guardrail.queue_lost, "acme", "cliente_acme.portal.x.sync", "")

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kryonix.review.acceptance import Acceptance, Judgement, judge
 from kryonix.review.differences import TenantDifference, differences, nameless
-from kryonix.review.guardrails import Finding, Guardrail
-from kryonix.review.markdown import LONGEST_COMMENT, MARKER, SHORTEST_REPORT, markdown, refusal
-from kryonix.review.report import Review
+from kryonix.review.guardrails import Acceptance, Finding, Guardrail, Judgement, judge
+from kryonix.review.report import LONGEST_COMMENT, MARKER, SHORTEST_REPORT, Review, markdown, refusal
 from kryonix.review.rules import find
 from kryonix.topology.expansion import Topology
 from tests.support.rendered import Rendered
