@@ -166,6 +166,7 @@ def select_routes(
 
 def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine to its end."""
-    # The SDK reports a broken connection itself; aiormq adds only a traceback.
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+    # The SDK reports a broken connection itself; these add only tracebacks.
+    for library in ("aio_pika", "aiormq"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     return asyncio.run(work)

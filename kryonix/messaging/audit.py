@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from kryonix.messaging.postgres import Postgres, checked_name
 
@@ -42,6 +42,7 @@ class AuditRecord:
     milliseconds: float
 
 
+@runtime_checkable
 class AuditSink(Protocol):
     """A destination for audit records. If it is slow or fails, sends continue, and lost records are counted."""
 

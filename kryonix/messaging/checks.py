@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from types import UnionType
 from typing import Any, Final, get_args
 
 from kryonix.messaging.errors import ConfigurationError, UnknownRoute
@@ -43,12 +44,12 @@ def checked_count(name: str, value: Any, most: int) -> int:
     raise ConfigurationError(f"{name}: {value!r:.60} is not a whole number", remedy=f"Pass one from 1 to {most:,}")
 
 
-def check_part(name: str, part: Any, *methods: str) -> None:
-    """Raise ConfigurationError for a part of the client without these methods, or a class instead of an object."""
-    if part is None or (not isinstance(part, type) and all(callable(getattr(part, each, None)) for each in methods)):
-        return
-    problem = f"{name}: {part!r:.60} is not an object with {', '.join(f'{each}()' for each in methods)}"
-    raise ConfigurationError(problem, remedy=f"Pass such an object, or leave {name} out")
+def check_type(name: str, value: Any, kind: type | UnionType) -> None:
+    """Raise ConfigurationError for a value of another type, or for a class instead of an object."""
+    if isinstance(value, type) or not isinstance(value, kind):
+        given = "a class" if isinstance(value, type) else type(value).__name__
+        problem = f"{name}: {given} is not {getattr(kind, '__name__', kind)}"
+        raise ConfigurationError(problem, remedy="Pass an object of that type")
 
 
 def check_module(catalog: Catalog, module: Any, message_id: str | None = None) -> Module:

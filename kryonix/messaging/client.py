@@ -14,8 +14,8 @@ from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.audit import Auditor, AuditSink
 from kryonix.messaging.checks import (
     check_module,
-    check_part,
     check_route,
+    check_type,
     checked_count,
     checked_patience,
     checked_seconds,
@@ -74,16 +74,18 @@ class MessagingClient(Facades):
         Raises ConfigurationError.
         """
         super().__init__(self)
+        check_type("application", application, str)
         if not application.isprintable() or not 1 <= len(application) <= 100:
             problem = f"application: {application!r:.60} is not a valid name"
             raise ConfigurationError(problem, remedy="Pass printable text of at most 100 characters")
-        check_part("router", router, "decide")
-        check_part("audit", audit, "write", "close")
-        check_part("idempotency", idempotency, "claim", "done", "release", "close")
+        check_type("catalog", catalog, Catalog | None)
+        check_type("router", router, Router | None)
+        check_type("audit", audit, AuditSink | None)
+        check_type("idempotency", idempotency, IdempotencyStore | None)
         if compression not in (None, *get_args(Compression)):
             problem = f"compression: {compression!r:.60} is not one of {', '.join(get_args(Compression))}"
             raise ConfigurationError(problem, remedy="Pass one of them, or None to turn it off")
-        self._names, self._catalog = Names(tenant_id), catalog or default_catalog()
+        self._names, self._catalog = Names(tenant_id), default_catalog() if catalog is None else catalog
         self._transport = transport
         self._prefetch = checked_count("prefetch", prefetch, _MAX_PREFETCH)
         self._max_bytes = checked_count("max_bytes", max_bytes, MAX_BYTES)
@@ -132,6 +134,7 @@ class MessagingClient(Facades):
         Raises ConfigurationError, NotConnected or AccessRefused.
         """
         timeout = checked_seconds("timeout", timeout)
+        check_type("ssl_context", ssl_context, ssl.SSLContext | None)
         heartbeat = checked_count("heartbeat", heartbeat, _MAX_HEARTBEAT)
         address = find_address(amqp_uri, outputs, tenant, management_url)
         application = (Path(sys.argv[0]).stem[:100] or "python") if application is None else application

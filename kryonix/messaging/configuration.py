@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
+from kryonix.messaging.checks import check_type
 from kryonix.messaging.errors import ConfigurationError
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names, tenant_of_vhost
@@ -70,6 +71,10 @@ def find_address(
     amqp_uri: str | None, outputs: str | Path | None, tenant: str | None, management_url: str | None
 ) -> Address:
     """Return the address of the URI, or else of the environment's URI, or of a file. Raises ConfigurationError."""
+    texts = {"amqp_uri": amqp_uri, "tenant": tenant, "management_url": management_url}
+    for name, value in texts.items():
+        check_type(name, value, str | None)
+    check_type("outputs", outputs, str | Path | None)
     management = management_url or os.environ.get(MANAGEMENT_VARIABLE)
     if uri := amqp_uri or (None if outputs else os.environ.get(URI_VARIABLE)):
         address = parse_uri(uri, management)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from kryonix.messaging.checks import checked_count
 from kryonix.messaging.postgres import Postgres, checked_name
@@ -16,6 +16,7 @@ _SIZE: Final = 100_000
 _MAX_SIZE: Final = 1_000_000_000
 
 
+@runtime_checkable
 class IdempotencyStore(Protocol):
     """Remember handled messages. `key` is queue and message id.
 

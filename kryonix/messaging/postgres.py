@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kryonix.messaging.checks import check_type
 from kryonix.messaging.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ Result = TypeVar("Result")
 
 def checked_name(table: str) -> str:
     """Return a table's name, with or without schema, safe in a statement. Raises ConfigurationError."""
+    check_type("table", table, str)
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?", table):
         problem = f"table: {table!r:.60} is not a valid table name"
         raise ConfigurationError(problem, remedy="Use lower-case letters, digits and _")
@@ -33,6 +35,7 @@ class Postgres:
             raise ConfigurationError(
                 "psycopg is not installed", remedy="Install it with `pip install 'kryonix-messaging[postgres]'`"
             ) from error
+        check_type("dsn", dsn, str)
         self._dsn, self._create_table = dsn, create_table
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._created = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from kryonix.messaging.message import Outgoing
 from kryonix.topology.catalog import Catalog, Module
@@ -29,6 +29,7 @@ class Decision:
     reason: str
 
 
+@runtime_checkable
 class Router(Protocol):
     """Decide the route of each message. Default: `Rules`; pass your own classifier instead."""
 

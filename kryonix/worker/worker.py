@@ -7,9 +7,8 @@ import logging
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from kryonix.messaging import Consumer, Handler, MessagingClient, MessagingError, QueueStats
 from kryonix.messaging.configuration import Address
@@ -19,6 +18,8 @@ from kryonix.worker.metrics import WorkerMetrics
 from kryonix.worker.scaling import ScalingState, decide
 
 log = logging.getLogger("kryonix.worker")
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +106,25 @@ class Worker:
         self._options, self._metrics = options, metrics
         self._pools: list[ConsumerPool] = []
         self._states: dict[tuple[str, str], ScalingState] = {}
-        self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Work until a signal comes. Then take no more messages, finish the current ones, and disconnect."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+        working = loop.create_task(self._work())
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, working.cancel)
+        try:
+            await working
+        except asyncio.CancelledError:
+            if not working.cancelled():
+                raise
+        finally:
+            # From here on a signal ends the process at once, even if a handler ignores its cancellation.
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+        log.info("stopped")
+
+    async def _work(self) -> None:
         client = await MessagingClient.connect(
             self._address.uri(),
             application="kryonix worker",
@@ -121,15 +134,12 @@ class Worker:
         async with client:
             try:
                 await self._start(client)
-                while not self._stopping.is_set():
+                while True:
                     await self._scale(client)
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(self._options.interval):
-                            await self._stopping.wait()
+                    await asyncio.sleep(self._options.interval)
             finally:
                 log.info("stopping: taking no more messages, finishing the current ones")
                 await asyncio.gather(*(pool.stop() for pool in self._pools))
-        log.info("stopped")
 
     async def _start(self, client: MessagingClient) -> None:
         for (module, action), handler in self._handlers.items():

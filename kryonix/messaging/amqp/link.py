@@ -40,7 +40,7 @@ class Link:
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._error: NotConnected | None = None
-        self._closed = False
+        self._opened = self._closed = False
         self._connection_class = GatheringConnection
         self._on_loss: list[Callable[[], None]] = []
 
@@ -64,6 +64,7 @@ class Link:
                     raise self._error
                 if asyncio.get_running_loop().time() >= deadline and not self.connected:
                     raise self.missing(timeout)
+            self._opened = True
         except BaseException:
             await self.close()
             raise
@@ -145,7 +146,8 @@ class Link:
             error = NotConnected(f"{self._address.place} did not answer within {_ATTEMPT_S:g} s")
         except Exception as failure:  # noqa: BLE001 - the keeper must survive any answer of any server
             error = self._explain(failure)
-        if self._error is None or self._error.problem != error.problem:
+        refused = isinstance(error, AccessRefused) and not self._opened  # open() raises it, and does not try again
+        if not refused and (self._error is None or self._error.problem != error.problem):
             log.warning("%s: %s; trying again", self._name, error.problem)
         self._error = error
         return None

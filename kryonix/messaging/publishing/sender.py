@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import reprlib
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
@@ -11,9 +12,16 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from kryonix.messaging.audit import Auditor, AuditRecord
-from kryonix.messaging.checks import check_options, check_route, checked_count, checked_seconds, milliseconds
+from kryonix.messaging.checks import (
+    check_options,
+    check_route,
+    check_type,
+    checked_count,
+    checked_seconds,
+    milliseconds,
+)
 from kryonix.messaging.encoding import Compression, compress, encode
-from kryonix.messaging.errors import MessagingError, NotConnected, NotRoutable
+from kryonix.messaging.errors import ConfigurationError, MessagingError, NotConnected, NotRoutable
 from kryonix.messaging.message import SDK_VERSION, Envelope, Outgoing, SendResult
 from kryonix.messaging.publishing.reach import Reach
 from kryonix.messaging.routing import Decision, Router, Rules, SafeRouter, address
@@ -66,6 +74,7 @@ class Sender:
         """Send and wait for the broker's confirmation."""
         started = time.monotonic()
         timeout = checked_seconds("timeout", timeout)
+        check_type("message", message, Outgoing)
         message_id = uuid.uuid4().hex if message.message_id is None else message.message_id
         body, content_type = self._encoded(message, message_id, started)
         if self._router is None:
@@ -134,12 +143,16 @@ class Sender:
                 # Not the generated id: it means nothing to the caller.
                 check_route(self._catalog, message.module, message.action, message.message_id)
             return encode(message.data, message_id, self._max_bytes)
-        except MessagingError as error:
+        except Exception as error:
             # Nothing is checked yet: an arbitrary value would spoil a whole batch of audit records.
             asked = replace(message, module=_printable(message.module), action=_printable(message.action))
             nowhere = Envelope(exchange="", routing_key="", body=b"", message_id=_printable(message_id))
             self._audit(asked, nowhere, type(error).__name__, started)
-            raise
+            if isinstance(error, MessagingError):
+                raise
+            # A value's own code has failed; one message must not end a batch.
+            problem = f"the options cannot be read: {type(error).__name__}: {error}"
+            raise ConfigurationError(problem, remedy="Pass plain values") from error
 
     def _expiration(self, message: Outgoing, message_id: str, decision: Decision) -> int | None:
         """Return the time to live in ms: the shorter of the caller's and, for mobile, the catalog's."""
@@ -220,6 +233,7 @@ class Sender:
 
         An error of the iterable stops the sending; it is raised once the messages in flight are done.
         """
+        check_type("messages", messages, Iterable | AsyncIterable)
         window, timeout = checked_count("window", window, _MAX_WINDOW), checked_seconds("timeout", timeout)
         source = _numbered(messages)
         turn = asyncio.Lock()
@@ -258,7 +272,7 @@ class Sender:
 
 
 def _printable(name: Any) -> str:
-    return name[:255] if isinstance(name, str) and name.isprintable() else f"{name!r:.60}"
+    return name[:255] if isinstance(name, str) and name.isprintable() else reprlib.repr(name)[:60]
 
 
 async def _numbered(messages: Iterable[Outgoing] | AsyncIterable[Outgoing]) -> AsyncIterator[tuple[int, Outgoing]]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from kryonix.messaging import (
+    AuditRecord,
     ConfigurationError,
     JsonLinesAudit,
     MemoryBroker,
@@ -26,6 +27,28 @@ from kryonix.messaging import (
 from tests.support.recording_handler import Seen, eventually
 
 pytestmark = pytest.mark.anyio
+
+
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+    __str__ = __repr__
+
+
+class Unreadable(dict[str, int]):
+    def items(self) -> Any:
+        raise LookupError("the session is closed")
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    async def write(self, records: Sequence[AuditRecord]) -> None:
+        self.outcomes += [record.outcome for record in records]
+
+    async def close(self) -> None: ...
 
 
 NESTED: Any = json.loads("[" * 20 + "]" * 20)
@@ -111,6 +134,9 @@ async def test_every_transportable_header_is_accepted(client: MessagingClient, b
         {"timeout": True},
         {"timeout": 10**400},
         {"expires": 10**400},
+        {"priority": 10**5000},
+        {"message_id": Unspeakable()},
+        {"device": Unspeakable()},
     ],
     ids=lambda options: next(iter(options)),
 )
@@ -153,7 +179,9 @@ async def test_an_invalid_handler_is_refused_and_costs_no_attempt(
     "options",
     [
         {"application": ""},
+        {"application": 5},
         {"application": "a\nb"},
+        {"catalog": {}},
         {"prefetch": 0},
         {"router_timeout": math.nan},
         {"max_bytes": 0},
@@ -181,6 +209,8 @@ async def test_invalid_client_options_are_refused(broker: MemoryBroker, options:
         lambda: MemoryIdempotency(0),
         lambda: MemoryIdempotency(cast(Any, "many")),
         lambda: PostgresAudit("postgresql://", "audit; DROP"),
+        lambda: PostgresAudit("postgresql://", cast(Any, 5)),
+        lambda: PostgresIdempotency(cast(Any, 5)),
         lambda: PostgresIdempotency("postgresql://", "Handled"),
     ],
 )
@@ -192,7 +222,11 @@ def test_invalid_parts_are_refused_at_construction(make: Callable[[], object]) -
 @pytest.mark.parametrize(
     "options",
     [
+        {"amqp_uri": 5},
+        {"outputs": 5},
         {"outputs": "\0"},
+        {"management_url": 5},
+        {"ssl_context": "cert.pem"},
         {"heartbeat": 0},
         {"timeout": 10**400},
     ],
@@ -206,12 +240,8 @@ async def test_an_invalid_address_is_refused_before_connecting(options: Any) -> 
 
 
 async def test_data_whose_own_code_fails_is_not_serialisable(client: MessagingClient) -> None:
-    class Lazy(dict[str, int]):
-        def items(self) -> Any:
-            raise LookupError("the session is closed")
-
     with pytest.raises(NotSerializable, match="the session is closed"):
-        await client.crm.send("leads.create", Lazy(a=1))
+        await client.crm.send("leads.create", Unreadable(a=1))
 
 
 @pytest.mark.parametrize("timeout", [-1, math.nan, "5", None])
@@ -259,6 +289,34 @@ async def test_mypy_catches_a_wrong_name_before_the_program_runs(client: Messagi
         await client.crm.send("leads.create", {}, device="fridge")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         await client.crm.send("leads.create", {}, prioritty=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        1,
+        None,
+        Outgoing("crm", cast(Any, Unspeakable()), {}),
+        Outgoing("crm", "leads.create", {}, expires=cast(Any, "soon")),
+        Outgoing("crm", "leads.create", {}, headers=cast(Any, Unreadable(a=1))),
+    ],
+    ids=["number", "none", "action", "expires", "headers"],
+)
+async def test_an_invalid_message_of_many_fails_alone(broker: MemoryBroker, wrong: Any) -> None:
+    sink = Sink()
+    async with await broker.connect(audit=sink) as client:
+        batch = await client.send_many([wrong, Outgoing("crm", "leads.create", {})], window=1)
+    assert len(batch.sent) == 1
+    ((message, error),) = batch.failed
+    assert message is wrong
+    assert isinstance(error, ConfigurationError)
+    assert sink.outcomes[-1] == "confirmed"
+
+
+@pytest.mark.parametrize("messages", [None, Outgoing("crm", "leads.create", {})])
+async def test_a_non_iterable_is_refused(client: MessagingClient, messages: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"messages: \w+ is not .*Iterable"):
+        await client.send_many(messages)
 
 
 async def test_a_failing_iterable_loses_no_message_in_flight(client: MessagingClient, broker: MemoryBroker) -> None:
