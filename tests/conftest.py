@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +19,51 @@ for _number in (signal.SIGINT, signal.SIGTERM):
 # How long an example takes says something of the machine, and nothing of the code.
 settings.register_profile("kryonix", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kryonix")
+
+# The files that take longest start first, so that no process is left with one of them at the end.
+LONGEST_FIRST = (
+    "test_signup_service",
+    "test_crashes",
+    "test_signup_faults",
+    "test_tenants",
+    "test_faults",
+    "test_fleet",
+    "test_platform_life",
+    "test_removal_under_traffic",
+    "test_outages",
+    "test_guard",
+    "test_workers",
+    "test_floods",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes: see scripts/test
+        order = {name: at for at, name in enumerate(LONGEST_FIRST)}
+        items.sort(key=lambda item: order.get(item.path.stem if "unit" not in item.path.parts else "", len(order)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    from xdist.workermanage import NodeManager
+
+    NodeManager.EXIT_TIMEOUT = 60  # seconds that an interrupted process has to remove its containers
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Escape lone surrogates, which logs may hold, and which one process can't send to another."""
+    return printable((yield))
+
+
+def printable(value: Any) -> Any:
+    """Return a report's data with each lone surrogate escaped."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {printable(key): printable(entry) for key, entry in value.items()}
+    return type(value)(map(printable, value)) if isinstance(value, list | tuple) else value
+
 
 ALL_MODULES = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel")
 
