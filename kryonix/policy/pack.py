@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pulumi
+import yaml
 from pulumi_policy import (
     EnforcementLevel,
     Policy,
@@ -21,17 +23,23 @@ from pulumi_policy import (
     StackValidationPolicy,
 )
 
-from kryonix.errors import KryonixError
+from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.policy.resources import marked, plain, plain_secrets, registered
-from kryonix.policy.stack import Base, StackSources
 from kryonix.policy.tenants import StackTenant, stack_tenants
+from kryonix.review.base.git import Repository, Revision
+from kryonix.review.base.sides import Present, accepted_before, against_revision
 from kryonix.review.differences import differences
-from kryonix.review.guardrails import ACCEPTED_FILE, Acceptance, Finding, Guardrail, judge
+from kryonix.review.guardrails import ACCEPTED_FILE, Acceptance, Finding, Guardrail, judge, parse_acceptances
 from kryonix.review.plain_text import secrets_in
 from kryonix.review.rules import find, state_findings
+from kryonix.topology.catalog import parse_catalog
+from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.tenants import parse_tenant, parse_tenants
 
 AGAINST: Final = "KRYONIX_AGAINST"
 """The environment variable with the base revision. Without it, only rules about the current state apply."""
+
+_TENANT_KEY: Final = "kryonix:tenant"
 
 
 def policies(project: Path) -> list[Policy]:
@@ -45,6 +53,15 @@ def policies(project: Path) -> list[Policy]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The merge base of a revision and the present work: a stack's tenants and accepted changes there."""
+
+    revision: Revision
+    topologies: tuple[Topology, ...]
+    accepted: tuple[Acceptance, ...]
+
+
 class _Stack:
     """The stack under validation: one per process, since a pack lives as long as one command."""
 
@@ -54,23 +71,50 @@ class _Stack:
         self.inputs: dict[str, Any] = {}
         """The program's inputs of each resource, by URN, for the policies of whole stacks."""
 
-    @property
-    def sources(self) -> StackSources:
+    def present(self) -> Present:
+        """Return the tenants and their catalog. Raises InvalidInput, and OSError for an unreadable file."""
         config = pulumi.Config("kryonix")
-        return StackSources(
-            project=self._project,
-            stack=pulumi.get_stack(),
-            tenants_file=config.require("tenantsFile"),
-            catalog_file=config.require("catalogFile"),
-            tenant=config.get_object("tenant") or None,
-        )
+        tenants_name, catalog_name = config.require("tenantsFile"), config.require("catalogFile")
+        catalog_file = self._project / catalog_name
+        catalog = parse_catalog(catalog_file.read_bytes(), catalog_name)
+        tenant = config.get_object("tenant")
+        if not tenant:
+            file = self._project / tenants_name
+            return Present(file, catalog_file, parse_tenants(file.read_bytes(), tenants_name, catalog), catalog)
+        file = self._project / f"Pulumi.{pulumi.get_stack()}.yaml"
+        single = parse_tenant(dict(tenant), f"{file.name} {_TENANT_KEY}", catalog)
+        return Present(file, catalog_file, [single], catalog, _tenant_list)
+
+    def accepted(self) -> list[Acceptance]:
+        """Return the entries of accepted-changes.yaml, none without the file. Raises InvalidInput."""
+        file = self._project / ACCEPTED_FILE
+        return parse_acceptances(file.read_bytes(), ACCEPTED_FILE) if file.exists() else []
 
     def base(self) -> Base | None:
-        """Return the base from the environment, read once. Raises InvalidChoice."""
+        """Return the base from the environment, read once. Raises InvalidChoice if unknown, InvalidInput."""
         name = os.environ.get(AGAINST)
         if name and self._base is None:
-            self._base = Base.at(name, self.sources)
+            self._base = self._base_at(name)
         return self._base
+
+    def _base_at(self, name: str) -> Base:
+        repository = Repository.around(self._project)
+        if repository is None:
+            raise InvalidChoice(f"{str(self._project)!r} is not in a git repository: there is no revision {name!r}")
+        named, present = repository.revision(name), self.present()
+        forked = named.forked()[0]
+        pair = against_revision(forked, present)
+        differing = {topology.tenant.id for topology in (*pair.before, *pair.after)}
+        same = (expand(tenant, present.catalog) for tenant in present.tenants if tenant.id not in differing)
+        accepted = accepted_before(self._project / ACCEPTED_FILE, (named, forked))
+        return Base(forked, (*pair.before, *same), tuple(accepted))
+
+
+def _tenant_list(config: bytes) -> bytes:
+    """Return a list of the one tenant in a stack's config, empty if it has none yet."""
+    document = yaml.safe_load(config) or {}
+    tenant = (document.get("config") or {}).get(_TENANT_KEY)
+    return yaml.safe_dump({"tenants": [tenant] if tenant else []}).encode()
 
 
 def _policy(guardrail: Guardrail, check: StackValidation) -> Policy:
@@ -80,12 +124,11 @@ def _policy(guardrail: Guardrail, check: StackValidation) -> Policy:
 
 def _check_tenants(stack: _Stack, guardrail: Guardrail, args: StackValidationArgs, report: ReportViolation) -> None:
     with _reported_errors(report):
-        sources, base = stack.sources, stack.base()
-        present = sources.present()
+        base, present = stack.base(), stack.present()
         listed = {tenant.id: tenant for tenant in present.tenants}
         found = stack_tenants(registered(args.resources, stack.inputs), listed, present.catalog)
         urns = {(each.id, name): urn for each in found for name, urn in each.urns.items()}
-        for finding in _blocking(guardrail, found, base, sources.accepted()):
+        for finding in _blocking(guardrail, found, base, stack.accepted()):
             urn = urns.get((finding.tenant, finding.object), urns.get((finding.tenant, "")))
             report(_described(finding), urn)
 
@@ -116,7 +159,7 @@ def _check_lines(stack: _Stack, args: StackValidationArgs, report: ReportViolati
             args.not_applicable(f"{AGAINST} names no base revision")
         else:
             secrets = tuple(secrets_in(base.revision.added_lines()))
-            for finding in judge(secrets, stack.sources.accepted(), base.accepted).blocking:
+            for finding in judge(secrets, stack.accepted(), base.accepted).blocking:
                 report(_described(finding), None)
 
 
@@ -158,7 +201,7 @@ class _Inputs(ResourceValidationPolicy):
             args.not_applicable("secret marks are available only at the enforcement level `remediate`")
         if found:
             with _reported_errors(report_violation):
-                for finding in judge(found, self._stack.sources.accepted(), ()).blocking:
+                for finding in judge(found, self._stack.accepted(), ()).blocking:
                     report_violation(_described(finding), None)
 
 

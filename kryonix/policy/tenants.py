@@ -121,17 +121,19 @@ class _Assembly:
 
     def _limits(self) -> tuple[dict[str, int], tuple[str, ...]]:
         """Return the plan's limits on the vhost and the user, and the names of unset limits."""
-        vhost = {key: _count(self._by_type[_VHOST][0].props.get(key)) for key in ("maxConnections", "maxQueues")}
-        safeguards = next((r.props for r in self._by_type[_SAFEGUARDS]), {})
-        user = {key: _count(safeguards.get(key)) for key in ("maxConnections", "maxChannels")}
-        connections = [count for count in (vhost["maxConnections"], user["maxConnections"]) if count is not None]
-        # A suspended tenant's vhost has limit 0, and its user keeps the plan's: the larger is the plan's.
-        found = {"max_connections": max(connections, default=None), "max_queues": vhost["maxQueues"]}
-        found["max_channels"] = user["maxChannels"]
-        set_limits = [(f"vhost {_SNAKE[key]}", count) for key, count in vhost.items()]
-        set_limits += [(f"user {_SNAKE[key]}", count) for key, count in user.items()]
-        unlimited = tuple(name for name, count in set_limits if count is None)
-        return {name: count for name, count in found.items() if count is not None}, unlimited
+        vhost, user = self._by_type[_VHOST][0].props, next((r.props for r in self._by_type[_SAFEGUARDS]), {})
+        found = {
+            "vhost max_connections": _count(vhost.get("maxConnections")),
+            "vhost max_queues": _count(vhost.get("maxQueues")),
+            "user max_connections": _count(user.get("maxConnections")),
+            "user max_channels": _count(user.get("maxChannels")),
+        }
+        limits: dict[str, int] = {}
+        for name, count in found.items():
+            if count is not None:  # a suspended tenant's vhost has limit 0, and its user keeps the plan's: the larger
+                limit = name.partition(" ")[2]
+                limits[limit] = max(count, limits.get(limit, 0))
+        return limits, tuple(name for name, count in found.items() if count is None)
 
     def _objects(self) -> dict[str, Any]:
         """Return the objects in the vhost by their field of `Topology`."""
@@ -147,9 +149,6 @@ class _Assembly:
             for resource in resources:
                 yield _name(resource), resource.urn
         yield "", self._by_type[_VHOST][0].urn
-
-
-_SNAKE: Final = {"maxConnections": "max_connections", "maxQueues": "max_queues", "maxChannels": "max_channels"}
 
 
 def _name(resource: Registered) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from kryonix.review.differences import Change, TenantDifference
+from kryonix.review.differences import TenantDifference
 from kryonix.review.guardrails import Finding, Guardrail
 from kryonix.topology.capacity import expand_within_plans, use
 from kryonix.topology.catalog import Catalog
@@ -63,7 +63,8 @@ def find(difference: TenantDifference) -> Iterator[Finding]:
             yield Finding(Guardrail.queue_lost, difference.tenant, change.name, message)
         yield from _wider_permissions(was, now)
         yield from _raised_limits(was, now)
-        if any(_may_raise_bound(change) for change in difference.changes):
+        policies = [change for change in difference.changes if change.kind in (POLICY.name, OPERATOR_POLICY.name)]
+        if any(_reach(change.before) != _reach(change.after) for change in policies):
             yield from _raised_bounds(was, now)
 
 
@@ -149,15 +150,9 @@ def _raised_limits(was: Topology, now: Topology) -> Iterator[Finding]:
             yield _lifted(now, name, old, new)
 
 
-def _may_raise_bound(change: Change) -> bool:
-    """Return True if a policy drops or raises a bound; only then the bounds of all queues are compared."""
-    if change.kind not in (POLICY.name, OPERATOR_POLICY.name) or change.action not in ("change", "remove"):
-        return False
-    old, new = change.before.definition, change.after.definition if change.after else {}
-    moved = (change.before.pattern, change.before.priority) != (
-        (change.after.pattern, change.after.priority) if change.after else None
-    )
-    return moved or any(key in old and (key not in new or new[key] > old[key] or new[key] < 0) for key in _BOUNDS)
+def _reach(policy: Policy | None) -> tuple[object, ...]:
+    """Return what decides a policy's bounds: only if that differs, the bounds of all queues are compared."""
+    return (policy.pattern, policy.priority, *map(policy.definition.get, _BOUNDS)) if policy else ()
 
 
 def _raised_bounds(was: Topology, now: Topology) -> Iterator[Finding]:
@@ -166,17 +161,12 @@ def _raised_bounds(was: Topology, now: Topology) -> Iterator[Finding]:
     same_plan, seen = was.tenant.plan == now.tenant.plan, set()
     for (queue, key), old in before.items():
         new, name = after.get((queue, key)), f"{old.policy.name} {key}"
-        if queue in kept and name not in seen and _is_lifted(key, old, new, same_plan):
+        # A higher delivery limit costs the broker nothing, only unlimited deliveries do; a larger plan pays for more.
+        free = key == "delivery-limit" or (old.policy.kind == "operator" and not same_plan)
+        lifted = new is None or (new.value > old.value and not free)
+        if lifted and queue in kept and name not in seen:
             seen.add(name)
             yield _lifted(now, name, old.value, None if new is None else new.value)
-
-
-def _is_lifted(key: str, old: Bound, new: Bound | None, same_plan: bool) -> bool:
-    if new is None:
-        return True
-    # A higher delivery limit costs the broker nothing; only unlimited deliveries do.
-    paid = old.policy.kind == "operator" and not same_plan
-    return new.value > old.value and key != "delivery-limit" and not paid
 
 
 def _lifted(now: Topology, name: str, old: int, new: int | None) -> Finding:
@@ -195,12 +185,9 @@ def state_findings(state: CurrentState) -> Iterator[Finding]:
         if queue.name in state.transient:
             message = f"the queue {state.transient[queue.name]}: the messages in it are lost then"
             yield Finding(Guardrail.queue_lost, names.tenant_id, queue.name, message)
-    used, limits = use(topology), topology.limits
-    counts = (("queues", used.queues, limits.max_queues), ("exchanges", used.exchanges, limits.max_exchanges))
-    for noun, count, allowed in counts:
-        if count > allowed:
-            message = f"{count} {noun} where {allowed} are allowed. Choose a larger plan or fewer modules"
-            yield Finding(Guardrail.plan_does_not_fit, names.tenant_id, topology.tenant.plan, message)
+    for noun, count, allowed in use(topology).exceeded(topology.limits):
+        message = f"{count} {noun} where {allowed} are allowed. Choose a larger plan or fewer modules"
+        yield Finding(Guardrail.plan_does_not_fit, names.tenant_id, topology.tenant.plan, message)
     for user, rights in state.rights.items():
         yield from _excessive_rights(names, user, rights)
     for name in state.unlimited:

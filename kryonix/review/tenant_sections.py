@@ -10,13 +10,12 @@ from typing import Any, Final
 from kryonix.review.differences import Action, Change, FieldChange, Group, TenantDifference, nameless
 from kryonix.review.escaping import DONE, code, counted, names, step, value_or_none
 from kryonix.topology.capacity import use
-from kryonix.topology.catalog import MIB, size_text
+from kryonix.topology.catalog import MIB, duration_text, size_text
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import KINDS, OPERATOR_POLICY, POLICY
 
 _Step = tuple[str, str, str]
 _MS: Final = ("message-ttl", "delayed-retry-min", "delayed-retry-max")
-_UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 _MUTABLE: Final = tuple(kind.name for kind in KINDS.values() if not kind.immutable)
 
 
@@ -213,9 +212,7 @@ def _written(key: str, value: Any) -> Any:
         return value
     if key == "max-length-bytes" and value % MIB == 0:
         return size_text(value)
-    if key not in _MS:
-        return value
-    return next((f"{value // size}{unit}" for unit, size in _UNITS.items() if value % size == 0), f"{value} ms")
+    return duration_text(value) if key in _MS else value
 
 
 def _flat(policy: Any) -> dict[str, Any]:

@@ -25,8 +25,13 @@ class Use:
     queues_by_module: dict[str, int]
     bytes: int = 0
 
+    def exceeded(self, limits: Limits) -> list[tuple[str, int, int]]:
+        """Return each exceeded limit: its noun, the count and the allowed number."""
+        counts = (("queues", self.queues, limits.max_queues), ("exchanges", self.exchanges, limits.max_exchanges))
+        return [(noun, count, allowed) for noun, count, allowed in counts if count > allowed]
+
     def fits(self, limits: Limits) -> bool:
-        return self.queues <= limits.max_queues and self.exchanges <= limits.max_exchanges
+        return not self.exceeded(limits)
 
 
 def use(topology: Topology) -> Use:
@@ -98,14 +103,7 @@ def expand_within_plans(
 
 def _explain(topology: Topology, used: Use, catalog: Catalog) -> str:
     limits = topology.limits
-    over = [
-        f"{count} {noun} of {allowed} allowed"
-        for noun, count, allowed in (
-            ("queues", used.queues, limits.max_queues),
-            ("exchanges", used.exchanges, limits.max_exchanges),
-        )
-        if count > allowed
-    ]
+    over = [f"{count} {noun} of {allowed} allowed" for noun, count, allowed in used.exceeded(limits)]
     shared = used.queues - sum(used.queues_by_module.values())
     counts = ", ".join(f"{module} {count}" for module, count in used.queues_by_module.items())
     plan = smallest_plan(used, catalog)

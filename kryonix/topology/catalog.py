@@ -29,6 +29,11 @@ def duration_ms(text: Any) -> Any:
     return int(match.group(1)) * _UNITS_MS[match.group(2)]
 
 
+def duration_text(ms: int) -> str:
+    """Return ms in the largest unit that divides them, as in 24h."""
+    return next((f"{ms // size}{unit}" for unit, size in reversed(_UNITS_MS.items()) if ms % size == 0), f"{ms} ms")
+
+
 Duration = Annotated[int, BeforeValidator(duration_ms)]
 """A duration in ms, written as `24h`."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from kryonix.topology.catalog import Catalog, Limits, Module
-from kryonix.topology.naming import PRIORITIES, Names, stats_user
+from kryonix.topology.naming import PRIORITIES, Names, Priority, stats_user
 from kryonix.topology.objects import (
     KINDS,
     NO_PERMISSIONS,
@@ -132,39 +132,27 @@ def _bindings(names: Names, modules: Mapping[str, Module], attempts: int) -> Ite
     yield Binding(names.unrouted, names.unrouted)
     for name, module in modules.items():
         for action in module.actions:
-            yield from _main_bindings(names, name, module, action)
-            yield from _special_bindings(names, name, module, action)
-            yield from _failure_bindings(names, name, module, action, attempts)
+            yield from _action_bindings(names, name, module, action, attempts)
 
 
-def _main_bindings(names: Names, name: str, module: Module, action: str) -> Iterator[Binding]:
+def _action_bindings(names: Names, name: str, module: Module, action: str, attempts: int) -> Iterator[Binding]:
     queue, lanes = names.queue(name, action), module.priority_lanes.get(action, ())
     for lane in lanes:
         yield Binding(names.exchange, names.lane(name, action, lane), names.routing_key(name, action, lane))
-    if not lanes:
-        yield Binding(names.exchange, queue, names.routing_key(name, action, "*"))
-        return
-    for priority in PRIORITIES:
-        if priority not in lanes:
-            yield Binding(names.exchange, queue, names.routing_key(name, action, priority))
-
-
-def _special_bindings(names: Names, name: str, module: Module, action: str) -> Iterator[Binding]:
-    queue = names.queue(name, action)
+    others: Sequence[Priority | Literal["*"]] = [each for each in PRIORITIES if each not in lanes] if lanes else ["*"]
+    for priority in others:
+        yield Binding(names.exchange, queue, names.routing_key(name, action, priority))
     if module.mobile_priority:
         yield Binding(names.mobile_exchange, queue, names.mobile_key(name, action))
     if module.business_critical:
         yield Binding(names.critical_exchange, queue, names.critical_key(name, action))
     if module.ai_routing:
         yield Binding(names.automation_exchange, queue)
-
-
-def _failure_bindings(names: Names, name: str, module: Module, action: str, attempts: int) -> Iterator[Binding]:
-    exchange = names.dead_letter_exchange(name)
-    yield Binding(exchange, names.dead_letter_queue(name, action), names.dead_letter_key(name, action))
-    for queue in _consumed(names, name, module, action):
+    dead = names.dead_letter_exchange(name)
+    yield Binding(dead, names.dead_letter_queue(name, action), names.dead_letter_key(name, action))
+    for consumed in _consumed(names, name, module, action):
         for attempt in range(1, attempts + 1):
-            yield Binding(exchange, names.retry_queue(queue, attempt), names.retry_key(queue, attempt))
+            yield Binding(dead, names.retry_queue(consumed, attempt), names.retry_key(consumed, attempt))
 
 
 def _policies(tenant: Tenant, catalog: Catalog) -> Iterator[Policy]:

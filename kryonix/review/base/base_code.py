@@ -57,42 +57,37 @@ class BaseCode:
 
 @contextmanager
 def running(revision: Revision, folder: str, tenants: bytes, catalog: bytes | None, name: str) -> Iterator[BaseCode]:
-    """Start a revision's code on a list of tenants, in a temporary folder."""
+    """Start a revision's code on a list of tenants, in a temporary folder. Raises BaseCodeError."""
+    package = folder.rpartition("/")[0]
+    imported = [path for path in (f"{package}/__init__.py", f"{package}/errors.py") if revision.file(path) is not None]
     with tempfile.TemporaryDirectory(prefix="kryonix-base-") as made:
         root = Path(made)
-        code = _write(revision, folder, root)
+        try:
+            revision.extract(root / "code", folder, *imported)
+        except tarfile.TarError as error:
+            raise BaseCodeError(f"it can't be unpacked: {error}") from error
         (root / "tenants.yaml").write_bytes(tenants)
         (root / "catalog.yaml").write_bytes(catalog or b"")
-        named = "-" if catalog is None else str(root / "catalog.yaml")
-        base = BaseCode(root, _start(root, str(code), str(root / "tenants.yaml"), named), name)
+        # Output goes to files, not pipes: the base works while this process does its own half. It has no environment.
+        with (root / "output").open("wb") as output, (root / "errors").open("wb") as errors:
+            process = subprocess.Popen(  # noqa: S603  our own script, by the interpreter that runs this
+                [
+                    *(sys.executable, "-I", str(Path(expander.__file__))),
+                    str(root / "code" / folder.removesuffix(_CODE)),
+                    str(root / "tenants.yaml"),
+                    "-" if catalog is None else str(root / "catalog.yaml"),
+                ],
+                cwd=root,
+                env={},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+            )
         try:
-            yield base
+            yield BaseCode(root, process, name)
         finally:
-            base.process.kill()
-            base.process.wait()
-
-
-def _write(revision: Revision, folder: str, root: Path) -> Path:
-    package = folder.rpartition("/")[0]
-    imported = (f"{package}/__init__.py", f"{package}/errors.py")
-    try:
-        revision.extract(root / "code", folder, *(path for path in imported if revision.file(path) is not None))
-    except tarfile.TarError as error:
-        raise BaseCodeError(f"it can't be unpacked: {error}") from error
-    return root / "code" / folder.removesuffix(_CODE)
-
-
-def _start(root: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    # Output goes to files, not pipes: the base works while this process does its own half. The environment is empty.
-    with (root / "output").open("wb") as output, (root / "errors").open("wb") as errors:
-        return subprocess.Popen(  # noqa: S603  our own script, by the interpreter that runs this
-            [sys.executable, "-I", str(Path(expander.__file__)), *arguments],
-            cwd=root,
-            env={},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-        )
+            process.kill()
+            process.wait()
 
 
 def read_topology(text: str) -> Topology:

@@ -1,8 +1,7 @@
-"""Read a revision's files, hashes and folders from git."""
+"""Read a revision's files and folders, and the changes since, from git."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import subprocess
@@ -100,14 +99,6 @@ class Revision:
         done = self._run("cat-file", "blob", f"{self.commit}:{path}", may_fail=True)
         return done.stdout if done.returncode == 0 else None
 
-    def hashes(self, folder: str) -> dict[str, str]:
-        """Return the hash of every file in a folder, by its path in it."""
-        listed = self._run("ls-tree", "-r", "-z", f"{self.commit}:{folder}", may_fail=True)
-        if listed.returncode:
-            return {}
-        entries = (entry.split("\t", 1) for entry in os.fsdecode(listed.stdout).split("\0") if entry)
-        return {path: about.split()[2] for about, path in entries}
-
     def extract(self, into: Path, *paths: str) -> None:
         """Write folders of this revision below another one. Raises tarfile.TarError for a link: it may lead outside."""
         archive = self._run("archive", "--format=tar", self.commit, "--", *paths)
@@ -125,8 +116,14 @@ class Revision:
 
     def changed(self, *patterns: str) -> list[str]:
         """Return the changed paths in the working tree that match git's patterns."""
-        done = self._run("diff", "--name-only", "-z", self.commit, "--", *patterns)
-        return [path for path in os.fsdecode(done.stdout).split("\0") if path]
+        return self._paths("diff", "--name-only", "-z", self.commit, "--", *patterns)
+
+    def untracked(self, *patterns: str) -> list[str]:
+        """Return the untracked paths in the working tree, without ignored ones, that match git's patterns."""
+        return self._paths("ls-files", "--others", "--exclude-standard", "-z", "--", *patterns)
+
+    def _paths(self, *arguments: str) -> list[str]:
+        return [path for path in os.fsdecode(self._run(*arguments).stdout).split("\0") if path]
 
     def added_lines(self) -> Iterator[AddedLine]:
         """Yield the lines added in the working tree since this revision, in files of known kinds."""
@@ -137,8 +134,7 @@ class Revision:
             *("--src-prefix=a/", "--dst-prefix=b/", "--diff-filter=AMT", self.commit, "--", "."),
         )
         yield from lines_of_diff(diff.stdout.decode(errors="replace").split("\n"))
-        untracked = self._run("ls-files", "--others", "--exclude-standard", "-z")
-        for path in filter(None, os.fsdecode(untracked.stdout).split("\0")):
+        for path in self.untracked():
             file = self.repository.top / path
             if is_read(path) and file.is_file() and not file.is_symlink() and file.stat().st_size <= _MOST_BYTES:
                 yield from added_since(b"", file.read_bytes(), path)
@@ -149,12 +145,6 @@ class Revision:
             output = _last(done.stderr.decode(errors="replace"))
             raise InvalidChoice(f"git can't read {self.label!r}: {output}. A partial or damaged clone? Run `git fsck`")
         return done
-
-
-def blob_hash(content: bytes, length: int) -> str:
-    """Return git's hash of a file's content, in a repository with hashes of that many characters."""
-    algorithm = hashlib.sha256 if length == 64 else hashlib.sha1
-    return algorithm(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:

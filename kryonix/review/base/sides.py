@@ -9,9 +9,9 @@ from typing import Final
 
 import kryonix.topology
 from kryonix.errors import InvalidChoice
-from kryonix.review.base.base_code import BaseCodeError, read_topology, running
+from kryonix.review.base.base_code import BaseCode, BaseCodeError, read_topology, running
 from kryonix.review.base.expander import write_topology
-from kryonix.review.base.git import Revision, blob_hash
+from kryonix.review.base.git import Revision
 from kryonix.review.guardrails import Acceptance, parse_acceptances
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
 from kryonix.topology.errors import InvalidInput
@@ -43,36 +43,6 @@ class Pair:
     notes: tuple[str, ...] = ()
     complete: bool = True
     """False if differences may be missing: the base's code can't be run."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """The content of a revision in place of the present files."""
-
-    revision: Revision
-    name: str
-    tenants: bytes
-    catalog: bytes | None
-    """None: the repository has none, and the package's catalog is used."""
-
-    def expand(self, present: Present) -> Pair:
-        """Expand with the present code."""
-        catalog = default_catalog() if self.catalog is None else parse_catalog(self.catalog, f"catalog of {self.name}")
-        return _by_present_code(parse_tenants(self.tenants, self.name, catalog), catalog, present)
-
-    def expand_by_own_code(self, folder: str, present: Present) -> Pair:
-        """Expand with the revision's code from that folder of the repository."""
-        try:
-            with running(self.revision, folder, self.tenants, self.catalog, self.name) as base:
-                topologies = [expand(tenant, present.catalog) for tenant in present.tenants]
-                now = {topology.tenant.id: (topology, write_topology(topology)) for topology in topologies}
-                was = base.expansions()
-        except BaseCodeError as error:
-            note = f"The code at {self.revision.label} can't be run here ({error}): code changes are not compared"
-            pair = self.expand(present)
-            return replace(pair, notes=(*pair.notes, note), complete=False)
-        before = [read_topology(text) for name, text in was.items() if name not in now or now[name][1] != text]
-        return Pair(before, [topology for name, (topology, text) in now.items() if was.get(name) != text])
 
 
 def against_file(file: str, content: bytes, present: Present) -> Pair:
@@ -125,10 +95,26 @@ def _pair(revision: Revision, present: Present) -> Pair:
     tenants = revision.file(path)
     if tenants is None:
         return _all_new(present, f"{path} is not in {revision.label}: every tenant is new")
-    catalog = _catalog_at(revision, present.catalog_file)
-    past = _Past(revision, f"{path} at {revision.label}", present.extract(tenants), catalog)
-    folder = _other_code(revision)
-    return past.expand(present) if folder is None else past.expand_by_own_code(folder, present)
+    tenants, catalog_text = present.extract(tenants), _catalog_at(revision, present.catalog_file)
+    name, failed = f"{path} at {revision.label}", ""
+    if (folder := _other_code(revision)) is not None:
+        try:
+            with running(revision, folder, tenants, catalog_text, name) as base:
+                return _by_base_code(base, present)
+        except BaseCodeError as error:
+            failed = f"The code at {revision.label} can't be run here ({error}): code changes are not compared"
+    catalog = default_catalog() if catalog_text is None else parse_catalog(catalog_text, f"catalog of {name}")
+    pair = _by_present_code(parse_tenants(tenants, name, catalog), catalog, present)
+    return replace(pair, notes=(failed,), complete=False) if failed else pair
+
+
+def _by_base_code(base: BaseCode, present: Present) -> Pair:
+    """Expand with the present code while the base's runs."""
+    topologies = [expand(tenant, present.catalog) for tenant in present.tenants]
+    now = {topology.tenant.id: (topology, write_topology(topology)) for topology in topologies}
+    was = base.expansions()
+    before = [read_topology(text) for name, text in was.items() if name not in now or now[name][1] != text]
+    return Pair(before, [topology for name, (topology, text) in now.items() if was.get(name) != text])
 
 
 def _all_new(present: Present, note: str) -> Pair:
@@ -173,8 +159,8 @@ def _other_code(revision: Revision) -> str | None:
     An installed package outside the repository has no past.
     """
     folder = revision.repository.relative_path(_PACKAGE)
-    there = {path: it for path, it in revision.hashes(folder).items() if path.endswith(".py")} if folder else {}
-    here = {file.relative_to(_PACKAGE).as_posix(): file.read_bytes() for file in _PACKAGE.rglob("*.py")}
-    length = len(revision.commit)
-    same = there == {path: blob_hash(content, length) for path, content in here.items()}
-    return None if same or not there else folder
+    if folder is None or revision.file(f"{folder}/__init__.py") is None:
+        return None
+    code = f":(literal){folder}"
+    differs = any(path.endswith(".py") for path in (*revision.changed(code), *revision.untracked(code)))
+    return folder if differs else None
