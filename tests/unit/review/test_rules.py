@@ -147,6 +147,16 @@ def test_a_bound_is_judged_by_all_policies_of_a_queue_together() -> None:
     }
 
 
+def test_a_new_policy_of_a_higher_priority_without_a_bound_lifts_it() -> None:
+    before = topology("crm")
+    dead = next(policy for policy in before.policies if policy.name == "dlq")
+    boundless = replace(dead, name="first", priority=9, definition={"message-ttl": 1_000})
+    assert told(before, replace(before, policies=(*before.policies, boundless))) == {
+        ("limit-lifted", "dlq max-length"),
+        ("limit-lifted", "dlq max-length-bytes"),
+    }
+
+
 def test_only_unlimited_deliveries_lift_the_limit() -> None:
     before = topology("crm")
     more = with_policies(before, lambda p: redefined(p, delivery_limit=9) if p.name == "modulo-crm" else p)
