@@ -38,7 +38,8 @@ _SENTENCES: Final = tuple(
         (
             "service-unreachable",
             3,
-            r"connection refused|no such host|Cannot connect to the Docker daemon|password authentication failed",
+            r"connection refused|no such host|password authentication failed|responded with a 401 Unauthorized"
+            r"|error during connect:|(cannot connect to the|failed to connect to any) docker daemon",
         ),
         ("protected", 1, r"as it is currently marked for protection|because it is protected"),
     )

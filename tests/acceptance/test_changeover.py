@@ -71,7 +71,7 @@ def restore(project: Project, version: str, stack: str, ports: dict[str, int]) -
 def run_containers(resources: list[dict[str, Any]], names: list[str]) -> None:
     made_as = "docker:index/container:Container"
     containers = [plain(entry["inputs"]) for entry in resources if entry["type"] == made_as]
-    table = provider({}, "tests")
+    table = provider({})
     for name, inputs in zip(names, containers, strict=True):
         alone = {**inputs, "name": name, "hostname": name, "networksAdvanced": [], "volumes": []}
         table.handler(made_as).create(alone)

@@ -191,10 +191,11 @@ class Registrar:
 
     def _checked(self, handler: Handler, draft: Resource, old: Resource | None) -> Resource:
         """Return the draft with checked inputs: the program's, or the old ones with `ignore_changes=["*"]`."""
-        wanted = old.inputs if old and draft.ignore_changes else draft.inputs
+        if old and draft.ignore_changes:
+            return replace(draft, inputs=old.inputs)
         with self._run.checking(draft):
-            inputs = handler.check(values.plain(old.inputs) if old else None, values.plain(wanted))
-        return replace(draft, inputs=values.mark_secrets(inputs, wanted))
+            inputs = handler.check(values.plain(old.inputs) if old else None, values.plain(draft.inputs))
+        return replace(draft, inputs=values.mark_secrets(inputs, draft.inputs))
 
     def _create(self, work: _Work, op: Op, *, old: Resource | None = None, changed: tuple[str, ...] = ()) -> Resource:
         draft, run = work.draft, self._run

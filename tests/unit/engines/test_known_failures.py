@@ -53,30 +53,72 @@ TEXTS = [
         "either remove the `protect` flag from the resource in your Pulumi program and run `pulumi up`, or use the "
         "command:\n`pulumi state unprotect 'urn:pulumi:dev::t::x:y:Z::a'`",
     ),
+    # From here on as the plugins rabbitmq 3.5.3, postgresql 3.18.2 and docker 5.2.0 (Docker 20.10) report them.
     (
         "port-taken",
         3,
-        "Error response from daemon: failed to set up container networking: driver failed programming external "
-        "connectivity on endpoint a: Bind for 127.0.0.1:39991 failed: port is already allocated",
+        "1 error occurred:\n\t* creating urn:pulumi:dev::real::docker:index/container:Container::c: 1 error occurred:"
+        "\n\t* Unable to start container: Error response from daemon: driver failed programming external connectivity "
+        "on endpoint c (92b2fbe28788315f9359cb2a22584ee7570a8b54b9429345019a43fa687e3bc7): Bind for 127.0.0.1:39555 "
+        "failed: port is already allocated",
     ),
     (
         "port-taken",
         3,
-        "Error response from daemon: failed to set up container networking: driver failed programming external "
-        "connectivity on endpoint a: failed to bind host port 127.0.0.1:5672/tcp: address already in use",
+        "1 error occurred:\n\t* creating urn:pulumi:dev::real::docker:index/container:Container::c: 1 error occurred:"
+        "\n\t* Unable to start container: Error response from daemon: driver failed programming external connectivity "
+        "on endpoint c (52cf2d45bfd804f04f0007d36fabc1a1b48317becef777f65163da3893e99ea2): Error starting userland "
+        "proxy: listen tcp4 127.0.0.1:39556: bind: address already in use",
     ),
     (
         "service-unreachable",
         3,
-        "Cannot connect to the Docker daemon at unix:///nope. Is the docker daemon running?",
+        "docker native provider returned an unexpected error from Configure: failed to connect to any docker daemon",
     ),
     (
         "service-unreachable",
         3,
-        'Get "http://127.0.0.1:15672/api/overview": dial tcp 127.0.0.1:15672: connect: connection refused',
+        "1 error occurred:\n\t* failed to create Docker client: Error pinging Docker server, please make sure that "
+        "tcp://127.0.0.1:39557 is reachable and has a  '_ping' endpoint. Error: Cannot connect to the Docker daemon at "
+        "tcp://127.0.0.1:39557. Is the docker daemon running?",
     ),
-    ("service-unreachable", 3, 'Get "http://nowhere:15672/api": dial tcp: lookup nowhere: no such host'),
-    ("service-unreachable", 3, 'error connecting to PostgreSQL: pq: password authentication failed for user "kryonix"'),
+    (
+        "service-unreachable",
+        3,
+        "1 error occurred:\n\t* Unable to create volume: error during connect: Post "
+        '"http://127.0.0.1:39557/v1.41/volumes/create": EOF',
+    ),
+    (
+        "service-unreachable",
+        3,
+        '1 error occurred:\n\t* Put "http://127.0.0.1:1/api/vhosts/v": dial tcp 127.0.0.1:1: connect: connection '
+        "refused",
+    ),
+    (
+        "service-unreachable",
+        3,
+        '1 error occurred:\n\t* Put "http://nowhere.invalid:15672/api/vhosts/v": dial tcp: lookup nowhere.invalid on '
+        "10.255.255.53:53: no such host",
+    ),
+    ("service-unreachable", 3, "1 error occurred:\n\t* Error: API responded with a 401 Unauthorized"),
+    (
+        "service-unreachable",
+        3,
+        "1 error occurred:\n\t* error connecting to PostgreSQL server 127.0.0.1 (scheme: postgres): dial tcp "
+        "127.0.0.1:1: connect: connection refused",
+    ),
+    (
+        "service-unreachable",
+        3,
+        "1 error occurred:\n\t* error connecting to PostgreSQL server nowhere.invalid (scheme: postgres): dial tcp: "
+        "lookup nowhere.invalid on 10.255.255.53:53: no such host",
+    ),
+    (
+        "service-unreachable",
+        3,
+        "1 error occurred:\n\t* error connecting to PostgreSQL server 127.0.0.1 (scheme: postgres): pq: password "
+        'authentication failed for user "admin" (28P01)',
+    ),
 ]
 
 

@@ -7,7 +7,8 @@ unwrapped; a value not known yet (preview only) is `UNKNOWN`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, final
 
@@ -45,34 +46,40 @@ class LiveResource:
     outputs: Properties
 
 
-class Handler(Protocol):
+class Handler(ABC):
     """Manage resources of one type. Every call may block; the engine runs it in a thread."""
 
-    @property
-    def secret_outputs(self) -> frozenset[str]:
-        """Outputs to encrypt even if no input was secret, such as a generated password."""
+    secret_outputs: frozenset[str] = frozenset()
+    """Outputs to encrypt even if no input was secret, such as a generated password."""
 
+    @abstractmethod
     def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
         """Return the inputs with defaults. Raise `InvalidInputs` if they can never be applied."""
 
+    @abstractmethod
     def diff(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Diff:
         """Compare the inputs of the last deployment with the new ones. No I/O."""
 
+    @abstractmethod
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         """Create the resource; return its id and outputs. Raise if one with data exists already."""
 
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
         """Create a resource after an interrupted attempt. Idempotent."""
+        return self.create(inputs)
 
-    def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None:
+    def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None:  # noqa: B027  most need nothing
         """Raise whatever would make a replacement fail, while the old resource still exists."""
 
+    @abstractmethod
     def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         """Return the resource as it is now, None if it is gone."""
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
         """Change the resource in place and return its outputs."""
+        return self.create(new_inputs)[1]
 
+    @abstractmethod
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         """Delete the resource. Succeed if it is already gone."""
 
@@ -85,3 +92,6 @@ class Provider(Protocol):
 
     def close(self) -> None:
         """Release connections."""
+
+
+ProviderFactory = Callable[[str, Properties], Provider]

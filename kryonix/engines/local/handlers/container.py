@@ -6,15 +6,22 @@ import errno
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from pathlib import Path
+from typing import ClassVar, Final
 
 import docker
 from docker.errors import ImageNotFound, NotFound
 
 from kryonix.engines.local.errors import ApplyFailed, PrerequisiteMissing
 from kryonix.engines.local.handlers.base import LiveResource, Properties
-from kryonix.engines.local.handlers.container_spec import CONTAINER, MEBIBYTE, archive, container_spec, memory_swap
+from kryonix.engines.local.handlers.container_spec import (
+    CONSTANTS,
+    CONTAINER,
+    MEBIBYTE,
+    archive,
+    container_outputs,
+    container_spec,
+)
 from kryonix.engines.local.handlers.docker import Daemon, NetworkHandler, VolumeHandler
 from kryonix.engines.local.handlers.fields import Fields, HandlerTable, TableHandler
 
@@ -25,12 +32,11 @@ POLL_SECONDS: Final = 0.25
 LOG_LINES: Final = 20
 
 
-def provider(config: Properties, owner: str) -> HandlerTable:
+def provider(config: Properties) -> HandlerTable:
     """Return the handlers of package docker for the daemon in `config`, else in DOCKER_HOST."""
     daemon = Daemon(config)
-    return HandlerTable.of(
-        [NetworkHandler(daemon), VolumeHandler(daemon), ContainerHandler(daemon, owner)], daemon.close
-    )
+    handlers = [NetworkHandler(daemon), VolumeHandler(daemon), ContainerHandler(daemon, str(Path.cwd()))]
+    return HandlerTable.of(handlers, daemon.close)
 
 
 class ContainerHandler(TableHandler):
@@ -38,6 +44,7 @@ class ContainerHandler(TableHandler):
 
     pulumi_type = "docker:index/container:Container"
     fields: ClassVar[Fields] = CONTAINER
+    constants: ClassVar[Properties] = CONSTANTS
     replaced_in_place = True
 
     def __init__(self, daemon: Daemon, owner: str) -> None:
@@ -56,10 +63,10 @@ class ContainerHandler(TableHandler):
             self._ensure_image(api, new_inputs["image"])
         if not self._daemon.host.startswith("unix:"):
             return
-        held = {(port["ip"], port.get("external")) for port in old_inputs.get("ports") or []}
+        held = [(port["ip"], port.get("external")) for port in old_inputs.get("ports") or []]
         for port in new_inputs.get("ports") or []:
-            address = (port["ip"], port.get("external"))
-            if address[1] and address not in held and not _free(*address):
+            address = (port["ip"], port["external"])
+            if address not in held and not _free(*address):
                 raise PrerequisiteMissing(_port_taken(new_inputs, f"for {address[0]}:{address[1]}"))
 
     def _create(self, inputs: Properties, *, replace_own: bool) -> tuple[str, Properties]:
@@ -74,7 +81,7 @@ class ContainerHandler(TableHandler):
                 if inputs.get("uploads"):
                     api.put_archive(id, "/", archive(inputs["uploads"]))
                 _start(api, id, inputs)
-                return id, _outputs(inputs, api.inspect_container(id))
+                return id, container_outputs(inputs, api.inspect_container(id))
             except BaseException:
                 # The state does not know it yet: nobody else would remove it.
                 api.remove_container(id, v=True, force=True)
@@ -85,14 +92,14 @@ class ContainerHandler(TableHandler):
         # Docker's default limit with swap is twice the memory, and it refuses to raise memory above that limit.
         limits = {
             "mem_limit": memory * MEBIBYTE or None,
-            "memswap_limit": memory_swap(new_inputs.get("memorySwap") or 2 * memory) or None,
+            "memswap_limit": (new_inputs.get("memorySwap") or 2 * memory) * MEBIBYTE or None,
             "restart_policy": {"Name": new_inputs["restart"]},
         }
         with self._daemon.api(f"update container `{new_inputs['name']}`") as api:
             api.update_container(id, **limits)
             if not api.inspect_container(id)["State"]["Running"]:
                 _start(api, id, new_inputs)
-            return {**old_outputs, **_outputs(new_inputs, api.inspect_container(id))}
+            return {**old_outputs, **container_outputs(new_inputs, api.inspect_container(id))}
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         try:
@@ -107,7 +114,7 @@ class ContainerHandler(TableHandler):
         memory = host["Memory"] // MEBIBYTE
         if memory != (inputs.get("memory") or 0):
             live["memory"] = memory
-        return LiveResource(found["Id"], live, _outputs(live, found))
+        return LiveResource(found["Id"], live, container_outputs(live, found))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         try:
@@ -221,65 +228,9 @@ def _free(ip: str, port: int) -> bool:
 
 
 def _port_taken(inputs: Properties, reason: str) -> str:
-    ports = ", ".join(f"{port['ip']}:{port['external']}" for port in inputs.get("ports") or [] if port.get("external"))
+    ports = ", ".join(f"{port['ip']}:{port['external']}" for port in inputs.get("ports") or [])
     found = re.search(r"(?:for|listen tcp4?|listen udp4?) (\S+?:\d+)", reason)
     return (
         f"container `{inputs['name']}` can't have the port {found[1] if found else ports}: it is in use. Stop what "
         "listens there (`ss -ltnp` and `docker ps` show it), or set another port in the stack's config."
     )
-
-
-_COMPUTED: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
-    "bridge": lambda found: found["NetworkSettings"].get("Bridge", ""),
-    "command": lambda found: found["Config"].get("Cmd") or [],
-    "entrypoints": lambda found: found["Config"].get("Entrypoint") or [],
-    "hostname": lambda found: found["Config"]["Hostname"],
-    "init": lambda found: bool(found["HostConfig"].get("Init")),
-    "ipcMode": lambda found: found["HostConfig"]["IpcMode"],
-    "logDriver": lambda found: found["HostConfig"]["LogConfig"]["Type"],
-    "platform": lambda found: found.get("Platform", ""),
-    "runtime": lambda found: found["HostConfig"]["Runtime"],
-    "securityOpts": lambda found: found["HostConfig"].get("SecurityOpt") or [],
-    "shmSize": lambda found: found["HostConfig"]["ShmSize"] // MEBIBYTE,
-    "stopSignal": lambda found: found["Config"].get("StopSignal", ""),
-    "stopTimeout": lambda found: found["Config"].get("StopTimeout") or 0,
-}
-"""Outputs that the provider plugin computes. It would replace a container without them in the state."""
-
-_NETWORK_DATA: Final = {
-    "gateway": "Gateway",
-    "globalIpv6Address": "GlobalIPv6Address",
-    "globalIpv6PrefixLength": "GlobalIPv6PrefixLen",
-    "ipAddress": "IPAddress",
-    "ipPrefixLength": "IPPrefixLen",
-    "ipv6Gateway": "IPv6Gateway",
-    "macAddress": "MacAddress",
-}
-
-
-def _outputs(inputs: Properties, found: Mapping[str, Any]) -> Properties:
-    networks = sorted((found["NetworkSettings"].get("Networks") or {}).items())
-    outputs = {
-        **{name: read(found) for name, read in _COMPUTED.items()},
-        "envs": [],
-        **inputs,
-        "networkDatas": [
-            {**{ours: network[theirs] for ours, theirs in _NETWORK_DATA.items()}, "networkName": name}
-            for name, network in networks
-        ],
-    }
-    if inputs.get("ports"):
-        outputs["ports"] = _ports(inputs["ports"], found["NetworkSettings"].get("Ports") or {})
-    if not found["State"]["Running"]:
-        outputs["exitCode"] = found["State"]["ExitCode"]
-    return outputs
-
-
-def _ports(ports: list[Properties], published: Mapping[str, Any]) -> list[Properties]:
-    """Return the ports of the inputs, with Docker's external one if none was given."""
-    outputs = []
-    for port in ports:
-        bound = published.get(f"{port['internal']}/{port['protocol']}") or []
-        chosen = [int(binding["HostPort"]) for binding in bound if binding["HostIp"] == port["ip"]]
-        outputs.append({**port, "external": chosen[0]} if chosen and not port.get("external") else dict(port))
-    return outputs

@@ -1,72 +1,47 @@
-"""A Container's inputs, and the request the Docker Engine API wants for them. Pure."""
+"""The inputs of a container, and the requests to Docker for them. Pure."""
 
 from __future__ import annotations
 
 import io
 import re
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from kryonix.engines.local.handlers.base import Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, Kind
 
 MEBIBYTE: Final = 1024 * 1024
-NANOSECONDS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-
-
-def _flag(default: bool = False) -> Field:
-    return Field(kind=Kind.FLAG, default=default)
-
-
-def _fixed(kind: Kind, default: Any, *, replaces: bool = False) -> Field:
-    return Field(kind=kind, default=default, replaces=replaces, fixed=True)
+_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
 
 def _replacing(kind: Kind = Kind.TEXT, **more: Any) -> Field:
     return Field(kind=kind, replaces=True, **more)
 
 
-def _duration(*, fixed: bool = False) -> Field:
-    return Field(default="0s", pattern=r"\d+(\.\d+)?(ns|us|µs|ms|s|m|h)([\d.]+(ns|us|µs|ms|s|m|h))*|0", fixed=fixed)
-
-
-LABELS: Final[Fields] = {"label": Field(required=True), "value": Field(required=True)}
+_REQUIRED: Final = Field(required=True)
+_WHOLE: Final = Field(kind=Kind.WHOLE)
+_DURATION: Final = Field(default="0s", pattern=r"(\d+(\.\d+)?(ms|s|m|h))+")
 
 _CAPABILITIES: Final[Fields] = {"adds": Field(kind=Kind.TEXT_SET), "drops": Field(kind=Kind.TEXT_SET)}
 _HEALTHCHECK: Final[Fields] = {
     "tests": Field(kind=Kind.TEXT_LIST),
-    "interval": _duration(),
-    "timeout": _duration(),
-    "startPeriod": _duration(),
-    "startInterval": _duration(fixed=True),
+    **dict.fromkeys(("interval", "timeout", "startPeriod"), _DURATION),
+    "startInterval": Field(default="0s", pattern="0s"),
     "retries": Field(kind=Kind.WHOLE, default=0),
 }
-_HOST: Final[Fields] = {"host": Field(required=True), "ip": Field(required=True)}
-_NETWORK: Final[Fields] = {"name": Field(required=True), "aliases": Field(kind=Kind.TEXT_SET)}
+_NETWORK: Final[Fields] = {"name": _REQUIRED, "aliases": Field(kind=Kind.TEXT_SET)}
 _PORT: Final[Fields] = {
-    "internal": Field(kind=Kind.WHOLE, required=True),
-    "external": Field(kind=Kind.WHOLE),
-    "ip": Field(default="0.0.0.0"),  # noqa: S104, the provider plugin's default
-    "protocol": Field(default="tcp", pattern="tcp|udp|sctp"),
-}
-_ULIMIT: Final[Fields] = {
-    "name": Field(required=True),
-    "soft": Field(kind=Kind.WHOLE, required=True),
-    "hard": Field(kind=Kind.WHOLE, required=True),
+    **dict.fromkeys(("internal", "external"), Field(kind=Kind.WHOLE, required=True)),
+    "ip": _REQUIRED,
+    "protocol": Field(default="tcp", pattern="tcp"),
 }
 _UPLOAD: Final[Fields] = {
-    "file": Field(required=True),
-    "content": Field(required=True),
-    "executable": _flag(),
-    "permissions": Field(pattern="0[0-7]{3}"),
+    "file": _REQUIRED,
+    "content": _REQUIRED,
+    "executable": Field(kind=Kind.FLAG, default=False),
 }
-_VOLUME: Final[Fields] = {
-    "containerPath": Field(required=True),
-    "hostPath": Field(),
-    "readOnly": Field(kind=Kind.FLAG),
-    "volumeName": Field(),
-}
+_VOLUME: Final[Fields] = {"containerPath": _REQUIRED, "volumeName": _REQUIRED}
 
 # The provider plugin decides what replaces. A health check does not, and the plugin can't change it in place either: a
 # new one takes effect with the next replacement.
@@ -75,16 +50,14 @@ CONTAINER: Final[Fields] = {
     "image": _replacing(required=True),
     "capabilities": _replacing(Kind.BLOCK, fields=_CAPABILITIES),
     "command": _replacing(Kind.TEXT_LIST),
-    "cpus": _replacing(),
-    "destroyGraceSeconds": Field(kind=Kind.WHOLE),
+    "destroyGraceSeconds": _WHOLE,
     "entrypoints": _replacing(Kind.TEXT_LIST),
     "envs": _replacing(Kind.TEXT_SET),
     "healthcheck": Field(kind=Kind.BLOCK, fields=_HEALTHCHECK),
     "hostname": _replacing(),
-    "hosts": _replacing(Kind.BLOCK_SET, fields=_HOST),
-    "labels": _replacing(Kind.BLOCK_SET, fields=LABELS),
-    "memory": Field(kind=Kind.WHOLE),
-    "memorySwap": Field(kind=Kind.WHOLE),
+    "labels": _replacing(Kind.BLOCK_SET, fields={"label": _REQUIRED, "value": _REQUIRED}),
+    "memory": _WHOLE,
+    "memorySwap": _WHOLE,
     "networksAdvanced": _replacing(Kind.BLOCK_SET, fields=_NETWORK),
     "ports": _replacing(Kind.BLOCK_SET, fields=_PORT),
     "readOnly": _replacing(Kind.FLAG, default=False),
@@ -92,102 +65,65 @@ CONTAINER: Final[Fields] = {
     "securityOpts": _replacing(Kind.TEXT_SET),
     "shmSize": _replacing(Kind.WHOLE),
     "tmpfs": Field(kind=Kind.TEXT_MAP),
-    "ulimits": _replacing(Kind.BLOCK_SET, fields=_ULIMIT),
     "uploads": _replacing(Kind.BLOCK_SET, fields=_UPLOAD),
-    "user": _replacing(),
     "volumes": _replacing(Kind.BLOCK_SET, fields=_VOLUME),
-    "wait": _flag(),
+    "wait": Field(kind=Kind.FLAG, default=False),
     "waitTimeout": Field(kind=Kind.WHOLE, default=60),
-    **dict.fromkeys(("attach", "logs", "rm"), _fixed(Kind.FLAG, False)),
-    **dict.fromkeys(("stdinOpen", "tty"), _fixed(Kind.FLAG, False, replaces=True)),
-    **dict.fromkeys(("mustRun", "removeVolumes", "start"), _fixed(Kind.FLAG, True)),
-    "containerReadRefreshTimeoutMilliseconds": _fixed(Kind.WHOLE, 15000),
-    "memoryReservation": _fixed(Kind.WHOLE, 0),
-    "networkMode": _fixed(Kind.TEXT, "bridge", replaces=True),
 }
-
-
-def labels(pairs: Iterable[Mapping[str, str]] | None) -> dict[str, str]:
-    """Return a list of `{label, value}` as Docker's map."""
-    return {pair["label"]: pair["value"] for pair in pairs or ()}
+CONSTANTS: Final[Properties] = {
+    **dict.fromkeys(("attach", "logs", "rm", "stdinOpen", "tty"), False),
+    **dict.fromkeys(("mustRun", "removeVolumes", "start"), True),
+    "containerReadRefreshTimeoutMilliseconds": 15000,
+    "memoryReservation": 0,
+    "networkMode": "bridge",
+}
 
 
 def nanoseconds(duration: str) -> int:
     """Return a Go duration such as `1m30s` in nanoseconds."""
-    parts = re.findall(r"([\d.]+)(ns|us|µs|ms|s|m|h)", duration)
-    return int(sum(float(number) * NANOSECONDS[unit] for number, unit in parts))
+    return int(sum(float(n) * _SECONDS[unit] * 10**9 for n, unit in re.findall(r"([\d.]+)(ms|s|m|h)", duration)))
 
 
 def container_spec(inputs: Properties, extra_labels: Mapping[str, str]) -> dict[str, Any]:
     """Return the body of `POST /containers/create`."""
+    check, capabilities = inputs.get("healthcheck"), inputs.get("capabilities") or {}
     ports: dict[str, list[dict[str, str]]] = {}
     for port in inputs.get("ports") or []:
-        bound = {"HostIp": port["ip"], "HostPort": str(port.get("external") or 0)}
-        ports.setdefault(f"{port['internal']}/{port['protocol']}", []).append(bound)
+        bound = {"HostIp": port["ip"], "HostPort": str(port["external"])}
+        ports.setdefault(f"{port['internal']}/tcp", []).append(bound)
+    host = {
+        "Binds": [f"{volume['volumeName']}:{volume['containerPath']}:rw" for volume in inputs.get("volumes") or []],
+        "CapAdd": capabilities.get("adds"),
+        "CapDrop": capabilities.get("drops"),
+        "Memory": (inputs.get("memory") or 0) * MEBIBYTE,
+        "MemorySwap": (inputs.get("memorySwap") or 0) * MEBIBYTE,
+        "NetworkMode": "bridge",
+        "PortBindings": ports,
+        "ReadonlyRootfs": inputs["readOnly"],
+        "RestartPolicy": {"Name": inputs["restart"]},
+        "SecurityOpt": inputs.get("securityOpts"),
+        "ShmSize": (inputs.get("shmSize") or 0) * MEBIBYTE,
+        "Tmpfs": inputs.get("tmpfs"),
+    }
     spec = {
         "Image": inputs["image"],
         "Hostname": inputs.get("hostname"),
         "Env": inputs.get("envs"),
         "Cmd": inputs.get("command"),
         "Entrypoint": inputs.get("entrypoints"),
-        "User": inputs.get("user"),
         "ExposedPorts": {port: {} for port in ports},
-        "Volumes": {volume["containerPath"]: {} for volume in inputs.get("volumes") or []},
-        "Labels": {**labels(inputs.get("labels")), **extra_labels},
-        "Healthcheck": _healthcheck(inputs.get("healthcheck")),
-        "HostConfig": _host_config(inputs) | ({"PortBindings": ports} if ports else {}),
+        "Labels": {pair["label"]: pair["value"] for pair in inputs.get("labels") or []} | dict(extra_labels),
+        "Healthcheck": check
+        and {
+            "Test": check.get("tests") or [],
+            "Interval": nanoseconds(check["interval"]),
+            "Timeout": nanoseconds(check["timeout"]),
+            "StartPeriod": nanoseconds(check["startPeriod"]),
+            "Retries": check["retries"],
+        },
+        "HostConfig": {name: value for name, value in host.items() if value},
     }
-    return _given(spec)
-
-
-def _host_config(inputs: Properties) -> dict[str, Any]:
-    capabilities = inputs.get("capabilities") or {}
-    config = {
-        "Binds": [_bind(volume) for volume in inputs.get("volumes") or [] if _source(volume)],
-        "CapAdd": capabilities.get("adds"),
-        "CapDrop": capabilities.get("drops"),
-        "ExtraHosts": [f"{host['host']}:{host['ip']}" for host in inputs.get("hosts") or []],
-        "Memory": (inputs.get("memory") or 0) * MEBIBYTE,
-        "MemorySwap": memory_swap(inputs.get("memorySwap") or 0),
-        "NanoCpus": int(float(inputs.get("cpus") or 0) * 10**9),
-        "NetworkMode": inputs["networkMode"],
-        "ReadonlyRootfs": inputs["readOnly"],
-        "RestartPolicy": {"Name": inputs["restart"]},
-        "SecurityOpt": inputs.get("securityOpts"),
-        "ShmSize": (inputs.get("shmSize") or 0) * MEBIBYTE,
-        "Tmpfs": inputs.get("tmpfs"),
-        "Ulimits": [{name.title(): limit[name] for name in _ULIMIT} for limit in inputs.get("ulimits") or []],
-    }
-    return _given(config)
-
-
-def memory_swap(mebibytes: int) -> int:
-    """Return the limit of memory and swap in bytes; -1 is unlimited."""
-    return mebibytes * MEBIBYTE if mebibytes > 0 else mebibytes
-
-
-def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value}
-
-
-def _source(volume: Mapping[str, Any]) -> str | None:
-    return volume.get("hostPath") or volume.get("volumeName")
-
-
-def _bind(volume: Mapping[str, Any]) -> str:
-    return f"{_source(volume)}:{volume['containerPath']}:{'ro' if volume.get('readOnly') else 'rw'}"
-
-
-def _healthcheck(check: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if not check:
-        return None
-    return {
-        "Test": check.get("tests") or [],
-        "Interval": nanoseconds(check["interval"]),
-        "Timeout": nanoseconds(check["timeout"]),
-        "StartPeriod": nanoseconds(check["startPeriod"]),
-        "Retries": check["retries"],
-    }
+    return {name: value for name, value in spec.items() if value}
 
 
 def archive(uploads: Iterable[Mapping[str, Any]]) -> bytes:
@@ -198,6 +134,51 @@ def archive(uploads: Iterable[Mapping[str, Any]]) -> bytes:
             content = upload["content"].encode()
             entry = tarfile.TarInfo(upload["file"].lstrip("/"))
             entry.size = len(content)
-            entry.mode = int(upload.get("permissions") or ("0744" if upload["executable"] else "0644"), 8)
+            entry.mode = 0o744 if upload["executable"] else 0o644
             tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+_COMPUTED: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
+    "bridge": lambda found: found["NetworkSettings"].get("Bridge", ""),
+    "command": lambda found: found["Config"].get("Cmd") or [],
+    "entrypoints": lambda found: found["Config"].get("Entrypoint") or [],
+    "hostname": lambda found: found["Config"]["Hostname"],
+    "init": lambda found: bool(found["HostConfig"].get("Init")),
+    "ipcMode": lambda found: found["HostConfig"]["IpcMode"],
+    "logDriver": lambda found: found["HostConfig"]["LogConfig"]["Type"],
+    "platform": lambda found: found.get("Platform", ""),
+    "runtime": lambda found: found["HostConfig"]["Runtime"],
+    "securityOpts": lambda found: found["HostConfig"].get("SecurityOpt") or [],
+    "shmSize": lambda found: found["HostConfig"]["ShmSize"] // MEBIBYTE,
+    "stopSignal": lambda found: found["Config"].get("StopSignal", ""),
+    "stopTimeout": lambda found: found["Config"].get("StopTimeout") or 0,
+}
+"""Outputs that the provider plugin computes. It would replace a container without them in the state."""
+
+_NETWORK_DATA: Final = {
+    "gateway": "Gateway",
+    "globalIpv6Address": "GlobalIPv6Address",
+    "globalIpv6PrefixLength": "GlobalIPv6PrefixLen",
+    "ipAddress": "IPAddress",
+    "ipPrefixLength": "IPPrefixLen",
+    "ipv6Gateway": "IPv6Gateway",
+    "macAddress": "MacAddress",
+}
+
+
+def container_outputs(inputs: Properties, found: Mapping[str, Any]) -> Properties:
+    """Return the outputs of a container as Docker describes it."""
+    networks = sorted((found["NetworkSettings"].get("Networks") or {}).items())
+    outputs = {
+        **{name: read(found) for name, read in _COMPUTED.items()},
+        "envs": [],
+        **inputs,
+        "networkDatas": [
+            {**{ours: network[theirs] for ours, theirs in _NETWORK_DATA.items()}, "networkName": name}
+            for name, network in networks
+        ],
+    }
+    if not found["State"]["Running"]:
+        outputs["exitCode"] = found["State"]["ExitCode"]
+    return outputs

@@ -15,8 +15,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
 from kryonix.engines.local.handlers.base import LiveResource, Properties
-from kryonix.engines.local.handlers.container_spec import LABELS, labels
-from kryonix.engines.local.handlers.fields import Field, Fields, Kind, TableHandler
+from kryonix.engines.local.handlers.fields import Field, Fields, TableHandler
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 REQUEST_SECONDS: Final = 300
@@ -82,23 +81,20 @@ class NetworkHandler(TableHandler):
     fields: ClassVar[Fields] = {
         "name": Field(required=True, replaces=True),
         "driver": Field(replaces=True),
-        "internal": Field(kind=Kind.FLAG, replaces=True),
-        "ipamDriver": Field(default="default", replaces=True, fixed=True),
-        "labels": Field(kind=Kind.BLOCK_SET, fields=LABELS, replaces=True),
     }
+    constants: ClassVar[Properties] = {"ipamDriver": "default"}
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        name, wanted = inputs["name"], labels(inputs.get("labels"))
+        name = inputs["name"]
         with self._daemon.api(f"create network `{name}`") as api:
-            # Docker allows two networks of one name. One with these labels is from a killed run.
+            # Docker allows two networks of one name. One without labels is from a killed run.
             found = next((network for network in api.networks(names=[name]) if network["Name"] == name), None)
             if found is None:
-                internal = inputs.get("internal", False)
-                found = api.create_network(name, driver=inputs.get("driver"), internal=internal, labels=wanted)
-            elif (found.get("Labels") or {}) != wanted:
+                found = api.create_network(name, driver=inputs.get("driver"))
+            elif found.get("Labels"):
                 raise ApplyFailed(
                     f"docker network `{name}` ({found['Id'][:12]}) exists already and was not made by this stack. "
                     f"Remove it (`docker network rm {name}`), or give this network another name."
@@ -136,10 +132,7 @@ class VolumeHandler(TableHandler):
     """A named volume. Its id is its name."""
 
     pulumi_type = "docker:index/volume:Volume"
-    fields: ClassVar[Fields] = {
-        "name": Field(required=True, replaces=True),
-        "labels": Field(kind=Kind.BLOCK_SET, fields=LABELS, replaces=True),
-    }
+    fields: ClassVar[Fields] = {"name": Field(required=True, replaces=True)}
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -156,7 +149,7 @@ class VolumeHandler(TableHandler):
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
         name = inputs["name"]
         with self._daemon.api(f"create volume `{name}`") as api:
-            found = api.create_volume(name, labels=labels(inputs.get("labels")))  # an existing one is returned
+            found = api.create_volume(name)  # an existing one is returned
         return name, {**inputs, "driver": found["Driver"], "mountpoint": found["Mountpoint"]}
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:

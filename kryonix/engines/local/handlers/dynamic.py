@@ -29,45 +29,47 @@ PROVIDER_KEY: Final = "__provider"
 
 _KNOWN: Final = {known.exit_status: known for known in (Refusal, ServiceUnavailable)}
 
+_UNKNOWN: Final = (UNKNOWN, pulumi.runtime.rpc.UNKNOWN)
+"""A value not known yet, for the engine and for a dynamic provider."""
+
 # dill can't load from two threads at once: unpickling a provider imports modules.
 _UNPICKLING: Final = threading.Lock()
 
 
-class DynamicProvider:
-    """All dynamic resources of a program: each carries its own implementation in its inputs."""
+def provider(config: Properties) -> DynamicResource:
+    """Return the provider of dynamic resources."""
+    return DynamicResource(config)
+
+
+class DynamicResource(Handler):
+    """Call the provider in a resource's inputs: each resource carries its own implementation.
+
+    It is also the provider of the package: all dynamic types have this one handler.
+    """
 
     def __init__(self, config: Properties) -> None:
         """`config` is the whole stack's, keys as `project:name`."""
-        self._handler = DynamicResource(config)
+        self._config = config
+        self._loaded: dict[str, ResourceProvider] = {}
 
     def handler(self, type_token: str) -> Handler:
         """Return the handler of a dynamic type; see `Provider.handler`."""
         if not type_token.startswith(PREFIX):
             raise UnsupportedResource(f"{type_token} is not a dynamic resource; their types start with {PREFIX}:")
-        return self._handler
+        return self
 
     def close(self) -> None:
         """Hold nothing open."""
-
-
-class DynamicResource:
-    """Call the provider in a resource's inputs."""
-
-    secret_outputs: frozenset[str] = frozenset()
-
-    def __init__(self, config: Properties) -> None:
-        self._config = config
-        self._loaded: dict[str, ResourceProvider] = {}
 
     def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
         code = _code(new, old or {})
         if code is UNKNOWN:
             return dict(new)
         with _translated("check", new):
-            result = self._load(code).check(_to_pulumi(old or {}), _to_pulumi(new))
+            result = self._load(code).check(_replaced(old or {}, *_UNKNOWN), _replaced(new, *_UNKNOWN))
         if result.failures:
             raise InvalidInputs("\n".join(f"`{failure.property}`: {failure.reason}" for failure in result.failures))
-        return {**_from_pulumi(result.inputs), PROVIDER_KEY: new[PROVIDER_KEY]}
+        return {**_replaced(result.inputs, *_UNKNOWN[::-1]), PROVIDER_KEY: new[PROVIDER_KEY]}
 
     def diff(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Diff:
         code = _code(new_inputs, old_outputs)
@@ -76,7 +78,7 @@ class DynamicResource:
         if code is UNKNOWN:
             return Diff(changed=changed)
         with _translated("diff", new_inputs):
-            result = self._load(code).diff(id, _to_pulumi(old_outputs), _to_pulumi(new_inputs))
+            result = self._load(code).diff(id, _replaced(old_outputs, *_UNKNOWN), _replaced(new_inputs, *_UNKNOWN))
         replaces = tuple(result.replaces or ())
         every = tuple(dict.fromkeys((*changed, *replaces)))
         if result.changes:
@@ -89,11 +91,6 @@ class DynamicResource:
         with _translated("create", inputs):
             result = self._load(inputs[PROVIDER_KEY]).create(dict(inputs))
         return str(result.id), _with_provider(result.outs, inputs)
-
-    def prepare(self, old_inputs: Properties, new_inputs: Properties) -> None: ...
-
-    def recreate(self, inputs: Properties) -> tuple[str, Properties]:
-        return self.create(inputs)
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         properties = outputs or inputs
@@ -145,21 +142,13 @@ def _code(new: Mapping[str, Any], old: Mapping[str, Any]) -> Any:
     return old.get(PROVIDER_KEY, UNKNOWN) if code is UNKNOWN else code
 
 
-def _to_pulumi(values: Any) -> Any:
-    """Return values as a dynamic provider sees them, with Pulumi's placeholder for unknown ones."""
-    if values is UNKNOWN:
-        return pulumi.runtime.rpc.UNKNOWN
+def _replaced(values: Any, old: Any, new: Any) -> Any:
+    """Return nested values with `new` for each `old`."""
+    if values is old or (isinstance(old, str) and values == old):
+        return new
     if isinstance(values, Mapping):
-        return {key: _to_pulumi(value) for key, value in values.items()}
-    return [_to_pulumi(value) for value in values] if isinstance(values, list) else values
-
-
-def _from_pulumi(values: Any) -> Any:
-    if isinstance(values, str) and values == pulumi.runtime.rpc.UNKNOWN:
-        return UNKNOWN
-    if isinstance(values, Mapping):
-        return {key: _from_pulumi(value) for key, value in values.items()}
-    return [_from_pulumi(value) for value in values] if isinstance(values, list) else values
+        return {key: _replaced(value, old, new) for key, value in values.items()}
+    return [_replaced(value, old, new) for value in values] if isinstance(values, list) else values
 
 
 def _with_provider(values: Mapping[str, Any] | None, inputs: Mapping[str, Any]) -> Properties:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -13,9 +13,7 @@ from psycopg import sql
 from kryonix.engines.local.errors import InvalidInputs
 from kryonix.engines.local.handlers.base import UNKNOWN, LiveResource, Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, Kind, TableHandler
-from kryonix.engines.local.handlers.postgres_server import Server
-
-PUBLIC: Final = "public"
+from kryonix.engines.local.handlers.postgres_server import Cursor, Server
 
 _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "database": ("CREATE", "CONNECT", "TEMPORARY"),
@@ -23,25 +21,28 @@ _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "table": ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN"),
     "sequence": ("USAGE", "SELECT", "UPDATE"),
 }
-_KIND_LETTERS: Final = {"table": "r", "sequence": "S"}
 
-# The privileges of role %(role)s (0: PUBLIC) on one object, or on each object of a kind in a schema.
-_RELATIONS: Final = (
-    "SELECT relname, p.privilege_type FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
-    "LEFT JOIN LATERAL aclexplode(relacl) p ON p.grantee = %(role)s WHERE nspname = %(schema)s AND relkind = %(kind)s"
+# The role's oid (0: PUBLIC), if role, schema and owner exist; otherwise there is nothing to read or to revoke.
+_GRANTEE: Final[LiteralString] = (
+    "SELECT COALESCE((SELECT oid FROM pg_roles WHERE rolname = %(role)s), 0) AS grantee "
+    "WHERE (%(role)s = 'public' OR EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s)) "
+    "AND (%(schema)s = '' OR EXISTS (SELECT FROM pg_namespace WHERE nspname = %(schema)s)) "
+    "AND (%(owner)s = '' OR EXISTS (SELECT FROM pg_roles WHERE rolname = %(owner)s))"
 )
-_HELD: Final[Mapping[str, Any]] = {
-    "database": "SELECT datname, p.privilege_type FROM pg_database LEFT JOIN LATERAL aclexplode(datacl) p "
-    "ON p.grantee = %(role)s WHERE datname = %(database)s",
-    "schema": "SELECT nspname, p.privilege_type FROM pg_namespace LEFT JOIN LATERAL aclexplode(nspacl) p "
-    "ON p.grantee = %(role)s WHERE nspname = %(schema)s",
-    "table": _RELATIONS,
-    "sequence": _RELATIONS,
+# The privileges of a role on one object, or on each of several tables.
+_HELD: Final[Mapping[str, LiteralString]] = {
+    "database": "SELECT datname AS name, p.privilege_type FROM pg_database LEFT JOIN LATERAL aclexplode(datacl) p "
+    "ON p.grantee = %(grantee)s WHERE datname = %(database)s",
+    "schema": "SELECT nspname AS name, p.privilege_type FROM pg_namespace LEFT JOIN LATERAL aclexplode(nspacl) p "
+    "ON p.grantee = %(grantee)s WHERE nspname = %(schema)s",
+    "table": "SELECT relname AS name, p.privilege_type FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
+    "LEFT JOIN LATERAL aclexplode(relacl) p ON p.grantee = %(grantee)s "
+    "WHERE nspname = %(schema)s AND relname = ANY (%(objects)s)",
 }
-_HELD_BY_DEFAULT: Final[Any] = (
-    "SELECT p.privilege_type FROM pg_default_acl d JOIN pg_namespace n ON n.oid = defaclnamespace, "
-    "LATERAL aclexplode(defaclacl) p WHERE p.grantee = %(role)s AND defaclobjtype = %(kind)s "
-    "AND pg_get_userbyid(defaclrole) = %(owner)s AND nspname = %(schema)s"
+_HELD_BY_DEFAULT: Final[LiteralString] = (
+    "SELECT defaclobjtype AS name, p.privilege_type FROM pg_default_acl d JOIN pg_namespace n ON n.oid = "
+    "defaclnamespace, LATERAL aclexplode(defaclacl) p WHERE p.grantee = %(grantee)s AND nspname = %(schema)s "
+    "AND defaclobjtype = %(kind)s AND pg_get_userbyid(defaclrole) = %(owner)s"
 )
 
 
@@ -53,13 +54,13 @@ _COMMON: Final[Fields] = {
     "role": _required(),
     "database": _required(),
     "privileges": Field(kind=Kind.TEXT_SET, required=True),
-    "withGrantOption": Field(kind=Kind.FLAG, default=False, replaces=True, fixed=True),
 }
 
 
 class _Privileges(TableHandler):
     """The common half of a grant and of default privileges."""
 
+    constants: ClassVar[Properties] = {"withGrantOption": False}
     replaced_in_place = True
 
     def __init__(self, server: Server) -> None:
@@ -67,14 +68,13 @@ class _Privileges(TableHandler):
 
     def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
         values = super().check(old, new)
-        kind = values["objectType"]
-        if kind is not UNKNOWN and values["privileges"] is not UNKNOWN:
-            allowed = ("ALL", *_ALLOWED[kind])
-            for privilege in values["privileges"]:
-                if privilege is not UNKNOWN and privilege not in allowed:
+        kind, privileges = values["objectType"], values["privileges"]
+        if UNKNOWN not in (kind, privileges):
+            for privilege in privileges:
+                if privilege not in (UNKNOWN, *_ALLOWED[kind]):
                     raise InvalidInputs(
                         f"{self.pulumi_type}: {privilege!r} is not a privilege on a {kind}; "
-                        f"allowed: {', '.join(allowed)}"
+                        f"allowed: {', '.join(_ALLOWED[kind])}"
                     )
         return values
 
@@ -83,70 +83,78 @@ class _Privileges(TableHandler):
         """Return the resource id."""
 
     @abstractmethod
-    def set(self, inputs: Properties) -> None:
+    def apply(self, inputs: Properties) -> None:
         """Replace the role's privileges by those in `inputs`, in one transaction."""
 
+    @abstractmethod
+    def held(self, inputs: Properties) -> dict[str, set[str]]:
+        """Return the role's privileges by object."""
+
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        self.set(inputs)
+        self.apply(inputs)
         return self.id(inputs), dict(inputs)
 
-    def exists(self, inputs: Properties) -> bool:
-        """Return True if database, role and schema exist; otherwise there is nothing to read or to revoke."""
+    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
+        role = self._role(inputs)
+        if role is None:
+            return None
+        # Of several objects that differ, the first stands for all.
+        held = [privileges for _, privileges in sorted(self.held(inputs | role).items())]
+        drifted = [privileges for privileges in held if privileges != set(inputs["privileges"])]
+        live = {**inputs, "privileges": sorted(drifted[0])} if drifted else dict(inputs)
+        return LiveResource(id, live, dict(live))
+
+    def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
+        if self._role(inputs):
+            self.apply({**inputs, "privileges": []})
+
+    def _role(self, inputs: Properties) -> Properties | None:
         if not self._server.has_database(inputs["database"]):
-            return False
+            return None
+        values = {"schema": "", "owner": "", **inputs}
+        return self._server.row(f"look for role {inputs['role']!r}", _GRANTEE, values, inputs["database"])
 
-        def look(cursor: psycopg.Cursor) -> bool:
-            schema, query = inputs.get("schema"), "SELECT 1 FROM pg_namespace WHERE nspname = %s"
-            has_schema = not schema or bool(cursor.execute(query, [schema]).fetchone())
-            return has_schema and _role_oid(cursor, inputs["role"]) is not None
+    def _grouped(self, query: LiteralString, values: Properties) -> dict[str, set[str]]:
+        def select(cursor: Cursor) -> dict[str, set[str]]:
+            held: dict[str, set[str]] = {}
+            for row in cursor.execute(query, values):
+                held.setdefault(row["name"], set()).update([row["privilege_type"]] if row["privilege_type"] else [])
+            return held
 
-        return self._server.run("look for role and schema", look, database=inputs["database"])
-
-
-def _role_oid(cursor: psycopg.Cursor, role: str) -> int | None:
-    if role == PUBLIC:
-        return 0
-    row = cursor.execute("SELECT oid FROM pg_roles WHERE rolname = %s", [role]).fetchone()
-    return int(row[0]) if row else None
+        return self._server.run(f"read the privileges of {values['role']!r}", select, values["database"])
 
 
 def _grantee(inputs: Properties) -> sql.Composable:
-    return sql.SQL("PUBLIC") if inputs["role"] == PUBLIC else sql.Identifier(inputs["role"])
+    return sql.SQL("PUBLIC") if inputs["role"] == "public" else sql.Identifier(inputs["role"])
 
 
 def _listed(inputs: Properties) -> sql.Composable:
     return sql.SQL(", ".join(inputs["privileges"]))  # keywords, checked against the allowed ones
 
 
-def _same(held: set[str], inputs: Properties) -> bool:
-    wanted, everything = set(inputs["privileges"]), set(_ALLOWED[inputs["objectType"]])
-    # PostgreSQL before 17 has no MAINTAIN: ALL is everything the server knows.
-    return held == wanted or ("ALL" in wanted and held in (everything, everything - {"MAINTAIN"}))
-
-
-def _lock(cursor: psycopg.Cursor, *names: str) -> None:
+def _lock(cursor: Cursor, *names: str) -> None:
     """Serialise grants on one object: they rewrite one catalog row, and PostgreSQL refuses all but one."""
     cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [" ".join(("kryonix", *names))])
 
 
 class GrantHandler(_Privileges):
-    """A role's privileges on existing objects. Its id is `role_database[_schema]_type[_objects]`."""
+    """A role's privileges on a database, a schema or tables. Its id is `role_database[_schema]_type[_objects]`."""
 
     pulumi_type = "postgresql:index/grant:Grant"
     fields: ClassVar[Fields] = {
         **_COMMON,
         "schema": Field(replaces=True),
-        "objectType": _required(pattern="|".join(_ALLOWED)),
+        "objectType": _required(pattern="|".join(_HELD)),
         "objects": Field(kind=Kind.TEXT_SET, replaces=True),
     }
 
     def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
         values = super().check(old, new)
         kind = values["objectType"]
-        if kind is not UNKNOWN and kind != "database" and not values.get("schema"):
-            raise InvalidInputs(f"{self.pulumi_type}: `schema` is required for `objectType` {kind!r}")
-        if kind in ("database", "schema") and values.get("objects"):
-            raise InvalidInputs(f"{self.pulumi_type}: `objects` can't be given for `objectType` {kind!r}")
+        for name, kinds in (("schema", ("schema", "table")), ("objects", ("table",))):
+            if kind is not UNKNOWN and bool(values.get(name)) is not (kind in kinds):
+                rule = "is required" if kind in kinds else "can't be given"
+                raise InvalidInputs(f"{self.pulumi_type}: `{name}` {rule} for `objectType` {kind!r}")
         return values
 
     def id(self, inputs: Properties) -> str:
@@ -155,11 +163,13 @@ class GrantHandler(_Privileges):
         objects = sorted(inputs.get("objects") or [], key=lambda name: str(zlib.crc32(name.encode())))
         return "_".join([inputs["role"], inputs["database"], *schema, inputs["objectType"], *objects])
 
-    def set(self, inputs: Properties) -> None:
-        target, role = _target(inputs), _grantee(inputs)
+    def apply(self, inputs: Properties) -> None:
+        kind, schema, role = inputs["objectType"], inputs.get("schema") or "", _grantee(inputs)
+        names = [sql.Identifier(inputs[kind])] if kind != "table" else []
+        names += [sql.Identifier(schema, name) for name in inputs.get("objects") or []]
+        target = sql.SQL(f"{kind.upper()} ") + sql.SQL(", ").join(names)
 
-        def work(cursor: psycopg.Cursor) -> None:
-            schema = "" if inputs["objectType"] == "database" else inputs["schema"]
+        def work(cursor: Cursor) -> None:
             _lock(cursor, inputs["database"], schema)
             try:
                 cursor.execute(sql.SQL("REVOKE ALL PRIVILEGES ON {} FROM {}").format(target, role))
@@ -171,48 +181,10 @@ class GrantHandler(_Privileges):
                 cursor.execute(sql.SQL("GRANT {} ON {} TO {}").format(_listed(inputs), target, role))
 
         granted = ", ".join(inputs["privileges"]) or "nothing"
-        doing = f"grant {granted} on {inputs['objectType']} to {inputs['role']!r}"
-        self._server.run(doing, work, database=inputs["database"])
+        self._server.run(f"grant {granted} on {kind} to {inputs['role']!r}", work, inputs["database"])
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
-        if not self.exists(inputs):
-            return None
-        held = self._server.run(f"read the grant {id!r}", lambda c: _held(c, inputs), database=inputs["database"])
-        # Of several objects that differ, the first stands for all.
-        drifted = next((privileges for _, privileges in sorted(held.items()) if not _same(privileges, inputs)), None)
-        live = dict(inputs) if drifted is None else {**inputs, "privileges": sorted(drifted)}
-        return LiveResource(id, live, dict(live))
-
-    def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        if self.exists(inputs):
-            self.set({**inputs, "privileges": []})
-
-
-def _target(inputs: Properties) -> sql.Composable:
-    kind = inputs["objectType"]
-    if kind in ("database", "schema"):
-        return sql.SQL(f"{kind.upper()} {{}}").format(sql.Identifier(inputs[kind]))
-    if not inputs.get("objects"):
-        return sql.SQL(f"ALL {kind.upper()}S IN SCHEMA {{}}").format(sql.Identifier(inputs["schema"]))
-    names = [sql.Identifier(inputs["schema"], name) for name in inputs["objects"]]
-    return sql.SQL(f"{kind.upper()} ") + sql.SQL(", ").join(names)
-
-
-def _held(cursor: psycopg.Cursor, inputs: Properties) -> dict[str, set[str]]:
-    """Return the role's privileges on each object of the grant."""
-    kind = inputs["objectType"]
-    values = {
-        "role": _role_oid(cursor, inputs["role"]),
-        "kind": _KIND_LETTERS.get(kind, ""),
-        "database": inputs["database"],
-        "schema": inputs.get("schema", ""),
-    }
-    wanted = inputs.get("objects") or []
-    held: dict[str, set[str]] = {}
-    for name, privilege in cursor.execute(_HELD[kind], values).fetchall():
-        if not wanted or name in wanted:
-            held.setdefault(name, set()).update({privilege} if privilege else ())
-    return held
+    def held(self, inputs: Properties) -> dict[str, set[str]]:
+        return self._grouped(_HELD[inputs["objectType"]], inputs)
 
 
 class DefaultPrivilegesHandler(_Privileges):
@@ -223,41 +195,26 @@ class DefaultPrivilegesHandler(_Privileges):
         **_COMMON,
         "owner": _required(),
         "schema": _required(),
-        "objectType": _required(pattern="|".join(_KIND_LETTERS)),
+        "objectType": _required(pattern="table|sequence"),
     }
 
     def id(self, inputs: Properties) -> str:
         return "_".join(inputs[part] for part in ("role", "database", "schema", "owner", "objectType"))
 
-    def set(self, inputs: Properties) -> None:
+    def apply(self, inputs: Properties) -> None:
         owner, schema, role = sql.Identifier(inputs["owner"]), sql.Identifier(inputs["schema"]), _grantee(inputs)
         head = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} ").format(owner, schema)
         objects = sql.SQL(f"{inputs['objectType'].upper()}S")
 
-        def work(cursor: psycopg.Cursor) -> None:
+        def work(cursor: Cursor) -> None:
             _lock(cursor, inputs["database"], f"default {inputs['owner']}")
             cursor.execute(head + sql.SQL("REVOKE ALL ON {} FROM {}").format(objects, role))
             if inputs["privileges"]:
                 cursor.execute(head + sql.SQL("GRANT {} ON {} TO {}").format(_listed(inputs), objects, role))
 
         doing = f"set default privileges of {inputs['role']!r} on {inputs['objectType']}s"
-        self._server.run(doing, work, database=inputs["database"])
+        self._server.run(doing, work, inputs["database"])
 
-    def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
-        if not self.exists(inputs):
-            return None
-
-        def select(cursor: psycopg.Cursor) -> set[str]:
-            kind, role = _KIND_LETTERS[inputs["objectType"]], _role_oid(cursor, inputs["role"])
-            values = {"role": role, "kind": kind, "owner": inputs["owner"], "schema": inputs["schema"]}
-            return {str(row[0]) for row in cursor.execute(_HELD_BY_DEFAULT, values).fetchall()}
-
-        held = self._server.run(f"read {id!r}", select, database=inputs["database"])
-        if not held and inputs["privileges"]:
-            return None
-        live = dict(inputs) if _same(held, inputs) else {**inputs, "privileges": sorted(held)}
-        return LiveResource(id, live, dict(live))
-
-    def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        if self.exists(inputs) and self._server.run("look for the owner", lambda c: _role_oid(c, inputs["owner"])):
-            self.set({**inputs, "privileges": []})
+    def held(self, inputs: Properties) -> dict[str, set[str]]:
+        kind = "r" if inputs["objectType"] == "table" else "S"
+        return self._grouped(_HELD_BY_DEFAULT, {**inputs, "kind": kind}) or {kind: set()}

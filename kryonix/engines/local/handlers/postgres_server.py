@@ -7,16 +7,20 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, LiteralString, TypeVar
 
 import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg.sql import SQL, Composed
 
 from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
 from kryonix.engines.local.handlers.base import UNKNOWN
 from kryonix.engines.local.handlers.fields import Field, Kind, checked
 
+Cursor = psycopg.Cursor[DictRow]
 Result = TypeVar("Result")
 
+CONNECT_SECONDS: Final = 30
 ATTEMPTS: Final = 20
 LONGEST_PAUSE: Final = 0.2
 
@@ -30,9 +34,6 @@ _CONFIG: Final[Mapping[str, Field]] = {
     "username": Field(default="postgres"),
     "password": Field(),
     "sslmode": Field(default="require"),
-    "sslrootcert": Field(),
-    "superuser": Field(kind=Kind.FLAG, default=True),
-    "connectTimeout": Field(kind=Kind.WHOLE, default=30),
 }
 _ENVIRONMENT: Final = {
     "host": "PGHOST",
@@ -41,8 +42,6 @@ _ENVIRONMENT: Final = {
     "username": "PGUSER",
     "password": "PGPASSWORD",
     "sslmode": "PGSSLMODE",
-    "superuser": "PGSUPERUSER",
-    "connectTimeout": "PGCONNECT_TIMEOUT",
 }
 
 
@@ -67,9 +66,7 @@ class Server:
         """The database of resources without one."""
         return str(self.settings["database"])
 
-    def run(
-        self, doing: str, work: Callable[[psycopg.Cursor], Result], database: str = "", autocommit: bool = False
-    ) -> Result:
+    def run(self, doing: str, work: Callable[[Cursor], Result], database: str = "", autocommit: bool = False) -> Result:
         """Run `work` in one transaction, again after a conflict. `doing` is such as "drop role 'r'"."""
         pause = 0.01
         for attempt in range(1, ATTEMPTS + 1):
@@ -83,12 +80,25 @@ class Server:
             pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("unreachable")
 
+    def execute(self, doing: str, *statements: SQL | Composed, database: str = "", autocommit: bool = False) -> None:
+        """Run statements in one transaction; with `autocommit` each on its own."""
+
+        def work(cursor: Cursor) -> None:
+            for statement in statements:
+                cursor.execute(statement)
+
+        self.run(doing, work, database, autocommit)
+
+    def row(self, doing: str, query: LiteralString, values: Mapping[str, Any], database: str = "") -> DictRow | None:
+        """Return the first row of a query, None without one."""
+        return self.run(doing, lambda cursor: cursor.execute(query, values).fetchone(), database)
+
     def has_database(self, name: str) -> bool:
         """Return True if the database exists."""
-        query = "SELECT 1 FROM pg_database WHERE datname = %s"
-        return self.run(f"look for database {name!r}", lambda cursor: bool(cursor.execute(query, [name]).fetchone()))
+        query: LiteralString = "SELECT 1 FROM pg_database WHERE datname = %(name)s"
+        return bool(self.row(f"look for database {name!r}", query, {"name": name}))
 
-    def _connect(self, database: str, autocommit: bool) -> psycopg.Connection:
+    def _connect(self, database: str, autocommit: bool) -> psycopg.Connection[DictRow]:
         if UNKNOWN in self.settings.values():
             raise ServiceUnavailable(
                 "PostgreSQL can't be reached yet: its address or password comes from resources that don't exist yet. "
@@ -102,9 +112,9 @@ class Server:
                 user=settings["username"],
                 password=settings.get("password"),
                 sslmode=settings["sslmode"],
-                sslrootcert=settings.get("sslrootcert"),
-                connect_timeout=settings["connectTimeout"],
+                connect_timeout=CONNECT_SECONDS,
                 dbname=database,
+                row_factory=dict_row,
                 autocommit=autocommit,
                 application_name="kryonix local engine",
             )

@@ -6,17 +6,15 @@ import base64
 import hashlib
 import hmac
 import re
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final, LiteralString
 
-import psycopg
 from psycopg import sql
-from psycopg.rows import dict_row
 
 from kryonix.engines.local.errors import ApplyFailed
 from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
 from kryonix.engines.local.handlers.postgres_privileges import DefaultPrivilegesHandler, GrantHandler
-from kryonix.engines.local.handlers.postgres_server import Server
+from kryonix.engines.local.handlers.postgres_server import Cursor, Server
 
 
 def provider(config: Properties) -> HandlerTable:
@@ -30,10 +28,6 @@ def provider(config: Properties) -> HandlerTable:
     )
 
 
-def _fixed(default: Any, kind: Kind = Kind.FLAG) -> Field:
-    return Field(kind=kind, default=default, fixed=True)
-
-
 class DatabaseHandler(TableHandler):
     """A database. Its id is its name."""
 
@@ -41,10 +35,8 @@ class DatabaseHandler(TableHandler):
     fields: ClassVar[Fields] = {
         "name": Field(required=True),
         "owner": Field(),
-        "connectionLimit": _fixed(-1, Kind.WHOLE),
-        "allowConnections": _fixed(True),
-        "alterObjectOwnership": _fixed(False),
     }
+    constants: ClassVar[Properties] = {"connectionLimit": -1, "allowConnections": True, "alterObjectOwnership": False}
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -59,14 +51,14 @@ class DatabaseHandler(TableHandler):
             statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING UTF8").format(
                 sql.Identifier(name), sql.Identifier(owner)
             )
-            self._server.run(f"create database {name!r}", lambda cursor: cursor.execute(statement), autocommit=True)
+            self._server.execute(f"create database {name!r}", statement, autocommit=True)
         return name, self._outputs(inputs)
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
         old, new = old_inputs["name"], new_inputs["name"]
         if old != new:
             rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
-            self._server.run(f"rename database {old!r}", lambda cursor: cursor.execute(rename))
+            self._server.execute(f"rename database {old!r}", rename)
         self._alter(new, new_inputs)
         return self._outputs(new_inputs)
 
@@ -80,57 +72,41 @@ class DatabaseHandler(TableHandler):
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         name = inputs["name"]
         drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-        self._server.run(f"drop database {name!r}", lambda cursor: cursor.execute(drop), autocommit=True)
+        self._server.execute(f"drop database {name!r}", drop, autocommit=True)
 
     def _refuse_used(self, name: str) -> None:
         """Raise if an existing database holds anything: only an empty one can be from a killed run."""
 
-        def tables(cursor: psycopg.Cursor) -> int:
-            row = cursor.execute(
-                "SELECT count(*) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
-                "WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f') "
-                "AND nspname !~ '^pg_' AND nspname <> 'information_schema'"
-            ).fetchone()
-            return int(row[0]) if row else 0
-
-        if count := self._server.run(f"look into database {name!r}", tables, database=name):
+        query: LiteralString = (
+            "SELECT count(*) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
+            "WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f') "
+            "AND nspname !~ '^pg_' AND nspname <> 'information_schema'"
+        )
+        found = self._server.row(f"look into database {name!r}", query, {}, name)
+        if found and (count := found["count"]):
             raise ApplyFailed(
                 f"database {name!r} exists already and holds {count} tables, views or sequences, so this stack did not "
                 "make it. Give this database another name, or drop the other."
             )
 
     def _alter(self, name: str, inputs: Properties) -> None:
-        database = sql.Identifier(name)
-        statements = [
-            sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, sql.Literal(inputs["connectionLimit"])),
-            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(database, sql.Literal(inputs["allowConnections"])),
-        ]
-        if inputs.get("owner"):
-            statements.append(
-                sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, sql.Identifier(inputs["owner"]))
-            )
-        self._server.run(f"alter database {name!r}", lambda cursor: _execute(cursor, statements), autocommit=True)
+        statements = ["CONNECTION LIMIT -1", "ALLOW_CONNECTIONS true"]
+        alter = [sql.SQL("ALTER DATABASE {} " + each).format(sql.Identifier(name)) for each in statements]
+        if owner := inputs.get("owner"):
+            alter.append(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(owner)))
+        self._server.execute(f"alter database {name!r}", *alter, autocommit=True)
 
     def _outputs(self, inputs: Properties) -> Properties:
         return {**(self._found(inputs["name"]) or {}), "template": "template0", **inputs}
 
     def _found(self, name: str) -> Properties | None:
-        def select(cursor: psycopg.Cursor) -> Properties | None:
-            rows = cursor.connection.cursor(row_factory=dict_row).execute(
-                "SELECT datname AS name, pg_get_userbyid(datdba) AS owner, pg_encoding_to_char(encoding) AS encoding, "
-                'datcollate AS "lcCollate", datctype AS "lcCtype", spcname AS "tablespaceName", '
-                'datconnlimit AS "connectionLimit", datallowconn AS "allowConnections", datistemplate AS "isTemplate" '
-                "FROM pg_database JOIN pg_tablespace t ON t.oid = dattablespace WHERE datname = %s",
-                [name],
-            )
-            return rows.fetchone()
-
-        return self._server.run(f"read database {name!r}", select)
-
-
-def _execute(cursor: psycopg.Cursor, statements: list[sql.Composed]) -> None:
-    for statement in statements:
-        cursor.execute(statement)
+        query: LiteralString = (
+            "SELECT datname AS name, pg_get_userbyid(datdba) AS owner, pg_encoding_to_char(encoding) AS encoding, "
+            'datcollate AS "lcCollate", datctype AS "lcCtype", spcname AS "tablespaceName", '
+            'datconnlimit AS "connectionLimit", datallowconn AS "allowConnections", datistemplate AS "isTemplate" '
+            "FROM pg_database JOIN pg_tablespace t ON t.oid = dattablespace WHERE datname = %(name)s"
+        )
+        return self._server.row(f"read database {name!r}", query, {"name": name})
 
 
 class SchemaHandler(TableHandler):
@@ -139,62 +115,37 @@ class SchemaHandler(TableHandler):
     pulumi_type = "postgresql:index/schema:Schema"
     fields: ClassVar[Fields] = {
         "name": Field(required=True),
-        "database": Field(replaces=True),
-        "owner": Field(),
-        "ifNotExists": _fixed(True),
-        "dropCascade": _fixed(False),
+        "database": Field(required=True, replaces=True),
+        "owner": Field(required=True),
     }
+    constants: ClassVar[Properties] = {"ifNotExists": True, "dropCascade": False}
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        name = inputs["name"]
-        self._run(inputs, f"create schema {name!r}", sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(_name(inputs)))
-        return f"{self._database(inputs)}.{name}", self._outputs(inputs)
+        create = sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(_name(inputs))
+        own = sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(_name(inputs), sql.Identifier(inputs["owner"]))
+        self._server.execute(f"create schema {inputs['name']!r}", create, own, database=inputs["database"])
+        return f"{inputs['database']}.{inputs['name']}", dict(inputs)
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(_name(old_inputs), _name(new_inputs))
-        statements = [] if old_inputs["name"] == new_inputs["name"] else [rename]
-        self._run(new_inputs, f"alter schema {new_inputs['name']!r}", *statements)
-        return self._outputs(new_inputs)
+        if old_inputs["name"] != new_inputs["name"]:
+            rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(_name(old_inputs), _name(new_inputs))
+            self._server.execute(f"rename schema {old_inputs['name']!r}", rename, database=new_inputs["database"])
+        return self.create(new_inputs)[1]
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
-        owner = self._owner(inputs)
-        if owner is None:
+        if not self._server.has_database(inputs["database"]):
             return None
-        live = {**inputs, "owner": owner} if inputs.get("owner") else dict(inputs)
-        return LiveResource(id, live, {"database": self._database(inputs), "owner": owner, **live})
+        query: LiteralString = "SELECT pg_get_userbyid(nspowner) AS owner FROM pg_namespace WHERE nspname = %(name)s"
+        found = self._server.row(f"read schema {inputs['name']!r}", query, inputs, inputs["database"])
+        return None if found is None else LiveResource(id, {**inputs, **found}, {**inputs, **found})
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        if self._server.has_database(self._database(inputs)):
+        if self._server.has_database(inputs["database"]):
             drop = sql.SQL("DROP SCHEMA IF EXISTS {} RESTRICT").format(_name(inputs))
-            self._run({**inputs, "owner": ""}, f"drop schema {inputs['name']!r}", drop)
-
-    def _run(self, inputs: Properties, doing: str, *statements: sql.Composed) -> None:
-        """Run the statements, and set the owner in the same transaction."""
-        every = list(statements)
-        if inputs.get("owner"):
-            every.append(sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(_name(inputs), sql.Identifier(inputs["owner"])))
-        self._server.run(doing, lambda cursor: _execute(cursor, every), database=self._database(inputs))
-
-    def _outputs(self, inputs: Properties) -> Properties:
-        return {"database": self._database(inputs), "owner": self._owner(inputs), **inputs}
-
-    def _owner(self, inputs: Properties) -> str | None:
-        name, database = inputs["name"], self._database(inputs)
-        if not self._server.has_database(database):
-            return None
-
-        def select(cursor: psycopg.Cursor) -> str | None:
-            query = "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %s"
-            row = cursor.execute(query, [name]).fetchone()
-            return str(row[0]) if row else None
-
-        return self._server.run(f"read schema {name!r}", select, database=database)
-
-    def _database(self, inputs: Properties) -> str:
-        return str(inputs.get("database") or self._server.default_database)
+            self._server.execute(f"drop schema {inputs['name']!r}", drop, database=inputs["database"])
 
 
 def _name(inputs: Properties) -> sql.Identifier:
@@ -220,12 +171,14 @@ class RoleHandler(TableHandler):
     fields: ClassVar[Fields] = {
         "name": Field(required=True),
         "password": Field(),
-        "connectionLimit": _fixed(-1, Kind.WHOLE),
-        "validUntil": _fixed("infinity", Kind.TEXT),
-        **dict.fromkeys(_ATTRIBUTES, _fixed(False)),
-        **dict.fromkeys(("skipDropRole", "skipReassignOwned"), _fixed(False)),
-        **dict.fromkeys(("inherit", "encryptedPassword"), _fixed(True)),
         "login": Field(kind=Kind.FLAG, default=False),
+    }
+    constants: ClassVar[Properties] = {
+        "connectionLimit": -1,
+        "validUntil": "infinity",
+        **dict.fromkeys(_ATTRIBUTES, False),
+        **dict.fromkeys(("skipDropRole", "skipReassignOwned"), False),
+        **dict.fromkeys(("inherit", "encryptedPassword"), True),
     }
 
     def __init__(self, server: Server) -> None:
@@ -234,7 +187,7 @@ class RoleHandler(TableHandler):
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         name = inputs["name"]
 
-        def work(cursor: psycopg.Cursor) -> None:
+        def work(cursor: Cursor) -> None:
             exists = cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone()
             verb = sql.SQL("ALTER" if exists else "CREATE")
             cursor.execute(sql.SQL("{} ROLE {} WITH {}").format(verb, _name(inputs), _options(cursor, inputs)))
@@ -243,7 +196,7 @@ class RoleHandler(TableHandler):
         return name, dict(inputs)
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        def work(cursor: psycopg.Cursor) -> None:
+        def work(cursor: Cursor) -> None:
             _lock(cursor, old_inputs["name"])
             old, new = _name(old_inputs), _name(new_inputs)
             if old != new:
@@ -256,31 +209,27 @@ class RoleHandler(TableHandler):
     def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         name = inputs["name"]
 
-        def select(cursor: psycopg.Cursor) -> Properties | None:
-            rows = cursor.connection.cursor(row_factory=dict_row).execute(
-                'SELECT rolsuper AS superuser, rolcreatedb AS "createDatabase", rolcreaterole AS "createRole", '
-                "rolinherit AS inherit, rolcanlogin AS login, rolreplication AS replication, "
-                'rolbypassrls AS "bypassRowLevelSecurity", rolconnlimit AS "connectionLimit", '
-                "COALESCE(rolvaliduntil::text, 'infinity') AS \"validUntil\" FROM pg_roles WHERE rolname = %s",
-                [name],
-            )
-            return rows.fetchone()
-
-        found = self._server.run(f"read role {name!r}", select)
+        query: LiteralString = (
+            'SELECT rolsuper AS superuser, rolcreatedb AS "createDatabase", rolcreaterole AS "createRole", '
+            "rolinherit AS inherit, rolcanlogin AS login, rolreplication AS replication, "
+            'rolbypassrls AS "bypassRowLevelSecurity", rolconnlimit AS "connectionLimit", '
+            "COALESCE(rolvaliduntil::text, 'infinity') AS \"validUntil\" FROM pg_roles WHERE rolname = %(name)s"
+        )
+        found = self._server.row(f"read role {name!r}", query, inputs)
         if found is None:
             return None
         live = {**inputs, **found}
-        if self._server.settings["superuser"] and inputs.get("login") and inputs.get("password"):
-            query = "SELECT COALESCE(rolpassword, '') FROM pg_authid WHERE rolname = %s"
-            row = self._server.run(f"read the verifier of role {name!r}", lambda c: c.execute(query, [name]).fetchone())
-            if not row or not verifies(row[0], inputs["password"]):
+        if inputs.get("login") and inputs.get("password"):
+            verifier: LiteralString = "SELECT rolpassword FROM pg_authid WHERE rolname = %(name)s"
+            row = self._server.row(f"read the verifier of role {name!r}", verifier, inputs)
+            if not row or not verifies(row["rolpassword"] or "", inputs["password"]):
                 live.pop("password")
         return LiveResource(id, live, dict(live))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         name, role = inputs["name"], _name(inputs)
 
-        def work(cursor: psycopg.Cursor) -> None:
+        def work(cursor: Cursor) -> None:
             if cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
                 _lock(cursor, name)
                 cursor.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(role))
@@ -290,14 +239,13 @@ class RoleHandler(TableHandler):
         self._server.run(f"drop role {name!r}", work)
 
 
-def _lock(cursor: psycopg.Cursor, name: str) -> None:
+def _lock(cursor: Cursor, name: str) -> None:
     cursor.execute("SELECT pg_advisory_xact_lock(oid::bigint) FROM pg_roles WHERE rolname = %s", [name])
 
 
-def _options(cursor: psycopg.Cursor, inputs: Properties) -> sql.Composable:
+def _options(cursor: Cursor, inputs: Properties) -> sql.Composable:
     parts: list[sql.Composable] = [sql.SQL(word if inputs[name] else f"NO{word}") for name, word in _ATTRIBUTES.items()]
-    parts.append(sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(inputs["connectionLimit"])))
-    parts.append(sql.SQL("VALID UNTIL {}").format(sql.Literal(inputs["validUntil"])))
+    parts.append(sql.SQL("CONNECTION LIMIT -1 VALID UNTIL 'infinity'"))
     if password := inputs.get("password"):
         if not password.startswith("SCRAM-SHA-256$"):
             # Neither the server nor its log sees the password itself.

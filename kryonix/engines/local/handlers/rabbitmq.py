@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote
@@ -47,13 +48,13 @@ class _BrokerObject(TableHandler):
     def __init__(self, api: Management) -> None:
         self._api = api
 
+    @abstractmethod
     def body(self, inputs: Properties) -> Mapping[str, Any]:
         """Return the body of the declaring request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
         """Return the inputs as the API shows them; None removes an input."""
-        raise NotImplementedError
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         self._api.put(self._path(inputs), self.body(inputs), f"declare {self._label(inputs)}")
@@ -257,10 +258,12 @@ class BindingHandler(_BrokerObject):
         "routingKey": Field(replaces=True),
     }
 
+    def body(self, inputs: Properties) -> Mapping[str, Any]:
+        return {"routing_key": inputs.get("routingKey", ""), "arguments": {}}
+
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         collection = self._path({**inputs, "propertiesKey": ""})[:-1]
-        body = {"routing_key": inputs.get("routingKey", ""), "arguments": {}}
-        location = self._api.post(collection, body, f"declare {self._label(inputs)}")
+        location = self._api.post(collection, self.body(inputs), f"declare {self._label(inputs)}")
         key = unquote(location.rsplit("/", 1)[-1])
         vhost = inputs["vhost"].replace("%", "%25").replace("/", "%2F")
         id = "/".join((vhost, inputs["source"], inputs["destination"], "queue", key))
@@ -273,6 +276,9 @@ class BindingHandler(_BrokerObject):
         # One binding by its key: the list of a queue or a vhost is slow with thousands of bindings.
         found = self._api.get(*self._path(outputs))
         return None if found is None else LiveResource(id, dict(inputs), dict(outputs))
+
+    def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
+        return inputs
 
 
 class PolicyHandler(_BrokerObject):

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
-from kryonix.engines.local.errors import InvalidInputs
-from kryonix.engines.local.handlers.base import UNKNOWN, LiveResource, Properties
+from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
 
 ALPHANUMERIC: Final = string.ascii_letters + string.digits
 SPECIAL: Final = "!@#$%&*()-_=+[]{}<>:?"
 
 
-def provider() -> HandlerTable:
+def provider(config: Properties) -> HandlerTable:
     """Return the handlers of package random."""
     return HandlerTable.of([RandomPasswordHandler()])
-
-
-def _fixed(kind: Kind, default: Any) -> Field:
-    return Field(kind=kind, default=default, replaces=True, fixed=True)
 
 
 class RandomPasswordHandler(TableHandler):
@@ -32,16 +26,11 @@ class RandomPasswordHandler(TableHandler):
     fields: ClassVar[Fields] = {
         "length": Field(kind=Kind.WHOLE, required=True, replaces=True),
         "special": Field(kind=Kind.FLAG, default=True, replaces=True),
-        "keepers": Field(kind=Kind.TEXT_MAP, replaces=True),
-        **dict.fromkeys(("lower", "upper", "numeric"), _fixed(Kind.FLAG, True)),
-        **dict.fromkeys(("minLower", "minUpper", "minNumeric", "minSpecial"), _fixed(Kind.WHOLE, 0)),
     }
-
-    def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
-        values = super().check(old, new)
-        if values["length"] is not UNKNOWN and values["length"] < 1:
-            raise InvalidInputs(f"{self.pulumi_type}: `length` is {values['length']}; it must be at least 1")
-        return values
+    constants: ClassVar[Properties] = {
+        **dict.fromkeys(("lower", "upper", "numeric"), True),
+        **dict.fromkeys(("minLower", "minUpper", "minNumeric", "minSpecial"), 0),
+    }
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         letters = ALPHANUMERIC + (SPECIAL if inputs["special"] else "")

@@ -61,7 +61,7 @@ def api_name(name: str) -> str:
 
 def test_a_vhosts_limits_are_set_changed_cleared_and_repaired(rabbitmq: Provider, broker: Broker, unique: str) -> None:
     handler = rabbitmq.handler("rabbitmq:index/vHost:VHost")
-    id, inputs, outputs = make(handler, {"name": unique, "maxConnections": "10", "maxQueues": 50, "description": "d"})
+    id, inputs, outputs = make(handler, {"name": unique, "maxConnections": "10", "maxQueues": "50", "description": "d"})
     limits = f"/api/vhost-limits/{unique}"
     assert id == unique
     assert broker.api.get(limits).json()[0]["value"] == {"max-connections": 10, "max-queues": 50}

@@ -17,7 +17,15 @@ QUEUE = {"name": "q", "vhost": "v", "settings": {"durable": True, "argumentsJson
 BINDING = {"source": "e", "vhost": "v", "destination": "q", "destinationType": "queue", "routingKey": "k"}
 BLOCK = {"pattern": "^a", "priority": 1, "applyTo": "queues", "definition": {"max-length": "1"}}
 POLICY = {"name": "p", "vhost": "v", "policy": BLOCK}
-GRANT = {"role": "r", "database": "d", "objectType": "table", "schema": "s", "privileges": ["SELECT"]}
+GRANT = {
+    "role": "r",
+    "database": "d",
+    "objectType": "table",
+    "schema": "s",
+    "objects": ["t"],
+    "privileges": ["SELECT"],
+}
+SCHEMA = {"name": "s", "database": "d", "owner": "o"}
 CONTAINER = {"name": "c", "image": "i:1"}
 
 
@@ -55,17 +63,17 @@ def diff(type: str, inputs: dict[str, Any], **changed: Any) -> Any:
         *(("rabbitmq:Binding", BINDING, {key: "w"}) for key in BINDING if key != "destinationType"),
         ("rabbitmq:Policy", POLICY, {"name": "w"}),
         ("rabbitmq:OperatorPolicy", POLICY, {"vhost": "w"}),
-        ("postgresql:Schema", {"name": "s", "database": "d"}, {"database": "w"}),
+        ("postgresql:Schema", SCHEMA, {"database": "w"}),
         ("postgresql:Grant", GRANT, {"role": "w"}),
-        ("postgresql:Grant", GRANT, {"objects": ["t"]}),
-        ("docker:Network", {"name": "n"}, {"internal": True}),
-        ("docker:Volume", {"name": "v"}, {"labels": [{"label": "a", "value": "b"}]}),
+        ("postgresql:Grant", GRANT, {"objects": ["u"]}),
+        ("docker:Network", {"name": "n"}, {"driver": "bridge"}),
+        ("docker:Volume", {"name": "v"}, {"name": "w"}),
         ("docker:Container", CONTAINER, {"image": "i:2"}),
         ("docker:Container", CONTAINER, {"envs": ["A=1"]}),
-        ("docker:Container", CONTAINER, {"ports": [{"internal": 80}]}),
+        ("docker:Container", CONTAINER, {"ports": [{"internal": 80, "external": 80, "ip": "::"}]}),
         ("docker:Container", CONTAINER, {"uploads": [{"file": "/f", "content": "c"}]}),
         ("random:RandomPassword", {"length": 8}, {"length": 9}),
-        ("random:RandomPassword", {"length": 8}, {"keepers": {"a": "b"}}),
+        ("random:RandomPassword", {"length": 8}, {"special": False}),
     ],
 )
 def test_this_change_makes_a_new_resource(type: str, inputs: dict[str, Any], changed: dict[str, Any]) -> None:
@@ -134,7 +142,7 @@ def test_equal_inputs_are_no_change(type: str) -> None:
             {**GRANT, "objectType": "schema", "privileges": ["USAGE"], "objects": ["t"]},
             "`objects` can't be given",
         ),
-        ("random:RandomPassword", {"length": 0}, "`length` is 0; it must be at least 1"),
+        ("random:RandomPassword", {"length": "long"}, "`length` is 'long'; it must be a whole number"),
     ],
 )
 def test_invalid_inputs_are_refused(type: str, inputs: dict[str, Any], problem: str) -> None:
@@ -145,11 +153,12 @@ def test_invalid_inputs_are_refused(type: str, inputs: dict[str, Any], problem: 
 REMOVED: dict[str, tuple[dict[str, Any], str]] = {
     "docker:Container": (
         CONTAINER,
-        "cpuSet cpuShares devices dns domainname gpus groupAdds init ipcMode logDriver logOpts maxRetryCount mounts "
-        "pidMode platform privileged runtime stopSignal stopTimeout storageOpts sysctls usernsMode workingDir",
+        "cpus cpuSet cpuShares devices dns domainname gpus groupAdds hosts init ipcMode logDriver logOpts "
+        "maxRetryCount mounts pidMode platform privileged runtime stopSignal stopTimeout storageOpts sysctls ulimits "
+        "user usernsMode workingDir",
     ),
-    "docker:Network": ({"name": "n"}, "attachable ingress ipamConfigs ipamOptions ipv6 options"),
-    "docker:Volume": ({"name": "v"}, "driver driverOpts"),
+    "docker:Network": ({"name": "n"}, "attachable ingress internal ipamConfigs ipamOptions ipv6 labels options"),
+    "docker:Volume": ({"name": "v"}, "driver driverOpts labels"),
     "postgresql:Database": ({"name": "d"}, "encoding isTemplate lcCollate lcCtype tablespaceName template"),
     "postgresql:Role": (
         {"name": "r"},
@@ -157,11 +166,11 @@ REMOVED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "rabbitmq:Binding": (BINDING, "arguments argumentsJson"),
     "rabbitmq:VHost": ({"name": "v"}, "tracing"),
-    "random:RandomPassword": ({"length": 8}, "overrideSpecial number"),
+    "random:RandomPassword": ({"length": 8}, "keepers overrideSpecial number"),
 }
 """Inputs of the provider plugins that the local engine does not have."""
 
-FIXED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+CONSTANT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "docker:Container": (
         CONTAINER,
         {
@@ -177,7 +186,7 @@ FIXED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"name": "d"},
         {"connectionLimit": 3, "allowConnections": False, "alterObjectOwnership": True},
     ),
-    "postgresql:Schema": ({"name": "s"}, {"ifNotExists": False, "dropCascade": True}),
+    "postgresql:Schema": (SCHEMA, {"ifNotExists": False, "dropCascade": True}),
     "postgresql:Role": (
         {"name": "r"},
         {
@@ -197,21 +206,21 @@ FIXED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
 }
-"""Inputs of which the local engine takes the provider plugin's default only."""
+"""Inputs that have the provider plugin's default in the state, and can't be given."""
 
 REFUSED = [
     *((type, {**inputs, name: ["x"]}, name) for type, (inputs, names) in REMOVED.items() for name in names.split()),
     *(
         (type, {**inputs, name: value}, name)
-        for type, (inputs, given) in FIXED.items()
+        for type, (inputs, given) in CONSTANT.items()
         for name, value in given.items()
     ),
     *(
         ("docker:Container", {**CONTAINER, block: [{**needed, name: "x"}]}, rf"{block}\[0\]\.{name}")
         for block, needed, names in (
             ("networksAdvanced", {"name": "n"}, "driverOpts ipv4Address ipv6Address linkLocalIps macAddress"),
-            ("uploads", {"file": "f", "content": "c"}, "contentBase64 source sourceHash"),
-            ("volumes", {"containerPath": "/d"}, "fromContainer selinuxRelabel"),
+            ("uploads", {"file": "f", "content": "c"}, "contentBase64 permissions source sourceHash"),
+            ("volumes", {"containerPath": "/d", "volumeName": "v"}, "fromContainer hostPath readOnly selinuxRelabel"),
         )
         for name in names.split()
     ),
@@ -220,7 +229,7 @@ REFUSED = [
     ("rabbitmq:Binding", {**BINDING, "destinationType": "exchange"}, "destinationType"),
     *(
         ("postgresql:Grant", {**GRANT, "objectType": kind, "privileges": ["EXECUTE"]}, "objectType")
-        for kind in ("function", "procedure", "routine")
+        for kind in ("function", "procedure", "routine", "sequence")
     ),
 ]
 
@@ -263,6 +272,7 @@ def test_a_provider_with_unknown_settings_checks_and_compares(package: str) -> N
         ("rabbitmq", {"endpoint": "broker:15672", "username": "u", "password": "p"}, "must be a URL"),
         ("rabbitmq", {"endpoint": "http://a:secret@b", "username": "u", "password": "p"}, "without credentials"),
         ("postgresql", {"host": "h", "port": "x"}, "`port` "),
+        ("postgresql", {"host": "h", "sslrootcert": "c"}, "`sslrootcert` is not an input"),
         ("docker", {"host": "unix:///x", "sshOpts": ["-p"]}, "not sshOpts"),
         ("postgresql", {"host": "h", "clientcert": {"cert": "c", "key": "k"}}, "`clientcert` is not an input"),
     ],
