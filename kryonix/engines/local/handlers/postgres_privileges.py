@@ -100,6 +100,8 @@ class _Privileges(TableHandler):
             return None
         # Of several objects that differ, the first stands for all.
         held = [privileges for _, privileges in sorted(self.held(inputs | role).items())]
+        if not held and inputs["privileges"]:
+            return None
         drifted = [privileges for privileges in held if privileges != set(inputs["privileges"])]
         live = {**inputs, "privileges": sorted(drifted[0])} if drifted else dict(inputs)
         return LiveResource(id, live, dict(live))
@@ -217,4 +219,4 @@ class DefaultPrivilegesHandler(_Privileges):
 
     def held(self, inputs: Properties) -> dict[str, set[str]]:
         kind = "r" if inputs["objectType"] == "table" else "S"
-        return self._grouped(_HELD_BY_DEFAULT, {**inputs, "kind": kind}) or {kind: set()}
+        return self._grouped(_HELD_BY_DEFAULT, {**inputs, "kind": kind})
