@@ -20,7 +20,6 @@ from kryonix.engines.local.handlers.fields import Field, Kind, checked
 Cursor = psycopg.Cursor[DictRow]
 Result = TypeVar("Result")
 
-CONNECT_SECONDS: Final = 30
 ATTEMPTS: Final = 20
 LONGEST_PAUSE: Final = 0.2
 
@@ -34,6 +33,7 @@ _CONFIG: Final[Mapping[str, Field]] = {
     "username": Field(default="postgres"),
     "password": Field(),
     "sslmode": Field(default="require"),
+    "connectTimeout": Field(kind=Kind.WHOLE, default=30),  # the SDK always gives it
 }
 _ENVIRONMENT: Final = {
     "host": "PGHOST",
@@ -112,7 +112,7 @@ class Server:
                 user=settings["username"],
                 password=settings.get("password"),
                 sslmode=settings["sslmode"],
-                connect_timeout=CONNECT_SECONDS,
+                connect_timeout=settings["connectTimeout"],
                 dbname=database,
                 row_factory=dict_row,
                 autocommit=autocommit,
