@@ -98,9 +98,16 @@ class _Assembly:
             limits=catalog.plans[tenant.plan].limits.model_copy(update=limits),
             **self._objects(),
         )
-        queues = self._by_type[QUEUE.resource_type]
-        transient = {_name(queue): why for queue in queues if (why := _loss_of(queue.props["settings"]))}
-        return StackTenant(CurrentState(topology, rights, unlimited, transient), dict(self._urns()))
+        transient = {}
+        for queue in self._by_type[QUEUE.resource_type]:
+            settings = queue.props["settings"]
+            if settings.get("autoDelete"):
+                transient[_name(queue)] = "is deleted with its last consumer"
+            elif not settings.get("durable"):
+                transient[_name(queue)] = "does not outlive a restart of the broker"
+        urns = {_name(resource): resource.urn for resources in self._by_type.values() for resource in resources}
+        urns[""] = self._by_type[_VHOST][0].urn
+        return StackTenant(CurrentState(topology, rights, unlimited, transient), urns)
 
     def _rights(self) -> Iterator[tuple[str, Permissions]]:
         for resource in self._by_type[_PERMISSIONS]:
@@ -144,12 +151,6 @@ class _Assembly:
             found[kind.collection] = (*found.get(kind.collection, ()), *objects)
         return found
 
-    def _urns(self) -> Iterator[tuple[str, str]]:
-        for resources in self._by_type.values():
-            for resource in resources:
-                yield _name(resource), resource.urn
-        yield "", self._by_type[_VHOST][0].urn
-
 
 def _name(resource: Registered) -> str:
     """Return the object's name on the broker. The program never makes it depend on other resources."""
@@ -173,13 +174,6 @@ def _queue(resource: Registered, names: Names) -> Queue:
     text = settings.get("argumentsJson")
     arguments = settings.get("arguments") or {} if text is None or text is UNKNOWN else json.loads(text)
     return Queue(_name(resource), arguments, names.module_of(_name(resource)))
-
-
-def _loss_of(settings: Mapping[str, Any]) -> str:
-    """Return why a queue is transient, empty if it is not."""
-    if settings.get("autoDelete"):
-        return "is deleted with its last consumer"
-    return "" if settings.get("durable") else "does not outlive a restart of the broker"
 
 
 def _binding(resource: Registered, names: Names) -> Binding:

@@ -203,14 +203,12 @@ def validate(model: type[M], document: Document, at: Path = ()) -> tuple[M | Non
     try:
         return model.model_validate(document.at(at)), []
     except ValidationError as error:
-        found = error.errors(include_url=False)[: MAX_PROBLEMS + 1]
-        return None, [_problem(model, document, at, details) for details in found]
-
-
-def _problem(model: type[BaseModel], document: Document, at: Path, details: ErrorDetails) -> Problem:
-    where = tuple(step for step in details["loc"] if step != "[key]")
-    field = ".".join(str(step)[:80] for step in where)
-    return Problem(document.file, document.line((*at, *where)), field, _message(model, details))
+        problems = []
+        for details in error.errors(include_url=False)[: MAX_PROBLEMS + 1]:
+            where = tuple(step for step in details["loc"] if step != "[key]")
+            field = ".".join(str(step)[:80] for step in where)
+            problems.append(Problem(document.file, document.line((*at, *where)), field, _message(model, details)))
+        return None, problems
 
 
 def _message(model: type[BaseModel], details: ErrorDetails) -> str:

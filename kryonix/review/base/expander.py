@@ -15,7 +15,7 @@ from typing import Any
 
 
 def write_topology(topology: Any) -> str:
-    """Return an expansion as text, for `base_code.read_topology`. Equal expansions give equal texts."""
+    """Return an expansion as text, for `sides.read_topology`. Equal expansions give equal texts."""
     return json.dumps(topology, default=_fields, separators=(",", ":"))
 
 

@@ -7,8 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kryonix.review.base.base_code import read_topology
 from kryonix.review.base.expander import write_topology
+from kryonix.review.base.sides import read_topology
 from tests.support.review_examples import CATALOG, topology
 
 
