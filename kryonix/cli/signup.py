@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -33,8 +34,8 @@ from kryonix.signup.worker import run_worker
 from kryonix.topology.catalog import default_catalog
 
 _DSN_VARIABLE: Final = "KRYONIX_SIGNUP_DSN"
-_PARENT_VARIABLE: Final = "KRYONIX_SIGNUP_PARENT"
-"""Process ID of the service: its worker ends with it, even if the service is killed."""
+_WITH_PARENT_VARIABLE: Final = "KRYONIX_SIGNUP_WITH_PARENT"
+"""Set for the service's own worker: it ends when its standard input does, even if the service is killed."""
 _LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _EXPOSED: Final = (
     "WARNING: listening on {address} without TLS, and other machines may reach it: API keys and credentials cross the "
@@ -101,6 +102,8 @@ def worker(
     ] = 400,
 ) -> None:
     """Run a worker: it performs accepted operations and publishes events. Any number may run."""
+    if os.environ.get(_WITH_PARENT_VARIABLE):
+        Thread(target=_end_with_parent, daemon=True).start()
     _configure_logging()
     site = open_site(platform, concurrency=concurrency)
     outputs = site.engine.outputs(StackSpec(name=platform.stack))
@@ -112,7 +115,6 @@ def worker(
         site.cells,
         concurrency=concurrency,
         keep=timedelta(days=keep_days),
-        parent=int(os.environ.get(_PARENT_VARIABLE, "0")) or None,
         say=lambda text: err.print(f"worker: {text}", soft_wrap=True),
     )
 
@@ -241,8 +243,14 @@ class _WorkerProcess:
             self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, _PARENT_VARIABLE: str(os.getpid())}
-        return subprocess.Popen(self._command, env=environment)  # noqa: S603  our own command
+        environment = {**os.environ, _WITH_PARENT_VARIABLE: "1"}
+        return subprocess.Popen(self._command, env=environment, stdin=subprocess.PIPE)  # noqa: S603  our own command
+
+
+def _end_with_parent() -> None:
+    """Send this process SIGTERM at the end of its standard input: only its parent has the pipe's other end."""
+    os.read(sys.stdin.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _configure_logging() -> None:

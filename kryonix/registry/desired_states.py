@@ -116,8 +116,13 @@ def mark_applied(connection: Connection, state: DesiredState) -> bool:
     }
     marked = connection.execute(QUERIES["mark_applied"], values).rowcount == 1
     if not marked:
-        connection.execute(QUERIES["mark_unapplied"], values)
+        mark_unapplied(connection, state.cliente_id)
     return marked
+
+
+def mark_unapplied(connection: Connection, cliente_id: str) -> None:
+    """Record that the stack may differ from the row."""
+    connection.execute(QUERIES["mark_unapplied"], {"id": cliente_id})
 
 
 def put_final_export(

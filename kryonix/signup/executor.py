@@ -25,7 +25,6 @@ from kryonix.signup.problems import for_callers, problem_of, unknown_to_worker
 from kryonix.signup.queue import MAX_ATTEMPTS, attempts_for, pause_after
 from kryonix.signup.sealing import seal
 from kryonix.tenants.credentials import Credentials
-from kryonix.tenants.errors import WouldLoseMessages
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.objects import KINDS
 from kryonix.topology.tenants import Tenant
@@ -43,8 +42,6 @@ _EVENTS: Final[Mapping[Kind, str]] = {
 }
 _COUNTED: Final = frozenset(kind.resource_type for kind in KINDS.values())
 _PROGRESS_S: Final = 0.25
-_COUNTS_AGE_S: Final = 8
-"""Maximum age of the broker's message counts, with a margin: a quorum queue reports every 5 s."""
 _NEWER_PAUSE: Final = timedelta(seconds=5)
 _NEWER_COMES: Final = timedelta(days=1)
 
@@ -162,29 +159,13 @@ class Executor:
                 until = lifecycle.offboard(tenant, progress.handle)
                 return _Outcome({"remove_after": until.isoformat()}, event)
             case "remove":
-                deleted = self._remove(tenant, progress, accept_loss=bool(asked.get("accept_loss")))
+                deleted = lifecycle.remove_now(tenant, progress.handle, accept_loss=bool(asked.get("accept_loss")))
                 return _Outcome({"messages_deleted": deleted}, event)
             case "settle":
                 lifecycle.settle(tenant, progress.handle)
                 removed = lifecycle.state(tenant).status == "removed"
                 return _Outcome({"removed": removed}, "tenant.removed" if removed else "")
         return _Outcome({}, event)
-
-    def _remove(self, tenant: str, progress: _Progress, *, accept_loss: bool) -> int:
-        """Remove a tenant now. Return the number of deleted messages.
-
-        Raises WouldLoseMessages before any change. Messages that arrive between the two counts are refused too; the
-        tenant is then offboarded, and `resume` undoes that.
-        """
-        lifecycle, held = self._lifecycle, {}
-        if lifecycle.state(tenant).status != "removed":
-            held = _held(lifecycle, tenant, accept_loss=accept_loss)
-            lifecycle.offboard(tenant, progress.handle)
-            if not accept_loss:
-                time.sleep(_COUNTS_AGE_S)
-            held = _held(lifecycle, tenant, accept_loss=accept_loss)
-        lifecycle.remove(tenant, progress.handle, force=True)
-        return sum(held.values())
 
     def _failed(self, operation: Operation, error: Exception) -> None:
         problem = problem_of(error).as_json()
@@ -210,15 +191,6 @@ class Executor:
     def _publish(self, connection: Connection, operation: Operation, event: str, more: Mapping[str, Any]) -> None:
         payload = {"tenant": operation.tenant, "operation": str(operation.id), "kind": operation.kind, **more}
         put_event(connection, event, operation.tenant, payload)
-
-
-def _held(lifecycle: TenantLifecycle, tenant: str, *, accept_loss: bool) -> dict[str, int]:
-    held = lifecycle.messages(tenant)
-    if held and not accept_loss:
-        loss = f"{sum(held.values()):,} message(s) in {len(held)} queue(s) of the tenant {tenant!r} would be deleted"
-        remedy = "Consume them, remove the tenant after the grace period, or accept the loss with `accept_loss=true`"
-        raise WouldLoseMessages(f"{loss}. {remedy}", held)
-    return held
 
 
 def _start(connection: Connection, id: UUID) -> Operation | None:

@@ -40,6 +40,7 @@ _AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """A moment in the past by any clock: start the next attempt at once."""
 _PAUSE_AFTER_FAILURE_S: Final = 3
 _KEEP_S: Final = 3
+_STOP_S: Final = 10
 _ANSWER_S: Final = 30
 """Time limit of a statement, in seconds: longer than the web's, as no caller waits."""
 
@@ -63,10 +64,9 @@ def run_worker(
     *,
     concurrency: int = 2,
     keep: timedelta = timedelta(days=400),
-    parent: int | None = None,
     say: Callable[[str], None],
 ) -> None:
-    """Work until SIGTERM or SIGINT, then finish running operations. With `parent`, also end with that process.
+    """Work until SIGTERM or SIGINT, then finish running operations.
 
     `dsn` is the signup role's, `events_uri` the event publisher's. Ended operations are kept for `keep`. `say` gets
     status lines.
@@ -76,7 +76,7 @@ def run_worker(
     with Database(dsn, size=concurrency + 4, answer_s=_ANSWER_S) as database:
         worker = _Worker(dsn, database, lifecycle, concurrency, say)
         housekeeper = Housekeeper(database, lifecycle, Intake(database, catalog, cells), keep=keep)
-        asyncio.run(worker.run(housekeeper, EventPublisher(database, events_uri), parent))
+        asyncio.run(worker.run(housekeeper, EventPublisher(database, events_uri)))
 
 
 _Attempt = tuple[int | None, int]
@@ -103,10 +103,14 @@ class _Worker:
         self._concurrency = concurrency
         self._say = say
         self._open = False
+        self._stop = asyncio.Event()
+        self._running: set[_Attempt] = set()
         self._ended: dict[_Attempt, float] = {}
         self._app.task(name=TASK, queue=QUEUE, retry=_Retry(), pass_context=True)(self._run_job)
 
     def _run_job(self, context: JobContext, operation_id: str) -> None:
+        attempt = _attempt(context.job)
+        self._running.add(attempt)
         try:
             self._executor.run(UUID(operation_id))
         except RetryLater:
@@ -115,29 +119,34 @@ class _Worker:
             time.sleep(_PAUSE_AFTER_FAILURE_S)
             raise
         finally:
-            self._ended[_attempt(context.job)] = time.monotonic()
+            self._ended[attempt] = time.monotonic()
+            self._running.discard(attempt)
 
-    async def run(self, housekeeper: Housekeeper, publisher: EventPublisher, parent: int | None) -> None:
-        """Run everything until a signal, or until the parent process has ended."""
-        stop = asyncio.Event()
+    async def run(self, housekeeper: Housekeeper, publisher: EventPublisher) -> None:
+        """Run everything until a signal."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         background = [
             asyncio.create_task(publisher.run()),
             asyncio.create_task(_every(_KEEP_S, lambda: housekeeper.keep(self._stalled))),
-            asyncio.create_task(_when_gone(parent, stop)),
         ]
         working = asyncio.create_task(self._work())
-        await stop.wait()
+        await self._stop.wait()
         self._say("stopping: running operations are finished first")
-        for task in (working, *background):
+        pending = {working, *background}
+        for task in pending:
             task.cancel()
-        await asyncio.gather(working, *background, return_exceptions=True)
+        while pending:
+            _, pending = await asyncio.wait(pending, timeout=_STOP_S)
+            if pending and not self._running:
+                log.warning("the database does not answer: stopping without it")
+                logging.shutdown()
+                os._exit(0)  # others notice the missing heartbeat
 
     async def _work(self) -> None:
-        """Take jobs until cancelled, waiting for a database that is away."""
+        """Take jobs until the stop, waiting for a database that is away."""
         said = False
-        while True:
+        while not self._stop.is_set():  # a database that is away turns the cancellation into an error
             try:
                 async with self._app.open_async(), self._opened():
                     if not said:
@@ -196,9 +205,3 @@ async def _every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) 
         except Exception:  # a failed round must not be the last
             log.exception("a round of housekeeping failed")
         await asyncio.sleep(seconds)
-
-
-async def _when_gone(parent: int | None, stop: asyncio.Event) -> None:
-    while parent is None or os.getppid() == parent:
-        await asyncio.sleep(_KEEP_S)
-    stop.set()

@@ -25,20 +25,22 @@ from kryonix.registry.desired_states import (
     fetch_final_exports,
 )
 from kryonix.registry.errors import RegistryError
-from kryonix.tenants.admission import Need, admit, asked, invalid_tenant
+from kryonix.tenants.admission import admit, asked, invalid_tenant
 from kryonix.tenants.credentials import Credentials
-from kryonix.tenants.errors import InvalidTenant, Overtaken, TenantBusy, WrongState
+from kryonix.tenants.errors import InvalidTenant, Overtaken, TenantBusy, WouldLoseMessages, WrongState
 from kryonix.tenants.losses import translate_loss_errors
 from kryonix.tenants.rows import TenantRows
 from kryonix.tenants.specs import tenant_of
 from kryonix.tenants.stacks import TenantStacks
 from kryonix.tenants.transitions import Transition, check_transition, is_rotated
 from kryonix.tenants.undeclared import Undeclared
-from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.expansion import expand
 from kryonix.topology.tenants import Tenant
+
+_COUNTS_AGE_S: Final = 8
+"""Maximum age of the broker's message counts, with a margin: a quorum queue reports every 5 s."""
 
 _OVERTAKEN_S: Final = 300
 """Maximum wait of an overtaken run for its turn to converge."""
@@ -71,11 +73,6 @@ class TenantLifecycle:
         self._overlap = overlap
         self._grace = grace
 
-    def plan(self, tenant: Tenant) -> Need:
-        """Return a tenant's use and limits, from the catalog alone. Raises DoesNotFit or InvalidTenant."""
-        topology = admit(tenant, self._catalog)
-        return Need(use=use(topology), limits=topology.limits)
-
     def states(self) -> list[DesiredState]:
         """Return all desired states ordered by id, removed tenants included."""
         with connect(self._dsn) as connection:
@@ -95,10 +92,6 @@ class TenantLifecycle:
         """Return the exports of a tenant's offboardings, newest first. Raises UnknownTenant."""
         with self._rows.open(tenant_id) as (connection, _):
             return fetch_final_exports(connection, tenant_id)
-
-    def messages(self, tenant_id: str) -> dict[str, int]:
-        """Return the message counts of non-empty queues, up to 5 s old. Raises UnknownTenant."""
-        return self._stacks.messages(self.state(tenant_id))
 
     def undeclared(self, tenant_id: str) -> Undeclared:
         """Return the undeclared objects in a tenant's vhost, as the broker lists them."""
@@ -202,7 +195,7 @@ class TenantLifecycle:
         with self._lock(tenant_id):
             state = self._expect(tenant_id, "offboard")
             if state.status != "offboarding":
-                state = self._rows.offboard(state, self._stacks.definitions(state), self._grace)
+                state = self._rows.leave(state, "offboarding", self._stacks.definitions(state), self._grace)
             self._apply(state, on_event)
             if state.remove_after is None:
                 raise WrongState(tenant_id, state.status, f"the tenant {tenant_id!r} has no date of removal")
@@ -220,6 +213,27 @@ class TenantLifecycle:
                     f"Wait until then, or remove it now, for good, with `kryonix tenant remove {tenant_id} --force`",
                 )
             self._remove(state, on_event)
+
+    def remove_now(self, tenant_id: str, on_event: OnEvent = ignore, *, accept_loss: bool = False) -> int:
+        """Remove a tenant in any state, with a final export. Return the number of deleted messages.
+
+        Raises WouldLoseMessages, and leaves the tenant as it was. It is suspended while its messages are counted, so
+        that no new ones arrive; its row stays, so that a repetition after a crash, or `converge`, ends the suspension.
+        """
+        with self._lock(tenant_id):
+            state, deleted = self.state(tenant_id), 0
+            check_transition(state, "offboard", "remove")
+            if state.status != "removed":
+                try:
+                    deleted = self._suspend_and_count(state, on_event, accept_loss=accept_loss)
+                except Exception:
+                    if not self.state(tenant_id).converged:
+                        self._apply(state, on_event)
+                    raise
+            if state.status in ("active", "suspended"):
+                state = self._rows.leave(state, "removed", self._stacks.definitions(state), self._grace)
+            self._remove(state, on_event)
+            return deleted
 
     def settle(self, tenant_id: str, on_event: OnEvent = ignore) -> None:
         """Drop the old user after the overlap; remove an offboarded tenant after its grace period."""
@@ -282,6 +296,28 @@ class TenantLifecycle:
         summary = self._stacks.apply(state, on_event, allow_delete)
         self._rows.mark_applied(state)
         return summary
+
+    def _suspend_and_count(self, state: DesiredState, on_event: OnEvent, *, accept_loss: bool) -> int:
+        """Suspend the tenant without a change of its row, count its messages, and lift the protection."""
+        suspended = replace(state, status="suspended") if state.status == "active" else state
+        if not accept_loss:
+            self._refuse_loss(state)  # before any change
+        self._rows.mark_unapplied(state)
+        self._stacks.apply(suspended, on_event)
+        if not accept_loss:
+            time.sleep(_COUNTS_AGE_S)
+            self._refuse_loss(state)
+        messages = self._stacks.messages(state)
+        self._stacks.release(suspended, on_event)
+        return sum(messages.values())
+
+    def _refuse_loss(self, state: DesiredState) -> None:
+        if held := self._stacks.messages(state):
+            loss = f"{sum(held.values()):,} message(s) in {len(held)} queue(s) of the tenant {state.cliente_id!r}"
+            remedy = (
+                "Consume them, remove the tenant after the grace period, or accept the loss with `accept_loss=true`"
+            )
+            raise WouldLoseMessages(f"{loss} would be deleted; nothing has been changed. {remedy}", held)
 
     def _remove(self, state: DesiredState, on_event: OnEvent) -> Summary:
         """Lift the protection, mark the row removed, destroy the stack, then record the end."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from kryonix.registry.connection import Connection, connect
 from kryonix.registry.desired_states import (
@@ -15,6 +15,7 @@ from kryonix.registry.desired_states import (
     clock,
     fetch_desired_state,
     mark_applied,
+    mark_unapplied,
     put_desired_state,
     put_final_export,
 )
@@ -76,9 +77,7 @@ class TenantRows:
         """Write the row. Raises Overtaken if it is not `over` any more."""
         with connect(self._dsn) as connection:
             if over is not None:
-                found = fetch_desired_state(connection, state.cliente_id, lock=True)
-                if found is None or found.updated_at != over.updated_at:
-                    raise Overtaken(state.cliente_id)
+                _expect_unchanged(connection, over)
             return put_desired_state(connection, state)
 
     def mark_applied(self, state: DesiredState) -> None:
@@ -87,6 +86,11 @@ class TenantRows:
             marked = mark_applied(connection, state)
         if not marked:
             raise Overtaken(state.cliente_id)
+
+    def mark_unapplied(self, state: DesiredState) -> None:
+        """Record that the stack differs from the row."""
+        with connect(self._dsn) as connection:
+            mark_unapplied(connection, state.cliente_id)
 
     def passed(self, moment: datetime | None) -> bool:
         """Return True if the moment has passed by the database's clock."""
@@ -98,17 +102,27 @@ class TenantRows:
         with connect(self._dsn) as connection:
             return clock(connection) + duration
 
-    def offboard(self, state: DesiredState, definitions: dict[str, Any], grace: timedelta) -> DesiredState:
-        """Store the final export and set the row to offboarding, in one transaction. The hash is not exported."""
+    def leave(
+        self,
+        state: DesiredState,
+        status: Literal["offboarding", "removed"],
+        definitions: dict[str, Any],
+        grace: timedelta,
+    ) -> DesiredState:
+        """Store the final export and set the row's status, in one transaction. The hash is not exported.
+
+        Raises Overtaken if the row is not `state` any more.
+        """
         desired = {key: value for key, value in asdict(state).items() if not isinstance(value, datetime)}
         with connect(self._dsn) as connection:
+            _expect_unchanged(connection, state)
             found = fetch_tenants(connection, state.cliente_id)
             row = asdict(found[0]) if found else {}
             row.pop("password_hash", None)
             put_final_export(
                 connection, state.cliente_id, definitions, {"desired_state": desired, "configuration": row}
             )
-            leaving = replace(state, status="offboarding", remove_after=clock(connection) + grace)
+            leaving = replace(state, status=status, remove_after=clock(connection) + grace)
             return put_desired_state(connection, leaving)
 
     def retire(self, state: DesiredState) -> None:
@@ -117,6 +131,12 @@ class TenantRows:
         with connect(self._dsn) as connection:
             retire_tenant(connection, state.cliente_id)
             mark_applied(connection, put_desired_state(connection, gone))
+
+
+def _expect_unchanged(connection: Connection, state: DesiredState) -> None:
+    found = fetch_desired_state(connection, state.cliente_id, lock=True)
+    if found is None or found.updated_at != state.updated_at:
+        raise Overtaken(state.cliente_id)
 
 
 def _check_id(tenant_id: str) -> None:

@@ -121,6 +121,7 @@ class FakeEngine:
             "password": f"secret of {user}",
             "amqp_uri": f"amqp://{user}@broker/",
             "plan": tenant.plan,
+            "status": tenant.status,
             "modules": list(tenant.modules),
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,7 +129,9 @@ def test_a_tenant_beyond_its_plan_can_be_suspended_and_removed(
     assert not at_broker.has("vhosts", "/cliente_oversold")
 
 
-def test_an_immediate_removal_needs_acceptance_to_delete_messages(caller: Caller, at_broker: LiveBroker) -> None:
+def test_an_immediate_removal_needs_acceptance_to_delete_messages(
+    signup: Signup, caller: Caller, at_broker: LiveBroker
+) -> None:
     caller.done("POST", "/v1/tenants", {"id": "leaving", **SMALL})
     queue = "cliente_leaving.portal.treinamentos.sync"
     at_broker.publish("/cliente_leaving", queue, 3)
@@ -141,6 +144,21 @@ def test_an_immediate_removal_needs_acceptance_to_delete_messages(caller: Caller
     assert refused["problem"]["queues"] == {queue: 3}
     assert "accept_loss" in refused["problem"]["detail"]
     assert caller.http.get("/v1/tenants/leaving").json()["status"] == "active", "nothing has changed"
+
+    # The broker still reports no message of this one, so it is found once the tenant is suspended.
+    caller.done("POST", "/v1/tenants", {"id": "staying", **SMALL})
+    before, picture = caller.http.get("/v1/tenants/staying").json(), at_broker.permissions("/cliente_staying")
+    rows = "SELECT c.status, d.status, count(e) FROM tenants.rabbitmq_configurations c JOIN tenants.desired_states d "
+    rows += "USING (cliente_id) LEFT JOIN tenants.final_exports e USING (cliente_id) WHERE cliente_id = 'staying' "
+    row = signup.as_superuser(rows + "GROUP BY 1, 2")
+    at_broker.publish("/cliente_staying", queue.replace("leaving", "staying"), 1)
+    refused = caller.ended(caller.taken("DELETE", "/v1/tenants/staying?now=true"))
+    assert refused["problem"]["type"] == "urn:kryonix:problem:would-lose-messages"
+    after = caller.http.get("/v1/tenants/staying").json()
+    assert {**after, "problem": None} == {**before, "problem": None}
+    assert at_broker.permissions("/cliente_staying") == picture
+    assert signup.as_superuser(rows + "GROUP BY 1, 2") == row == "ativo|active|0"
+
     done = caller.ended(caller.taken("DELETE", "/v1/tenants/leaving?now=true&accept_loss=true"))
     assert (done["status"], done["result"]) == ("succeeded", {"messages_deleted": 3})
     assert not at_broker.has("vhosts", "/cliente_leaving")
@@ -394,6 +412,25 @@ def test_serve_prints_its_address_and_readiness_in_one_line(signup: Signup, tmp_
         web.wait_for("worker: working")
     finally:
         web.end()
+
+
+@pytest.mark.parametrize("when", ["its worker starts", "its worker is ready"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_worker_ends_with_its_service(signup: Signup, tmp_path: Path, when: str, number: signal.Signals) -> None:
+    web = Process(signup.project, tmp_path / "web.log", "serve", "--port", "0", "--workers", "1")
+    found = Path(f"/proc/{web.process.pid}/task/{web.process.pid}/children")
+    until = time.monotonic() + 60
+    while not (children := found.read_text().split()):
+        assert time.monotonic() < until, web.said
+        time.sleep(0.01)
+    if when == "its worker is ready":
+        web.wait_for("worker: working")
+    web.process.send_signal(number)
+    web.process.wait(60)
+    until = time.monotonic() + 15
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < until, "its worker is still alive"
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])

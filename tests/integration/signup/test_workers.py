@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -34,7 +35,9 @@ class Worker:
 
 
 @contextmanager
-def worker(registry: Registry, folder: Path, *, clock_s: float = 0, failures: int = 0) -> Iterator[Worker]:
+def worker(
+    registry: Registry, folder: Path, *, clock_s: float = 0, failures: int = 0, ends: bool = False
+) -> Iterator[Worker]:
     log = folder / f"worker-{uuid4()}.log"
     command = [sys.executable, "-m", "tests.support.signup_working", registry.dsn()]
     with log.open("wb") as sink:
@@ -43,7 +46,7 @@ def worker(registry: Registry, folder: Path, *, clock_s: float = 0, failures: in
         )
     try:
         yield Worker(process, log, folder)
-        assert process.poll() is None, f"it ended:\n{log.read_text()}"
+        assert (process.poll() is not None) is ends, f"it ended:\n{log.read_text()}"
     finally:
         process.terminate()
         process.wait(120)
@@ -165,6 +168,19 @@ def test_a_worker_continues_after_its_database_was_frozen(registry: Registry, tm
         third, _ = asked(registry)
         until("both are done", lambda: all(operation(registry, id)["status"] == "succeeded" for id in (second, third)))
         assert working.process.poll() is None
+
+
+@pytest.mark.parametrize("after_s", [0, 1, 5], ids=["at once", "in its start-up", "later"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["with a database", "with a frozen database"])
+def test_sigterm_ends_a_worker_at_any_moment(registry: Registry, tmp_path: Path, frozen: bool, after_s: float) -> None:
+    with worker(registry, tmp_path, clock_s=0, ends=True) as working:
+        if after_s > 1:
+            until("it works", lambda: "working" in working.said)
+        else:
+            time.sleep(after_s)
+        with registry.frozen() if frozen else nullcontext():
+            working.process.terminate()
+            working.process.wait(60)
 
 
 def test_a_failed_operation_shows_addresses_to_administrators_only(

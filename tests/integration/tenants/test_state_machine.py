@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import EngineFailed
 from kryonix.tenants.errors import DoesNotFit, InvalidTenant, TenantExists, UnknownTenant, WouldLoseMessages, WrongState
 from kryonix.tenants.lifecycle import TenantLifecycle
@@ -163,6 +165,82 @@ def test_an_interrupted_removal_can_only_be_completed(
 
 def _dies(*_: object) -> None:
     raise DIED
+
+
+@pytest.mark.parametrize("status", ["active", "suspended", "offboarding"])
+def test_an_immediate_removal_leaves_nothing(
+    lifecycle: TenantLifecycle, engine: FakeEngine, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kryonix.tenants.lifecycle._COUNTS_AGE_S", 0)
+    lifecycle.create(ACME)
+    {"active": lifecycle.resume, "suspended": lifecycle.suspend, "offboarding": lifecycle.offboard}[status]("acme")
+    engine.broker.held[min(queues_of("crm"))] = 3
+    assert lifecycle.remove_now("acme", accept_loss=True) == 3
+    assert (lifecycle.state("acme").stage, engine.broker.vhosts, engine.broker.users) == ("removed", {}, set())
+    assert len(lifecycle.final_exports("acme")) == 1
+    assert lifecycle.remove_now("acme") == 0
+
+
+class Killed(BaseException):
+    """The end of the process: nothing handles it."""
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["one run", "killed in between"])
+@pytest.mark.parametrize("status", ["active", "suspended", "offboarding"])
+def test_a_refused_immediate_removal_changes_nothing(
+    lifecycle: TenantLifecycle, engine: FakeEngine, status: str, killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifecycle.create(ACME)
+    {"active": lifecycle.resume, "suspended": lifecycle.suspend, "offboarding": lifecycle.offboard}[status]("acme")
+    before, exports = lifecycle.state("acme"), lifecycle.final_exports("acme")
+    stack = StackSpec(name="tenant-acme")
+    made = engine.outputs(stack)
+
+    def arrive(_: float) -> None:
+        """A message that the broker had not counted yet."""
+        assert engine.outputs(stack)["tenants"]["acme"]["status"] == "suspended"
+        engine.broker.held[min(queues_of("crm"))] = 3
+        if killed:
+            raise Killed
+
+    monkeypatch.setattr("kryonix.tenants.lifecycle.time.sleep", arrive)
+    if killed:
+        with pytest.raises(Killed):
+            lifecycle.remove_now("acme")
+        assert not lifecycle.state("acme").converged
+    with pytest.raises(WouldLoseMessages, match="3 message"):
+        lifecycle.remove_now("acme")
+    after = lifecycle.state("acme")
+    assert after.converged
+    assert replace(after, applied_at=None) == replace(before, applied_at=None)
+    assert engine.outputs(stack) == made
+    assert lifecycle.final_exports("acme") == exports
+
+
+def test_converging_ends_the_suspension_of_a_killed_removal(
+    lifecycle: TenantLifecycle, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(_: float) -> None:
+        raise Killed
+
+    lifecycle.create(ACME)
+    made = engine.outputs(StackSpec(name="tenant-acme"))
+    monkeypatch.setattr("kryonix.tenants.lifecycle.time.sleep", die)
+    with pytest.raises(Killed):
+        lifecycle.remove_now("acme")
+    lifecycle.converge("acme")
+    assert engine.outputs(StackSpec(name="tenant-acme")) == made
+    assert lifecycle.state("acme").converged
+
+
+def test_a_failed_immediate_removal_gives_access_back(lifecycle: TenantLifecycle, engine: FakeEngine) -> None:
+    lifecycle.create(ACME)
+    made = engine.outputs(StackSpec(name="tenant-acme"))
+    engine.fail(DIED, after=True)
+    with pytest.raises(EngineFailed):
+        lifecycle.remove_now("acme")
+    assert engine.outputs(StackSpec(name="tenant-acme")) == made
+    assert lifecycle.state("acme").status == "active"
 
 
 def test_converging_restores_a_lost_vhost(lifecycle: TenantLifecycle, engine: FakeEngine) -> None:

@@ -18,6 +18,7 @@ from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.engines.process import LocalEngine
 from kryonix.registry.tenant_lock import held
+from kryonix.tenants.admission import admit
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.errors import (
     DoesNotFit,
@@ -79,7 +80,7 @@ def test_a_downgrade_beyond_the_plan_names_what_to_remove(home: Town, credential
         home.lifecycle.change(ID, modules=EVERYTHING, plan="basic")
     assert (caught.value.plan, caught.value.exit_status) == ("pro", 2)
     rest = tuple(module for module in EVERYTHING if module not in caught.value.remove)
-    home.lifecycle.plan(Tenant(id=ID, modules=rest, plan="basic"))
+    admit(Tenant(id=ID, modules=rest, plan="basic"), default_catalog())
     assert all(module in str(caught.value) for module in caught.value.remove)
     with pytest.raises(InvalidTenant, match="in the list twice"):
         home.lifecycle.change(ID, modules=["crm", "crm"])
