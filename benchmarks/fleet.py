@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.report import Bound, Report
-from kryonix.registry import connect
+from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, put_desired_state
 from kryonix.registry.rollouts import fetch_latest_rollout
 from kryonix.topology.catalog import default_catalog

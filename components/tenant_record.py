@@ -21,8 +21,8 @@ from components.accepting_provider import changed_keys
 from components.current_address import CurrentAddress
 from components.errors import registry_errors
 from components.registry_check import ping
-from kryonix.registry import TenantRow, connect, fetch_tenants, put_tenant, retire_tenant
-from kryonix.registry.rows import STATUS_NAMES
+from kryonix.registry.connection import connect
+from kryonix.registry.rows import STATUS_NAMES, TenantRow, fetch_tenants, put_tenant, retire_tenant
 from kryonix.topology.tenants import Tenant
 
 

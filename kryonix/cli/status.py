@@ -17,7 +17,9 @@ from kryonix.cli.site import deployment_of, engine_of, outputs_with_platform, sp
 from kryonix.errors import InvalidChoice
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.rabbitmq.broker import BrokerUnavailable
-from kryonix.registry import RegistryError, connect, fetch_tenants
+from kryonix.registry.connection import connect
+from kryonix.registry.errors import RegistryError
+from kryonix.registry.rows import fetch_tenants
 from kryonix.topology.catalog import default_catalog
 
 _UNREACHABLE: Final = 3

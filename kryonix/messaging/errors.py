@@ -38,7 +38,10 @@ class NotConnected(MessagingError):
 class AccessRefused(NotConnected):
     """The broker refuses the login, the vhost or the operation."""
 
-    remedy = "Check user, password and vhost in the AMQP URI; `kryonix tenant credentials ID` prints it"
+    remedy = (
+        "Check user, password and vhost in the AMQP URI (`kryonix tenant credentials ID` prints it), and that the "
+        "tenant is not suspended"
+    )
 
 
 class UnknownRoute(MessagingError):

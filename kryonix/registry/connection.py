@@ -1,10 +1,12 @@
-"""PostgreSQL connections that stop waiting for a frozen server."""
+"""PostgreSQL connections that stop waiting for a frozen server, statements by name, and tenants' locks."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from contextlib import contextmanager, suppress
+from importlib.resources import files
+from typing import Any, Final, LiteralString, cast
 
 import psycopg
 from psycopg.errors import _WaitTimeout
@@ -13,6 +15,18 @@ from psycopg.rows import dict_row
 from kryonix.registry.errors import address_parts, translated
 
 Connection = psycopg.Connection[dict[str, Any]]
+
+_QUERY: Final = re.compile(r"^-- (\w+) --$\n(.*?)(?=^-- \w+ --$|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def load_queries(package: str) -> dict[str, LiteralString]:
+    """Return the statements of a package's folder `sql` by name. A line `-- name --` precedes each."""
+    text = "\n".join(file.read_text(encoding="utf-8") for file in (files(package) / "sql").iterdir())
+    # The files belong to the package and are as literal as strings in the code.
+    return {name: cast("LiteralString", body.strip()) for name, body in _QUERY.findall(text)}
+
+
+QUERIES: Final = load_queries("kryonix.registry")
 
 KEEPALIVES: Final[dict[str, Any]] = {
     "keepalives_idle": 10,
@@ -80,3 +94,18 @@ def connect(dsn: str) -> Iterator[Connection]:
     settings = {"connect_timeout": _CONNECT_TIMEOUT_S, **KEEPALIVES}
     with translated(dsn), BoundedConnection.connect(dsn, row_factory=dict_row, **settings) as connection:
         yield connection
+
+
+@contextmanager
+def tenant_lock(dsn: str, cliente_id: str) -> Iterator[bool]:
+    """Lock the tenant during the block, without waiting. Yields False if another process holds it."""
+    with translated(dsn):
+        # In autocommit mode: a transaction open for minutes would keep the database from vacuuming old rows.
+        connection = open_session(dsn)
+    try:
+        with translated(dsn):
+            row = connection.execute(QUERIES["hold_tenant"], {"id": cliente_id}).fetchone()
+        yield row is not None and bool(row["held"])
+    finally:
+        with suppress(psycopg.Error):
+            connection.close()

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from psycopg.types.json import Jsonb
 
-from kryonix.registry.connection import Connection
-from kryonix.registry.sql import QUERIES
+from kryonix.registry.connection import QUERIES, Connection
 
 DesiredStatus = Literal["active", "suspended", "offboarding", "removed"]
 

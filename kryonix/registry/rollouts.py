@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 from psycopg.types.json import Jsonb
 
-from kryonix.registry.connection import Connection, open_session
+from kryonix.registry.connection import QUERIES, Connection, open_session
 from kryonix.registry.errors import translated
-from kryonix.registry.sql import QUERIES
 
 RolloutStatus = Literal["running", "done", "incomplete", "stopped", "superseded"]
 TenantStatus = Literal["pending", "running", "done", "failed", "skipped"]

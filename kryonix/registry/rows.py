@@ -8,8 +8,7 @@ from typing import Final, Literal
 
 from psycopg.types.json import Jsonb
 
-from kryonix.registry.connection import Connection
-from kryonix.registry.sql import QUERIES
+from kryonix.registry.connection import QUERIES, Connection
 
 Status = Literal["ativo", "suspenso", "removido"]
 

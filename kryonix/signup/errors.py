@@ -33,9 +33,7 @@ class InvalidKey(SignupError):
     kind, status = "invalid-key", 401
 
     def __init__(self) -> None:
-        super().__init__(
-            "a valid API key is required: `Authorization: Bearer KEY`. Create one with `kryonix signup keys create`"
-        )
+        super().__init__("a valid API key is required: `Authorization: Bearer KEY`. Ask the service's operator for one")
 
 
 class ScopeTooSmall(SignupError):
@@ -67,8 +65,8 @@ class OperationUnderWay(SignupError):
 
     def __init__(self, tenant: str, operation: str, kind: str) -> None:
         super().__init__(
-            f"the operation {operation} ({kind}) on the tenant {tenant!r} has not ended, and a tenant has one at a "
-            "time. Wait for it to end, then send the request again"
+            f"operation {operation} ({kind}) on the tenant {tenant!r} is in progress, and a tenant has one operation "
+            "at a time. Wait for it to end, then send the request again"
         )
         self.tenant, self.operation = tenant, operation
 
@@ -76,17 +74,24 @@ class OperationUnderWay(SignupError):
 class NotReady(SignupError):
     kind, status = "not-ready", 409
 
-    def __init__(self, operation: object, status: str) -> None:
-        super().__init__(f"the operation {operation} is {status} and has no credentials. Wait until it has succeeded")
+    def __init__(self, operation: object, kind: str, status: str, *, gives: bool) -> None:
+        problem = f"operation {operation} ({kind}) is {status} and has no credentials"
+        if not gives:
+            remedy = "Only creations and rotations have some. Use the id of one of those"
+        elif status == "failed":
+            remedy = "Read its `problem`, then send the request again with a new Idempotency-Key"
+        else:
+            remedy = "Wait until it has succeeded"
+        super().__init__(f"{problem}. {remedy}")
 
 
 class AlreadyDelivered(SignupError):
     kind, status = "already-delivered", 410
 
-    def __init__(self, operation: object) -> None:
+    def __init__(self, operation: object, tenant: str, *, expired: bool = False) -> None:
+        problem = "were not fetched in time and are deleted" if expired else "have been delivered, which happens once"
         super().__init__(
-            f"the credentials of the operation {operation} are delivered once; they were fetched before or have "
-            "expired. Rotate the tenant's credentials to get new ones"
+            f"the credentials of operation {operation} {problem}. Create new ones: POST /v1/tenants/{tenant}/rotate"
         )
 
 

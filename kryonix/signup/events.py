@@ -17,8 +17,7 @@ from psycopg.types.json import Jsonb
 
 from kryonix.registry.connection import Connection
 from kryonix.registry.errors import RegistryError
-from kryonix.signup.database import Database
-from kryonix.signup.sql import QUERIES
+from kryonix.signup.database import QUERIES, Database
 from kryonix.topology.shared import EVENTS
 
 

@@ -11,11 +11,10 @@ from datetime import timedelta
 from typing import Final
 
 from kryonix.registry.errors import RegistryError
-from kryonix.signup.database import Database
+from kryonix.signup.database import QUERIES, Database
 from kryonix.signup.errors import OperationUnderWay
 from kryonix.signup.intake import Intake
 from kryonix.signup.queue import enqueue
-from kryonix.signup.sql import QUERIES
 from kryonix.tenants.lifecycle import TenantLifecycle
 
 log = logging.getLogger(__name__)

@@ -14,11 +14,10 @@ from kryonix.registry.connection import Connection
 from kryonix.registry.desired_states import DesiredState, fetch_desired_state, fetch_desired_states
 from kryonix.signup import operations, sealing
 from kryonix.signup.auth import Caller
-from kryonix.signup.database import Database
+from kryonix.signup.database import QUERIES, Database
 from kryonix.signup.errors import KeyReused, OperationUnderWay
 from kryonix.signup.operations import GIVES_CREDENTIALS, Kind, Operation, Request
 from kryonix.signup.queue import enqueue
-from kryonix.signup.sql import QUERIES
 from kryonix.tenants.admission import admit, as_sold, asked, invalid_tenant
 from kryonix.tenants.errors import UnknownTenant
 from kryonix.tenants.specs import tenant_of

@@ -15,13 +15,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kryonix.registry.errors import RegistryError
-from kryonix.signup.admission import RateLimit, address_of
-from kryonix.signup.auth import KEYED
-from kryonix.signup.database import Database
+from kryonix.signup.auth import KEYED, RateLimit, address_of
+from kryonix.signup.database import QUERIES, Database
 from kryonix.signup.errors import TooManyRequests
 from kryonix.signup.monitoring import Metrics, method_label
 from kryonix.signup.problems import MEDIA_TYPE, Problem, http_problem
-from kryonix.signup.sql import QUERIES
 
 log = logging.getLogger(__name__)
 

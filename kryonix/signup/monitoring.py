@@ -14,8 +14,7 @@ from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from kryonix.registry.errors import RegistryError
-from kryonix.signup.database import Database
-from kryonix.signup.sql import QUERIES
+from kryonix.signup.database import QUERIES, Database
 
 _V = TypeVar("_V")
 

@@ -12,8 +12,8 @@ from psycopg.types.json import Jsonb
 from pydantic import ValidationError
 
 from kryonix.registry.connection import Connection
+from kryonix.signup.database import QUERIES
 from kryonix.signup.errors import UnknownOperation
-from kryonix.signup.sql import QUERIES
 from kryonix.topology.tenants import Tenant
 
 Kind = Literal["create", "change", "suspend", "resume", "rotate", "offboard", "remove", "settle"]

@@ -19,7 +19,9 @@ from kryonix.rabbitmq.broker import BrokerUnavailable
 from kryonix.registry.errors import RegistryError, RegistryUnavailable
 from kryonix.signup.errors import InvalidKey, OperationUnderWay, SignupError, TooManyRequests
 from kryonix.tenants import errors as tenants
-from kryonix.topology.errors import InvalidInput
+from kryonix.topology.errors import InvalidInput, nearest
+from kryonix.topology.naming import TENANT_ID
+from kryonix.topology.tenants import ID_RULE, suggest_id
 
 MEDIA_TYPE: Final = "application/problem+json"
 _TYPE: Final = "urn:kryonix:problem:"
@@ -94,6 +96,8 @@ _FOR_CALLERS: Final = frozenset(
 """Problems written for callers. The text of any other, also of a later release's, may come from a provider, a broker or
 a database, and name an internal address."""
 
+_COMMAND: Final = re.compile(r" \(`(?:kryonix |--)[^`]+`\)")
+"""A command in an error's text: callers of the service have no command line."""
 _WITHHELD: Final = ("detail", "errors")
 _ADDRESS: Final = re.compile(r"\b[a-z][a-z0-9+]*://[^\s'\")]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b", re.IGNORECASE)
 
@@ -111,12 +115,11 @@ def for_callers(problem: Mapping[str, Any]) -> dict[str, Any]:
 def problem_of(error: Exception) -> Problem:
     """Return the problem for an error. A defect's text is not shown: it goes to the log."""
     if isinstance(error, SignupError):
-        title = HTTPStatus(error.status).phrase
         operation = error.operation if isinstance(error, OperationUnderWay) else None
-        return _problem(error.kind, error.status, title, str(error), operation=operation)
+        return _problem(error.kind, error.status, _title(error.kind), str(error), operation=operation)
     for kind, name, status, title in _KINDS:
         if isinstance(error, kind):
-            detail = f"{title}. Try again in a moment" if isinstance(error, _HIDDEN) else str(error)
+            detail = f"{title}. Try again in a moment" if isinstance(error, _HIDDEN) else _COMMAND.sub("", str(error))
             return _problem(name, status, title, detail, **_more(error))
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     detail = "internal error; the log has it under this request's or operation's id. Try again"
@@ -132,7 +135,7 @@ def unknown_to_worker(unknown: str) -> Problem:
 def http_problem(status: int, detail: str, **more: Any) -> Problem:
     """Return a problem found by the HTTP layer."""
     kind = _OF_HTTP.get(status, f"http-{status}")
-    return _problem(kind, status, kind.replace("-", " ").capitalize(), detail, **more)
+    return _problem(kind, status, _title(kind), detail, **more)
 
 
 def retry_after(error: Exception) -> int | None:
@@ -140,6 +143,10 @@ def retry_after(error: Exception) -> int | None:
     if isinstance(error, TooManyRequests):
         return max(1, round(error.seconds + 0.5))
     return 5 if problem_of(error).status == HTTPStatus.SERVICE_UNAVAILABLE else None
+
+
+def _title(kind: str) -> str:
+    return kind.replace("-", " ").capitalize()
 
 
 def _more(error: Exception) -> dict[str, Any]:
@@ -154,6 +161,38 @@ def _more(error: Exception) -> dict[str, Any]:
 
 def _problem(kind: str, status: int, title: str, detail: str, **more: Any) -> Problem:
     return Problem(type=f"{_TYPE}{kind}", title=title, status=int(status), detail=detail, **more)
+
+
+_RULES: Final = (
+    (TENANT_ID, ID_RULE),
+    ("x00", "printable characters only"),
+    ("x21", "printable ASCII characters without spaces"),
+)
+"""What a field's pattern means, by a part of the pattern."""
+_SHOULD: Final = re.compile(r"^(?:Input|String|List|Value) should ")
+
+
+def describe_invalid(error: Mapping[str, Any], body: type[BaseModel] | None) -> str:
+    """Describe one invalid field. The value is not shown: it may be a secret in the wrong place."""
+    field, pattern = ".".join(str(part) for part in error["loc"]), str(error.get("ctx", {}).get("pattern", ""))
+    match error["type"]:
+        case "missing":
+            said = "it is required and missing"
+        case "extra_forbidden":
+            said = f"unknown field; {nearest(error['loc'][-1], body.model_fields if body else ())}"
+        case "json_invalid":
+            field, at = error["loc"]
+            said = f"not valid JSON at character {at} ({error['ctx']['error']}). Send one JSON object"
+        case "string_pattern_mismatch":
+            rules = [rule for part, rule in _RULES if part in pattern]
+            said = f"must be {rules[0]}" if rules else f"must match the pattern {pattern}"
+            if TENANT_ID in pattern:
+                said += suggest_id(str(error["input"])[:100])
+        case "model_attributes_type" | "model_type" | "dict_type":
+            said = "must be a JSON object"
+        case _:
+            said = _SHOULD.sub("must ", str(error["msg"]))
+    return f"{field}: {said}"
 
 
 log = logging.getLogger(__name__)

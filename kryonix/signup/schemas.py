@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kryonix.engines.errors import Refused
 from kryonix.registry.desired_states import DesiredState
 from kryonix.signup.auth import Scope
 from kryonix.signup.operations import Operation
 from kryonix.signup.problems import for_callers
-from kryonix.tenants.admission import Need, as_sold
+from kryonix.tenants.admission import as_sold
+from kryonix.tenants.errors import InvalidTenant
 from kryonix.tenants.specs import tenant_of
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
+from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import TENANT_ID, Names
+from kryonix.topology.tenants import ID_RULE
 
 TENANT_ID_PATTERN = f"^{TENANT_ID}$"
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # safe in a database row and in a log line
@@ -37,11 +40,7 @@ class _Body(BaseModel):
 class NewTenant(_Body):
     """A new tenant."""
 
-    id: str = Field(
-        pattern=TENANT_ID_PATTERN,
-        description="3 to 40 characters: a lower-case letter, then lower-case letters, digits and hyphens",
-        examples=["acme"],
-    )
+    id: str = Field(pattern=TENANT_ID_PATTERN, description=ID_RULE, examples=["acme"])
     modules: Modules = Field(description="The tenant's business modules", examples=[["crm"]])
     plan: Name = Field(description="The plan; it sets the limits", examples=["basic"])
     cell: Name | None = Field(None, description="The cell (broker); default: one with room")
@@ -92,8 +91,11 @@ class TenantAnswer(BaseModel):
     def of(cls, state: DesiredState, last: Operation | None, catalog: Catalog, scope: Scope) -> TenantAnswer:
         """Build the answer from a tenant's state and its last operation, if any."""
         names = Names(state.cliente_id)
-        queues, exchanges = _capacity(state, catalog)
+        capacity: dict[str, Any] = {"queues": None, "exchanges": None}
+        with suppress(InvalidTenant):
+            capacity = _capacity(as_sold(tenant_of(state), catalog))
         return cls(
+            **capacity,
             id=state.cliente_id,
             modules=list(state.modules),
             plan=state.plan,
@@ -102,8 +104,6 @@ class TenantAnswer(BaseModel):
             vhost=names.vhost,
             username=names.user_of(state.credentials_generation),
             converged=state.converged,
-            queues=queues,
-            exchanges=exchanges,
             retiring_until=state.retiring_until,
             remove_after=state.remove_after,
             operation=None if last is None or last.ended else last.id,
@@ -211,25 +211,17 @@ class PlanAnswer(BaseModel):
     limits: dict[str, int | None] = Field(description="All limits of the plan")
 
     @classmethod
-    def of(cls, need: Need) -> PlanAnswer:
-        return cls(
-            queues=Capacity(used=need.use.queues, allowed=need.limits.max_queues),
-            exchanges=Capacity(used=need.use.exchanges, allowed=need.limits.max_exchanges),
-            queues_by_module=need.use.queues_by_module,
-            limits=need.limits.model_dump(),
-        )
+    def of(cls, topology: Topology) -> PlanAnswer:
+        by_module = use(topology).queues_by_module
+        return cls(**_capacity(topology), queues_by_module=by_module, limits=topology.limits.model_dump())
 
 
-def _capacity(state: DesiredState, catalog: Catalog) -> tuple[Capacity | None, Capacity | None]:
-    try:
-        topology = as_sold(tenant_of(state), catalog)
-    except Refused:
-        return None, None
+def _capacity(topology: Topology) -> dict[str, Any]:
     used, limits = use(topology), topology.limits
-    return (
-        Capacity(used=used.queues, allowed=limits.max_queues),
-        Capacity(used=used.exchanges, allowed=limits.max_exchanges),
-    )
+    return {
+        "queues": Capacity(used=used.queues, allowed=limits.max_queues),
+        "exchanges": Capacity(used=used.exchanges, allowed=limits.max_exchanges),
+    }
 
 
 def _problem(operation: Operation, scope: Scope) -> Mapping[str, Any] | None:

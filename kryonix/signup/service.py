@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,24 +17,27 @@ from starlette.routing import Match, Route
 
 from kryonix.engines.errors import LifecycleError
 from kryonix.registry.errors import RegistryError
-from kryonix.signup import health, operations_api, tenants_api
-from kryonix.signup.admission import Admission, Authenticator, RateLimit
-from kryonix.signup.auth import unidentified
+from kryonix.signup.auth import Admission, Authenticator, RateLimit, unidentified
 from kryonix.signup.database import Database
 from kryonix.signup.errors import InvalidKey, SignupError
 from kryonix.signup.intake import Intake
 from kryonix.signup.middleware import BodyLimit, RequestLog
 from kryonix.signup.monitoring import AWAY, FRESH_S, Cached, Metrics, look
-from kryonix.signup.problems import describe, error_response, http_problem, problem_of, problem_response
-from kryonix.signup.services import Services
+from kryonix.signup.problems import (
+    describe,
+    describe_invalid,
+    error_response,
+    http_problem,
+    problem_of,
+    problem_response,
+)
+from kryonix.signup.routes import ROUTERS, Services
 from kryonix.signup.streams import Streams
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.errors import InvalidInput
 
 log = logging.getLogger(__name__)
-
-_ROUTERS: Final = (tenants_api.router, operations_api.router, health.router)
 
 _ABOUT = """Creates, changes, suspends and removes tenants, each with its own stack.
 
@@ -71,7 +73,7 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
         readiness=Cached(FRESH_S, lambda: look(database), AWAY),
         streams=Streams(database),
     )
-    for router in _ROUTERS:
+    for router in ROUTERS:
         app.include_router(router)
     _serve_page(app)
     _handle_errors(app)
@@ -108,9 +110,10 @@ def _invalid(request: Request, error: Exception) -> Response:
     if isinstance(error.body, bytes):
         problem = http_problem(415, "the body's media type is not JSON. Set Content-Type: application/json")
         return problem_response(request, problem)
-    wrong = [_describe(each) for each in error.errors()]
-    fields = "1 invalid field" if len(wrong) == 1 else f"{len(wrong)} invalid fields"
-    detail = f"the request has {fields}; see `errors`. /openapi.json describes valid requests"
+    body = getattr(request.scope.get("route"), "body_field", None)
+    wrong = [describe_invalid(each, None if body is None else body.field_info.annotation) for each in error.errors()]
+    detail = wrong[0] if len(wrong) == 1 else f"the request has {len(wrong)} invalid fields; see `errors`"
+    detail = f"{detail}. /openapi.json describes valid requests"
     return problem_response(request, http_problem(422, detail, errors=wrong))
 
 
@@ -122,7 +125,9 @@ def _http(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods(request))
-    detail = f"{error.detail}. /openapi.json lists the paths and methods"
+    route = f"{request.method} {request.url.path[:100]!r}"
+    found = {404: f"there is no {route}", 405: f"there is no {route}, but other methods"}
+    detail = f"{found.get(error.status_code, error.detail)}. /openapi.json lists the paths and methods"
     return problem_response(request, http_problem(error.status_code, detail), headers)
 
 
@@ -139,11 +144,6 @@ def _refuse_unidentified(request: Request) -> Response | None:
 def _methods(request: Request) -> list[str]:
     """Return the methods of the request's path. The router itself reports only its first route's."""
     app: FastAPI = request.app
-    routes = [route for router in (app, *_ROUTERS) for route in router.routes if isinstance(route, Route)]
+    routes = [route for router in (app, *ROUTERS) for route in router.routes if isinstance(route, Route)]
     found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for route in found for method in route.methods or ()})
-
-
-def _describe(error: dict[str, Any]) -> str:
-    """Describe one invalid field without the value received, which may be a secret in the wrong place."""
-    return f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}"

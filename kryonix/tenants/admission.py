@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.errors import DoesNotFit, InvalidTenant
-from kryonix.topology.capacity import Use, expand_within_plans, smallest_plan, to_remove, use
-from kryonix.topology.catalog import Catalog, Limits
+from kryonix.topology.capacity import expand_within_plans, smallest_plan, to_remove, use
+from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import CapacityExceeded, InvalidInput, nearest, shown
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant, parse_tenant
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
-    """The resources of a tenant, and the limits of its plan."""
-
-    use: Use
-    limits: Limits
 
 
 def admit(tenant: Tenant, catalog: Catalog) -> Topology:

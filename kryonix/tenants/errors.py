@@ -1,4 +1,4 @@
-"""Errors of operations on tenants.
+"""Errors of operations on tenants. A command in parentheses and backquotes is removed for callers of the HTTP service.
 
 NotRemoved              1  the broker still has objects of a removed tenant
 Overtaken               3  another operation took over the tenant
@@ -15,9 +15,11 @@ Refused                 2  (in `kryonix.engines.errors`) the request is not vali
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
 
-from kryonix.engines.errors import LifecycleError, Refused
+from kryonix.engines.errors import EngineFailed, LifecycleError, Refused
 from kryonix.topology.errors import nearest
 
 
@@ -92,8 +94,8 @@ class UnknownTenant(Refused):
     def __init__(self, tenant: str) -> None:
         shown = tenant if len(tenant) <= 60 else f"{tenant[:57]}..."
         super().__init__(
-            f"there is no tenant {shown!r}. `kryonix tenant list` shows those that there are; tenants of a platform's "
-            "own tenants.yaml are changed there"
+            f"there is no tenant {shown!r}. List the tenants to find its id (`kryonix tenant list`); a tenant of a "
+            "platform's tenants.yaml is changed in that file"
         )
         self.tenant = tenant
 
@@ -122,6 +124,38 @@ class TenantBusy(Refused):
 
     def __init__(self, tenant: str) -> None:
         super().__init__(
-            f"another operation on the tenant {tenant!r} is in progress. Wait for it to end, then run again"
+            f"another operation on the tenant {tenant!r} is in progress. Wait for it to end, then try again"
         )
         self.tenant = tenant
+
+
+_REFUSALS: Final = {
+    "would-lose-messages": "this change would delete {count} queue(s) that still hold messages",
+    "would-lose-oldest-messages": "this change would delete the oldest messages of {count} queue(s), which hold more "
+    "than their policy will allow",
+}
+
+
+@contextmanager
+def translate_loss_errors(*, ignore_protection: bool = False) -> Iterator[None]:
+    """Raise WouldLoseMessages for the program's refusal to lose messages.
+
+    With `ignore_protection`, ignore an engine's own refusal to delete protected resources: the program runs before
+    the engine deletes anything, and has refused nothing.
+    """
+    try:
+        yield
+    except EngineFailed as error:
+        if error.failure and (refusal := _REFUSALS.get(error.kind)):
+            queues = error.failure.queues
+            raise WouldLoseMessages(_message(refusal, queues), queues) from error
+        if not (ignore_protection and error.kind == "protected"):
+            raise
+
+
+def _message(refusal: str, queues: Mapping[str, int]) -> str:
+    counts = "\n".join(f"  {messages:,} messages in {name}" for name, messages in queues.items())
+    return (
+        f"{refusal.format(count=len(queues))}; nothing has been changed:\n{counts}\n"
+        "Consume or move them first, or accept the loss by naming each queue in `allow_delete` (`--allow-delete QUEUE`)"
+    )

@@ -27,8 +27,14 @@ from kryonix.registry.desired_states import (
 from kryonix.registry.errors import RegistryError
 from kryonix.tenants.admission import admit, asked, invalid_tenant
 from kryonix.tenants.credentials import Credentials
-from kryonix.tenants.errors import InvalidTenant, Overtaken, TenantBusy, WouldLoseMessages, WrongState
-from kryonix.tenants.losses import translate_loss_errors
+from kryonix.tenants.errors import (
+    InvalidTenant,
+    Overtaken,
+    TenantBusy,
+    WouldLoseMessages,
+    WrongState,
+    translate_loss_errors,
+)
 from kryonix.tenants.rows import TenantRows
 from kryonix.tenants.specs import tenant_of
 from kryonix.tenants.stacks import TenantStacks
@@ -198,7 +204,8 @@ class TenantLifecycle:
                 state = self._rows.leave(state, "offboarding", self._stacks.definitions(state), self._grace)
             self._apply(state, on_event)
             if state.remove_after is None:
-                raise WrongState(tenant_id, state.status, f"the tenant {tenant_id!r} has no date of removal")
+                message = f"the tenant {tenant_id!r} has no date of removal. Offboard it again"
+                raise WrongState(tenant_id, state.status, message)
             return state.remove_after
 
     def remove(self, tenant_id: str, on_event: OnEvent = ignore, *, force: bool = False) -> None:
@@ -209,8 +216,8 @@ class TenantLifecycle:
                 raise WrongState(
                     tenant_id,
                     state.status,
-                    f"the tenant {tenant_id!r} may come back until {state.remove_after:%Y-%m-%d %H:%M %Z}. "
-                    f"Wait until then, or remove it now, for good, with `kryonix tenant remove {tenant_id} --force`",
+                    f"the tenant {tenant_id!r} can be resumed until {state.remove_after:%Y-%m-%d %H:%M %Z}. Wait until "
+                    f"then, or remove it now and for good (`kryonix tenant remove {tenant_id} --force`)",
                 )
             self._remove(state, on_event)
 

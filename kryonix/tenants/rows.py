@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from kryonix.registry.connection import Connection, connect
+from kryonix.registry.connection import Connection, connect, tenant_lock
 from kryonix.registry.desired_states import (
     DesiredState,
     clock,
@@ -20,7 +20,6 @@ from kryonix.registry.desired_states import (
     put_final_export,
 )
 from kryonix.registry.rows import fetch_tenants, retire_tenant
-from kryonix.registry.tenant_lock import held
 from kryonix.tenants.errors import Overtaken, TenantBusy, UnknownTenant
 from kryonix.tenants.transitions import tenant_exists, unfinished_creation
 from kryonix.topology.naming import TENANT_ID
@@ -37,7 +36,7 @@ class TenantRows:
     def lock(self, tenant_id: str) -> Iterator[None]:
         """Lock the tenant for the block. Raises TenantBusy if another operation holds it, in any process."""
         _check_id(tenant_id)
-        with held(self._dsn, tenant_id) as alone:
+        with tenant_lock(self._dsn, tenant_id) as alone:
             if not alone:
                 raise TenantBusy(tenant_id)
             yield

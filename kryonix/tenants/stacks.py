@@ -14,8 +14,7 @@ from kryonix.engines.events import Diagnostic, OnEvent, Step, Summary
 from kryonix.rabbitmq.broker import Broker, password_step
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.credentials import Credentials
-from kryonix.tenants.errors import NotRemoved, WouldLoseMessages
-from kryonix.tenants.losses import translate_loss_errors
+from kryonix.tenants.errors import NotRemoved, WouldLoseMessages, translate_loss_errors
 from kryonix.tenants.specs import spec_for, tenant_of, users_of, what_is_sold
 from kryonix.tenants.undeclared import (
     LEFT_ALONE,

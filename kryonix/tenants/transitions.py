@@ -25,6 +25,13 @@ _DONE: Final[dict[Transition, str]] = {
     "offboard": "offboarded",
     "remove": "removed",
 }
+_NEXT_STEPS: Final = {
+    "active": "Offboard the tenant first",
+    "suspended": "Offboard the tenant first",
+    "offboarding": "Resume the tenant first",
+    "removing": "Complete the removal, then create the tenant again",
+    "removed": "Create the tenant again",
+}
 
 
 def check_transition(state: DesiredState, *operations: Transition) -> None:
@@ -32,7 +39,8 @@ def check_transition(state: DesiredState, *operations: Transition) -> None:
     allowed = dict.fromkeys(status for operation in operations for status in _ALLOWED[operation])
     if state.status not in allowed:
         what = f"the tenant {state.cliente_id!r} is {state.stage} and can't be {_DONE[operations[-1]]}"
-        raise WrongState(state.cliente_id, state.status, f"{what}. Allowed states: {', '.join(allowed)}")
+        remedy = f"Allowed states: {', '.join(allowed)}. {_NEXT_STEPS[state.stage]}"
+        raise WrongState(state.cliente_id, state.status, f"{what}. {remedy}")
 
 
 def generation_in_use(state: DesiredState) -> int:
@@ -51,7 +59,8 @@ def is_rotated(state: DesiredState, from_generation: int | None) -> bool:
         return current > state.applied_generation > 0
     if current not in (from_generation, from_generation + 1):
         message = f"the credentials of {state.cliente_id!r} are of generation {current}, not {from_generation}"
-        raise WrongState(state.cliente_id, state.status, f"{message}. Look at the tenant again")
+        remedy = "Read the tenant again, and rotate again if it is still needed"
+        raise WrongState(state.cliente_id, state.status, f"{message}. {remedy}")
     return current == from_generation + 1
 
 
@@ -61,19 +70,19 @@ def unfinished_creation(tenant_id: str, state: DesiredState | None, *, registere
     `registered`: the registry has a configuration under this id.
     """
     if state is not None and state.removing:
-        remedy = "Run the removal again, then create the tenant"
-        raise WrongState(tenant_id, state.stage, f"the removal of the tenant {tenant_id!r} is not over. {remedy}")
+        remedy = "Complete the removal, then create the tenant"
+        raise WrongState(tenant_id, state.stage, f"the removal of the tenant {tenant_id!r} is in progress. {remedy}")
     if state is not None and state.status != "removed":
         if state.applied_generation > 0:
             raise tenant_exists(tenant_id)
         return state
     if registered:
-        remedy = "Choose another id, or change the tenant where it is listed"
-        raise TenantExists(tenant_id, f"the tenant {tenant_id!r} is in the registry, made by another stack. {remedy}")
+        remedy = "Choose another id, or change the tenant in that stack"
+        raise TenantExists(tenant_id, f"the tenant {tenant_id!r} is already part of another stack. {remedy}")
     return None
 
 
 def tenant_exists(tenant_id: str) -> TenantExists:
     """Return the error for an id in use."""
     remedy = "Choose another id, or change the existing tenant"
-    return TenantExists(tenant_id, f"the tenant {tenant_id!r} is there already. {remedy}")
+    return TenantExists(tenant_id, f"the tenant {tenant_id!r} already exists. {remedy}")

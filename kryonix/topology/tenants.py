@@ -16,7 +16,7 @@ from kryonix.topology.document import Document, Model, Path, as_tuple, read, val
 from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput, Problem, nearest, shown
 from kryonix.topology.naming import ADMIN_USER, TENANT_ID, Names
 
-_ID_RULE: Final = "3 to 40 characters: a lower-case letter, then lower-case letters, digits and hyphens"
+ID_RULE: Final = "3 to 40 characters: a lower-case letter, then lower-case letters, digits and hyphens"
 _RESERVED: Final = frozenset({ADMIN_USER.removeprefix("kryonix_")})
 
 
@@ -30,7 +30,7 @@ def _unique(modules: tuple[str, ...]) -> tuple[str, ...]:
 class Tenant(Model):
     """A customer with its modules, plan, status and cell."""
 
-    id: str = Field(description=_ID_RULE)
+    id: str = Field(description=ID_RULE)
     modules: Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(_unique), Field(min_length=1)] = (
         Field(description="The business modules the customer has bought")
     )
@@ -46,10 +46,7 @@ class Tenant(Model):
     @classmethod
     def _usable_in_names(cls, value: str) -> str:
         if not re.fullmatch(TENANT_ID, value):
-            plain = "".join(c for c in unicodedata.normalize("NFKD", value.lower()) if not unicodedata.combining(c))
-            near = re.sub(r"[^a-z0-9-]+", "-", plain).strip("-")
-            hint = f"; did you mean {near!r}?" if re.fullmatch(TENANT_ID, near) else ""
-            raise ValueError(f"{shown(value)} is not a valid tenant ID ({_ID_RULE}){hint}")
+            raise ValueError(f"{shown(value)} is not a valid tenant ID ({ID_RULE}){suggest_id(value)}")
         if value in _RESERVED:
             raise ValueError(f"{value!r} is reserved: {Names(value).user} is a user of the platform. Choose another ID")
         return value
@@ -57,6 +54,13 @@ class Tenant(Model):
     @property
     def names(self) -> Names:
         return Names(self.id)
+
+
+def suggest_id(value: str) -> str:
+    """Return a hint with the valid ID nearest to an invalid one; empty without any."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", value.lower()) if not unicodedata.combining(c))
+    candidate = re.sub(r"[^a-z0-9-]+", "-", plain).strip("-")
+    return f"; did you mean {candidate!r}?" if re.fullmatch(TENANT_ID, candidate) else ""
 
 
 def parse_tenants(content: bytes, file: str, catalog: Catalog) -> list[Tenant]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kryonix.registry import connect
+from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, put_desired_state
 from kryonix.registry.rollouts import Rollout, fetch_latest_rollout
 from tests.support.live_broker import LiveBroker

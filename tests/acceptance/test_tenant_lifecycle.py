@@ -90,7 +90,7 @@ def test_an_invalid_choice_is_refused_with_the_valid_ones(operator: Operator) ->
 
 def test_a_tenant_of_the_platforms_list_is_not_taken_over(operator: Operator) -> None:
     said = operator.refused(2, "create", "beta", "--modules", "crm", "--plan", "basic")
-    assert "'beta' is in the registry, made by another stack" in said
+    assert "'beta' is already part of another stack" in said
     assert "there is no tenant 'beta'" in operator.refused(2, "suspend", "beta")
 
 

@@ -179,7 +179,8 @@ def _refusal(envelope: Envelope, error: BaseException) -> MessagingError | None:
     if isinstance(error, amqp.ChannelNotFoundEntity) and mine:
         return NotRoutable(f"there is no exchange {exchange}")
     if isinstance(error, amqp.ChannelAccessRefused) and mine:
-        return AccessRefused(f"no permission to publish to {exchange}")
+        remedy = "Check that the exchange belongs to the tenant, and that the tenant is not suspended"
+        return AccessRefused(f"the user has no permission to publish to {exchange}", remedy=remedy)
     limit, size = too_large(error), len(envelope.body)
     if limit is not None and size > limit:
         problem = f"the message is {size:,} bytes, the broker takes at most {limit:,}"

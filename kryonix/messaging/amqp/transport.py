@@ -115,7 +115,9 @@ class AmqpTransport:
                     except amqp.ChannelNotFoundEntity:
                         return False
                     except amqp.ChannelAccessRefused as error:
-                        raise AccessRefused(f"{self._address.username} may not ask for {queue}") from error
+                        problem = f"{self._address.username} has no permission to look for the queue {queue}"
+                        remedy = "Check that the queue belongs to the tenant, and that the tenant is not suspended"
+                        raise AccessRefused(problem, remedy=remedy) from error
                     except BROKEN:
                         self._question_channel = None
                         await asyncio.sleep(0.05)

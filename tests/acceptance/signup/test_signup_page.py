@@ -93,7 +93,7 @@ def test_a_failure_is_shown_with_its_reason(page: Page, signup: Signup) -> None:
     page.get_by_label("Id", exact=True).fill("by-page")
     page.get_by_label("crm", exact=False).check()
     page.get_by_role("button", name="Add tenant").click()
-    expect(page.get_by_role("alert")).to_contain_text("is there already. Choose another id")
+    expect(page.get_by_role("alert")).to_contain_text("already exists. Choose another id")
 
 
 def test_the_page_shows_other_operations_live_and_after_a_reload(page: Page, signup: Signup) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.signup.database import Database
-from kryonix.signup.sql import QUERIES
+from kryonix.signup.database import QUERIES, Database
 from tests.integration.signup.conftest import SIGNUP, Registry
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kryonix.registry.tenant_lock import held
+from kryonix.registry.connection import tenant_lock
 from tests.support.lifecycle_env import Town, connects
 from tests.support.project import ROOT
 
@@ -35,7 +35,7 @@ def killed(town: Town, moment: str, operation: str, **given: Any) -> None:
     assert result.returncode == -signal.SIGKILL, result.stderr.decode()
     until = time.monotonic() + 60
     while time.monotonic() < until:  # what it held goes with its connection, once the server has noticed
-        with held(str(town.broker.outputs["registry_dsn"]), ID) as alone:
+        with tenant_lock(str(town.broker.outputs["registry_dsn"]), ID) as alone:
             if alone:
                 return
         time.sleep(0.1)

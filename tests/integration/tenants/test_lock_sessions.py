@@ -9,7 +9,8 @@ from unittest import mock
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from kryonix.registry import rollouts, tenant_lock
+from kryonix.registry import connection as registry
+from kryonix.registry import rollouts
 from kryonix.registry.connection import Connection, open_session
 from tests.support.lifecycle_env import Town
 
@@ -36,7 +37,7 @@ def of_a_tenant(dsn: str) -> Iterator[Connection]:
         opened.append(open_session(dsn))
         return opened[-1]
 
-    with mock.patch.object(tenant_lock, "open_session", remember), tenant_lock.held(dsn, "nobody") as alone:
+    with mock.patch.object(registry, "open_session", remember), registry.tenant_lock(dsn, "nobody") as alone:
         assert alone
         yield opened[0]
 

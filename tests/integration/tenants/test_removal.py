@@ -68,7 +68,7 @@ def test_a_removal_is_reported_only_when_complete(leaving: Town) -> None:
     state = lifecycle.state(ID)
     assert (state.stage, state.converged, lifecycle.due()) == ("removing", False, [ID])
     assert registered(leaving) == [("suspenso",)]
-    with pytest.raises(WrongState, match="the removal of the tenant 'leaver' is not over"):
+    with pytest.raises(WrongState, match="the removal of the tenant 'leaver' is in progress"):
         lifecycle.create(Tenant(id=ID, modules=("crm",), plan="basic"))
     leaving.lifecycle.settle(ID)
     assert leaving.lifecycle.state(ID).stage == "removed"
@@ -77,7 +77,7 @@ def test_a_removal_is_reported_only_when_complete(leaving: Town) -> None:
 def test_an_id_reused_by_another_stack_is_not_taken_over(leaving: Town) -> None:
     leaving.lifecycle.remove(ID, force=True)
     leaving.execute(f"UPDATE tenants.rabbitmq_configurations SET status = 'ativo' WHERE cliente_id = '{ID}'")
-    with pytest.raises(TenantExists, match="made by another stack"):
+    with pytest.raises(TenantExists, match="part of another stack"):
         leaving.create(ID, "crm")
     assert not leaving.broker.has("vhosts", VHOST)
     leaving.execute(f"UPDATE tenants.rabbitmq_configurations SET status = 'removido' WHERE cliente_id = '{ID}'")

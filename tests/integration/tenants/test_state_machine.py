@@ -49,7 +49,7 @@ def test_every_operation_runs_through_a_tenants_life(lifecycle: TenantLifecycle,
     assert lifecycle.rotate("acme").username != made.username
     lifecycle.offboard("acme")
     assert len(lifecycle.final_exports("acme")) == 1
-    with pytest.raises(WrongState, match="may come back until"):
+    with pytest.raises(WrongState, match="can be resumed until"):
         lifecycle.remove("acme")
     lifecycle.remove("acme", force=True)
     lifecycle.remove("acme")
@@ -155,7 +155,7 @@ def test_an_interrupted_removal_can_only_be_completed(
         with pytest.raises(EngineFailed):
             lifecycle.remove("acme", force=True)
     assert lifecycle.state("acme").stage == "removing"
-    with pytest.raises(WrongState, match="is not over"):
+    with pytest.raises(WrongState, match="is in progress"):
         lifecycle.create(ACME)
     with pytest.raises(WrongState, match="is removing and can't be resumed"):
         lifecycle.resume("acme")

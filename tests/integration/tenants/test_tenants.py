@@ -17,7 +17,7 @@ from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.engines.process import LocalEngine
-from kryonix.registry.tenant_lock import held
+from kryonix.registry.connection import tenant_lock
 from kryonix.tenants.admission import admit
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.errors import (
@@ -173,7 +173,7 @@ def test_settle_ends_old_credentials_after_the_overlap(home: Town, credentials: 
 def test_a_locked_tenant_is_busy_and_blocks_no_other_tenant(home: Town, credentials: Credentials) -> None:
     before, operations = home.lifecycle.state(ID), home.lifecycle
     home.create("town-b", "portal")
-    with held(str(home.broker.outputs["registry_dsn"]), ID) as alone:  # as an operation in another process does
+    with tenant_lock(str(home.broker.outputs["registry_dsn"]), ID) as alone:  # as an operation in another process does
         assert alone
         for run in (
             partial(operations.change, ID, plan="enterprise"),
@@ -212,7 +212,7 @@ def test_an_offboarded_tenant_can_return_until_it_is_removed(home: Town, credent
     hash_ = home.query(f"SELECT password_hash FROM tenants.rabbitmq_credentials WHERE cliente_id = '{ID}'")[0][0]
     text = json.dumps([dict(export.definitions), dict(export.rows)])
     assert not [secret for secret in (current.password, hash_, "password") if secret in text]
-    with pytest.raises(WrongState, match=r"may come back until .*`kryonix tenant remove town-a --force`"):
+    with pytest.raises(WrongState, match=r"can be resumed until .*`kryonix tenant remove town-a --force`"):
         home.lifecycle.remove(ID)
     with pytest.raises(WrongState, match="is offboarding and can't be changed"):
         home.lifecycle.change(ID, plan="pro")

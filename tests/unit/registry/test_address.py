@@ -9,16 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from kryonix.registry import (
-    RegistryAddressInvalid,
-    RegistryError,
-    RegistryUnavailable,
-    connect,
-    rollouts,
-    schema,
-    tenant_lock,
-)
-from kryonix.registry.errors import translated
+from kryonix.registry import rollouts, schema
+from kryonix.registry.connection import connect, tenant_lock
+from kryonix.registry.errors import RegistryAddressInvalid, RegistryError, RegistryUnavailable, translated
 from kryonix.signup.database import Database
 
 UNREADABLE = {
@@ -41,7 +34,7 @@ def in_session(dsn: str) -> None:
 
 
 def locked(dsn: str) -> None:
-    with tenant_lock.held(dsn, "acme"):
+    with tenant_lock(dsn, "acme"):
         pass
 
 

@@ -10,7 +10,7 @@ from kryonix.fleet.errors import NoRoom
 from kryonix.registry.connection import Connection
 from kryonix.registry.desired_states import DesiredState
 from kryonix.signup import intake as placing
-from kryonix.signup.sql import QUERIES
+from kryonix.signup.database import QUERIES
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cell, Cells
 from kryonix.topology.tenants import Tenant

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.signup.admission import RateLimit
+from kryonix.signup.auth import RateLimit
 from kryonix.signup.errors import TooManyRequests
 
 

@@ -6,8 +6,7 @@ from components.errors import MessagesWouldBeLost
 from components.losses import refuse_losses
 from kryonix.engines.errors import EngineFailed
 from kryonix.errors import Failure, split
-from kryonix.tenants.errors import WouldLoseMessages
-from kryonix.tenants.losses import translate_loss_errors
+from kryonix.tenants.errors import WouldLoseMessages, translate_loss_errors
 from tests.unit.components.test_refusals import QUEUE, holding
 
 
@@ -18,7 +17,7 @@ def test_a_refusal_names_the_remedy_of_a_tenant_stack() -> None:
     with pytest.raises(WouldLoseMessages) as raised, translate_loss_errors():
         raise EngineFailed(message, failure=failure)
     said = str(raised.value)
-    assert said.endswith("accept the loss by naming each queue in allow_delete (`--allow-delete QUEUE`)")
+    assert said.endswith("accept the loss by naming each queue in `allow_delete` (`--allow-delete QUEUE`)")
     assert f"2 messages in {QUEUE}" in said
     assert "kryonix:allowDelete" not in said
     assert raised.value.queues == {QUEUE: 2}

@@ -26,7 +26,7 @@ def test_each_operation_is_allowed_in_its_states_only(status: str, operation: Tr
     if operation in ALLOWED[status]:
         check_transition(state, operation)
     else:
-        with pytest.raises(WrongState, match=r"'acme' is .* and can't be .*\. Allowed states: ") as caught:
+        with pytest.raises(WrongState, match=r"'acme' is .* and can't be .*\. Allowed states: .*\. [A-Z]") as caught:
             check_transition(state, operation)
         assert caught.value.status == status
 
@@ -46,9 +46,9 @@ def test_only_a_creation_that_has_not_finished_continues() -> None:
     assert unfinished_creation("acme", STATE, registered=True) is STATE
     assert unfinished_creation("acme", removed, registered=False) is None
     assert unfinished_creation("acme", None, registered=False) is None
-    with pytest.raises(TenantExists, match="is there already"):
+    with pytest.raises(TenantExists, match="already exists"):
         unfinished_creation("acme", replace(STATE, applied_generation=1), registered=True)
-    with pytest.raises(TenantExists, match="made by another stack"):
+    with pytest.raises(TenantExists, match="part of another stack"):
         unfinished_creation("acme", None, registered=True)
-    with pytest.raises(WrongState, match="the removal of the tenant 'acme' is not over"):
+    with pytest.raises(WrongState, match="the removal of the tenant 'acme' is in progress"):
         unfinished_creation("acme", replace(removed, remove_after=datetime.now(UTC)), registered=False)
