@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
@@ -11,8 +12,6 @@ import httpx
 import pika
 
 from kryonix.topology.expansion import Topology
-
-__all__ = ["Broker"]
 
 
 class Broker:
@@ -78,29 +77,20 @@ class Broker:
 
 
 def _definitions(topology: Topology) -> dict[str, Any]:
+    kept = {"durable": True, "auto_delete": False}
     return {
-        "exchanges": [
-            {"name": e.name, "type": e.type, "durable": True, "auto_delete": False, "arguments": dict(e.arguments)}
-            for e in topology.exchanges
-        ],
-        "queues": [
-            {"name": q.name, "durable": True, "auto_delete": False, "arguments": dict(q.arguments)}
-            for q in topology.queues
-        ],
-        "bindings": [
-            {
-                "source": b.source,
-                "destination": b.destination,
-                "destination_type": "queue",
-                "routing_key": b.routing_key,
-            }
-            | {"arguments": {}}
-            for b in topology.bindings
-        ],
+        "exchanges": [{**asdict(exchange), **kept} for exchange in topology.exchanges],
+        "queues": [{"name": queue.name, "arguments": dict(queue.arguments), **kept} for queue in topology.queues],
+        "bindings": [{**asdict(b), "destination_type": "queue", "arguments": {}} for b in topology.bindings],
         "policies": [
-            {"name": p.name, "pattern": p.pattern, "priority": p.priority, "apply-to": p.apply_to}
-            | {"definition": dict(p.definition)}
-            for p in topology.policies
-            if p.kind == "policy"
+            {
+                "name": policy.name,
+                "pattern": policy.pattern,
+                "priority": policy.priority,
+                "apply-to": policy.apply_to,
+                "definition": dict(policy.definition),
+            }
+            for policy in topology.policies
+            if policy.kind == "policy"
         ],
     }

@@ -144,7 +144,7 @@ def main() -> int:
         Bound("late import / early import", figures["import_last_5_s"] / figures["import_first_5_s"], 1.5),
         Bound("memory of the limit with the most queues", most.memory_mib / BROKER_MEMORY_MB, 0.6),
     ]
-    return Report("an idle broker filled with 8-module tenants", figures, bounds).print(as_json="--json" in sys.argv)
+    return Report("an idle broker filled with 8-module tenants", figures, bounds).print()
 
 
 @contextmanager

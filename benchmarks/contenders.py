@@ -9,8 +9,7 @@ import uuid
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from itertools import pairwise
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import aio_pika
 import pika
@@ -22,33 +21,38 @@ from kryonix.messaging.configuration import parse_uri
 from kryonix.messaging.message import SDK_VERSION
 from kryonix.topology.naming import Names
 
-__all__ = ["BareAioPika", "Contender", "Pika", "Sdk"]
-
 MODULE, ACTION = "portal", "interacoes.track"
 WINDOW, PREFETCH, CONCURRENCY = 256, 100, 10
 DATA = {"text": "x" * 1000, "n": 1}
 
 
-class Contender(Protocol):
+class Contender(ABC):
     """Each method handles so many messages and returns each one's latency in seconds."""
 
     @classmethod
+    @abstractmethod
     async def connect(cls, uri: str) -> Self: ...
 
+    @abstractmethod
     async def pipelined(self, count: int) -> list[float]:
         """Publish with WINDOW confirmations on their way. Latency: from publish to confirmation."""
 
+    @abstractmethod
     async def one_by_one(self, count: int) -> list[float]:
         """Publish, each after the confirmation of the one before."""
 
+    @abstractmethod
     async def consume(self, count: int) -> list[float]:
         """Take from the queue, decode, handle, acknowledge. Latency: from one message to the next."""
 
-    async def __aenter__(self) -> Self: ...
+    async def close(self) -> None:  # noqa: B027  a contender may have nothing to close
+        """Close what `connect` has opened."""
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
 
 
 class Gaps:
@@ -69,7 +73,7 @@ class Gaps:
 
 
 def headers(tenant: str) -> dict[str, Any]:
-    """What the SDK adds to each message."""
+    """Return the headers that the SDK adds to each message."""
     return {
         "cliente-id": tenant,
         "modulo": MODULE,
@@ -79,15 +83,12 @@ def headers(tenant: str) -> dict[str, Any]:
     }
 
 
-class Coroutines(ABC):
-    """What a contender has that sends by a coroutine: WINDOW of them at once, or one after the other."""
+class Coroutines(Contender):
+    """A contender that sends by a coroutine: WINDOW of them at once, or one after the other."""
 
     @abstractmethod
     async def one(self) -> None:
         """Publish one message, and wait until it is confirmed."""
-
-    @abstractmethod
-    async def close(self) -> None: ...
 
     async def pipelined(self, count: int) -> list[float]:
         latencies: list[float] = []
@@ -108,14 +109,6 @@ class Coroutines(ABC):
         began = time.perf_counter()
         await self.one()
         return time.perf_counter() - began
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
 
 class Sdk(Coroutines):
@@ -198,7 +191,7 @@ class BareAioPika(Coroutines):
         await self._connection.close()
 
 
-class Pika:
+class Pika(Contender):
     """pika: its asyncio adapter to pipeline, its blocking one for the rest, as its documentation recommends."""
 
     def __init__(self, uri: str) -> None:
@@ -274,24 +267,16 @@ class Pika:
         connection = pika.BlockingConnection(self._parameters)
         channel = connection.channel()
         channel.basic_qos(prefetch_count=PREFETCH)
-        times = [time.perf_counter()]
+        gaps = Gaps(count)
 
         def receive(channel: Any, method: Any, properties: Any, body: bytes) -> None:
             json.loads(body)
             channel.basic_ack(method.delivery_tag)
-            times.append(time.perf_counter())
-            if len(times) > count:
+            gaps.note()
+            if gaps.done.is_set():
                 channel.stop_consuming()
 
         channel.basic_consume(self._names.queue(MODULE, ACTION), receive)
         channel.start_consuming()
         connection.close()
-        return [later - earlier for earlier, later in pairwise(times)]
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+        return gaps.latencies

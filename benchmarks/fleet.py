@@ -47,7 +47,7 @@ def main() -> int:
         figures["status_s"] = timed(project, "status")
     flat = figures["noop_late_tenant_s"] / figures["noop_early_tenant_s"]
     bounds = [Bound("no-op rollout: a late tenant / an early one", flat, 1.3)]
-    return Report("rollouts over stacks of 8-module tenants", figures, bounds).print(as_json="--json" in sys.argv)
+    return Report("rollouts over stacks of 8-module tenants", figures, bounds).print()
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def main() -> int:
         {**seconds, "peak_mib": peak},
         [Bound("slower of table and JSON, s", max(seconds.values()), 5), Bound("peak memory, MiB", peak, 500)],
     )
-    return report.print(as_json="--json" in sys.argv)
+    return report.print()
 
 
 def plan(tenants: Path, *arguments: str) -> float:

@@ -53,7 +53,7 @@ def main() -> int:
         Bound(late, ratio("fleet_11th_to_20th_tenant_s", "fleet_first_tenant_s"), 1.3),
     ]
     report = Report(f"provisioning a tenant with 8 modules, medians of {RUNS} rounds", figures, bounds)
-    return report.print(as_json="--json" in sys.argv)
+    return report.print()
 
 
 def one_round(project: Project, broker: Broker, by_cli: MakeStack | None, n: int) -> dict[str, float]:

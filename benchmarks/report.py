@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
-
-__all__ = ["Bound", "Report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +38,9 @@ class Report:
     def reached(self) -> bool:
         return all(bound.reached for bound in self.bounds)
 
-    def print(self, *, as_json: bool) -> int:
-        """Print the report and return the exit status: 0 when all bounds are reached, else 1."""
-        if as_json:
+    def print(self) -> int:
+        """Print the report, as JSON with `--json`. Return the exit status: 0 when all bounds are reached, else 1."""
+        if "--json" in sys.argv:
             print(json.dumps(self._plain(), indent=2))
         else:
             self._tables(Console())

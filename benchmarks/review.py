@@ -35,7 +35,7 @@ def main() -> int:
         figures,
         [Bound(f"{name.removesuffix('_s')}, s", value, MOST_S) for name, value in figures.items()],
     )
-    return report.print(as_json="--json" in sys.argv)
+    return report.print()
 
 
 def _repository(folder: Path) -> None:

@@ -113,7 +113,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     messages = int(arguments[arguments.index("--messages") + 1]) if "--messages" in arguments else MESSAGES
     with broker() as uri:
-        return asyncio.run(measure(uri, messages)).print(as_json="--json" in arguments)
+        return asyncio.run(measure(uri, messages)).print()
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def main() -> int:
         Bound("no-op rollout: a late tenant / an early one", figures["noop_late_to_early"], 1.3),
     ]
     report = Report(f"signup, median of {RUNS}", figures, bounds)
-    return report.print(as_json="--json" in sys.argv)
+    return report.print()
 
 
 @contextmanager
