@@ -119,7 +119,7 @@ def test_reading_an_unknown_stack_does_not_create_it(project: Project, tmp_path:
     assert json.loads(project.kryonix("outputs", "--stack", project.stack, "--json").stdout) == {}
     unknown = project.kryonix("export", "--stack", project.stack)
     assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert f"`kryonix up --stack {project.stack}` makes it" in unknown.stderr
+    assert f"Create it: `kryonix up --stack {project.stack}`" in unknown.stderr
     assert list((tmp_path / "backend").rglob(f"{project.stack}.json")) == []
 
 
