@@ -12,8 +12,9 @@ from typing import Any, Final
 from pulumi.dynamic import ConfigureRequest, ResourceProvider
 
 from components.current_address import CurrentAddress
-from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable, ComponentError
-from components.management import BrokerAccess, Management
+from components.errors import BrokerUnreachable, ComponentError
+from components.management import access_of, administration
+from kryonix.rabbitmq.counts import BrokerAccess, CountingBroker
 from kryonix.topology.ownership import too_wide
 
 
@@ -55,34 +56,26 @@ class AcceptingProvider(ResourceProvider):
         if self._current is None:
             return access
         moved = self._current.broker(access)
-        with Management(moved) as broker:
+        with administration(moved) as broker:
             return moved if broker.answers() else access
 
     @contextmanager
-    def unless_lost(self, props: dict[str, Any]) -> Iterator[None]:
-        """Accept the deletion of a broker that does not answer, if the environment gives it up.
+    def before_deletion(self, props: dict[str, Any]) -> Iterator[CountingBroker]:
+        """Connect to the broker. Accept that it does not answer, if the environment gives it up.
 
         The environment and not the config, as `up` can't store a changed config while the broker is down.
         """
         try:
-            yield
-        except (BrokerRefuses, BrokerAnswersBadly):
-            raise
-        except BrokerUnreachable as error:
-            url = props["managementUrl"]
-            if os.environ.get(GIVEN_UP) == url:
-                return
-            remedy = f"To remove it with all that it holds, although it can't be asked, set {GIVEN_UP}={url}"
-            raise BrokerUnreachable(f"{error.message}. {remedy}") from error
-
-    @contextmanager
-    def reason_first(self) -> Iterator[None]:
-        """Make the Pulumi CLI show a refusal's reason above the traceback of its dynamic provider's server.
-
-        The server sends the output of `traceback.format_exc`, which starts with the exception's cause; a cause that was
-        never raised has no traceback of its own.
-        """
-        try:
-            yield
-        except ComponentError as refusal:
+            with administration(self.found(access_of(props))) as broker:
+                yield broker
+        except ComponentError as error:
+            refusal = error
+            if type(error) is BrokerUnreachable:
+                url = props["managementUrl"]
+                if os.environ.get(GIVEN_UP) == url:
+                    return
+                remedy = f"To remove it with all that it holds, although it can't be asked, set {GIVEN_UP}={url}"
+                refusal = BrokerUnreachable(f"{error.message}. {remedy}")
+            # The Pulumi CLI shows the output of `traceback.format_exc`, which starts with the exception's cause. One
+            # that was never raised has no traceback of its own, so the reason is the first line.
             raise refusal from copy.copy(refusal)

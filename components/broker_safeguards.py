@@ -11,10 +11,10 @@ from pulumi.dynamic import CreateResult, DiffResult, Resource, UpdateResult
 from components.accepting_provider import AcceptingProvider, changed_keys
 from components.guard import refuse_orphans
 from components.losses import AFTER_AN_UP, refuse_losses
-from components.management import BrokerAccess, Management
-from components.safeguards import access_of, access_properties
+from components.management import access_properties
 from components.settings import Settings
 from components.withdrawal import withdraw_vhosts
+from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.naming import Names
 from kryonix.topology.ownership import owned_tenants
 from kryonix.topology.shared import EVENTS
@@ -60,7 +60,7 @@ class _BrokerSafeguardsProvider(AcceptingProvider):
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         if _props["protected"]:
-            with self.reason_first(), self.unless_lost(_props), Management(self.found(access_of(_props))) as broker:
+            with self.before_deletion(_props) as broker:
                 refuse_orphans(broker, _props.get("stack"))  # absent in the state of an older version
                 # Check all of the stack's tenants before the first is deleted: a refusal leaves every one unchanged.
                 # The platform's own events are copies of registry rows.

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pulumi.dynamic import Config
 
-from components.management import BrokerAccess
+from kryonix.rabbitmq.counts import BrokerAccess
 
 
 def local_host(address: str) -> str:

@@ -10,8 +10,8 @@ import pulumi
 
 from components.errors import InvalidStack
 from components.guard import Guard
-from components.management import BrokerAccess
 from components.registry_check import answering
+from kryonix.rabbitmq.counts import BrokerAccess
 
 
 class PlatformOutputs(Protocol):

@@ -16,9 +16,11 @@ import pulumi
 
 from components.errors import BrokerRefuses, BrokerUnreachable, StateLost, TenantsWouldBeLost
 from components.losses import refuse_losses, refuse_trims
-from components.management import BrokerAccess, Management, QueueState
+from components.management import administration
 from components.previous_run import PreviousRun
 from components.withdrawal import let_in, put_back, withdraw_queues
+from kryonix.rabbitmq.broker import QueueState
+from kryonix.rabbitmq.counts import BrokerAccess, CountingBroker
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import Names
 from kryonix.topology.ownership import doomed, owned_tenants, tenants_of_others
@@ -95,7 +97,7 @@ class Guard:
         self._agreed = True
 
     def _going(self, access: BrokerAccess) -> list[QueueState]:
-        with Management(access) as broker:
+        with administration(access) as broker:
             owned = owned_tenants(broker.vhosts(), self.stack) if self.whole_broker else set()
             queues = (
                 broker.queues()
@@ -105,7 +107,7 @@ class Guard:
             return doomed(queues, self.topologies, owned)
 
     def _hold(self, access: BrokerAccess, going: list[QueueState], kept: Collection[str]) -> None:
-        with Management(access) as broker:
+        with administration(access) as broker:
             refuse_losses(broker.exact(going), self.allow_delete)
             fillings = (
                 broker.fillings()
@@ -119,7 +121,7 @@ class Guard:
                 withdraw_queues(broker, self.stack, [q for q in going if q.vhost in kept], self.allow_delete)
 
 
-def refuse_orphans(broker: Management, stack: str | None) -> None:
+def refuse_orphans(broker: CountingBroker, stack: str | None) -> None:
     """Raise TenantsWouldBeLost if the broker, about to be removed, carries tenants of other stacks."""
     others = tenants_of_others(broker.vhosts(), stack)
     if not others:

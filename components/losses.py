@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from components.errors import MessagesWouldBeLost, OldestMessagesWouldBeLost
-from components.management import Filling, QueueState
+from kryonix.rabbitmq.broker import Filling, QueueState
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import Definition
 from kryonix.topology.ownership import accepted

@@ -11,12 +11,12 @@ import pulumi_random as random
 
 from components.broker import BrokerContainer, BrokerContainerArgs
 from components.guard import Guard
-from components.management import BrokerAccess
 from components.postgres import PostgresContainer, PostgresContainerArgs
 from components.previous_run import LAYOUT, PreviousRun
 from components.registry import Registry, RegistryArgs
 from components.registry_check import answering
 from components.settings import PlatformSettings
+from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.naming import ADMIN_USER
 

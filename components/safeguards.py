@@ -17,8 +17,9 @@ from pulumi.runtime.rpc import UNKNOWN
 
 from components.accepting_provider import AcceptingProvider, changed_keys
 from components.errors import BrokerRefuses
-from components.management import BrokerAccess, Management
+from components.management import access_of, access_properties, administration
 from components.withdrawal import withdraw_vhosts
+from kryonix.rabbitmq.counts import BrokerAccess
 
 _CONNECTIONS = "max-connections"
 _LIMITS = {"maxConnections": _CONNECTIONS, "maxChannels": "max-channels"}
@@ -73,7 +74,7 @@ class _SafeguardsProvider(AcceptingProvider):
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         try:
-            with Management(access_of(props)) as broker:
+            with administration(access_of(props)) as broker:
                 protected = broker.protected(props["vhost"])
                 limits = broker.user_limits(props["user"])
                 held = [u for u in props.get("statsUsers", ()) if broker.user_limits(u).get(_CONNECTIONS) == 0]
@@ -87,13 +88,13 @@ class _SafeguardsProvider(AcceptingProvider):
         return ReadResult(id_, {**props, **live, "protected": protected})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        with self.reason_first(), self.unless_lost(_props), Management(self.found(access_of(_props))) as broker:
+        with self.before_deletion(_props) as broker:
             if _props["protected"]:
                 withdraw_vhosts(broker, [_props["vhost"]], self.accepted(_props))
             broker.protect(_props["vhost"], protected=False)
 
     def _apply(self, props: dict[str, Any]) -> None:
-        with Management(access_of(props)) as broker:
+        with administration(access_of(props)) as broker:
             for user in (props["user"], *props.get("retiringUsers", ())):
                 for key, limit in _LIMITS.items():
                     broker.set_user_limit(user, limit, int(props[key]))
@@ -113,25 +114,3 @@ class Safeguards(Resource, module="kryonix", name="Safeguards"):
 
     def __init__(self, name: str, args: SafeguardsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(_SafeguardsProvider(), name, args.properties(), opts)
-
-
-def access_properties(access: pulumi.Output[BrokerAccess]) -> dict[str, Any]:
-    """Return the broker's access as resource properties: a deletion runs without the program."""
-    return {
-        "managementUrl": access.apply(lambda known: known.management_url),
-        "adminUsername": access.apply(lambda known: known.username),
-        "adminPassword": pulumi.Output.secret(access.apply(lambda known: known.password)),
-        "amqpHost": access.apply(lambda known: known.amqp_host),
-        "amqpPort": access.apply(lambda known: known.amqp_port),
-    }
-
-
-def access_of(props: dict[str, Any]) -> BrokerAccess:
-    """Return the access stored by `access_properties`."""
-    return BrokerAccess(
-        management_url=props["managementUrl"],
-        username=props["adminUsername"],
-        password=props["adminPassword"],
-        amqp_host=props["amqpHost"],
-        amqp_port=int(props["amqpPort"]),
-    )

@@ -15,8 +15,8 @@ from components.current_address import local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from components.guard import Guard
-from components.management import BrokerAccess
 from components.previous_run import PreviousRun
+from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.credentials import Generations, parse_generations

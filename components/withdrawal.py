@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Final
 
-from components.errors import BrokerUnreachable
 from components.losses import AFTER_AN_UP, refuse_losses
-from components.management import BindingState, Management, QueueState
+from kryonix.rabbitmq.broker import BindingState, QueueState
+from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.rabbitmq.counts import CountingBroker
 from kryonix.topology.ownership import accepted
 
 _LIMIT: Final = "max-connections"
@@ -23,7 +24,7 @@ _KEPT_OUT: Final = "kryonix-kept-out"
 
 
 def withdraw_queues(
-    broker: Management, stack: str, queues: Sequence[QueueState], allow_delete: Collection[str]
+    broker: CountingBroker, stack: str, queues: Sequence[QueueState], allow_delete: Collection[str]
 ) -> None:
     """Unbind queues before their deletion. Raise MessagesWouldBeLost, with all bound again, if they hold messages.
 
@@ -38,12 +39,12 @@ def withdraw_queues(
             broker.unbind(binding)
         refuse_losses(broker.settled(held), allow_delete)
     except BaseException:
-        with suppress(BrokerUnreachable):  # the next run puts back the noted bindings
+        with suppress(BrokerUnavailable):  # the next run puts back the noted bindings
             put_back(broker, stack, ())
         raise
 
 
-def put_back(broker: Management, stack: str, going: Collection[QueueState]) -> None:
+def put_back(broker: CountingBroker, stack: str, going: Collection[QueueState]) -> None:
     """Restore bindings that an earlier run removed, except those of queues about to be deleted."""
     noted = _noted(broker, stack)
     if not noted:
@@ -56,7 +57,7 @@ def put_back(broker: Management, stack: str, going: Collection[QueueState]) -> N
     broker.put_note(_note(stack), rest) if rest else broker.drop_note(_note(stack))
 
 
-def withdraw_vhosts(broker: Management, vhosts: Iterable[str], allow_delete: Collection[str]) -> None:
+def withdraw_vhosts(broker: CountingBroker, vhosts: Iterable[str], allow_delete: Collection[str]) -> None:
     """Keep users out of vhosts before their deletion.
 
     Raise MessagesWouldBeLost, with all users let in again, if a queue holds messages. A note on the broker keeps their
@@ -75,12 +76,12 @@ def withdraw_vhosts(broker: Management, vhosts: Iterable[str], allow_delete: Col
             _keep_out(broker, vhost)
         refuse_losses(broker.settled(queues), allow_delete, AFTER_AN_UP)
     except BaseException:
-        with suppress(BrokerUnreachable):
+        with suppress(BrokerUnavailable):
             let_in(broker, leaving)
         raise
 
 
-def let_in(broker: Management, vhosts: Collection[str]) -> None:
+def let_in(broker: CountingBroker, vhosts: Collection[str]) -> None:
     """Restore the former limits of users who were kept out of these vhosts."""
     for name, former in broker.notes(_KEPT_OUT).items():
         if name.removeprefix(_KEPT_OUT) not in vhosts:
@@ -91,7 +92,7 @@ def let_in(broker: Management, vhosts: Collection[str]) -> None:
         broker.drop_note(name)
 
 
-def _keep_out(broker: Management, vhost: str) -> None:
+def _keep_out(broker: CountingBroker, vhost: str) -> None:
     note = f"{_KEPT_OUT}{vhost}"
     users = broker.users(vhost)
     noted = broker.note(note) or {}  # an earlier run's note has the original limit
@@ -105,5 +106,5 @@ def _note(stack: str) -> str:
     return f"kryonix-withdrawn-{stack}"
 
 
-def _noted(broker: Management, stack: str) -> list[BindingState]:
+def _noted(broker: CountingBroker, stack: str) -> list[BindingState]:
     return [BindingState(**entry) for entry in broker.note(_note(stack)) or ()]

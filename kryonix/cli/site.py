@@ -14,7 +14,7 @@ from kryonix.errors import InvalidChoice
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.fleet.members import cell_loads
 from kryonix.fleet.placement import Load
-from kryonix.rabbitmq.broker import BrokerUnavailable
+from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, fetch_desired_states
 from kryonix.tenants.lifecycle import TenantLifecycle

@@ -142,7 +142,7 @@ def _undeclared(target: StackOptions) -> list[Undeclared]:
     declared = declared_vhosts(deployment)
     if not declared:
         return []
-    broker = Broker(outputs_with_platform(target, deployment))
+    broker = Broker.of(outputs_with_platform(target, deployment))
     found = [find_undeclared(broker, vhost, each) for vhost, each in declared.items()]
     return [each for each in found if each]
 

@@ -16,7 +16,7 @@ from kryonix.cli.output.tables import Column, modules_text, responsive_table
 from kryonix.cli.site import deployment_of, engine_of, outputs_with_platform, spec_of
 from kryonix.errors import InvalidChoice
 from kryonix.fleet.cell_use import VhostUse, read_cell
-from kryonix.rabbitmq.broker import BrokerUnavailable
+from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.connection import connect
 from kryonix.registry.errors import RegistryError
 from kryonix.registry.rows import fetch_tenants

@@ -8,16 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import httpx
+from kryonix.rabbitmq.broker import LIVE_TOTALS, Broker
+from kryonix.rabbitmq.client import BrokerUnavailable
 
-from kryonix.rabbitmq.broker import BrokerUnavailable
-
-_TIMEOUT: Final = httpx.Timeout(60, connect=3)
 _ALIVE_S: Final = 10
 """Time limit of a first call in seconds, before the long lists are requested."""
-
-_QUEUES: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
-_NEEDED: Final = ("management_url", "admin_username", "admin_password")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,31 +37,19 @@ class VhostUse:
 
 def read_cell(cell: str, outputs: Mapping[str, Any]) -> dict[str, VhostUse]:
     """Return usage by vhost, from the outputs of the cell's platform. Raises BrokerUnavailable."""
-    if missing := [name for name in _NEEDED if not outputs.get(name)]:
-        problem = f"the platform of the cell {cell!r} has no {missing[0]} among its outputs"
-        raise BrokerUnavailable(f"{problem}: nothing is deployed. Run `kryonix up` on its stack")
-    auth = (str(outputs["admin_username"]), str(outputs["admin_password"]))
-    url = str(outputs["management_url"]).rstrip("/")
     try:
-        with httpx.Client(base_url=f"{url}/api/", auth=auth, timeout=_TIMEOUT) as client:
-            client.get("whoami", timeout=_ALIVE_S).raise_for_status()
-            return ask(client)
-    except (httpx.HTTPError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        remedy = "Check that it runs and can be reached from here"
-        raise BrokerUnavailable(
-            f"the broker of the cell {cell!r} ({url}) does not answer: {reason}. {remedy}"
-        ) from error
+        Broker.of(outputs, connect_s=3, read_s=_ALIVE_S).get("whoami")
+        return ask(Broker.of(outputs, connect_s=3, read_s=60))
+    except BrokerUnavailable as error:
+        raise BrokerUnavailable(f"cell {cell!r}: {error}") from error
 
 
-def ask(client: httpx.Client) -> dict[str, VhostUse]:
-    """Return usage by vhost, from a client of the management API. Raises httpx.HTTPError."""
-    queues = client.get("queues", params=_QUEUES).raise_for_status().json()
-    connections = client.get("connections", params={"columns": "vhost"}).raise_for_status().json()
-    limits = client.get("vhost-limits").raise_for_status().json()
-    policies = [
-        policy for kind in ("policies", "operator-policies") for policy in client.get(kind).raise_for_status().json()
-    ]
+def ask(broker: Broker) -> dict[str, VhostUse]:
+    """Return usage by vhost. Raises BrokerUnavailable."""
+    queues = broker.get("queues", **LIVE_TOTALS)
+    connections = broker.get("connections", columns="vhost")
+    limits = broker.get("vhost-limits")
+    policies = broker.get("policies") + broker.get("operator-policies")
     return _count(queues, connections, limits, _most_bytes(queues, policies))
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.engines.events import Step, Summary
 from kryonix.fleet.rollout import failure_of
-from kryonix.rabbitmq.broker import Broker, password_step
+from kryonix.rabbitmq.broker import Broker
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.specs import spec_for, tenant_of, what_is_sold
+from kryonix.tenants.stacks import password_steps
 from kryonix.tenants.undeclared import Undeclared, declared_vhosts, find_undeclared
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cells
@@ -59,11 +59,12 @@ def find_drift(
         declared = declared_vhosts(engine.export(spec)).get(vhost)
         if declared is None:
             return Drift(tenant=state.cliente_id, cell=state.cell, found=found, pending=pending)
-        broker = Broker(engine.outputs(StackSpec(name=cells.cell(state.cell).stack)))
+        made = engine.outputs(spec).get("tenants", {}).get(state.cliente_id)
+        broker = Broker.of(engine.outputs(StackSpec(name=cells.cell(state.cell).stack)))
         return Drift(
             tenant=state.cliente_id,
             cell=state.cell,
-            found=(*found, *_changed_login(broker, state, engine.outputs(spec))),
+            found=(*found, *(password_steps(broker, made) if made else ())),
             pending=pending,
             undeclared=find_undeclared(broker, vhost, declared),
         )
@@ -108,14 +109,6 @@ def _each(
         yield from pool.map(one, states)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _changed_login(broker: Broker, state: DesiredState, outputs: Mapping[str, Any]) -> list[Step]:
-    """Return password changes made by hand, which no engine reads back."""
-    made = outputs.get("tenants", {}).get(state.cliente_id)
-    if not made:
-        return []
-    return [password_step(user) for user in broker.with_other_password(str(made["username"]), str(made["password"]))]
 
 
 def _changes(summary: Summary) -> tuple[Step, ...]:

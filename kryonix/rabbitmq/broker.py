@@ -1,175 +1,206 @@
-"""A broker's management API for operations on tenants: close connections, read a vhost, repair passwords."""
+"""A broker as its administrator sees it: what tenants' operations and the safeguards read and change."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, Final
-from urllib.parse import quote
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
-import httpx
+from urllib3 import Timeout
 
-from kryonix.engines.errors import LifecycleError
-from kryonix.engines.events import Step
+from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, Client
 from kryonix.topology.credentials import is_hash_of
 from kryonix.topology.naming import stats_user
 
-_TIMEOUT: Final = httpx.Timeout(30, connect=5)
+LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
+_POLICY: Final = "effective_policy_definition"
+_FILLING: Final = f"vhost,name,messages,message_bytes,{_POLICY}"
+_OUTPUTS: Final = ("management_url", "admin_username", "admin_password")
 _CUT_OFF_S: Final = 10
-_LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
-_REASON: Final = {"X-Reason": "the tenant is suspended"}
-_LONGEST: Final = 16 * 2**20
-"""Maximum bytes read of a list: a tenant may have created any number of objects."""
-
 _AT_ONCE: Final = 8
 
 
-class BrokerUnavailable(LifecycleError):
-    """The broker does not answer, or refuses the request."""
+@dataclass(frozen=True, slots=True)
+class VhostState:
+    """An existing vhost."""
 
-    exit_status = 3
-
-
-class BrokerFailed(BrokerUnavailable):
-    """The broker answers with an error."""
+    name: str
+    description: str
 
 
-class Broker:
-    """The management API of one cell's broker, used as its administrator."""
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """An existing queue with its number of messages, ready and unacknowledged."""
 
-    def __init__(self, outputs: Mapping[str, Any]) -> None:
-        """`outputs` are those of the platform's stack."""
-        self._url = str(outputs["management_url"])
-        self.username = str(outputs["admin_username"])
-        self._auth = (self.username, str(outputs["admin_password"]))
+    vhost: str
+    name: str
+    arguments: Mapping[str, Any]
+    messages: int
 
-    def cut_off(self, users: Iterable[str]) -> None:
-        """Close all connections of these users, until none is open."""
-        with self._client() as client:
-            for user in users:
-                path = f"connections/username/{quote(user, safe='')}"
-                until = time.monotonic() + _CUT_OFF_S
-                while client.delete(path, headers=_REASON).raise_for_status() and self._connected(client, path):
-                    if time.monotonic() > until:
-                        raise BrokerUnavailable(
-                            f"connections of {user!r} are still open {_CUT_OFF_S} s after the broker at {self._url} "
-                            "was asked to close them. Run again"
-                        )
-                    time.sleep(0.1)
 
-    def definitions(self, vhost: str) -> dict[str, Any]:
-        """Return a vhost's exchanges, queues, bindings, policies and limits, no users. Empty if missing."""
-        with self._client() as client:
-            response = client.get(f"definitions/{quote(vhost, safe='')}")
-            if response.status_code == httpx.codes.NOT_FOUND:
-                return {}
-            found: dict[str, Any] = response.raise_for_status().json()
-            return found
+@dataclass(frozen=True, slots=True)
+class BindingState:
+    """A queue's binding, with everything needed to create it again."""
+
+    vhost: str
+    source: str
+    queue: str
+    routing_key: str
+    arguments: Mapping[str, Any]
+    properties_key: str
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        return "bindings", self.vhost, "e", self.source, "q", self.queue
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """A queue's messages and bytes, up to 5 s old, and its effective policy."""
+
+    vhost: str
+    name: str
+    messages: int
+    message_bytes: int
+    policy: Mapping[str, Any]
+
+
+class Broker(Client):
+    """A client of one broker. Every call may raise BrokerUnavailable."""
+
+    def __init__(self, url: str, username: str, password: str, *, connect_s: float = 5, read_s: float = 30) -> None:
+        super().__init__(url, username, password, Timeout(connect=connect_s, read=read_s), maxsize=_AT_ONCE)
+
+    @classmethod
+    def of(cls, outputs: Mapping[str, Any], connect_s: float = 5, read_s: float = 30) -> Self:
+        """Return the broker of a platform, from the outputs of its stack."""
+        if missing := [name for name in _OUTPUTS if not outputs.get(name)]:
+            problem = f"the platform has no {missing[0]} among its outputs: nothing is deployed"
+            raise BrokerUnavailable(f"{problem}. Run `kryonix up` on its stack")
+        url, username, password = (str(outputs[name]) for name in _OUTPUTS)
+        return cls(url, username, password, connect_s=connect_s, read_s=read_s)
+
+    def answers(self) -> bool:
+        """Return True if a broker answers, even with an error."""
+        try:
+            self.call("GET", "whoami")
+        except BrokerUnavailable as error:
+            return isinstance(error, BrokerFailed)
+        return True
+
+    def vhosts(self) -> list[VhostState]:
+        return [VhostState(v["name"], v.get("description") or "") for v in self.get("vhosts")]
+
+    def queues(self, *vhost: str) -> list[QueueState]:
+        """Return all queues, or one vhost's; none for an unknown vhost."""
+        found = self.find("queues", *vhost, **LIVE_TOTALS) or []
+        return [QueueState(q["vhost"], q["name"], q["arguments"], q.get("messages", 0)) for q in found]
+
+    def fillings(self, *vhost: str) -> list[Filling]:
+        """Return the fillings of all queues, or of one vhost's; none for an unknown vhost."""
+        found = self.find("queues", *vhost, columns=_FILLING) or []
+        return [
+            Filling(q["vhost"], q["name"], q.get("messages", 0), q.get("message_bytes", 0), q.get(_POLICY) or {})
+            for q in found
+        ]
 
     def messages(self, vhost: str) -> dict[str, int]:
         """Return the messages of each non-empty queue of a vhost, up to 5 s old."""
-        with self._client() as client:
-            response = client.get(f"queues/{quote(vhost, safe='')}", params=_LIVE_TOTALS)
-            found = [] if response.status_code == httpx.codes.NOT_FOUND else response.raise_for_status().json()
-            return {queue["name"]: queue["messages"] for queue in found if queue.get("messages")}
+        return {queue.name: queue.messages for queue in self.queues(vhost) if queue.messages}
+
+    def definitions(self, vhost: str) -> dict[str, Any]:
+        """Return a vhost's exchanges, queues, bindings, policies and limits, no users. Empty if missing."""
+        return self.find("definitions", vhost) or {}
+
+    def bindings(self, queue: QueueState) -> list[BindingState]:
+        """Return a queue's bindings, without the one to the default exchange, which every queue has."""
+        found = self.find("queues", queue.vhost, queue.name, "bindings") or []
+        return [
+            BindingState(queue.vhost, b["source"], queue.name, b["routing_key"], b["arguments"], b["properties_key"])
+            for b in found
+            if b["source"]
+        ]
+
+    def bind(self, binding: BindingState) -> None:
+        """Create a binding, unless its exchange or its queue is gone."""
+        body = {"routing_key": binding.routing_key, "arguments": dict(binding.arguments)}
+        self.call("POST", *binding.path, json=body, missing_ok=True)
+
+    def unbind(self, binding: BindingState) -> None:
+        self.call("DELETE", *binding.path, binding.properties_key, missing_ok=True)
+
+    def note(self, name: str) -> Any:
+        """Return the value of a global parameter, or None."""
+        return (self.find("global-parameters", name) or {}).get("value")
+
+    def notes(self, prefix: str) -> dict[str, Any]:
+        """Return the global parameters with this prefix, by name."""
+        found = self.get("global-parameters")
+        return {entry["name"]: entry["value"] for entry in found if entry["name"].startswith(prefix)}
+
+    def put_note(self, name: str, value: Any) -> None:
+        self.call("PUT", "global-parameters", name, json={"name": name, "value": value})
+
+    def drop_note(self, name: str) -> None:
+        self.call("DELETE", "global-parameters", name, missing_ok=True)
+
+    def users(self, vhost: str) -> list[str]:
+        """Return the users with permissions in a vhost, except this client's."""
+        found = self.find("vhosts", vhost, "permissions") or []
+        return sorted(entry["user"] for entry in found if entry["user"] != self.username)
+
+    def user_limits(self, user: str) -> dict[str, int]:
+        """Return a user's limits; empty for an unknown user."""
+        found = self.find("user-limits", user) or []
+        return {limit: value for entry in found for limit, value in entry["value"].items()}
+
+    def set_user_limit(self, user: str, limit: str, value: int) -> None:
+        self.call("PUT", "user-limits", user, limit, json={"value": value})
+
+    def with_other_password(self, user: str, password: str) -> list[str]:
+        """Return those of a tenant's two users, for messages and for metrics, that have another password."""
+        both = [(name, self.find("users", name)) for name in (user, stats_user(user))]
+        return [name for name, found in both if found and not is_hash_of(str(found["password_hash"]), password)]
+
+    def set_password(self, user: str, password: str) -> None:
+        """Set a user's password and keep its tags."""
+        tags = ",".join(self.get("users", user)["tags"])
+        self.call("PUT", "users", user, json={"password": password, "tags": tags})
+
+    def close_connections(self, user: str, reason: str = "the tenant is being removed") -> None:
+        """Close all connections of a user."""
+        self.call("DELETE", "connections", "username", user, reason=reason, missing_ok=True)
+
+    def cut_off(self, users: Iterable[str]) -> None:
+        """Close all connections of these users, until none is open."""
+        for user in users:
+            until = time.monotonic() + _CUT_OFF_S
+            self.close_connections(user, "the tenant is suspended")
+            while self.get("connections", "username", user):
+                if time.monotonic() > until:
+                    problem = f"connections of {user!r} are still open {_CUT_OFF_S} s after"
+                    raise BrokerUnavailable(f"{problem} the broker at {self.url} was asked to close them. Run again")
+                time.sleep(0.1)
+                self.close_connections(user, "the tenant is suspended")
+
+    def protected(self, vhost: str) -> bool | None:
+        """Return True if a vhost is protected from deletion; None if it does not exist."""
+        found = self.find("vhosts", vhost)
+        return found and bool(found["protected_from_deletion"])
+
+    def protect(self, vhost: str, *, protected: bool) -> None:
+        """Switch a vhost's protection from deletion. Accepts switching it off for a missing vhost."""
+        method = "POST" if protected else "DELETE"
+        self.call(method, "vhosts", vhost, "deletion", "protection", missing_ok=not protected)
 
     def remains(self, vhost: str, users: Iterable[str]) -> list[str]:
         """Return the names of the vhost and of those users that exist."""
         wanted = [("vhosts", vhost), *(("users", user) for user in users)]
-        with self._client() as client:
-            return [name for kind, name in wanted if self._exists(client, f"{kind}/{quote(name, safe='')}")]
-
-    def listed(self, *path: str, **params: str) -> tuple[list[dict[str, Any]], bool]:
-        """Return a list's entries, and True if complete: reading stops after 16 MiB. Empty if missing."""
-        with self._client() as client, client.stream("GET", _path(path), params=params) as response:
-            if response.status_code == httpx.codes.NOT_FOUND:
-                return [], True
-            response.raise_for_status()
-            text = bytearray()
-            for chunk in response.iter_bytes():
-                text += chunk
-                if len(text) > _LONGEST:
-                    return _entries(text), False
-        found: list[dict[str, Any]] = json.loads(text)
-        return found, True
-
-    def with_other_password(self, user: str, password: str) -> list[str]:
-        """Return those of a tenant's two users, for messages and for metrics, that have another password."""
-        with self._client() as client:
-            both = (user, stats_user(user))
-            return [name for name in both if not self._knows_password(client, name, password)]
-
-    def set_password(self, user: str, password: str) -> None:
-        """Set a user's password and keep its tags."""
-        with self._client() as client:
-            path = _path(("users", user))
-            tags = ",".join(client.get(path).raise_for_status().json()["tags"])
-            client.put(path, json={"password": password, "tags": tags}).raise_for_status()
+        return [name for kind, name in wanted if self.find(kind, name) is not None]
 
     def delete_all(self, paths: Sequence[tuple[str, ...]]) -> None:
         """Delete objects, several at a time. Accepts missing ones."""
-
-        def delete(path: tuple[str, ...]) -> None:
-            response = client.delete(_path(path))
-            if response.status_code != httpx.codes.NOT_FOUND:
-                response.raise_for_status()
-
-        with self._client() as client, ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(delete, paths))
-
-    @staticmethod
-    def _exists(client: httpx.Client, path: str) -> bool:
-        response = client.get(path)
-        return response.status_code != httpx.codes.NOT_FOUND and bool(response.raise_for_status())
-
-    @staticmethod
-    def _knows_password(client: httpx.Client, user: str, password: str) -> bool:
-        """Return True if the user has this password, or does not exist."""
-        response = client.get(_path(("users", user)))
-        if response.status_code == httpx.codes.NOT_FOUND:
-            return True
-        return is_hash_of(str(response.raise_for_status().json()["password_hash"]), password)
-
-    @staticmethod
-    def _connected(client: httpx.Client, path: str) -> bool:
-        return bool(client.get(path).raise_for_status().json())
-
-    @contextmanager
-    def _client(self) -> Iterator[httpx.Client]:
-        transport = httpx.HTTPTransport(retries=1)
-        url = f"{self._url.rstrip('/')}/api/"
-        try:
-            with httpx.Client(base_url=url, auth=self._auth, timeout=_TIMEOUT, transport=transport) as client:
-                yield client
-        except httpx.HTTPStatusError as error:
-            answer = f"{error.response.status_code} to {error.request.method} {error.request.url.path}"
-            raise BrokerFailed(f"the broker at {self._url} answered {answer}. Run again once it is healthy") from error
-        except httpx.HTTPError as error:
-            raise BrokerUnavailable(
-                f"the broker at {self._url} does not answer ({error}). Start it and run again"
-            ) from error
-
-
-def password_step(user: str) -> Step:
-    """Return the step for a password changed by hand."""
-    return Step("", user, "rabbitmq:index/user:User", "update", ("password",))
-
-
-def _path(parts: Iterable[str]) -> str:
-    return "/".join(quote(part, safe="") for part in parts)
-
-
-def _entries(text: bytearray) -> list[dict[str, Any]]:
-    """Return the complete entries of a truncated JSON list."""
-    decoder, cut, at = json.JSONDecoder(), text.decode(errors="ignore"), 1
-    found: list[dict[str, Any]] = []
-    while True:
-        try:
-            entry, at = decoder.raw_decode(cut, at)
-        except ValueError:
-            return found
-        found.append(entry)
-        at += 1  # the comma
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda path: self.call("DELETE", *path, missing_ok=True), paths))

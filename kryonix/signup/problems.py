@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kryonix.engines import errors as engines
 from kryonix.fleet.errors import NoRoom
-from kryonix.rabbitmq.broker import BrokerUnavailable
+from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.errors import RegistryError, RegistryUnavailable
 from kryonix.signup.errors import InvalidKey, OperationUnderWay, SignupError, TooManyRequests
 from kryonix.tenants import errors as tenants

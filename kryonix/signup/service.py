@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from kryonix.engines.errors import LifecycleError
+from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.errors import RegistryError
 from kryonix.signup.auth import Admission, Authenticator, RateLimit, unidentified
 from kryonix.signup.database import Database
@@ -95,7 +96,7 @@ def _serve_page(app: FastAPI) -> None:
 
 
 def _handle_errors(app: FastAPI) -> None:
-    for kind in (SignupError, LifecycleError, RegistryError, InvalidInput):
+    for kind in (SignupError, LifecycleError, BrokerUnavailable, RegistryError, InvalidInput):
         app.add_exception_handler(kind, error_response)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

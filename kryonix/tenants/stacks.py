@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from kryonix.engines.engine import Engine, StackSpec, ignore
 from kryonix.engines.errors import EngineFailed, LifecycleError, Refused
 from kryonix.engines.events import Diagnostic, OnEvent, Step, Summary
-from kryonix.rabbitmq.broker import Broker, password_step
+from kryonix.rabbitmq.broker import Broker
+from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.errors import NotRemoved, WouldLoseMessages, translate_loss_errors
@@ -162,17 +163,17 @@ class TenantStacks:
         made = self._engine.outputs(self._spec(state)).get("tenants", {}).get(state.cliente_id)
         if not made or not declared_vhosts(self._engine.export(self._spec(state))):
             return []
-        broker, password = self._broker(state), str(made["password"])
-        changed = broker.with_other_password(str(made["username"]), password)
-        for user in changed:
-            broker.set_password(user, password)
-        return [password_step(user) for user in changed]
+        broker = self._broker(state)
+        steps = password_steps(broker, made)
+        for step in steps:
+            broker.set_password(step.name, str(made["password"]))
+        return steps
 
     def _lost_unless_down(self, state: DesiredState) -> bool:
         """Return `_lost`, or False if the broker does not answer: then the engine's own error counts."""
         try:
             return self._lost(state)
-        except LifecycleError:
+        except (LifecycleError, BrokerUnavailable):
             return False
 
     def _lost(self, state: DesiredState) -> bool:
@@ -202,4 +203,10 @@ class TenantStacks:
         )
 
     def _broker(self, state: DesiredState) -> Broker:
-        return Broker(self._engine.outputs(StackSpec(name=self._cells.cell(state.cell).stack)))
+        return Broker.of(self._engine.outputs(StackSpec(name=self._cells.cell(state.cell).stack)))
+
+
+def password_steps(broker: Broker, made: Mapping[str, Any]) -> list[Step]:
+    """Return an update for each user of a tenant's outputs whose password was changed by hand."""
+    changed = broker.with_other_password(str(made["username"]), str(made["password"]))
+    return [Step("", user, "rabbitmq:index/user:User", "update", ("password",)) for user in changed]

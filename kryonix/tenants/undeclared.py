@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote
 
-from kryonix.rabbitmq.broker import Broker, BrokerFailed
+from kryonix.rabbitmq.broker import Broker
+from kryonix.rabbitmq.client import BrokerFailed, api_path
 from kryonix.topology.naming import Names, tenant_of_vhost
 from kryonix.topology.objects import KINDS
 
@@ -273,4 +273,4 @@ def _of_type(resources: Iterable[Mapping[str, Any]], type_: str) -> list[Mapping
 
 def _shown(stranger: Stranger) -> dict[str, Any]:
     held = {} if stranger.messages is None else {"messages": stranger.messages}
-    return {"name": stranger.name, **held, "path": "/api/" + "/".join(quote(part, safe="") for part in stranger.path)}
+    return {"name": stranger.name, **held, "path": api_path(*stranger.path)}

@@ -33,7 +33,7 @@ class Broken:
         self._folder = folder
 
     def suspend(self, tenant: str, on_event: Any) -> None:
-        from kryonix.rabbitmq.broker import BrokerUnavailable
+        from kryonix.rabbitmq.client import BrokerUnavailable
 
         begun = self._folder / tenant
         count = len(begun.read_text().splitlines()) if begun.exists() else 0

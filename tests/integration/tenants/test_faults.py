@@ -11,7 +11,7 @@ import pytest
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary
-from kryonix.rabbitmq.broker import BrokerUnavailable
+from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.errors import RegistryUnavailable
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog

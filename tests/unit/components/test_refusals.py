@@ -26,8 +26,9 @@ from components.errors import (
 )
 from components.guard import Guard
 from components.losses import refuse_losses
-from components.management import BrokerAccess, Filling, QueueState, VhostState
 from components.previous_run import PreviousRun
+from kryonix.rabbitmq.broker import Filling, QueueState, VhostState
+from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import expand
 from kryonix.topology.ownership import description
@@ -106,8 +107,8 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Broker], Broker]:
     """Let this broker answer, whoever asks."""
 
     def use(broker: Broker) -> Broker:
-        for module in (broker_safeguards, guard, safeguards):
-            monkeypatch.setattr(module, "Management", lambda access: broker)
+        for module in (accepting_provider, guard, safeguards):
+            monkeypatch.setattr(module, "administration", lambda access: broker)
         return broker
 
     return use
@@ -345,7 +346,7 @@ def test_a_moved_broker_is_asked_at_its_old_address(monkeypatch: pytest.MonkeyPa
             raise BrokerUnreachable("nobody is there yet")
         return Broker([QueueState("/cliente_acme", QUEUE, {}, 2)])
 
-    monkeypatch.setattr(guard, "Management", at)
+    monkeypatch.setattr(guard, "administration", at)
     with pytest.raises(MessagesWouldBeLost):
         asyncio.run(
             guarded(management_url="http://127.0.0.1:15672", amqp_host="127.0.0.1", amqp_port=5672)._ask_first(ACCESS)
@@ -379,7 +380,7 @@ def test_removed_objects_are_checked_at_the_brokers_current_address(
         def answers(self) -> bool:
             return answering
 
-    monkeypatch.setattr(accepting_provider, "Management", lambda access: Moved())
+    monkeypatch.setattr(accepting_provider, "administration", lambda access: Moved())
     provider = safeguards._SafeguardsProvider()
     given = {f"kryonix:{key}": value for key, value in CONFIG.items()}
     provider.configure(ConfigureRequest(config=Config(given, "kryonix")))

@@ -7,9 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from components.errors import BrokerUnreachable, MessagesWouldBeLost
-from components.management import BindingState, Management, QueueState
+from components.errors import MessagesWouldBeLost
 from components.withdrawal import let_in, put_back, withdraw_queues, withdraw_vhosts
+from kryonix.rabbitmq.broker import BindingState, QueueState
+from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.rabbitmq.counts import CountingBroker
 
 VHOST, EXCHANGE = "/cliente_acme", "cliente_acme"
 LEADS, SYNC = (
@@ -46,7 +48,7 @@ class Broker:
 
     def settled(self, queues: list[QueueState]) -> list[QueueState]:
         if self.lost_after_unbinding:
-            raise BrokerUnreachable("the broker does not answer")
+            raise BrokerUnavailable("the broker does not answer")
         if self.publishing:
             assert not self.bound.intersection(q.name for q in queues) or self.limits["kryonix_acme"] == 0
         return [replace(queue, messages=self.holds.get(queue.name, 0)) for queue in queues]
@@ -56,7 +58,7 @@ class Broker:
 
     def bind(self, binding: BindingState) -> None:
         if self.lost_after_unbinding:
-            raise BrokerUnreachable("the broker does not answer")
+            raise BrokerUnavailable("the broker does not answer")
         self.bound.add(binding.queue)
 
     def unbind(self, binding: BindingState) -> None:
@@ -83,7 +85,7 @@ class Broker:
 
     def set_user_limit(self, user: str, limit: str, value: int) -> None:
         if self.lost_after_unbinding and value:
-            raise BrokerUnreachable("the broker does not answer")
+            raise BrokerUnavailable("the broker does not answer")
         self.limits[user] = value
 
     def close_connections(self, user: str) -> None:
@@ -92,11 +94,11 @@ class Broker:
 
 
 def withdraw(broker: Broker, *queues: QueueState, allow: tuple[str, ...] = ()) -> None:
-    withdraw_queues(cast(Management, broker), "dev", queues, allow)
+    withdraw_queues(cast(CountingBroker, broker), "dev", queues, allow)
 
 
 def again(broker: Broker, *going: QueueState) -> None:
-    put_back(cast(Management, broker), "dev", going)
+    put_back(cast(CountingBroker, broker), "dev", going)
 
 
 def test_empty_queues_stay_unbound_until_deleted() -> None:
@@ -121,7 +123,7 @@ def test_an_accepted_loss_is_neither_unbound_nor_counted() -> None:
 
 def test_the_next_run_restores_bindings_of_a_lost_run() -> None:
     broker = Broker(lost_after_unbinding=True)
-    with pytest.raises(BrokerUnreachable):
+    with pytest.raises(BrokerUnavailable):
         withdraw(broker, LEADS, SYNC)
     assert broker.bound == set()
     broker.lost_after_unbinding = False
@@ -134,7 +136,7 @@ def test_the_next_run_restores_bindings_of_a_lost_run() -> None:
 def test_a_second_lost_run_forgets_nothing_of_the_first() -> None:
     broker = Broker(lost_after_unbinding=True)
     for queue in (LEADS, SYNC):
-        with pytest.raises(BrokerUnreachable):
+        with pytest.raises(BrokerUnavailable):
             withdraw(broker, queue)
     broker.lost_after_unbinding = False
     again(broker)
@@ -144,37 +146,37 @@ def test_a_second_lost_run_forgets_nothing_of_the_first() -> None:
 def test_a_tenants_users_are_locked_out_before_the_last_count() -> None:
     broker = Broker(publishing=True)
     with pytest.raises(MessagesWouldBeLost, match="would delete 2 queue"):
-        withdraw_vhosts(cast(Management, broker), [VHOST], ())
+        withdraw_vhosts(cast(CountingBroker, broker), [VHOST], ())
     assert (broker.limits, broker.closed) == ({"kryonix_acme": 10}, ["kryonix_acme"])
 
 
 def test_a_tenant_with_messages_is_not_disconnected_for_a_recount() -> None:
     broker = Broker(holds={SYNC.name: 1})
     with pytest.raises(MessagesWouldBeLost):
-        withdraw_vhosts(cast(Management, broker), [VHOST], ())
+        withdraw_vhosts(cast(CountingBroker, broker), [VHOST], ())
     assert broker.closed == []
 
 
 def test_an_empty_tenants_users_stay_locked_out() -> None:
     broker = Broker()
-    withdraw_vhosts(cast(Management, broker), [VHOST], ())
+    withdraw_vhosts(cast(CountingBroker, broker), [VHOST], ())
     assert broker.limits == {"kryonix_acme": 0}
 
 
 def test_a_tenant_whose_whole_loss_is_accepted_is_not_touched() -> None:
     broker = Broker(holds={LEADS.name: 1})
-    withdraw_vhosts(cast(Management, broker), [VHOST], ("cliente_acme.*",))
+    withdraw_vhosts(cast(CountingBroker, broker), [VHOST], ("cliente_acme.*",))
     assert (broker.limits, broker.closed) == ({"kryonix_acme": 10}, [])
 
 
 def test_the_next_up_readmits_users_with_their_old_limit() -> None:
     broker = Broker(lost_after_unbinding=True)
     for _ in range(2):  # the second finds 0, not the former limit
-        with pytest.raises(BrokerUnreachable):
-            withdraw_vhosts(cast(Management, broker), [VHOST], ())
+        with pytest.raises(BrokerUnavailable):
+            withdraw_vhosts(cast(CountingBroker, broker), [VHOST], ())
     assert broker.limits == {"kryonix_acme": 0}
     broker.lost_after_unbinding = False
-    let_in(cast(Management, broker), ["/cliente_other"])
+    let_in(cast(CountingBroker, broker), ["/cliente_other"])
     assert broker.limits == {"kryonix_acme": 0}
-    let_in(cast(Management, broker), [VHOST])
+    let_in(cast(CountingBroker, broker), [VHOST])
     assert (broker.limits, broker.noted) == ({"kryonix_acme": 10}, {})

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import io
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from kryonix.cli.output.fleet import FleetView, print_fleet
-from kryonix.fleet.cell_use import VhostUse, ask
+from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.fleet.errors import NoRoom
 from kryonix.fleet.members import cell_loads, fleet_members, strays
 from kryonix.fleet.placement import Load, choose_cell, load_of
@@ -17,6 +16,7 @@ from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.catalog import MIB, default_catalog
 from kryonix.topology.cells import Cell, Cells
 from kryonix.topology.tenants import Tenant
+from tests.support.management_api import by_path, served
 
 CATALOG = default_catalog()
 CRM = Load(tenants=1, queues=15, connections=10, bytes=8 * 8 * MIB + 7 * 16 * MIB)
@@ -176,11 +176,9 @@ def test_a_broker_is_read_with_the_limits_of_its_vhosts() -> None:
             {"vhost": "/c", "value": {"max-connections": 0}},
         ],
     }
-    client = httpx.Client(
-        base_url="http://broker/api/",
-        transport=httpx.MockTransport(lambda request: httpx.Response(200, json=answers[request.url.path])),
-    )
-    assert ask(client) == {
+    with served(by_path({"/api/whoami": {}, **answers})) as api:
+        found = read_cell("main", api.outputs)
+    assert found == {
         "/a": VhostUse(queues=1, messages=2, connections=1, max_connections=10, max_bytes=7),
         "/b": VhostUse(),
         "/c": VhostUse(max_connections=0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kryonix.engines.errors import EngineFailed, LifecycleError, OperationDied
-from kryonix.rabbitmq.broker import BrokerUnavailable
+from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.errors import RegistryRefused, RegistryUnavailable
 from kryonix.signup.queue import attempts_for, pause_after
 from kryonix.tenants.errors import TenantBusy, UnknownTenant

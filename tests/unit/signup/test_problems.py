@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from kryonix.engines import errors as engines
 from kryonix.errors import Failure
 from kryonix.fleet.errors import NoRoom
-from kryonix.rabbitmq.broker import BrokerUnavailable
+from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.errors import RegistryUnavailable
 from kryonix.signup import errors as signup
 from kryonix.signup.problems import describe_invalid, for_callers, problem_of, retry_after

@@ -14,9 +14,10 @@ import pytest
 from kryonix.engines.local.handlers import provider
 from kryonix.engines.local.handlers.container_spec import CONTAINER, archive, container_spec, nanoseconds
 from kryonix.engines.local.handlers.fields import checked
-from kryonix.engines.local.handlers.management import Management, api_path
+from kryonix.engines.local.handlers.management import Management
 from kryonix.engines.local.handlers.postgresql import verifies
 from kryonix.engines.local.handlers.rabbitmq import definition_for_broker, password_matches
+from kryonix.rabbitmq.client import api_path
 
 
 def container(**inputs: Any) -> dict[str, Any]:

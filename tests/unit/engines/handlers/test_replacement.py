@@ -269,7 +269,7 @@ def test_a_provider_with_unknown_settings_checks_and_compares(package: str) -> N
         ("rabbitmq", {"username": "u", "password": "p"}, "`endpoint` is required"),
         ("rabbitmq", {**CONFIG["rabbitmq"], "proxy": "http://p:1"}, "`proxy` is not an input"),
         ("rabbitmq", {**CONFIG["rabbitmq"], "clientcertFile": "c"}, "`clientcertFile` is not an input"),
-        ("rabbitmq", {"endpoint": "broker:15672", "username": "u", "password": "p"}, "must be a URL"),
+        ("rabbitmq", {"endpoint": "broker:15672", "username": "u", "password": "p"}, "is not a URL"),
         ("rabbitmq", {"endpoint": "http://a:secret@b", "username": "u", "password": "p"}, "without credentials"),
         ("postgresql", {"host": "h", "port": "x"}, "`port` "),
         ("postgresql", {"host": "h", "sslrootcert": "c"}, "`sslrootcert` is not an input"),
@@ -277,10 +277,7 @@ def test_a_provider_with_unknown_settings_checks_and_compares(package: str) -> N
         ("postgresql", {"host": "h", "clientcert": {"cert": "c", "key": "k"}}, "`clientcert` is not an input"),
     ],
 )
-def test_invalid_provider_settings_are_refused(
-    package: str, config: dict[str, Any], problem: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("RABBITMQ_ENDPOINT", raising=False)
+def test_invalid_provider_settings_are_refused(package: str, config: dict[str, Any], problem: str) -> None:
     with pytest.raises(InvalidInputs, match=problem) as error:
         provider(package, config)
     assert "secret" not in str(error.value)

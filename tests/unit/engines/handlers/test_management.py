@@ -1,55 +1,25 @@
-"""The management API client against faulty servers."""
+"""The handlers' management API against faulty servers."""
 
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from kryonix.engines.local.errors import ApplyFailed, ServiceUnavailable
 from kryonix.engines.local.handlers.management import Management
-
-Answer = Callable[[BaseHTTPRequestHandler], None]
+from tests.support import management_api
+from tests.support.management_api import Answer, reply
 
 
 @contextmanager
 def served(answer: Answer) -> Iterator[Management]:
     """A client of a server that answers every request with `answer`."""
-
-    class Server(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            answer(self)
-
-        def do_PUT(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", "0")))
-            answer(self)
-
-        do_POST = do_PUT
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-        yield Management({"endpoint": endpoint, "username": "u", "password": "s3cret"})
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def reply(to: BaseHTTPRequestHandler, status: int, body: bytes = b"{}") -> None:
-    to.send_response(status)
-    to.send_header("content-length", str(len(body)))
-    to.end_headers()
-    to.wfile.write(body)
+    with management_api.served(answer) as api:
+        yield Management({"endpoint": api.url, "username": "u", "password": "s3cret"})
 
 
 def test_a_dead_kept_alive_connection_is_retried_once() -> None:
@@ -74,14 +44,14 @@ def test_a_connection_that_always_breaks_is_an_unreachable_service() -> None:
     def answer(to: BaseHTTPRequestHandler) -> None:
         to.close_connection = True
 
-    with served(answer) as api, pytest.raises(ServiceUnavailable, match=f"{api.endpoint} can't be reached") as error:
+    with served(answer) as api, pytest.raises(ServiceUnavailable, match=f"{api.endpoint} does not answer") as error:
         api.get("overview")
     assert "s3cret" not in str(error.value)
 
 
 @pytest.mark.parametrize("status", [301, 502, 503])
 def test_a_proxys_error_means_an_unreachable_service(status: int) -> None:
-    with served(lambda to: reply(to, status)) as api, pytest.raises(ServiceUnavailable, match=f"HTTP {status}"):
+    with served(lambda to: reply(to, status)) as api, pytest.raises(ServiceUnavailable, match=f"answered {status}"):
         api.put(("vhosts", "v"), {}, "declare vhost `v`")
 
 
