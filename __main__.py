@@ -22,8 +22,8 @@ else:
     from components.platform import Platform, PlatformArgs
 
     args = PlatformArgs(settings=settings.platform, guard=settings.guard(), previous=settings.previous)
-    own = platform = Platform("platform", args)
-    outputs = own.administration
+    own = Platform("platform", args)
+    platform, outputs = own.outputs, own.administration
 
 provider = rabbitmq.Provider(
     "broker",
@@ -45,13 +45,13 @@ if settings.platform is not None:
     from components.platform_events import PlatformEvents, PlatformEventsArgs
     from components.shared_vhosts import SharedVhosts, SharedVhostsArgs
 
-    with_data = pulumi.ResourceOptions.merge(on_broker, pulumi.ResourceOptions(deleted_with=own.data))
+    with_data = pulumi.ResourceOptions.merge(on_broker, pulumi.ResourceOptions(deleted_with=platform.data))
     metrics = ExporterArgs(endpoint=settings.platform.metrics, advertised_host=settings.platform.advertised_host)
     exporter = Exporter("exporter", metrics, with_data)
     shared = SharedVhosts("shared", SharedVhostsArgs(), with_data)
-    events = PlatformEvents("events", PlatformEventsArgs(shared=shared, platform=own), on_broker)
+    events = PlatformEvents("events", PlatformEventsArgs(shared=shared, platform=platform), on_broker)
     before = [own, exporter, shared, events, *(tenant.safeguards for tenant in tenants.values())]
-    safeguards = BrokerSafeguardsArgs.of(own.access, settings)
+    safeguards = BrokerSafeguardsArgs.of(platform.access, settings)
     BrokerSafeguards("broker-safeguards", safeguards, pulumi.ResourceOptions(depends_on=before))
     outputs |= {**exporter.outputs, "events_uri": events.uri}
 

@@ -10,14 +10,12 @@ from pathlib import Path
 import pulumi
 import pulumi_docker as docker
 
-from components.containers import ENTRYPOINT_CAPABILITIES, NO_NEW_PRIVILEGES
-from components.exporter import MetricsEndpoint
+from components.containers import Service, container_name
+from components.settings import PlatformSettings
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.naming import ADMIN_USER
 
 _ROLE = "rabbitmq"
-"""The container's part in its name and on its network, whatever the component is called."""
-
 _FILES = Path(__file__).parent / "broker_files"
 _MANAGEMENT_PORT, _AMQP_PORT, _METRICS_PORT = 15672, 5672, 15692
 _START_TIMEOUT_S = 180
@@ -38,18 +36,11 @@ _HEALTH = "exec 3<>/dev/tcp/127.0.0.1/5672 && printf 'AMQP\\x00\\x00\\x09\\x01' 
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerContainerArgs:
-    """The broker's addresses and memory; `memory_mb` in MiB."""
+    """The platform's settings, and the inputs of the container to leave unchanged."""
 
-    image: str
+    settings: PlatformSettings
     admin_password: pulumi.Input[str]
-    address: str
-    amqp_port: int
-    management_port: int
-    metrics: MetricsEndpoint
-    domain: str
-    memory_mb: int = 2048
     ignore_changes: Sequence[str] = ()
-    """Inputs of the container to leave unchanged."""
 
 
 class BrokerContainer(pulumi.ComponentResource):
@@ -60,64 +51,50 @@ class BrokerContainer(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: BrokerContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:BrokerContainer", name, None, opts)
-        self._args, self._host = args, f"kryonix-{pulumi.get_stack()}-{_ROLE}"
-        child = pulumi.ResourceOptions(parent=self)
-        network = docker.Network(f"{name}-network", name=f"{self._host}-network", driver="bridge", opts=child)
-        self.volume = docker.Volume(f"{name}-data", name=f"{self._host}-data", opts=child)
-        self.container = docker.Container(
-            f"{name}-container",
-            name=self._host,
-            hostname=self._host,  # part of the node's name, and so of its data directory's
-            image=args.image,
-            restart="unless-stopped",
-            memory=args.memory_mb,
-            memory_swap=2 * args.memory_mb,  # Docker's own default; if omitted, every preview would show its removal
-            destroy_grace_seconds=60,
-            networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[_ROLE])],
-            volumes=[docker.ContainerVolumeArgs(volume_name=self.volume.name, container_path="/var/lib/rabbitmq")],
+        self._settings = args.settings
+        service = Service.run(
+            self,
+            name,
+            _ROLE,
+            memory_mb=args.settings.broker_memory_mb,
+            data="/var/lib/rabbitmq",
+            ignore_changes=args.ignore_changes,
+            image=args.settings.broker_image,
             ports=self._ports(),
-            uploads=self._uploads(),
+            uploads=self._uploads(args.admin_password),
             labels=self._labels(),
             # The root filesystem can't be read-only: Docker uploads no files into such a container.
-            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(ENTRYPOINT_CAPABILITIES)),
-            security_opts=[NO_NEW_PRIVILEGES],
             healthcheck=docker.ContainerHealthcheckArgs(
                 tests=["CMD", "bash", "-c", _HEALTH], interval="5s", timeout="5s", retries=24, start_period="1m0s"
             ),
-            wait=True,
             wait_timeout=_START_TIMEOUT_S,
-            # A second container can't use the name, the ports and the volume of the first one.
-            opts=pulumi.ResourceOptions(
-                parent=self, delete_before_replace=True, ignore_changes=list(args.ignore_changes)
-            ),
         )
-        self.register_outputs({"container_id": self.container.id, "network_name": network.name})
+        self.container, self.volume = service.container, service.volume
+        self.register_outputs({"container_id": self.container.id, "network_name": service.network.name})
 
     def _ports(self) -> list[docker.ContainerPortArgs]:
-        args = self._args
+        settings = self._settings
         published = (
-            (_AMQP_PORT, args.address, args.amqp_port),
-            (_MANAGEMENT_PORT, args.address, args.management_port),
-            (_METRICS_PORT, args.metrics.address, args.metrics.port),
+            (_AMQP_PORT, settings.address, settings.amqp_port),
+            (_MANAGEMENT_PORT, settings.address, settings.management_port),
+            (_METRICS_PORT, settings.metrics.address, settings.metrics.port),
         )
         return [docker.ContainerPortArgs(internal=inside, ip=ip, external=port) for inside, ip, port in published]
 
-    def _uploads(self) -> list[docker.ContainerUploadArgs]:
-        args = self._args
-        settings = (_FILES / "rabbitmq.conf").read_text(encoding="utf-8")
-        settings += args.metrics.broker_settings + _memory_settings(args.memory_mb)
-        plugins = (_FILES / "enabled_plugins").read_text(encoding="utf-8")
-        definitions = pulumi.Output.from_input(args.admin_password).apply(_definitions)
+    def _uploads(self, admin_password: pulumi.Input[str]) -> list[docker.ContainerUploadArgs]:
+        settings = self._settings
         files: dict[str, pulumi.Input[str]] = {
-            "rabbitmq.conf": settings,
-            "enabled_plugins": plugins,
-            "definitions.json": definitions,
+            "rabbitmq.conf": (_FILES / "rabbitmq.conf").read_text(encoding="utf-8")
+            + settings.metrics.broker_settings
+            + _memory_settings(settings.broker_memory_mb),
+            "enabled_plugins": (_FILES / "enabled_plugins").read_text(encoding="utf-8"),
+            "definitions.json": pulumi.Output.from_input(admin_password).apply(_definitions),
         }
         return [docker.ContainerUploadArgs(file=f"/etc/rabbitmq/{file}", content=text) for file, text in files.items()]
 
     def _labels(self) -> list[docker.ContainerLabelArgs]:
         """Return Traefik's labels: AMQP over TLS at mensagens.DOMAIN, the management UI at painel-mensagens.DOMAIN."""
-        domain, router = self._args.domain, self._host
+        domain, router = self._settings.domain, container_name(_ROLE)
         tcp, http = f"traefik.tcp.routers.{router}", f"traefik.http.routers.{router}-mgmt"
         labels = {
             "traefik.enable": "true",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 import pulumi
 
@@ -14,54 +13,31 @@ from components.registry_check import answering
 from kryonix.rabbitmq.counts import BrokerAccess
 
 
-class PlatformOutputs(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class PlatformOutputs:
     """The values of a platform that tenants and stack outputs need.
 
     `endpoint` and `username` are those of `access`. Resources on the platform depend on `ready`, and are deleted with
     `data`, the broker's volume, if this stack owns it: then a destroy does not need a running broker.
     """
 
-    @property
-    def access(self) -> pulumi.Output[BrokerAccess]: ...
-    @property
-    def ready(self) -> Sequence[pulumi.Input[pulumi.Resource]]: ...
-    @property
-    def data(self) -> pulumi.Resource | None: ...
-    @property
-    def endpoint(self) -> pulumi.Input[str]: ...
-    @property
-    def username(self) -> pulumi.Input[str]: ...
-    @property
-    def management_url(self) -> pulumi.Output[str]: ...
-    @property
-    def amqp_host(self) -> pulumi.Output[str]: ...
-    @property
-    def amqp_port(self) -> pulumi.Output[int]: ...
-    @property
-    def registry_dsn(self) -> pulumi.Output[str]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExistingPlatform:
-    """A platform described by another stack's outputs or by this stack's config."""
-
     access: pulumi.Output[BrokerAccess]
+    endpoint: pulumi.Input[str]
+    username: pulumi.Input[str]
     management_url: pulumi.Output[str]
     amqp_host: pulumi.Output[str]
     amqp_port: pulumi.Output[int]
     registry_dsn: pulumi.Output[str]
-    registry_stack: str
-    """The stack with the registry's address in its outputs; empty if this stack's config has it."""
-    ready: Sequence[pulumi.Input[pulumi.Resource]] = field(default=())
+    ready: Sequence[pulumi.Input[pulumi.Resource]] = ()
     data: pulumi.Resource | None = None
 
-    @property
-    def endpoint(self) -> pulumi.Output[str]:
-        return pulumi.Output.unsecret(self.access.apply(lambda access: access.management_url))
 
-    @property
-    def username(self) -> pulumi.Output[str]:
-        return pulumi.Output.unsecret(self.access.apply(lambda access: access.username))
+@dataclass(frozen=True, kw_only=True)
+class ExistingPlatform(PlatformOutputs):
+    """A platform described by another stack's outputs or by this stack's config."""
+
+    registry_stack: str
+    """The stack with the registry's address in its outputs; empty if this stack's config has it."""
 
     @classmethod
     def load(cls, guard: Guard) -> ExistingPlatform:
@@ -74,8 +50,11 @@ class ExistingPlatform:
         if registry and registry != reference:
             given["registry_dsn"] = pulumi.StackReference(registry).require_output("registry_dsn")
         access = pulumi.Output.all(*(given[key] for key in _ACCESS)).apply(_build_access)
+        access = guard.before_tenants(access)
         return cls(
-            access=guard.before_tenants(access),
+            access=access,
+            endpoint=pulumi.Output.unsecret(access.apply(lambda known: known.management_url)),
+            username=pulumi.Output.unsecret(access.apply(lambda known: known.username)),
             management_url=pulumi.Output.from_input(given["management_url"]),
             amqp_host=pulumi.Output.from_input(given["amqp_host"]),
             amqp_port=pulumi.Output.from_input(given["amqp_port"]).apply(int),

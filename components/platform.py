@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +9,13 @@ import pulumi
 import pulumi_random as random
 
 from components.broker import BrokerContainer, BrokerContainerArgs
+from components.existing_platform import PlatformOutputs
 from components.guard import Guard
 from components.postgres import PostgresContainer, PostgresContainerArgs
 from components.previous_run import LAYOUT, PreviousRun
 from components.registry import Registry, RegistryArgs
 from components.registry_check import answering
 from components.settings import PlatformSettings
-from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.naming import ADMIN_USER
 
@@ -37,16 +36,7 @@ class Platform(pulumi.ComponentResource):
     be replaced together with it, queues and messages included. Resources that need the services depend on `ready`.
     """
 
-    access: pulumi.Output[BrokerAccess]
-    ready: Sequence[pulumi.Input[pulumi.Resource]]
-    data: pulumi.Resource
-    endpoint: str
-    username: str
-    management_url: pulumi.Output[str]
-    amqp_host: pulumi.Output[str]
-    amqp_port: pulumi.Output[int]
-    registry_dsn: pulumi.Output[str]
-    signup_dsn: pulumi.Output[str]
+    outputs: PlatformOutputs
     administration: dict[str, Any]
     """Stack outputs for operators and for other stacks."""
 
@@ -57,36 +47,55 @@ class Platform(pulumi.ComponentResource):
         asked = args.guard.before_changes(settings.access(secret.result))
         after = pulumi.ResourceOptions(parent=self, depends_on=[asked.apply(lambda _: secret)])
         ignored = self._kept(args.previous)
-        broker = self._broker(name, settings, asked, ignored, after)
-        server = self._server(name, settings, ignored, after)
-        registry = self._registry(name, settings, server, after)
-        self.access, self.registry_dsn, self.signup_dsn = asked, registry.dsn, registry.signup_dsn
+        password = asked.apply(lambda access: access.password)
+        broker = BrokerContainer(
+            f"{name}-rabbitmq",
+            BrokerContainerArgs(settings=settings, admin_password=password, ignore_changes=ignored),
+            _once_named("rabbitmq", after),
+        )
+        server = PostgresContainer(
+            f"{name}-postgres",
+            PostgresContainerArgs(settings=settings, ignore_changes=ignored),
+            _once_named("postgres", after),
+        )
+        registry = Registry(
+            f"{name}-registry",
+            RegistryArgs(settings=settings, server=server),
+            _once_named(
+                "registry", pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[server.container]))
+            ),
+        )
         running = pulumi.Output.all(broker.container.id, asked).apply(lambda both: both[1])
         answered = args.guard.before_tenants(running).apply(lambda _: broker.container)
         listening = pulumi.Output.all(server.container.id, registry.dsn).apply(lambda both: str(both[1]))
         registered = answering(listening).apply(lambda _: server.container)
-        self.data = broker.volume
-        self.ready = [broker.container, answered, registry, registered]
-        self.endpoint, self.username = settings.local_management_url, ADMIN_USER
         host = settings.advertised_host
-        self.management_url = pulumi.Output.from_input(f"http://{host}:{settings.management_port}")
-        self.amqp_host = pulumi.Output.from_input(host)
-        self.amqp_port = pulumi.Output.from_input(settings.amqp_port)
+        self.outputs = PlatformOutputs(
+            access=asked,
+            endpoint=settings.local_management_url,
+            username=ADMIN_USER,
+            management_url=pulumi.Output.from_input(f"http://{host}:{settings.management_port}"),
+            amqp_host=pulumi.Output.from_input(host),
+            amqp_port=pulumi.Output.from_input(settings.amqp_port),
+            registry_dsn=registry.dsn,
+            ready=[broker.container, answered, registry, registered],
+            data=broker.volume,
+        )
         # A platform's only: the outputs of a tenant's stack contain no administrator.
         self.administration = {
-            "registry_dsn": pulumi.Output.secret(self.registry_dsn),
-            "signup_dsn": self.signup_dsn,
+            "registry_dsn": pulumi.Output.secret(registry.dsn),
+            "signup_dsn": registry.signup_dsn,
             "admin_username": ADMIN_USER,
             "admin_password": pulumi.Output.secret(secret.result),
             "layout": LAYOUT,
         }
         self.register_outputs(
             {
-                "management_url": self.management_url,
-                "amqp_host": self.amqp_host,
-                "amqp_port": self.amqp_port,
-                "registry_dsn": self.registry_dsn,
-                "signup_dsn": self.signup_dsn,
+                "management_url": self.outputs.management_url,
+                "amqp_host": self.outputs.amqp_host,
+                "amqp_port": self.outputs.amqp_port,
+                "registry_dsn": registry.dsn,
+                "signup_dsn": registry.signup_dsn,
                 "admin_username": ADMIN_USER,
                 "admin_password": secret.result,
             }
@@ -102,53 +111,6 @@ class Platform(pulumi.ComponentResource):
             "take every queue along. Run `up` once more to apply their settings, before you change those"
         )
         return ["*"]
-
-    @staticmethod
-    def _broker(
-        name: str,
-        settings: PlatformSettings,
-        asked: pulumi.Output[BrokerAccess],
-        ignored: list[str],
-        opts: pulumi.ResourceOptions,
-    ) -> BrokerContainer:
-        args = BrokerContainerArgs(
-            image=settings.broker_image,
-            admin_password=asked.apply(lambda access: access.password),
-            address=settings.address,
-            amqp_port=settings.amqp_port,
-            management_port=settings.management_port,
-            metrics=settings.metrics,
-            domain=settings.domain,
-            memory_mb=settings.broker_memory_mb,
-            ignore_changes=ignored,
-        )
-        return BrokerContainer(f"{name}-rabbitmq", args, _once_named("rabbitmq", opts))
-
-    @staticmethod
-    def _server(
-        name: str, settings: PlatformSettings, ignored: list[str], opts: pulumi.ResourceOptions
-    ) -> PostgresContainer:
-        args = PostgresContainerArgs(
-            image=settings.postgres_image,
-            address=settings.address,
-            port=settings.registry_port,
-            ignore_changes=ignored,
-        )
-        return PostgresContainer(f"{name}-postgres", args, _once_named("postgres", opts))
-
-    @staticmethod
-    def _registry(
-        name: str, settings: PlatformSettings, server: PostgresContainer, opts: pulumi.ResourceOptions
-    ) -> Registry:
-        args = RegistryArgs(
-            host=settings.local_host,
-            port=settings.registry_port,
-            username=server.username,
-            password=server.password,
-            deleted_with=server.volume,
-        )
-        running = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[server.container]))
-        return Registry(f"{name}-registry", args, _once_named("registry", running))
 
 
 def _once_named(name: str, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:

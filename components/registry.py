@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import pulumi
 import pulumi_postgresql as postgresql
 import pulumi_random as random
 
 from components.migrations import Migrations
+from components.postgres import PostgresContainer
+from components.settings import PlatformSettings
 from kryonix.registry.schema import SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
-_R = TypeVar("_R", bound=pulumi.Resource)
 _DATABASE, _OWNER, _WRITER, _SIGNUP = "kryonix_main", "kryonix_migrator", "kryonix_registry", "kryonix_signup"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryArgs:
-    """The server, and a user that may create databases and roles.
+    """The platform's settings, and its server. The deletion of the server's volume removes database and roles."""
 
-    `deleted_with` is the volume of this stack's own server: its deletion removes database and roles. A server that
-    stays keeps a schema with tables, so history is never dropped.
-    """
-
-    host: str
-    port: int
-    username: str
-    password: pulumi.Input[str]
-    deleted_with: pulumi.Resource | None = None
+    settings: PlatformSettings
+    server: PostgresContainer
 
 
 class Registry(pulumi.ComponentResource):
@@ -46,18 +38,19 @@ class Registry(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: RegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Registry", name, None, opts)
-        self._name, self._args = name, args
+        host, port = args.settings.local_host, args.settings.registry_port
+        self._name, self._address = name, f"{host}:{port}/{_DATABASE}"
         provider = postgresql.Provider(
             f"{name}-server",
-            host=args.host,
-            port=args.port,
-            username=args.username,
-            password=args.password,
+            host=host,
+            port=port,
+            username=args.server.username,
+            password=args.server.password,
             sslmode="prefer",
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self._child = pulumi.ResourceOptions(parent=self, provider=provider, deleted_with=args.deleted_with)
-        self._made: list[pulumi.Resource] = []
+        self._child = pulumi.ResourceOptions(parent=self, provider=provider, deleted_with=args.server.volume)
+        self._last: list[pulumi.Resource] = []
         self._owner, owner_password = self._role("migrator", _OWNER)
         writer, writer_password = self._role("writer", _WRITER)
         signup, signup_password = self._role("signup", _SIGNUP)
@@ -65,38 +58,37 @@ class Registry(pulumi.ComponentResource):
             f"{name}-database", name=_DATABASE, owner=self._owner.name, opts=self._child
         )
         tenants, jobs = self._schema("schema", SCHEMA), self._schema("signup-schema", SIGNUP_SCHEMA)
+        rows = ["DELETE", "INSERT", "SELECT", "UPDATE"]
         # Default privileges also cover the tables of later migrations.
-        self._grant("use", tenants, writer)
-        self._defaults("rows", tenants, writer, "table", ["DELETE", "INSERT", "SELECT", "UPDATE"])
-        self._grant("signup-use", jobs, signup)
-        self._defaults("signup-rows", jobs, signup, "table", ["DELETE", "INSERT", "SELECT", "UPDATE"])
+        self._grant("use", writer.name, "schema", ["USAGE"], tenants)
+        self._defaults("rows", tenants, writer, "table", rows)
+        self._grant("signup-use", signup.name, "schema", ["USAGE"], jobs)
+        self._defaults("signup-rows", jobs, signup, "table", rows)
         self._defaults("signup-numbers", jobs, signup, "sequence", ["USAGE"])
-        self._grant("signup-look", tenants, signup)
+        self._grant("signup-look", signup.name, "schema", ["USAGE"], tenants)
         # PostgreSQL lets every role connect to a new database and create temporary tables. Grant the roles by name
         # before revoking that; the owner needs no grant.
-        self._connect("connect", writer.name, ["CONNECT"])
-        self._connect("signup-connect", signup.name, ["CONNECT"])
-        self._connect("nobody-else", "public", [])
+        self._grant("connect", writer.name, "database", ["CONNECT"])
+        self._grant("signup-connect", signup.name, "database", ["CONNECT"])
+        self._grant("nobody-else", "public", "database", [])
         migrations = Migrations(
             f"{name}-migrations",
             dsn=self._dsn(_OWNER, owner_password),
             database=self._database.name,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=self._made[-1:]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self._last),
         )
-        self._reads(tenants, signup, migrations)
+        self._last = [migrations]  # the signup service reads tenants once their tables exist
+        self._grant("signup-reads", signup.name, "table", ["SELECT"], tenants, objects=list(SIGNUP_READS))
         self.dsn, self.signup_dsn = self._dsn(_WRITER, writer_password), self._dsn(_SIGNUP, signup_password)
         self.register_outputs({"dsn": self.dsn, "signup_dsn": self.signup_dsn})
 
-    def _in_turn(self, make: Callable[[pulumi.ResourceOptions], _R]) -> _R:
-        """Create a resource after the previous one.
+    def _next(self) -> pulumi.ResourceOptions:
+        """Return the options of a resource created after the previous one.
 
         A grant rewrites the schema's one row of privileges. PostgreSQL refuses the second of two concurrent writes
         ("tuple concurrently updated"), and the provider plugin does not retry.
         """
-        after = pulumi.ResourceOptions(depends_on=self._made[-1:])
-        made = make(pulumi.ResourceOptions.merge(self._child, after))
-        self._made.append(made)
-        return made
+        return pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=self._last))
 
     def _role(self, short: str, name: str) -> tuple[postgresql.Role, pulumi.Output[str]]:
         opts = pulumi.ResourceOptions(parent=self)
@@ -107,70 +99,51 @@ class Registry(pulumi.ComponentResource):
         return role, password.result
 
     def _schema(self, short: str, name: str) -> postgresql.Schema:
-        return self._in_turn(
-            lambda opts: postgresql.Schema(
-                f"{self._name}-{short}",
-                name=name,
-                database=self._database.name,
-                owner=self._owner.name,
-                opts=opts,
-            )
-        )
-
-    def _grant(self, short: str, schema: postgresql.Schema, role: postgresql.Role) -> postgresql.Grant:
-        return self._in_turn(
-            lambda opts: postgresql.Grant(
-                f"{self._name}-{short}",
-                database=self._database.name,
-                schema=schema.name,
-                role=role.name,
-                object_type="schema",
-                privileges=["USAGE"],
-                opts=opts,
-            )
-        )
-
-    def _connect(self, short: str, role: pulumi.Input[str], privileges: list[str]) -> postgresql.Grant:
-        return self._in_turn(
-            lambda opts: postgresql.Grant(
-                f"{self._name}-{short}",
-                database=self._database.name,
-                role=role,
-                object_type="database",
-                privileges=privileges,
-                opts=opts,
-            )
-        )
-
-    def _reads(self, schema: postgresql.Schema, role: postgresql.Role, migrations: pulumi.Resource) -> postgresql.Grant:
-        """Let the signup service's role read tenants, once the tables exist."""
-        return postgresql.Grant(
-            f"{self._name}-signup-reads",
+        made = postgresql.Schema(
+            f"{self._name}-{short}",
+            name=name,
             database=self._database.name,
-            schema=schema.name,
-            role=role.name,
-            object_type="table",
-            objects=list(SIGNUP_READS),
-            privileges=["SELECT"],
-            opts=pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=[migrations])),
+            owner=self._owner.name,
+            opts=self._next(),
         )
+        self._last = [made]
+        return made
+
+    def _grant(
+        self,
+        short: str,
+        role: pulumi.Input[str],
+        object_type: str,
+        privileges: list[str],
+        schema: postgresql.Schema | None = None,
+        objects: list[str] | None = None,
+    ) -> None:
+        grant = postgresql.Grant(
+            f"{self._name}-{short}",
+            database=self._database.name,
+            schema=schema.name if schema else None,
+            role=role,
+            object_type=object_type,
+            objects=objects,
+            privileges=privileges,
+            opts=self._next(),
+        )
+        self._last = [grant]
 
     def _defaults(
         self, short: str, schema: postgresql.Schema, role: postgresql.Role, object_type: str, privileges: list[str]
-    ) -> postgresql.DefaultPrivileges:
-        return self._in_turn(
-            lambda opts: postgresql.DefaultPrivileges(
-                f"{self._name}-{short}",
-                database=self._database.name,
-                schema=schema.name,
-                owner=self._owner.name,
-                role=role.name,
-                object_type=object_type,
-                privileges=privileges,
-                opts=opts,
-            )
+    ) -> None:
+        privilege = postgresql.DefaultPrivileges(
+            f"{self._name}-{short}",
+            database=self._database.name,
+            schema=schema.name,
+            owner=self._owner.name,
+            role=role.name,
+            object_type=object_type,
+            privileges=privileges,
+            opts=self._next(),
         )
+        self._last = [privilege]
 
     def _dsn(self, role: str, password: pulumi.Output[str]) -> pulumi.Output[str]:
-        address = f"{self._args.host}:{self._args.port}/{_DATABASE}"
-        return password.apply(lambda known: f"postgresql://{role}:{known}@{address}")
+        return password.apply(lambda known: f"postgresql://{role}:{known}@{self._address}")
