@@ -43,12 +43,12 @@ if settings.platform is not None:
     from components.broker_safeguards import BrokerSafeguards, BrokerSafeguardsArgs
     from components.exporter import Exporter, ExporterArgs
     from components.platform_events import PlatformEvents, PlatformEventsArgs
-    from components.shared_vhosts import SharedVhosts, SharedVhostsArgs
+    from components.shared_vhosts import SharedVhosts
 
     with_data = pulumi.ResourceOptions.merge(on_broker, pulumi.ResourceOptions(deleted_with=platform.data))
     metrics = ExporterArgs(endpoint=settings.platform.metrics, advertised_host=settings.platform.advertised_host)
     exporter = Exporter("exporter", metrics, with_data)
-    shared = SharedVhosts("shared", SharedVhostsArgs(), with_data)
+    shared = SharedVhosts("shared", with_data)
     events = PlatformEvents("events", PlatformEventsArgs(shared=shared, platform=platform), on_broker)
     before = [own, exporter, shared, events, *(tenant.safeguards for tenant in tenants.values())]
     safeguards = BrokerSafeguardsArgs.of(platform.access, settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import pulumi
 import pulumi_rabbitmq as rabbitmq
@@ -12,7 +11,6 @@ import pulumi_random as random
 
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
-_FAMILIES = ("queue_coarse_metrics", "queue_consumer_count", "queue_delivery_metrics", "channel_queue_metrics")
 _USER = "kryonix-metrics"
 
 
@@ -45,33 +43,17 @@ class ExporterArgs:
 
 
 class Exporter(pulumi.ComponentResource):
-    """The metrics of a broker: all at `metrics_url`, one tenant's at `tenant_url`."""
+    """The metrics of a broker: their URL, and who may read them."""
 
     outputs: dict[str, pulumi.Output[str]]
     """The stack outputs of the metrics."""
-    metrics_url: pulumi.Output[str]
-    username: pulumi.Output[str]
-    password: pulumi.Output[str]
 
     def __init__(self, name: str, args: ExporterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Exporter", name, None, opts)
-        self._args = args
         child = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
-        password = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child)
-        user = rabbitmq.User(f"{name}-user", name=_USER, password=password.result, tags=["monitoring"], opts=child)
+        password = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child).result
+        user = rabbitmq.User(f"{name}-user", name=_USER, password=password, tags=["monitoring"], opts=child)
         # The broker serves metrics once it is up, which is when its user exists.
-        self.metrics_url = user.name.apply(lambda _: args.endpoint.url(args.advertised_host))
-        self.username, self.password = user.name, password.result
-        self.outputs = {
-            "metrics_url": self.metrics_url,
-            "metrics_username": self.username,
-            "metrics_password": self.password,
-        }
-        self.register_outputs({"metrics_url": self.metrics_url, "username": self.username, "password": self.password})
-
-    def tenant_url(self, vhost: str) -> str:
-        """Return the URL of one tenant's metrics: a few families of one vhost, which is cheap on a large broker."""
-        families = "&".join(f"family={family}" for family in _FAMILIES)
-        return (
-            f"{self._args.endpoint.url(self._args.advertised_host)}/detailed?vhost={quote(vhost, safe='')}&{families}"
-        )
+        url = user.name.apply(lambda _: args.endpoint.url(args.advertised_host))
+        self.outputs = {"metrics_url": url, "metrics_username": user.name, "metrics_password": password}
+        self.register_outputs({"metrics_url": url, "username": user.name, "password": password})

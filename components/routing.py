@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 import pulumi
 import pulumi_rabbitmq as rabbitmq
 
 from kryonix.topology.expansion import Topology
-from kryonix.topology.objects import Binding, Exchange, Policy, Queue
+from kryonix.topology.objects import Binding, Exchange, Queue
+
+_POLICIES: Final[dict[str, tuple[Any, Any]]] = {
+    "policy": (rabbitmq.Policy, rabbitmq.PolicyPolicyArgs),
+    "operator": (rabbitmq.OperatorPolicy, rabbitmq.OperatorPolicyPolicyArgs),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,29 +113,21 @@ class Routing(pulumi.ComponentResource):
         """
         made: list[pulumi.CustomResource] = []
         for policy in self._args.topology.policies:
-            opts = pulumi.ResourceOptions.merge(self._within, pulumi.ResourceOptions(depends_on=made[-1:]))
-            made.append(self._policy(policy, opts))
-        return made
-
-    def _policy(self, policy: Policy, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
-        # The provider sends a string that looks like an integer as an integer, as the broker expects.
-        definition = {key: str(value) for key, value in policy.definition.items()}
-        if policy.kind == "operator":
-            return rabbitmq.OperatorPolicy(
-                f"{self._name}/{policy.name}",
-                name=policy.name,
-                vhost=self._args.vhost,
-                policy=rabbitmq.OperatorPolicyPolicyArgs(
-                    pattern=policy.pattern, priority=policy.priority, apply_to=policy.apply_to, definition=definition
-                ),
-                opts=opts,
+            kind, settings = _POLICIES[policy.kind]
+            # The provider sends a string that looks like an integer as an integer, as the broker expects.
+            definition = {key: str(value) for key, value in policy.definition.items()}
+            made.append(
+                kind(
+                    f"{self._name}/{policy.name}",
+                    name=policy.name,
+                    vhost=self._args.vhost,
+                    policy=settings(
+                        pattern=policy.pattern,
+                        priority=policy.priority,
+                        apply_to=policy.apply_to,
+                        definition=definition,
+                    ),
+                    opts=pulumi.ResourceOptions.merge(self._within, pulumi.ResourceOptions(depends_on=made[-1:])),
+                )
             )
-        return rabbitmq.Policy(
-            f"{self._name}/{policy.name}",
-            name=policy.name,
-            vhost=self._args.vhost,
-            policy=rabbitmq.PolicyPolicyArgs(
-                pattern=policy.pattern, priority=policy.priority, apply_to=policy.apply_to, definition=definition
-            ),
-            opts=opts,
-        )
+        return made

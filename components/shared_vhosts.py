@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_rabbitmq as rabbitmq
 import pulumi_random as random
 
+from components.tenant_user import permit
 from kryonix.topology.credentials import PASSWORD_LENGTH
-from kryonix.topology.shared import SHARED_VHOSTS, SharedVhost
+from kryonix.topology.shared import SHARED_VHOSTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,45 +22,27 @@ class SharedUser:
     ready: pulumi.Resource
 
 
-@dataclass(frozen=True, kw_only=True)
-class SharedVhostsArgs:
-    """The vhosts to create."""
-
-    vhosts: Sequence[SharedVhost] = SHARED_VHOSTS
-
-
 class SharedVhosts(pulumi.ComponentResource):
     """The shared vhosts and their users, by vhost."""
 
     vhosts: dict[str, rabbitmq.VHost]
     users: dict[str, SharedUser]
 
-    def __init__(self, name: str, args: SharedVhostsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:SharedVhosts", name, None, opts)
         self.vhosts, self.users = {}, {}
-        for shared in args.vhosts:
-            self._make(name, shared)
+        child = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
+        for shared in SHARED_VHOSTS:
+            prefix = f"{name}/{shared.name}"
+            vhost = rabbitmq.VHost(
+                prefix, name=shared.vhost, description=shared.purpose, default_queue_type="quorum", opts=child
+            )
+            password = random.RandomPassword(prefix, length=PASSWORD_LENGTH, special=False, opts=child).result
+            user = rabbitmq.User(
+                prefix, name=shared.user, password=password, tags=[*shared.tags, "management"], opts=child
+            )
+            with_vhost = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(deleted_with=vhost))
+            permissions = permit(prefix, user.name, vhost.name, shared.permissions, with_vhost)
+            self.vhosts[shared.vhost] = vhost
+            self.users[shared.vhost] = SharedUser(name=shared.user, password=password, ready=permissions)
         self.register_outputs({"passwords": {user.name: user.password for user in self.users.values()}})
-
-    def _make(self, name: str, shared: SharedVhost) -> None:
-        prefix, child = f"{name}/{shared.name}", pulumi.ResourceOptions(parent=self, delete_before_replace=True)
-        vhost = rabbitmq.VHost(
-            prefix, name=shared.vhost, description=shared.purpose, default_queue_type="quorum", opts=child
-        )
-        password = random.RandomPassword(prefix, length=PASSWORD_LENGTH, special=False, opts=child)
-        user = rabbitmq.User(
-            prefix, name=shared.user, password=password.result, tags=[*shared.tags, "management"], opts=child
-        )
-        permissions = rabbitmq.Permissions(
-            prefix,
-            user=user.name,
-            vhost=vhost.name,
-            permissions={
-                "configure": shared.permissions.configure,
-                "write": shared.permissions.write,
-                "read": shared.permissions.read,
-            },
-            opts=pulumi.ResourceOptions(parent=self, deleted_with=vhost, delete_before_replace=True),
-        )
-        self.vhosts[shared.vhost] = vhost
-        self.users[shared.vhost] = SharedUser(name=shared.user, password=password.result, ready=permissions)

@@ -14,9 +14,10 @@ from components.routing import Routing, RoutingArgs
 from components.safeguards import Safeguards, SafeguardsArgs
 from components.settings import Settings
 from components.tenant_record import TenantRecord, TenantRecordArgs
-from components.tenant_user import TenantUser
+from components.tenant_user import TenantUser, permit
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.expansion import Topology
+from kryonix.topology.objects import Permissions
 from kryonix.topology.ownership import description
 
 
@@ -52,13 +53,7 @@ class TenantMessaging(pulumi.ComponentResource):
         self._name, self._args = name, args
         vhost = self._vhost()
         within = pulumi.ResourceOptions(parent=self, deleted_with=vhost, delete_before_replace=True)
-        admin = rabbitmq.Permissions(
-            f"{name}/admin",
-            user=args.platform.username,
-            vhost=vhost.name,
-            permissions={"configure": ".*", "write": ".*", "read": ".*"},
-            opts=within,
-        )
+        admin = permit(f"{name}/admin", args.platform.username, vhost.name, Permissions(".*", ".*", ".*"), within)
         own = pulumi.ResourceOptions(parent=self, deleted_with=args.platform.data, delete_before_replace=True)
         current, *retiring = [
             TenantUser.make(name, generation, args.topology, admin.vhost, own, within)

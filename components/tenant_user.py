@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pulumi
 import pulumi_rabbitmq as rabbitmq
@@ -12,6 +12,18 @@ import pulumi_random as random
 from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import NO_PERMISSIONS, Permissions
+
+
+def permit(
+    name: str,
+    user: pulumi.Input[str],
+    vhost: pulumi.Input[str | None],
+    granted: Permissions,
+    opts: pulumi.ResourceOptions,
+) -> rabbitmq.Permissions:
+    """Grant a user permissions in a vhost."""
+    permissions = rabbitmq.PermissionsPermissionsArgs(**asdict(granted))
+    return rabbitmq.Permissions(name, user=user, vhost=vhost, permissions=permissions, opts=opts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,26 +61,10 @@ class TenantUser:
             resource: str, user_name: str, tags: Sequence[str], granted: Permissions
         ) -> tuple[rabbitmq.User, rabbitmq.Permissions]:
             user = rabbitmq.User(resource, name=user_name, password=secret.result, tags=list(tags), opts=own)
-            return user, _permissions(resource, user.name, vhost, granted, within)
+            return user, permit(resource, user.name, vhost, granted, within)
 
         user, rights = make_user(f"{name}/user{suffix}", names.user_of(generation), (), topology.granted)
         stats, no_rights = make_user(
             f"{name}/stats{suffix}", names.stats_user_of(generation), topology.stats_tags, NO_PERMISSIONS
         )
         return cls(user=user, stats=stats, password=secret.result, permissions=(rights, no_rights))
-
-
-def _permissions(
-    name: str,
-    user: pulumi.Input[str],
-    vhost: pulumi.Input[str | None],
-    granted: Permissions,
-    opts: pulumi.ResourceOptions,
-) -> rabbitmq.Permissions:
-    return rabbitmq.Permissions(
-        name,
-        user=user,
-        vhost=vhost,
-        permissions={"configure": granted.configure, "write": granted.write, "read": granted.read},
-        opts=opts,
-    )
