@@ -130,7 +130,9 @@ def refuse_orphans(broker: CountingBroker, stack: str | None) -> None:
     remedies = ", ".join(_how_to_remove(tenant, other) for tenant, other in islice(others.items(), _SHOWN))
     raise TenantsWouldBeLost(
         f"{of_stack} carries {len(others)} tenant(s) with a stack of their own: {', '.join(others)}; nothing has been "
-        f"changed. Offboard and remove them first ({remedies}{', ...' if len(others) > _SHOWN else ''}), or set "
+        "changed. Offboard them, and remove them when their grace period has ended: "
+        f"{remedies}{', ...' if len(others) > _SHOWN else ''}. `kryonix tenant remove --force` does not wait; it first "
+        "shows the messages that it deletes. To destroy the platform with their messages, set "
         "kryonix:deletionProtection to false, run `kryonix up` (or `pulumi up`) and destroy again"
     )
 
@@ -138,7 +140,7 @@ def refuse_orphans(broker: CountingBroker, stack: str | None) -> None:
 def _how_to_remove(tenant: str, stack: str) -> str:
     if stack != Names(tenant).stack:
         return f"`kryonix destroy --stack {stack}`"
-    return f"`kryonix tenant offboard {tenant}`, `kryonix tenant remove {tenant} --force --yes`"
+    return f"`kryonix tenant offboard {tenant}`, then `kryonix tenant remove {tenant}`"
 
 
 def _state_lost(stack: str, url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.credentials import Generations, parse_generations
+from kryonix.topology.document import read
 from kryonix.topology.errors import InvalidInput, nearest
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import ADMIN_USER, TENANT_STACK
@@ -57,7 +59,7 @@ class PlatformSettings:
             "registryPort": self.registry_port,
         }
         problems = [
-            f"kryonix:{key}: {port} is not a valid port (1-65535)"
+            f"{_place(key, port)}kryonix:{key}: {port} is not a valid port (1-65535)"
             for key, port in ports.items()
             if not 1 <= port <= 65535
         ]
@@ -165,6 +167,17 @@ class Settings:
             whole_broker=self.platform is not None,
             previous=self.previous,
         )
+
+
+def _place(key: str, value: object) -> str:
+    """Return `FILE:LINE: ` of a value in the stack's own config file; empty if it is not there."""
+    file = Path(f"Pulumi.{pulumi.get_stack()}.yaml")
+    path = ("config", f"{_PREFIX}{key}")
+    with suppress(OSError, InvalidInput, KeyError, TypeError):
+        document, _ = read(file.read_bytes(), file.name)
+        if document.at(path) == value:
+            return f"{file.name}:{document.line(path)}: "
+    return ""
 
 
 def _allow_delete(config: pulumi.Config) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """The `kryonix` command.
 
-Exit status: 0 done, 1 failed while applying, 2 invalid input or the user declined, 3 a service can't be reached,
-10 to 16 blocked by a guardrail of `plan --against`.
+Exit statuses are in docs/commands.md.
 """
 
 from __future__ import annotations

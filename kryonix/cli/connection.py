@@ -115,7 +115,7 @@ def _of_environment(tenant: str | None, management_url: str | None) -> TenantCon
 def _of_outputs(outputs: Any, tenant: str | None, management_url: str | None, source: str) -> TenantConnection:
     tenants = outputs.get("tenants") if isinstance(outputs, Mapping) else None
     if not isinstance(tenants, Mapping) or not tenants:
-        raise InvalidChoice(f"{source} has no tenants. Run `kryonix up` first")
+        raise InvalidChoice(f"{source} has no tenants. Add one, or give another --outputs or --stack")
     name = tenant if tenant is not None or len(tenants) > 1 else next(iter(tenants))
     if name is None:
         raise InvalidChoice(f"{source} has {len(tenants)} tenants. Choose one with --tenant")
@@ -137,13 +137,17 @@ def stack_outputs(stack: str) -> dict[str, Any]:
     """Return a stack's outputs with secrets. Raises InvalidChoice outside a project."""
     from kryonix.cli.site import (  # imports the engines, 0.3 s; only this source needs them
         engine_of,
+        nothing_deployed,
         project_folder,
         spec_of,
     )
 
     project_folder(", or give --outputs")
     options = PlatformOptions(stack=stack)
-    return engine_of(options).outputs(spec_of(options))
+    outputs = engine_of(options).outputs(spec_of(options))
+    if not outputs:
+        raise nothing_deployed(options, "has no outputs: nothing is deployed")
+    return outputs
 
 
 def select_routes(

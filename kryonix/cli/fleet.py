@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 from kryonix.cli.options import Json, PlatformOptions, Yes, command, parse_names
-from kryonix.cli.outage import Outage, explain_outages, print_outage
 from kryonix.cli.output import fleet as output
 from kryonix.cli.output.console import confirm, err, out, print_json
 from kryonix.cli.output.fleet import FleetProgress, wave_name
-from kryonix.cli.site import Site, open_site
+from kryonix.cli.site import Outage, Site, explain_errors, open_site, print_outage
 from kryonix.errors import InvalidChoice
 from kryonix.fleet.drift import Drift, find_drift, preview_tenants
 from kryonix.fleet.members import fleet_members, strays
@@ -57,7 +56,7 @@ class RolloutOptions:
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def status(platform: PlatformOptions, json_output: Json = False) -> None:
     """Show every tenant: desired state, stack, use of its plan, and pending changes.
 
@@ -84,7 +83,7 @@ def status(platform: PlatformOptions, json_output: Json = False) -> None:
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def drift(
     platform: PlatformOptions,
     tenant: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this tenant; repeatable.")] = None,
@@ -102,12 +101,7 @@ def drift(
     """
     Outage(platform).refuse_paused()
     site = open_site(platform, concurrency)
-    states = take_part(site.states(cell))
-    if tenant:
-        known = {state.cliente_id for state in states}
-        if unknown := [name for name in tenant if name not in known]:
-            raise UnknownTenant(unknown[0])
-        states = [state for state in states if state.cliente_id in tenant]
+    states = _included(site.states(cell), tenant)
     found = _for_each(find_drift, site, states, concurrency, "drift")
     if json_output:
         print_json(output.drift_json(found))
@@ -121,7 +115,7 @@ def drift(
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Json = False) -> None:
     """Apply the desired state of every tenant: canaries first, then growing waves.
 
@@ -158,7 +152,7 @@ def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Jso
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def place(
     platform: PlatformOptions,
     modules: Annotated[str, typer.Option(metavar="MODULE,…", help="Modules of the new tenant.")],
@@ -190,8 +184,20 @@ def _check_combination(options: RolloutOptions) -> None:
         raise InvalidChoice("--dry-run can't be combined with --resume. `kryonix fleet status` shows what is pending")
 
 
+def _included(states: list[DesiredState], names: Sequence[str] | None = None) -> list[DesiredState]:
+    """Return the tenants, or those of these names, that a rollout includes; name the others on standard error."""
+    for name in names or ():
+        if name not in {state.cliente_id for state in states if state.stage != "removed"}:
+            raise UnknownTenant(name)
+    states = [state for state in states if not names or state.cliente_id in names]
+    left = [f"{each.cliente_id} ({each.stage})" for each in states if each.stage in ("offboarding", "removing")]
+    if left:
+        err.print(f"skipped: {', '.join(left)}; fleet commands leave these tenants as they are", soft_wrap=True)
+    return take_part(states)
+
+
 def _waves(site: Site, options: RolloutOptions, canary: Canary) -> Waves:
-    tenants = spread(take_part(site.states(options.cell)))
+    tenants = spread(_included(site.states(options.cell)))
     return plan_waves(tenants, canary, options.wave_size or _WAVE_SIZE)
 
 

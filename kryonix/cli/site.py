@@ -1,25 +1,35 @@
-"""The project in this folder: its stacks, its registry and its cells."""
+"""The project in this folder: its stacks, its registry and its cells, and why one of its services does not answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, ParamSpec, cast
 
 from kryonix.cli.options import PlatformOptions, StackOptions
-from kryonix.engines.containers import platform_of
+from kryonix.cli.output.console import print_error
+from kryonix.engines.containers import advice, container_names, paused, platform_of
 from kryonix.engines.engine import Engine, StackSpec, engine_for
-from kryonix.errors import InvalidChoice
+from kryonix.engines.errors import Refused
+from kryonix.errors import InvalidChoice, KryonixError, MissingPrerequisite, ServiceUnreachable
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.fleet.members import cell_loads
 from kryonix.fleet.placement import Load
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, fetch_desired_states
+from kryonix.tenants.errors import UnknownTenant
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.cells import CELLS_FILE, Cells, parse_cells, single_cell
+from kryonix.topology.errors import nearest
+
+_UNREACHABLE: Final = 3
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +83,7 @@ def open_site(platform: PlatformOptions, concurrency: int = 4) -> Site:
     engine = engine_for(platform.engine, project, concurrency=concurrency)
     dsn = engine.outputs(StackSpec(name=platform.stack)).get("registry_dsn")
     if not dsn:
-        remedy = f"Run `kryonix up --stack {platform.stack}`, or give the platform's stack with --stack"
-        raise InvalidChoice(f"stack {platform.stack!r} has no registry in its outputs: nothing is deployed. {remedy}")
+        raise nothing_deployed(platform, "has no registry in its outputs: nothing is deployed")
     return Site(registry_dsn=str(dsn), cells=cells, engine=engine, catalog=default_catalog())
 
 
@@ -98,9 +107,39 @@ def engine_of(options: PlatformOptions) -> Engine:
 
 
 def spec_of(options: PlatformOptions, stack: str | None = None) -> StackSpec:
-    """Return the options' stack, or another stack of the same project."""
-    config = options.config_file if isinstance(options, StackOptions) and stack is None else None
-    return StackSpec(name=stack or options.stack, config_file=config)
+    """Return the options' stack, or another stack of the same project.
+
+    Raises InvalidChoice if the options' stack has neither a config file nor resources: `up` would make a platform of a
+    mistyped name.
+    """
+    if stack is not None:
+        return StackSpec(name=stack)
+    config = options.config_file if isinstance(options, StackOptions) else None
+    if config is None and not _config_file(options.stack).is_file():
+        known = _known_stacks(options)
+        if options.stack.rpartition("/")[2] not in known:
+            problem = f"there is no stack {options.stack!r}; {nearest(options.stack, known)}"
+            raise InvalidChoice(f"{problem}. For a new stack, write {_config_file(options.stack).name} first")
+    return StackSpec(name=options.stack, config_file=config)
+
+
+def nothing_deployed(options: PlatformOptions, problem: str) -> InvalidChoice:
+    """Return the error for a stack without resources: how to create it, or which stacks exist."""
+    known = _known_stacks(options)
+    remedy = f"Run `kryonix up --stack {options.stack}`, or give the platform's stack with --stack"
+    if options.stack not in known:
+        remedy = f"Give the platform's stack with --stack; {nearest(options.stack, known)}"
+    return InvalidChoice(f"stack {options.stack!r} {problem}. {remedy}")
+
+
+def _config_file(stack: str) -> Path:
+    return project_folder() / f"Pulumi.{stack.rpartition('/')[2]}.yaml"
+
+
+def _known_stacks(options: PlatformOptions) -> list[str]:
+    """Return the stacks with a config file or with resources."""
+    files = [file.name.removeprefix("Pulumi.").removesuffix(".yaml") for file in Path.cwd().glob("Pulumi.*.yaml")]
+    return sorted({*files, *engine_of(options).stacks()})
 
 
 def deployment_of(options: PlatformOptions, stack: str | None = None) -> dict[str, Any]:
@@ -126,3 +165,82 @@ def outputs_with_platform(options: StackOptions, deployment: Mapping[str, Any]) 
         outputs = engine_of(options).outputs(spec_of(options, registry))
         found["registry_dsn"] = outputs.get("registry_dsn")
     return found
+
+
+class Outage:
+    """The containers of a stack's platform, as recorded when this object was made."""
+
+    def __init__(self, options: PlatformOptions) -> None:
+        self._options = options
+        deployment = self._export(options.stack)
+        self._stack = platform_of(deployment) or options.stack
+        self._names = container_names(deployment if self._stack == options.stack else self._export(self._stack))
+
+    def refuse_paused(self) -> None:
+        """Raise ServiceUnreachable if a container is paused: each request to it would wait until it times out."""
+        if text := paused(self._stack, self._names):
+            raise ServiceUnreachable(text)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raise ServiceUnreachable with the cause, if Docker knows it, instead of the block's error."""
+        try:
+            yield
+        except KryonixError as error:
+            # A missing image or an occupied port is itself the cause.
+            refused = isinstance(error, Refused) or error.exit_status == Refused.exit_status
+            if refused or _caused_by_prerequisite(error) or not (text := self.advice()):
+                raise
+            raise ServiceUnreachable(text) from error
+
+    def advice(self) -> str | None:
+        """Return which container does not run and what to do, or None if all run."""
+        noted = frozenset(self._names) - frozenset(container_names(self._export(self._stack)))
+        return advice(self._stack, self._names, noted)
+
+    def _export(self, stack: str) -> Mapping[str, Any]:
+        try:
+            return engine_of(self._options).export(spec_of(self._options, stack))
+        except KryonixError:  # the command that follows reports it
+            return {}
+
+
+def _caused_by_prerequisite(error: BaseException | None) -> bool:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # a failure of several threads may be its own cause
+        if isinstance(error, MissingPrerequisite):
+            return True
+        seen.add(id(error))
+        error = error.__cause__
+    return False
+
+
+def print_outage(platform: PlatformOptions) -> None:
+    """Print which container of the platform does not run, if any."""
+    if text := Outage(platform).advice():
+        print_error(text)
+
+
+def explain_errors(run: Callable[P, None]) -> Callable[P, None]:
+    """Let a command with a `platform` argument name the stopped container, or the list that declares a tenant."""
+
+    @wraps(run)
+    def explained(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            run(*args, **kwargs)
+        except UnknownTenant as error:
+            platform = cast(PlatformOptions, kwargs["platform"])
+            if error.tenant not in engine_of(platform).outputs(spec_of(platform)).get("tenants", {}):
+                raise
+            raise InvalidChoice(
+                f"the tenant {error.tenant!r} is declared in the platform's list of tenants, tenants.yaml, and has no "
+                f"stack of its own. Change its entry there (to suspend it: `status: suspended`), then run `kryonix up "
+                f"--stack {platform.stack}`"
+            ) from error
+        except KryonixError as error:
+            if error.exit_status != _UNREACHABLE:
+                raise
+            with Outage(cast(PlatformOptions, kwargs["platform"])).explained():
+                raise
+
+    return explained

@@ -10,11 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from kryonix.cli.options import Json, StackOptions, Yes, command
-from kryonix.cli.outage import Outage
 from kryonix.cli.output.console import confirm, err, out, print_fields, print_json, refuse_without_terminal
 from kryonix.cli.output.progress import RunProgress
 from kryonix.cli.output.tables import findings_line, findings_table, step_json, steps_table, summary_line
-from kryonix.cli.site import deployment_of, engine_of, outputs_with_platform, spec_of
+from kryonix.cli.site import Outage, deployment_of, engine_of, outputs_with_platform, spec_of
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.rabbitmq.broker import Broker

@@ -10,11 +10,9 @@ import typer
 from rich.console import Console
 
 from kryonix.cli.options import Json, StackOptions, command
-from kryonix.cli.outage import Outage
 from kryonix.cli.output.console import out, print_error, print_json
 from kryonix.cli.output.tables import Column, modules_text, responsive_table
-from kryonix.cli.site import deployment_of, engine_of, outputs_with_platform, spec_of
-from kryonix.errors import InvalidChoice
+from kryonix.cli.site import Outage, deployment_of, engine_of, nothing_deployed, outputs_with_platform, spec_of
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.connection import connect
@@ -60,8 +58,7 @@ def status(target: StackOptions, json_output: Json = False) -> None:
     Exit status 3 if one of them does not answer; its part of the table then comes from the state.
     """
     if not engine_of(target).outputs(spec_of(target), show_secrets=False):
-        remedy = f"Check the name, or run `kryonix up --stack {target.stack}`"
-        raise InvalidChoice(f"stack {target.stack!r} has no outputs: nothing is deployed. {remedy}")
+        raise nothing_deployed(target, "has no outputs: nothing is deployed")
     found = read_status(outputs_with_platform(target, deployment_of(target)))
     if json_output:
         print_json(status_json(found))

@@ -14,12 +14,11 @@ import typer
 from rich.markup import escape
 
 from kryonix.cli.options import Json, PlatformOptions, Yes, command, parse_names
-from kryonix.cli.outage import Outage, explain_outages
 from kryonix.cli.output.console import check_target, confirm, err, out, print_fields, print_json, write_private
 from kryonix.cli.output.fleet import state_json
 from kryonix.cli.output.progress import RunProgress
 from kryonix.cli.output.tables import Column, converged_line, modules_text, responsive_table
-from kryonix.cli.site import open_site, project_folder
+from kryonix.cli.site import Outage, explain_errors, open_site, project_folder
 from kryonix.engines.engine import engine_for
 from kryonix.engines.events import OnEvent
 from kryonix.errors import InvalidChoice
@@ -44,6 +43,7 @@ _COLUMNS: Final = (
     Column("status"),
     Column("pending", min_width=16),
 )
+_MESSAGE_COLUMNS: Final = (Column("queue", min_width=24), Column("messages", number=True))
 
 app = typer.Typer(
     name="tenant", no_args_is_help=True, help="Create, change, suspend and remove tenants with their own stack."
@@ -51,7 +51,7 @@ app = typer.Typer(
 
 
 @command(app, "list")
-@explain_outages
+@explain_errors
 def list_tenants(
     platform: PlatformOptions,
     with_removed: Annotated[bool, typer.Option("--all", help="Include removed tenants.")] = False,
@@ -72,7 +72,7 @@ def list_tenants(
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def create(
     tenant: TenantId,
     platform: PlatformOptions,
@@ -89,7 +89,7 @@ def create(
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def change(
     tenant: TenantId,
     platform: PlatformOptions,
@@ -111,7 +111,7 @@ def change(
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def suspend(tenant: TenantId, platform: PlatformOptions, json_output: Json = False) -> None:
     """Block the tenant's connections and close open ones. Nothing is deleted."""
     lifecycle = _lifecycle(platform)
@@ -119,7 +119,7 @@ def suspend(tenant: TenantId, platform: PlatformOptions, json_output: Json = Fal
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def resume(tenant: TenantId, platform: PlatformOptions, json_output: Json = False) -> None:
     """Undo `suspend`, or `offboard` until the tenant is removed."""
     lifecycle = _lifecycle(platform)
@@ -127,7 +127,7 @@ def resume(tenant: TenantId, platform: PlatformOptions, json_output: Json = Fals
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def rotate(
     tenant: TenantId,
     platform: PlatformOptions,
@@ -170,7 +170,7 @@ def credentials(
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def offboard(
     tenant: TenantId,
     platform: PlatformOptions,
@@ -183,7 +183,7 @@ def offboard(
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def remove(
     tenant: TenantId,
     platform: PlatformOptions,
@@ -191,15 +191,23 @@ def remove(
     yes: Yes = False,
     json_output: Json = False,
 ) -> None:
-    """Remove an offboarded tenant with its messages and credentials. Its registry rows are kept as history."""
-    if not yes:
-        confirm("tenant remove", f"Remove tenant {tenant!r} with all its messages?")
+    """Remove an offboarded tenant with its messages and credentials, after listing its messages.
+
+    Its registry rows are kept as history.
+    """
     lifecycle = _lifecycle(platform)
+    messages = lifecycle.messages(tenant)
+    if messages:
+        title = f"{tenant}: {sum(messages.values()):,} message(s) to delete, in {len(messages):,} queue(s)"
+        rows = ([escape(queue), f"{count:,}"] for queue, count in sorted(messages.items()))
+        err.print(responsive_table(title, _MESSAGE_COLUMNS, rows, err))
+    if not yes:
+        confirm("tenant remove", f"Remove tenant {tenant!r} with {sum(messages.values()):,} message(s)?")
     _operate(lifecycle, "remove", tenant, partial(lifecycle.remove, tenant, force=force), json_output)
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def converge(tenant: TenantId, platform: PlatformOptions, json_output: Json = False) -> None:
     """Apply the tenant's desired state again, after an interrupted operation or a manual change."""
     Outage(platform).refuse_paused()
@@ -214,7 +222,7 @@ def converge(tenant: TenantId, platform: PlatformOptions, json_output: Json = Fa
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def exports(tenant: TenantId, platform: PlatformOptions) -> None:
     """Print the tenant's final exports as JSON, newest first."""
     found = _lifecycle(platform).final_exports(tenant)
@@ -222,7 +230,7 @@ def exports(tenant: TenantId, platform: PlatformOptions) -> None:
 
 
 @command(app)
-@explain_outages
+@explain_errors
 def settle(platform: PlatformOptions, json_output: Json = False) -> None:
     """Remove old credentials and tenants that are due. Run it from a timer."""
     lifecycle = _lifecycle(platform)
@@ -276,7 +284,9 @@ def _operate(
     if json_output:
         print_json(_state_json(state))
         return
-    line = f"{state.cliente_id}: {state.stage}, plan {state.plan}, modules {', '.join(state.modules)}"
+    line = f"{state.cliente_id}: {state.stage}"
+    if state.stage != "removed":
+        line += f", plan {state.plan}, modules {', '.join(state.modules)}"
     out.print(escape("; ".join(filter(None, (line, _pending_text(state))))), soft_wrap=True)
 
 

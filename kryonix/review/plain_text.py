@@ -13,6 +13,9 @@ from kryonix.review.guardrails import Finding, Guardrail
 _DATA: Final = frozenset({".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".env", ".properties", ".tfvars"})
 _CODE: Final = frozenset({".py", ".sh", ".md", ".txt", ".sql", ".tf", ".js", ".ts", ".html", ".xml", ".service", ""})
 _TESTS: Final = frozenset({"test", "tests"})  # folders full of throw-away passwords: only certain secrets count there
+_REMEDY_UNTRACKED: Final = (
+    "git does not track this file yet: add it to .gitignore (*.credentials.json is), or move it out of the repository"
+)
 _LONGEST: Final = 4_000  # characters searched of a line: an expression must not be slow on a minified file
 
 # Secrets in any context.
@@ -47,6 +50,7 @@ class AddedLine:
     file: str
     number: int
     text: str
+    untracked: bool = False
 
 
 def is_read(file: str) -> bool:
@@ -54,11 +58,11 @@ def is_read(file: str) -> bool:
     return _suffix(file) in _DATA | _CODE
 
 
-def added_since(before: bytes, after: bytes, name: str) -> Iterator[AddedLine]:
+def added_since(before: bytes, after: bytes, name: str, *, untracked: bool = False) -> Iterator[AddedLine]:
     """Return the lines added from one content to another."""
     was = set(before.decode(errors="replace").split("\n"))
     lines = enumerate(after.decode(errors="replace").split("\n"), 1)
-    return (AddedLine(name, number, text) for number, text in lines if text not in was)
+    return (AddedLine(name, number, text, untracked) for number, text in lines if text not in was)
 
 
 def lines_of_diff(lines: Sequence[str]) -> Iterator[AddedLine]:
@@ -91,7 +95,8 @@ def secrets_in(lines: Iterable[AddedLine]) -> Iterator[Finding]:
     """Yield the secrets in added lines."""
     for line in lines:
         for where, what in _found(line):
-            message = f"line {line.number} has {what} in plain text. Remove it, and replace it: it has been exposed"
+            remedy = _REMEDY_UNTRACKED if line.untracked else "Remove it, and replace it: it has been exposed"
+            message = f"line {line.number} has {what} in plain text. {remedy}"
             yield Finding(Guardrail.secret_in_plain_text, "", f"{line.file} {where}", message)
 
 

@@ -75,7 +75,7 @@ def read(content: bytes, file: str, texts: dict[Path, str] | None = None) -> tup
         line = content.count(b"\n", 0, error.position) + 1
         raise _refused(file, line, f"not readable as YAML: {str(error).splitlines()[0]}") from error
     if node is None:
-        raise _refused(file, 1, "the file is empty. Write `tenants:` and a list")
+        raise _refused(file, 1, "the file is empty, or has only comments")
     return _Reader(file, loader, texts).read(node)
 
 
@@ -102,7 +102,10 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
     line = dict(enumerate(text.split("\n"))).get(mark.line, "") if mark else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return "the line is indented with a tab; YAML allows only spaces. Replace it"
-    return f"not readable as YAML: {problem}"
+    if isinstance(error, yaml.composer.ComposerError):
+        return f"not readable as YAML: {problem}"
+    remedy = "Close every bracket and quote, indent with spaces, and quote text with ': ' or ' #' in it"
+    return f"not readable as YAML: {problem}. {remedy}"
 
 
 class _Reader:

@@ -54,7 +54,7 @@ def shown(text: str, longest: int = 60) -> str:
 
 
 def nearest(received: object, allowed: Iterable[str]) -> str:
-    """Return the hint at the end of a message: the allowed names, and the nearest one.
+    """Return the hint at the end of a message: the nearest name, then the allowed ones.
 
     A long list is left out if one of its names is near, a very long one always.
     """
@@ -64,4 +64,5 @@ def nearest(received: object, allowed: Iterable[str]) -> str:
     close = [f"did you mean {by_lower[near]!r}?" for near in difflib.get_close_matches(text, by_lower, n=1)]
     if len(names) > (_LISTED if close else _LISTED_ALONE):
         return close[0] if close else f"none of the {len(names):,} known names is similar"
-    return "; ".join([f"allowed: {', '.join(names)}", *close])
+    listed = f"llowed: {', '.join(names)}"
+    return f"{close[0]} A{listed}" if close else f"a{listed}"

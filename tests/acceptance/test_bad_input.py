@@ -122,7 +122,7 @@ def test_modules_beyond_the_plan_are_refused_with_the_smallest_plan(project: Pro
             id="any-tenants-queues",
         ),
         pytest.param({"allowDelete": [1]}, ("kryonix:allowDelete",), id="number-for-text-in-list"),
-        pytest.param({"amqpPort": 0}, ("kryonix:amqpPort: 0 is not a valid port", "1-65535"), id="port-0"),
+        pytest.param({"amqpPort": 0}, (".yaml:", ": kryonix:amqpPort: 0 is not a valid port", "1-65535"), id="port-0"),
         pytest.param({"registryPort": 99999}, ("kryonix:registryPort: 99999 is not a valid port",), id="port-99999"),
         pytest.param({"amqpPort": 7000, "managementPort": 7000}, ("7000", "same port"), id="same-port"),
         pytest.param(

@@ -91,7 +91,9 @@ def test_an_invalid_choice_is_refused_with_the_valid_ones(operator: Operator) ->
 def test_a_tenant_of_the_platforms_list_is_not_taken_over(operator: Operator) -> None:
     said = operator.refused(2, "create", "beta", "--modules", "crm", "--plan", "basic")
     assert "'beta' is already part of another stack" in said
-    assert "there is no tenant 'beta'" in operator.refused(2, "suspend", "beta")
+    said = operator.refused(2, "suspend", "beta")
+    assert "the tenant 'beta' is declared in the platform's list of tenants" in said
+    assert "`status: suspended`" in said
 
 
 @pytest.mark.parametrize(

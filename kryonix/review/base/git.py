@@ -137,7 +137,7 @@ class Revision:
         for path in self.untracked():
             file = self.repository.top / path
             if is_read(path) and file.is_file() and not file.is_symlink() and file.stat().st_size <= _MOST_BYTES:
-                yield from added_since(b"", file.read_bytes(), path)
+                yield from added_since(b"", file.read_bytes(), path, untracked=True)
 
     def _run(self, *arguments: str, may_fail: bool = False) -> subprocess.CompletedProcess[bytes]:
         done = _git(self.repository.top, *arguments)

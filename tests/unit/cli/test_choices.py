@@ -97,7 +97,7 @@ def test_an_invalid_value_of_an_option_is_refused(option: str, value: str) -> No
         ("import json.nothing", "imports 'json.nothing'"),
         ("HANDLERS = {}", "not a mapping"),
         ("HANDLERS = {'crm.leads.create': print}", "not an async function"),
-        ("HANDLER = 1", "no 'HANDLERS'; allowed: HANDLER"),
+        ("HANDLER = 1", "no 'HANDLERS'; did you mean 'HANDLER'? Allowed: HANDLER"),
         ("import sys; sys.exit(3)", "spoiled.py:1: SystemExit: 3"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer
 
-from kryonix.cli import outage, site
+from kryonix.cli import site
 from kryonix.cli import stack as stacks
 from kryonix.cli.options import StackOptions
 from kryonix.cli.stack import removal_text
@@ -47,12 +47,12 @@ def test_an_empty_stack_of_the_pulumi_cli_has_no_resources() -> None:
 def test_a_no_on_a_terminal_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     (tmp_path / "Pulumi.yaml").write_text("name: kryonix\n")
+    (tmp_path / "Pulumi.dev.yaml").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr("typer.confirm", lambda text: asked.append(text))
     engine = SimpleNamespace(export=lambda _: deployment((TENANT, "acme")))  # it has no `destroy`
-    for module in (site, outage):
-        monkeypatch.setattr(module, "engine_of", lambda *_, **__: engine)
+    monkeypatch.setattr(site, "engine_of", lambda *_, **__: engine)
     with pytest.raises(typer.Exit):
         stacks.destroy(StackOptions())
     assert asked == ["Remove 1 resource of stack 'dev', including 1 tenant with all its messages?"]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from kryonix.cli import outage, stack
+from kryonix.cli import site, stack
 from kryonix.cli.options import StackOptions
 from kryonix.engines.events import Op, Step, Summary
 
@@ -21,6 +21,8 @@ def result(op: Op, count: int) -> Summary:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     questions: list[str] = []
+    for name in ("Pulumi.yaml", "Pulumi.dev.yaml"):
+        (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr("typer.confirm", questions.append)
@@ -34,7 +36,7 @@ def run_up(monkeypatch: pytest.MonkeyPatch, planned: Summary) -> list[str]:
         preview=lambda *_: runs.append("preview") or planned,  # type: ignore[func-returns-value]
         up=lambda *_: runs.append("up") or planned,  # type: ignore[func-returns-value]
     )
-    for module in (stack, outage):
+    for module in (stack, site):
         monkeypatch.setattr(module, "engine_of", lambda *_, **__: engine)
     with suppress(typer.Exit):
         stack.up(StackOptions())

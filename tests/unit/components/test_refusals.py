@@ -144,7 +144,7 @@ def test_a_platform_with_tenants_of_other_stacks_is_not_destroyed(answer: Callab
         destroy_platform()
     said = str(raised.value)
     assert "the stack 'dev' carries 2 tenant(s) with a stack of their own: byhand, gamma" in said
-    assert "`kryonix tenant offboard gamma`, `kryonix tenant remove gamma --force --yes`" in said
+    assert "`kryonix tenant offboard gamma`, then `kryonix tenant remove gamma`" in said
     assert "`kryonix destroy --stack other`" in said
     assert "kryonix:deletionProtection to false" in said
     assert raised.value.exit_status == 2

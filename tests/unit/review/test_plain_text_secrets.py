@@ -38,6 +38,12 @@ def test_a_literal_for_a_secrets_name_is_found_in_data(text: str) -> None:
     assert len(found(text)) == 1
 
 
+def test_an_untracked_file_is_to_be_ignored_or_moved() -> None:
+    (finding,) = secrets_in([AddedLine("acme.json", 7, '"password": "hunter2"', untracked=True)])
+    assert "add it to .gitignore (*.credentials.json is), or move it out of the repository" in finding.message
+    assert "exposed" not in finding.message
+
+
 @pytest.mark.parametrize("text", [KEY, f"x = '{GITHUB}'", AWS, GITLAB, PULUMI, SLACK])
 @pytest.mark.parametrize(
     "file", ["kryonix/a.py", "docs/a.md", "tests/unit/test_a.py", "a.yaml", ".env.prod", "Makefile"]

@@ -217,6 +217,10 @@ def _wait_until_healthy(api: docker.APIClient, id: str, inputs: Properties) -> N
     raise ApplyFailed("\n".join(lines))
 
 
+_CONFIG_KEYS: Final = {5672: "amqpPort", 15672: "managementPort", 15692: "metricsPort", 5432: "registryPort"}
+"""Keys of the platform's config by the port inside the container."""
+
+
 def _free(ip: str, port: int) -> bool:
     with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -230,7 +234,13 @@ def _free(ip: str, port: int) -> bool:
 def _port_taken(inputs: Properties, reason: str) -> str:
     ports = ", ".join(f"{port['ip']}:{port['external']}" for port in inputs.get("ports") or [])
     found = re.search(r"(?:for|listen tcp4?|listen udp4?) (\S+?:\d+)", reason)
+    address = found[1] if found else ports
+    keys = [
+        f"`kryonix:{_CONFIG_KEYS[port['internal']]}`"
+        for port in inputs.get("ports") or []
+        if port["internal"] in _CONFIG_KEYS and f"{port['ip']}:{port.get('external')}" in address
+    ]
     return (
-        f"container `{inputs['name']}` can't have the port {found[1] if found else ports}: it is in use. Stop what "
-        "listens there (`ss -ltnp` and `docker ps` show it), or set another port in the stack's config."
+        f"container `{inputs['name']}` can't have the port {address}: it is in use. Stop what listens there (`ss "
+        f"-ltnp` and `docker ps` show it), or set another {' or '.join(keys) or 'port'} in the stack's config."
     )

@@ -85,7 +85,7 @@ def test_all_config_errors_are_reported_with_line_key_value_and_rule(declared: E
     problems = refused(declared)
     assert len(problems) == 5
     text = "\n".join(problems)
-    assert "Pulumi.dev.yaml:2: demo:imgae: not a config key of this project; allowed: demo:cells" in text
+    assert "Pulumi.dev.yaml:2: demo:imgae: not a config key of this project; did you mean 'demo:image'?" in text
     assert "did you mean 'demo:image'?" in text
     assert "Pulumi.dev.yaml:3: demo:replicas: the value is 'many', not a whole number" in text
     assert "Pulumi.dev.yaml:4: demo:open: the value is 'maybe', not true or false" in text

@@ -1,0 +1,51 @@
+"""A mistyped `--stack`: refused before anything runs, with the stacks that exist."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kryonix.cli.app import app
+from kryonix.errors import InvalidChoice
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(ROOT / "Pulumi.yaml", tmp_path)
+    (tmp_path / "__main__.py").touch()
+    (tmp_path / "Pulumi.dev.yaml").write_text("config: {}\n")
+    (tmp_path / "Pulumi.prod.yaml").write_text("config: {}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KRYONIX_STATE_DIR", str(tmp_path / "state"))
+
+
+def refusal(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, InvalidChoice), result.exception
+    return str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["preview", "up --yes", "refresh --yes", "destroy --yes", "outputs", "status"])
+def test_a_mistyped_stack_is_refused_with_the_nearest_one(command: str) -> None:
+    said = refusal(*command.split(), "--stack", "dve", "--engine", "local")
+    assert "there is no stack 'dve'; did you mean 'dev'? Allowed: dev, prod" in said
+    assert "For a new stack, write Pulumi.dve.yaml first" in said
+
+
+def test_messages_of_a_mistyped_stack_are_refused_too() -> None:
+    assert "there is no stack 'dve'; did you mean 'dev'?" in refusal("stats", "--stack", "dve")
+
+
+def test_tenants_of_a_mistyped_stack_are_refused_with_the_nearest_one() -> None:
+    said = refusal("tenant", "list", "--stack", "dve", "--engine", "local")
+    assert "stack 'dve' has no registry in its outputs: nothing is deployed" in said
+    assert "did you mean 'dev'? Allowed: dev, prod" in said
+
+
+def test_a_stack_that_is_not_deployed_yet_can_be_created() -> None:
+    assert "Run `kryonix up --stack prod`" in refusal("stats", "--stack", "prod")
