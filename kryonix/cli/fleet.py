@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,15 +10,14 @@ import typer
 
 from kryonix.cli.options import Json, PlatformOptions, Yes, command, parse_names
 from kryonix.cli.output import fleet as output
-from kryonix.cli.output.console import confirm, err, out, print_json
+from kryonix.cli.output.console import confirm, err, out, print_json, print_result
 from kryonix.cli.output.fleet import FleetProgress, wave_name
 from kryonix.cli.site import Outage, Site, explain_errors, open_site, print_outage
 from kryonix.errors import InvalidChoice
-from kryonix.fleet.drift import Drift, find_drift, preview_tenants
+from kryonix.fleet.drift import Drift, find_drift
 from kryonix.fleet.members import fleet_members, strays
 from kryonix.fleet.placement import choose_cell, load_of
-from kryonix.fleet.rollout import RolloutRun, take_part
-from kryonix.fleet.rollout_journal import RolloutDesk, open_desk
+from kryonix.fleet.rollout import RolloutDesk, RolloutRun, open_desk, take_part
 from kryonix.fleet.waves import Canary, FailureBudget, Waves, plan_waves, spread
 from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rollouts import Rollout, RolloutTenant, fetch_latest_rollout, session
@@ -102,11 +101,8 @@ def drift(
     Outage(platform).refuse_paused()
     site = open_site(platform, concurrency)
     states = _included(site.states(cell), tenant)
-    found = _for_each(find_drift, site, states, concurrency, "drift")
-    if json_output:
-        print_json(output.drift_json(found))
-    else:
-        output.print_drift(found, out)
+    found = _examine(site, states, concurrency, "drift")
+    print_result(output.drift_json(found), output.drift_text(found), json_output)
     if any(drift.problem for drift in found):
         print_outage(platform)
         raise typer.Exit(_FAILED)
@@ -123,7 +119,13 @@ def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Jso
     interrupted at any point, continue with --resume. Exit status 1 if a tenant failed, 3 if another rollout is running.
     """
     budget, canary = FailureBudget.parse(options.failure_budget or _BUDGET), Canary.parse(options.canary or _CANARY)
-    _check_combination(options)
+    if options.resume:
+        waves_options = {"--canary": options.canary, "--wave-size": options.wave_size, "--cell": options.cell}
+        if given := [name for name, value in waves_options.items() if value is not None]:
+            raise InvalidChoice(f"{given[0]} can't be combined with --resume, which keeps the waves. Omit it")
+        if options.dry_run:
+            remedy = "`kryonix fleet status` shows what is pending"
+            raise InvalidChoice(f"--dry-run can't be combined with --resume. {remedy}")
     Outage(platform).refuse_paused()
     concurrency = options.concurrency or _CONCURRENCY
     site = open_site(platform, concurrency)
@@ -142,10 +144,7 @@ def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Jso
                 confirm("fleet rollout", f"Roll out to {tenants} tenant(s) in waves of {sizes}?")
             running = desk.begin(waves, concurrency=concurrency, failure_budget=str(budget))
         ended = _run(site, desk, running)
-    if json_output:
-        print_json(output.rollout_json(ended))
-    else:
-        output.print_rollout(ended, out)
+    print_result(output.rollout_json(ended), output.rollout_table(ended), json_output)
     if ended.status != "done":
         err.print(output.failure_text(ended), soft_wrap=True)
         raise typer.Exit(_FAILED)
@@ -167,21 +166,7 @@ def place(
     wanted = {"id": "new-tenant", "modules": list(parse_names(modules)), "plan": plan}
     load = load_of(parse_tenant(wanted, "kryonix fleet place", site.catalog), site.catalog)
     placement = choose_cell(load, site.cells, site.loads(site.states(), site.read_cells()))
-    if json_output:
-        print_json(output.placement_json(placement))
-    else:
-        output.print_placement(placement, out)
-
-
-def _check_combination(options: RolloutOptions) -> None:
-    """Refuse options that conflict with --resume."""
-    if not options.resume:
-        return
-    given = {"--canary": options.canary, "--wave-size": options.wave_size, "--cell": options.cell}
-    if extra := [name for name, value in given.items() if value is not None]:
-        raise InvalidChoice(f"{extra[0]} can't be combined with --resume, which keeps the waves. Omit it")
-    if options.dry_run:
-        raise InvalidChoice("--dry-run can't be combined with --resume. `kryonix fleet status` shows what is pending")
+    print_result(output.placement_json(placement), output.placement_text(placement), json_output)
 
 
 def _included(states: list[DesiredState], names: Sequence[str] | None = None) -> list[DesiredState]:
@@ -215,7 +200,7 @@ def _run(site: Site, desk: RolloutDesk, running: Rollout) -> Rollout:
 
     run = RolloutRun(
         site.lifecycle(),
-        desk.journal(running),
+        desk,
         concurrency=running.concurrency,
         budget=FailureBudget.parse(running.failure_budget),
         on_tenant=on_tenant,
@@ -232,25 +217,20 @@ def _run(site: Site, desk: RolloutDesk, running: Rollout) -> Rollout:
 def _dry_run(site: Site, waves: Waves, concurrency: int, json_output: bool) -> None:
     states = {state.cliente_id: state for state in site.states()}
     ordered = [states[name] for wave in waves for name in wave]
-    found = _for_each(preview_tenants, site, ordered, concurrency, "dry run")
-    if json_output:
-        print_json(output.dry_run_json(waves, found))
-    else:
-        output.print_dry_run(waves, found, out)
-    if any(drift.problem for drift in found):
+    found = {drift.tenant: drift for drift in _examine(site, ordered, concurrency, "dry run", refresh=False)}
+    print_result(output.dry_run_json(waves, found), output.dry_run_table(waves, found), json_output)
+    if any(drift.problem for drift in found.values()):
         raise typer.Exit(_FAILED)
 
 
-def _for_each(
-    find: Callable[..., list[Drift]], site: Site, states: Sequence[DesiredState], concurrency: int, title: str
+def _examine(
+    site: Site, states: Sequence[DesiredState], concurrency: int, title: str, *, refresh: bool = True
 ) -> list[Drift]:
-    """Check every tenant, with progress."""
+    """Return every tenant's drift, with progress."""
     progress = FleetProgress(err, title, len(states))
+    found = []
     with progress.running():
-        return find(
-            site.engine,
-            site.cells,
-            states,
-            concurrency=concurrency,
-            on_tenant=lambda drift: progress.advance(drift.tenant, drift.problem),
-        )
+        for drift in find_drift(site.engine, site.cells, states, concurrency=concurrency, refresh=refresh):
+            progress.advance(drift.tenant, drift.problem)
+            found.append(drift)
+    return sorted(found, key=lambda drift: drift.tenant)

@@ -3,29 +3,57 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from rich.markup import escape
 
 from kryonix.cli.options import load_catalog, read_bytes
-from kryonix.cli.output.review import print_tables, write_review
-from kryonix.cli.plan import PlanOptions
+from kryonix.cli.output.console import err, out
+from kryonix.cli.output.tables import Column, responsive_table
+from kryonix.cli.plan import PlanOptions, write_json
 from kryonix.errors import InvalidChoice
 from kryonix.review.base.git import Repository, Revision
 from kryonix.review.base.sides import Pair, Present, accepted_before, against_file, against_revision
-from kryonix.review.differences import TenantDifference, differences, renamed
-from kryonix.review.guardrails import Acceptance, Finding, Judgement, judge, parse_acceptances
-from kryonix.review.plain_text import AddedLine, added_since, is_read, secrets_in
+from kryonix.review.differences import Action, Change, Group, TenantDifference, differences, renamed
+from kryonix.review.escaping import DONE, counted
+from kryonix.review.finding_sections import rows
+from kryonix.review.guardrails import Finding, Judgement, judge, parse_acceptances
+from kryonix.review.plain_text import added_since, is_read, secrets_in
 from kryonix.review.report import SHORTEST_REPORT, Review, markdown, refusal
 from kryonix.review.rules import find, misfit
-from kryonix.topology.capacity import expand_within_plans
+from kryonix.topology.capacity import expand_within_plans, use
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import nearest
+from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.naming import Names
+from kryonix.topology.objects import KINDS
 from kryonix.topology.tenants import Tenant, parse_tenants
 
 # Files outside the expansion that also decide what is on the broker; only a preview shows what they change.
 _NOT_REVIEWED: Final = ("__main__.py", "components", "Pulumi.yaml", "Pulumi.*.yaml")
+
+
+_NAMES_SHOWN: Final = 3
+_ROWS_SHOWN: Final = 60
+
+
+_TENANT_COLUMNS: Final = (
+    Column("tenant", min_width=16),
+    Column("change"),
+    Column("plan", min_width=12),
+    Column("queues", number=True, min_width=11),
+    Column("queues lost", number=True),
+)
+_OBJECT_COLUMNS: Final = (
+    Column("tenant", min_width=16),
+    Column("action"),
+    Column("what", min_width=20),
+    Column("effect"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +69,29 @@ _Base = Path | _Branch
 
 
 def review_change(wanted: PlanOptions, against: str) -> int:
-    """Show the differences from the base, and return the exit status. Raises InvalidInput for invalid input."""
+    """Show the differences from the base, and return the exit status. Raises InvalidChoice for invalid input."""
     if wanted.limit < SHORTEST_REPORT:
         raise InvalidChoice(f"--limit {wanted.limit} is too small for a report (minimum: {SHORTEST_REPORT} bytes)")
     base = _base(wanted, against)
+    label = str(base) if isinstance(base, Path) else base.merge_base.label
     try:
         catalog = load_catalog(wanted.catalog)
         tenants = parse_tenants(read_bytes(wanted.tenants), str(wanted.tenants), catalog)
-        present = Present(wanted.tenants, wanted.catalog, tenants, catalog)
-        review = _review(wanted, base, present)
+        review = _review(wanted, base, label, Present(wanted.tenants, wanted.catalog, tenants, catalog))
     except InvalidChoice as error:
         if wanted.format == "markdown":
-            _refuse(wanted, base, error)
+            problems = str(error).splitlines()
+            _write_full(wanted, refusal(label, problems))
+            sys.stdout.write(refusal(label, problems, limit=wanted.limit))
         raise
-    _show(wanted, review, present)
+    if wanted.full is not None:
+        _write_full(wanted, markdown(review))
+    if wanted.format == "markdown":
+        sys.stdout.write(markdown(review, limit=wanted.limit, full=str(wanted.full) if wanted.full else None))
+    elif wanted.format == "json":
+        write_review(review, _only(wanted.tenant, tenants), catalog)
+    else:
+        print_tables(review)
     return review.exit_status
 
 
@@ -73,11 +110,7 @@ def _base(wanted: PlanOptions, against: str) -> _Base:
     return _Branch(named, merge_base, (note,) if note else ())
 
 
-def _label(base: _Base) -> str:
-    return str(base) if isinstance(base, Path) else base.merge_base.label
-
-
-def _review(wanted: PlanOptions, base: _Base, present: Present) -> Review:
+def _review(wanted: PlanOptions, base: _Base, label: str, present: Present) -> Review:
     guarded = isinstance(base, _Branch) if wanted.guard is None else wanted.guard
     if not guarded:
         expand_within_plans(present.tenants, present.catalog, str(wanted.tenants))
@@ -85,34 +118,42 @@ def _review(wanted: PlanOptions, base: _Base, present: Present) -> Review:
         pair = against_file(str(base), read_bytes(base), present)
     else:
         pair = against_revision(base.merge_base, present)
-        pair = replace(pair, notes=(*base.notes, *pair.notes, *_not_reviewed(base.merge_base)))
+        notes = [*base.notes, *pair.notes]
+        if paths := base.merge_base.changed(*_NOT_REVIEWED):
+            more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+            shown = ", ".join(f"'{path}'" for path in paths[:3]) + more
+            notes.append(f"{shown} changed too; only 'kryonix preview' shows what that does to the broker")
+        pair = replace(pair, notes=tuple(notes))
+    tenants = _only(wanted.tenant, present.tenants)
     if wanted.tenant is not None:
         pair = _of_one(wanted.tenant, pair, present.tenants)
     found = differences(pair.before, pair.after)
-    misfits = list(_misfits(_only(wanted.tenant, present.tenants), present.catalog))
+    misfits, fitting = [], set()
+    for tenant in tenants:
+        choice = (tenant.modules, tenant.plan)  # each that fits is expanded once
+        finding = None if choice in fitting else misfit(tenant, present.catalog)
+        if finding is None:
+            fitting.add(choice)
+        else:
+            misfits.append(finding)
     judgement = _judge(wanted, base, found, misfits) if guarded else None
-    notes = (*pair.notes, *renamed(found))
-    return Review(_label(base), found, judgement, notes, fits=not misfits, complete=pair.complete)
+    return Review(label, found, judgement, (*pair.notes, *renamed(found)), fits=not misfits, complete=pair.complete)
 
 
 def _judge(wanted: PlanOptions, base: _Base, found: Iterable[TenantDifference], misfits: list[Finding]) -> Judgement:
+    """Judge the findings by the accepted changes of the work tree; those of the base no longer count."""
     findings = [finding for difference in found for finding in find(difference)] + misfits
-    findings += dict.fromkeys(secrets_in(_added(wanted, base)))
-    judgement = judge(findings, *_acceptances(wanted, base))
+    if isinstance(base, _Branch):
+        added = base.merge_base.added_lines()
+    else:
+        name = wanted.tenants.name
+        added = added_since(read_bytes(base), read_bytes(wanted.tenants) if is_read(name) else b"", name)
+    findings += dict.fromkeys(secrets_in(added))
+    accepted = parse_acceptances(read_bytes(wanted.accepted), str(wanted.accepted)) if wanted.accepted.exists() else []
+    revisions = (base.named, base.merge_base) if isinstance(base, _Branch) else ()
+    judgement = judge(findings, accepted, accepted_before(wanted.accepted, revisions))
     # A review of one tenant can't judge the entries for others.
     return judgement if wanted.tenant is None else replace(judgement, unmatched=(), spent=())
-
-
-def _misfits(tenants: Iterable[Tenant], catalog: Catalog) -> Iterator[Finding]:
-    """Yield a finding for each tenant that doesn't fit its plan; each pair of modules and plan is tried once."""
-    fits: dict[tuple[tuple[str, ...], str], bool] = {}
-    for tenant in tenants:
-        key = (tenant.modules, tenant.plan)
-        if not fits.get(key, False):
-            found = misfit(tenant, catalog)
-            fits[key] = found is None
-            if found is not None:
-                yield found
 
 
 def _only(tenant: str | None, tenants: list[Tenant]) -> list[Tenant]:
@@ -127,47 +168,157 @@ def _of_one(tenant: str, pair: Pair, now: list[Tenant]) -> Pair:
     return replace(pair, before=before, after=after)
 
 
-def _not_reviewed(base: Revision) -> Iterator[str]:
-    if paths := base.changed(*_NOT_REVIEWED):
-        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-        shown = ", ".join(f"'{path}'" for path in paths[:3]) + more
-        yield f"{shown} changed too; only 'kryonix preview' shows what that does to the broker"
-
-
-def _added(wanted: PlanOptions, base: _Base) -> Iterable[AddedLine]:
-    if isinstance(base, _Branch):
-        return base.merge_base.added_lines()
-    name = wanted.tenants.name
-    return added_since(read_bytes(base), read_bytes(wanted.tenants), name) if is_read(name) else ()
-
-
-def _acceptances(wanted: PlanOptions, base: _Base) -> tuple[list[Acceptance], list[Acceptance]]:
-    """Return the accepted changes of the work tree, and those of the base: they no longer count."""
-    name = str(wanted.accepted)
-    head = parse_acceptances(read_bytes(wanted.accepted), name) if wanted.accepted.exists() else []
-    return head, accepted_before(wanted.accepted, (base.named, base.merge_base) if isinstance(base, _Branch) else ())
-
-
-def _refuse(wanted: PlanOptions, base: _Base, error: Exception) -> None:
-    problems = str(error).splitlines()
-    if wanted.full is not None:
-        _write(wanted.full, refusal(_label(base), problems))
-    sys.stdout.write(refusal(_label(base), problems, limit=wanted.limit))
-
-
-def _show(wanted: PlanOptions, review: Review, present: Present) -> None:
-    if wanted.full is not None:
-        _write(wanted.full, markdown(review))
-    if wanted.format == "markdown":
-        sys.stdout.write(markdown(review, limit=wanted.limit, full=str(wanted.full) if wanted.full else None))
-    elif wanted.format == "json":
-        write_review(review, _only(wanted.tenant, present.tenants), present.catalog)
-    else:
-        print_tables(review)
-
-
-def _write(file: Path, text: str) -> None:
+def _write_full(wanted: PlanOptions, text: str) -> None:
+    """Write the whole report to the file of --full, if given."""
+    if wanted.full is None:
+        return
     try:
-        file.write_text(text, encoding="utf-8")
+        wanted.full.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InvalidChoice(f"--full {str(file)!r} can't be written: {error.strerror}. Give another file") from error
+        problem = f"--full {str(wanted.full)!r} can't be written: {error.strerror}"
+        raise InvalidChoice(f"{problem}. Give another file") from error
+
+
+def print_tables(review: Review) -> None:
+    """Print the affected tenants, the changed objects, the tripped guardrails and the verdict."""
+    for note in review.notes:
+        err.print(f"note: {escape(note)}", soft_wrap=True)
+    if review.differences:
+        groups = review.groups
+        cut = f", {_ROWS_SHOWN} of {len(groups):,} kinds" if len(groups) > _ROWS_SHOWN else ""
+        shown = map(_tenant_row, groups[:_ROWS_SHOWN])
+        out.print(responsive_table(f"Differences by tenant{cut}", _TENANT_COLUMNS, shown, out))
+        _print_objects(review)
+    else:
+        out.print("No changes.")
+    if review.judgement is None:
+        return
+    for finding, entry in review.judgement.accepted:
+        whose = f"tenant {finding.tenant!r} " if finding.tenant else ""
+        text = f"{finding.guardrail.label}: {whose}{finding.object} ({entry.reason})"
+        err.print(f"accepted: {escape(text)}", soft_wrap=True)
+    for row in rows(review.judgement.blocking):
+        whose = f"tenant {row.tenants[0]!r} " if row.tenants[0] else ""
+        alike = f" and {len(row.tenants) - 1:,} alike" if len(row.tenants) > 1 else ""
+        what = row.pattern + (f" ({len(row.objects)} queues)" if len(row.objects) > 1 else "")
+        text = f"{row.guardrail.label}: {whose}{what}{alike}: {row.message}"
+        err.print(f"[bold red]blocked:[/bold red] {escape(text)}", soft_wrap=True)
+    counts = Counter(finding.guardrail.label for finding in review.judgement.blocking)
+    verdict = ", ".join(f"{label} × {count:,}" for label, count in counts.items())
+    blocked = f"[bold]Blocked by {verdict} (exit status {review.exit_status})[/bold]"
+    err.print(blocked if counts else "No guardrail blocks this change.", soft_wrap=True)
+
+
+def write_review(review: Review, tenants: Iterable[Tenant], catalog: Catalog) -> None:
+    """Write the plan of every tenant, every change, and the review, as JSON."""
+    changes = [change for difference in review.differences for change in difference.changes]
+    write_json((expand(tenant, catalog) for tenant in tenants), changes, sys.stdout, _review_json(review))
+
+
+def _tenant_row(group: Group) -> list[str]:
+    def both(figure: Callable[[Topology], str]) -> str:
+        was, now = (None if side is None else figure(side) for side in (first.before, first.after))
+        return _step(was, now) if first.kind == "changed" else str(was if now is None else now)
+
+    first = group.first
+    lost = f"[red]{len(first.lost)}[/red]" if first.lost else "none"
+    queues = both(lambda topology: f"{use(topology).queues} of {topology.limits.max_queues}")
+    return [_whose(group), first.kind, both(lambda topology: topology.tenant.plan), queues, lost]
+
+
+def _whose(group: Group) -> str:
+    return group.first.tenant + (f" and {len(group.tenants) - 1:,} alike" if len(group.tenants) > 1 else "")
+
+
+def _step(was: object, now: object) -> str:
+    return f"{'none' if was is None else was} → {'none' if now is None else now}" if was != now else str(now)
+
+
+def _print_objects(review: Review) -> None:
+    """Print the changed queues, policies, permissions and limits by name, and the number of other changes."""
+    found = sorted((row for group in review.groups for row in _object_rows(group)), key=lambda row: not row[-1])
+    if found:
+        changes = sum(len(difference.changes) for difference in review.differences)
+        cut = f", the first {_ROWS_SHOWN} of {len(found):,} rows" if len(found) > _ROWS_SHOWN else ""
+        out.print(responsive_table(f"{changes:,} change(s){cut}", _OBJECT_COLUMNS, found[:_ROWS_SHOWN], out))
+        if cut:
+            out.print("`--format markdown` and `--json` list all of them.")
+    others: dict[Action, Counter[str]] = {}
+    for difference in review.differences:
+        for change in difference.changes:
+            if not _is_named(change) and change.kind not in ("tenant", "permissions"):
+                others.setdefault(change.action, Counter())[change.kind] += 1
+    if others:
+        text = "; ".join(
+            f"{', '.join(counted(count, kind) for kind, count in kinds.items())} {DONE[action]}"
+            for action, kinds in others.items()
+        )
+        out.print(f"Also {text}.", soft_wrap=True)
+
+
+def _is_named(change: Change) -> bool:
+    """Return True if the table has a row for the change. New and removed tenants are in the tenants' table."""
+    kind = KINDS.get(change.kind)
+    if kind is None:
+        return change.kind != "tenant" and change.action == "change"
+    return kind.holds_messages or (change.action == "change" and not kind.immutable)
+
+
+def _object_rows(group: Group) -> Iterator[list[str]]:
+    """Yield one row per action and module for queues; one per action for limits, policies and permissions."""
+    prefix = f"{Names(group.first.tenant).exchange}."
+    alike: dict[tuple[Action, str, str], list[str]] = {}
+    for change in group.first.changes:
+        if _is_named(change):
+            name = change.name.removeprefix(prefix)
+            module, dot, _ = name.partition(".") if change.kind == "queue" else ("", "", "")
+            alike.setdefault((change.action, change.kind, module if dot else ""), []).append(name)
+    for (action, kind, module), names in alike.items():
+        more = f" and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
+        if kind == "vhost":
+            limits = [field for field in group.first.limits if field.differs]
+            what = "\n".join(f"{field.name} {_step(field.before, field.after)}" for field in limits)
+        elif kind == "permissions":
+            what = "permissions"
+        elif module and more:
+            what = f"{counted(len(names), kind)} of {module}"
+        else:
+            what = f"{counted(len(names), kind)}: {', '.join(names[:_NAMES_SHOWN])}{more}"
+        lost = kind == "queue" and action in ("remove", "replace")
+        yield [_whose(group), action, escape(what), "[red]loses its messages[/red]" if lost else ""]
+
+
+def _review_json(review: Review) -> dict[str, Any]:
+    judgement = review.judgement
+    found: dict[str, Any] = {
+        "base": review.base,
+        "tenants": {kind: review.count(kind) for kind in ("added", "changed", "removed")},
+        "queues_lost": review.lost,
+        "capacity": {
+            difference.tenant: {"before": _use_json(difference.before), "after": _use_json(difference.after)}
+            for difference in review.differences
+        },
+        "fits": review.fits,
+        "whole": review.complete,
+        "notes": list(review.notes),
+        "exit_status": review.exit_status,
+    }
+    if judgement is None:
+        return found
+    return found | {
+        "blocking": [_finding_json(finding) for finding in judgement.blocking],
+        "accepted": [{**_finding_json(finding), "reason": entry.reason} for finding, entry in judgement.accepted],
+        "unmatched": [entry.model_dump() for entry in judgement.unmatched],
+        "spent": [entry.model_dump() for entry in judgement.spent],
+    }
+
+
+def _use_json(topology: Topology | None) -> dict[str, Any] | None:
+    if topology is None:
+        return None
+    used = use(topology)
+    return {"queues": used.queues, "exchanges": used.exchanges, "limits": topology.limits.model_dump()}
+
+
+def _finding_json(finding: Finding) -> dict[str, str]:
+    return {**asdict(finding), "guardrail": finding.guardrail.label}

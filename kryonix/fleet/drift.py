@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.engines.events import Step, Summary
@@ -39,74 +39,37 @@ class Drift:
 
 
 def find_drift(
-    engine: Engine,
-    cells: Cells,
-    states: Iterable[DesiredState],
-    *,
-    concurrency: int,
-    on_tenant: Callable[[Drift], None] = lambda drift: None,
-) -> list[Drift]:
-    """Refresh and preview each stack. Repairs nothing; a tenant that can't be examined has a `problem`.
+    engine: Engine, cells: Cells, states: Iterable[DesiredState], *, concurrency: int, refresh: bool = True
+) -> Iterator[Drift]:
+    """Yield each stack's drift once known. Repairs nothing; a tenant that can't be examined has a `problem`.
 
-    A refresh alone would report each difference once only, because it writes it into the state.
+    Without `refresh`, only preview: change nothing, not even the state. A refresh alone would report each difference
+    once only, because it writes it into the state.
     """
 
     def examine(state: DesiredState) -> Drift:
         spec = spec_for(state, cells, sold=what_is_sold(state, engine, default_catalog()))
-        found = _changes(engine.refresh(spec))
-        pending = _changes(engine.preview(spec))
+        found = _changes(engine.refresh(spec)) if refresh else ()
+        drift = Drift(tenant=state.cliente_id, cell=state.cell, found=found, pending=_changes(engine.preview(spec)))
         vhost = tenant_of(state).names.vhost
-        declared = declared_vhosts(engine.export(spec)).get(vhost)
+        declared = declared_vhosts(engine.export(spec)).get(vhost) if refresh else None
         if declared is None:
-            return Drift(tenant=state.cliente_id, cell=state.cell, found=found, pending=pending)
+            return drift
         made = engine.outputs(spec).get("tenants", {}).get(state.cliente_id)
         broker = Broker.of(engine.outputs(StackSpec(name=cells.cell(state.cell).stack)))
-        return Drift(
-            tenant=state.cliente_id,
-            cell=state.cell,
-            found=(*found, *(password_steps(broker, made) if made else ())),
-            pending=pending,
-            undeclared=find_undeclared(broker, vhost, declared),
-        )
+        logins = password_steps(broker, made) if made else ()
+        return replace(drift, found=(*found, *logins), undeclared=find_undeclared(broker, vhost, declared))
 
-    return list(_each(examine, states, concurrency, on_tenant))
-
-
-def preview_tenants(
-    engine: Engine,
-    cells: Cells,
-    states: Iterable[DesiredState],
-    *,
-    concurrency: int,
-    on_tenant: Callable[[Drift], None] = lambda drift: None,
-) -> list[Drift]:
-    """Preview each stack. Changes nothing, not even the state."""
-
-    def examine(state: DesiredState) -> Drift:
-        spec = spec_for(state, cells, sold=what_is_sold(state, engine, default_catalog()))
-        pending = _changes(engine.preview(spec))
-        return Drift(tenant=state.cliente_id, cell=state.cell, pending=pending)
-
-    return list(_each(examine, states, concurrency, on_tenant))
-
-
-def _each(
-    examine: Callable[[DesiredState], Drift],
-    states: Iterable[DesiredState],
-    concurrency: int,
-    on_tenant: Callable[[Drift], None],
-) -> Iterator[Drift]:
     def one(state: DesiredState) -> Drift:
         try:
-            drift = examine(state)
+            return examine(state)
         except Exception as error:  # noqa: BLE001  one tenant's failure must not hide the others' drift
-            drift = Drift(tenant=state.cliente_id, cell=state.cell, problem=failure_of(error))
-        on_tenant(drift)
-        return drift
+            return Drift(tenant=state.cliente_id, cell=state.cell, problem=failure_of(error))
 
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="fleet")
     try:
-        yield from pool.map(one, states)
+        for done in as_completed([pool.submit(one, state) for state in states]):
+            yield done.result()
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Final
 
 from kryonix.fleet.cell_use import VhostUse
 from kryonix.fleet.placement import Load, load_of
@@ -17,6 +17,8 @@ from kryonix.topology.naming import Names, tenant_of_vhost
 
 Uses = Mapping[str, Mapping[str, VhostUse] | None]
 """Usage by cell and vhost; None for a cell whose broker does not answer."""
+
+_MOMENT: Final = "%Y-%m-%d %H:%M %Z"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,19 +41,44 @@ class Member:
     @property
     def pending(self) -> tuple[str, ...]:
         """Describe what has yet to happen to the tenant."""
-        return tuple(_pending(self))
+        state = self.state
+        found = [self.problem] if self.problem else []
+        if state.status == "removed":
+            return (*found, "removal not finished: the stack still exists")
+        if not self.stack:
+            found.append("stack not created yet")
+        elif not state.converged:
+            found.append("last change not applied")
+        if state.remove_after is not None and state.status == "offboarding":
+            found.append(f"removal after {state.remove_after:{_MOMENT}}".rstrip())
+        if state.retiring_until is not None:
+            found.append(f"previous credentials end {state.retiring_until:{_MOMENT}}".rstrip())
+        return tuple(found)
 
 
 def fleet_members(
     states: Iterable[DesiredState], stacks: Collection[str], uses: Uses, catalog: Catalog
 ) -> list[Member]:
     """Return all tenants, and removed ones whose stack still exists."""
-    have = frozenset(stacks)
-    return [
-        _member(state, Names(state.cliente_id).stack in have, uses, catalog)
-        for state in states
-        if state.status != "removed" or Names(state.cliente_id).stack in have
-    ]
+    members, present = [], frozenset(stacks)
+    for state in states:
+        names, (topology, problem), found = Names(state.cliente_id), _expanded(state, catalog), uses.get(state.cell)
+        stack = names.stack in present
+        if state.status == "removed" and not stack:
+            continue
+        members.append(
+            Member(
+                state=state,
+                vhost=names.vhost,
+                stack=stack,
+                use=None if found is None else found.get(names.vhost, VhostUse()),
+                planned_queues=len(topology.queues) if topology else 0,
+                max_queues=topology.limits.max_queues if topology else None,
+                max_connections=topology.max_connections if topology else None,
+                problem=problem,
+            )
+        )
+    return members
 
 
 def strays(states: Iterable[DesiredState], stacks: Iterable[str]) -> list[str]:
@@ -94,22 +121,6 @@ def _load(promised: list[Load], found: Mapping[str, VhostUse], rows: set[str], p
     )
 
 
-def _member(state: DesiredState, stack: bool, uses: Uses, catalog: Catalog) -> Member:
-    vhost = Names(state.cliente_id).vhost
-    topology, problem = _expanded(state, catalog)
-    carried = uses.get(state.cell)
-    return Member(
-        state=state,
-        vhost=vhost,
-        stack=stack,
-        use=None if carried is None else carried.get(vhost, VhostUse()),
-        planned_queues=len(topology.queues) if topology else 0,
-        max_queues=topology.limits.max_queues if topology else None,
-        max_connections=topology.max_connections if topology else None,
-        problem=problem,
-    )
-
-
 def _expanded(state: DesiredState, catalog: Catalog) -> tuple[Topology | None, str]:
     unknown = [module for module in state.modules if module not in catalog.modules]
     if state.plan not in catalog.plans:
@@ -117,24 +128,3 @@ def _expanded(state: DesiredState, catalog: Catalog) -> tuple[Topology | None, s
     if unknown:
         return None, f"the catalog has no module {unknown[0]!r}"
     return expand(tenant_of(state), catalog), ""
-
-
-def _pending(member: Member) -> Iterator[str]:
-    state = member.state
-    if member.problem:
-        yield member.problem
-    if state.status == "removed":
-        yield "removal not finished: the stack still exists"
-        return
-    if not member.stack:
-        yield "stack not created yet"
-    elif not state.converged:
-        yield "last change not applied"
-    if state.remove_after is not None and state.status == "offboarding":
-        yield f"removal after {_moment(state.remove_after)}"
-    if state.retiring_until is not None:
-        yield f"previous credentials end {_moment(state.retiring_until)}"
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M %Z}".rstrip()

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kryonix.fleet.errors import NoRoom
+from kryonix.engines.errors import Refused
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog, size_text
 from kryonix.topology.cells import Cell, Cells
 from kryonix.topology.expansion import expand
 from kryonix.topology.tenants import Tenant
+
+
+class NoRoom(Refused):
+    """No cell has room for a tenant. `cells` says why, one text per cell."""
+
+    def __init__(self, message: str, cells: Sequence[str]) -> None:
+        super().__init__(message)
+        self.cells = tuple(cells)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,49 +114,30 @@ def choose_cell(wanted: Load, cells: Cells, loads: Mapping[str, Load]) -> Placem
 
 
 def _judge(name: str, cell: Cell, load: Load) -> Verdict:
-    shares = tuple(_shares(cell, load))
+    shares = tuple(
+        Share(noun, getattr(load, noun), most)
+        for noun in ("tenants", "queues", "connections", "bytes")
+        if (most := getattr(cell, f"max_{noun}")) is not None
+    )
     over = [f"{share.shown(share.taken - share.most)} {share.noun}" for share in shares if not share.fits]
-    if not cell.open:
-        refusal: str | None = "Closed to new tenants (`open: false`)"
-    elif load.problem is not None:
-        refusal = load.problem
-    else:
-        refusal = f"No room: {', '.join(over)} too many" if over else None
-    return Verdict(name, shares, load, refusal)
-
-
-def _shares(cell: Cell, load: Load) -> Iterator[Share]:
-    for noun, most in (
-        ("tenants", cell.max_tenants),
-        ("queues", cell.max_queues),
-        ("connections", cell.max_connections),
-        ("bytes", cell.max_bytes),
-    ):
-        if most is not None:
-            yield Share(noun, getattr(load, noun), most)
+    refusal = load.problem or (f"No room: {', '.join(over)} too many" if over else None)
+    return Verdict(name, shares, load, refusal if cell.open else "Closed to new tenants (`open: false`)")
 
 
 def _explain(wanted: Load, verdicts: list[Verdict], cells: Cells) -> str:
-    said = "\n".join(f"  {verdict}" for verdict in verdicts)
-    remedy = (
-        "Add a platform stack and its cell in cells.yaml"
-        + (f" with room for at least {_sizes(wanted)}" if wanted.queues else "")
-        + (f"; or {raised}" if (raised := _raised(verdicts, cells)) else "")
-        + ". See docs/scale.md for the capacity of one broker"
-    )
-    return f"no cell has room for {_sizes(wanted)}:\n{said}\n{remedy}"
-
-
-def _sizes(load: Load) -> str:
-    return f"{load.queues:,} queues, {load.connections:,} connections and {size_text(load.bytes)} of messages"
-
-
-def _raised(verdicts: list[Verdict], cells: Cells) -> str | None:
-    """Suggest the limits of the least full cell to raise, or None."""
+    """Return why no cell has room, and which limits to raise or what to add."""
+    sizes = f"{wanted.queues:,} queues, {wanted.connections:,} connections and {size_text(wanted.bytes)} of messages"
+    remedy = "Add a platform stack and its cell in cells.yaml"
+    if wanted.queues:
+        remedy += f" with room for at least {sizes}"
     bounded = [v for v in verdicts if cells.cells[v.cell].open and v.load.problem is None]
-    if not bounded:
-        return None
-    best = min(bounded, key=lambda verdict: (verdict.fullness, verdict.cell))
-    amounts = {share: size_text(share.taken) if share.noun == "bytes" else str(share.taken) for share in best.shares}
-    bounds = " and ".join(f"max_{share.noun} to {amount}" for share, amount in amounts.items() if not share.fits)
-    return f"raise {bounds} in the cell {best.cell!r}, if its broker has the capacity"
+    if bounded:
+        best = min(bounded, key=lambda verdict: (verdict.fullness, verdict.cell))
+        limits = [
+            f"max_{share.noun} to {size_text(share.taken) if share.noun == 'bytes' else share.taken}"
+            for share in best.shares
+            if not share.fits
+        ]
+        remedy += f"; or raise {' and '.join(limits)} in the cell {best.cell!r}, if its broker has the capacity"
+    listed = "\n".join(f"  {verdict}" for verdict in verdicts)
+    return f"no cell has room for {sizes}:\n{listed}\n{remedy}. See docs/scale.md for the capacity of one broker"

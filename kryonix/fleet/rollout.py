@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
 from typing import Final, Protocol
 
 from kryonix.engines.engine import ignore
+from kryonix.engines.errors import LifecycleError
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.errors import KryonixError
-from kryonix.fleet.waves import FailureBudget
+from kryonix.fleet.waves import FailureBudget, InvalidRollout, Waves
+from kryonix.registry.connection import Connection
 from kryonix.registry.desired_states import DesiredState
-from kryonix.registry.rollouts import RolloutStatus, RolloutTenant
+from kryonix.registry.rollouts import (
+    Rollout,
+    RolloutStatus,
+    RolloutTenant,
+    begin_rollout,
+    end_rollout,
+    fetch_latest_rollout,
+    note_tenant,
+    resume_rollout,
+    session,
+    try_lock,
+)
 
 ROLLED_OUT: Final = ("active", "suspended")
 """Statuses that a rollout includes. An offboarding tenant stays as exported, and is converged when resumed."""
@@ -23,27 +40,19 @@ ROLLED_OUT: Final = ("active", "suspended")
 _ATTEMPTS, _LONGEST_ERROR = 3, 2000
 _TRANSIENT = 3  # exit status of an unavailable service, and of a locked stack
 
-OnTenant = Callable[[RolloutTenant], None]
-
 
 class Converger(Protocol):
     """The operations on tenants that a rollout needs."""
 
-    def state(self, tenant_id: str) -> DesiredState:
-        """Return a tenant's current desired state."""
-
-    def converge(self, tenant_id: str, on_event: OnEvent = ignore) -> Summary:
-        """Apply it."""
+    def state(self, tenant_id: str) -> DesiredState: ...
+    def converge(self, tenant_id: str, on_event: OnEvent = ignore) -> Summary: ...
 
 
-class RolloutProgress(Protocol):
+class Journal(Protocol):
     """A rollout's durable progress: each note is stored when the call returns."""
 
-    def note(self, tenant: RolloutTenant) -> None:
-        """Store one tenant's progress."""
-
-    def end(self, status: RolloutStatus) -> None:
-        """Store the rollout's end."""
+    def note(self, tenant: RolloutTenant) -> None: ...
+    def end(self, status: RolloutStatus) -> None: ...
 
 
 def take_part(states: Iterable[DesiredState]) -> list[DesiredState]:
@@ -68,11 +77,11 @@ class RolloutRun:
     def __init__(
         self,
         converger: Converger,
-        journal: RolloutProgress,
+        journal: Journal,
         *,
         concurrency: int,
         budget: FailureBudget,
-        on_tenant: OnTenant = lambda tenant: None,
+        on_tenant: Callable[[RolloutTenant], None] = lambda tenant: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._converger, self._journal, self._on_tenant, self._pause = converger, journal, on_tenant, pause
@@ -89,7 +98,8 @@ class RolloutRun:
             self._run_wave([tenant for tenant in wave if tenant.status == "pending"])
             if self._halted:
                 break
-        status = self._status()
+        failed = any(tenant.status == "failed" for tenant in self._tenants.values())
+        status: RolloutStatus = "stopped" if self._halted else "incomplete" if failed else "done"
         self._journal.end(status)
         return status, tuple(self._tenants.values())
 
@@ -121,18 +131,18 @@ class RolloutRun:
             status = self._converger.state(tenant.cliente_id).status
             if status not in ROLLED_OUT:
                 return replace(tenant, status="skipped", error=f"is {status} now")
-            summary = self._patiently(tenant.cliente_id)
+            summary = self._converge(tenant.cliente_id)
         except Exception as error:  # noqa: BLE001  any failure of a tenant counts against the budget
             seconds = time.monotonic() - began
             return replace(tenant, status="failed", error=failure_of(error), seconds=seconds)
         return replace(tenant, status="done", changes=summary.changes, seconds=time.monotonic() - began)
 
-    def _patiently(self, tenant_id: str) -> Summary:
+    def _converge(self, tenant_id: str) -> Summary:
         for attempt in range(1, _ATTEMPTS):
             try:
                 return self._converger.converge(tenant_id)
-            except Exception as error:
-                if not isinstance(error, KryonixError) or error.exit_status != _TRANSIENT:
+            except KryonixError as error:
+                if error.exit_status != _TRANSIENT:
                     raise
             self._pause(2.0**attempt)
         return self._converger.converge(tenant_id)
@@ -146,7 +156,81 @@ class RolloutRun:
             self._halted = self._halted or canary_failed or failures > self._allowed
         self._on_tenant(tenant)
 
-    def _status(self) -> RolloutStatus:
-        if self._halted:
-            return "stopped"
-        return "incomplete" if any(tenant.status == "failed" for tenant in self._tenants.values()) else "done"
+
+class RolloutRunning(LifecycleError):
+    """Another rollout is running. Two at a time would not see each other's failures."""
+
+    exit_status = 3
+
+
+class RolloutDesk:
+    """Start, resume and record rollouts, on the connection that holds the lock: who lost it can't continue."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._rollout = 0
+
+    def begin(self, waves: Waves, *, concurrency: int, failure_budget: str) -> Rollout:
+        """Start a rollout over these waves."""
+        begin_rollout(self._connection, waves, concurrency=concurrency, failure_budget=failure_budget, holder=_holder())
+        return self.latest()
+
+    def resume(self, *, concurrency: int | None, failure_budget: str | None) -> Rollout:
+        """Resume the last unfinished rollout. Raises InvalidRollout if there is none.
+
+        Omitted arguments keep the values that it started with.
+        """
+        found = fetch_latest_rollout(self._connection)
+        if found is None or not found.resumable:
+            state = "none has run yet" if found is None else f"the last one, number {found.id}, is {found.status}"
+            raise InvalidRollout(f"there is no rollout to resume: {state}. Start one without --resume")
+        resume_rollout(
+            self._connection,
+            found.id,
+            concurrency=concurrency or found.concurrency,
+            failure_budget=failure_budget or found.failure_budget,
+            holder=_holder(),
+        )
+        return self.latest()
+
+    def latest(self) -> Rollout:
+        """Return the current rollout."""
+        found = fetch_latest_rollout(self._connection)
+        if found is None:
+            raise InvalidRollout("the rollout's row has disappeared. Start the rollout again")
+        self._rollout = found.id
+        return found
+
+    def note(self, tenant: RolloutTenant) -> None:
+        note_tenant(self._connection, self._rollout, tenant)
+
+    def end(self, status: RolloutStatus) -> None:
+        end_rollout(self._connection, self._rollout, status)
+
+
+@contextmanager
+def open_desk(registry_dsn: str) -> Iterator[RolloutDesk]:
+    """Take the rollout lock. Raises RolloutRunning if another process holds it.
+
+    The lock belongs to the database session and ends with this process, so none is ever left behind.
+    """
+    with session(registry_dsn) as connection:
+        if not try_lock(connection):
+            found = fetch_latest_rollout(connection)
+            what = "another rollout is just starting"
+            if found is not None:
+                done = sum(tenant.status in ("done", "skipped") for tenant in found.tenants)
+                progress = f"{done} of {len(found.tenants)} tenants done"
+                since = f"{found.started_at:%Y-%m-%d %H:%M:%S %Z}"
+                what = f"rollout {found.id} is running: {found.holder}, since {since}, {progress}"
+            remedy = "Wait for it to end; or stop that process, then run `kryonix fleet rollout --resume`"
+            raise RolloutRunning(f"{what}. {remedy}")
+        yield RolloutDesk(connection)
+
+
+def _holder() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"process {os.getpid()} on {socket.gethostname()} (user {user})"

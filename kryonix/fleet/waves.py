@@ -8,10 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kryonix.fleet.errors import InvalidRollout
+from kryonix.engines.errors import Refused
 from kryonix.topology.errors import nearest
 
 Waves = tuple[tuple[str, ...], ...]
+
+
+class InvalidRollout(Refused):
+    """The rollout's arguments are not valid, or there is no rollout to resume."""
 
 
 class Placed(Protocol):

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from kryonix.engines import errors as engines
-from kryonix.fleet.errors import NoRoom
+from kryonix.fleet.placement import NoRoom
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.errors import RegistryError, RegistryUnavailable
 from kryonix.signup.errors import InvalidKey, OperationUnderWay, SignupError, TooManyRequests

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 
 from kryonix.errors import InvalidChoice
@@ -38,6 +38,14 @@ def print_json(value: Any) -> None:
     """Write a value to standard output as JSON."""
     json.dump(value, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+def print_result(value: Any, text: RenderableType, json_output: bool) -> None:
+    """Write a result to standard output: the value as JSON, or the table or the sentence about it."""
+    if json_output:
+        print_json(value)
+    else:
+        out.print(text, soft_wrap=isinstance(text, str))
 
 
 def print_fields(values: Mapping[str, Any]) -> None:

@@ -96,7 +96,7 @@ def print_fleet(view: FleetView, console: Console) -> None:
             whose = "the platform's own" + (" or run by hand" if view.strays else "")
             tenants += f", {load.without_row} of them {whose}"
         allowed = f"{load.queues:,} queues, {load.connections:,} connections and {size_text(load.bytes)} allowed"
-        problem = f". [red]{escape(load.problem)}[/red]" if load.problem else ""
+        problem = f". {_red(load.problem)}" if load.problem else ""
         console.print(f"cell {escape(name)}: {tenants}, {allowed}{problem}", soft_wrap=True)
     if view.strays:
         names = escape(", ".join(view.strays))
@@ -141,32 +141,29 @@ def drift_json(found: Sequence[Drift]) -> dict[str, Any]:
     }
 
 
-def print_drift(found: Sequence[Drift], console: Console) -> None:
-    """Print the differences per tenant, or that there are none."""
+def drift_text(found: Sequence[Drift]) -> Table | str:
+    """Return the differences per tenant, or that there are none."""
     shown = [drift for drift in found if drift.differs or drift.problem]
     if not shown:
-        console.print(f"No drift. {len(found)} tenant(s) match the broker and the registry.")
-        return
+        return f"No drift. {len(found)} tenant(s) match the broker and the registry."
     title = f"{len(shown)} of {len(found)} tenant(s) differ or could not be checked"
     table = _table(title, "tenant", "cell", "changed outside Kryonix", "the next rollout would")
     for drift in shown:
-        problem = f"[red]{escape(drift.problem)}[/red]" if drift.problem else ""
         strange = escape("\n".join(drift.undeclared.lines())) if drift.undeclared else ""
         read = "\n".join(filter(None, (steps_text(drift.found, FOUND), strange)))
-        table.add_row(drift.tenant, drift.cell, problem or read, steps_text(drift.pending))
-    console.print(table)
+        table.add_row(drift.tenant, drift.cell, _red(drift.problem) or read, steps_text(drift.pending))
+    return table
 
 
-def dry_run_json(waves: Waves, found: Sequence[Drift]) -> dict[str, Any]:
-    by_name = {drift.tenant: drift for drift in found}
+def dry_run_json(waves: Waves, found: Mapping[str, Drift]) -> dict[str, Any]:
     tenants = [
         {
             "id": name,
-            "cell": by_name[name].cell,
+            "cell": found[name].cell,
             "wave": index,
-            "changes": count_changes(by_name[name].pending),
-            "steps": [step_json(step) for step in by_name[name].pending],
-            "problem": by_name[name].problem,
+            "changes": count_changes(found[name].pending),
+            "steps": [step_json(step) for step in found[name].pending],
+            "problem": found[name].problem,
         }
         for index, wave in enumerate(waves)
         for name in wave
@@ -174,38 +171,30 @@ def dry_run_json(waves: Waves, found: Sequence[Drift]) -> dict[str, Any]:
     return {"dry_run": True, "waves": [list(wave) for wave in waves], "tenants": tenants}
 
 
-def print_dry_run(waves: Waves, found: Sequence[Drift], console: Console) -> None:
-    """Print the waves and what would change."""
-    by_name = {drift.tenant: drift for drift in found}
-    changing = sum(drift.differs for drift in found)
+def dry_run_table(waves: Waves, found: Mapping[str, Drift]) -> Table:
+    """Return the waves and what would change."""
+    changing = sum(drift.differs for drift in found.values())
     title = f"dry run: {changing} of {len(found)} tenant(s) would change; nothing was changed"
     table = _table(title, "wave", "tenant", "cell", "would")
     for index, wave in enumerate(waves):
         for name in wave:
-            drift = by_name[name]
-            problem = f"[red]{escape(drift.problem)}[/red]" if drift.problem else ""
-            table.add_row(wave_name(index), name, drift.cell, problem or steps_text(drift.pending) or "change nothing")
-    console.print(table)
+            change = _red(found[name].problem) or steps_text(found[name].pending) or "change nothing"
+            table.add_row(wave_name(index), name, found[name].cell, change)
+    return table
 
 
 def rollout_json(rollout: Rollout) -> dict[str, Any]:
     """Return a rollout with every tenant."""
-    ended = None if rollout.ended_at is None else rollout.ended_at.isoformat()
     return {
-        "id": rollout.id,
-        "status": rollout.status,
-        "concurrency": rollout.concurrency,
-        "failure_budget": rollout.failure_budget,
-        "holder": rollout.holder,
+        **asdict(rollout),
         "started_at": rollout.started_at.isoformat(),
-        "ended_at": ended,
+        "ended_at": rollout.ended_at and rollout.ended_at.isoformat(),
         "counts": dict(Counter(tenant.status for tenant in rollout.tenants)),
-        "tenants": [asdict(tenant) for tenant in rollout.tenants],
     }
 
 
-def print_rollout(rollout: Rollout, console: Console) -> None:
-    """Print the result of every tenant."""
+def rollout_table(rollout: Rollout) -> Table:
+    """Return the result of every tenant."""
     table = _table(_rollout_line(rollout), "wave", "tenant", "status", "changed", "seconds", "problem")
     for tenant in rollout.tenants:
         colour = _COLOURS.get(tenant.status, "white")
@@ -217,7 +206,7 @@ def print_rollout(rollout: Rollout, console: Console) -> None:
             "" if tenant.seconds is None else f"{tenant.seconds:.1f}",
             escape(tenant.error),
         )
-    console.print(table)
+    return table
 
 
 def failure_text(rollout: Rollout) -> str:
@@ -246,11 +235,14 @@ def placement_json(placement: Placement) -> dict[str, Any]:
     return {"cell": placement.cell, "cells": cells}
 
 
-def print_placement(placement: Placement, console: Console) -> None:
-    """Print the suggested cell, and the load of each cell with the new tenant."""
-    console.print(f"[bold]{escape(placement.cell)}[/bold] has the most free capacity with this tenant:")
-    for verdict in placement.verdicts:
-        console.print(f"  {escape(str(verdict))}", soft_wrap=True)
+def placement_text(placement: Placement) -> str:
+    """Return the suggested cell, and the load of each cell with the new tenant."""
+    verdicts = "".join(f"\n  {escape(str(verdict))}" for verdict in placement.verdicts)
+    return f"[bold]{escape(placement.cell)}[/bold] has the most free capacity with this tenant:{verdicts}"
+
+
+def _red(problem: str | None) -> str:
+    return f"[red]{escape(problem)}[/red]" if problem else ""
 
 
 def _table(title: str, *columns: str) -> Table:

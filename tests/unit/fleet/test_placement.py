@@ -9,9 +9,8 @@ from rich.console import Console
 
 from kryonix.cli.output.fleet import FleetView, print_fleet
 from kryonix.fleet.cell_use import VhostUse, read_cell
-from kryonix.fleet.errors import NoRoom
 from kryonix.fleet.members import cell_loads, fleet_members, strays
-from kryonix.fleet.placement import Load, choose_cell, load_of
+from kryonix.fleet.placement import Load, NoRoom, choose_cell, load_of
 from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.catalog import MIB, default_catalog
 from kryonix.topology.cells import Cell, Cells

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kryonix.fleet.errors import InvalidRollout
-from kryonix.fleet.waves import Canary, FailureBudget, plan_waves, spread
+from kryonix.fleet.waves import Canary, FailureBudget, InvalidRollout, plan_waves, spread
 
 FLEETS = st.lists(st.integers(0, 10**6).map(lambda n: f"t{n:06}"), unique=True, max_size=60)
 

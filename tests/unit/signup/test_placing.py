@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from kryonix.fleet.errors import NoRoom
+from kryonix.fleet.placement import NoRoom
 from kryonix.registry.connection import Connection
 from kryonix.registry.desired_states import DesiredState
 from kryonix.signup import intake as placing

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from kryonix.engines import errors as engines
 from kryonix.errors import Failure
-from kryonix.fleet.errors import NoRoom
+from kryonix.fleet.placement import NoRoom
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.errors import RegistryUnavailable
 from kryonix.signup import errors as signup
