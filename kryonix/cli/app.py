@@ -25,7 +25,7 @@ COMMANDS: Final = {
         "destroy": ("stack", "Remove everything in the stack."),
         "outputs": ("stack", "Print the stack's outputs."),
         "export": ("stack", "Print the stack's deployment for `pulumi stack import`."),
-        "status": ("status", "Show the stack's tenants as the broker and the registry report them."),
+        "status": ("stack", "Show the stack's tenants as the broker and the registry report them."),
         "schema": ("plan", "Print the JSON Schema of tenants.yaml, for editors."),
     },
     "Tenants": {

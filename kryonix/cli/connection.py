@@ -96,18 +96,14 @@ def find_connection(options: TenantOptions, management_url: str | None = None) -
         file = Path(os.environ[OUTPUTS_VARIABLE])
     if file is not None:
         return _of_outputs(read_outputs(file, private=True), options.tenant, management_url, str(file))
-    return _of_environment(options.tenant, management_url)
-
-
-def _of_environment(tenant: str | None, management_url: str | None) -> TenantConnection:
     uri = os.environ.get(URI_VARIABLE)
     if not uri:
         raise InvalidChoice(
             f"no broker address. Set {URI_VARIABLE}, or give --outputs FILE (written by {WRITE_IT}), or --stack STACK"
         )
     address = parse_uri(uri, management_url or os.environ.get(MANAGEMENT_VARIABLE))
-    if tenant not in (None, address.tenant_id):
-        problem = f"--tenant {tenant!r} is not the tenant of {URI_VARIABLE}, which is {address.tenant_id!r}"
+    if options.tenant not in (None, address.tenant_id):
+        problem = f"--tenant {options.tenant!r} is not the tenant of {URI_VARIABLE}, which is {address.tenant_id!r}"
         raise InvalidChoice(f"{problem}. Use the same tenant, or omit --tenant")
     return TenantConnection(address)
 

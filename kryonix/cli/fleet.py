@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from kryonix.cli.options import Json, PlatformOptions, Yes, command, parse_names
+from kryonix.cli.options import Json, PlatformOptions, Yes, parse_names
 from kryonix.cli.output import fleet as output
 from kryonix.cli.output.console import confirm, err, out, print_json, print_result
 from kryonix.cli.output.fleet import FleetProgress, wave_name
-from kryonix.cli.site import Outage, Site, explain_errors, open_site, print_outage
+from kryonix.cli.site import Outage, Site, open_site, platform_command, print_outage
 from kryonix.errors import InvalidChoice
 from kryonix.fleet.drift import Drift, find_drift
 from kryonix.fleet.members import fleet_members, strays
@@ -54,8 +54,7 @@ class RolloutOptions:
     yes: Yes = False
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def status(platform: PlatformOptions, json_output: Json = False) -> None:
     """Show every tenant: desired state, stack, use of its plan, and pending changes.
 
@@ -81,8 +80,7 @@ def status(platform: PlatformOptions, json_output: Json = False) -> None:
         raise typer.Exit(_UNREACHABLE)
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def drift(
     platform: PlatformOptions,
     tenant: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this tenant; repeatable.")] = None,
@@ -110,8 +108,7 @@ def drift(
         raise typer.Exit(_DIFFERS)
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Json = False) -> None:
     """Apply the desired state of every tenant: canaries first, then growing waves.
 
@@ -150,8 +147,7 @@ def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Jso
         raise typer.Exit(_FAILED)
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def place(
     platform: PlatformOptions,
     modules: Annotated[str, typer.Option(metavar="MODULE,…", help="Modules of the new tenant.")],

@@ -27,7 +27,7 @@ from kryonix.cli.connection import (
 )
 from kryonix.cli.options import Json, command, load_catalog, read_bytes
 from kryonix.cli.output import messages as output
-from kryonix.cli.output.console import err, out, print_error, print_json
+from kryonix.cli.output.console import err, out, print_error, print_json, print_result
 from kryonix.errors import InvalidChoice
 from kryonix.messaging import Message, MessagingClient, Outgoing, SendResult
 from kryonix.messaging.configuration import Address
@@ -66,7 +66,10 @@ def send(
 ) -> None:
     """Send a message and wait until the broker has stored it."""
     module, action = _parse_route(route)
-    headers, content = _parse_headers(header or []), _parse_data(data, file)
+    if wrong := [text for text in header or () if not re.fullmatch(r"[^=]+=.*", text, re.DOTALL)]:
+        raise InvalidChoice(f"--header {wrong[0]!r} is not a valid NAME=VALUE, such as --header source=import")
+    headers = dict(text.split("=", 1) for text in header or ())
+    content = _parse_data(data, file)
     catalog, address = load_catalog(tenant.catalog), find_connection(tenant).address
 
     async def publish() -> SendResult:
@@ -76,11 +79,8 @@ def send(
             return await client.send_message(message, timeout=timeout)
 
     result = run_async(publish())
-    if json_output:
-        print_json(asdict(result))
-        return
     text = f"sent {result.message_id} to {result.exchange} [{result.routing_key}], priority {result.priority}"
-    out.print(escape(text), soft_wrap=True)
+    print_result(asdict(result), escape(text), json_output)
 
 
 def _parse_route(text: str) -> tuple[str, str]:
@@ -106,16 +106,6 @@ def _parse_data(text: str | None, file: Path | None) -> Any:
     except (ValueError, RecursionError) as error:
         remedy = "Quote text as '\"text\"', or send a file's bytes with --file"
         raise InvalidChoice(f"the data is not JSON: {error}. {remedy}") from error
-
-
-def _parse_headers(texts: list[str]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise InvalidChoice(f"--header {text!r} is not a valid NAME=VALUE, such as --header source=import")
-        headers[name] = value
-    return headers
 
 
 @command(app)
@@ -149,7 +139,14 @@ async def _consume(
                 except TimeoutError:
                     break
                 async with item as message:
-                    _write_line(_message_json(message))
+                    value = _message_json(message)
+                    text = json.dumps(value, ensure_ascii=False)
+                    try:
+                        text.encode(sys.stdout.encoding or "utf-8")
+                    except UnicodeEncodeError:  # half a surrogate pair in the data, or a terminal's other encoding
+                        text = json.dumps(value)
+                    sys.stdout.write(text + "\n")
+                    sys.stdout.flush()
                 taken += 1
     return taken
 
@@ -174,16 +171,6 @@ def _message_json(message: Message) -> dict[str, Any]:
     }
 
 
-def _write_line(value: Mapping[str, Any]) -> None:
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:  # half a surrogate pair in the data, or a terminal with another encoding
-        text = json.dumps(value)
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
 @command(app)
 def stats(
     tenant: TenantOptions,
@@ -205,10 +192,8 @@ def stats(
         except KeyboardInterrupt:
             return
     found = run_async(output.read_queues(connection.address, catalog, module))
-    if json_output:
-        print_json([asdict(queue) for queue in found])
-    else:
-        out.print(output.stats_table(found, connection.address.tenant_id, all_queues, out))
+    table = output.stats_table(found, connection.address.tenant_id, all_queues, out)
+    print_result([asdict(queue) for queue in found], table, json_output)
 
 
 @command(app)
@@ -226,11 +211,9 @@ def redrive(
     progress = output.RedriveProgress(err)
     with progress.running():
         tallies = run_async(redrive_messages(connection.address, catalog, routes, limit, dry_run, progress.on_tally))
-    if json_output:
-        moved = sum(tally.moved for tally in tallies)
-        print_json({"dry_run": dry_run, "moved": moved, "queues": [asdict(tally) for tally in tallies]})
-    else:
-        out.print(output.tallies_table(tallies, connection.address.tenant_id, dry_run, out))
+    moved = sum(tally.moved for tally in tallies)
+    value = {"dry_run": dry_run, "moved": moved, "queues": [asdict(tally) for tally in tallies]}
+    print_result(value, output.tallies_table(tallies, connection.address.tenant_id, dry_run, out), json_output)
     if (problem := output.left_behind(tallies)) is not None:
         print_error(problem)
         raise typer.Exit(1)

@@ -110,7 +110,8 @@ def write_json(
         out.write(json.dumps(_tenant(topology), default=_plain))
     out.write("\n]")
     if changes is not None:
-        out.write(f',\n"changes": {json.dumps([_change(change) for change in changes], default=_plain)}')
+        shown = [{**_plain(change), "loses_messages": change.loses_messages} for change in changes]
+        out.write(f',\n"changes": {json.dumps(shown, default=_plain)}')
     if review is not None:
         out.write(f',\n"review": {json.dumps(review)}')
     out.write("}\n")
@@ -140,18 +141,6 @@ def _tenant(topology: Topology) -> dict[str, Any]:
     }
 
 
-def _change(change: Change) -> dict[str, Any]:
-    return {
-        "tenant": change.tenant,
-        "kind": change.kind,
-        "action": change.action,
-        "name": change.name,
-        "loses_messages": change.loses_messages,
-        "before": change.before,
-        "after": change.after,
-    }
-
-
 def _plain(value: Any) -> Any:
     """Return a broker object as a mapping; not `asdict`, which copies: a fleet has a million objects."""
     return {name: getattr(value, name) for name in value.__slots__}
@@ -172,24 +161,23 @@ _COLUMNS: Final = (
 
 def tenants_table(topologies: Sequence[Topology], catalog: Catalog, console: Console) -> Table:
     """Return one row per tenant: its use of the plan."""
-    return responsive_table(
-        f"{len(topologies)} tenant(s)", _COLUMNS, (_row(topology, catalog) for topology in topologies), console
-    )
-
-
-def _row(topology: Topology, catalog: Catalog) -> list[str]:
-    used, limits = use(topology), topology.limits
-    return [
-        topology.tenant.id,
-        topology.tenant.plan,
-        modules_text(topology.tenant.modules, catalog),
-        f"{used.queues} of {limits.max_queues}",
-        f"{used.exchanges} of {limits.max_exchanges}",
-        str(len(topology.bindings)),
-        str(len(topology.policies)),
-        "suspended" if topology.max_connections == 0 else str(topology.max_connections),
-        size_text(used.bytes),
-    ]
+    rows = []
+    for topology in topologies:
+        used, limits = use(topology), topology.limits
+        rows.append(
+            [
+                topology.tenant.id,
+                topology.tenant.plan,
+                modules_text(topology.tenant.modules, catalog),
+                f"{used.queues} of {limits.max_queues}",
+                f"{used.exchanges} of {limits.max_exchanges}",
+                str(len(topology.bindings)),
+                str(len(topology.policies)),
+                "suspended" if topology.max_connections == 0 else str(topology.max_connections),
+                size_text(used.bytes),
+            ]
+        )
+    return responsive_table(f"{len(topologies)} tenant(s)", _COLUMNS, rows, console)
 
 
 def details_table(topology: Topology, console: Console) -> Table:

@@ -9,7 +9,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, cast
 
-from kryonix.cli.options import PlatformOptions, StackOptions
+import typer
+
+from kryonix.cli.options import PlatformOptions, StackOptions, command
 from kryonix.cli.output.console import print_error
 from kryonix.engines.containers import advice, container_names, paused, platform_of
 from kryonix.engines.engine import Engine, StackSpec, engine_for
@@ -109,7 +111,7 @@ def engine_of(options: PlatformOptions) -> Engine:
 def spec_of(options: PlatformOptions, stack: str | None = None) -> StackSpec:
     """Return the options' stack, or another stack of the same project.
 
-    Raises InvalidChoice if the options' stack has neither a config file nor resources: `up` would make a platform of a
+    Raises InvalidChoice if only other stacks have a config file or resources: `up` would make a platform of a
     mistyped name.
     """
     if stack is not None:
@@ -117,7 +119,7 @@ def spec_of(options: PlatformOptions, stack: str | None = None) -> StackSpec:
     config = options.config_file if isinstance(options, StackOptions) else None
     if config is None and not _config_file(options.stack).is_file():
         known = _known_stacks(options)
-        if options.stack.rpartition("/")[2] not in known:
+        if known and options.stack.rpartition("/")[2] not in known:
             problem = f"there is no stack {options.stack!r}; {nearest(options.stack, known)}"
             raise InvalidChoice(f"{problem}. For a new stack, write {_config_file(options.stack).name} first")
     return StackSpec(name=options.stack, config_file=config)
@@ -127,7 +129,7 @@ def nothing_deployed(options: PlatformOptions, problem: str) -> InvalidChoice:
     """Return the error for a stack without resources: how to create it, or which stacks exist."""
     known = _known_stacks(options)
     remedy = f"Run `kryonix up --stack {options.stack}`, or give the platform's stack with --stack"
-    if options.stack not in known:
+    if known and options.stack not in known:
         remedy = f"Give the platform's stack with --stack; {nearest(options.stack, known)}"
     return InvalidChoice(f"stack {options.stack!r} {problem}. {remedy}")
 
@@ -221,26 +223,37 @@ def print_outage(platform: PlatformOptions) -> None:
         print_error(text)
 
 
-def explain_errors(run: Callable[P, None]) -> Callable[P, None]:
-    """Let a command with a `platform` argument name the stopped container, or the list that declares a tenant."""
+def platform_command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Register a command whose errors name a stopped container, or the list that declares a tenant.
 
-    @wraps(run)
-    def explained(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            run(*args, **kwargs)
-        except UnknownTenant as error:
-            platform = cast(PlatformOptions, kwargs["platform"])
-            if error.tenant not in engine_of(platform).outputs(spec_of(platform)).get("tenants", {}):
-                raise
-            raise InvalidChoice(
-                f"the tenant {error.tenant!r} is declared in the platform's list of tenants, tenants.yaml, and has no "
-                f"stack of its own. Change its entry there (to suspend it: `status: suspended`), then run `kryonix up "
-                f"--stack {platform.stack}`"
-            ) from error
-        except KryonixError as error:
-            if error.exit_status != _UNREACHABLE:
-                raise
-            with Outage(cast(PlatformOptions, kwargs["platform"])).explained():
-                raise
+    Its platform is the argument `platform`.
+    """
 
-    return explained
+    def register(run: Callable[P, None]) -> Callable[P, None]:
+        @wraps(run)
+        def explained(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                run(*args, **kwargs)
+            except KryonixError as error:
+                platform = cast(PlatformOptions, kwargs["platform"])
+                if isinstance(error, UnknownTenant):
+                    raise _declared(platform, error.tenant) or error from None
+                if error.exit_status != _UNREACHABLE:
+                    raise
+                with Outage(platform).explained():
+                    raise
+
+        return command(app, name)(explained)
+
+    return register
+
+
+def _declared(platform: PlatformOptions, tenant: str) -> InvalidChoice | None:
+    """Return the error for a tenant that the platform's list declares; None for any other tenant."""
+    if tenant not in engine_of(platform).outputs(spec_of(platform)).get("tenants", {}):
+        return None
+    remedy = "Change its entry there (to suspend it: `status: suspended`), then run `kryonix up --stack"
+    return InvalidChoice(
+        f"the tenant {tenant!r} is declared in the platform's list of tenants, tenants.yaml, and has no stack of its "
+        f"own. {remedy} {platform.stack}`"
+    )

@@ -1,27 +1,66 @@
-"""Commands that run a stack, or print its outputs or its deployment."""
+"""Commands that run or read a stack."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import typer
+from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from kryonix.cli.options import Json, StackOptions, Yes, command
-from kryonix.cli.output.console import confirm, err, out, print_fields, print_json, refuse_without_terminal
+from kryonix.cli.output.console import (
+    confirm,
+    err,
+    out,
+    print_error,
+    print_fields,
+    print_json,
+    print_result,
+    refuse_without_terminal,
+)
 from kryonix.cli.output.progress import RunProgress
-from kryonix.cli.output.tables import findings_line, findings_table, step_json, steps_table, summary_line
-from kryonix.cli.site import Outage, deployment_of, engine_of, outputs_with_platform, spec_of
-from kryonix.engines.engine import Engine, StackSpec
+from kryonix.cli.output.tables import (
+    Column,
+    findings_line,
+    findings_table,
+    modules_text,
+    responsive_table,
+    step_json,
+    steps_table,
+    summary_line,
+)
+from kryonix.cli.site import Outage, deployment_of, engine_of, nothing_deployed, outputs_with_platform, spec_of
+from kryonix.engines.engine import StackSpec
 from kryonix.engines.events import OnEvent, Summary
+from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.rabbitmq.broker import Broker
+from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.registry.connection import connect
+from kryonix.registry.errors import RegistryError
+from kryonix.registry.rows import fetch_tenants
 from kryonix.tenants.undeclared import Undeclared, declared_vhosts, find_undeclared
+from kryonix.topology.catalog import default_catalog
 
+_UNREACHABLE: Final = 3
 _TENANT: Final = "kryonix:messaging:TenantMessaging"
-
-_Operation = Callable[[Engine, StackSpec, OnEvent], Summary]
+_COLUMNS: Final = (
+    Column("tenant", min_width=16),
+    Column("plan"),
+    Column("modules", min_width=14, drop_priority=2),
+    Column("vhost", drop_priority=1),
+    Column("queues", number=True),
+    Column("connections", number=True),
+    Column("messages", number=True, drop_priority=3),
+    Column("broker", min_width=14),
+    Column("registry", min_width=11),
+)
+_URLS: Final = ("management_url", "metrics_url")
+_NO_PLATFORM: Final = "the stack's outputs don't name a platform. Run `kryonix status` on the platform's stack"
+_REGISTRY_STATUS: Final = {"ativo": "active", "suspenso": "suspended", None: "not read"}
+"""Translations of the registry's `status` column, for the table; JSON keeps the column's own values."""
 
 app = typer.Typer()
 
@@ -29,7 +68,7 @@ app = typer.Typer()
 @command(app)
 def preview(target: StackOptions, json_output: Json = False) -> None:
     """Show what `up` would change."""
-    summary = _run("preview", target, _preview)
+    summary = _run("preview", target)
     if json_output:
         print_json(_summary_json(summary))
     else:
@@ -43,12 +82,13 @@ def up(target: StackOptions, yes: Yes = False, json_output: Json = False) -> Non
     if not yes:
         refuse_without_terminal("up")
         outage = Outage(target)
-        planned = _run("preview", target, _preview, outage)
+        planned = _run("preview", target, outage)
         if planned.changed:
             _print_preview(planned)
             count = sum(n for op, n in planned.changes.items() if op not in ("same", "read"))
             confirm("up", f"Apply {count:,} change{'' if count == 1 else 's'} to stack {target.stack!r}?")
-    _print_summary(_run("up", target, lambda engine, *run: engine.up(*run), outage), json_output)
+    summary = _run("up", target, outage)
+    print_result(_summary_json(summary), summary_line(summary), json_output)
 
 
 @command(app)
@@ -56,12 +96,17 @@ def refresh(target: StackOptions, yes: Yes = False, json_output: Json = False) -
     """Update the state from the live systems. Shows changes made outside Kryonix; `kryonix up` reverts them."""
     if not yes:
         confirm("refresh", f"Update the state of stack {target.stack!r} from the live systems?")
-    summary = _run("refresh", target, lambda engine, *run: engine.refresh(*run))
-    undeclared = _undeclared(target)
+    summary = _run("refresh", target)
+    deployment = deployment_of(target)
+    undeclared: list[Undeclared] = []
+    if declared := declared_vhosts(deployment):
+        broker = Broker.of(outputs_with_platform(target, deployment))
+        undeclared = [found for vhost, each in declared.items() if (found := find_undeclared(broker, vhost, each))]
     if json_output:
         print_json({**_summary_json(summary), "undeclared": [each.as_json() for each in undeclared]})
         return
-    _print_table(findings_table(summary, out))
+    if (table := findings_table(summary, out)) is not None:
+        out.print(table)
     out.print(findings_line(summary), soft_wrap=True)
     for each in undeclared:
         out.print(escape("\n".join([f"In {each.vhost}:", *each.lines()])), soft_wrap=True)
@@ -76,7 +121,8 @@ def destroy(target: StackOptions, yes: Yes = False, json_output: Json = False) -
         outage = Outage(target)
         outage.refuse_paused()
         confirm("destroy", f"Remove {removal_text(target.stack, deployment_of(target))}?")
-    _print_summary(_run("destroy", target, lambda engine, *run: engine.destroy(*run), outage), json_output)
+    summary = _run("destroy", target, outage)
+    print_result(_summary_json(summary), summary_line(summary), json_output)
 
 
 @command(app)
@@ -99,57 +145,35 @@ def export(target: StackOptions) -> None:
     print_json(deployment_of(target))
 
 
-def _run(
-    title: str,
-    target: StackOptions,
-    operation: Callable[[Engine, StackSpec, OnEvent], Summary],
-    outage: Outage | None = None,
-) -> Summary:
-    """Run an operation with progress. An error caused by a stopped container names that container."""
+def _run(operation: str, target: StackOptions, outage: Outage | None = None) -> Summary:
+    """Run an operation of the engine, with progress. An error caused by a stopped container names that container."""
     outage = outage or Outage(target)
     outage.refuse_paused()
-    progress = RunProgress(err, f"{title} {target.stack}")
-    engine = engine_of(target)
+    progress = RunProgress(err, f"{operation} {target.stack}")
+    run: Callable[[StackSpec, OnEvent], Summary] = getattr(engine_of(target), operation)
     with outage.explained(), progress.running():
-        return operation(engine, spec_of(target), progress.on_event)
-
-
-def _preview(engine: Engine, stack: StackSpec, on_event: OnEvent) -> Summary:
-    return engine.preview(stack, on_event)
+        return run(spec_of(target), progress.on_event)
 
 
 def _print_preview(summary: Summary) -> None:
-    _print_table(steps_table(summary, out))
+    if (table := steps_table(summary, out)) is not None:
+        out.print(table)
     out.print(summary_line(summary))
 
 
-def _print_summary(summary: Summary, json_output: bool) -> None:
-    if json_output:
-        print_json(_summary_json(summary))
-    else:
-        out.print(summary_line(summary))
-
-
-def _print_table(table: Table | None) -> None:
-    if table is not None:
-        out.print(table)
-
-
-def _undeclared(target: StackOptions) -> list[Undeclared]:
-    """Return what the vhosts of the stack's tenants contain and no stack declares. Asks the broker."""
-    deployment = deployment_of(target)
-    declared = declared_vhosts(deployment)
-    if not declared:
-        return []
-    broker = Broker.of(outputs_with_platform(target, deployment))
-    found = [find_undeclared(broker, vhost, each) for vhost, each in declared.items()]
-    return [each for each in found if each]
+def _summary_json(summary: Summary) -> dict[str, Any]:
+    steps = [{"urn": step.urn, **step_json(step)} for step in summary.steps if step.op != "same"]
+    return {"changes": summary.changes, "steps": steps, "seconds": round(summary.seconds, 3)}
 
 
 def removal_text(stack: str, deployment: Mapping[str, Any]) -> str:
-    """Return what `destroy` would remove from a deployment, counted like its summary."""
-    resources = (deployment["deployment"] or {}).get("resources", [])
-    types = [resource["type"] for resource in resources if not _is_default_provider(resource)]
+    """Return what `destroy` would remove from a deployment, counted like its summary: without default providers."""
+    types = []
+    for resource in (deployment["deployment"] or {}).get("resources", []):
+        name = resource["urn"].rsplit("::", 1)[-1]
+        default = name == "default" or name.startswith("default_")
+        if not (default and resource["type"].startswith("pulumi:providers:")):
+            types.append(resource["type"])
     tenants = types.count(_TENANT)
     text = f"{len(types):,} resource{'' if len(types) == 1 else 's'} of stack {stack!r}"
     if not tenants:
@@ -158,12 +182,125 @@ def removal_text(stack: str, deployment: Mapping[str, Any]) -> str:
     return f"{text}, including {lost}"
 
 
-def _is_default_provider(resource: Mapping[str, Any]) -> bool:
-    """Return True for a provider made by the engine: the program doesn't name it."""
-    name, type_ = str(resource["urn"]).rsplit("::", 1)[-1], str(resource["type"])
-    return type_.startswith("pulumi:providers:") and (name == "default" or name.startswith("default_"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackStatus:
+    """A stack's recorded outputs, and what was read: None, with a problem, for a service that did not answer."""
+
+    outputs: Mapping[str, Any]
+    uses: Mapping[str, VhostUse] | None = None
+    registered: Mapping[str, str] | None = None
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
-def _summary_json(summary: Summary) -> dict[str, Any]:
-    steps = [{"urn": step.urn, **step_json(step)} for step in summary.steps if step.op != "same"]
-    return {"changes": summary.changes, "steps": steps, "seconds": round(summary.seconds, 3)}
+@command(app)
+def status(target: StackOptions, json_output: Json = False) -> None:
+    """Show the stack's tenants as the broker and the registry report them.
+
+    Exit status 3 if one of them does not answer; its part of the table then comes from the state.
+    """
+    if not engine_of(target).outputs(spec_of(target), show_secrets=False):
+        raise nothing_deployed(target, "has no outputs: nothing is deployed")
+    found = read_status(outputs_with_platform(target, deployment_of(target)))
+    if json_output:
+        print_json(status_json(found))
+    else:
+        status_table(found, out)
+    if found.problems:
+        advice = Outage(target).advice()
+        for problem in [advice] if advice else found.problems.values():
+            print_error(problem)
+        raise typer.Exit(_UNREACHABLE)
+
+
+def read_status(outputs: Mapping[str, Any]) -> StackStatus:
+    """Read the broker and the registry of a stack's outputs; these include its platform's."""
+    uses: Mapping[str, VhostUse] | None = None
+    registered: Mapping[str, str] | None = None
+    problems: dict[str, str] = {}
+    try:
+        if "admin_username" in outputs:
+            uses = read_cell("main", outputs)
+        else:
+            problems["broker"] = f"the broker was not read: {_NO_PLATFORM}"
+    except BrokerUnavailable as error:
+        problems["broker"] = str(error)
+    try:
+        if outputs.get("registry_dsn"):
+            with connect(outputs["registry_dsn"]) as connection:
+                registered = {row.cliente_id: row.status for row in fetch_tenants(connection)}
+        else:
+            problems["registry"] = f"the registry was not read: {_NO_PLATFORM}"
+    except RegistryError as error:
+        problems["registry"] = str(error)
+    return StackStatus(outputs=outputs, uses=uses, registered=registered, problems=problems)
+
+
+def status_json(status: StackStatus) -> dict[str, Any]:
+    """Return the status without secrets; null for what was not read."""
+    outputs = status.outputs
+    urls = {name: outputs[name] for name in _URLS if name in outputs}
+    return {
+        "tenants": [_tenant_json(name, tenant, status) for name, tenant in outputs["tenants"].items()],
+        "broker": {"reachable": status.uses is not None, "problem": status.problems.get("broker")},
+        "registry": {"reachable": status.registered is not None, "problem": status.problems.get("registry")},
+        **urls,
+        "amqp": f"amqp://{outputs['amqp_host']}:{int(outputs['amqp_port'])}",
+    }
+
+
+def _tenant_json(name: str, tenant: Mapping[str, Any], status: StackStatus) -> dict[str, Any]:
+    plans = default_catalog().plans
+    use = None if status.uses is None else status.uses.get(tenant["vhost"])
+    return {
+        "id": name,
+        "plan": tenant["plan"],
+        "modules": tenant["modules"],
+        "vhost": tenant["vhost"],
+        "vhost_present": None if status.uses is None else use is not None,
+        "queues": None if status.uses is None else use.queues if use else 0,
+        "recorded_queues": int(tenant["queues"]),
+        "max_queues": plans[tenant["plan"]].limits.max_queues if tenant["plan"] in plans else None,
+        "connections": use.connections if use else None,
+        "max_connections": use.max_connections if use else None,
+        "messages": use.messages if use else None,
+        "registry": None if status.registered is None else status.registered.get(name, "absent"),
+    }
+
+
+def status_table(status: StackStatus, console: Console) -> None:
+    """Print the tenants and the addresses."""
+    shown = status_json(status)
+    title = f"{len(status.outputs['tenants'])} tenant(s)"
+    if status.problems:
+        title += f"; {' and '.join(status.problems)} did not answer: showing the recorded state instead"
+    tenants = sorted(shown["tenants"], key=lambda tenant: str(tenant["id"]))
+    console.print(responsive_table(title, _COLUMNS, map(_row, tenants), console))
+    for name in (*_URLS, "amqp"):
+        if name in shown:
+            console.print(f"{name.removesuffix('_url'):<11}{shown[name]}", soft_wrap=True)
+
+
+def _row(tenant: Mapping[str, Any]) -> list[str]:
+    def figure(number: int | None) -> str:
+        return "?" if number is None else f"{number:,}"
+
+    recorded = tenant["recorded_queues"]
+    if tenant["vhost_present"] is None:
+        broker = "not read"
+    elif not tenant["vhost_present"]:
+        broker = "[red]vhost gone[/red]"
+    elif tenant["queues"] != recorded:
+        broker = f"[red]{recorded} queues recorded[/red]"
+    else:
+        broker = "closed" if tenant["max_connections"] == 0 else "open"
+    return [
+        tenant["id"],
+        tenant["plan"],
+        modules_text(tenant["modules"], default_catalog()),
+        tenant["vhost"],
+        f"{recorded if tenant['queues'] is None else tenant['queues']} of {tenant['max_queues']}",
+        f"{figure(tenant['connections'])} of {figure(tenant['max_connections'])}",
+        figure(tenant["messages"]),
+        broker,
+        _REGISTRY_STATUS.get(tenant["registry"], tenant["registry"]),
+    ]

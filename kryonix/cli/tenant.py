@@ -14,11 +14,20 @@ import typer
 from rich.markup import escape
 
 from kryonix.cli.options import Json, PlatformOptions, Yes, command, parse_names
-from kryonix.cli.output.console import check_target, confirm, err, out, print_fields, print_json, write_private
+from kryonix.cli.output.console import (
+    check_target,
+    confirm,
+    err,
+    out,
+    print_fields,
+    print_json,
+    print_result,
+    write_private,
+)
 from kryonix.cli.output.fleet import state_json
 from kryonix.cli.output.progress import RunProgress
 from kryonix.cli.output.tables import Column, converged_line, modules_text, responsive_table
-from kryonix.cli.site import Outage, explain_errors, open_site, project_folder
+from kryonix.cli.site import Outage, open_site, platform_command, project_folder
 from kryonix.engines.engine import engine_for
 from kryonix.engines.events import OnEvent
 from kryonix.errors import InvalidChoice
@@ -32,8 +41,8 @@ from kryonix.topology.tenants import parse_tenant
 R = TypeVar("R")
 
 TenantId = Annotated[str, typer.Argument(metavar="ID", help="Tenant ID.")]
-Modules = Annotated[str, typer.Option(metavar="MODULE,…", help="All modules of the tenant.")]
-Plan = Annotated[str, typer.Option(help="Plan of the tenant.")]
+Modules = typer.Option(metavar="MODULE,…", help="All modules of the tenant.")
+Plan = typer.Option(help="Plan of the tenant.")
 
 _COLUMNS: Final = (
     Column("tenant", min_width=16),
@@ -50,8 +59,7 @@ app = typer.Typer(
 )
 
 
-@command(app, "list")
-@explain_errors
+@platform_command(app, "list")
 def list_tenants(
     platform: PlatformOptions,
     with_removed: Annotated[bool, typer.Option("--all", help="Include removed tenants.")] = False,
@@ -68,16 +76,20 @@ def list_tenants(
         title += ", including removed tenants"
     elif hidden := len(states) - len(shown):
         title += f"; {hidden} removed, shown with --all"
-    out.print(responsive_table(title, _COLUMNS, map(_row, shown), out))
+    rows = (
+        [escape(text) for text in (state.cliente_id, state.plan, modules_text(state.modules, default_catalog()))]
+        + [escape(text) for text in (state.cell, state.stage, _pending_text(state))]
+        for state in shown
+    )
+    out.print(responsive_table(title, _COLUMNS, rows, out))
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def create(
     tenant: TenantId,
     platform: PlatformOptions,
-    modules: Modules,
-    plan: Plan,
+    modules: Annotated[str, Modules],
+    plan: Annotated[str, Plan],
     cell: Annotated[str, typer.Option(help="Cell to create it in; `kryonix fleet place` suggests one.")] = "main",
     json_output: Json = False,
 ) -> None:
@@ -88,13 +100,12 @@ def create(
     _print_credentials(_run(f"create {tenant}", partial(lifecycle.create, parsed)), json_output)
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def change(
     tenant: TenantId,
     platform: PlatformOptions,
-    modules: Annotated[str | None, typer.Option(metavar="MODULE,…", help="All modules of the tenant.")] = None,
-    plan: Annotated[str | None, typer.Option(help="Plan of the tenant.")] = None,
+    modules: Annotated[str | None, Modules] = None,
+    plan: Annotated[str | None, Plan] = None,
     allow_delete: Annotated[
         list[str] | None,
         typer.Option(help="Queue that may be deleted with its messages, or a pattern with `*`; repeatable."),
@@ -104,30 +115,30 @@ def change(
     """Change a tenant's modules or plan. Queues that hold messages are kept unless --allow-delete names them."""
     if modules is None and plan is None:
         raise InvalidChoice("nothing to change: give --modules, --plan, or both")
-    names = None if modules is None else parse_names(modules)
     lifecycle = _lifecycle(platform)
-    wanted = partial(lifecycle.change, tenant, modules=names, plan=plan, allow_delete=allow_delete or ())
-    _operate(lifecycle, "change", tenant, lambda on_event: wanted(on_event=on_event), json_output)
+
+    def run(on_event: OnEvent) -> None:
+        names = None if modules is None else parse_names(modules)
+        lifecycle.change(tenant, modules=names, plan=plan, allow_delete=allow_delete or (), on_event=on_event)
+
+    _operate(lifecycle, "change", tenant, run, json_output)
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def suspend(tenant: TenantId, platform: PlatformOptions, json_output: Json = False) -> None:
     """Block the tenant's connections and close open ones. Nothing is deleted."""
     lifecycle = _lifecycle(platform)
     _operate(lifecycle, "suspend", tenant, partial(lifecycle.suspend, tenant), json_output)
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def resume(tenant: TenantId, platform: PlatformOptions, json_output: Json = False) -> None:
     """Undo `suspend`, or `offboard` until the tenant is removed."""
     lifecycle = _lifecycle(platform)
     _operate(lifecycle, "resume", tenant, partial(lifecycle.resume, tenant), json_output)
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def rotate(
     tenant: TenantId,
     platform: PlatformOptions,
@@ -169,8 +180,7 @@ def credentials(
         print_fields({name: value if isinstance(value, str) else ", ".join(value) for name, value in found.items()})
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def offboard(
     tenant: TenantId,
     platform: PlatformOptions,
@@ -182,8 +192,7 @@ def offboard(
     _operate(lifecycle, "offboard", tenant, partial(lifecycle.offboard, tenant), json_output)
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def remove(
     tenant: TenantId,
     platform: PlatformOptions,
@@ -206,8 +215,7 @@ def remove(
     _operate(lifecycle, "remove", tenant, partial(lifecycle.remove, tenant, force=force), json_output)
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def converge(tenant: TenantId, platform: PlatformOptions, json_output: Json = False) -> None:
     """Apply the tenant's desired state again, after an interrupted operation or a manual change."""
     Outage(platform).refuse_paused()
@@ -221,16 +229,14 @@ def converge(tenant: TenantId, platform: PlatformOptions, json_output: Json = Fa
         out.print(converged_line(summary))
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def exports(tenant: TenantId, platform: PlatformOptions) -> None:
     """Print the tenant's final exports as JSON, newest first."""
     found = _lifecycle(platform).final_exports(tenant)
     print_json([{**asdict(export), "exported_at": export.exported_at.isoformat()} for export in found])
 
 
-@command(app)
-@explain_errors
+@platform_command(app)
 def settle(platform: PlatformOptions, json_output: Json = False) -> None:
     """Remove old credentials and tenants that are due. Run it from a timer."""
     lifecycle = _lifecycle(platform)
@@ -245,10 +251,8 @@ def settle(platform: PlatformOptions, json_output: Json = False) -> None:
             err.print(f"[red]failed[/red] {tenant}: {escape(str(error))}", soft_wrap=True)
     if failures:
         raise failures[0]
-    if json_output:
-        print_json({"settled": settled})
-    else:
-        out.print(f"{len(settled)} tenant(s) settled" + (f": {', '.join(settled)}" if settled else ""))
+    text = f"{len(settled)} tenant(s) settled" + (f": {', '.join(settled)}" if settled else "")
+    print_result({"settled": settled}, text, json_output)
 
 
 def _lifecycle(platform: PlatformOptions, **durations: timedelta) -> TenantLifecycle:
@@ -281,19 +285,10 @@ def _operate(
     """Run an operation with progress, and print the tenant's new state."""
     _run(f"{name} {tenant}", operation)
     state = lifecycle.state(tenant)
-    if json_output:
-        print_json(_state_json(state))
-        return
     line = f"{state.cliente_id}: {state.stage}"
     if state.stage != "removed":
         line += f", plan {state.plan}, modules {', '.join(state.modules)}"
-    out.print(escape("; ".join(filter(None, (line, _pending_text(state))))), soft_wrap=True)
-
-
-def _row(state: DesiredState) -> list[str]:
-    modules = modules_text(state.modules, default_catalog())
-    cells = (state.cliente_id, state.plan, modules, state.cell, state.stage, _pending_text(state))
-    return [escape(cell) for cell in cells]
+    print_result(_state_json(state), escape("; ".join(filter(None, (line, _pending_text(state))))), json_output)
 
 
 def _state_json(state: DesiredState) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from kryonix.cli.connection import (
     ActionFilter,
     ManagementUrl,
     ModuleFilter,
-    TenantConnection,
     TenantOptions,
     find_connection,
     run_async,
@@ -90,22 +89,11 @@ def worker(
     handlers = _handlers(selection, connection.modules, catalog)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    run_async(_work(connection, catalog, handlers, options, metrics_host, metrics_port))
-
-
-async def _work(
-    connection: TenantConnection,
-    catalog: Catalog,
-    handlers: Handlers,
-    options: WorkerOptions,
-    metrics_host: str,
-    metrics_port: int | None,
-) -> None:
     metrics = WorkerMetrics(connection.address.tenant_id)
-    if metrics_port is not None:
-        metrics.serve(metrics_host, metrics_port)
     try:
-        await Worker(connection.address, catalog, handlers, options, metrics).run()
+        if metrics_port is not None:
+            metrics.serve(metrics_host, metrics_port)
+        run_async(Worker(connection.address, catalog, handlers, options, metrics).run())
     finally:
         metrics.close()
 

@@ -262,13 +262,12 @@ def wave_name(index: int) -> str:
     return "canaries" if index == 0 else f"wave {index}"
 
 
-class FleetProgress:
-    """The number of finished tenants, shown while the block of `running` runs."""
+class FleetProgress(Live):
+    """The number of finished tenants."""
 
     def __init__(self, console: Console, title: str, total: int, done: int = 0) -> None:
-        self._console, self._title, self._total, self._done = console, title, total, done
-        self._live = Live(console, title, counted=True, total=total, completed=done)
-        self.running = self._live.running
+        super().__init__(console, title, counted=True, total=total, completed=done)
+        self._title, self._total, self._done = title, total, done
 
     def advance(self, tenant: str, problem: str = "", title: str | None = None) -> None:
         """Count one tenant; thread-safe."""
@@ -277,4 +276,4 @@ class FleetProgress:
             self._console.print(f"[red]failed[/red] {escape(tenant)}: {escape(problem)}", soft_wrap=True)
         title, tenant = title or self._title, escape(tenant)
         line = f"{title}: {self._done} of {self._total} tenants, last {tenant}"
-        self._live.update(f"{title}: {tenant}", line, completed=self._done)
+        self.update(f"{title}: {tenant}", line, completed=self._done)

@@ -57,18 +57,14 @@ def stats_table(stats: Sequence[QueueStats], tenant: str, all_queues: bool, cons
     if not shown:
         return f"No queue in use ({len(stats)} queues of {tenant}, shown with --all)."
     title = f"{tenant}: {len(shown)} of {len(stats)} queues" + ("" if all_queues else " in use")
-    prefix = f"{Names(tenant).exchange}."
-    return responsive_table(title, _STATS_COLUMNS, (_stats_row(queue, prefix) for queue in shown), console)
-
-
-def _stats_row(queue: QueueStats, prefix: str) -> list[str]:
-    name = escape(queue.name.removeprefix(prefix))
-    dead = queue.kind in ("dead-letter", "unrouted") and queue.depth > 0
-    return [
-        f"[red]{name}[/red]" if dead else name,
-        *(f"{count:,}" for count in (queue.depth, queue.ready, queue.unacked, queue.consumers)),
-        *(f"{rate:.1f}" for rate in (queue.publish_rate, queue.deliver_rate, queue.ack_rate)),
-    ]
+    rows = []
+    for queue in shown:
+        name = escape(queue.name.removeprefix(f"{Names(tenant).exchange}."))
+        dead = queue.kind in ("dead-letter", "unrouted") and queue.depth > 0
+        counts = (f"{count:,}" for count in (queue.depth, queue.ready, queue.unacked, queue.consumers))
+        rates = (f"{rate:.1f}" for rate in (queue.publish_rate, queue.deliver_rate, queue.ack_rate))
+        rows.append([f"[red]{name}[/red]" if dead else name, *counts, *rates])
+    return responsive_table(title, _STATS_COLUMNS, rows, console)
 
 
 async def watch_stats(
@@ -96,13 +92,12 @@ async def watch_stats(
             await asyncio.sleep(interval)
 
 
-class RedriveProgress:
-    """The number of dead letters put back, shown while the block of `running` runs."""
+class RedriveProgress(Live):
+    """The number of dead letters put back."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__(console, "redrive", counted=True, every_s=5)
         self._tallies: dict[str, Tally] = {}
-        self._live = Live(console, "redrive", counted=True, every_s=5)
-        self.running = self._live.running
 
     def on_tally(self, tally: Tally) -> None:
         """Show a queue's new tally."""
@@ -110,7 +105,7 @@ class RedriveProgress:
         moved = sum(each.moved for each in self._tallies.values())
         found = sum(each.found for each in self._tallies.values())
         line = f"redrive: {moved} of {found} dead letters put back, now {tally.queue}"
-        self._live.update(tally.queue, line, completed=moved, total=max(found, moved))
+        self.update(tally.queue, line, completed=moved, total=max(found, moved))
 
 
 def tallies_table(tallies: Sequence[Tally], tenant: str, dry_run: bool, console: Console) -> Table | str:
@@ -120,14 +115,12 @@ def tallies_table(tallies: Sequence[Tally], tenant: str, dry_run: bool, console:
         return f"No dead letters in {len(tallies)} dead-letter queue(s) of {tenant}."
     moved, found = sum(tally.moved for tally in shown), sum(tally.found for tally in shown)
     title = f"{found} dead letter(s); nothing was moved" if dry_run else f"{moved} dead letter(s) put back"
-    prefix = f"{Names(tenant).exchange}."
-    return responsive_table(f"{tenant}: {title}", _TALLY_COLUMNS, (_tally_row(each, prefix) for each in shown), console)
-
-
-def _tally_row(tally: Tally, prefix: str) -> list[str]:
-    counts = (tally.found, tally.moved, tally.without_origin, tally.uncopyable, tally.again)
-    queue = tally.queue.removeprefix(prefix)
-    return [escape(queue), *(f"{count:,}" for count in counts), escape(tally.refused or "")]
+    rows = []
+    for tally in shown:
+        counts = (tally.found, tally.moved, tally.without_origin, tally.uncopyable, tally.again)
+        queue = tally.queue.removeprefix(f"{Names(tenant).exchange}.")
+        rows.append([escape(queue), *(f"{count:,}" for count in counts), escape(tally.refused or "")])
+    return responsive_table(f"{tenant}: {title}", _TALLY_COLUMNS, rows, console)
 
 
 def left_behind(tallies: Sequence[Tally]) -> str | None:

@@ -64,15 +64,12 @@ class Live:
             self._console.print(line)
 
 
-class RunProgress:
-    """Show the events of a stack's run while the block of `running` runs."""
+class RunProgress(Live):
+    """Show the events of a stack's run."""
 
     def __init__(self, console: Console, title: str) -> None:
-        self._console = console
-        self._title = title
-        self._done = 0
-        self._live = Live(console, title)
-        self.running = self._live.running
+        super().__init__(console, title)
+        self._title, self._done = title, 0
 
     def on_event(self, event: Event) -> None:
         """Show one event; thread-safe."""
@@ -85,4 +82,4 @@ class RunProgress:
             # The run raises the first failure with its full text; the others mostly follow from it.
             self._console.print(f"[red]failed[/red] {event.op} {escape(event.name)}", soft_wrap=True)
         line = f"{self._title}: {self._done} resources, {event.op} {escape(event.name)}"
-        self._live.update(line, line)
+        self.update(line, line)
