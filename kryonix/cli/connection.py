@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -112,11 +112,7 @@ def _of_outputs(outputs: Any, tenant: str | None, management_url: str | None, so
     tenants = outputs.get("tenants") if isinstance(outputs, Mapping) else None
     if not isinstance(tenants, Mapping) or not tenants:
         raise InvalidChoice(f"{source} has no tenants. Add one, or give another --outputs or --stack")
-    name = tenant if tenant is not None or len(tenants) > 1 else next(iter(tenants))
-    if name is None:
-        raise InvalidChoice(f"{source} has {len(tenants)} tenants. Choose one with --tenant")
-    if name not in tenants:
-        raise InvalidChoice(f"--tenant {name!r} is not in {source}; {nearest(name, tenants)}")
+    name = choose_tenant(tenant, tenants, source)
     fields = tenants[name]
     uri = fields.get("amqp_uri") if isinstance(fields, Mapping) else None
     if not isinstance(uri, str) or not uri.startswith("amqp"):
@@ -127,6 +123,16 @@ def _of_outputs(outputs: Any, tenant: str | None, management_url: str | None, so
         raise InvalidChoice(f"{source}: invalid plan or modules of tenant {name!r}. Run `kryonix outputs` again")
     address = parse_uri(uri, management_url or outputs.get("management_url"))
     return TenantConnection(address, plan, None if modules is None else tuple(modules))
+
+
+def choose_tenant(wanted: str | None, known: Collection[str], source: str) -> str:
+    """Return the tenant of --tenant, or the only one. Raises InvalidChoice."""
+    if wanted is None and len(known) != 1:
+        raise InvalidChoice(f"{source} has {len(known)} tenants. Choose one with --tenant")
+    name = next(iter(known)) if wanted is None else wanted
+    if name not in known:
+        raise InvalidChoice(f"--tenant {name!r} is not in {source}; {nearest(name, known)}")
+    return name
 
 
 def stack_outputs(stack: str) -> dict[str, Any]:

@@ -54,7 +54,16 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Co
 
         declared = inspect.signature(function, eval_str=True).parameters.values()
         own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in declared if each.name not in groups]
-        parameters = own + [each for kind in groups.values() for each in _field_parameters(kind)]
+        parameters = own + [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if field.default is MISSING else field.default,
+                annotation=get_type_hints(kind, include_extras=True)[field.name],
+            )
+            for kind in groups.values()
+            for field in fields(kind)
+        ]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__name__ = function.__name__
@@ -64,19 +73,6 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Co
         return function
 
     return register
-
-
-def _field_parameters(kind: Any) -> list[inspect.Parameter]:
-    hints = get_type_hints(kind, include_extras=True)
-    return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
-        )
-        for field in fields(kind)
-    ]
 
 
 def parse_names(text: str) -> tuple[str, ...]:

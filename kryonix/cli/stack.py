@@ -14,18 +14,18 @@ from kryonix.cli.options import Json, StackOptions, Yes, command
 from kryonix.cli.output.console import (
     confirm,
     err,
+    fields_text,
     out,
     print_error,
-    print_fields,
     print_json,
     print_result,
     refuse_without_terminal,
 )
 from kryonix.cli.output.progress import RunProgress
 from kryonix.cli.output.tables import (
+    FOUND,
     Column,
     findings_line,
-    findings_table,
     modules_text,
     responsive_table,
     step_json,
@@ -105,7 +105,7 @@ def refresh(target: StackOptions, yes: Yes = False, json_output: Json = False) -
     if json_output:
         print_json({**_summary_json(summary), "undeclared": [each.as_json() for each in undeclared]})
         return
-    if (table := findings_table(summary, out)) is not None:
+    if (table := steps_table(summary, out, FOUND)) is not None:
         out.print(table)
     out.print(findings_line(summary), soft_wrap=True)
     for each in undeclared:
@@ -133,10 +133,7 @@ def outputs(
 ) -> None:
     """Print the stack's outputs."""
     found = dict(sorted(engine_of(target).outputs(spec_of(target), show_secrets=show_secrets).items()))
-    if json_output:
-        print_json(found)
-    else:
-        print_fields(found)
+    print_result(found, fields_text(found), json_output)
 
 
 @command(app)

@@ -18,8 +18,8 @@ from kryonix.cli.output.console import (
     check_target,
     confirm,
     err,
+    fields_text,
     out,
-    print_fields,
     print_json,
     print_result,
     write_private,
@@ -174,10 +174,9 @@ def credentials(
     if output is not None:
         write_private(output, found)
         err.print(f"wrote the credentials of {tenant} to {escape(str(output))}", soft_wrap=True)
-    elif json_output:
-        print_json(found)
-    else:
-        print_fields({name: value if isinstance(value, str) else ", ".join(value) for name, value in found.items()})
+        return
+    fields = {name: value if isinstance(value, str) else ", ".join(value) for name, value in found.items()}
+    print_result(found, fields_text(fields), json_output)
 
 
 @platform_command(app)
@@ -272,11 +271,9 @@ def _run(title: str, operation: Callable[[OnEvent], R]) -> R:
 
 def _print_credentials(made: Credentials, json_output: bool) -> None:
     found = {name: getattr(made, name) for name in ("vhost", "username", "password", "amqp_uri")}
-    if json_output:
-        print_json(found)
-        return
-    print_fields(found)
-    err.print("Give these to the tenant's applications. `kryonix tenant credentials` prints them again.")
+    print_result(found, fields_text(found), json_output)
+    if not json_output:
+        err.print("Give these to the tenant's applications. `kryonix tenant credentials` prints them again.")
 
 
 def _operate(

@@ -16,6 +16,7 @@ from kryonix.cli.connection import (
     ManagementUrl,
     ModuleFilter,
     TenantOptions,
+    choose_tenant,
     find_connection,
     run_async,
     select_routes,
@@ -105,28 +106,20 @@ def _keda(
     if not re.fullmatch(_NAMESPACE, namespace):
         rule = "lower-case letters, digits and hyphens, 63 at most"
         raise InvalidChoice(f"--namespace {namespace!r} is not a valid namespace ({rule})")
-    tenant, plan, modules = _tenant(options, file, catalog)
+    if options.outputs is not None or options.stack is not None:
+        connection = find_connection(options)
+        tenant, plan, modules = connection.address.tenant_id, connection.plan, connection.modules
+    else:  # the list of tenants needs no login
+        content = read_bytes(file, "Give the list with --tenants, or give --outputs or --stack")
+        known = {tenant.id: tenant for tenant in parse_tenants(content, str(file), catalog)}
+        tenant = choose_tenant(options.tenant, known, str(file))
+        plan, modules = known[tenant].plan, known[tenant].modules
     scaling = _scaling(selection, plan, catalog)
     if selection.handlers is not None:
         routes = list(_handlers(selection, modules, catalog))
     else:
         routes = select_routes(catalog, modules, selection.module, selection.action)
     return keda_yaml(Names(tenant), catalog, scaling, routes, window, namespace)
-
-
-def _tenant(options: TenantOptions, file: Path, catalog: Catalog) -> tuple[str, str | None, tuple[str, ...] | None]:
-    """Return the tenant's ID, plan and modules, from outputs or from the list of tenants, which needs no login."""
-    if options.outputs is not None or options.stack is not None:
-        connection = find_connection(options)
-        return connection.address.tenant_id, connection.plan, connection.modules
-    content = read_bytes(file, "Give the list with --tenants, or give --outputs or --stack")
-    known = {tenant.id: tenant for tenant in parse_tenants(content, str(file), catalog)}
-    name = options.tenant if options.tenant is not None or len(known) != 1 else next(iter(known))
-    if name is None:
-        raise InvalidChoice(f"{file} has {len(known)} tenants. Choose one with --tenant")
-    if name not in known:
-        raise InvalidChoice(f"--tenant {name!r} is not in {file}; {nearest(name, known)}")
-    return name, known[name].plan, known[name].modules
 
 
 def _scaling(selection: SelectionOptions, tenant_plan: str | None, catalog: Catalog) -> Scaling:

@@ -48,11 +48,13 @@ def print_result(value: Any, text: RenderableType, json_output: bool) -> None:
         out.print(text, soft_wrap=isinstance(text, str))
 
 
-def print_fields(values: Mapping[str, Any]) -> None:
-    """Write one `name value` line per field."""
-    for name, value in values.items():
-        text = value if isinstance(value, str) else json.dumps(value, indent=2, sort_keys=True)
-        out.print(f"[bold]{name}[/bold] {escape(text)}", soft_wrap=True)
+def fields_text(values: Mapping[str, Any]) -> str:
+    """Return one `name value` line per field."""
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, indent=2, sort_keys=True)
+        for name, value in values.items()
+    }
+    return "\n".join(f"[bold]{name}[/bold] {escape(text)}" for name, text in texts.items())
 
 
 def print_error(text: str) -> None:

@@ -76,32 +76,22 @@ def modules_text(modules: Sequence[str], catalog: Catalog) -> str:
     return ", ".join(modules)
 
 
-def steps_table(summary: Summary, console: Console) -> Table | None:
-    """Return the changes a run made or would make, or None if there are none."""
-    steps = [step for step in summary.steps if step.op not in ("same", "read")]
-    return _steps_table(f"{len(steps)} change(s)", "action", steps, {}, console)
-
-
-def findings_table(summary: Summary, console: Console) -> Table | None:
-    """Return what a refresh found changed outside Kryonix, or None if there is nothing."""
-    steps = [step for step in summary.steps if step.op in FOUND]
-    return _steps_table(f"{len(steps)} changed outside Kryonix", "found", steps, FOUND, console)
-
-
-def _steps_table(title: str, first: str, steps: list[Step], words: Mapping[Op, str], console: Console) -> Table | None:
+def steps_table(summary: Summary, console: Console, words: Mapping[Op, str] | None = None) -> Table | None:
+    """Return the changes a run made or would make, or with FOUND what a refresh found; None if there are none."""
+    steps = [step for step in summary.steps if (step.op in words if words else step.op not in ("same", "read"))]
     if not steps:
         return None
+    title = f"{len(steps)} {'changed outside Kryonix' if words else 'change(s)'}"
     if len(steps) > _TABLE_STEPS:
         title += f", the first {_TABLE_STEPS}; --json prints all"
-    ordered = sorted(steps, key=lambda step: step.op not in ("delete", "replace"))[:_TABLE_STEPS]
-    columns = (Column(first), Column("type"), Column("name", min_width=24), Column("changed", min_width=14))
-    return responsive_table(title, columns, (_step_row(step, words.get(step.op, step.op)) for step in ordered), console)
-
-
-def _step_row(step: Step, word: str) -> list[str]:
-    colour = _COLOURS.get(step.op, "yellow")
-    short = step.type.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
-    return [f"[{colour}]{word}[/{colour}]", short, escape(step.name), escape(", ".join(step.changed))]
+    rows = []
+    for step in sorted(steps, key=lambda step: step.op not in ("delete", "replace"))[:_TABLE_STEPS]:
+        colour, word = _COLOURS.get(step.op, "yellow"), (words or {}).get(step.op, step.op)
+        short = step.type.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+        rows.append([f"[{colour}]{word}[/{colour}]", short, escape(step.name), escape(", ".join(step.changed))])
+    first = Column("found" if words else "action")
+    columns = (first, Column("type"), Column("name", min_width=24), Column("changed", min_width=14))
+    return responsive_table(title, columns, rows, console)
 
 
 def steps_text(steps: Sequence[Step], words: Mapping[Op, str] | None = None) -> str:

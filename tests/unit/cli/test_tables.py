@@ -9,7 +9,7 @@ from rich.console import Console
 
 from kryonix.cli.output.fleet import FleetView, print_fleet
 from kryonix.cli.output.messages import stats_table, tallies_table
-from kryonix.cli.output.tables import findings_line, findings_table, modules_text, steps_table
+from kryonix.cli.output.tables import FOUND, findings_line, modules_text, steps_table
 from kryonix.cli.plan import tenants_table
 from kryonix.engines.events import Step, Summary
 from kryonix.fleet.cell_use import VhostUse
@@ -123,7 +123,7 @@ def summary(op: str, count: int) -> Summary:
 
 def test_a_refresh_reports_findings_not_deletions() -> None:
     found = summary("delete", 1)
-    said = printed(findings_table(found, console(80)), 80) + findings_line(found)
+    said = printed(steps_table(found, console(80), FOUND), 80) + findings_line(found)
     assert "gone" in said
     assert "delete" not in said
     assert "1 resource changed outside Kryonix (1 gone), 5 unchanged" in said
