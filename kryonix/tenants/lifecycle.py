@@ -99,6 +99,10 @@ class TenantLifecycle:
         with self._rows.open(tenant_id) as (connection, _):
             return fetch_final_exports(connection, tenant_id)
 
+    def messages(self, tenant_id: str) -> dict[str, int]:
+        """Return the message counts of non-empty queues, up to 5 s old. Raises UnknownTenant."""
+        return self._stacks.messages(self.state(tenant_id))
+
     def undeclared(self, tenant_id: str) -> Undeclared:
         """Return the undeclared objects in a tenant's vhost, as the broker lists them."""
         return self._stacks.undeclared(self.state(tenant_id))
