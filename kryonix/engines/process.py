@@ -1,31 +1,45 @@
-"""The local engine behind the engines' interface, and the child process for stacks with a config of their own."""
+"""The local engine behind the engines' interface, with a child process for each stack that has a config of its own.
+
+The engine changes the working directory and uses global variables, so each of these operations has a process:
+`python -m kryonix.engines.process FD`. FD is a connection on which the child gets the request and sends events and the
+result. When the parent ends, so does the connection, and the child with it; the stack's journal has what was done.
+"""
 
 from __future__ import annotations
 
-import json
+import _thread
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryFile
-from threading import BoundedSemaphore
-from typing import IO, Any, Final, Literal
+from threading import BoundedSemaphore, Lock, Thread
+from typing import IO, Any, Final
 
-from kryonix.engines import wire
 from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import EngineFailed, OperationDied, Refused
-from kryonix.engines.events import Event, OnEvent, Summary
+from kryonix.engines.events import OnEvent, Summary
 from kryonix.engines.local import LocalStack
+from kryonix.engines.local.errors import StateLocked
 from kryonix.engines.local.store import state_root
 from kryonix.engines.workspace import check_name, config_file, run_folder
-
-_Operation = Literal["preview", "up", "refresh", "destroy"]
+from kryonix.errors import KryonixError
 
 _END_S: Final = 15
 """Seconds for a child process to end in order, before it is killed."""
+
+_ORDERLY_S: Final = 5
+"""Seconds for a run without a parent to end in order."""
+
+_LOCKED_S: Final = 2 * _ORDERLY_S
+"""Seconds that a run without a parent may hold a stack."""
 
 
 class LocalEngine:
@@ -64,87 +78,63 @@ class LocalEngine:
     def _open(self, stack: StackSpec, on_event: OnEvent = ignore) -> LocalStack:
         return LocalStack(self._project, stack.name, config_file=stack.config_file, on_event=on_event)
 
-    def _run(self, operation: _Operation, stack: StackSpec, on_event: OnEvent) -> Summary:
+    def _run(self, operation: str, stack: StackSpec, on_event: OnEvent) -> Summary:
         if stack.config is None:
             with self._slots:
                 summary: Summary = getattr(self._open(stack, on_event), operation)()
                 return summary
         check_name(stack.name)
-        with self._slots, run_folder() as folder:
+        with self._slots, run_folder() as folder, TemporaryFile() as stderr:
             request = {
                 "operation": operation,
-                "project": str(self._project),
+                "project": self._project,
                 "stack": stack.name,
-                "config_file": str(config_file(folder, stack)),
+                "config_file": config_file(folder, stack),
             }
-            with _Child(self._project, request) as child:
-                for message in child.messages():
+            with _child(self._project, stderr) as (process, connection):
+                for message in _messages(connection, request):
                     if isinstance(message, EngineFailed):
                         raise message
                     if isinstance(message, Summary):
                         return message
                     on_event(message)
-            raise OperationDied(stack.name, child.ended)
+            raise OperationDied(stack.name, _ending(process.returncode, stderr))
 
 
-class _Child:
-    """A process that runs one operation. It ends with its `with` block, or with this process."""
-
-    ended = "did not end"
-
-    def __init__(self, project: Path, request: Mapping[str, str]) -> None:
-        self._project = project
-        self._request = request
-
-    def __enter__(self) -> _Child:
-        reading, writing = os.pipe()
-        self._lines = os.fdopen(reading, "rb")
-        self._stderr = TemporaryFile()
-        try:
-            self._process = subprocess.Popen(  # noqa: S603  a module of ours; input goes through a pipe
-                [sys.executable, "-m", "kryonix.engines.child", str(writing)],
-                cwd=self._project,
-                env={**os.environ, "PYTHONPATH": _python_path()},
-                stdin=subprocess.PIPE,
+@contextmanager
+def _child(project: Path, stderr: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], Connection]]:
+    """Yield a process for one operation, and its connection. It ends with the block, or with this process."""
+    ours, theirs = Pipe()
+    # The project need not have this package.
+    python_path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    with ours:
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603  a module of ours; input goes through the connection
+                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                cwd=project,
+                env={**os.environ, "PYTHONPATH": python_path},
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
-                pass_fds=[writing],
+                stderr=stderr,
+                pass_fds=[theirs.fileno()],
             )
-        finally:
-            os.close(writing)
-        return self
-
-    def messages(self) -> Iterator[Event | Summary | EngineFailed]:
-        """Yield what the run reports, until it ends."""
-        with suppress(OSError):  # it died at once, and its lines end
-            self._stdin.write(json.dumps(self._request).encode() + b"\n")
-            self._stdin.flush()
-        for line in self._lines:
-            if line.endswith(b"\n"):  # else it was killed while it wrote
-                yield wire.read(line)
-
-    def __exit__(self, *exc: object) -> None:
-        with suppress(OSError):
-            self._stdin.close()
         try:
-            self._process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self.ended = _ending(self._process.returncode, self._stderr)
-        self._lines.close()
-        self._stderr.close()
-
-    @property
-    def _stdin(self) -> IO[bytes]:
-        if self._process.stdin is None:
-            raise ValueError("the child process has no standard input")
-        return self._process.stdin
+            yield process, ours
+        finally:
+            ours.close()
+            try:
+                process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def _python_path() -> str:
-    """Return a module path with this package, which the project need not have."""
-    return os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+def _messages(connection: Connection, request: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield what the run reports, until it ends."""
+    with suppress(EOFError, OSError):  # it has ended, perhaps killed while it wrote
+        connection.send(request)
+        while True:
+            yield connection.recv()
 
 
 def _ending(status: int, stderr: IO[bytes]) -> str:
@@ -160,3 +150,56 @@ def _is_stack(folder: Path) -> bool:
         check_name(folder.name)
         return folder.is_dir()
     return False
+
+
+def main() -> None:
+    """Run the request that comes on the connection in the argument, and report there."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    connection = Connection(int(sys.argv[1]))
+    try:
+        request = connection.recv()
+    except EOFError:
+        return  # the parent ended before its request
+    Thread(target=_end_with_parent, args=[connection], daemon=True).start()
+    sending = Lock()
+
+    def send(message: Any) -> None:
+        with sending, suppress(OSError):  # the parent is gone
+            connection.send(message)
+
+    try:
+        send(replace(_performed(request, send), outputs={}))  # they may be secret
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except KryonixError as error:
+        send(EngineFailed(str(error), error.exit_status, error.failure))
+    except Exception as error:  # noqa: BLE001  the parent raises it; the text of a library's error alone says little
+        send(EngineFailed(f"{type(error).__name__}: {error}"))
+
+
+def _performed(request: Mapping[str, Any], on_event: OnEvent) -> Summary:
+    """Run the operation. Wait for a locked stack: a run whose parent was killed takes a moment to end."""
+    config_file = request["config_file"]
+    stack = LocalStack(request["project"], request["stack"], config_file=config_file, on_event=on_event)
+    until = time.monotonic() + _LOCKED_S
+    while True:
+        try:
+            summary: Summary = getattr(stack, request["operation"])()
+        except StateLocked:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+        else:
+            return summary
+
+
+def _end_with_parent(connection: Connection) -> None:
+    with suppress(EOFError, OSError):
+        connection.recv()  # ends when the parent has closed it
+    _thread.interrupt_main()
+    time.sleep(_ORDERLY_S)
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    main()

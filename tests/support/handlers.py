@@ -11,8 +11,7 @@ from unittest import mock
 from pulumi.runtime.proto import analyzer_pb2
 
 from kryonix.engines.local import LocalStack, values
-from kryonix.engines.local.goal import Goal
-from kryonix.engines.local.registrar import Registrar
+from kryonix.engines.local.registrar import Goal, Registrar
 from kryonix.engines.local.resource import Resource
 from tests.support.project import Project
 

@@ -138,7 +138,7 @@ class Deletion:
 
     def _call(self, node: Doomed) -> None:
         resource = node.resource
-        handler = self._run.providers.handler(resource)
+        handler = self._run.handler(resource)
         inputs, outputs, id_ = values.plain(resource.inputs), values.plain(resource.outputs), resource.id
         if node.unsure:
             # Creating it again is idempotent, and returns the id to delete.

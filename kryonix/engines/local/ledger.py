@@ -47,9 +47,12 @@ class Ledger:
         rename: tuple[str, str] | None = None,
     ) -> None:
         """Record completed changes. They reach the disk before any later operation."""
+        put = list(put)
         entries = [resource.encode(self._vault) for resource in put]
         record: Record = {"put": entries, "drop": list(drop), "end": list(end), "rename": [rename] if rename else []}
-        self._append({name: value for name, value in record.items() if value}, wait=False)
+        with self._lock:
+            self._append({name: value for name, value in record.items() if value}, wait=False)
+            self._decoded |= {resource.key: resource for resource in put}  # in a preview, with its unknown values
 
     def keep(self, resource: Resource) -> None:
         """Record a resource without an operation; free if its entry is the same."""

@@ -1,22 +1,23 @@
-"""The engine's side of Pulumi's protocol, in process: `Monitor` and `LogSink`, as the SDK's stubs call them.
+"""The engine's side of Pulumi's protocol, in process, as the SDK's stubs call it.
 
 Method names are the protocol's. Unsupported requests are refused by name, never ignored.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from threading import Lock
 from typing import Any, Final, NoReturn
 
 from google.protobuf import empty_pb2  # type: ignore[import-untyped]  # protobuf ships no stubs
+from google.protobuf.message import Message  # type: ignore[import-untyped]
 from pulumi.runtime.proto import engine_pb2, resource_pb2
 
 from kryonix.engines.local import values
 from kryonix.engines.local.errors import UnsupportedFeature
-from kryonix.engines.local.goal import Goal, Inherited
 from kryonix.engines.local.handlers.base import Properties
-from kryonix.engines.local.registrar import Registrar
+from kryonix.engines.local.registrar import Goal, Registrar
 from kryonix.engines.local.resource import STACK_TYPE, Resource, make_urn
 from kryonix.engines.local.run import Run
 from kryonix.engines.local.stack_reference import (
@@ -33,27 +34,25 @@ SEVERITIES: Final[dict[int, Any]] = {
     engine_pb2.ERROR: "error",
 }
 EMPTY: Final = empty_pb2.Empty()
-UNSUPPORTED: Final = {
-    "Call": "the method {0.tok}",
-    "StreamInvoke": "the streaming function {0.tok}",
-    "RegisterStackTransform": "stack transforms",
-    "RegisterStackInvokeTransform": "invoke transforms",
-    "RegisterResourceHook": "resource hooks",
-    "RegisterErrorHook": "error hooks",
-    "RegisterPackage": "the parameterized package {0.name}",
-}
-"""Methods of the protocol, and the feature that each stands for."""
+_FIELDS: Final = (
+    "type name parent custom object protect dependencies provider propertyDependencies deleteBeforeReplace version "
+    "ignoreChanges additionalSecretOutputs aliasURNs deleteBeforeReplaceDefined deletedWith "
+    # What the SDK can do, its place in the program, and a component's providers, which it hands to the children:
+    "acceptSecrets acceptResources accepts_byte_string supportsPartialValues supportsResultReporting aliasSpecs "
+    "providers sourcePosition stackTrace parentStackTraceHandle snippetId hideDiffs"
+)
+_ACCEPTED: Final = frozenset(_FIELDS.split())
 
 
 class Monitor:
-    """Answer the program's registrations."""
+    """Answer the program's registrations, and receive its messages."""
 
     def __init__(self, run: Run, registrar: Registrar, references: StackReferences) -> None:
         self._run = run
         self._registrar = registrar
         self._references = references
         self._lock = Lock()
-        self._inherited: dict[str, Inherited] = {}
+        self._registered: dict[str, Resource] = {}
         self.outputs: Properties = {}
         self.stack_urn = ""
 
@@ -69,14 +68,15 @@ class Monitor:
             supportedFeatures=FEATURES,
         )
 
-    def SupportsFeature(self, request: resource_pb2.SupportsFeatureRequest) -> resource_pb2.SupportsFeatureResponse:
-        """Answer for a single feature."""
-        return resource_pb2.SupportsFeatureResponse(hasSupport=request.id in ("secrets", "deletedWith"))
-
     def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> resource_pb2.RegisterResourceResponse:
         """Bring one resource to what the program wants."""
         with self._run.failing():
-            resource = self._register(request)
+            self._run.check()
+            resource = self._registrar.register(self._goal(request))
+            with self._lock:
+                self._registered[resource.urn] = resource
+            if resource.type == STACK_TYPE:
+                self.stack_urn = resource.urn
         known = not self._run.dry_run or resource.id != values.UNKNOWN_TEXT
         return resource_pb2.RegisterResourceResponse(
             urn=resource.urn,
@@ -100,32 +100,15 @@ class Monitor:
             self._run.check()
             if request.type != STACK_REFERENCE_TYPE:
                 raise UnsupportedFeature.of(f"an existing resource of type {request.type} ('{request.name}')")
-            target = self._run.target
             inputs = values.from_struct(request.properties)
-            resource = self._registrar.read(
-                Resource(
-                    urn=make_urn(target.stack, target.project, request.parent, request.type, request.name),
-                    type=request.type,
-                    custom=True,
-                    id=request.id,
-                    inputs=inputs,
-                    outputs=self._references.read(str(values.plain(inputs.get("name", request.id)))),
-                    parent=request.parent,
-                    provider=request.provider,
-                    dependencies=tuple(sorted(set(request.dependencies))),
-                    external=True,
-                    additional_secret_outputs=tuple(request.additionalSecretOutputs),
-                )
-            )
+            outputs = self._references.read(str(values.plain(inputs.get("name", request.id))))
+            draft = replace(self._draft(request, inputs), id=request.id, outputs=outputs, external=True)
+            resource = self._registrar.read(draft)
             self._run.step(resource, "read")
             self._run.report(resource, "read")
         return resource_pb2.ReadResourceResponse(
             urn=resource.urn, id=resource.id, properties=values.to_struct(resource.outputs)
         )
-
-    def SignalAndWaitForShutdown(self, request: empty_pb2.Empty) -> empty_pb2.Empty:
-        """Let the program end: there are no delete hooks to wait for."""
-        return EMPTY
 
     def Invoke(self, request: resource_pb2.ResourceInvokeRequest) -> resource_pb2.ResourceInvokeResponse:
         """Call one of the engine's own functions: read the outputs of a stack or of its resources."""
@@ -138,28 +121,74 @@ class Monitor:
             self._refuse(f"the function {request.tok}")
         return resource_pb2.ResourceInvokeResponse(**{"return": values.to_struct(answer)})
 
+    def SignalAndWaitForShutdown(self, request: empty_pb2.Empty) -> empty_pb2.Empty:
+        """Let the program end: there are no delete hooks to wait for."""
+        return EMPTY
+
+    def Log(self, request: engine_pb2.LogRequest) -> empty_pb2.Empty:
+        """Report a message of the program or the SDK; drop the thousands of debug messages unread."""
+        severity = request.severity
+        if severity != engine_pb2.DEBUG:
+            self._run.say(SEVERITIES[severity], request.message, request.urn)
+        return EMPTY
+
+    def GetRootResource(self, request: Any) -> engine_pb2.GetRootResourceResponse:
+        """Return the stack resource's URN."""
+        return engine_pb2.GetRootResourceResponse(urn=self.stack_urn)
+
+    def SetRootResource(self, request: Any) -> engine_pb2.SetRootResourceResponse:
+        """Do nothing: the stack resource is known from its registration."""
+        return engine_pb2.SetRootResourceResponse()
+
     def __getattr__(self, name: str) -> Any:
-        """Return a method of the protocol to refuse its feature."""
-        if name not in UNSUPPORTED:
+        """Return a method that refuses any other request of the protocol."""
+        if not name[:1].isupper():
             raise AttributeError(name)
-        return lambda request: self._refuse(UNSUPPORTED[name].format(request))
+        return lambda request: self._refuse(f"the request {name}")
 
     def commit_outputs(self) -> None:
         """Record the stack's outputs, after the program has succeeded."""
         self._set_outputs(self.stack_urn, self.outputs)
 
-    def _register(self, request: resource_pb2.RegisterResourceRequest) -> Resource:
-        self._run.check()
+    def _goal(self, request: resource_pb2.RegisterResourceRequest) -> Goal:
+        """Return a request, read and checked; children inherit `deleted_with` and `protect`."""
+        for descriptor, value in request.ListFields():
+            empty = isinstance(value, Message) and not value.ByteSize()
+            if descriptor.name not in _ACCEPTED and not empty:
+                option = re.sub("([A-Z])", r"_\1", descriptor.name).lower()
+                raise UnsupportedFeature.of(option, f"{request.type} '{request.name}'")
+        if set(request.ignoreChanges) - {"*"}:
+            raise UnsupportedFeature.of("ignore_changes other than ['*']", f"{request.type} '{request.name}'")
+        with self._lock:
+            parent = self._registered.get(request.parent)
+        deps = {key: tuple(sorted(set(value.urns))) for key, value in sorted(request.propertyDependencies.items())}
+        draft = replace(
+            self._draft(request, values.from_struct(request.object)),
+            custom=request.custom,
+            property_dependencies={key: urns for key, urns in deps.items() if urns},
+            deleted_with=request.deletedWith or (parent.deleted_with if parent else ""),
+            protect=request.protect if request.HasField("protect") else bool(parent and parent.protect),
+            ignore_changes=tuple(request.ignoreChanges),
+        )
+        defined = request.deleteBeforeReplaceDefined or request.deleteBeforeReplace
+        first = request.deleteBeforeReplace if defined else None
+        return Goal(draft, request.version, tuple(request.aliasURNs), delete_before_replace=first)
+
+    def _draft(
+        self, request: resource_pb2.RegisterResourceRequest | resource_pb2.ReadResourceRequest, inputs: Properties
+    ) -> Resource:
+        """Return the parts that a resource to read and one to register have in common."""
         target = self._run.target
-        with self._lock:
-            parent = self._inherited.get(request.parent, Inherited())
-        goal = Goal.of(request, stack=target.stack, project=target.project, parent=parent)
-        resource = self._registrar.register(goal)
-        with self._lock:
-            self._inherited[resource.urn] = goal.inherited
-        if resource.type == STACK_TYPE:
-            self.stack_urn = resource.urn
-        return resource
+        return Resource(
+            urn=make_urn(target.stack, target.project, request.parent, request.type, request.name),
+            type=request.type,
+            custom=True,
+            inputs=inputs,
+            parent=request.parent,
+            provider=request.provider,
+            dependencies=tuple(sorted(set(request.dependencies))),
+            additional_secret_outputs=tuple(request.additionalSecretOutputs),
+        )
 
     def _set_outputs(self, urn: str, outputs: Properties) -> None:
         resource = self._run.ledger.get(urn)
@@ -169,35 +198,3 @@ class Monitor:
     def _refuse(self, feature: str) -> NoReturn:
         with self._run.failing():
             raise UnsupportedFeature.of(feature)
-
-
-class LogSink:
-    """Receive the program's messages. The thousands of debug messages are dropped unread."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._root = ""
-
-    def Log(self, request: engine_pb2.LogRequest) -> empty_pb2.Empty:
-        """Report a message of the program or the SDK."""
-        severity = request.severity
-        if severity != engine_pb2.DEBUG:
-            self._run.say(SEVERITIES[severity], request.message, request.urn)
-        return EMPTY
-
-    def GetRootResource(self, request: Any) -> engine_pb2.GetRootResourceResponse:
-        """Return the stack resource's URN."""
-        return engine_pb2.GetRootResourceResponse(urn=self._root)
-
-    def SetRootResource(self, request: engine_pb2.SetRootResourceRequest) -> engine_pb2.SetRootResourceResponse:
-        """Store the stack resource's URN."""
-        self._root = request.urn
-        return engine_pb2.SetRootResourceResponse()
-
-    def StartDebugging(self, request: Any) -> empty_pb2.Empty:
-        """Do nothing: debuggers attach to this process as to any other."""
-        return EMPTY
-
-    def RequirePulumiVersion(self, request: Any) -> Any:
-        """Accept the version: the SDK has checked it."""
-        return engine_pb2.RequirePulumiVersionResponse()

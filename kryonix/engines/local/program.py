@@ -21,7 +21,7 @@ from pulumi.runtime.config import set_all_config
 from pulumi.runtime.settings import ROOT, SETTINGS
 
 from kryonix.engines.local.errors import LocalError, ProgramFailed, UnsupportedFeature
-from kryonix.engines.local.monitor import LogSink, Monitor
+from kryonix.engines.local.monitor import Monitor
 from kryonix.engines.local.project import Project, StackConfig
 from kryonix.engines.local.run import TRACEBACK_LIMIT, Run
 from kryonix.errors import KryonixError, split
@@ -59,7 +59,7 @@ def _run(project: Project, config: StackConfig, run: Run, monitor: Monitor) -> N
             project=project.name,
             stack=run.target.stack,
             monitor=monitor,
-            engine=LogSink(run),
+            engine=monitor,
             parallel=run.parallel,
             dry_run=run.dry_run,
             organization="organization",

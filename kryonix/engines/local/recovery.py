@@ -115,7 +115,7 @@ def find_unwanted_aside(run: Run, seen: frozenset[str]) -> None:
         try:
             if recorded.urn in seen:
                 raise ServiceUnavailable("the run has tried already")
-            handler = run.providers.handler(recorded)
+            handler = run.handler(recorded)
             id_, outputs = handler.create(values.plain(recorded.inputs))
             marked = values.mark_secrets(outputs, recorded.inputs, handler.secret_outputs)
             put = [replace(recorded, id=id_, outputs=marked, delete=True)]
@@ -156,7 +156,7 @@ def refresh_all(run: Run) -> None:
 
 
 def _refresh(run: Run, resource: Resource) -> None:
-    handler = run.providers.handler(resource)
+    handler = run.handler(resource)
     interrupted = run.ledger.interrupted(resource.key)
     end = [resource.key] if interrupted and interrupted[0] != "creating" else []
     with run.working(resource, "refresh"):

@@ -12,13 +12,22 @@ from kryonix.engines.events import Op
 from kryonix.engines.local import values
 from kryonix.engines.local.deletion import Deletion, Doomed, refuse_protected
 from kryonix.engines.local.errors import InvalidProgramInput
-from kryonix.engines.local.goal import Goal
 from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, Properties
 from kryonix.engines.local.project import StackConfig
 from kryonix.engines.local.recovery import Recovery, may_be_made
 from kryonix.engines.local.resource import PROVIDER_PREFIX, Resource, make_urn, name_of, package_of
 from kryonix.engines.local.run import Run
 from kryonix.engines.local.state import now
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A resource as the program wants it; `draft` has its inputs, unchecked, and no outputs."""
+
+    draft: Resource
+    version: str
+    aliases: tuple[str, ...]
+    delete_before_replace: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +142,6 @@ class Registrar:
             created=draft.created or stamp,
             modified=draft.modified if old and not changed else stamp,
         )
-        self._run.providers.register(final)
         self._run.ledger.keep(final)
         self._report(final, "create" if old is None else "update" if changed else "same", changed)
         return final
@@ -164,7 +172,7 @@ class Registrar:
     # --- resources with a handler
 
     def _managed(self, goal: Goal, draft: Resource, old: Resource | None) -> Resource:
-        handler = self._run.providers.handler(draft)
+        handler = self._run.handler(draft)
 
         def differs(recorded: Resource) -> bool:
             return bool(values.changed_keys(recorded.inputs, self._checked(handler, draft, recorded).inputs))
@@ -269,7 +277,7 @@ class Registrar:
         unknown = {key: UNKNOWN for key, deps in resource.property_dependencies.items() if replaced.keys() & set(deps)}
         if not unknown:
             return False
-        handler = self._run.providers.handler(resource)
+        handler = self._run.handler(resource)
         inputs, outputs = values.plain(resource.inputs), values.plain(resource.outputs)
         with self._run.checking(resource):
             return bool(handler.diff(resource.id, inputs, outputs, inputs | unknown).replaces)

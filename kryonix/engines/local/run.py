@@ -1,22 +1,25 @@
-"""One run: its ledger and providers, the slots for parallel work, the first failure, and the steps of the summary."""
+"""One run: its ledger and handlers, the slots for parallel work, the first failure, and the steps of the summary."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import BoundedSemaphore, Event, Lock
 from time import monotonic
 from typing import Final
 
 from kryonix.engines.events import Diagnostic, OnEvent, Op, ResourceEvent, Severity, Status, Step
+from kryonix.engines.local import values
 from kryonix.engines.local.errors import ApplyFailed, LocalError, Refusal
+from kryonix.engines.local.handlers.base import Handler, Properties, Provider, ProviderFactory
 from kryonix.engines.local.ledger import Ledger
-from kryonix.engines.local.providers import Providers
-from kryonix.engines.local.resource import Resource
+from kryonix.engines.local.resource import PROVIDER_PREFIX, Resource, package_of
 from kryonix.errors import KryonixError
 
+DYNAMIC: Final = "pulumi-python"
+NOT_CONFIG: Final = ("version", "__internal", "pluginDownloadURL")
 TRACEBACK_LIMIT: Final = 1000  # explicit: the interpreter's own limit is lower while a program runs
 VERBS: Final = {
     "same": "checked",
@@ -61,11 +64,19 @@ class Run:
     """One preview, up, refresh or destroy."""
 
     def __init__(
-        self, target: Target, ledger: Ledger, providers: Providers, *, parallel: int, dry_run: bool, on_event: OnEvent
+        self,
+        target: Target,
+        ledger: Ledger,
+        providers: ProviderFactory,
+        config: Properties,
+        *,
+        parallel: int,
+        dry_run: bool,
+        on_event: OnEvent,
     ) -> None:
+        """`config` is the stack's, keys as `project:name`, for dynamic resources."""
         self.target = target
         self.ledger = ledger
-        self.providers = providers
         self.parallel = parallel
         self.dry_run = dry_run
         self.steps: list[Step] = []
@@ -74,6 +85,32 @@ class Run:
         self._stop = Event()
         self._lock = Lock()
         self._on_event = on_event
+        self._providers = providers
+        self._config = config
+        self._opening = Lock()
+        self._open: dict[str, Provider] = {}
+        self._handlers: dict[tuple[str, str], Handler] = {}
+
+    def handler(self, resource: Resource) -> Handler:
+        """Return the handler of a resource, from one provider per provider's URN. Raise `UnsupportedResource`."""
+        urn = resource.provider.rsplit("::", 1)[0]
+        with self._opening:
+            handler = self._handlers.get((urn, resource.type))
+            if handler is None:
+                if urn not in self._open:
+                    known = self.ledger.get(urn)
+                    package = known.type.removeprefix(PROVIDER_PREFIX) if known else package_of(resource.type)
+                    given = self._config if package == DYNAMIC else values.plain(known.inputs) if known else {}
+                    config = {key: value for key, value in given.items() if key not in NOT_CONFIG}
+                    self._open[urn] = self._providers(package, config)
+                handler = self._handlers[urn, resource.type] = self._open[urn].handler(resource.type)
+            return handler
+
+    def close(self) -> None:
+        """Release the providers' connections."""
+        for provider in self._open.values():
+            with suppress(Exception):
+                provider.close()
 
     def fail(self, error: BaseException) -> None:
         """Start no more work, and keep the first failure: later ones follow from it."""

@@ -14,10 +14,9 @@ from kryonix.engines.local import values
 from kryonix.engines.local.deletion import Deletion, Doomed, refuse_protected
 from kryonix.engines.local.errors import InvalidProgramInput, ServiceUnavailable
 from kryonix.engines.local.handlers import provider
-from kryonix.engines.local.handlers.base import Properties
+from kryonix.engines.local.handlers.base import Properties, ProviderFactory
 from kryonix.engines.local.ledger import Ledger
 from kryonix.engines.local.project import Project, StackConfig, StackFile
-from kryonix.engines.local.providers import ProviderFactory, Providers
 from kryonix.engines.local.recovery import find_unwanted_aside, refresh_all
 from kryonix.engines.local.run import Run, Target
 from kryonix.engines.local.secrets import Vault
@@ -150,16 +149,15 @@ class LocalStack:
             self._check_owner(state, target)
             vault = self._state_vault(state, file)
             vault.warm()
+            same_key = not file.salt or file.salt == vault.state
+            config = file.config(lambda: vault if same_key else Vault(file.salt, where=str(file.path)))
             ledger = Ledger(state, vault, None if dry_run else self._store)
-            providers = Providers(self._providers, ledger.get)
-            run = Run(target, ledger, providers, parallel=self._parallel, dry_run=dry_run, on_event=self._on_event)
+            options: dict[str, Any] = {"parallel": self._parallel, "dry_run": dry_run, "on_event": self._on_event}
+            run = Run(target, ledger, self._providers, dict(config.values), **options)
             try:
-                same_key = not file.salt or file.salt == vault.state
-                config = file.config(lambda: vault if same_key else Vault(file.salt, where=str(file.path)))
-                providers.configure(dict(config.values))
                 yield _Session(project, run, config)
             finally:
-                providers.close()
+                run.close()
                 self._close(ledger)
 
     def _close(self, ledger: Ledger) -> None:
