@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from itertools import count
 from threading import RLock
 from typing import Literal
 
-from kryonix.engines.local.errors import LocalError, ServiceUnavailable
+from kryonix.engines.local.errors import ServiceUnavailable
 from kryonix.engines.local.resource import Resource
 from kryonix.engines.local.secrets import Vault
 from kryonix.engines.local.state import ASIDE, Record, State, key_of
@@ -132,36 +130,28 @@ class Ledger:
                 self._store.discard_journal()
             self._journal = None
 
-    def abandon(self) -> None:
-        """Leave the journal for the next run to replay: the state could not be written."""
-        with suppress(OSError, LocalError):
-            if self._journal:
-                self._journal.close()
-
     def _append(self, record: Record, *, wait: bool) -> None:
-        with _translated():
+        try:
             with self._lock:
                 self._state.apply(record)
                 for key in (*(key_of(data) for data in record.get("put", ())), *record.get("drop", ())):
                     self._decoded.pop(key, None)
                 if record.get("rename"):
                     self._decoded.clear()
-                future = self._write(self._store, record) if self._store else None
-            if wait and future:
-                future.result()
+                if self._store is None:
+                    return
+                if self._journal is None:
+                    self._journal = self._start(self._store)
+                number = self._journal.append(record)
+            if wait:
+                self._journal.sync(number)
+        except OSError as error:
+            raise ServiceUnavailable(
+                f"The journal of the run can't be written, so nothing is changed: {error}"
+            ) from error
 
-    def _write(self, store: Store, record: Record) -> Future[None]:
-        if self._journal is None:
-            if not store.folded:  # the last run was interrupted, and its journal must not be overwritten
-                store.save(self._before)
-            self._state.salt = self._state.salt or self._vault.crypter.state
-            self._journal = store.journal(self._state.salt)
-        return self._journal.append(record)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ServiceUnavailable(f"The journal of the run can't be written, so nothing is changed: {error}") from error
+    def _start(self, store: Store) -> Journal:
+        if not store.folded:  # the last run was interrupted, and its journal must not be overwritten
+            store.save(self._before)
+        self._state.salt = self._state.salt or self._vault.crypter.state
+        return store.journal(self._state.salt)

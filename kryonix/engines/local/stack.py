@@ -164,7 +164,6 @@ class LocalStack:
         try:
             ledger.close()
         except OSError as error:
-            ledger.abandon()
             raise ServiceUnavailable(
                 f"The state in {self._store.folder} can't be written: {error}. The changes are in the journal there, "
                 "as far as it could be written. Make room, and run again."

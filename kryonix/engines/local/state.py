@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -111,33 +112,19 @@ class State:
 
     def _ordered(self) -> list[Record]:
         """Return resources after those they need, as the Pulumi CLI requires, without dangling references."""
-        live = {data["urn"] for data in self.resources.values()}
-        entries, by_urn = {}, dict[str, list[str]]()
+        live: dict[str, str] = {}
+        for key, data in self.resources.items():
+            if not data.get("delete") or data["urn"] not in live:
+                live[data["urn"]] = key
+        entries, graph = {}, {}
         for key, data in self.resources.items():
             missing = {urn: "" for urn in _needs(data) if urn not in live}
             entries[key] = _with_references(data, missing) if missing else data
-            by_urn.setdefault(data["urn"], []).append(key)
-        ordered: dict[str, Record] = {}
-        for key in entries:
-            _place(key, entries, by_urn, ordered)
-        return list(ordered.values())
-
-
-def _place(key: str, entries: dict[str, Record], by_urn: dict[str, list[str]], ordered: dict[str, Record]) -> None:
-    """Put an entry after those it needs, without recursion: chains of dependencies may be long."""
-    stack: list[tuple[str, bool]] = [(key, False)]
-    entered: set[str] = set()
-    while stack:
-        current, complete = stack.pop()
-        if current in ordered:
-            continue
-        if complete:
-            ordered[current] = entries[current]
-        elif current not in entered:
-            entered.add(current)
-            stack.append((current, True))
-            needed = [other for urn in _needs(entries[current]) for other in by_urn.get(urn, ())]
-            stack.extend((other, False) for other in reversed(needed) if other not in ordered)
+            graph[key] = [live[urn] for urn in _needs(entries[key]) if live[urn] != key]
+        try:
+            return [entries[key] for key in TopologicalSorter(graph).static_order()]
+        except CycleError:  # of a foreign deployment; nothing may be lost
+            return list(entries.values())
 
 
 def key_of(data: Record) -> str:

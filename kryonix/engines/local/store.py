@@ -1,7 +1,7 @@
 """A stack's files: `checkpoint.json` and its backup, the journal of an unfinished run, and the lock.
 
-The journal holds one JSON record a line, appended before the change it announces. A writer thread appends and syncs
-the records gathered meanwhile: sixteen parallel changes share one sync.
+The journal holds one JSON record a line, appended before the change it announces. Whoever waits for the disk syncs all
+records written so far: sixteen parallel changes share one sync.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
+from threading import Lock
 
 from kryonix.engines.local.errors import InvalidProgramInput, ServiceUnavailable, StateCorrupt, StateLocked
 from kryonix.engines.local.state import Record, State, now
@@ -68,12 +66,13 @@ class Store:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
+                holder = path.read_text(encoding="utf-8") or "another process, which has not written its name yet"
                 raise StateLocked(
-                    f"The stack {self._stack!r} is in use by {_holder(path)}\n"
+                    f"The stack {self._stack!r} is in use by {holder}\n"
                     "Wait for it to end, or stop it; the lock goes with the process, so there is nothing to remove."
                 ) from error
             os.ftruncate(file, 0)
-            os.pwrite(file, json.dumps(_this_process()).encode(), 0)
+            os.pwrite(file, _this_process().encode(), 0)
             yield
             os.ftruncate(file, 0)
         finally:
@@ -175,45 +174,45 @@ class Journal:
     """A journal open for writing; `base` is the digest of its checkpoint."""
 
     def __init__(self, path: Path, *, base: str, salt: str) -> None:
-        self._queue: SimpleQueue[tuple[bytes, Future[None]] | None] = SimpleQueue()
         self._file = os.open(path, _NEW_FILE, 0o600)
-        self._thread = Thread(target=self._run, name="journal", daemon=True)
-        self._thread.start()
-        self._last = self.append({"journal": 1, "base": base, "salt": salt})
-        self._last.result()
+        self._writing, self._syncing = Lock(), Lock()
+        self._written = self._synced = 0
+        self._failure: OSError | None = None
+        self.sync(self.append({"journal": 1, "base": base, "salt": salt}))
         _sync_folder(path.parent)
 
-    def append(self, record: Record) -> Future[None]:
-        """Write a record after all others. The future ends when the record is on disk, or could not be written."""
-        future: Future[None] = Future()
-        self._queue.put((json.dumps(record, separators=(",", ":")).encode() + b"\n", future))
-        self._last = future
-        return future
+    def append(self, record: Record) -> int:
+        """Write a record after all others, and return its number."""
+        with self._writing, self._failing():
+            _write(self._file, json.dumps(record, separators=(",", ":")).encode() + b"\n")
+            self._written += 1
+            return self._written
+
+    def sync(self, number: int) -> None:
+        """Return once the records up to a number are on disk."""
+        with self._syncing, self._failing():
+            if self._synced < number:
+                written = self._written
+                os.fdatasync(self._file)
+                self._synced = written
 
     def close(self) -> None:
         """Wait until everything is on disk."""
-        self._queue.put(None)
-        self._thread.join()
-        os.close(self._file)
-        self._last.result()
+        try:
+            self.sync(self._written)
+        finally:
+            os.close(self._file)
 
-    def _run(self) -> None:
-        failure: OSError | None = None
-        done = False
-        while not done:
-            batch = [self._queue.get()]
-            while not self._queue.empty():
-                batch.append(self._queue.get())
-            entries = [entry for entry in batch if entry is not None]
-            done = len(entries) < len(batch)
-            if failure is None and entries:
-                try:
-                    _write(self._file, b"".join(data for data, _ in entries))
-                    os.fdatasync(self._file)
-                except OSError as error:
-                    failure = error
-            for _, future in entries:
-                future.set_exception(failure) if failure else future.set_result(None)
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Write nothing after a failure: the journal may end within a line."""
+        if self._failure:
+            raise self._failure
+        try:
+            yield
+        except OSError as error:
+            self._failure = error
+            raise
 
 
 def _write(file: int, data: bytes) -> None:
@@ -230,20 +229,9 @@ def _sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def _this_process() -> Record:
+def _this_process() -> str:
     user = str(os.getuid())
     with suppress(KeyError, OSError):
         user = getpass.getuser()
     command = " ".join(sys.argv)[:200]
-    return {"pid": os.getpid(), "host": socket.gethostname(), "user": user, "command": command, "since": now()}
-
-
-def _holder(lock: Path) -> str:
-    try:
-        holder = json.loads(lock.read_text(encoding="utf-8"))
-        return (
-            f"process {holder['pid']} on {holder['host']} (user {holder['user']}, since {holder['since']}): "
-            f"{holder['command']}"
-        )
-    except (OSError, ValueError, KeyError):
-        return "another process, which has not written its name yet"
+    return f"process {os.getpid()} on {socket.gethostname()} (user {user}, since {now()}): {command}"

@@ -17,12 +17,6 @@ from kryonix.engines.local.handlers.base import UNKNOWN, Properties
 UNKNOWN_TEXT: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105  Pulumi's mark, no secret
-OTHER_SIGNATURES: Final = {
-    "c44067f5952c0a294b673a41bacd8c17": "assets as inputs",
-    "0def7320c3a5731c473e5ecbe6d01bc7": "archives as inputs",
-    "5cf8f73096256a8f31e491e813e4eb8e": "resource references as inputs",
-    "d0e6a833031e9bbcd3f4e8bde6ca49a4": "output values as inputs",
-}
 
 
 class Secret:
@@ -68,7 +62,7 @@ def _from_wire(value: struct_pb2.Value) -> Any:
         return fields
     if signature == SECRET_SIGNATURE:
         return Secret(fields.get("value"))
-    raise UnsupportedFeature.of(OTHER_SIGNATURES.get(str(signature), f"values with the signature {signature}"))
+    raise UnsupportedFeature.of(f"an asset, an archive or another value with the signature {signature}")
 
 
 def to_struct(properties: Mapping[str, Any]) -> struct_pb2.Struct:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -27,21 +26,10 @@ LONGEST_PAUSE: Final = 0.2
 _TRANSIENT: Final = frozenset({"40001", "40P01", "55006", "55P03"})
 
 _CONFIG: Final[Mapping[str, Field]] = {
-    "host": Field(required=True),
+    **dict.fromkeys(("host", "username", "password"), Field(required=True)),
     "port": Field(kind=Kind.WHOLE, default=5432),
-    "database": Field(default="postgres"),
-    "username": Field(default="postgres"),
-    "password": Field(),
     "sslmode": Field(default="require"),
     "connectTimeout": Field(kind=Kind.WHOLE, default=30),  # the SDK always gives it
-}
-_ENVIRONMENT: Final = {
-    "host": "PGHOST",
-    "port": "PGPORT",
-    "database": "PGDATABASE",
-    "username": "PGUSER",
-    "password": "PGPASSWORD",
-    "sslmode": "PGSSLMODE",
 }
 
 
@@ -53,25 +41,18 @@ class Server:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Server:
-        """Read the provider's inputs, which may be unknown in a preview, and PG*. Raise `InvalidInputs`."""
-        given = {name: os.environ.get(variable) for name, variable in _ENVIRONMENT.items()}
-        given |= {name: value for name, value in config.items() if value is not None}
-        settings, problems = checked(_CONFIG, given)
+        """Read the provider's inputs, which may be unknown in a preview. Raise `InvalidInputs`."""
+        settings, problems = checked(_CONFIG, config)
         if problems:
             raise InvalidInputs("\n".join(f"provider postgresql: {problem}" for problem in problems))
         return cls(settings)
-
-    @property
-    def default_database(self) -> str:
-        """The database of resources without one."""
-        return str(self.settings["database"])
 
     def run(self, doing: str, work: Callable[[Cursor], Result], database: str = "", autocommit: bool = False) -> Result:
         """Run `work` in one transaction, again after a conflict. `doing` is such as "drop role 'r'"."""
         pause = 0.01
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with self._connect(database or self.default_database, autocommit) as connection:
+                with self._connect(database or "postgres", autocommit) as connection:
                     return work(connection.cursor())
             except psycopg.Error as error:
                 if attempt == ATTEMPTS or not _is_transient(error):
@@ -110,7 +91,7 @@ class Server:
                 host=settings["host"],
                 port=settings["port"],
                 user=settings["username"],
-                password=settings.get("password"),
+                password=settings["password"],
                 sslmode=settings["sslmode"],
                 connect_timeout=settings["connectTimeout"],
                 dbname=database,
@@ -126,7 +107,7 @@ class Server:
         return f"{self.settings['host']}:{self.settings['port']}"
 
     def _unreachable(self, database: str, reason: str) -> str:
-        if "password authentication failed" in reason or "no password supplied" in reason:
+        if "password authentication failed" in reason:
             return (
                 f"PostgreSQL at {self._address} refuses the password of user {self.settings['username']!r}. "
                 "Correct the provider's `username` and `password`."

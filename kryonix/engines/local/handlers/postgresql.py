@@ -18,7 +18,7 @@ from kryonix.engines.local.handlers.postgres_server import Cursor, Server
 
 
 def provider(config: Properties) -> HandlerTable:
-    """Return the handlers of package postgresql for the server in `config` or in PG*."""
+    """Return the handlers of package postgresql for the server in `config`."""
     server = Server.of(config)
     return HandlerTable.of(
         [
@@ -34,7 +34,7 @@ class DatabaseHandler(TableHandler):
     pulumi_type = "postgresql:index/database:Database"
     fields: ClassVar[Fields] = {
         "name": Field(required=True),
-        "owner": Field(),
+        "owner": Field(required=True),
     }
     constants: ClassVar[Properties] = {"connectionLimit": -1, "allowConnections": True, "alterObjectOwnership": False}
 
@@ -47,9 +47,8 @@ class DatabaseHandler(TableHandler):
             self._refuse_used(name)
             self._alter(name, inputs)
         else:
-            owner = inputs.get("owner") or self._server.settings["username"]
             statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING UTF8").format(
-                sql.Identifier(name), sql.Identifier(owner)
+                sql.Identifier(name), sql.Identifier(inputs["owner"])
             )
             self._server.execute(f"create database {name!r}", statement, autocommit=True)
         return name, self._outputs(inputs)
@@ -90,10 +89,9 @@ class DatabaseHandler(TableHandler):
             )
 
     def _alter(self, name: str, inputs: Properties) -> None:
-        statements = ["CONNECTION LIMIT -1", "ALLOW_CONNECTIONS true"]
-        alter = [sql.SQL("ALTER DATABASE {} " + each).format(sql.Identifier(name)) for each in statements]
-        if owner := inputs.get("owner"):
-            alter.append(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(owner)))
+        statements = ["CONNECTION LIMIT -1", "ALLOW_CONNECTIONS true", "OWNER TO {}"]
+        database, owner = sql.Identifier(name), sql.Identifier(inputs["owner"])
+        alter = [sql.SQL(f"ALTER DATABASE {{}} {each}").format(database, owner) for each in statements]
         self._server.execute(f"alter database {name!r}", *alter, autocommit=True)
 
     def _outputs(self, inputs: Properties) -> Properties:

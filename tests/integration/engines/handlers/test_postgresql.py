@@ -139,7 +139,7 @@ def test_a_role_accepts_a_scram_verifier_as_password(postgresql: Provider, postg
 
 def test_manually_changed_privileges_are_repaired(postgresql: Provider, postgres: Postgres, unique: str) -> None:
     role = make(postgresql, "Role", name=unique)
-    database = make(postgresql, "Database", name=unique)
+    database = make(postgresql, "Database", name=unique, owner="admin")
     common = {"role": unique, "database": unique, "privileges": ["CONNECT", "CREATE"]}
     grant = make(postgresql, "Grant", **common, objectType="database")
     run(postgres, "REVOKE CREATE ON DATABASE {db} FROM {role}", db=unique, role=unique)
@@ -151,7 +151,7 @@ def test_manually_changed_privileges_are_repaired(postgresql: Provider, postgres
 
 
 def test_the_rights_of_public_can_be_set(postgresql: Provider, unique: str) -> None:
-    database = make(postgresql, "Database", name=unique)
+    database = make(postgresql, "Database", name=unique, owner="admin")
     common = {"role": "public", "database": unique}
     grant = make(postgresql, "Grant", **common, objectType="database", privileges=["CONNECT"])
     nothing = make(postgresql, "Grant", **common, objectType="schema", schema="public", privileges=[])
@@ -162,7 +162,7 @@ def test_the_rights_of_public_can_be_set(postgresql: Provider, unique: str) -> N
 
 def test_a_database_is_renamed_and_altered_in_place(postgresql: Provider, postgres: Postgres, unique: str) -> None:
     role = make(postgresql, "Role", name=unique)
-    id, inputs, outputs = make(postgresql, "Database", name=unique)
+    id, inputs, outputs = make(postgresql, "Database", name=unique, owner="admin")
     run(postgres, "ALTER DATABASE {db} CONNECTION LIMIT 3", db=unique)
     assert repaired(postgresql, "Database", (id, inputs, outputs)) == ("connectionLimit",)
     new = {**inputs, "name": f"{unique}_new", "owner": unique}
@@ -176,18 +176,18 @@ def test_a_database_is_renamed_and_altered_in_place(postgresql: Provider, postgr
 
 def test_only_an_empty_leftover_database_is_taken_over(postgresql: Provider, postgres: Postgres, unique: str) -> None:
     role = make(postgresql, "Role", name=unique)
-    make(postgresql, "Database", name=unique)
+    make(postgresql, "Database", name=unique, owner="admin")
     database = make(postgresql, "Database", name=unique, owner=unique)
     assert unchanged(postgresql, "Database", database)
     run(postgres, "CREATE TABLE precious ()", unique)
     with pytest.raises(ApplyFailed, match=f"database '{unique}' exists already and holds 1"):
-        make(postgresql, "Database", name=unique)
+        make(postgresql, "Database", name=unique, owner="admin")
     assert gone(postgresql, "Database", database)
     assert gone(postgresql, "Role", role)
 
 
 def test_concurrent_grants_on_one_object_succeed(postgresql: Provider, unique: str) -> None:
-    database = make(postgresql, "Database", name=unique)
+    database = make(postgresql, "Database", name=unique, owner="admin")
     make(postgresql, "Schema", name="s", database=unique, owner="admin")
 
     def one(number: int) -> list[tuple[str, Made]]:
@@ -207,7 +207,7 @@ def test_concurrent_grants_on_one_object_succeed(postgresql: Provider, unique: s
 
 
 def test_a_schema_that_holds_tables_is_not_dropped(postgresql: Provider, postgres: Postgres, unique: str) -> None:
-    database = make(postgresql, "Database", name=unique)
+    database = make(postgresql, "Database", name=unique, owner="admin")
     id, inputs, outputs = make(postgresql, "Schema", name="s", database=unique, owner="admin")
     run(postgres, "CREATE TABLE s.t ()", unique)
     with pytest.raises(ApplyFailed, match=r"drop schema 's'.*other objects depend"):
@@ -241,7 +241,7 @@ def test_an_error_never_shows_a_password(postgresql: Provider, postgres: Postgre
 
 def test_deleting_a_role_that_owns_objects_names_them(postgresql: Provider, postgres: Postgres, unique: str) -> None:
     role = make(postgresql, "Role", name=unique)
-    database = make(postgresql, "Database", name=f"{unique}_db")
+    database = make(postgresql, "Database", name=f"{unique}_db", owner="admin")
     run(postgres, "CREATE SCHEMA s AUTHORIZATION {role}", f"{unique}_db", role=unique)
     with pytest.raises(ApplyFailed, match=f"drop role '{unique}'.*depend on it"):
         handler(postgresql, "Role").delete(*role)

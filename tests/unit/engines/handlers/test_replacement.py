@@ -11,7 +11,7 @@ from kryonix.engines.local.handlers import UNKNOWN, Handler, provider
 
 CONFIG = {
     "rabbitmq": {"endpoint": "http://127.0.0.1:15672", "username": "u", "password": "p"},
-    "postgresql": {"host": "127.0.0.1"},
+    "postgresql": {"host": "127.0.0.1", "username": "u", "password": "p"},
 }
 QUEUE = {"name": "q", "vhost": "v", "settings": {"durable": True, "argumentsJson": '{"x-queue-type": "quorum"}'}}
 BINDING = {"source": "e", "vhost": "v", "destination": "q", "destinationType": "queue", "routingKey": "k"}
@@ -25,6 +25,7 @@ GRANT = {
     "objects": ["t"],
     "privileges": ["SELECT"],
 }
+DATABASE = {"name": "d", "owner": "o"}
 SCHEMA = {"name": "s", "database": "d", "owner": "o"}
 CONTAINER = {"name": "c", "image": "i:1"}
 
@@ -93,7 +94,7 @@ def test_this_change_makes_a_new_resource(type: str, inputs: dict[str, Any], cha
         ("rabbitmq:Policy", POLICY, {"policy": {**BLOCK, "definition": {"max-length": "2"}}}),
         ("rabbitmq:OperatorPolicy", POLICY, {"policy": {**BLOCK, "priority": 2}}),
         ("postgresql:Role", {"name": "r"}, {"password": "p", "login": True}),
-        ("postgresql:Database", {"name": "d"}, {"name": "e", "owner": "o"}),
+        ("postgresql:Database", DATABASE, {"name": "e", "owner": "p"}),
         ("postgresql:Grant", GRANT, {"privileges": ["INSERT"]}),
         (
             "docker:Container",
@@ -159,7 +160,7 @@ REMOVED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "docker:Network": ({"name": "n"}, "attachable ingress internal ipamConfigs ipamOptions ipv6 labels options"),
     "docker:Volume": ({"name": "v"}, "driver driverOpts labels"),
-    "postgresql:Database": ({"name": "d"}, "encoding isTemplate lcCollate lcCtype tablespaceName template"),
+    "postgresql:Database": (DATABASE, "encoding isTemplate lcCollate lcCtype tablespaceName template"),
     "postgresql:Role": (
         {"name": "r"},
         "assumeRole idleInTransactionSessionTimeout roles searchPaths statementTimeout",
@@ -183,7 +184,7 @@ CONSTANT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "docker:Network": ({"name": "n"}, {"ipamDriver": "other"}),
     "postgresql:Database": (
-        {"name": "d"},
+        DATABASE,
         {"connectionLimit": 3, "allowConnections": False, "alterObjectOwnership": True},
     ),
     "postgresql:Schema": (SCHEMA, {"ifNotExists": False, "dropCascade": True}),
@@ -255,7 +256,7 @@ def test_an_unknown_type_or_package_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("package", ["rabbitmq", "postgresql"])
 def test_a_provider_with_unknown_settings_checks_and_compares(package: str) -> None:
-    names = {"rabbitmq": "endpoint username password", "postgresql": "host password"}[package]
+    names = {"rabbitmq": "endpoint username password", "postgresql": "host username password"}[package]
     opened = provider(package, dict.fromkeys(names.split(), UNKNOWN))
     type, inputs = ("queue:Queue", QUEUE) if package == "rabbitmq" else ("grant:Grant", GRANT)
     at = opened.handler(f"{package}:index/{type}")
@@ -271,10 +272,15 @@ def test_a_provider_with_unknown_settings_checks_and_compares(package: str) -> N
         ("rabbitmq", {**CONFIG["rabbitmq"], "clientcertFile": "c"}, "`clientcertFile` is not an input"),
         ("rabbitmq", {"endpoint": "broker:15672", "username": "u", "password": "p"}, "is not a URL"),
         ("rabbitmq", {"endpoint": "http://a:secret@b", "username": "u", "password": "p"}, "without credentials"),
-        ("postgresql", {"host": "h", "port": "x"}, "`port` "),
-        ("postgresql", {"host": "h", "sslrootcert": "c"}, "`sslrootcert` is not an input"),
+        ("postgresql", {**CONFIG["postgresql"], "port": "x"}, "`port` "),
+        ("postgresql", {"host": "h"}, "`password` is required"),
+        ("postgresql", {**CONFIG["postgresql"], "sslrootcert": "c"}, "`sslrootcert` is not an input"),
         ("docker", {"host": "unix:///x", "sshOpts": ["-p"]}, "not sshOpts"),
-        ("postgresql", {"host": "h", "clientcert": {"cert": "c", "key": "k"}}, "`clientcert` is not an input"),
+        (
+            "postgresql",
+            {**CONFIG["postgresql"], "clientcert": {"cert": "c", "key": "k"}},
+            "`clientcert` is not an input",
+        ),
     ],
 )
 def test_invalid_provider_settings_are_refused(package: str, config: dict[str, Any], problem: str) -> None:
