@@ -36,18 +36,14 @@ class LocalError(KryonixError):
 
 
 class ApplyFailed(LocalError):
-    """A change could not be made."""
+    pass
 
 
 class Protected(ApplyFailed):
-    """A protected resource was to be deleted."""
-
     failure = Failure(kind="protected")
 
 
 class Refusal(ApplyFailed):
-    """A resource of the project refused a change; its message stands alone."""
-
     exit_status = 2
 
 
@@ -61,28 +57,20 @@ class ProgramFailed(LocalError):
 
 
 class InvalidInputs(LocalError):
-    """A resource's inputs can never be applied."""
-
     exit_status = 2
 
 
 class InvalidProgramInput(LocalError):
-    """The program, the project file or the config can't be accepted."""
-
     exit_status = 2
 
 
 class ConfigError(InvalidProgramInput):
-    """All problems of a project's or a stack's file."""
-
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
 
 
 class UnsupportedFeature(LocalError):
-    """The program uses an unsupported feature of Pulumi."""
-
     exit_status = 2
 
     @classmethod
@@ -95,34 +83,24 @@ class UnsupportedFeature(LocalError):
 
 
 class UnsupportedResource(LocalError):
-    """No handler manages this resource type."""
-
     exit_status = 2
 
 
 class ServiceUnavailable(LocalError):
-    """A service can't be reached, or refuses the credentials."""
-
     exit_status = 3
 
 
 class PrerequisiteMissing(ServiceUnavailable, MissingPrerequisite):
-    """A prerequisite, such as an image or a port, is missing; nothing was made."""
+    pass
 
 
 class PassphraseError(LocalError):
-    """No passphrase is set, or the stack's secrets were encrypted with another."""
-
     exit_status = 3
 
 
 class StateLocked(LocalError):
-    """Another run holds the stack."""
-
     exit_status = 3
 
 
 class StateCorrupt(LocalError):
-    """The stack's state or its journal can't be read."""
-
     exit_status = 3

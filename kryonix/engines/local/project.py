@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from kryonix.engines.local.errors import ConfigError, InvalidProgramInput, PassphraseError
+from kryonix.engines.local.errors import ConfigError, InvalidProgramInput, PassphraseError, UnsupportedFeature
 from kryonix.engines.local.secrets import Vault
 from kryonix.topology import document
 from kryonix.topology.errors import InvalidInput, Problem, nearest
@@ -23,38 +24,22 @@ TYPES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigKey:
-    """A config key of `Pulumi.yaml`. `default` is None without one; `items` is the type of an array's items."""
-
-    name: str
-    type: str | None
-    description: str
-    default: Any
-    items: Mapping[str, Any] | None
-    secret: bool
-    required: bool
-
-    @property
-    def allowed(self) -> str:
-        """The allowed values, as an error message names them."""
-        return TYPES[self.type or "string"] + (f" of {json.dumps(self.items)}" if self.items else "")
-
-
-@dataclass(frozen=True, slots=True)
 class Project:
-    """A project folder with the content of its `Pulumi.yaml`. `keys` are full names, such as `kryonix:brokerImage`."""
+    """A project folder with the content of its `Pulumi.yaml`.
+
+    `keys` are the declared config keys by full name, such as `kryonix:brokerImage`, each with type, description,
+    default, and the type of an array's items.
+    """
 
     folder: Path
     name: str
     program: Path
-    keys: Mapping[str, ConfigKey]
+    keys: Mapping[str, Mapping[str, Any]]
 
     @classmethod
     def load(cls, folder: Path) -> Project:
         """Read the project in a folder. Raise `ConfigError`."""
-        folder = folder.absolute()
-        names = [folder / "Pulumi.yaml", folder / "Pulumi.yml"]
-        file = _File(next((name for name in names if name.exists()), names[0]))
+        file = _File(folder / "Pulumi.yaml")
         name = file.text("name")
         if not name:
             raise ConfigError(f"{file.path}: `name` is missing; it is the project's name")
@@ -62,30 +47,16 @@ class Project:
         runtime = runtime.get("name") if isinstance(runtime, dict) else runtime
         if runtime != "python":
             raise ConfigError(f"{file.path}: `runtime` is {runtime!r}; the local engine supports `python` only")
-        keys = [_declared(file, name, key, spec) for key, spec in file.config.items()]
-        program = folder / file.text("main")
-        program = program if program.suffix == ".py" else program / "__main__.py"
+        if "main" in file.top:
+            raise UnsupportedFeature.of("`main`", str(file.path))
+        for key, declared in file.config.items():
+            if declared["type"] not in TYPES:
+                problem = f"{declared['type']!r} is not a valid type; {nearest(declared['type'], TYPES)}"
+                raise ConfigError(file.problem(key, problem))
+        program = folder / "__main__.py"
         if not program.is_file():
             raise InvalidProgramInput(f"The program {program} does not exist.")
-        return cls(folder=folder, name=name, program=program, keys={key.name: key for key in keys})
-
-
-def _declared(file: _File, project: str, key: str, spec: Any) -> ConfigKey:
-    full = key if ":" in key else f"{project}:{key}"
-    spec = spec if isinstance(spec, dict) else {"default": spec}
-    kind = spec.get("type")
-    if kind is not None and kind not in TYPES:
-        raise ConfigError(file.problem(key, f"{kind!r} is not a valid type; {nearest(kind, TYPES)}"))
-    default = spec["default"] if spec.get("default") is not None else spec.get("value")
-    return ConfigKey(
-        name=full,
-        type=kind,
-        description=str(spec.get("description", "")),
-        default=default,
-        items=spec.get("items"),
-        secret=bool(spec.get("secret")),
-        required=default is None and full.startswith(f"{project}:"),
-    )
+        return cls(folder, name, program, {f"{name}:{key}": declared for key, declared in file.config.items()})
 
 
 class _File:
@@ -155,7 +126,7 @@ class StackFile:
     def config(self, vault: Callable[[], Vault]) -> StackConfig:
         """Return the config over the project's defaults, decrypted. Raise `ConfigError` with all problems."""
         declared = self._project.keys
-        values = {name: _as_text(key.default) for name, key in declared.items() if key.default is not None}
+        values = {name: _as_text(key["default"]) for name, key in declared.items() if key.get("default") is not None}
         problems: list[str] = []
         secret_keys: set[str] = set()
         given: set[str] = set()
@@ -171,10 +142,9 @@ class StackFile:
                 else:
                     values[name] = _as_text(value) if isinstance(value, dict | list) else file.text("config", key)
         problems += [
-            f"{self.path}: {name}: the key has no value, and the project has no default for it"
-            f"{f' ({key.description})' if key.description else ''}"
+            f"{self.path}: {name}: the key has no value, and the project has no default for it ({key['description']})"
             for name, key in sorted(declared.items())
-            if key.required and name not in given
+            if name not in values and name not in given
         ]
         if problems:
             raise ConfigError(*problems)
@@ -182,18 +152,14 @@ class StackFile:
 
     def _problem(self, name: str, value: Any, text: str) -> str:
         declared = self._project.keys.get(name)
-        own = sorted(key for key in self._project.keys if key.startswith(self._own))
-        if declared is None and own and name.startswith(self._own):
-            return f"not a config key of this project; {nearest(name, own)}"
-        if declared is None or declared.type is None or _is_secure(value):
-            return ""
-        if declared.secret and not _has_secure(value):
-            return f"the key is secret, but its value is not encrypted: `pulumi config set --secret {name}`"
+        if declared is None and self._project.keys and name.startswith(self._own):
+            return f"not a config key of this project; {nearest(name, sorted(self._project.keys))}"
         nested = isinstance(value, dict | list)
-        if _fits(declared.type, declared.items, value if nested else text):
+        if declared is None or _is_secure(value) or _fits(declared, value if nested else text):
             return ""
         received = "a list" if isinstance(value, list) else "a mapping" if nested else repr(text)
-        return f"the value is {received}, not {declared.allowed}"
+        of_items = f" of {json.dumps(declared['items'])}" if "items" in declared else ""
+        return f"the value is {received}, not {TYPES[declared['type']]}{of_items}"
 
     def _decrypted(self, name: str, value: Any, vault: Callable[[], Vault]) -> str:
         try:
@@ -224,19 +190,15 @@ def _decrypt(value: Any, vault: Vault) -> Any:
     return [_decrypt(item, vault) for item in value] if isinstance(value, list) else value
 
 
-def _fits(kind: str, items: Mapping[str, Any] | None, value: Any) -> bool:
+def _fits(declared: Mapping[str, Any], value: Any) -> bool:
     """Apply Pulumi's own rules: a number or a boolean may be written as text."""
+    kind = declared["type"]
     if kind == "string":
         return isinstance(value, str)
     if kind == "integer":
-        if isinstance(value, str):
-            digits = value[1:] if value[:1] in ("+", "-") else value
-            return digits.isascii() and digits.isdigit()
-        return isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+        return not isinstance(value, bool) and bool(re.fullmatch(r"[+-]?[0-9]+", str(value)))
     if kind == "boolean":
         return isinstance(value, bool) or value in ("true", "false")
     if kind == "object":
         return isinstance(value, dict)
-    if not isinstance(value, list) or not items:
-        return False
-    return all(_is_secure(item) or _fits(str(items.get("type")), items.get("items"), item) for item in value)
+    return isinstance(value, list) and all(_is_secure(item) or _fits(declared["items"], item) for item in value)

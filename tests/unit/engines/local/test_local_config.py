@@ -149,17 +149,6 @@ def test_a_nested_secret_makes_the_whole_value_secret(testbed: EngineTestbed) ->
     assert testbed.stack().outputs()["token"] == "[secret]"
 
 
-def test_a_plain_value_for_a_secret_key_is_refused_and_hidden(testbed: EngineTestbed) -> None:
-    (testbed.folder / "Pulumi.yaml").write_text(
-        "name: demo\nruntime: python\nconfig: {token: {type: string, secret: true}}\n"
-    )
-    configure(testbed, "config: {demo:token: hunter2}")
-    testbed.program("")
-    problem = refused(testbed)[0]
-    assert "demo:token: the key is secret, but its value is not encrypted" in problem
-    assert "hunter2" not in problem
-
-
 def test_a_wrong_config_passphrase_is_reported_before_any_change(
     testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +169,8 @@ def test_a_wrong_config_passphrase_is_reported_before_any_change(
             "name: demo\nruntime: python\nconfig: {a: {type: text}}\n",
             ":3: a: 'text' is not a valid type; allowed: string",
         ),
-        ("name: demo\nruntime: python\nmain: other/\n", "The program .* does not exist"),
+        ("name: demo\nruntime: python\n", "The program .* does not exist"),
+        ("name: demo\nruntime: python\nmain: other/\n", "uses `main`, which the local engine does not support"),
     ],
 )
 def test_an_unusable_project_file_is_refused(testbed: EngineTestbed, text: str, message: str) -> None:
