@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Final
 
 import docker
@@ -42,26 +43,17 @@ def paused(stack: str, names: Sequence[str]) -> str | None:
 
 def _states(names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
     """Return the state of each container, None for one that is gone; empty if Docker does not answer."""
-    if not names:
-        return {}
+    states: dict[str, dict[str, Any] | None] = {}
     try:
-        client = docker.from_env(timeout=_TIMEOUT_S)
-    except DockerException:
-        return {}
-    try:
-        return {name: _state(client, name) for name in names}
+        with closing(docker.from_env(timeout=_TIMEOUT_S)) as client:
+            for name in names:
+                try:
+                    states[name] = client.api.inspect_container(name)["State"]
+                except NotFound:
+                    states[name] = None
     except (DockerException, OSError):
         return {}
-    finally:
-        client.close()
-
-
-def _state(client: docker.DockerClient, name: str) -> dict[str, Any] | None:
-    try:
-        state: dict[str, Any] = client.api.inspect_container(name)["State"]
-    except NotFound:
-        return None
-    return state
+    return states
 
 
 def _advice(stack: str, name: str, state: Mapping[str, Any] | None, noted: bool) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,6 +18,7 @@ from kryonix.engines.local.handlers.base import Properties, ProviderFactory
 from kryonix.engines.local.ledger import Ledger
 from kryonix.engines.local.project import Project, StackConfig, StackFile
 from kryonix.engines.local.recovery import find_unwanted_aside, refresh_all
+from kryonix.engines.local.resource import Resource
 from kryonix.engines.local.run import Run, Target
 from kryonix.engines.local.secrets import Vault
 from kryonix.engines.local.stack_reference import StackReferences, outputs_of
@@ -32,6 +33,12 @@ class _Session:
     project: Project
     run: Run
     config: StackConfig
+    start: float
+
+    def summary(self, outputs: Properties | None = None) -> Summary:
+        """Return the result of the run."""
+        steps = tuple(self.run.steps)
+        return Summary(count_changes(steps), steps, outputs or {}, seconds=monotonic() - self.start)
 
 
 class LocalStack:
@@ -51,8 +58,6 @@ class LocalStack:
         on_event: OnEvent = lambda _: None,
         providers: ProviderFactory = provider,
     ) -> None:
-        if parallel < 1:
-            raise InvalidProgramInput(f"parallel is {parallel}; it must be at least 1")
         self._folder = project.absolute()
         self._stack = stack
         self._config_file = config_file
@@ -63,19 +68,25 @@ class LocalStack:
 
     def preview(self) -> Summary:
         """Run the program and return the changes of an `up`. Change nothing; needs no lock."""
-        return _timed(lambda: self._apply(dry_run=True))
+        return self._apply(dry_run=True)
 
     def up(self) -> Summary:
         """Run the program, bring everything to what it wants, then delete what it no longer has."""
-        return _timed(lambda: self._apply(dry_run=False))
+        return self._apply(dry_run=False)
 
     def refresh(self) -> Summary:
         """Read all resources back into the state. The next `up` repairs differences."""
-        return _timed(self._refresh)
+        from kryonix.engines.local.program import in_project
+
+        with self._session() as session, in_project(self._folder):
+            refresh_all(session.run)
+            return session.summary()
 
     def destroy(self) -> Summary:
         """Delete everything in the state, without running the program."""
-        return _timed(self._destroy)
+        with self._session() as session:
+            self._delete(session.run, _unwanted(session.run, frozenset()), lambda _: True)
+            return session.summary()
 
     @property
     def has_resources(self) -> bool:
@@ -109,44 +120,35 @@ class LocalStack:
             run_program(session.project, config, run, monitor)
             monitor.commit_outputs()
             doomed = _unwanted(run, registrar.seen)
-            self._delete(session, doomed, lambda node: not node.delete or node.key in at_start)
-            return _summary(run, _shown(monitor.outputs, False))
+            self._delete(run, doomed, lambda node: not node.delete or node.key in at_start)
+            return session.summary(_shown(monitor.outputs, False))
 
-    def _refresh(self) -> Summary:
+    def _delete(self, run: Run, doomed: list[Doomed], counted: Callable[[Resource], bool]) -> None:
         from kryonix.engines.local.program import in_project
 
-        with self._session() as session, in_project(session.project.folder):
-            refresh_all(session.run)
-            return _summary(session.run, {})
-
-    def _destroy(self) -> Summary:
-        with self._session() as session:
-            self._delete(session, _unwanted(session.run, frozenset()), lambda _: True)
-            return _summary(session.run, {})
-
-    def _delete(self, session: _Session, doomed: list[Doomed], counted: Callable[[Any], bool]) -> None:
-        from kryonix.engines.local.program import in_project
-
-        run = session.run
         sure = [node.resource for node in doomed if not node.unsure]
-        for resource in sure:
-            if counted(resource):
-                run.step(resource, "delete")
+        for resource in filter(counted, sure):
+            run.step(resource, "delete")
         refuse_protected(node.resource for node in doomed)
         if run.dry_run:
             for resource in sure:
                 run.report(resource, "delete")
             return
-        with in_project(session.project.folder):
+        with in_project(self._folder):
             Deletion(run, doomed).execute()
 
     @contextmanager
     def _session(self, *, dry_run: bool = False) -> Iterator[_Session]:
-        project = Project.load(self._folder)
+        start, project = monotonic(), Project.load(self._folder)
         file = StackFile(project, self._stack, self._config_file)
         with nullcontext() if dry_run else self._store.lock():
             state, target = self._store.load(), Target(project.name, self._stack)
-            self._check_owner(state, target)
+            expected = f"urn:pulumi:{target.stack}::{target.project}::"
+            if foreign := [data["urn"] for data in state.resources.values() if not data["urn"].startswith(expected)]:
+                raise InvalidProgramInput(
+                    f"The state in {self._store.folder} is not that of stack {target.stack!r} of project "
+                    f"{target.project!r}: it contains {foreign[0]}."
+                )
             vault = self._state_vault(state, file)
             vault.warm()
             same_key = not file.salt or file.salt == vault.state
@@ -155,38 +157,21 @@ class LocalStack:
             options: dict[str, Any] = {"parallel": self._parallel, "dry_run": dry_run, "on_event": self._on_event}
             run = Run(target, ledger, self._providers, dict(config.values), **options)
             try:
-                yield _Session(project, run, config)
+                yield _Session(project, run, config, start)
             finally:
                 run.close()
-                self._close(ledger)
-
-    def _close(self, ledger: Ledger) -> None:
-        try:
-            ledger.close()
-        except OSError as error:
-            raise ServiceUnavailable(
-                f"The state in {self._store.folder} can't be written: {error}. The changes are in the journal there, "
-                "as far as it could be written. Make room, and run again."
-            ) from error
-
-    def _check_owner(self, state: State, target: Target) -> None:
-        expected = f"urn:pulumi:{target.stack}::{target.project}::"
-        foreign = [data["urn"] for data in state.resources.values() if not data["urn"].startswith(expected)]
-        if foreign:
-            raise InvalidProgramInput(
-                f"The state in {self._store.folder} is not that of stack {target.stack!r} of project "
-                f"{target.project!r}: it contains {foreign[0]}."
-            )
+                try:
+                    ledger.close()
+                except OSError as error:
+                    raise ServiceUnavailable(
+                        f"The state in {self._store.folder} can't be written: {error}. The changes are in the journal "
+                        "there, as far as it could be written. Make room, and run again."
+                    ) from error
 
     def _state_vault(self, state: State, file: StackFile | None = None) -> Vault:
         if state.salt or file is None or not file.salt:
             return Vault(state.salt, where=f"the state of stack {self._stack!r}")
         return Vault(file.salt, where=str(file.path))
-
-
-def _timed(operation: Callable[[], Summary]) -> Summary:
-    start = monotonic()
-    return replace(operation(), seconds=monotonic() - start)
 
 
 def _unwanted(run: Run, seen: frozenset[str]) -> list[Doomed]:
@@ -205,10 +190,6 @@ def _unwanted(run: Run, seen: frozenset[str]) -> list[Doomed]:
         elif run.ledger.get(key) is None and not run.dry_run:
             run.ledger.commit(end=[key])
     return doomed
-
-
-def _summary(run: Run, outputs: dict[str, Any]) -> Summary:
-    return Summary(count_changes(run.steps), tuple(run.steps), outputs)
 
 
 def _shown(outputs: Properties, show_secrets: bool) -> dict[str, Any]:
