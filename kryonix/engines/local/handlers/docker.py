@@ -15,7 +15,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
 from kryonix.engines.local.handlers.base import LiveResource, Properties
-from kryonix.engines.local.handlers.fields import Field, Fields, TableHandler
+from kryonix.engines.local.handlers.fields import Field, Fields, TableHandler, checked
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 REQUEST_SECONDS: Final = 300
@@ -28,11 +28,11 @@ class Daemon:
 
     def __init__(self, config: Properties) -> None:
         """Use the daemon of the provider's `config`, else of DOCKER_HOST. Raise `InvalidInputs`."""
-        unknown = sorted({key for key, value in config.items() if value} - {"host", "version", "pluginDownloadURL"})
-        if unknown:
+        _, problems = checked({"host": Field()}, {key: value for key, value in config.items() if value})
+        if problems:
             raise InvalidInputs(
-                f"provider docker: the local engine supports `host` only, not {', '.join(unknown)}. Remove it, set "
-                "DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH instead, or use the Pulumi CLI."
+                "\n".join(f"provider docker: {problem}" for problem in problems)
+                + ". Set DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH instead, or use the Pulumi CLI."
             )
         self.host = str(config.get("host") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
         self._lock = threading.Lock()
@@ -42,7 +42,12 @@ class Daemon:
     def api(self, doing: str) -> Iterator[docker.APIClient]:
         """Yield the client and translate its errors, except NotFound. `doing` is such as "create network `n`"."""
         try:
-            yield self._connected()
+            with self._lock:
+                if self._api is None:
+                    from_env = self.host == os.environ.get("DOCKER_HOST")
+                    tls = docker.utils.kwargs_from_env().get("tls") if from_env else None
+                    self._api = docker.APIClient(base_url=self.host, version="auto", timeout=REQUEST_SECONDS, tls=tls)
+            yield self._api
         except NotFound:
             raise
         except APIError as error:
@@ -52,17 +57,8 @@ class Daemon:
 
     def close(self) -> None:
         """Close the connection."""
-        with self._lock:
-            if self._api is not None:
-                self._api.close()
-                self._api = None
-
-    def _connected(self) -> docker.APIClient:
-        with self._lock:
-            if self._api is None:
-                tls = docker.utils.kwargs_from_env().get("tls") if self.host == os.environ.get("DOCKER_HOST") else None
-                self._api = docker.APIClient(base_url=self.host, version="auto", timeout=REQUEST_SECONDS, tls=tls)
-            return self._api
+        if self._api is not None:
+            self._api.close()
 
     def _unreachable(self, reason: str) -> str:
         if "Permission denied" in reason:
@@ -149,19 +145,21 @@ class VolumeHandler(TableHandler):
     def recreate(self, inputs: Properties) -> tuple[str, Properties]:
         name = inputs["name"]
         with self._daemon.api(f"create volume `{name}`") as api:
-            found = api.create_volume(name)  # an existing one is returned
-        return name, {**inputs, "driver": found["Driver"], "mountpoint": found["Mountpoint"]}
+            return name, self._outputs(inputs, api.create_volume(name))  # returns an existing one
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         try:
             with self._daemon.api(f"read volume `{id}`") as api:
-                found = api.inspect_volume(id)
+                return LiveResource(id, dict(inputs), self._outputs(inputs, api.inspect_volume(id)))
         except NotFound:
             return None
-        return LiveResource(id, dict(inputs), {**inputs, "driver": found["Driver"], "mountpoint": found["Mountpoint"]})
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         _remove(self._daemon, f"remove volume `{id}`", lambda api: api.remove_volume(id, force=True), "in use")
+
+    @staticmethod
+    def _outputs(inputs: Properties, found: Mapping[str, Any]) -> Properties:
+        return {**inputs, "driver": found["Driver"], "mountpoint": found["Mountpoint"]}
 
 
 def _remove(daemon: Daemon, doing: str, remove: Any, busy: str) -> None:

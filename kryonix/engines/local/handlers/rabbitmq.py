@@ -19,7 +19,6 @@ from kryonix.engines.local.handlers.management import Management
 LIMITS: Final = {"maxConnections": "max-connections", "maxQueues": "max-queues"}
 PERMISSIONS: Final = ("configure", "write", "read")
 NAME: Final = Field(required=True, replaces=True)
-VHOST: Final = Field(default="/", replaces=True)
 
 
 def provider(config: Properties) -> HandlerTable:
@@ -170,7 +169,7 @@ class PermissionsHandler(_BrokerObject):
     label = "the permissions of `{user}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
         "user": NAME,
-        "vhost": VHOST,
+        "vhost": NAME,
         "permissions": Field(kind=Kind.BLOCK, required=True, fields=dict.fromkeys(PERMISSIONS, Field(required=True))),
     }
 
@@ -187,32 +186,26 @@ class _Declared(_BrokerObject):
 
     def body(self, inputs: Properties) -> Mapping[str, Any]:
         settings = inputs["settings"]
+        declared = {"durable": settings["durable"], "auto_delete": settings["autoDelete"]}
         kind = {"type": settings["type"]} if "type" in settings else {}
-        return {
-            "durable": settings.get("durable", False),
-            "auto_delete": settings.get("autoDelete", False),
-            "arguments": _arguments(settings),
-            **kind,
-        }
+        return {**declared, "arguments": _arguments(settings), **kind}
 
     def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
-        settings, arguments = dict(inputs["settings"]), found.get("arguments") or {}
+        settings = {**inputs["settings"], "durable": found["durable"], "autoDelete": found["auto_delete"]}
+        if "type" in settings:
+            settings["type"] = found["type"]
+        arguments = dict(found.get("arguments") or {})
         if _arguments(settings) != arguments:
-            as_json = json.dumps(arguments, sort_keys=True)
+            as_json = "argumentsJson" in self.fields["settings"].fields
             settings |= (
-                {"arguments": dict(arguments)}
-                if "arguments" in self.fields["settings"].fields
-                else {"argumentsJson": as_json}
+                {"argumentsJson": json.dumps(arguments, sort_keys=True)} if as_json else {"arguments": arguments}
             )
-        settings |= {"durable": found["durable"], "autoDelete": found["auto_delete"]}
-        return {"settings": settings | ({"type": found["type"]} if "type" in settings else {})}
+        return {"settings": settings}
 
 
 def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return typed arguments from `argumentsJson`, or the text values of `arguments`."""
-    if settings.get("argumentsJson"):
-        return dict(json.loads(settings["argumentsJson"]))
-    return dict(settings.get("arguments") or {})
+    return dict(json.loads(settings.get("argumentsJson") or "{}") or settings.get("arguments") or {})
 
 
 def _settings(**more: Field) -> Field:
@@ -227,7 +220,7 @@ class ExchangeHandler(_Declared):
     path, label = ("exchanges", "{vhost}", "{name}"), "exchange `{name}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
         "name": NAME,
-        "vhost": VHOST,
+        "vhost": NAME,
         "settings": _settings(type=Field(required=True), arguments=Field(kind=Kind.TEXT_MAP)),
     }
 
@@ -239,7 +232,7 @@ class QueueHandler(_Declared):
     path, label = ("queues", "{vhost}", "{name}"), "queue `{name}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
         "name": NAME,
-        "vhost": VHOST,
+        "vhost": NAME,
         "settings": _settings(argumentsJson=Field(kind=Kind.JSON)),
     }
 
@@ -327,11 +320,10 @@ class OperatorPolicyHandler(PolicyHandler):
 
 def definition_for_broker(definition: Mapping[str, Any]) -> dict[str, Any]:
     """Return a policy's definition with whole numbers as numbers, as the provider plugin sends them."""
-    return {key: int(value) if _is_number(value) else value for key, value in definition.items()}
-
-
-def _is_number(value: Any) -> bool:
-    return bool(re.fullmatch(r"[+-]?[0-9]+", str(value))) and -(2**63) <= int(value) < 2**63
+    return {
+        key: int(value) if re.fullmatch(r"[+-]?[0-9]+", value) and -(2**63) <= int(value) < 2**63 else value
+        for key, value in definition.items()
+    }
 
 
 def _shown(value: Any) -> str:

@@ -25,6 +25,7 @@ GRANT = {
     "objects": ["t"],
     "privileges": ["SELECT"],
 }
+PERMISSIONS = {"user": "u", "vhost": "v", "permissions": dict.fromkeys(("configure", "write", "read"), "")}
 DATABASE = {"name": "d", "owner": "o"}
 SCHEMA = {"name": "s", "database": "d", "owner": "o"}
 CONTAINER = {"name": "c", "image": "i:1"}
@@ -49,15 +50,19 @@ def diff(type: str, inputs: dict[str, Any], **changed: Any) -> Any:
         ("rabbitmq:User", {"name": "u", "password": "p"}, {"name": "w"}),
         (
             "rabbitmq:Permissions",
-            {"user": "u", "permissions": dict.fromkeys(("configure", "write", "read"), "")},
+            PERMISSIONS,
             {"user": "w"},
         ),
         (
             "rabbitmq:Permissions",
-            {"user": "u", "permissions": dict.fromkeys(("configure", "write", "read"), "")},
+            PERMISSIONS,
             {"vhost": "w"},
         ),
-        ("rabbitmq:Exchange", {"name": "e", "settings": {"type": "topic"}}, {"settings": {"type": "direct"}}),
+        (
+            "rabbitmq:Exchange",
+            {"name": "e", "vhost": "v", "settings": {"type": "topic"}},
+            {"settings": {"type": "direct"}},
+        ),
         ("rabbitmq:Queue", QUEUE, {"name": "w"}),
         ("rabbitmq:Queue", QUEUE, {"vhost": "w"}),
         ("rabbitmq:Queue", QUEUE, {"settings": {"durable": True}}),
@@ -275,7 +280,7 @@ def test_a_provider_with_unknown_settings_checks_and_compares(package: str) -> N
         ("postgresql", {**CONFIG["postgresql"], "port": "x"}, "`port` "),
         ("postgresql", {"host": "h"}, "`password` is required"),
         ("postgresql", {**CONFIG["postgresql"], "sslrootcert": "c"}, "`sslrootcert` is not an input"),
-        ("docker", {"host": "unix:///x", "sshOpts": ["-p"]}, "not sshOpts"),
+        ("docker", {"host": "unix:///x", "sshOpts": ["-p"]}, "`sshOpts` is not an input"),
         (
             "postgresql",
             {**CONFIG["postgresql"], "clientcert": {"cert": "c", "key": "k"}},
