@@ -84,7 +84,10 @@ class EventLog:
             self._started[metadata.urn] = (time.monotonic(), op)
         began, asked = self._started.get(metadata.urn, (time.monotonic(), op))
         if asked == "refresh":  # known after the read only
-            changed = _differing(metadata)
+            before = (metadata.old and metadata.old.outputs) or {}
+            after = (metadata.new and metadata.new.outputs) or {}
+            both = metadata.old is not None and metadata.new is not None
+            changed = tuple(sorted(n for n in {*before, *after} if both and before.get(n) != after.get(n)))
         if status == ("done" if asked == "refresh" else "started"):
             self.steps.append(Step(metadata.urn, name, metadata.type, op, changed))
         seconds = time.monotonic() - began
@@ -104,17 +107,10 @@ def translated(errors: list[str]) -> Iterator[None]:
     try:
         yield
     except auto.CommandError as error:
-        text, failure = split(_message(errors) or _stderr(str(error)))
+        stderr = str(error).partition("stderr:")[2] or str(error)  # in the Automation API's frame
+        text, failure = split(_message(errors) or stderr.strip())
         message = text if errors else "\n".join(text.splitlines()[-5:])
         raise EngineFailed(message, failure=failure or known_failure(message)) from error
-
-
-def _differing(metadata: events.StepEventMetadata) -> tuple[str, ...]:
-    """Return the names of the outputs that a refresh found changed."""
-    if metadata.old is None or metadata.new is None:
-        return ()
-    before, after = metadata.old.outputs or {}, metadata.new.outputs or {}
-    return tuple(sorted(name for name in {*before, *after} if before.get(name) != after.get(name)))
 
 
 def _message(errors: list[str]) -> str:
@@ -132,8 +128,3 @@ def _without_traceback(message: str) -> str:
 def known_failure(message: str) -> Failure | None:
     """Return the failure that a sentence of the CLI, of a plugin or of a service is known to mean."""
     return next((failure for failure, pattern in _SENTENCES if pattern.search(message)), None)
-
-
-def _stderr(text: str) -> str:
-    """Return the CLI's standard error, without the Automation API's frame around it."""
-    return text.partition("stderr:")[2].strip() or text.strip()

@@ -104,17 +104,15 @@ class Deletion:
             for index, root in enumerate(self._root)
             if index != root
             for parent in self._by_urn[self._nodes[index].resource.parent]
-            if self._needs_only_its_parent(parent)
+            if self._root[parent] == parent
+            and not (above := self._nodes[parent].resource).custom
+            and above.needs <= {above.parent}
         }
         waiting, before = dict.fromkeys(self._root, 0), defaultdict[int, list[int]](list)
         for first, second in [*sorted(edges), *sorted(parents)]:
             waiting[second] += 1
             before[first].append(second)
         return waiting, before
-
-    def _needs_only_its_parent(self, index: int) -> bool:
-        resource = self._nodes[index].resource
-        return self._root[index] == index and not resource.custom and resource.needs <= {resource.parent}
 
     def _delete(self, index: int) -> None:
         node, members = self._nodes[index], self._members[index]

@@ -137,7 +137,10 @@ class StackFile:
                 if problem := self._problem(name, value, file.text("config", key)):
                     problems.append(file.problem(key, problem))
                 elif _has_secure(value):
-                    values[name] = self._decrypted(name, value, vault)
+                    try:
+                        values[name] = _as_text(_decrypt(value, vault()))
+                    except PassphraseError as error:
+                        raise PassphraseError(f"{self.path}: {name}: {error}") from error
                     secret_keys.add(name)
                 else:
                     values[name] = _as_text(value) if isinstance(value, dict | list) else file.text("config", key)
@@ -160,12 +163,6 @@ class StackFile:
         received = "a list" if isinstance(value, list) else "a mapping" if nested else repr(text)
         of_items = f" of {json.dumps(declared['items'])}" if "items" in declared else ""
         return f"the value is {received}, not {TYPES[declared['type']]}{of_items}"
-
-    def _decrypted(self, name: str, value: Any, vault: Callable[[], Vault]) -> str:
-        try:
-            return _as_text(_decrypt(value, vault()))
-        except PassphraseError as error:
-            raise PassphraseError(f"{self.path}: {name}: {error}") from error
 
 
 def _as_text(value: Any) -> str:

@@ -64,12 +64,10 @@ class Resource:
 
     @property
     def name(self) -> str:
-        """The resource's name in the program."""
         return name_of(self.urn)
 
     @property
     def is_provider(self) -> bool:
-        """True for a provider."""
         return self.type.startswith(PROVIDER_PREFIX)
 
     @property

@@ -18,8 +18,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
-from kryonix.engines.local.errors import InvalidProgramInput, ServiceUnavailable, StateCorrupt, StateLocked
+from kryonix.engines.local.errors import ServiceUnavailable, StateCorrupt, StateLocked
 from kryonix.engines.local.state import Record, State, now
+from kryonix.engines.workspace import check_name
 
 CHECKPOINT, BACKUP, JOURNAL = "checkpoint.json", "checkpoint.json.bak", "journal.jsonl"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -35,10 +36,7 @@ class Store:
     """Read and write one stack's state. Writing needs the stack's lock."""
 
     def __init__(self, root: Path, stack: str) -> None:
-        if not stack or stack.startswith(".") or not all(c.isalnum() or c in "-_." for c in stack):
-            raise InvalidProgramInput(
-                f"{stack!r} is not a valid stack name: use letters, digits, hyphens, underscores and periods only."
-            )
+        check_name(stack)
         self.folder = root / stack
         self.folded = True
         """True if the checkpoint alone, without the journal, is the loaded state."""

@@ -173,9 +173,7 @@ def _connect(api: docker.APIClient, id: str, inputs: Properties) -> None:
         try:
             api.connect_container_to_network(id, network["name"], aliases=network.get("aliases"))
         except NotFound:
-            raise ApplyFailed(
-                f"container `{inputs['name']}` can't join the network {network['name']}, which does not exist"
-            ) from None
+            raise ApplyFailed(f"container `{inputs['name']}`: there is no network {network['name']}") from None
 
 
 def _start(api: docker.APIClient, id: str, inputs: Properties) -> None:

@@ -55,8 +55,12 @@ class Server:
                 with self._connect(database or "postgres", autocommit) as connection:
                     return work(connection.cursor())
             except psycopg.Error as error:
-                if attempt == ATTEMPTS or not _is_transient(error):
-                    raise ApplyFailed(f"PostgreSQL at {self._address} refused to {doing}: {_reason(error)}") from None
+                concurrent = "tuple concurrently" in str(error) or "tuple was concurrently" in str(error)
+                if attempt == ATTEMPTS or not (concurrent or error.sqlstate in _TRANSIENT):
+                    # Without the statement: that may hold a password's verifier.
+                    diagnosis = error.diag.message_primary, error.diag.message_detail, error.diag.message_hint
+                    reason = ". ".join(part.rstrip(".") for part in diagnosis if part) or type(error).__name__
+                    raise ApplyFailed(f"PostgreSQL at {self._address} refused to {doing}: {reason}") from None
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311, no secret; apart from each other
             pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("unreachable")
@@ -119,14 +123,3 @@ class Server:
             f"{lines[-1].rsplit('failed: ', 1)[-1]}. "
             "Start it, or correct the provider's `host`, `port` and `sslmode`."
         )
-
-
-def _is_transient(error: psycopg.Error) -> bool:
-    concurrent = "tuple concurrently" in str(error) or "tuple was concurrently" in str(error)
-    return error.sqlstate in _TRANSIENT or concurrent
-
-
-def _reason(error: psycopg.Error) -> str:
-    """Return the server's message without the statement: that may hold a password's verifier."""
-    parts = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
-    return ". ".join(part.rstrip(".") for part in parts if part) or type(error).__name__

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import re
 from abc import abstractmethod
@@ -15,6 +12,7 @@ from urllib.parse import unquote
 from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
 from kryonix.engines.local.handlers.management import Management
+from kryonix.topology.credentials import is_hash_of
 
 LIMITS: Final = {"maxConnections": "max-connections", "maxQueues": "max-queues"}
 PERMISSIONS: Final = ("configure", "write", "read")
@@ -152,13 +150,9 @@ def _tags(found: Any) -> list[str]:
 
 
 def password_matches(user: Mapping[str, Any], password: str) -> bool:
-    """Compare the broker's salted hash with a password; return True for an unknown hashing algorithm."""
-    algorithm = str(user.get("hashing_algorithm", "")).removeprefix("rabbit_password_hashing_")
-    if algorithm not in ("sha256", "sha512"):
-        return True
-    stored = base64.b64decode(user.get("password_hash") or "")
-    salt, digest = stored[:4], stored[4:]
-    return hmac.compare_digest(digest, hashlib.new(algorithm, salt + password.encode()).digest())
+    """Compare the broker's salted hash with a password; return True for another hashing algorithm."""
+    known = user.get("hashing_algorithm") == "rabbit_password_hashing_sha256"
+    return not known or is_hash_of(user.get("password_hash") or "", password)
 
 
 class PermissionsHandler(_BrokerObject):

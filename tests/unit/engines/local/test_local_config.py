@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kryonix.engines.errors import Refused
 from kryonix.engines.local import LocalStack
-from kryonix.engines.local.errors import ConfigError, InvalidProgramInput, LocalError, PassphraseError
+from kryonix.engines.local.errors import ConfigError, LocalError, PassphraseError
 from kryonix.engines.local.secrets import Crypter
 from tests.support.engine_testbed import EngineTestbed
 
@@ -187,5 +188,5 @@ def test_a_folder_without_a_project_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../dev", ".hidden", "a/b", "a b"])
 def test_an_invalid_stack_name_is_refused(testbed: EngineTestbed, name: str) -> None:
-    with pytest.raises(InvalidProgramInput, match="is not a valid stack name"):
+    with pytest.raises(Refused, match="is not a valid stack name"):
         testbed.stack(name)
