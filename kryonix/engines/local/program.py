@@ -133,31 +133,28 @@ def _failure(error: BaseException, program: Path) -> BaseException:
     """Return the exception to report: with a message for people if there is one, else with a traceback."""
     if isinstance(error, LocalError | KeyboardInterrupt):
         return error
+    status, details, message = 1, "", str(error)
     for cause in _causes(error):
         if isinstance(cause, LocalError):
             return cause
-        if isinstance(cause, KryonixError):
-            return _failed(str(cause), error, status=cause.exit_status)
-        if split(str(cause))[1]:
-            return _failed(str(cause), error)
-    message = str(error)
-    if message.startswith(SDK_REFUSAL):  # the SDK's own, for a feature that the engine does not advertise
-        return UnsupportedFeature.of(message.removeprefix(SDK_REFUSAL).split(".")[0].strip())
-    if isinstance(error, pulumi.RunError):
-        return _failed(message, error)
-    if isinstance(error, SystemExit):
-        return _failed(f"The program called sys.exit({error.code!r}); nothing more was done.", error)
-    last = traceback.format_exception_only(error)[-1].strip()
-    frame = error.__traceback__  # from the program's first frame on
-    while frame is not None and frame.tb_frame.f_code.co_filename != str(program):
-        frame = frame.tb_next
-    lines = traceback.format_exception(type(error), error, frame or error.__traceback__, TRACEBACK_LIMIT)
-    return _failed(f"The program failed with an unhandled exception: {last}", error, details="".join(lines))
-
-
-def _failed(message: str, cause: BaseException, *, status: int = 1, details: str = "") -> ProgramFailed:
+        if isinstance(cause, KryonixError) or split(str(cause))[1]:
+            message, status = str(cause), getattr(cause, "exit_status", 1)
+            break
+    else:
+        if message.startswith(SDK_REFUSAL):  # the SDK's own, for a feature that the engine does not advertise
+            return UnsupportedFeature.of(message.removeprefix(SDK_REFUSAL).split(".")[0].strip())
+        if isinstance(error, SystemExit):
+            message = f"The program called sys.exit({error.code!r}); nothing more was done."
+        elif not isinstance(error, pulumi.RunError):
+            last = traceback.format_exception_only(error)[-1].strip()
+            message = f"The program failed with an unhandled exception: {last}"
+            frame = error.__traceback__  # from the program's first frame on
+            while frame is not None and frame.tb_frame.f_code.co_filename != str(program):
+                frame = frame.tb_next
+            lines = traceback.format_exception(type(error), error, frame or error.__traceback__, TRACEBACK_LIMIT)
+            details = "".join(lines)
     failed = ProgramFailed(message, exit_status=status, details=details)
-    failed.__cause__ = cause
+    failed.__cause__ = error
     return failed
 
 
