@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -83,17 +83,7 @@ def fetch_due(connection: Connection) -> list[DesiredState]:
 
 def put_desired_state(connection: Connection, state: DesiredState) -> DesiredState:
     """Insert or update a desired state, without `applied_*` and `updated_at`. Return it as stored."""
-    values = {
-        "id": state.cliente_id,
-        "modules": Jsonb(list(state.modules)),
-        "plan": state.plan,
-        "status": state.status,
-        "cell": state.cell,
-        "credentials_generation": state.credentials_generation,
-        "retiring_generation": state.retiring_generation,
-        "retiring_until": state.retiring_until,
-        "remove_after": state.remove_after,
-    }
+    values = {**asdict(state), "id": state.cliente_id, "modules": Jsonb(list(state.modules))}
     connection.execute(QUERIES["put_desired_state"], values)
     written = fetch_desired_state(connection, state.cliente_id)
     return state if written is None else written
@@ -108,11 +98,7 @@ def clock(connection: Connection) -> datetime:
 
 def mark_applied(connection: Connection, state: DesiredState) -> bool:
     """Record a successful run of this state. Return False, and mark it unconverged, if it has changed meanwhile."""
-    values = {
-        "id": state.cliente_id,
-        "generation": state.credentials_generation,
-        "updated_at": state.updated_at,
-    }
+    values = {"id": state.cliente_id, "generation": state.credentials_generation, "updated_at": state.updated_at}
     marked = connection.execute(QUERIES["mark_applied"], values).rowcount == 1
     if not marked:
         mark_unapplied(connection, state.cliente_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Final, Literal
 
 from psycopg.types.json import Jsonb
@@ -31,15 +31,7 @@ class TenantRow:
 
 def put_tenant(connection: Connection, row: TenantRow) -> None:
     """Insert or update a tenant's rows."""
-    values = {
-        "cliente_id": row.cliente_id,
-        "vhost": row.vhost,
-        "modulos": Jsonb(list(row.modulos)),
-        "plano": row.plano,
-        "status": row.status,
-        "username": row.username,
-        "password_hash": row.password_hash,
-    }
+    values = {**asdict(row), "modulos": Jsonb(list(row.modulos))}
     connection.execute(QUERIES["put_configuration"], values)
     connection.execute(QUERIES["put_credentials"], values)
 

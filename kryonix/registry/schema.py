@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
@@ -14,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
-from kryonix.registry.errors import RegistryUnavailable, address_parts, translated
+from kryonix.registry.errors import RegistryUnavailable, translated
 
 SCHEMA: Final = "tenants"
 SIGNUP_SCHEMA: Final = "signup"
@@ -70,16 +71,11 @@ def current(dsn: str) -> str | None:
 @contextmanager
 def _connected(dsn: str) -> Iterator[sqlalchemy.Connection]:
     """Open a connection with a transaction, committed at the end of the block."""
-    parts = address_parts(dsn)
-    url = sqlalchemy.URL.create(
-        "postgresql+psycopg",
-        username=str(parts.get("user")),
-        password=str(parts.get("password")),
-        host=str(parts.get("host")),
-        port=int(parts.get("port") or 5432),
-        database=str(parts.get("dbname")),
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        poolclass=NullPool,
+        creator=lambda: psycopg.connect(dsn, connect_timeout=_CONNECT_TIMEOUT_S),
     )
-    engine = sqlalchemy.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": _CONNECT_TIMEOUT_S})
     with translated(dsn):
         try:
             with engine.begin() as connection:

@@ -1,18 +1,4 @@
-"""Errors of requests. Errors about the tenant itself come from `kryonix.tenants`.
-
-SignupError                  base; `kind` is the problem type in answers, `status` the HTTP status
-├── InvalidKey         401   the key is missing, unknown, expired or revoked
-├── ScopeTooSmall      403   the key's scope does not allow this
-├── WrongCredentialsKey 403  the credentials are sealed for another key
-├── UnknownOperation   404
-├── OperationUnderWay  409   another operation on the tenant has not ended; carries it
-├── NotReady           409   the operation has not produced credentials yet
-├── AlreadyDelivered   410   the credentials were fetched before, or have expired
-├── KeyReused          422   the idempotency key was used for another request
-├── NothingAsked       422   the change is empty
-├── TooManyStreams     429   the key has its maximum of open event streams
-└── TooManyRequests    429   carries the seconds to wait
-"""
+"""Errors of requests: `kind` is the problem type of the answer. Errors about the tenant come from `kryonix.tenants`."""
 
 from __future__ import annotations
 

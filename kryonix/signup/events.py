@@ -6,49 +6,18 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
-from uuid import UUID
 
 import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractExchange
-from psycopg.types.json import Jsonb
 
-from kryonix.registry.connection import Connection
 from kryonix.registry.errors import RegistryError
 from kryonix.signup.database import QUERIES, Database
 from kryonix.topology.shared import EVENTS
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxEvent:
-    """One event. It keeps its id when it is published again."""
-
-    id: UUID
-    event: str
-    tenant: str
-    payload: Mapping[str, Any]
-    created_at: datetime
-
-
-def put_event(connection: Connection, event: str, tenant: str, payload: Mapping[str, Any]) -> None:
-    """Publish an event when this transaction commits."""
-    connection.execute(QUERIES["insert_event"], {"event": event, "tenant": tenant, "payload": Jsonb(dict(payload))})
-
-
-def take_events(connection: Connection, limit: int = 100) -> list[OutboxEvent]:
-    """Return the oldest unpublished events, locked by this transaction."""
-    return [OutboxEvent(**row) for row in connection.execute(QUERIES["take_events"], {"limit": limit})]
-
-
-def mark_published(connection: Connection, event: OutboxEvent) -> None:
-    """Record that the broker has confirmed the event."""
-    connection.execute(QUERIES["mark_published"], {"id": event.id})
-
-
 log = logging.getLogger(__name__)
 
+_BATCH: Final = 100
 _PAUSE_S: Final = 0.5
 _PAUSE_AFTER_FAILURE_S: Final = 3
 _CONFIRM_S: Final = 10
@@ -87,27 +56,27 @@ class EventPublisher:
 
     def _publish_locked(self, loop: asyncio.AbstractEventLoop) -> int:
         with self._database.transaction() as connection:
-            events = take_events(connection)
+            events = connection.execute(QUERIES["take_events"], {"limit": _BATCH}).fetchall()
             for event in events:
                 asyncio.run_coroutine_threadsafe(self._publish(event), loop).result(2 * _CONFIRM_S)
-                mark_published(connection, event)
+                connection.execute(QUERIES["mark_published"], {"id": event["id"]})
             return len(events)
 
-    async def _publish(self, event: OutboxEvent) -> None:
+    async def _publish(self, event: Mapping[str, Any]) -> None:
         if self._connection is None or self._connection.is_closed:
             self._connection = await aio_pika.connect(self._uri, timeout=_CONFIRM_S)
             channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
             self._exchange = await channel.get_exchange(EVENTS.exchange, ensure=False)
-        body = {"event": event.event, "at": event.created_at.isoformat(), **event.payload}
+        body = {"event": event["event"], "at": event["created_at"].isoformat(), **event["payload"]}
         message = aio_pika.Message(
             json.dumps(body).encode(),
             content_type="application/json",
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            message_id=str(event.id),
-            type=event.event,
-            timestamp=event.created_at,
+            message_id=str(event["id"]),
+            type=event["event"],
+            timestamp=event["created_at"],
         )
-        await self._exchange.publish(message, routing_key=event.event, mandatory=True, timeout=_CONFIRM_S)
+        await self._exchange.publish(message, routing_key=event["event"], mandatory=True, timeout=_CONFIRM_S)
 
     async def _close(self) -> None:
         connection, self._connection = self._connection, None

@@ -12,17 +12,17 @@ from threading import Lock
 from typing import Any, Final
 from uuid import UUID
 
-from kryonix.engines.errors import LifecycleError
+from psycopg.types.json import Jsonb
+
+from kryonix.engines.errors import OperationDied, Refused
 from kryonix.engines.events import Event, ResourceEvent
 from kryonix.errors import KryonixError
 from kryonix.registry.connection import Connection
 from kryonix.registry.errors import RegistryError
 from kryonix.signup import operations
-from kryonix.signup.database import Database
-from kryonix.signup.events import put_event
+from kryonix.signup.database import QUERIES, Database
 from kryonix.signup.operations import Kind, Operation, unknown_part
 from kryonix.signup.problems import for_callers, problem_of, unknown_to_worker
-from kryonix.signup.queue import MAX_ATTEMPTS, attempts_for, pause_after
 from kryonix.signup.sealing import seal
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.lifecycle import TenantLifecycle
@@ -41,6 +41,11 @@ _EVENTS: Final[Mapping[Kind, str]] = {
     "remove": "tenant.removed",
 }
 _COUNTED: Final = frozenset(kind.resource_type for kind in KINDS.values())
+MAX_ATTEMPTS: Final = 10
+_ATTEMPTS_IF_UNCLEAR: Final = 3
+_FIRST_S: Final = 1
+_LONGEST_S: Final = 30
+_REFUSED, _UNAVAILABLE = 2, 3
 _PROGRESS_S: Final = 0.25
 _NEWER_PAUSE: Final = timedelta(seconds=5)
 _NEWER_COMES: Final = timedelta(days=1)
@@ -52,24 +57,6 @@ class RetryLater(Exception):
     def __init__(self, moment: datetime) -> None:
         super().__init__(f"next attempt at {moment:%H:%M:%S %Z}")
         self.moment = moment
-
-
-class _TooManyAttempts(LifecycleError):
-    """The process of every attempt was killed before it had a result."""
-
-    exit_status = 2
-
-    def __init__(self, attempts: int) -> None:
-        super().__init__(f"{attempts} attempts ended without a result. Check the workers, then send the request again")
-
-
-class _UnknownRequest(LifecycleError):
-    """No worker of a release that knows the request has started."""
-
-    exit_status = 2
-
-    def __init__(self, unknown: str) -> None:
-        super().__init__(f"no worker knows {unknown}. Upgrade the workers, then send the request again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +83,8 @@ class Executor:
         if operation is None:
             return
         if operation.attempts > MAX_ATTEMPTS:
-            self._failed(operation, _TooManyAttempts(operation.attempts - 1))
+            attempts = f"{operation.attempts - 1} attempts ended without a result"
+            self._failed(operation, Refused(f"{attempts}. Check the workers, then send the request again"))
             return
         log.info("operation %s (%s): attempt %d", id, operation.kind, operation.attempts)
         try:
@@ -132,7 +120,7 @@ class Executor:
 
     def _attempt(self, operation: Operation) -> _Outcome:
         if unknown := unknown_part(operation):
-            raise _UnknownRequest(unknown)
+            raise Refused(f"no worker knows {unknown}. Upgrade the workers, then send the request again")
         progress = _Progress(self._database, operation)
         tenant, asked, lifecycle = operation.tenant, operation.request, self._lifecycle
         event = _EVENTS.get(operation.kind, "")
@@ -190,7 +178,8 @@ class Executor:
 
     def _publish(self, connection: Connection, operation: Operation, event: str, more: Mapping[str, Any]) -> None:
         payload = {"tenant": operation.tenant, "operation": str(operation.id), "kind": operation.kind, **more}
-        put_event(connection, event, operation.tenant, payload)
+        values = {"event": event, "tenant": operation.tenant, "payload": Jsonb(payload)}
+        connection.execute(QUERIES["insert_event"], values)
 
 
 def _start(connection: Connection, id: UUID) -> Operation | None:
@@ -210,6 +199,23 @@ def _start(connection: Connection, id: UUID) -> Operation | None:
     log.info("operation %s (settle) gives way to %s (%s)", id, asked.id, asked.kind)
     operations.end(connection, id, "succeeded", result={"removed": False, "gave_way_to": str(asked.id)})
     return None
+
+
+def attempts_for(error: Exception) -> int:
+    """Return the total number of attempts for an operation that failed with this error.
+
+    MAX_ATTEMPTS if a service is unavailable or the process died, a few if a run failed, 1 if the operation was refused
+    or a defect ended it.
+    """
+    status = error.exit_status if isinstance(error, KryonixError) else _REFUSED
+    if status == _UNAVAILABLE or isinstance(error, OperationDied):
+        return MAX_ATTEMPTS
+    return 1 if status == _REFUSED else _ATTEMPTS_IF_UNCLEAR
+
+
+def pause_after(attempt: int) -> timedelta:
+    """Return the pause after an attempt (the first is 1): 1 s, doubled each time, at most 30 s."""
+    return timedelta(seconds=min(_FIRST_S * 2 ** (attempt - 1), _LONGEST_S))
 
 
 class _Progress:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
@@ -14,7 +14,7 @@ from kryonix.registry.errors import RegistryError
 from kryonix.signup.database import QUERIES, Database
 from kryonix.signup.errors import OperationUnderWay
 from kryonix.signup.intake import Intake
-from kryonix.signup.queue import enqueue
+from kryonix.signup.operations import enqueue
 from kryonix.tenants.lifecycle import TenantLifecycle
 
 log = logging.getLogger(__name__)
@@ -57,17 +57,11 @@ class Housekeeper:
             self._settle()
         if time.monotonic() - self._forgot > _FORGET_EVERY_S:
             self._forgot = time.monotonic()
-            self._forget()
+            for query in ("forget_operations", "forget_events", "forget_audit"):
+                self._forget(query)
 
-    def _forget(self) -> None:
-        """Delete old ended operations with their idempotency keys, published events, and audit rows."""
-        for query in ("forget_operations", "forget_events", "forget_audit"):
-            count = sum(self._portions(query))
-            if count:
-                log.info("%s: %d row(s) older than %d days", query, count, self._keep.days)
-
-    def _portions(self, query: str) -> Iterator[int]:
-        """Delete in portions, each its own transaction: a statement has a time limit."""
+    def _forget(self, query: str) -> None:
+        """Delete old rows in portions, each its own transaction: a statement has a time limit."""
         values = {"seconds": self._keep.total_seconds(), "limit": _PORTION}
         count = _PORTION
         while count == _PORTION:
@@ -75,7 +69,8 @@ class Housekeeper:
                 done = connection.execute(QUERIES[query], values)
                 row = done.fetchone() if done.description else None
             count = done.rowcount if row is None else int(row["count"])
-            yield count
+            if count:
+                log.info("%s: %d row(s) older than %d days", query, count, self._keep.days)
 
     def _settle(self) -> None:
         with self._database.transaction() as connection:

@@ -16,8 +16,7 @@ from kryonix.signup import operations, sealing
 from kryonix.signup.auth import Caller
 from kryonix.signup.database import QUERIES, Database
 from kryonix.signup.errors import KeyReused, OperationUnderWay
-from kryonix.signup.operations import GIVES_CREDENTIALS, Kind, Operation, Request
-from kryonix.signup.queue import enqueue
+from kryonix.signup.operations import GIVES_CREDENTIALS, Kind, Operation, Request, enqueue
 from kryonix.tenants.admission import admit, as_sold, asked, invalid_tenant
 from kryonix.tenants.errors import UnknownTenant
 from kryonix.tenants.specs import tenant_of
@@ -77,8 +76,13 @@ class Intake:
         idempotency_key: str | None = None,
     ) -> Accepted:
         """Store an operation and its job. A repeated idempotency key returns the earlier operation."""
-        fingerprint = _fingerprint(kind, tenant, request)
-        key = _credentials_key(kind, caller, idempotency_key, fingerprint)
+        content = json.dumps([kind, tenant, request], sort_keys=True)  # whatever the order of names in the request
+        fingerprint = hashlib.sha256(content.encode()).digest()
+        key = None
+        if kind in GIVES_CREDENTIALS and idempotency_key is None:
+            key = sealing.random_key()
+        elif kind in GIVES_CREDENTIALS and idempotency_key is not None:
+            key = sealing.derive_key(caller.secret, idempotency_key, fingerprint)
         asked = Request(
             tenant=tenant,
             kind=kind,
@@ -101,14 +105,15 @@ class Intake:
                 if (before := _asked_before(connection, asked)) is not None:
                     return before
                 if asked.kind == "settle":
-                    _refuse_beside(connection, asked)
+                    _refuse_beside(operations.fetch_under_way(connection, asked.tenant))
                 # Insert first: the row locks the tenant, so the checks below stay true.
                 if (operation := operations.insert(connection, asked)) is not None:
                     return self._complete(connection, operation)
             with self._database.transaction() as connection:
                 if (before := _asked_before(connection, asked)) is not None:
                     return before
-                _refuse_beside(connection, asked, settling=asked.kind == "settle")
+                settling = asked.kind == "settle"
+                _refuse_beside(operations.fetch_under_way(connection, asked.tenant, settling=settling))
             # The other operation has ended since: try again.
         raise OperationUnderWay(asked.tenant, "that came first", asked.kind)
 
@@ -124,7 +129,8 @@ class Intake:
             if operation.kind == "rotate" and state is not None:
                 request["from_generation"] = generation_in_use(state)
             if operation.kind == "resume" and state is not None and state.status == "offboarding":
-                _refuse_while_removing(connection, operation)
+                # A removal that runs can't be undone; one that waits gives way.
+                _refuse_beside(operations.fetch_settling(connection, operation.tenant))
         total = 0 if topology is None else sum(1 for _ in topology.objects())
         enqueue(connection, operation.id, operation.tenant)
         return operations.complete_request(connection, operation, request, total)
@@ -132,7 +138,8 @@ class Intake:
     def _new(self, connection: Connection, operation: Operation, state: DesiredState | None) -> Topology:
         tenant = new_tenant(operation.request, self._catalog)
         topology = admit(tenant, self._catalog)
-        begun = unfinished_creation(tenant.id, state, registered=_is_registered(connection, tenant.id))
+        row = connection.execute(QUERIES["registry_status"], {"tenant": tenant.id}).fetchone()
+        begun = unfinished_creation(tenant.id, state, registered=row is not None and row["status"] != "removido")
         asked = operation.request.get("cell") or (None if begun is None else begun.cell)
         cell = place(connection, tenant, asked, self._cells, self._catalog)
         return replace(topology, tenant=tenant.model_copy(update={"cell": cell}))
@@ -156,27 +163,15 @@ class Intake:
         return admit(tenant_of(state), self._catalog)
 
 
-def _refuse_beside(connection: Connection, asked: Request, *, settling: bool = False) -> None:
-    running = operations.fetch_under_way(connection, asked.tenant, settling=settling)
-    if running is not None:
-        raise OperationUnderWay(asked.tenant, str(running.id), running.kind)
-
-
-def _refuse_while_removing(connection: Connection, operation: Operation) -> None:
-    """A removal that has begun can't be undone; one that waits gives way."""
-    if (settling := operations.fetch_settling(connection, operation.tenant)) is not None:
-        raise OperationUnderWay(operation.tenant, str(settling.id), settling.kind)
+def _refuse_beside(other: Operation | None) -> None:
+    if other is not None:
+        raise OperationUnderWay(other.tenant, str(other.id), other.kind)
 
 
 def new_tenant(request: Mapping[str, Any], catalog: Catalog) -> Tenant:
     """Return the requested tenant. Raises InvalidTenant."""
     with invalid_tenant():
         return parse_tenant({key: value for key, value in request.items() if value is not None}, "request", catalog)
-
-
-def _fingerprint(kind: str, tenant: str, request: Mapping[str, Any]) -> bytes:
-    """A digest of what is asked; the order of names in the request does not matter."""
-    return hashlib.sha256(json.dumps([kind, tenant, request], sort_keys=True).encode()).digest()
 
 
 def _asked_before(connection: Connection, asked: Request) -> Operation | None:
@@ -186,16 +181,3 @@ def _asked_before(connection: Connection, asked: Request) -> Operation | None:
     if before is not None and before.fingerprint != asked.fingerprint:
         raise KeyReused(asked.idempotency_key)
     return before
-
-
-def _credentials_key(kind: Kind, caller: Caller, idempotency_key: str | None, fingerprint: bytes) -> str | None:
-    if kind not in GIVES_CREDENTIALS:
-        return None
-    if idempotency_key is None:
-        return sealing.random_key()
-    return sealing.derive_key(caller.secret, idempotency_key, fingerprint)
-
-
-def _is_registered(connection: Connection, tenant: str) -> bool:
-    row = connection.execute(QUERIES["registry_status"], {"tenant": tenant}).fetchone()
-    return row is not None and row["status"] != "removido"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any, Final
@@ -44,10 +45,6 @@ _HEADERS: Final = (
 )
 
 
-class _Unread(Exception):
-    """The body was refused before its end; the reason is stored."""
-
-
 class BodyLimit:
     """Answer 413 to a body over the limit, 408 to one that does not arrive, and 400 to one with two lengths."""
 
@@ -58,63 +55,40 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        bounded = _Bounded(receive, send)
         headers = dict(scope["headers"])
         if b"content-length" in headers and b"transfer-encoding" in headers:
             # A proxy that reads by the length would take the rest of the body for another caller's request.
-            await bounded.refuse(_TWO_LENGTHS, close=True)
+            await _refuse(send, _TWO_LENGTHS, (b"connection", b"close"))
             return
         announced = headers.get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > MAX_BODY:
-            await bounded.refuse(_TOO_LARGE)
+            await _refuse(send, _TOO_LARGE)
             return
-        with suppress(_Unread):
-            await self._app(scope, bounded.receive, bounded.send)
-        await bounded.refuse()
-
-
-class _Bounded:
-    """Read one request's body within the limits, and send the refusal once a limit is exceeded."""
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
-        self._until = time.monotonic() + MAX_SECONDS
-        self._read = 0
-        self._whole = self._answered = False
-        self._refusal: Problem | None = None
-
-    async def receive(self) -> Message:
-        if self._whole:
-            return await self._receive()  # after the body, the only message is the disconnect
+        read: deque[Message] = deque()
+        size = 0
         try:
-            message = await asyncio.wait_for(self._receive(), self._until - time.monotonic())
+            async with asyncio.timeout(MAX_SECONDS):
+                while not read or read[-1].get("more_body", False):
+                    read.append(await receive())
+                    size += len(read[-1].get("body", b""))
+                    if size > MAX_BODY:
+                        await _refuse(send, _TOO_LARGE)
+                        return
         except TimeoutError:
-            self._refusal = _TOO_SLOW
-            raise _Unread from None
-        self._read += len(message.get("body", b""))
-        self._whole = not message.get("more_body", False)
-        if self._read > MAX_BODY:
-            self._refusal = _TOO_LARGE
-            raise _Unread
-        return message
-
-    async def send(self, message: Message) -> None:
-        # The application may turn the exception into another answer; the refusal takes precedence.
-        if self._refusal is None:
-            self._answered = True
-            await self._send(message)
-
-    async def refuse(self, problem: Problem | None = None, *, close: bool = False) -> None:
-        """Send the refusal, if there is one and no answer has started."""
-        refusal = problem or self._refusal
-        if refusal is None or self._answered:
+            await _refuse(send, _TOO_SLOW)
             return
-        body = json.dumps(refusal.as_json()).encode()
-        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
-        if close:
-            headers.append((b"connection", b"close"))
-        await self._send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+
+        async def replay() -> Message:
+            return read.popleft() if read else await receive()  # after the body, the only message is the disconnect
+
+        await self._app(scope, replay, send)
+
+
+async def _refuse(send: Send, problem: Problem, *more: tuple[bytes, bytes]) -> None:
+    body = json.dumps(problem.as_json()).encode()
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode()), *more]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class RequestLog:

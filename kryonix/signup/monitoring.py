@@ -52,7 +52,7 @@ def method_label(method: str) -> str:
     return method if method in _METHODS else "other"
 
 
-class Metrics:
+class Metrics(Collector):
     """Count requests in this process, and read operations and events from the database on each scrape.
 
     No label contains a tenant's name.
@@ -65,7 +65,9 @@ class Metrics:
         self._seconds = Histogram(
             "kryonix_signup_request_seconds", "Request duration in seconds.", ("route",), registry=self._registry
         )
-        self._registry.register(_Rows(database))
+        self._database = database
+        self._kept: Cached[list[Metric]] = Cached(_FRESH_S, self._gauges, [])
+        self._registry.register(self)
 
     def saw(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request. `route` is the path template, never the path."""
@@ -75,12 +77,6 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
-
-
-class _Rows(Collector):
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._kept: Cached[list[Metric]] = Cached(_FRESH_S, self._gauges, [])
 
     def describe(self) -> list[Metric]:
         return []  # registering must not query the database

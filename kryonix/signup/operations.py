@@ -1,13 +1,18 @@
-"""Operations: requested changes of tenants, stored with their progress and result."""
+"""Operations: requested changes of tenants, stored with their progress and result, and their queue of jobs.
+
+The queue is procrastinate's, in the service's schema.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, get_args
 from uuid import UUID, uuid4
 
+import procrastinate
+from procrastinate import SyncPsycopgConnector
 from psycopg.types.json import Jsonb
 from pydantic import ValidationError
 
@@ -83,19 +88,8 @@ class Operation:
 
 def insert(connection: Connection, asked: Request) -> Operation | None:
     """Insert a queued operation. Return None if one is in progress, or if the idempotency key was used."""
-    values = {
-        "id": uuid4(),
-        "tenant": asked.tenant,
-        "kind": asked.kind,
-        "request": Jsonb(dict(asked.request)),
-        "objects_total": 0,
-        "key_id": asked.key_id,
-        "idempotency_key": asked.idempotency_key,
-        "fingerprint": asked.fingerprint,
-        "sealing_key": asked.sealing_key,
-    }
-    row = connection.execute(QUERIES["insert_operation"], values).fetchone()
-    return None if row is None else _operation(row)
+    values = {**asdict(asked), "id": uuid4(), "request": Jsonb(dict(asked.request))}
+    return _found(connection, "insert_operation", values)
 
 
 def complete_request(
@@ -103,12 +97,14 @@ def complete_request(
 ) -> Operation:
     """Store the completed request and the number of broker objects, once the tenant has been checked."""
     values = {"id": operation.id, "request": Jsonb(dict(request)), "objects_total": objects_total}
-    return _one(connection, "complete_request", operation.id, values)
+    return _found(connection, "complete_request", values) or operation
 
 
 def fetch(connection: Connection, id: UUID) -> Operation:
     """Return an operation. Raises UnknownOperation."""
-    return _one(connection, "fetch_operation", id, {"id": id})
+    if (operation := _found(connection, "fetch_operation", {"id": id})) is None:
+        raise UnknownOperation(id)
+    return operation
 
 
 def fetch_changed(connection: Connection, seen: Mapping[UUID, int]) -> list[Operation]:
@@ -120,14 +116,12 @@ def fetch_changed(connection: Connection, seen: Mapping[UUID, int]) -> list[Oper
 def fetch_by_idempotency_key(connection: Connection, key_id: str, idempotency_key: str) -> Operation | None:
     """Return the caller's operation with this idempotency key, if any."""
     values = {"key_id": key_id, "idempotency_key": idempotency_key}
-    row = connection.execute(QUERIES["fetch_by_idempotency_key"], values).fetchone()
-    return None if row is None else _operation(row)
+    return _found(connection, "fetch_by_idempotency_key", values)
 
 
 def fetch_under_way(connection: Connection, tenant: str, *, settling: bool = False) -> Operation | None:
     """Return a tenant's unfinished operation, if any. `settling` includes one that settles the tenant."""
-    row = connection.execute(QUERIES["fetch_under_way"], {"tenant": tenant, "settling": settling}).fetchone()
-    return None if row is None else _operation(row)
+    return _found(connection, "fetch_under_way", {"tenant": tenant, "settling": settling})
 
 
 def hold_tenant(connection: Connection, tenant: str) -> None:
@@ -137,8 +131,7 @@ def hold_tenant(connection: Connection, tenant: str) -> None:
 
 def fetch_settling(connection: Connection, tenant: str) -> Operation | None:
     """Return the running operation that settles the tenant, if any."""
-    row = connection.execute(QUERIES["fetch_settling"], {"tenant": tenant}).fetchone()
-    return None if row is None else _operation(row)
+    return _found(connection, "fetch_settling", {"tenant": tenant})
 
 
 def fetch_last(connection: Connection, tenants: Collection[str]) -> dict[str, Operation]:
@@ -149,8 +142,7 @@ def fetch_last(connection: Connection, tenants: Collection[str]) -> dict[str, Op
 
 def begin(connection: Connection, id: UUID) -> Operation | None:
     """Start an attempt. Return None if the operation has ended."""
-    row = connection.execute(QUERIES["begin_operation"], {"id": id}).fetchone()
-    return None if row is None else _operation(row)
+    return _found(connection, "begin_operation", {"id": id})
 
 
 def postpone(connection: Connection, id: UUID, problem: Mapping[str, Any]) -> None:
@@ -196,19 +188,14 @@ def end(
     return connection.execute(QUERIES["end_operation"], values).fetchone() is not None
 
 
-def _one(connection: Connection, query: str, id: UUID, values: Mapping[str, Any]) -> Operation:
+def _found(connection: Connection, query: str, values: Mapping[str, Any]) -> Operation | None:
     row = connection.execute(QUERIES[query], values).fetchone()
-    if row is None:
-        raise UnknownOperation(id)
-    return _operation(row)
+    return None if row is None else _operation(row)
 
 
 def _operation(row: Mapping[str, Any]) -> Operation:
     # Ignore columns of a newer release.
-    return Operation(**{name: row[name] for name in _FIELDS})
-
-
-_FIELDS: Final = tuple(each.name for each in fields(Operation))
+    return Operation(**{each.name: row[each.name] for each in fields(Operation)})
 
 
 def deliver(connection: Connection, id: UUID) -> bool:
@@ -224,12 +211,8 @@ def note_progress(connection: Connection, id: UUID, done: int, doing: str) -> No
 _REQUEST_FIELDS: Final[Mapping[Kind, frozenset[str]]] = {
     "create": frozenset(Tenant.model_fields),
     "change": frozenset({"modules", "plan", "allow_delete"}),
-    "suspend": frozenset(),
-    "resume": frozenset(),
     "rotate": frozenset({"from_generation"}),
-    "offboard": frozenset(),
     "remove": frozenset({"accept_loss"}),
-    "settle": frozenset(),
 }
 
 
@@ -237,7 +220,7 @@ def unknown_part(operation: Operation) -> str:
     """Describe the part of an operation that this release does not know. Empty if it knows all of it."""
     if operation.kind not in KINDS:
         return f"operations of the kind {operation.kind!r}"
-    if more := sorted(set(operation.request) - _REQUEST_FIELDS[operation.kind]):
+    if more := sorted(set(operation.request) - _REQUEST_FIELDS.get(operation.kind, frozenset())):
         return f"{', '.join(map(repr, more))} in a request to {operation.kind}"
     if operation.kind == "create":
         try:
@@ -245,3 +228,18 @@ def unknown_part(operation: Operation) -> str:
         except ValidationError as error:
             return f"this value of {'.'.join(map(str, error.errors()[0]['loc']))!r} in a request to create"
     return ""
+
+
+QUEUE: Final = "operations"
+TASK: Final = "kryonix.signup.perform"
+
+# Used only within the caller's transaction, so it opens no connection.
+_deferring = procrastinate.App(connector=SyncPsycopgConnector())
+
+
+def enqueue(connection: Connection, operation_id: UUID, tenant: str) -> None:
+    """Enqueue an operation when this transaction commits. A tenant's jobs run one at a time."""
+    job = _deferring.configure_task(
+        TASK, queue=QUEUE, lock=f"tenant/{tenant}", queueing_lock=str(operation_id), connection=connection
+    )
+    job.defer(operation_id=str(operation_id))

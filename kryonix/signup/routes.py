@@ -95,7 +95,7 @@ class _Accept:
         accepted = self._intake.accept(kind, tenant, asked or {}, caller, self._key)
         self._request.state.operation = accepted.operation.id
         self._response.headers["Location"] = f"/v1/operations/{accepted.operation.id}"
-        return AcceptedAnswer.accepted(accepted.operation, accepted.credentials_key, caller.scope)
+        return AcceptedAnswer.of(accepted.operation, caller.scope, credentials_key=accepted.credentials_key)
 
 
 Accept = Annotated[_Accept, Depends(_Accept)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -145,9 +145,11 @@ class OperationAnswer(BaseModel):
     ended_at: datetime | None
 
     @classmethod
-    def of(cls, operation: Operation, scope: Scope) -> OperationAnswer:
+    def of(cls, operation: Operation, scope: Scope, **more: Any) -> Self:
         """Build the answer for a caller with a scope."""
-        return cls(**_fields(operation, scope))
+        progress = Progress(done=operation.objects_done, total=operation.objects_total, doing=operation.doing)
+        known = {name: getattr(operation, name) for name in OperationAnswer.model_fields if name != "progress"}
+        return cls(**{**known, "progress": progress, "problem": _problem(operation, scope)}, **more)
 
 
 class AcceptedAnswer(OperationAnswer):
@@ -156,10 +158,6 @@ class AcceptedAnswer(OperationAnswer):
     credentials_key: str | None = Field(
         None, description="Opens the credentials. Keep it: the service does not store it"
     )
-
-    @classmethod
-    def accepted(cls, operation: Operation, credentials_key: str | None, scope: Scope) -> AcceptedAnswer:
-        return cls(**_fields(operation, scope), credentials_key=credentials_key)
 
 
 class CredentialsAnswer(BaseModel):
@@ -229,21 +227,3 @@ def _problem(operation: Operation, scope: Scope) -> Mapping[str, Any] | None:
     if operation.problem is None or scope == "admin":
         return operation.problem
     return for_callers(operation.problem)
-
-
-def _fields(operation: Operation, scope: Scope) -> Mapping[str, Any]:
-    progress = Progress(done=operation.objects_done, total=operation.objects_total, doing=operation.doing)
-    return {
-        "id": operation.id,
-        "tenant": operation.tenant,
-        "kind": operation.kind,
-        "status": operation.status,
-        "attempts": operation.attempts,
-        "progress": progress,
-        "problem": _problem(operation, scope),
-        "result": operation.result,
-        "credentials": operation.credentials,
-        "created_at": operation.created_at,
-        "started_at": operation.started_at,
-        "ended_at": operation.ended_at,
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.resources import files
@@ -76,8 +76,14 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
     )
     for router in ROUTERS:
         app.include_router(router)
-    _serve_page(app)
-    _handle_errors(app)
+    for file in Path(str(files("kryonix.signup") / "page")).iterdir():
+        # Each file by its own route: a folder mounted at `/` would answer for every unknown path.
+        app.add_route("/" if file.name == "index.html" else f"/{file.name}", _sender(file), include_in_schema=False)
+    for kind in (SignupError, LifecycleError, BrokerUnavailable, RegistryError, InvalidInput):
+        app.add_exception_handler(kind, error_response)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _defect)
     app.add_middleware(BodyLimit)
     app.add_middleware(Admission, authenticator=Authenticator(database, rate), rate=rate)
     app.add_middleware(RequestLog, database=database, metrics=metrics)
@@ -85,22 +91,11 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
     return app
 
 
-def _serve_page(app: FastAPI) -> None:
-    """Serve each file of the page by its own route: a folder mounted at `/` would answer for every unknown path."""
-    for file in Path(str(files("kryonix.signup") / "page")).iterdir():
+def _sender(file: Path) -> Callable[[Request], Awaitable[Response]]:
+    async def send(request: Request) -> Response:
+        return FileResponse(file)
 
-        async def send(request: Request, file: Path = file) -> Response:
-            return FileResponse(file)
-
-        app.add_route("/" if file.name == "index.html" else f"/{file.name}", send, include_in_schema=False)
-
-
-def _handle_errors(app: FastAPI) -> None:
-    for kind in (SignupError, LifecycleError, BrokerUnavailable, RegistryError, InvalidInput):
-        app.add_exception_handler(kind, error_response)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _defect)
+    return send
 
 
 def _invalid(request: Request, error: Exception) -> Response:
@@ -125,10 +120,13 @@ def _http(request: Request, error: Exception) -> Response:
         return refused
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(_methods(request))
+        # The router itself reports only the methods of its first route for this path.
+        routes = [route for router in (request.app, *ROUTERS) for route in router.routes if isinstance(route, Route)]
+        found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+        headers["Allow"] = ", ".join(sorted({method for route in found for method in route.methods or ()}))
     route = f"{request.method} {request.url.path[:100]!r}"
-    found = {404: f"there is no {route}", 405: f"there is no {route}, but other methods"}
-    detail = f"{found.get(error.status_code, error.detail)}. /openapi.json lists the paths and methods"
+    said = {404: f"there is no {route}", 405: f"there is no {route}, but other methods"}
+    detail = f"{said.get(error.status_code, error.detail)}. /openapi.json lists the paths and methods"
     return problem_response(request, http_problem(error.status_code, detail), headers)
 
 
@@ -140,11 +138,3 @@ def _defect(request: Request, error: Exception) -> Response:
 def _refuse_unidentified(request: Request) -> Response | None:
     """Return 401 for a caller without a valid key, who must not learn what is wrong with the body. Otherwise None."""
     return error_response(request, InvalidKey()) if unidentified(request) else None
-
-
-def _methods(request: Request) -> list[str]:
-    """Return the methods of the request's path. The router itself reports only its first route's."""
-    app: FastAPI = request.app
-    routes = [route for router in (app, *ROUTERS) for route in router.routes if isinstance(route, Route)]
-    found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in found for method in route.methods or ()})

@@ -7,8 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -25,7 +24,7 @@ from kryonix.signup.events import EventPublisher
 from kryonix.signup.executor import Executor, RetryLater
 from kryonix.signup.housekeeping import Housekeeper
 from kryonix.signup.intake import Intake
-from kryonix.signup.queue import QUEUE, TASK
+from kryonix.signup.operations import QUEUE, TASK
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
@@ -148,7 +147,8 @@ class _Worker:
         said = False
         while not self._stop.is_set():  # a database that is away turns the cancellation into an error
             try:
-                async with self._app.open_async(), self._opened():
+                async with self._app.open_async():
+                    self._open = True
                     if not said:
                         said = True
                         self._say(f"working, {self._concurrency} operation(s) at a time")
@@ -163,15 +163,9 @@ class _Worker:
                     )
             except (ConnectorException, OSError, ExceptionGroup) as error:
                 log.warning("jobs wait: the database does not answer (%s)", type(error).__name__)
+            finally:
+                self._open = False
             await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
-
-    @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[None]:
-        self._open = True
-        try:
-            yield
-        finally:
-            self._open = False
 
     async def _stalled(self) -> int:
         """Requeue the jobs of dead workers and unrecorded jobs of this one. Return their number."""

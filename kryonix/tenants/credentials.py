@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kryonix.engines.engine import Engine, StackSpec
@@ -34,13 +34,9 @@ def find_credentials(engine: Engine, tenant_id: str, platform: str) -> dict[str,
     for stack in (Names(tenant_id).stack, platform):
         outputs = engine.outputs(StackSpec(name=stack))
         if entry := outputs.get("tenants", {}).get(tenant_id):
-            own = Credentials.of(entry)
             return {
                 "tenant": tenant_id,
-                "vhost": own.vhost,
-                "username": own.username,
-                "password": own.password,
-                "amqp_uri": own.amqp_uri,
+                **asdict(Credentials.of(entry)),
                 "management_url": outputs["management_url"],
                 "plan": entry["plan"],
                 "modules": list(entry["modules"]),

@@ -190,7 +190,16 @@ class TenantLifecycle:
                 admit(tenant_of(before), self._catalog)
             state = before
             if not is_rotated(before, from_generation):
-                state = self._rows.put(self._next_generation(before, self._overlap if overlap is None else overlap))
+                current, overlap = before.credentials_generation, self._overlap if overlap is None else overlap
+                kept = overlap > timedelta(0)
+                state = self._rows.put(
+                    replace(
+                        before,
+                        credentials_generation=current + 1,
+                        retiring_generation=current if kept else None,
+                        retiring_until=self._rows.after(overlap) if kept else None,
+                    )
+                )
             try:
                 self._apply(state, on_event)
                 return self._stacks.credentials(state)
@@ -295,13 +304,6 @@ class TenantLifecycle:
         state = self.state(tenant_id)
         check_transition(state, operation)
         return state
-
-    def _next_generation(self, state: DesiredState, overlap: timedelta) -> DesiredState:
-        current = state.credentials_generation
-        fresh = replace(state, credentials_generation=current + 1, retiring_generation=None, retiring_until=None)
-        if overlap <= timedelta(0):
-            return fresh
-        return replace(fresh, retiring_generation=current, retiring_until=self._rows.after(overlap))
 
     def _apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
         summary = self._stacks.apply(state, on_event, allow_delete)

@@ -1,8 +1,8 @@
 -- insert_operation --
 -- Returns no row if an operation is in progress on the tenant, or if the caller has used the idempotency key.
 INSERT INTO signup.operations
-    (id, tenant, kind, request, objects_total, key_id, idempotency_key, fingerprint, sealing_key)
-VALUES (%(id)s, %(tenant)s, %(kind)s, %(request)s, %(objects_total)s, %(key_id)s, %(idempotency_key)s,
+    (id, tenant, kind, request, key_id, idempotency_key, fingerprint, sealing_key)
+VALUES (%(id)s, %(tenant)s, %(kind)s, %(request)s, %(key_id)s, %(idempotency_key)s,
         %(fingerprint)s, %(sealing_key)s)
 ON CONFLICT DO NOTHING
 RETURNING *;

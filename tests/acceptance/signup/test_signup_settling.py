@@ -11,7 +11,7 @@ import pytest
 
 from kryonix.signup import operations
 from kryonix.signup.database import Database
-from kryonix.signup.queue import enqueue
+from kryonix.signup.operations import enqueue
 from tests.support.signup_service import Caller, Signup
 
 ID = "due"

@@ -16,7 +16,7 @@ from procrastinate.exceptions import AlreadyEnqueued
 
 from kryonix.signup.auth import SCOPES
 from kryonix.signup.database import Database
-from kryonix.signup.queue import enqueue
+from kryonix.signup.operations import enqueue
 from tests.integration.signup.conftest import Registry, caller, until
 from tests.support.project import ROOT
 

@@ -7,7 +7,7 @@ import pytest
 from kryonix.engines.errors import EngineFailed, LifecycleError, OperationDied
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.errors import RegistryRefused, RegistryUnavailable
-from kryonix.signup.queue import attempts_for, pause_after
+from kryonix.signup.executor import attempts_for, pause_after
 from kryonix.tenants.errors import TenantBusy, UnknownTenant
 
 
