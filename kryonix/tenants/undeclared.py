@@ -13,7 +13,7 @@ from typing import Any, Final
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerFailed, api_path
 from kryonix.topology.naming import Names, tenant_of_vhost
-from kryonix.topology.objects import KINDS
+from kryonix.topology.objects import KINDS, ObjectKind
 
 LEFT_ALONE: Final = (
     "Ask their owner before deleting them. Save the messages you need, then delete the objects in the "
@@ -36,20 +36,13 @@ _HARMLESS: Final = ("binding", "policy", "operator policy", "permission", "topic
 _OURS: Final = ("operator_policy", "policy", "vhost-limits")
 """Parameters also listed as objects of their own."""
 
+_NAMED: Final = ("queue", "exchange", "policy", "operator policy")
+_TYPES: Final = "rabbitmq:index/"
 _PLURALS: Final = {kind.name: kind.plural for kind in KINDS.values()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
-    """One stack's declared names in one vhost. A binding is source, destination, its type and key."""
-
-    exchanges: frozenset[str]
-    queues: frozenset[str]
-    bindings: frozenset[tuple[str, str, str, str]]
-    policies: frozenset[str]
-    operator_policies: frozenset[str]
-    permissions: frozenset[str]
-    users: frozenset[str]
+Declared = Mapping[str, frozenset[Any]]
+"""One stack's declared names in one vhost, by kind. A binding is source, destination, its type and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +129,11 @@ def find_undeclared(broker: Broker, vhost: str, declared: Declared) -> Undeclare
     complete = True
     for strangers, whole in (
         _bindings(broker, vhost, declared),
-        _queues(broker, vhost, declared),
-        _named(broker, "exchange", "exchanges", vhost, declared.exchanges | {""}),
-        _named(broker, "policy", "policies", vhost, declared.policies),
-        _named(broker, "operator policy", "operator-policies", vhost, declared.operator_policies),
-        _permissions(broker, "permission", vhost, declared.permissions | {broker.username}),
+        *(_named(broker, KINDS[kind], vhost, declared[kind]) for kind in _NAMED),
+        _permissions(broker, "permission", vhost, declared["permission"] | {broker.username}),
         _permissions(broker, "topic permission", vhost, frozenset()),
         _parameters(broker, vhost),
-        _users(broker, vhost, declared.users),
+        _users(broker, vhost, declared["user"]),
     ):
         found += strangers
         complete = complete and whole
@@ -171,7 +161,7 @@ def _bindings(broker: Broker, vhost: str, declared: Declared) -> _Found:
         listed, whole = broker.listed("bindings", vhost, **_BINDING)
     except BrokerFailed:
         return _bindings_by_exchange(broker, vhost, declared)
-    return [_binding_found(vhost, b) for b in listed if not _is_declared(b, declared.bindings)], whole
+    return [_binding_found(vhost, b) for b in listed if not _is_declared(b, declared["binding"])], whole
 
 
 def _bindings_by_exchange(broker: Broker, vhost: str, declared: Declared) -> _Found:
@@ -185,14 +175,16 @@ def _bindings_by_exchange(broker: Broker, vhost: str, declared: Declared) -> _Fo
         except BrokerFailed:
             found.append(Stranger("unreadable list", f"of the bindings from {name}: see `{_LIST_BINDINGS}`", path))
             continue
-        found += [_binding_found(vhost, b) for b in listed if not _is_declared(b, declared.bindings)]
+        found += [_binding_found(vhost, b) for b in listed if not _is_declared(b, declared["binding"])]
         complete = complete and whole
     return found, complete
 
 
 def _binding_found(vhost: str, binding: Mapping[str, Any]) -> Stranger:
     name = f"{binding['source']} -> {binding['destination']} ({binding['routing_key']})"
-    return Stranger("binding", name, _binding_path(vhost, binding))
+    to = "q" if binding["destination_type"] == "queue" else "e"
+    source, key = binding["source"], binding["properties_key"]
+    return Stranger("binding", name, ("bindings", vhost, "e", source, to, binding["destination"], key))
 
 
 def _is_declared(binding: Mapping[str, Any], declared: frozenset[tuple[str, str, str, str]]) -> bool:
@@ -204,22 +196,15 @@ def _is_declared(binding: Mapping[str, Any], declared: frozenset[tuple[str, str,
     return key in declared and (properties == "~" or "~" not in properties)
 
 
-def _binding_path(vhost: str, binding: Mapping[str, Any]) -> tuple[str, ...]:
-    to = "q" if binding["destination_type"] == "queue" else "e"
-    return ("bindings", vhost, "e", binding["source"], to, binding["destination"], binding["properties_key"])
-
-
-def _queues(broker: Broker, vhost: str, declared: Declared) -> _Found:
-    listed, whole = broker.listed("queues", vhost, **_COUNTS)
-    strange = [queue for queue in listed if queue["name"] not in declared.queues]
-    return [Stranger("queue", q["name"], ("queues", vhost, q["name"]), q.get("messages", 0)) for q in strange], whole
-
-
-def _named(broker: Broker, kind: str, path: str, vhost: str, known: frozenset[str]) -> _Found:
-    listed, whole = broker.listed(path, vhost, columns="name")
-    names = [entry["name"] for entry in listed if entry["name"] not in known]
-    names = [name for name in names if kind != "exchange" or not name.startswith("amq.")]
-    return [Stranger(kind, name, (path, vhost, name)) for name in names], whole
+def _named(broker: Broker, kind: ObjectKind, vhost: str, known: frozenset[str]) -> _Found:
+    path = kind.plural.replace(" ", "-")
+    listed, whole = broker.listed(path, vhost, **(_COUNTS if kind.holds_messages else {"columns": "name"}))
+    found = []
+    for name, messages in ((entry["name"], entry.get("messages", 0)) for entry in listed):
+        if name not in known and not (kind.name == "exchange" and (not name or name.startswith("amq."))):
+            held = messages if kind.holds_messages else None
+            found.append(Stranger(kind.name, name, (path, vhost, name), held))
+    return found, whole
 
 
 def _permissions(broker: Broker, kind: str, vhost: str, known: frozenset[str]) -> _Found:
@@ -247,20 +232,17 @@ def _users(broker: Broker, vhost: str, known: frozenset[str]) -> _Found:
 
 def _declared(resources: Sequence[Mapping[str, Any]], vhost: str) -> Declared:
     inside = [resource for resource in resources if resource.get("inputs", {}).get("vhost") == vhost]
-    users = (resource["id"] for resource in _of_type(inside, "permissions:Permissions"))
-    return Declared(
-        exchanges=frozenset(_names(inside, "exchange:Exchange")),
-        queues=frozenset(_names(inside, "queue:Queue")),
-        bindings=frozenset(_binding(resource["inputs"]) for resource in _of_type(inside, "binding:Binding")),
-        policies=frozenset(_names(inside, "policy:Policy")),
-        operator_policies=frozenset(_names(inside, "operatorPolicy:OperatorPolicy")),
-        permissions=frozenset(user.removesuffix(f"@{vhost}") for user in users),
-        users=frozenset(_names(resources, "user:User")),
-    )
-
-
-def _binding(inputs: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    return inputs["source"], inputs["destination"], inputs["destinationType"], inputs.get("routingKey") or ""
+    bindings = [resource["inputs"] for resource in _of_type(inside, "binding:Binding")]
+    users = [resource["id"] for resource in _of_type(inside, "permissions:Permissions")]
+    return {
+        **{kind: frozenset(_names(inside, KINDS[kind].resource_type.removeprefix(_TYPES))) for kind in _NAMED},
+        "binding": frozenset(
+            (each["source"], each["destination"], each["destinationType"], each.get("routingKey") or "")
+            for each in bindings
+        ),
+        "permission": frozenset(user.removesuffix(f"@{vhost}") for user in users),
+        "user": frozenset(_names(resources, "user:User")),
+    }
 
 
 def _names(resources: Iterable[Mapping[str, Any]], type_: str) -> list[str]:
@@ -268,7 +250,7 @@ def _names(resources: Iterable[Mapping[str, Any]], type_: str) -> list[str]:
 
 
 def _of_type(resources: Iterable[Mapping[str, Any]], type_: str) -> list[Mapping[str, Any]]:
-    return [resource for resource in resources if resource["type"] == f"rabbitmq:index/{type_}"]
+    return [resource for resource in resources if resource["type"] == _TYPES + type_]
 
 
 def _shown(stranger: Stranger) -> dict[str, Any]:
