@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -74,19 +74,13 @@ _OF_HTTP: Final = {
 }
 
 
-def _all_of(kind: type[Exception]) -> Iterator[type[Any]]:
-    for each in kind.__subclasses__():
-        yield each
-        yield from _all_of(each)
-
-
 _HIDDEN: Final = (RegistryUnavailable,)
 """Errors whose text names addresses and belongs in the log only."""
 
 _FOR_CALLERS: Final = frozenset(
     {
         *(name for error, name, _, _ in _KINDS if issubclass(error, (engines.Refused, InvalidInput))),
-        *(error.kind for error in _all_of(SignupError) if hasattr(error, "kind")),
+        *(error.kind for error in SignupError.__subclasses__()),
         *_OF_HTTP.values(),
         "registry-unavailable",
         "internal",

@@ -19,6 +19,7 @@ from kryonix.tenants.errors import NotRemoved, WouldLoseMessages, translate_loss
 from kryonix.tenants.specs import spec_for, tenant_of, users_of, what_is_sold
 from kryonix.tenants.undeclared import (
     LEFT_ALONE,
+    Declared,
     Undeclared,
     declared_vhosts,
     find_undeclared,
@@ -74,15 +75,15 @@ class TenantStacks:
                 self._up(state, on_event, ())
                 self._engine.refresh(spec, on_event)
         summary = self.apply(state, on_event)
-        steps = [*summary.steps, *self._restored_login(state), *self._removed_strangers(state, on_event)]
-        seconds, counted = summary.seconds, Counter(summary.changes)
-        counted.update(step.op for step in steps[len(summary.steps) :])
-        return Summary(dict(counted), tuple(steps), summary.outputs, seconds)
+        made: list[Step] = []
+        if declared := self._declared(state):
+            made = [*self._restored_login(state), *self._removed_strangers(state, declared, on_event)]
+        counted = Counter(summary.changes) + Counter(step.op for step in made)
+        return Summary(dict(counted), (*summary.steps, *made), summary.outputs, summary.seconds)
 
     def undeclared(self, state: DesiredState) -> Undeclared:
         """Return the undeclared objects of the tenant's vhost; none for a stack without resources."""
-        vhost = tenant_of(state).names.vhost
-        declared = declared_vhosts(self._engine.export(self._spec(state))).get(vhost)
+        vhost, declared = tenant_of(state).names.vhost, self._declared(state)
         return find_undeclared(self._broker(state), vhost, declared) if declared else Undeclared(vhost=vhost)
 
     def before_deletion(
@@ -146,11 +147,11 @@ class TenantStacks:
         self._engine.refresh(spec, on_event)
         return self._engine.up(spec, on_event)
 
-    def _removed_strangers(self, state: DesiredState, on_event: OnEvent) -> list[Step]:
+    def _declared(self, state: DesiredState) -> Declared | None:
+        return declared_vhosts(self._engine.export(self._spec(state))).get(tenant_of(state).names.vhost)
+
+    def _removed_strangers(self, state: DesiredState, declared: Declared, on_event: OnEvent) -> list[Step]:
         vhost = tenant_of(state).names.vhost
-        declared = declared_vhosts(self._engine.export(self._spec(state))).get(vhost)
-        if declared is None:
-            return []
         removed, left = remove_harmless(self._broker(state), vhost, declared)
         if left:
             on_event(
@@ -161,7 +162,7 @@ class TenantStacks:
     def _restored_login(self, state: DesiredState) -> list[Step]:
         """Restore passwords changed by hand: no engine reads passwords back."""
         made = self._engine.outputs(self._spec(state)).get("tenants", {}).get(state.cliente_id)
-        if not made or not declared_vhosts(self._engine.export(self._spec(state))):
+        if not made:
             return []
         broker = self._broker(state)
         steps = password_steps(broker, made)
