@@ -1,1 +1,1 @@
-"""Benchmarks: figures and ratios of one run on one machine, and the bounds that they have to reach."""
+"""Benchmarks: figures and ratios of one run on one machine, and their bounds."""

@@ -1,4 +1,4 @@
-"""The ways around Pulumi that provisioning is compared with: a definitions import, and one call per object."""
+"""Provision without Pulumi, for comparison: by an import of definitions, and by one call per object."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kryonix.topology.expansion import Topology
 
 
 class Broker:
-    """One broker, as its administrator uses it. Each method returns the seconds that it took, and cleans up after."""
+    """One broker, used by its administrator. Each method returns the seconds it took, and cleans up."""
 
     def __init__(self, outputs: Mapping[str, Any]) -> None:
         self._url = f"{outputs['management_url']}/api"

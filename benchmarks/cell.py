@@ -1,4 +1,4 @@
-"""What one broker carries: `python -m benchmarks.cell [--json]`. Needs Docker; takes about ten minutes.
+"""Measure the load one broker carries: `python -m benchmarks.cell [--json]`. Needs Docker; takes about ten minutes.
 
 A platform of its own, with this project's broker settings, is filled with idle 8-module tenants, imported as
 definitions because that is fast. At each step the broker is left to settle; then its memory, processes, files, disk and
@@ -40,7 +40,7 @@ MIB: Final = 1024 * 1024
 
 
 class Filling(Broker):
-    """Imports a tenant and leaves it there."""
+    """Import a tenant and keep it."""
 
     def _took(self, began: float, topology: Topology) -> float:
         return time.perf_counter() - began
@@ -149,7 +149,7 @@ def main() -> int:
 
 @contextmanager
 def platform() -> Iterator[Project]:
-    """A broker and a registry without tenants."""
+    """Yield a broker and a registry without tenants."""
     with tempfile.TemporaryDirectory() as folder:
         project = Project.platform(Path(folder) / "project")
         project.configure(brokerMemoryMb=BROKER_MEMORY_MB)
@@ -162,7 +162,7 @@ def platform() -> Iterator[Project]:
 
 
 def fill(broker: Broker, made: int, wanted: int) -> Iterator[float]:
-    """Import tenants until there are so many; yields the seconds of each."""
+    """Import tenants up to a number, and yield the seconds of each."""
     for number in range(made, wanted):
         tenant = Tenant(id=f"cell-{number:03}", modules=tuple(CATALOG.modules), plan="enterprise")
         yield broker.import_definitions(expand(tenant, CATALOG))
@@ -173,7 +173,7 @@ def steps(reading: Reading) -> Iterator[tuple[str, float]]:
 
 
 def slopes(readings: list[Reading]) -> dict[str, float]:
-    """What one queue more costs: lines through all readings with tenants in them."""
+    """Return the cost of one more queue: the slope of a line through all readings with tenants."""
     filled = readings[1:]
     queues = [reading.queues for reading in filled]
 
@@ -199,7 +199,7 @@ def import_figures(imports: list[float]) -> dict[str, float]:
 
 
 def tell(reading: Reading) -> None:
-    """Progress, on standard error: standard output is the report's."""
+    """Print progress on standard error; the report is on standard output."""
     print(reading, file=sys.stderr, flush=True)
 
 

@@ -27,7 +27,7 @@ DATA = {"text": "x" * 1000, "n": 1}
 
 
 class Contender(ABC):
-    """Each method handles so many messages and returns each one's latency in seconds."""
+    """Each method handles `count` messages and returns the latency of each in seconds."""
 
     @classmethod
     @abstractmethod
@@ -56,7 +56,7 @@ class Contender(ABC):
 
 
 class Gaps:
-    """The times between messages, until there were enough."""
+    """The times between messages, up to a number of messages."""
 
     def __init__(self, count: int) -> None:
         self._count, self._times = count, [time.perf_counter()]
@@ -112,7 +112,7 @@ class Coroutines(Contender):
 
 
 class Sdk(Coroutines):
-    """This project's own."""
+    """This project's SDK."""
 
     def __init__(self, client: MessagingClient) -> None:
         self._client = client
@@ -142,7 +142,7 @@ class Sdk(Coroutines):
 
 
 class BareAioPika(Coroutines):
-    """aio-pika as its own documentation shows it, with what the SDK does for each message done by hand."""
+    """aio-pika as in its documentation, with the SDK's work for each message done by hand."""
 
     def __init__(self, connection: AbstractConnection, exchange: AbstractExchange, tenant: str) -> None:
         self._connection, self._exchange, self._tenant = connection, exchange, tenant
@@ -192,7 +192,7 @@ class BareAioPika(Coroutines):
 
 
 class Pika(Contender):
-    """pika: its asyncio adapter to pipeline, its blocking one for the rest, as its documentation recommends."""
+    """pika as its documentation recommends: the asyncio adapter to pipeline, the blocking one for the rest."""
 
     def __init__(self, uri: str) -> None:
         self._parameters = pika.URLParameters(uri)

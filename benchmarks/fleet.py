@@ -1,4 +1,4 @@
-"""How long a rollout takes: `python -m benchmarks.fleet [--json] [TENANTS]`, 12 unless it is said. Needs Docker.
+"""Measure a rollout: `python -m benchmarks.fleet [--json] [TENANTS]`; default: 12 tenants. Needs Docker.
 
 Tenants with 8 modules, each with a stack of its own run by the local engine, are made by a first `kryonix fleet
 rollout`; then the same rollout, with nothing to change, is run with one, two and four stacks at once, and every tenant
@@ -52,7 +52,7 @@ def main() -> int:
 
 @contextmanager
 def platform() -> Iterator[Project]:
-    """A broker and a registry without tenants."""
+    """Yield a broker and a registry without tenants."""
     with tempfile.TemporaryDirectory() as folder:
         project = Project.platform(Path(folder) / "project")
         (project.folder / ".venv").symlink_to(ROOT / ".venv")
@@ -64,7 +64,7 @@ def platform() -> Iterator[Project]:
 
 
 def put(dsn: str, tenants: int, modules: tuple[str, ...] = MODULES) -> None:
-    """Write what the tenants are to be."""
+    """Write the tenants' desired states."""
     with connect(dsn) as connection:
         for number in range(tenants):
             row = DesiredState(cliente_id=f"{PREFIX}{number:03}", modules=modules, plan="enterprise")
@@ -76,7 +76,7 @@ def rollout(project: Project, concurrency: int) -> float:
 
 
 def timed(project: Project, name: str, *arguments: str) -> float:
-    """Seconds of a command that has to succeed."""
+    """Run a command that must succeed, and return its seconds."""
     began = time.perf_counter()
     result = project.kryonix("fleet", name, "--stack", project.stack, "--engine", "local", *arguments, timeout=3600)
     took = time.perf_counter() - began
@@ -86,13 +86,13 @@ def timed(project: Project, name: str, *arguments: str) -> float:
 
 
 def cpu_seconds() -> float:
-    """What ended children, and theirs, have taken of the processors so far."""
+    """Return the CPU seconds of all ended child processes so far."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def early_and_late(dsn: str) -> tuple[float, float]:
-    """The median seconds of the first third of the tenants that `put` wrote, which are all alike, and of the last."""
+    """Return the median seconds of the first and of the last third of the equal tenants written by `put`."""
     with connect(dsn) as connection:
         latest = fetch_latest_rollout(connection)
     alike = [tenant for tenant in latest.tenants if tenant.cliente_id.startswith(PREFIX)] if latest else []

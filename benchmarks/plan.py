@@ -1,4 +1,4 @@
-"""The offline plan of a large fleet: `python -m benchmarks.plan [--json]`."""
+"""Measure the offline plan of a large fleet: `python -m benchmarks.plan [--json]`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def plan(tenants: Path, *arguments: str) -> float:
-    """Seconds that the whole command takes."""
+    """Return the seconds of the whole command."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "kryonix", "plan", "--tenants", str(tenants), *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

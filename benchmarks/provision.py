@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def one_round(project: Project, broker: Broker, by_cli: MakeStack | None, n: int) -> dict[str, float]:
-    """Every way once, one right after the other, so that what else the machine does weighs on all of them alike."""
+    """Measure each way once, one after the other: other load on the machine then affects all of them."""
     print(f"round {n + 1} of {RUNS}", file=sys.stderr)
     figures = in_process(project, n)
     figures["one_call_per_object_s"] = broker.one_call_per_object(topology(f"one-{n}"))
@@ -70,7 +70,7 @@ def one_round(project: Project, broker: Broker, by_cli: MakeStack | None, n: int
 
 @contextmanager
 def platform() -> Iterator[Project]:
-    """A broker and a registry without tenants."""
+    """Yield a broker and a registry without tenants."""
     with tempfile.TemporaryDirectory() as folder:
         project = Project.platform(Path(folder) / "project")
         (project.folder / ".venv").symlink_to(ROOT / ".venv")
@@ -86,7 +86,7 @@ def topology(id: str) -> Topology:
 
 
 def in_process(project: Project, n: int) -> dict[str, float]:
-    """The engine alone: seconds of the first `up`, a no-op `up` and `destroy` of one tenant in a stack of its own."""
+    """Return the engine's seconds for the first `up`, a no-op `up` and `destroy` of a tenant's own stack."""
     with patch.dict(os.environ, project.env):
         made = project.beside(f"tenant-engine-{n}", tenant=tenant(f"engine-{n}", *MODULES))
         stack = LocalStack(made.folder, made.stack)
@@ -94,7 +94,7 @@ def in_process(project: Project, n: int) -> dict[str, float]:
 
 
 def command(project: Project, engine: str, stack: MakeStack, n: int) -> dict[str, float]:
-    """The same three by the `kryonix` command, as it reports them itself."""
+    """Return the same three seconds as the `kryonix` command reports them."""
     made = stack(f"tenant-{engine}-{n}", tenant=tenant(f"{engine}-{n}", *MODULES))
     return _named(f"command_{engine}", [seconds(made, operation, engine) for operation in ("up", "up", "destroy")])
 
@@ -104,12 +104,12 @@ def _named(name: str, runs: list[float]) -> dict[str, float]:
 
 
 def seconds(project: Project, operation: str, engine_name: str = "local") -> float:
-    """Seconds an operation takes, as the command itself reports them."""
+    """Return an operation's seconds as the command reports them."""
     return float(project.must(operation, engine=engine_name)["seconds"])
 
 
 def in_cli_backend(project: Project) -> MakeStack:
-    """Make the platform's outputs known to the CLI, in a backend of its own; returns what makes tenant stacks there."""
+    """Copy the platform's outputs to a backend of the CLI, and return a function that makes tenant stacks there."""
     backend = project.folder / "backend"
     backend.mkdir()
     project.env |= {"PULUMI_BACKEND_URL": f"file://{backend}", "PULUMI_SKIP_UPDATE_CHECK": "true"}
@@ -128,7 +128,7 @@ def in_cli_backend(project: Project) -> MakeStack:
 
 
 def fleet(project: Project) -> dict[str, float]:
-    """Seconds beyond the platform's that a stack's first tenant takes, and one of its second ten."""
+    """Return the seconds for a stack's first tenant, and for one of its second ten, without the platform's."""
     project.tenants()
     baseline = seconds(project, "up")
     took = {}

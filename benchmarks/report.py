@@ -1,4 +1,4 @@
-"""What a benchmark prints: figures, ratios, bounds, and an exit status that says whether all bounds are reached."""
+"""The report of a benchmark: figures, bounds, and the exit status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A value, and the most it may be."""
+    """A value and its maximum."""
 
     name: str
     value: float

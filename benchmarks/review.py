@@ -1,4 +1,4 @@
-"""The review of a change in a large fleet: `python -m benchmarks.review [--json]`."""
+"""Measure the review of a change in a large fleet: `python -m benchmarks.review [--json]`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def _repository(folder: Path) -> None:
-    """A repository with the program in it: a tag for each base, and the change on top of them all."""
+    """Make a repository with the program, a tag for each base, and the change on top."""
     package = Path(kryonix.__file__).parent
     shutil.copytree(package, folder / "kryonix", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".gitignore").write_text("__pycache__/\n")
@@ -74,7 +74,7 @@ def _git(folder: Path, *arguments: str) -> None:
 
 
 def _seconds(folder: Path, base: str, shape: str) -> float:
-    """Seconds that the whole command takes, by the repository's own code."""
+    """Return the median seconds of the whole command, run by the repository's own code."""
     command = [sys.executable, "-m", "kryonix", "plan", "--against", base, "--format", shape]
     return median(_timed(command, folder) for _ in range(RUNS))
 
@@ -84,7 +84,7 @@ def _timed(command: list[str], folder: Path) -> float:
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True)
     seconds = time.perf_counter() - began
     if b"10" not in done.stdout:
-        raise AssertionError("the review does not tell of the tenants that changed")
+        raise AssertionError("the review does not show the changed tenants")
     return seconds
 
 

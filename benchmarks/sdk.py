@@ -1,8 +1,8 @@
-"""The SDK against bare aio-pika doing the same work, and pika: `python -m benchmarks.sdk [--json] [--messages N]`.
+"""Compare the SDK with bare aio-pika and pika: `python -m benchmarks.sdk [--json] [--messages N]`.
 
 Same work means: data of 1 KiB encoded as JSON, a message id, the same headers, persistent, mandatory, confirmed; and to
-consume: decoded, handed to a coroutine, acknowledged, with the same prefetch. The broker is the one KRYONIX_AMQP_URI
-names, or else a platform made for it. Contenders take turns, and each figure is the median of the rounds.
+consume: decoded, handed to a coroutine, acknowledged, with the same prefetch. The broker is that of
+KRYONIX_AMQP_URI, or else a new platform. Contenders take turns, and each figure is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WORKLOADS = ("pipelined", "one_by_one", "consume")
 
 @dataclass(slots=True)
 class Measured:
-    """What the rounds of one contender and workload gave."""
+    """The results of all rounds of one contender and workload."""
 
     rates: list[float] = field(default_factory=list)
     cpu_us: list[float] = field(default_factory=list)
@@ -96,7 +96,7 @@ def report(results: dict[tuple[str, str], Measured], messages: int) -> Report:
 
 @contextmanager
 def broker() -> Iterator[str]:
-    """The AMQP URI of a tenant with portal, on a broker of its own unless the environment names one."""
+    """Yield the AMQP URI of a tenant with portal, on a new broker unless the environment names one."""
     if uri := os.environ.get("KRYONIX_AMQP_URI"):
         yield uri
         return

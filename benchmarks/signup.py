@@ -1,4 +1,4 @@
-"""From POST to ready: `python -m benchmarks.signup [--json] [FLEET]`; a fleet of 50 unless it is said. Needs Docker.
+"""Measure the time from POST to ready: `python -m benchmarks.signup [--json] [FLEET]`; default: 50. Needs Docker.
 
 The service and a worker run as their commands. Tenants are asked for by HTTP and are ready when their operation has
 succeeded: basic ones with one module, and full ones with all 8, alone and 10 at once. Beside it, in the same run, a
@@ -58,7 +58,7 @@ def main() -> int:
 
 @contextmanager
 def service() -> Iterator[Signup]:
-    """A platform without tenants, the service and a worker."""
+    """Yield the service and a worker on a platform without tenants."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "project").mkdir()
         (Path(folder) / "project" / ".venv").symlink_to(ROOT / ".venv")
@@ -67,7 +67,7 @@ def service() -> Iterator[Signup]:
 
 
 def ready(signup: Signup, id: str, wanted: dict[str, Any]) -> float:
-    """Seconds from the request to the end of its operation."""
+    """Return the seconds from the request to the end of its operation."""
     began = time.perf_counter()
     operation = signup.caller.ended(signup.caller.taken("POST", "/v1/tenants", {"id": id, **wanted}), 600)
     if operation["status"] != "succeeded":
@@ -76,7 +76,7 @@ def ready(signup: Signup, id: str, wanted: dict[str, Any]) -> float:
 
 
 def at_once(signup: Signup, name: str, wanted: dict[str, Any]) -> dict[str, float]:
-    """Ten requests at the same moment: when the last is ready, and what the middle one waits."""
+    """Send ten requests at once; return when the last is ready, and the median wait."""
     began = time.perf_counter()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         took = list(pool.map(lambda n: ready(signup, f"{name}-once-{n}", wanted), range(AT_ONCE)))
@@ -85,7 +85,7 @@ def at_once(signup: Signup, name: str, wanted: dict[str, Any]) -> dict[str, floa
 
 
 def fleet(signup: Signup, tenants: int) -> dict[str, float]:
-    """A rollout that changes nothing, over tenants that another has made."""
+    """Measure rollouts without changes, over tenants made by an earlier one."""
     dsn = str(signup.outputs["registry_dsn"])
     put(dsn, tenants, modules=("crm",))
     rollout(signup.project, 2)
