@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.live_broker import LiveBroker, live
+from tests.support.live_broker import LiveBroker
 from tests.support.project import ROOT, Project, tenant
 
 needs_cli = pytest.mark.skipif(
@@ -31,7 +31,7 @@ def changed(summary: Mapping[str, Any]) -> list[str]:
 
 @pytest.fixture(scope="session")
 def broker(platform: Project) -> Iterator[LiveBroker]:
-    with live(platform.outputs()) as found:
+    with LiveBroker(platform.outputs()) as found:
         yield found
 
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ import aio_pika
 import pytest
 
 from tests.conftest import ALL_MODULES
-from tests.support.live_broker import LiveBroker, live
+from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, Result
 from tests.support.signup_service import Signup
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(
     shutil.which("pulumi") is None, reason="the Automation API runs the real CLI, and there is no `pulumi` on PATH"
@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.fixture(scope="module")
 def broker(made: Project) -> Iterator[LiveBroker]:
-    with live(made.must("outputs", "--show-secrets", engine="pulumi")) as found:
+    with LiveBroker(made.must("outputs", "--show-secrets", engine="pulumi")) as found:
         yield found
 
 
@@ -65,10 +65,7 @@ def signup(made: Project, tmp_path: Path) -> Iterator[Signup]:
 def test_signup_with_the_cli_survives_a_killed_worker(signup: Signup, broker: LiveBroker) -> None:
     full = {"id": "asked", "modules": list(ALL_MODULES), "plan": "enterprise"}
     operation = signup.caller.taken("POST", "/v1/tenants", full)
-    until = time.monotonic() + 120
-    while not broker.has("vhosts", "/cliente_asked"):
-        assert time.monotonic() < until, signup.said
-        time.sleep(0.05)
+    eventually("the worker has begun", lambda: broker.has("vhosts", "/cliente_asked"))
     signup.worker.kill()
     signup.worker = signup.start_worker()
     ended = signup.caller.ended(operation, 300)

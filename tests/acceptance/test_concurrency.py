@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from datetime import UTC, datetime
 
 from tests.acceptance.conftest import Beside, Planned
 from tests.support.live_broker import LiveBroker
+from tests.support.waiting import eventually
 
 
 def test_a_second_run_on_a_stack_fails_and_names_the_lock_holder(
@@ -17,11 +17,7 @@ def test_a_second_run_on_a_stack_fails_and_names_the_lock_holder(
     stack = beside("contended", "crm", "whatsapp")
     first = stack.start("up")
     lock = stack.folder / ".kryonix" / "stacks" / stack.stack / "lock"
-    until = time.monotonic() + 60
-    while not (lock.exists() and lock.read_bytes()):
-        assert first.poll() is None, first.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.005)
+    eventually("it holds the stack", lambda: lock.exists() and lock.read_bytes(), process=first)
     first.send_signal(signal.SIGSTOP)  # however fast it is, it holds the stack as long as the second takes
     try:
         second = stack.run("up")

@@ -17,6 +17,7 @@ from kryonix.engines.local import LocalStack
 from tests.acceptance.conftest import Beside, Planned, changed
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, tenant
+from tests.support.waiting import eventually
 
 KILLS = 12
 SMALL, LARGE = ("portal",), ("portal", "crm", "financeiro")
@@ -31,10 +32,8 @@ class Killer:
 
     def run(self, operation: str, part: float, duration: float) -> bool:
         """Kill a run at some part of its duration, counted from where its work begins; whether it was still going."""
-        journal = self.stack.folder / ".kryonix" / "stacks" / self.stack.stack / "journal.jsonl"
         process = self.stack.start(operation)
-        while not journal.exists() and process.poll() is None:
-            time.sleep(0.005)
+        eventually("the run's work begins", lambda: self.stack.journal or process.poll() is not None)
         time.sleep(part * duration)
         going = process.poll() is None
         process.kill()
@@ -81,6 +80,7 @@ def status_in_registry(broker: LiveBroker, id: str) -> str:
 
 
 def test_up_survives_a_kill_at_any_moment(beside: Beside, planned: Planned, broker: LiveBroker, seed: int) -> None:
+    """Slow: twelve runs are killed, so that no part of a run is left out."""
     stack = beside("killed-up", *LARGE)
     killer = Killer(stack, random.Random(seed))
     duration = work_seconds(stack, "up")
@@ -105,6 +105,7 @@ def test_up_survives_a_kill_at_any_moment(beside: Beside, planned: Planned, brok
 
 
 def test_destroy_survives_a_kill_at_any_moment(beside: Beside, planned: Planned, broker: LiveBroker, seed: int) -> None:
+    """Slow: twelve runs are killed, and each destroys a tenant that is deployed again before it."""
     stack = beside("killed-down", *SMALL)
     # Accepted, so that a destroy is work all through, and not for the most part the wait for the queues' last counts.
     stack.configure(allowDelete=["cliente_killed-down.*"])
@@ -128,9 +129,6 @@ def test_destroy_survives_a_kill_at_any_moment(beside: Beside, planned: Planned,
 
 def test_a_killed_run_leaves_no_lock(beside: Beside) -> None:
     stack = beside("unlocked", *SMALL)
-    process = stack.start("up")
-    time.sleep(1.5)
-    process.kill()
-    process.communicate()
+    stack.kill("up", lambda: stack.journal)
     stack.must("up")
     stack.must("destroy")

@@ -6,8 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from kryonix.registry.desired_states import DesiredState, put_desired_state
 from kryonix.registry.rollouts import Rollout, fetch_latest_rollout
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, Result
+from tests.support.waiting import eventually
 
 NAMES = ("fleet-a", "fleet-b", "fleet-c")
 ROWS = {name: DesiredState(cliente_id=name, modules=("crm",), plan="basic") for name in NAMES}
@@ -172,15 +172,13 @@ def test_drift_shows_manual_changes_until_they_are_repaired(fleet: Fleet) -> Non
     fleet.broker.put("policies", "/cliente_fleet-c", "modulo-crm", json=policy)
 
 
-def until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert process.poll() is None, "the rollout ended before it was seen to run"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def tenants_done(rollout: Rollout) -> dict[str, float | None]:
+    """Return how many seconds each tenant took that is done."""
+    return {tenant.cliente_id: tenant.seconds for tenant in rollout.tenants if tenant.status == "done"}
 
 
 def test_a_second_rollout_is_refused_and_a_killed_one_resumes(fleet: Fleet) -> None:
+    """Slow: two rollouts deploy each tenant of the fleet."""
     fleet.put(b={"plan": "enterprise"})
     before = fleet.latest().id
     command = fleet.platform.command(*fleet.command("rollout", "--yes", "--concurrency", "1"))
@@ -188,19 +186,19 @@ def test_a_second_rollout_is_refused_and_a_killed_one_resumes(fleet: Fleet) -> N
     folder, env = fleet.platform.folder, fleet.platform.env
     first = subprocess.Popen(command, cwd=folder, env=env, stdin=none, stdout=none, stderr=none)
     try:
-        until(lambda: fleet.latest().id > before, first)
+        eventually("a rollout begins", lambda: fleet.latest().id > before, process=first)
         first.send_signal(signal.SIGSTOP)  # however fast it is, it holds the fleet as long as the second takes
         second = fleet.run("rollout", "--yes")
         first.send_signal(signal.SIGCONT)
         assert second.returncode == 3
         assert f"rollout {before + 1} is running: process {first.pid} on " in second.stderr
-        until(lambda: any(tenant.status == "done" for tenant in fleet.latest().tenants), first)
+        eventually("a tenant is done", lambda: tenants_done(fleet.latest()), 240, process=first)
     finally:
         first.kill()
         first.wait()
     cut_off = fleet.latest()
     assert cut_off.status == "running"
-    done = {tenant.cliente_id: tenant.seconds for tenant in cut_off.tenants if tenant.status == "done"}
+    done = tenants_done(cut_off)
     assert 0 < len(done) < len(NAMES)
     report = fleet.rollout("--resume", "--concurrency", "2")
     assert (report["id"], report["status"]) == (cut_off.id, "done")

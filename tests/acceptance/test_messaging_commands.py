@@ -26,6 +26,7 @@ from tests.support.amqp import publish, ready, take
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project
 from tests.support.tenants import Own, own_tenant, owner
+from tests.support.waiting import eventually
 
 CRITICAL = 9
 
@@ -145,10 +146,7 @@ def test_live_stats_are_appended_without_a_terminal(own: Own, tmp_path: Path) ->
         none = subprocess.DEVNULL
         process = subprocess.Popen(command, cwd=own.project.folder, env=own.env, stdin=none, stdout=file, stderr=none)
     try:
-        deadline = time.monotonic() + 120
-        while (tmp_path / "stats").read_text().count("crm.leads.create") < 2:
-            assert time.monotonic() < deadline, (tmp_path / "stats").read_text()
-            time.sleep(0.2)
+        eventually("two tables", lambda: (tmp_path / "stats").read_text().count("crm.leads.create") >= 2)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     finally:

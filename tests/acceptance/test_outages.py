@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import docker
 import pytest
 
 from tests.support.project import Project, tenant
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +49,8 @@ def test_every_command_reports_a_stopped_service_with_a_working_remedy(
         assert value is None
         (advice,) = re.findall(r"Run `(docker \w+ [\w-]+)`", shown.stderr)
         subprocess.run(shlex.split(advice), check=True, capture_output=True)
-        wait_until_healthy(client, name)
+        eventually(f"{name} is healthy", lambda: client.containers.get(name).health == "healthy")
         assert stopped.must("up")["changes"].get("delete", 0) == 0
         assert stopped.run("status").returncode == 0
     finally:
         client.close()
-
-
-def wait_until_healthy(client: docker.DockerClient, name: str) -> None:
-    until = time.monotonic() + 180
-    while client.containers.get(name).health != "healthy":
-        assert time.monotonic() < until, f"{name} is not healthy"
-        time.sleep(0.2)

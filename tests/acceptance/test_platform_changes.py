@@ -21,8 +21,9 @@ import yaml
 from kryonix.engines.local.secrets import Crypter
 from kryonix.messaging import MessagingClient, MessagingError
 from tests.acceptance.conftest import OWN, Stacks, changed
-from tests.support.live_broker import live
+from tests.support.live_broker import LiveBroker
 from tests.support.project import ROOT, Project, free_port, tenant
+from tests.support.waiting import eventually_async
 
 CONTAINERS: Final = frozenset({"platform-rabbitmq-container", "platform-postgres-container"})
 
@@ -173,15 +174,11 @@ class Traffic:
     async def confirms(self, more: int) -> None:
         """Wait until so many more are confirmed."""
         wanted = len(self.confirmed) + more
-        async with asyncio.timeout(120):
-            while len(self.confirmed) < wanted:
-                await asyncio.sleep(0.05)
+        await eventually_async(lambda: len(self.confirmed) >= wanted)
 
     async def all_handled(self) -> None:
         self._ended.set()
-        async with asyncio.timeout(120):
-            while not {number for number, _ in self.confirmed} <= self.handled:
-                await asyncio.sleep(0.1)
+        await eventually_async(lambda: {number for number, _ in self.confirmed} <= self.handled, every=0.1)
 
     def gap_s(self) -> float:
         times = [at for _, at in self.confirmed]
@@ -229,7 +226,7 @@ def test_no_confirmed_message_is_lost_while_the_platform_changes(
     platform, engine = stacks.platform, stacks.engine
     outputs = platform.must("outputs", "--show-secrets", engine=engine)
     kept = "cliente_acme.crm.contacts.sync"
-    with live(outputs) as broker:
+    with LiveBroker(outputs) as broker:
         broker.publish("/cliente_acme", kept, 5)
 
         async def through() -> float:
@@ -258,7 +255,7 @@ def test_one_run_moves_a_platform_and_removes_a_tenant(stacks: Stacks) -> None:
     platform.tenants(listed)
     platform.configure(managementPort=free_port(), registryPort=free_port())
     platform.must("up", engine=engine)
-    with live(platform.must("outputs", "--show-secrets", engine=engine)) as broker:
+    with LiveBroker(platform.must("outputs", "--show-secrets", engine=engine)) as broker:
         assert "/cliente_leaving" not in broker.vhosts()
         assert "/cliente_acme" in broker.vhosts()
     assert changed(stacks.preview(platform)) == []
@@ -277,7 +274,7 @@ def test_a_running_container_survives_a_failing_replacement(stacks: Stacks, mist
     platform.configure(**{key: before.get(f"kryonix:{key}") for key in wrong})
     assert refused.returncode == 3, (refused.stdout, refused.stderr)
     assert (f"127.0.0.1:{port}" if "port" in mistake else "rabbitmq:there-is-none") in refused.stderr
-    with live(platform.outputs()) as broker:
+    with LiveBroker(platform.outputs()) as broker:
         assert "/cliente_acme" in broker.vhosts()
     assert changed(platform.must("up")) == []
 
@@ -296,7 +293,7 @@ def test_a_protected_platform_can_be_changed(stacks: Stacks) -> None:
 def test_a_stopped_broker_restarts_with_more_memory_and_all_messages(stacks: Stacks) -> None:
     """The way out for a broker that is killed at every start: no question has to be answered by it first."""
     platform = stacks.platform
-    with live(platform.must("outputs", "--show-secrets", engine=stacks.engine)) as broker:
+    with LiveBroker(platform.must("outputs", "--show-secrets", engine=stacks.engine)) as broker:
         broker.publish("/cliente_acme", "cliente_acme.crm.contacts.sync", 2)
         client = docker.from_env()
         client.containers.get(f"kryonix-{platform.stack}-rabbitmq").kill()
@@ -318,6 +315,6 @@ def test_a_platform_with_lost_state_is_not_taken_over(stacks: Stacks, tmp_path: 
     assert "whose state is empty: another run made this broker" in refused.stderr
     assert "Traceback" not in refused.stderr
     outputs = stacks.platform.must("outputs", "--show-secrets", engine=stacks.engine)
-    with live(outputs) as broker:
+    with LiveBroker(outputs) as broker:
         assert "/cliente_acme" in broker.vhosts()  # with the password that it had
     assert changed(stacks.preview(stacks.platform)) == []

@@ -6,9 +6,9 @@ Each test but the last leaves it up.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import docker
@@ -17,8 +17,9 @@ import psycopg
 import pytest
 
 from tests.acceptance.conftest import changed
-from tests.support.live_broker import LiveBroker, live
+from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, tenant
+from tests.support.waiting import eventually
 
 KEPT, GUARDED, EMPTY = (tenant(id, "crm", plan="basic") for id in ("kept", "guarded", "empty"))
 QUEUE = "cliente_guarded.crm.leads.create"
@@ -28,8 +29,9 @@ QUEUE = "cliente_guarded.crm.leads.create"
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     project = Project.platform(tmp_path_factory.mktemp("own") / "project", KEPT, GUARDED, EMPTY)
     try:
-        for after_s in (3, 8, 12):  # about where containers are made, where they start, and where tenants are made
-            kill(project, "up", after_s)
+        project.kill("up", lambda: "docker:index/container:Container" in project.journal)
+        project.kill("up", lambda: "running" in [container.status for container in project.containers()])
+        project.kill("up", lambda: "rabbitmq:index/vHost:VHost" in project.journal)
         project.must("up")
         yield project
     finally:
@@ -38,20 +40,13 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.fixture(scope="module")
 def its_broker(own: Project) -> Iterator[LiveBroker]:
-    with live(own.outputs()) as found:
+    with LiveBroker(own.outputs()) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def plans(own: Project) -> dict[str, Any]:
     return {entry["id"]: entry for entry in json.loads(own.kryonix("plan", "--json").stdout)["tenants"]}
-
-
-def kill(project: Project, operation: str, after_s: float) -> None:
-    process = project.start(operation)
-    time.sleep(after_s)
-    process.kill()
-    process.communicate()
 
 
 def assert_said(own: Project, operation: str, status: int, *said: str) -> None:
@@ -72,18 +67,6 @@ def stopped(own: Project, short: str) -> Iterator[None]:
     finally:
         container.start()
         client.close()
-
-
-def wait_for(answers: Callable[[], object]) -> None:
-    """Until a service that was started answers."""
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            answers()
-            return
-        except (httpx.HTTPError, psycopg.OperationalError):
-            assert time.monotonic() < deadline, "the service did not come back"
-            time.sleep(0.5)
 
 
 def test_a_platform_killed_during_creation_is_completed(
@@ -157,7 +140,7 @@ def test_a_stopped_broker_is_reported(own: Project, its_broker: LiveBroker) -> N
         assert_said(beside, "up", 3, its_broker.outputs["management_url"], "does not answer")
         assert_said(beside, "preview", 3, f"`docker start kryonix-{own.stack}-rabbitmq`")
         assert_said(own, "refresh", 3, f"`docker start kryonix-{own.stack}-rabbitmq`")
-    wait_for(its_broker.vhosts)
+    eventually("the broker answers", its_broker.vhosts, ignoring=(httpx.HTTPError,))
     own.must("up")  # the refresh has noted that the container was stopped
 
 
@@ -179,7 +162,8 @@ def test_a_stopped_database_is_reported_and_the_next_run_continues(own: Project,
     port = its_broker.outputs["registry_dsn"].rpartition("@")[2].partition("/")[0]
     with stopped(own, "postgres"):
         assert_said(beside, "up", 3, port)
-    wait_for(lambda: psycopg.connect(its_broker.outputs["registry_dsn"]).close())
+    connect = partial(psycopg.connect, its_broker.outputs["registry_dsn"])
+    eventually("the registry answers", connect, ignoring=(psycopg.OperationalError,)).close()
     beside.must("up")
     assert its_broker.has("vhosts", "/cliente_late")
     beside.must("destroy")
@@ -215,8 +199,8 @@ def lose(project: Project, short: str) -> None:
 
 
 def test_destroy_leaves_nothing_even_after_a_kill(own: Project) -> None:
-    for after_s in (2, 3):
-        kill(own, "destroy", after_s)
+    own.kill("destroy", lambda: own.journal)
+    own.kill("destroy", lambda: len(own.containers()) < 2)
     own.must("destroy")
     client = docker.from_env()
     mine = {"name": f"kryonix-{own.stack}-"}

@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import aio_pika
@@ -14,8 +15,9 @@ import pytest
 
 from tests.acceptance.conftest import OWN, Beside, Stacks, needs_cli
 from tests.acceptance.test_guard import queue_of
-from tests.support.live_broker import LiveBroker, live
+from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, tenant
+from tests.support.waiting import eventually_async
 
 KEY, QUEUE = "financeiro.faturas.create.medium", "cliente_own.financeiro.faturas.create"
 UNROUTED = "cliente_own.unrouted"
@@ -50,8 +52,7 @@ async def publishing_while(uri: str, began: Callable[[], bool], work: Callable[[
     """Publish from when something has begun until the work is done: how many were confirmed, and the work's result."""
     done = asyncio.Event()
     working = asyncio.create_task(asyncio.to_thread(work))
-    while not began() and not working.done():
-        await asyncio.sleep(0.05)
+    await eventually_async(lambda: began() or working.done(), 900, every=0.05)
     publishing = asyncio.create_task(publish_until(done, uri))
     result = await working
     done.set()
@@ -77,7 +78,7 @@ def trial(stacks: Stacks, broker: LiveBroker, uri: str, began: Began) -> tuple[i
 @pytest.mark.parametrize("began", [at_once, once_unbinding])
 def test_removing_a_module_loses_no_confirmed_message(stacks: Stacks, began: Began) -> None:
     uri = stacks.own.must("outputs", "--show-secrets", engine=stacks.engine)["tenants"]["own"]["amqp_uri"]
-    with live(stacks.platform.must("outputs", "--show-secrets", engine=stacks.engine)) as broker:
+    with LiveBroker(stacks.platform.must("outputs", "--show-secrets", engine=stacks.engine)) as broker:
         confirmed, lost, status = trial(stacks, broker, uri, began)
         assert confirmed > 0
         assert lost == 0
@@ -128,12 +129,12 @@ def test_a_tenant_with_active_publishers_keeps_its_messages(stacks: Stacks) -> N
     leaving = platform.beside("tenant-leaving", tenant=tenant("leaving", "crm", plan="basic"))
     leaving.must("up", engine=engine)
     uri = leaving.must("outputs", "--show-secrets", engine=engine)["tenants"]["leaving"]["amqp_uri"]
-    with live(platform.must("outputs", "--show-secrets", engine=engine)) as broker:
+    with LiveBroker(platform.must("outputs", "--show-secrets", engine=engine)) as broker:
 
         async def through() -> Any:
             work = asyncio.create_task(asyncio.to_thread(destroy, leaving, engine))
-            while broker.user_limits("kryonix_leaving").get("max-connections") != 0 and not work.done():
-                await asyncio.sleep(0.05)
+            limits = partial(broker.user_limits, "kryonix_leaving")
+            await eventually_async(lambda: limits().get("max-connections") == 0 or work.done(), 900, every=0.05)
             with pytest.raises(aio_pika.exceptions.AMQPError):
                 await (await aio_pika.connect(uri)).close()
             broker.publish("/cliente_leaving", queue_of("leaving"), 2)  # as one that was on its way
@@ -173,7 +174,7 @@ def test_the_cli_replaces_no_queue_with_messages(stacks: Stacks) -> None:
     urns = [entry["urn"] for entry in exported if entry["urn"].endswith(ends)]
     assert len(urns) == len(ends)
     queue = queue_of("acme")
-    with live(stacks.platform.must("outputs", "--show-secrets", engine="pulumi")) as broker:
+    with LiveBroker(stacks.platform.must("outputs", "--show-secrets", engine="pulumi")) as broker:
         broker.publish("/cliente_acme", queue, 3)
         for urn in urns:
             refused = pulumi(stacks.platform, "up", "--replace", urn)
@@ -188,7 +189,7 @@ def test_the_cli_replaces_no_queue_with_messages(stacks: Stacks) -> None:
 def test_a_cli_destroy_succeeds_with_the_remedy_of_its_refusal(stacks: Stacks) -> None:
     leaving = stacks.platform.beside("tenant-gone", tenant=tenant("gone", "crm", plan="basic"))
     leaving.must("up", engine="pulumi")
-    with live(stacks.platform.must("outputs", "--show-secrets", engine="pulumi")) as broker:
+    with LiveBroker(stacks.platform.must("outputs", "--show-secrets", engine="pulumi")) as broker:
         broker.publish("/cliente_gone", queue_of("gone"))
         refused = pulumi(leaving, "destroy")
         assert refused.returncode != 0

@@ -7,16 +7,16 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.conftest import ALL_MODULES
-from tests.support.lifecycle_env import Town
+from tests.support.lifecycle_env import LifecycleEnv
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, Result
+from tests.support.waiting import eventually
 
 ID, VHOST = "life", "/cliente_life"
 LEADS = "cliente_life.crm.leads.create"
@@ -51,7 +51,7 @@ def operator(platform: Project, broker: LiveBroker) -> Iterator[Operator]:
     made = Operator(platform, broker)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PULUMI_CONFIG_PASSPHRASE", platform.env["PULUMI_CONFIG_PASSPHRASE"])
-        with Town.of(platform, broker).leaving_nothing(ID, "life-cut"):
+        with LifecycleEnv.of(platform, broker).leaving_nothing(ID, "life-cut"):
             yield made
 
 
@@ -131,11 +131,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_continues(operator: Operator)
         cwd=operator.platform.folder, env=operator.platform.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
-    until = time.monotonic() + 60
-    while not operator.broker.has("vhosts", "/cliente_life-cut"):
-        assert process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    eventually("the vhost is there", lambda: operator.broker.has("vhosts", "/cliente_life-cut"), process=process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")

@@ -6,7 +6,6 @@ import asyncio
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +18,7 @@ from tests.support.amqp import publish
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, free_port
 from tests.support.tenants import Own, own_tenant
+from tests.support.waiting import eventually
 
 HANDLERS = """
 import asyncio, os, pathlib
@@ -99,12 +99,8 @@ class Running:
         found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
         return None if found is None else float(found.group(1))
 
-    def comes_to(self, what: str, holds: Callable[[], bool], within_s: float = 120) -> None:
-        deadline = time.monotonic() + within_s
-        while not holds():
-            assert self.process.poll() is None, f"the worker ended: {self.process.communicate()[0]}"
-            assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-            time.sleep(0.2)
+    def comes_to(self, what: str, holds: Callable[[], bool]) -> None:
+        eventually(what, holds, process=self.process)
 
     def says(self, words: str) -> None:
         """Read its output until the text appears."""

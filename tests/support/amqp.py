@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import quote
 
 import aio_pika
 import httpx
@@ -17,8 +15,10 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 
 from kryonix.topology.naming import stats_user
+from tests.support.management import ManagementApi
+from tests.support.waiting import eventually, eventually_async
 
-__all__ = ["CONNECTION_REFUSED", "Account", "Application", "administrator", "path", "publish", "take"]
+__all__ = ["CONNECTION_REFUSED", "Account", "Application", "administrator", "publish", "take"]
 
 CONNECTION_REFUSED = AMQPError
 """What opening a connection raises where the broker refuses it."""
@@ -27,11 +27,6 @@ Policies = dict[str, dict[str, str | int]]
 """Queues and the definition of the policy in force at each."""
 
 _CONNECT_TIMEOUT_S = 30
-
-
-def path(*parts: str) -> str:
-    """A path of the management API; the names in it may hold slashes."""
-    return "/".join(quote(part, safe="") for part in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +60,13 @@ class Account:
         """The same user at another vhost."""
         return replace(self, vhost=vhost)
 
-    def api(self) -> httpx.Client:
-        return httpx.Client(base_url=f"{self.management_url}/api/", auth=(self.username, self.password), timeout=30)
+    def api(self) -> ManagementApi:
+        return ManagementApi(self.management_url, self.username, self.password)
 
     def call(self, method: str, *parts: str, json: Any = None) -> httpx.Response:
         """One call of the management API."""
         with self.api() as api:
-            return api.request(method, path(*parts), json=json)
+            return api.call(method, *parts, json=json)
 
     def get(self, *parts: str) -> Any:
         return self.call("GET", *parts).raise_for_status().json()
@@ -121,20 +116,21 @@ class Application:
         """The names of all queues in the vhost, whoever made them."""
         return [queue["name"] for queue in self.admin.get("queues", self.vhost)]
 
-    def policies(self, fit: Callable[[Policies], bool] = lambda policies: True, *, within_s: float = 30) -> Policies:
-        """The policy in force at each queue, the plan's operator policy merged in: once they fit, or in the end.
+    def policies(self, fit: Callable[[Policies], bool] = lambda policies: True) -> Policies:
+        """The policy in force at each queue, the plan's operator policy merged in, once they fit.
 
         They are waited for because they are among a queue's statistics: the broker shows a queue without them until
         its first are out, and a change some seconds later.
         """
-        deadline = time.monotonic() + within_s
-        while True:
+
+        def look() -> Policies | None:
             queues = self.admin.get("queues", self.vhost)
-            if all("effective_policy_definition" in queue for queue in queues) or time.monotonic() > deadline:
-                found = {queue["name"]: queue.get("effective_policy_definition") or {} for queue in queues}
-                if fit(found) or time.monotonic() > deadline:
-                    return found
-            time.sleep(0.2)
+            if not all("effective_policy_definition" in queue for queue in queues):
+                return None
+            found = {queue["name"]: queue["effective_policy_definition"] or {} for queue in queues}
+            return found if fit(found) else None
+
+        return eventually("the policies in force fit", look)
 
     async def holding(self) -> dict[str, int]:
         """The queues of the vhost that hold ready messages, and how many, without their names' common beginning."""
@@ -145,11 +141,17 @@ class Application:
                 counts[name.removeprefix(self.name() + ".")] = await ready(channel, name)
         return dict(+counts)
 
-    async def comes_to_hold(self, expected: Mapping[str, int], *, within_s: float = 30) -> dict[str, int]:
+    async def comes_to_hold(self, expected: Mapping[str, int], *, within_s: float = 60) -> dict[str, int]:
         """What the vhost holds once that is what is expected, or in the end: a busy broker says 0 when it is asked."""
-        deadline = time.monotonic() + within_s
-        while (held := await self.holding()) != expected and time.monotonic() < deadline:
-            await asyncio.sleep(0.1)
+        held: dict[str, int] = {}
+
+        async def as_expected() -> bool:
+            nonlocal held
+            held = await self.holding()
+            return held == expected
+
+        with suppress(TimeoutError):
+            await eventually_async(as_expected, within_s, every=0.1)
         return held
 
     async def empty(self) -> None:
@@ -182,7 +184,5 @@ async def publish(
 async def take(channel: AbstractChannel, queue: str, *, within_s: float = 30) -> AbstractIncomingMessage:
     """The next message of a queue, not acknowledged yet. Raises TimeoutError where none comes."""
     source = await channel.get_queue(queue, ensure=False)
-    async with asyncio.timeout(within_s):
-        while (message := await source.get(fail=False, timeout=30)) is None:
-            await asyncio.sleep(0.05)
+    message: AbstractIncomingMessage = await eventually_async(lambda: source.get(fail=False, timeout=30), within_s)
     return message

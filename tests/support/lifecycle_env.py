@@ -21,7 +21,7 @@ from kryonix.topology.tenants import Tenant
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project
 
-__all__ = ["Town", "cells_of", "connects", "cut_off_during"]
+__all__ = ["LifecycleEnv", "cells_of", "connects", "cut_off_during"]
 
 
 def cells_of(stack: str) -> Cells:
@@ -31,7 +31,7 @@ def cells_of(stack: str) -> Cells:
 
 
 @dataclass(frozen=True)
-class Town:
+class LifecycleEnv:
     """The platform, its broker, and the lifecycle of its tenants."""
 
     project: Project
@@ -40,7 +40,7 @@ class Town:
     lifecycle: TenantLifecycle
 
     @classmethod
-    def of(cls, project: Project, broker: LiveBroker) -> Town:
+    def of(cls, project: Project, broker: LiveBroker) -> LifecycleEnv:
         engine = LocalEngine(project.folder)
         dsn, cells = str(broker.outputs["registry_dsn"]), cells_of(project.stack)
         lifecycle = TenantLifecycle(dsn, engine, cells, default_catalog(), overlap=timedelta(seconds=4))
@@ -59,7 +59,7 @@ class Town:
             connection.execute(sql)
 
     @contextmanager
-    def leaving_nothing(self, *ids: str) -> Iterator[Town]:
+    def leaving_nothing(self, *ids: str) -> Iterator[LifecycleEnv]:
         """Remove the leftovers of these tenants at the end."""
         try:
             yield self

@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
 from kryonix.topology.naming import stats_user
+from tests.support.management import ManagementApi
 
-__all__ = ["LiveBroker", "live"]
+__all__ = ["LiveBroker"]
 
 Triple = tuple[str, str, str]
 
 
-class LiveBroker:
+class LiveBroker(ManagementApi):
     """One broker. Names are the plan's; a vhost is that of `plan --json`."""
 
     def __init__(self, outputs: Mapping[str, Any]) -> None:
         self.outputs = outputs
-        credentials = (outputs["admin_username"], outputs["admin_password"])
-        # The broker closes a connection that is idle for 5 s: one that is as old is not used again.
-        self._http = httpx.Client(
-            base_url=f"{outputs['management_url']}/api/",
-            auth=credentials,
-            timeout=30,
-            limits=httpx.Limits(keepalive_expiry=1),
-        )
-
-    def close(self) -> None:
-        self._http.close()
-
-    def call(self, method: str, *path: str, json: Any = None, **params: str) -> httpx.Response:
-        return self._http.request(method, "/".join(quote(part, safe="") for part in path), json=json, params=params)
-
-    def get(self, *path: str, **params: str) -> Any:
-        return self.call("GET", *path, **params).raise_for_status().json()
-
-    def put(self, *path: str, json: Any) -> None:
-        self.call("PUT", *path, json=json).raise_for_status()
-
-    def delete(self, *path: str) -> None:
-        self.call("DELETE", *path).raise_for_status()
-
-    def has(self, *path: str) -> bool:
-        return self.call("GET", *path).status_code == httpx.codes.OK
+        super().__init__(outputs["management_url"], outputs["admin_username"], outputs["admin_password"])
 
     def publish(self, vhost: str, queue: str, count: int = 1) -> None:
         """Put messages into a queue; each is in it when this returns."""
@@ -134,12 +108,3 @@ class LiveBroker:
 def both_users(planned: Mapping[str, Any]) -> tuple[str, str]:
     """A tenant's user for messages, and the one for figures."""
     return planned["user"], stats_user(planned["user"])
-
-
-@contextmanager
-def live(outputs: Mapping[str, Any]) -> Iterator[LiveBroker]:
-    broker = LiveBroker(outputs)
-    try:
-        yield broker
-    finally:
-        broker.close()

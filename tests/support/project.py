@@ -12,12 +12,17 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import docker
 import yaml
+
+from kryonix.engines.local import LocalStack
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ("__main__.py", "Pulumi.yaml", "components", "kryonix")
@@ -130,6 +135,26 @@ class Project:
             text=True,
         )
 
+    @property
+    def journal(self) -> str:
+        """Return what a run has noted that has not ended, or was killed."""
+        with suppress(FileNotFoundError):
+            return (self.folder / ".kryonix" / "stacks" / self.stack / "journal.jsonl").read_text()
+        return ""
+
+    def kill(self, operation: str, once: Callable[[], object]) -> None:
+        """Start an operation and kill it as soon as something holds."""
+        with self.start(operation) as process:
+            try:
+                eventually(f"{operation} can be killed", lambda: once() or process.poll() is not None)
+            finally:
+                process.kill()
+
+    def containers(self) -> list[Any]:
+        """Return the stack's containers."""
+        with closing(docker.from_env()) as client:
+            return list(client.containers.list(all=True, filters={"name": f"kryonix-{self.stack}-"}))
+
     def must(self, operation: str, *arguments: str, engine: str = "local") -> dict[str, Any]:
         """Run an operation that has to succeed, and return its JSON."""
         result = self.run(operation, "--json", *arguments, engine=engine)
@@ -138,7 +163,9 @@ class Project:
         return parsed
 
     def outputs(self) -> dict[str, Any]:
-        return self.must("outputs", "--show-secrets")
+        """Return what `kryonix outputs --show-secrets` prints; read in this process, as most tests begin with it."""
+        with patch.dict(os.environ, self.env, clear=True):
+            return LocalStack(self.folder, self.stack).outputs(show_secrets=True)
 
     def administered(self) -> dict[str, Any]:
         """The stack's outputs, and the platform's administrator, which a tenant's own stack does not tell."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
 from kryonix.messaging import Message
+from tests.support.waiting import eventually_async
 
-__all__ = ["Seen", "eventually"]
+__all__ = ["Seen"]
 
 
 class Seen:
@@ -30,12 +30,5 @@ class Seen:
         return [message.attempt for message in self.messages]
 
     async def wait(self, count: int, within: float = 60) -> list[Message]:
-        await eventually(lambda: len(self.messages) >= count, within)
+        await eventually_async(lambda: len(self.messages) >= count, within)
         return self.messages
-
-
-async def eventually(holds: Callable[[], bool], within: float = 60) -> None:
-    """Wait until something holds. Raises TimeoutError."""
-    async with asyncio.timeout(within):
-        while not holds():
-            await asyncio.sleep(0.01)

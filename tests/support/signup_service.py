@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from psycopg.rows import dict_row
 
 from kryonix.tenants.credentials import Credentials
 from tests.support.project import Project
+from tests.support.waiting import eventually
 
 __all__ = ["Caller", "Process", "Signup"]
 
@@ -45,12 +45,12 @@ class Process:
     def said(self) -> str:
         return self._log.read_text()
 
-    def wait_for(self, text: str, timeout: float = 60) -> None:
-        until = time.monotonic() + timeout
-        while not re.search(text, self.said):
-            assert self.process.poll() is None, f"it ended:\n{self.said}"
-            assert time.monotonic() < until, f"it has not said {text!r} in {timeout} s:\n{self.said}"
-            time.sleep(0.1)
+    def wait_for(self, text: str) -> None:
+        try:
+            eventually(f"it says {text!r}", lambda: re.search(text, self.said), process=self.process)
+        except AssertionError as error:
+            error.add_note(self.said)
+            raise
 
     def kill(self) -> None:
         self.process.kill()
@@ -83,13 +83,12 @@ class Caller:
 
     def ended(self, operation: Mapping[str, Any], timeout: float = 120) -> dict[str, Any]:
         """Wait for an operation's end, however it ends."""
-        until = time.monotonic() + timeout
-        while True:
+
+        def look() -> dict[str, Any] | None:
             found = self.http.get(f"/v1/operations/{operation['id']}").raise_for_status().json()
-            if found["ended_at"]:
-                return dict(found)
-            assert time.monotonic() < until, f"not ended in {timeout} s: {found}"
-            time.sleep(0.2)
+            return dict(found) if found["ended_at"] else None
+
+        return eventually(f"the operation {operation['id']} has ended", look, timeout)
 
     def done(self, method: str, path: str, json: Any = None, key: str | None = None) -> dict[str, Any]:
         """Send a request that must be accepted and succeed; return its response."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.live_broker import LiveBroker, live
+from tests.support.live_broker import LiveBroker
 from tests.support.signup_service import Caller, Signup
 
 
@@ -23,5 +23,5 @@ def caller(signup: Signup) -> Caller:
 
 @pytest.fixture
 def at_broker(signup: Signup) -> Iterator[LiveBroker]:
-    with live(signup.outputs) as found:
+    with LiveBroker(signup.outputs) as found:
         yield found

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.signup_service import Caller, Signup
+from tests.support.waiting import eventually
 
 SMALL = {"modules": ["portal"], "plan": "basic"}
 
@@ -53,7 +52,7 @@ def test_old_operations_and_their_idempotency_keys_are_deleted(signup: Signup) -
     body = {"id": "forgotten", **SMALL}
     first = signup.caller.done("POST", "/v1/tenants", body, key="to-be-forgotten")
     kept = signup.caller.done("POST", "/v1/tenants/forgotten/suspend", key="to-be-kept")
-    until(lambda: not signup.query("SELECT 1 FROM signup.outbox WHERE published_at IS NULL"))
+    eventually("all is published", lambda: not signup.query("SELECT 1 FROM signup.outbox WHERE published_at IS NULL"))
     of_first = f"WHERE operation = '{first['id']}'"
     signup.execute(f"UPDATE signup.operations SET ended_at = now() - interval '401 days' WHERE id = '{first['id']}'")
     signup.as_superuser(f"UPDATE signup.audit SET at = now() - interval '401 days' {of_first}")
@@ -63,7 +62,7 @@ def test_old_operations_and_their_idempotency_keys_are_deleted(signup: Signup) -
     )
     fresh = signup.start_worker()  # it looks at once, and every hour from then
     try:
-        until(lambda: not signup.query(f"SELECT 1 FROM signup.audit {of_first}"))
+        eventually("the row is gone", lambda: not signup.query(f"SELECT 1 FROM signup.audit {of_first}"))
     finally:
         fresh.end()
     signup.caller.refused(404, "unknown-operation", "GET", f"/v1/operations/{first['id']}")
@@ -71,10 +70,3 @@ def test_old_operations_and_their_idempotency_keys_are_deleted(signup: Signup) -
     signup.caller.refused(409, "tenant-exists", "POST", "/v1/tenants", body, key="to-be-forgotten")
     again = signup.caller.taken("POST", "/v1/tenants/forgotten/suspend", key="to-be-kept")
     assert again["id"] == kept["id"]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.2)

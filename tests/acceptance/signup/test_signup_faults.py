@@ -15,8 +15,9 @@ import httpx
 import pytest
 
 from tests.conftest import ALL_MODULES
-from tests.support.live_broker import LiveBroker, live
+from tests.support.live_broker import LiveBroker
 from tests.support.signup_service import Signup
+from tests.support.waiting import eventually
 
 FULL = {"modules": list(ALL_MODULES), "plan": "enterprise"}
 SMALL = {"modules": ["portal"], "plan": "basic"}
@@ -25,13 +26,6 @@ CROWD = 50
 
 async def _connect(uri: str) -> None:
     await (await aio_pika.connect(uri, timeout=30)).close()
-
-
-def until(told: str, holds: Callable[[], object], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"not within {seconds} s: {told}"
-        time.sleep(0.02)
 
 
 def begun(signup: Signup, operation: dict[str, Any]) -> Callable[[], bool]:
@@ -49,7 +43,7 @@ def begun(signup: Signup, operation: dict[str, Any]) -> Callable[[], bool]:
 def killed(signup: Signup, what: str, once: Callable[[], object]) -> Iterator[None]:
     """A container of the platform is killed for the block, as soon as something holds, and is there again after it."""
     container = docker.from_env().containers.get(f"kryonix-{signup.project.stack}-{what}")
-    until(f"{what} can be killed", once)
+    eventually(f"{what} can be killed", once)
     container.kill()
     try:
         yield
@@ -59,15 +53,16 @@ def killed(signup: Signup, what: str, once: Callable[[], object]) -> Iterator[No
 
 def whole(signup: Signup, id: str) -> None:
     """A full tenant is all there, and its credentials work."""
-    with live(signup.outputs) as broker:
+    with LiveBroker(signup.outputs) as broker:
         assert len(broker.get("queues", f"/cliente_{id}", disable_stats="true")) == 87
     shown = signup.caller.http.get(f"/v1/tenants/{id}").json()
     assert (shown["status"], shown["converged"], shown["operation"]) == ("active", True, None)
 
 
 def test_another_worker_continues_the_job_of_a_killed_one(signup: Signup) -> None:
+    """Slow: a dead worker's job is taken over once its heartbeat is 10 s old."""
     operation = signup.caller.taken("POST", "/v1/tenants", {"id": "kill-worker", **FULL})
-    until("it is in the middle", begun(signup, operation))
+    eventually("it is in the middle", begun(signup, operation))
     signup.worker.kill()
     signup.worker = signup.start_worker()
     ended = signup.caller.ended(operation)
@@ -101,7 +96,9 @@ def test_a_job_whose_end_was_not_recorded_does_not_block_its_tenant(signup: Sign
     """)
     try:
         signup.caller.done("POST", "/v1/tenants", {"id": "untold", **SMALL})
-        until("the end has been refused", lambda: signup.as_superuser("SELECT is_called FROM signup.refused") == "t")
+        eventually(
+            "the end has been refused", lambda: signup.as_superuser("SELECT is_called FROM signup.refused") == "t"
+        )
     finally:
         signup.as_superuser("DROP FUNCTION signup.refuse() CASCADE; DROP SEQUENCE signup.refused")
     left = signup.query("SELECT status::text FROM signup.procrastinate_jobs WHERE lock = 'tenant/untold'")
@@ -114,11 +111,13 @@ def test_a_job_whose_end_was_not_recorded_does_not_block_its_tenant(signup: Sign
 def test_a_job_waits_for_a_killed_broker(signup: Signup) -> None:
     operation = signup.caller.taken("POST", "/v1/tenants", {"id": "kill-broker", **FULL})
     with killed(signup, "rabbitmq", begun(signup, operation)):
-        until("the attempt has failed", lambda: _problem(signup, operation))
+        eventually("the attempt has failed", lambda: _problem(signup, operation))
         assert not signup.caller.http.get(f"/v1/operations/{operation['id']}").json()["ended_at"]
     assert signup.caller.ended(operation, 180)["status"] == "succeeded"
     whole(signup, "kill-broker")
-    until("events are told again", lambda: not signup.query("SELECT 1 FROM signup.outbox WHERE published_at IS NULL"))
+    eventually(
+        "events are told again", lambda: not signup.query("SELECT 1 FROM signup.outbox WHERE published_at IS NULL")
+    )
 
 
 def test_a_killed_database_is_reported_and_waited_for(signup: Signup) -> None:
@@ -129,7 +128,7 @@ def test_a_killed_database_is_reported_and_waited_for(signup: Signup) -> None:
         assert signup.caller.http.get("/readyz").status_code == 503
         assert signup.caller.http.get("/healthz").status_code == 200
         time.sleep(3)
-    until("the database is seen again", lambda: signup.caller.http.get("/readyz").status_code == 200)
+    eventually("the database is seen again", lambda: signup.caller.http.get("/readyz").status_code == 200)
     assert signup.caller.ended(operation, 180)["status"] == "succeeded"
     whole(signup, "kill-database")
 
@@ -137,35 +136,37 @@ def test_a_killed_database_is_reported_and_waited_for(signup: Signup) -> None:
 def test_a_frozen_database_is_reported_and_waited_for(signup: Signup) -> None:
     operation = signup.caller.taken("POST", "/v1/tenants", {"id": "frozen-database", **FULL})
     container = docker.from_env().containers.get(f"kryonix-{signup.project.stack}-postgres")
-    until("it is in the middle", begun(signup, operation))
+    eventually("it is in the middle", begun(signup, operation))
     container.pause()
     try:
         problem = signup.caller.refused(503, "registry-unavailable", "GET", "/v1/tenants")
         assert "postgresql" not in str(problem)
         assert signup.caller.http.get("/readyz").status_code == 503
         assert signup.caller.http.get("/metrics").status_code == 200
-        until("the worker has noticed", lambda: signup.worker.said.count("can't be used: ") > 0)
+        eventually("the worker has noticed", lambda: signup.worker.said.count("can't be used: ") > 0)
     finally:
         container.unpause()
-    until("the database is seen again", lambda: signup.caller.http.get("/readyz").status_code == 200)
+    eventually("the database is seen again", lambda: signup.caller.http.get("/readyz").status_code == 200)
     assert signup.caller.ended(operation, 240)["status"] == "succeeded"
     whole(signup, "frozen-database")
 
 
 def _signed_up(signup: Signup, id: str) -> dict[str, Any]:
     """Ask for a tenant as a caller does: again where the service says that it has too much to do."""
-    end = time.monotonic() + 60
-    body = {"id": id, **SMALL}
-    while (answer := signup.caller.ask("POST", "/v1/tenants", body, id)).status_code == 503:
-        assert time.monotonic() < end, answer.text
-        time.sleep(1)
-    assert answer.status_code == 202, answer.text
-    return dict(answer.json())
+
+    def answer() -> httpx.Response | None:
+        found = signup.caller.ask("POST", "/v1/tenants", {"id": id, **SMALL}, id)
+        return None if found.status_code == 503 else found
+
+    accepted = eventually("the service takes the request", answer)
+    assert accepted.status_code == 202, accepted.text
+    return dict(accepted.json())
 
 
 def test_fifty_concurrent_signups_succeed_and_affect_no_other_tenant(signup: Signup) -> None:
+    """Slow: fifty stacks are deployed, three at a time."""
     signup.caller.done("POST", "/v1/tenants", {"id": "bystander", **SMALL})
-    with live(signup.outputs) as broker:
+    with LiveBroker(signup.outputs) as broker:
         before = _picture(broker, "/cliente_bystander")
         ids = [f"crowd-{number:02}" for number in range(CROWD)]
         with ThreadPoolExecutor(CROWD) as pool:

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.support.live_broker import live
+from tests.support.live_broker import LiveBroker
 from tests.support.signup_service import Signup
 
 WAIT_MS = 60_000
@@ -100,7 +100,7 @@ def test_the_page_shows_other_operations_live_and_after_a_reload(page: Page, sig
     signup.caller.done("POST", "/v1/tenants", {"id": "by-others", "modules": ["crm"], "plan": "basic"})
     row = page.locator("tr[data-tenant=by-others]")
     expect(row).to_contain_text("15 of 50")
-    with live(signup.outputs) as broker:
+    with LiveBroker(signup.outputs) as broker:
         broker.publish("/cliente_by-others", "cliente_by-others.crm.leads.create", 2)
     signup.caller.ended(signup.caller.taken("PATCH", "/v1/tenants/by-others", {"modules": ["portal"]}))
     why = row.get_by_text("2 messages in cliente_by-others.crm.leads.create")

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from kryonix.messaging import Message, MessagingClient
 from tests.conftest import ALL_MODULES
 from tests.support.live_broker import LiveBroker
 from tests.support.signup_service import Caller, Process, Signup
+from tests.support.waiting import eventually
 
 SMALL = {"modules": ["portal"], "plan": "basic"}
 
@@ -84,6 +84,7 @@ def test_credentials_are_returned_once_and_stored_unreadable(
 def test_a_tenant_is_changed_suspended_resumed_rotated_and_removed(
     signup: Signup, caller: Caller, at_broker: LiveBroker
 ) -> None:
+    """Slow: one tenant goes through each operation, and each deploys its stack."""
     first = caller.credentials(caller.done("POST", "/v1/tenants", {"id": "life", **SMALL}))
     caller.done("PATCH", "/v1/tenants/life", {"modules": ["portal", "crm"], "plan": "pro"})
     assert at_broker.has("queues", "/cliente_life", "cliente_life.crm.leads.create")
@@ -119,6 +120,7 @@ def test_a_tenant_is_changed_suspended_resumed_rotated_and_removed(
 def test_a_tenant_beyond_its_plan_can_be_suspended_and_removed(
     signup: Signup, caller: Caller, at_broker: LiveBroker
 ) -> None:
+    """Slow: a tenant of all modules is deployed and removed."""
     caller.done("POST", "/v1/tenants", {"id": "oversold", "modules": list(ALL_MODULES), "plan": "pro"})
     # What a catalog that was made smaller does, to this one tenant.
     signup.as_superuser("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
@@ -135,10 +137,8 @@ def test_an_immediate_removal_needs_acceptance_to_delete_messages(
     caller.done("POST", "/v1/tenants", {"id": "leaving", **SMALL})
     queue = "cliente_leaving.portal.treinamentos.sync"
     at_broker.publish("/cliente_leaving", queue, 3)
-    until = time.monotonic() + 60
-    while at_broker.get("queues", "/cliente_leaving", queue).get("messages") != 3:
-        assert time.monotonic() < until
-        time.sleep(0.2)
+    path = ("queues", "/cliente_leaving", queue)
+    eventually("the broker has counted them", lambda: at_broker.get(*path).get("messages") == 3)
     refused = caller.ended(caller.taken("DELETE", "/v1/tenants/leaving?now=true"))
     assert refused["problem"]["type"] == "urn:kryonix:problem:would-lose-messages"
     assert refused["problem"]["queues"] == {queue: 3}
@@ -166,20 +166,14 @@ def test_an_immediate_removal_needs_acceptance_to_delete_messages(
 
 def test_old_credentials_expire_after_the_overlap(caller: Caller, small: dict[str, Any], at_broker: LiveBroker) -> None:
     caller.done("POST", "/v1/tenants/small/rotate")
-    until = time.monotonic() + 60
-    while at_broker.has("users", "kryonix_small"):
-        assert time.monotonic() < until, "the overlap of 3.6 s has passed, and the old user is still there"
-        time.sleep(0.5)
+    eventually("the old user is gone after the overlap of 3.6 s", lambda: not at_broker.has("users", "kryonix_small"))
     assert at_broker.has("users", "kryonix_small.2")
 
 
 def test_events_of_every_operation_reach_the_control_vhost(
     signup: Signup, caller: Caller, small: dict[str, Any], at_broker: LiveBroker
 ) -> None:
-    until = time.monotonic() + 30
-    while signup.query("SELECT 1 FROM signup.outbox WHERE published_at IS NULL"):
-        assert time.monotonic() < until
-        time.sleep(0.2)
+    eventually("all is published", lambda: not signup.query("SELECT 1 FROM signup.outbox WHERE published_at IS NULL"))
     how = {"count": 1000, "ackmode": "ack_requeue_true", "encoding": "auto"}
     got = at_broker.call("POST", "queues", "/kryonix-master", "kryonix.events", "get", json=how).json()
     bodies = [json.loads(message["payload"]) for message in got]
@@ -302,13 +296,8 @@ def test_a_key_is_limited_to_its_scope_and_ends_when_revoked(signup: Signup, sma
 
 def audited(signup: Signup, answer: httpx.Response) -> tuple[Any, ...]:
     """The one audit row of a request. It is written just after the answer."""
-    until = time.monotonic() + 30
-    while not (
-        rows := signup.query(f"SELECT * FROM signup.audit WHERE request_id = '{answer.headers['x-request-id']}'")
-    ):
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    (row,) = rows
+    audit = f"SELECT * FROM signup.audit WHERE request_id = '{answer.headers['x-request-id']}'"
+    (row,) = eventually("the row is written", lambda: signup.query(audit))
     return row["method"], row["path"], row["status"], row["key_id"]
 
 
@@ -395,10 +384,8 @@ def test_the_service_reports_readiness_and_metrics(signup: Signup, small: dict[s
     assert http.get("/healthz").json() == {"status": "ok"}
     ready = http.get("/readyz")
     assert (ready.status_code, ready.json()["ready"]) == (200, True)
-    until = time.monotonic() + 30
-    while "kryonix_signup_events_unpublished 0" not in (text := http.get("/metrics").text):
-        assert time.monotonic() < until, text
-        time.sleep(0.2)
+    eventually("all events are published", lambda: "events_unpublished 0\n" in http.get("/metrics").text)
+    text = http.get("/metrics").text
     assert 'kryonix_signup_operations{kind="create",status="succeeded"}' in text
     assert "small" not in text
 
@@ -419,18 +406,12 @@ def test_serve_prints_its_address_and_readiness_in_one_line(signup: Signup, tmp_
 def test_the_worker_ends_with_its_service(signup: Signup, tmp_path: Path, when: str, number: signal.Signals) -> None:
     web = Process(signup.project, tmp_path / "web.log", "serve", "--port", "0", "--workers", "1")
     found = Path(f"/proc/{web.process.pid}/task/{web.process.pid}/children")
-    until = time.monotonic() + 60
-    while not (children := found.read_text().split()):
-        assert time.monotonic() < until, web.said
-        time.sleep(0.01)
+    children = eventually("a worker is started", lambda: found.read_text().split(), process=web.process)
     if when == "its worker is ready":
         web.wait_for("worker: working")
     web.process.send_signal(number)
     web.process.wait(60)
-    until = time.monotonic() + 15
-    while any(Path(f"/proc/{child}").exists() for child in children):
-        assert time.monotonic() < until, "its worker is still alive"
-        time.sleep(0.1)
+    eventually("its worker ends", lambda: not any(Path(f"/proc/{child}").exists() for child in children), 45)
 
 
 @pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])

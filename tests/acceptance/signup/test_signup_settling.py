@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ from kryonix.signup import operations
 from kryonix.signup.database import Database
 from kryonix.signup.operations import enqueue
 from tests.support.signup_service import Caller, Signup
+from tests.support.waiting import eventually
 
 ID = "due"
 
@@ -72,16 +72,20 @@ def test_a_waiting_removal_can_be_resumed_and_a_started_one_cannot(signup: Signu
 def test_a_tenant_that_fails_to_settle_is_retried_after_a_pause(signup: Signup, caller: Caller) -> None:
     with no_worker(signup):
         patient = signup.start_worker("--overlap-hours", "1")
-        caller.done("POST", f"/v1/tenants/{ID}/rotate")
+        rotated = caller.done("POST", f"/v1/tenants/{ID}/rotate")
         assert patient.end() == 0
         failed = settling(signup)
         signup.execute(f"UPDATE signup.operations SET status = 'failed', ended_at = now() WHERE id = '{failed}'")
         signup.as_superuser(f"UPDATE tenants.desired_states SET retiring_until = now() WHERE cliente_id = '{ID}'")
-    before = settled(signup)
-    time.sleep(14)  # the service looks for what is due every 10 s
+        before = settled(signup)
+        of_rotation = f"WHERE operation = '{rotated['id']}'"
+        signup.as_superuser(f"UPDATE signup.audit SET at = now() - interval '401 days' {of_rotation}")
+    # The new worker looks for what is due, and then deletes old rows.
+    eventually("the worker has looked", lambda: not signup.query(f"SELECT 1 FROM signup.audit {of_rotation}"))
     assert settled(signup) == before
     signup.execute(f"UPDATE signup.operations SET ended_at = now() - interval '3 minutes' WHERE id = '{failed}'")
-    until = time.monotonic() + 60
-    while not [each for each in settled(signup)[len(before) :] if each["status"] == "succeeded"]:
-        assert time.monotonic() < until, f"nothing has been settled: {settled(signup)}"
-        time.sleep(0.5)
+
+    def again() -> bool:
+        return any(each["status"] == "succeeded" for each in settled(signup)[len(before) :])
+
+    eventually("the tenant is settled", again)

@@ -28,7 +28,8 @@ from kryonix.messaging.message import UNREADABLE_HEADER
 from kryonix.topology.naming import Names, stats_user
 from tests.support.amqp import Account, administrator, take
 from tests.support.project import Project, free_port
-from tests.support.recording_handler import Seen, eventually
+from tests.support.recording_handler import Seen
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -45,13 +46,14 @@ def admin(platform: Project) -> Account:
 
 async def _connections(admin: Account, name: str, count: int = 1) -> list[dict[str, object]]:
     """Wait until the management API lists this many of a client's connections, and return them."""
-    async with asyncio.timeout(60):
-        while True:
-            found = await asyncio.to_thread(admin.get, "connections")
-            mine = [connection for connection in found if connection.get("user_provided_name") == name]
-            if len(mine) == count:
-                return mine
-            await asyncio.sleep(0.25)
+
+    async def mine() -> list[dict[str, object]]:
+        found = await asyncio.to_thread(admin.get, "connections")
+        named = [connection for connection in found if connection.get("user_provided_name") == name]
+        return named if len(named) == count else []
+
+    found: list[dict[str, object]] = await eventually_async(mine, every=0.25)
+    return found
 
 
 async def test_a_connection_has_a_name_heartbeat_and_prefetch(address: Address, admin: Account) -> None:
@@ -59,14 +61,12 @@ async def test_a_connection_has_a_name_heartbeat_and_prefetch(address: Address, 
         await client.portal.consume("treinamentos.sync", Seen())
         (connection,) = await _connections(admin, "sdk/named")
         assert connection["timeout"] == 60
-        async with asyncio.timeout(60):
-            while 100 not in await _prefetch_counts(admin, address.vhost):
-                await asyncio.sleep(0.5)
 
+        async def prefetched() -> bool:
+            consumers = await asyncio.to_thread(admin.get, "consumers", address.vhost)
+            return 100 in {consumer["prefetch_count"] for consumer in consumers}
 
-async def _prefetch_counts(admin: Account, vhost: str) -> set[int]:
-    consumers = await asyncio.to_thread(admin.get, "consumers", vhost)
-    return {consumer["prefetch_count"] for consumer in consumers}
+        await eventually_async(prefetched, every=0.25)
 
 
 async def test_an_unnamed_application_uses_the_programs_name(
@@ -143,11 +143,11 @@ async def test_a_closed_connection_is_replaced_without_loss(
         sending = asyncio.create_task(send())
         for connection in await _connections(admin, "sdk/cut", count=2):
             await asyncio.to_thread(admin.call, "DELETE", "connections", str(connection["name"]))
-        await eventually(lambda: caplog.text.count("connected again") == 2, 60)
-        await eventually(lambda: "subscribed again" in caplog.text, 60)
+        await eventually_async(lambda: caplog.text.count("connected again") == 2, 60)
+        await eventually_async(lambda: "subscribed again" in caplog.text, 60)
         enough.set()
         await sending
-        await eventually(lambda: set(sent) <= {message.message_id for message in seen.messages}, 60)
+        await eventually_async(lambda: set(sent) <= {message.message_id for message in seen.messages}, 60)
     assert "connection lost" in caplog.text
 
 
@@ -219,7 +219,7 @@ async def test_a_subscription_into_a_silent_connection_ends_at_its_deadline(addr
         with pytest.raises(NotConnected):
             await asyncio.wait_for(client.portal.consume("conteudo.processar", Seen(), timeout=8), 60)
         hold(False)
-        await eventually(lambda: client.connected, 30)
+        await eventually_async(lambda: client.connected, 30)
         seen = Seen()
         await client.portal.consume("conteudo.processar", seen)
         await client.portal.send("conteudo.processar", 1)
@@ -235,10 +235,10 @@ async def test_a_silent_connection_is_replaced_after_missed_heartbeats(address: 
         await client.portal.send("conteudo.processar", 1)
         await seen.wait(1)
         hold(True)
-        await eventually(lambda: not client.connected, 30)
+        await eventually_async(lambda: not client.connected, 30)
         hold(False)
         await client.portal.send("conteudo.processar", 2, timeout=30)
-        await eventually(lambda: {message.data for message in seen.messages} == {1, 2}, 30)
+        await eventually_async(lambda: {message.data for message in seen.messages} == {1, 2}, 30)
         await client.close()
 
 
@@ -351,8 +351,8 @@ async def test_a_message_with_unreadable_properties_is_dead_lettered_alone(
         for number in range(3):
             await client.portal.send("conteudo.processar", number, message_id=f"good-{number}")
         await client.portal.consume("conteudo.processar", seen)
-        await eventually(lambda: "with unreadable properties is a dead letter" in caplog.text, 60)
-        await eventually(lambda: {message.data for message in seen.messages} == {0, 1, 2}, 60)
+        await eventually_async(lambda: "with unreadable properties is a dead letter" in caplog.text, 60)
+        await eventually_async(lambda: {message.data for message in seen.messages} == {0, 1, 2}, 60)
     connection = await aio_pika.connect(address.uri(), connection_class=TolerantConnection)
     async with connection, connection.channel() as channel:
         dead = await take(channel, names.dead_letter_queue("portal", "conteudo.processar"))
@@ -388,5 +388,5 @@ async def test_the_client_continues_after_a_cancelled_send(address: Address) -> 
             arrived.append(message)
 
         await client.portal.consume("certificados.gerar", keep)
-        await eventually(lambda: {"first", "third"} <= {message.data for message in arrived})
+        await eventually_async(lambda: {"first", "third"} <= {message.data for message in arrived})
         await client.close()

@@ -12,10 +12,11 @@ import zstandard
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from kryonix.messaging import Claim, MemoryIdempotency, Message, NotConnected, NotRoutable, Reject, Retry
+from kryonix.messaging import Claim, MemoryIdempotency, Message, NotConnected, NotRoutable, QueueStats, Reject, Retry
 from kryonix.messaging.message import FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, REASON_HEADER
 from tests.support.broker_under_test import World
-from tests.support.recording_handler import Seen, eventually
+from tests.support.recording_handler import Seen
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +47,7 @@ async def test_a_failed_message_is_retried_later_and_counts_attempts(world: Worl
         consumer = await client.crm.consume("leads.qualify", seen)
         await client.crm.send("leads.qualify", {})
         await seen.wait(2)
-        await eventually(lambda: consumer.handled == 1)
+        await eventually_async(lambda: consumer.handled == 1)
     assert seen.attempts == [1, 2]
     assert seen.times[1] - seen.times[0] > 0.9 * world.second
     assert (consumer.retried, consumer.handled, consumer.rejected) == (1, 1, 0)
@@ -81,7 +82,7 @@ async def test_a_dead_letter_names_its_reason_and_origin(world: World) -> None:
         consumer = await client.crm.consume("tasks.assign", seen)
         await client.crm.send("tasks.assign", {"n": 1}, message_id="r-1", device="mobile", headers={"mine": 1})
         (dead,) = await world.dead_letters("crm", "tasks.assign")
-        await eventually(lambda: consumer.rejected == 1)
+        await eventually_async(lambda: consumer.rejected == 1)
     assert (dead.message_id, json.loads(dead.body), dead.headers["mine"]) == ("r-1", {"n": 1}, 1)
     assert dead.headers[REASON_HEADER] == "no such customer"
     assert dead.headers[FIRST_EXCHANGE_HEADER] == world.names.mobile_exchange
@@ -195,7 +196,7 @@ async def test_a_hanging_handler_times_out_and_its_message_is_retried(world: Wor
         consumer = await client.whatsapp.consume("messages.send", seen, handler_timeout=0.2)
         await client.whatsapp.send("messages.send", {})
         await seen.wait(2)
-        await eventually(lambda: consumer.handled == 1)
+        await eventually_async(lambda: consumer.handled == 1)
     assert consumer.retried == 1
 
 
@@ -232,11 +233,11 @@ async def test_a_slow_consumer_holds_only_its_prefetch(world: World) -> None:
         for number in range(20):
             await client.agendamento.send("agenda.create", number)
         consumer = await client.agendamento.consume("agenda.create", slow, concurrency=1, prefetch=5)
-        await eventually(lambda: consumer.in_progress == 1)
+        await eventually_async(lambda: consumer.in_progress == 1)
         assert len(await world.take(queue, 15)) == 15
         assert await world.is_empty(queue)
         released.set()
-        await eventually(lambda: consumer.handled == 5)
+        await eventually_async(lambda: consumer.handled == 5)
 
 
 async def test_consuming_includes_the_priority_lane(world: World) -> None:
@@ -269,7 +270,7 @@ async def test_a_duplicate_is_handled_once(world: World) -> None:
         for _ in range(3):
             await client.agendamento.send("cancelamento.process", {}, message_id="same")
         await client.agendamento.send("cancelamento.process", {}, message_id="other")
-        await eventually(lambda: consumer.duplicates == 2 and consumer.handled == 2)
+        await eventually_async(lambda: consumer.duplicates == 2 and consumer.handled == 2)
     assert sorted(message.message_id for message in seen.messages) == ["other", "same"]
 
 
@@ -282,7 +283,7 @@ async def test_a_retried_message_is_not_a_duplicate(world: World) -> None:
     async with await world.connect(idempotency=MemoryIdempotency()) as client:
         consumer = await client.agendamento.consume("disponibilidade.sync", seen)
         await client.agendamento.send("disponibilidade.sync", {})
-        await eventually(lambda: consumer.handled == 1)
+        await eventually_async(lambda: consumer.handled == 1)
     assert seen.attempts == [1, 2]
     assert consumer.duplicates == 0
 
@@ -302,7 +303,7 @@ async def test_an_absent_store_costs_no_attempt(world: World) -> None:
     async with await world.connect(idempotency=store) as client:
         await client.financeiro.consume("relatorios.gerar", seen)
         await client.financeiro.send("relatorios.gerar", {})
-        await eventually(lambda: store.asked == 4)  # one more than a message has attempts
+        await eventually_async(lambda: store.asked == 4)  # one more than a message has attempts
         assert seen.messages == []
         store.mended = True
         await seen.wait(1)
@@ -333,7 +334,7 @@ async def test_a_store_that_hangs_after_the_claim_delays_no_handler(
         consumer = await client.financeiro.consume("relatorios.gerar", seen, concurrency=1)
         for number in range(4):
             await client.financeiro.send("relatorios.gerar", number)
-        await eventually(lambda: (consumer.handled, consumer.rejected) == (2, 2))
+        await eventually_async(lambda: (consumer.handled, consumer.rejected) == (2, 2))
         assert len(await world.dead_letters("financeiro", "relatorios.gerar", 2)) == 2
     assert await world.is_empty(world.names.queue("financeiro", "relatorios.gerar"))
 
@@ -454,7 +455,7 @@ async def test_a_retry_queue_returns_each_failed_message(queues_world: World) ->
         consumer = await client.portal.consume("progresso.atualizar", seen)
         await client.portal.send("progresso.atualizar", {"n": 1}, device="mobile")
         await seen.wait(3)
-        await eventually(lambda: consumer.handled == 1)
+        await eventually_async(lambda: consumer.handled == 1)
     assert seen.attempts == [1, 2, 3]
     gaps = [later - earlier for earlier, later in zip(seen.times, seen.times[1:], strict=False)]
     assert all(gap > 0.9 * queues_world.second for gap in gaps)
@@ -499,13 +500,13 @@ async def test_figures_are_read_with_the_tenants_credentials(world: World) -> No
     async with await world.connect() as client:
         for _ in range(3):
             await client.financeiro.send("conciliacao.bancaria", {})
-        async with asyncio.timeout(30):
-            while True:
-                stats = {queue.name: queue for queue in await client.queue_stats("financeiro")}
-                figures = stats[world.names.queue("financeiro", "conciliacao.bancaria")]
-                if figures.depth == 3:
-                    break
-                await asyncio.sleep(0.5)
+
+        async def counted() -> dict[str, QueueStats] | None:
+            found = {queue.name: queue for queue in await client.queue_stats("financeiro")}
+            return found if found[world.names.queue("financeiro", "conciliacao.bancaria")].depth == 3 else None
+
+        stats = await eventually_async(counted, every=0.25)
+        figures = stats[world.names.queue("financeiro", "conciliacao.bancaria")]
         kinds = {queue.kind for queue in await client.queue_stats()}
     assert (figures.kind, figures.action, figures.ready, figures.unacked) == ("action", "conciliacao.bancaria", 3, 0)
     assert {queue.module for queue in stats.values()} == {"financeiro"}

@@ -36,7 +36,8 @@ from kryonix.topology.naming import Names
 from tests.integration.messaging.conftest import CATALOG
 from tests.support.amqp import administrator, ready
 from tests.support.project import Project, tenant
-from tests.support.recording_handler import Seen, eventually
+from tests.support.recording_handler import Seen
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +114,7 @@ def publish_all(amqp_uri: str, messages: int) -> tuple[set[str], list[str]]:
 
 
 async def test_a_killed_broker_loses_and_repeats_no_message(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:
+    """Slow: 100,000 messages are sent, so that each kill hits some on every leg of their way."""
     handled: Counter[str] = Counter()
 
     async def handle(message: Message) -> None:
@@ -125,13 +127,13 @@ async def test_a_killed_broker_loses_and_repeats_no_message(broker: Broker, caps
     with ProcessPoolExecutor(1, get_context("spawn")) as publisher:
         sending = asyncio.wrap_future(publisher.submit(publish_all, broker.amqp_uri, MESSAGES))
         for kill in range(1, KILLS + 1):
-            await eventually(lambda: len(handled) > MESSAGES * kill // (KILLS + 2), 900)  # noqa: B023
+            await eventually_async(lambda: len(handled) > MESSAGES * kill // (KILLS + 2), 900)  # noqa: B023
             await broker.kill()
             await asyncio.sleep(0.5)
             await broker.start()
         confirmed, failed = await sending
     took = time.monotonic() - began
-    await eventually(lambda: confirmed <= handled.keys(), 600)
+    await eventually_async(lambda: confirmed <= handled.keys(), 600)
     await worker.close()
 
     with capsys.disabled():
@@ -195,7 +197,7 @@ async def test_the_client_resumes_after_an_outage_without_hanging(broker: Broker
     await hanging.wait(1, 60)
     await broker.kill()
     try:
-        await eventually(lambda: not client.connected, 60)
+        await eventually_async(lambda: not client.connected, 60)
         for call, error in (
             (client.whitelabel.send("temas.processar", "lost", timeout=0.5), (NotConnected, SendTimedOut)),
             (client.broadcast("lost", timeout=0.5), NotConnected),
@@ -215,7 +217,7 @@ async def test_the_client_resumes_after_an_outage_without_hanging(broker: Broker
     finally:
         await broker.start()
     await waiting
-    await eventually(lambda: "after" in {message.data for message in seen.messages}, 120)
+    await eventually_async(lambda: "after" in {message.data for message in seen.messages}, 120)
     await client.close()
 
 
@@ -223,7 +225,7 @@ async def test_a_broker_killed_during_retries_and_redrive_loses_nothing(project:
     """Both move a message in two steps, a confirmed copy and an answer. Killed in between there are two of it."""
     async with _retrying(project, broker) as (tried, done), await broker.connect() as client:
         dead = await _made_dead(broker, client, 200)
-        await eventually(lambda: len(tried) >= 100, 60)
+        await eventually_async(lambda: len(tried) >= 100, 60)
 
         def kill_in_the_middle(tally: Tally) -> None:
             if tally.moved:
@@ -232,13 +234,13 @@ async def test_a_broker_killed_during_retries_and_redrive_loses_nothing(project:
         with pytest.raises(ServiceUnreachable, match="Nothing is lost; run the same command again"):
             await _redrive(broker, kill_in_the_middle)
         await broker.start()
-        await eventually(lambda: client.connected, 300)
+        await eventually_async(lambda: client.connected, 300)
         await _redrive(broker, lambda tally: None)
         ids = await _ids(client, Names("fault").queue(*DEAD), dead)
         assert (set(ids), len(ids) <= 200 + 32) == (dead, True)
         assert await _count(client, [Names("fault").dead_letter_queue(*DEAD)]) == 0
 
-        await eventually(lambda: len(done) == 300, 300)
+        await eventually_async(lambda: len(done) == 300, 300)
         assert set(done.values()) == {1}
     names = Names("waits")
     async with await broker.connect(amqp_uri=broker.uri_of_waits) as client:
@@ -279,7 +281,9 @@ async def _made_dead(broker: Broker, client: MessagingClient, count: int) -> set
     """The ids of so many dead letters."""
     outgoing = [Outgoing(*DEAD, {}, message_id=str(number), expires=0.05) for number in range(count)]
     (await client.send_many(outgoing, timeout=120)).raise_for_failed()
-    async with asyncio.timeout(60):
-        while (await _redrive(broker, lambda tally: None, dry_run=True)).found < count:
-            await asyncio.sleep(0.1)
+
+    async def all_dead() -> bool:
+        return (await _redrive(broker, lambda tally: None, dry_run=True)).found >= count
+
+    await eventually_async(all_dead, every=0.1)
     return {str(number) for number in range(count)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import pytest
 
@@ -13,7 +14,8 @@ from kryonix.messaging.consuming import consumer as consuming
 from kryonix.topology.naming import Names
 from tests.integration.messaging.conftest import catalog_of
 from tests.support.amqp import Account
-from tests.support.recording_handler import Seen, eventually
+from tests.support.recording_handler import Seen
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -56,9 +58,7 @@ async def _timeout_of(admin: Account, queue: str) -> None:
         found = admin.get("queues", admin.vhost, queue).get("effective_policy_definition") or {}
         return "consumer-timeout" in found
 
-    async with asyncio.timeout(60):
-        while not await asyncio.to_thread(holds):
-            await asyncio.sleep(0.2)
+    await eventually_async(partial(asyncio.to_thread, holds), every=0.2)
 
 
 async def _left(admin: Account, queue: str) -> int:
@@ -83,7 +83,7 @@ async def test_a_handler_beyond_the_consumer_timeout_runs_once(
     seen = Seen(slow)
     consumer = await client.crm.consume("reports.generate", seen, handler_timeout=300)
     await client.crm.send("reports.generate", {})
-    await eventually(lambda: consumer.handled == 1, 120)
+    await eventually_async(lambda: consumer.handled == 1, 120)
     assert await _left(admin, impatient) == 0
     assert seen.attempts == [1]
 
@@ -99,7 +99,7 @@ async def test_messages_waiting_beyond_the_consumer_timeout_run_once(
     seen = Seen(half_a_second)
     await client.send_many(_messages("reports.generate", 20))
     consumer = await client.crm.consume("reports.generate", seen, concurrency=1)
-    await eventually(lambda: consumer.handled >= 20, 120)
+    await eventually_async(lambda: consumer.handled >= 20, 120)
     assert await _left(admin, impatient) == 0
     assert sorted(message.data for message in seen.messages) == list(range(20))
 
@@ -125,11 +125,11 @@ async def test_a_message_requeued_during_handling_is_answered_on_redelivery(
     seen = Seen(hold)
     consumer = await client.crm.consume("reports.generate", seen, handler_timeout=None)
     sent = await client.crm.send("reports.generate", {})
-    await eventually(lambda: caplog.text.count("came again, and is still being handled") == 2, 120)
+    await eventually_async(lambda: caplog.text.count("came again, and is still being handled") == 2, 120)
     assert "the broker has cancelled the consumer" in caplog.text
     assert "the answers of 1 messages wait" in caplog.text
     released.set()
-    await eventually(lambda: consumer.handled == 1, 60)
+    await eventually_async(lambda: consumer.handled == 1, 60)
     assert await _left(admin, queue) == 0
     assert [message.message_id for message in seen.messages] == [sent.message_id]
 
@@ -148,10 +148,10 @@ async def test_a_lost_answer_is_repeated_on_redelivery(
     sent = await client.crm.send("reports.generate", {})
     await seen.wait(1)
     await _cut(admin)
-    await eventually(lambda: "subscription lost" in caplog.text, 60)
+    await eventually_async(lambda: "subscription lost" in caplog.text, 60)
     released.set()
-    await eventually(lambda: consumer.handled == 1, 60)
-    await eventually(lambda: "it is not handled twice" in caplog.text, 60)
+    await eventually_async(lambda: consumer.handled == 1, 60)
+    await eventually_async(lambda: "it is not handled twice" in caplog.text, 60)
     assert await _left(admin, queue) == 0
     assert len(seen.messages) == 1
     assert caplog.text.count(f"cannot answer message {sent.message_id}") <= 1
@@ -159,14 +159,13 @@ async def test_a_lost_answer_is_repeated_on_redelivery(
 
 async def _cut(admin: Account) -> None:
     """Close the client's connections, as an administrator does."""
-    async with asyncio.timeout(60):
-        while True:
-            found = await asyncio.to_thread(admin.get, "connections")
-            mine = [each["name"] for each in found if each.get("user_provided_name") == "sdk/lost"]
-            if len(mine) == 2:
-                break
-            await asyncio.sleep(0.2)
-    for name in mine:
+
+    async def both() -> list[str]:
+        found = await asyncio.to_thread(admin.get, "connections")
+        mine = [each["name"] for each in found if each.get("user_provided_name") == "sdk/lost"]
+        return mine if len(mine) == 2 else []
+
+    for name in await eventually_async(both, every=0.2):
         await asyncio.to_thread(admin.call, "DELETE", "connections", name)
 
 
@@ -184,9 +183,9 @@ async def test_messages_waiting_at_a_disconnect_are_handled_once(
     consumer = await client.crm.consume("reports.generate", seen, concurrency=1)
     await seen.wait(1)
     await _cut(admin)
-    await eventually(lambda: "subscription lost" in caplog.text, 60)
+    await eventually_async(lambda: "subscription lost" in caplog.text, 60)
     released.set()
-    await eventually(lambda: consumer.handled >= 20, 60)
+    await eventually_async(lambda: consumer.handled >= 20, 60)
     assert await _left(admin, queue) == 0
     assert sorted(message.data for message in seen.messages) == list(range(20))
 
@@ -203,7 +202,7 @@ async def test_a_stream_drops_messages_of_an_ended_connection(
                 taken.append(message.data)
                 if len(taken) == 1:
                     await _cut(admin)
-                    await eventually(lambda: "subscription lost" in caplog.text, 60)
+                    await eventually_async(lambda: "subscription lost" in caplog.text, 60)
             if len(taken) == 10:
                 break
         assert await _left(admin, queue) == 0

@@ -12,7 +12,8 @@ import pytest
 from kryonix.messaging import AuditRecord, MemoryBroker, PostgresAudit, PostgresIdempotency
 from kryonix.messaging.message import Envelope
 from tests.integration.engines.handlers.conftest import Postgres, daemon, postgres
-from tests.support.recording_handler import Seen, eventually
+from tests.support.recording_handler import Seen
+from tests.support.waiting import eventually_async
 
 __all__ = ["daemon", "postgres"]
 
@@ -55,7 +56,7 @@ async def test_the_next_process_knows_handled_messages(postgres: Postgres, uniqu
         async with await broker.connect(idempotency=store) as client:
             consumer = await client.crm.consume("leads.create", seen)
             await client.crm.send("leads.create", {}, message_id="once")
-            await eventually(lambda: consumer.handled + consumer.duplicates == 1)  # noqa: B023
+            await eventually_async(lambda: consumer.handled + consumer.duplicates == 1)  # noqa: B023
             assert len(seen.messages) == expected
 
 
@@ -73,7 +74,7 @@ async def test_every_send_is_a_row(postgres: Postgres, unique: str) -> None:
     async with await MemoryBroker("acme", modules=["crm"]).connect(application="shop", audit=audit) as client:
         for number in range(50):
             await client.crm.send("leads.create", number, message_id=str(number))
-        await eventually(lambda: count(postgres, unique) == 50)
+        await eventually_async(lambda: count(postgres, unique) == 50)
     with postgres.connect() as connection:
         query = psycopg.sql.SQL("SELECT message_id, tenant, application, outcome, routing_key FROM {} ORDER BY at")
         rows = connection.execute(query.format(psycopg.sql.Identifier(unique))).fetchall()
@@ -87,18 +88,18 @@ async def test_an_id_invalid_in_postgresql_is_handled_once(postgres: Postgres, u
         consumer = await client.crm.consume("leads.create", seen)
         for _ in range(2):
             broker.publish(Envelope(broker.names.exchange, "crm.leads.create.medium", b"{}", "nul\0"))
-        await eventually(lambda: (consumer.handled, consumer.duplicates) == (1, 1))
+        await eventually_async(lambda: (consumer.handled, consumer.duplicates) == (1, 1))
 
 
 async def test_a_cut_connection_neither_loses_nor_doubles_a_record(postgres: Postgres, unique: str) -> None:
     async with await MemoryBroker(modules=["crm"]).connect(audit=PostgresAudit(dsn(postgres), unique)) as client:
         await client.crm.send("leads.create", 1)
-        await eventually(lambda: count(postgres, unique) == 1)
+        await eventually_async(lambda: count(postgres, unique) == 1)
         with postgres.connect() as connection:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         for number in range(5):
             await client.crm.send("leads.create", number)
-        await eventually(lambda: count(postgres, unique) == 6)
+        await eventually_async(lambda: count(postgres, unique) == 6)
     assert (count(postgres, unique), client.audit_dropped) == (6, 0)
 
 
@@ -130,7 +131,7 @@ async def test_an_absent_database_stops_no_send(postgres: Postgres) -> None:
     audit = PostgresAudit("postgresql://nobody:x@127.0.0.1:1/none")
     async with await MemoryBroker(modules=["crm"]).connect(audit=audit) as client:
         await client.crm.send("leads.create", 1)
-        await eventually(lambda: client.audit_dropped == 1)
+        await eventually_async(lambda: client.audit_dropped == 1)
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from kryonix.messaging import (
 from kryonix.messaging.encoding import inflate
 from tests.support.broker_under_test import World
 from tests.support.recording_handler import Seen
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -149,22 +150,11 @@ async def test_a_full_queue_refuses_messages_until_there_is_room(queues_world: W
         assert 10 <= sent <= 60
         assert refused.message_id == f"full-{sent}"
         await queues_world.take(queue, sent)
-        await _sent_again(lambda: client.portal.send("treinamentos.sync", {}, message_id="after"))
+        # The broker learns a moment later that there is room again.
+        send = partial(client.portal.send, "treinamentos.sync", {}, message_id="after")
+        await eventually_async(send, every=0.1, ignoring=(QueueFull,))
     (arrived,) = await queues_world.take(queue, 1)
     assert arrived.message_id == "after"
-
-
-async def _sent_again(send, within: float = 60) -> None:  # type: ignore[no-untyped-def]
-    """The broker learns a moment later that there is room again."""
-    deadline = time.monotonic() + within
-    while True:
-        try:
-            await send()
-            return
-        except QueueFull:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize("data", [{1, 2}, object(), float("nan"), {"x": {"y": b"z"}}, {("a",): 1}, "\ud800"])

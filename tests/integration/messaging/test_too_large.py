@@ -17,7 +17,8 @@ from kryonix.messaging.message import FIRST_KEY_HEADER, REASON_HEADER, Envelope
 from kryonix.topology.naming import Names
 from tests.integration.messaging.conftest import catalog_of
 from tests.support.amqp import Account, ready, take
-from tests.support.recording_handler import Seen, eventually
+from tests.support.recording_handler import Seen
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +58,7 @@ async def test_a_rejected_message_with_oversized_headers_is_dead_lettered(
     await _post(operator, {"h": "x" * 131_000})
     sends = [client.crm.send("contacts.sync", number) for number in range(100)]
     await asyncio.gather(*sends)
-    await eventually(lambda: consumer.rejected == 1, 60)
+    await eventually_async(lambda: consumer.rejected == 1, 60)
     async with operator.at(NAMES.vhost).channel() as channel:
         dead = await take(channel, NAMES.dead_letter_queue("crm", "tasks.assign"))
         await dead.ack()
@@ -94,9 +95,7 @@ async def test_a_message_with_deeply_nested_headers_is_dead_lettered(
         await underlay.basic_publish(b"{}", exchange=NAMES.exchange, routing_key=key, properties=deep)
         await client.crm.send("tasks.assign", "good")
         await seen.wait(1)
-        async with asyncio.timeout(60):
-            while await ready(channel, NAMES.dead_letter_queue("crm", "tasks.assign")) == 0:
-                await asyncio.sleep(0.1)
+        await eventually_async(lambda: ready(channel, NAMES.dead_letter_queue("crm", "tasks.assign")), every=0.1)
         await (await channel.get_queue(NAMES.dead_letter_queue("crm", "tasks.assign"), ensure=False)).purge()
     assert [message.data for message in seen.messages if message.data != "good"] == []
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import docker
@@ -26,6 +26,7 @@ from kryonix.signup.service import build_service
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cell, Cells
 from tests.support.project import free_port
+from tests.support.waiting import eventually
 
 IMAGE = os.environ.get("KRYONIX_TEST_POSTGRES_IMAGE", "postgres:17")
 START_SECONDS = 300.0
@@ -98,6 +99,7 @@ def server() -> Iterator[Registry]:
     port = free_port()
     container = daemon.containers.run(
         IMAGE,
+        ["-c", "fsync=off"],
         detach=True,
         environment={"POSTGRES_USER": "admin", "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB": "postgres"},
         ports={"5432/tcp": ("127.0.0.1", port)},
@@ -105,23 +107,13 @@ def server() -> Iterator[Registry]:
     )
     registry = Registry(container, port)
     try:
-        until = time.monotonic() + START_SECONDS
-        while not _accepts(registry):
-            assert time.monotonic() < until, f"PostgreSQL did not start in {START_SECONDS} s"
-            time.sleep(0.25)
+        connect = partial(psycopg.connect, registry.dsn("admin", "postgres"))
+        eventually("PostgreSQL accepts connections", connect, ignoring=(psycopg.OperationalError,)).close()
         _make(registry)
         yield registry
     finally:
         container.remove(force=True, v=True)
         daemon.close()
-
-
-def _accepts(registry: Registry) -> bool:
-    try:
-        psycopg.connect(registry.dsn("admin", "postgres")).close()
-    except psycopg.OperationalError:
-        return False
-    return True
 
 
 @pytest.fixture
@@ -143,11 +135,8 @@ def serving(registry: Registry, *, per_second: float = 1000, burst: int = 1000) 
     )
     thread = threading.Thread(target=web.run, daemon=True)
     thread.start()
-    until = time.monotonic() + 60
-    while not web.started:
-        assert thread.is_alive()
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    eventually("the service has started", lambda: web.started or not thread.is_alive())
+    assert web.started
     host, port = web.servers[0].sockets[0].getsockname()[:2]
     try:
         yield f"http://{host}:{port}"
@@ -160,13 +149,6 @@ def serving(registry: Registry, *, per_second: float = 1000, burst: int = 1000) 
 def base(registry: Registry) -> Iterator[str]:
     with serving(registry) as address:
         yield address
-
-
-def until(told: str, holds: Callable[[], object], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"not within {seconds} s: {told}"
-        time.sleep(0.05)
 
 
 def caller(base: str, key: str | None = None, timeout: float = 60) -> httpx.Client:

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.signup.conftest import Registry, caller, serving, until
+from tests.integration.signup.conftest import Registry, caller, serving
+from tests.support.waiting import eventually
 
 
 def raw(base: str, *requests: bytes) -> bytes:
@@ -46,7 +47,7 @@ def test_log_and_audit_fields_are_bounded(base: str, registry: Registry, caplog:
         http.get("/v1/tenants", headers={"X-Forwarded-For": "f" * 10_000})
         http.get("/v1/tenants", headers={"X-Forwarded-For": "203.0.113.9"})
     audited = "SELECT method, path, peer FROM signup.audit ORDER BY id"
-    until("all three are recorded", lambda: len(registry.query(audited)) == 3)
+    eventually("all three are recorded", lambda: len(registry.query(audited)) == 3)
     rows = registry.query(audited)
     assert [len(row["method"]) <= 16 and len(row["path"]) <= 300 for row in rows] == [True] * 3
     assert {row["peer"] for row in rows} == {"127.0.0.1", "unknown", "203.0.113.9"}
@@ -110,7 +111,7 @@ def test_requests_without_a_key_leave_few_audit_rows(base: str, registry: Regist
         for _ in range(100):
             assert http.get("/v1/catalog").status_code == 200
     count = "SELECT count(*) FILTER (WHERE key_id IS NULL) AS nobody, count(key_id) AS known FROM signup.audit"
-    until("all of those with a key are recorded", lambda: registry.query(count)[0]["known"] == 100)
+    eventually("all of those with a key are recorded", lambda: registry.query(count)[0]["known"] == 100)
     (row,) = registry.query(count)
     assert 60 <= row["nobody"] <= 200, "a row a second, and 60 at once"
 

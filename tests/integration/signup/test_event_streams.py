@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from kryonix.signup.streams import MOST_PER_KEY
-from tests.integration.signup.conftest import Registry, caller, until
+from tests.integration.signup.conftest import Registry, caller
+from tests.support.waiting import eventually_async
 
 
 def queued(registry: Registry) -> str:
@@ -59,12 +60,12 @@ def test_each_key_has_its_own_stream_limit(base: str, registry: Registry) -> Non
                 assert str(MOST_PER_KEY) in refused.json()["detail"]
                 assert (await http.get("/v1/catalog")).status_code == 200, "it may ask all the same"
                 assert (await opened(other, stack, path)).status_code == 200
-            for _ in range(600):
+
+            async def accepted() -> bool:
                 async with http.stream("GET", path) as again:
-                    if again.status_code == 200:
-                        return
-                await asyncio.sleep(0.1)
-            pytest.fail("streams that were closed still count")
+                    return again.status_code == 200
+
+            await eventually_async(accepted, every=0.1)
 
     asyncio.run(run())
 
@@ -113,13 +114,13 @@ def test_all_streams_share_one_database_poll(base: str, registry: Registry) -> N
                 http = await stack.enter_async_context(many(base, key))
                 for path in paths:
                     assert (await opened(http, stack, path)).status_code == 200
-            await asyncio.sleep(3)  # what the opening cost has been counted
+            await asyncio.sleep(2)  # what the opening cost has been counted
             before = looks()
-            await asyncio.sleep(6)
+            await asyncio.sleep(3)
             return looks() - before
 
-    # 120 streams that look each 0.3 s would be 2,400 looks in 6 s.
-    assert asyncio.run(run()) < 200
+    # 120 streams that look each 0.3 s would be 1,200 looks in 3 s.
+    assert asyncio.run(run()) < 100
 
 
 def test_a_stream_survives_a_briefly_frozen_database(base: str, registry: Registry) -> None:
@@ -130,10 +131,11 @@ def test_a_stream_survives_a_briefly_frozen_database(base: str, registry: Regist
             stream = await opened(http, stack, f"/v1/operations/{operation}/events")
             with registry.frozen():
                 async with httpx.AsyncClient(base_url=base, timeout=60) as nobody:
-                    for _ in range(600):
-                        if (await nobody.get("/readyz")).json()["database"] == "does not answer":
-                            break
-                        await asyncio.sleep(0.1)
+
+                    async def noticed() -> bool:
+                        return bool((await nobody.get("/readyz")).json()["database"] == "does not answer")
+
+                    await eventually_async(noticed, every=0.1)
             registry.query(
                 "UPDATE signup.operations SET status = 'failed', revision = revision + 1, ended_at = now() "
                 f"WHERE id = '{operation}'"
@@ -149,4 +151,3 @@ def test_a_stream_of_an_ended_operation_returns_its_end(base: str, registry: Reg
     with caller(base, key) as http:
         text = http.get(f"/v1/operations/{operation}/events").text
     assert text.count("event: ") == 1
-    until("its place is free", lambda: True)

@@ -11,7 +11,8 @@ import pytest
 from kryonix.registry.connection import connect
 from kryonix.registry.errors import RegistryUnavailable
 from kryonix.signup.database import Database
-from tests.integration.signup.conftest import Registry, caller, until
+from tests.integration.signup.conftest import Registry, caller
+from tests.support.waiting import eventually
 
 IN_TIME_S = 30
 """The service's own bounds are 5 to 8 s; the rest is for a machine that is slow."""
@@ -31,7 +32,7 @@ def test_every_request_reports_a_frozen_database_in_time(base: str, registry: Re
             assert figures.status_code == 200
             assert "kryonix_signup_requests_total" in figures.text
             assert http.get("/healthz").status_code == 200
-        until("it works again", lambda: http.get("/v1/tenants").status_code == 200)
+        eventually("it works again", lambda: http.get("/v1/tenants").status_code == 200)
         assert not registry.query("SELECT 1 FROM signup.operations"), "what was refused was not taken on"
 
 
@@ -49,7 +50,7 @@ def test_a_frozen_database_does_not_exhaust_the_threads(base: str, registry: Reg
             # 400 requests on 40 threads, 5 s each, would be 50 s.
             assert time.monotonic() - began < IN_TIME_S
             assert http.get("/healthz").status_code == 200
-        until("it works again", lambda: http.get("/v1/tenants").status_code == 200)
+        eventually("it works again", lambda: http.get("/v1/tenants").status_code == 200)
 
 
 def test_a_running_statement_ends_at_its_timeout(registry: Registry) -> None:
@@ -58,7 +59,7 @@ def test_a_running_statement_ends_at_its_timeout(registry: Registry) -> None:
             connection.execute("SELECT 1")
         with pytest.raises(RegistryUnavailable, match="no answer within"):
             _ask_twice(database, registry)
-        until("there is a new connection", lambda: _answers(database))
+        eventually("there is a new connection", lambda: _answers(database))
 
 
 def test_a_slow_statement_is_cancelled_and_the_database_stays_available(registry: Registry) -> None:

@@ -17,8 +17,9 @@ from procrastinate.exceptions import AlreadyEnqueued
 from kryonix.signup.auth import SCOPES
 from kryonix.signup.database import Database
 from kryonix.signup.operations import enqueue
-from tests.integration.signup.conftest import Registry, caller, until
+from tests.integration.signup.conftest import Registry, caller
 from tests.support.project import ROOT
+from tests.support.waiting import eventually
 
 
 class Worker:
@@ -96,7 +97,7 @@ def test_retry_delays_ignore_the_workers_clock(
 ) -> None:
     id, tenant = asked(registry)
     with worker(registry, tmp_path, clock_s=clock_s, failures=3) as working:
-        until("it has succeeded", lambda: operation(registry, id)["status"] == "succeeded")
+        eventually("it has succeeded", lambda: operation(registry, id)["status"] == "succeeded")
         assert working.attempts(tenant) == 4
     seconds = [row["seconds"] for row in registry.query("SELECT seconds FROM signup.delays ORDER BY attempts")]
     assert len(seconds) == 3
@@ -114,16 +115,16 @@ def test_a_dead_workers_job_is_resumed_whatever_the_clock(registry: Registry, tm
         "worker_id = (SELECT max(id) FROM signup.procrastinate_workers)"
     )
     with worker(registry, tmp_path, clock_s=clock_s):
-        until("it has succeeded", lambda: operation(registry, id)["status"] == "succeeded")
+        eventually("it has succeeded", lambda: operation(registry, id)["status"] == "succeeded")
 
 
 def test_a_job_with_an_unknown_field_waits_for_a_newer_worker(registry: Registry, tmp_path: Path) -> None:
     id, tenant = asked(registry, request='{"gently": true}')
     known, _ = asked(registry)
     with worker(registry, tmp_path) as older:
-        until("it is left", lambda: operation(registry, id)["problem"])
-        until("others are done", lambda: operation(registry, known)["status"] == "succeeded")
-        until("it has come by again", lambda: older.said.count(f"operation {id} (suspend) waits") > 1)
+        eventually("it is left", lambda: operation(registry, id)["problem"])
+        eventually("others are done", lambda: operation(registry, known)["status"] == "succeeded")
+        eventually("it has come by again", lambda: older.said.count(f"operation {id} (suspend) waits") > 1)
         left = operation(registry, id)
         assert (left["status"], left["attempts"], left["revision"]) == ("queued", 0, 1)
         assert left["problem"]["type"] == "urn:kryonix:problem:waits-for-a-newer-worker"
@@ -133,7 +134,7 @@ def test_a_job_with_an_unknown_field_waits_for_a_newer_worker(registry: Registry
         assert not registry.query("SELECT 1 FROM signup.outbox WHERE tenant = %s", tenant)
         # What a newer worker does: it knows the field.
         registry.query("UPDATE signup.operations SET request = '{}' WHERE id = %s", id)
-        until("it is done", lambda: operation(registry, id)["status"] == "succeeded")
+        eventually("it is done", lambda: operation(registry, id)["status"] == "succeeded")
 
 
 def test_jobs_of_a_newer_release_wait_and_are_reported_after_a_day(registry: Registry, tmp_path: Path) -> None:
@@ -146,11 +147,11 @@ def test_jobs_of_a_newer_release_wait_and_are_reported_after_a_day(registry: Reg
     try:
         id, _ = asked(registry, kind="merge")
         with worker(registry, tmp_path) as older:
-            until("it is left", lambda: operation(registry, id)["problem"])
+            eventually("it is left", lambda: operation(registry, id)["problem"])
             assert operation(registry, id)["status"] == "queued"
             assert "operations of the kind 'merge'" in older.said
             registry.query("UPDATE signup.operations SET created_at = now() - interval '25 hours' WHERE id = %s", id)
-            until("it has ended", lambda: operation(registry, id)["status"] == "failed")
+            eventually("it has ended", lambda: operation(registry, id)["status"] == "failed")
             assert operation(registry, id)["attempts"] == 1
     finally:
         registry.query("DELETE FROM signup.operations WHERE kind = 'merge'")
@@ -161,12 +162,14 @@ def test_jobs_of_a_newer_release_wait_and_are_reported_after_a_day(registry: Reg
 def test_a_worker_continues_after_its_database_was_frozen(registry: Registry, tmp_path: Path) -> None:
     first, _ = asked(registry)
     with worker(registry, tmp_path) as working:
-        until("it works", lambda: operation(registry, first)["status"] == "succeeded")
+        eventually("it works", lambda: operation(registry, first)["status"] == "succeeded")
         second, _ = asked(registry)
         with registry.frozen():
-            until("it has seen that nothing is answered", lambda: "can't be used" in working.said)
+            eventually("it has seen that nothing is answered", lambda: "can't be used" in working.said)
         third, _ = asked(registry)
-        until("both are done", lambda: all(operation(registry, id)["status"] == "succeeded" for id in (second, third)))
+        eventually(
+            "both are done", lambda: all(operation(registry, id)["status"] == "succeeded" for id in (second, third))
+        )
         assert working.process.poll() is None
 
 
@@ -175,7 +178,7 @@ def test_a_worker_continues_after_its_database_was_frozen(registry: Registry, tm
 def test_sigterm_ends_a_worker_at_any_moment(registry: Registry, tmp_path: Path, frozen: bool, after_s: float) -> None:
     with worker(registry, tmp_path, clock_s=0, ends=True) as working:
         if after_s > 1:
-            until("it works", lambda: "working" in working.said)
+            eventually("it works", lambda: "working" in working.said)
         else:
             time.sleep(after_s)
         with registry.frozen() if frozen else nullcontext():
@@ -188,7 +191,7 @@ def test_a_failed_operation_shows_addresses_to_administrators_only(
 ) -> None:
     id, _ = asked(registry)
     with worker(registry, tmp_path, failures=100) as working:
-        until("an attempt has failed", lambda: operation(registry, id)["problem"])
+        eventually("an attempt has failed", lambda: operation(registry, id)["problem"])
         assert "10.9.8.7" in working.said
     for scope in SCOPES:
         with caller(base, registry.key(scope)) as http:

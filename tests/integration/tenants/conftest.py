@@ -14,8 +14,8 @@ import yaml
 
 from kryonix.engines.engine import Engine, StackSpec, engine_for
 from kryonix.engines.events import Event
-from tests.support.lifecycle_env import Town
-from tests.support.live_broker import live
+from tests.support.lifecycle_env import LifecycleEnv
+from tests.support.live_broker import LiveBroker
 from tests.support.project import Project
 
 PROGRAM = Path(__file__).parent / "notes"
@@ -68,9 +68,9 @@ def notes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(scope="module")
-def town(platform: Project) -> Iterator[Town]:
+def env(platform: Project) -> Iterator[LifecycleEnv]:
     """Operations on tenants of the shared platform."""
-    with pytest.MonkeyPatch.context() as patch, live(platform.outputs()) as broker:
+    with pytest.MonkeyPatch.context() as patch, LiveBroker(platform.outputs()) as broker:
         patch.setenv("PULUMI_CONFIG_PASSPHRASE", platform.env["PULUMI_CONFIG_PASSPHRASE"])
         patch.delenv("PULUMI_CONFIG_PASSPHRASE_FILE", raising=False)
-        yield Town.of(platform, broker)
+        yield LifecycleEnv.of(platform, broker)

@@ -1,4 +1,4 @@
-"""`converge` repairs manual changes, and removes undeclared objects when harmless."""
+"""Operations repair manual changes, restore lost objects, and remove undeclared ones when harmless."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from kryonix.fleet.drift import find_drift
 from kryonix.tenants.credentials import Credentials
 from kryonix.topology.credentials import is_hash_of
 from kryonix.topology.tenants import Tenant
-from tests.support.lifecycle_env import Town, cells_of, connects
+from tests.support.lifecycle_env import LifecycleEnv, cells_of, connects
 
 ID, VHOST, USER, MAIN = "by-hand", "/cliente_by-hand", "kryonix_by-hand", "cliente_by-hand"
 STATS = f"{USER}.stats"
 
 
 @pytest.fixture(scope="module")
-def changed(town: Town) -> Iterator[Town]:
-    with town.leaving_nothing(ID):
-        town.create(ID, "crm")
-        yield town
+def changed(env: LifecycleEnv) -> Iterator[LifecycleEnv]:
+    with env.leaving_nothing(ID):
+        env.create(ID, "crm")
+        yield env
 
 
 @pytest.fixture
-def credentials(changed: Town) -> Credentials:
+def credentials(changed: LifecycleEnv) -> Credentials:
     return changed.lifecycle.create(Tenant(id=ID, modules=("crm",), plan="basic"), again=True)
 
 
-def everything(changed: Town) -> tuple[Any, ...]:
+def everything(changed: LifecycleEnv) -> tuple[Any, ...]:
     """Return the tenant's broker objects without messages and passwords."""
     broker = changed.broker
     limits = [broker.user_limits(user) for user in (USER, STATS)]
@@ -38,7 +38,7 @@ def everything(changed: Town) -> tuple[Any, ...]:
     return broker.topology(VHOST), broker.permissions(VHOST), broker.vhost_limits(VHOST), limits, tags
 
 
-def test_converging_repairs_manual_deletions_and_changes(changed: Town, credentials: Credentials) -> None:
+def test_converging_repairs_manual_deletions_and_changes(changed: LifecycleEnv, credentials: Credentials) -> None:
     broker = changed.broker
     before = everything(changed)
     broker.delete("queues", VHOST, f"{MAIN}.crm.tasks.assign")
@@ -67,7 +67,7 @@ def test_converging_repairs_manual_deletions_and_changes(changed: Town, credenti
     assert not changed.lifecycle.converge(ID).changed
 
 
-def test_undeclared_objects_are_found_and_removed_when_harmless(changed: Town) -> None:
+def test_undeclared_objects_are_found_and_removed_when_harmless(changed: LifecycleEnv) -> None:
     broker = changed.broker
     before = broker.topology(VHOST)
     broker.put("exchanges", VHOST, "strange", json={"type": "fanout", "durable": True})
@@ -102,7 +102,8 @@ def test_undeclared_objects_are_found_and_removed_when_harmless(changed: Town) -
     assert not changed.lifecycle.undeclared(ID)
 
 
-def test_old_credentials_expire_for_a_tenant_beyond_its_plan(changed: Town) -> None:
+def test_old_credentials_expire_for_a_tenant_beyond_its_plan(changed: LifecycleEnv) -> None:
+    """Slow: a tenant of all modules is deployed, changed and removed."""
     everything = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel")
     with changed.leaving_nothing("over-plan"):
         first = changed.create("over-plan", *everything, plan="pro")
@@ -113,3 +114,42 @@ def test_old_credentials_expire_for_a_tenant_beyond_its_plan(changed: Town) -> N
         assert "over-plan" not in changed.lifecycle.due()
         changed.execute("UPDATE tenants.desired_states SET plan = 'pro' WHERE cliente_id = 'over-plan'")
         changed.lifecycle.converge("over-plan")
+
+
+def lose(env: LifecycleEnv, vhost: bool = True, user: bool = True) -> None:
+    """As somebody would by hand."""
+    if vhost:
+        env.broker.call("DELETE", "vhosts", VHOST, "deletion", "protection")
+        env.broker.delete("vhosts", VHOST)
+    if user:
+        env.broker.delete("users", USER)
+
+
+@pytest.mark.parametrize(("vhost", "user"), [(True, True), (True, False), (False, True)])
+def test_converging_restores_lost_objects_with_the_same_credentials(
+    changed: LifecycleEnv, credentials: Credentials, vhost: bool, user: bool
+) -> None:
+    lose(changed, vhost, user)
+    assert not connects(credentials)
+    changed.lifecycle.converge(ID)
+    assert connects(credentials)
+    queues = {queue["name"] for queue in changed.broker.call("GET", "queues", VHOST).json()}
+    assert "cliente_by-hand.crm.leads.create" in queues
+    assert changed.broker.call("GET", "user-limits", USER).json() != []
+    assert changed.lifecycle.converge(ID).changes.keys() <= {"same", "read"}
+
+
+def test_creating_a_tenant_again_restores_lost_objects(changed: LifecycleEnv, credentials: Credentials) -> None:
+    lose(changed)
+    # As a registry that was made anew with the broker has it: the tenant is asked for the first time.
+    changed.execute(f"DELETE FROM tenants.desired_states WHERE cliente_id = '{ID}'")
+    changed.execute(f"UPDATE tenants.rabbitmq_configurations SET status = 'removido' WHERE cliente_id = '{ID}'")
+    assert changed.create(ID, "crm") == credentials
+    assert connects(credentials)
+
+
+def test_a_run_that_failed_on_lost_objects_is_repaired(changed: LifecycleEnv, credentials: Credentials) -> None:
+    lose(changed)
+    changed.lifecycle.change(ID, plan="pro")  # other user limits, for a user that is not there
+    assert connects(credentials)
+    changed.lifecycle.change(ID, plan="basic")

@@ -19,6 +19,7 @@ from kryonix.engines.errors import EngineFailed, Refused
 from kryonix.engines.events import Event, ResourceEvent, Summary
 from tests.integration.tenants.conftest import Notes
 from tests.integration.tenants.notes.note import REFUSED
+from tests.support.waiting import eventually
 
 
 def changes(summary: Summary) -> list[tuple[str, str]]:
@@ -202,9 +203,7 @@ def test_the_next_run_continues_after_a_killed_process(notes: Notes) -> None:
     engine = "local" if type(notes.engine) is type(engine_for("local", notes.project)) else "pulumi"
     command = [sys.executable, "-c", RUN, engine, str(notes.project), str(notes.world)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[3], start_new_session=True)
-    while not (notes.world / "log").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+    eventually("it has begun", (notes.world / "log").exists, process=process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     spec = notes.spec("one", {"a": "1", "b": "2"}, delay="2")

@@ -16,7 +16,7 @@ from kryonix.registry.errors import RegistryUnavailable
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.tenants import Tenant
-from tests.support.lifecycle_env import Town, cells_of
+from tests.support.lifecycle_env import LifecycleEnv, cells_of
 from tests.support.project import free_port
 
 ID = "faulty"
@@ -61,13 +61,13 @@ def scripted() -> Scripted:
 
 
 @pytest.fixture
-def lifecycle(town: Town, scripted: Scripted) -> Iterator[TenantLifecycle]:
+def lifecycle(env: LifecycleEnv, scripted: Scripted) -> Iterator[TenantLifecycle]:
     """A tenant with an absent broker and the scripted engine."""
-    dsn, engine = str(town.broker.outputs["registry_dsn"]), scripted
-    made = TenantLifecycle(dsn, engine, cells_of(town.project.stack), default_catalog())  # type: ignore[arg-type]
+    dsn, engine = str(env.broker.outputs["registry_dsn"]), scripted
+    made = TenantLifecycle(dsn, engine, cells_of(env.project.stack), default_catalog())  # type: ignore[arg-type]
     made.create(Tenant(id=ID, modules=("crm",), plan="basic"))
     yield made
-    town.execute(f"DELETE FROM tenants.desired_states WHERE cliente_id = '{ID}'")
+    env.execute(f"DELETE FROM tenants.desired_states WHERE cliente_id = '{ID}'")
 
 
 def test_a_change_interrupted_by_a_stopped_service_resumes(lifecycle: TenantLifecycle, scripted: Scripted) -> None:

@@ -6,43 +6,43 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from kryonix.registry.connection import tenant_lock
-from tests.support.lifecycle_env import Town, connects
+from tests.support.lifecycle_env import LifecycleEnv, connects
 from tests.support.project import ROOT
+from tests.support.waiting import eventually
 
 ID, VHOST = "mortal", "/cliente_mortal"
 
 
 @pytest.fixture(scope="module")
-def mortal(town: Town) -> Iterator[Town]:
+def mortal(env: LifecycleEnv) -> Iterator[LifecycleEnv]:
     """A tenant that goes through one death after another, in the order of the tests."""
-    with town.leaving_nothing(ID):
-        town.create(ID, "crm", "portal")
-        yield town
+    with env.leaving_nothing(ID):
+        env.create(ID, "crm", "portal")
+        yield env
 
 
-def killed(town: Town, moment: str, operation: str, **given: Any) -> None:
+def killed(env: LifecycleEnv, moment: str, operation: str, **given: Any) -> None:
     """Run an operation that dies at a moment of its own."""
-    command = [sys.executable, "-m", "tests.support.killed", str(town.project.folder)]
-    command += [town.project.stack, moment, operation, ID, json.dumps(given)]
-    result = subprocess.run(command, cwd=ROOT, env=town.project.env, capture_output=True, timeout=300, check=False)
+    command = [sys.executable, "-m", "tests.support.killed", str(env.project.folder)]
+    command += [env.project.stack, moment, operation, ID, json.dumps(given)]
+    result = subprocess.run(command, cwd=ROOT, env=env.project.env, capture_output=True, timeout=300, check=False)
     assert result.returncode == -signal.SIGKILL, result.stderr.decode()
-    until = time.monotonic() + 60
-    while time.monotonic() < until:  # what it held goes with its connection, once the server has noticed
-        with tenant_lock(str(town.broker.outputs["registry_dsn"]), ID) as alone:
-            if alone:
-                return
-        time.sleep(0.1)
-    raise AssertionError("the tenant is still held by a process that is dead")
+
+    def free() -> bool:
+        with tenant_lock(str(env.broker.outputs["registry_dsn"]), ID) as alone:
+            return alone
+
+    eventually("the server has noticed that the process is dead, and frees the tenant", free)
 
 
-def test_repeating_a_killed_change_finishes_it(mortal: Town) -> None:
+def test_repeating_a_killed_change_finishes_it(mortal: LifecycleEnv) -> None:
+    """Slow: the first test here deploys the tenant that all of them change."""
     wanted: dict[str, Any] = {"modules": ["crm", "financeiro"], "plan": "pro"}
     killed(mortal, "1.20", "change", **wanted)
     cut_off = mortal.lifecycle.state(ID)
@@ -55,7 +55,7 @@ def test_repeating_a_killed_change_finishes_it(mortal: Town) -> None:
 
 
 @pytest.mark.parametrize(("moment", "user"), [("1.20", "kryonix_mortal.2"), ("1.end", "kryonix_mortal.3")])
-def test_a_repeated_rotation_creates_one_user(mortal: Town, moment: str, user: str) -> None:
+def test_a_repeated_rotation_creates_one_user(mortal: LifecycleEnv, moment: str, user: str) -> None:
     killed(mortal, moment, "rotate")
     fresh = mortal.lifecycle.rotate(ID)
     assert fresh.username == user
@@ -67,7 +67,7 @@ def test_a_repeated_rotation_creates_one_user(mortal: Town, moment: str, user: s
     assert users == applications | {f"{name}.stats" for name in applications}
 
 
-def test_an_offboarding_keeps_one_export_and_can_be_resumed(mortal: Town) -> None:
+def test_an_offboarding_keeps_one_export_and_can_be_resumed(mortal: LifecycleEnv) -> None:
     killed(mortal, "1.end", "offboard")
     state = mortal.lifecycle.state(ID)
     assert (state.status, state.converged) == ("offboarding", False)
@@ -78,7 +78,7 @@ def test_an_offboarding_keeps_one_export_and_can_be_resumed(mortal: Town) -> Non
     assert mortal.broker.vhost_limits(VHOST)["max-connections"] == 50
 
 
-def test_a_killed_removal_continues_from_any_point(mortal: Town) -> None:
+def test_a_killed_removal_continues_from_any_point(mortal: LifecycleEnv) -> None:
     mortal.lifecycle.offboard(ID)
     killed(mortal, "1.10", "remove", force=True)  # while what protects the tenant is lifted
     assert mortal.lifecycle.state(ID).status == "offboarding"

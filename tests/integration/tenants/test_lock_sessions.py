@@ -12,14 +12,14 @@ from psycopg.conninfo import make_conninfo
 from kryonix.registry import connection as registry
 from kryonix.registry import rollouts
 from kryonix.registry.connection import Connection, open_session
-from tests.support.lifecycle_env import Town
+from tests.support.lifecycle_env import LifecycleEnv
 
 Holding = Callable[[str], AbstractContextManager[Connection]]
 
 
 @pytest.fixture
-def dsn(town: Town) -> str:
-    return str(town.broker.outputs["registry_dsn"])
+def dsn(env: LifecycleEnv) -> str:
+    return str(env.broker.outputs["registry_dsn"])
 
 
 @contextmanager

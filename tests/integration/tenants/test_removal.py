@@ -15,7 +15,7 @@ from kryonix.tenants.errors import NotRemoved, TenantExists, WrongState
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.tenants import Tenant
-from tests.support.lifecycle_env import Town, cells_of
+from tests.support.lifecycle_env import LifecycleEnv, cells_of
 
 ID, VHOST, USER = "leaver", "/cliente_leaver", "kryonix_leaver"
 
@@ -24,7 +24,7 @@ ID, VHOST, USER = "leaver", "/cliente_leaver", "kryonix_leaver"
 class Idle:
     """A engine that reports success without doing anything."""
 
-    town: Town
+    env: LifecycleEnv
 
     def up(self, stack: StackSpec, on_event: OnEvent) -> Summary:
         return Summary({"same": 1}, ())
@@ -33,24 +33,24 @@ class Idle:
         return Summary({}, ())
 
     def outputs(self, stack: StackSpec) -> dict[str, Any]:
-        return self.town.engine.outputs(stack)
+        return self.env.engine.outputs(stack)
 
 
 @pytest.fixture
-def leaving(town: Town) -> Iterator[Town]:
+def leaving(env: LifecycleEnv) -> Iterator[LifecycleEnv]:
     """A tenant that is offboarded, with a message in a queue."""
-    with town.leaving_nothing(ID):
-        town.create(ID, "crm")
-        town.broker.publish(VHOST, "cliente_leaver.crm.leads.create")
-        town.lifecycle.offboard(ID)
-        yield town
+    with env.leaving_nothing(ID):
+        env.create(ID, "crm")
+        env.broker.publish(VHOST, "cliente_leaver.crm.leads.create")
+        env.lifecycle.offboard(ID)
+        yield env
 
 
-def registered(town: Town) -> list[tuple[Any, ...]]:
-    return town.query(f"SELECT status FROM tenants.rabbitmq_configurations WHERE cliente_id = '{ID}'")
+def registered(env: LifecycleEnv) -> list[tuple[Any, ...]]:
+    return env.query(f"SELECT status FROM tenants.rabbitmq_configurations WHERE cliente_id = '{ID}'")
 
 
-def test_a_stack_with_lost_state_removes_its_objects(leaving: Town) -> None:
+def test_a_stack_with_lost_state_removes_its_objects(leaving: LifecycleEnv) -> None:
     shutil.rmtree(leaving.project.folder / ".kryonix" / "stacks" / f"tenant-{ID}")
     leaving.execute(f"UPDATE tenants.desired_states SET status = 'removed' WHERE cliente_id = '{ID}'")
     leaving.lifecycle.settle(ID)
@@ -60,7 +60,7 @@ def test_a_stack_with_lost_state_removes_its_objects(leaving: Town) -> None:
     assert leaving.lifecycle.state(ID).stage == "removed"
 
 
-def test_a_removal_is_reported_only_when_complete(leaving: Town) -> None:
+def test_a_removal_is_reported_only_when_complete(leaving: LifecycleEnv) -> None:
     dsn, idle = str(leaving.broker.outputs["registry_dsn"]), Idle(leaving)
     lifecycle = TenantLifecycle(dsn, idle, cells_of(leaving.project.stack), default_catalog())  # type: ignore[arg-type]
     with pytest.raises(NotRemoved, match=f"the broker still has {VHOST}, {USER}"):
@@ -74,7 +74,7 @@ def test_a_removal_is_reported_only_when_complete(leaving: Town) -> None:
     assert leaving.lifecycle.state(ID).stage == "removed"
 
 
-def test_an_id_reused_by_another_stack_is_not_taken_over(leaving: Town) -> None:
+def test_an_id_reused_by_another_stack_is_not_taken_over(leaving: LifecycleEnv) -> None:
     leaving.lifecycle.remove(ID, force=True)
     leaving.execute(f"UPDATE tenants.rabbitmq_configurations SET status = 'ativo' WHERE cliente_id = '{ID}'")
     with pytest.raises(TenantExists, match="part of another stack"):

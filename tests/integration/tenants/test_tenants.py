@@ -35,46 +35,46 @@ from kryonix.tenants.specs import spec_for
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import stats_user
 from kryonix.topology.tenants import Tenant
-from tests.support.lifecycle_env import Town, cells_of, connects, cut_off_during
+from tests.support.lifecycle_env import LifecycleEnv, cells_of, connects, cut_off_during
 
-ID, VHOST = "town-a", "/cliente_town-a"
-LEADS, SALES = "cliente_town-a.crm.leads.create", "cliente_town-a.crm.contacts.sync"
+ID, VHOST = "env-a", "/cliente_env-a"
+LEADS, SALES = "cliente_env-a.crm.leads.create", "cliente_env-a.crm.contacts.sync"
 EVERYTHING = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel")
 
 
 @pytest.fixture(scope="module")
-def home(town: Town) -> Iterator[Town]:
-    with town.leaving_nothing(ID, "town-b") as found:
+def home(env: LifecycleEnv) -> Iterator[LifecycleEnv]:
+    with env.leaving_nothing(ID, "env-b") as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def credentials(home: Town) -> Credentials:
+def credentials(home: LifecycleEnv) -> Credentials:
     """Those of a tenant that is there for all tests, each of which leaves it active."""
     return home.create(ID, "crm", "portal")
 
 
-def would_change(town: Town, id: str) -> bool:
+def would_change(env: LifecycleEnv, id: str) -> bool:
     """Whether the next rollout would change anything of a tenant."""
-    spec = spec_for(town.lifecycle.state(id), cells_of(town.project.stack))
-    return town.engine.preview(spec).changed
+    spec = spec_for(env.lifecycle.state(id), cells_of(env.project.stack))
+    return env.engine.preview(spec).changed
 
 
-def test_a_new_tenant_works_and_its_password_is_stored_nowhere(home: Town, credentials: Credentials) -> None:
-    assert (credentials.vhost, credentials.username) == (VHOST, "kryonix_town-a")
+def test_a_new_tenant_works_and_its_password_is_stored_nowhere(home: LifecycleEnv, credentials: Credentials) -> None:
+    assert (credentials.vhost, credentials.username) == (VHOST, "kryonix_env-a")
     assert connects(credentials)
     state = home.lifecycle.state(ID)
     assert (state.status, state.plan, state.converged) == ("active", "basic", True)
     rows = home.query("SELECT * FROM tenants.rabbitmq_credentials, tenants.desired_states")
     assert credentials.password not in str(rows)
-    stack = home.project.folder / ".kryonix" / "stacks" / "tenant-town-a"
+    stack = home.project.folder / ".kryonix" / "stacks" / "tenant-env-a"
     assert not [path for path in stack.iterdir() if credentials.password in path.read_text()]
     assert credentials.password not in repr(credentials)
     with pytest.raises(TenantExists):
         home.create(ID, "crm")
 
 
-def test_a_downgrade_beyond_the_plan_names_what_to_remove(home: Town, credentials: Credentials) -> None:
+def test_a_downgrade_beyond_the_plan_names_what_to_remove(home: LifecycleEnv, credentials: Credentials) -> None:
     before = home.lifecycle.state(ID)
     with pytest.raises(DoesNotFit) as caught:
         home.lifecycle.change(ID, modules=EVERYTHING, plan="basic")
@@ -89,7 +89,8 @@ def test_a_downgrade_beyond_the_plan_names_what_to_remove(home: Town, credential
     assert home.lifecycle.state(ID) == before
 
 
-def test_a_change_deletes_only_accepted_queues_with_messages(home: Town, credentials: Credentials) -> None:
+def test_a_change_deletes_only_accepted_queues_with_messages(home: LifecycleEnv, credentials: Credentials) -> None:
+    """Slow: each refused and accepted change is a run of the tenant's stack."""
     home.broker.publish(VHOST, LEADS, 2)
     home.broker.publish(VHOST, SALES, 1)
     before = home.lifecycle.state(ID)
@@ -112,7 +113,7 @@ def test_a_change_deletes_only_accepted_queues_with_messages(home: Town, credent
     assert home.broker.take(VHOST, LEADS, 10) == 0
 
 
-def test_a_suspended_tenant_is_disconnected_and_loses_nothing(home: Town, credentials: Credentials) -> None:
+def test_a_suspended_tenant_is_disconnected_and_loses_nothing(home: LifecycleEnv, credentials: Credentials) -> None:
     home.broker.publish(VHOST, LEADS, 3)
     assert cut_off_during(credentials, partial(home.lifecycle.suspend, ID))
     assert not connects(credentials)
@@ -124,25 +125,25 @@ def test_a_suspended_tenant_is_disconnected_and_loses_nothing(home: Town, creden
     assert home.broker.take(VHOST, LEADS, 10) == 3
 
 
-def test_a_suspended_tenants_users_have_no_http_access(home: Town) -> None:
-    tenant = Tenant(id="town-http", modules=("portal",), plan="basic")
+def test_a_suspended_tenants_users_have_no_http_access(home: LifecycleEnv) -> None:
+    tenant = Tenant(id="env-http", modules=("portal",), plan="basic")
     first = home.lifecycle.create(tenant)
-    both = (first, home.lifecycle.rotate("town-http", overlap=timedelta(hours=1)))
+    both = (first, home.lifecycle.rotate("env-http", overlap=timedelta(hours=1)))
     assert [by_http(home, each) for each in both] == [200, 200]
-    home.lifecycle.suspend("town-http")
+    home.lifecycle.suspend("env-http")
     assert [by_http(home, each) for each in both] == [401, 401]
-    home.lifecycle.offboard("town-http")
+    home.lifecycle.offboard("env-http")
     assert [by_http(home, each) for each in both] == [401, 401]
-    rights = home.broker.permissions("/cliente_town-http")
+    rights = home.broker.permissions("/cliente_env-http")
     users = [user for each in both for user in (each.username, stats_user(each.username))]
     assert {user: rights[user] for user in users} == dict.fromkeys(users, ("^$", "^$", "^$"))
     assert rights.keys() == {*users, home.broker.outputs["admin_username"]}
-    home.lifecycle.resume("town-http")
+    home.lifecycle.resume("env-http")
     assert [by_http(home, each) for each in both] == [200, 200]
     assert all(map(connects, both))
 
 
-def by_http(home: Town, credentials: Credentials) -> int:
+def by_http(home: LifecycleEnv, credentials: Credentials) -> int:
     """The status of the answer to a list of the tenant's queues, asked for as its user for figures."""
     url = f"{home.broker.outputs['management_url']}/api/queues/{quote(credentials.vhost, safe='')}"
     application, figures = (
@@ -153,9 +154,9 @@ def by_http(home: Town, credentials: Credentials) -> int:
     return figures
 
 
-def test_settle_ends_old_credentials_after_the_overlap(home: Town, credentials: Credentials) -> None:
-    fresh = home.lifecycle.rotate(ID)  # the town's overlap is 4 s
-    assert (fresh.username, fresh.password != credentials.password) == ("kryonix_town-a.2", True)
+def test_settle_ends_old_credentials_after_the_overlap(home: LifecycleEnv, credentials: Credentials) -> None:
+    fresh = home.lifecycle.rotate(ID)  # the env's overlap is 4 s
+    assert (fresh.username, fresh.password != credentials.password) == ("kryonix_env-a.2", True)
     assert connects(fresh)
     assert connects(credentials)
     state = home.lifecycle.state(ID)
@@ -164,15 +165,15 @@ def test_settle_ends_old_credentials_after_the_overlap(home: Town, credentials: 
     assert home.lifecycle.due() == [ID]
     assert cut_off_during(credentials, partial(home.lifecycle.settle, ID))
     assert (connects(fresh), connects(credentials)) == (True, False)
-    assert not home.broker.has("users", "kryonix_town-a")
-    assert not home.broker.has("users", "kryonix_town-a.stats")
+    assert not home.broker.has("users", "kryonix_env-a")
+    assert not home.broker.has("users", "kryonix_env-a.stats")
     assert by_http(home, fresh) == httpx.codes.OK
     assert home.lifecycle.due() == []
 
 
-def test_a_locked_tenant_is_busy_and_blocks_no_other_tenant(home: Town, credentials: Credentials) -> None:
+def test_a_locked_tenant_is_busy_and_blocks_no_other_tenant(home: LifecycleEnv, credentials: Credentials) -> None:
     before, operations = home.lifecycle.state(ID), home.lifecycle
-    home.create("town-b", "portal")
+    home.create("env-b", "portal")
     with tenant_lock(str(home.broker.outputs["registry_dsn"]), ID) as alone:  # as an operation in another process does
         assert alone
         for run in (
@@ -182,16 +183,16 @@ def test_a_locked_tenant_is_busy_and_blocks_no_other_tenant(home: Town, credenti
             partial(operations.offboard, ID),
             partial(operations.converge, ID),
         ):
-            with pytest.raises(TenantBusy, match="town-a") as caught:
+            with pytest.raises(TenantBusy, match="env-a") as caught:
                 run()
             assert caught.value.exit_status == 3
-        operations.suspend("town-b")
+        operations.suspend("env-b")
     assert operations.state(ID) == before
-    assert operations.state("town-b").status == "suspended"
+    assert operations.state("env-b").status == "suspended"
     assert operations.converge(ID).changed is False
 
 
-def test_an_invalid_id_is_refused(home: Town) -> None:
+def test_an_invalid_id_is_refused(home: LifecycleEnv) -> None:
     hostile = ("../etc", "a'; DROP TABLE tenants; --", "аcme", "ACME", "x" * 10_000, "%2F", "a\nb", "a\0b", "", ".*")
     for id in hostile:
         for run in (home.lifecycle.suspend, home.lifecycle.state, home.lifecycle.final_exports, home.lifecycle.remove):
@@ -200,7 +201,7 @@ def test_an_invalid_id_is_refused(home: Town) -> None:
             assert len(str(caught.value)) < 300
 
 
-def test_an_offboarded_tenant_can_return_until_it_is_removed(home: Town, credentials: Credentials) -> None:
+def test_an_offboarded_tenant_can_return_until_it_is_removed(home: LifecycleEnv, credentials: Credentials) -> None:
     current = home.lifecycle.rotate(ID, overlap=timedelta(0))
     home.broker.publish(VHOST, LEADS, 2)
     until = home.lifecycle.offboard(ID)
@@ -212,7 +213,7 @@ def test_an_offboarded_tenant_can_return_until_it_is_removed(home: Town, credent
     hash_ = home.query(f"SELECT password_hash FROM tenants.rabbitmq_credentials WHERE cliente_id = '{ID}'")[0][0]
     text = json.dumps([dict(export.definitions), dict(export.rows)])
     assert not [secret for secret in (current.password, hash_, "password") if secret in text]
-    with pytest.raises(WrongState, match=r"can be resumed until .*`kryonix tenant remove town-a --force`"):
+    with pytest.raises(WrongState, match=r"can be resumed until .*`kryonix tenant remove env-a --force`"):
         home.lifecycle.remove(ID)
     with pytest.raises(WrongState, match="is offboarding and can't be changed"):
         home.lifecycle.change(ID, plan="pro")
@@ -229,49 +230,49 @@ def test_an_offboarded_tenant_can_return_until_it_is_removed(home: Town, credent
     assert kept == [("removido", "pro")]
     assert home.query(f"SELECT 1 FROM tenants.rabbitmq_credentials WHERE cliente_id = '{ID}'") == []
     assert len(home.lifecycle.final_exports(ID)) == 2
-    assert "tenant-town-a" not in home.engine.stacks()
+    assert "tenant-env-a" not in home.engine.stacks()
     with pytest.raises(WrongState, match="is removed and can't be resumed"):
         home.lifecycle.resume(ID)
 
 
-def test_settle_removes_a_tenant_after_its_grace_period(home: Town) -> None:
-    if "town-b" not in {state.cliente_id for state in home.lifecycle.states()}:
-        home.create("town-b", "portal")
-    home.lifecycle.offboard("town-b")
-    home.execute("UPDATE tenants.desired_states SET remove_after = now() WHERE cliente_id = 'town-b'")
-    assert home.lifecycle.due() == ["town-b"]
-    home.lifecycle.settle("town-b")
-    assert home.lifecycle.state("town-b").status == "removed"
-    assert not home.broker.has("vhosts", "/cliente_town-b")
+def test_settle_removes_a_tenant_after_its_grace_period(home: LifecycleEnv) -> None:
+    if "env-b" not in {state.cliente_id for state in home.lifecycle.states()}:
+        home.create("env-b", "portal")
+    home.lifecycle.offboard("env-b")
+    home.execute("UPDATE tenants.desired_states SET remove_after = now() WHERE cliente_id = 'env-b'")
+    assert home.lifecycle.due() == ["env-b"]
+    home.lifecycle.settle("env-b")
+    assert home.lifecycle.state("env-b").status == "removed"
+    assert not home.broker.has("vhosts", "/cliente_env-b")
     assert home.lifecycle.due() == []
 
 
 def test_a_tenant_beyond_its_plan_resumes_only_with_a_fitting_plan(
-    town: Town,
+    env: LifecycleEnv,
 ) -> None:
-    with town.leaving_nothing("oversold"):
-        credentials = town.create("oversold", *EVERYTHING, plan="pro")
+    with env.leaving_nothing("oversold"):
+        credentials = env.create("oversold", *EVERYTHING, plan="pro")
         # What a catalog that was made smaller does, to this one tenant.
-        town.execute("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
-        before = town.lifecycle.state("oversold")
+        env.execute("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
+        before = env.lifecycle.state("oversold")
         with pytest.raises(DoesNotFit):
-            town.lifecycle.rotate("oversold")
-        assert town.lifecycle.state("oversold") == before
-        town.lifecycle.suspend("oversold")
+            env.lifecycle.rotate("oversold")
+        assert env.lifecycle.state("oversold") == before
+        env.lifecycle.suspend("oversold")
         assert not connects(credentials)
-        before = town.lifecycle.state("oversold")
+        before = env.lifecycle.state("oversold")
         with pytest.raises(DoesNotFit, match="The smallest plan that fits is 'pro'"):
-            town.lifecycle.resume("oversold")
+            env.lifecycle.resume("oversold")
         with pytest.raises(DoesNotFit):
-            town.lifecycle.change("oversold", modules=EVERYTHING[:-1])
-        assert town.lifecycle.state("oversold") == before
-        town.lifecycle.change("oversold", plan="pro")
-        town.lifecycle.resume("oversold")
+            env.lifecycle.change("oversold", modules=EVERYTHING[:-1])
+        assert env.lifecycle.state("oversold") == before
+        env.lifecycle.change("oversold", plan="pro")
+        env.lifecycle.resume("oversold")
         assert connects(credentials)
-        town.execute("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
-        town.lifecycle.offboard("oversold")
-        town.lifecycle.remove("oversold", force=True)
-        assert not town.broker.has("vhosts", "/cliente_oversold")
+        env.execute("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
+        env.lifecycle.offboard("oversold")
+        env.lifecycle.remove("oversold", force=True)
+        assert not env.broker.has("vhosts", "/cliente_oversold")
 
 
 class Frozen:
@@ -290,50 +291,52 @@ class Frozen:
 
 
 @pytest.mark.parametrize(("late", "status"), [("suspend", "active"), ("rotate", "active"), ("settle", "suspended")])
-def test_an_overtaken_run_undoes_no_later_request(town: Town, late: str, status: str) -> None:
-    with town.leaving_nothing("frozen"):
-        credentials = town.create("frozen", "portal")
+def test_an_overtaken_run_undoes_no_later_request(env: LifecycleEnv, late: str, status: str) -> None:
+    """Slow: a tenant is deployed and removed for each kind of overtaken run."""
+    with env.leaving_nothing("frozen"):
+        credentials = env.create("frozen", "portal")
         if late == "settle":
-            credentials = town.lifecycle.rotate("frozen")
-            town.execute("UPDATE tenants.desired_states SET retiring_until = now() WHERE cliente_id = 'frozen'")
+            credentials = env.lifecycle.rotate("frozen")
+            env.execute("UPDATE tenants.desired_states SET retiring_until = now() WHERE cliente_id = 'frozen'")
 
         def meanwhile() -> None:
-            town.execute(
+            env.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
             )
-            town.lifecycle.suspend("frozen")
+            env.lifecycle.suspend("frozen")
             if status == "active":
-                town.lifecycle.resume("frozen")
+                env.lifecycle.resume("frozen")
 
-        engine: Any = Frozen(town.engine, meanwhile)
-        dsn, cells = str(town.broker.outputs["registry_dsn"]), cells_of(town.project.stack)
+        engine: Any = Frozen(env.engine, meanwhile)
+        dsn, cells = str(env.broker.outputs["registry_dsn"]), cells_of(env.project.stack)
         thawed = TenantLifecycle(dsn, engine, cells, default_catalog())
         with pytest.raises(Overtaken, match="has been overtaken by another"):
             getattr(thawed, late)("frozen")
-        state = town.lifecycle.state("frozen")
+        state = env.lifecycle.state("frozen")
         assert (state.status, state.converged) == (status, True)
         assert connects(credentials) is (status == "active")
-        assert not would_change(town, "frozen")
+        assert not would_change(env, "frozen")
 
 
-def test_only_its_own_removal_deletes_a_protected_tenant(town: Town) -> None:
-    vhost, queue = "/cliente_town-c", "cliente_town-c.crm.leads.create"
-    stack = StackSpec(name="tenant-town-c", config={})
-    with town.leaving_nothing("town-c"):
-        town.create("town-c", "crm", "portal", cell="guarded")
-        refused = town.broker.call("DELETE", "vhosts", vhost)
+def test_only_its_own_removal_deletes_a_protected_tenant(env: LifecycleEnv) -> None:
+    """Slow: each way to delete a tenant is a run of its stack."""
+    vhost, queue = "/cliente_env-c", "cliente_env-c.crm.leads.create"
+    stack = StackSpec(name="tenant-env-c", config={})
+    with env.leaving_nothing("env-c"):
+        env.create("env-c", "crm", "portal", cell="guarded")
+        refused = env.broker.call("DELETE", "vhosts", vhost)
         assert refused.status_code == 412, refused.text
         with pytest.raises(EngineFailed, match="Protected against deletion") as caught:
-            town.engine.destroy(stack)
-        assert "town-c/crm.leads.create" in str(caught.value)
-        town.broker.publish(vhost, queue)
+            env.engine.destroy(stack)
+        assert "env-c/crm.leads.create" in str(caught.value)
+        env.broker.publish(vhost, queue)
         with pytest.raises(WouldLoseMessages):
-            town.lifecycle.change("town-c", modules=["portal"])
-        town.lifecycle.change("town-c", modules=["portal"], allow_delete=[queue])
-        assert not town.broker.has("queues", vhost, queue)
+            env.lifecycle.change("env-c", modules=["portal"])
+        env.lifecycle.change("env-c", modules=["portal"], allow_delete=[queue])
+        assert not env.broker.has("queues", vhost, queue)
         with pytest.raises(EngineFailed, match="Protected against deletion"):  # the change has put it on again
-            town.engine.destroy(stack)
-        assert town.broker.has("queues", vhost, "cliente_town-c.portal.interacoes.track")
-        town.lifecycle.offboard("town-c")
-        town.lifecycle.remove("town-c", force=True)
-        assert not town.broker.has("vhosts", vhost)
+            env.engine.destroy(stack)
+        assert env.broker.has("queues", vhost, "cliente_env-c.portal.interacoes.track")
+        env.lifecycle.offboard("env-c")
+        env.lifecycle.remove("env-c", force=True)
+        assert not env.broker.has("vhosts", vhost)

@@ -16,7 +16,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from kryonix.messaging.amqp.wire import ExactProperties
 from kryonix.messaging.redrive.unrouted import count_routes
 from kryonix.topology.naming import Names
-from tests.support.amqp import Account, Application, path, publish, take
+from tests.support.amqp import Account, Application, publish, take
 from tests.support.project import Project
 
 Kind = Literal["exchange", "queue"]
@@ -68,8 +68,8 @@ def test_a_tenant_cannot_bind_or_unbind_by_http(beta: Application, method: str, 
     with account.api() as api:
         for source, kind, destination in tried:
             key = (KEY.replace("*", "%2A"),) if method == "DELETE" else ()
-            url = "/".join((path("bindings", beta.vhost, "e", source, kind[0], destination), *key))
-            answer = api.request(method, url, json={"routing_key": KEY} if method == "POST" else None)
+            body = {"routing_key": KEY} if method == "POST" else None
+            answer = api.call(method, "bindings", beta.vhost, "e", source, kind[0], destination, *key, json=body)
             assert answer.status_code in refused, (source, kind, destination, answer.text)
     assert beta.admin.get("bindings", beta.vhost) == before
 

@@ -12,6 +12,7 @@ from aiormq.exceptions import ChannelPreconditionFailed, ConnectionNotAllowed
 
 from kryonix.topology.catalog import MIB
 from tests.support.amqp import CONNECTION_REFUSED, Application, publish
+from tests.support.waiting import eventually_async
 
 QUEUE = "cliente_lab.crm.leads.update"
 DAY_MS = 86_400_000
@@ -78,12 +79,12 @@ def test_a_full_queue_accepts_again_when_there_is_room(lab: Application) -> None
         async with lab.account.channel() as channel:
             await accepted_before_a_refusal(channel, 1100)
             await (await channel.get_queue(QUEUE, ensure=False)).purge()
-            async with asyncio.timeout(60):
-                while True:
-                    try:
-                        return await publish(channel, "cliente_lab", "crm.leads.update.low")
-                    except DeliveryError:
-                        await asyncio.sleep(0.1)
+
+            async def accepted() -> bool:
+                await publish(channel, "cliente_lab", "crm.leads.update.low")
+                return True
+
+            await eventually_async(accepted, every=0.1, ignoring=(DeliveryError,))
 
     asyncio.run(run())
 
@@ -100,9 +101,11 @@ def test_dead_letter_queues_take_more_than_the_plans_depth(lab: Application) -> 
 
 async def shown(tenant: Application, connections: int) -> None:
     """Wait until the broker has noticed how many connections the tenant has: it counts them late."""
-    async with asyncio.timeout(60):
-        while len(await asyncio.to_thread(tenant.admin.get, "vhosts", tenant.vhost, "connections")) != connections:
-            await asyncio.sleep(0.2)
+
+    async def noticed() -> bool:
+        return len(await asyncio.to_thread(tenant.admin.get, "vhosts", tenant.vhost, "connections")) == connections
+
+    await eventually_async(noticed, every=0.2)
 
 
 def test_the_eleventh_connection_of_a_basic_tenant_is_refused(lab: Application) -> None:
@@ -114,12 +117,8 @@ def test_the_eleventh_connection_of_a_basic_tenant_is_refused(lab: Application) 
             await shown(lab, 10)
             with pytest.raises(CONNECTION_REFUSED, match=r"got <Connection\.Close"):
                 await lab.account.connect()
-        async with asyncio.timeout(60):
-            while True:
-                try:
-                    return await (await lab.account.connect()).close()
-                except CONNECTION_REFUSED:
-                    await asyncio.sleep(0.1)
+        connection = await eventually_async(lab.account.connect, every=0.1, ignoring=(CONNECTION_REFUSED,))
+        await connection.close()
 
     asyncio.run(run())
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kryonix.messaging import AuditRecord, JsonLinesAudit, MemoryBroker, MessagingError, NotConnected, NotRoutable
-from tests.support.recording_handler import eventually
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -140,7 +140,7 @@ async def test_records_unwritten_at_close_are_counted(monkeypatch: pytest.Monkey
 async def test_a_failing_sink_stops_no_send_and_its_records_count(caplog: pytest.LogCaptureFixture) -> None:
     async with await MemoryBroker(modules=["crm"]).connect(audit=Broken()) as client:
         await client.crm.send("leads.create", 1)
-        await eventually(lambda: client.audit_dropped == 1)
+        await eventually_async(lambda: client.audit_dropped == 1)
     assert "disk full" in caplog.text
 
 
@@ -177,8 +177,8 @@ async def test_a_cancelled_sink_continues_and_a_failing_close_is_ignored() -> No
     sink, broker = Fragile(), MemoryBroker(modules=["crm"])
     client = await broker.connect(audit=sink)
     await client.crm.send("leads.create", 1)
-    await eventually(lambda: sink.cancelled)
+    await eventually_async(lambda: sink.cancelled)
     await client.crm.send("leads.create", 2)
-    await eventually(lambda: len(sink.records) == 2)
+    await eventually_async(lambda: len(sink.records) == 2)
     await client.close()
     assert not client.connected

@@ -24,7 +24,8 @@ from kryonix.messaging import (
     PostgresIdempotency,
     UnknownRoute,
 )
-from tests.support.recording_handler import Seen, eventually
+from tests.support.recording_handler import Seen
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -251,7 +252,7 @@ async def test_an_invalid_close_timeout_is_refused(client: MessagingClient, time
         with pytest.raises(ConfigurationError, match="timeout"):
             await closing
     await client.crm.send("leads.create", {})
-    await eventually(lambda: consumer.handled == 1)
+    await eventually_async(lambda: consumer.handled == 1)
 
 
 @pytest.mark.parametrize("module", [5, ["crm"], "crn", "c" * 1_000_000], ids=lambda module: str(module)[:10])

@@ -10,7 +10,8 @@ import pytest
 from kryonix.messaging import ConfigurationError, MemoryBroker, Message, NotConnected
 from kryonix.messaging.consuming import consumer as consuming
 from kryonix.messaging.publishing.reach import Reach
-from tests.support.recording_handler import Seen, eventually
+from tests.support.recording_handler import Seen
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +60,7 @@ async def test_a_cancelled_stop_continues_and_can_be_awaited_again() -> None:
     async with await MemoryBroker(modules=["crm"]).connect() as client:
         consumer = await client.crm.consume("leads.create", hold)
         await client.crm.send("leads.create", {})
-        await eventually(lambda: consumer.in_progress == 1)
+        await eventually_async(lambda: consumer.in_progress == 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(consumer.stop(), 0.05)
         released.set()
@@ -84,7 +85,7 @@ async def test_an_uncancellable_handler_does_not_block_stopping(
     async with await broker.connect() as client:
         consumer = await client.crm.consume("leads.create", deaf)
         await client.crm.send("leads.create", {})
-        await eventually(lambda: consumer.in_progress == 1)
+        await eventually_async(lambda: consumer.in_progress == 1)
         async with asyncio.timeout(30):
             await consumer.stop(timeout=0.05)
         assert "ignore their cancellation" in caplog.text
@@ -96,7 +97,7 @@ async def test_a_synchronous_handler_is_reported(caplog: pytest.LogCaptureFixtur
     async with await MemoryBroker(modules=["crm"], delay=0.001).connect() as client:
         consumer = await client.crm.consume("leads.create", done)
         await client.crm.send("leads.create", {})
-        await eventually(lambda: consumer.retried > 0)
+        await eventually_async(lambda: consumer.retried > 0)
     assert "async def" in caplog.text
 
 

@@ -8,7 +8,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from kryonix.messaging import MemoryBroker, Message, Reject, tracing
-from tests.support.recording_handler import Seen, eventually
+from tests.support.recording_handler import Seen
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +39,7 @@ async def test_a_trace_continues_from_sender_to_handler(spans: InMemorySpanExpor
         await client.crm.consume("leads.create", seen)
         await client.crm.send("leads.create", {})
         (message,) = await seen.wait(1)
-        await eventually(lambda: len(spans.get_finished_spans()) == 2)
+        await eventually_async(lambda: len(spans.get_finished_spans()) == 2)
     send, process = named(spans, "send"), named(spans, "process")
     assert (send.kind, process.kind) == (SpanKind.PRODUCER, SpanKind.CONSUMER)
     assert send.context is not None
@@ -69,7 +70,7 @@ async def test_a_failure_is_recorded_on_the_span(spans: InMemorySpanExporter) ->
     async with await MemoryBroker(modules=["crm"]).connect() as client:
         await client.crm.consume("leads.create", Seen(reject))
         await client.crm.send("leads.create", {})
-        await eventually(lambda: any(span.name.startswith("process") for span in spans.get_finished_spans()))
+        await eventually_async(lambda: any(span.name.startswith("process") for span in spans.get_finished_spans()))
     span = named(spans, "process")
     assert span.status.status_code is StatusCode.ERROR
     assert [event.name for event in span.events] == ["exception"]

@@ -6,8 +6,7 @@ import io
 import os
 import secrets
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +17,10 @@ import pytest
 
 from kryonix.engines.local.handlers import Provider, provider
 from tests.support.project import free_port
+from tests.support.waiting import eventually
 
 BROKER_IMAGE = os.environ.get("KRYONIX_TEST_BROKER_IMAGE", "rabbitmq:4.3.6-management")
 POSTGRES_IMAGE = os.environ.get("KRYONIX_TEST_POSTGRES_IMAGE", "postgres:17")
-START_SECONDS = 300.0
 PASSWORD = secrets.token_urlsafe(16)
 
 
@@ -59,14 +58,6 @@ def _files(files: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def _wait_for(ready: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not ready():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not start in {START_SECONDS} s")
-        time.sleep(0.25)
-
-
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[docker.DockerClient]:
     client = docker.from_env()
@@ -85,17 +76,11 @@ def broker(daemon: docker.DockerClient) -> Iterator[Broker]:
         container.put_archive("/etc/rabbitmq", _files(config))
         container.start()
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=("guest", "guest"), timeout=30) as api:
-            _wait_for(lambda: _answers(api), "RabbitMQ")
+            away = (httpx.TransportError,)
+            eventually("RabbitMQ answers", lambda: api.get("/api/overview").is_success, ignoring=away)
             yield Broker(f"http://127.0.0.1:{port}", api)
     finally:
         container.remove(force=True, v=True)
-
-
-def _answers(api: httpx.Client) -> bool:
-    try:
-        return api.get("/api/overview").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture(scope="session")
@@ -104,24 +89,17 @@ def postgres(daemon: docker.DockerClient) -> Iterator[Postgres]:
     environment = {"POSTGRES_USER": "admin", "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB": "postgres"}
     container = daemon.containers.run(
         POSTGRES_IMAGE,
+        ["-c", "fsync=off"],
         detach=True,
         environment=environment,
         ports={"5432/tcp": ("127.0.0.1", server.port)},
         labels={"kryonix.test": "1"},
     )
     try:
-        _wait_for(lambda: _accepts(server), "PostgreSQL")
+        eventually("PostgreSQL accepts connections", server.connect, ignoring=(psycopg.OperationalError,)).close()
         yield server
     finally:
         container.remove(force=True, v=True)
-
-
-def _accepts(server: Postgres) -> bool:
-    try:
-        server.connect().close()
-    except psycopg.OperationalError:
-        return False
-    return True
 
 
 @pytest.fixture
