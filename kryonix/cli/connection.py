@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
 
 import typer
 
 from kryonix.cli.options import CatalogFile, PlatformOptions
 from kryonix.errors import InvalidChoice
 from kryonix.messaging.configuration import (
-    MANAGEMENT_VARIABLE,
     OUTPUTS_VARIABLE,
     URI_VARIABLE,
     WRITE_IT,
     Address,
+    credentials_in,
+    find_address,
     parse_uri,
     read_outputs,
 )
@@ -38,21 +38,9 @@ def _refuse_uri(value: str | None) -> None:
         )
 
 
-def _refuse_login(value: str | None) -> str | None:
-    try:
-        login = value is not None and "@" in urlsplit(value).netloc
-    except ValueError:
-        return value  # an invalid URL is refused where it is used
-    if login:
-        raise InvalidChoice("--management-url contains a login. Remove it: the tenant's own is used")
-    return value
-
-
 ModuleFilter = Annotated[str | None, typer.Option("--module", help="Only this module.")]
 ActionFilter = Annotated[str | None, typer.Option("--action", help="Only this action of the module.")]
-ManagementUrl = Annotated[
-    str | None, typer.Option(callback=_refuse_login, help="Management API; default: from the outputs.")
-]
+ManagementUrl = Annotated[str | None, typer.Option(help="Management API; default: from the outputs.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,38 +89,17 @@ def find_connection(options: TenantOptions, management_url: str | None = None) -
         raise InvalidChoice(
             f"no broker address. Set {URI_VARIABLE}, or give --outputs FILE (written by {WRITE_IT}), or --stack STACK"
         )
-    address = parse_uri(uri, management_url or os.environ.get(MANAGEMENT_VARIABLE))
-    if options.tenant not in (None, address.tenant_id):
-        problem = f"--tenant {options.tenant!r} is not the tenant of {URI_VARIABLE}, which is {address.tenant_id!r}"
-        raise InvalidChoice(f"{problem}. Use the same tenant, or omit --tenant")
-    return TenantConnection(address)
+    return TenantConnection(find_address(uri, None, options.tenant, management_url))
 
 
 def _of_outputs(outputs: Any, tenant: str | None, management_url: str | None, source: str) -> TenantConnection:
-    tenants = outputs.get("tenants") if isinstance(outputs, Mapping) else None
-    if not isinstance(tenants, Mapping) or not tenants:
-        raise InvalidChoice(f"{source} has no tenants. Add one, or give another --outputs or --stack")
-    name = choose_tenant(tenant, tenants, source)
-    fields = tenants[name]
-    uri = fields.get("amqp_uri") if isinstance(fields, Mapping) else None
-    if not isinstance(uri, str) or not uri.startswith("amqp"):
-        raise InvalidChoice(f"{source} was written without secrets. Write it with {WRITE_IT}")
+    uri, fields = credentials_in(outputs, tenant, source)
     plan, modules = fields.get("plan"), fields.get("modules")
     texts = isinstance(modules, list) and all(isinstance(each, str) for each in modules)
     if not isinstance(plan, str | None) or not (modules is None or texts):
-        raise InvalidChoice(f"{source}: invalid plan or modules of tenant {name!r}. Run `kryonix outputs` again")
+        raise InvalidChoice(f"{source}: invalid plan or modules of the tenant. Run `kryonix outputs` again")
     address = parse_uri(uri, management_url or outputs.get("management_url"))
     return TenantConnection(address, plan, None if modules is None else tuple(modules))
-
-
-def choose_tenant(wanted: str | None, known: Collection[str], source: str) -> str:
-    """Return the tenant of --tenant, or the only one. Raises InvalidChoice."""
-    if wanted is None and len(known) != 1:
-        raise InvalidChoice(f"{source} has {len(known)} tenants. Choose one with --tenant")
-    name = next(iter(known)) if wanted is None else wanted
-    if name not in known:
-        raise InvalidChoice(f"--tenant {name!r} is not in {source}; {nearest(name, known)}")
-    return name
 
 
 def stack_outputs(stack: str) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from kryonix.cli.connection import (
     ManagementUrl,
     ModuleFilter,
     TenantOptions,
-    choose_tenant,
     find_connection,
     run_async,
     select_routes,
 )
 from kryonix.cli.options import command, load_catalog, read_bytes
 from kryonix.errors import InvalidChoice
+from kryonix.messaging.configuration import choose_tenant
 from kryonix.topology.catalog import Catalog, Scaling
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -83,8 +83,9 @@ def find_address(
             raise ConfigurationError(problem, remedy="Make them the same, or leave tenant out")
         return address
     if file := outputs or os.environ.get(OUTPUTS_VARIABLE):
-        uri, found = _from_outputs(Path(file), tenant)
-        return parse_uri(uri, management or found)
+        content = read_outputs(Path(file), private=False)
+        uri, _ = credentials_in(content, tenant, repr(str(file)))
+        return parse_uri(uri, management or content.get("management_url"))
     remedy = f"Pass amqp_uri, or set {URI_VARIABLE}, or set {OUTPUTS_VARIABLE} to a file written by {WRITE_IT}"
     raise ConfigurationError("no broker address", remedy=remedy)
 
@@ -133,26 +134,28 @@ def checked_management_url(url: str) -> str:
     return url
 
 
-def _from_outputs(file: Path, tenant: str | None) -> tuple[str, str | None]:
-    outputs = read_outputs(file, private=False)
-    try:
-        tenants: Mapping[str, Any] = outputs["tenants"]
-        chosen = tenant if tenant is not None or len(tenants) != 1 else next(iter(tenants))
-        known = chosen in tenants
-        uri = tenants[str(chosen)].get("amqp_uri") if known else None
-        management = outputs.get("management_url")
-    except (KeyError, TypeError, AttributeError) as error:
-        problem = f"{str(file)!r} has no tenant credentials"
-        raise ConfigurationError(problem, remedy=f"Write it with {WRITE_IT}") from error
-    if chosen is None:
-        problem = f"{str(file)!r} has {len(tenants)} tenants: {', '.join(sorted(tenants)[:10])}"
-        raise ConfigurationError(problem, remedy="Pass tenant= with one of them")
-    if not known:
-        problem = f"{str(file)!r} has no tenant {chosen!r}; {nearest(chosen, tenants)}"
-        raise ConfigurationError(problem, remedy="Pass tenant= with one of them")
+def choose_tenant(wanted: str | None, known: Collection[str], source: str) -> str:
+    """Return the tenant of this ID, or the only one. Raises ConfigurationError."""
+    remedy = "Name one of them: `tenant=` in a program, --tenant for a command"
+    if wanted is None and len(known) != 1:
+        names = ", ".join(sorted(known)[:10])
+        raise ConfigurationError(f"{source} has {len(known)} tenants: {names}", remedy=remedy)
+    chosen = next(iter(known)) if wanted is None else wanted
+    if chosen not in known:
+        raise ConfigurationError(f"{source} has no tenant {chosen!r}; {nearest(chosen, known)}", remedy=remedy)
+    return chosen
+
+
+def credentials_in(outputs: Any, tenant: str | None, source: str) -> tuple[str, Mapping[str, Any]]:
+    """Return the AMQP URI and the fields of a tenant in stack outputs. Raises ConfigurationError."""
+    tenants = outputs.get("tenants") if isinstance(outputs, Mapping) else None
+    if not isinstance(tenants, Mapping) or not tenants:
+        raise ConfigurationError(f"{source} has no tenant credentials", remedy=f"Write it with {WRITE_IT}")
+    fields = tenants[choose_tenant(tenant, tenants, source)]
+    uri = fields.get("amqp_uri") if isinstance(fields, Mapping) else None
     if not isinstance(uri, str) or not uri.startswith("amqp"):
-        raise ConfigurationError(f"{str(file)!r} was written without secrets", remedy=f"Write it with {WRITE_IT}")
-    return uri, management
+        raise ConfigurationError(f"{source} was written without secrets", remedy=f"Write it with {WRITE_IT}")
+    return uri, fields
 
 
 def read_outputs(file: Path, *, private: bool) -> Any:

@@ -101,7 +101,7 @@ def test_outputs_can_be_read_from_a_file(tmp_path: Path, monkeypatch: pytest.Mon
 def test_of_several_tenants_one_must_be_named(tmp_path: Path) -> None:
     file = outputs(tmp_path, "acme", "beta")
     assert find_address(None, file, "beta", None).tenant_id == "beta"
-    with pytest.raises(ConfigurationError, match="Pass tenant="):
+    with pytest.raises(ConfigurationError, match="Name one of them: `tenant=`"):
         find_address(None, file, None, None)
     with pytest.raises(ConfigurationError, match="did you mean 'acme'"):
         find_address(None, file, "acne", None)
