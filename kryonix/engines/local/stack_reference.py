@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from kryonix.engines.local.errors import InvalidProgramInput, LocalError, UnsupportedFeature
+from kryonix.engines.local.errors import InvalidProgramInput, UnsupportedFeature
 from kryonix.engines.local.handlers.base import Properties
 from kryonix.engines.local.resource import STACK_TYPE, Resource
 from kryonix.engines.local.run import Target
@@ -14,6 +14,7 @@ from kryonix.engines.local.secrets import Vault
 from kryonix.engines.local.state import State
 from kryonix.engines.local.store import Store
 from kryonix.engines.local.values import has_secret
+from kryonix.errors import KryonixError
 
 READ_STACK_OUTPUTS: Final = "pulumi:pulumi:readStackOutputs"
 READ_RESOURCE_OUTPUTS: Final = "pulumi:pulumi:readStackResourceOutputs"
@@ -41,7 +42,7 @@ class StackReferences:
         for name in names:
             parts = name.split("/")
             if len(parts) == 3 and parts[1] == self._target.project and parts[2] != self._target.stack:
-                with suppress(LocalError):  # raised when the reference is read
+                with suppress(KryonixError):  # raised when the reference is read
                     self._vault(Store(self._root, parts[2]).load(), parts[2]).warm()
 
     def read(self, name: str) -> Properties:

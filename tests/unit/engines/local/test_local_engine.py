@@ -205,6 +205,11 @@ def test_an_unknown_stack_reference_names_the_existing_stacks(testbed: EngineTes
         testbed.stack("two").up()
 
 
+def test_a_config_value_may_look_like_a_stacks_name(testbed: EngineTestbed) -> None:
+    (testbed.folder / "Pulumi.dev.yaml").write_text("config: {demo:path: a/demo/no stack}")
+    assert testbed.up('Thing("a")').changes == {"create": 2}
+
+
 def test_two_resources_with_one_urn_are_refused(testbed: EngineTestbed) -> None:
     with pytest.raises(InvalidProgramInput, match="Duplicate resource URN"):
         testbed.up('Thing("a"); Thing("a")')
