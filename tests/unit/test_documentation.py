@@ -40,3 +40,11 @@ def test_lines_have_at_most_160_characters(page: Path) -> None:
 
 def test_the_readme_fits_200_lines() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_git_ignores_the_credentials_files_of_the_pages() -> None:
+    names = {name for page in PAGES for name in re.findall(r"--output (\S+)", page.read_text(encoding="utf-8"))}
+    files = {name for name in names if "." in name}
+    assert files
+    assert {name for name in files if not name.endswith(".credentials.json")} == set()
+    assert "*.credentials.json" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
