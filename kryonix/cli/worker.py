@@ -30,7 +30,7 @@ from kryonix.topology.tenants import parse_tenants
 from kryonix.worker.handlers import Handlers, load_handlers
 from kryonix.worker.keda import keda_yaml
 from kryonix.worker.metrics import WorkerMetrics
-from kryonix.worker.worker import ConsumerOptions, Worker, WorkerOptions
+from kryonix.worker.worker import Worker, WorkerOptions
 
 _DAY_S: Final = 86_400.0
 _NAMESPACE: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -85,8 +85,9 @@ def worker(
         sys.stdout.write(_keda(selection, tenant, catalog, tenants, window, namespace))
         return
     connection = find_connection(tenant, management_url)
-    consumers = ConsumerOptions(concurrency, prefetch or 2 * concurrency, handler_timeout, drain)
-    options = WorkerOptions(_scaling(selection, connection.plan, catalog), interval, window, consumers)
+    scaling = _scaling(selection, connection.plan, catalog)
+    prefetch = prefetch or 2 * concurrency
+    options = WorkerOptions(scaling, interval, window, concurrency, prefetch, handler_timeout, drain)
     handlers = _handlers(selection, connection.modules, catalog)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)

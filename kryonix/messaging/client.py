@@ -7,7 +7,6 @@ import ssl
 import sys
 from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self, Unpack, get_args
 
 from kryonix.messaging.amqp.transport import AmqpTransport
@@ -323,7 +322,5 @@ class MessagingClient(Facades):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()

@@ -63,13 +63,11 @@ def compress(body: bytes, how: Compression) -> tuple[bytes, str | None]:
     """Return the body and its content encoding: compressed if that saves at least a tenth, else unchanged."""
     if len(body) < _MIN_COMPRESSED:
         return body, None
-    smaller = zstandard.ZstdCompressor(level=3).compress(body) if how == "zstd" else _gzip(body)
+    if how == "zstd":
+        smaller = zstandard.ZstdCompressor(level=3).compress(body)
+    else:
+        smaller = zlib.compress(body, 6, _GZIP_WINDOW)
     return (smaller, how) if len(smaller) < len(body) * _MIN_SAVING else (body, None)
-
-
-def _gzip(body: bytes) -> bytes:
-    compressor = zlib.compressobj(6, zlib.DEFLATED, _GZIP_WINDOW)
-    return compressor.compress(body) + compressor.flush()
 
 
 def inflate(body: bytes, content_encoding: str | None, max_bytes: int = MAX_BYTES) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, cast
 
 from kryonix.messaging.audit import AuditSink
 from kryonix.messaging.consuming.consumer import Consumer, Handler
@@ -12,6 +12,9 @@ from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import SendOptions, SendResult
 from kryonix.messaging.routing import Router
 from kryonix.topology.catalog import Catalog
+
+if TYPE_CHECKING:
+    from kryonix.messaging.client import MessagingClient
 
 Action = TypeVar("Action", bound=str)
 
@@ -38,37 +41,24 @@ class ConsumeOptions(TypedDict, total=False):
     timeout: float
 
 
-class ModuleClient(Protocol):
-    """The client behind a facade. A custom catalog may have modules unknown to the types, hence `Any`."""
-
-    async def send(
-        self, module: Any, action: Any, data: Any, *, timeout: float = ..., **options: Unpack[SendOptions]
-    ) -> SendResult: ...
-
-    async def consume(
-        self, module: Any, action: Any, handler: Handler, **options: Unpack[ConsumeOptions]
-    ) -> Consumer: ...
-
-    def stream(self, module: Any, action: Any, *, prefetch: int | None = ..., timeout: float = ...) -> Stream: ...
-
-
 class Facade(Generic[Action]):
     """Send and consume one module's messages: `client.crm.send("leads.create", data)`."""
 
-    def __init__(self, client: ModuleClient, module: str, priority: int) -> None:
+    def __init__(self, client: MessagingClient, module: str, priority: int) -> None:
         self._client, self.module, self.priority = client, module, priority
+        self._name: Any = module  # a custom catalog may have modules unknown to the types
 
     async def send(
         self, action: Action, data: Any, *, timeout: float = 10.0, **options: Unpack[SendOptions]
     ) -> SendResult:
         """Send as `MessagingClient.send`. Default priority: the module's."""
         options.setdefault("priority", self.priority)
-        return await self._client.send(self.module, action, data, timeout=timeout, **options)
+        return await self._client.send(self._name, cast(Any, action), data, timeout=timeout, **options)
 
     async def consume(self, action: Action, handler: Handler, **options: Unpack[ConsumeOptions]) -> Consumer:
         """Consume as `MessagingClient.consume`."""
-        return await self._client.consume(self.module, action, handler, **options)
+        return await self._client.consume(self._name, cast(Any, action), handler, **options)
 
     def stream(self, action: Action, *, prefetch: int | None = None, timeout: float = 10.0) -> Stream:
         """Stream as `MessagingClient.stream`."""
-        return self._client.stream(self.module, action, prefetch=prefetch, timeout=timeout)
+        return self._client.stream(self._name, cast(Any, action), prefetch=prefetch, timeout=timeout)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from kryonix.messaging.facade import Facade, ModuleClient
+from kryonix.messaging.facade import Facade
+
+if TYPE_CHECKING:
+    from kryonix.messaging.client import MessagingClient
 
 ModuleName = Literal[
     "crm",
@@ -15,49 +18,6 @@ ModuleName = Literal[
     "analytics",
     "portal",
     "whitelabel",
-]
-ActionName = Literal[
-    "leads.create",
-    "leads.update",
-    "leads.qualify",
-    "contacts.sync",
-    "pipelines.update",
-    "tasks.assign",
-    "reports.generate",
-    "messages.send",
-    "messages.receive",
-    "evolution.webhook",
-    "automacao.trigger",
-    "media.process",
-    "conversations.sync",
-    "agenda.create",
-    "lembretes.send",
-    "confirmacao.request",
-    "cancelamento.process",
-    "disponibilidade.sync",
-    "faturas.create",
-    "pagamentos.process",
-    "cobranca.automatica",
-    "relatorios.gerar",
-    "conciliacao.bancaria",
-    "campanhas.enviar",
-    "emails.processar",
-    "leads.nurturing",
-    "analytics.track",
-    "eventos.processar",
-    "dashboards.atualizar",
-    "metricas.calcular",
-    "alertas.verificar",
-    "treinamentos.sync",
-    "progresso.atualizar",
-    "certificados.gerar",
-    "conteudo.processar",
-    "interacoes.track",
-    "configuracoes.aplicar",
-    "temas.processar",
-    "assets.otimizar",
-    "branding.atualizar",
-    "customizacoes.sync",
 ]
 CrmAction = Literal[
     "leads.create",
@@ -118,12 +78,22 @@ WhitelabelAction = Literal[
     "branding.atualizar",
     "customizacoes.sync",
 ]
+ActionName = (
+    CrmAction
+    | WhatsappAction
+    | AgendamentoAction
+    | FinanceiroAction
+    | MarketingAction
+    | AnalyticsAction
+    | PortalAction
+    | WhitelabelAction
+)
 
 
 class Facades:
     """One attribute per module, restricted to the actions of that module."""
 
-    def __init__(self, client: ModuleClient) -> None:
+    def __init__(self, client: MessagingClient) -> None:
         self.crm: Facade[CrmAction] = Facade(client, "crm", 5)
         self.whatsapp: Facade[WhatsappAction] = Facade(client, "whatsapp", 8)
         self.agendamento: Facade[AgendamentoAction] = Facade(client, "agendamento", 5)

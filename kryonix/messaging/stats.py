@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -29,6 +30,10 @@ _COLUMNS: Final = ",".join(
         "message_stats.ack_details.rate",
     )
 )
+
+
+_SUFFIX: Final = re.compile(rf"(?P<lane>\.(?:{'|'.join(PRIORITIES)}))?(?P<retry>\.retry\.[0-9]+)?")
+"""The end of a queue's name, behind its action's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +83,12 @@ def _identity(name: str, names: Names, catalog: Catalog) -> tuple[str | None, st
         return None, None, "unrouted"
     for module, of_module in catalog.modules.items():
         for action in of_module.actions:
-            queue = names.queue(module, action)
-            if name == queue:
-                return module, action, "action"
             if name == names.dead_letter_queue(module, action):
                 return module, action, "dead-letter"
-            if name.startswith(f"{queue}.") and (kind := _kind_of_suffix(name.removeprefix(f"{queue}."))) is not None:
-                return module, action, kind
+            queue = names.queue(module, action)
+            if name.startswith(queue) and (suffix := _SUFFIX.fullmatch(name.removeprefix(queue))):
+                return module, action, "retry" if suffix["retry"] else "lane" if suffix["lane"] else "action"
     return None, None, "other"
-
-
-def _kind_of_suffix(suffix: str) -> QueueKind | None:
-    lane, _, rest = suffix.partition(".")
-    if suffix in PRIORITIES:
-        return "lane"
-    retry = rest if lane in PRIORITIES else suffix
-    return "retry" if retry.startswith("retry.") and retry.removeprefix("retry.").isdigit() else None
 
 
 async def queue_figures(address: Address, timeout: float) -> Sequence[Mapping[str, Any]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -21,18 +21,8 @@ def _is_off() -> bool:
 
 
 def send_span(destination: str, routing_key: str, message_id: str, size: int) -> AbstractContextManager[Span]:
-    return _NO_SPAN if _is_off() else _send_span(destination, routing_key, message_id, size)
-
-
-def process_span(queue: str, message_id: str, attempt: int, headers: Mapping[str, Any]) -> AbstractContextManager[Span]:
-    """Return a span in the sender's trace."""
-    if _is_off() and "traceparent" not in headers:
+    if _is_off():
         return _NO_SPAN
-    return _process_span(queue, message_id, attempt, headers)
-
-
-@contextmanager
-def _send_span(destination: str, routing_key: str, message_id: str, size: int) -> Iterator[Span]:
     attributes: dict[str, str | int] = {
         "messaging.system": "rabbitmq",
         "messaging.operation.name": "send",
@@ -42,12 +32,13 @@ def _send_span(destination: str, routing_key: str, message_id: str, size: int) -
         "messaging.message.id": message_id,
         "messaging.message.body.size": size,
     }
-    with _tracer.start_as_current_span(f"send {destination}", kind=SpanKind.PRODUCER, attributes=attributes) as span:
-        yield span
+    return _tracer.start_as_current_span(f"send {destination}", kind=SpanKind.PRODUCER, attributes=attributes)
 
 
-@contextmanager
-def _process_span(queue: str, message_id: str, attempt: int, headers: Mapping[str, Any]) -> Iterator[Span]:
+def process_span(queue: str, message_id: str, attempt: int, headers: Mapping[str, Any]) -> AbstractContextManager[Span]:
+    """Return a span in the sender's trace."""
+    if _is_off() and "traceparent" not in headers:
+        return _NO_SPAN
     attributes: dict[str, str | int] = {
         "messaging.system": "rabbitmq",
         "messaging.operation.name": "process",
@@ -56,16 +47,14 @@ def _process_span(queue: str, message_id: str, attempt: int, headers: Mapping[st
         "messaging.message.id": message_id,
         "kryonix.attempt": attempt,
     }
-    carried = {key: value for key, value in headers.items() if isinstance(value, str)}
-    with _tracer.start_as_current_span(
+    return _tracer.start_as_current_span(
         f"process {queue}",
-        context=_propagator.extract(carried),
+        context=_propagator.extract({key: value for key, value in headers.items() if isinstance(value, str)}),
         kind=SpanKind.CONSUMER,
         attributes=attributes,
         record_exception=False,
         set_status_on_exception=False,
-    ) as span:
-        yield span
+    )
 
 
 def inject(headers: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import yaml
@@ -22,15 +22,16 @@ def keda_yaml(
 ) -> str:
     """Return a ScaledObject per action and their TriggerAuthentication. It names the Secret, without its content."""
     authentication = f"kryonix-{names.tenant_id}"
+    metadata = {"name": authentication, "namespace": namespace}
     secret = {"parameter": "host", "name": f"{authentication}-management", "key": "host"}
     objects = [
         {
             "apiVersion": "keda.sh/v1alpha1",
             "kind": "TriggerAuthentication",
-            "metadata": {"name": authentication, "namespace": namespace},
+            "metadata": metadata,
             "spec": {"secretTargetRef": [secret]},
         },
-        *(_scaled_object(names, catalog, plan, *route, window, namespace, authentication) for route in routes),
+        *(_scaled_object(names, catalog, plan, route, window, metadata) for route in routes),
     ]
     return _comment(names, authentication, namespace) + "---\n".join(
         yaml.safe_dump(each, sort_keys=False) for each in objects
@@ -51,29 +52,37 @@ def _comment(names: Names, authentication: str, namespace: str) -> str:
 
 
 def _scaled_object(
-    names: Names,
-    catalog: Catalog,
-    plan: Scaling,
-    module: str,
-    action: str,
-    window: int,
-    namespace: str,
-    authentication: str,
+    names: Names, catalog: Catalog, plan: Scaling, route: tuple[str, str], window: int, metadata: Mapping[str, str]
 ) -> dict[str, Any]:
+    """Return the object of one action. The action's lanes count together with its own queue."""
+    module, action = route
     name = _object_name(names.tenant_id, module, action)
+    queue, lanes = names.queue(module, action), catalog.modules[module].priority_lanes.get(action, ())
     down = {
         "stabilizationWindowSeconds": window,
         "policies": [{"type": "Pods", "value": 1, "periodSeconds": _POLL}],
     }
+    if lanes:
+        pattern = f"^{queue.replace('.', '[.]')}([.]({'|'.join(lanes)}))?$"
+        read = {"queueName": pattern, "useRegex": "true", "operation": "sum"}
+    else:
+        read = {"queueName": queue}
     trigger = {
         "type": "rabbitmq",
-        "authenticationRef": {"name": authentication},
-        "metadata": dict(_metadata(names, catalog, plan, module, action)),
+        "authenticationRef": {"name": metadata["name"]},
+        "metadata": {
+            "protocol": "http",
+            "vhostName": names.vhost,
+            **read,
+            "mode": "QueueLength",
+            "value": str(plan.scale_up_threshold),
+            "excludeUnacknowledged": "false",
+        },
     }
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {**metadata, "name": name},
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
             "pollingInterval": _POLL,
@@ -83,22 +92,6 @@ def _scaled_object(
             "triggers": [trigger],
         },
     }
-
-
-def _metadata(names: Names, catalog: Catalog, plan: Scaling, module: str, action: str) -> Iterator[tuple[str, str]]:
-    """Yield KEDA's strings. The lanes of an action count together with its own queue."""
-    queue, lanes = names.queue(module, action), catalog.modules[module].priority_lanes.get(action, ())
-    yield "protocol", "http"
-    yield "vhostName", names.vhost
-    if lanes:
-        yield "queueName", f"^{queue.replace('.', '[.]')}([.]({'|'.join(lanes)}))?$"
-        yield "useRegex", "true"
-        yield "operation", "sum"
-    else:
-        yield "queueName", queue
-    yield "mode", "QueueLength"
-    yield "value", str(plan.scale_up_threshold)
-    yield "excludeUnacknowledged", "false"
 
 
 def _object_name(tenant: str, module: str, action: str) -> str:

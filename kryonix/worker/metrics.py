@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -19,24 +20,20 @@ class WorkerMetrics:
     def __init__(self, tenant: str) -> None:
         self._tenant = tenant
         self.registry = registry = CollectorRegistry()
-        self._consumers = Gauge("kryonix_worker_consumers", "Consumers taking messages.", _ROUTE, registry=registry)
-        self._draining = Gauge(
-            "kryonix_worker_draining_consumers", "Consumers finishing their messages.", _ROUTE, registry=registry
-        )
-        self._depth = Gauge(
-            "kryonix_worker_queue_depth", "Ready and unacked messages, at the last reading.", _ROUTE, registry=registry
-        )
+
+        def gauge(name: str, text: str, labels: Sequence[str] = _ROUTE) -> Gauge:
+            return Gauge(f"kryonix_worker_{name}", text, labels, registry=registry)
+
+        self._consumers = gauge("consumers", "Consumers taking messages.")
+        self._draining = gauge("draining_consumers", "Consumers finishing their messages.")
+        self._depth = gauge("queue_depth", "Ready and unacked messages, at the last reading.")
+        self._readable = gauge("figures_readable", "1 if the last reading of the queue figures succeeded.", ())
         self._messages = Counter(
             "kryonix_worker_messages", "Messages by outcome.", (*_ROUTE, "outcome"), registry=registry
         )
         self._seconds = Histogram("kryonix_worker_handler_seconds", "Time in the handler.", _ROUTE, registry=registry)
         self._moves = Counter(
             "kryonix_worker_scaling", "Changes of the number of consumers.", (*_ROUTE, "direction"), registry=registry
-        )
-        self._readable = Gauge(
-            "kryonix_worker_figures_readable",
-            "1 if the last reading of the queue figures succeeded.",
-            registry=registry,
         )
         self._server: WSGIServer | None = None
 

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from kryonix.messaging import Consumer, Handler, MessagingClient, MessagingError, QueueStats
 from kryonix.messaging.configuration import Address
@@ -23,24 +23,28 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True)
-class ConsumerOptions:
-    """Options of each consumer."""
+class WorkerOptions:
+    """How to scale, and the options of each consumer. Times are seconds."""
 
+    scaling: Scaling
+    interval: float
+    """Time between two decisions."""
+    window: float
+    """Time of low depth before a consumer is ended."""
     concurrency: int
     """Messages handled at the same time."""
     prefetch: int
     """Messages delivered ahead."""
     handler_timeout: float
-    """Seconds."""
     drain: float
-    """Seconds for handlers to finish when the consumer ends; then their messages are given back."""
+    """Time for handlers to finish when the consumer ends; then their messages are given back."""
 
 
 class ConsumerPool:
     """The consumers of one action, ended only after they have drained."""
 
     def __init__(
-        self, client: MessagingClient, module: str, action: str, handler: Handler, options: ConsumerOptions
+        self, client: MessagingClient, module: str, action: str, handler: Handler, options: WorkerOptions
     ) -> None:
         self.module, self.action = module, action
         self._client, self._handler, self._options = client, handler, options
@@ -59,13 +63,10 @@ class ConsumerPool:
 
     async def resize(self, wanted: int) -> None:
         """Start or end consumers. If one cannot be started, raise MessagingError and keep the others."""
-        module: Any = self.module  # the catalog may have more modules than the SDK's types
-        action: Any = self.action
-        options = self._options
+        facade, options = self._client.module(self.module), self._options
         while len(self._consumers) < wanted:
-            consumer = await self._client.consume(
-                module,
-                action,
+            consumer = await facade.consume(
+                self.action,
                 self._handler,
                 concurrency=options.concurrency,
                 prefetch=options.prefetch,
@@ -82,18 +83,6 @@ class ConsumerPool:
         """End all consumers, and wait for them."""
         await self.resize(0)
         await asyncio.gather(*self._ending)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """How to scale (times in seconds), and the options of the consumers."""
-
-    scaling: Scaling
-    interval: float
-    """Time between two decisions."""
-    window: float
-    """Time of low depth before a consumer is ended."""
-    consumers: ConsumerOptions
 
 
 class Worker:
@@ -144,7 +133,7 @@ class Worker:
     async def _start(self, client: MessagingClient) -> None:
         for (module, action), handler in self._handlers.items():
             measured = self._metrics.measured(module, action, handler)
-            pool = ConsumerPool(client, module, action, measured, self._options.consumers)
+            pool = ConsumerPool(client, module, action, measured, self._options)
             self._pools.append(pool)
             await pool.resize(1)
             self._metrics.set_consumers(module, action, pool.size, pool.draining)

@@ -34,7 +34,6 @@ _LAST_SECOND: Final = 2**32 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
-
 PASSED_ON: Final = (
     "content_type",
     "content_encoding",
@@ -189,20 +188,17 @@ def is_unreadable(error: BaseException) -> bool:
 
 
 class _Gathering(TransportFactory):
-    """aiormq's connections with a gathering writer."""
+    """aiormq's connections with a gathering writer and, if `tolerant`, a tolerant reader."""
+
+    def __init__(self, tolerant: bool) -> None:
+        self._tolerant = tolerant
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         usual = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await usual.create(url, **kwargs)
+        if self._tolerant:
+            reader = cast(asyncio.StreamReader, _TolerantReader(reader))
         return reader, cast(asyncio.StreamWriter, _GatheringWriter(writer))
-
-
-class _GatheringTolerant(_Gathering):
-    """Those with a tolerant reader, too."""
-
-    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await super().create(url, **kwargs)
-        return cast(asyncio.StreamReader, _TolerantReader(reader)), writer
 
 
 class _RoomyConnection(aiormq.Connection):
@@ -218,31 +214,26 @@ class _RoomyConnection(aiormq.Connection):
 class _Underlay(UnderlayConnection):
     """aio-pika's adapter for the connection above."""
 
-    _factory: ClassVar[type[TransportFactory]] = _Gathering
-
     @classmethod
     async def make_connection(
         cls, url: URL, timeout: float | None = None, **kwargs: Any
     ) -> aiormq.abc.AbstractConnection:
-        connection = _RoomyConnection(url, transport_factory=cls._factory(), **kwargs)
+        connection = _RoomyConnection(url, **kwargs)
         async with asyncio.timeout(timeout):
             await connection.connect()
             await connection.ready()
         return connection
 
 
-class _TolerantUnderlay(_Underlay):
-    _factory = _GatheringTolerant
-
-
 class GatheringConnection(aio_pika.Connection):
     """aio-pika's plain connection with a gathering writer."""
 
-    _underlay: ClassVar[type[UnderlayConnection]] = _Underlay
+    _tolerant: ClassVar = False
 
     async def connect(self, timeout: float | None = None) -> None:
-        self.transport = await self._underlay.connect(
-            self.url, self._on_connection_close, timeout=timeout, **self.kwargs
+        factory = _Gathering(self._tolerant)
+        self.transport = await _Underlay.connect(
+            self.url, self._on_connection_close, timeout=timeout, transport_factory=factory, **self.kwargs
         )
         await self._on_connected()
 
@@ -250,4 +241,4 @@ class GatheringConnection(aio_pika.Connection):
 class TolerantConnection(GatheringConnection):
     """A connection for undecodable messages: they arrive with the header UNREADABLE_HEADER only."""
 
-    _underlay = _TolerantUnderlay
+    _tolerant = True

@@ -7,7 +7,6 @@ import inspect
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Any, Final, Self
 
 from kryonix.messaging.checks import checked_patience
@@ -131,9 +130,7 @@ class Consumer:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def _end_workers(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 from kryonix.messaging.consuming.inbox import Inbox, Receiver
@@ -32,9 +31,7 @@ class Item:
         self._current = self._span.enter_context(span)
         return message
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         with self._span:
             if error is None:
                 await self._work.done()
@@ -73,9 +70,7 @@ class Stream:
         )
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def __aiter__(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import reprlib
 import time
 import uuid
@@ -84,27 +85,10 @@ class Sender:
         encoding = None
         if decision.mobile_optimized and self._compression is not None:
             body, encoding = compress(body, self._compression)
-        exchange, key = address(self._names, message, decision)
-        envelope = Envelope(
-            exchange=exchange,
-            routing_key=key,
-            body=body,
-            message_id=message_id,
-            headers={
-                **message.headers,
-                "cliente-id": self._names.tenant_id,
-                "modulo": message.module,
-                "acao": message.action,
-                "mobile-optimized": decision.mobile_optimized,
-                "kryonix-sdk-version": SDK_VERSION,
-            },
-            priority=decision.priority,
-            content_type=content_type,
-            content_encoding=encoding,
-            expiration=self._expiration(message, message_id, decision),
-            timestamp=datetime.now(UTC),
-            app_id=self._application,
-        )
+        headers = {**message.headers, "modulo": message.module, "acao": message.action}
+        target = address(self._names, message, decision)
+        envelope = self._envelope(target, body, message_id, headers, decision, content_type)
+        envelope.content_encoding, envelope.expiration = encoding, self._expiration(message, message_id, decision)
         queue = self._names.queue(message.module, message.action)
         return await self._publish(message, envelope, decision, (queue,), timeout, started)
 
@@ -115,25 +99,37 @@ class Sender:
         message = Outgoing("automation", "broadcast", data, message_id=message_id)
         message_id = uuid.uuid4().hex if message_id is None else message_id
         body, content_type = self._encoded(message, message_id, started, routed=False)
-        envelope = Envelope(
-            exchange=self._names.automation_exchange,
-            routing_key="",
-            body=body,
-            message_id=message_id,
-            headers={
+        decision = Decision("main", message.priority, False, "automation: a broadcast")
+        target = (self._names.automation_exchange, "")
+        envelope = self._envelope(target, body, message_id, {}, decision, content_type)
+        modules = self._catalog.modules.items()
+        queues = [self._names.queue(name, module.actions[0]) for name, module in modules if module.ai_routing]
+        return await self._publish(message, envelope, decision, queues, timeout, started)
+
+    def _envelope(
+        self,
+        target: tuple[str, str],
+        body: bytes,
+        message_id: str,
+        headers: dict[str, Any],
+        decision: Decision,
+        content_type: str,
+    ) -> Envelope:
+        return Envelope(
+            *target,
+            body,
+            message_id,
+            {
+                **headers,
                 "cliente-id": self._names.tenant_id,
-                "mobile-optimized": False,
+                "mobile-optimized": decision.mobile_optimized,
                 "kryonix-sdk-version": SDK_VERSION,
             },
-            priority=message.priority,
-            content_type=content_type,
+            decision.priority,
+            content_type,
             timestamp=datetime.now(UTC),
             app_id=self._application,
         )
-        modules = self._catalog.modules.items()
-        queues = [self._names.queue(name, module.actions[0]) for name, module in modules if module.ai_routing]
-        decision = Decision("main", message.priority, False, "automation: a broadcast")
-        return await self._publish(message, envelope, decision, queues, timeout, started)
 
     def _encoded(self, message: Outgoing, message_id: str, started: float, *, routed: bool = True) -> tuple[bytes, str]:
         """Check a message; return its body and content type. A refusal is audited too."""
@@ -235,16 +231,18 @@ class Sender:
         """
         check_type("messages", messages, Iterable | AsyncIterable)
         window, timeout = checked_count("window", window, _MAX_WINDOW), checked_seconds("timeout", timeout)
-        source = _numbered(messages)
+        source, numbers = _iterate(messages), itertools.count()
         turn = asyncio.Lock()
-        sent: list[tuple[int, SendResult]] = []
-        failed: list[tuple[int, Outgoing, MessagingError]] = []
+        sent: dict[int, SendResult] = {}
+        failed: dict[int, tuple[Outgoing, MessagingError]] = {}
         broken: list[Exception] = []
 
         async def next_message() -> tuple[int, Outgoing] | None:
             async with turn:
                 try:
-                    return None if broken else await anext(source, None)
+                    return None if broken else (next(numbers), await anext(source))
+                except StopAsyncIteration:
+                    return None
                 except Exception as error:  # noqa: BLE001 - the iterable is the caller's code and may raise anything
                     broken.append(error)
                     return None
@@ -253,9 +251,9 @@ class Sender:
             while (entry := await next_message()) is not None:
                 number, message = entry
                 try:
-                    sent.append((number, await self.send(message, timeout)))
+                    sent[number] = await self.send(message, timeout)
                 except MessagingError as error:
-                    failed.append((number, message, error))
+                    failed[number] = (message, error)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(window):
@@ -263,9 +261,7 @@ class Sender:
         if broken:
             broken[0].add_note(f"{len(sent)} messages were sent before, {len(failed)} failed")
             raise broken[0]
-        sent.sort(key=lambda entry: entry[0])
-        failed.sort(key=lambda entry: entry[0])
-        return Batch(tuple(result for _, result in sent), tuple((message, error) for _, message, error in failed))
+        return Batch(tuple(sent[number] for number in sorted(sent)), tuple(failed[number] for number in sorted(failed)))
 
     def close(self) -> None:
         self._reach.close()
@@ -275,12 +271,10 @@ def _printable(name: Any) -> str:
     return name[:255] if isinstance(name, str) and name.isprintable() else reprlib.repr(name)[:60]
 
 
-async def _numbered(messages: Iterable[Outgoing] | AsyncIterable[Outgoing]) -> AsyncIterator[tuple[int, Outgoing]]:
-    number = 0
+async def _iterate(messages: Iterable[Outgoing] | AsyncIterable[Outgoing]) -> AsyncIterator[Outgoing]:
     if isinstance(messages, AsyncIterable):
         async for message in messages:
-            yield number, message
-            number += 1
+            yield message
         return
-    for number, message in enumerate(messages):
-        yield number, message
+    for message in messages:
+        yield message

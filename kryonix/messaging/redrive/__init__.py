@@ -38,8 +38,9 @@ async def redrive(
     of the queues, KryonixError if the broker refuses something.
     """
     names = Names(address.tenant_id)
-    async with _connected(address) as connection:
-        tallies = [tally async for tally in _found(connection, names, routes)]
+    # A message may be dead because of its undecodable properties; it must not end the redrive.
+    async with connected(address, f"{address.tenant_id}/kryonix redrive", TolerantConnection) as connection:
+        tallies = await _found(connection, names, routes)
         if not tallies:
             problem = f"{names.tenant_id} has no dead-letter queue for this module and action"
             raise InvalidChoice(f"{problem}. It may have other modules: leave out --module to redrive all of them")
@@ -47,21 +48,22 @@ async def redrive(
             report(tally)
         if dry_run:
             return tallies
-        mover = Mover(connection, names, catalog, limit, report)
-        await mover.open()
+        reading, publishing = await open_channel(connection), await open_channel(connection, confirmed=True)
+        mover = Mover(connection, reading, publishing, names, catalog, limit, report)
         for tally in tallies:
             await mover.empty(tally)
     return tallies
 
 
 @asynccontextmanager
-async def _connected(address: Address) -> AsyncIterator[AbstractConnection]:
-    name = f"{address.tenant_id}/kryonix redrive"
+async def connected(
+    address: Address, name: str, connection_class: type[aio_pika.Connection] = aio_pika.Connection
+) -> AsyncIterator[AbstractConnection]:
+    """Connect once. Raises KryonixError, or ServiceUnreachable if there is no connection, or it ends."""
     try:
         async with asyncio.timeout(ANSWER_S):
-            # A message may be dead because of its undecodable properties; it must not end the redrive.
             connection = await aio_pika.connect(
-                address.uri(), client_properties={"connection_name": name}, connection_class=TolerantConnection
+                address.uri(), client_properties={"connection_name": name}, connection_class=connection_class
             )
         try:
             with translate_amqp_errors():
@@ -83,20 +85,19 @@ def _translated(address: Address, error: BaseException) -> KryonixError:
     return KryonixError(f"{address.place} refuses it ({type(error).__name__}: {error}). {remedy}")
 
 
-async def _found(
-    connection: AbstractConnection, names: Names, routes: Sequence[tuple[str, str]]
-) -> AsyncIterator[Tally]:
-    """Yield the existing dead-letter queues of the routes. A passive declaration changes nothing."""
+async def _found(connection: AbstractConnection, names: Names, routes: Sequence[tuple[str, str]]) -> list[Tally]:
+    """Return the existing dead-letter queues of the routes. A passive declaration changes nothing."""
+    tallies = []
     channel = await open_channel(connection)
     for module, action in routes:
         queue = names.dead_letter_queue(module, action)
         try:
             # A busy broker says 0 when it has no answer in time: ask again after a 0.
             found = await count(channel, queue) or await count(channel, queue)
+            tallies.append(Tally(module, action, queue, found))
         except amqp.ChannelNotFoundEntity:
             channel = await open_channel(connection)
-            continue
-        yield Tally(module, action, queue, found)
+    return tallies
 
 
 async def count(channel: AbstractChannel, queue: str) -> int:

@@ -79,19 +79,18 @@ class Mover:
     def __init__(
         self,
         connection: AbstractConnection,
+        reading: AbstractChannel,
+        publishing: AbstractChannel,
         names: Names,
         catalog: Catalog,
         limit: int | None,
         report: Callable[[Tally], None],
     ) -> None:
-        self._connection, self._names, self._catalog = connection, names, catalog
+        self._connection, self._reading, self._publishing = connection, reading, publishing
+        self._names, self._catalog = names, catalog
         self._limit, self._report = limit, report
         self._run = uuid.uuid4().hex
         self._moved = 0
-
-    async def open(self) -> None:
-        self._reading = await open_channel(self._connection)
-        self._publishing = await open_channel(self._connection, confirmed=True)
 
     async def empty(self, tally: Tally) -> None:
         """Move the movable messages. Hold the others until the end, to see each message once; then give them back."""
@@ -155,48 +154,42 @@ class Mover:
 
     async def _move(self, batch: Sequence[_Copy], tally: Tally, held: list[int]) -> None:
         """Publish all at once. If the channel closes, publish the rest one by one: that finds the message to blame."""
-        outcomes = await asyncio.gather(*(self._publish(copy) for copy in batch), return_exceptions=True)
-        left = [
-            copy
-            for copy, outcome in zip(batch, outcomes, strict=True)
-            if not await self._settle(copy, outcome, tally, held)
-        ]
-        for copy in left:
-            if tally.refused is not None:
-                held.append(copy.tag)
-                continue
-            (outcome,) = await asyncio.gather(self._publish(copy), return_exceptions=True)
-            if await self._settle(copy, outcome, tally, held) or outcome is None:
+        outcomes = await self._outcomes(batch)
+        for copy, outcome in zip(batch, outcomes, strict=True):
+            closed = outcome is not None and not isinstance(outcome, amqp.DeliveryError)
+            if closed and tally.refused is None:
+                (outcome,) = await self._outcomes((copy,))
+            if outcome is None:
+                await self._reading.basic_ack(copy.tag)
+                tally.moved += 1
+                self._moved += 1
                 continue
             held.append(copy.tag)
-            reason = str(outcome) or type(outcome).__name__
-            if isinstance(outcome, amqp.ChannelAccessRefused | amqp.ChannelNotFoundEntity):
-                tally.refused = reason  # every other message would end like this
-            else:
-                tally.cant_be_copied(f"the broker refuses its copy: {reason}")
+            if tally.refused is None:
+                self._blame(copy, outcome, tally)
 
-    async def _settle(self, copy: _Copy, outcome: BaseException | None, tally: Tally, held: list[int]) -> bool:
-        """Return True if the message's fate is known. Raises the error that has ended the connection."""
-        if outcome is None:
-            await self._reading.basic_ack(copy.tag)
-            tally.moved += 1
-            self._moved += 1
-            return True
-        if isinstance(outcome, amqp.DeliveryError):
-            tally.refused = "no queue takes it" if isinstance(outcome, amqp.PublishError) else "its queue is full"
-            held.append(copy.tag)
-            return True
-        if isinstance(outcome, OSError):
-            # aiormq's connection errors and TimeoutError are OSErrors too.
-            raise outcome
+    async def _outcomes(self, copies: Sequence[_Copy]) -> list[BaseException | None]:
+        """Publish copies; return their errors. Raises the error that has ended the connection."""
+        outcomes = await asyncio.gather(*(self._publish(copy) for copy in copies), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, OSError):
+                # aiormq's connection errors and TimeoutError are OSErrors too.
+                raise outcome
         if self._publishing.is_closed:
             self._publishing = await open_channel(self._connection, confirmed=True)
-        limit = too_large(outcome)
-        if limit is None or len(copy.message.body) <= limit:
-            return False
-        held.append(copy.tag)
-        tally.cant_be_copied(f"it is {len(copy.message.body):,} bytes, the broker takes at most {limit:,}")
-        return True
+        return outcomes
+
+    def _blame(self, copy: _Copy, outcome: BaseException, tally: Tally) -> None:
+        """Count a message that was not stored, published alone; or note why the broker takes no other one either."""
+        reason, size, limit = str(outcome) or type(outcome).__name__, len(copy.message.body), too_large(outcome)
+        if isinstance(outcome, amqp.DeliveryError):
+            tally.refused = "no queue takes it" if isinstance(outcome, amqp.PublishError) else "its queue is full"
+        elif isinstance(outcome, amqp.ChannelAccessRefused | amqp.ChannelNotFoundEntity):
+            tally.refused = reason
+        elif limit is not None and size > limit:
+            tally.cant_be_copied(f"it is {size:,} bytes, the broker takes at most {limit:,}")
+        else:
+            tally.cant_be_copied(f"the broker refuses its copy: {reason}")
 
     async def _publish(self, copy: _Copy) -> None:
         """Publish the copy, and wait until it is stored."""

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import aio_pika
 from aiormq.abc import AbstractChannel, DeliveredMessage
-from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError, PublishError
+from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
 
-from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
+from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.messaging.amqp.wire import copied
-from kryonix.messaging.redrive import count
+from kryonix.messaging.configuration import Address
+from kryonix.messaging.redrive import connected, count
 from kryonix.messaging.redrive.mover import ANSWER_S
 from kryonix.topology.naming import Names
 
@@ -93,30 +93,16 @@ async def _opened(outputs: Any, names: Names) -> AsyncIterator[AbstractChannel]:
     """Open a channel of a tenant's vhost as the platform's administrator."""
     if missing := [key for key in _NEEDED if not outputs.get(key)]:
         raise InvalidChoice(f"the stack has no {missing[0]!r} in its outputs. Give the platform's stack with --stack")
-    host, port = str(outputs["amqp_host"]), int(outputs["amqp_port"])
+    host, port, username, password = (str(outputs[key]) for key in _NEEDED)
+    address = Address("amqp", host, int(port), username, password, names.tenant_id)
     try:
         async with (
-            await aio_pika.connect(
-                host=host,
-                port=port,
-                login=outputs["admin_username"],
-                password=outputs["admin_password"],
-                virtualhost=names.vhost,
-                timeout=ANSWER_S,
-            ) as connection,
+            connected(address, "kryonix unrouted") as connection,
             # Closed before the connection: messages given back keep their order.
             connection.channel(on_return_raises=True) as channel,
         ):
             yield await channel.get_underlay_channel()
-    except ChannelNotFoundEntity as error:
-        raise InvalidChoice(f"queue {names.unrouted!r} does not exist on the broker at {host}:{port}") from error
-    except (AMQPError, OSError, TimeoutError) as error:
-        # aio-pika reports a refused vhost only as an unexpected Connection.Close.
-        refused = "Connection.Close" in str(error)
-        reason = "the broker refuses the vhost" if refused else str(error) or type(error).__name__
-        remedy = (
-            "The tenant does not exist (`kryonix tenant list`, `kryonix status`), or it is suspended: resume it first"
-            if refused
-            else "Check that the broker runs"
-        )
-        raise ServiceUnreachable(f"{names.vhost} on the broker at {host}:{port}: {reason}. {remedy}") from error
+    except KryonixError as error:
+        if isinstance(error.__cause__, ChannelNotFoundEntity):
+            raise InvalidChoice(f"queue {names.unrouted!r} does not exist on the broker at {host}:{port}") from error
+        raise
