@@ -32,8 +32,8 @@ from kryonix.messaging.memory import MemoryBroker
 from kryonix.messaging.message import SDK_VERSION as __version__
 from kryonix.messaging.message import Device, Message, Outgoing, Route, SendOptions, SendResult
 from kryonix.messaging.modules import ActionName, ModuleName
-from kryonix.messaging.publishing.sender import Batch
 from kryonix.messaging.routing import Decision, Router, Rules
+from kryonix.messaging.sender import Batch
 from kryonix.messaging.stats import QueueStats
 
 __all__ = [

@@ -155,7 +155,7 @@ class PostgresAudit:
             f"INSERT INTO {self._table} ({', '.join(fields)}) VALUES ({marks}) "  # noqa: S608 - checked names
             "ON CONFLICT DO NOTHING"
         )
-        await self._postgres.execute_many(statement, [asdict(record) for record in records])
+        await self._postgres.execute(statement, [asdict(record) for record in records])
 
     async def close(self) -> None:
         await self._postgres.close()

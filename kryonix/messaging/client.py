@@ -29,8 +29,8 @@ from kryonix.messaging.facade import ClientOptions, Facade
 from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import Outgoing, SendOptions, SendResult
 from kryonix.messaging.modules import ActionName, Facades, ModuleName
-from kryonix.messaging.publishing.sender import Batch, Sender
 from kryonix.messaging.routing import Router
+from kryonix.messaging.sender import Batch, Sender
 from kryonix.messaging.stats import QueueStats, read_stats
 from kryonix.messaging.transport import Transport
 from kryonix.topology.catalog import Catalog, default_catalog

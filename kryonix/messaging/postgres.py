@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from kryonix.messaging.checks import check_type
 from kryonix.messaging.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import psycopg
-
-Result = TypeVar("Result")
 
 
 def checked_name(table: str) -> str:
@@ -41,33 +39,21 @@ class Postgres:
         self._created = False
         self._turn = asyncio.Lock()
 
-    async def execute(self, statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """Run a statement and return its first row. Reconnect once if the server has closed the connection."""
+    async def execute(
+        self, statement: str, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    ) -> tuple[Any, ...] | None:
+        """Run a statement and return its first row, or run it for many parameters in one transaction.
 
-        async def one(connection: psycopg.AsyncConnection[Any]) -> tuple[Any, ...] | None:
-            cursor = await connection.execute(statement.encode(), parameters)
-            return await cursor.fetchone() if cursor.description else None
-
-        return await self._twice(one)
-
-    async def execute_many(self, statement: str, parameters: Sequence[Mapping[str, Any]]) -> None:
-        """Run a statement for each of the parameters in one transaction. Reconnect as `execute`."""
-
-        async def all_of_them(connection: psycopg.AsyncConnection[Any]) -> None:
-            async with connection.transaction(), connection.cursor() as cursor:
-                await cursor.executemany(statement.encode(), parameters)
-
-        await self._twice(all_of_them)
-
-    async def _twice(self, work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[Result]]) -> Result:
+        Reconnect once if the server has closed the connection.
+        """
         async with self._turn:
             connection = await self._connected()
             try:
-                return await work(connection)
+                return await _run(connection, statement, parameters)
             except Exception:
                 if not connection.closed:
                     raise
-            return await work(await self._connected())
+            return await _run(await self._connected(), statement, parameters)
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         import psycopg
@@ -82,3 +68,16 @@ class Postgres:
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
+
+
+async def _run(
+    connection: psycopg.AsyncConnection[Any],
+    statement: str,
+    parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+) -> tuple[Any, ...] | None:
+    if isinstance(parameters, Mapping):
+        cursor = await connection.execute(statement.encode(), parameters)
+        return await cursor.fetchone() if cursor.description else None
+    async with connection.transaction(), connection.cursor() as cursor:
+        await cursor.executemany(statement.encode(), parameters)
+    return None

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Self
 
 from kryonix.messaging.checks import checked_patience
-from kryonix.messaging.consuming.inbox import Inbox, Receiver
+from kryonix.messaging.consuming.inbox import Receiver
 from kryonix.messaging.consuming.work import Source, Work
 from kryonix.messaging.errors import Reject, Retry
 from kryonix.messaging.message import Message
 from kryonix.messaging.tracing import failed, process_span
-from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery, Subscription
+from kryonix.messaging.transport import ANSWER_WITHIN_S
 
 log = logging.getLogger("kryonix.messaging")
 
@@ -53,9 +53,7 @@ class Consumer:
         self._source, self._handler = source, handler
         self._concurrency, self._handler_timeout = concurrency, handler_timeout
         self._receiver = Receiver(source)
-        self._inbox = Inbox(source.queues)
         self._workers: list[asyncio.Task[None]] = []
-        self._subscription: Subscription | None = None
         self._busy = 0
         self._stopping: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
@@ -93,9 +91,7 @@ class Consumer:
             for number in range(self._concurrency)
         ]
         try:
-            self._subscription = await self._source.transport.subscribe(
-                self._source.queues, prefetch, self._inbox.put, timeout, answer_within
-            )
+            await self._receiver.open(prefetch, timeout, answer_within)
         except BaseException:
             await self._end_workers()
             raise
@@ -111,16 +107,12 @@ class Consumer:
         await asyncio.shield(self._stopping)
 
     async def _stop(self, timeout: float) -> None:
-        if self._subscription is not None:
-            await self._subscription.cancel()
-        for delivery in self._inbox.close():
-            await delivery.give_back()
+        await self._receiver.cancel()
         _, late = await asyncio.wait(self._workers, timeout=timeout)
         if late:
             log.warning("%s: giving back %d messages not handled within %g s", self.route, len(late), timeout)
         await self._end_workers()
-        if self._subscription is not None:
-            await self._subscription.close()
+        await self._receiver.close()
         self._stopped.set()
 
     async def wait(self) -> None:
@@ -142,25 +134,22 @@ class Consumer:
             log.error("%s: %d handlers ignore their cancellation and are left behind", self.route, len(deaf))
 
     async def _work(self) -> None:
-        while (delivery := await self._inbox.get()) is not None:
+        while (work := await self._receiver.next()) is not None:
             self._busy += 1
             try:
-                await self._process(delivery)
+                await self._process(work)
             except Exception:
                 # Answers never raise, and handlers are caught: this is a bug of ours, and must not cost a worker.
-                log.exception("%s: message %s was not answered", self.route, delivery.envelope.message_id)
-                await delivery.give_back()
+                log.exception("%s: message %s was not answered", self.route, work.message.message_id)
+                await work.give_back()
             except asyncio.CancelledError:
-                # Before the handler, or after the answer: then this does nothing.
-                await asyncio.shield(delivery.give_back())
+                # After the answer this does nothing.
+                await asyncio.shield(work.give_back())
                 raise
             finally:
                 self._busy -= 1
 
-    async def _process(self, delivery: Delivery) -> None:
-        work = await self._receiver.receive(delivery)
-        if work is None:
-            return
+    async def _process(self, work: Work) -> None:
         message = work.message
         with process_span(message.route.queue, message.message_id, message.attempt, message.headers) as span:
             try:
@@ -177,7 +166,6 @@ class Consumer:
             except asyncio.CancelledError as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
-                    await asyncio.shield(work.give_back())
                     raise
                 await self._retry(work, error)
             except Exception as error:  # noqa: BLE001 - any exception of a handler is a retry

@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from kryonix.messaging.consuming.work import STORE, Source, Work
+from kryonix.messaging.consuming.work import Source, Work, ask_store
 from kryonix.messaging.encoding import Undecodable, decode
 from kryonix.messaging.message import FAILURES_HEADER, FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, Message, Route
-from kryonix.messaging.transport import Delivery
+from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery, Subscription
 
 _BUSY_S: Final = 1.0
 
@@ -75,48 +75,72 @@ class Inbox:
 
 
 class Receiver:
-    """Turn a consumer's deliveries into work. Answer undecodable messages and duplicates."""
+    """Turn the deliveries of an action into work. Answer undecodable messages and duplicates."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._inbox = Inbox(source.queues)
+        self._subscription: Subscription | None = None
         self.duplicates = 0
         self.undecodable = 0
 
-    async def receive(self, delivery: Delivery) -> Work | None:
+    async def open(self, prefetch: int, timeout: float, answer_within: float = ANSWER_WITHIN_S) -> None:
+        """Subscribe. Raises NotConnected, NotRoutable or AccessRefused."""
+        queues, put = self._source.queues, self._inbox.put
+        self._subscription = await self._source.transport.subscribe(queues, prefetch, put, timeout, answer_within)
+
+    async def cancel(self) -> None:
+        """Take no more deliveries, and give back those without a worker."""
+        if self._subscription is not None:
+            await self._subscription.cancel()
+        await asyncio.gather(*(delivery.give_back() for delivery in self._inbox.close()))
+
+    async def close(self) -> None:
+        if self._subscription is not None:
+            await self._subscription.close()
+
+    async def next(self) -> Work | None:
+        """Return the next message to handle, or None at the end."""
+        while (delivery := await self._inbox.get()) is not None:
+            try:
+                if (work := await self._receive(delivery)) is not None:
+                    return work
+            except Exception:
+                # Answers never raise, and the store's errors are caught: a bug of ours must not cost a worker.
+                log.exception("%s: message %s was not answered", delivery.queue, delivery.envelope.message_id)
+                await delivery.give_back()
+            except asyncio.CancelledError:
+                await asyncio.shield(delivery.give_back())
+                raise
+        return None
+
+    async def _receive(self, delivery: Delivery) -> Work | None:
         """Return the work, or None if the delivery has been answered already."""
-        envelope = delivery.envelope
+        source, envelope = self._source, delivery.envelope
         try:
-            data = decode(envelope.body, envelope.content_type, envelope.content_encoding, self._source.max_bytes)
+            data = decode(envelope.body, envelope.content_type, envelope.content_encoding, source.max_bytes)
         except Undecodable as error:
             self.undecodable += 1
             log.warning("%s: message %s is a dead letter: %s", delivery.queue, envelope.message_id, error)
-            await Work(self._source, delivery, self._message(delivery, None), None).reject(f"undecodable: {error}")
+            await Work(source, delivery, self._message(delivery, None), None).reject(f"undecodable: {error}")
             return None
         message = self._message(delivery, data)
-        if self._source.idempotency is None or not message.message_id:
-            return Work(self._source, delivery, message, None)
-        return await self._claimed(delivery, message)
-
-    async def _claimed(self, delivery: Delivery, message: Message) -> Work | None:
+        if source.idempotency is None or not message.message_id:
+            return Work(source, delivery, message, None)
         # By action, not by queue: a message that comes back through another lane is the same.
-        key = f"{self._source.names.queue(message.route.module, message.route.action)}:{_storable(message.message_id)}"
-        assert self._source.idempotency is not None  # noqa: S101 - checked by the caller
-        try:
-            async with asyncio.timeout(STORE):
-                claim = await self._source.idempotency.claim(key, self._source.lease)
-        except Exception:
-            log.exception("cannot claim message %s; giving it back", message.message_id)
-            claim = "busy"
+        key = f"{source.names.queue(source.module, source.action)}:{_storable(message.message_id)}"
+        claiming = source.idempotency.claim(key, source.lease)
+        claim = await ask_store(claiming, f"cannot claim message {message.message_id!r}; giving it back")
         if claim == "mine":
-            return Work(self._source, delivery, message, key)
+            return Work(source, delivery, message, key)
         if claim == "done":
             self.duplicates += 1
             await delivery.ack()
-        else:
-            if self._source.catalog.retry.strategy == "queues":
-                # Such a broker delivers again at once, in a busy loop until the claim ends.
-                await asyncio.sleep(_BUSY_S)
-            await delivery.give_back()
+            return None
+        if source.catalog.retry.strategy == "queues":
+            # Such a broker delivers again at once, in a busy loop until the claim ends.
+            await asyncio.sleep(_BUSY_S)
+        await delivery.give_back()
         return None
 
     def _message(self, delivery: Delivery, data: Any) -> Message:

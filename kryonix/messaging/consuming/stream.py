@@ -6,12 +6,11 @@ import asyncio
 from contextlib import ExitStack
 from typing import Self
 
-from kryonix.messaging.consuming.inbox import Inbox, Receiver
+from kryonix.messaging.consuming.inbox import Receiver
 from kryonix.messaging.consuming.work import Source, Work
 from kryonix.messaging.errors import ConfigurationError, Reject, Retry
 from kryonix.messaging.message import Message
 from kryonix.messaging.tracing import failed, process_span
-from kryonix.messaging.transport import ANSWER_WITHIN_S, Subscription
 
 
 class Item:
@@ -50,24 +49,22 @@ class Stream:
     """Messages of one action: `async with client.stream(…) as stream`, then `async for item in stream`."""
 
     def __init__(self, source: Source, prefetch: int, timeout: float) -> None:
-        self._source, self._prefetch, self._timeout = source, prefetch, timeout
-        self._receiver, self._inbox = Receiver(source), Inbox(source.queues)
-        self._subscription: Subscription | None = None
-        self._entered = False
+        self._prefetch, self._timeout = prefetch, timeout
+        self._receiver = Receiver(source)
+        self._entered = self._open = False
         self._taken: set[Work] = set()
 
     @property
     def ended(self) -> bool:
         """True after the `async with` block."""
-        return self._entered and self._subscription is None
+        return self._entered and not self._open
 
     async def __aenter__(self) -> Self:
         if self._entered:
             raise ConfigurationError("a stream cannot be entered twice", remedy="Ask the client for another one")
         self._entered = True
-        self._subscription = await self._source.transport.subscribe(
-            self._source.queues, self._prefetch, self._inbox.put, self._timeout, ANSWER_WITHIN_S
-        )
+        await self._receiver.open(self._prefetch, self._timeout)
+        self._open = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -79,20 +76,16 @@ class Stream:
     async def __anext__(self) -> Item:
         if not self._entered:
             raise ConfigurationError("the stream is not open", remedy="Write `async with` before `async for`")
-        while (delivery := await self._inbox.get()) is not None:
-            work = await self._receiver.receive(delivery)
-            self._taken = {taken for taken in self._taken if not taken.settled}
-            if work is not None:
-                self._taken.add(work)
-                return Item(work)
-        raise StopAsyncIteration
+        work = await self._receiver.next()
+        if work is None:
+            raise StopAsyncIteration
+        self._taken = {work, *(taken for taken in self._taken if not taken.settled)}
+        return Item(work)
 
     async def close(self) -> None:
         """End the iteration, and give back unhandled messages."""
-        subscription, self._subscription = self._subscription, None
-        if subscription is None:
-            return
-        await subscription.cancel()
-        left = [work.give_back() for work in self._taken if not work.settled]
-        await asyncio.gather(*left, *(delivery.give_back() for delivery in self._inbox.close()))
-        await subscription.close()
+        if self._open:
+            self._open = False
+            await self._receiver.cancel()
+            await asyncio.gather(*(work.give_back() for work in self._taken if not work.settled))
+            await self._receiver.close()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import (
@@ -21,6 +22,8 @@ from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
 log = logging.getLogger("kryonix.messaging")
+
+Result = TypeVar("Result")
 
 STORE: Final = 10.0
 """Seconds for an answer of the idempotency store."""
@@ -66,11 +69,8 @@ class Work:
         """Remember the message, then acknowledge it: in this order a crash in between loses nothing."""
         self.settled = True
         if self._key is not None and self._source.idempotency is not None:
-            try:
-                async with asyncio.timeout(STORE):
-                    await self._source.idempotency.done(self._key)
-            except Exception:
-                log.exception("message %s is handled, but cannot be remembered", self.message.message_id)
+            failure = f"message {self.message.message_id!r} is handled, but cannot be remembered"
+            await ask_store(self._source.idempotency.done(self._key), failure)
         await self._delivery.ack()
 
     async def retry(self) -> None:
@@ -96,9 +96,10 @@ class Work:
         await self._move(key, {REASON_HEADER: writable}, requeue=False)
 
     async def give_back(self) -> None:
-        """Return the message as if it had never been delivered."""
-        self.settled = True
-        await self._release()
+        """Return the message as if it had never been delivered. After another ending, do nothing."""
+        if not self.settled:
+            self.settled = True
+            await self._release()
         await self._delivery.give_back()
 
     async def _move(self, key: str, headers: dict[str, Any], *, requeue: bool) -> None:
@@ -133,10 +134,16 @@ class Work:
         return next((key for key in keys if isinstance(key, str) and here in f".{key}."), keys[0])
 
     async def _release(self) -> None:
-        if self._key is None or self._source.idempotency is None:
-            return
-        try:
-            async with asyncio.timeout(STORE):
-                await self._source.idempotency.release(self._key)
-        except Exception:
-            log.exception("cannot release the claim on message %s; it expires", self.message.message_id)
+        if self._key is not None and self._source.idempotency is not None:
+            failure = f"cannot release the claim on message {self.message.message_id!r}; it expires"
+            await ask_store(self._source.idempotency.release(self._key), failure)
+
+
+async def ask_store(asking: Awaitable[Result], failure: str) -> Result | None:
+    """Return the idempotency store's answer, or None after an error or too long a wait."""
+    try:
+        async with asyncio.timeout(STORE):
+            return await asking
+    except Exception:
+        log.exception(failure)
+        return None

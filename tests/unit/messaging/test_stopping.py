@@ -9,7 +9,7 @@ import pytest
 
 from kryonix.messaging import ConfigurationError, MemoryBroker, Message, NotConnected
 from kryonix.messaging.consuming import consumer as consuming
-from kryonix.messaging.publishing.reach import Reach
+from kryonix.messaging.reach import Reach
 from tests.support.recording_handler import Seen
 from tests.support.waiting import eventually_async
 

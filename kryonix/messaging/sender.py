@@ -24,7 +24,7 @@ from kryonix.messaging.checks import (
 from kryonix.messaging.encoding import Compression, compress, encode
 from kryonix.messaging.errors import ConfigurationError, MessagingError, NotConnected, NotRoutable
 from kryonix.messaging.message import SDK_VERSION, Envelope, Outgoing, SendResult
-from kryonix.messaging.publishing.reach import Reach
+from kryonix.messaging.reach import Reach
 from kryonix.messaging.routing import Decision, Router, Rules, SafeRouter, address
 from kryonix.messaging.tracing import inject, send_span
 from kryonix.messaging.transport import Transport

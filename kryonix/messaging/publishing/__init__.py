@@ -1,1 +1,0 @@
-"""Sending: from data to a confirmed message."""
