@@ -29,7 +29,7 @@ from kryonix.messaging.facade import ClientOptions, Facade
 from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import Outgoing, SendOptions, SendResult
 from kryonix.messaging.modules import ActionName, Facades, ModuleName
-from kryonix.messaging.routing import Router
+from kryonix.messaging.routing import Router, Rules, SafeRouter
 from kryonix.messaging.sender import Batch, Sender
 from kryonix.messaging.stats import QueueStats, read_stats
 from kryonix.messaging.transport import Transport
@@ -95,11 +95,10 @@ class MessagingClient(Facades):
             application,
             self._catalog,
             transport,
-            router=router,
-            router_timeout=checked_seconds("router_timeout", router_timeout),
-            compression=compression,
-            auditor=self._auditor,
-            max_bytes=max_bytes,
+            SafeRouter(router, Rules(self._catalog), checked_seconds("router_timeout", router_timeout)),
+            compression,
+            self._auditor,
+            max_bytes,
         )
         self._consumers: list[Consumer] = []
         self._streams: list[Stream] = []

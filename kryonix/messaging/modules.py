@@ -9,16 +9,7 @@ from kryonix.messaging.facade import Facade
 if TYPE_CHECKING:
     from kryonix.messaging.client import MessagingClient
 
-ModuleName = Literal[
-    "crm",
-    "whatsapp",
-    "agendamento",
-    "financeiro",
-    "marketing",
-    "analytics",
-    "portal",
-    "whitelabel",
-]
+ModuleName = Literal["crm", "whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel"]
 CrmAction = Literal[
     "leads.create",
     "leads.update",

@@ -78,15 +78,17 @@ def _exchange(module: Module, message: Outgoing, priority: int, mobile: bool) ->
 class SafeRouter:
     """A router that cannot lose a message: if the chosen one fails or takes too long, the rules decide."""
 
-    chosen: Router
+    chosen: Router | None
     rules: Rules
     timeout: float
     """Seconds."""
 
     async def decide(self, message: Outgoing, within: float) -> Decision:
         """Decide within the router's timeout, and at most `within` seconds."""
+        if self.chosen is None:
+            return self.rules.apply(message)
         timeout = min(self.timeout, within)
-        deciding = asyncio.ensure_future(self._ask(message))
+        deciding = asyncio.ensure_future(self._ask(self.chosen, message))
         try:
             # Not awaited: a router ignoring its cancellation must not delay messages.
             await asyncio.wait({deciding}, timeout=timeout)
@@ -103,10 +105,10 @@ class SafeRouter:
         decision = self.rules.apply(message)
         return replace(decision, reason=f"{decision.reason}; {problem}")
 
-    async def _ask(self, message: Outgoing) -> Decision | str:
+    async def _ask(self, router: Router, message: Outgoing) -> Decision | str:
         """Return a valid decision, or the problem."""
         try:
-            return self._checked(message, await self.chosen.decide(message))
+            return self._checked(message, await router.decide(message))
         except Exception as error:  # noqa: BLE001 - user code may raise anything; the message is sent anyway
             return f"{type(error).__name__}: {error}"
         except asyncio.CancelledError:

@@ -8,7 +8,7 @@ import reprlib
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from kryonix.messaging.encoding import Compression, compress, encode
 from kryonix.messaging.errors import ConfigurationError, MessagingError, NotConnected, NotRoutable
 from kryonix.messaging.message import SDK_VERSION, Envelope, Outgoing, SendResult
 from kryonix.messaging.reach import Reach
-from kryonix.messaging.routing import Decision, Router, Rules, SafeRouter, address
+from kryonix.messaging.routing import Decision, SafeRouter, address
 from kryonix.messaging.tracing import inject, send_span
 from kryonix.messaging.transport import Transport
 from kryonix.topology.catalog import Catalog
@@ -49,27 +49,22 @@ class Batch:
             raise ExceptionGroup(f"{len(self.failed)} messages were not sent", [error for _, error in self.failed])
 
 
+@dataclass(slots=True)
 class Sender:
     """Send the messages of one client."""
 
-    def __init__(
-        self,
-        names: Names,
-        application: str,
-        catalog: Catalog,
-        transport: Transport,
-        *,
-        router: Router | None,
-        router_timeout: float,
-        compression: Compression | None,
-        auditor: Auditor | None,
-        max_bytes: int,
-    ) -> None:
-        self._names, self._application, self._catalog, self._transport = names, application, catalog, transport
-        self._rules = Rules(catalog)
-        self._router = None if router is None else SafeRouter(router, self._rules, router_timeout)
-        self._compression, self._auditor, self._max_bytes = compression, auditor, max_bytes
-        self._reach = Reach(transport)
+    names: Names
+    application: str
+    catalog: Catalog
+    transport: Transport
+    router: SafeRouter
+    compression: Compression | None
+    auditor: Auditor | None
+    max_bytes: int
+    _reach: Reach = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reach = Reach(self.transport)
 
     async def send(self, message: Outgoing, timeout: float) -> SendResult:
         """Send and wait for the broker's confirmation."""
@@ -78,18 +73,15 @@ class Sender:
         check_type("message", message, Outgoing)
         message_id = uuid.uuid4().hex if message.message_id is None else message.message_id
         body, content_type = self._encoded(message, message_id, started)
-        if self._router is None:
-            decision = self._rules.apply(message)
-        else:
-            decision = await self._router.decide(message, timeout / 2)
+        decision = await self.router.decide(message, timeout / 2)
         encoding = None
-        if decision.mobile_optimized and self._compression is not None:
-            body, encoding = compress(body, self._compression)
+        if decision.mobile_optimized and self.compression is not None:
+            body, encoding = compress(body, self.compression)
         headers = {**message.headers, "modulo": message.module, "acao": message.action}
-        target = address(self._names, message, decision)
+        target = address(self.names, message, decision)
         envelope = self._envelope(target, body, message_id, headers, decision, content_type)
         envelope.content_encoding, envelope.expiration = encoding, self._expiration(message, message_id, decision)
-        queue = self._names.queue(message.module, message.action)
+        queue = self.names.queue(message.module, message.action)
         return await self._publish(message, envelope, decision, (queue,), timeout, started)
 
     async def broadcast(self, data: Any, message_id: str | None, timeout: float) -> SendResult:
@@ -100,10 +92,10 @@ class Sender:
         message_id = uuid.uuid4().hex if message_id is None else message_id
         body, content_type = self._encoded(message, message_id, started, routed=False)
         decision = Decision("main", message.priority, False, "automation: a broadcast")
-        target = (self._names.automation_exchange, "")
+        target = (self.names.automation_exchange, "")
         envelope = self._envelope(target, body, message_id, {}, decision, content_type)
-        modules = self._catalog.modules.items()
-        queues = [self._names.queue(name, module.actions[0]) for name, module in modules if module.ai_routing]
+        modules = self.catalog.modules.items()
+        queues = [self.names.queue(name, module.actions[0]) for name, module in modules if module.ai_routing]
         return await self._publish(message, envelope, decision, queues, timeout, started)
 
     def _envelope(
@@ -121,14 +113,14 @@ class Sender:
             message_id,
             {
                 **headers,
-                "cliente-id": self._names.tenant_id,
+                "cliente-id": self.names.tenant_id,
                 "mobile-optimized": decision.mobile_optimized,
                 "kryonix-sdk-version": SDK_VERSION,
             },
             decision.priority,
             content_type,
             timestamp=datetime.now(UTC),
-            app_id=self._application,
+            app_id=self.application,
         )
 
     def _encoded(self, message: Outgoing, message_id: str, started: float, *, routed: bool = True) -> tuple[bytes, str]:
@@ -137,8 +129,8 @@ class Sender:
             check_options(message, message_id)
             if routed:
                 # Not the generated id: it means nothing to the caller.
-                check_route(self._catalog, message.module, message.action, message.message_id)
-            return encode(message.data, message_id, self._max_bytes)
+                check_route(self.catalog, message.module, message.action, message.message_id)
+            return encode(message.data, message_id, self.max_bytes)
         except Exception as error:
             # Nothing is checked yet: an arbitrary value would spoil a whole batch of audit records.
             asked = replace(message, module=_printable(message.module), action=_printable(message.action))
@@ -155,7 +147,7 @@ class Sender:
         limits = []
         if message.expires is not None:
             limits.append(milliseconds(message.expires, message_id))
-        mobile_expiry = self._catalog.modules[message.module].mobile_expiry
+        mobile_expiry = self.catalog.modules[message.module].mobile_expiry
         if decision.mobile_optimized and mobile_expiry is not None:
             limits.append(mobile_expiry)
         return min(limits, default=None)
@@ -176,7 +168,7 @@ class Sender:
                 inject(envelope.headers)
                 if not self._reach.is_known(queues):
                     await self._find(queues, envelope, timeout - (time.monotonic() - started))
-                await self._transport.publish(envelope, timeout - (time.monotonic() - started))
+                await self.transport.publish(envelope, timeout - (time.monotonic() - started))
             outcome = "confirmed"
         except MessagingError as error:
             outcome = type(error).__name__
@@ -199,17 +191,17 @@ class Sender:
         except NotConnected as error:
             raise type(error)(error.problem, message_id=envelope.message_id, remedy=error.remedy) from error
         if not found:
-            problem = f"the tenant {self._names.tenant_id} has no queue {' or '.join(queues)}"
+            problem = f"the tenant {self.names.tenant_id} has no queue {' or '.join(queues)}"
             raise NotRoutable(problem, message_id=envelope.message_id)
 
     def _audit(self, message: Outgoing, envelope: Envelope, outcome: str, started: float) -> None:
-        if self._auditor is None:
+        if self.auditor is None:
             return
-        self._auditor.note(
+        self.auditor.note(
             AuditRecord(
                 at=envelope.timestamp or datetime.now(UTC),
-                tenant=self._names.tenant_id,
-                application=self._application,
+                tenant=self.names.tenant_id,
+                application=self.application,
                 message_id=envelope.message_id,
                 module=message.module,
                 action=message.action,

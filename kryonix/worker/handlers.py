@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kryonix.errors import InvalidChoice
-from kryonix.messaging import Handler
+from kryonix.messaging import Handler, UnknownRoute
+from kryonix.messaging.checks import check_route
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import nearest
 
@@ -31,10 +32,8 @@ def load_handlers(path: str, catalog: Catalog) -> Handlers:
     handlers: Handlers = {}
     for name, handler in found.items():
         module, _, action = str(name).partition(".")
-        problem = _problem(module, action, handler, catalog)
-        if problem is None:
-            handlers[module, action] = handler
-        else:
+        handlers[module, action] = handler
+        if (problem := _problem(module, action, handler, catalog)) is not None:
             problems.append(f"{path}[{str(name)!r}]: {problem}")
     if problems:
         raise InvalidChoice("\n".join(problems))
@@ -71,10 +70,10 @@ def _described(error: BaseException) -> str:
 
 
 def _problem(module: str, action: str, handler: Any, catalog: Catalog) -> str | None:
-    if module not in catalog.modules:
-        return f"unknown module {module!r}; {nearest(module, catalog.modules)}"
-    if action not in catalog.modules[module].actions:
-        return f"unknown action {action!r} of {module}; {nearest(action, catalog.modules[module].actions)}"
+    try:
+        check_route(catalog, module, action)
+    except UnknownRoute as error:
+        return str(error)
     called = handler if inspect.isroutine(handler) else getattr(handler, "__call__", None)  # noqa: B004
     if not inspect.iscoroutinefunction(called) and not inspect.iscoroutinefunction(getattr(handler, "func", None)):
         return f"{handler!r} is not an async function. Write `async def handler(message)`"

@@ -8,18 +8,60 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from kryonix.messaging import Consumer, Handler, MessagingClient, MessagingError, QueueStats
 from kryonix.messaging.configuration import Address
 from kryonix.topology.catalog import Catalog, Scaling
 from kryonix.worker.handlers import Handlers
 from kryonix.worker.metrics import WorkerMetrics
-from kryonix.worker.scaling import ScalingState, decide
 
 log = logging.getLogger("kryonix.worker")
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+Move = Literal["up", "down", "hold"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingState:
+    """An action's consumers, and the start of its current period of low depth (s, monotonic), if any."""
+
+    consumers: int = 1
+    low_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingDecision:
+    """The move, its reason, and the state for the next decision."""
+
+    move: Move
+    reason: str
+    state: ScalingState
+
+
+def decide(state: ScalingState, depth: int | None, now: float, plan: Scaling, window: float) -> ScalingDecision:
+    """Decide for one action. `depth` is ready and unacknowledged messages, or None if unreadable.
+
+    Scale up at once, to one consumer per `scale_up_threshold` messages. Scale down by one consumer per decision, once
+    the depth has been at or below `scale_down_threshold` for `window` seconds without a break. Otherwise hold: an
+    unknown depth is neither high nor low, and breaks the window.
+    """
+    consumers = min(max(state.consumers, 1), plan.max_consumers_per_queue)
+    if depth is None:
+        return ScalingDecision("hold", "the figures are unreadable", ScalingState(consumers))
+    wanted = min(-(-depth // plan.scale_up_threshold), plan.max_consumers_per_queue)
+    if wanted > consumers:
+        reason = f"depth {depth}: one consumer per {plan.scale_up_threshold}"
+        return ScalingDecision("up", reason, ScalingState(wanted))
+    if depth > plan.scale_down_threshold:
+        return ScalingDecision("hold", f"depth {depth} is between the thresholds", ScalingState(consumers))
+    since = now if state.low_since is None else state.low_since
+    if consumers > 1 and now - since >= window:
+        reason = f"depth {depth}: at most {plan.scale_down_threshold} for {now - since:.0f} s"
+        return ScalingDecision("down", reason, ScalingState(consumers - 1, since))
+    return ScalingDecision("hold", f"depth {depth} is low", ScalingState(consumers, since))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +166,10 @@ class Worker:
             try:
                 await self._start(client)
                 while True:
-                    await self._scale(client)
+                    figures = await self._figures(client)
+                    for pool in self._pools:
+                        await self._resize(pool, figures.get((pool.module, pool.action)))
+                        self._metrics.set_consumers(pool.module, pool.action, pool.size, pool.draining)
                     await asyncio.sleep(self._options.interval)
             finally:
                 log.info("stopping: taking no more messages, finishing the current ones")
@@ -139,12 +184,6 @@ class Worker:
             self._metrics.set_consumers(module, action, pool.size, pool.draining)
         actions = "1 action" if len(self._pools) == 1 else f"{len(self._pools)} actions"
         log.info("working as %s on %s", self._address.tenant_id, actions)
-
-    async def _scale(self, client: MessagingClient) -> None:
-        figures = await self._figures(client)
-        for pool in self._pools:
-            await self._resize(pool, figures.get((pool.module, pool.action)))
-            self._metrics.set_consumers(pool.module, pool.action, pool.size, pool.draining)
 
     async def _figures(self, client: MessagingClient) -> Mapping[tuple[str, str], int]:
         """Return depths by action, or nothing if they are unreadable: then every action holds."""

@@ -73,24 +73,19 @@ async def open_channel(connection: AbstractConnection, confirmed: bool = False) 
     return await opened.get_underlay_channel()
 
 
+@dataclass(slots=True)
 class Mover:
     """Move messages from queue after queue, up to a limit."""
 
-    def __init__(
-        self,
-        connection: AbstractConnection,
-        reading: AbstractChannel,
-        publishing: AbstractChannel,
-        names: Names,
-        catalog: Catalog,
-        limit: int | None,
-        report: Callable[[Tally], None],
-    ) -> None:
-        self._connection, self._reading, self._publishing = connection, reading, publishing
-        self._names, self._catalog = names, catalog
-        self._limit, self._report = limit, report
-        self._run = uuid.uuid4().hex
-        self._moved = 0
+    connection: AbstractConnection
+    reading: AbstractChannel
+    publishing: AbstractChannel
+    names: Names
+    catalog: Catalog
+    limit: int | None
+    report: Callable[[Tally], None]
+    _run: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _moved: int = 0
 
     async def empty(self, tally: Tally) -> None:
         """Move the movable messages. Hold the others until the end, to see each message once; then give them back."""
@@ -99,18 +94,18 @@ class Mover:
         while not ended and tally.refused is None:
             batch, ended = await self._batch(tally, held)
             await self._move(batch, tally, held)
-            self._report(tally)
+            self.report(tally)
         for tag in held:
-            await self._reading.basic_nack(tag, requeue=True)
+            await self.reading.basic_nack(tag, requeue=True)
 
     async def _batch(self, tally: Tally, held: list[int]) -> tuple[list[_Copy], bool]:
         """Return the next messages to move, and True if they are the last."""
         batch: list[_Copy] = []
         ids: set[str] = set()
         while len(batch) < _BATCH:
-            if self._limit is not None and self._moved + len(batch) >= self._limit:
+            if self.limit is not None and self._moved + len(batch) >= self.limit:
                 return batch, True
-            message = await self._reading.basic_get(tally.queue, timeout=ANSWER_S)
+            message = await self.reading.basic_get(tally.queue, timeout=ANSWER_S)
             if message.delivery_tag is None:
                 return batch, True
             if (copy := self._copy(message, tally)) is None:
@@ -119,7 +114,7 @@ class Mover:
             message_id = message.header.properties.message_id
             if message_id in ids:
                 # The broker identifies a returned message by its id alone: no two in flight may share one.
-                await self._reading.basic_nack(message.delivery_tag, requeue=True)
+                await self.reading.basic_nack(message.delivery_tag, requeue=True)
                 return batch, False
             batch.append(copy)
             if message_id is not None:
@@ -136,7 +131,7 @@ class Mover:
             tally.again += 1
             return None
         priority = message.header.properties.priority or 0
-        found = origin(headers, priority, self._names, self._catalog, tally.module, tally.action)
+        found = origin(headers, priority, self.names, self.catalog, tally.module, tally.action)
         if found is None:
             tally.without_origin += 1
             return None
@@ -146,7 +141,7 @@ class Mover:
         except Exception as error:  # noqa: BLE001 - properties of another application may raise anything
             tally.cant_be_copied(f"its properties can't be written: {str(error) or type(error).__name__}")
             return None
-        largest = self._publishing.connection.connection_tune.frame_max or sys.maxsize
+        largest = self.publishing.connection.connection_tune.frame_max or sys.maxsize
         if size > largest:
             tally.cant_be_copied(f"its headers are {size:,} bytes, the broker takes at most {largest:,}")
             return None
@@ -160,7 +155,7 @@ class Mover:
             if closed and tally.refused is None:
                 (outcome,) = await self._outcomes((copy,))
             if outcome is None:
-                await self._reading.basic_ack(copy.tag)
+                await self.reading.basic_ack(copy.tag)
                 tally.moved += 1
                 self._moved += 1
                 continue
@@ -175,8 +170,8 @@ class Mover:
             if isinstance(outcome, OSError):
                 # aiormq's connection errors and TimeoutError are OSErrors too.
                 raise outcome
-        if self._publishing.is_closed:
-            self._publishing = await open_channel(self._connection, confirmed=True)
+        if self.publishing.is_closed:
+            self.publishing = await open_channel(self.connection, confirmed=True)
         return outcomes
 
     def _blame(self, copy: _Copy, outcome: BaseException, tally: Tally) -> None:
@@ -194,7 +189,7 @@ class Mover:
     async def _publish(self, copy: _Copy) -> None:
         """Publish the copy, and wait until it is stored."""
         async with asyncio.timeout(ANSWER_S):
-            await self._publishing.basic_publish(
+            await self.publishing.basic_publish(
                 bytes(copy.message.body),
                 exchange=copy.target.exchange,
                 routing_key=copy.target.routing_key,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kryonix.topology.catalog import Scaling, default_catalog
-from kryonix.worker.scaling import ScalingState, decide
+from kryonix.worker.worker import ScalingState, decide
 
 WINDOW = 60.0
 PRO = default_catalog().plans["pro"].scaling
