@@ -82,19 +82,15 @@ class Auditor:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._records:
-                await self._write_some()
-
-    async def _write_some(self) -> None:
-        """Remove records once the sink has them: close() counts the others as lost."""
-        batch = list(islice(self._records, _BATCH))
-        try:
-            await self._sink.write(batch)
-        except Exception as error:  # noqa: BLE001 - a sink may raise anything; sends continue
-            self._drop(len(batch), f"{type(error).__name__}: {error}")
-            await asyncio.sleep(0.1)
-        for _ in batch:
-            self._records.popleft()
+            while batch := list(islice(self._records, _BATCH)):
+                try:
+                    await self._sink.write(batch)
+                except Exception as error:  # noqa: BLE001 - a sink may raise anything; sends continue
+                    self._drop(len(batch), f"{type(error).__name__}: {error}")
+                    await asyncio.sleep(0.1)
+                # Not earlier: close() counts the rest as lost.
+                for _ in batch:
+                    self._records.popleft()
 
     async def close(self) -> None:
         """Write the remaining records, within a few seconds."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Unpack
@@ -51,12 +51,12 @@ class MemoryBroker:
         self.names = Names(tenant)
         self._exchanges = {exchange.name: exchange for exchange in topology.exchanges}
         self._bindings = topology.bindings
-        self._queues = {
+        self.queues = {
             queue.name: MemoryQueue(queue, effective_policy(queue.name, topology), delay, self._dead_letter)
             for queue in topology.queues
         }
-        self._up = asyncio.Event()
-        self._up.set()
+        self.up = asyncio.Event()
+        self.up.set()
 
     async def connect(self, *, application: str = "test", **options: Unpack[ClientOptions]) -> MessagingClient:
         """Return a client of this broker. The options are those of MessagingClient."""
@@ -65,48 +65,37 @@ class MemoryBroker:
 
     def messages(self, module: str, action: str) -> list[Envelope]:
         """Return the messages waiting in an action's queue, the next one first."""
-        return self._queues[self.names.queue(module, action)].ready
+        return self.queues[self.names.queue(module, action)].ready
 
     def dead_letters(self, module: str, action: str) -> list[Envelope]:
         """Return the messages in an action's dead-letter queue, the oldest first."""
-        return self._queues[self.names.dead_letter_queue(module, action)].ready
+        return self.queues[self.names.dead_letter_queue(module, action)].ready
 
     @property
     def unrouted(self) -> list[Envelope]:
         """Messages without a queue."""
-        return self._queues[self.names.unrouted].ready
+        return self.queues[self.names.unrouted].ready
 
     def go_away(self) -> None:
         """Be unreachable until `come_back`: sends wait, and raise NotConnected at their deadline."""
-        self._up.clear()
+        self.up.clear()
 
     def come_back(self) -> None:
         """Be reachable again."""
-        self._up.set()
+        self.up.set()
 
     def close(self) -> None:
         """Cancel all timers."""
-        for queue in self._queues.values():
+        for queue in self.queues.values():
             queue.close()
 
     async def reachable(self, timeout: float) -> None:
         """Wait for the broker. Raises NotConnected after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
-                await self._up.wait()
+                await self.up.wait()
         except TimeoutError as error:
             raise NotConnected(f"no connection to the memory broker within {timeout:g} s") from error
-
-    @property
-    def is_up(self) -> bool:
-        return self._up.is_set()
-
-    def find(self, queue: str) -> MemoryQueue | None:
-        return self._queues.get(queue)
-
-    @property
-    def queues(self) -> Iterator[MemoryQueue]:
-        return iter(self._queues.values())
 
     def publish(self, envelope: Envelope) -> None:
         """Put a message into every queue it is routed to. Raises NotRoutable or QueueFull."""
@@ -123,13 +112,13 @@ class MemoryBroker:
 
     def _route(self, exchange: str, key: str) -> list[MemoryQueue]:
         if exchange == "":
-            return [self._queues[key]] if key in self._queues else []
+            return [self.queues[key]] if key in self.queues else []
         spec = self._exchanges[exchange]
         bound = [b.destination for b in self._bindings if b.source == exchange and _matches(spec, b.routing_key, key)]
         alternate = spec.arguments.get("alternate-exchange")
         if not bound and alternate is not None:
             return self._route(str(alternate), key)
-        return [self._queues[name] for name in dict.fromkeys(bound)]
+        return [self.queues[name] for name in dict.fromkeys(bound)]
 
     def _dead_letter(self, queue: Queue, envelope: Envelope, reason: Reason) -> None:
         exchange = queue.arguments.get("x-dead-letter-exchange")
@@ -185,7 +174,7 @@ class MemorySubscription:
 
     async def cancel(self) -> None:
         for queue, reader in self._reading:
-            queue.stop_reading([reader])
+            queue.stop_reading(reader)
 
     async def close(self) -> None:
         await self.cancel()
@@ -201,7 +190,7 @@ class MemoryTransport:
 
     @property
     def connected(self) -> bool:
-        return self._broker.is_up
+        return self._broker.up.is_set()
 
     async def publish(self, envelope: Envelope, timeout: float) -> None:
         try:
@@ -213,7 +202,7 @@ class MemoryTransport:
 
     async def has_queue(self, queue: str, timeout: float) -> bool:
         await self._broker.reachable(timeout)
-        return self._broker.find(queue) is not None
+        return queue in self._broker.queues
 
     async def subscribe(
         self,
@@ -224,10 +213,9 @@ class MemoryTransport:
         answer_within: float = math.inf,
     ) -> MemorySubscription:
         await self._broker.reachable(timeout)
-        found = [queue for queue in map(self._broker.find, queues) if queue is not None]
-        if len(found) < len(queues):
+        if not self._broker.queues.keys() >= set(queues):
             raise NotRoutable(f"there is no queue {' or '.join(queues)}")
-        return MemorySubscription(found, prefetch, deliver)
+        return MemorySubscription([self._broker.queues[queue] for queue in queues], prefetch, deliver)
 
     async def queues(self, timeout: float) -> Sequence[Mapping[str, Any]]:
         await self._broker.reachable(timeout)
@@ -239,7 +227,7 @@ class MemoryTransport:
                 "messages_unacknowledged": queue.unacked,
                 "consumers": queue.consumers,
             }
-            for queue in self._broker.queues
+            for queue in self._broker.queues.values()
         ]
 
     async def close(self) -> None: ...

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -38,7 +38,6 @@ class _Reader:
 
     deliver: Callable[[Delivery], None]
     credit: int
-    active: bool = True
 
 
 class MemoryDelivery:
@@ -107,7 +106,7 @@ class MemoryQueue:
 
     @property
     def consumers(self) -> int:
-        return sum(reader.active for reader in self._readers)
+        return len(self._readers)
 
     def put(self, envelope: Envelope) -> None:
         limits = [limit for limit in (envelope.expiration, self._policy.get("message-ttl")) if limit is not None]
@@ -169,10 +168,8 @@ class MemoryQueue:
         self.hand_out()
         return reader
 
-    def stop_reading(self, readers: Iterable[_Reader]) -> None:
-        for reader in readers:
-            reader.active = False
-        self._readers = [reader for reader in self._readers if reader.active]
+    def stop_reading(self, reader: _Reader) -> None:
+        self._readers = [each for each in self._readers if each is not reader]
 
     def hand_out(self) -> None:
         """Deliver ready messages to the readers with credit, in turn."""

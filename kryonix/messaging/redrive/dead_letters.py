@@ -43,17 +43,14 @@ def origin(
 
     A broadcast goes back to this action alone, by the main exchange: the other actions have had it.
     """
-    for found in _noted_by_sdk(headers) or _noted_by_broker(headers):
+    exchange, key = headers.get(FIRST_EXCHANGE_HEADER), headers.get(FIRST_KEY_HEADER)
+    noted = [Origin(exchange, key)] if isinstance(exchange, str) and isinstance(key, str) else []
+    for found in noted or _noted_by_broker(headers):
         if found.exchange == names.automation_exchange and catalog.modules[module].ai_routing:
             return Origin(names.exchange, names.routing_key(module, action, priority_name(priority)))
         if _leads_to(found, names, catalog, module, action):
             return found
     return None
-
-
-def _noted_by_sdk(headers: Mapping[str, Any]) -> list[Origin]:
-    exchange, key = headers.get(FIRST_EXCHANGE_HEADER), headers.get(FIRST_KEY_HEADER)
-    return [Origin(exchange, key)] if isinstance(exchange, str) and isinstance(key, str) else []
 
 
 def _noted_by_broker(headers: Mapping[str, Any]) -> list[Origin]:

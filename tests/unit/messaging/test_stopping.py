@@ -137,6 +137,5 @@ async def test_subscribing_during_close_fails_and_leaks_nothing() -> None:
     broker.come_back()
     with pytest.raises(NotConnected, match="closed"):
         await consuming
-    queue = broker.find(broker.names.queue("crm", "leads.create"))
-    assert queue is not None
+    queue = broker.queues[broker.names.queue("crm", "leads.create")]
     assert (queue.consumers, queue.unacked) == (0, 0)
