@@ -40,7 +40,7 @@ tenants = {
 }
 
 if settings.platform is not None:
-    from components.broker_safeguards import BrokerSafeguards, BrokerSafeguardsArgs
+    from components.broker_safeguards import BrokerSafeguards
     from components.exporter import Exporter, ExporterArgs
     from components.platform_events import PlatformEvents, PlatformEventsArgs
     from components.shared_vhosts import SharedVhosts
@@ -51,8 +51,7 @@ if settings.platform is not None:
     shared = SharedVhosts("shared", with_data)
     events = PlatformEvents("events", PlatformEventsArgs(shared=shared, platform=platform), on_broker)
     before = [own, exporter, shared, events, *(tenant.safeguards for tenant in tenants.values())]
-    safeguards = BrokerSafeguardsArgs.of(platform.access, settings)
-    BrokerSafeguards("broker-safeguards", safeguards, pulumi.ResourceOptions(depends_on=before))
+    BrokerSafeguards("broker-safeguards", platform.access, settings, pulumi.ResourceOptions(depends_on=before))
     outputs |= {**exporter.outputs, "events_uri": events.uri}
 
 outputs |= {"management_url": platform.management_url, "amqp_host": platform.amqp_host, "amqp_port": platform.amqp_port}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pulumi
@@ -18,34 +17,6 @@ from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.naming import Names
 from kryonix.topology.ownership import owned_tenants
 from kryonix.topology.shared import EVENTS
-
-
-@dataclass(frozen=True, kw_only=True)
-class BrokerSafeguardsArgs:
-    """The broker, its stack, its protection, and the queues whose messages may be lost."""
-
-    access: pulumi.Output[BrokerAccess]
-    stack: str
-    protected: bool
-    allow_delete: tuple[str, ...]
-
-    @classmethod
-    def of(cls, access: pulumi.Output[BrokerAccess], settings: Settings) -> BrokerSafeguardsArgs:
-        """Build the arguments for this stack's broker."""
-        return cls(
-            access=access,
-            stack=pulumi.get_stack(),
-            protected=settings.deletion_protection,
-            allow_delete=settings.allow_delete,
-        )
-
-    def properties(self) -> dict[str, Any]:
-        return {
-            **access_properties(self.access),
-            "stack": self.stack,
-            "protected": self.protected,
-            "allowDelete": list(self.allow_delete),
-        }
 
 
 class _BrokerSafeguardsProvider(AcceptingProvider):
@@ -74,5 +45,17 @@ class _BrokerSafeguardsProvider(AcceptingProvider):
 class BrokerSafeguards(Resource, module="kryonix", name="BrokerSafeguards"):
     """Created after everything else on the broker, and so the first that `destroy` deletes."""
 
-    def __init__(self, name: str, args: BrokerSafeguardsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(_BrokerSafeguardsProvider(), name, args.properties(), opts)
+    def __init__(
+        self,
+        name: str,
+        access: pulumi.Output[BrokerAccess],
+        settings: Settings,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        properties = {
+            **access_properties(access),
+            "stack": pulumi.get_stack(),
+            "protected": settings.deletion_protection,
+            "allowDelete": list(settings.allow_delete),
+        }
+        super().__init__(_BrokerSafeguardsProvider(), name, properties, opts)

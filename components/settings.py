@@ -109,17 +109,15 @@ class PlatformSettings:
 
     def access(self, admin_password: pulumi.Input[str]) -> pulumi.Output[BrokerAccess]:
         """Return the access to the broker from this machine."""
-
-        def build(password: str) -> BrokerAccess:
-            return BrokerAccess(
+        return pulumi.Output.from_input(admin_password).apply(
+            lambda password: BrokerAccess(
                 management_url=self.local_management_url,
                 username=ADMIN_USER,
                 password=password,
                 amqp_host=self.local_host,
                 amqp_port=self.amqp_port,
             )
-
-        return pulumi.Output.from_input(admin_password).apply(build)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pulumi
 from psycopg import pq
@@ -24,6 +24,9 @@ from components.registry_check import ping
 from kryonix.registry.connection import connect
 from kryonix.registry.rows import STATUS_NAMES, TenantRow, fetch_tenants, put_tenant, retire_tenant
 from kryonix.topology.tenants import Tenant
+
+_COLUMNS: Final = {name: name for name in ("vhost", "plano", "status", "username")} | {"passwordHash": "password_hash"}
+"""The row's column of each property. Two more, `clienteId` and `modulos`, have other types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,8 @@ class _TenantRecordProvider(ResourceProvider):
             found = fetch_tenants(connection, id_)
         if not found or found[0].status == "removido":
             return ReadResult("", {})  # no id: deleted
-        return ReadResult(id_, {**props, **_properties(found[0])})
+        live = {key: getattr(found[0], column) or "" for key, column in _COLUMNS.items()}
+        return ReadResult(id_, {**props, **live, "modulos": list(found[0].modulos)})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         with registry_errors(), connect(self._found(_props["dsn"])) as connection:
@@ -87,28 +91,10 @@ class _TenantRecordProvider(ResourceProvider):
         return moved if ping(moved) == pq.Ping.OK else dsn
 
     def _put(self, props: dict[str, Any]) -> None:
-        row = TenantRow(
-            cliente_id=props["clienteId"],
-            vhost=props["vhost"],
-            modulos=tuple(props["modulos"]),
-            plano=props["plano"],
-            status=props["status"],
-            username=props["username"],
-            password_hash=props["passwordHash"],
-        )
+        columns = {column: props[key] for key, column in _COLUMNS.items()}
+        row = TenantRow(cliente_id=props["clienteId"], modulos=tuple(props["modulos"]), **columns)
         with registry_errors(), connect(props["dsn"]) as connection:
             put_tenant(connection, row)
-
-
-def _properties(row: TenantRow) -> dict[str, Any]:
-    return {
-        "vhost": row.vhost,
-        "modulos": list(row.modulos),
-        "plano": row.plano,
-        "status": row.status,
-        "username": row.username or "",
-        "passwordHash": row.password_hash or "",
-    }
 
 
 class TenantRecord(Resource, module="kryonix", name="TenantRecord"):
