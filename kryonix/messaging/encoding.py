@@ -41,22 +41,16 @@ def encode(data: Any, message_id: str, max_bytes: int = MAX_BYTES) -> tuple[byte
     if isinstance(data, (bytes, bytearray, memoryview)):
         body, content_type = bytes(data), OCTETS
     else:
-        body, content_type = _json(data, message_id), JSON
+        try:
+            body, content_type = _encoder.encode(data).encode(), JSON
+        except Exception as error:  # the caller's own containers may raise anything
+            problem = f"{type(data).__name__} is not serialisable as JSON: {error or type(error).__name__}"
+            remedy = "Send text, numbers, booleans, None, lists and dicts of them, or bytes"
+            raise NotSerializable(problem, message_id=message_id, remedy=remedy) from error
     if len(body) > max_bytes:
         problem = f"the data is {len(body):,} bytes, the broker takes at most {max_bytes:,}"
         raise NotSerializable(problem, message_id=message_id, remedy="Store the data elsewhere and send its location")
     return body, content_type
-
-
-def _json(data: Any, message_id: str) -> bytes:
-    try:
-        return _encoder.encode(data).encode()
-    except Exception as error:  # the caller's own containers may raise anything
-        raise NotSerializable(
-            f"{type(data).__name__} is not serialisable as JSON: {error or type(error).__name__}",
-            message_id=message_id,
-            remedy="Send text, numbers, booleans, None, lists and dicts of them, or bytes",
-        ) from error
 
 
 def compress(body: bytes, how: Compression) -> tuple[bytes, str | None]:

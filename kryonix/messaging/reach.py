@@ -40,7 +40,9 @@ class Reach:
         """Return True if the broker has one of the queues. Raises NotConnected after `timeout` seconds."""
         started = time.monotonic()
         try:
-            async with asyncio.timeout(0 if self._closed else max(timeout, 0)) as scope:
+            async with asyncio.timeout(max(timeout, 0)) as scope:
+                if self._closed:
+                    raise TimeoutError
                 self._waiting.add(scope)
                 try:
                     async with self._turn:
@@ -70,4 +72,5 @@ class Reach:
         """Wake the waiting senders: they get NotConnected."""
         self._closed = True
         for scope in self._waiting:
-            scope.reschedule(0)
+            if not scope.expired():
+                scope.reschedule(0)

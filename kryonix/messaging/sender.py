@@ -22,7 +22,7 @@ from kryonix.messaging.checks import (
     milliseconds,
 )
 from kryonix.messaging.encoding import Compression, compress, encode
-from kryonix.messaging.errors import ConfigurationError, MessagingError, NotConnected, NotRoutable
+from kryonix.messaging.errors import ConfigurationError, MessagingError, NotRoutable
 from kryonix.messaging.message import SDK_VERSION, Envelope, Outgoing, SendResult
 from kryonix.messaging.reach import Reach
 from kryonix.messaging.routing import Decision, SafeRouter, address
@@ -166,13 +166,16 @@ class Sender:
         try:
             with send_span(envelope.exchange, envelope.routing_key, envelope.message_id, len(envelope.body)):
                 inject(envelope.headers)
-                if not self._reach.is_known(queues):
-                    await self._find(queues, envelope, timeout - (time.monotonic() - started))
+                left = timeout - (time.monotonic() - started)
+                if not self._reach.is_known(queues) and not await self._reach.find(queues, left):
+                    raise NotRoutable(f"the tenant {self.names.tenant_id} has no queue {' or '.join(queues)}")
                 await self.transport.publish(envelope, timeout - (time.monotonic() - started))
             outcome = "confirmed"
         except MessagingError as error:
             outcome = type(error).__name__
-            raise
+            if error.message_id is not None:
+                raise
+            raise type(error)(error.problem, message_id=envelope.message_id, remedy=error.remedy) from error
         finally:
             self._audit(message, envelope, outcome, started)
         return SendResult(
@@ -184,15 +187,6 @@ class Sender:
             bytes=len(envelope.body),
             decision=decision.reason,
         )
-
-    async def _find(self, queues: Sequence[str], envelope: Envelope, timeout: float) -> None:
-        try:
-            found = await self._reach.find(queues, timeout)
-        except NotConnected as error:
-            raise type(error)(error.problem, message_id=envelope.message_id, remedy=error.remedy) from error
-        if not found:
-            problem = f"the tenant {self.names.tenant_id} has no queue {' or '.join(queues)}"
-            raise NotRoutable(problem, message_id=envelope.message_id)
 
     def _audit(self, message: Outgoing, envelope: Envelope, outcome: str, started: float) -> None:
         if self.auditor is None:

@@ -18,20 +18,17 @@ from kryonix.topology.naming import PRIORITIES, Names, stats_user
 
 QueueKind = Literal["action", "lane", "retry", "dead-letter", "unrouted", "other"]
 
-_COLUMNS: Final = ",".join(
-    (
-        "name",
-        "messages",
-        "messages_ready",
-        "messages_unacknowledged",
-        "consumers",
-        "message_stats.publish_details.rate",
-        "message_stats.deliver_get_details.rate",
-        "message_stats.ack_details.rate",
-    )
+_COLUMNS: Final = (
+    "name",
+    "messages",
+    "messages_ready",
+    "messages_unacknowledged",
+    "consumers",
+    "message_stats.publish_details.rate",
+    "message_stats.deliver_get_details.rate",
+    "message_stats.ack_details.rate",
 )
-
-
+_PARAMETERS: Final = {"columns": ",".join(_COLUMNS), "disable_stats": "false"}
 _SUFFIX: Final = re.compile(rf"(?P<lane>\.(?:{'|'.join(PRIORITIES)}))?(?P<retry>\.retry\.[0-9]+)?")
 """The end of a queue's name, behind its action's."""
 
@@ -100,7 +97,12 @@ async def queue_figures(address: Address, timeout: float) -> Sequence[Mapping[st
     try:
         # httpx times each read: a server sending byte by byte could go on for ever.
         async with asyncio.timeout(timeout), httpx.AsyncClient(timeout=timeout) as client:
-            response = await _get(client, url, address)
+            # The application's user is for an older platform, which has no stats user yet.
+            for user in (stats_user(address.username), address.username):
+                login = (user, address.password)
+                response = await client.get(url, params=_PARAMETERS, auth=login)
+                if response.status_code != httpx.codes.UNAUTHORIZED:
+                    break
         answer = response.json() if response.is_success else None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError, TimeoutError) as error:
         raise StatsUnavailable(f"{url} gives no figures ({type(error).__name__}: {error})") from error
@@ -113,13 +115,3 @@ async def queue_figures(address: Address, timeout: float) -> Sequence[Mapping[st
     if not isinstance(answer, list) or not all(isinstance(queue, dict) and "name" in queue for queue in answer):
         raise StatsUnavailable(f"{url} does not answer with a list of queues")
     return answer
-
-
-async def _get(client: httpx.AsyncClient, url: str, address: Address) -> httpx.Response:
-    """Read as the stats user, or as the application's user where an older platform has no stats user yet."""
-    for user in (stats_user(address.username), address.username):
-        login = (user, address.password)
-        response = await client.get(url, params={"columns": _COLUMNS, "disable_stats": "false"}, auth=login)
-        if response.status_code != httpx.codes.UNAUTHORIZED:
-            break
-    return response

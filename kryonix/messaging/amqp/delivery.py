@@ -114,24 +114,19 @@ class AmqpDelivery:
     async def _send(self, answer: _Answer) -> None:
         channel, tag = self._handout.channel, self._message.delivery_tag or 0
         self._handout.open.pop(tag, None)
+        # The usual case has nothing to wait for, so no deadline.
+        timeout = _ANSWER_S if channel.write_queue.full() else None  # type: ignore[attr-defined]
         with contextlib.suppress(*BROKEN, TimeoutError):
-            if not channel.write_queue.full():  # type: ignore[attr-defined]
-                # The usual case: nothing to wait for, so no deadline.
-                await _write(channel, tag, answer)
-                return
-            async with asyncio.timeout(_ANSWER_S):
-                await _write(channel, tag, answer)
-
-
-async def _write(channel: AbstractChannel, tag: int, answer: _Answer) -> None:
-    match answer:
-        case "ack":
-            await channel.basic_ack(tag, wait=False)
-        case "give back":
-            await channel.basic_nack(tag, requeue=True, wait=False)
-        case _:
-            # Not nack: the broker counts a reject as a failure. It does not count a nack, and would deliver for ever.
-            await channel.basic_reject(tag, requeue=answer == "fail", wait=False)
+            async with asyncio.timeout(timeout):
+                match answer:
+                    case "ack":
+                        await channel.basic_ack(tag, wait=False)
+                    case "give back":
+                        await channel.basic_nack(tag, requeue=True, wait=False)
+                    case _:
+                        # Not nack: the broker counts a reject as a failure. It does not count a nack, and would
+                        # deliver for ever.
+                        await channel.basic_reject(tag, requeue=answer == "fail", wait=False)
 
 
 class Unanswered:

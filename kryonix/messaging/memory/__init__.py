@@ -193,10 +193,7 @@ class MemoryTransport:
         return self._broker.up.is_set()
 
     async def publish(self, envelope: Envelope, timeout: float) -> None:
-        try:
-            await self._broker.reachable(timeout)
-        except NotConnected as error:
-            raise NotConnected(error.problem, message_id=envelope.message_id) from error
+        await self._broker.reachable(timeout)
         self._broker.publish(envelope)
         await asyncio.sleep(0)
 

@@ -43,12 +43,19 @@ def origin(
 
     A broadcast goes back to this action alone, by the main exchange: the other actions have had it.
     """
+    of_module = catalog.modules[module]
+    # What the topology binds to the action; a copy for another origin would land in `unrouted`.
+    leading = {Origin(names.exchange, names.routing_key(module, action, each)) for each in PRIORITIES}
+    if of_module.mobile_priority:
+        leading.add(Origin(names.mobile_exchange, names.mobile_key(module, action)))
+    if of_module.business_critical:
+        leading.add(Origin(names.critical_exchange, names.critical_key(module, action)))
     exchange, key = headers.get(FIRST_EXCHANGE_HEADER), headers.get(FIRST_KEY_HEADER)
     noted = [Origin(exchange, key)] if isinstance(exchange, str) and isinstance(key, str) else []
     for found in noted or _noted_by_broker(headers):
-        if found.exchange == names.automation_exchange and catalog.modules[module].ai_routing:
+        if found.exchange == names.automation_exchange and of_module.ai_routing:
             return Origin(names.exchange, names.routing_key(module, action, priority_name(priority)))
-        if _leads_to(found, names, catalog, module, action):
+        if found in leading:
             return found
     return None
 
@@ -66,17 +73,6 @@ def _noted_by_broker(headers: Mapping[str, Any]) -> list[Origin]:
         if isinstance(exchange, str) and isinstance(keys, list):
             return [Origin(exchange, key) for key in keys if isinstance(key, str)]
     return []
-
-
-def _leads_to(found: Origin, names: Names, catalog: Catalog, module: str, action: str) -> bool:
-    """Return True if the topology binds the origin to the action. Otherwise a copy would land in `unrouted`."""
-    of_module = catalog.modules[module]
-    leading = {Origin(names.exchange, names.routing_key(module, action, priority)) for priority in PRIORITIES}
-    if of_module.mobile_priority:
-        leading.add(Origin(names.mobile_exchange, names.mobile_key(module, action)))
-    if of_module.business_critical:
-        leading.add(Origin(names.critical_exchange, names.critical_key(module, action)))
-    return found in leading
 
 
 def marked(headers: Mapping[str, Any], run: str) -> dict[str, Any]:

@@ -122,8 +122,33 @@ async def test_closing_fails_a_subscription_that_awaits_the_broker() -> None:
     waiting = asyncio.create_task(reach.find(["queue"], 3600))
     await asyncio.sleep(0.01)
     reach.close()
-    with pytest.raises(NotConnected, match="closed"):
-        await asyncio.wait_for(waiting, 30)
+    for finding in (waiting, reach.find(["queue"], 3600)):
+        with pytest.raises(NotConnected, match="closed"):
+            await asyncio.wait_for(finding, 30)
+
+
+async def test_senders_share_the_brokers_answer_and_keep_their_own_deadlines() -> None:
+    asked, answered = 0, asyncio.Event()
+
+    class Slow:
+        async def has_queue(self, queue: str, timeout: float) -> bool:
+            nonlocal asked
+            asked += 1
+            await answered.wait()
+            return queue == "there"
+
+    transport: Any = Slow()
+    reach = Reach(transport)
+    finding = [asyncio.create_task(reach.find(["absent", "there"], 60)) for _ in range(50)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(NotConnected, match="did not say in time whether it has absent or there"):
+        await reach.find(["absent", "there"], 0.05)
+    finding[0].cancel()
+    answered.set()
+    assert await asyncio.gather(*finding[1:]) == [True] * 49
+    assert asked == 3  # the first one has left before its answer
+    assert reach.is_known(["there"])
+    assert not reach.is_known(["absent"])
 
 
 async def test_subscribing_during_close_fails_and_leaks_nothing() -> None:
