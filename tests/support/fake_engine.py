@@ -54,7 +54,7 @@ class FakeEngine:
     def installed(cls, patch: pytest.MonkeyPatch) -> FakeEngine:
         """Return an engine whose broker replaces the client of the management API."""
         engine = cls()
-        patch.setattr("kryonix.tenants.stacks.Broker", lambda outputs: outputs["broker"])
+        patch.setattr("kryonix.tenants.stacks.Broker.of", lambda outputs: outputs["broker"])
         return engine
 
     def fail(self, error: Exception, *, after: bool = False) -> None:
