@@ -7,23 +7,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
+import typer
 from rich.markup import escape
 
-from kryonix.cli.options import load_catalog, read_bytes
+from kryonix.cli.options import CatalogFile, load_catalog, read_bytes
 from kryonix.cli.output.console import err, out
+from kryonix.cli.output.plan import write_json
 from kryonix.cli.output.tables import Column, responsive_table
-from kryonix.cli.plan import PlanOptions, write_json
 from kryonix.errors import InvalidChoice
 from kryonix.review.base.git import Repository, Revision
 from kryonix.review.base.sides import Pair, Present, accepted_before, against_file, against_revision
 from kryonix.review.differences import Action, Change, Group, TenantDifference, differences, renamed
 from kryonix.review.escaping import DONE, counted
 from kryonix.review.finding_sections import rows
-from kryonix.review.guardrails import Finding, Judgement, judge, parse_acceptances
+from kryonix.review.guardrails import ACCEPTED_FILE, Finding, Judgement, judge, parse_acceptances
 from kryonix.review.plain_text import added_since, is_read, secrets_in
-from kryonix.review.report import SHORTEST_REPORT, Review, markdown, refusal
+from kryonix.review.report import LONGEST_COMMENT, SHORTEST_REPORT, Review, markdown, refusal
 from kryonix.review.rules import find, misfit
 from kryonix.topology.capacity import expand_within_plans, use
 from kryonix.topology.catalog import Catalog
@@ -54,6 +55,32 @@ _OBJECT_COLUMNS: Final = (
     Column("what", min_width=20),
     Column("effect"),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """The options of `kryonix plan`."""
+
+    tenants: Annotated[Path, typer.Option(help="File with the list of tenants.")] = Path("tenants.yaml")
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant, with all its queues.")] = None
+    catalog: CatalogFile = None
+    against: Annotated[
+        str | None, typer.Option(help="Show the differences from a git revision, or from another list of tenants.")
+    ] = None
+    format: Annotated[
+        Literal["table", "markdown", "json"],
+        typer.Option(metavar="FORMAT", help="table or json; with --against also markdown."),
+    ] = "table"
+    full: Annotated[Path | None, typer.Option(help="With --against: write the whole report here, as Markdown.")] = None
+    limit: Annotated[int, typer.Option(help="With --format markdown: maximum bytes to print.")] = LONGEST_COMMENT
+    accepted: Annotated[Path, typer.Option(help="File of accepted changes.")] = Path(ACCEPTED_FILE)
+    guard: Annotated[
+        bool | None,
+        typer.Option(
+            "--guard/--no-guard",
+            help="Exit with 10 to 16 if a guardrail trips; default: on for a revision, off for a file.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

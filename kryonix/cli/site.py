@@ -13,8 +13,9 @@ import typer
 
 from kryonix.cli.options import PlatformOptions, StackOptions, command
 from kryonix.cli.output.console import print_error
+from kryonix.engines.choice import engine_for
 from kryonix.engines.containers import advice, container_names, paused, platform_of
-from kryonix.engines.engine import Engine, StackSpec, engine_for
+from kryonix.engines.engine import Engine, StackSpec
 from kryonix.engines.errors import Refused
 from kryonix.errors import InvalidChoice, KryonixError, MissingPrerequisite, ServiceUnreachable
 from kryonix.fleet.cell_use import VhostUse, read_cell

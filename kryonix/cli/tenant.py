@@ -28,7 +28,7 @@ from kryonix.cli.output.fleet import state_json
 from kryonix.cli.output.progress import RunProgress
 from kryonix.cli.output.tables import Column, converged_line, modules_text, responsive_table
 from kryonix.cli.site import Outage, open_site, platform_command, project_folder
-from kryonix.engines.engine import engine_for
+from kryonix.engines.choice import engine_for
 from kryonix.engines.events import OnEvent
 from kryonix.errors import InvalidChoice
 from kryonix.registry.desired_states import DesiredState

@@ -1,17 +1,13 @@
-"""Engines: what runs the project's program for a stack, and which one is chosen."""
+"""Engine: what runs the project's program for a stack."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from kryonix.engines.errors import BegunLocally, EngineUnavailable
 from kryonix.engines.events import Event, OnEvent, Summary
-
-Choice = Literal["auto", "pulumi", "local"]
 
 
 def ignore(event: Event) -> None:
@@ -58,32 +54,3 @@ class Engine(Protocol):
 
     def stacks(self) -> list[str]:
         """Return the names of the stacks that have resources, sorted."""
-
-
-def runs_cli(choice: Choice) -> bool:
-    """Return True if a choice means the Pulumi CLI: `auto` does if it is on PATH. Raises EngineUnavailable."""
-    installed = shutil.which("pulumi") is not None
-    if choice == "pulumi" and not installed:
-        remedy = "Install it (https://www.pulumi.com/docs/install/), or use `--engine local`"
-        raise EngineUnavailable(f"the engine 'pulumi' needs the `pulumi` command, which is not on PATH. {remedy}")
-    return choice != "local" and installed
-
-
-def engine_for(choice: Choice, project: Path, *, concurrency: int = 4) -> Engine:
-    """Return the engine of a choice for a project's stacks. Raises EngineUnavailable."""
-    if runs_cli(choice):
-        from kryonix.engines.pulumi_cli import PulumiEngine  # imports the whole SDK, 0.4 s
-
-        return PulumiEngine(project, concurrency=concurrency, before_creation=refuse_begun_locally)
-    from kryonix.engines.process import LocalEngine
-
-    return LocalEngine(project, concurrency=concurrency)
-
-
-def refuse_begun_locally(project: Path, name: str) -> None:
-    """Raise BegunLocally if the local engine has made the stack: the CLI would make everything a second time."""
-    from kryonix.engines.local import LocalStack
-
-    stack = name.rpartition("/")[2]
-    if LocalStack(project, stack).has_resources:
-        raise BegunLocally(stack)

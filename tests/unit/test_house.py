@@ -41,7 +41,7 @@ ALLOWED = {
 }
 """What each room of `kryonix` may import, beside itself and `kryonix.errors`."""
 
-LOCAL_ENGINE = {"engines/engine.py", "engines/process.py"}
+LOCAL_ENGINE = {"engines/choice.py", "engines/process.py"}
 """What chooses the local engine, or runs it. The Pulumi CLI's path is none of them."""
 
 PULUMI = {"engines", LOCAL, "policy"}

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kryonix.engines.engine import Engine, StackSpec, engine_for
+from kryonix.engines.choice import engine_for
+from kryonix.engines.engine import Engine, StackSpec
 from kryonix.engines.events import Event
 from tests.support.lifecycle_env import LifecycleEnv
 from tests.support.live_broker import LiveBroker

@@ -13,7 +13,7 @@ from typing import Any
 import docker
 import pytest
 
-from kryonix.engines.engine import engine_for
+from kryonix.engines.choice import engine_for
 from tests.integration.tenants.conftest import NO_CLI, Notes
 from tests.support.project import Project
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from kryonix.engines.engine import StackSpec, engine_for
+from kryonix.engines.choice import engine_for
+from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import EngineFailed, Refused
 from kryonix.engines.events import Event, ResourceEvent, Summary
 from tests.integration.tenants.conftest import Notes
@@ -191,7 +192,7 @@ def once_free(run: Callable[[], object]) -> None:
 RUN = """
 import sys
 from pathlib import Path
-from kryonix.engines.engine import engine_for
+from kryonix.engines.choice import engine_for
 from kryonix.engines.engine import StackSpec
 engine, project, folder = sys.argv[1:]
 config = {"notes:folder": folder, "notes:notes": {"a": "1", "b": "2"}, "notes:delay": "2"}

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from kryonix.cli.output.fleet import FleetView, print_fleet
 from kryonix.cli.output.messages import stats_table, tallies_table
+from kryonix.cli.output.plan import tenants_table
 from kryonix.cli.output.tables import FOUND, findings_line, modules_text, steps_table
-from kryonix.cli.plan import tenants_table
 from kryonix.engines.events import Step, Summary
 from kryonix.fleet.cell_use import VhostUse
 from kryonix.fleet.members import Member

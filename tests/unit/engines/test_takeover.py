@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.engines.engine import refuse_begun_locally
+from kryonix.engines.choice import refuse_begun_locally
 from kryonix.engines.errors import BegunLocally
 from tests.support.engine_testbed import EngineTestbed, testbed
 
