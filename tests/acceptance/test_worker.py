@@ -247,7 +247,7 @@ def test_a_killed_worker_loses_nothing(own: Own) -> None:
 def test_all_invalid_handlers_are_named(own: Own) -> None:
     result = own.run("worker", "ops_handlers:BROKEN", "--plan", "basic")
     assert result.returncode == 2
-    assert "did you mean 'leads.create'" in result.stderr
+    assert "Did you mean 'leads.create'" in result.stderr
     assert "is not an async function" in result.stderr
 
 
