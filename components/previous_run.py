@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,7 +12,10 @@ import pulumi
 from components.containers import NO_NEW_PRIVILEGES
 from kryonix.topology.objects import QUEUE
 
+_READ_OUTPUTS: Final = "pulumi:pulumi:readStackOutputs"
 _READ_RESOURCES: Final = "pulumi:pulumi:readStackResourceOutputs"
+
+_PAUSES_S: Final = (0.1, 0.5, 2.0)
 
 LAYOUT: Final = 2
 """Version of the dependencies between a platform's resources, in the output `layout`.
@@ -32,8 +36,7 @@ class PreviousRun:
     @classmethod
     def load(cls) -> PreviousRun:
         """Ask the engine by a function call, as a StackReference would not be known before the first resource."""
-        answer = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": _own_stack()}).value or {}
-        outputs = answer.get("outputs") or {}
+        outputs = _read_outputs().get("outputs") or {}
         if int(outputs.get("layout") or 1) >= LAYOUT:
             return cls(outputs=outputs)
         try:
@@ -71,6 +74,18 @@ class PreviousRun:
         security options that came together with the newer layout.
         """
         return any(NO_NEW_PRIVILEGES not in (entry.get("securityOpts") or ()) for entry in self.containers)
+
+
+def _read_outputs() -> Mapping[str, Any]:
+    """Read this stack's outputs, again after "EOF": a `file://` backend has no whole file while the CLI writes one."""
+    for pause in _PAUSES_S:
+        try:
+            return pulumi.runtime.invoke(_READ_OUTPUTS, {"name": _own_stack()}).value or {}
+        except Exception as reason:
+            if not str(reason).endswith("failed to load checkpoint: EOF"):
+                raise
+            time.sleep(pause)
+    return pulumi.runtime.invoke(_READ_OUTPUTS, {"name": _own_stack()}).value or {}
 
 
 def _own_stack() -> str:
