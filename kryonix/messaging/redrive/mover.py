@@ -149,30 +149,36 @@ class Mover:
 
     async def _move(self, batch: Sequence[_Copy], tally: Tally, held: list[int]) -> None:
         """Publish all at once. If the channel closes, publish the rest one by one: that finds the message to blame."""
-        outcomes = await self._outcomes(batch)
-        for copy, outcome in zip(batch, outcomes, strict=True):
-            closed = outcome is not None and not isinstance(outcome, amqp.DeliveryError)
-            if closed and tally.refused is None:
-                (outcome,) = await self._outcomes((copy,))
+        for copy, error in await self._publish_all(batch, tally):
+            failed = [(copy, error)]
+            if not isinstance(error, amqp.DeliveryError) and tally.refused is None:
+                failed = await self._publish_all([copy], tally)
+            for _, reason in failed:
+                held.append(copy.tag)
+                if tally.refused is None:
+                    self._blame(copy, reason, tally)
+
+    async def _publish_all(self, copies: Sequence[_Copy], tally: Tally) -> list[tuple[_Copy, BaseException]]:
+        """Publish copies, and acknowledge the originals of the stored ones. Return the others with their errors.
+
+        Raises the error that has ended the connection.
+        """
+        outcomes = await asyncio.gather(*(self._publish(copy) for copy in copies), return_exceptions=True)
+        failed: list[tuple[_Copy, BaseException]] = []
+        for copy, outcome in zip(copies, outcomes, strict=True):
             if outcome is None:
                 await self.reading.basic_ack(copy.tag)
                 tally.moved += 1
                 self._moved += 1
-                continue
-            held.append(copy.tag)
-            if tally.refused is None:
-                self._blame(copy, outcome, tally)
-
-    async def _outcomes(self, copies: Sequence[_Copy]) -> list[BaseException | None]:
-        """Publish copies; return their errors. Raises the error that has ended the connection."""
-        outcomes = await asyncio.gather(*(self._publish(copy) for copy in copies), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, OSError):
+            else:
+                failed.append((copy, outcome))
+        for _, error in failed:
+            if isinstance(error, OSError):
                 # aiormq's connection errors and TimeoutError are OSErrors too.
-                raise outcome
+                raise error
         if self.publishing.is_closed:
             self.publishing = await open_channel(self.connection, confirmed=True)
-        return outcomes
+        return failed
 
     def _blame(self, copy: _Copy, outcome: BaseException, tally: Tally) -> None:
         """Count a message that was not stored, published alone; or note why the broker takes no other one either."""
