@@ -21,7 +21,9 @@ _QUERY: Final = re.compile(r"^-- (\w+) --$\n(.*?)(?=^-- \w+ --$|\Z)", re.MULTILI
 
 def load_queries(package: str) -> dict[str, LiteralString]:
     """Return the statements of a package's folder `sql` by name. A line `-- name --` precedes each."""
-    text = "\n".join(file.read_text(encoding="utf-8") for file in (files(package) / "sql").iterdir())
+    # Python may have left a `__pycache__` there: an older version had a module in the folder.
+    found = [file for file in (files(package) / "sql").iterdir() if file.name.endswith(".sql")]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in found)
     # The files belong to the package and are as literal as strings in the code.
     return {name: cast("LiteralString", body.strip()) for name, body in _QUERY.findall(text)}
 
