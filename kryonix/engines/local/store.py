@@ -64,13 +64,16 @@ class Store:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                holder = path.read_text(encoding="utf-8") or "another process, which has not written its name yet"
+                holder = (
+                    path.read_text(encoding="utf-8", errors="replace")
+                    or "another process, which has not written its name yet"
+                )
                 raise StateLocked(
                     f"The stack {self._stack!r} is in use by {holder}\n"
                     "Wait for it to end, or stop it; the lock goes with the process, so there is nothing to remove."
                 ) from error
             os.ftruncate(file, 0)
-            os.pwrite(file, _this_process().encode(), 0)
+            os.pwrite(file, _this_process().encode(errors="backslashreplace"), 0)
             yield
             os.ftruncate(file, 0)
         finally:

@@ -16,6 +16,7 @@ import pytest
 from kryonix.engines.events import Diagnostic
 from kryonix.engines.local.errors import LocalError, ServiceUnavailable, StateLocked
 from kryonix.engines.local.handlers.base import Properties
+from kryonix.engines.local.store import Store
 from tests.support.engine_testbed import EngineTestbed, FakeProvider, ThingHandler
 
 SEED = random.Random(20261122)
@@ -170,6 +171,15 @@ def test_the_lock_names_its_holder_and_ends_with_its_process(testbed: EngineTest
         process.join()
         testbed.service.note("go on")  # the pending create is finished before the delete
     assert testbed.stack().destroy().changes == {"delete": 1}
+
+
+def test_a_command_line_that_is_not_unicode_can_hold_the_lock(
+    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["kryonix", "--config-file", "caf\udce9.yaml"])
+    store = Store(testbed.folder / ".kryonix" / "stacks", "dev")
+    with store.lock(), pytest.raises(StateLocked, match=r"--config-file caf\\udce9\.yaml"), store.lock():
+        pass
 
 
 class HalfMade(ThingHandler):
