@@ -119,7 +119,7 @@ def spec_of(options: PlatformOptions, stack: str | None = None) -> StackSpec:
         return StackSpec(name=stack)
     config = options.config_file if isinstance(options, StackOptions) else None
     if config is None and not _config_file(options.stack).is_file():
-        known = _known_stacks(options)
+        known = [] if _is_known(options) else _known_stacks(options)
         if known and options.stack.rpartition("/")[2] not in known:
             problem = f"there is no stack {options.stack!r}; {nearest(options.stack, known)}"
             raise InvalidChoice(f"{problem}. For a new stack, write {_config_file(options.stack).name} first")
@@ -137,6 +137,12 @@ def nothing_deployed(options: PlatformOptions, problem: str) -> InvalidChoice:
 
 def _config_file(stack: str) -> Path:
     return project_folder() / f"Pulumi.{stack.rpartition('/')[2]}.yaml"
+
+
+def _is_known(options: PlatformOptions) -> bool:
+    """Return True if the stack's own state holds anything. Reads no other stack's: there may be thousands."""
+    found = engine_of(options).export(StackSpec(name=options.stack)).get("deployment") or {}
+    return bool(found.get("resources") or found.get("pending_operations"))
 
 
 def _known_stacks(options: PlatformOptions) -> list[str]:

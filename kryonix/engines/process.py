@@ -27,7 +27,7 @@ from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import EngineFailed, OperationDied, Refused
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.engines.local import LocalStack
-from kryonix.engines.local.errors import StateLocked
+from kryonix.engines.local.errors import StateCorrupt, StateLocked
 from kryonix.engines.local.store import state_root
 from kryonix.engines.workspace import check_name, config_file, run_folder
 from kryonix.errors import KryonixError
@@ -73,7 +73,13 @@ class LocalEngine:
     def stacks(self) -> list[str]:
         root = state_root(self._project)
         names = sorted(path.name for path in root.iterdir() if _is_stack(path)) if root.is_dir() else []
-        return [name for name in names if LocalStack(self._project, name).has_resources]
+        return [name for name in names if self._has_resources(name)]
+
+    def _has_resources(self, name: str) -> bool:
+        try:
+            return LocalStack(self._project, name).has_resources
+        except StateCorrupt:  # what uses this stack reports it; the others are as usable as before
+            return True
 
     def _open(self, stack: StackSpec, on_event: OnEvent = ignore) -> LocalStack:
         return LocalStack(self._project, stack.name, config_file=stack.config_file, on_event=on_event)

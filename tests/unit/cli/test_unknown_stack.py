@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kryonix.cli.app import app
+from kryonix.engines.local.errors import StateCorrupt
 from kryonix.errors import InvalidChoice
 
 ROOT = Path(__file__).parents[3]
@@ -49,3 +51,17 @@ def test_tenants_of_a_mistyped_stack_are_refused_with_the_nearest_one() -> None:
 
 def test_a_stack_that_is_not_deployed_yet_can_be_created() -> None:
     assert "Run `kryonix up --stack prod`" in refusal("stats", "--stack", "prod")
+
+
+@pytest.mark.parametrize("state", [b"{", b"[]", b'{"version": 3}', b"\xff"], ids=repr)
+def test_a_stack_can_be_read_beside_one_whose_state_is_damaged(tmp_path: Path, state: bytes) -> None:
+    made = gzip.decompress((ROOT / "tests/fixtures/made_by_f0fe35a/tenant-own.json.gz").read_bytes())
+    for stack, content in (("tenant-own", made), ("tenant-bad", state)):
+        folder = tmp_path / "state" / stack
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.json").write_bytes(content)
+    result = CliRunner().invoke(app, ["export", "--stack", "tenant-own", "--engine", "local"])
+    assert result.exit_code == 0, result.exception
+    result = CliRunner().invoke(app, ["export", "--stack", "tenant-bad", "--engine", "local"])
+    assert isinstance(result.exception, StateCorrupt)
+    assert "did you mean 'tenant-bad'" in refusal("export", "--stack", "tenant-bed", "--engine", "local")
