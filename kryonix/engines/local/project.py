@@ -49,14 +49,24 @@ class Project:
             raise ConfigError(f"{file.path}: `runtime` is {runtime!r}; the local engine supports `python` only")
         if "main" in file.top:
             raise UnsupportedFeature.of("`main`", str(file.path))
-        for key, declared in file.config.items():
-            if declared["type"] not in TYPES:
-                problem = f"{declared['type']!r} is not a valid type; {nearest(declared['type'], TYPES)}"
-                raise ConfigError(file.problem(key, problem))
+        if problems := [file.problem(key, text) for key, found in file.config.items() if (text := _wrong(key, found))]:
+            raise ConfigError(*problems)
         program = folder / "__main__.py"
         if not program.is_file():
             raise InvalidProgramInput(f"The program {program} does not exist.")
         return cls(folder, name, program, {f"{name}:{key}": declared for key, declared in file.config.items()})
+
+
+def _wrong(key: str, declared: Any) -> str:
+    """Return what is wrong with the declaration of a key, or of an array's items; empty if nothing."""
+    if ":" in key:
+        return "a key of another namespace can't be declared here; set it in the config of a stack"
+    kind = declared.get("type") if isinstance(declared, dict) else None
+    if not isinstance(kind, str):
+        return f"it needs a `type`: {', '.join(TYPES)}"
+    if kind not in TYPES:
+        return f"{kind!r} is not a valid type; {nearest(kind, TYPES)}"
+    return f"`items`: {problem}" if kind == "array" and (problem := _wrong("", declared.get("items"))) else ""
 
 
 class _File:
@@ -145,7 +155,8 @@ class StackFile:
                 else:
                     values[name] = _as_text(value) if isinstance(value, dict | list) else file.text("config", key)
         problems += [
-            f"{self.path}: {name}: the key has no value, and the project has no default for it ({key['description']})"
+            f"{self.path}: {name}: the key has no value, and the project has no default for it"
+            f"{f' ({text})' if (text := key.get('description')) else ''}"
             for name, key in sorted(declared.items())
             if name not in values and name not in given
         ]

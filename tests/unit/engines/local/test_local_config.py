@@ -170,6 +170,16 @@ def test_a_wrong_config_passphrase_is_reported_before_any_change(
             "name: demo\nruntime: python\nconfig: {a: {type: text}}\n",
             ":3: a: 'text' is not a valid type; allowed: string",
         ),
+        *(
+            (f"name: demo\nruntime: python\nconfig: {{{declared}}}\n", f":3: {message}")
+            for declared, message in (
+                ("a: 3", "a: it needs a `type`: string, "),
+                ("a: {default: 3}", "a: it needs a `type`: string, "),
+                ("a: {type: [string]}", "a: it needs a `type`: string, "),
+                ("a: {type: array}", "a: `items`: it needs a `type`: string, "),
+                ("'docker:host': unix", "docker:host: a key of another namespace can't be declared here"),
+            )
+        ),
         ("name: demo\nruntime: python\n", "The program .* does not exist"),
         ("name: demo\nruntime: python\nmain: other/\n", "uses `main`, which the local engine does not support"),
     ],
