@@ -142,8 +142,13 @@ class Worker:
         """Work until a signal comes. Then take no more messages, finish the current ones, and disconnect."""
         loop = asyncio.get_running_loop()
         working = loop.create_task(self._work())
+
+        def stop() -> None:
+            if not working.cancelling():  # a repeated signal must not interrupt the handlers
+                working.cancel()
+
         for number in _SIGNALS:
-            loop.add_signal_handler(number, working.cancel)
+            loop.add_signal_handler(number, stop)
         try:
             await working
         except asyncio.CancelledError:

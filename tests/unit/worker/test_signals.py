@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,8 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+
+from kryonix.worker.worker import Worker
 
 HANDLERS = """
 async def handle(message): ...
@@ -60,3 +64,24 @@ def test_sigterm_ends_a_worker_in_its_first_second(tmp_path: Path, after_s: floa
         process.terminate()
         said, _ = process.communicate(timeout=8)
     assert process.returncode in (0, -signal.SIGTERM), said
+
+
+def test_repeated_signals_do_not_interrupt_the_handlers() -> None:
+    ends = list[str]()
+
+    class Slow(Worker):
+        async def _work(self) -> None:
+            try:
+                await asyncio.sleep(30)
+            finally:
+                for step in ("finished", "disconnected"):
+                    await asyncio.sleep(0.1)
+                    ends.append(step)
+
+    async def run() -> None:
+        for number in range(6):
+            asyncio.get_running_loop().call_later(0.03 * number, os.kill, os.getpid(), signal.SIGTERM)
+        await Slow(*[cast(Any, None)] * 5).run()
+
+    asyncio.run(run())
+    assert ends == ["finished", "disconnected"]
