@@ -50,13 +50,13 @@ def moved(**endings: list[BaseException]) -> tuple[Channel, Tally, list[int], Ba
     return channel, tally, held, ended
 
 
-def test_a_publication_without_an_answer_leaves_no_stored_copy_unacknowledged() -> None:
+def test_all_stored_copies_are_acknowledged_if_one_has_no_answer() -> None:
     channel, tally, _, ended = moved(a=[TimeoutError()])
     assert isinstance(ended, TimeoutError)
     assert (channel.acknowledged, tally.moved) == ([2, 3], 2)
 
 
-def test_a_second_publication_that_ends_the_connection_leaves_no_stored_copy_unacknowledged() -> None:
+def test_all_stored_copies_are_acknowledged_if_the_connection_ends() -> None:
     channel, tally, _, ended = moved(a=[amqp.ChannelClosed(406, "too large"), ConnectionResetError("gone")])
     assert isinstance(ended, ConnectionResetError)
     assert (channel.acknowledged, tally.moved) == ([2, 3], 2)

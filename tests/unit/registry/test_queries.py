@@ -10,7 +10,7 @@ import pytest
 from kryonix.registry.connection import QUERIES, load_queries
 
 
-def test_a_folder_that_an_older_version_left_beside_the_statements_is_ignored(
+def test_what_an_older_version_left_beside_the_statements_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "some_statements"
