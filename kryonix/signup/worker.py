@@ -103,6 +103,7 @@ class _Worker:
         self._say = say
         self._open = False
         self._stop = asyncio.Event()
+        self._run: asyncio.Task[None] | None = None
         self._running: set[_Attempt] = set()
         self._ended: dict[_Attempt, float] = {}
         self._app.task(name=TASK, queue=QUEUE, retry=_Retry(), pass_context=True)(self._run_job)
@@ -152,7 +153,7 @@ class _Worker:
                     if not said:
                         said = True
                         self._say(f"working, {self._concurrency} operation(s) at a time")
-                    await self._app.run_worker_async(
+                    run = self._app.run_worker_async(
                         queues=[QUEUE],
                         concurrency=self._concurrency,
                         install_signal_handlers=False,
@@ -161,6 +162,11 @@ class _Worker:
                         stalled_worker_timeout=_STALLED_S,
                         delete_jobs="successful",
                     )
+                    self._run = asyncio.create_task(run)
+                    await self._run
+            except asyncio.CancelledError:
+                if self._stop.is_set():
+                    raise
             except (ConnectorException, OSError, ExceptionGroup) as error:
                 log.warning("jobs wait: the database does not answer (%s)", type(error).__name__)
             finally:
@@ -168,13 +174,21 @@ class _Worker:
             await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
     async def _stalled(self) -> int:
-        """Requeue the jobs of dead workers and unrecorded jobs of this one. Return their number."""
+        """Requeue the jobs of dead workers and unrecorded jobs of this one. Return their number.
+
+        A job that runs here counts as stalled when the database has lost this worker's registration or its heartbeat,
+        after an outage for example. Then finish what runs, and register again.
+        """
         if not self._open:
             return 0
         manager = self._app.job_manager
         stalled = await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=_STALLED_S)
         unrecorded = self._unrecorded(await manager.list_jobs_async(queue=QUEUE, status="doing"))
-        again = {job.id: job for job in (*stalled, *unrecorded)}
+        again = {job.id: job for job in (*stalled, *unrecorded) if _attempt(job) not in self._running}
+        if self._run is not None and any(_attempt(job) in self._running for job in stalled):
+            log.warning("the database does not know this worker any more: it registers again after what it is doing")
+            self._run.cancel()  # once: a second time would not wait for what runs
+            self._run = None
         for job in again.values():
             await manager.retry_job(job, retry_at=_AT_ONCE)  # the default is this machine's time
         return len(again)

@@ -86,6 +86,16 @@ def test_a_killed_web_process_loses_no_accepted_request(signup: Signup) -> None:
     asyncio.run(_connect(signup.caller.credentials(again).amqp_uri))
 
 
+def test_a_worker_that_lost_its_registration_goes_on(signup: Signup) -> None:
+    operation = signup.caller.taken("POST", "/v1/tenants", {"id": "unregistered", **FULL})
+    eventually("it is in the middle", begun(signup, operation))
+    signup.execute("DELETE FROM signup.procrastinate_workers")
+    ended = signup.caller.ended(operation)
+    assert (ended["status"], ended["attempts"]) == ("succeeded", 1)
+    eventually("it has registered again", lambda: signup.query("SELECT 1 FROM signup.procrastinate_workers"))
+    signup.caller.done("PATCH", "/v1/tenants/unregistered", {"modules": ["portal"]})
+
+
 def test_a_job_whose_end_was_not_recorded_does_not_block_its_tenant(signup: Signup) -> None:
     signup.as_superuser("""
         CREATE SEQUENCE signup.refused;

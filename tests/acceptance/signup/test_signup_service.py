@@ -384,7 +384,7 @@ def test_the_service_reports_readiness_and_metrics(signup: Signup, small: dict[s
     assert http.get("/healthz").json() == {"status": "ok"}
     ready = http.get("/readyz")
     assert (ready.status_code, ready.json()["ready"]) == (200, True)
-    eventually("all events are published", lambda: "events_unpublished 0\n" in http.get("/metrics").text)
+    eventually("all events are published", lambda: "events_unpublished 0.0\n" in http.get("/metrics").text)
     text = http.get("/metrics").text
     assert 'kryonix_signup_operations{kind="create",status="succeeded"}' in text
     assert "small" not in text

@@ -99,7 +99,7 @@ def test_a_change_deletes_only_accepted_queues_with_messages(home: LifecycleEnv,
         without_crm()
     assert caught.value.queues == {LEADS: 2, SALES: 1}
     assert f"2 messages in {LEADS}" in str(caught.value)
-    assert "allow_delete (`--allow-delete QUEUE`)" in str(caught.value)
+    assert "`allow_delete` (`--allow-delete QUEUE`)" in str(caught.value)
     assert "kryonix:allowDelete" not in str(caught.value)
     with pytest.raises(WouldLoseMessages) as caught:
         without_crm(allow_delete=[LEADS])
