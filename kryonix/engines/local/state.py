@@ -45,6 +45,7 @@ class State:
                     "Export it with the Pulumi CLI version in the project's requirements."
                 )
             state._read(document["deployment"] or {}, where)
+            state.check()
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StateCorrupt(f"{where} is not a deployment: {type(error).__name__} {error}.") from error
         return state
@@ -65,6 +66,14 @@ class State:
             resource = operation["resource"]
             key = operation.get("key") or key_of(resource)
             self.operations[key] = {"type": operation["type"], "resource": resource}
+
+    def check(self) -> None:
+        """Raise what a field of a wrong type causes."""
+        for data in self.resources.values():
+            frozenset((data["urn"], data["type"], *_needs(data)))
+            dict(data.get("outputs") or {})
+        for key in self.operations:
+            key.partition(ASIDE)
 
     def apply(self, record: Record) -> None:
         """Apply one record of the journal: rename, drop, put, begin, end, in this order."""

@@ -91,6 +91,8 @@ class Store:
         try:
             for record in records:
                 state.apply(record)
+            if records:
+                state.check()
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise self._unreadable_journal(error) from error
         state.salt = state.salt or salt

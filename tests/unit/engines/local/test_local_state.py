@@ -129,6 +129,19 @@ def test_an_export_is_a_checkpoint_in_a_new_folder(testbed: EngineTestbed, monke
         (lambda d: d.update(version=4), "format 4"),
         (lambda d: d.pop("deployment"), "is not a deployment"),
         (lambda d: d["deployment"].update(secrets_providers={"type": "service"}), "secrets provider 'service'"),
+        *(
+            (
+                lambda d, field=field, value=value: d["deployment"]["resources"][-1].update({field: value}),
+                "TypeError|Attri",
+            )
+            for field, value in (
+                ("provider", 1),
+                ("dependencies", [{}]),
+                ("propertyDependencies", 1),
+                ("type", {}),
+                ("outputs", 1),
+            )
+        ),
     ],
 )
 def test_an_invalid_deployment_is_refused(testbed: EngineTestbed, change: Any, error: str) -> None:
@@ -183,7 +196,10 @@ def test_a_truncated_last_journal_line_is_ignored(testbed: EngineTestbed) -> Non
     assert set(testbed.resources()) == {"demo-dev", "default"}
 
 
-@pytest.mark.parametrize("text", ['nonsense\n{"drop": []}\n', "3\n", "[]\n3\n", '{"put": [{"x": 1}]}\n'])
+WRONG_FIELD = '{"put": [{"urn": "urn:pulumi:dev::demo::t::a", "type": "t", "dependencies": [{}]}]}\n'
+
+
+@pytest.mark.parametrize("text", ['nonsense\n{"drop": []}\n', "3\n", "[]\n3\n", '{"put": [{"x": 1}]}\n', WRONG_FIELD])
 def test_an_unreadable_journal_stops_the_run(testbed: EngineTestbed, text: str) -> None:
     testbed.up(ONE)
     _journal(testbed, text)
