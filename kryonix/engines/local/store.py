@@ -51,15 +51,15 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Make the folder and hold the stack's lock; it ends with the process. Raise `StateLocked`."""
+        path = self.folder / "lock"
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ServiceUnavailable(
-                f"The state folder {self.folder} can't be created: {error.strerror}. "
-                "Make room for it, or set KRYONIX_STATE_DIR."
+                f"The state folder {self.folder} can't be created or written: {error.strerror}. "
+                "Make room for it, run as the user to whom it belongs, or set KRYONIX_STATE_DIR."
             ) from error
-        path = self.folder / "lock"
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,10 +82,10 @@ class Store:
     def load(self) -> State:
         """Return the state of the last record on disk. Raise `StateCorrupt`."""
         for _ in range(5):
-            data = self._checkpoint()
+            data = self._content(CHECKPOINT)
             base = "" if data is None else hashlib.sha256(data).hexdigest()
             records, salt = self._records(base)
-            if self._checkpoint() == data:  # else another run folded its journal between the two reads
+            if self._content(CHECKPOINT) == data:  # else another run folded its journal between the two reads
                 break
         state = self._parse(data)
         try:
@@ -127,14 +127,15 @@ class Store:
         """Remove the journal."""
         (self.folder / JOURNAL).unlink(missing_ok=True)
 
-    def _checkpoint(self) -> bytes | None:
-        path = self.folder / CHECKPOINT
+    def _content(self, name: str) -> bytes | None:
+        path = self.folder / name
         try:
             return path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise ServiceUnavailable(f"The state {path} can't be read: {error.strerror}.") from error
+            remedy = "Run as the user to whom it belongs"
+            raise ServiceUnavailable(f"The state {path} can't be read: {error.strerror}. {remedy}.") from error
 
     def _parse(self, data: bytes | None) -> State:
         if data is None:
@@ -155,9 +156,8 @@ class Store:
         The journal of another checkpoint was folded into this one. A last line cut short by a crash announced a change
         that was never made.
         """
-        try:
-            data = (self.folder / JOURNAL).read_bytes()
-        except FileNotFoundError:
+        data = self._content(JOURNAL)
+        if data is None:
             return [], ""
         lines = data.split(b"\n")[:-1]
         try:

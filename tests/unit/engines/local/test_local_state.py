@@ -218,12 +218,20 @@ def test_an_uncreatable_state_folder_is_reported(
     assert testbed.service.things() == {}
 
 
-def test_a_state_that_is_a_folder_is_refused(testbed: EngineTestbed) -> None:
+@pytest.mark.parametrize(
+    ("file", "error"),
+    [
+        ("checkpoint.json", r"The state .*/checkpoint\.json can't be read: Is a directory"),
+        ("journal.jsonl", r"The state .*/journal\.jsonl can't be read: Is a directory"),
+        ("lock", "The state folder .*/dev can't be created or written: Is a directory"),
+    ],
+)
+def test_a_folder_in_place_of_a_file_is_refused(testbed: EngineTestbed, file: str, error: str) -> None:
     testbed.up(ONE)
-    (folder(testbed) / "checkpoint.json").unlink()
-    (folder(testbed) / "checkpoint.json").mkdir()
-    with pytest.raises(ServiceUnavailable, match=r"The state .*checkpoint\.json can't be read: Is a directory"):
-        testbed.stack().preview()
+    (folder(testbed) / file).unlink(missing_ok=True)
+    (folder(testbed) / file).mkdir()
+    with pytest.raises(ServiceUnavailable, match=error):
+        testbed.stack().up()
 
 
 def test_a_merged_journal_is_ignored(testbed: EngineTestbed) -> None:
