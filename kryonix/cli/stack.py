@@ -122,7 +122,8 @@ def destroy(target: StackOptions, yes: Yes = False, json_output: Json = False) -
         outage.refuse_paused()
         confirm("destroy", f"Remove {removal_text(target.stack, deployment_of(target))}?")
     summary = _run("destroy", target, outage)
-    print_result(_summary_json(summary), summary_line(summary), json_output)
+    line = summary_line(summary) if any(summary.changes.values()) else f"Nothing is deployed in stack {target.stack!r}."
+    print_result(_summary_json(summary), line, json_output)
 
 
 @command(app)

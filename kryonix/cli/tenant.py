@@ -204,6 +204,7 @@ def remove(
     Its registry rows are kept as history.
     """
     lifecycle = _lifecycle(platform)
+    lifecycle.removable(tenant, force=force)
     messages = lifecycle.messages(tenant)
     if messages:
         title = f"{tenant}: {sum(messages.values()):,} message(s) to delete, in {len(messages):,} queue(s)"

@@ -54,8 +54,8 @@ class NoCredentials(Refused):
         hint = f"; {nearest(tenant, dict.fromkeys(known))}" if known else ""
         super().__init__(
             f"no stack has credentials of a tenant {tenant!r}: neither 'tenant-{tenant}' nor the platform's "
-            f"{platform!r}{hint}. Name the platform with --stack; `kryonix tenant list` shows tenants with a stack of "
-            "their own"
+            f"{platform!r}{hint}. Name the platform with --stack; `kryonix up` deploys "
+            "the tenants of tenants.yaml, and `kryonix tenant list` shows those with a stack of their own"
         )
         self.tenant = tenant
 

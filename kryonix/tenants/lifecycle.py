@@ -224,15 +224,19 @@ class TenantLifecycle:
     def remove(self, tenant_id: str, on_event: OnEvent = ignore, *, force: bool = False) -> None:
         """Remove an offboarded tenant after its grace period, or at once with `force`. Its history stays."""
         with self._lock(tenant_id):
-            state = self._expect(tenant_id, "remove")
-            if state.status == "offboarding" and not force and not self._rows.passed(state.remove_after):
-                raise WrongState(
-                    tenant_id,
-                    state.status,
-                    f"the tenant {tenant_id!r} can be resumed until {state.remove_after:%Y-%m-%d %H:%M %Z}. Wait until "
-                    f"then, or remove it now and for good (`kryonix tenant remove {tenant_id} --force`)",
-                )
-            self._remove(state, on_event)
+            self._remove(self.removable(tenant_id, force=force), on_event)
+
+    def removable(self, tenant_id: str, *, force: bool = False) -> DesiredState:
+        """Return the row of a tenant that `remove` would remove. Raises WrongState."""
+        state = self._expect(tenant_id, "remove")
+        if state.status == "offboarding" and not force and not self._rows.passed(state.remove_after):
+            raise WrongState(
+                tenant_id,
+                state.status,
+                f"the tenant {tenant_id!r} can be resumed until {state.remove_after:%Y-%m-%d %H:%M %Z}. Wait until "
+                f"then, or remove it now and for good (`kryonix tenant remove {tenant_id} --force`)",
+            )
+        return state
 
     def remove_now(self, tenant_id: str, on_event: OnEvent = ignore, *, accept_loss: bool = False) -> int:
         """Remove a tenant in any state, with a final export. Return the number of deleted messages.

@@ -210,4 +210,4 @@ def test_destroy_leaves_nothing_even_after_a_kill(own: Project) -> None:
     client.close()
     again = own.run("destroy")
     assert again.returncode == 0
-    assert again.stdout.startswith("No changes.")
+    assert again.stdout == f"Nothing is deployed in stack '{own.stack}'.\n"

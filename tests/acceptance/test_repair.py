@@ -48,7 +48,7 @@ def test_destroy_removes_everything_and_a_second_one_nothing(
     assert broker.vhosts() == vhosts - {"/cliente_passing"}
     again = stack.run("destroy")
     assert again.returncode == 0
-    assert again.stdout.startswith("No changes.")
+    assert again.stdout == f"Nothing is deployed in stack '{stack.stack}'.\n"
     assert stack.outputs() == {}
     assert "nothing is deployed" in stack.run("status").stderr
 

@@ -109,7 +109,9 @@ class Store:
             os.fsync(file)
         finally:
             os.close(file)
-        if target.exists():
+        if not (state.resources or state.operations):
+            (self.folder / BACKUP).unlink(missing_ok=True)  # it has the secrets of what is gone
+        elif target.exists():
             link = self.folder / f"{BACKUP}.new"
             link.unlink(missing_ok=True)
             os.link(target, link)

@@ -12,6 +12,7 @@ import pytest
 from kryonix.cli import tenant
 from kryonix.cli.options import PlatformOptions
 from kryonix.registry.desired_states import DesiredState
+from kryonix.tenants.errors import WrongState
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 GONE = DesiredState(cliente_id="", modules=("crm",), plan="basic", status="removed", applied_at=NOW, updated_at=NOW)
@@ -25,7 +26,12 @@ def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def remove(name: str, on_event: Any, *, force: bool) -> None:
         done.append(name)
 
+    def removable(name: str, *, force: bool) -> None:
+        if name == "active":
+            raise WrongState(name, "active", f"{name} is active")
+
     lifecycle = SimpleNamespace(
+        removable=removable,
         messages=lambda name: {"cliente_acme.crm.leads.create": 1_234, "cliente_acme.unrouted": 2},
         remove=remove,
         state=lambda name: replace(GONE, cliente_id=name),
@@ -53,3 +59,10 @@ def test_the_question_has_the_number_of_messages(removed: list[str], monkeypatch
     tenant.remove("acme", PlatformOptions())
     assert asked == ["Remove tenant 'acme' with 1,236 message(s)?"]
     assert removed == ["acme"]
+
+
+def test_a_refusal_comes_before_messages_and_question(removed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(WrongState):
+        tenant.remove("active", platform=PlatformOptions())
+    assert capsys.readouterr() == ("", "")
+    assert removed == []

@@ -65,6 +65,13 @@ def test_state_files_are_readable_by_their_owner_only(testbed: EngineTestbed) ->
     assert (folder(testbed) / "checkpoint.json.bak").exists()
 
 
+def test_no_secret_of_a_destroyed_stack_remains_on_disk(testbed: EngineTestbed) -> None:
+    testbed.up(ONE)
+    assert "ciphertext" in testbed.state_text()
+    testbed.stack().destroy()
+    assert [path.name for path in folder(testbed).iterdir() if "ciphertext" in path.read_text()] == []
+
+
 def test_the_state_folder_can_be_elsewhere(
     testbed: EngineTestbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
