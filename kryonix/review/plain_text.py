@@ -66,21 +66,22 @@ def added_since(before: bytes, after: bytes, name: str, *, untracked: bool = Fal
 
 
 def lines_of_diff(lines: Sequence[str]) -> Iterator[AddedLine]:
-    """Yield the added lines of a diff without context. Hunks are counted: their content may look like a header."""
-    path, at = "", 0
-    while at < len(lines):
-        line = lines[at]
-        at += 1
-        if line.startswith("+++ "):
+    """Yield the added lines of a diff. Hunks are counted: their content may look like a header."""
+    path, removed, added, number = "", 0, 0, 0
+    for line in lines:
+        if removed > 0 or added > 0:
+            sign = line[:1]
+            if sign == "\\":  # "No newline at end of file"
+                continue
+            if sign == "+" and is_read(path):
+                yield AddedLine(path, number, line[1:])
+            removed -= sign != "+"
+            added -= sign != "-"
+            number += sign != "-"
+        elif line.startswith("+++ "):
             path = _path(line[4:])
         elif hunk := _HUNK.match(line):
-            at, number, count = at + int(hunk[1] or 1), int(hunk[2]), int(hunk[3] or 1)
-            if lines[at : at + 1] and lines[at].startswith("\\"):
-                at += 1  # "No newline at end of file", of the side before
-            if is_read(path):
-                for offset, text in enumerate(lines[at : at + count]):
-                    yield AddedLine(path, number + offset, text[1:])
-            at += count
+            removed, number, added = int(hunk[1] or 1), int(hunk[2]), int(hunk[3] or 1)
 
 
 def _path(shown: str) -> str:

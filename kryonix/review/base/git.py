@@ -17,6 +17,16 @@ from kryonix.review.plain_text import AddedLine, added_since, is_read, lines_of_
 _SECONDS: Final = 120
 _MOST_BYTES: Final = 2 * 1024 * 1024  # of an untracked file: larger ones are dumps or builds
 _EARLIER: Final = 20  # commits tried before an unreadable base
+_PINNED: Final = (
+    "color.ui=false",
+    "core.fsmonitor=false",
+    "core.quotePath=false",
+    "diff.interHunkContext=0",
+    "diff.relative=false",
+    "diff.renames=false",
+    "diff.submodule=short",
+)
+"""Settings of git's output, so that the user's don't apply. The rest are: safe.directory, for one, must."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +138,8 @@ class Revision:
     def added_lines(self) -> Iterator[AddedLine]:
         """Yield the lines added in the working tree since this revision, in files of known kinds."""
         diff = self._run(
-            "-c",
-            "core.quotePath=false",
-            *("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--unified=0"),
+            # As text, whatever attributes say: one line of them would hide a file's changes.
+            *("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--unified=0", "--text"),
             *("--src-prefix=a/", "--dst-prefix=b/", "--diff-filter=AMT", self.commit, "--", "."),
         )
         yield from lines_of_diff(diff.stdout.decode(errors="replace").split("\n"))
@@ -152,7 +161,7 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         return subprocess.run(  # noqa: S603  a list of arguments, and what users name follows `--` or is verified
-            ["git", "-C", str(folder), *arguments],  # noqa: S607  the git that the user has on PATH
+            ["git", *(word for each in _PINNED for word in ("-c", each)), "-C", str(folder), *arguments],  # noqa: S607  the git that the user has on PATH
             env={**kept, "LC_ALL": "C"},
             capture_output=True,
             timeout=_SECONDS,
