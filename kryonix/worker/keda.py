@@ -21,7 +21,7 @@ def keda_yaml(
     names: Names, catalog: Catalog, plan: Scaling, routes: Iterable[tuple[str, str]], window: int, namespace: str
 ) -> str:
     """Return a ScaledObject per action and their TriggerAuthentication. It names the Secret, without its content."""
-    authentication = f"kryonix-{names.tenant_id}"
+    authentication = _object_name(names.tenant_id)
     metadata = {"name": authentication, "namespace": namespace}
     secret = {"parameter": "host", "name": f"{authentication}-management", "key": "host"}
     objects = [
@@ -94,10 +94,10 @@ def _scaled_object(
     }
 
 
-def _object_name(tenant: str, module: str, action: str) -> str:
-    """Return a valid Kubernetes name: a long one is cut, and made unique by a hash."""
-    name = "-".join(("kryonix", tenant, module, action)).replace(".", "-").replace("_", "-")
-    if len(name) <= _LONGEST_NAME:
+def _object_name(*parts: str) -> str:
+    """Return a valid Kubernetes name: one too long or with a hyphen at its end is cut, and made unique by a hash."""
+    name = "-".join(("kryonix", *parts)).replace(".", "-").replace("_", "-")
+    if len(name) <= _LONGEST_NAME and not name.endswith("-"):
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{name[: _LONGEST_NAME - 9].rstrip('-')}-{digest}"

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import pytest
 import yaml
 
 from kryonix.topology.catalog import default_catalog
@@ -128,3 +130,10 @@ def test_names_are_unique_and_valid_in_kubernetes() -> None:
     names = {each["metadata"]["name"] for each in scaled}
     assert len(names) == len(routes)
     assert all(len(name) <= 54 and name.replace("-", "").isalnum() for name in names)
+
+
+@pytest.mark.parametrize(("tenant", "action"), [("acme-", "leads.create"), ("acme", "leads_"), ("a-" * 20, "x_")])
+def test_a_name_with_a_hyphen_at_its_end_is_made_valid(tenant: str, action: str) -> None:
+    module = {"actions": (action,)}
+    for each in documents(tenant, ("crm", action), crm=module):
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,52}[a-z0-9])?", each["metadata"]["name"])
