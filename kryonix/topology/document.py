@@ -143,6 +143,9 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._wrong(line, path, "a key must be a name, not a list or mapping")
                 continue
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                # At once: the fields it would bring would be reported as missing.
+                raise _refused(self._file, line, "merge keys (`<<`) are not supported. Write out the fields instead")
             key = str(key_node.value)
             if key in seen:
                 message = f"the key {key[:80]!r} is duplicated (first on line {seen[key]}). Keep one"
