@@ -146,10 +146,13 @@ class Store:
         try:
             document = json.loads(data)
         except ValueError as error:
-            raise StateCorrupt(
-                f"The state {path} is not JSON: {error}. Replace it by its backup, {self.folder / BACKUP}, then run "
-                "`kryonix refresh`."
-            ) from error
+            backup = self.folder / BACKUP
+            remedy = (
+                f"Replace it by its backup, {backup}, then run `kryonix refresh`"
+                if backup.exists()
+                else "It has no backup. Replace it by a copy of your own, then run `kryonix refresh`"
+            )
+            raise StateCorrupt(f"The state {path} is not JSON: {error}. {remedy}.") from error
         return State.of_document(document, where=str(path))
 
     def _records(self, base: str) -> tuple[list[Record], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,18 @@ def test_an_unreadable_state_is_never_overwritten(testbed: EngineTestbed, text: 
             operation()
         assert caught.value.exit_status == 3
     assert (folder(testbed) / "checkpoint.json").read_text() == text
+
+
+def test_an_unreadable_states_backup_is_named_only_if_it_exists(testbed: EngineTestbed) -> None:
+    testbed.up(ONE)
+    backup = folder(testbed) / "checkpoint.json.bak"
+    backup.unlink(missing_ok=True)
+    (folder(testbed) / "checkpoint.json").write_text("{")
+    with pytest.raises(StateCorrupt, match="It has no backup"):
+        testbed.stack().outputs()
+    backup.touch()
+    with pytest.raises(StateCorrupt, match=re.escape(f"by its backup, {backup}")):
+        testbed.stack().outputs()
 
 
 def _journal(testbed: EngineTestbed, text: str) -> None:
