@@ -271,12 +271,14 @@ class Health(BaseModel):
     status: str
 
 
+@health.head("/healthz", include_in_schema=False)
 @health.get("/healthz")
 async def healthz() -> Health:
     """Return ok while the process runs. Uses neither the database nor a thread."""
     return Health(status="ok")
 
 
+@health.head("/readyz", include_in_schema=False)
 @health.get(
     "/readyz",
     responses={503: {"model": Readiness, "description": "The database does not answer, or no worker is running."}},
@@ -289,6 +291,7 @@ def readyz(using: Using, response: Response) -> Readiness:
     return found
 
 
+@health.head("/metrics", include_in_schema=False)
 @health.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(using: Using) -> Response:
     """Return metrics in Prometheus' text format."""
