@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from kryonix.messaging.stats import read_stats
+from kryonix.messaging.configuration import parse_uri
+from kryonix.messaging.stats import queue_figures, read_stats
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import Names
+from tests.support.management_api import by_path, served
 
 NAMES, CATALOG = Names("acme"), default_catalog()
 
@@ -55,3 +57,16 @@ def test_figures_and_rates_come_from_the_broker() -> None:
 def test_a_new_queue_without_figures_is_empty() -> None:
     stats = read(name="q", message_stats={"publish_details": {}})
     assert (stats.depth, stats.consumers, stats.publish_rate) == (0, 0, 0.0)
+
+
+@pytest.mark.anyio
+async def test_figures_are_read_past_the_environments_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "socks5://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with served(by_path({"/api/queues/%2Fcliente_acme": [{"name": "q"}]})) as api:
+        address = parse_uri("amqp://kryonix_acme:pw@127.0.0.1/%2Fcliente_acme", api.url)
+        assert await queue_figures(address, 5) == [{"name": "q"}]
