@@ -22,6 +22,8 @@ _REFUSED: Final = (
     amqp.ConnectionNotAllowed,
     amqp.ChannelAccessRefused,
 )
+_PLAIN: Final = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG|UNKNOWN_PROTOCOL")
+"""What OpenSSL, by its version, calls an answer that is not TLS."""
 _REMEDY_SHUT: Final = (
     "An operator can check with `kryonix tenant list` whether it is suspended, and end that with "
     "`kryonix tenant resume`. Otherwise close unused connections, and check user and vhost in the AMQP URI"
@@ -43,6 +45,9 @@ def not_connected(place: str, username: str, error: BaseException) -> NotConnect
         )
         return AccessRefused(problem, remedy=_REMEDY_SHUT)
     cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
+    if _PLAIN.search(str(cause)):
+        remedy = "Use the TLS port, 5671 by default, or amqp:// for a connection without TLS"
+        return AccessRefused(f"{place}: this port has no TLS ({reason})", remedy=remedy)
     if isinstance(cause, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
         remedy = "Connect to the name in the certificate, and pass ssl_context for a private certificate authority"
         return AccessRefused(f"the certificate of {place} is not accepted ({reason})", remedy=remedy)
