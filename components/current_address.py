@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 from pulumi.dynamic import Config
 
 from kryonix.rabbitmq.counts import BrokerAccess
+from kryonix.topology.addresses import host_port
 
 
 def local_host(address: str) -> str:
     """Return the local address of services published at `address`: loopback for all interfaces."""
-    return "127.0.0.1" if ipaddress.ip_address(address).is_unspecified else address
+    parsed = ipaddress.ip_address(address)
+    return ("127.0.0.1" if parsed.version == 4 else "::1") if parsed.is_unspecified else address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class CurrentAddress:
         """Return the access with this address."""
         return replace(
             access,
-            management_url=f"http://{self.host}:{self.management_port}",
+            management_url=f"http://{host_port(self.host, self.management_port)}",
             amqp_host=self.host,
             amqp_port=self.amqp_port,
         )
@@ -52,4 +54,4 @@ class CurrentAddress:
         """Return the DSN with this server's address."""
         parts = urlsplit(dsn)
         login = parts.netloc.rpartition("@")[0]
-        return parts._replace(netloc=f"{login}@{self.host}:{self.registry_port}").geturl()
+        return parts._replace(netloc=f"{login}@{host_port(self.host, self.registry_port)}").geturl()

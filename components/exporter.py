@@ -9,6 +9,7 @@ import pulumi
 import pulumi_rabbitmq as rabbitmq
 import pulumi_random as random
 
+from kryonix.topology.addresses import host_port
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
 _USER = "kryonix-metrics"
@@ -31,7 +32,7 @@ class MetricsEndpoint:
         return "prometheus.authentication.enabled = true\n" if self.authenticated else ""
 
     def url(self, host: str) -> str:
-        return f"http://{host}:{self.port}/metrics"
+        return f"http://{host_port(host, self.port)}/metrics"
 
 
 @dataclass(frozen=True, kw_only=True)

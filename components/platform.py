@@ -16,6 +16,7 @@ from components.previous_run import LAYOUT, PreviousRun
 from components.registry import Registry, RegistryArgs
 from components.registry_check import answering
 from components.settings import PlatformSettings
+from kryonix.topology.addresses import host_port
 from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.naming import ADMIN_USER
 
@@ -74,7 +75,7 @@ class Platform(pulumi.ComponentResource):
             access=asked,
             endpoint=settings.local_management_url,
             username=ADMIN_USER,
-            management_url=pulumi.Output.from_input(f"http://{host}:{settings.management_port}"),
+            management_url=pulumi.Output.from_input(f"http://{host_port(host, settings.management_port)}"),
             amqp_host=pulumi.Output.from_input(host),
             amqp_port=pulumi.Output.from_input(settings.amqp_port),
             registry_dsn=registry.dsn,

@@ -10,6 +10,7 @@ import pulumi_rabbitmq as rabbitmq
 
 from components.existing_platform import PlatformOutputs
 from components.shared_vhosts import SharedVhosts
+from kryonix.topology.addresses import host_port
 from kryonix.topology.shared import EVENTS
 
 
@@ -37,7 +38,9 @@ class PlatformEvents(pulumi.ComponentResource):
         )
         self.uri = pulumi.Output.secret(
             address.apply(
-                lambda found: f"amqp://{user.name}:{found[0]}@{found[1]}:{found[2]}/{EVENTS.vhost.replace('/', '%2F')}"
+                lambda found: (
+                    f"amqp://{user.name}:{found[0]}@{host_port(found[1], found[2])}/{EVENTS.vhost.replace('/', '%2F')}"
+                )
             )
         )
         self.register_outputs({"uri": self.uri})

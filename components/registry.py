@@ -12,6 +12,7 @@ from components.migrations import Migrations
 from components.postgres import PostgresContainer
 from components.settings import PlatformSettings
 from kryonix.registry.schema import SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
+from kryonix.topology.addresses import host_port
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
 _DATABASE, _OWNER, _WRITER, _SIGNUP = "kryonix_main", "kryonix_migrator", "kryonix_registry", "kryonix_signup"
@@ -39,7 +40,7 @@ class Registry(pulumi.ComponentResource):
     def __init__(self, name: str, args: RegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Registry", name, None, opts)
         host, port = args.settings.local_host, args.settings.registry_port
-        self._name, self._address = name, f"{host}:{port}/{_DATABASE}"
+        self._name, self._address = name, f"{host_port(host, port)}/{_DATABASE}"
         provider = postgresql.Provider(
             f"{name}-server",
             host=host,

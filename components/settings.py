@@ -18,6 +18,7 @@ from components.exporter import MetricsEndpoint
 from components.guard import Guard
 from components.previous_run import PreviousRun
 from kryonix.rabbitmq.counts import BrokerAccess
+from kryonix.topology.addresses import host_port
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.credentials import Generations, parse_generations
@@ -29,8 +30,8 @@ from kryonix.topology.ownership import too_wide
 from kryonix.topology.tenants import Tenant, parse_tenant
 
 _PREFIX = "kryonix:"
-_HOST = re.compile(r"[A-Za-z0-9:]([A-Za-z0-9.:-]{0,252}[A-Za-z0-9:])?")
-"""A host name or an IP address, as allowed in a URL and in a container's label."""
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+"""A host name or an IPv4 address, as allowed in a URL and in a container's label."""
 
 _PINNED = re.compile(r"[^@]+:[\w][\w.-]{0,127}@sha256:[0-9a-f]{64}")
 """An image with tag and digest. Docker needs no tag, but the Docker provider would read the digest as one."""
@@ -69,7 +70,7 @@ class PlatformSettings:
         if self.broker_memory_mb < 512:
             problems.append(f"kryonix:brokerMemoryMb: {self.broker_memory_mb} MiB is too small. Use 512 or more")
         for key, host in (("domain", self.domain), ("advertisedHost", self.advertised_host)):
-            if not _HOST.fullmatch(host):
+            if not _HOST.fullmatch(host) and not (key == "advertisedHost" and _is_ipv6(host)):
                 problems.append(f"kryonix:{key}: {host!r} is not a valid host name. Use one such as kryonix.com.br")
         for key, image in (("brokerImage", self.broker_image), ("postgresImage", self.postgres_image)):
             if not image or re.search(r"\s", image):
@@ -105,7 +106,7 @@ class PlatformSettings:
 
     @property
     def local_management_url(self) -> str:
-        return f"http://{self.local_host}:{self.management_port}"
+        return f"http://{host_port(self.local_host, self.management_port)}"
 
     def access(self, admin_password: pulumi.Input[str]) -> pulumi.Output[BrokerAccess]:
         """Return the access to the broker from this machine."""
@@ -188,14 +189,21 @@ def _allow_delete(config: pulumi.Config) -> tuple[str, ...]:
     return entries
 
 
+def _is_ipv6(host: str) -> bool:
+    """Return True for an IPv6 address that a URL can have: without brackets of its own, and without a zone."""
+    try:
+        return ipaddress.ip_address(host).version == 6 and "%" not in host
+    except ValueError:
+        return False
+
+
 def _ip_address(config: pulumi.Config, key: str) -> str:
     value = config.require(key)
-    try:
-        ipaddress.ip_address(value)
-    except ValueError as error:
-        remedy = "Use 127.0.0.1 for this machine only, or 0.0.0.0 for all networks"
-        raise InvalidStack(f"kryonix:{key}: {value!r} is not a valid IP address. {remedy}") from error
-    return value
+    with suppress(ValueError):
+        if ipaddress.ip_address(value).version == 4 or _is_ipv6(value):
+            return value
+    remedy = "Use 127.0.0.1 for this machine only, or 0.0.0.0 for all networks"
+    raise InvalidStack(f"kryonix:{key}: {value!r} is not a valid IP address. {remedy}")
 
 
 def _topologies(config: pulumi.Config) -> list[Topology]:

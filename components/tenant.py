@@ -15,6 +15,7 @@ from components.safeguards import Safeguards, SafeguardsArgs
 from components.settings import Settings
 from components.tenant_record import TenantRecord, TenantRecordArgs
 from components.tenant_user import TenantUser, permit
+from kryonix.topology.addresses import host_port
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import Permissions
@@ -69,11 +70,10 @@ class TenantMessaging(pulumi.ComponentResource):
         self.vhost, self.username, self.password = vhost.name, current.user.name, current.password
         self.amqp_uri = pulumi.Output.secret(
             pulumi.Output.format(
-                "amqp://{0}:{1}@{2}:{3}/{4}",
+                "amqp://{0}:{1}@{2}/{3}",
                 current.user.name,
                 current.password,
-                args.platform.amqp_host,
-                args.platform.amqp_port,
+                pulumi.Output.all(args.platform.amqp_host, args.platform.amqp_port).apply(lambda at: host_port(*at)),
                 vhost.name.apply(lambda vhost_name: vhost_name.replace("/", "%2F")),
             )
         )

@@ -31,6 +31,7 @@ from kryonix.signup import auth
 from kryonix.signup.database import Database
 from kryonix.signup.service import build_service
 from kryonix.signup.worker import run_worker
+from kryonix.topology.addresses import host_port
 from kryonix.topology.catalog import default_catalog
 
 _DSN_VARIABLE: Final = "KRYONIX_SIGNUP_DSN"
@@ -77,9 +78,10 @@ def serve(
         err.print(_EXPOSED.format(address=address), soft_wrap=True, markup=False)
     process = _WorkerProcess(workers, platform) if workers else None
     try:
-        shown = f"[{address}]" if ":" in address else address
         ready = "; /readyz returns 200 once the worker is ready" if workers else ""
-        text = f"listening on http://{shown}:{actual}; operators' page at /, API description at /openapi.json"
+        text = (
+            f"listening on http://{host_port(address, actual)}; operators' page at /, API description at /openapi.json"
+        )
         err.print(text + ready, soft_wrap=True, markup=False)
         uvicorn.Server(settings).run(sockets=[listening])
     finally:
@@ -212,7 +214,9 @@ def _listen(host: str, port: int) -> socket.socket:
         raise InvalidChoice(f"--host {host!r} is not a valid host name or IP address") from error
     except OSError as error:
         remedy = "Choose another --port, or 0 for a free one"
-        raise ServiceUnreachable(f"can't listen on {host}:{port}: {error.strerror or error}. {remedy}") from error
+        raise ServiceUnreachable(
+            f"can't listen on {host_port(host, port)}: {error.strerror or error}. {remedy}"
+        ) from error
     return listening
 
 

@@ -42,6 +42,7 @@ from kryonix.registry.connection import connect
 from kryonix.registry.errors import RegistryError
 from kryonix.registry.rows import fetch_tenants
 from kryonix.tenants.undeclared import Undeclared, declared_vhosts, find_undeclared
+from kryonix.topology.addresses import host_port
 from kryonix.topology.catalog import default_catalog
 
 _UNREACHABLE: Final = 3
@@ -242,7 +243,7 @@ def status_json(status: StackStatus) -> dict[str, Any]:
         "broker": {"reachable": status.uses is not None, "problem": status.problems.get("broker")},
         "registry": {"reachable": status.registered is not None, "problem": status.problems.get("registry")},
         **urls,
-        "amqp": f"amqp://{outputs['amqp_host']}:{int(outputs['amqp_port'])}",
+        "amqp": f"amqp://{host_port(outputs['amqp_host'], int(outputs['amqp_port']))}",
     }
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from kryonix.messaging.checks import check_type
 from kryonix.messaging.errors import ConfigurationError
+from kryonix.topology.addresses import host_port
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names, tenant_of_vhost
 
@@ -57,14 +58,13 @@ class Address:
     @property
     def place(self) -> str:
         """The address without credentials, for messages."""
-        return f"{self.scheme}://{self.host}:{self.port}{self.vhost}"
+        return f"{self.scheme}://{host_port(self.host, self.port)}{self.vhost}"
 
     def uri(self) -> str:
         """Return the complete URI, password included. Never show it."""
         login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
         query = f"?{self.query}" if self.query else ""
-        return f"{self.scheme}://{login}@{host}:{self.port}/{quote(self.vhost, safe='')}{query}"
+        return f"{self.scheme}://{login}@{host_port(self.host, self.port)}/{quote(self.vhost, safe='')}{query}"
 
 
 def find_address(

@@ -10,6 +10,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from kryonix.errors import KryonixError
+from kryonix.topology.addresses import host_port
 
 
 class RegistryError(KryonixError):
@@ -67,7 +68,7 @@ def address_parts(dsn: str) -> dict[str, Any]:
 
 def _shown(dsn: str) -> str:
     parts = address_parts(dsn)
-    return f"{parts.get('user')}@{parts.get('host')}:{parts.get('port', 5432)}/{parts.get('dbname')}"
+    return f"{parts.get('user')}@{host_port(str(parts.get('host')), parts.get('port', 5432))}/{parts.get('dbname')}"
 
 
 def _first_line(error: Exception) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from kryonix.errors import InvalidChoice
 from kryonix.messaging import Handler, Message, Reject
+from kryonix.topology.addresses import host_port
 
 _ROUTE = ("tenant", "module", "action")
 
@@ -38,11 +40,14 @@ class WorkerMetrics:
         self._server: WSGIServer | None = None
 
     def serve(self, host: str, port: int) -> None:
-        """Answer `GET /metrics` in a thread. Raises InvalidChoice if the port is not available."""
+        """Answer GET and HEAD of `/metrics` in a thread. Raises InvalidChoice if the port is not available."""
         try:
             self._server, _ = start_http_server(port, host, registry=self.registry)
+            self._server.set_app(_with_head(self._server.get_app()))
         except (OSError, UnicodeError) as error:
-            problem = f"--metrics-port: cannot open {host}:{port}: {getattr(error, 'strerror', None) or error}"
+            problem = (
+                f"--metrics-port: cannot open {host_port(host, port)}: {getattr(error, 'strerror', None) or error}"
+            )
             raise InvalidChoice(f"{problem}. Choose another") from error
 
     def close(self) -> None:
@@ -83,3 +88,15 @@ class WorkerMetrics:
 
     def set_depth(self, module: str, action: str, depth: int) -> None:
         self._depth.labels(self._tenant, module, action).set(depth)
+
+
+def _with_head(app: Any) -> Any:
+    """Return the application with HEAD as GET without a body."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+        if environ["REQUEST_METHOD"] != "HEAD":
+            return app(environ, start_response)
+        app({**environ, "REQUEST_METHOD": "GET"}, start_response)
+        return []
+
+    return answer

@@ -16,6 +16,7 @@ from kryonix.messaging.amqp.wire import copied
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.redrive import connected, count
 from kryonix.messaging.redrive.mover import ANSWER_S
+from kryonix.topology.addresses import host_port
 from kryonix.topology.naming import Names
 
 _NEEDED: Final = ("amqp_host", "amqp_port", "admin_username", "admin_password")
@@ -104,5 +105,7 @@ async def _opened(outputs: Any, names: Names) -> AsyncIterator[AbstractChannel]:
             yield await channel.get_underlay_channel()
     except KryonixError as error:
         if isinstance(error.__cause__, ChannelNotFoundEntity):
-            raise InvalidChoice(f"queue {names.unrouted!r} does not exist on the broker at {host}:{port}") from error
+            raise InvalidChoice(
+                f"queue {names.unrouted!r} does not exist on the broker at {host_port(host, port)}"
+            ) from error
         raise

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pulumi
 import pytest
 
-from components.settings import _place
+from components.current_address import CurrentAddress, local_host
+from components.errors import InvalidStack
+from components.exporter import MetricsEndpoint
+from components.settings import _ip_address, _place
+from kryonix.rabbitmq.counts import BrokerAccess
 
 
 def test_a_value_of_the_config_file_is_located(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,3 +23,27 @@ def test_a_value_of_the_config_file_is_located(tmp_path: Path, monkeypatch: pyte
     assert _place("amqpPort", 0) == "Pulumi.dev.yaml:3: "
     assert _place("amqpPort", 70_000) == "", "another file's value"
     assert _place("registryPort", 0) == ""
+
+
+def test_an_ipv6_address_has_brackets_in_every_url() -> None:
+    found = CurrentAddress(host=local_host("::"), amqp_port=1, management_port=2, registry_port=3)
+    access = BrokerAccess(management_url="", username="u", password="p", amqp_host="", amqp_port=0)
+    assert found.broker(access).management_url == "http://[::1]:2"
+    assert found.registry("postgresql://u:p@127.0.0.1:5432/kryonix") == "postgresql://u:p@[::1]:3/kryonix"
+    assert MetricsEndpoint(port=4).url("::1") == "http://[::1]:4/metrics"
+
+
+@pytest.mark.parametrize("key", ["bindAddress", "metricsAddress"])
+def test_an_address_with_a_zone_or_brackets_is_refused(key: str) -> None:
+    for value in ("fe80::1%eth0", "[::1]", "localhost", "1.2.3"):
+        with pytest.raises(InvalidStack, match=f"kryonix:{key}: .* is not a valid IP address"):
+            _ip_address(_Config({key: value}), key)
+
+
+class _Config(pulumi.Config):
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__("kryonix")
+        self._values = values
+
+    def require(self, key: str, *args: Any, **options: Any) -> str:
+        return self._values[key]

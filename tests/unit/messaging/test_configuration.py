@@ -151,3 +151,10 @@ def test_a_file_accessible_to_everybody_prints_a_warning(
     assert find_address(None, file, None, None).tenant_id == "acme"
     assert ("chmod 600" in caplog.text) is warned
     assert "cret" not in caplog.text
+
+
+def test_an_ipv6_address_has_brackets_in_uris_and_messages() -> None:
+    address = parse_uri("amqp://kryonix_acme:pw@[::1]:5673/%2Fcliente_acme")
+    assert address.host == "::1"
+    assert address.place == "amqp://[::1]:5673/cliente_acme"
+    assert address.uri() == "amqp://kryonix_acme:pw@[::1]:5673/%2Fcliente_acme"

@@ -15,6 +15,7 @@ from psycopg.sql import SQL, Composed
 from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
 from kryonix.engines.local.handlers.base import UNKNOWN
 from kryonix.engines.local.handlers.fields import Field, Kind, checked
+from kryonix.topology.addresses import host_port
 
 Cursor = psycopg.Cursor[DictRow]
 Result = TypeVar("Result")
@@ -102,13 +103,14 @@ class Server:
                 row_factory=dict_row,
                 autocommit=autocommit,
                 application_name="kryonix local engine",
+                client_encoding="utf8",  # else PGCLIENTENCODING, or the role's
             )
         except psycopg.OperationalError as error:
             raise ServiceUnavailable(self._unreachable(database, str(error))) from None
 
     @property
     def _address(self) -> str:
-        return f"{self.settings['host']}:{self.settings['port']}"
+        return host_port(self.settings["host"], self.settings["port"])
 
     def _unreachable(self, database: str, reason: str) -> str:
         if "password authentication failed" in reason:
