@@ -59,7 +59,10 @@ class Postgres:
         import psycopg
 
         if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, connect_timeout=5)
+            # The encoding is the SDK's, whatever PGCLIENTENCODING or the role says.
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._dsn, autocommit=True, connect_timeout=5, client_encoding="utf8"
+            )
         if not self._created:
             await self._connection.execute(self._create_table.encode())
             self._created = True

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
-from typing import Any, Final, LiteralString, cast
+from typing import Any, Final, LiteralString, Self, cast
 
 import psycopg
 from psycopg.errors import _WaitTimeout
@@ -39,6 +39,14 @@ KEEPALIVES: Final[dict[str, Any]] = {
 """libpq settings that detect a vanished machine within 25 s. A Unix socket ignores them."""
 
 
+ENCODING: Final[dict[str, Any]] = {"client_encoding": "utf8"}
+PINNED: Final = (
+    "SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET standard_conforming_strings = on; "
+    "SET default_transaction_isolation = 'read committed'"
+)
+"""A session's settings. As connection options, PGDATESTYLE would override them, and poolers refuse such options."""
+
+
 class NoAnswer(psycopg.OperationalError):
     """The server did not answer in time. The connection is closed."""
 
@@ -51,6 +59,18 @@ class BoundedConnection(psycopg.Connection[dict[str, Any]]):
     """
 
     answer_s: float = 30
+
+    @classmethod
+    def connect(cls, conninfo: str = "", *, autocommit: bool = False, **given: Any) -> Self:
+        """Connect, with the settings that the statements and the driver need instead of the environment's or role's."""
+        connection = super().connect(conninfo, autocommit=True, **ENCODING, **given)
+        try:
+            connection.execute(PINNED)
+            connection.autocommit = autocommit
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         if timeout is not None:

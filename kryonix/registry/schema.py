@@ -15,6 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
+from kryonix.registry.connection import ENCODING
 from kryonix.registry.errors import RegistryUnavailable, translated
 
 SCHEMA: Final = "tenants"
@@ -74,7 +75,7 @@ def _connected(dsn: str) -> Iterator[sqlalchemy.Connection]:
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
         poolclass=NullPool,
-        creator=lambda: psycopg.connect(dsn, connect_timeout=_CONNECT_TIMEOUT_S),
+        creator=lambda: psycopg.connect(dsn, connect_timeout=_CONNECT_TIMEOUT_S, **ENCODING),
     )
     with translated(dsn):
         try:

@@ -17,8 +17,10 @@ from procrastinate import BaseRetryStrategy, PsycopgConnector, RetryDecision
 from procrastinate.exceptions import ConnectorException
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
+from psycopg import AsyncConnection
 
 from kryonix.engines.workspace import clear_abandoned
+from kryonix.registry.connection import ENCODING, PINNED
 from kryonix.signup.database import Database, connection_settings
 from kryonix.signup.events import EventPublisher
 from kryonix.signup.executor import Executor, RetryLater
@@ -92,7 +94,8 @@ class _Worker:
         self._app = procrastinate.App(
             connector=PsycopgConnector(
                 conninfo=dsn,
-                kwargs=connection_settings(dsn, _ANSWER_S),
+                kwargs={**connection_settings(dsn, _ANSWER_S), **ENCODING},
+                configure=_pin,
                 min_size=1,
                 max_size=concurrency + 3,
                 timeout=_PAUSE_AFTER_FAILURE_S,
@@ -202,6 +205,11 @@ class _Worker:
             if attempt not in jobs:  # recorded
                 del self._ended[attempt]
         return [jobs[attempt] for attempt in long_ended if attempt in jobs]
+
+
+async def _pin(connection: AsyncConnection[Any]) -> None:
+    await connection.execute(PINNED)
+    await connection.commit()
 
 
 async def _every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
