@@ -65,6 +65,13 @@ class LazyGroup(TyperGroup):
         name, listed, rest = super().resolve_command(ctx, args)
         return name, listed and load_command(str(listed.name)), rest
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # typer would exit without a word
+            err.print("interrupted; run the same command again to continue")
+            raise typer.Exit(130) from None
+
 
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -88,12 +95,6 @@ def main() -> None:
     """Run the command. A KryonixError prints its message and exits with its status."""
     try:
         app()
-    except KeyboardInterrupt:
-        err.print("interrupted; run the same command again to continue")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
     except KryonixError as error:
         if "--json" in sys.argv:
             print_json({"error": str(error), "exit_status": error.exit_status})

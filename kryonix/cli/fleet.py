@@ -206,7 +206,7 @@ def _run(site: Site, desk: RolloutDesk, running: Rollout) -> Rollout:
             run.run(running.tenants)
     except KeyboardInterrupt:
         err.print(f"rollout {running.id} interrupted; run `kryonix fleet rollout --resume` to continue")
-        raise
+        raise typer.Exit(130) from None
     return desk.latest()
 
 

@@ -262,12 +262,8 @@ def _lifecycle(platform: PlatformOptions, **durations: timedelta) -> TenantLifec
 def _run(title: str, operation: Callable[[OnEvent], R]) -> R:
     """Run an operation with progress."""
     progress = RunProgress(err, title)
-    try:
-        with progress.running():
-            return operation(progress.on_event)
-    except KeyboardInterrupt:
-        err.print(f"{title}: interrupted; run the same command again to continue")
-        raise
+    with progress.running():
+        return operation(progress.on_event)
 
 
 def _print_credentials(made: Credentials, json_output: bool) -> None:
