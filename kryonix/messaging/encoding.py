@@ -1,9 +1,13 @@
-"""Encode data as JSON or raw bytes, compress it, and decompress it within a limit."""
+"""Encode data as JSON or raw bytes, and decode it, other applications' charsets and compression too, within a limit."""
 
 from __future__ import annotations
 
+import codecs
 import json
+import math
+import re
 import zlib
+from email.message import Message as Header
 from typing import Any, Final, Literal
 
 import zstandard
@@ -14,6 +18,8 @@ Compression = Literal["zstd", "gzip"]
 
 JSON: Final = "application/json"
 OCTETS: Final = "application/octet-stream"
+_BINARY: Final = frozenset({OCTETS, "application/data"})
+"""The second is kombu's."""
 MAX_BYTES: Final = 16 * 1024 * 1024
 """The largest message the broker accepts, and the largest result of decompression."""
 
@@ -22,6 +28,18 @@ _MIN_SAVING: Final = 0.9
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _ZSTD_WINDOW: Final = 1 << 27
 """Bytes; the window of `zstd --long`."""
+_UNCHANGED: Final = frozenset({"", "identity", "binary", "7bit", "8bit"})
+"""Content encodings that neither compress nor name a charset."""
+_COMPRESSIONS: Final = {
+    "zstd": "zstd",
+    "application/zstd": "zstd",
+    "gzip": "gzip",
+    "x-gzip": "gzip",
+    "deflate": "deflate",
+    "application/x-gzip": "deflate",  # kombu's name for zlib's format
+}
+_NO_CHARSETS: Final = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
+"""Text codecs of Python that are no charsets. Two megabytes of `punycode` would stop the event loop for minutes."""
 
 
 class Undecodable(Exception):
@@ -32,8 +50,14 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text[:40]} exceeds the largest number")
+    return number
+
+
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_decoder = json.JSONDecoder(parse_constant=_no_constant)
+_decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
 def encode(data: Any, message_id: str, max_bytes: int = MAX_BYTES) -> tuple[bytes, str]:
@@ -64,24 +88,45 @@ def compress(body: bytes, how: Compression) -> tuple[bytes, str | None]:
     return (smaller, how) if len(smaller) < len(body) * _MIN_SAVING else (body, None)
 
 
-def inflate(body: bytes, content_encoding: str | None, max_bytes: int = MAX_BYTES) -> bytes:
-    """Decompress a body, holding at most `max_bytes`. Raises Undecodable."""
-    if content_encoding in (None, "", "identity"):
+def inflate(body: bytes, how: str | None, max_bytes: int = MAX_BYTES) -> bytes:
+    """Decompress a body of zstd, gzip or deflate, holding at most `max_bytes`. Raises Undecodable."""
+    if how is None:
         return body
     try:
-        if content_encoding == "zstd":
-            inflated, complete = _inflate_zstd(body, max_bytes)
-        elif content_encoding == "gzip":
-            inflated, complete = _inflate_gzip(body, max_bytes)
-        else:
-            raise Undecodable(f"content-encoding {content_encoding[:40]!r} is neither zstd nor gzip")
+        inflated, complete = (_inflate_zstd if how == "zstd" else _inflate_zlib)(body, max_bytes)
     except (zlib.error, zstandard.ZstdError) as error:
-        raise Undecodable(f"the body is not {content_encoding}: {error}") from error
+        raise Undecodable(f"the body is not {how}: {error}") from error
     if len(inflated) > max_bytes:
-        raise Undecodable(f"{len(body):,} bytes of {content_encoding} inflate to more than {max_bytes:,}")
+        raise Undecodable(f"{len(body):,} bytes of {how} inflate to more than {max_bytes:,}")
     if not complete:
-        raise Undecodable(f"the body ends in the middle of its {content_encoding}")
+        raise Undecodable(f"the body ends in the middle of its {how}")
     return inflated
+
+
+def _read_encoding(content_encoding: str) -> tuple[str | None, str | None]:
+    """Return the compression and the charset, as of Spring's `gzip, UTF-8` (`gzip:UTF-8` before 2.3)."""
+    how = charset = None
+    for part in re.split("[,:]", content_encoding):
+        name = part.strip().lower()
+        if name in _COMPRESSIONS and how is None:
+            how = _COMPRESSIONS[name]
+        elif name not in _UNCHANGED:
+            charset = _codec(name)
+            if charset is None:
+                raise Undecodable(
+                    f"content-encoding {content_encoding[:40]!r} is not one of zstd, gzip, deflate, charset"
+                )
+    return how, charset
+
+
+def _codec(charset: str) -> str | None:
+    """Return Python's name of a charset, or None."""
+    try:
+        name = codecs.lookup(charset).name
+        "a".encode(name)  # refuses codecs of bytes, such as hex
+    except (LookupError, ValueError):
+        return None
+    return None if name in _NO_CHARSETS else name
 
 
 def _inflate_zstd(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
@@ -101,25 +146,47 @@ def _inflate_zstd(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
     return inflated, frame.eof
 
 
-def _inflate_gzip(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
-    """Return the data of one member, and True if it is complete. Millions of empty members would be a bomb."""
-    inflater = zlib.decompressobj(_GZIP_WINDOW)
+def _inflate_zlib(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
+    """Return the data of one member, and True if it is complete. Millions of empty members would be a bomb.
+
+    The first byte tells the formats apart: gzip's, zlib's, and DEFLATE without a header.
+    """
+    has_header = body != b"" and (body[0] == 0x1F or body[0] & 15 == zlib.DEFLATED)
+    inflater = zlib.decompressobj(32 + zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
     inflated = inflater.decompress(body, max_bytes + 1)
     if inflater.unused_data:
-        raise Undecodable("data follows the end of its gzip")
+        raise Undecodable("data follows the end of the compressed body")
     return inflated, inflater.eof
 
 
 def decode(body: bytes, content_type: str | None, content_encoding: str | None, max_bytes: int = MAX_BYTES) -> Any:
     """Return a body as data: bytes for octets, text for text, else JSON. Raises Undecodable."""
-    body = inflate(body, content_encoding, max_bytes)
+    how, charset = _read_encoding(content_encoding) if content_encoding else (None, None)
+    body = inflate(body, how, max_bytes)
     kind = (content_type or JSON).partition(";")[0].strip().lower()
-    if kind == OCTETS:
+    if kind in _BINARY:
         return body
+    is_text = kind.startswith("text/") and not kind.endswith("json")
+    charset = charset or _charset(content_type) or ("utf-8" if is_text else json.detect_encoding(body))
     try:
-        text = body.decode()
-        return text if kind == "text/plain" else _decoder.decode(text)
-    except UnicodeDecodeError as error:
-        raise Undecodable(f"the body is not UTF-8: byte {error.start}") from error
+        text = body.decode(charset).removeprefix("\ufeff")
+        return text if is_text else _decoder.decode(text)
+    except UnicodeError as error:
+        place = f": byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
+        raise Undecodable(f"the body is not {charset.removesuffix('-sig').upper()}{place}") from error
     except (ValueError, RecursionError) as error:
         raise Undecodable(f"the body is not JSON: {str(error)[:200]}") from error
+
+
+def _charset(content_type: str | None) -> str | None:
+    """Return the codec of a content type's parameter `charset`, if any. Raises Undecodable for an unknown one."""
+    if content_type is None or ";" not in content_type:
+        return None
+    header = Header()
+    header["content-type"] = content_type
+    stated = header.get_content_charset("")
+    if stated in _UNCHANGED:
+        return None
+    if (codec := _codec(stated)) is None:
+        raise Undecodable(f"the charset {stated[:40]!r} is unknown")
+    return codec

@@ -20,7 +20,8 @@ _MAX_SIZE: Final = 1_000_000_000
 class IdempotencyStore(Protocol):
     """Remember handled messages. `key` is queue and message id.
 
-    A claim neither done nor released (its consumer died) ends after `lease` seconds.
+    A claim neither done nor released (its consumer died) ends after `lease` seconds. `claim` raises UnicodeError for a
+    key that it can never store: the message is then handled without it. Any other error gives the message back.
     """
 
     async def claim(self, key: str, lease: float) -> Claim: ...

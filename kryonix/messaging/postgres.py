@@ -44,12 +44,16 @@ class Postgres:
     ) -> tuple[Any, ...] | None:
         """Run a statement and return its first row, or run it for many parameters in one transaction.
 
-        Reconnect once if the server has closed the connection.
+        Reconnect once if the server has closed the connection. Raises UnicodeError for a value the table cannot hold.
         """
+        import psycopg
+
         async with self._turn:
             connection = await self._connected()
             try:
                 return await _run(connection, statement, parameters)
+            except psycopg.DataError as error:
+                raise UnicodeError(str(error)) from error
             except Exception:
                 if not connection.closed:
                     raise
@@ -79,8 +83,18 @@ async def _run(
     parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]],
 ) -> tuple[Any, ...] | None:
     if isinstance(parameters, Mapping):
-        cursor = await connection.execute(statement.encode(), parameters)
+        cursor = await connection.execute(statement.encode(), _storable(connection, parameters))
         return await cursor.fetchone() if cursor.description else None
     async with connection.transaction(), connection.cursor() as cursor:
-        await cursor.executemany(statement.encode(), parameters)
+        await cursor.executemany(statement.encode(), [_storable(connection, row) for row in parameters])
     return None
+
+
+def _storable(connection: psycopg.AsyncConnection[Any], row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Escape text to ASCII in a database that is not UTF-8."""
+    if connection.info.parameter_status("server_encoding") in ("UTF8", "SQL_ASCII"):
+        return row
+    return {
+        name: value.encode("ascii", "backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }

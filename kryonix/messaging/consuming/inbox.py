@@ -6,11 +6,19 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from kryonix.messaging.consuming.work import Source, Work, ask_store
 from kryonix.messaging.encoding import Undecodable, decode
-from kryonix.messaging.message import FAILURES_HEADER, FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, Message, Route
+from kryonix.messaging.idempotency import Claim, IdempotencyStore
+from kryonix.messaging.message import (
+    FAILURES_HEADER,
+    FIRST_EXCHANGE_HEADER,
+    FIRST_KEY_HEADER,
+    Envelope,
+    Message,
+    Route,
+)
 from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery, Subscription
 
 _BUSY_S: Final = 1.0
@@ -118,7 +126,7 @@ class Receiver:
         """Return the work, or None if the delivery has been answered already."""
         source, envelope = self._source, delivery.envelope
         try:
-            data = decode(envelope.body, envelope.content_type, envelope.content_encoding, source.max_bytes)
+            data = decode(envelope.body, envelope.content_type, _content_encoding(envelope), source.max_bytes)
         except Undecodable as error:
             self.undecodable += 1
             log.warning("%s: message %s is a dead letter: %s", delivery.queue, envelope.message_id, error)
@@ -127,12 +135,14 @@ class Receiver:
         message = self._message(delivery, data)
         if source.idempotency is None or not message.message_id:
             return Work(source, delivery, message, None)
+        # Another application's id may have what the store cannot hold: NUL, or letters beyond its encoding.
+        escaped = message.message_id.encode("unicode_escape").decode()
         # By action, not by queue: a message that comes back through another lane is the same.
-        key = f"{source.names.queue(source.module, source.action)}:{_storable(message.message_id)}"
-        claiming = source.idempotency.claim(key, source.lease)
+        key = f"{source.names.queue(source.module, source.action)}:{escaped}"
+        claiming = self._claim(source.idempotency, key)
         claim = await ask_store(claiming, f"cannot claim message {message.message_id!r}; giving it back")
-        if claim == "mine":
-            return Work(source, delivery, message, key)
+        if claim in ("mine", "never"):
+            return Work(source, delivery, message, key if claim == "mine" else None)
         if claim == "done":
             self.duplicates += 1
             await delivery.ack()
@@ -142,6 +152,13 @@ class Receiver:
             await asyncio.sleep(_BUSY_S)
         await delivery.give_back()
         return None
+
+    async def _claim(self, store: IdempotencyStore, key: str) -> Claim | Literal["never"]:
+        try:
+            return await store.claim(key, self._source.lease)
+        except UnicodeError as error:
+            log.warning("%s cannot be stored, so the message may be handled twice: %s", key, error)
+            return "never"
 
     def _message(self, delivery: Delivery, data: Any) -> Message:
         envelope, headers = delivery.envelope, delivery.envelope.headers
@@ -165,6 +182,9 @@ class Receiver:
         )
 
 
-def _storable(message_id: str) -> str:
-    """Escape an id of another application: PostgreSQL cannot store a NUL."""
-    return message_id if message_id.isprintable() else message_id.encode("unicode_escape").decode()
+def _content_encoding(envelope: Envelope) -> str | None:
+    """Return the encodings of a body. kombu names its compression in a header."""
+    compression = envelope.headers.get("compression")
+    if isinstance(compression, str) and compression.startswith("application/"):
+        return f"{compression},{envelope.content_encoding or ''}"
+    return envelope.content_encoding

@@ -91,6 +91,48 @@ async def test_an_id_invalid_in_postgresql_is_handled_once(postgres: Postgres, u
         await eventually_async(lambda: (consumer.handled, consumer.duplicates) == (1, 1))
 
 
+@pytest.fixture(params=["LATIN1", "SQL_ASCII", "UTF8"])
+def encoded_dsn(request: pytest.FixtureRequest, postgres: Postgres, unique: str) -> str:
+    """A database in one of the encodings that people's servers have."""
+    name = f"{unique}_{request.param.lower()}"
+    with postgres.connect() as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING '{request.param}' TEMPLATE template0 LOCALE 'C'".encode())
+    return dsn(postgres).replace("/postgres", f"/{name}")
+
+
+async def test_any_id_is_handled_once_whatever_the_encoding(encoded_dsn: str) -> None:
+    broker, seen, ids = MemoryBroker(modules=["crm"]), Seen(), ["pedido-✓", "joão", "plain"]
+    async with await broker.connect(idempotency=PostgresIdempotency(encoded_dsn)) as client:
+        consumer = await client.crm.consume("leads.create", seen)
+        for message_id in ids * 2:
+            broker.publish(Envelope(broker.names.exchange, "crm.leads.create.medium", b"{}", message_id))
+        await eventually_async(lambda: (consumer.handled, consumer.duplicates) == (3, 3))
+    assert sorted(message.message_id for message in seen.messages) == sorted(ids)
+
+
+async def test_any_text_is_audited_whatever_the_encoding(encoded_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    audit = PostgresAudit(encoded_dsn)
+    async with await MemoryBroker(modules=["crm"]).connect(application="loja ✓", audit=audit) as client:
+        await client.crm.send("leads.create", 1, message_id="joão")
+    assert client.audit_dropped == 0
+    with psycopg.connect(encoded_dsn, client_encoding="utf8") as connection:
+        row = connection.execute("SELECT application, message_id FROM kryonix_audit").fetchone()
+    readable = ("loja ✓", "joão")
+    assert row == (readable if not encoded_dsn.endswith("latin1") else (r"loja \u2713", r"jo\xe3o"))
+
+
+async def test_a_key_that_does_not_fit_the_table_is_refused(postgres: Postgres, unique: str) -> None:
+    with postgres.connect() as connection:
+        connection.execute(f"CREATE TABLE {unique} (key varchar(3) PRIMARY KEY, at date, until timestamptz)".encode())
+    store = PostgresIdempotency(dsn(postgres), unique)
+    for key in ("nul\0", "too long"):
+        with pytest.raises(UnicodeError):
+            await store.claim(key, 60)
+    assert await store.claim("fit", 60) == "mine"
+    await store.close()
+
+
 async def test_a_cut_connection_neither_loses_nor_doubles_a_record(postgres: Postgres, unique: str) -> None:
     async with await MemoryBroker(modules=["crm"]).connect(audit=PostgresAudit(dsn(postgres), unique)) as client:
         await client.crm.send("leads.create", 1)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import random
 import time
 import tracemalloc
+import zlib
 from typing import Any
 
 import pytest
@@ -136,5 +138,91 @@ def test_mislabelled_data_cannot_be_decoded(body: bytes, content_type: str | Non
         decode(body, content_type, None)
 
 
-def test_text_is_text() -> None:
-    assert decode("olá".encode(), "text/plain; charset=utf-8", None) == "olá"
+@pytest.mark.parametrize("content_type", ["text/plain; charset=utf-8", "TEXT/PLAIN", "text/csv"])
+def test_text_is_text(content_type: str) -> None:
+    assert decode("olá".encode(), content_type, None) == "olá"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF-8", "utf8", "binary", "identity", "8bit", "", " UTF-8 "])
+@pytest.mark.parametrize("content_type", [JSON, None, "application/vnd.api+json", "Application/JSON ;v=1", "text/json"])
+def test_json_of_other_clients_is_decoded(encoding: str, content_type: str | None) -> None:
+    assert decode('{"a":"á"}'.encode(), content_type, encoding) == {"a": "á"}
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "ISO_8859_1", "Windows-1252", "utf-16", "utf-16le", "utf-8-sig"])
+def test_a_charset_is_followed_wherever_it_is_stated(charset: str) -> None:
+    body = '"olá"'.encode(charset)
+    assert decode(body, JSON, charset) == "olá"
+    assert decode(body, f'application/json; charset="{charset}"', None) == "olá"
+    assert decode(body, f"text/plain;format=flowed;CharSet={charset}", None) == '"olá"'
+    assert decode(body, f"text/plain; charset={charset}", "binary") == '"olá"'
+
+
+def test_the_content_encoding_precedes_the_content_type() -> None:
+    assert decode("á".encode(), "text/plain; charset=iso-8859-1", "utf-8") == "á"  # as kombu and Spring read it
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_not_data(encoding: str) -> None:
+    body = '"olá"'.encode(encoding)
+    assert decode(body, JSON, None) == "olá"
+    assert decode(body, "text/plain", encoding) == '"olá"'
+    assert decode("olá".encode("utf-8-sig"), "text/plain", None) == "olá"
+    assert decode("\ufeffolá".encode("utf-16le"), "text/plain", "utf-16le") == "olá"
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", '{"a":[1.5,2e400]}', "NaN", "-Infinity"])
+def test_a_number_that_cannot_be_sent_on_is_refused(number: str) -> None:
+    with pytest.raises(Undecodable, match="not JSON"):
+        decode(number.encode(), JSON, None)
+    assert decode(b"[1e308,1e-999]", JSON, None) == [1e308, 0.0]
+
+
+def _raw_deflate(body: bytes) -> bytes:
+    return zlib.compress(body, wbits=-zlib.MAX_WBITS)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "compressor"),
+    [
+        ("GZIP", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("Deflate", _raw_deflate),
+        ("zstd", zstandard.compress),
+        ("gzip, UTF-8", gzip.compress),
+        ("gzip:UTF-8", gzip.compress),
+        ("utf-8,gzip", gzip.compress),
+        ("application/x-gzip,utf-8", zlib.compress),
+    ],
+)
+def test_other_names_of_a_compression_are_known(encoding: str, compressor: Any) -> None:
+    assert decode(compressor(b'{"a":1}'), JSON, encoding) == {"a": 1}
+    assert decode(compressor(b"\xff"), OCTETS, encoding) == b"\xff"
+    with pytest.raises(Undecodable, match="inflate to more than"):
+        decode(compressor(b"0" * 50_000), JSON, encoding, 1_000)
+    with pytest.raises(Undecodable):
+        decode(compressor(b"0" * 50_000)[:-9], JSON, encoding)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["br", "aes256", "base64", "hex", "zlib", "rot13", "utf-99", "gzip, gzip", "\0", "ü"]
+)
+def test_an_unknown_encoding_cannot_be_decoded(encoding: str) -> None:
+    with pytest.raises(Undecodable, match="is not one of zstd, gzip, deflate, charset"):
+        decode(b'"a"', JSON, encoding)
+
+
+@pytest.mark.parametrize("charset", ["utf-99", "hex", "punycode", "idna", "unicode_escape"])
+def test_an_unknown_charset_cannot_be_decoded(charset: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(Undecodable, match=f"the charset '{charset}' is unknown"):
+        decode(b"a" * 2_000_000, f"text/plain; charset={charset}", None)
+    assert time.monotonic() - began < 5  # by `punycode` it took 400 s
+
+
+@given(st.binary(max_size=50), st.none() | st.text(max_size=50), st.none() | st.text(max_size=30))
+def test_any_message_is_decoded_or_refused(body: bytes, parameter: str | None, encoding: str | None) -> None:
+    for content_type in (parameter, f"text/plain; charset={parameter}"):
+        with contextlib.suppress(Undecodable):
+            decode(body, content_type, encoding)
