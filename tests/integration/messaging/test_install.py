@@ -77,6 +77,32 @@ def test_the_installed_sdk_works_without_infrastructure_tools(
     assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
 
 
+CHECKED = """
+from kryonix.messaging import Message, MessagingClient
+
+async def handle(message: Message) -> None: ...
+def plain(message: Message) -> None: ...
+
+async def main() -> None:
+    client = await MessagingClient.connect(application="typed")
+    await client.crm.send("leads.create", {}, priority=8)
+    await client.crm.consume("leads.create", handle)
+    await client.crm.send("leads.crate", {})
+    await client.crm.send("leads.create", {}, priority="high")
+    await client.crm.consume("leads.create", plain)
+    client.cmr
+"""
+
+
+def test_mypy_checks_programs_against_the_installed_types(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(CHECKED.lstrip())
+    mypy = (sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", python)
+    result = run(*mypy, "--cache-dir", tmp_path / "cache", tmp_path / "program.py")
+    found = re.findall(r"program\.py:(\d+): error: .*\[([\w-]+)\]", result.stdout)
+    kinds = ["arg-type", "arg-type", "arg-type", "attr-defined"]
+    assert found == [(str(line), kind) for line, kind in enumerate(kinds, 10)], result.stdout + result.stderr
+
+
 def test_the_command_without_its_extras_says_what_to_install(python: Path) -> None:
     result = run(python.parent / "kryonix", "--help")
     assert result.returncode == 1
