@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -50,6 +52,31 @@ def check_type(name: str, value: Any, kind: type | UnionType) -> None:
         given = "a class" if isinstance(value, type) else type(value).__name__
         problem = f"{name}: {given} is not {getattr(kind, '__name__', kind)}"
         raise ConfigurationError(problem, remedy="Pass an object of that type")
+
+
+def check_handler(handler: Any) -> None:
+    """Raise ConfigurationError unless the handler is an async function, or an async callable, of one message.
+
+    A decorator that is not async itself may wrap an async function.
+    """
+    name = getattr(handler, "__qualname__", None) or f"{handler!r:.60}"
+    how = "Write `async def handler(message)`"
+    if isinstance(handler, type):
+        remedy = f"Pass an object of it that has `async def __call__(self, message)`, or w{how[1:]}"
+        raise ConfigurationError(f"{name} is a class, not an async function", remedy=remedy)
+    called = handler
+    while isinstance(called, functools.partial):
+        called = called.func
+    forms = (called, getattr(called, "__call__", None), inspect.unwrap(called))  # noqa: B004 - the method is looked at
+    if not any(map(inspect.iscoroutinefunction, forms)):
+        remedy = f"{how}; call blocking code in it with `await asyncio.to_thread(...)`"
+        raise ConfigurationError(f"{name} is not an async function", remedy=remedy)
+    try:
+        # The decorator's own signature: it may pass more arguments on.
+        inspect.signature(handler, follow_wrapped=False).bind(object())
+    except TypeError as error:
+        problem = f"{name} does not take the message as its only argument ({error})"
+        raise ConfigurationError(problem, remedy=how) from error
 
 
 def check_module(catalog: Catalog, module: Any, message_id: str | None = None) -> Module:

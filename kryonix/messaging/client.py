@@ -12,6 +12,7 @@ from typing import Any, Final, Self, Unpack, get_args
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.audit import Auditor, AuditSink
 from kryonix.messaging.checks import (
+    check_handler,
     check_module,
     check_route,
     check_type,
@@ -241,8 +242,7 @@ class MessagingClient(Facades):
         if handler_timeout is not None and checked_seconds("handler_timeout", handler_timeout) > MAX_HANDLER_S:
             problem = f"handler_timeout {handler_timeout:,g} s is longer than the maximum, {MAX_HANDLER_S:,.0f} s"
             raise ConfigurationError(problem, remedy="Store the job, return, and do the work in a task of its own")
-        if not callable(handler):
-            raise ConfigurationError(f"{handler!r:.60} is not a handler", remedy="Pass `async def handler(message)`")
+        check_handler(handler)
         source = self._source(module, action, handler_timeout)
         consumer = Consumer(source, handler, concurrency, handler_timeout)
         prefetch = self._checked_prefetch(prefetch, concurrency)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import sys
 import traceback
 from collections.abc import Mapping
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kryonix.errors import InvalidChoice
-from kryonix.messaging import Handler, UnknownRoute
-from kryonix.messaging.checks import check_route
+from kryonix.messaging import Handler, MessagingError
+from kryonix.messaging.checks import check_handler, check_route
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import nearest
 
@@ -26,8 +25,8 @@ def load_handlers(path: str, catalog: Catalog) -> Handlers:
     """
     found = _attribute(path)
     if not isinstance(found, Mapping) or not found:
-        kind = type(found).__name__
-        raise InvalidChoice(f"{path!r} is {kind}, not a mapping of 'module.action' to async functions")
+        kind = "empty" if isinstance(found, Mapping) else f"{type(found).__name__}, not a mapping"
+        raise InvalidChoice(f"{path!r} is {kind}. Map at least one 'module.action' to an async function")
     problems: list[str] = []
     handlers: Handlers = {}
     for name, handler in found.items():
@@ -72,9 +71,7 @@ def _described(error: BaseException) -> str:
 def _problem(module: str, action: str, handler: Any, catalog: Catalog) -> str | None:
     try:
         check_route(catalog, module, action)
-    except UnknownRoute as error:
+        check_handler(handler)
+    except MessagingError as error:
         return str(error)
-    called = handler if inspect.isroutine(handler) else getattr(handler, "__call__", None)  # noqa: B004
-    if not inspect.iscoroutinefunction(called) and not inspect.iscoroutinefunction(getattr(handler, "func", None)):
-        return f"{handler!r} is not an async function. Write `async def handler(message)`"
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -154,10 +153,7 @@ class Consumer:
         with process_span(message.route.queue, message.message_id, message.attempt, message.headers) as span:
             try:
                 async with asyncio.timeout(self._handler_timeout):
-                    answer = self._handler(message)
-                    if not inspect.isawaitable(answer):
-                        raise TypeError(f"the handler returned {type(answer).__name__}: write it as `async def`")
-                    await answer
+                    await self._handler(message)
             except Reject as rejection:
                 failed(span, rejection)
                 log.warning("%s: message %s is a dead letter: %s", self.route, message.message_id, rejection.reason)

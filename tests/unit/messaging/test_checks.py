@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -17,6 +20,7 @@ from kryonix.messaging import (
     JsonLinesAudit,
     MemoryBroker,
     MemoryIdempotency,
+    Message,
     MessagingClient,
     NotSerializable,
     Outgoing,
@@ -24,6 +28,7 @@ from kryonix.messaging import (
     PostgresIdempotency,
     UnknownRoute,
 )
+from kryonix.messaging.checks import check_handler
 from tests.support.recording_handler import Seen
 from tests.support.waiting import eventually_async
 
@@ -171,7 +176,7 @@ async def test_an_invalid_handler_is_refused_and_costs_no_attempt(
 ) -> None:
     nothing: Any = None
     await client.crm.send("leads.create", {})
-    with pytest.raises(ConfigurationError, match="not a handler"):
+    with pytest.raises(ConfigurationError, match="None is not an async function"):
         await client.crm.consume("leads.create", nothing)
     assert len(broker.messages("crm", "leads.create")) == 1
 
@@ -361,3 +366,72 @@ async def test_an_uncancellable_router_delays_no_message(broker: MemoryBroker) -
         assert "longer than 0.05 s" in result.decision
         released.set()
         await asyncio.wait_for(ended.wait(), 30)
+
+
+async def one(message: Message) -> None: ...
+async def defaults(message: Message, times: int = 1, **more: Any) -> None: ...
+async def none() -> None: ...
+async def two(message: Message, times: int) -> None: ...
+async def generator(message: Message) -> AsyncIterator[Message]:
+    yield message
+
+
+def plain(message: Message) -> None: ...
+
+
+class Handling:
+    async def __call__(self, message: Message) -> None: ...
+    async def method(self, message: Message) -> None: ...
+    def plain(self, message: Message) -> None: ...
+
+
+def passing_on(wrapped: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.wraps(wrapped)(lambda message: wrapped(message))
+
+
+def adding(wrapped: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(wrapped)
+    async def add(message: Message) -> None:
+        wrapped(message, 1)
+
+    return add
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        one,
+        defaults,
+        Handling(),
+        Handling().method,
+        functools.partial(two, times=1),
+        functools.partial(Handling()),
+        passing_on(one),
+        adding(two),
+        adding(plain),
+        AsyncMock(),
+    ],
+)
+def test_an_async_callable_of_one_message_is_a_handler(handler: Any) -> None:
+    check_handler(handler)
+
+
+@pytest.mark.parametrize(
+    ("handler", "problem"),
+    [
+        (plain, "plain is not an async function. Write `async def handler(message)`; call blocking code in it with"),
+        (Handling().plain, "Handling.plain is not an async function"),
+        (functools.partial(plain), "is not an async function"),
+        (passing_on(plain), "plain is not an async function"),
+        (generator, "generator is not an async function"),
+        (Handling, "Handling is a class, not an async function. Pass an object of it that has `async def __call__"),
+        (none, "none does not take the message as its only argument (too many positional arguments)"),
+        (two, "two does not take the message as its only argument (missing a required argument: 'times')"),
+        (Handling.method, "Handling.method does not take the message"),
+        (None, "None is not an async function"),
+    ],
+    ids=["plain", "method", "partial", "wrapped", "generator", "class", "none", "two", "unbound", "None"],
+)
+def test_any_other_handler_is_refused_saying_what_to_write(handler: Any, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(problem)):
+        check_handler(handler)
