@@ -6,11 +6,20 @@ import codecs
 import json
 import math
 import re
+import reprlib
 import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from datetime import date, time
+from decimal import Decimal
 from email.message import Message as Header
+from enum import Enum
 from typing import Any, Final, Literal
+from uuid import UUID
 
 import zstandard
+from pydantic import BaseModel
 
 from kryonix.messaging.errors import NotSerializable
 
@@ -23,6 +32,14 @@ _BINARY: Final = frozenset({OCTETS, "application/data"})
 MAX_BYTES: Final = 16 * 1024 * 1024
 """The largest message the broker accepts, and the largest result of decompression."""
 
+_SERIALIZABLE: Final = (
+    "Send text, numbers, booleans, None, datetimes, UUIDs, Decimals, enums, dataclasses, Pydantic models, "
+    "lists and dicts of them; or bytes"
+)
+_MAX_PATH: Final = 20
+"""Steps of the path to a value that cannot be sent."""
+_MAX_KEY: Final = 40
+"""Characters of a key in such a path; a longer one is cut."""
 _MIN_COMPRESSED: Final = 512
 _MIN_SAVING: Final = 0.9
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
@@ -56,7 +73,23 @@ def _finite(text: str) -> float:
     return number
 
 
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+def _plain(value: Any) -> Any:
+    """Return the JSON form of a value that JSON does not have. Raises TypeError."""
+    match value:
+        case BaseModel():
+            return value.model_dump(mode="json", by_alias=True)
+        case date() | time():
+            return value.isoformat()
+        case UUID() | Decimal():
+            return str(value)
+        case Enum():
+            return value.value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    raise TypeError
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
 _decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
@@ -68,13 +101,45 @@ def encode(data: Any, message_id: str, max_bytes: int = MAX_BYTES) -> tuple[byte
         try:
             body, content_type = _encoder.encode(data).encode(), JSON
         except Exception as error:  # the caller's own containers may raise anything
-            problem = f"{type(data).__name__} is not serialisable as JSON: {error or type(error).__name__}"
-            remedy = "Send text, numbers, booleans, None, lists and dicts of them, or bytes"
-            raise NotSerializable(problem, message_id=message_id, remedy=remedy) from error
+            problem = f"{_culprit(data)} is not serialisable as JSON{f': {error}' if str(error) else ''}"
+            raise NotSerializable(problem, message_id=message_id, remedy=_SERIALIZABLE) from error
     if len(body) > max_bytes:
         problem = f"the data is {len(body):,} bytes, the broker takes at most {max_bytes:,}"
         raise NotSerializable(problem, message_id=message_id, remedy="Store the data elsewhere and send its location")
     return body, content_type
+
+
+def _culprit(data: Any) -> str:
+    """Return path and type of the innermost value that cannot be encoded, such as `lead.tags (set)`."""
+    path, outer = "", [data]
+    with suppress(Exception):  # the caller's own containers may raise anything: the path so far
+        while len(outer) <= _MAX_PATH:
+            found = ((step, child) for step, child in _children(data) if not _is_encodable(child))
+            step, data = next((step, child) for step, child in found if not any(child is each for each in outer))
+            path += step
+            outer.append(data)
+    return f"{path.lstrip('.') or 'the data'} ({type(data).__name__})"
+
+
+def _children(data: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a container's values, with the step to each."""
+    if isinstance(data, BaseModel):
+        data = vars(data)
+    elif is_dataclass(data):
+        data = _plain(data)
+    if isinstance(data, dict):
+        for key, value in data.items():
+            named = isinstance(key, str) and key.isidentifier() and len(key) <= _MAX_KEY
+            yield f".{key}" if named else f"[{reprlib.repr(key)}]", value
+    elif isinstance(data, (list, tuple)):
+        yield from ((f"[{number}]", value) for number, value in enumerate(data))
+
+
+def _is_encodable(value: Any) -> bool:
+    try:
+        return bool(_encoder.encode(value).encode())
+    except Exception:  # noqa: BLE001 - as above
+        return False
 
 
 def compress(body: bytes, how: Compression) -> tuple[bytes, str | None]:

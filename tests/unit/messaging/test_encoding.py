@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import gzip
 import random
 import time
 import tracemalloc
 import zlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 
 from kryonix.messaging import NotSerializable
 from kryonix.messaging.encoding import JSON, OCTETS, Undecodable, compress, decode, encode, inflate
@@ -111,6 +117,63 @@ def test_a_million_empty_members_take_no_time() -> None:
 def test_data_beyond_json_is_refused_naming_the_message(value: Any) -> None:
     with pytest.raises(NotSerializable, match=r"^message id-1: .*serialisable"):
         encode(value, "id-1")
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Lead(BaseModel):
+    created_at: datetime
+    value: Decimal = Field(alias="valor")
+    owner: Any = None
+
+
+@dataclass(slots=True)
+class Order:
+    id: UUID
+    lead: Any
+
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+LEAD = Lead(created_at=NOON, valor=Decimal("1.10"))
+ID = UUID(int=7)
+
+
+def test_models_dataclasses_and_plain_values_can_be_sent() -> None:
+    data = [Order(ID, LEAD), NOON, NOON.date(), NOON.time(), Decimal("1.10"), Colour.RED]
+    received = decode(encode(data, "id")[0], JSON, None)
+    lead = {"created_at": "2026-01-02T12:00:00Z", "valor": "1.10", "owner": None}
+    plain = ["2026-01-02T12:00:00+00:00", "2026-01-02", "12:00:00", "1.10", "red"]
+    assert received == [{"id": str(ID), "lead": lead}, *plain]
+    assert Lead.model_validate(received[0]["lead"]) == LEAD
+
+
+class Broken(dict[str, Any]):
+    def items(self) -> Any:
+        raise KeyError("broken")
+
+
+@pytest.mark.parametrize(
+    ("data", "culprit"),
+    [
+        ({"lead": {"name": "Ana", "tags": {1}}}, r"lead\.tags \(set\)"),
+        ({"leads": [1, {"first name": object()}]}, r"leads\[1\]\['first name'\] \(object\)"),
+        ([float("nan")], r"\[0\] \(float\)"),
+        ({"a": {(): 1}}, r"a \(dict\)"),
+        ({"a": "\udc00"}, r"a \(str\)"),
+        ({"a": b"x"}, r"a \(bytes\)"),
+        ({"order": Order(ID, {1})}, r"order\.lead \(set\)"),
+        (Lead(created_at=NOON, valor=1, owner=object()), r"owner \(object\)"),
+        ({"a": Broken(b=1)}, r"a \(Broken\)"),
+        ({"k" * 999: {1}}, r"\['k{12}\.\.\.k{13}'\] \(set\)"),
+        ({"type": Order}, r"type \(type\)"),
+    ],
+    ids=["dict", "list", "nan", "key", "surrogate", "bytes", "dataclass", "model", "broken", "long key", "class"],
+)
+def test_the_refusal_of_data_names_the_path_to_the_value(data: Any, culprit: str) -> None:
+    with pytest.raises(NotSerializable, match=rf"^message id-1: {culprit} is not serialisable"):
+        encode(data, "id-1")
 
 
 def test_circular_and_too_deep_data_are_refused() -> None:
