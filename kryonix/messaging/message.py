@@ -101,6 +101,8 @@ class Message:
     sent_at: datetime | None = None
     application: str | None = None
     """The name of the sending application."""
+    broadcast: bool = False
+    """True for a message to every module with AI routing; its data is not this action's."""
 
 
 @dataclass(slots=True)

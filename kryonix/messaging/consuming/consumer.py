@@ -156,7 +156,13 @@ class Consumer:
                     await self._handler(message)
             except Reject as rejection:
                 failed(span, rejection)
-                log.warning("%s: message %s is a dead letter: %s", self.route, message.message_id, rejection.reason)
+                log.warning(
+                    "%s: message %s, now a dead letter in %s: %s",
+                    self.route,
+                    message.message_id,
+                    self._source.dead_letter_queue,
+                    rejection.reason,
+                )
                 await work.reject(rejection.reason)
                 self.rejected += 1
             except asyncio.CancelledError as error:
@@ -172,12 +178,16 @@ class Consumer:
                 self.handled += 1
 
     async def _retry(self, work: Work, error: BaseException) -> None:
-        route, message = self.route, work.message
-        if isinstance(error, Retry):
-            log.info("%s: attempt %d at message %s asks for a retry", route, message.attempt, message.message_id)
-        else:
-            log.warning(
-                "%s: attempt %d at message %s failed", route, message.attempt, message.message_id, exc_info=error
-            )
+        retry = isinstance(error, Retry)
+        log.log(
+            logging.INFO if retry and work.attempts_left else logging.WARNING,
+            "%s: attempt %d at message %s %s; %s",
+            self.route,
+            work.message.attempt,
+            work.message.message_id,
+            "asks for a retry" if retry else "failed",
+            work.prospect,
+            exc_info=None if retry else error,
+        )
         await work.retry()
         self.retried += 1

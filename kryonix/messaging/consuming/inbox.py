@@ -129,7 +129,10 @@ class Receiver:
             data = decode(envelope.body, envelope.content_type, _content_encoding(envelope), source.max_bytes)
         except Undecodable as error:
             self.undecodable += 1
-            log.warning("%s: message %s is a dead letter: %s", delivery.queue, envelope.message_id, error)
+            where = source.dead_letter_queue
+            log.warning(
+                "%s: message %s, now a dead letter in %s: %s", delivery.queue, envelope.message_id, where, error
+            )
             await Work(source, delivery, self._message(delivery, None), None).reject(f"undecodable: {error}")
             return None
         message = self._message(delivery, data)
@@ -164,6 +167,7 @@ class Receiver:
         envelope, headers = delivery.envelope, delivery.envelope.headers
         counter = FAILURES_HEADER if self._source.catalog.retry.strategy == "queues" else "x-delivery-count"
         failures = headers.get(counter, 0)
+        exchange = str(headers.get(FIRST_EXCHANGE_HEADER, envelope.exchange))
         return Message(
             data=data,
             message_id=envelope.message_id,
@@ -173,12 +177,13 @@ class Receiver:
                 module=self._source.module,
                 action=self._source.action,
                 queue=delivery.queue,
-                exchange=str(headers.get(FIRST_EXCHANGE_HEADER, envelope.exchange)),
+                exchange=exchange,
                 routing_key=str(headers.get(FIRST_KEY_HEADER, envelope.routing_key)),
             ),
             priority=envelope.priority,
             sent_at=envelope.timestamp,
             application=envelope.app_id,
+            broadcast=exchange == self._source.names.automation_exchange,
         )
 
 

@@ -46,6 +46,10 @@ class Source:
     max_bytes: int
 
     @property
+    def dead_letter_queue(self) -> str:
+        return self.names.dead_letter_queue(self.module, self.action)
+
+    @property
     def queues(self) -> tuple[str, ...]:
         """The high lane of the action, its own queue, and its other lanes."""
         queue = self.names.queue(self.module, self.action)
@@ -64,6 +68,19 @@ class Work:
         self._source, self._delivery, self._key = source, delivery, key
         self.message = message
         self.settled = False
+
+    @property
+    def attempts_left(self) -> int:
+        """Number of attempts after this one."""
+        return max(self._source.catalog.retry.limit + 1 - self.message.attempt, 0)
+
+    @property
+    def prospect(self) -> str:
+        """What follows if this attempt fails, for the log."""
+        if not (left := self.attempts_left):
+            return f"now a dead letter in {self._source.dead_letter_queue}"
+        delay = self._source.catalog.retry.delay(self.message.attempt) / 1000
+        return f"again in {delay:g} s ({left} attempt{'s' * (left > 1)} left)"
 
     async def done(self) -> None:
         """Remember the message, then acknowledge it: in this order a crash in between loses nothing."""

@@ -53,7 +53,9 @@ async def test_a_failed_message_is_retried_later_and_counts_attempts(world: Worl
     assert (consumer.retried, consumer.handled, consumer.rejected) == (1, 1, 0)
 
 
-async def test_a_poison_message_is_dead_lettered_after_the_last_attempt(world: World) -> None:
+async def test_a_poison_message_is_dead_lettered_after_the_last_attempt(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     async def fail_poison(message: Message) -> None:
         if message.data == "poison":
             raise ValueError("poison")
@@ -67,13 +69,18 @@ async def test_a_poison_message_is_dead_lettered_after_the_last_attempt(world: W
         (dead,) = await world.dead_letters("crm", "contacts.sync")
         await seen.wait(23)
     assert dead.message_id == "poison"
+    queue = world.names.dead_letter_queue("crm", "contacts.sync")
+    fates = ["again in 1 s (2 attempts left)", "again in 1 s (1 attempt left)", f"now a dead letter in {queue}"]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"crm.contacts.sync: attempt {number} at message poison failed; {fate}" for number, fate in enumerate(fates, 1)
+    ]
     assert [message.attempt for message in seen.messages if message.data == "poison"] == [1, 2, 3]
     assert sorted(message.data for message in seen.messages if message.data != "poison") == list(range(20))
     assert dead.headers["x-death"][0]["reason"] == "delivery_limit"
     assert dead.headers["x-death"][0]["exchange"] == world.names.exchange
 
 
-async def test_a_dead_letter_names_its_reason_and_origin(world: World) -> None:
+async def test_a_dead_letter_names_its_reason_and_origin(world: World, caplog: pytest.LogCaptureFixture) -> None:
     async def reject(message: Message) -> None:
         raise Reject("no such customer")
 
@@ -85,6 +92,8 @@ async def test_a_dead_letter_names_its_reason_and_origin(world: World) -> None:
         await eventually_async(lambda: consumer.rejected == 1)
     assert (dead.message_id, json.loads(dead.body), dead.headers["mine"]) == ("r-1", {"n": 1}, 1)
     assert dead.headers[REASON_HEADER] == "no such customer"
+    queue = world.names.dead_letter_queue("crm", "tasks.assign")
+    assert f"message r-1, now a dead letter in {queue}: no such customer" in caplog.text
     assert dead.headers[FIRST_EXCHANGE_HEADER] == world.names.mobile_exchange
     assert dead.headers[FIRST_KEY_HEADER] == "mobile.crm.tasks.assign"
     assert len(seen.messages) == 1
@@ -144,7 +153,7 @@ UNREADABLE: list[tuple[bytes, dict[str, Any]]] = [
 ]
 
 
-async def test_an_undecodable_message_is_dead_lettered_at_once(world: World) -> None:
+async def test_an_undecodable_message_is_dead_lettered_at_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
     seen = Seen()
     async with await world.connect() as client:
         consumer = await client.crm.consume("reports.generate", seen)
@@ -157,6 +166,10 @@ async def test_an_undecodable_message_is_dead_lettered_at_once(world: World) -> 
     assert {letter.message_id for letter in dead} == {f"bad-{number}" for number in range(len(UNREADABLE))}
     assert all(letter.headers[REASON_HEADER].startswith("undecodable: ") for letter in dead)
     assert consumer.undecodable == len(UNREADABLE)
+    assert (
+        f"message bad-1, now a dead letter in {world.names.dead_letter_queue('crm', 'reports.generate')}: "
+        in caplog.text
+    )
     (bomb, *_) = [letter for letter in dead if letter.message_id == "bad-11"]
     assert "inflate to more than" in bomb.headers[REASON_HEADER]
 
@@ -463,7 +476,11 @@ async def test_a_retry_queue_returns_each_failed_message(queues_world: World) ->
     assert {message.route.routing_key for message in seen.messages} == {"mobile.portal.progresso.atualizar"}
 
 
-async def test_with_retry_queues_the_last_failure_is_dead_lettered(queues_world: World) -> None:
+async def test_with_retry_queues_the_last_failure_is_dead_lettered(
+    queues_world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "kryonix.messaging")
+
     async def fail(message: Message) -> None:
         raise Retry
 
@@ -474,9 +491,31 @@ async def test_with_retry_queues_the_last_failure_is_dead_lettered(queues_world:
         (dead,) = await queues_world.dead_letters("portal", "conteudo.processar")
     assert (dead.message_id, json.loads(dead.body)) == ("q-1", {"n": 1})
     assert seen.attempts == [1, 2, 3]
+    queue = queues_world.names.dead_letter_queue("portal", "conteudo.processar")
+    assert "attempt 2 at message q-1 asks for a retry; again in 1 s (1 attempt left)" in caplog.text
+    assert f"attempt 3 at message q-1 asks for a retry; now a dead letter in {queue}" in caplog.text
     assert "3 times" in dead.headers[REASON_HEADER]
     assert dead.headers[FIRST_EXCHANGE_HEADER] == queues_world.names.exchange
     assert dead.headers[FIRST_KEY_HEADER] == "portal.conteudo.processar.medium"
+
+
+async def test_a_handler_can_tell_a_broadcast_also_after_a_retry(ai_world: World) -> None:
+    async def fail_once(message: Message) -> None:
+        if message.attempt == 1:
+            raise Retry
+
+    seen = Seen(fail_once)
+    async with await ai_world.connect() as client:
+        await client.analytics.consume("alertas.verificar", seen)
+        await client.broadcast({"to": "all"})
+        await client.analytics.send("alertas.verificar", {"to": "one"})
+        await seen.wait(4)
+    assert sorted((message.data["to"], message.broadcast, message.attempt) for message in seen.messages) == [
+        ("all", True, 1),
+        ("all", True, 2),
+        ("one", False, 1),
+        ("one", False, 2),
+    ]
 
 
 async def test_a_trace_continues_through_retries_to_the_dead_letter(world: World) -> None:
