@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import stat
 from collections.abc import Collection, Mapping
@@ -17,8 +16,6 @@ from kryonix.messaging.errors import ConfigurationError
 from kryonix.topology.addresses import host_port
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names, tenant_of_vhost
-
-log = logging.getLogger("kryonix.messaging")
 
 HEARTBEAT: Final = 60
 """Seconds. A connection without traffic for three times as long is dead."""
@@ -162,8 +159,8 @@ def read_outputs(file: Path, *, private: bool) -> Any:
     """Return a file's content in the form of stack outputs, `{"tenants": {ID: {"amqp_uri": …}}}`.
 
     A file with one tenant's credentials (`kryonix tenant credentials`, `create`, `rotate`) becomes outputs with that
-    tenant only. With `private`, refuse a file readable by group or others; without, warn about a world-readable one:
-    Docker and Kubernetes mount secrets like that. Raises ConfigurationError.
+    tenant only. A file that other users can read is refused; with `private`, one that its group can read, too: a
+    container's secrets are mounted for its group. Raises ConfigurationError.
     """
     try:
         with file.open("rb") as opened:
@@ -184,10 +181,8 @@ def _check_mode(file: Path, mode: int, private: bool) -> None:
         return  # modes mean nothing there
     problem = f"{str(file)!r} holds passwords and has mode {mode:03o}: other users can read it"
     remedy = f"Run `chmod 600 {file}`, and change the passwords if others may have read them"
-    if private and mode & 0o077:
+    if mode & (0o077 if private else 0o007):
         raise ConfigurationError(problem, remedy=remedy)
-    if mode & 0o007:
-        log.warning("%s. %s", problem, remedy)
 
 
 def _tenant_of(credentials: Mapping[Any, Any]) -> str | None:

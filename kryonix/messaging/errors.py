@@ -19,7 +19,8 @@ class MessagingError(KryonixError):
         if remedy is not None:
             self.remedy = remedy
         about = f"message {message_id}: " if message_id else ""
-        super().__init__(f"{about}{problem}. {self.remedy}")
+        stop = "" if problem.endswith("?") else "."
+        super().__init__(f"{about}{problem}{stop} {self.remedy}")
 
 
 class ConfigurationError(MessagingError):

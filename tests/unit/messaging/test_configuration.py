@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,13 @@ URI = "amqp://kryonix_acme:s%2Fcret@broker.example:5673/%2Fcliente_acme"
 def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KRYONIX_AMQP_URI", "KRYONIX_OUTPUTS", "KRYONIX_MANAGEMENT_URL"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _private_files() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
 
 
 def test_a_uri_gives_user_and_address() -> None:
@@ -142,15 +151,22 @@ def test_one_tenants_credentials_need_no_tenant_name(tmp_path: Path) -> None:
         find_address(None, file, "beta", None)
 
 
-@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True), (0o602, True)])
-def test_a_file_accessible_to_everybody_prints_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, warned: bool
-) -> None:
+@pytest.mark.parametrize("mode", [0o644, 0o602, 0o444])
+def test_a_file_accessible_to_everybody_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+    file = outputs(tmp_path, "acme")
+    file.chmod(mode)
+    monkeypatch.setenv("KRYONIX_OUTPUTS", str(file))
+    for given in (file, None):
+        with pytest.raises(ConfigurationError, match=f"has mode {mode:o}: other users .* `chmod 600") as failure:
+            find_address(None, given, None, None)
+        assert "cret" not in str(failure.value)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o440])
+def test_a_file_of_the_owner_and_group_is_read(tmp_path: Path, mode: int) -> None:
     file = outputs(tmp_path, "acme")
     file.chmod(mode)
     assert find_address(None, file, None, None).tenant_id == "acme"
-    assert ("chmod 600" in caplog.text) is warned
-    assert "cret" not in caplog.text
 
 
 def test_an_ipv6_address_has_brackets_in_uris_and_messages() -> None:
@@ -158,3 +174,12 @@ def test_an_ipv6_address_has_brackets_in_uris_and_messages() -> None:
     assert address.host == "::1"
     assert address.place == "amqp://[::1]:5673/cliente_acme"
     assert address.uri() == "amqp://kryonix_acme:pw@[::1]:5673/%2Fcliente_acme"
+
+
+def test_a_missing_choice_of_a_tenant_lists_the_tenants(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"has 2 tenants: acme, beta\. Name one") as failure:
+        find_address(None, outputs(tmp_path, "acme", "beta"), None, None)
+    assert "None" not in str(failure.value)
+    many = outputs(tmp_path, *(f"tenant-{number}" for number in range(200)))
+    with pytest.raises(ConfigurationError, match=r"did you mean 'tenant-\d+'\? Name one"):
+        find_address(None, many, "tenant-x", None)

@@ -71,6 +71,7 @@ def test_the_sdk_reads_one_tenants_credentials(tmp_path: Path, id: str, password
     for foreign in ("administrator", "hidden", "postgresql", "beta", "b1"):
         assert foreign not in text
     file = tmp_path / "file.json"
+    file.touch(mode=0o600)
     file.write_text(text)
     address = find_address(None, file, None, None)
     assert (address.tenant_id, address.password, address.management_url) == (id, password, management)
