@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import ssl
 import sys
 from collections.abc import AsyncIterable, Iterable
@@ -104,6 +106,7 @@ class MessagingClient(Facades):
         self._consumers: list[Consumer] = []
         self._streams: list[Stream] = []
         self._closing = self._closed = False
+        self._ending = asyncio.Event()
 
     @classmethod
     async def connect(
@@ -278,6 +281,27 @@ class MessagingClient(Facades):
         stats = [read_stats(queue, self._names, self._catalog) for queue in figures]
         return [queue for queue in stats if module is None or queue.module == module]
 
+    async def ping(self, *, timeout: float = 5.0) -> None:
+        """Get an answer from the broker on each connection, for a health check. Raises NotConnected."""
+        self._check_open(self._closing)
+        await self._transport.ping(checked_seconds("timeout", timeout))
+
+    async def run(self, *, timeout: float = 30.0) -> None:
+        """Handle messages until SIGTERM, SIGINT or `close`, then close as `close(timeout)`.
+
+        Call it in the main thread. Until it returns, further signals have no effect.
+        """
+        timeout = checked_patience("timeout", timeout)
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as handlers:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels this task
+                    handlers.callback(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL)
+                    loop.add_signal_handler(number, self._ending.set)
+                    handlers.callback(loop.remove_signal_handler, number)
+            await self._ending.wait()
+            await self.close(timeout)
+
     def _source(self, module: str, action: str, handler_timeout: float | None) -> Source:
         self._check_open(self._closing)
         check_route(self._catalog, module, action)
@@ -304,6 +328,7 @@ class MessagingClient(Facades):
         if self._closing:
             return
         self._closing = True
+        self._ending.set()
         try:
             await asyncio.gather(
                 *(consumer.stop(timeout) for consumer in self._consumers), *(stream.close() for stream in self._streams)

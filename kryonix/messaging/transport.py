@@ -66,6 +66,9 @@ class Transport(Protocol):
     async def queues(self, timeout: float) -> Sequence[Mapping[str, Any]]:
         """Return the management API's figures of each queue of the vhost."""
 
+    async def ping(self, timeout: float) -> None:
+        """Get an answer on every connection. Raises NotConnected."""
+
     @property
     def connected(self) -> bool: ...
 

@@ -15,7 +15,7 @@ from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel
 
 from kryonix.messaging.amqp.delivery import Unanswered
-from kryonix.messaging.amqp.failures import BROKEN, translate_amqp_errors
+from kryonix.messaging.amqp.failures import BROKEN, not_connected, translate_amqp_errors
 from kryonix.messaging.amqp.link import Link
 from kryonix.messaging.amqp.publisher import Publisher
 from kryonix.messaging.amqp.subscription import AmqpSubscription
@@ -127,6 +127,18 @@ class AmqpTransport:
 
     async def queues(self, timeout: float) -> Sequence[Mapping[str, Any]]:
         return await queue_figures(self._address, timeout)
+
+    async def ping(self, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                for link in self._links:
+                    connection = await link.connection(timeout)
+                    with translate_amqp_errors():
+                        await (await connection.channel(publisher_confirms=False)).close()
+        except TimeoutError as error:
+            raise NotConnected(f"{self._address.place} did not answer within {timeout:g} s") from error
+        except BROKEN as error:
+            raise not_connected(self._address.place, self._address.username, error) from error
 
     async def close(self) -> None:
         await asyncio.gather(*(link.close() for link in self._links))

@@ -227,4 +227,7 @@ class MemoryTransport:
             for queue in self._broker.queues.values()
         ]
 
+    async def ping(self, timeout: float) -> None:
+        await self._broker.reachable(timeout)
+
     async def close(self) -> None: ...

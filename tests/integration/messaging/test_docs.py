@@ -4,38 +4,86 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from kryonix.messaging import MemoryBroker, MessagingClient
 from tests.integration.messaging.conftest import catalog_of
 from tests.support.project import ROOT
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
 PAGE = (ROOT / "docs" / "messaging.md").read_text()
-PROGRAM, *EXAMPLES = [
-    (PAGE[: match.start()].count("\n") + 2, match[1]) for match in re.finditer(r"```python\n(.*?)```", PAGE, re.S)
+EXAMPLES = [
+    (PAGE[: match.start()].count("\n") + 2, match[1])
+    for match in re.finditer(r"```python\n(?!# \w+\.py)(.*?)```", PAGE, re.S)
 ]
+PROGRAMS = dict(re.findall(r"```python\n(?=# (\w+\.py): run)(.*?)```", PAGE, re.S))
 
 
 def test_the_page_has_its_examples() -> None:
-    assert 1 + len(EXAMPLES) == PAGE.count("```python") >= 13
+    assert len(PROGRAMS) + len(EXAMPLES) == PAGE.count("```python") >= 15
+    assert list(PROGRAMS) == ["shop.py", "worker.py", "api.py"]
 
 
 def test_the_pages_first_program_runs(tenants: dict[str, tuple[str, str]], tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(PROGRAM[1])
+    (tmp_path / "shop.py").write_text(PROGRAMS["shop.py"])
     outputs = tmp_path / "exemploempresa.json"
     outputs.touch(mode=0o600)
     outputs.write_text(json.dumps({"tenant": "sdk", "amqp_uri": tenants["sdk"][0]}))
     ran = subprocess.run([sys.executable, "shop.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     assert re.fullmatch(r"stored: \S+\ntaken: \{.*\}\n", ran.stdout), ran.stdout
+
+
+async def test_the_pages_worker_runs_until_sigterm(tenants: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(PROGRAMS["worker.py"])
+    uri = tenants["sdk"][0]
+    environment = {**os.environ, "KRYONIX_AMQP_URI": uri}
+    async with await MessagingClient.connect(uri, application="docs") as client:
+        await client.crm.send("leads.create", {"for": "the worker"})
+    log, command = tmp_path / "worker.log", [sys.executable, "worker.py"]
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output) as process,
+    ):
+        try:
+            eventually("the message", lambda: "taken: {'for': 'the worker'}\n" in log.read_text(), process=process)
+            process.terminate()
+            process.wait(60)
+        finally:
+            process.kill()
+    assert (process.returncode, "Traceback" in log.read_text()) == (0, False), log.read_text()
+
+
+@pytest.mark.parametrize("broker", ["memory", "rabbitmq"])
+def test_the_pages_web_application_sends_and_tells_its_readiness(
+    broker: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = MemoryBroker("sdk", catalog=catalog_of("sdk"))
+    if broker == "memory":
+        monkeypatch.setattr(MessagingClient, "connect", memory.connect)
+    else:
+        monkeypatch.setenv("KRYONIX_AMQP_URI", request.getfixturevalue("tenants")["sdk"][0])
+    module = types.ModuleType("api")
+    monkeypatch.setitem(sys.modules, "api", module)
+    exec(PROGRAMS["api.py"], vars(module))
+    with TestClient(module.app) as api:
+        answer = api.post("/leads", json={"name": "Ana", "created_at": "2026-01-02T12:00:00Z"})
+        assert (answer.status_code, [*answer.json()]) == (202, ["message_id"])
+        assert api.get("/readyz").json() == {"ready": True}
+        memory.go_away()
+        if broker == "memory":
+            assert (api.get("/readyz").status_code, api.get("/readyz").json()) == (503, {"ready": False})
 
 
 @pytest.mark.parametrize("broker", ["memory", "rabbitmq"])

@@ -202,6 +202,7 @@ async def test_the_client_resumes_after_an_outage_without_hanging(broker: Broker
             (client.whitelabel.send("temas.processar", "lost", timeout=0.5), (NotConnected, SendTimedOut)),
             (client.broadcast("lost", timeout=0.5), NotConnected),
             (client.whitelabel.consume("assets.otimizar", seen, timeout=0.5), NotConnected),
+            (client.ping(timeout=0.5), NotConnected),
             (client.queue_stats(timeout=0.5), StatsUnavailable),
             (broker.connect(timeout=0.5), NotConnected),
         ):
@@ -218,6 +219,7 @@ async def test_the_client_resumes_after_an_outage_without_hanging(broker: Broker
         await broker.start()
     await waiting
     await eventually_async(lambda: "after" in {message.data for message in seen.messages}, 120)
+    await client.ping(timeout=60)
     await client.close()
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 import weakref
 from typing import Any
 
@@ -97,6 +99,50 @@ async def test_a_handler_that_is_not_async_is_refused_at_once() -> None:
     async with await MemoryBroker(modules=["crm"]).connect() as client:
         with pytest.raises(ConfigurationError, match="<lambda> is not an async function"):
             await client.crm.consume("leads.create", done)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_running_ends_with_a_signal_after_the_current_messages(number: signal.Signals) -> None:
+    released = asyncio.Event()
+
+    async def hold(message: Message) -> None:
+        await released.wait()
+
+    before = signal.getsignal(number)
+    async with await MemoryBroker(modules=["crm"]).connect() as client:
+        consumer = await client.crm.consume("leads.create", hold)
+        await client.crm.send("leads.create", {})
+        running = asyncio.create_task(client.run())
+        await eventually_async(lambda: consumer.in_progress == 1 and signal.getsignal(number) != before)
+        os.kill(os.getpid(), number)
+        await eventually_async(lambda: not client.connected)
+        os.kill(os.getpid(), number)
+        await asyncio.sleep(0)
+        assert not running.done()
+        released.set()
+        await asyncio.wait_for(running, 30)
+        assert signal.getsignal(number) == before
+        assert (consumer.handled, consumer.stopped) == (1, True)
+
+
+async def test_running_ends_when_the_client_is_closed() -> None:
+    client = await MemoryBroker(modules=["crm"]).connect()
+    running = asyncio.create_task(client.run())
+    await asyncio.sleep(0)
+    await client.close()
+    await asyncio.wait_for(running, 30)
+    await asyncio.wait_for(client.run(), 30)
+
+
+async def test_a_ping_raises_while_the_broker_is_away_or_the_client_closed() -> None:
+    broker = MemoryBroker(modules=["crm"])
+    async with await broker.connect() as client:
+        await client.ping()
+        broker.go_away()
+        with pytest.raises(NotConnected, match="no connection to the memory broker"):
+            await client.ping(timeout=0.01)
+    with pytest.raises(NotConnected, match="closed"):
+        await client.ping()
 
 
 async def test_a_stream_is_entered_exactly_once() -> None:
