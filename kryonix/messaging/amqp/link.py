@@ -20,6 +20,10 @@ from kryonix.messaging.errors import AccessRefused, NotConnected
 
 log = logging.getLogger("kryonix.messaging")
 
+_REPORTED: Final = ("error when creating transport", "Unexpected connection close")
+"""The beginnings of aiormq's log entries about what this module reports itself, once instead of at each attempt."""
+logging.getLogger("aiormq.connection").addFilter(lambda record: not str(record.msg).startswith(_REPORTED))
+
 _ATTEMPT_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.1
 _MAX_PAUSE_S: Final = 5.0

@@ -10,7 +10,7 @@ import pytest
 from aiormq import exceptions as amqp
 from pamqp.commands import Basic
 
-from kryonix.messaging import AccessRefused, NotConnected, NotSerializable, QueueFull, SendTimedOut
+from kryonix.messaging import AccessRefused, MessagingClient, NotConnected, NotSerializable, QueueFull, SendTimedOut
 from kryonix.messaging.amqp.link import Link
 from kryonix.messaging.amqp.publisher import Publisher
 from kryonix.messaging.amqp.transport import AmqpTransport
@@ -126,3 +126,9 @@ async def test_an_oversized_message_is_refused_and_its_neighbour_resent() -> Non
     with pytest.raises(NotSerializable, match="30 bytes, the broker takes at most 20"):
         await publisher(LARGE).publish(replace(MESSAGE, body=b"x" * 30), within(10))
     await publisher(LARGE).publish(MESSAGE, within(10))
+
+
+async def test_an_unreachable_broker_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(NotConnected, match="no connection to amqp"):
+        await MessagingClient.connect("amqp://kryonix_acme:hidden@127.0.0.1:1/%2Fcliente_acme", timeout=0.5)
+    assert [(record.name, record.levelname) for record in caplog.records] == [("kryonix.messaging", "WARNING")]
