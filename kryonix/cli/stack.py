@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
@@ -35,6 +37,7 @@ from kryonix.cli.output.tables import (
 from kryonix.cli.site import Outage, deployment_of, engine_of, nothing_deployed, outputs_with_platform, spec_of
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.events import OnEvent, Summary
+from kryonix.errors import InvalidChoice
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
@@ -44,6 +47,7 @@ from kryonix.registry.rows import fetch_tenants
 from kryonix.tenants.undeclared import Undeclared, declared_vhosts, find_undeclared
 from kryonix.topology.addresses import host_port
 from kryonix.topology.catalog import default_catalog
+from kryonix.topology.errors import nearest
 
 _UNREACHABLE: Final = 3
 _TENANT: Final = "kryonix:messaging:TenantMessaging"
@@ -58,6 +62,7 @@ _COLUMNS: Final = (
     Column("broker", min_width=14),
     Column("registry", min_width=11),
 )
+_HIDDEN: Final = "[secret]"
 _URLS: Final = ("management_url", "metrics_url")
 _NO_PLATFORM: Final = "the stack's outputs don't name a platform. Run `kryonix status` on the platform's stack"
 _REGISTRY_STATUS: Final = {"ativo": "active", "suspenso": "suspended", None: "not read"}
@@ -130,12 +135,24 @@ def destroy(target: StackOptions, yes: Yes = False, json_output: Json = False) -
 @command(app)
 def outputs(
     target: StackOptions,
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Print only this output's value.")] = None,
     show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Print passwords and URIs too.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Print the stack's outputs."""
+    """Print the stack's outputs, or the plain value of one."""
     found = dict(sorted(engine_of(target).outputs(spec_of(target), show_secrets=show_secrets).items()))
-    print_result(found, fields_text(found), json_output)
+    if key is None:
+        print_result(found, fields_text(found), json_output)
+        return
+    if not found:
+        raise nothing_deployed(target, "has no outputs: nothing is deployed")
+    if key not in found:
+        raise InvalidChoice(f"stack {target.stack!r} has no output {key!r}; {nearest(key, found)}")
+    value = found[key]
+    if value == _HIDDEN and not show_secrets:
+        raise InvalidChoice(f"the output {key!r} is a secret. Add --show-secrets to print it")
+    text = value if isinstance(value, str) else json.dumps(value, indent=2)
+    sys.stdout.write(f"{json.dumps(value) if json_output else text}\n")
 
 
 @command(app)

@@ -20,19 +20,29 @@ from kryonix.cli.output.console import (
     err,
     fields_text,
     out,
+    print_error,
     print_json,
     print_result,
     write_private,
 )
 from kryonix.cli.output.fleet import state_json
 from kryonix.cli.output.progress import RunProgress
-from kryonix.cli.output.tables import Column, converged_line, modules_text, responsive_table
+from kryonix.cli.output.tables import (
+    Column,
+    changes_text,
+    converged_line,
+    modules_text,
+    responsive_table,
+    step_json,
+    steps_table,
+)
 from kryonix.cli.site import Outage, open_site, platform_command, project_folder
 from kryonix.engines.choice import engine_for
-from kryonix.engines.events import OnEvent
+from kryonix.engines.events import OnEvent, Summary
 from kryonix.errors import InvalidChoice
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.credentials import Credentials, find_credentials
+from kryonix.tenants.errors import WouldLoseMessages
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import TENANT_ID
@@ -110,18 +120,28 @@ def change(
         list[str] | None,
         typer.Option(help="Queue that may be deleted with its messages, or a pattern with `*`; repeatable."),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes; change nothing.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Change a tenant's modules or plan. Queues that hold messages are kept unless --allow-delete names them."""
+    """Change a tenant's modules or plan. Queues that hold messages are kept unless --allow-delete names them.
+
+    Exit status 2 if the change is refused, with --dry-run too.
+    """
     if modules is None and plan is None:
         raise InvalidChoice("nothing to change: give --modules, --plan, or both")
     lifecycle = _lifecycle(platform)
+    names = None if modules is None else parse_names(modules)
+    wanted: dict[str, Any] = {"modules": names, "plan": plan, "allow_delete": allow_delete or ()}
 
-    def run(on_event: OnEvent) -> None:
-        names = None if modules is None else parse_names(modules)
-        lifecycle.change(tenant, modules=names, plan=plan, allow_delete=allow_delete or (), on_event=on_event)
+    def preview(on_event: OnEvent) -> tuple[Summary, WouldLoseMessages | None]:
+        return lifecycle.preview_change(tenant, on_event=on_event, **wanted)
 
-    _operate(lifecycle, "change", tenant, run, json_output)
+    if dry_run:
+        _print_dry_run(tenant, *_run(f"change {tenant} (dry run)", preview), json_output)
+        return
+    _operate(
+        lifecycle, "change", tenant, lambda on_event: lifecycle.change(tenant, on_event=on_event, **wanted), json_output
+    )
 
 
 @platform_command(app)
@@ -264,6 +284,21 @@ def _run(title: str, operation: Callable[[OnEvent], R]) -> R:
     progress = RunProgress(err, title)
     with progress.running():
         return operation(progress.on_event)
+
+
+def _print_dry_run(tenant: str, summary: Summary, refusal: WouldLoseMessages | None, json_output: bool) -> None:
+    """Print what a change would do. Exit with the refusal's status if it would be refused."""
+    held = refusal.queues if refusal else {}
+    if json_output:
+        steps = [step_json(step) for step in summary.steps if step.op not in ("same", "read")]
+        print_json({"dry_run": True, "changes": summary.changes, "steps": steps, "messages": held})
+    else:
+        if (table := steps_table(summary, out)) is not None:
+            out.print(table)
+        out.print(f"{tenant} would change: {changes_text(summary.changes) or 'nothing'}. Nothing was changed.")
+    if refusal is not None:
+        print_error(str(refusal))
+        raise typer.Exit(refusal.exit_status)
 
 
 def _print_credentials(made: Credentials, json_output: bool) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kryonix.engines.engine import Engine, ignore
-from kryonix.engines.events import OnEvent, Summary
+from kryonix.engines.events import OnEvent, Op, Step, Summary, count_changes
 from kryonix.errors import KryonixError
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import (
@@ -42,7 +42,7 @@ from kryonix.tenants.transitions import Transition, check_transition, is_rotated
 from kryonix.tenants.undeclared import Undeclared
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
-from kryonix.topology.expansion import expand
+from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant
 
 _COUNTS_AGE_S: Final = 8
@@ -138,12 +138,7 @@ class TenantLifecycle:
         with self._lock(tenant_id):
             state = self._expect(tenant_id, "change")
             before = self._stacks.standing(state)
-            wanted = replace(
-                state,
-                modules=state.modules if modules is None else tuple(modules),
-                plan=state.plan if plan is None else plan,
-            )
-            topology = admit(asked(wanted, self._catalog), self._catalog)
+            wanted, topology = self._changed(state, modules, plan)
             kept = {queue.name for queue in topology.queues}
             if any(queue.name not in kept for queue in expand(tenant_of(before), self._catalog).queues):
                 self._stacks.before_deletion(before, wanted, allow_delete, on_event)
@@ -155,6 +150,35 @@ class TenantLifecycle:
                 if isinstance(error, KryonixError) and error.exit_status == 2:  # nothing changed: restore the row too
                     self._rows.put(before, over=written)
                 raise
+
+    def preview_change(
+        self,
+        tenant_id: str,
+        *,
+        modules: Sequence[str] | None = None,
+        plan: str | None = None,
+        allow_delete: Collection[str] = (),
+        on_event: OnEvent = ignore,
+    ) -> tuple[Summary, WouldLoseMessages | None]:
+        """Return what `change` would do, and its refusal if it would lose messages. Changes nothing.
+
+        Raises DoesNotFit.
+        """
+        state = self._expect(tenant_id, "change")
+        wanted, topology = self._changed(state, modules, plan)
+        refusal: WouldLoseMessages | None = None
+        accepted = set(allow_delete)
+        while True:
+            try:
+                with translate_loss_errors():
+                    summary = self._stacks.preview(wanted, accepted, on_event)
+                before = tenant_of(self._stacks.standing(state))
+                return summary or _difference(expand(before, self._catalog), topology), refusal
+            except WouldLoseMessages as error:
+                if accepted >= set(error.queues):
+                    raise
+                refusal = refusal or error
+                accepted |= set(error.queues)
 
     def suspend(self, tenant_id: str, on_event: OnEvent = ignore) -> None:
         """Refuse the tenant's connections and close the open ones. Nothing is deleted."""
@@ -309,6 +333,17 @@ class TenantLifecycle:
         check_transition(state, operation)
         return state
 
+    def _changed(
+        self, state: DesiredState, modules: Sequence[str] | None, plan: str | None
+    ) -> tuple[DesiredState, Topology]:
+        """Return the row with other modules or another plan, and its topology. Raises DoesNotFit."""
+        wanted = replace(
+            state,
+            modules=state.modules if modules is None else tuple(modules),
+            plan=state.plan if plan is None else plan,
+        )
+        return wanted, admit(asked(wanted, self._catalog), self._catalog)
+
     def _apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
         summary = self._stacks.apply(state, on_event, allow_delete)
         self._rows.mark_applied(state)
@@ -346,3 +381,12 @@ class TenantLifecycle:
         summary = self._stacks.destroy(state, on_event)
         self._rows.retire(state)
         return summary
+
+
+def _difference(before: Topology, after: Topology) -> Summary:
+    """Return the objects that differ, as steps."""
+    old, new = ({(kind.resource_type, name): it for kind, name, it in t.objects()} for t in (before, after))
+    ops: dict[tuple[str, str], Op] = {key: "delete" for key in old if key not in new}
+    ops |= {key: "update" if key in old else "create" for key in new if old.get(key) != new[key]}
+    steps = tuple(Step("", name, type_, op) for (type_, name), op in ops.items())
+    return Summary({**count_changes(steps), "same": len(new) - sum(op != "delete" for op in ops.values())}, steps)

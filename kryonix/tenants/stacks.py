@@ -86,6 +86,15 @@ class TenantStacks:
         vhost, declared = tenant_of(state).names.vhost, self._declared(state)
         return find_undeclared(self._broker(state), vhost, declared) if declared else Undeclared(vhost=vhost)
 
+    def preview(self, state: DesiredState, allow_delete: Collection[str], on_event: OnEvent) -> Summary | None:
+        """Return what applying the row would do; None if the engine can't tell before `before_deletion`."""
+        try:
+            return self._engine.preview(self._spec(state, allow_delete), on_event)
+        except EngineFailed as error:
+            if error.kind != "protected":
+                raise
+            return None
+
     def before_deletion(
         self, before: DesiredState, wanted: DesiredState, allow_delete: Collection[str], on_event: OnEvent
     ) -> None:

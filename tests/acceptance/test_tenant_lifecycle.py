@@ -59,6 +59,11 @@ def test_the_command_runs_a_tenants_whole_lifecycle(operator: Operator) -> None:
     made = operator.must("create", ID, "--modules", "crm,portal", "--plan", "basic")
     assert set(made) == {"vhost", "username", "password", "amqp_uri"}
     operator.broker.publish(VHOST, LEADS, 2)
+    dry = operator.run("change", ID, "--modules", "portal", "--dry-run", "--json")
+    assert (dry.returncode, json.loads(dry.stdout)["messages"]) == (2, {LEADS: 2}), dry.stderr
+    dry_accepted = operator.must("change", ID, "--modules", "portal", "--dry-run", "--allow-delete", LEADS)
+    assert "life/crm.leads.create" in {step["name"] for step in dry_accepted["steps"] if step["op"] == "delete"}
+    assert operator.broker.has("queues", VHOST, LEADS)
     changed = operator.must("change", ID, "--modules", "portal", "--allow-delete", LEADS)
     assert (changed["modules"], changed["converged"]) == (["portal"], True)
     rotated = operator.must("rotate", ID, "--overlap-hours", "0")

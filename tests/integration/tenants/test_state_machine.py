@@ -9,6 +9,8 @@ import pytest
 
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import EngineFailed
+from kryonix.engines.events import Summary
+from kryonix.errors import Failure
 from kryonix.tenants.errors import DoesNotFit, InvalidTenant, TenantExists, UnknownTenant, WouldLoseMessages, WrongState
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
@@ -111,6 +113,35 @@ def test_a_change_that_loses_messages_is_refused(lifecycle: TenantLifecycle, eng
     assert lifecycle.state("acme").modules == BOTH
     lifecycle.change("acme", modules=("crm",), allow_delete=[lost])
     assert lost not in engine.broker.vhosts["/cliente_acme"]
+
+
+def test_a_dry_run_names_the_messages_and_changes_nothing(lifecycle: TenantLifecycle, engine: FakeEngine) -> None:
+    lifecycle.create(Tenant(id="acme", modules=BOTH, plan="pro"))
+    before, calls = lifecycle.state("acme"), list(engine.calls)
+    assert lifecycle.preview_change("acme", modules=("crm",)) == (Summary({}, ()), None)
+    lost = min(queues_of(*BOTH) - queues_of("crm"))
+    engine.broker.held[lost] = 3
+    summary, refusal = lifecycle.preview_change("acme", modules=("crm",))
+    assert (summary, refusal and refusal.queues) == (Summary({}, ()), {lost: 3})
+    assert lifecycle.preview_change("acme", modules=("crm",), allow_delete=[lost])[1] is None
+    with pytest.raises(DoesNotFit):
+        lifecycle.preview_change("acme", plan="basic", modules=("crm", "whatsapp", "agendamento", "portal"))
+    assert (lifecycle.state("acme"), engine.calls) == (before, calls)
+
+
+def test_a_dry_run_of_a_protected_tenant_compares_topologies(
+    lifecycle: TenantLifecycle, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifecycle.create(Tenant(id="acme", modules=BOTH, plan="pro"))
+
+    def preview(*_: object) -> Summary:
+        raise EngineFailed("protected", failure=Failure(kind="protected"))
+
+    monkeypatch.setattr(engine, "preview", preview)
+    summary, refusal = lifecycle.preview_change("acme", modules=("crm",))
+    deleted = {step.name for step in summary.steps if step.op == "delete" and step.type.endswith(":Queue")}
+    assert (deleted, refusal) == (queues_of(*BOTH) - queues_of("crm"), None)
+    assert "create" not in summary.changes
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before its work", "after its work"])
