@@ -26,6 +26,7 @@ from kryonix.messaging.configuration import (
 )
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import nearest
+from kryonix.topology.naming import TENANT_STACK, Names
 
 Result = TypeVar("Result")
 
@@ -78,7 +79,8 @@ def find_connection(options: TenantOptions, management_url: str | None = None) -
     if options.outputs is not None and options.stack is not None:
         raise InvalidChoice("--outputs and --stack are both given. Give one of them")
     if options.stack is not None:
-        return _of_outputs(stack_outputs(options.stack), options.tenant, management_url, f"stack {options.stack!r}")
+        found = tenant_outputs(options.stack, options.tenant)
+        return _of_outputs(found, options.tenant, management_url, f"stack {options.stack!r}")
     file = options.outputs
     if file is None and not os.environ.get(URI_VARIABLE) and os.environ.get(OUTPUTS_VARIABLE):
         file = Path(os.environ[OUTPUTS_VARIABLE])
@@ -117,6 +119,36 @@ def stack_outputs(stack: str) -> dict[str, Any]:
     if not outputs:
         raise nothing_deployed(options, "has no outputs: nothing is deployed")
     return outputs
+
+
+def tenant_outputs(stack: str, tenant: str | None) -> dict[str, Any]:
+    """Return the outputs of the stack that has the tenant: this one, the tenant's own, or another cell's platform.
+
+    Raises InvalidChoice for a tenant of another platform, NoCredentials for an unknown one.
+    """
+    outputs = stack_outputs(stack)
+    listed = outputs.get("tenants", {})
+    if tenant is None or tenant in listed:
+        return outputs
+    from kryonix.cli.site import engine_of, load_cells, project_folder
+    from kryonix.engines.containers import platform_of
+    from kryonix.engines.engine import StackSpec
+    from kryonix.tenants.errors import NoCredentials
+
+    engine, names = engine_of(PlatformOptions(stack=stack)), Names(tenant)
+    platforms = {cell.stack for cell in load_cells(project_folder(), stack).cells.values()} | {stack}
+    stacks = engine.stacks()
+    if names.stack in stacks:
+        platform = platform_of(engine.export(StackSpec(name=names.stack)))
+        if platform in platforms and (own := engine.outputs(StackSpec(name=names.stack))):
+            return own
+        remedy = f"Give --stack {platform or names.stack}"
+        raise InvalidChoice(f"tenant {tenant!r} is not on the platform of stack {stack!r}. {remedy}")
+    for other in sorted(platforms - {stack}):
+        if tenant in (found := engine.outputs(StackSpec(name=other))).get("tenants", {}):
+            return found
+    own_stacks = [each.removeprefix(TENANT_STACK) for each in stacks if each.startswith(TENANT_STACK)]
+    raise NoCredentials(tenant, stack, sorted({*listed, *own_stacks}))
 
 
 def select_routes(

@@ -56,19 +56,19 @@ class RolloutOptions:
 
 @platform_command(app)
 def status(platform: PlatformOptions, json_output: Json = False) -> None:
-    """Show every tenant: desired state, stack, use of its plan, and pending changes.
+    """Show every tenant: what manages it, desired state, stack, use of its plan, and pending changes.
 
     Exit status 3 if a cell's broker does not answer; the rest is still shown.
     """
     site = open_site(platform)
-    states, stacks, found = site.states(), site.engine.stacks(), site.read_cells()
+    (states, managed_by), stacks, found = site.tenants(), site.engine.stacks(), site.read_cells()
     with session(site.registry_dsn) as connection:
         latest = fetch_latest_rollout(connection)
     view = output.FleetView(
-        members=fleet_members(states, stacks, found.uses, site.catalog),
+        members=fleet_members(states, stacks, found.uses, site.catalog, managed_by),
         strays=strays(states, stacks),
         cells=site.cells,
-        loads=site.loads(states, found),
+        loads=site.loads([state for state in states if state.cliente_id not in managed_by], found),
         rollout=latest,
     )
     if json_output:

@@ -19,11 +19,12 @@ from kryonix.engines.engine import Engine, StackSpec
 from kryonix.engines.errors import Refused
 from kryonix.errors import InvalidChoice, KryonixError, MissingPrerequisite, ServiceUnreachable
 from kryonix.fleet.cell_use import VhostUse, read_cell
-from kryonix.fleet.members import cell_loads
+from kryonix.fleet.members import cell_loads, other_tenants
 from kryonix.fleet.placement import Load
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, fetch_desired_states
+from kryonix.registry.rows import fetch_tenants
 from kryonix.tenants.errors import UnknownTenant
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog, default_catalog
@@ -58,6 +59,20 @@ class Site:
             self.cells.cell(cell)
         with connect(self.registry_dsn) as connection:
             return fetch_desired_states(connection, cell=cell)
+
+    def tenants(self) -> tuple[list[DesiredState], dict[str, str]]:
+        """Return every tenant in the registry by id, and what manages each of those without a desired state."""
+        states = self.states()
+        with connect(self.registry_dsn) as connection:
+            rows = fetch_tenants(connection)
+        cells = {
+            tenant: name
+            for name, cell in self.cells.cells.items()
+            for tenant in self.engine.outputs(StackSpec(name=cell.stack), show_secrets=False).get("tenants", {})
+        }
+        others = other_tenants(rows, states, cells, self.engine.stacks())
+        found = {state.cliente_id: state for state in states} | {id: state for id, (state, _) in others.items()}
+        return [found[id] for id in sorted(found)], {id: manager for id, (_, manager) in others.items()}
 
     def lifecycle(self, **durations: Any) -> TenantLifecycle:
         """Return the operations on tenants; `durations` are `overlap` and `grace`."""

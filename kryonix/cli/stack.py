@@ -139,7 +139,7 @@ def outputs(
     show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Print passwords and URIs too.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Print the stack's outputs, or the plain value of one."""
+    """Print the stack's outputs. With KEY, print the plain value of one."""
     found = dict(sorted(engine_of(target).outputs(spec_of(target), show_secrets=show_secrets).items()))
     if key is None:
         print_result(found, fields_text(found), json_output)

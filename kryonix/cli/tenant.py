@@ -38,13 +38,18 @@ from kryonix.cli.output.tables import (
 )
 from kryonix.cli.site import Outage, open_site, platform_command, project_folder
 from kryonix.engines.choice import engine_for
+from kryonix.engines.engine import StackSpec
 from kryonix.engines.events import OnEvent, Summary
-from kryonix.errors import InvalidChoice
+from kryonix.errors import InvalidChoice, ServiceUnreachable
+from kryonix.fleet.members import OWN_STACK, fleet_members
+from kryonix.rabbitmq.broker import Broker
+from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.credentials import Credentials, find_credentials
 from kryonix.tenants.errors import WouldLoseMessages
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
+from kryonix.topology.errors import nearest, shown
 from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.tenants import parse_tenant
 
@@ -58,10 +63,13 @@ _COLUMNS: Final = (
     Column("tenant", min_width=16),
     Column("plan"),
     Column("modules", min_width=14),
+    Column("managed by", min_width=12),
     Column("cell", min_width=8, drop_priority=1),
     Column("status"),
     Column("pending", min_width=16),
 )
+_OPERATIONS: Final = 5
+"""Operations shown of a tenant."""
 _MESSAGE_COLUMNS: Final = (Column("queue", min_width=24), Column("messages", number=True))
 
 app = typer.Typer(
@@ -75,23 +83,73 @@ def list_tenants(
     with_removed: Annotated[bool, typer.Option("--all", help="Include removed tenants.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Show the tenants that have their own stack: desired state, and pending changes. JSON includes removed tenants."""
-    states = _lifecycle(platform).states()
+    """Show every tenant: what manages it, desired state, and pending changes. JSON includes removed tenants.
+
+    The other commands are for tenants with their own stack; the file that declares a tenant changes it.
+    """
+    states, managed_by = open_site(platform).tenants()
+    managers = {state.cliente_id: managed_by.get(state.cliente_id, OWN_STACK) for state in states}
     if json_output:
-        print_json([_state_json(state) for state in states])
+        print_json([{**_state_json(state), "managed_by": managers[state.cliente_id]} for state in states])
         return
-    shown = [state for state in states if with_removed or state.stage != "removed"]
-    title = f"{len(shown)} tenant(s) with their own stack"
+    rows_of = [state for state in states if with_removed or state.stage != "removed"]
+    title = f"{len(rows_of)} tenant(s)"
     if with_removed:
         title += ", including removed tenants"
-    elif hidden := len(states) - len(shown):
+    elif hidden := len(states) - len(rows_of):
         title += f"; {hidden} removed, shown with --all"
     rows = (
         [escape(text) for text in (state.cliente_id, state.plan, modules_text(state.modules, default_catalog()))]
-        + [escape(text) for text in (state.cell, state.stage, _pending_text(state))]
-        for state in shown
+        + [escape(text) for text in (managers[state.cliente_id], state.cell, state.stage, _pending_text(state))]
+        for state in rows_of
     )
     out.print(responsive_table(title, _COLUMNS, rows, out))
+
+
+@platform_command(app)
+def show(tenant: TenantId, platform: PlatformOptions, json_output: Json = False) -> None:
+    """Show one tenant, whatever manages it: plan, users, use of its limits, messages and last operations.
+
+    Exit status 3 if its broker does not answer; the rest is still shown.
+    """
+    from kryonix.cli.output import tenant as output  # imports the SDK and the signup service
+    from kryonix.signup.operations import Operation, fetch_newest
+
+    site = open_site(platform)
+    states, managed_by = site.tenants()
+    state = next((each for each in states if each.cliente_id == tenant), None)
+    if state is None:
+        names = [each.cliente_id for each in states if each.stage != "removed"]
+        hint = f"; {nearest(tenant, names)}" if names else ""
+        raise InvalidChoice(f"there is no tenant {shown(tenant)} on the platform of stack {platform.stack!r}{hint}")
+    cells = site.read_cells()
+    member = next(iter(fleet_members([state], site.engine.stacks(), cells.uses, site.catalog, managed_by)), None)
+    if member is None:
+        raise InvalidChoice(f"tenant {tenant!r} is removed. `kryonix tenant exports {tenant}` prints its final exports")
+    users = depths = None
+    if member.use is not None:
+        cell = site.cells.cell(member.state.cell)
+        broker = Broker.of(site.engine.outputs(StackSpec(name=cell.stack)))
+        users, depths = broker.users(member.vhost), broker.queues(member.vhost)
+    operations: list[Operation] = []
+    if dsn := site.engine.outputs(StackSpec(name=platform.stack)).get("signup_dsn"):
+        with connect(dsn) as connection:
+            operations = fetch_newest(connection, tenant, _OPERATIONS)
+    view = output.TenantView(
+        state=_state_json(state),
+        member=member,
+        users=users,
+        depths=None if depths is None else output.depths_of(depths, tenant, site.catalog),
+        operations=operations,
+    )
+    if json_output:
+        print_json(output.view_json(view))
+    else:
+        output.print_tenant(view, out)
+    if member.use is None:
+        for problem in cells.problems.values():
+            print_error(problem)
+        raise typer.Exit(ServiceUnreachable.exit_status)
 
 
 @platform_command(app)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from kryonix.fleet.cell_use import VhostUse
 from kryonix.fleet.placement import Load, load_of
 from kryonix.registry.desired_states import DesiredState
+from kryonix.registry.rows import STATUS_NAMES, TenantRow
 from kryonix.tenants.specs import tenant_of
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.expansion import Topology, expand
@@ -18,6 +20,12 @@ from kryonix.topology.naming import Names, tenant_of_vhost
 Uses = Mapping[str, Mapping[str, VhostUse] | None]
 """Usage by cell and vhost; None for a cell whose broker does not answer."""
 
+OWN_STACK: Final = "own stack"
+LIST: Final = "tenants.yaml"
+ELSEWHERE: Final = "another project"
+"""What manages a tenant, besides the config file of a stack."""
+
+_UNKNOWN_CELL: Final = "unknown"
 _MOMENT: Final = "%Y-%m-%d %H:%M %Z"
 
 
@@ -37,6 +45,7 @@ class Member:
     max_queues: int | None
     max_connections: int | None
     problem: str = ""
+    managed_by: str = OWN_STACK
 
     @property
     def pending(self) -> tuple[str, ...]:
@@ -56,14 +65,53 @@ class Member:
         return tuple(found)
 
 
+def other_tenants(
+    rows: Iterable[TenantRow], states: Iterable[DesiredState], cells: Mapping[str, str], stacks: Collection[str]
+) -> dict[str, tuple[DesiredState, str]]:
+    """Return the registry's tenants without a desired state, as one, with the file that declares them.
+
+    `cells` are the cells of the tenants in a platform's tenants.yaml.
+    """
+    found = {}
+    known = {state.cliente_id for state in states if state.stage != "removed"}
+    for row in rows:
+        if row.cliente_id in known or row.status == "removido":
+            continue
+        stack, listed = Names(row.cliente_id).stack, row.cliente_id in cells
+        state = DesiredState(
+            cliente_id=row.cliente_id,
+            modules=row.modulos,
+            plan=row.plano,
+            status="suspended" if row.status == STATUS_NAMES["suspended"] else "active",
+            cell=cells.get(row.cliente_id, _UNKNOWN_CELL),
+            applied_at=datetime.max,
+            updated_at=datetime.max,
+        )
+        found[row.cliente_id] = state, LIST if listed else f"Pulumi.{stack}.yaml" if stack in stacks else ELSEWHERE
+    return found
+
+
 def fleet_members(
-    states: Iterable[DesiredState], stacks: Collection[str], uses: Uses, catalog: Catalog
+    states: Iterable[DesiredState],
+    stacks: Collection[str],
+    uses: Uses,
+    catalog: Catalog,
+    managed_by: Mapping[str, str] | None = None,
 ) -> list[Member]:
-    """Return all tenants, and removed ones whose stack still exists."""
+    """Return all tenants, and removed ones whose stack still exists. `managed_by` defaults to the tenants' own stack.
+
+    A cell that is not known is the one whose broker has the vhost.
+    """
+    managers = managed_by or {}
     members, present = [], frozenset(stacks)
     for state in states:
-        names, (topology, problem), found = Names(state.cliente_id), _expanded(state, catalog), uses.get(state.cell)
-        stack = names.stack in present
+        names, (topology, problem) = Names(state.cliente_id), _expanded(state, catalog)
+        manager = managers.get(state.cliente_id, OWN_STACK)
+        if state.cell == _UNKNOWN_CELL:
+            cells = (cell for cell, use in uses.items() if names.vhost in (use or ()))
+            state = replace(state, cell=next(cells, state.cell))
+        found = uses.get(state.cell)
+        stack = names.stack in present or manager != OWN_STACK
         if state.status == "removed" and not stack:
             continue
         members.append(
@@ -76,13 +124,14 @@ def fleet_members(
                 max_queues=topology.limits.max_queues if topology else None,
                 max_connections=topology.max_connections if topology else None,
                 problem=problem,
+                managed_by=manager,
             )
         )
     return members
 
 
 def strays(states: Iterable[DesiredState], stacks: Iterable[str]) -> list[str]:
-    """Return tenant stacks without a desired state: they are run by hand from a config file."""
+    """Return tenant stacks without one of these tenants."""
     known = {Names(state.cliente_id).stack for state in states}
     return sorted(stack for stack in stacks if stack.startswith("tenant-") and stack not in known)
 

@@ -140,6 +140,12 @@ def fetch_last(connection: Connection, tenants: Collection[str]) -> dict[str, Op
     return {row["tenant"]: _operation(row) for row in rows}
 
 
+def fetch_newest(connection: Connection, tenant: str, limit: int) -> list[Operation]:
+    """Return a tenant's newest operations, the newest first."""
+    rows = connection.execute(QUERIES["fetch_operations"], {"tenant": tenant, "limit": limit})
+    return [_operation(row) for row in rows]
+
+
 def begin(connection: Connection, id: UUID) -> Operation | None:
     """Start an attempt. Return None if the operation has ended."""
     return _found(connection, "begin_operation", {"id": id})

@@ -113,6 +113,15 @@ def test_an_operator_names_the_stack(own: Own) -> None:
     assert {queue["module"] for queue in json.loads(result.stdout)} == {"crm"}
 
 
+@pytest.mark.parametrize("tenant", ["opsmsg", "acme"], ids=["own stack", "tenants.yaml"])
+def test_an_operator_names_the_platform_and_any_tenant(platform: Project, own: Own, tenant: str) -> None:
+    env = dict(own.env)
+    del env["KRYONIX_AMQP_URI"]
+    result = own.run("stats", "--stack", platform.stack, "--tenant", tenant, "--json", env=env)
+    assert result.returncode == 0, result.stderr
+    assert {queue["name"].split(".")[0] for queue in json.loads(result.stdout)} == {f"cliente_{tenant}"}
+
+
 def test_stats_show_a_live_table_until_interrupted(own: Own) -> None:
     asyncio.run(sent(own, 3))
     terminal, screen = pty.openpty()

@@ -70,8 +70,10 @@ def test_the_command_runs_a_tenants_whole_lifecycle(operator: Operator) -> None:
     assert rotated["username"] == "kryonix_life.2"
     assert rotated["password"] != made["password"]
     assert operator.must("suspend", ID)["status"] == "suspended"
-    (listed,) = [state for state in operator.must("list") if state["id"] == ID]
-    assert (listed["status"], listed["modules"]) == ("suspended", ["portal"])
+    listed = {state["id"]: state for state in operator.must("list")}
+    assert (listed[ID]["status"], listed[ID]["modules"]) == ("suspended", ["portal"])
+    assert {id: listed[id]["managed_by"] for id in (ID, "beta")} == {ID: "own stack", "beta": "tenants.yaml"}
+    assert operator.must("show", ID)["use"]["connections"] == {"now": 0, "allowed": 0}
     left = operator.must("offboard", ID, "--grace-days", "0")
     assert (left["status"], left["remove_after"] is not None) == ("offboarding", True)
     (export,) = json.loads(operator.run("exports", ID).stdout)
@@ -91,6 +93,25 @@ def test_an_invalid_choice_is_refused_with_the_valid_ones(operator: Operator) ->
         assert len(said) < 1000, "what was received is not repeated at length"
     assert "there is no tenant" in operator.refused(2, "converge", "../etc")
     assert not [vhost for vhost in operator.broker.vhosts() if "life-two" in vhost]
+
+
+def test_a_tenant_of_the_platforms_list_is_shown_with_its_messages(operator: Operator) -> None:
+    vhost, queue = "/cliente_beta", "cliente_beta.crm.leads.create"
+    operator.broker.publish(vhost, queue, 2)
+    try:
+        shown: dict[str, Any] = {}
+
+        def counted() -> bool:
+            shown.update(operator.must("show", "beta"))
+            return "crm.leads.create" in shown["messages"]
+
+        eventually("the broker counts the messages", counted)
+    finally:
+        operator.broker.call("DELETE", "queues", vhost, queue, "contents")
+    assert (shown["managed_by"], shown["vhost"], shown["cell"]) == ("tenants.yaml", vhost, "main")
+    assert shown["messages"]["crm.leads.create"] == {"backlog": 2, "dead_letters": 0}
+    assert "kryonix_beta" in shown["users"]
+    assert "did you mean 'beta'" in operator.refused(2, "show", "betta")
 
 
 def test_a_tenant_of_the_platforms_list_is_not_taken_over(operator: Operator) -> None:

@@ -26,6 +26,7 @@ from kryonix.topology.cells import Cells
 _MEMBER_COLUMNS = (
     Column("tenant", min_width=14),
     Column("status"),
+    Column("managed by", min_width=12, drop_priority=5),
     Column("plan", drop_priority=1),
     Column("cell", min_width=8, drop_priority=3),
     Column("stack", drop_priority=2),
@@ -76,6 +77,7 @@ def _member_json(member: Member) -> dict[str, Any]:
     state, use = member.state, member.use
     return {
         **state_json(state),
+        "managed_by": member.managed_by,
         "vhost": member.vhost,
         "stack": "present" if member.stack else "absent",
         "converged": state.converged,
@@ -114,6 +116,7 @@ def _member_row(member: Member) -> list[str]:
     return [
         state.cliente_id,
         state.stage,
+        member.managed_by,
         state.plan,
         state.cell,
         "present" if member.stack else "[yellow]absent[/yellow]",

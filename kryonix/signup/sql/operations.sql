@@ -47,6 +47,9 @@ HAVING max(ended_at) + least(power(2, count(*)) * interval '1 minute', interval 
 SELECT DISTINCT ON (tenant) * FROM signup.operations WHERE tenant = ANY(%(tenants)s)
 ORDER BY tenant, created_at DESC;
 
+-- fetch_operations --
+SELECT * FROM signup.operations WHERE tenant = %(tenant)s ORDER BY created_at DESC LIMIT %(limit)s;
+
 -- begin_operation --
 -- Returns no row if it has ended.
 UPDATE signup.operations

@@ -13,7 +13,7 @@ from kryonix.cli.options import StackOptions
 from kryonix.errors import InvalidChoice
 
 OUTPUTS = {
-    "management_url": "http://[::1]:15672",
+    "management_url": "http://[::1]:1",
     "admin_password": "hidden",
     "amqp_port": 5672,
     "tenants": {"acme": {}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,27 +20,24 @@ STATES = [
 ]
 
 
-class Registry:
-    def states(self) -> list[DesiredState]:
-        return STATES
-
-
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tenant, "_lifecycle", lambda platform: Registry())
+    site = SimpleNamespace(tenants=lambda: (STATES, {"here": "tenants.yaml"}))
+    monkeypatch.setattr(tenant, "open_site", lambda platform: site)
 
 
 def test_removed_tenants_are_only_counted(capsys: pytest.CaptureFixture[str]) -> None:
     tenant.list_tenants(PlatformOptions())
     said = capsys.readouterr().out
-    assert "2 tenant(s) with their own stack; 1 removed, shown with --all" in said
+    assert "2 tenant(s); 1 removed, shown with --all" in said
     assert ("here" in said, "going" in said, "gone" in said) == (True, True, False)
 
 
 def test_all_and_json_show_removed_tenants(capsys: pytest.CaptureFixture[str]) -> None:
     tenant.list_tenants(PlatformOptions(), with_removed=True)
     said = capsys.readouterr().out
-    assert "3 tenant(s) with their own stack, including removed tenants" in said
+    assert "3 tenant(s), including removed tenants" in said
     assert "gone" in said
     tenant.list_tenants(PlatformOptions(), json_output=True)
-    assert [state["id"] for state in json.loads(capsys.readouterr().out)] == ["here", "gone", "going"]
+    listed = {state["id"]: state["managed_by"] for state in json.loads(capsys.readouterr().out)}
+    assert listed == {"here": "tenants.yaml", "gone": "own stack", "going": "own stack"}

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from kryonix.cli.output.fleet import FleetView, print_fleet
 from kryonix.fleet.cell_use import VhostUse, read_cell
-from kryonix.fleet.members import cell_loads, fleet_members, strays
+from kryonix.fleet.members import cell_loads, fleet_members, other_tenants, strays
 from kryonix.fleet.placement import Load, NoRoom, choose_cell, load_of
 from kryonix.registry.desired_states import DesiredState
+from kryonix.registry.rows import Status, TenantRow
 from kryonix.topology.catalog import MIB, default_catalog
 from kryonix.topology.cells import Cell, Cells
 from kryonix.topology.tenants import Tenant
@@ -220,3 +221,29 @@ def test_a_module_missing_from_the_catalog_does_not_hide_its_tenant() -> None:
     assert cell_loads([state], {"main": None}, {}, CATALOG)["main"].tenants == 1
     assert member.problem == "the catalog has no module 'fax'"
     assert member.use is None
+
+
+def test_tenants_without_a_desired_state_are_listed_with_their_file() -> None:
+    def registered(id: str, status: Status = "ativo") -> TenantRow:
+        return TenantRow(cliente_id=id, vhost=f"/cliente_{id}", modulos=("crm",), plano="basic", status=status)
+
+    rows = [registered(id) for id in ("acme", "again", "by-hand", "far")]
+    rows += [registered("listed", "suspenso"), registered("gone", "removido")]
+    states, stacks = [row("acme"), row("again", status="removed")], ["tenant-acme", "tenant-by-hand"]
+    others = other_tenants(rows, states, {"listed": "main", "again": "main"}, stacks)
+    assert {id: (state.status, manager) for id, (state, manager) in others.items()} == {
+        "again": ("active", "tenants.yaml"),
+        "by-hand": ("active", "Pulumi.tenant-by-hand.yaml"),
+        "far": ("active", "another project"),
+        "listed": ("suspended", "tenants.yaml"),
+    }
+    uses = {"main": {"/cliente_by-hand": VhostUse(queues=3)}}
+    members = fleet_members(
+        [state for state, _ in others.values()], stacks, uses, CATALOG, {id: by for id, (_, by) in others.items()}
+    )
+    assert [(m.state.cliente_id, m.state.cell, m.pending) for m in members] == [
+        ("again", "main", ()),
+        ("by-hand", "main", ()),
+        ("far", "unknown", ()),
+        ("listed", "main", ()),
+    ]
