@@ -37,6 +37,7 @@ COMMANDS: Final = {
         "send": ("messages", "Send a message and wait until the broker has stored it."),
         "consume": ("messages", "Take an action's messages for good, and print each as a line of JSON."),
         "stats": ("messages", "Show a tenant's queues: depth, consumers and rates."),
+        "dead-letters": ("dead_letters", "List, show, redrive, discard and export dead letters."),
         "redrive": ("messages", "Return dead letters to their original exchange and routing key."),
         "unrouted": ("messages", "Show messages that reached no queue, as the platform's administrator."),
         "worker": ("worker", "Run handlers, with consumers scaled by queue depth within the plan."),

@@ -22,6 +22,9 @@ from aio_pika.exceptions import DeliveryError
 
 from kryonix.messaging import Message, MessagingClient, Reject
 from kryonix.messaging.amqp.wire import ExactProperties
+from kryonix.messaging.configuration import find_address
+from kryonix.messaging.redrive.letters import peek
+from kryonix.topology.catalog import default_catalog
 from tests.support.amqp import publish, ready, take
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project
@@ -29,6 +32,7 @@ from tests.support.tenants import Own, own_tenant, owner
 from tests.support.waiting import eventually
 
 CRITICAL = 9
+CATALOG, LEADS = default_catalog(), ("crm", "leads.create")
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +232,59 @@ def test_a_dead_letter_without_an_origin_stays(own: Own) -> None:
     assert "1 dead letter(s) were left: their origin is unknown" in result.stderr
     dead = {"crm.leads.create.dlq": 1}
     assert asyncio.run(own.application.comes_to_hold(dead)) == dead
+
+
+def test_a_peek_takes_nothing_and_counts_no_delivery(own: Own) -> None:
+    ids = [str(number) for number in range(5)]
+    asyncio.run(sent(own, len(ids), expiration=0.05))
+    dead = {"crm.leads.create.dlq": len(ids)}
+    assert asyncio.run(own.application.comes_to_hold(dead, within_s=30)) == dead
+    for _ in range(25):  # the broker's own limit is 20 deliveries
+        shown = asyncio.run(peek(find_address(own.env["KRYONIX_AMQP_URI"], None, None, None), CATALOG, [LEADS]))
+        assert [letter.message_id for letter in shown] == ids, "their order is kept"
+    assert asyncio.run(own.application.comes_to_hold(dead)) == dead
+    first = own.json("dead-letters", "show", "--limit", "1", "--payload", "--json")[0]
+    assert (first["message_id"], first["reason"], first["routing_key"]) == ("0", "expired", "crm.leads.create.medium")
+    assert first["died_at"] is not None
+    assert not int(first["headers"].get("x-delivery-count", 0))
+    assert own.json("dead-letters", "redrive", "--json")["moved"] == len(ids)
+    assert asyncio.run(drained(own, "crm.leads.create")) == ids
+
+
+def test_dead_letters_are_listed_exported_and_discarded(own: Own, platform: Project, tmp_path: Path) -> None:
+    async def make() -> None:
+        await rejected(own, "sdk")
+        await foreign(own, "crm.leads.create.low", "deep", {"h": nested(200)}, expiration="50")
+        await foreign(own, "crm.contacts.sync.low", "same", {}, b"\xff", expiration="50")
+        await foreign(own, "crm.contacts.sync.low", "same", {}, b"\xff", expiration="50")
+
+    asyncio.run(make())
+    dead = {"crm.leads.create.dlq": 2, "crm.contacts.sync.dlq": 2}
+    assert asyncio.run(own.application.comes_to_hold(dead, within_s=30)) == dead
+    actions = {queue["action"]: queue["reasons"] for queue in own.json("dead-letters", "list", "--json")}
+    assert actions["crm.leads.create"] == {"not today": 1, "expired": 1}
+
+    def listed() -> bool:
+        everyone = own.json("dead-letters", "list", "--stack", platform.stack, "--json")
+        return {each["tenant"]: each["dead_letters"] for each in everyone}.get("opsmsg") == 4
+
+    eventually("the platform counts the dead letters", listed)
+    exported = own.run("dead-letters", "export", "--module", "crm")
+    assert exported.returncode == 0, exported.stderr
+    assert len(exported.stdout.splitlines()) == 4
+    assert asyncio.run(own.application.comes_to_hold(dead)) == dead
+
+    record = tmp_path / "record.jsonl"
+    discard = ("dead-letters", "discard", "--output", str(record))
+    refused = own.run(*discard)
+    assert (refused.returncode, record.exists()) == (2, False)
+    assert "no terminal" in refused.stderr
+    assert own.json(*discard, "--id", "same", "--yes", "--json")["discarded"] == 2
+    left = {"crm.leads.create.dlq": 2}
+    assert asyncio.run(own.application.comes_to_hold(left)) == left
+    assert own.json(*discard, "--yes", "--json")["discarded"] == 2
+    assert [json.loads(line)["message_id"] for line in record.read_text().splitlines()].count("same") == 2
+    assert asyncio.run(own.application.comes_to_hold({})) == {}
 
 
 async def foreign(own: Own, key: str, id: str, headers: dict[str, Any], body: bytes = b"{}", **more: Any) -> None:

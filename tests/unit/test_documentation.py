@@ -42,9 +42,10 @@ def test_the_readme_fits_200_lines() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
 
 
-def test_git_ignores_the_credentials_files_of_the_pages() -> None:
+def test_git_ignores_the_secret_files_of_the_pages() -> None:
     names = {name for page in PAGES for name in re.findall(r"--output (\S+)", page.read_text(encoding="utf-8"))}
     files = {name for name in names if "." in name}
     assert files
-    assert {name for name in files if not name.endswith(".credentials.json")} == set()
-    assert "*.credentials.json" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    ends = (".credentials.json", ".letters.jsonl")
+    assert {name for name in files if not name.endswith(ends)} == set()
+    assert {f"*{end}" for end in ends} <= set((ROOT / ".gitignore").read_text(encoding="utf-8").splitlines())

@@ -85,7 +85,7 @@ def check_target(file: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise _unwritable(file, error) from error
+        raise unwritable(file, error) from error
     if not stat.S_ISREG(found.st_mode):
         raise InvalidChoice(f"--output {str(file)!r} is not a regular file. Give a file, or omit --output")
     if found.st_uid != os.geteuid():
@@ -101,7 +101,7 @@ def write_private(file: Path, content: Mapping[str, Any]) -> None:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)  # mode 600, and new
     except OSError as error:
-        raise _unwritable(file, error) from error
+        raise unwritable(file, error) from error
     fresh = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as opened:
@@ -111,11 +111,12 @@ def write_private(file: Path, content: Mapping[str, Any]) -> None:
             os.fsync(opened.fileno())
         fresh.replace(file)
     except OSError as error:
-        raise _unwritable(file, error) from error
+        raise unwritable(file, error) from error
     finally:
         with suppress(FileNotFoundError):
             fresh.unlink()
 
 
-def _unwritable(file: Path, error: OSError) -> InvalidChoice:
+def unwritable(file: Path, error: OSError) -> InvalidChoice:
+    """Return the error for a file of --output that can't be written."""
     return InvalidChoice(f"--output {str(file)!r} can't be written: {error.strerror}. Give another file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,9 +14,11 @@ from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.fleet.members import Member
 from kryonix.messaging.stats import read_stats
 from kryonix.rabbitmq.broker import QueueState
-from kryonix.signup.operations import Operation
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
+
+if TYPE_CHECKING:
+    from kryonix.signup.operations import Operation
 
 _GROUP_COLUMNS: Final = (
     Column("messages of", min_width=20),
@@ -43,7 +45,7 @@ class Depth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantView:
-    """Everything that `tenant show` shows. None for what a broker that does not answer would have said."""
+    """The content of `tenant show`. `users` and `depths` are None if the broker does not answer."""
 
     state: Mapping[str, Any]
     """The state as JSON."""

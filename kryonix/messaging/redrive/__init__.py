@@ -40,10 +40,7 @@ async def redrive(
     names = Names(address.tenant_id)
     # A message may be dead because of its undecodable properties; it must not end the redrive.
     async with connected(address, f"{address.tenant_id}/kryonix redrive", TolerantConnection) as connection:
-        tallies = await _found(connection, names, routes)
-        if not tallies:
-            problem = f"{names.tenant_id} has no dead-letter queue for this module and action"
-            raise InvalidChoice(f"{problem}. It may have other modules: leave out --module to redrive all of them")
+        tallies = await existing_queues(connection, names, routes)
         for tally in tallies:
             report(tally)
         if dry_run:
@@ -85,8 +82,13 @@ def _translated(address: Address, error: BaseException) -> KryonixError:
     return KryonixError(f"{address.place} refuses it ({type(error).__name__}: {error}). {remedy}")
 
 
-async def _found(connection: AbstractConnection, names: Names, routes: Sequence[tuple[str, str]]) -> list[Tally]:
-    """Return the existing dead-letter queues of the routes. A passive declaration changes nothing."""
+async def existing_queues(
+    connection: AbstractConnection, names: Names, routes: Sequence[tuple[str, str]]
+) -> list[Tally]:
+    """Return the existing dead-letter queues of the routes. A passive declaration changes nothing.
+
+    Raises InvalidChoice if there are none.
+    """
     tallies = []
     channel = await open_channel(connection)
     for module, action in routes:
@@ -97,6 +99,9 @@ async def _found(connection: AbstractConnection, names: Names, routes: Sequence[
             tallies.append(Tally(module, action, queue, found))
         except amqp.ChannelNotFoundEntity:
             channel = await open_channel(connection)
+    if not tallies:
+        problem = f"{names.tenant_id} has no dead-letter queue for this module and action"
+        raise InvalidChoice(f"{problem}. It may have other modules: leave out --module for all of them")
     return tallies
 
 

@@ -78,14 +78,18 @@ def _noted_by_broker(headers: Mapping[str, Any]) -> list[Origin]:
 def marked(headers: Mapping[str, Any], run: str) -> dict[str, Any]:
     """Return the headers of the copy: the message's own and the marks, without traces of failures or routing."""
     redrives = headers.get(REDRIVES_HEADER, 0)
-    reason = headers.get(REASON_HEADER) or headers.get("x-first-death-reason") or "unknown"
     own = {name: value for name, value in headers.items() if name not in _SPENT and not is_broker_header(name)}
     return {
         **own,
         REDRIVES_HEADER: (redrives if isinstance(redrives, int) and 0 <= redrives < _MAX_REDRIVES else 0) + 1,
         REDRIVE_RUN_HEADER: run,
-        REDRIVE_REASON_HEADER: str(reason)[:_MAX_REASON],
+        REDRIVE_REASON_HEADER: reason_of(headers)[:_MAX_REASON],
     }
+
+
+def reason_of(headers: Mapping[str, Any]) -> str:
+    """Return why a message is a dead letter: the handler's words, or the broker's."""
+    return str(headers.get(REASON_HEADER) or headers.get("x-first-death-reason") or "unknown")
 
 
 def run_of(headers: Mapping[str, Any]) -> str | None:
