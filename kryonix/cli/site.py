@@ -30,6 +30,7 @@ from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.cells import CELLS_FILE, Cells, parse_cells, single_cell
 from kryonix.topology.errors import nearest
+from kryonix.topology.naming import TENANT_STACK
 
 _UNREACHABLE: Final = 3
 
@@ -271,8 +272,12 @@ def platform_command(app: typer.Typer, name: str | None = None) -> Callable[[Cal
 
 
 def _declared(platform: PlatformOptions, tenant: str) -> InvalidChoice | None:
-    """Return the error for a tenant that the platform's list declares; None for any other tenant."""
-    if tenant not in engine_of(platform).outputs(spec_of(platform)).get("tenants", {}):
+    """Return the error for a tenant that the platform's list or a stack's config declares; None for any other."""
+    engine, stack = engine_of(platform), f"{TENANT_STACK}{tenant}"
+    if stack in engine.stacks():
+        remedy = f"Change it there, then run `kryonix up --stack {stack}`"
+        return InvalidChoice(f"the tenant {tenant!r} is declared in Pulumi.{stack}.yaml. {remedy}")
+    if tenant not in engine.outputs(spec_of(platform)).get("tenants", {}):
         return None
     remedy = "Change its entry there (to suspend it: `status: suspended`), then run `kryonix up --stack"
     return InvalidChoice(

@@ -126,6 +126,14 @@ def test_an_operator_names_the_platform_and_any_tenant(platform: Project, own: O
     assert {queue["name"].split(".")[0] for queue in json.loads(result.stdout)} == {f"cliente_{tenant}"}
 
 
+def test_a_tenant_of_a_config_file_is_changed_there(own: Own, platform: Project) -> None:
+    refused = own.run("tenant", "suspend", "opsmsg", "--stack", platform.stack, "--engine", "local")
+    assert refused.returncode == 2
+    assert "is declared in Pulumi.tenant-opsmsg.yaml" in refused.stderr
+    shown = own.json("tenant", "show", "opsmsg", "--stack", platform.stack, "--engine", "local", "--json")
+    assert (shown["managed_by"], shown["cell"]) == ("Pulumi.tenant-opsmsg.yaml", "main")
+
+
 def test_stats_show_a_live_table_until_interrupted(own: Own) -> None:
     asyncio.run(sent(own, 3))
     terminal, screen = pty.openpty()
