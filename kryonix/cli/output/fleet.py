@@ -102,9 +102,7 @@ def print_fleet(view: FleetView, console: Console) -> None:
         console.print(f"cell {escape(name)}: {tenants}, {allowed}{problem}", soft_wrap=True)
     if view.strays:
         names = escape(", ".join(view.strays))
-        title = (
-            f"{len(view.strays)} stack(s) without a tenant in the registry: made by hand, or of an older platform"
-        )
+        title = f"{len(view.strays)} stack(s) without a tenant in the registry: made by hand, or of an older platform"
         console.print(f"{title}: {names}", soft_wrap=True)
     if view.rollout is not None:
         console.print(_rollout_line(view.rollout), soft_wrap=True)
