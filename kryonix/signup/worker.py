@@ -17,11 +17,12 @@ from procrastinate import BaseRetryStrategy, PsycopgConnector, RetryDecision
 from procrastinate.exceptions import ConnectorException
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
+from procrastinate.worker import Worker
 from psycopg import AsyncConnection
 
 from kryonix.engines.workspace import clear_abandoned
 from kryonix.registry.connection import ENCODING, PINNED
-from kryonix.signup.database import Database, connection_settings
+from kryonix.signup.database import QUERIES, Database, connection_settings
 from kryonix.signup.events import EventPublisher
 from kryonix.signup.executor import Executor, RetryLater
 from kryonix.signup.housekeeping import Housekeeper
@@ -101,11 +102,13 @@ class _Worker:
                 timeout=_PAUSE_AFTER_FAILURE_S,
             )
         )
+        self._database = database
         self._executor = Executor(database, lifecycle)
         self._concurrency = concurrency
         self._say = say
         self._open = False
         self._stop = asyncio.Event()
+        self._worker: Worker | None = None
         self._run: asyncio.Task[None] | None = None
         self._running: set[_Attempt] = set()
         self._ended: dict[_Attempt, float] = {}
@@ -156,7 +159,8 @@ class _Worker:
                     if not said:
                         said = True
                         self._say(f"working, {self._concurrency} operation(s) at a time")
-                    run = self._app.run_worker_async(
+                    self._worker = Worker(
+                        self._app,
                         queues=[QUEUE],
                         concurrency=self._concurrency,
                         install_signal_handlers=False,
@@ -165,7 +169,7 @@ class _Worker:
                         stalled_worker_timeout=_STALLED_S,
                         delete_jobs="successful",
                     )
-                    self._run = asyncio.create_task(run)
+                    self._run = asyncio.create_task(self._worker.run())  # type: ignore[no-untyped-call]  # not annotated by procrastinate
                     await self._run
             except asyncio.CancelledError:
                 if self._stop.is_set():
@@ -177,24 +181,28 @@ class _Worker:
             await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
     async def _stalled(self) -> int:
-        """Requeue the jobs of dead workers and unrecorded jobs of this one. Return their number.
-
-        A job that runs here counts as stalled when the database has lost this worker's registration or its heartbeat,
-        after an outage for example. Then finish what runs, and register again.
-        """
+        """Requeue the jobs of dead workers and unrecorded jobs of this one. Return their number."""
         if not self._open:
             return 0
+        if self._run is not None and not await asyncio.to_thread(self._is_registered):
+            log.warning("the database does not know this worker any more: it registers again after what it is doing")
+            self._run.cancel()  # once: a second time would not wait for what runs
+            self._run = None
         manager = self._app.job_manager
         stalled = await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=_STALLED_S)
         unrecorded = self._unrecorded(await manager.list_jobs_async(queue=QUEUE, status="doing"))
         again = {job.id: job for job in (*stalled, *unrecorded) if _attempt(job) not in self._running}
-        if self._run is not None and any(_attempt(job) in self._running for job in stalled):
-            log.warning("the database does not know this worker any more: it registers again after what it is doing")
-            self._run.cancel()  # once: a second time would not wait for what runs
-            self._run = None
         for job in again.values():
             await manager.retry_job(job, retry_at=_AT_ONCE)  # the default is this machine's time
         return len(again)
+
+    def _is_registered(self) -> bool:
+        """Return True if the database has this worker with a new heartbeat. An outage may have cost it both."""
+        if self._worker is None or self._worker.worker_id is None:
+            return True  # it begins or ends
+        values = {"id": self._worker.worker_id, "seconds": _STALLED_S}
+        with self._database.transaction() as connection:
+            return connection.execute(QUERIES["worker_alive"], values).fetchone() is not None
 
     def _unrecorded(self, doing: Iterable[Job]) -> list[Job]:
         """Return jobs that ended here a while ago and that the database, away at that moment, still has as running."""

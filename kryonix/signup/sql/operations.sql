@@ -125,6 +125,10 @@ FROM signup.operations WHERE status = 'queued';
 -- The status of a tenant of this id that any stack has created.
 SELECT status FROM tenants.rabbitmq_configurations WHERE cliente_id = %(tenant)s;
 
+-- worker_alive --
+SELECT 1 FROM signup.procrastinate_workers
+WHERE id = %(id)s AND last_heartbeat > now() - make_interval(secs => %(seconds)s);
+
 -- workers_alive --
 SELECT count(*) AS count FROM signup.procrastinate_workers
 WHERE last_heartbeat > now() - make_interval(secs => %(seconds)s);
