@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -52,6 +53,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):  # one of several processes: see scripts/test
         order = {name: at for at, name in enumerate(LONGEST_FIRST)}
         items.sort(key=lambda item: order.get(item.path.stem if "unit" not in item.path.parts else "", len(order)))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name a failure of another process at once: pytest names it at the end, and the whole run takes long."""
+    if report.failed and hasattr(report, "node"):
+        sys.stderr.write(f"\nfailed: {report.nodeid}\n")
 
 
 @pytest.hookimpl(optionalhook=True)
