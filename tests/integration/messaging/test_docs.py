@@ -37,7 +37,7 @@ def test_the_page_has_its_examples() -> None:
 
 def test_the_pages_first_program_runs(tenants: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(PROGRAMS["shop.py"])
-    outputs = tmp_path / "exemploempresa.json"
+    outputs = tmp_path / "exemploempresa.credentials.json"
     outputs.touch(mode=0o600)
     outputs.write_text(json.dumps({"tenant": "sdk", "amqp_uri": tenants["sdk"][0]}))
     ran = subprocess.run([sys.executable, "shop.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
