@@ -129,5 +129,7 @@ def tenant_lock(dsn: str, cliente_id: str) -> Iterator[bool]:
             row = connection.execute(QUERIES["hold_tenant"], {"id": cliente_id}).fetchone()
         yield row is not None and bool(row["held"])
     finally:
+        with suppress(psycopg.Error), connection.within(_CONNECT_TIMEOUT_S):
+            connection.execute("SELECT pg_advisory_unlock_all()")  # the server notices a closed connection later
         with suppress(psycopg.Error):
             connection.close()

