@@ -117,7 +117,7 @@ def show(
     payload: Annotated[bool, typer.Option("--payload", help="Print data and headers too, as JSON lines.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Show dead letters with reason, age and attempts. Takes nothing: each stays in its place."""
+    """Show dead letters with reason, age and attempts. Takes nothing."""
     address, _, letters = _peek(tenant, module, action, message_id, limit)
     if json_output:
         print_json([_letter_json(letter, payload=payload) for letter in letters])
@@ -142,7 +142,7 @@ def export(
         Path | None, typer.Option(help="Append to this file, made with mode 600; default: standard output.")
     ] = None,
 ) -> None:
-    """Print dead letters with data and headers, each as a line of JSON. Takes nothing: each stays in its place."""
+    """Print dead letters with data and headers, each as a line of JSON. Takes nothing."""
     if output is not None:
         check_target(output)
     _, _, letters = _peek(tenant, module, action, message_id)
