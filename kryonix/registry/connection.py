@@ -98,7 +98,7 @@ _CONNECT_TIMEOUT_S: Final = 5
 _KEEPALIVES: Final = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 
 
-def open_session(dsn: str) -> Connection:
+def open_session(dsn: str) -> BoundedConnection:
     """Open a connection in autocommit mode, for locks that last as long as the session. Raises psycopg's errors."""
     given = address_parts(dsn).get("options") or ""  # an argument replaces the DSN's
     options = f"{given} {_KEEPALIVES}".strip()
