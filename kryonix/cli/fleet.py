@@ -61,7 +61,8 @@ def status(platform: PlatformOptions, json_output: Json = False) -> None:
     Exit status 3 if a cell's broker does not answer; the rest is still shown.
     """
     site = open_site(platform)
-    (states, managed_by), stacks, found = site.tenants(), site.engine.stacks(), site.read_cells()
+    stacks, found = site.engine.stacks(), site.read_cells()
+    states, managed_by = site.tenants(stacks)
     with session(site.registry_dsn) as connection:
         latest = fetch_latest_rollout(connection)
     view = output.FleetView(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -61,17 +61,19 @@ class Site:
         with connect(self.registry_dsn) as connection:
             return fetch_desired_states(connection, cell=cell)
 
-    def tenants(self) -> tuple[list[DesiredState], dict[str, str]]:
-        """Return every tenant in the registry by id, and what manages each of those without a desired state."""
-        states = self.states()
+    def tenants(self, stacks: Collection[str]) -> tuple[list[DesiredState], dict[str, str]]:
+        """Return every tenant in the registry by id, and what manages each of those without a desired state.
+
+        `stacks` are the engine's.
+        """
         with connect(self.registry_dsn) as connection:
-            rows = fetch_tenants(connection)
+            states, rows = fetch_desired_states(connection), fetch_tenants(connection)
         cells = {
             tenant: name
             for name, cell in self.cells.cells.items()
             for tenant in self.engine.outputs(StackSpec(name=cell.stack), show_secrets=False).get("tenants", {})
         }
-        others = other_tenants(rows, states, cells, self.engine.stacks())
+        others = other_tenants(rows, states, cells, stacks)
         found = {state.cliente_id: state for state in states} | {id: state for id, (state, _) in others.items()}
         return [found[id] for id in sorted(found)], {id: manager for id, (_, manager) in others.items()}
 

@@ -87,7 +87,8 @@ def list_tenants(
 
     The other commands are for tenants with their own stack; the file that declares a tenant changes it.
     """
-    states, managed_by = open_site(platform).tenants()
+    site = open_site(platform)
+    states, managed_by = site.tenants(site.engine.stacks())
     managers = {state.cliente_id: managed_by.get(state.cliente_id, OWN_STACK) for state in states}
     if json_output:
         print_json([{**_state_json(state), "managed_by": managers[state.cliente_id]} for state in states])
@@ -116,14 +117,15 @@ def show(tenant: TenantId, platform: PlatformOptions, json_output: Json = False)
     from kryonix.signup.operations import Operation, fetch_newest
 
     site = open_site(platform)
-    states, managed_by = site.tenants()
+    stacks = site.engine.stacks()
+    states, managed_by = site.tenants(stacks)
     state = next((each for each in states if each.cliente_id == tenant), None)
     if state is None:
         names = [each.cliente_id for each in states if each.stage != "removed"]
         hint = f"; {nearest(tenant, names)}" if names else ""
         raise InvalidChoice(f"there is no tenant {shown(tenant)} on the platform of stack {platform.stack!r}{hint}")
     cells = site.read_cells()
-    member = next(iter(fleet_members([state], site.engine.stacks(), cells.uses, site.catalog, managed_by)), None)
+    member = next(iter(fleet_members([state], stacks, cells.uses, site.catalog, managed_by)), None)
     if member is None:
         raise InvalidChoice(f"tenant {tenant!r} is removed. `kryonix tenant exports {tenant}` prints its final exports")
     users = depths = None

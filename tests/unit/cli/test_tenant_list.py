@@ -22,7 +22,9 @@ STATES = [
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    site = SimpleNamespace(tenants=lambda: (STATES, {"here": "tenants.yaml"}))
+    site = SimpleNamespace(
+        tenants=lambda stacks: (STATES, {"here": "tenants.yaml"}), engine=SimpleNamespace(stacks=list)
+    )
     monkeypatch.setattr(tenant, "open_site", lambda platform: site)
 
 
