@@ -37,6 +37,7 @@ from kryonix.cli.output.console import (
     print_result,
     unwritable,
 )
+from kryonix.cli.output.messages import data_json, headers_json
 from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.cli.output.tenant import UNROUTED, Depth, depths_of
 from kryonix.engines.engine import StackSpec
@@ -298,18 +299,16 @@ def _letter_json(letter: DeadLetter, *, payload: bool) -> dict[str, Any]:
     }
     if not payload:
         return fields
-    headers = json.loads(json.dumps(dict(letter.headers), default=str))
     types = {"content_type": letter.content_type, "content_encoding": letter.content_encoding}
-    return {**fields, **types, "headers": headers, **_data(letter)}
+    return {**fields, **types, "headers": headers_json(letter.headers), **_data(letter)}
 
 
 def _data(letter: DeadLetter) -> dict[str, Any]:
     """Return the decoded data, or the bytes as they are."""
     try:
-        data = decode(letter.body, letter.content_type, letter.content_encoding)
+        return data_json(decode(letter.body, letter.content_type, letter.content_encoding))
     except Undecodable as error:
         return {"body_base64": base64.b64encode(letter.body).decode(), "undecodable": str(error)}
-    return {"data_base64": base64.b64encode(data).decode()} if isinstance(data, bytes) else {"data": data}
 
 
 def _write_line(write: Callable[[str], object], letter: DeadLetter, stamp: Mapping[str, str] | None = None) -> None:

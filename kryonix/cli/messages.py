@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import re
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -156,17 +154,14 @@ async def _connect(address: Address, catalog: Catalog, timeout: float) -> Messag
 
 
 def _message_json(message: Message) -> dict[str, Any]:
-    data: Mapping[str, Any] = {"data": message.data}
-    if isinstance(message.data, bytes):
-        data = {"data_base64": base64.b64encode(message.data).decode()}
     return {
         "message_id": message.message_id,
-        **data,
+        **output.data_json(message.data),
         "attempt": message.attempt,
         "priority": message.priority,
         "sent_at": None if message.sent_at is None else message.sent_at.isoformat(),
         "application": message.application,
-        "headers": json.loads(json.dumps(dict(message.headers), default=str)),
+        "headers": output.headers_json(message.headers),
         "route": asdict(message.route),
     }
 

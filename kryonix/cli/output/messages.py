@@ -1,11 +1,13 @@
-"""Queue statistics and redrives as tables and progress."""
+"""Messages as JSON, queue statistics and redrives as tables and progress."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from rich.console import Console, Group
 from rich.live import Live as LiveDisplay
@@ -42,6 +44,16 @@ _TALLY_COLUMNS: Final = (
     Column("dead again", number=True, drop_priority=1),
     Column("stopped because", min_width=15),
 )
+
+
+def data_json(data: Any) -> dict[str, Any]:
+    """Return a message's data as a field; bytes have a name of their own."""
+    return {"data_base64": base64.b64encode(data).decode()} if isinstance(data, bytes) else {"data": data}
+
+
+def headers_json(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return headers with values that JSON does not have as text."""
+    return dict(json.loads(json.dumps(dict(headers), default=str)))
 
 
 async def read_queues(address: Address, catalog: Catalog, module: str | None) -> list[QueueStats]:

@@ -65,14 +65,19 @@ def _noted_by_broker(headers: Mapping[str, Any]) -> list[Origin]:
 
     A message sent with CC has several keys; at most one of them leads to the action.
     """
-    deaths = headers.get("x-death")
-    deaths = [death for death in deaths if isinstance(death, Mapping)] if isinstance(deaths, list) else []
+    deaths = deaths_of(headers)
     first = (headers.get("x-first-death-queue"), headers.get("x-first-death-reason"))
     for death in [death for death in deaths if (death.get("queue"), death.get("reason")) == first] or deaths[-1:]:
         exchange, keys = death.get("exchange"), death.get("routing-keys")
         if isinstance(exchange, str) and isinstance(keys, list):
             return [Origin(exchange, key) for key in keys if isinstance(key, str)]
     return []
+
+
+def deaths_of(headers: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the broker's entries about a message's deaths, the latest first."""
+    deaths = headers.get("x-death")
+    return [death for death in deaths if isinstance(death, Mapping)] if isinstance(deaths, list) else []
 
 
 def marked(headers: Mapping[str, Any], run: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Read dead letters without taking them, and discard chosen ones.
 
-A letter that was read is given back by `nack`: it keeps its place, and no delivery is counted. `reject` counts one.
+A letter that was read is given back by `nack`, perhaps at another place: no delivery is counted. `reject` counts one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kryonix.messaging.amqp.wire import TolerantConnection
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.message import FAILURES_HEADER
 from kryonix.messaging.redrive import connected, existing_queues
-from kryonix.messaging.redrive.dead_letters import REDRIVES_HEADER, origin, reason_of
+from kryonix.messaging.redrive.dead_letters import REDRIVES_HEADER, deaths_of, origin, reason_of
 from kryonix.messaging.redrive.mover import ANSWER_S, Tally, open_channel
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
@@ -100,7 +100,7 @@ async def _read(
     take: Callable[[DeadLetter], bool],
     enough: Callable[[], bool],
 ) -> None:
-    """Call `take` with each letter; acknowledge it after True, else give it back at the end of its queue."""
+    """Call `take` with each letter; acknowledge it after True, else give it back once its queue is read."""
     names = Names(address.tenant_id)
     async with connected(address, f"{names.tenant_id}/kryonix dead-letters", TolerantConnection) as connection:
         queues = await existing_queues(connection, names, routes)
@@ -162,8 +162,7 @@ def _letter(message: DeliveredMessage, queue: Tally, names: Names, catalog: Cata
 
 
 def _died_at(headers: Mapping[str, Any]) -> datetime | None:
-    deaths = headers.get("x-death")
-    times = [death.get("time") for death in deaths if isinstance(death, Mapping)] if isinstance(deaths, list) else []
+    times = [death.get("time") for death in deaths_of(headers)]
     return max((time for time in times if isinstance(time, datetime)), default=None)
 
 
