@@ -47,6 +47,7 @@ class Deletion:
         for index, node in enumerate(self._nodes):
             self._by_urn[node.resource.urn].append(index)
         self._root = [self._root_of(index) for index in range(len(self._nodes))]
+        self._reach: dict[int, set[int]] = {}
         self._members: dict[int, list[Resource]] = defaultdict(list)
         for index, root in enumerate(self._root):
             if index != root:
@@ -92,27 +93,30 @@ class Deletion:
     def _graph(self) -> tuple[dict[int, int], dict[int, list[int]]]:
         """Return how many others each root waits for, and which roots wait for each."""
         edges: set[tuple[int, int]] = set()
-        for index in set(self._root):
+        for index, root in enumerate(self._root):
             node = self._nodes[index]
-            needed = {self._root[other] for urn in node.resource.needs for other in self._by_urn[urn]}
+            needed = self._reached(index)
+            if root != index or not node.resource.managed:
+                # No call of its own deletes it: it only keeps what its entry in the state names from going first.
+                needed = {other for other in needed if not self._nodes[other].resource.managed}
             if node.unsure:  # its record must end before another resource of this URN is created
                 needed |= {other for other in self._by_urn[node.resource.urn] if self._root[other] == other}
-            edges |= {(index, root) for root in needed - {index}}
-        # A component goes after the roots that take its children along, if that can't close a circle.
-        parents = {
-            (root, parent)
-            for index, root in enumerate(self._root)
-            if index != root
-            for parent in self._by_urn[self._nodes[index].resource.parent]
-            if self._root[parent] == parent
-            and not (above := self._nodes[parent].resource).custom
-            and above.needs <= {above.parent}
-        }
+            edges |= {(root, other) for other in needed - {root}}
         waiting, before = dict.fromkeys(self._root, 0), defaultdict[int, list[int]](list)
-        for first, second in [*sorted(edges), *sorted(parents)]:
+        for first, second in sorted(edges):
             waiting[second] += 1
             before[first].append(second)
         return waiting, before
+
+    def _reached(self, index: int) -> set[int]:
+        """Return the roots of what a resource needs, also by way of components and providers."""
+        if index not in self._reach:
+            found = self._reach[index] = set[int]()
+            for other in {other for urn in self._nodes[index].resource.needs for other in self._by_urn[urn]} - {index}:
+                found.add(self._root[other])
+                if self._root[other] == other and not self._nodes[other].resource.managed:
+                    found |= self._reached(other)
+        return self._reach[index]
 
     def _delete(self, index: int) -> None:
         node, members = self._nodes[index], self._members[index]

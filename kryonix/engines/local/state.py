@@ -120,7 +120,10 @@ class State:
         return twin
 
     def _ordered(self) -> list[Record]:
-        """Return resources after those they need, as the Pulumi CLI requires, without dangling references."""
+        """Return resources after those they need, as the Pulumi CLI requires, without dangling references.
+
+        A reference to a missing provider stays: without it another run would call the wrong server.
+        """
         live: dict[str, str] = {}
         for key, data in self.resources.items():
             if not data.get("delete") or data["urn"] not in live:
@@ -129,7 +132,7 @@ class State:
         for key, data in self.resources.items():
             missing = {urn: "" for urn in _needs(data) if urn not in live}
             entries[key] = _with_references(data, missing) if missing else data
-            graph[key] = [live[urn] for urn in _needs(entries[key]) if live[urn] != key]
+            graph[key] = [live[urn] for urn in _needs(entries[key]) if live.get(urn, key) != key]
         try:
             return [entries[key] for key in TopologicalSorter(graph).static_order()]
         except CycleError:  # of a foreign deployment; nothing may be lost

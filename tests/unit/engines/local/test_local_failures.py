@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from kryonix.engines.events import ResourceEvent
@@ -248,3 +250,37 @@ def test_a_component_stays_as_long_as_children_deleted_with_another(testbed: Eng
     with pytest.raises(ApplyFailed, match="'held' could not be deleted"):
         testbed.stack().destroy()
     assert set(testbed.resources()) == before
+
+
+SERVER_WITH_ROLES = """
+    volume = Thing("volume")
+    container = Thing("container", {"ref": volume.made})
+    group = Group("group", pulumi.ResourceOptions(depends_on=[container]))
+    server = Provider("server", {"host": container.made}, pulumi.ResourceOptions(parent=group))
+    Thing("role", None, pulumi.ResourceOptions(parent=group, provider=server, deleted_with=volume))
+"""
+HELD = 'Thing("held", {"ref": volume.made, "fail": "delete", "after": ["deleted container"]})'
+
+
+def test_a_provider_stays_as_long_as_resources_deleted_with_another(testbed: EngineTestbed) -> None:
+    testbed.service.note("deleted container")  # creating does not wait for it
+    testbed.up(SERVER_WITH_ROLES + "    " + HELD)
+    testbed.service.forget_log()
+    with pytest.raises(ApplyFailed, match="'held' could not be deleted"):
+        testbed.stack().destroy()
+    left = testbed.resources()
+    assert "container" not in left
+    assert left["role"]["provider"] == f"{left['server']['urn']}::{left['server']['id']}"
+
+
+def test_a_state_that_lacks_a_provider_is_exported_and_destroyed(testbed: EngineTestbed) -> None:
+    testbed.up(SERVER_WITH_ROLES)
+    checkpoint = testbed.folder / ".kryonix" / "stacks" / "dev" / "checkpoint.json"
+    document = json.loads(checkpoint.read_text())
+    document["deployment"]["resources"] = [
+        each for each in document["deployment"]["resources"] if not each["urn"].endswith("::server")
+    ]
+    checkpoint.write_text(json.dumps(document))
+    assert "role" in testbed.resources()
+    testbed.stack().destroy()
+    assert testbed.resources() == {}
