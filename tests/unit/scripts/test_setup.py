@@ -1,0 +1,29 @@
+"""scripts/setup makes a .venv of the checkout's own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.project import ROOT
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_setup_refuses_a_symbolic_link_and_leaves_its_folder(tmp_path: Path, exists: bool) -> None:
+    other, scripts = tmp_path / "other" / ".venv", tmp_path / "scripts"
+    if exists:
+        other.mkdir(parents=True)
+        (other / "pyvenv.cfg").write_text("another checkout's")
+    scripts.mkdir()
+    (tmp_path / ".venv").symlink_to(other)
+    shutil.copy(ROOT / "scripts" / "setup", scripts)
+    ran = subprocess.run([scripts / "setup"], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 2
+    assert ran.stderr == (
+        f"setup: .venv is a symbolic link to '{other}': setup would empty that folder. Remove the link with 'rm .venv' "
+        "and run scripts/setup again\n"
+    )
+    assert [file.name for file in other.parent.glob("*/*")] == (["pyvenv.cfg"] if exists else [])
