@@ -46,14 +46,15 @@ def admin(platform: Project) -> Account:
 
 async def _connections(admin: Account, name: str, count: int = 1) -> list[dict[str, object]]:
     """Wait until the management API lists this many of a client's connections, and return them."""
+    named: list[dict[str, object]] = []
 
-    async def mine() -> list[dict[str, object]]:
+    async def listed() -> bool:
         found = await asyncio.to_thread(admin.get, "connections")
-        named = [connection for connection in found if connection.get("user_provided_name") == name]
-        return named if len(named) == count else []
+        named[:] = [connection for connection in found if connection.get("user_provided_name") == name]
+        return len(named) == count
 
-    found: list[dict[str, object]] = await eventually_async(mine, every=0.25)
-    return found
+    await eventually_async(listed, every=0.25)
+    return named
 
 
 async def test_a_connection_has_a_name_heartbeat_and_prefetch(address: Address, admin: Account) -> None:
