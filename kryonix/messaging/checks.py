@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from types import UnionType
 from typing import Any, Final, get_args
 
+from pydantic import TypeAdapter
+
 from kryonix.messaging.errors import ConfigurationError, UnknownRoute
 from kryonix.messaging.message import Device, Outgoing, is_broker_header
 from kryonix.topology.catalog import Catalog, Module
@@ -77,6 +79,23 @@ def check_handler(handler: Any) -> None:
     except TypeError as error:
         problem = f"{name} does not take the message as its only argument ({error})"
         raise ConfigurationError(problem, remedy=how) from error
+
+
+def checked_model(model: Any) -> TypeAdapter[Any] | None:
+    """Return the adapter of a type, if there is one. Raises ConfigurationError for what Pydantic cannot validate."""
+    if model is None:
+        return None
+    try:
+        if isinstance(model, str) or inspect.isroutine(model):
+            raise TypeError("it is not a type")  # Pydantic would take it for a forward reference, or its arguments
+        adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
+        adapter.validator.title  # noqa: B018 - raises for a type that is not fully defined
+    except Exception as error:  # Pydantic's own, and those of a type's hooks
+        name, why = getattr(model, "__name__", None) or f"{model!r:.60}", str(error).partition("\n")[0].rstrip(".")
+        problem = f"model: {name} cannot be validated ({why})"
+        remedy = "Pass a Pydantic model, a dataclass, a TypedDict or a TypeAdapter"
+        raise ConfigurationError(problem, remedy=remedy) from error
+    return adapter
 
 
 def check_module(catalog: Catalog, module: Any, message_id: str | None = None) -> Module:

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
 from typing import Any, Final, Self, Unpack, get_args
 
+from pydantic import TypeAdapter
+
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.audit import Auditor, AuditSink
 from kryonix.messaging.checks import (
@@ -19,11 +21,12 @@ from kryonix.messaging.checks import (
     check_route,
     check_type,
     checked_count,
+    checked_model,
     checked_patience,
     checked_seconds,
 )
 from kryonix.messaging.configuration import HEARTBEAT, PREFETCH, find_address
-from kryonix.messaging.consuming.consumer import MAX_HANDLER_S, Consumer, Handler, plan_prefetch
+from kryonix.messaging.consuming.consumer import MAX_HANDLER_S, Consumer, Data, Handler, plan_prefetch
 from kryonix.messaging.consuming.stream import Stream
 from kryonix.messaging.consuming.work import Source
 from kryonix.messaging.encoding import MAX_BYTES, Compression
@@ -221,8 +224,9 @@ class MessagingClient(Facades):
         self,
         module: ModuleName,
         action: ActionName,
-        handler: Handler,
+        handler: Handler[Data],
         *,
+        model: type[Data] | TypeAdapter[Data] | None = None,
         concurrency: int = 10,
         prefetch: int | None = None,
         handler_timeout: float | None = 60.0,
@@ -234,6 +238,8 @@ class MessagingClient(Facades):
         `handler_timeout` seconds is a failure: the message comes back later, and becomes a dead letter after the last
         attempt. `raise Reject(reason)` makes it a dead letter at once.
 
+        - `model`: the type of `message.data`: a Pydantic model, a dataclass, a TypedDict, or a Pydantic TypeAdapter for
+          any other type. A message that does not fit it becomes a dead letter at once. Default: plain JSON.
         - `prefetch`: messages delivered ahead. Default: the client's. Reduced for a long `handler_timeout`.
         - `handler_timeout`: seconds, at most a day. With None the broker still takes a message back after a day.
         - `timeout`: seconds to wait for the subscription. Later connection losses are repaired automatically.
@@ -246,7 +252,7 @@ class MessagingClient(Facades):
             problem = f"handler_timeout {handler_timeout:,g} s is longer than the maximum, {MAX_HANDLER_S:,.0f} s"
             raise ConfigurationError(problem, remedy="Store the job, return, and do the work in a task of its own")
         check_handler(handler)
-        source = self._source(module, action, handler_timeout)
+        source = self._source(module, action, handler_timeout, model)
         consumer = Consumer(source, handler, concurrency, handler_timeout)
         prefetch = self._checked_prefetch(prefetch, concurrency)
         prefetch, answer_within = plan_prefetch(prefetch, concurrency, len(source.queues), handler_timeout)
@@ -259,16 +265,25 @@ class MessagingClient(Facades):
         return consumer
 
     def stream(
-        self, module: ModuleName, action: ActionName, *, prefetch: int | None = None, timeout: float = 10.0
-    ) -> Stream:
+        self,
+        module: ModuleName,
+        action: ActionName,
+        *,
+        model: type[Data] | TypeAdapter[Data] | None = None,
+        prefetch: int | None = None,
+        timeout: float = 10.0,
+    ) -> Stream[Data]:
         """Return the messages of an action as an asynchronous iterator:
 
         `async with client.stream("crm", "leads.create") as stream:`
         `    async for item in stream:`
         `        async with item as message: ...`
+
+        For `model` see `consume`.
         """
         timeout = checked_seconds("timeout", timeout)
-        stream = Stream(self._source(module, action, None), self._checked_prefetch(prefetch, 1), timeout)
+        source = self._source(module, action, None, model)
+        stream: Stream[Data] = Stream(source, self._checked_prefetch(prefetch, 1), timeout)
         self._streams = [stream, *(each for each in self._streams if not each.ended)]
         return stream
 
@@ -302,12 +317,20 @@ class MessagingClient(Facades):
             await self._ending.wait()
             await self.close(timeout)
 
-    def _source(self, module: str, action: str, handler_timeout: float | None) -> Source:
+    def _source(self, module: str, action: str, handler_timeout: float | None, model: Any) -> Source:
         self._check_open(self._closing)
         check_route(self._catalog, module, action)
         lease = 3_600.0 if handler_timeout is None else handler_timeout + 30.0
         return Source(
-            self._transport, self._names, self._catalog, module, action, self._idempotency, lease, self._max_bytes
+            self._transport,
+            self._names,
+            self._catalog,
+            module,
+            action,
+            self._idempotency,
+            lease,
+            self._max_bytes,
+            checked_model(model),
         )
 
     def _checked_prefetch(self, prefetch: int | None, concurrency: int) -> int:

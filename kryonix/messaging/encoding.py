@@ -8,7 +8,7 @@ import math
 import re
 import reprlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import date, time
@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 import zstandard
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from kryonix.messaging.errors import NotSerializable
 
@@ -37,9 +37,11 @@ _SERIALIZABLE: Final = (
     "lists and dicts of them; or bytes"
 )
 _MAX_PATH: Final = 20
-"""Steps of the path to a value that cannot be sent."""
+"""Steps of the path to a value that cannot be sent, or does not fit a model."""
 _MAX_KEY: Final = 40
 """Characters of a key in such a path; a longer one is cut."""
+_MAX_PROBLEMS: Final = 3
+"""Reasons why data does not fit a model that are named."""
 _MIN_COMPRESSED: Final = 512
 _MIN_SAVING: Final = 0.9
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
@@ -128,11 +130,9 @@ def _children(data: Any) -> Iterator[tuple[str, Any]]:
     elif is_dataclass(data):
         data = _plain(data)
     if isinstance(data, dict):
-        for key, value in data.items():
-            named = isinstance(key, str) and key.isidentifier() and len(key) <= _MAX_KEY
-            yield f".{key}" if named else f"[{reprlib.repr(key)}]", value
+        yield from ((_step(key), value) for key, value in data.items())
     elif isinstance(data, (list, tuple)):
-        yield from ((f"[{number}]", value) for number, value in enumerate(data))
+        yield from ((_step(number), value) for number, value in enumerate(data))
 
 
 def _is_encodable(value: Any) -> bool:
@@ -224,23 +224,58 @@ def _inflate_zlib(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
     return inflated, inflater.eof
 
 
-def decode(body: bytes, content_type: str | None, content_encoding: str | None, max_bytes: int = MAX_BYTES) -> Any:
-    """Return a body as data: bytes for octets, text for text, else JSON. Raises Undecodable."""
+def decode(
+    body: bytes,
+    content_type: str | None,
+    content_encoding: str | None,
+    max_bytes: int = MAX_BYTES,
+    adapter: TypeAdapter[Any] | None = None,
+) -> Any:
+    """Return a body as data: bytes for octets, text for text, else JSON; or as the adapter's type. Raises Undecodable.
+
+    JSON is validated as such: a strict model takes a time or a UUID from text there, but not from a Python string.
+    """
     how, charset = _read_encoding(content_encoding) if content_encoding else (None, None)
     body = inflate(body, how, max_bytes)
     kind = (content_type or JSON).partition(";")[0].strip().lower()
     if kind in _BINARY:
-        return body
+        return body if adapter is None else _fitted(adapter, adapter.validate_python, body)
     is_text = kind.startswith("text/") and not kind.endswith("json")
     charset = charset or _charset(content_type) or ("utf-8" if is_text else json.detect_encoding(body))
     try:
         text = body.decode(charset).removeprefix("\ufeff")
-        return text if is_text else _decoder.decode(text)
+        data = text if is_text else _decoder.decode(text)
     except UnicodeError as error:
         place = f": byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
         raise Undecodable(f"the body is not {charset.removesuffix('-sig').upper()}{place}") from error
     except (ValueError, RecursionError) as error:
         raise Undecodable(f"the body is not JSON: {str(error)[:200]}") from error
+    if adapter is None:
+        return data
+    return _fitted(adapter, adapter.validate_python if is_text else adapter.validate_json, text)
+
+
+def _fitted(adapter: TypeAdapter[Any], validate: Callable[[Any], Any], given: bytes | str) -> Any:
+    name = adapter.validator.title
+    try:
+        return validate(given)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = [f"{_path(each['loc'])}: {each['msg'][:200]}" for each in found[:_MAX_PROBLEMS]]
+        problems += [f"{len(found) - _MAX_PROBLEMS} more"] * (len(found) > _MAX_PROBLEMS)
+        raise Undecodable(f"the data is not a valid {name}: {'; '.join(problems)}") from error
+    except Exception as error:  # a validator of the model's author may raise anything
+        raise Undecodable(f"{name} cannot be validated: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _path(steps: tuple[int | str, ...]) -> str:
+    return "".join(map(_step, steps[:_MAX_PATH])).lstrip(".") or "the data"
+
+
+def _step(key: Any) -> str:
+    """Return one step of a path: `.name`, `[0]` or `['other text']`."""
+    named = isinstance(key, str) and key.isidentifier() and len(key) <= _MAX_KEY
+    return f".{key}" if named else f"[{reprlib.repr(key)}]"
 
 
 def _charset(content_type: str | None) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, cast
 
+from pydantic import TypeAdapter
+
 from kryonix.messaging.audit import AuditSink
-from kryonix.messaging.consuming.consumer import Consumer, Handler
+from kryonix.messaging.consuming.consumer import Consumer, Data, Handler
 from kryonix.messaging.consuming.stream import Stream
 from kryonix.messaging.encoding import Compression
 from kryonix.messaging.idempotency import IdempotencyStore
@@ -55,10 +57,24 @@ class Facade(Generic[Action]):
         options.setdefault("priority", self.priority)
         return await self._client.send(self._name, cast(Any, action), data, timeout=timeout, **options)
 
-    async def consume(self, action: Action, handler: Handler, **options: Unpack[ConsumeOptions]) -> Consumer:
+    async def consume(
+        self,
+        action: Action,
+        handler: Handler[Data],
+        *,
+        model: type[Data] | TypeAdapter[Data] | None = None,
+        **options: Unpack[ConsumeOptions],
+    ) -> Consumer:
         """Consume as `MessagingClient.consume`."""
-        return await self._client.consume(self._name, cast(Any, action), handler, **options)
+        return await self._client.consume(self._name, cast(Any, action), handler, model=model, **options)
 
-    def stream(self, action: Action, *, prefetch: int | None = None, timeout: float = 10.0) -> Stream:
+    def stream(
+        self,
+        action: Action,
+        *,
+        model: type[Data] | TypeAdapter[Data] | None = None,
+        prefetch: int | None = None,
+        timeout: float = 10.0,
+    ) -> Stream[Data]:
         """Stream as `MessagingClient.stream`."""
-        return self._client.stream(self._name, cast(Any, action), prefetch=prefetch, timeout=timeout)
+        return self._client.stream(self._name, cast(Any, action), model=model, prefetch=prefetch, timeout=timeout)

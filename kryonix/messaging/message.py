@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Generic, Literal, TypedDict
+
+from typing_extensions import TypeVar
 
 Device = Literal["mobile", "web", "unknown"]
+Data_co = TypeVar("Data_co", covariant=True, default=Any)
 
 SDK_VERSION: Final = "1.0.0"
 """The version of the package, and the value of the header `kryonix-sdk-version`."""
@@ -87,11 +90,11 @@ class Route:
     routing_key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message as a handler gets it."""
+@dataclass(frozen=True)  # with slots, Python 3.11 cannot call Message[Lead](…)
+class Message(Generic[Data_co]):
+    """A message as a handler gets it. `Message[Lead]` is one whose data is a Lead, with `consume(…, model=Lead)`."""
 
-    data: Any
+    data: Data_co
     message_id: str
     attempt: int
     """1 at the first delivery, one more after each failure."""

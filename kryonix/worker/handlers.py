@@ -11,15 +11,16 @@ from typing import Any
 
 from kryonix.errors import InvalidChoice
 from kryonix.messaging import Handler, MessagingError
-from kryonix.messaging.checks import check_handler, check_route
+from kryonix.messaging.checks import check_handler, check_route, checked_model
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import nearest
 
-Handlers = dict[tuple[str, str], Handler]
+Handlers = dict[tuple[str, str], tuple[Handler, Any]]
+"""Handler and model, by module and action. Without a model the data is plain JSON."""
 
 
 def load_handlers(path: str, catalog: Catalog) -> Handlers:
-    """Return the handlers of a module attribute: a mapping of `module.action` to `async def handler(message)`.
+    """Return the handlers of a module attribute: a mapping of `module.action` to a handler, or to (handler, model).
 
     The working directory is searched first, as by `python -m`. Raises InvalidChoice with all problems.
     """
@@ -29,10 +30,11 @@ def load_handlers(path: str, catalog: Catalog) -> Handlers:
         raise InvalidChoice(f"{path!r} is {kind}. Map at least one 'module.action' to an async function")
     problems: list[str] = []
     handlers: Handlers = {}
-    for name, handler in found.items():
+    for name, given in found.items():
         module, _, action = str(name).partition(".")
-        handlers[module, action] = handler
-        if (problem := _problem(module, action, handler, catalog)) is not None:
+        handler, model = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+        handlers[module, action] = handler, model
+        if (problem := _problem(module, action, handler, model, catalog)) is not None:
             problems.append(f"{path}[{str(name)!r}]: {problem}")
     if problems:
         raise InvalidChoice("\n".join(problems))
@@ -68,10 +70,11 @@ def _described(error: BaseException) -> str:
     return f"{last.filename}:{last.lineno}: {type(error).__name__}: {error}"
 
 
-def _problem(module: str, action: str, handler: Any, catalog: Catalog) -> str | None:
+def _problem(module: str, action: str, handler: Any, model: Any, catalog: Catalog) -> str | None:
     try:
         check_route(catalog, module, action)
         check_handler(handler)
+        checked_model(model)
     except MessagingError as error:
         return str(error)
     return None

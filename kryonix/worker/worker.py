@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from kryonix.messaging import Consumer, Handler, MessagingClient, MessagingError, QueueStats
 from kryonix.messaging.configuration import Address
@@ -86,10 +86,10 @@ class ConsumerPool:
     """The consumers of one action, ended only after they have drained."""
 
     def __init__(
-        self, client: MessagingClient, module: str, action: str, handler: Handler, options: WorkerOptions
+        self, client: MessagingClient, module: str, action: str, handler: Handler, model: Any, options: WorkerOptions
     ) -> None:
         self.module, self.action = module, action
-        self._client, self._handler, self._options = client, handler, options
+        self._client, self._handler, self._model, self._options = client, handler, model, options
         self._consumers: list[Consumer] = []
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -110,6 +110,7 @@ class ConsumerPool:
             consumer = await facade.consume(
                 self.action,
                 self._handler,
+                model=self._model,
                 concurrency=options.concurrency,
                 prefetch=options.prefetch,
                 handler_timeout=options.handler_timeout,
@@ -181,9 +182,9 @@ class Worker:
                 await asyncio.gather(*(pool.stop() for pool in self._pools))
 
     async def _start(self, client: MessagingClient) -> None:
-        for (module, action), handler in self._handlers.items():
+        for (module, action), (handler, model) in self._handlers.items():
             measured = self._metrics.measured(module, action, handler)
-            pool = ConsumerPool(client, module, action, measured, self._options)
+            pool = ConsumerPool(client, module, action, measured, model, self._options)
             self._pools.append(pool)
             await pool.resize(1)
             self._metrics.set_consumers(module, action, pool.size, pool.draining)

@@ -22,6 +22,10 @@ from tests.support.waiting import eventually
 
 HANDLERS = """
 import asyncio, os, pathlib
+from pydantic import BaseModel
+
+class Lead(BaseModel):
+    name: str = "Ana"
 
 GATE, HANDLED = pathlib.Path("gate"), pathlib.Path("handled")
 
@@ -34,10 +38,11 @@ def let_through():
 async def handle(message):
     while len(HANDLED.read_text().split()) >= let_through():
         await asyncio.sleep(0.05)
+    assert message.data == Lead()
     with HANDLED.open("a") as log:
         log.write(message.message_id + "\\n")
 
-HANDLERS = {"crm.leads.create": handle}
+HANDLERS = {"crm.leads.create": (handle, Lead)}
 BROKEN = {"crm.lead.create": handle, "crm.leads.create": print}
 """
 QUEUE = ("crm", "leads.create")

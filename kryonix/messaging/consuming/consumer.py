@@ -8,6 +8,8 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Self
 
+from typing_extensions import TypeVar
+
 from kryonix.messaging.checks import checked_patience
 from kryonix.messaging.consuming.inbox import Receiver
 from kryonix.messaging.consuming.work import Source, Work
@@ -18,7 +20,8 @@ from kryonix.messaging.transport import ANSWER_WITHIN_S
 
 log = logging.getLogger("kryonix.messaging")
 
-Handler = Callable[[Message], Awaitable[Any]]
+Data = TypeVar("Data", default=Any)
+Handler = Callable[[Message[Data]], Awaitable[Any]]
 
 MAX_HANDLER_S: Final = 86_400.0
 _MAX_ANSWER_S: Final = 5 * MAX_HANDLER_S
@@ -76,7 +79,7 @@ class Consumer:
 
     @property
     def undecodable(self) -> int:
-        """Number of messages with an unreadable body, now dead letters."""
+        """Number of messages that are unreadable or do not fit the model, now dead letters."""
         return self._receiver.undecodable
 
     @property

@@ -126,7 +126,8 @@ class Receiver:
         """Return the work, or None if the delivery has been answered already."""
         source, envelope = self._source, delivery.envelope
         try:
-            data = decode(envelope.body, envelope.content_type, _content_encoding(envelope), source.max_bytes)
+            encoding = _content_encoding(envelope)
+            data = decode(envelope.body, envelope.content_type, encoding, source.max_bytes, source.adapter)
         except Undecodable as error:
             self.undecodable += 1
             where = source.dead_letter_queue

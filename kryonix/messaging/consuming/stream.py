@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
-from typing import Self
+from typing import Generic, Self
 
 from kryonix.messaging.consuming.inbox import Receiver
 from kryonix.messaging.consuming.work import Source, Work
 from kryonix.messaging.errors import ConfigurationError, Reject, Retry
-from kryonix.messaging.message import Message
+from kryonix.messaging.message import Data_co, Message
 from kryonix.messaging.tracing import failed, process_span
 
 
-class Item:
+class Item(Generic[Data_co]):
     """A message of a stream. Handle it within `async with item as message`.
 
     The message is done at the end of the block. `raise Retry()` and `raise Reject(reason)` work as in a handler, and
@@ -24,7 +24,7 @@ class Item:
         self._work = work
         self._span = ExitStack()
 
-    async def __aenter__(self) -> Message:
+    async def __aenter__(self) -> Message[Data_co]:
         message = self._work.message
         span = process_span(message.route.queue, message.message_id, message.attempt, message.headers)
         self._current = self._span.enter_context(span)
@@ -45,7 +45,7 @@ class Item:
             return isinstance(error, (Reject, Retry))
 
 
-class Stream:
+class Stream(Generic[Data_co]):
     """Messages of one action: `async with client.stream(…) as stream`, then `async for item in stream`."""
 
     def __init__(self, source: Source, prefetch: int, timeout: float) -> None:
@@ -73,7 +73,7 @@ class Stream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Item:
+    async def __anext__(self) -> Item[Data_co]:
         if not self._entered:
             raise ConfigurationError("the stream is not open", remedy="Write `async with` before `async for`")
         work = await self._receiver.next()

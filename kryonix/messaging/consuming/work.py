@@ -8,6 +8,8 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from pydantic import TypeAdapter
+
 from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import (
     CONTROL_HEADERS,
@@ -44,6 +46,8 @@ class Source:
     lease: float
     """Seconds until the claim on an unanswered message ends."""
     max_bytes: int
+    adapter: TypeAdapter[Any] | None = None
+    """The type of the data, if it is not plain JSON."""
 
     @property
     def dead_letter_queue(self) -> str:

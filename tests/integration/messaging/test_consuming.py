@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from decimal import Decimal
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 import zstandard
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, TraceFlags
+from pydantic import BaseModel, ConfigDict
 
 from kryonix.messaging import Claim, MemoryIdempotency, Message, NotConnected, NotRoutable, QueueStats, Reject, Retry
 from kryonix.messaging.message import FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, REASON_HEADER
@@ -151,6 +154,30 @@ UNREADABLE: list[tuple[bytes, dict[str, Any]]] = [
     (BOMB, {"content_encoding": "zstd"}),
     (gzip.compress(b"[" + b" " * 40_000_000 + b"]", 9), {"content_encoding": "gzip"}),
 ]
+
+
+class Order(BaseModel):
+    model_config = ConfigDict(strict=True)
+    id: UUID
+    lines: list[dict[str, Decimal]]
+
+
+async def test_a_handler_gets_a_model_and_what_does_not_fit_is_a_dead_letter(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = Seen()
+    order = Order(id=uuid4(), lines=[{"price": Decimal("1.50")}])
+    async with await world.connect() as client:
+        consumer = await client.crm.consume("reports.generate", seen, model=Order)
+        await client.crm.send("reports.generate", {"id": str(order.id), "lines": [{"price": "dear"}]}, message_id="m")
+        await client.crm.send("reports.generate", order)
+        (dead,) = await world.dead_letters("crm", "reports.generate")
+        (message,) = await seen.wait(1)
+    assert message.data == order
+    problem = "the data is not a valid Order: lines[0].price: Input should be a valid decimal"
+    assert dead.headers[REASON_HEADER] == f"undecodable: {problem}"
+    assert (consumer.undecodable, consumer.retried) == (1, 0)
+    assert f"message m, now a dead letter in {world.names.dead_letter_queue('crm', 'reports.generate')}" in caplog.text
 
 
 async def test_an_undecodable_message_is_dead_lettered_at_once(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -78,15 +78,44 @@ def test_the_installed_sdk_works_without_infrastructure_tools(
 
 
 CHECKED = """
+from dataclasses import dataclass
+from typing_extensions import TypedDict
+from pydantic import BaseModel, TypeAdapter
 from kryonix.messaging import Message, MessagingClient
 
+class Lead(BaseModel):
+    name: str
+
+@dataclass
+class Contact:
+    name: str
+
+class Task(TypedDict):
+    name: str
+
 async def handle(message: Message) -> None: ...
+async def lead(message: Message[Lead]) -> None: message.data.name.upper()
+async def contact(message: Message[Contact]) -> None: message.data.name.upper()
+async def task(message: Message[Task]) -> None: message.data["name"].upper()
+async def either(message: Message[Lead | int]) -> None: ...
 def plain(message: Message) -> None: ...
 
 async def main() -> None:
     client = await MessagingClient.connect(application="typed")
     await client.crm.send("leads.create", {}, priority=8)
     await client.crm.consume("leads.create", handle)
+    await client.crm.consume("leads.create", handle, model=Lead)
+    await client.crm.consume("leads.create", lead, model=Lead)
+    await client.consume("crm", "leads.create", contact, model=Contact)
+    await client.crm.consume("leads.create", task, model=Task)
+    both: TypeAdapter[Lead | int] = TypeAdapter(Lead | int)
+    await client.crm.consume("leads.create", either, model=both)
+    async with client.crm.stream("leads.create", model=Lead) as stream:
+        async for item in stream:
+            async with item as message: message.data.name.upper()
+    # Every line from here on is wrong.
+    await client.crm.consume("leads.create", lead, model=Contact)
+    message.data.nome
     await client.crm.send("leads.crate", {})
     await client.crm.send("leads.create", {}, priority="high")
     await client.crm.consume("leads.create", plain)
@@ -99,8 +128,9 @@ def test_mypy_checks_programs_against_the_installed_types(python: Path, tmp_path
     mypy = (sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", python)
     result = run(*mypy, "--cache-dir", tmp_path / "cache", tmp_path / "program.py")
     found = re.findall(r"program\.py:(\d+): error: .*\[([\w-]+)\]", result.stdout)
-    kinds = ["arg-type", "arg-type", "arg-type", "attr-defined"]
-    assert found == [(str(line), kind) for line, kind in enumerate(kinds, 10)], result.stdout + result.stderr
+    kinds = ["arg-type", "attr-defined", "arg-type", "arg-type", "arg-type", "attr-defined"]
+    first = CHECKED.lstrip().splitlines().index("    # Every line from here on is wrong.") + 2
+    assert found == [(str(line), kind) for line, kind in enumerate(kinds, first)], result.stdout + result.stderr
 
 
 def test_the_command_without_its_extras_says_what_to_install(python: Path) -> None:

@@ -99,6 +99,10 @@ def test_an_invalid_value_of_an_option_is_refused(option: str, value: str) -> No
         ("HANDLERS = {'crm.leads.create': print}", "not an async function"),
         ("class Handler: ...\nHANDLERS = {'crm.leads.create': Handler}", "Handler is a class, not an async function"),
         ("async def f(): ...\nHANDLERS = {'crm.leads.create': f}", "f does not take the message"),
+        (
+            "async def f(m): ...\nHANDLERS = {'crm.leads.create': (f, f)}",
+            "model: f cannot be validated (it is not a type)",
+        ),
         ("HANDLERS = {}", "is empty. Map at least one"),
         ("HANDLER = 1", "no 'HANDLERS'; did you mean 'HANDLER'? Allowed: HANDLER"),
         ("import sys; sys.exit(3)", "spoiled.py:1: SystemExit: 3"),
