@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from importlib.util import cache_from_source
 from pathlib import Path
 
+import pulumi
 import pytest
 
 from tests.support.project import ROOT
@@ -27,3 +29,9 @@ def test_setup_refuses_a_symbolic_link_and_leaves_its_folder(tmp_path: Path, exi
         "and run scripts/setup again\n"
     )
     assert [file.name for file in other.parent.glob("*/*")] == (["pyvenv.cfg"] if exists else [])
+
+
+def test_setup_compiles_what_it_installs() -> None:
+    modules = list(Path(pulumi.__file__).parent.rglob("*.py"))
+    assert len(modules) > 100
+    assert [module for module in modules if not Path(cache_from_source(str(module))).exists()] == []
