@@ -136,11 +136,11 @@ def spec_of(options: PlatformOptions, stack: str | None = None) -> StackSpec:
     if stack is not None:
         return StackSpec(name=stack)
     config = options.config_file if isinstance(options, StackOptions) else None
-    if config is None and not _config_file(options.stack).is_file():
+    if config is None and not config_file(options.stack).is_file():
         known = [] if _is_known(options) else _known_stacks(options)
         if known and options.stack.rpartition("/")[2] not in known:
             problem = f"there is no stack {options.stack!r}; {nearest(options.stack, known)}"
-            raise InvalidChoice(f"{problem}. For a new stack, write {_config_file(options.stack).name} first")
+            raise InvalidChoice(f"{problem}. For a new stack, write {config_file(options.stack).name} first")
     return StackSpec(name=options.stack, config_file=config)
 
 
@@ -153,7 +153,8 @@ def nothing_deployed(options: PlatformOptions, problem: str) -> InvalidChoice:
     return InvalidChoice(f"stack {options.stack!r} {problem}. {remedy}")
 
 
-def _config_file(stack: str) -> Path:
+def config_file(stack: str) -> Path:
+    """Return the config file of a stack in this folder's project."""
     return project_folder() / f"Pulumi.{stack.rpartition('/')[2]}.yaml"
 
 

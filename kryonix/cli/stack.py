@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+import yaml
 from rich.console import Console
 from rich.markup import escape
 
 from kryonix.cli.options import Json, StackOptions, Yes, command
+from kryonix.cli.output.changes import change_lines, notable
 from kryonix.cli.output.console import (
     confirm,
     err,
@@ -34,10 +39,18 @@ from kryonix.cli.output.tables import (
     steps_table,
     summary_line,
 )
-from kryonix.cli.site import Outage, deployment_of, engine_of, nothing_deployed, outputs_with_platform, spec_of
+from kryonix.cli.site import (
+    Outage,
+    config_file,
+    deployment_of,
+    engine_of,
+    nothing_deployed,
+    outputs_with_platform,
+    spec_of,
+)
 from kryonix.engines.engine import StackSpec
-from kryonix.engines.events import OnEvent, Summary
-from kryonix.errors import InvalidChoice
+from kryonix.engines.events import OnEvent, Summary, count_changes
+from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
@@ -50,6 +63,8 @@ from kryonix.topology.catalog import default_catalog
 from kryonix.topology.errors import nearest
 
 _UNREACHABLE: Final = 3
+_BRIEF: Final = 12
+"""Maximum number of changes that a preview lists without `--verbose`."""
 _TENANT: Final = "kryonix:messaging:TenantMessaging"
 _COLUMNS: Final = (
     Column("tenant", min_width=16),
@@ -71,30 +86,36 @@ _REGISTRY_STATUS: Final = {"ativo": "active", "suspenso": "suspended", None: "no
 app = typer.Typer()
 
 
+Verbose = Annotated[bool, typer.Option("--verbose", help="List every change, not only a summary of each tenant's.")]
+
+
 @command(app)
-def preview(target: StackOptions, json_output: Json = False) -> None:
-    """Show what `up` would change."""
-    summary = _run("preview", target)
+def preview(target: StackOptions, verbose: Verbose = False, json_output: Json = False) -> None:
+    """Show what `up` would change.
+
+    A change that would lose messages is shown too, and then refused.
+    """
     if json_output:
-        print_json(_summary_json(summary))
+        print_json(_summary_json(_run("preview", target)))
     else:
-        _print_preview(summary)
+        _preview(target, Outage(target), verbose)
 
 
 @command(app)
-def up(target: StackOptions, yes: Yes = False, json_output: Json = False) -> None:
+def up(target: StackOptions, yes: Yes = False, verbose: Verbose = False, json_output: Json = False) -> None:
     """Create or update the stack's resources."""
-    outage = None
+    outage = total = None
     if not yes:
         refuse_without_terminal("up")
         outage = Outage(target)
-        planned = _run("preview", target, outage)
+        planned = _preview(target, outage, verbose)
+        total = _resources(planned)
         if planned.changed:
-            _print_preview(planned)
             count = sum(n for op, n in planned.changes.items() if op not in ("same", "read"))
             confirm("up", f"Apply {count:,} change{'' if count == 1 else 's'} to stack {target.stack!r}?")
-    summary = _run("up", target, outage)
-    print_result(_summary_json(summary), summary_line(summary), json_output)
+    summary = _run("up", target, outage, total)
+    lines = change_lines(summary.steps, done=True) if yes else []
+    print_result(_summary_json(summary), "\n".join([*lines, summary_line(summary)]), json_output)
 
 
 @command(app)
@@ -111,7 +132,7 @@ def refresh(target: StackOptions, yes: Yes = False, json_output: Json = False) -
     if json_output:
         print_json({**_summary_json(summary), "undeclared": [each.as_json() for each in undeclared]})
         return
-    if (table := steps_table(summary, out, FOUND)) is not None:
+    if (table := steps_table(summary.steps, out, FOUND)) is not None:
         out.print(table)
     out.print(findings_line(summary), soft_wrap=True)
     for each in undeclared:
@@ -121,13 +142,15 @@ def refresh(target: StackOptions, yes: Yes = False, json_output: Json = False) -
 @command(app)
 def destroy(target: StackOptions, yes: Yes = False, json_output: Json = False) -> None:
     """Remove everything in the stack."""
-    outage = None
+    outage = total = None
     if not yes:
         refuse_without_terminal("destroy")
         outage = Outage(target)
         outage.refuse_paused()
-        confirm("destroy", f"Remove {removal_text(target.stack, deployment_of(target))}?")
-    summary = _run("destroy", target, outage)
+        deployment = deployment_of(target)
+        confirm("destroy", f"Remove {removal_text(target.stack, deployment)}?")
+        total = len(_removable(deployment))
+    summary = _run("destroy", target, outage, total)
     line = summary_line(summary) if any(summary.changes.values()) else f"Nothing is deployed in stack {target.stack!r}."
     print_result(_summary_json(summary), line, json_output)
 
@@ -161,20 +184,69 @@ def export(target: StackOptions) -> None:
     print_json(deployment_of(target))
 
 
-def _run(operation: str, target: StackOptions, outage: Outage | None = None) -> Summary:
+def _run(operation: str, target: StackOptions, outage: Outage | None = None, total: int | None = None) -> Summary:
     """Run an operation of the engine, with progress. An error caused by a stopped container names that container."""
     outage = outage or Outage(target)
     outage.refuse_paused()
-    progress = RunProgress(err, f"{operation} {target.stack}")
+    progress = RunProgress(err, f"{operation} {target.stack}", total)
     run: Callable[[StackSpec, OnEvent], Summary] = getattr(engine_of(target), operation)
     with outage.explained(), progress.running():
         return run(spec_of(target), progress.on_event)
 
 
-def _print_preview(summary: Summary) -> None:
-    if (table := steps_table(summary, out)) is not None:
+def _preview(target: StackOptions, outage: Outage, verbose: bool) -> Summary:
+    """Print and return what `up` would change. A change that would lose messages is refused after its other changes."""
+    try:
+        summary = _run("preview", target, outage)
+    except KryonixError as refusal:
+        if refusal.failure is None or not refusal.failure.queues:
+            raise
+        with suppress(KryonixError, OSError), _accepting(target, refusal.failure.queues) as accepting:
+            _print_preview(_without_acceptance(_run("preview", accepting, outage)), verbose)
+        raise
+    _print_preview(summary, verbose)
+    return summary
+
+
+@contextmanager
+def _accepting(target: StackOptions, queues: Iterable[str]) -> Iterator[StackOptions]:
+    """Yield the stack with a copy of its config file that also accepts the loss of these queues."""
+    spec = spec_of(target)
+    document = yaml.safe_load((spec.config_file or config_file(spec.name)).read_text(encoding="utf-8")) or {}
+    settings = document.setdefault("config", {})
+    accepted = yaml.safe_load(str(settings.get("kryonix:allowDelete") or "[]"))
+    settings["kryonix:allowDelete"] = [*accepted, *queues]
+    with tempfile.TemporaryDirectory(prefix="kryonix-preview-") as folder:
+        file = Path(folder, f"Pulumi.{spec.name.rpartition('/')[2]}.yaml")
+        file.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
+        yield replace(target, config_file=file)
+
+
+def _without_acceptance(summary: Summary) -> Summary:
+    """Return a preview without the changes that the accepted losses themselves make."""
+    steps = tuple(
+        replace(step, op="same", changed=()) if step.changed == ("allowDelete",) else step for step in summary.steps
+    )
+    return replace(summary, changes=count_changes(steps), steps=steps)
+
+
+def _resources(summary: Summary) -> int:
+    """Return the number of resources of a run."""
+    return len({step.urn for step in summary.steps})
+
+
+def _print_preview(summary: Summary, verbose: bool) -> None:
+    for line in change_lines(summary.steps):
+        out.print(line, soft_wrap=True)
+    changes = sum(step.op not in ("same", "read") for step in summary.steps)
+    brief = not verbose and changes > _BRIEF
+    steps = notable(summary.steps) if brief else summary.steps
+    title = "Changed or removed, with the messages in them" if brief else ""
+    if (table := steps_table(steps, out, title=title, every=True)) is not None:
         out.print(table)
-    out.print(summary_line(summary))
+    out.print(summary_line(summary), soft_wrap=True)
+    if brief:
+        out.print(f"`--verbose` lists all {changes:,} changes.")
 
 
 def _summary_json(summary: Summary) -> dict[str, Any]:
@@ -184,18 +256,24 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
 
 def removal_text(stack: str, deployment: Mapping[str, Any]) -> str:
     """Return what `destroy` would remove from a deployment, counted like its summary: without default providers."""
-    types = []
-    for resource in (deployment["deployment"] or {}).get("resources", []):
-        name = resource["urn"].rsplit("::", 1)[-1]
-        default = name == "default" or name.startswith("default_")
-        if not (default and resource["type"].startswith("pulumi:providers:")):
-            types.append(resource["type"])
+    types = _removable(deployment)
     tenants = types.count(_TENANT)
     text = f"{len(types):,} resource{'' if len(types) == 1 else 's'} of stack {stack!r}"
     if not tenants:
         return text
     lost = "1 tenant with all its messages" if tenants == 1 else f"{tenants:,} tenants with all their messages"
     return f"{text}, including {lost}"
+
+
+def _removable(deployment: Mapping[str, Any]) -> list[str]:
+    """Return the types of a deployment's resources, without default providers."""
+    types = []
+    for resource in (deployment["deployment"] or {}).get("resources", []):
+        name = resource["urn"].rsplit("::", 1)[-1]
+        default = name == "default" or name.startswith("default_")
+        if not (default and resource["type"].startswith("pulumi:providers:")):
+            types.append(resource["type"])
+    return types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

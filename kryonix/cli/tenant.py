@@ -353,7 +353,7 @@ def _print_dry_run(tenant: str, summary: Summary, refusal: WouldLoseMessages | N
         steps = [step_json(step) for step in summary.steps if step.op not in ("same", "read")]
         print_json({"dry_run": True, "changes": summary.changes, "steps": steps, "messages": held})
     else:
-        if (table := steps_table(summary, out)) is not None:
+        if (table := steps_table(summary.steps, out)) is not None:
             out.print(table)
         out.print(f"{tenant} would change: {changes_text(summary.changes) or 'nothing'}. Nothing was changed.")
     if refusal is not None:

@@ -19,12 +19,14 @@ def queue_of(id: str, module: str = "crm", action: str = CREATE) -> str:
     return f"cliente_{id}.{module}.{action}"
 
 
-def assert_refused(project: Project, operation: str, *said: str) -> None:
+def assert_refused(project: Project, operation: str, *said: str) -> str:
+    """Return what the refused operation wrote to standard output."""
     result = project.run(operation)
     assert result.returncode == 2, (result.stdout, result.stderr)
     for part in said:
         assert part in result.stderr, f"{part!r} is not in:\n{result.stderr}"
     assert "Traceback" not in result.stderr
+    return result.stdout
 
 
 def test_a_module_whose_queues_hold_messages_is_not_removed(
@@ -38,9 +40,10 @@ def test_a_module_whose_queues_hold_messages_is_not_removed(
     broker.publish("/cliente_guarded", dead, 1)
     stack.configure(tenant=tenant("guarded", "financeiro", plan="pro"))
     for operation in ("preview", "up"):
-        assert_refused(
+        shown = assert_refused(
             stack, operation, f"3 messages in {queue} (vhost /cliente_guarded)", f"in {dead} ", "kryonix:allowDelete"
         )
+        assert ("guarded: 14 queues" in shown) == (operation == "preview"), shown
         broker.assert_is(before)
 
     stack.configure(allowDelete=[queue])

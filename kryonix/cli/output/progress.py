@@ -17,6 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 
 from kryonix.engines.events import Diagnostic, Event
 
@@ -40,11 +41,10 @@ class Live:
         self._console = console
         self._every_s = every_s
         self._printed = time.monotonic()
-        text, elapsed = TextColumn("{task.description}"), TimeElapsedColumn()
-        columns: tuple[ProgressColumn, ...] = (SpinnerColumn(), text, elapsed)
-        if counted:
-            columns = (text, BarColumn(), MofNCompleteColumn(), elapsed)
-        self._progress = Progress(*columns, console=console, transient=True)
+        # The text comes last and is cut: a long name never hides the bar, the spinner or the clock.
+        text = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+        first: tuple[ProgressColumn, ...] = (BarColumn(), MofNCompleteColumn()) if counted else (SpinnerColumn(),)
+        self._progress = Progress(*first, TimeElapsedColumn(), text, console=console, transient=True, expand=True)
         self._task = self._progress.add_task(title, total=total, completed=completed)
 
     @contextmanager
@@ -65,11 +65,12 @@ class Live:
 
 
 class RunProgress(Live):
-    """Show the events of a stack's run."""
+    """Show the events of a stack's run. `total` is the number of resources, if known."""
 
-    def __init__(self, console: Console, title: str) -> None:
+    def __init__(self, console: Console, title: str, total: int | None = None) -> None:
         super().__init__(console, title)
-        self._title, self._done = title, 0
+        self._title, self._total, self._last = title, total, ""
+        self._done: set[str] = set()
 
     def on_event(self, event: Event) -> None:
         """Show one event; thread-safe."""
@@ -77,9 +78,13 @@ class RunProgress(Live):
             if event.severity != "info":
                 self._console.print(f"{event.severity}: {escape(event.message)}", soft_wrap=True)
             return
-        self._done += event.status == "done"
+        if event.status == "done":
+            self._done.add(event.urn)
         if event.status == "failed":
             # The run raises the first failure with its full text; the others mostly follow from it.
             self._console.print(f"[red]failed[/red] {event.op} {escape(event.name)}", soft_wrap=True)
-        line = f"{self._title}: {self._done} resources, {event.op} {escape(event.name)}"
+        if event.op != "same":  # unchanged resources only count
+            self._last = f", {event.op} {escape(event.name)}"
+        of = f" of {self._total:,}" if self._total else ""
+        line = f"{self._title}: {len(self._done):,}{of} resources{self._last}"
         self.update(line, line)

@@ -76,16 +76,24 @@ def modules_text(modules: Sequence[str], catalog: Catalog) -> str:
     return ", ".join(modules)
 
 
-def steps_table(summary: Summary, console: Console, words: Mapping[Op, str] | None = None) -> Table | None:
+def steps_table(
+    steps: Sequence[Step],
+    console: Console,
+    words: Mapping[Op, str] | None = None,
+    *,
+    title: str = "",
+    every: bool = False,
+) -> Table | None:
     """Return the changes a run made or would make, or with FOUND what a refresh found; None if there are none."""
-    steps = [step for step in summary.steps if (step.op in words if words else step.op not in ("same", "read"))]
+    steps = [step for step in steps if (step.op in words if words else step.op not in ("same", "read"))]
     if not steps:
         return None
-    title = f"{len(steps)} {'changed outside Kryonix' if words else 'change(s)'}"
-    if len(steps) > _TABLE_STEPS:
-        title += f", the first {_TABLE_STEPS}; --json prints all"
+    title = title or f"{len(steps)} {'changed outside Kryonix' if words else 'change(s)'}"
+    most = len(steps) if every else _TABLE_STEPS
+    if len(steps) > most:
+        title += f", the first {most}; --json prints all"
     rows = []
-    for step in sorted(steps, key=lambda step: step.op not in ("delete", "replace"))[:_TABLE_STEPS]:
+    for step in sorted(steps, key=lambda step: step.op not in ("delete", "replace"))[:most]:
         colour, word = _COLOURS.get(step.op, "yellow"), (words or {}).get(step.op, step.op)
         short = step.type.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
         rows.append([f"[{colour}]{word}[/{colour}]", short, escape(step.name), escape(", ".join(step.changed))])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
 
 from kryonix.cli.output import progress
-from kryonix.cli.output.progress import Live
+from kryonix.cli.output.progress import Live, RunProgress
+from kryonix.engines.events import Op, ResourceEvent
 
 
 class Clock:
@@ -48,3 +50,23 @@ def test_a_terminals_progress_bar_is_removed_at_the_end() -> None:
     assert "3/9" in written.getvalue()
     assert "never written" not in written.getvalue()
     assert written.getvalue().endswith("\x1b[2K"), "the line is erased at the end"
+
+
+def test_a_long_name_hides_neither_spinner_clock_nor_counts() -> None:
+    written = io.StringIO()
+    shown = RunProgress(Console(file=written, force_terminal=True, width=60, color_system=None), "up dev", 468)
+    with shown.running():
+        shown.on_event(ResourceEvent("urn", f"redeclinicas/{'crm.leads.' * 30}", "a:b:Queue", "create", "done"))
+    last = written.getvalue().split("\r")[-2]
+    assert re.match(r"(\x1b\[2K)?\S 0:00:0\d up dev: 1 of 468 resources, create redeclin\S*…", last), last
+
+
+def test_unchanged_resources_are_only_counted(clock: Clock) -> None:
+    written = io.StringIO()
+    shown = RunProgress(Console(file=written, force_terminal=False, width=200), "up dev", 3)
+    ops: list[Op] = ["create", "same", "same"]
+    for number, op in enumerate(ops):
+        clock.now += 11
+        for _ in range(2):  # a replaced resource is reported twice
+            shown.on_event(ResourceEvent(f"urn{number}", f"queue-{number}", "a:b:Queue", op, "done"))
+    assert written.getvalue().splitlines() == [f"up dev: {done} of 3 resources, create queue-0" for done in (1, 2, 3)]

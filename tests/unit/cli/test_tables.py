@@ -123,7 +123,7 @@ def summary(op: str, count: int) -> Summary:
 
 def test_a_refresh_reports_findings_not_deletions() -> None:
     found = summary("delete", 1)
-    said = printed(steps_table(found, console(80), FOUND), 80) + findings_line(found)
+    said = printed(steps_table(found.steps, console(80), FOUND), 80) + findings_line(found)
     assert "gone" in said
     assert "delete" not in said
     assert "1 resource changed outside Kryonix (1 gone), 5 unchanged" in said
@@ -132,5 +132,5 @@ def test_a_refresh_reports_findings_not_deletions() -> None:
 
 
 def test_a_shortened_preview_refers_to_json() -> None:
-    assert "the first 60; --json prints all" in printed(steps_table(summary("create", 61), console(80)), 80)
-    assert "the first" not in printed(steps_table(summary("create", 60), console(80)), 80)
+    assert "the first 60; --json prints all" in printed(steps_table(summary("create", 61).steps, console(80)), 80)
+    assert "the first" not in printed(steps_table(summary("create", 60).steps, console(80)), 80)
