@@ -79,7 +79,10 @@ MessageIds = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help
 Limit = Annotated[int | None, typer.Option(min=1, help="Maximum number of messages.")]
 
 app = typer.Typer(
-    name="dead-letters", no_args_is_help=True, help="List, show, redrive, discard and export dead letters."
+    name="dead-letters",
+    no_args_is_help=True,
+    add_completion=False,
+    help="List, show, redrive, discard and export dead letters.",
 )
 command(app)(redrive)
 

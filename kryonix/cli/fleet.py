@@ -30,7 +30,10 @@ _CANARY, _WAVE_SIZE, _CONCURRENCY, _BUDGET = "1", 10, 4, "0"
 CellFilter = Annotated[str | None, typer.Option(help="Only the tenants of this cell.")]
 
 app = typer.Typer(
-    name="fleet", no_args_is_help=True, help="Status, drift, rollout and placement of all tenants with their own stack."
+    name="fleet",
+    no_args_is_help=True,
+    add_completion=False,
+    help="Status, drift, rollout and placement of all tenants with their own stack.",
 )
 
 

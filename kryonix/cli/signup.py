@@ -47,8 +47,13 @@ _STOP_TIMEOUT_S: Final = 60
 _RESTART_DELAY_S: Final = 2
 _MAX_DAYS: Final = 36_500
 
-app = typer.Typer(name="signup", no_args_is_help=True, help="Self-service sign-up: HTTP service, worker and API keys.")
-keys_app = typer.Typer(name="keys", no_args_is_help=True, help="API keys of the HTTP service.")
+app = typer.Typer(
+    name="signup",
+    no_args_is_help=True,
+    add_completion=False,
+    help="Self-service sign-up: HTTP service, worker and API keys.",
+)
+keys_app = typer.Typer(name="keys", no_args_is_help=True, add_completion=False, help="API keys of the HTTP service.")
 app.add_typer(keys_app)
 
 

@@ -73,7 +73,10 @@ _OPERATIONS: Final = 5
 _MESSAGE_COLUMNS: Final = (Column("queue", min_width=24), Column("messages", number=True))
 
 app = typer.Typer(
-    name="tenant", no_args_is_help=True, help="Create, change, suspend and remove tenants with their own stack."
+    name="tenant",
+    no_args_is_help=True,
+    add_completion=False,
+    help="Create, change, suspend and remove tenants with their own stack.",
 )
 
 
