@@ -16,9 +16,9 @@ import pika
 from aio_pika.abc import AbstractConnection, AbstractExchange, AbstractIncomingMessage
 from pika.adapters.asyncio_connection import AsyncioConnection
 
+from kryonix import __version__
 from kryonix.messaging import Message, MessagingClient
 from kryonix.messaging.configuration import parse_uri
-from kryonix.messaging.message import SDK_VERSION
 from kryonix.topology.naming import Names
 
 MODULE, ACTION = "portal", "interacoes.track"
@@ -79,7 +79,7 @@ def headers(tenant: str) -> dict[str, Any]:
         "modulo": MODULE,
         "acao": ACTION,
         "mobile-optimized": False,
-        "kryonix-sdk-version": SDK_VERSION,
+        "kryonix-sdk-version": __version__,
     }
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from kryonix import __version__
 from kryonix.cli.output.console import err, print_error, print_json
 from kryonix.errors import KryonixError
 
@@ -79,7 +79,7 @@ app = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"kryonix {version('kryonix-messaging')}\n")
+        sys.stdout.write(f"kryonix {__version__}\n")
         raise typer.Exit
 
 

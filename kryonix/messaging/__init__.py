@@ -8,6 +8,7 @@
 It never creates or changes queues and exchanges: that is the platform's job.
 """
 
+from kryonix import __version__
 from kryonix.messaging.audit import AuditRecord, AuditSink, JsonLinesAudit, PostgresAudit
 from kryonix.messaging.client import MessagingClient
 from kryonix.messaging.consuming.consumer import Consumer, Handler
@@ -29,7 +30,6 @@ from kryonix.messaging.errors import (
 from kryonix.messaging.facade import ClientOptions, ConsumeOptions, Facade
 from kryonix.messaging.idempotency import Claim, IdempotencyStore, MemoryIdempotency, PostgresIdempotency
 from kryonix.messaging.memory import MemoryBroker
-from kryonix.messaging.message import SDK_VERSION as __version__
 from kryonix.messaging.message import Device, Message, Outgoing, Route, SendOptions, SendResult
 from kryonix.messaging.modules import ActionName, ModuleName
 from kryonix.messaging.routing import Decision, Router, Rules

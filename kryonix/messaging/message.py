@@ -12,9 +12,6 @@ from typing_extensions import TypeVar
 Device = Literal["mobile", "web", "unknown"]
 Data_co = TypeVar("Data_co", covariant=True, default=Any)
 
-SDK_VERSION: Final = "1.0.0"
-"""The version of the package, and the value of the header `kryonix-sdk-version`."""
-
 FAILURES_HEADER: Final = "kryonix-failures"
 """The number of failed attempts, where retry queues count them instead of the broker."""
 REASON_HEADER: Final = "kryonix-reason"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from kryonix import __version__
 from kryonix.messaging.audit import Auditor, AuditRecord
 from kryonix.messaging.checks import (
     check_options,
@@ -23,7 +24,7 @@ from kryonix.messaging.checks import (
 )
 from kryonix.messaging.encoding import Compression, compress, encode
 from kryonix.messaging.errors import ConfigurationError, MessagingError, NotRoutable
-from kryonix.messaging.message import SDK_VERSION, Envelope, Outgoing, SendResult
+from kryonix.messaging.message import Envelope, Outgoing, SendResult
 from kryonix.messaging.reach import Reach
 from kryonix.messaging.routing import Decision, SafeRouter, address
 from kryonix.messaging.tracing import inject, send_span
@@ -115,7 +116,7 @@ class Sender:
                 **headers,
                 "cliente-id": self.names.tenant_id,
                 "mobile-optimized": decision.mobile_optimized,
-                "kryonix-sdk-version": SDK_VERSION,
+                "kryonix-sdk-version": __version__,
             },
             decision.priority,
             content_type,

@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
+from kryonix import __version__
 from kryonix.engines.errors import LifecycleError
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.errors import RegistryError
@@ -57,7 +58,7 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
 
     app = FastAPI(
         title="Kryonix signup",
-        version="1",
+        version=__version__,
         description=_ABOUT,
         lifespan=running,
         docs_url=None,

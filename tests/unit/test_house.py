@@ -39,7 +39,9 @@ ALLOWED = {
     },
     "__main__": {"cli"},
 }
-"""What each room of `kryonix` may import, beside itself and `kryonix.errors`."""
+"""What each room of `kryonix` may import, beside itself, `kryonix.errors` and the version."""
+
+ANYWHERE = ("errors", "__version__")
 
 LOCAL_ENGINE = {"engines/choice.py", "engines/process.py"}
 """What chooses the local engine, or runs it. The Pulumi CLI's path is none of them."""
@@ -66,7 +68,11 @@ def arrows() -> Iterator[tuple[str, str, str]]:
         own = room(name.with_suffix("").parts)
         for target in imports(file):
             parts = tuple(target.split("."))
-            if parts[0] == "kryonix" and len(parts) > 1 and (other := room(parts[1:])) not in (own, "errors"):
+            if (
+                parts[0] == "kryonix"
+                and len(parts) > 1
+                and (other := room(parts[1:])) not in (own, "errors", "__version__")
+            ):
                 yield name.as_posix(), own, other
 
 

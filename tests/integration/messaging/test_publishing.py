@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kryonix import __version__
 from kryonix.messaging import (
     ConfigurationError,
     Decision,
@@ -70,7 +71,7 @@ async def test_a_message_carries_sender_type_and_custom_headers(world: World) ->
         "modulo": "crm",
         "acao": "leads.qualify",
         "mobile-optimized": False,
-        "kryonix-sdk-version": "1.0.0",
+        "kryonix-sdk-version": __version__,
         "tipo": "x",
         "vezes": 3,
     }

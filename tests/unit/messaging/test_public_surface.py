@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import ast
 import inspect
-import tomllib
 from pathlib import Path
 
 import kryonix.messaging as messaging
 from kryonix.messaging import generation
-from kryonix.messaging.message import SDK_VERSION
 from kryonix.topology.catalog import default_catalog
 
 FOLDER = Path(inspect.getfile(messaging)).parent
@@ -48,12 +46,6 @@ def test_every_client_method_is_documented_with_its_deadline() -> None:
             assert "timeout" in inspect.signature(method).parameters, f"MessagingClient.{name} has no timeout"
 
 
-def test_the_version_is_the_packages() -> None:
-    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())
-    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "kryonix.messaging.message.SDK_VERSION"}
-    assert messaging.__version__ == SDK_VERSION
-
-
 def test_the_types_of_modules_and_actions_are_those_of_the_catalog() -> None:
     assert (FOLDER / "modules.py").read_text() == generation.render(default_catalog()), (
         "run python -m kryonix.messaging.generation"
@@ -75,7 +67,7 @@ def test_the_sdk_imports_only_the_topology_and_its_dependencies() -> None:
 def _check_import(file: Path, name: str) -> None:
     top = name.partition(".")[0]
     if top == "kryonix":
-        assert name.startswith(("kryonix.messaging", "kryonix.topology", "kryonix.errors")), (
+        assert name == "kryonix" or name.startswith(("kryonix.messaging", "kryonix.topology", "kryonix.errors")), (
             f"{file.name} imports {name}"
         )
     elif top == "psycopg":
