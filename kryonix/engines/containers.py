@@ -6,9 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
 
-import docker
-from docker.errors import DockerException, NotFound
-
 _CONTAINER: Final = "docker:index/container:Container"
 _REFERENCE: Final = "pulumi:pulumi:StackReference"
 _TIMEOUT_S: Final = 5
@@ -43,6 +40,9 @@ def paused(stack: str, names: Sequence[str]) -> str | None:
 
 def _states(names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
     """Return the state of each container, None for one that is gone; empty if Docker does not answer."""
+    import docker  # takes as long as a tenth of a command, and most commands have no need to ask
+    from docker.errors import DockerException, NotFound
+
     states: dict[str, dict[str, Any] | None] = {}
     try:
         with closing(docker.from_env(timeout=_TIMEOUT_S)) as client:
