@@ -133,12 +133,10 @@ class TenantLifecycle:
 
         Raises DoesNotFit, and WouldLoseMessages for non-empty queues missing in `allow_delete`.
         """
-        if bad := [name for name in allow_delete if not name.isprintable()]:
-            raise InvalidTenant([f"allow_delete: {bad[0]!r} is not a queue name. Name the queues to delete"])
         with self._lock(tenant_id):
             state = self._expect(tenant_id, "change")
             before = self._stacks.standing(state)
-            wanted, topology = self._changed(state, modules, plan)
+            wanted, topology = self._changed(state, modules, plan, allow_delete)
             kept = {queue.name for queue in topology.queues}
             if any(queue.name not in kept for queue in expand(tenant_of(before), self._catalog).queues):
                 self._stacks.before_deletion(before, wanted, allow_delete, on_event)
@@ -165,7 +163,7 @@ class TenantLifecycle:
         Raises DoesNotFit.
         """
         state = self._expect(tenant_id, "change")
-        wanted, topology = self._changed(state, modules, plan)
+        wanted, topology = self._changed(state, modules, plan, allow_delete)
         refusal: WouldLoseMessages | None = None
         accepted = set(allow_delete)
         while True:
@@ -334,9 +332,11 @@ class TenantLifecycle:
         return state
 
     def _changed(
-        self, state: DesiredState, modules: Sequence[str] | None, plan: str | None
+        self, state: DesiredState, modules: Sequence[str] | None, plan: str | None, allow_delete: Collection[str]
     ) -> tuple[DesiredState, Topology]:
-        """Return the row with other modules or another plan, and its topology. Raises DoesNotFit."""
+        """Return the row with other modules or another plan, and its topology. Raises InvalidTenant, DoesNotFit."""
+        if bad := [name for name in allow_delete if not name.isprintable()]:
+            raise InvalidTenant([f"allow_delete: {bad[0]!r} is not a queue name. Name the queues to delete"])
         wanted = replace(
             state,
             modules=state.modules if modules is None else tuple(modules),
