@@ -32,7 +32,8 @@ class MetricsEndpoint:
         return "prometheus.authentication.enabled = true\n" if self.authenticated else ""
 
     def url(self, host: str) -> str:
-        return f"http://{host_port(host, self.port)}/metrics"
+        """Return the URL under the broker's advertised host, or on loopback under the metrics' own address."""
+        return f"http://{host_port(host if self.authenticated else self.address, self.port)}/metrics"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -242,14 +242,16 @@ def decode(
         return body if adapter is None else _fitted(adapter, adapter.validate_python, body)
     is_text = kind.startswith("text/") and not kind.endswith("json")
     charset = charset or _charset(content_type) or ("utf-8" if is_text else json.detect_encoding(body))
+    # Other types are read as JSON: many clients set none, or a wrong one. The reason names it if that fails.
+    stated = "" if is_text or kind.endswith("json") else f" (content-type {kind[:60]!r})"
     try:
         text = body.decode(charset).removeprefix("\ufeff")
         data = text if is_text else _decoder.decode(text)
     except UnicodeError as error:
         place = f": byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
-        raise Undecodable(f"the body is not {charset.removesuffix('-sig').upper()}{place}") from error
+        raise Undecodable(f"the body is not {charset.removesuffix('-sig').upper()}{place}{stated}") from error
     except (ValueError, RecursionError) as error:
-        raise Undecodable(f"the body is not JSON: {str(error)[:200]}") from error
+        raise Undecodable(f"the body is not JSON: {str(error)[:200]}{stated}") from error
     if adapter is None:
         return data
     return _fitted(adapter, adapter.validate_python if is_text else adapter.validate_json, text)

@@ -105,6 +105,11 @@ class Message(Generic[Data_co]):
     """True for a message to every module with AI routing; its data is not this action's."""
 
 
+def shown_id(message_id: str) -> str:
+    """Return a message's id for the log. Other clients set none, or one with line breaks."""
+    return (message_id if message_id.isprintable() else repr(message_id)) or "without id"
+
+
 @dataclass(slots=True)
 class Envelope:
     """A message on the wire: encoded and addressed."""

@@ -14,7 +14,7 @@ from kryonix.messaging.checks import checked_patience
 from kryonix.messaging.consuming.inbox import Receiver
 from kryonix.messaging.consuming.work import Source, Work
 from kryonix.messaging.errors import Reject, Retry
-from kryonix.messaging.message import Message
+from kryonix.messaging.message import Message, shown_id
 from kryonix.messaging.tracing import failed, process_span
 from kryonix.messaging.transport import ANSWER_WITHIN_S
 
@@ -142,7 +142,7 @@ class Consumer:
                 await self._process(work)
             except Exception:
                 # Answers never raise, and handlers are caught: this is a bug of ours, and must not cost a worker.
-                log.exception("%s: message %s was not answered", self.route, work.message.message_id)
+                log.exception("%s: message %s was not answered", self.route, shown_id(work.message.message_id))
                 await work.give_back()
             except asyncio.CancelledError:
                 # After the answer this does nothing.
@@ -162,7 +162,7 @@ class Consumer:
                 log.warning(
                     "%s: message %s, now a dead letter in %s: %s",
                     self.route,
-                    message.message_id,
+                    shown_id(message.message_id),
                     self._source.dead_letter_queue,
                     rejection.reason,
                 )
@@ -187,7 +187,7 @@ class Consumer:
             "%s: attempt %d at message %s %s; %s",
             self.route,
             work.message.attempt,
-            work.message.message_id,
+            shown_id(work.message.message_id),
             "asks for a retry" if retry else "failed",
             work.prospect,
             exc_info=None if retry else error,

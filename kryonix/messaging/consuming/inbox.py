@@ -18,6 +18,7 @@ from kryonix.messaging.message import (
     Envelope,
     Message,
     Route,
+    shown_id,
 )
 from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery, Subscription
 
@@ -115,7 +116,8 @@ class Receiver:
                     return work
             except Exception:
                 # Answers never raise, and the store's errors are caught: a bug of ours must not cost a worker.
-                log.exception("%s: message %s was not answered", delivery.queue, delivery.envelope.message_id)
+                shown = shown_id(delivery.envelope.message_id)
+                log.exception("%s: message %s was not answered", delivery.queue, shown)
                 await delivery.give_back()
             except asyncio.CancelledError:
                 await asyncio.shield(delivery.give_back())
@@ -130,10 +132,8 @@ class Receiver:
             data = decode(envelope.body, envelope.content_type, encoding, source.max_bytes, source.adapter)
         except Undecodable as error:
             self.undecodable += 1
-            where = source.dead_letter_queue
-            log.warning(
-                "%s: message %s, now a dead letter in %s: %s", delivery.queue, envelope.message_id, where, error
-            )
+            where, shown = source.dead_letter_queue, shown_id(envelope.message_id)
+            log.warning("%s: message %s, now a dead letter in %s: %s", delivery.queue, shown, where, error)
             await Work(source, delivery, self._message(delivery, None), None).reject(f"undecodable: {error}")
             return None
         message = self._message(delivery, data)

@@ -18,6 +18,7 @@ from kryonix.messaging.message import (
     FIRST_KEY_HEADER,
     REASON_HEADER,
     Message,
+    shown_id,
 )
 from kryonix.messaging.transport import Delivery, Transport
 from kryonix.topology.catalog import Catalog
@@ -142,7 +143,7 @@ class Work:
         try:
             await source.transport.publish(copy, _PUBLISH)
         except Exception as error:  # noqa: BLE001 - whatever it is, the broker can still move the original
-            log.warning("cannot move message %s to %s: %s", envelope.message_id, key, error)
+            log.warning("cannot move message %s to %s: %s", shown_id(envelope.message_id), key, error)
             await self._delivery.reject(requeue=requeue)
         else:
             await self._delivery.ack()

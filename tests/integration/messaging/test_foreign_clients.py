@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, ClassVar
 
 import kombu
 import pika
@@ -13,6 +16,7 @@ import pytest
 from kryonix.messaging import MessagingClient
 from kryonix.topology.naming import Names
 from tests.integration.messaging.conftest import catalog_of
+from tests.support.project import ROOT
 from tests.support.recording_handler import Seen
 
 pytestmark = pytest.mark.anyio
@@ -68,7 +72,40 @@ class Pika:
             connection.close()
 
 
-@pytest.mark.parametrize("other", [Kombu, Pika])
+class Amqplib:
+    """Node's client, in the version of package-lock.json."""
+
+    folder: ClassVar[Path]
+
+    @classmethod
+    def run(cls, *arguments: str) -> str:
+        return _run("node", "amqplib.mjs", *arguments, folder=cls.folder)
+
+    @classmethod
+    def publish(cls, uri: str, key: str) -> None:
+        cls.run("publish", uri, NAMES.exchange, key, json.dumps(DATA))
+
+    @classmethod
+    def take(cls, uri: str, queue: str) -> Any:
+        return json.loads(cls.run("take", uri, queue))
+
+
+def _run(*command: str, folder: Path) -> str:
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def amqplib(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Install amqplib."""
+    Amqplib.folder = tmp_path_factory.mktemp("amqplib") / "node"
+    shutil.copytree(ROOT / "tests" / "fixtures" / "amqplib", Amqplib.folder)
+    _run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", folder=Amqplib.folder)
+
+
+@pytest.mark.parametrize("other", [Kombu, Pika, Amqplib])
+@pytest.mark.usefixtures("amqplib")
 async def test_another_client_and_the_sdk_read_each_other(
     other: Any, emptied: dict[str, tuple[str, str]], anyio_backend: str
 ) -> None:
@@ -77,7 +114,7 @@ async def test_another_client_and_the_sdk_read_each_other(
         consumer = await client.crm.consume("leads.create", seen)
         await asyncio.to_thread(other.publish, uri, NAMES.routing_key("crm", "leads.create", "medium"))
         await seen.wait(3, _WAIT_S)
-        await client.crm.send("contacts.sync", DATA)
+        await client.crm.send("contacts.sync", DATA, headers={"é": ["x", 1.5, None, {"y": 2**40}]})
         taken = await asyncio.to_thread(other.take, uri, NAMES.queue("crm", "contacts.sync"))
     assert [message.data for message in seen.messages] == [DATA] * 3
     assert (consumer.handled, consumer.undecodable) == (3, 0)

@@ -30,7 +30,9 @@ def test_an_ipv6_address_has_brackets_in_every_url() -> None:
     access = BrokerAccess(management_url="", username="u", password="p", amqp_host="", amqp_port=0)
     assert found.broker(access).management_url == "http://[::1]:2"
     assert found.registry("postgresql://u:p@127.0.0.1:5432/kryonix") == "postgresql://u:p@[::1]:3/kryonix"
-    assert MetricsEndpoint(port=4).url("::1") == "http://[::1]:4/metrics"
+    assert MetricsEndpoint(address="::", port=4).url("fd00::1") == "http://[fd00::1]:4/metrics"
+    assert MetricsEndpoint(address="::1", port=4).url("fd00::1") == "http://[::1]:4/metrics"
+    assert MetricsEndpoint(port=4).url("broker.example") == "http://127.0.0.1:4/metrics"
 
 
 @pytest.mark.parametrize("key", ["bindAddress", "metricsAddress"])

@@ -1,10 +1,13 @@
-"""Messages as other applications' clients write them. Each property set names the file that it was read from."""
+"""Messages as other applications' clients write them. Each property set names the file that it was read from.
+
+Spring's were recorded, too: a program with spring-rabbit 3.2.12, and one with 4.1.2, published them to RabbitMQ 4.3.6
+with RabbitTemplate and these converters and processors. The two versions' properties were the same.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +24,7 @@ pytestmark = pytest.mark.anyio
 
 KEY = "crm.leads.create.medium"
 LEAD = {"lead": "João ✓"}
+LEAD_15 = {**LEAD, "total": 1.5}
 BODY = json.dumps(LEAD, ensure_ascii=False).encode()
 
 
@@ -36,6 +40,15 @@ class Foreign:
 
 
 SPRING_TYPE = {"__TypeId__": "com.acme.Lead"}
+SPRING_MAP = {
+    "__ContentTypeId__": "java.lang.Object",
+    "__KeyTypeId__": "java.lang.Object",
+    "__TypeId__": "java.util.ImmutableCollections$Map1",
+}
+SPRING_GZIP = bytes.fromhex(
+    "1f8b08000000000000ffab56ca494d4c51b252f2ca3fbc385fe1d19cc94a3a4a25f92589394a56867aa6b5003e7f995d20000000"
+)
+SPRING_DEFLATE = bytes.fromhex("7801ab56ca494d4c51b252f2ca3fbc385fe1d19cc94a3a4a25f92589394a56867aa6b500c3290b72")
 
 CLIENTS = {
     # amqp-node/amqplib lib/api_args.js: publish() sets no property by itself
@@ -46,19 +59,20 @@ CLIENTS = {
     "rabbot-buffer": Foreign(b"\xff", b"\xff", "application/octet-stream", "utf8", {"CorrelationId": ""}),
     # spring-projects/spring-amqp support/converter/AbstractJacksonMessageConverter.java: createMessage()
     "spring-json": Foreign(BODY, LEAD, "application/json", "UTF-8", SPRING_TYPE),
-    "spring-json-latin": Foreign(
-        '{"a":"á"}'.encode("latin-1"), {"a": "á"}, "application/json", "ISO-8859-1", SPRING_TYPE
+    "spring-json-map": Foreign(BODY, LEAD, "application/json", "UTF-8", SPRING_MAP),
+    "spring-json-latin": Foreign(b'{"a":"\xe1"}', {"a": "á"}, "application/json", "ISO-8859-1", SPRING_MAP),
+    "spring-json-charset": Foreign(
+        b'\xfe\xff\x00"\x00\xe1\x00"', "á", "application/json;charset=utf-16", None, {"__TypeId__": "java.lang.String"}
     ),
-    "spring-json-charset": Foreign('"á"'.encode("utf-16"), "á", "application/json;charset=utf-16", None, SPRING_TYPE),
     # the same, support/converter/SimpleMessageConverter.java: createMessage()
     "spring-text": Foreign("olá".encode(), "olá", "text/plain", "UTF-8"),
     "spring-bytes": Foreign(b"\xff", b"\xff", "application/octet-stream", None),
     # the same, support/postprocessor/AbstractCompressingPostProcessor.java, GZipPostProcessor, DeflaterPostProcessor
     "spring-gzip": Foreign(
-        gzip.compress(BODY), LEAD, "application/json", "gzip, UTF-8", {**SPRING_TYPE, "springAutoDecompress": True}
+        SPRING_GZIP, LEAD_15, "application/json", "gzip, UTF-8", {**SPRING_TYPE, "springAutoDecompress": True}
     ),
     "spring-gzip-2.2": Foreign(gzip.compress(BODY), LEAD, "application/json", "gzip:UTF-8", SPRING_TYPE),
-    "spring-deflate": Foreign(zlib.compress(BODY), LEAD, "application/json", "deflate, UTF-8", SPRING_TYPE),
+    "spring-deflate": Foreign(SPRING_DEFLATE, LEAD_15, "application/json", "deflate, UTF-8", SPRING_TYPE),
     # celery/kombu kombu/messaging.py: Producer._prepare()
     "kombu": Foreign(BODY, LEAD, "application/json", "utf-8"),
     "kombu-bytes": Foreign(b"\xff", b"\xff", "application/data", "binary"),
@@ -113,6 +127,37 @@ async def test_an_unknown_compression_is_a_dead_letter_that_names_it(
     [dead] = broker.dead_letters("crm", "leads.create")
     assert (headers.get("compression") or content_encoding) in dead.headers["kryonix-reason"]
     assert not seen.messages
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"\xac\xed\x00\x05sr\x00\x06", "application/x-java-serialized-object"),  # Spring's SimpleMessageConverter
+        (b"\x80\x04\x95\x08", "application/x-python-serialize"),  # kombu's pickle
+        (b"a: 1", "application/x-yaml"),  # kombu's yaml
+        (b"\x81\xa4lead\xa1x", "application/x-msgpack"),
+    ],
+)
+async def test_a_serialized_object_is_a_dead_letter_that_names_its_type(
+    body: bytes, content_type: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = MemoryBroker(modules=["crm"])
+    async with await broker.connect() as client:
+        await client.crm.consume("leads.create", Seen())
+        _publish(broker, Foreign(body, None, content_type, "binary"))
+        await eventually_async(lambda: broker.dead_letters("crm", "leads.create"))
+    [dead] = broker.dead_letters("crm", "leads.create")
+    assert f"(content-type {content_type!r})" in dead.headers["kryonix-reason"]
+    assert ": message without id, now a dead letter in " in caplog.text
+
+
+async def test_an_id_with_a_line_break_stays_on_its_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    broker = MemoryBroker(modules=["crm"])
+    async with await broker.connect() as client:
+        await client.crm.consume("leads.create", Seen())
+        _publish(broker, Foreign(b"?", None, None, None), "a\nb")
+        await eventually_async(lambda: broker.dead_letters("crm", "leads.create"))
+    assert r": message 'a\nb', now a dead letter in " in caplog.text
 
 
 async def test_a_compression_header_of_another_meaning_is_ignored() -> None:
