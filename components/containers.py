@@ -9,7 +9,7 @@ from typing import Any, Final
 import pulumi
 import pulumi_docker as docker
 
-NO_NEW_PRIVILEGES: Final = "no-new-privileges"
+from components.previous_run import NO_NEW_PRIVILEGES
 
 _CAPABILITIES: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID")
 """Capabilities of an entrypoint that starts as root: take ownership of its volume, and become the service's user."""

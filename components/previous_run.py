@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import pulumi
 
-from components.containers import NO_NEW_PRIVILEGES
 from kryonix.topology.objects import QUEUE
 
 _READ_OUTPUTS: Final = "pulumi:pulumi:readStackOutputs"
@@ -23,6 +22,9 @@ LAYOUT: Final = 2
 1 (without the output): tenants' resources depend on the containers' ids, so an engine that replaces a container
 replaces every vhost and queue. 2: they depend on plain values, and on the containers by `depends_on`.
 """
+
+NO_NEW_PRIVILEGES: Final = "no-new-privileges"
+"""A security option of every container since layout 2."""
 
 
 @dataclass(frozen=True, kw_only=True)

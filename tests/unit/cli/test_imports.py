@@ -1,4 +1,4 @@
-"""Commands are imported when they run."""
+"""Commands, and the parts of the program, are imported when they run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from kryonix.cli.app import COMMANDS, load_command
+from tests.support.project import ROOT
 
 HEAVY = {"pulumi", "aio_pika", "httpx", "prometheus_client", "uvicorn"}
 
@@ -23,6 +24,14 @@ def test_help_and_offline_commands_import_neither_pulumi_nor_the_sdk(arguments: 
     loaded = set(done.stderr.split())
     assert "typer" in loaded
     assert not HEAVY & loaded
+
+
+def test_a_tenants_own_stack_imports_no_docker() -> None:
+    program = "import sys, components.existing_platform, components.settings, components.tenant; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "pulumi_rabbitmq" in loaded
+    assert not {"docker", "pulumi_docker", "pulumi_postgresql"} & loaded
 
 
 @pytest.mark.parametrize(("name", "text"), [(n, t) for group in COMMANDS.values() for n, (_, t) in group.items()])
