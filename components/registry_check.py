@@ -10,7 +10,9 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from components.errors import RegistryUnreachable, registry_errors
+from kryonix.registry.connection import given_settings
 from kryonix.registry.errors import address_parts
+from kryonix.topology.addresses import host_port
 
 _TIMEOUT_S: Final = 5
 
@@ -32,7 +34,7 @@ def answering(dsn: pulumi.Input[str]) -> pulumi.Output[str]:
 def ping(dsn: str) -> pq.Ping:
     """Return whether PostgreSQL answers at a DSN, without logging in."""
     timeout = address_parts(dsn).get("connect_timeout", _TIMEOUT_S)
-    return pq.Ping(pq.PGconn.ping(make_conninfo(dsn, connect_timeout=timeout).encode()))
+    return pq.Ping(pq.PGconn.ping(make_conninfo(dsn, connect_timeout=timeout, **given_settings(dsn)).encode()))
 
 
 def _ask(dsn: str) -> None:
@@ -40,7 +42,7 @@ def _ask(dsn: str) -> None:
     found = ping(dsn)
     if found == pq.Ping.OK:
         return
-    where = f"{parts.get('host')}:{parts.get('port', 5432)}"
+    where = host_port(str(parts.get("host")), parts.get("port", 5432))
     what = "is starting or stopping" if found == pq.Ping.REJECT else "does not answer"
     raise RegistryUnreachable(
         f"the registry's PostgreSQL at {where} {what}. Start it and run again: `docker ps -a` shows whether its "

@@ -39,12 +39,27 @@ KEEPALIVES: Final[dict[str, Any]] = {
 """libpq settings that detect a vanished machine within 25 s. A Unix socket ignores them."""
 
 
-ENCODING: Final[dict[str, Any]] = {"client_encoding": "utf8"}
+_DEFAULTS: Final = {
+    "channel_binding": "prefer",
+    "gssencmode": "prefer",
+    "hostaddr": "",
+    "sslmode": "prefer",
+    "target_session_attrs": "any",
+}
 PINNED: Final = (
     "SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET standard_conforming_strings = on; "
     "SET default_transaction_isolation = 'read committed'"
 )
 """A session's settings. As connection options, PGDATESTYLE would override them, and poolers refuse such options."""
+
+
+def given_settings(dsn: str) -> dict[str, Any]:
+    """Return the settings of a connection as the DSN gives them, or libpq's defaults.
+
+    Without them libpq would take PGSSLMODE, PGHOSTADDR and others from the environment, meant for another server.
+    """
+    given = address_parts(dsn)
+    return {"client_encoding": "utf8"} | {name: given.get(name, default) for name, default in _DEFAULTS.items()}
 
 
 class NoAnswer(psycopg.OperationalError):
@@ -63,7 +78,7 @@ class BoundedConnection(psycopg.Connection[dict[str, Any]]):
     @classmethod
     def connect(cls, conninfo: str = "", *, autocommit: bool = False, **given: Any) -> Self:
         """Connect, with the settings that the statements and the driver need instead of the environment's or role's."""
-        connection = super().connect(conninfo, autocommit=True, **ENCODING, **given)
+        connection = super().connect(conninfo, autocommit=True, **{**given_settings(conninfo), **given})
         try:
             connection.execute(PINNED)
             connection.autocommit = autocommit

@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
-from kryonix.registry.connection import ENCODING
+from kryonix.registry.connection import given_settings
 from kryonix.registry.errors import RegistryUnavailable, translated
 
 SCHEMA: Final = "tenants"
@@ -75,7 +75,7 @@ def _connected(dsn: str) -> Iterator[sqlalchemy.Connection]:
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
         poolclass=NullPool,
-        creator=lambda: psycopg.connect(dsn, connect_timeout=_CONNECT_TIMEOUT_S, **ENCODING),
+        creator=lambda: psycopg.connect(dsn, connect_timeout=_CONNECT_TIMEOUT_S, **given_settings(dsn)),
     )
     with translated(dsn):
         try:

@@ -21,7 +21,7 @@ from procrastinate.worker import Worker
 from psycopg import AsyncConnection
 
 from kryonix.engines.workspace import clear_abandoned
-from kryonix.registry.connection import ENCODING, PINNED
+from kryonix.registry.connection import PINNED, given_settings
 from kryonix.signup.database import QUERIES, Database, connection_settings
 from kryonix.signup.events import EventPublisher
 from kryonix.signup.executor import Executor, RetryLater
@@ -95,7 +95,7 @@ class _Worker:
         self._app = procrastinate.App(
             connector=PsycopgConnector(
                 conninfo=dsn,
-                kwargs={**connection_settings(dsn, _ANSWER_S), **ENCODING},
+                kwargs={**connection_settings(dsn, _ANSWER_S), **given_settings(dsn)},
                 configure=_pin,
                 min_size=1,
                 max_size=concurrency + 3,

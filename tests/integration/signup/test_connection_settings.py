@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from procrastinate import App, PsycopgConnector
+from psycopg import pq
 
+from components.registry_check import ping
 from kryonix.messaging.postgres import Postgres
 from kryonix.registry import schema
-from kryonix.registry.connection import ENCODING, connect, open_session
+from kryonix.registry.connection import connect, given_settings, open_session
 from kryonix.signup.database import Database, connection_settings
 from kryonix.signup.worker import _pin
 from tests.integration.signup.conftest import OWNER, SIGNUP, Registry
@@ -57,9 +60,39 @@ def test_the_registry_and_the_service_read_the_same(odd: Registry) -> None:
     assert schema.current(odd.dsn(OWNER)) == schema.head()
 
 
+ELSEWHERE = {
+    "PGCHANNELBINDING": "require",
+    "PGGSSENCMODE": "require",
+    "PGHOSTADDR": "127.0.0.9",
+    "PGSSLMODE": "verify-full",
+    "PGTARGETSESSIONATTRS": "standby",
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_settings_for_another_server_are_not_used(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, ELSEWHERE[name])
+    with connect(registry.dsn()):
+        pass
+    assert schema.current(registry.dsn(OWNER)) == schema.head()
+    assert ping(registry.dsn()) == pq.Ping.OK
+    settings = {**connection_settings(registry.dsn(), 30), **given_settings(registry.dsn())}
+    psycopg.connect(registry.dsn(), **settings).close()
+
+
+def test_a_dsns_own_settings_are_used() -> None:
+    assert given_settings("postgresql://u@h/d?sslmode=verify-full&hostaddr=::1") == {
+        **given_settings("postgresql://u@h/d"),
+        "sslmode": "verify-full",
+        "hostaddr": "::1",
+    }
+
+
 @pytest.mark.anyio
 async def test_the_queue_of_jobs_and_the_sdk_read_the_same(odd: Registry) -> None:
-    settings = {**connection_settings(odd.dsn(), 30), **ENCODING}
+    settings = {**connection_settings(odd.dsn(), 30), **given_settings(odd.dsn())}
     async with App(connector=PsycopgConnector(conninfo=odd.dsn(), kwargs=settings, configure=_pin)).open_async() as app:
         check(await app.connector.execute_query_one_async(PROBE), await app.connector.execute_query_one_async(LEVEL))
     store = Postgres(odd.dsn(), "SELECT 1")

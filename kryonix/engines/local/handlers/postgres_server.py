@@ -103,7 +103,10 @@ class Server:
                 row_factory=dict_row,
                 autocommit=autocommit,
                 application_name="kryonix local engine",
-                client_encoding="utf8",  # else PGCLIENTENCODING, or the role's
+                # Else PGCLIENTENCODING, or the role's; PGHOSTADDR; PGTARGETSESSIONATTRS.
+                client_encoding="utf8",
+                hostaddr="",
+                target_session_attrs="any",
             )
         except psycopg.OperationalError as error:
             raise ServiceUnavailable(self._unreachable(database, str(error))) from None
