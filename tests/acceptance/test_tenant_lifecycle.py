@@ -74,6 +74,7 @@ def test_the_command_runs_a_tenants_whole_lifecycle(operator: Operator) -> None:
     assert (listed[ID]["status"], listed[ID]["modules"]) == ("suspended", ["portal"])
     assert {id: listed[id]["managed_by"] for id in (ID, "beta")} == {ID: "own stack", "beta": "tenants.yaml"}
     assert operator.must("show", ID)["use"]["connections"] == {"now": 0, "allowed": 0}
+    assert operator.must("resume", ID)["status"] == "active"
     left = operator.must("offboard", ID, "--grace-days", "0")
     assert (left["status"], left["remove_after"] is not None) == ("offboarding", True)
     (export,) = json.loads(operator.run("exports", ID).stdout)
