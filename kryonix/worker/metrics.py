@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from kryonix.errors import InvalidChoice
 from kryonix.messaging import Handler, Message, Reject
-from kryonix.topology.addresses import host_port
+from kryonix.monitoring.endpoint import Endpoint
 
 _ROUTE = ("tenant", "module", "action")
 
@@ -37,23 +34,15 @@ class WorkerMetrics:
         self._moves = Counter(
             "kryonix_worker_scaling", "Changes of the number of consumers.", (*_ROUTE, "direction"), registry=registry
         )
-        self._server: WSGIServer | None = None
+        self._endpoint: Endpoint | None = None
 
     def serve(self, host: str, port: int) -> None:
         """Answer GET and HEAD of `/metrics` in a thread. Raises InvalidChoice if the port is not available."""
-        try:
-            self._server, _ = start_http_server(port, host, registry=self.registry)
-            self._server.set_app(_with_head(self._server.get_app()))
-        except (OSError, UnicodeError) as error:
-            problem = (
-                f"--metrics-port: cannot open {host_port(host, port)}: {getattr(error, 'strerror', None) or error}"
-            )
-            raise InvalidChoice(f"{problem}. Choose another") from error
+        self._endpoint = Endpoint(self.registry, host, port, option="--metrics-port")
 
     def close(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        if self._endpoint is not None:
+            self._endpoint.close()
 
     def measured(self, module: str, action: str, handler: Handler) -> Handler:
         """Return the handler with metrics."""
@@ -88,15 +77,3 @@ class WorkerMetrics:
 
     def set_depth(self, module: str, action: str, depth: int) -> None:
         self._depth.labels(self._tenant, module, action).set(depth)
-
-
-def _with_head(app: Any) -> Any:
-    """Return the application with HEAD as GET without a body."""
-
-    def answer(environ: dict[str, Any], start_response: Any) -> Any:
-        if environ["REQUEST_METHOD"] != "HEAD":
-            return app(environ, start_response)
-        app({**environ, "REQUEST_METHOD": "GET"}, start_response)
-        return []
-
-    return answer

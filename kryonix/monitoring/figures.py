@@ -1,0 +1,74 @@
+"""Figures of tenants from the registry and from the brokers, as Prometheus metrics.
+
+Every series carries `cliente_id`. Thresholds are series too, so that alerts need no rule per tenant.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from kryonix.fleet.members import other_tenants
+from kryonix.rabbitmq.broker import Broker
+from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.registry.connection import connect
+from kryonix.registry.desired_states import DesiredState, fetch_desired_states
+from kryonix.registry.rows import fetch_tenants
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.naming import Names, tenant_of_vhost
+
+
+def registry_figures(dsn: str, catalog: Catalog) -> list[Metric]:
+    """Return every tenant with its state and its plan's limits. Raises RegistryError."""
+    with connect(dsn) as connection:
+        states, rows = fetch_desired_states(connection), fetch_tenants(connection)
+    others = (state for state, _ in other_tenants(rows, states, {}, ()).values())
+    return tenant_figures([*(state for state in states if state.stage != "removed"), *others], catalog)
+
+
+def tenant_figures(states: Iterable[DesiredState], catalog: Catalog) -> list[Metric]:
+    """Return the states and limits of tenants. A plan that the catalog lacks has no limits."""
+    info = GaugeMetricFamily(
+        "kryonix_tenant_info", "A tenant of the registry.", labels=["cliente_id", "vhost", "plano", "status"]
+    )
+    converged = GaugeMetricFamily(
+        "kryonix_tenant_converged", "1 if the last run applied the tenant's desired state.", labels=["cliente_id"]
+    )
+    limit = GaugeMetricFamily(
+        "kryonix_plan_limit", "A limit or threshold of the tenant's plan.", labels=["cliente_id", "resource"]
+    )
+    for state in states:
+        tenant = state.cliente_id
+        info.add_metric([tenant, Names(tenant).vhost, state.plan, state.stage], 1)
+        converged.add_metric([tenant], state.converged)
+        if (plan := catalog.plans.get(state.plan)) is not None:
+            figures = {**plan.limits.model_dump(), **plan.scaling.model_dump()}
+            for name, value in figures.items():
+                limit.add_metric([tenant, name.removeprefix("max_")], value)
+    return [info, converged, limit]
+
+
+def connection_figures(broker: Broker) -> list[Metric]:
+    """Return the open connections and channels of every tenant's vhost. Raises BrokerUnavailable."""
+    vhosts, all_vhosts = broker.listed("vhosts", columns="name")
+    opened, all_opened = broker.listed("connections", columns="vhost,channels")
+    if not (all_vhosts and all_opened):
+        problem = "has more vhosts or connections than fit in an answer"
+        raise BrokerUnavailable(f"the broker at {broker.url} {problem}. Spread its tenants over cells", problem)
+    connections = Counter(each["vhost"] for each in opened if "vhost" in each)
+    channels: Counter[str] = Counter()
+    for each in opened:
+        channels[each.get("vhost", "")] += each.get("channels", 0)
+    families: list[Metric] = []
+    for name, about, counts in (
+        ("connections", "Open connections of the tenant.", connections),
+        ("channels", "Open channels of the tenant.", channels),
+    ):
+        family = GaugeMetricFamily(f"kryonix_tenant_{name}", about, labels=["cliente_id"])
+        for vhost in vhosts:
+            if (tenant := tenant_of_vhost(vhost["name"])) is not None:
+                family.add_metric([tenant], counts[vhost["name"]])
+        families.append(family)
+    return families

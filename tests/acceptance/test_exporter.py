@@ -1,0 +1,71 @@
+"""`kryonix exporter` serves the figures of tenants."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from kryonix.topology.catalog import default_catalog
+from tests.support.amqp import Application
+from tests.support.project import Project
+from tests.support.waiting import eventually
+
+
+@contextmanager
+def exporter(platform: Project) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Start the command, and yield the URL that it prints, and its process."""
+    command = platform.command(
+        "exporter", "--stack", platform.stack, "--engine", "local", "--port", "0", "--interval", "1"
+    )
+    process = subprocess.Popen(command, cwd=platform.folder, env=platform.env, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        yield process.stderr.readline().split()[-1], process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_every_tenants_limits_state_and_connections_are_served(platform: Project) -> None:
+    acme = Application.of(platform.outputs(), "acme")
+    limits = default_catalog().plans["enterprise"].limits
+
+    def shows(url: str, wanted: str) -> str:
+        """Wait for a text among the metrics, and return them."""
+
+        def look() -> str:
+            text = httpx.get(url, timeout=30).text
+            return text if wanted in text else ""
+
+        return eventually(wanted, look)
+
+    async def connected(url: str) -> None:
+        async with acme.account.channel():
+            await asyncio.to_thread(shows, url, 'kryonix_tenant_channels{cliente_id="acme"} 1.0')
+
+    with exporter(platform) as (url, process):
+        text = shows(url, "kryonix_tenant_info{")
+        assert f'kryonix_plan_limit{{cliente_id="acme",resource="connections"}} {limits.max_connections}.0' in text
+        assert 'vhost="/cliente_beta"' in text
+        for source in ("registry", "cell main"):
+            shows(url, f'kryonix_exporter_source_readable{{source="{source}"}} 1.0')
+        asyncio.run(connected(url))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("--interval", "0"), "--interval"), (("--host", "203.0.113.1"), "cannot open 203.0.113.1:")],
+)
+def test_the_exporter_refuses_what_it_cannot_do(platform: Project, arguments: tuple[str, ...], said: str) -> None:
+    done = platform.kryonix("exporter", "--stack", platform.stack, "--engine", "local", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
