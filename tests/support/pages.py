@@ -26,6 +26,7 @@ RUN_BY: Final = {
     "up": "tests/acceptance/test_guard.py",
     "destroy": "tests/acceptance/test_guard.py",
     "export": PAGES,
+    "exporter": "tests/acceptance/test_exporter.py",
     "tenant list": PAGES,
     "tenant show": PAGES,
     "tenant credentials": PAGES,
