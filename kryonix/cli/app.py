@@ -70,6 +70,9 @@ class LazyGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:  # typer adds the words of its validator
+            error.message = error.message.removeprefix("Value error, ")
+            raise
         except KeyboardInterrupt:  # typer would exit without a word
             err.print("interrupted; run the same command again to continue")
             raise typer.Exit(130) from None

@@ -22,6 +22,7 @@ from kryonix.fleet.waves import Canary, FailureBudget, Waves, plan_waves, spread
 from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rollouts import Rollout, RolloutTenant, fetch_latest_rollout, session
 from kryonix.tenants.errors import UnknownTenant
+from kryonix.topology.errors import InvalidInput
 from kryonix.topology.tenants import parse_tenant
 
 _FAILED, _UNREACHABLE, _DIFFERS = 1, 3, 4
@@ -164,7 +165,12 @@ def place(
     """
     site = open_site(platform)
     wanted = {"id": "new-tenant", "modules": list(parse_names(modules)), "plan": plan}
-    load = load_of(parse_tenant(wanted, "kryonix fleet place", site.catalog), site.catalog)
+    try:
+        tenant = parse_tenant(wanted, "", site.catalog)
+    except InvalidInput as error:
+        problems = [f"--{problem.field.partition('.')[0]}: {problem.message}" for problem in error.problems]
+        raise InvalidChoice("\n".join(problems)) from None
+    load = load_of(tenant, site.catalog)
     placement = choose_cell(load, site.cells, site.loads(site.states(), site.read_cells()))
     print_result(output.placement_json(placement), output.placement_text(placement), json_output)
 

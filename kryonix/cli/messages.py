@@ -22,11 +22,12 @@ from kryonix.cli.connection import (
     run_async,
     select_routes,
     stack_outputs,
+    tenant_outputs,
 )
 from kryonix.cli.options import Json, command, load_catalog, read_bytes
 from kryonix.cli.output import messages as output
 from kryonix.cli.output.console import err, out, print_error, print_json, print_result
-from kryonix.errors import InvalidChoice
+from kryonix.errors import InvalidChoice, ServiceUnreachable
 from kryonix.messaging import Message, MessagingClient, Outgoing, SendResult
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.redrive import redrive as redrive_messages
@@ -227,7 +228,11 @@ def unrouted(
         rule = "3 to 40 of a-z, 0-9 and -, starting with a letter"
         raise InvalidChoice(f"{tenant[:80]!r} is not a valid tenant ID ({rule})")
     work = resend if again else count_routes
-    found = run_async(work(stack_outputs(stack), Names(tenant), limit))
+    try:
+        found = run_async(work(stack_outputs(stack), Names(tenant), limit))
+    except ServiceUnreachable:
+        tenant_outputs(stack, tenant)  # raises for an unknown tenant, with the names of the known ones
+        raise
     routes = [{"exchange": e, "routing_key": key, "messages": count} for (e, key), count in found.routes.items()]
     if json_output:
         print_json({"routes": routes, "redriven": again, "waiting": found.waiting})

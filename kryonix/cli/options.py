@@ -30,6 +30,13 @@ class PlatformOptions:
         typer.Option("--engine", metavar="ENGINE", help="pulumi, local, or auto: pulumi if the CLI is on PATH."),
     ] = "auto"
 
+    def __post_init__(self) -> None:
+        """Raise Refused if the name, or a part of an ORGANIZATION/PROJECT/NAME, is not valid for a stack."""
+        from kryonix.engines.workspace import check_name  # imported late: `--help` needs no engine
+
+        for part in self.stack.split("/"):
+            check_name(part)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackOptions(PlatformOptions):

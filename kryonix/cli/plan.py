@@ -36,6 +36,10 @@ def plan(options: PlanOptions, json_output: Json = False) -> None:
     if options.format == "markdown" or options.full is not None:
         raise InvalidChoice("--format markdown and --full need --against REVISION, or --against FILE")
     catalog = load_catalog(options.catalog)
+    if options.tenants == PlanOptions().tenants and not options.tenants.exists():
+        from kryonix.cli.site import project_folder  # imports the engines
+
+        project_folder(", or give --tenants FILE")
     topologies = expand_file(read_bytes(options.tenants), str(options.tenants), catalog)
     if options.tenant is not None:
         known = [topology.tenant.id for topology in topologies]

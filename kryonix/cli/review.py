@@ -265,9 +265,10 @@ def _print_objects(review: Review) -> None:
     """Print the changed queues, policies, permissions and limits by name, and the number of other changes."""
     found = sorted((row for group in review.groups for row in _object_rows(group)), key=lambda row: not row[-1])
     if found:
-        changes = sum(len(difference.changes) for difference in review.differences)
+        changes = counted(sum(len(difference.changes) for difference in review.differences), "change")
+        title = f"{changes} in {counted(len(review.differences), 'tenant')}"
         cut = f", the first {_ROWS_SHOWN} of {len(found):,} rows" if len(found) > _ROWS_SHOWN else ""
-        out.print(responsive_table(f"{changes:,} change(s){cut}", _OBJECT_COLUMNS, found[:_ROWS_SHOWN], out))
+        out.print(responsive_table(f"{title}{cut}", _OBJECT_COLUMNS, found[:_ROWS_SHOWN], out))
         if cut:
             out.print("`--format markdown` and `--json` list all of them.")
     others: dict[Action, Counter[str]] = {}

@@ -33,6 +33,8 @@ from kryonix.topology.errors import nearest
 from kryonix.topology.naming import TENANT_STACK
 
 _UNREACHABLE: Final = 3
+_SHOWN: Final = 60
+"""Maximum number of characters of a name in a message."""
 
 P = ParamSpec("P")
 
@@ -55,9 +57,11 @@ class Site:
     catalog: Catalog
 
     def states(self, cell: str | None = None) -> list[DesiredState]:
-        """Return the desired state of every tenant, or of one cell's. Raises InvalidInput for an unknown cell."""
-        if cell is not None:
-            self.cells.cell(cell)
+        """Return the desired state of every tenant, or of one cell's. Raises InvalidChoice for an unknown cell."""
+        if cell is not None and cell not in self.cells.cells:
+            here = "are" if Path(CELLS_FILE).is_file() else "would be"
+            hint = f"{nearest(cell, self.cells.cells)}. Cells {here} declared in {CELLS_FILE}"
+            raise InvalidChoice(f"--cell {cell[:_SHOWN]!r} is not a cell; {hint}")
         with connect(self.registry_dsn) as connection:
             return fetch_desired_states(connection, cell=cell)
 
@@ -263,7 +267,7 @@ def platform_command(app: typer.Typer, name: str | None = None) -> Callable[[Cal
             except KryonixError as error:
                 platform = cast(PlatformOptions, kwargs["platform"])
                 if isinstance(error, UnknownTenant):
-                    raise _declared(platform, error.tenant) or error from None
+                    raise _no_operations(platform, error.tenant) from None
                 if error.exit_status != _UNREACHABLE:
                     raise
                 with Outage(platform).explained():
@@ -274,14 +278,20 @@ def platform_command(app: typer.Typer, name: str | None = None) -> Callable[[Cal
     return register
 
 
-def _declared(platform: PlatformOptions, tenant: str) -> InvalidChoice | None:
-    """Return the error for a tenant that the platform's list or a stack's config declares; None for any other."""
+def _no_operations(platform: PlatformOptions, tenant: str) -> InvalidChoice:
+    """Return the error for a tenant without a desired state: where it is declared, or which tenants exist."""
     engine, stack = engine_of(platform), f"{TENANT_STACK}{tenant}"
-    if stack in engine.stacks():
+    stacks = engine.stacks()
+    if stack in stacks:
         remedy = f"Change it there, then run `kryonix up --stack {stack}`"
         return InvalidChoice(f"the tenant {tenant!r} is declared in Pulumi.{stack}.yaml. {remedy}")
-    if tenant not in engine.outputs(spec_of(platform)).get("tenants", {}):
-        return None
+    listed = engine.outputs(spec_of(platform)).get("tenants", {})
+    if tenant not in listed:
+        own = (each.removeprefix(TENANT_STACK) for each in stacks if each.startswith(TENANT_STACK))
+        known = sorted({*listed, *own})
+        shown = tenant if len(tenant) <= _SHOWN else f"{tenant[: _SHOWN - 3]}..."
+        hint = f"; {nearest(tenant, known)}" if known else ""
+        return InvalidChoice(f"there is no tenant {shown!r}{hint}. `kryonix tenant list` shows all tenants")
     remedy = "Change its entry there (to suspend it: `status: suspended`), then run `kryonix up --stack"
     return InvalidChoice(
         f"the tenant {tenant!r} is declared in the platform's list of tenants, tenants.yaml, and has no stack of its "

@@ -231,8 +231,13 @@ def rotate(
     json_output: Json = False,
 ) -> None:
     """Create new credentials and print them. `kryonix tenant settle` removes the old ones after the overlap."""
-    rotation = partial(_lifecycle(platform).rotate, tenant, overlap=timedelta(hours=overlap_hours))
+    lifecycle = _lifecycle(platform)
+    rotation = partial(lifecycle.rotate, tenant, overlap=timedelta(hours=overlap_hours))
     _print_credentials(_run(f"rotate {tenant}", rotation), json_output)
+    if not json_output:
+        until = lifecycle.state(tenant).retiring_until
+        end = f"end {until:%Y-%m-%d %H:%M %Z}, with the next `kryonix tenant settle`" if until else "have ended"
+        err.print(f"The old credentials {end}.", soft_wrap=True)
 
 
 @command(app)

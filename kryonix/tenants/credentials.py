@@ -8,7 +8,7 @@ from typing import Any
 
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.tenants.errors import NoCredentials
-from kryonix.topology.naming import Names
+from kryonix.topology.naming import TENANT_STACK, Names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,4 +41,5 @@ def find_credentials(engine: Engine, tenant_id: str, platform: str) -> dict[str,
                 "plan": entry["plan"],
                 "modules": list(entry["modules"]),
             }
-    raise NoCredentials(tenant_id, platform, sorted(outputs.get("tenants", {})))
+    own = (stack.removeprefix(TENANT_STACK) for stack in engine.stacks() if stack.startswith(TENANT_STACK))
+    raise NoCredentials(tenant_id, platform, sorted({*outputs.get("tenants", {}), *own}))

@@ -213,6 +213,9 @@ def test_place_names_the_cell_or_the_missing_capacity(fleet: Fleet) -> None:
     asked = ("--modules", "crm,financeiro", "--plan", "pro")
     placed = json.loads(fleet.run("place", *asked, "--json").stdout)
     assert placed["cell"] == "main"
+    said = fleet.run("place", "--modules", "crn", "--plan", "por").stderr
+    assert "--modules: unknown module 'crn'; did you mean 'crm'?" in said
+    assert "--plan: unknown plan 'por'; did you mean 'pro'?" in said
     file = fleet.platform.folder / "cells.yaml"
     file.write_text(f"cells: {{full: {{platform: organization/kryonix/{fleet.platform.stack}, max_queues: 100}}}}\n")
     try:

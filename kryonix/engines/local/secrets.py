@@ -30,13 +30,19 @@ _keys: dict[bytes, Future[bytes]] = {}
 _keys_lock = Lock()
 
 
+def _remedy() -> str:
+    """Return how to set the passphrase; with the demo's file, if it is here."""
+    made = Path(".kryonix", "passphrase")
+    return f"{REMEDY}, here `export PULUMI_CONFIG_PASSPHRASE_FILE=$PWD/{made}`" if made.is_file() else REMEDY
+
+
 def read_passphrase(environ: Mapping[str, str] = os.environ) -> str:
     """Return the passphrase from Pulumi's variables; a set but empty one counts. Raise `PassphraseError`."""
     if "PULUMI_CONFIG_PASSPHRASE" in environ:
         return environ["PULUMI_CONFIG_PASSPHRASE"]
     file = environ.get("PULUMI_CONFIG_PASSPHRASE_FILE")
     if not file:
-        raise PassphraseError(f"The stack's secrets need a passphrase and none is set: {REMEDY}.")
+        raise PassphraseError(f"The stack's secrets need a passphrase and none is set: {_remedy()}.")
     try:
         return Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -70,7 +76,7 @@ class Crypter:
             if crypter.decrypt(state.split(":", 2)[2]) == VERIFIER:
                 return crypter
         raise PassphraseError(
-            f"The passphrase is not the one that {where} was encrypted with: {REMEDY}. Nothing was changed."
+            f"The passphrase is not the one that {where} was encrypted with: {_remedy()}. Nothing was changed."
         )
 
     def encrypt(self, plaintext: str, context: str = "") -> str:

@@ -161,3 +161,15 @@ def test_invalid_fields_of_an_outputs_file_are_refused(tmp_path: Path, fields: d
 def test_an_unavailable_metrics_address_is_reported(host: str) -> None:
     with pytest.raises(InvalidChoice, match=f"cannot open {host}:"):
         WorkerMetrics("acme").serve(host, 9)
+
+
+def test_a_wrong_choice_of_an_option_is_told_plainly() -> None:
+    said = CliRunner().invoke(app, ["plan", "--format", "xml"], env={"COLUMNS": "120"}).output
+    assert "'xml' is not one of 'table', 'markdown', 'json'" in said
+    assert "Value error" not in said
+
+
+def test_plan_outside_a_project_says_where_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "has no Pulumi.yaml. Run this in the project's folder, or give --tenants FILE" in refusal("plan")
+    assert "'none.yaml' can't be read" in refusal("plan", "--tenants", "none.yaml")

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kryonix.cli.app import app
+from kryonix.engines.errors import Refused
 from kryonix.engines.local.errors import StateCorrupt
 from kryonix.errors import InvalidChoice
 
@@ -47,6 +48,14 @@ def test_tenants_of_a_mistyped_stack_are_refused_with_the_nearest_one() -> None:
     said = refusal("tenant", "list", "--stack", "dve", "--engine", "local")
     assert "stack 'dve' has no registry in its outputs: nothing is deployed" in said
     assert "did you mean 'dev'? Allowed: dev, prod" in said
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../dev"])
+@pytest.mark.parametrize("command", ["preview", "status", "tenant list", "fleet status", "signup keys list"])
+def test_an_invalid_stack_name_is_refused_by_every_command(command: str, name: str) -> None:
+    refused = CliRunner().invoke(app, [*command.split(), "--stack", name]).exception
+    assert isinstance(refused, Refused), refused
+    assert "is not a valid stack name (letters, digits" in str(refused)
 
 
 def test_a_stack_that_is_not_deployed_yet_can_be_created() -> None:

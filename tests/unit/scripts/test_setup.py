@@ -1,4 +1,4 @@
-"""scripts/setup makes a .venv of the checkout's own."""
+"""scripts/setup makes a .venv of the checkout's own; the help of the other scripts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ import pulumi
 import pytest
 
 from tests.support.project import ROOT
+
+
+@pytest.mark.parametrize("script", ["test", "demo"])
+def test_help_prints_the_usage_and_starts_nothing(script: str) -> None:
+    ran = subprocess.run([ROOT / "scripts" / script, "--help"], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert f"scripts/{script}" in ran.stdout
+    assert "Exit status:" in ran.stdout
+
+
+def test_a_mistyped_option_of_scripts_test_starts_nothing() -> None:
+    ran = subprocess.run([ROOT / "scripts" / "test", "--unti"], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("test: there is no option --unti")
 
 
 @pytest.mark.parametrize("exists", [True, False])

@@ -115,6 +115,14 @@ def test_the_passphrase_can_be_empty_or_in_a_file(tmp_path: Path) -> None:
         read_passphrase({"PULUMI_CONFIG_PASSPHRASE_FILE": ""})
 
 
+def test_a_missing_passphrase_names_the_demos_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".kryonix").mkdir()
+    (tmp_path / ".kryonix" / "passphrase").touch()
+    with pytest.raises(PassphraseError, match=r"`export PULUMI_CONFIG_PASSPHRASE_FILE=\$PWD/.kryonix/passphrase`"):
+        read_passphrase({})
+
+
 def test_a_cli_encryption_salt_opens_with_its_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the real number of rounds
     state = "v1:9rfDtt7Ct3k=:v1:CczCR5S/EbQmk4yW:B+npVZxZ20W1LlT1MBzxxRfX/Gsiqg=="
