@@ -38,10 +38,10 @@ class Kept:
         return self._outputs.get(stack.name, {})
 
     def export(self, stack: StackSpec) -> dict[str, Any]:
-        raise AssertionError("nothing but outputs is read")
+        raise AssertionError("nothing but outputs and names is read")
 
     def stacks(self) -> list[str]:
-        raise AssertionError("nothing but outputs is read")
+        return sorted(self._outputs)
 
     def preview(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
         raise AssertionError("nothing but outputs is read")
