@@ -56,6 +56,12 @@ class TenantsWouldBeLost(ComponentError):
     kind = "would-lose-tenants"
 
 
+class AdoptionUnfinished(ComponentError):
+    """A tenant with a stack of its own is also in this stack's list or state."""
+
+    kind = "adoption-unfinished"
+
+
 class BrokerUnreachable(ComponentError):
     """The broker's management API does not answer, or refuses the credentials."""
 

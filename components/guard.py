@@ -7,19 +7,19 @@ It is part of the program, so it works for the CLI, the Automation API and the l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
 import pulumi
 
-from components.errors import BrokerRefuses, BrokerUnreachable, StateLost, TenantsWouldBeLost
+from components.errors import AdoptionUnfinished, BrokerRefuses, BrokerUnreachable, StateLost, TenantsWouldBeLost
 from components.losses import refuse_losses, refuse_trims
 from components.management import administration
 from components.previous_run import PreviousRun
 from components.withdrawal import let_in, put_back, withdraw_queues
-from kryonix.rabbitmq.broker import QueueState
+from kryonix.rabbitmq.broker import QueueState, VhostState
 from kryonix.rabbitmq.counts import BrokerAccess, CountingBroker
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import Names
@@ -98,13 +98,29 @@ class Guard:
 
     def _going(self, access: BrokerAccess) -> list[QueueState]:
         with administration(access) as broker:
-            owned = owned_tenants(broker.vhosts(), self.stack) if self.whole_broker else set()
+            vhosts = broker.vhosts() if self.whole_broker else []
+            self._refuse_adopted(vhosts)
+            owned = owned_tenants(vhosts, self.stack)
             queues = (
                 broker.queues()
                 if self.whole_broker
                 else [queue for topology in self.topologies for queue in broker.queues(topology.vhost)]
             )
             return doomed(queues, self.topologies, owned)
+
+    def _refuse_adopted(self, vhosts: Iterable[VhostState]) -> None:
+        """Raise AdoptionUnfinished for a tenant with a stack of its own that this stack lists, or has in its state.
+
+        The run would give it a new password, or delete it.
+        """
+        mine = {*(self.previous.outputs.get("tenants") or ()), *(topology.tenant.id for topology in self.topologies)}
+        for tenant, stack in tenants_of_others(vhosts, None).items():
+            if tenant in mine:
+                raise AdoptionUnfinished(
+                    f"the tenant {tenant!r} belongs to the stack {stack!r}, and is still in the list or the state of "
+                    f"{self.stack!r}; nothing has been changed. Run `kryonix tenant adopt {tenant} --stack "
+                    f"{self.stack}`: it removes the tenant there, and changes nothing on the broker"
+                )
 
     def _hold(self, access: BrokerAccess, going: list[QueueState], kept: Collection[str]) -> None:
         with administration(access) as broker:

@@ -25,10 +25,12 @@ from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, fetch_desired_states
 from kryonix.registry.rows import fetch_tenants
+from kryonix.tenants.adoption import Adoption, TenantsFile
 from kryonix.tenants.errors import UnknownTenant
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.cells import CELLS_FILE, Cells, parse_cells, single_cell
+from kryonix.topology.document import parse
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import TENANT_STACK
 
@@ -84,6 +86,11 @@ class Site:
     def lifecycle(self, **durations: Any) -> TenantLifecycle:
         """Return the operations on tenants; `durations` are `overlap` and `grace`."""
         return TenantLifecycle(self.registry_dsn, self.engine, self.cells, self.catalog, **durations)
+
+    def adoption(self, platform: PlatformOptions) -> Adoption:
+        """Return the adoptions from a platform's list."""
+        spec, file = spec_of(platform), tenants_file(platform.stack)
+        return Adoption(self.registry_dsn, self.engine, self.cells, self.catalog, spec, file)
 
     def read_cells(self) -> CellUses:
         """Read the use of every cell from its broker."""
@@ -199,6 +206,17 @@ def outputs_with_platform(options: StackOptions, deployment: Mapping[str, Any]) 
     return found
 
 
+def tenants_file(stack: str) -> TenantsFile:
+    """Return the list of tenants in a platform's config, by default the project's."""
+    path = "tenants.yaml"
+    for file in (project_folder() / "Pulumi.yaml", config_file(stack)):
+        if file.is_file():
+            config = (parse(file.read_bytes(), file.name).value or {}).get("config") or {}
+            declared = config.get("kryonix:tenantsFile", config.get("tenantsFile", path))
+            path = declared.get("default", path) if isinstance(declared, dict) else str(declared)
+    return TenantsFile(path=project_folder() / path)
+
+
 class Outage:
     """The containers of a stack's platform, as recorded when this object was made."""
 
@@ -281,19 +299,20 @@ def platform_command(app: typer.Typer, name: str | None = None) -> Callable[[Cal
 def _no_operations(platform: PlatformOptions, tenant: str) -> InvalidChoice:
     """Return the error for a tenant without a desired state: where it is declared, or which tenants exist."""
     engine, stack = engine_of(platform), f"{TENANT_STACK}{tenant}"
+    listed = engine.outputs(spec_of(platform)).get("tenants", {})
+    if tenant in listed:
+        remedy = "Change its entry there (to suspend it: `status: suspended`), then run `kryonix up --stack"
+        return InvalidChoice(
+            f"the tenant {tenant!r} is declared in the platform's list of tenants, tenants.yaml, and has no stack of "
+            f"its own. {remedy} {platform.stack}`. Or give it a stack of its own, with nothing changed on the broker: "
+            f"`kryonix tenant adopt {tenant} --stack {platform.stack}`"
+        )
     stacks = engine.stacks()
     if stack in stacks:
         remedy = f"Change it there, then run `kryonix up --stack {stack}`"
         return InvalidChoice(f"the tenant {tenant!r} is declared in Pulumi.{stack}.yaml. {remedy}")
-    listed = engine.outputs(spec_of(platform)).get("tenants", {})
-    if tenant not in listed:
-        own = (each.removeprefix(TENANT_STACK) for each in stacks if each.startswith(TENANT_STACK))
-        known = sorted({*listed, *own})
-        shown = tenant if len(tenant) <= _SHOWN else f"{tenant[: _SHOWN - 3]}..."
-        hint = f"; {nearest(tenant, known)}" if known else ""
-        return InvalidChoice(f"there is no tenant {shown!r}{hint}. `kryonix tenant list` shows all tenants")
-    remedy = "Change its entry there (to suspend it: `status: suspended`), then run `kryonix up --stack"
-    return InvalidChoice(
-        f"the tenant {tenant!r} is declared in the platform's list of tenants, tenants.yaml, and has no stack of its "
-        f"own. {remedy} {platform.stack}`"
-    )
+    own = (each.removeprefix(TENANT_STACK) for each in stacks if each.startswith(TENANT_STACK))
+    known = sorted({*listed, *own})
+    shown = tenant if len(tenant) <= _SHOWN else f"{tenant[: _SHOWN - 3]}..."
+    hint = f"; {nearest(tenant, known)}" if known else ""
+    return InvalidChoice(f"there is no tenant {shown!r}{hint}. `kryonix tenant list` shows all tenants")

@@ -36,7 +36,7 @@ from kryonix.cli.output.tables import (
     step_json,
     steps_table,
 )
-from kryonix.cli.site import Outage, open_site, platform_command, project_folder
+from kryonix.cli.site import Outage, open_site, platform_command, project_folder, tenants_file
 from kryonix.engines.choice import engine_for
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.events import OnEvent, Summary
@@ -265,6 +265,33 @@ def credentials(
         return
     fields = {name: value if isinstance(value, str) else ", ".join(value) for name, value in found.items()}
     print_result(found, fields_text(fields), json_output)
+
+
+@platform_command(app)
+def adopt(
+    tenant: TenantId,
+    platform: PlatformOptions,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would move, and change nothing.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Move a tenant of the platform's list to a stack of its own. On the broker nothing changes.
+
+    Users, passwords, queues and messages stay, and applications stay connected. Its entry leaves tenants.yaml.
+    """
+    adoption = open_site(platform).adoption(platform)
+    done = adoption.plan(tenant) if dry_run else _run(f"adopt {tenant}", partial(adoption.run, tenant))
+    file = tenants_file(platform.stack).path.name
+    lines = "line {0}" if done.lines and done.lines[0] == done.lines[1] else "lines {0} to {1}"
+    entry = f"{file}, {lines.format(*done.lines)}" if done.lines else ""
+    if not (done.resources or entry):
+        text = f"{tenant} has a stack of its own already, {done.stack}. Nothing was changed."
+    elif dry_run:
+        text = f"{tenant} would move to the stack {done.stack}: {done.resources} resources"
+        text += f", and its entry would leave {entry}. Nothing was changed."
+    else:
+        text = f"{tenant} has a stack of its own now, {done.stack}: {done.resources} resources moved."
+        text += f"\nIts entry has left {entry}. Commit that file." if entry else ""
+    print_result({**asdict(done), "tenants_file": file, "dry_run": dry_run}, escape(text), json_output)
 
 
 @platform_command(app)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from kryonix.engines.deployments import Change
 from kryonix.engines.events import Event, OnEvent, Summary
 
 
@@ -49,8 +50,14 @@ class Engine(Protocol):
     def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
         """Return the stack's outputs, empty if nothing is deployed. Hidden secrets read `[secret]`."""
 
-    def export(self, stack: StackSpec) -> dict[str, Any]:
+    def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
         """Return the deployment as `pulumi stack import` takes it, secrets encrypted; empty for an unknown stack."""
+
+    def rewrite(self, stack: StackSpec, change: Change) -> None:
+        """Replace the stack's deployment by `change` of it, with secrets in plain text. Touch no resource.
+
+        The secrets are encrypted with the stack's own secrets provider. Makes a stack that does not exist.
+        """
 
     def stacks(self) -> list[str]:
         """Return the names of the stacks that have resources, sorted."""

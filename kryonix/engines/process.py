@@ -23,6 +23,7 @@ from tempfile import TemporaryFile
 from threading import BoundedSemaphore, Lock, Thread
 from typing import IO, Any, Final
 
+from kryonix.engines.deployments import Change
 from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import EngineFailed, OperationDied, Refused
 from kryonix.engines.events import OnEvent, Summary
@@ -67,8 +68,11 @@ class LocalEngine:
     def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
         return self._open(stack).outputs(show_secrets=show_secrets)
 
-    def export(self, stack: StackSpec) -> dict[str, Any]:
-        return self._open(stack).export()
+    def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
+        return self._open(stack).export(show_secrets)
+
+    def rewrite(self, stack: StackSpec, change: Change) -> None:
+        self._open(stack).rewrite(change)
 
     def stacks(self) -> list[str]:
         root = state_root(self._project)

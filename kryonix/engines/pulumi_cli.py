@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, Final, TypeVar
@@ -15,11 +17,12 @@ from typing import Any, Final, TypeVar
 import pulumi.automation as auto
 import yaml
 
+from kryonix.engines.deployments import Change
 from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary, count_changes
 from kryonix.engines.pulumi_events import EventLog, translated
-from kryonix.engines.workspace import workspace
+from kryonix.engines.workspace import run_folder, workspace
 
 _ENVIRONMENT: Final = {"PULUMI_EXPERIMENTAL": "true", "PULUMI_SKIP_CHECKPOINTS": "true"}
 """Write the state at the end only. After a killed run, the next one adopts what it made."""
@@ -68,9 +71,26 @@ class PulumiEngine:
             name: "[secret]" if output.secret and not show_secrets else output.value for name, output in outputs.items()
         }
 
-    def export(self, stack: StackSpec) -> dict[str, Any]:
-        found = self._read(stack, lambda found: found.export_stack(stack.name))
+    def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
+        found = self._read(stack, lambda found: found.export_stack(stack.name))  # the SDK's shows secrets, always
         return {"version": found.version, "deployment": found.deployment} if found else {}
+
+    def rewrite(self, stack: StackSpec, change: Change) -> None:
+        with self._slots, self._folder(stack) as folder, run_folder() as private:
+            with translated([]):
+                found = self._open(folder, stack.name)
+                before = found.export_stack()
+            changed = change({"version": before.version, "deployment": before.deployment or {}})
+            own = (before.deployment or {}).get("secrets_providers")
+            if own := own or _secrets_providers(folder / f"Pulumi.{stack.name}.yaml"):
+                changed["deployment"]["secrets_providers"] = own
+            # Not the SDK's `import_stack`: a killed one leaves its file, with the secrets in plain text.
+            file = private / "deployment.json"
+            file.touch(mode=0o600)
+            file.write_text(json.dumps(changed), encoding="utf-8")
+            command, environment = found.workspace.pulumi_command, found.workspace.env_vars
+            arguments = ("stack", "import", "--file", str(file), "--stack", stack.name)
+            self._unlocking(found, folder, [], lambda: command.run([*arguments], str(folder), environment))
 
     def stacks(self) -> list[str]:
         with self._slots, translated([]):
@@ -124,18 +144,23 @@ class PulumiEngine:
         with self._slots, self._folder(stack) as folder:
             with translated(log.errors):
                 found = self._open(folder, stack.name)
-            try:
-                with translated(log.errors):
-                    operation(found, on_event=log.add, color="never", **config)
-            except EngineFailed as error:
-                if folder == self._project or not _left_behind(str(error)):
-                    raise
-                log.errors.clear()
-                with translated(log.errors):
-                    found.cancel()
-                    operation(found, on_event=log.add, color="never", **config)
+            run = partial(operation, found, on_event=log.add, color="never", **config)
+            self._unlocking(found, folder, log.errors, run)
         steps = tuple(log.steps)
         return Summary(changes=count_changes(steps), steps=steps, seconds=time.monotonic() - started)
+
+    def _unlocking(self, found: auto.Stack, folder: Path, errors: list[str], run: Callable[[], Any]) -> None:
+        """Run it, and again if a killed run on this machine has left its lock. A project's own stack stays locked."""
+        try:
+            with translated(errors):
+                run()
+        except EngineFailed as error:
+            if folder == self._project or not _left_behind(str(error)):
+                raise
+            errors.clear()
+            with translated(errors):
+                found.cancel()
+                run()
 
 
 def _secrets_settings(deployment: Mapping[str, Any], chosen: str | None) -> dict[str, str]:
@@ -147,6 +172,17 @@ def _secrets_settings(deployment: Mapping[str, Any], chosen: str | None) -> dict
     if provider.get("type") == "passphrase":
         return {"encryptionsalt": state["salt"]}
     return {"secretsprovider": chosen} if chosen else {}
+
+
+def _secrets_providers(file: Path) -> dict[str, Any] | None:
+    """Return the deployment's entry for the secrets provider in a stack's config file; None if the backend keeps it."""
+    settings = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.is_file() else {}
+    if "encryptedkey" in settings:
+        state = {"url": settings["secretsprovider"], "encryptedkey": settings["encryptedkey"]}
+        return {"type": "cloud", "state": state}
+    if "encryptionsalt" in settings:
+        return {"type": "passphrase", "state": {"salt": settings["encryptionsalt"]}}
+    return None
 
 
 def _left_behind(message: str) -> bool:

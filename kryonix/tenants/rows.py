@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from kryonix.registry.connection import Connection, connect, tenant_lock
 from kryonix.registry.desired_states import (
     DesiredState,
+    DesiredStatus,
     clock,
     fetch_desired_state,
     mark_applied,
@@ -19,11 +20,16 @@ from kryonix.registry.desired_states import (
     put_desired_state,
     put_final_export,
 )
-from kryonix.registry.rows import fetch_tenants, retire_tenant
+from kryonix.registry.rows import STATUS_NAMES, Status, fetch_tenants, retire_tenant
 from kryonix.tenants.errors import Overtaken, TenantBusy, UnknownTenant
 from kryonix.tenants.transitions import tenant_exists, unfinished_creation
 from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.tenants import Tenant
+
+_STATUSES: Final[dict[DesiredStatus, Status]] = {
+    "active": STATUS_NAMES["active"],
+    "suspended": STATUS_NAMES["suspended"],
+}
 
 
 class TenantRows:
@@ -71,6 +77,25 @@ class TenantRows:
             registered = any(row.status != "removido" for row in fetch_tenants(connection, tenant.id))
             unfinished_creation(tenant.id, found, registered=registered)
             return put_desired_state(connection, wanted)
+
+    def live(self, tenant_id: str) -> DesiredState | None:
+        """Return the row of a tenant that is not removed. Raises WrongState while it is being removed."""
+        with connect(self._dsn) as connection:
+            found = fetch_desired_state(connection, tenant_id)
+        if found is not None and found.removing:
+            unfinished_creation(tenant_id, found, registered=True)
+        return None if found is None or found.status == "removed" else found
+
+    def registered_status(self, tenant_id: str) -> DesiredStatus | None:
+        """Return the status of a tenant's configuration in the registry, whatever manages it."""
+        with connect(self._dsn) as connection:
+            found = [row.status for row in fetch_tenants(connection, tenant_id)]
+        return next((name for name, status in _STATUSES.items() if status in found), None)
+
+    def adopt(self, state: DesiredState) -> None:
+        """Write the row of a tenant whose stack matches it already, in one transaction."""
+        with connect(self._dsn) as connection:
+            mark_applied(connection, put_desired_state(connection, state))
 
     def put(self, state: DesiredState, *, over: DesiredState | None = None) -> DesiredState:
         """Write the row. Raises Overtaken if it is not `over` any more."""

@@ -77,7 +77,10 @@ def unfinished_creation(tenant_id: str, state: DesiredState | None, *, registere
             raise tenant_exists(tenant_id)
         return state
     if registered:
-        remedy = "If a platform's tenants.yaml declares it, change it there; else choose another id"
+        remedy = (
+            "If a platform's tenants.yaml declares it, change it there, or give it a stack of its own (`kryonix tenant "
+            f"adopt {tenant_id}`); else choose another id"
+        )
         raise TenantExists(tenant_id, f"the tenant {tenant_id!r} is already part of another stack. {remedy}")
     return None
 

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
+import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.document import Document, Model, Path, as_tuple, read, validate
+from kryonix.topology.document import Document, Model, Path, as_tuple, parse, read, validate
 from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput, Problem, nearest, shown
 from kryonix.topology.naming import ADMIN_USER, TENANT_ID, Names
 
@@ -92,6 +93,58 @@ def read_tenants(content: bytes, file: str, catalog: Catalog) -> tuple[list[Tena
     if problems:
         raise InvalidInput(problems)
     return tenants, document
+
+
+def find_entry(content: bytes, file: str, tenant_id: str) -> dict[str, Any] | None:
+    """Return a tenant's entry in a tenants.yaml, None without any. Raises InvalidInput."""
+    entries = _entries(parse(content, file))[0]
+    return next((entry for entry in entries if _id_of(entry) == tenant_id), None)
+
+
+def remove_entry(content: bytes, file: str, tenant_id: str) -> tuple[bytes, int, int]:
+    """Return a tenants.yaml without a tenant's entry, and the first and last line removed. Other lines stay the same.
+
+    Raises InvalidInput for an entry that shares its lines or its anchors with others.
+    """
+    document = parse(content, file)
+    entries = _entries(document)[0]
+    index = [_id_of(entry) for entry in entries].index(tenant_id)
+    first, last = document.line(("tenants", index)) or 1, _last_line(content, index)
+    lines = content.splitlines(keepends=True)
+    while first > 1 and not re.match(rb"\s*-", lines[first - 1]):
+        first -= 1  # `-` on a line of its own
+    left = lines[: first - 1] + lines[last:]
+    if len(entries) == 1:
+        key = (document.line(("tenants",)) or 1) - 1
+        left = [
+            re.sub(rb"^(\s*[\"']?tenants[\"']?\s*:)", rb"\1 []", line) if n == key else line
+            for n, line in enumerate(left)
+        ]
+    try:
+        remaining = parse(b"".join(left), file).value
+    except InvalidInput:
+        remaining = None
+    if remaining != {"tenants": [*entries[:index], *entries[index + 1 :]]}:
+        message = f"the entry of {tenant_id!r} can't be removed by itself: it shares lines or anchors with others"
+        raise InvalidInput([Problem(file, first, "", f"{message}. Write it in lines of its own, then run again")])
+    return b"".join(left), first, last
+
+
+def _last_line(content: bytes, index: int) -> int:
+    """Return the last line of an entry, without the comments after it."""
+    root: Any = yaml.compose(content, Loader=yaml.SafeLoader)
+    (entries,) = (value for key, value in root.value if key.value == "tenants")
+    pending, last = [entries.value[index]], 0
+    while pending:
+        node = pending.pop()
+        if isinstance(node, yaml.ScalarNode) or node.flow_style or not node.value:
+            end = node.end_mark
+            last = max(last, end.line + (end.column > 0))  # a block of text ends at the start of the next line
+        elif isinstance(node, yaml.MappingNode):
+            pending += [part for pair in node.value for part in pair]
+        else:
+            pending += node.value
+    return last
 
 
 def parse_tenant(value: Any, file: str, catalog: Catalog) -> Tenant:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kryonix.engines.deployments import Change
 from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary
@@ -88,7 +89,10 @@ class FakeEngine:
         entry = self._entries.get(stack.name)
         return {"tenants": {stack.name.removeprefix("tenant-"): dict(entry)}} if entry else {}
 
-    def export(self, stack: StackSpec) -> dict[str, Any]:
+    def rewrite(self, stack: StackSpec, change: Change) -> None:
+        raise NotImplementedError
+
+    def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
         return {}
 
     def stacks(self) -> list[str]:

@@ -33,6 +33,8 @@ RUN_BY: Final = {
     "tenant create": _LIFE,
     "tenant change": _LIFE,
     "tenant change --dry-run": _LIFE,
+    "tenant adopt": "tests/acceptance/test_adoption.py",
+    "tenant adopt --dry-run": "tests/acceptance/test_adoption.py",
     "tenant suspend": _LIFE,
     "tenant resume": _LIFE,
     "tenant rotate": _LIFE,

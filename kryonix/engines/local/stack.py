@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from kryonix.engines.deployments import Change, Deployment, change_secrets
 from kryonix.engines.events import OnEvent, Summary, count_changes
 from kryonix.engines.local import values
 from kryonix.engines.local.deletion import Deletion, Doomed, refuse_protected
@@ -98,9 +99,22 @@ class LocalStack:
         state = self._store.load()
         return _shown(outputs_of(state, self._state_vault(state)), show_secrets)
 
-    def export(self) -> dict[str, Any]:
+    def export(self, show_secrets: bool = False) -> dict[str, Any]:
         """Return the deployment, as `pulumi stack export` prints it and `pulumi stack import` reads it."""
-        return self._store.load().document()
+        state = self._store.load()
+        return _with_plaintext(state, self._state_vault(state)) if show_secrets else state.document()
+
+    def rewrite(self, change: Change) -> None:
+        """Replace the deployment by `change` of it, with secrets in plain text. Touch no resource."""
+        with self._store.lock():
+            state = self._store.load()
+            vault = self._state_vault(state)
+            changed = State.of_document(
+                _with_ciphertext(change(_with_plaintext(state, vault)), vault),
+                where=f"the new state of {self._stack!r}",
+            )
+            changed.salt = vault.crypter.state
+            self._store.save(changed)
 
     def _apply(self, dry_run: bool) -> Summary:
         # Imported here: they load the SDK's protocol, which other operations do without.
@@ -195,3 +209,31 @@ def _unwanted(run: Run, seen: frozenset[str]) -> list[Doomed]:
 def _shown(outputs: Properties, show_secrets: bool) -> dict[str, Any]:
     shown = values.plain(outputs) if show_secrets else values.redact(outputs)
     return {name: "[unknown]" if values.has_unknown(value) else value for name, value in shown.items()}
+
+
+def _with_plaintext(state: State, vault: Vault) -> Deployment:
+    def opened(urn: str, secret: dict[str, Any]) -> dict[str, Any]:
+        text = vault.crypter.decrypt(secret["ciphertext"], urn)
+        return {key: value for key, value in secret.items() if key != "ciphertext"} | {"plaintext": text}
+
+    return _each_secret(state.document(), opened)
+
+
+def _with_ciphertext(document: Deployment, vault: Vault) -> Deployment:
+    def sealed(urn: str, secret: dict[str, Any]) -> dict[str, Any]:
+        text = vault.crypter.encrypt(secret["plaintext"], urn)
+        return {key: value for key, value in secret.items() if key != "plaintext"} | {"ciphertext": text}
+
+    return _each_secret(document, sealed)
+
+
+def _each_secret(document: Deployment, change: Callable[[str, dict[str, Any]], dict[str, Any]]) -> Deployment:
+    """Return the deployment with each secret changed; `change` also gets the URN of its resource."""
+
+    def changed(data: dict[str, Any]) -> Any:
+        return change_secrets(data, lambda secret: change(data["urn"], secret))
+
+    deployment = document["deployment"]
+    resources = [changed(data) for data in deployment.get("resources") or ()]
+    pending = [{**each, "resource": changed(each["resource"])} for each in deployment.get("pending_operations") or ()]
+    return {**document, "deployment": {**deployment, "resources": resources, "pending_operations": pending}}

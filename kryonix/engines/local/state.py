@@ -6,12 +6,12 @@ State changes by `apply` only, record by record of the journal: a replayed journ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import version
 from typing import Any, Final
 
+from kryonix.engines.deployments import needs, with_references
 from kryonix.engines.local.errors import StateCorrupt
 
 FORMAT: Final = 3
@@ -70,7 +70,7 @@ class State:
     def check(self) -> None:
         """Raise what a field of a wrong type causes."""
         for data in self.resources.values():
-            frozenset((data["urn"], data["type"], *_needs(data)))
+            frozenset((data["urn"], data["type"], *needs(data)))
             dict(data.get("outputs") or {})
         for key in self.operations:
             key.partition(ASIDE)
@@ -79,8 +79,8 @@ class State:
         """Apply one record of the journal: rename, drop, put, begin, end, in this order."""
         for old, new in record.get("rename", ()):
             for key, data in self.resources.items():
-                if key != old and old in _needs(data):
-                    self.resources[key] = _with_references(data, {old: new})
+                if key != old and old in needs(data):
+                    self.resources[key] = with_references(data, {old: new})
         for key in record.get("drop", ()):
             self.resources.pop(key, None)
         for data in record.get("put", ()):
@@ -130,9 +130,9 @@ class State:
                 live[data["urn"]] = key
         entries, graph = {}, {}
         for key, data in self.resources.items():
-            missing = {urn: "" for urn in _needs(data) if urn not in live}
-            entries[key] = _with_references(data, missing) if missing else data
-            graph[key] = [live[urn] for urn in _needs(entries[key]) if live.get(urn, key) != key]
+            missing = {urn: "" for urn in needs(data) if urn not in live}
+            entries[key] = with_references(data, missing) if missing else data
+            graph[key] = [live[urn] for urn in needs(entries[key]) if live.get(urn, key) != key]
         try:
             return [entries[key] for key in TopologicalSorter(graph).static_order()]
         except CycleError:  # of a foreign deployment; nothing may be lost
@@ -142,32 +142,3 @@ class State:
 def key_of(data: Record) -> str:
     """Return the key of an entry: the URN, of a replaced resource URN and id."""
     return f"{data['urn']}#{data.get('id', '')}" if data.get("delete") else str(data["urn"])
-
-
-def _needs(data: Record) -> Iterable[str]:
-    if data.get("parent"):
-        yield data["parent"]
-    if data.get("provider"):
-        yield data["provider"].rsplit("::", 1)[0]
-    yield from data.get("dependencies", ())
-    for deps in data.get("propertyDependencies", {}).values():
-        yield from deps or ()
-    if data.get("deletedWith"):
-        yield data["deletedWith"]
-
-
-def _with_references(data: Record, renamed: dict[str, str]) -> Record:
-    """Return the entry with other URNs in its references; an empty one removes the reference."""
-
-    def new(urns: Iterable[str] | None) -> list[str]:
-        return [urn for urn in (renamed.get(urn, urn) for urn in urns or ()) if urn]
-
-    provider, _, id = data.get("provider", "").rpartition("::")
-    changed = {
-        "parent": renamed.get(data.get("parent", ""), data.get("parent")),
-        "deletedWith": renamed.get(data.get("deletedWith", ""), data.get("deletedWith")),
-        "provider": f"{renamed[provider]}::{id}" if renamed.get(provider) else data.get("provider"),
-        "dependencies": new(data.get("dependencies")),
-        "propertyDependencies": {key: new(deps) for key, deps in data.get("propertyDependencies", {}).items()},
-    }
-    return {key: value for key, value in (data | changed).items() if value or key == "custom"}

@@ -17,6 +17,7 @@ from pulumi.runtime.rpc import UNKNOWN
 from components import accepting_provider, broker_safeguards, guard, safeguards
 from components.current_address import CurrentAddress
 from components.errors import (
+    AdoptionUnfinished,
     BrokerRefuses,
     BrokerUnreachable,
     ComponentError,
@@ -136,6 +137,19 @@ def change(*allow_delete: str) -> None:
     previous = Known(outputs={})
     asking = Guard(stack="dev", topologies=[topology], allow_delete=allow_delete, whole_broker=True, previous=previous)
     asyncio.run(asking._ask(ACCESS))
+
+
+@pytest.mark.parametrize(("listed", "deployed"), [(["acme"], []), ([], ["acme"]), (["acme"], ["acme"])])
+def test_a_platform_does_not_run_with_a_tenant_that_has_its_own_stack(
+    answer: Callable[[Broker], Broker], listed: list[str], deployed: list[str]
+) -> None:
+    """Still listed, `up` would give it a new password; only in the state, `up` would delete it."""
+    answer(Broker(stacks={"acme": "tenant-acme", "gamma": "tenant-gamma", "beta": "dev"}))
+    topologies = [expand(Tenant(id=id, modules=("crm",), plan="basic"), default_catalog()) for id in (*listed, "beta")]
+    previous = PreviousRun(outputs={"tenants": {id: {} for id in (*deployed, "beta")}})
+    asking = Guard(stack="dev", topologies=topologies, allow_delete=(), whole_broker=True, previous=previous)
+    with pytest.raises(AdoptionUnfinished, match="kryonix tenant adopt acme --stack dev"):
+        asyncio.run(asking._ask(ACCESS))
 
 
 def test_a_platform_with_tenants_of_other_stacks_is_not_destroyed(answer: Callable[[Broker], Broker]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kryonix.engines.deployments import Change
 from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.messaging.configuration import find_address
@@ -37,7 +38,10 @@ class Kept:
     def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
         return self._outputs.get(stack.name, {})
 
-    def export(self, stack: StackSpec) -> dict[str, Any]:
+    def rewrite(self, stack: StackSpec, change: Change) -> None:
+        raise NotImplementedError
+
+    def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
         raise AssertionError("nothing but outputs and names is read")
 
     def stacks(self) -> list[str]:

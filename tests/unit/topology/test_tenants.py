@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput
-from kryonix.topology.tenants import Tenant, parse_tenant, parse_tenants, tenants_schema
+from kryonix.topology.tenants import Tenant, parse_tenant, parse_tenants, remove_entry, tenants_schema
 
 ROOT = Path(__file__).parents[3]
 GOOD = "tenants:\n  - {id: acme, modules: [crm], plan: basic}\n"
@@ -241,3 +241,41 @@ def test_a_merge_key_is_one_error() -> None:
     assert problems("base: &base {plan: pro, modules: [crm]}\ntenants:\n  - id: acme\n    <<: *base\n") == [
         "tenants.yaml:4: merge keys (`<<`) are not supported. Write out the fields instead"
     ]
+
+
+ENTRY = "  - id: acme\n    modules: [crm]\n    plan: basic\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            f"# top\ntenants:\n  # a\n{ENTRY}  # b\n  - {{id: beta}}\n",
+            "# top\ntenants:\n  # a\n  # b\n  - {id: beta}\n",
+        ),
+        (f"tenants:\n  - {{id: beta}}\n\n{ENTRY}# end\n", "tenants:\n  - {id: beta}\n\n# end\n"),
+        (f"tenants:  # all\n{ENTRY}", "tenants: []  # all\n"),
+        ("tenants:\n- {id: acme,\n   plan: pro}\n- id: beta\n", "tenants:\n- id: beta\n"),
+        ("tenants:\r\n- id: beta\r\n-\r\n  id: acme\r\n", "tenants:\r\n- id: beta\r\n"),
+        ("tenants:\n  - plan: >\n      ba\n      sic\n    id: acme\n  - id: beta", "tenants:\n  - id: beta"),
+        (
+            "tenants:\n  - id: acme\n    modules:\n      - crm  # one\n\n      - portal\n  - id: beta\n",
+            "tenants:\n  - id: beta\n",
+        ),
+    ],
+)
+def test_an_entry_leaves_a_list_with_comments_in_place(before: str, after: str) -> None:
+    assert remove_entry(before.encode(), "tenants.yaml", "acme")[0].decode() == after
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tenants: [{id: acme}, {id: beta}]\n",
+        "tenants:\n  - &base {id: acme, plan: pro}\n  - *base\n",
+        "tenants:\n  - id: acme\n    modules: &all [crm]\n  - id: beta\n    modules: *all\n",
+    ],
+)
+def test_an_entry_that_others_share_is_not_removed(text: str) -> None:
+    with pytest.raises(InvalidInput, match="can't be removed by itself"):
+        remove_entry(text.encode(), "tenants.yaml", "acme")

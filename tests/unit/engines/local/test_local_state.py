@@ -57,6 +57,34 @@ def test_no_secret_is_stored_in_plain(testbed: EngineTestbed) -> None:
     assert "hunter2" not in json.dumps(testbed.stack().export())
 
 
+def test_a_rewritten_state_keeps_the_ciphertext_of_what_stays(testbed: EngineTestbed) -> None:
+    testbed.up(f"{ONE}\nThing('gone')")
+    before, calls = testbed.stack().export(), testbed.service.log()
+
+    def without(document: dict[str, Any]) -> dict[str, Any]:
+        kept = [data for data in document["deployment"]["resources"] if not data["urn"].endswith("::gone")]
+        assert "hunter2" in json.dumps(kept)
+        return {**document, "deployment": {**document["deployment"], "resources": kept}}
+
+    testbed.stack().rewrite(without)
+    after = testbed.stack().export()
+    gone = [data for data in before["deployment"]["resources"] if data not in after["deployment"]["resources"]]
+    assert [data["urn"].rpartition("::")[2] for data in gone] == ["gone"]
+    assert testbed.service.log() == calls, "no resource is touched"
+    assert testbed.up(ONE).changed is False
+
+
+def test_a_new_stack_has_a_key_of_its_own(testbed: EngineTestbed) -> None:
+    testbed.up(ONE)
+    document = testbed.stack().export(show_secrets=True)
+    other = LocalStack(testbed.folder, "other")
+    other.rewrite(lambda _: json.loads(json.dumps(document).replace("urn:pulumi:dev:", "urn:pulumi:other:")))
+    found = other.export()["deployment"]
+    assert found["secrets_providers"]["state"] != document["deployment"]["secrets_providers"]["state"]
+    assert "hunter2" not in json.dumps(found)
+    assert other.outputs(show_secrets=True) == testbed.stack().outputs(show_secrets=True)
+
+
 def test_state_files_are_readable_by_their_owner_only(testbed: EngineTestbed) -> None:
     testbed.up(ONE)
     testbed.up("")
