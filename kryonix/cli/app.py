@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from kryonix import __version__
+from kryonix.cli.groups import Group
 from kryonix.cli.output.console import err, print_error, print_json
 from kryonix.errors import KryonixError
 
@@ -54,7 +55,7 @@ def load_command(name: str) -> Any:
     return loaded.commands[name] if isinstance(loaded, TyperGroup) and loaded.name != name else loaded
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(Group):
     """List commands without importing them."""
 
     def __init__(self, **attrs: Any) -> None:

@@ -25,6 +25,7 @@ from kryonix.cli.connection import (
     select_routes,
     stack_outputs,
 )
+from kryonix.cli.groups import group
 from kryonix.cli.messages import redrive
 from kryonix.cli.options import Json, PlatformOptions, Yes, command, load_catalog
 from kryonix.cli.output.console import (
@@ -78,12 +79,7 @@ _LETTER_COLUMNS: Final = (
 MessageIds = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this message; repeatable.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Maximum number of messages.")]
 
-app = typer.Typer(
-    name="dead-letters",
-    no_args_is_help=True,
-    add_completion=False,
-    help="List, show, redrive, discard and export dead letters.",
-)
+app = group("dead-letters", "List, show, redrive, discard and export dead letters.")
 command(app)(redrive)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from kryonix.cli.groups import group
 from kryonix.cli.options import Json, PlatformOptions, Yes, parse_names
 from kryonix.cli.output import fleet as output
 from kryonix.cli.output.console import confirm, err, out, print_json, print_result
@@ -30,12 +31,7 @@ _CANARY, _WAVE_SIZE, _CONCURRENCY, _BUDGET = "1", 10, 4, "0"
 
 CellFilter = Annotated[str | None, typer.Option(help="Only the tenants of this cell.")]
 
-app = typer.Typer(
-    name="fleet",
-    no_args_is_help=True,
-    add_completion=False,
-    help="Status, drift, rollout and placement of all tenants with their own stack.",
-)
+app = group("fleet", "Status, drift, rollout and placement of all tenants with their own stack.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
+from kryonix.cli.groups import Command as CommandClass
 from kryonix.errors import InvalidChoice
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
 
@@ -76,7 +77,8 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Co
         run.__name__ = function.__name__
         # Typer breaks paragraphs where the source does.
         paragraphs = (inspect.getdoc(function) or "").split("\n\n")
-        app.command(name, help="\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs))(run)
+        text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+        app.command(name, cls=CommandClass, help=text)(run)
         return function
 
     return register

@@ -22,6 +22,7 @@ from psycopg import Connection
 from rich.markup import escape
 from rich.table import Table
 
+from kryonix.cli.groups import group
 from kryonix.cli.options import Json, PlatformOptions, command
 from kryonix.cli.output.console import err, out, print_json
 from kryonix.cli.site import load_cells, open_site
@@ -47,13 +48,8 @@ _STOP_TIMEOUT_S: Final = 60
 _RESTART_DELAY_S: Final = 2
 _MAX_DAYS: Final = 36_500
 
-app = typer.Typer(
-    name="signup",
-    no_args_is_help=True,
-    add_completion=False,
-    help="Self-service sign-up: HTTP service, worker and API keys.",
-)
-keys_app = typer.Typer(name="keys", no_args_is_help=True, add_completion=False, help="API keys of the HTTP service.")
+app = group("signup", "Self-service sign-up: HTTP service, worker and API keys.")
+keys_app = group("keys", "API keys of the HTTP service.")
 app.add_typer(keys_app)
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 from rich.markup import escape
 
+from kryonix.cli.groups import group
 from kryonix.cli.options import Json, PlatformOptions, Yes, command, parse_names
 from kryonix.cli.output.console import (
     check_target,
@@ -72,12 +73,7 @@ _OPERATIONS: Final = 5
 """Operations shown of a tenant."""
 _MESSAGE_COLUMNS: Final = (Column("queue", min_width=24), Column("messages", number=True))
 
-app = typer.Typer(
-    name="tenant",
-    no_args_is_help=True,
-    add_completion=False,
-    help="Create, change, suspend and remove tenants with their own stack.",
-)
+app = group("tenant", "Create, change, suspend and remove tenants with their own stack.")
 
 
 @platform_command(app, "list")

@@ -48,6 +48,7 @@ def test_the_help_of_every_command_fits_80_columns() -> None:
     for path, command in [((), None), *every]:
         text, name = shown(path), " ".join(("kryonix", *path))
         problems += [f"{name}: too wide: {line}" for line in text.splitlines() if len(line) > WIDTH]
+        problems += [f"{name}: a switch has a type"] if "<bool>" in text else []
         problems += [f"{name}: cut: {option}" for option in option_names(command) if option not in text.split()]
         problems += [
             f"{name}: broken early: {line}"
