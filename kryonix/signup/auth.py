@@ -54,6 +54,8 @@ class Caller:
 
     key_id: str
     scope: Scope
+    name: str = ""
+    expires_at: datetime | None = None
     secret: str = field(repr=False)
 
     def must(self, needed: Scope) -> None:
@@ -95,7 +97,7 @@ def authenticate(connection: Connection, presented: str) -> Caller:
     row = connection.execute(QUERIES["fetch_api_key"], {"id": id}).fetchone()
     if row is None or not hmac.compare_digest(bytes(row["hash"]), _hash(secret)) or not row["valid"]:
         raise InvalidKey
-    return Caller(key_id=row["id"], scope=row["scope"], secret=secret)
+    return Caller(key_id=row["id"], scope=row["scope"], name=row["name"], expires_at=row["expires_at"], secret=secret)
 
 
 def _hash(secret: str) -> bytes:

@@ -57,6 +57,17 @@ class OperationUnderWay(SignupError):
         self.tenant, self.operation = tenant, operation
 
 
+class DeclaredInFile(SignupError):
+    kind, status = "declared-in-file", 409
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(
+            f"the tenant {tenant!r} is declared in a config file, tenants.yaml or a stack's own, and this service "
+            "changes only tenants that it or `kryonix tenant create` made. Change the file, then run `kryonix up`; "
+            "`kryonix tenant list` shows which file it is"
+        )
+
+
 class NotReady(SignupError):
     kind, status = "not-ready", 409
 

@@ -143,6 +143,8 @@ class Executor:
             case "rotate":
                 made = lifecycle.rotate(tenant, progress.handle, from_generation=asked["from_generation"])
                 return _Outcome({"credentials_changed": True}, event, made)
+            case "converge":
+                return _Outcome({"changes": lifecycle.converge(tenant, progress.handle).changes}, event)
             case "offboard":
                 until = lifecycle.offboard(tenant, progress.handle)
                 return _Outcome({"remove_after": until.isoformat()}, event)

@@ -15,7 +15,7 @@ from kryonix.registry.desired_states import DesiredState, fetch_desired_state, f
 from kryonix.signup import operations, sealing
 from kryonix.signup.auth import Caller
 from kryonix.signup.database import QUERIES, Database
-from kryonix.signup.errors import KeyReused, OperationUnderWay
+from kryonix.signup.errors import DeclaredInFile, KeyReused, OperationUnderWay
 from kryonix.signup.operations import GIVES_CREDENTIALS, Kind, Operation, Request, enqueue
 from kryonix.tenants.admission import admit, as_sold, asked, invalid_tenant
 from kryonix.tenants.errors import UnknownTenant
@@ -125,6 +125,8 @@ class Intake:
             topology = self._new(connection, operation, state)
             request["cell"] = topology.tenant.cell
         else:
+            if (state is None or state.stage == "removed") and _registered(connection, operation.tenant):
+                raise DeclaredInFile(operation.tenant)
             topology = self._existing(operation, state)
             if operation.kind == "rotate" and state is not None:
                 request["from_generation"] = generation_in_use(state)
@@ -138,8 +140,7 @@ class Intake:
     def _new(self, connection: Connection, operation: Operation, state: DesiredState | None) -> Topology:
         tenant = new_tenant(operation.request, self._catalog)
         topology = admit(tenant, self._catalog)
-        row = connection.execute(QUERIES["registry_status"], {"tenant": tenant.id}).fetchone()
-        begun = unfinished_creation(tenant.id, state, registered=row is not None and row["status"] != "removido")
+        begun = unfinished_creation(tenant.id, state, registered=_registered(connection, tenant.id))
         asked = operation.request.get("cell") or (None if begun is None else begun.cell)
         cell = place(connection, tenant, asked, self._cells, self._catalog)
         return replace(topology, tenant=tenant.model_copy(update={"cell": cell}))
@@ -158,9 +159,17 @@ class Intake:
             return admit(asked(state, self._catalog), self._catalog)
         elif operation.kind in ("remove", "settle"):
             return None
-        elif operation.kind in ("suspend", "offboard") or (operation.kind == "rotate" and state.status == "suspended"):
+        elif operation.kind in ("suspend", "converge", "offboard") or (
+            operation.kind == "rotate" and state.status == "suspended"
+        ):
             return as_sold(tenant_of(state), self._catalog)
         return admit(tenant_of(state), self._catalog)
+
+
+def _registered(connection: Connection, tenant: str) -> bool:
+    """Return True if a stack has a tenant of this id, whatever declares it."""
+    row = connection.execute(QUERIES["registry_status"], {"tenant": tenant}).fetchone()
+    return row is not None and row["status"] != "removido"
 
 
 def _refuse_beside(other: Operation | None) -> None:

@@ -21,7 +21,7 @@ from kryonix.signup.database import QUERIES
 from kryonix.signup.errors import UnknownOperation
 from kryonix.topology.tenants import Tenant
 
-Kind = Literal["create", "change", "suspend", "resume", "rotate", "offboard", "remove", "settle"]
+Kind = Literal["create", "change", "suspend", "resume", "rotate", "converge", "offboard", "remove", "settle"]
 Status = Literal["queued", "running", "succeeded", "failed"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 GIVES_CREDENTIALS: Final = ("create", "rotate")

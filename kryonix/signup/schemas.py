@@ -10,8 +10,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kryonix.registry.desired_states import DesiredState
 from kryonix.signup.auth import Scope
+from kryonix.signup.listing import Listed
 from kryonix.signup.operations import Operation
 from kryonix.signup.problems import for_callers
 from kryonix.tenants.admission import as_sold
@@ -46,6 +46,12 @@ class NewTenant(_Body):
     cell: Name | None = Field(None, description="The cell (broker); default: one with room")
 
 
+class PlannedTenant(NewTenant):
+    """A tenant to plan. Its id does not change what it needs."""
+
+    id: str = Field("unnamed", pattern=TENANT_ID_PATTERN, description=ID_RULE, examples=["acme"])
+
+
 class TenantChange(_Body):
     """New modules, a new plan, or both. An omitted field stays as it is."""
 
@@ -76,7 +82,8 @@ class TenantAnswer(BaseModel):
     modules: list[str]
     plan: str
     status: str = Field(description="active, suspended, offboarding, removing or removed")
-    cell: str
+    cell: str | None = Field(description="Null if a config file declares the tenant")
+    managed_by: str = Field(description="own stack, or config file: then this service can't change the tenant")
     vhost: str
     username: str = Field(description="The current user; its password is delivered once, by the operation")
     converged: bool
@@ -84,13 +91,14 @@ class TenantAnswer(BaseModel):
     exchanges: Capacity | None
     retiring_until: datetime | None = Field(description="Until then the previous credentials work")
     remove_after: datetime | None = Field(description="When the offboarded tenant will be removed")
+    updated_at: datetime | None = Field(description="When the desired state last changed")
     operation: UUID | None = Field(description="The operation in progress")
     problem: dict[str, Any] | None = Field(description="Why the last operation or attempt failed (problem details)")
 
     @classmethod
-    def of(cls, state: DesiredState, last: Operation | None, catalog: Catalog, scope: Scope) -> TenantAnswer:
+    def of(cls, listed: Listed, last: Operation | None, catalog: Catalog, scope: Scope) -> TenantAnswer:
         """Build the answer from a tenant's state and its last operation, if any."""
-        names = Names(state.cliente_id)
+        state, names = listed.state, Names(listed.state.cliente_id)
         capacity: dict[str, Any] = {"queues": None, "exchanges": None}
         with suppress(InvalidTenant):
             capacity = _capacity(as_sold(tenant_of(state), catalog))
@@ -100,22 +108,25 @@ class TenantAnswer(BaseModel):
             modules=list(state.modules),
             plan=state.plan,
             status=state.stage,
-            cell=state.cell,
+            cell=None if listed.declared else state.cell,
+            managed_by=listed.managed_by,
             vhost=names.vhost,
             username=names.user_of(state.credentials_generation),
             converged=state.converged,
             retiring_until=state.retiring_until,
             remove_after=state.remove_after,
+            updated_at=state.updated_at,
             operation=None if last is None or last.ended else last.id,
             problem=None if last is None or last.status == "succeeded" else _problem(last, scope),
         )
 
 
 class TenantsPage(BaseModel):
-    """Tenants, ordered by id."""
+    """A page of tenants."""
 
     tenants: list[TenantAnswer]
     next: str | None = Field(description="`after` of the next page; null on the last page")
+    total: int = Field(description="Number of tenants on all pages")
 
 
 class Progress(BaseModel):
@@ -132,6 +143,7 @@ class OperationAnswer(BaseModel):
     id: UUID
     tenant: str
     kind: str
+    request: dict[str, Any] = Field(description="What was requested, such as the new plan")
     status: str = Field(description="queued, running, succeeded or failed")
     attempts: int
     progress: Progress
@@ -150,6 +162,27 @@ class OperationAnswer(BaseModel):
         progress = Progress(done=operation.objects_done, total=operation.objects_total, doing=operation.doing)
         known = {name: getattr(operation, name) for name in OperationAnswer.model_fields if name != "progress"}
         return cls(**{**known, "progress": progress, "problem": _problem(operation, scope)}, **more)
+
+
+class RecordedOperation(OperationAnswer):
+    """An operation in a tenant's history."""
+
+    requested_by: str | None = Field(description="Name of the API key; null for the service's own operations")
+
+
+class OperationsAnswer(BaseModel):
+    """A tenant's last operations, the newest first."""
+
+    operations: list[RecordedOperation]
+
+
+class KeyAnswer(BaseModel):
+    """The API key of the request."""
+
+    id: str
+    name: str
+    scope: Scope
+    expires_at: datetime | None
 
 
 class AcceptedAnswer(OperationAnswer):

@@ -21,6 +21,7 @@ from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.errors import RegistryError
 from kryonix.signup.auth import Admission, Authenticator, RateLimit, unidentified
 from kryonix.signup.database import Database
+from kryonix.signup.dependencies import Services
 from kryonix.signup.errors import InvalidKey, SignupError
 from kryonix.signup.intake import Intake
 from kryonix.signup.middleware import BodyLimit, RequestLog
@@ -33,7 +34,7 @@ from kryonix.signup.problems import (
     problem_of,
     problem_response,
 )
-from kryonix.signup.routes import ROUTERS, Services
+from kryonix.signup.routes import ROUTERS
 from kryonix.signup.streams import Streams
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells

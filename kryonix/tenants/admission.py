@@ -14,8 +14,8 @@ from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant, parse_tenant
 
 
-def admit(tenant: Tenant, catalog: Catalog) -> Topology:
-    """Return the topology of a tenant. Raises InvalidTenant or DoesNotFit."""
+def admit(tenant: Tenant, catalog: Catalog, *, named: bool = True) -> Topology:
+    """Return the topology of a tenant. Raises InvalidTenant or DoesNotFit, with the tenant's id if it is `named`."""
     refuse_unknown(tenant, catalog)
     try:
         (topology,) = expand_within_plans([tenant], catalog, "tenant")
@@ -23,7 +23,7 @@ def admit(tenant: Tenant, catalog: Catalog) -> Topology:
         topology = expand(tenant, catalog)
         used = use(topology)
         raise DoesNotFit(
-            f"tenant {tenant.id!r} {error.problems[0].message}",
+            f"{f'tenant {tenant.id!r}' if named else 'this'} {error.problems[0].message}",
             remove=to_remove(used, topology.limits),
             plan=smallest_plan(used, catalog),
         ) from error

@@ -7,13 +7,14 @@ from typing import Final, Literal
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.errors import TenantExists, WrongState
 
-Transition = Literal["change", "suspend", "resume", "rotate", "offboard", "remove"]
+Transition = Literal["change", "suspend", "resume", "rotate", "converge", "offboard", "remove"]
 
 _ALLOWED: Final[dict[Transition, tuple[str, ...]]] = {
     "change": ("active", "suspended"),
     "suspend": ("active", "suspended"),
     "resume": ("active", "suspended", "offboarding"),
     "rotate": ("active", "suspended"),
+    "converge": ("active", "suspended", "offboarding"),
     "offboard": ("active", "suspended", "offboarding"),
     "remove": ("offboarding", "removed"),
 }
@@ -22,6 +23,7 @@ _DONE: Final[dict[Transition, str]] = {
     "suspend": "suspended",
     "resume": "resumed",
     "rotate": "given new credentials",
+    "converge": "converged",
     "offboard": "offboarded",
     "remove": "removed",
 }

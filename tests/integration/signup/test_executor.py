@@ -86,3 +86,15 @@ def test_a_refusal_fails_with_its_problem(signup: Signup) -> None:
     assert (operation.status, operation.attempts, operation.sealed) == ("failed", 1, None)
     assert operation.problem is not None
     assert "the program refused the tenant" in str(operation.problem)
+
+
+def test_a_converge_counts_what_it_repaired(signup: Signup) -> None:
+    signup.run(signup.create())
+    with signup.database.transaction() as connection:
+        caller = authenticate(connection, signup.registry.key("write"))
+    accepted = Intake(signup.database, default_catalog(), CELLS).accept("converge", "acme", {}, caller)
+    assert accepted.credentials_key is None
+    operation = signup.run(accepted)
+    assert (operation.status, operation.problem) == ("succeeded", None)
+    assert operation.result is not None
+    assert list(operation.result) == ["changes"]

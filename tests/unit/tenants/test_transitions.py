@@ -12,9 +12,9 @@ from kryonix.tenants.transitions import Transition, check_transition, generation
 
 STATE = DesiredState(cliente_id="acme", modules=("crm",), plan="basic", status="active", cell="default")
 ALLOWED = {
-    "active": {"change", "suspend", "resume", "rotate", "offboard"},
-    "suspended": {"change", "suspend", "resume", "rotate", "offboard"},
-    "offboarding": {"resume", "offboard", "remove"},
+    "active": {"change", "suspend", "resume", "rotate", "converge", "offboard"},
+    "suspended": {"change", "suspend", "resume", "rotate", "converge", "offboard"},
+    "offboarding": {"resume", "converge", "offboard", "remove"},
     "removed": {"remove"},
 }
 
