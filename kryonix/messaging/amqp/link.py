@@ -20,9 +20,18 @@ from kryonix.messaging.errors import AccessRefused, NotConnected
 
 log = logging.getLogger("kryonix.messaging")
 
-_REPORTED: Final = ("error when creating transport", "Unexpected connection close")
-"""The beginnings of aiormq's log entries about what this module reports itself, once instead of at each attempt."""
-logging.getLogger("aiormq.connection").addFilter(lambda record: not str(record.msg).startswith(_REPORTED))
+REPORTED: Final = (
+    "error when creating transport",
+    "Unexpected connection close",
+    "Cancelling cause reader exited abnormally",
+    "Server connection %r was stuck",
+    "Consumer %r cancelled by the broker",
+    "Closing channel %r",
+    "It looks like you are going to send a frame %r after the connection is closed",
+)
+"""The beginnings of aiormq's log entries about what the SDK reports itself, once instead of at each attempt."""
+for _part in ("abc", "channel", "connection"):
+    logging.getLogger(f"aiormq.{_part}").addFilter(lambda record: not str(record.msg).startswith(REPORTED))
 
 _ATTEMPT_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.1
@@ -44,6 +53,7 @@ class Link:
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._error: NotConnected | None = None
+        self._logged: set[str] = set()
         self._opened = self._closed = False
         self._connection_class = GatheringConnection
         self._on_loss: list[Callable[[], None]] = []
@@ -129,6 +139,7 @@ class Link:
         if self._error is not None:
             log.warning("%s: connected again to %s", self._name, self._address.place)
         self._connection, self._error = connection, None
+        self._logged.clear()
         self._up.set()
         await asyncio.wait([lost])
         reason = asyncio.CancelledError() if lost.cancelled() else lost.exception()
@@ -151,7 +162,8 @@ class Link:
         except Exception as failure:  # noqa: BLE001 - the keeper must survive any answer of any server
             error = self._explain(failure)
         refused = isinstance(error, AccessRefused) and not self._opened  # open() raises it, and does not try again
-        if not refused and (self._error is None or self._error.problem != error.problem):
+        if not refused and error.problem not in self._logged:
+            self._logged.add(error.problem)  # a broker that starts alternates between several
             log.warning("%s: %s; trying again", self._name, error.problem)
         self._error = error
         return None

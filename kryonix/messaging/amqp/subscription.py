@@ -84,7 +84,8 @@ class AmqpSubscription:
                 self._end(handout, reason)
 
         def closed(closing: asyncio.Future[Any]) -> None:
-            end((None if closing.cancelled() else closing.exception()) or "the channel was closed")
+            error = None if closing.cancelled() else closing.exception()
+            end((str(error) if error else "") or "the channel was closed")
 
         channel.closing.add_done_callback(closed)
         channel.on_consumer_cancel_callbacks.add(lambda _: end("the broker has cancelled the consumer"))

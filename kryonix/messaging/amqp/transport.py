@@ -122,7 +122,7 @@ class AmqpTransport:
                         self._question_channel = None
                         await asyncio.sleep(0.05)
         except TimeoutError as error:
-            problem = f"{self._address.place} did not say within {timeout:g} s whether it has {queue}"
+            problem = f"{self._address.place} did not say within {round(timeout, 3):g} s whether it has {queue}"
             raise NotConnected(problem) from error
 
     async def queues(self, timeout: float) -> Sequence[Mapping[str, Any]]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
+import logging
+import socket
+import struct
 from dataclasses import replace
 from typing import Any
 
+import aiormq.abc
+import aiormq.channel
+import aiormq.connection
 import pytest
 from aiormq import exceptions as amqp
 from pamqp.commands import Basic
 
 from kryonix.messaging import AccessRefused, MessagingClient, NotConnected, NotSerializable, QueueFull, SendTimedOut
-from kryonix.messaging.amqp.link import Link
+from kryonix.messaging.amqp.link import REPORTED, Link
 from kryonix.messaging.amqp.publisher import Publisher
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.configuration import parse_uri
@@ -132,3 +140,35 @@ async def test_an_unreachable_broker_is_logged_once(caplog: pytest.LogCaptureFix
     with pytest.raises(NotConnected, match="no connection to amqp"):
         await MessagingClient.connect("amqp://kryonix_acme:hidden@127.0.0.1:1/%2Fcliente_acme", timeout=0.5)
     assert [(record.name, record.levelname) for record in caplog.records] == [("kryonix.messaging", "WARNING")]
+
+
+async def test_each_reason_of_an_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    attempts = 0
+
+    def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts % 2:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        with pytest.raises(NotConnected, match="no connection to amqp"):
+            await MessagingClient.connect(f"amqp://kryonix_acme:x@127.0.0.1:{port}/%2Fcliente_acme", timeout=3)
+    messages = [record.getMessage() for record in caplog.records]
+    assert attempts > len(messages) == len(set(messages)) == 2
+
+
+def test_what_the_sdk_reports_is_left_out_of_aiormqs_log(caplog: pytest.LogCaptureFixture) -> None:
+    modules = (aiormq.abc, aiormq.channel, aiormq.connection)
+    trees = [ast.walk(ast.parse(inspect.getsource(module))) for module in modules]
+    texts = [node.value for tree in trees for node in tree if isinstance(node, ast.Constant)]
+    for entry in REPORTED:
+        assert any(str(text).startswith(entry) for text in texts), f"aiormq logs no {entry!r} any more"
+        for module in modules:
+            logging.getLogger(module.__name__).error(entry + " …")
+    assert not caplog.records
+    logging.getLogger("aiormq.connection").warning("Connection %r was blocked by: %r", 1, 2)
+    assert len(caplog.records) == 1
