@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from kryonix.cli.options import CatalogFile, PlatformOptions
+from kryonix.cli.options import DEFAULT_STACK, CatalogFile, PlatformOptions
 from kryonix.errors import InvalidChoice
 from kryonix.messaging.configuration import (
     OUTPUTS_VARIABLE,
@@ -53,10 +53,15 @@ class TenantOptions:
     ] = None
     outputs: Annotated[
         Path | None,
-        typer.Option(help=f"File of `kryonix tenant credentials`, mode 600. Default: {URI_VARIABLE}."),
+        typer.Option(
+            help=f"File of `kryonix tenant credentials`, mode 600. Default: {URI_VARIABLE}, else {OUTPUTS_VARIABLE}."
+        ),
     ] = None
     stack: Annotated[
-        str | None, typer.Option("--stack", "-s", help="Read this stack's outputs instead, as an operator.")
+        str | None,
+        typer.Option(
+            "--stack", "-s", help=f"Read this stack's outputs instead, as an operator. Default: {DEFAULT_STACK}."
+        ),
     ] = None
     catalog: CatalogFile = None
     uri: Annotated[str | None, typer.Option("--uri", "--amqp-uri", hidden=True, callback=_refuse_uri)] = None
@@ -72,26 +77,22 @@ class TenantConnection:
 
 
 def find_connection(options: TenantOptions, management_url: str | None = None) -> TenantConnection:
-    """Return the connection of --outputs or --stack, else of the environment's URI, else of the environment's file.
+    """Return the connection of --outputs or --stack, else the environment's URI or file, else the default stack's.
 
     Raises InvalidChoice or ConfigurationError.
     """
     if options.outputs is not None and options.stack is not None:
         raise InvalidChoice("--outputs and --stack are both given. Give one of them")
-    if options.stack is not None:
-        found = tenant_outputs(options.stack, options.tenant)
-        return _of_outputs(found, options.tenant, management_url, f"stack {options.stack!r}")
     file = options.outputs
-    if file is None and not os.environ.get(URI_VARIABLE) and os.environ.get(OUTPUTS_VARIABLE):
-        file = Path(os.environ[OUTPUTS_VARIABLE])
+    if options.stack is None and file is None:
+        if uri := os.environ.get(URI_VARIABLE):
+            return TenantConnection(find_address(uri, None, options.tenant, management_url))
+        file = Path(os.environ[OUTPUTS_VARIABLE]) if os.environ.get(OUTPUTS_VARIABLE) else None
     if file is not None:
         return _of_outputs(read_outputs(file, private=True), options.tenant, management_url, str(file))
-    uri = os.environ.get(URI_VARIABLE)
-    if not uri:
-        raise InvalidChoice(
-            f"no broker address. Set {URI_VARIABLE}, or give --outputs FILE (written by {WRITE_IT}), or --stack STACK"
-        )
-    return TenantConnection(find_address(uri, None, options.tenant, management_url))
+    stack = options.stack or DEFAULT_STACK
+    found = tenant_outputs(stack, options.tenant)
+    return _of_outputs(found, options.tenant, management_url, f"stack {stack!r}")
 
 
 def _of_outputs(outputs: Any, tenant: str | None, management_url: str | None, source: str) -> TenantConnection:
@@ -113,7 +114,7 @@ def stack_outputs(stack: str) -> dict[str, Any]:
         spec_of,
     )
 
-    project_folder(", or give --outputs")
+    project_folder(f", set {URI_VARIABLE}, or give --outputs FILE (written by {WRITE_IT})")
     options = PlatformOptions(stack=stack)
     outputs = engine_of(options).outputs(spec_of(options))
     if not outputs:

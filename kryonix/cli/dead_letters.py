@@ -27,7 +27,7 @@ from kryonix.cli.connection import (
 )
 from kryonix.cli.groups import group
 from kryonix.cli.messages import redrive
-from kryonix.cli.options import Json, PlatformOptions, Yes, command, load_catalog
+from kryonix.cli.options import DEFAULT_STACK, Json, PlatformOptions, Yes, command, load_catalog
 from kryonix.cli.output.console import (
     check_target,
     confirm,
@@ -91,7 +91,7 @@ def list_queues(tenant: TenantOptions, module: ModuleFilter = None, json_output:
     """
     from_application = os.environ.get(URI_VARIABLE) or os.environ.get(OUTPUTS_VARIABLE)
     if tenant.tenant is None and tenant.outputs is None and (tenant.stack or not from_application):
-        stack = tenant.stack or "dev"
+        stack = tenant.stack or DEFAULT_STACK
         if "admin_username" in stack_outputs(stack):
             _list_tenants(stack, load_catalog(tenant.catalog), json_output)
             return

@@ -24,7 +24,7 @@ from kryonix.cli.connection import (
     stack_outputs,
     tenant_outputs,
 )
-from kryonix.cli.options import Json, command, load_catalog, read_bytes
+from kryonix.cli.options import DEFAULT_STACK, Json, command, load_catalog, read_bytes
 from kryonix.cli.output import messages as output
 from kryonix.cli.output.console import err, out, print_error, print_json, print_result
 from kryonix.errors import InvalidChoice, ServiceUnreachable
@@ -100,11 +100,20 @@ def _parse_data(text: str | None, file: Path | None) -> Any:
             return json.loads(content)
         except (ValueError, RecursionError):
             return content
+    given: bytes | str = _read_input() if text is None or text == "-" else text
+    if not given.strip():
+        raise InvalidChoice("there is no data. Give it as JSON, on standard input, or with --file")
     try:
-        return json.loads(sys.stdin.buffer.read() if text is None or text == "-" else text.encode())
+        return json.loads(given if isinstance(given, bytes) else given.encode())
     except (ValueError, RecursionError) as error:
         remedy = "Quote text as '\"text\"', or send a file's bytes with --file"
         raise InvalidChoice(f"the data is not JSON: {error}. {remedy}") from error
+
+
+def _read_input() -> bytes:
+    if sys.stdin.isatty():
+        err.print("type the data as JSON, then Ctrl-D")
+    return sys.stdin.buffer.read()
 
 
 @command(app)
@@ -218,7 +227,7 @@ def redrive(
 @command(app)
 def unrouted(
     tenant: Annotated[str, typer.Argument(metavar="TENANT", help="Tenant ID.")],
-    stack: Annotated[str, typer.Option("--stack", "-s", help="Stack of the platform.")] = "dev",
+    stack: Annotated[str, typer.Option("--stack", "-s", help="Stack of the platform.")] = DEFAULT_STACK,
     again: Annotated[bool, typer.Option("--redrive", help="Send the messages again, unchanged.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of messages, oldest first.")] = 1_000,
     json_output: Json = False,

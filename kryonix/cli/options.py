@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
 
 import typer
 
@@ -15,6 +15,8 @@ from kryonix.errors import InvalidChoice
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
 
 Command = TypeVar("Command", bound=Callable[..., None])
+
+DEFAULT_STACK: Final = "dev"
 
 CatalogFile = Annotated[Path | None, typer.Option(help="Use this catalog instead of the package's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -25,7 +27,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmati
 class PlatformOptions:
     """The platform's stack, and the engine to use."""
 
-    stack: Annotated[str, typer.Option("--stack", "-s", help="Stack of the platform.")] = "dev"
+    stack: Annotated[str, typer.Option("--stack", "-s", help="Stack of the platform.")] = DEFAULT_STACK
     engine: Annotated[
         Literal["auto", "pulumi", "local"],
         typer.Option("--engine", metavar="ENGINE", help="pulumi, local, or auto: pulumi if the CLI is on PATH."),
@@ -43,7 +45,9 @@ class PlatformOptions:
 class StackOptions(PlatformOptions):
     """A stack, its config, and the engine to use."""
 
-    stack: Annotated[str, typer.Option("--stack", "-s", help="Stack name; its config is Pulumi.STACK.yaml.")] = "dev"
+    stack: Annotated[str, typer.Option("--stack", "-s", help="Stack name; its config is Pulumi.STACK.yaml.")] = (
+        DEFAULT_STACK
+    )
     config_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Use this config file instead of Pulumi.STACK.yaml.")
     ] = None

@@ -29,6 +29,8 @@ def refusal(*arguments: str, **env: str) -> str:
     ("arguments", "said"),
     [
         (("send", "crm.leads.create", "{"), "not JSON"),
+        (("send", "crm.leads.create"), "there is no data"),
+        (("send", "crm.leads.create", " "), "there is no data"),
         (("send", "crm", "{}"), "MODULE.ACTION"),
         (("send", "crm.leads.create", "{}", "--header", "source"), "NAME=VALUE"),
         (("redrive", "--action", "leads.create"), "--module"),
@@ -123,9 +125,10 @@ def test_an_invalid_uri_is_reported_without_its_password() -> None:
     assert "not a tenant's vhost" in refusal("redrive", KRYONIX_AMQP_URI="amqp://a:hidden@b/c")
 
 
-def test_a_missing_address_names_the_three_ways_to_give_one() -> None:
+def test_a_missing_address_names_the_three_ways_to_give_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     said = refusal("redrive")
-    assert all(way in said for way in ("KRYONIX_AMQP_URI", "--outputs", "--stack"))
+    assert all(way in said for way in ("KRYONIX_AMQP_URI", "--outputs", "project's folder"))
 
 
 def test_an_outputs_file_is_private_and_has_the_tenants_secrets(tmp_path: Path) -> None:

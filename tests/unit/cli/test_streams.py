@@ -33,7 +33,7 @@ def test_closed_input_is_empty_input() -> None:
     status, lines = ended(f"{COMMAND} send crm.leads.create <&-")
     assert status == 2
     assert len(lines) == 1
-    assert "the data is not JSON" in lines[0]
+    assert "there is no data" in lines[0]
 
 
 def test_a_reader_that_leaves_gets_no_message() -> None:

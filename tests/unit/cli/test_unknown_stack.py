@@ -74,3 +74,10 @@ def test_a_stack_can_be_read_beside_one_whose_state_is_damaged(tmp_path: Path, s
     result = CliRunner().invoke(app, ["export", "--stack", "tenant-bad", "--engine", "local"])
     assert isinstance(result.exception, StateCorrupt)
     assert "did you mean 'tenant-bad'" in refusal("export", "--stack", "tenant-bed", "--engine", "local")
+
+
+@pytest.mark.parametrize("command", ["stats", "send crm.leads.create 1", "consume crm.leads.create", "redrive"])
+def test_every_command_takes_the_same_stack_by_default(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KRYONIX_AMQP_URI", "KRYONIX_OUTPUTS"):
+        monkeypatch.delenv(name, raising=False)
+    assert "stack 'dev' has no outputs" in refusal(*command.split())
