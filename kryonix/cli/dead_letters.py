@@ -233,7 +233,8 @@ def _list_tenants(stack: str, catalog: Catalog, json_output: bool) -> None:
     rows = ([escape(text) for text in (each["tenant"], each["cell"], *_counts(each), each["most"])] for each in shown)
     title = f"{len(shown)} of {tenants} tenant(s) have messages"
     table = responsive_table(title, _PLATFORM_COLUMNS, rows, out) if shown else f"{tenants} tenant(s), no messages."
-    print_result(shown, table, json_output)
+    if tenants or json_output or not problems:
+        print_result(shown, table, json_output)
     for problem in problems:
         print_error(problem)
     if problems:

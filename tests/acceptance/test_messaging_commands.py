@@ -279,6 +279,8 @@ def test_dead_letters_are_listed_exported_and_discarded(own: Own, platform: Proj
     eventually("the platform counts the dead letters", listed)
     exported = own.run("dead-letters", "export", "--module", "crm")
     assert exported.returncode == 0, exported.stderr
+    letters = {each["message_id"]: each for each in map(json.loads, exported.stdout.splitlines())}
+    assert (letters["sdk"]["attempts"], letters["sdk"]["died_at"] is None) == (1, False)
     assert len(exported.stdout.splitlines()) == 4
     assert asyncio.run(own.application.comes_to_hold(dead)) == dead
 

@@ -6,13 +6,16 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
 from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import (
+    ATTEMPTS_HEADER,
     CONTROL_HEADERS,
+    DIED_HEADER,
     FAILURES_HEADER,
     FIRST_EXCHANGE_HEADER,
     FIRST_KEY_HEADER,
@@ -115,7 +118,8 @@ class Work:
         key = self._source.names.dead_letter_key(self._source.module, self._source.action)
         # A reason may contain half of a name in a file system that is not UTF-8.
         writable = reason[:_MAX_REASON].encode(errors="backslashreplace").decode()
-        await self._move(key, {REASON_HEADER: writable}, requeue=False)
+        noted = {DIED_HEADER: datetime.now(UTC), ATTEMPTS_HEADER: self.message.attempt}
+        await self._move(key, {REASON_HEADER: writable, **noted}, requeue=False)
 
     async def give_back(self) -> None:
         """Return the message as if it had never been delivered. After another ending, do nothing."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kryonix.messaging.message import (
+    ATTEMPTS_HEADER,
+    DIED_HEADER,
     FAILURES_HEADER,
     FIRST_EXCHANGE_HEADER,
     FIRST_KEY_HEADER,
@@ -23,7 +25,9 @@ REDRIVE_RUN_HEADER: Final = "kryonix-redrive-run"
 REDRIVE_REASON_HEADER: Final = "kryonix-redrive-reason"
 """Why the message was a dead letter."""
 
-_SPENT: Final = frozenset({FAILURES_HEADER, FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, REASON_HEADER})
+_SPENT: Final = frozenset(
+    {ATTEMPTS_HEADER, DIED_HEADER, FAILURES_HEADER, FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, REASON_HEADER}
+)
 _MAX_REASON: Final = 1_000
 _MAX_REDRIVES: Final = 2**31
 

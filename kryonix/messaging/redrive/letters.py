@@ -15,7 +15,7 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from kryonix.messaging.amqp.wire import TolerantConnection
 from kryonix.messaging.configuration import Address
-from kryonix.messaging.message import FAILURES_HEADER
+from kryonix.messaging.message import ATTEMPTS_HEADER, DIED_HEADER, FAILURES_HEADER
 from kryonix.messaging.redrive import connected, existing_queues
 from kryonix.messaging.redrive.dead_letters import REDRIVES_HEADER, deaths_of, origin, reason_of
 from kryonix.messaging.redrive.mover import ANSWER_S, Tally, open_channel
@@ -33,7 +33,7 @@ class DeadLetter:
     message_id: str | None
     reason: str
     died_at: datetime | None
-    """By the broker's clock. None if the SDK moved the message: `Reject`, or the last attempt with retry queues."""
+    """By the clock of what made it a dead letter: the SDK's application, else the broker."""
     sent_at: datetime | None
     attempts: int | None
     redrives: int
@@ -162,12 +162,16 @@ def _letter(message: DeliveredMessage, queue: Tally, names: Names, catalog: Cata
 
 
 def _died_at(headers: Mapping[str, Any]) -> datetime | None:
+    if isinstance(noted := headers.get(DIED_HEADER), datetime):
+        return noted
     times = [death.get("time") for death in deaths_of(headers)]
     return max((time for time in times if isinstance(time, datetime)), default=None)
 
 
 def _attempts(headers: Mapping[str, Any], reason: str, catalog: Catalog) -> int | None:
     """Return the number of attempts: counted by the SDK, or known from the broker's reason."""
+    if isinstance(noted := headers.get(ATTEMPTS_HEADER), int):
+        return noted
     failures = headers.get(FAILURES_HEADER)
     if isinstance(failures, int):
         return failures + 1

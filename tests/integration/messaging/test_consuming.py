@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,7 +17,13 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from pydantic import BaseModel, ConfigDict
 
 from kryonix.messaging import Claim, MemoryIdempotency, Message, NotConnected, NotRoutable, QueueStats, Reject, Retry
-from kryonix.messaging.message import FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, REASON_HEADER
+from kryonix.messaging.message import (
+    ATTEMPTS_HEADER,
+    DIED_HEADER,
+    FIRST_EXCHANGE_HEADER,
+    FIRST_KEY_HEADER,
+    REASON_HEADER,
+)
 from tests.support.broker_under_test import World
 from tests.support.recording_handler import Seen
 from tests.support.waiting import eventually_async
@@ -95,6 +102,8 @@ async def test_a_dead_letter_names_its_reason_and_origin(world: World, caplog: p
         await eventually_async(lambda: consumer.rejected == 1)
     assert (dead.message_id, json.loads(dead.body), dead.headers["mine"]) == ("r-1", {"n": 1}, 1)
     assert dead.headers[REASON_HEADER] == "no such customer"
+    assert dead.headers[ATTEMPTS_HEADER] == 1
+    assert abs(dead.headers[DIED_HEADER] - datetime.now(UTC)) < timedelta(minutes=5)
     queue = world.names.dead_letter_queue("crm", "tasks.assign")
     assert f"message r-1, now a dead letter in {queue}: no such customer" in caplog.text
     assert dead.headers[FIRST_EXCHANGE_HEADER] == world.names.mobile_exchange

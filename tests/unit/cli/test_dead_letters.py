@@ -178,3 +178,6 @@ def test_without_a_tenant_all_tenants_with_messages_are_listed(
     assert (acme["tenant"], acme["backlog"], acme["dead_letters"], acme["unrouted"]) == ("acme", 2, 1, 4)
     said = CliRunner().invoke(app, ["dead-letters", "list"]).stdout
     assert "2 of 3 tenant(s) have messages" in said
+    cells = Cells(cells={"away": cells.cells["away"]})
+    unread = CliRunner().invoke(app, ["dead-letters", "list"])
+    assert (unread.exit_code, unread.stdout) == (3, "")  # not "no messages"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pamqp.frame
@@ -119,6 +120,8 @@ def test_it_returns_marked_and_without_failure_headers() -> None:
         "kryonix-exchange": "cliente_acme",
         "kryonix-routing-key": "crm.leads.create.low",
         "kryonix-reason": "no such lead",
+        "kryonix-died-at": datetime.now(UTC),
+        "kryonix-attempts": 3,
         "kryonix-redrives": 1,
     }
     assert marked(headers, "run-2") == {

@@ -162,6 +162,7 @@ async def test_each_reason_of_an_outage_is_logged_once(caplog: pytest.LogCapture
 
 
 def test_what_the_sdk_reports_is_left_out_of_aiormqs_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="aiormq")  # commands run by other tests set it
     modules = (aiormq.abc, aiormq.channel, aiormq.connection)
     trees = [ast.walk(ast.parse(inspect.getsource(module))) for module in modules]
     texts = [node.value for tree in trees for node in tree if isinstance(node, ast.Constant)]
