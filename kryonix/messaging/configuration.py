@@ -164,8 +164,8 @@ def read_outputs(file: Path, *, private: bool) -> Any:
     """
     try:
         with file.open("rb") as opened:
+            content = json.loads(opened.read())  # first: a file named by mistake holds no passwords
             _check_mode(file, stat.S_IMODE(os.fstat(opened.fileno()).st_mode), private)
-            content = json.loads(opened.read())
     except OSError as error:
         problem = f"cannot read {str(file)!r}: {error.strerror}"
         raise ConfigurationError(problem, remedy=f"Name a readable file, or write it with {WRITE_IT}") from error

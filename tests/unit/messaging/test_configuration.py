@@ -151,6 +151,14 @@ def test_one_tenants_credentials_need_no_tenant_name(tmp_path: Path) -> None:
         find_address(None, file, "beta", None)
 
 
+def test_a_file_without_credentials_is_not_said_to_hold_passwords(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    file.write_text("tenants: []\n")
+    file.chmod(0o644)
+    with pytest.raises(ConfigurationError, match=r"tenants.yaml' is not JSON\. Write it with"):
+        find_address(None, file, "acme", None)
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o602, 0o444])
 def test_a_file_accessible_to_everybody_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
     file = outputs(tmp_path, "acme")
