@@ -24,6 +24,8 @@ _REFUSED: Final = (
 )
 _PLAIN: Final = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG|UNKNOWN_PROTOCOL")
 """What OpenSSL, by its version, calls an answer that is not TLS."""
+_ALERT: Final = re.compile(r"Read 0 bytes but 131[3-8]\d\d bytes expected")
+"""A TLS alert, whose bytes (version, length 2, level, description) aiormq takes for the size of a frame."""
 _REMEDY_SHUT: Final = (
     "An operator can check with `kryonix tenant list` whether it is suspended, and end that with "
     "`kryonix tenant resume`. Otherwise close unused connections, and check user and vhost in the AMQP URI"
@@ -48,6 +50,9 @@ def not_connected(place: str, username: str, error: BaseException) -> NotConnect
     if _PLAIN.search(str(cause)):
         remedy = "Use the TLS port, 5671 by default, or amqp:// for a connection without TLS"
         return AccessRefused(f"{place}: this port has no TLS ({reason})", remedy=remedy)
+    if _ALERT.search(str(error)):
+        remedy = "Write amqps:// in the AMQP URI, or use the port without TLS, 5672 by default"
+        return AccessRefused(f"{place}: this port has TLS, and amqp:// is without it", remedy=remedy)
     if isinstance(cause, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
         remedy = "Connect to the name in the certificate, and pass ssl_context for a private certificate authority"
         return AccessRefused(f"the certificate of {place} is not accepted ({reason})", remedy=remedy)

@@ -20,6 +20,7 @@ _EARLIER: Final = 20  # commits tried before an unreadable base
 _PINNED: Final = (
     "color.ui=false",
     "core.fsmonitor=false",
+    "core.hooksPath=/dev/null",
     "core.quotePath=false",
     "diff.interHunkContext=0",
     "diff.relative=false",
@@ -44,7 +45,7 @@ class Repository:
         output = done.stderr.decode(errors="replace")
         if "not a git repository" in output:
             return None
-        raise InvalidChoice(f"git can't read the repository around {str(folder)!r}: {_last(output)}")
+        raise InvalidChoice(f"git can't read the repository around {str(folder)!r}: {_reason(output)}")
 
     def revision(self, name: str) -> Revision:
         """Return a commit by any name known to git. Raises InvalidChoice with a remedy."""
@@ -151,7 +152,7 @@ class Revision:
     def _run(self, *arguments: str, may_fail: bool = False) -> subprocess.CompletedProcess[bytes]:
         done = _git(self.repository.top, *arguments)
         if done.returncode and not may_fail:
-            output = _last(done.stderr.decode(errors="replace"))
+            output = _reason(done.stderr.decode(errors="replace"))
             raise InvalidChoice(f"git can't read {self.label!r}: {output}. A partial or damaged clone? Run `git fsck`")
         return done
 
@@ -174,6 +175,6 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         raise InvalidChoice(f"git {arguments[0]} took more than {_SECONDS} s. Try again") from error
 
 
-def _last(output: str) -> str:
-    lines = output.strip().splitlines()
-    return lines[-1] if lines else "it gave no reason"
+def _reason(output: str) -> str:
+    """Return git's words in one line: what is wrong comes first, the remedy may be the last of several."""
+    return " ".join(output.removeprefix("fatal: ").split())[:500] or "it gave no reason"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from kryonix.errors import InvalidChoice
 from kryonix.review.base import git
 from kryonix.review.plain_text import AddedLine, lines_of_diff
 from tests.support.review_repository import Repository
@@ -66,3 +69,26 @@ def test_a_hunk_with_context_is_read_by_its_signs() -> None:
         AddedLine("x.yaml", 4, "+++ b/other.yaml"),
         AddedLine("x.yaml", 9, "e: 6"),
     ]
+
+
+def test_a_review_runs_no_hook(changed: Repository, tmp_path: Path) -> None:
+    hook, ran = tmp_path / "hooks" / "post-index-change", tmp_path / "ran"
+    hook.parent.mkdir()
+    hook.write_text(f"#!/bin/sh\ntouch '{ran}'\n")
+    hook.chmod(0o755)
+    changed.commit()
+    changed.git("config", "core.hooksPath", str(hook.parent))
+    os.utime(changed.folder / "new.yaml", (1, 1))  # git refreshes its index
+    read(changed)
+    assert not ran.exists()
+
+
+def test_a_repository_of_another_user_is_refused_with_gits_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remedy = "git config --global --add safe.directory /x"
+    said = f"fatal: detected dubious ownership in '/x'\nTo add an exception, call:\n\n\t{remedy}\n"
+    refusal = subprocess.CompletedProcess((), 128, b"", said.encode())
+    monkeypatch.setattr(git, "_git", lambda *arguments: refusal)
+    with pytest.raises(InvalidChoice, match=rf"dubious ownership in '/x' .* call: {remedy}"):
+        git.Repository.around(tmp_path)
