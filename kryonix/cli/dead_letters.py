@@ -44,7 +44,7 @@ from kryonix.cli.output.tenant import UNROUTED, Depth, depths_of
 from kryonix.engines.engine import StackSpec
 from kryonix.errors import ServiceUnreachable
 from kryonix.messaging.configuration import OUTPUTS_VARIABLE, URI_VARIABLE, Address
-from kryonix.messaging.encoding import Undecodable, decode
+from kryonix.messaging.encoding import Undecodable, decode, stated_encoding
 from kryonix.messaging.redrive.letters import DeadLetter, peek
 from kryonix.messaging.redrive.letters import discard as discard_letters
 from kryonix.rabbitmq.broker import Broker, QueueState
@@ -306,7 +306,8 @@ def _letter_json(letter: DeadLetter, *, payload: bool) -> dict[str, Any]:
 def _data(letter: DeadLetter) -> dict[str, Any]:
     """Return the decoded data, or the bytes as they are."""
     try:
-        return data_json(decode(letter.body, letter.content_type, letter.content_encoding))
+        encoding = stated_encoding(letter.headers, letter.content_encoding)
+        return data_json(decode(letter.body, letter.content_type, encoding))
     except Undecodable as error:
         return {"body_base64": base64.b64encode(letter.body).decode(), "undecodable": str(error)}
 

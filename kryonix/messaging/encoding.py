@@ -8,7 +8,7 @@ import math
 import re
 import reprlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import date, time
@@ -222,6 +222,14 @@ def _inflate_zlib(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
     if inflater.unused_data:
         raise Undecodable("data follows the end of the compressed body")
     return inflated, inflater.eof
+
+
+def stated_encoding(headers: Mapping[str, Any], content_encoding: str | None) -> str | None:
+    """Return the encodings of a message's body. kombu names its compression in a header."""
+    compression = headers.get("compression")
+    if isinstance(compression, str) and compression.startswith("application/"):
+        return f"{compression},{content_encoding or ''}"
+    return content_encoding
 
 
 def decode(

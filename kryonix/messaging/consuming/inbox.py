@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from kryonix.messaging.consuming.work import Source, Work, ask_store
-from kryonix.messaging.encoding import Undecodable, decode
+from kryonix.messaging.encoding import Undecodable, decode, stated_encoding
 from kryonix.messaging.idempotency import Claim, IdempotencyStore
 from kryonix.messaging.message import (
     FAILURES_HEADER,
     FIRST_EXCHANGE_HEADER,
     FIRST_KEY_HEADER,
-    Envelope,
     Message,
     Route,
     shown_id,
@@ -128,7 +127,7 @@ class Receiver:
         """Return the work, or None if the delivery has been answered already."""
         source, envelope = self._source, delivery.envelope
         try:
-            encoding = _content_encoding(envelope)
+            encoding = stated_encoding(envelope.headers, envelope.content_encoding)
             data = decode(envelope.body, envelope.content_type, encoding, source.max_bytes, source.adapter)
         except Undecodable as error:
             self.undecodable += 1
@@ -186,11 +185,3 @@ class Receiver:
             application=envelope.app_id,
             broadcast=exchange == self._source.names.automation_exchange,
         )
-
-
-def _content_encoding(envelope: Envelope) -> str | None:
-    """Return the encodings of a body. kombu names its compression in a header."""
-    compression = envelope.headers.get("compression")
-    if isinstance(compression, str) and compression.startswith("application/"):
-        return f"{compression},{envelope.content_encoding or ''}"
-    return envelope.content_encoding

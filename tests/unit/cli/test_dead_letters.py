@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,7 +47,12 @@ def letter(id: str, action: str = "leads.create", **fields: Any) -> DeadLetter:
     return DeadLetter(**given | fields)
 
 
-LETTERS = [letter("one"), letter("two", attempts=4), letter("raw", "contacts.sync", body=b"{", reason="expired")]
+KOMBU: dict[str, Any] = {"headers": {"compression": "application/x-gzip"}, "body": zlib.compress(b'{"name": "Ana"}')}
+LETTERS = [
+    letter("one"),
+    letter("two", attempts=4, **KOMBU),
+    letter("raw", "contacts.sync", body=b"{", reason="expired"),
+]
 
 
 @pytest.fixture
@@ -85,9 +91,10 @@ def test_letters_are_shown_without_their_data(discarded: list[DeadLetter], capsy
 def test_data_and_headers_are_printed_on_request(
     discarded: list[DeadLetter], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dead_letters.show(ACME, message_id=["one", "raw"], payload=True)
-    one, raw = map(json.loads, capsys.readouterr().out.splitlines())
+    dead_letters.show(ACME, payload=True)
+    one, two, raw = map(json.loads, capsys.readouterr().out.splitlines())
     assert (one["data"], one["headers"]["raw"]) == ({"name": "Ana"}, "b'\\xff'")
+    assert two["data"] == {"name": "Ana"}
     assert (raw["body_base64"], "undecodable" in raw) == ("ew==", True)
 
 
