@@ -95,9 +95,9 @@ def _scaled_object(
 
 
 def _object_name(*parts: str) -> str:
-    """Return a valid Kubernetes name: one too long or with a hyphen at its end is cut, and made unique by a hash."""
-    name = "-".join(("kryonix", *parts)).replace(".", "-").replace("_", "-")
-    if len(name) <= _LONGEST_NAME and not name.endswith("-"):
+    """Return a valid Kubernetes name. A hash makes one unique that is cut, or has an underscore."""
+    name = "-".join(("kryonix", *parts)).replace(".", "-")
+    if len(name) <= _LONGEST_NAME and not name.endswith("-") and "_" not in name:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: _LONGEST_NAME - 9].rstrip('-')}-{digest}"
+    return f"{name[: _LONGEST_NAME - 9].rstrip('-_').replace('_', '-')}-{digest}"

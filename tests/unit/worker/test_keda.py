@@ -137,3 +137,11 @@ def test_a_name_with_a_hyphen_at_its_end_is_made_valid(tenant: str, action: str)
     module = {"actions": (action,)}
     for each in documents(tenant, ("crm", action), crm=module):
         assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,52}[a-z0-9])?", each["metadata"]["name"])
+
+
+def test_names_that_differ_by_underscores_stay_different() -> None:
+    actions = ("do_it.now", "do.it.now", "do.it_now")
+    made = documents("acme", *(("crm", action) for action in actions), crm={"actions": actions})
+    names = [document["metadata"]["name"] for document in made[1:]]
+    assert len(set(names)) == len(actions)
+    assert all(re.fullmatch(r"kryonix-acme-crm-do-it-now(-[0-9a-f]{8})?", name) for name in names)
