@@ -225,7 +225,10 @@ def _accepting(target: StackOptions, queues: Iterable[str]) -> Iterator[StackOpt
 def _without_acceptance(summary: Summary) -> Summary:
     """Return a preview without the changes that the accepted losses themselves make."""
     steps = tuple(
-        replace(step, op="same", changed=()) if step.changed == ("allowDelete",) else step for step in summary.steps
+        replace(step, op="same", changed=())
+        if {name.partition("[")[0] for name in step.changed} == {"allowDelete"}
+        else step
+        for step in summary.steps
     )
     return replace(summary, changes=count_changes(steps), steps=steps)
 

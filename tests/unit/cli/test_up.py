@@ -78,7 +78,11 @@ def test_a_refused_loss_is_reported_after_the_other_changes(
     configs: list[object] = []
     step = Step("urn:pulumi:dev::kryonix::a:b:Queue::queue", "queue", "a:b:Queue", "create")
     safeguards = Step(
-        "urn:pulumi:dev::kryonix::a:b:C::acme/safeguards", "safeguards", "a:b:C", "update", ("allowDelete",)
+        "urn:pulumi:dev::kryonix::a:b:C::acme/safeguards",
+        "safeguards",
+        "a:b:C",
+        "update",
+        ("allowDelete", "allowDelete[1]"),
     )
 
     def preview(spec: StackSpec, _: object) -> Summary:
