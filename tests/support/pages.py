@@ -25,6 +25,7 @@ RUN_BY: Final = {
     "preview": "tests/acceptance/test_guard.py",
     "up": "tests/acceptance/test_guard.py",
     "destroy": "tests/acceptance/test_guard.py",
+    "check": "tests/acceptance/test_check.py",
     "export": PAGES,
     "exporter": "tests/acceptance/test_exporter.py",
     "tenant list": PAGES,

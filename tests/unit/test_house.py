@@ -16,6 +16,7 @@ ALLOWED = {
     "topology": set(),
     "rabbitmq": {"topology"},
     "registry": {"topology"},
+    "checks": {"rabbitmq", "registry", "topology"},
     "engines": {"topology"},
     LOCAL: {"engines", "rabbitmq", "topology"},
     "tenants": {"engines", "rabbitmq", "registry", "topology"},
@@ -27,6 +28,7 @@ ALLOWED = {
     "worker": {"messaging", "monitoring", "topology"},
     "signup": {"engines", "fleet", "rabbitmq", "registry", "tenants", "topology"},
     "cli": {
+        "checks",
         "engines",
         "fleet",
         "messaging",

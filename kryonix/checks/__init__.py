@@ -1,0 +1,1 @@
+"""What a platform should have against what it has: comparisons, and trials with messages and credentials."""

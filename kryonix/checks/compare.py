@@ -1,0 +1,322 @@
+"""One tenant's objects against what a broker and the registry report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+from urllib.parse import quote_plus
+
+from kryonix.checks.declared import Declared
+from kryonix.checks.findings import Finding
+from kryonix.checks.live import Entry, Live
+from kryonix.rabbitmq.client import api_path
+from kryonix.registry.desired_states import DesiredState
+from kryonix.registry.rows import STATUS_NAMES, TenantRow
+from kryonix.topology.credentials import is_hash_of, rabbitmq_hash
+from kryonix.topology.expansion import Topology
+from kryonix.topology.naming import stats_user
+from kryonix.topology.objects import NO_PERMISSIONS, Permissions, Policy
+from kryonix.topology.ownership import description
+
+_NAMED: Final = 5
+"""Names in one finding; all are counted."""
+_STRANGERS: Final = 20
+"""Findings on undeclared objects per kind: each has a command of its own."""
+_LISTED_ALONE: Final = ("operator_policy", "vhost-limits")
+
+Values = Mapping[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A declared tenant, its expansion, and the broker that carries it."""
+
+    declared: Declared
+    topology: Topology
+    live: Live
+    admin: str
+    url: str
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what differs on the broker. Of a missing vhost, nothing else."""
+        vhost = self.live.vhosts.get(self.topology.vhost)
+        if vhost is None:
+            yield self._problem("vhost", f"the vhost {self.topology.vhost} is missing")
+            return
+        yield from self._vhost(vhost)
+        yield from self._users()
+        yield from self._permissions()
+        yield from self._objects()
+        yield from self._policies()
+        yield from self._parameters()
+
+    def trustworthy(self) -> set[str]:
+        """Return the exchanges that are as declared: only these route a message of ours to nobody else's queue."""
+        found = {entry["name"]: entry for entry in self._entries("exchanges")}
+        bound = {(e["source"], e["destination"], e["routing_key"]) for e in self.topology_bindings()}
+        strange = {e["source"] for e in self._entries("bindings") if _binding(e)[:3] not in bound or e["arguments"]}
+        return {
+            exchange.name
+            for exchange in self.topology.exchanges
+            if exchange.name not in strange
+            and (entry := found.get(exchange.name)) is not None
+            and _exchange(entry) == (exchange.type, dict(exchange.arguments), True)
+        }
+
+    def topology_bindings(self) -> list[Entry]:
+        return [asdict(each) for each in self.topology.bindings]
+
+    def _entries(self, kind: str) -> list[Entry]:
+        return self.live.of_kind(kind, self.topology.vhost)
+
+    def _problem(self, check: str, why: str, remedy: str = "") -> Finding:
+        remedy = remedy or self.declared.mend
+        return Finding(check=check, outcome="fail", tenant=self.declared.tenant.id, why=why, remedy=remedy)
+
+    def _vhost(self, found: Entry) -> Iterator[Finding]:
+        metadata, topology = found["metadata"], self.topology
+        wanted = {
+            "description": description(topology.tenant.id, self.declared.stack),
+            "default_queue_type": "quorum",
+            "tags": [],
+        }
+        for key, value in wanted.items():
+            if (other := metadata.get(key)) != value:
+                yield self._problem("vhost", f"its {key} is {other!r} instead of {value!r}")
+        limits = {"max-connections": topology.max_connections, "max-queues": topology.limits.max_queues}
+        yield from self._changed("limits", "the vhost's", limits, found.get("limits") or {})
+        if bool(metadata.get("protected_from_deletion")) != self.declared.protected:
+            state = "not protected" if self.declared.protected else "protected"
+            yield self._problem("protection", f"the vhost is {state} from deletion, other than its stack declares")
+
+    def _users(self) -> Iterator[Finding]:
+        limits = self.topology.limits
+        first = self.topology.tenant.names.user
+        yield from self._strangers(
+            "users",
+            (
+                (name, ("users", name))
+                for name in self.live.users
+                if (name == first or name.startswith(f"{first}.")) and name not in self.declared.users
+            ),
+            "user",
+        )
+        for name in self.declared.users:
+            user = self.live.users.get(name)
+            if user is None:
+                yield self._problem("users", f"the user {name} is missing")
+                continue
+            for_figures = name.endswith(stats_user(""))
+            tags = self.topology.stats_tags if for_figures else ()
+            if sorted(user["tags"]) != sorted(tags):
+                yield self._problem("users", f"the user {name} has the tags {user['tags']} instead of {list(tags)}")
+            current = name in (self.declared.username, stats_user(self.declared.username))
+            if current and self.declared.password and not is_hash_of(user["password_hash"], self.declared.password):
+                yield self._problem("users", f"the user {name} has another password than its stack's outputs")
+            allowed = (
+                {"max-connections": 0}
+                if for_figures
+                else {"max-connections": limits.max_connections, "max-channels": limits.max_channels}
+            )
+            yield from self._changed("user limits", f"the user {name}'s", allowed, user.get("limits") or {})
+
+    def _permissions(self) -> Iterator[Finding]:
+        wanted = {
+            name: NO_PERMISSIONS if name.endswith(stats_user("")) else self.topology.granted
+            for name in self.declared.users
+        } | {self.admin: Permissions(".*", ".*", ".*")}
+        found = {
+            entry["user"]: Permissions(entry["configure"], entry["write"], entry["read"])
+            for entry in self._entries("permissions")
+        }
+        vhost = self.topology.vhost
+        yield from self._compared(
+            "permissions", "permission of", wanted, found, lambda user: ("permissions", vhost, user)
+        )
+        for entry in self._entries("topic_permissions"):
+            path = ("topic-permissions", vhost, entry["user"])
+            yield from self._strangers("permissions", [(f"of {entry['user']}", path)], "topic permission")
+
+    def _objects(self) -> Iterator[Finding]:
+        vhost, topology = self.topology.vhost, self.topology
+        exchanges = {
+            entry["name"]: _exchange(entry)
+            for entry in self._entries("exchanges")
+            if entry["name"] and not entry["name"].startswith("amq.")
+        }
+        wanted: Values = {each.name: (each.type, dict(each.arguments), True) for each in topology.exchanges}
+        yield from self._compared("exchanges", "exchange", wanted, exchanges, lambda name: ("exchanges", vhost, name))
+        queues = {entry["name"]: (dict(entry["arguments"]), entry["durable"]) for entry in self._entries("queues")}
+        wanted = {each.name: (dict(each.arguments), True) for each in topology.queues}
+        yield from self._compared("queues", "queue", wanted, queues, lambda name: ("queues", vhost, name))
+        bindings = {_binding(entry): None for entry in self._entries("bindings")}
+        wanted = {(each.source, each.destination, each.routing_key, "queue", ""): None for each in topology.bindings}
+
+        def path(binding: tuple[str, ...]) -> tuple[str, ...]:
+            source, destination, key, kind, arguments = binding
+            if arguments:  # the broker alone knows the hash of arguments in the path
+                return ()
+            properties = quote_plus(key).replace("~", "%7E") or "~"
+            return "bindings", vhost, "e", source, kind[0], destination, properties
+
+        yield from self._compared("bindings", "binding", wanted, bindings, path, _binding_name)
+
+    def _policies(self) -> Iterator[Finding]:
+        found = [*_policies("policy", self._entries("policies")), *self._operator_policies()]
+        paths = {"policy": "policies", "operator": "operator-policies"}
+        differ = False
+        for kind, noun in (("policy", "policy"), ("operator", "operator policy")):
+            for finding in self._compared(
+                "policies",
+                noun,
+                {each.name: each for each in self.topology.policies if each.kind == kind},
+                {each.name: each for each in found if each.kind == kind},
+                lambda name, kind=kind: (paths[kind], self.topology.vhost, name),  # type: ignore[misc]
+            ):
+                differ = True
+                yield finding
+        reported = self.live.effective.get(self.topology.vhost, {})
+        wrong = [
+            queue.name
+            for queue in self.topology.queues
+            if queue.name in reported
+            and dict(reported[queue.name]) != effective_policy(queue.name, self.topology.policies)
+        ]
+        if wrong:
+            vhost = self.topology.vhost
+            again = (
+                f"rabbitmqctl set_policy -p {vhost} --apply-to queues recheck '^recheck$' '{{\"max-length\": 1}}' && "
+                f"rabbitmqctl clear_policy -p {vhost} recheck"
+            )
+            remedy = "Mend the policies first: see above" if differ else again
+            what = f"{_several(wrong, 'queue')} with another effective policy"
+            yield self._problem("effective policies", f"{what}: {_names(wrong)}", remedy)
+
+    def _operator_policies(self) -> Iterator[Policy]:
+        entries = [each for each in self._entries("parameters") if each["component"] == "operator_policy"]
+        return _policies("operator", [{"name": each["name"], **each["value"]} for each in entries])
+
+    def _parameters(self) -> Iterator[Finding]:
+        strange = [each for each in self._entries("parameters") if each["component"] not in _LISTED_ALONE]
+        named = [(each["component"], each["name"]) for each in strange]
+        yield from self._strangers(
+            "parameters",
+            (
+                (f"{component} {name}", ("parameters", component, self.topology.vhost, name))
+                for component, name in named
+            ),
+            "parameter",
+        )
+
+    def _changed(self, check: str, whose: str, wanted: Values, found: Values) -> Iterator[Finding]:
+        for key in dict.fromkeys([*wanted, *found]):
+            if (other := found.get(key)) != (value := wanted.get(key)):
+                is_, should = ("not set" if each is None else each for each in (other, value))
+                yield self._problem(check, f"{whose} {key} is {is_} instead of {should}")
+
+    def _compared(
+        self,
+        check: str,
+        noun: str,
+        wanted: Values,
+        found: Values,
+        path: Callable[[Any], tuple[str, ...]],
+        shown: Callable[[Any], str] = str,
+    ) -> Iterator[Finding]:
+        """Yield missing objects, those with other values, and undeclared ones."""
+        missing = [shown(key) for key in wanted if key not in found]
+        other = [shown(key) for key in wanted if key in found and found[key] != wanted[key]]
+        if missing:
+            yield self._problem(check, f"{_several(missing, noun)} missing: {_names(missing)}")
+        if other:
+            yield self._problem(check, f"{_several(other, noun)} other than declared: {_names(other)}")
+        yield from self._strangers(check, ((shown(key), path(key)) for key in found if key not in wanted), noun)
+
+    def _strangers(self, check: str, found: Iterable[tuple[str, tuple[str, ...]]], noun: str) -> Iterator[Finding]:
+        """Yield undeclared objects, each with the request that deletes it."""
+        for at, (name, path) in enumerate(strangers := list(found)):
+            if at == _STRANGERS:
+                why = f"{len(strangers) - at} more that no stack declares"
+                yield self._problem(check, why, "Mend the ones above, then check again")
+                return
+            request = delete_command(self.admin, self.url, path) if path else f"Delete it at {self.url}"
+            holds = noun in ("queue", "user")
+            remedy = f"Ask its owner, then: {request}" if holds else request
+            yield self._problem(check, f"no stack declares the {noun} {name}", remedy)
+
+
+def delete_command(admin: str, url: str, path: Sequence[str]) -> str:
+    """Return the command that deletes an object; curl asks for the administrator's password."""
+    return f"curl -u {admin} -X DELETE '{url}{api_path(*path)}'"
+
+
+def effective_policy(queue: str, policies: Iterable[Policy]) -> dict[str, Any]:
+    """Return what the broker makes of a queue's policy and operator policy: of two numbers the lower one."""
+    merged: dict[str, Any] = {}
+    matching = [each for each in policies if re.search(each.pattern, queue)]
+    for kind in ("policy", "operator"):
+        best = max((each for each in matching if each.kind == kind), key=lambda each: each.priority, default=None)
+        for key, value in (best.definition if best else {}).items():
+            both = key in merged and isinstance(value, int)
+            merged[key] = min(merged[key], value) if both else value
+    return merged
+
+
+def registry_findings(declared: Declared, row: TenantRow | None, state: DesiredState | None) -> Iterator[Finding]:
+    """Yield where the registry's rows differ from what the tenant's stack declares."""
+    tenant, mend = declared.tenant, declared.mend
+    password = declared.password
+    wanted = TenantRow(
+        cliente_id=tenant.id,
+        vhost=tenant.names.vhost,
+        modulos=tenant.modules,
+        plano=tenant.plan,
+        status=STATUS_NAMES[tenant.status],
+        username=declared.username,
+        password_hash=rabbitmq_hash(declared.username, password) if password else (row.password_hash if row else None),
+    )
+    problem = Finding(check="registry", outcome="fail", tenant=tenant.id, remedy=mend)
+    if row is None or row.status == "removido":
+        yield replace(problem, why="its row in tenants.rabbitmq_configurations is missing or says removido")
+        return
+    found, expected = asdict(row), asdict(wanted)
+    for key, value in expected.items():
+        if found[key] != value:
+            text = "" if key == "password_hash" else f": {_shown(found[key])} instead of {_shown(value)}"
+            yield replace(problem, why=f"its row has another {key}{text}")
+    if state is not None and not state.converged:
+        yield replace(problem, why="the last change of its desired state is not applied")
+
+
+def _policies(kind: Any, entries: Iterable[Entry]) -> Iterator[Policy]:
+    for each in entries:
+        yield Policy(each["name"], kind, each["pattern"], each["priority"], each["apply-to"], each["definition"])
+
+
+def _exchange(entry: Entry) -> tuple[str, dict[str, Any], bool]:
+    return entry["type"], dict(entry["arguments"]), entry["durable"]
+
+
+def _binding(entry: Entry) -> tuple[str, str, str, str, str]:
+    arguments = repr(dict(entry["arguments"])) if entry["arguments"] else ""
+    return entry["source"], entry["destination"], entry["routing_key"], entry["destination_type"], arguments
+
+
+def _binding_name(binding: tuple[str, ...]) -> str:
+    source, destination, key, *_ = binding
+    return f"{source} -> {destination} [{key}]"
+
+
+def _several(names: Sequence[str], noun: str) -> str:
+    return f"{len(names)} {noun}{'' if len(names) == 1 else '(s)'}"
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

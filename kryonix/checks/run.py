@@ -1,0 +1,175 @@
+"""Run the checks of one cell and its tenants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from kryonix.checks.compare import Comparison, delete_command, registry_findings
+from kryonix.checks.declared import Declared
+from kryonix.checks.findings import Finding, complete
+from kryonix.checks.live import Live, alarms, measured_vhosts, read_live
+from kryonix.checks.trials import try_isolation, try_messages
+from kryonix.rabbitmq.broker import Broker
+from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.rabbitmq.counts import BrokerAccess
+from kryonix.registry.desired_states import DesiredState
+from kryonix.registry.rows import TenantRow
+from kryonix.topology.catalog import Catalog
+from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.naming import tenant_of_vhost
+
+_AT_ONCE: Final = 8
+_UNREAD: Final = "the registry does not answer"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """The registry's tenants by id: their rows and their desired states."""
+
+    rows: Mapping[str, TenantRow]
+    states: Mapping[str, DesiredState]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A cell's outputs and tenants. `tenants` are those to check; `others` only take part in the trial of isolation."""
+
+    outputs: Mapping[str, Any]
+    tenants: Sequence[Declared]
+    others: Sequence[Declared] = ()
+
+
+def check_cell(cell: Cell, registered: Registered | None, catalog: Catalog, *, whole: bool) -> list[Finding]:
+    """Return the findings on a cell's broker and its tenants. `whole`: `cell` has every tenant of the cell."""
+    broker = Broker.of(cell.outputs)
+    try:
+        with broker:
+            alarm = alarms(broker)
+            live = read_live(broker, *([] if whole else (each.tenant.names.vhost for each in cell.tenants)))
+    except BrokerUnavailable as error:
+        found = [Finding(check="broker", outcome="unreachable", why=str(error))]
+        rest = [complete([], tenant=each.tenant.id, blocked="the broker does not answer") for each in cell.tenants]
+        return found + [finding for findings in rest for finding in findings]
+    platform = [Finding(check="broker", outcome="pass")]
+    if alarm:
+        platform.append(
+            Finding(check="alarms", outcome="fail", why=alarm, remedy=f"See {cell.outputs['management_url']}")
+        )
+    measured: set[str] | None = None
+    try:
+        measured = measured_vhosts(cell.outputs)
+    except BrokerUnavailable as error:
+        platform.append(Finding(check="metrics", outcome="unreachable", why=str(error)))
+    if whole and registered is not None:
+        platform += _strange_vhosts(cell, live, broker, registered)
+    else:
+        why = "only one tenant is checked" if registered is not None else _UNREAD
+        platform.append(Finding(check="strange vhosts", outcome="not tried", why=why))
+    checked = _Checked(cell, broker, live, catalog, registered, measured, alarm)
+    return platform + [finding for findings in asyncio.run(checked.all()) for finding in findings]
+
+
+def _strange_vhosts(cell: Cell, live: Live, broker: Broker, registered: Registered) -> Iterator[Finding]:
+    """Yield vhosts named like a tenant's that no stack declares and that no row of the registry has."""
+    known = {each.tenant.names.vhost for each in cell.tenants}
+    known |= {row.vhost for row in registered.rows.values() if row.status != "removido"}
+    for vhost in sorted(live.vhosts):
+        if tenant_of_vhost(vhost) and vhost not in known:
+            request = delete_command(broker.username, broker.url, ("vhosts", vhost))
+            why = f"the vhost {vhost} belongs to no tenant"
+            yield Finding(check="strange vhosts", outcome="fail", why=why, remedy=f"Ask its owner, then: {request}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """One cell's tenants, and what was read of its broker."""
+
+    cell: Cell
+    broker: Broker
+    live: Live
+    catalog: Catalog
+    registered: Registered | None
+    measured: Collection[str] | None
+    alarm: str
+
+    async def all(self) -> list[list[Finding]]:
+        """Return each tenant's findings; several tenants are tried at a time."""
+        return await _few(self._tenant(declared) for declared in self.cell.tenants)
+
+    async def _tenant(self, declared: Declared) -> list[Finding]:
+        tenant = declared.tenant
+        try:
+            topology = expand(tenant, self.catalog)
+        except KeyError as error:
+            remedy = "Take it back into the catalog, or change the tenant"
+            why = f"the catalog has no {error}"
+            return [Finding(check="vhost", outcome="fail", tenant=tenant.id, why=why, remedy=remedy)]
+        comparison = Comparison(declared, topology, self.live, self.broker.username, self.broker.url)
+        found = [*comparison.findings(), *self._registry(declared)]
+        if topology.vhost not in self.live.vhosts:
+            return complete(found, tenant=tenant.id, blocked="the vhost is missing")
+        found += [*self._metrics(topology), *await self._messages(comparison), *await self._isolation(declared)]
+        return complete(found, tenant=tenant.id)
+
+    def _registry(self, declared: Declared) -> Iterator[Finding]:
+        tenant = declared.tenant.id
+        if self.registered is None:
+            yield Finding(check="registry", outcome="not tried", tenant=tenant, why=_UNREAD)
+        else:
+            yield from registry_findings(declared, self.registered.rows.get(tenant), self.registered.states.get(tenant))
+
+    def _metrics(self, topology: Topology) -> Iterator[Finding]:
+        tenant = topology.tenant.id
+        if self.measured is None:
+            yield Finding(check="metrics", outcome="not tried", tenant=tenant, why="the metrics do not answer")
+        elif topology.vhost not in self.measured:
+            why = f"the metrics do not report the vhost {topology.vhost} as running"
+            remedy = f"rabbitmqctl restart_vhost -p {topology.vhost}"
+            yield Finding(check="metrics", outcome="fail", tenant=tenant, why=why, remedy=remedy)
+
+    async def _messages(self, comparison: Comparison) -> list[Finding]:
+        tenant = comparison.declared.tenant.id
+        if self.alarm:
+            why = "an alarm stops all messages"
+            return [
+                Finding(check=name, outcome="not tried", tenant=tenant, why=why)
+                for name in ("messages", "dead letters")
+            ]
+        return await try_messages(self._access, comparison.topology, comparison.trustworthy())
+
+    async def _isolation(self, declared: Declared) -> list[Finding]:
+        ring = sorted({each.tenant.id: each for each in (*self.cell.tenants, *self.cell.others)}.items())
+        after = [each for id, each in ring if id > declared.tenant.id] or [each for _, each in ring]
+        why = "" if declared.password else "its stack's outputs have no password"
+        if after[0].tenant.id == declared.tenant.id:
+            why = "there is no other tenant"
+        if why:
+            return [Finding(check="isolation", outcome="not tried", tenant=declared.tenant.id, why=why)]
+        return await try_isolation(self._access, declared, after[0])
+
+    @property
+    def _access(self) -> BrokerAccess:
+        outputs = self.cell.outputs
+        return BrokerAccess(
+            management_url=outputs["management_url"],
+            username=outputs["admin_username"],
+            password=outputs["admin_password"],
+            amqp_host=outputs["amqp_host"],
+            amqp_port=int(outputs["amqp_port"]),
+        )
+
+
+async def _few(works: Iterable[Awaitable[T]]) -> list[T]:
+    """Await all, a few at a time."""
+    free = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(work: Awaitable[T]) -> T:
+        async with free:
+            return await work
+
+    return await asyncio.gather(*(one(work) for work in works))

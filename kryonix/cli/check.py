@@ -1,0 +1,193 @@
+"""`kryonix check`: check a platform and its tenants as they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.markup import escape
+
+from kryonix.checks.declared import Declared, declared_tenants
+from kryonix.checks.findings import PLATFORM_CHECKS, TENANT_CHECKS, Finding, complete, junit
+from kryonix.checks.run import Cell, Registered, check_cell
+from kryonix.cli.options import Json, PlatformOptions
+from kryonix.cli.output.console import out, print_json
+from kryonix.cli.output.tables import Column, responsive_table
+from kryonix.cli.site import Site, open_site, platform_command, print_outage
+from kryonix.engines.containers import platform_of
+from kryonix.engines.engine import StackSpec
+from kryonix.errors import InvalidChoice
+from kryonix.registry import schema
+from kryonix.registry.connection import connect
+from kryonix.registry.desired_states import fetch_desired_states
+from kryonix.registry.errors import RegistryError
+from kryonix.registry.rows import fetch_tenants
+from kryonix.tenants.errors import UnknownTenant
+from kryonix.topology.naming import TENANT_STACK, Names
+
+_FAILED: Final = 1
+_UNREACHABLE: Final = 3
+_AT_ONCE: Final = 8
+_COLOURS: Final = {"pass": "green", "fail": "red", "unreachable": "red", "not tried": "yellow"}
+_COLUMNS: Final = (
+    Column("tenant", min_width=10),
+    Column("check", min_width=10),
+    Column("result"),
+    Column("why", min_width=20),
+    Column("what to do", min_width=20),
+)
+
+app = typer.Typer()
+
+
+@platform_command(app)
+def check(
+    platform: PlatformOptions,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Check this tenant only.")] = None,
+    json_output: Json = False,
+    junit_file: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML to this file too.")
+    ] = None,
+) -> None:
+    """Check the platform and its tenants as they are: what fails, why, and what to do.
+
+    It changes nothing. Its messages go to queues of its own, which the broker deletes with its connection.
+    """
+    site = open_site(platform, concurrency=_AT_ONCE)
+    findings = check_site(site, platform.stack, tenant)
+    if junit_file is not None:
+        try:
+            junit_file.write_bytes(junit(findings))
+        except OSError as error:
+            raise InvalidChoice(f"--junit {str(junit_file)!r} can't be written: {error.strerror}") from error
+    outcomes = Counter(finding.outcome for finding in findings)
+    if json_output:
+        print_json({"outcomes": dict(outcomes), "findings": [asdict(finding) for finding in findings]})
+    else:
+        title = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+        out.print(responsive_table(title, _COLUMNS, rows(findings), out))
+    if outcomes["unreachable"]:
+        print_outage(platform)
+        raise typer.Exit(_UNREACHABLE)
+    if outcomes["fail"]:
+        raise typer.Exit(_FAILED)
+
+
+def check_site(site: Site, stack: str, tenant: str | None = None) -> list[Finding]:
+    """Return the findings on every cell and on every tenant, or on one. Raises UnknownTenant."""
+    registered, found = _registry(site.registry_dsn, stack)
+    declared = _declared(site, stack, registered, tenant)
+    unknown = [] if registered is None else _undeclared(registered, declared, stack, tenant)
+    if (
+        tenant is not None
+        and not unknown
+        and all(each.tenant.id != tenant for cell in declared.values() for each in cell)
+    ):
+        raise UnknownTenant(tenant)
+    for name, members in declared.items():
+        wanted = [each for each in members if tenant in (None, each.tenant.id)]
+        if wanted or tenant is None:
+            cell = Cell(
+                outputs=site.engine.outputs(StackSpec(name=name)),
+                tenants=sorted(wanted, key=lambda each: each.tenant.id),
+                others=members,
+            )
+            found += check_cell(cell, registered, site.catalog, whole=tenant is None)
+    of_platform = [finding for finding in found if not finding.tenant]
+    unread = any((finding.check, finding.outcome) == ("broker", "unreachable") for finding in of_platform)
+    return [
+        *complete(of_platform, PLATFORM_CHECKS, blocked="the broker does not answer" if unread else ""),
+        *(finding for finding in found if finding.tenant),
+        *unknown,
+    ]
+
+
+def _registry(dsn: str, stack: str) -> tuple[Registered | None, list[Finding]]:
+    """Return the registry's tenants, None if it does not answer, and the findings on it."""
+    try:
+        with connect(dsn) as connection:
+            states, tenants = fetch_desired_states(connection), fetch_tenants(connection)
+        found, newest = schema.current(dsn), schema.head()
+    except RegistryError as error:
+        return None, [Finding(check="registry", outcome="unreachable", why=str(error))]
+    registered = Registered(
+        rows={row.cliente_id: row for row in tenants},
+        states={state.cliente_id: state for state in states if state.stage != "removed"},
+    )
+    passed = [Finding(check=name, outcome="pass") for name in ("registry", "migrations")]
+    if found != newest:
+        why = f"the registry's tables are at {found}, this release has {newest}"
+        passed[1] = Finding(check="migrations", outcome="fail", why=why, remedy=f"kryonix up --stack {stack}")
+    return registered, passed
+
+
+def _declared(
+    site: Site, platform: str, registered: Registered | None, tenant: str | None
+) -> dict[str, list[Declared]]:
+    """Return the tenants that each platform's stack and the tenants' own stacks declare, by platform."""
+    states = () if registered is None else registered.states
+    mend = {id: _converge(id, platform) for id in states}
+    cells = [cell.stack for cell in site.cells.cells.values()]
+    own = [stack for stack in site.engine.stacks() if stack.startswith(TENANT_STACK)]
+    if tenant is not None:  # and one more, for the trial of isolation
+        own = [s for s in own if s == Names(tenant).stack] + [s for s in own if s != Names(tenant).stack][:1]
+
+    def read(stack: str) -> tuple[str, list[Declared]]:
+        spec = StackSpec(name=stack)
+        deployment = site.engine.export(spec)
+        tenants = declared_tenants(stack.rpartition("/")[2], deployment, site.engine.outputs(spec), mend)
+        return platform_of(deployment) or stack, list(tenants)
+
+    found: dict[str, list[Declared]] = {stack: [] for stack in cells}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for where, tenants in pool.map(read, [*cells, *own]):
+            if where in found:  # else a platform of another project's cells
+                found[where] += tenants
+    return found
+
+
+def _converge(tenant: str, stack: str) -> str:
+    return f"kryonix tenant converge {tenant} --stack {stack}"
+
+
+def _undeclared(
+    registered: Registered, declared: dict[str, list[Declared]], stack: str, tenant: str | None
+) -> list[Finding]:
+    """Return a finding on each tenant of the registry that no stack declares."""
+    known = {each.tenant.id for members in declared.values() for each in members}
+    found: list[Finding] = []
+    for id in sorted({*registered.rows, *registered.states} - known):
+        state, row = registered.states.get(id), registered.rows.get(id)
+        if tenant not in (None, id) or (state is None and (row is None or row.status == "removido")):
+            continue
+        if state is None:
+            why = "another project declares it"
+            found.append(Finding(check="vhost", outcome="not tried", tenant=id, why=why))
+        else:
+            why, remedy = f"its stack {Names(id).stack} has nothing", _converge(id, stack)
+            found.append(Finding(check="vhost", outcome="fail", tenant=id, why=why, remedy=remedy))
+    return found
+
+
+def rows(findings: Iterable[Finding]) -> list[Sequence[str]]:
+    """Return a row per finding that did not pass, and one per tenant, or for the platform, for all that passed."""
+    table: list[Sequence[str]] = []
+    tenants: dict[str, list[Finding]] = {}
+    for finding in findings:
+        tenants.setdefault(finding.tenant, []).append(finding)
+    for name, found in tenants.items():
+        title = escape(name) or "[bold]platform[/bold]"
+        if passed := [finding for finding in found if finding.outcome == "pass"]:
+            checks = len(TENANT_CHECKS if name else PLATFORM_CHECKS)
+            notes = "; ".join(f"{each.check} {each.why}" for each in passed if each.why)
+            table.append([title, f"{len(passed)} of {checks}", "[green]pass[/green]", escape(notes), ""])
+        for each in found:
+            if each.outcome != "pass":
+                result = f"[{_COLOURS[each.outcome]}]{each.outcome}[/{_COLOURS[each.outcome]}]"
+                table.append([title, each.check, result, escape(each.why), escape(each.remedy)])
+    return table
