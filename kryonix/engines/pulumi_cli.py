@@ -72,8 +72,11 @@ class PulumiEngine:
         }
 
     def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
-        found = self._read(stack, lambda found: found.export_stack(stack.name))  # the SDK's shows secrets, always
-        return {"version": found.version, "deployment": found.deployment} if found else {}
+        # Not the SDK's `export_stack`: it always shows secrets.
+        arguments = ["stack", "export", "--stack", stack.name, *(["--show-secrets"] if show_secrets else [])]
+        result = self._read(stack, lambda found: found.pulumi_command.run(arguments, found.work_dir, found.env_vars))
+        document: dict[str, Any] = json.loads(result.stdout) if result else {}
+        return document
 
     def rewrite(self, stack: StackSpec, change: Change) -> None:
         with self._slots, self._folder(stack) as folder, run_folder() as private:

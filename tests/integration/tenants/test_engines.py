@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -54,6 +55,20 @@ def test_a_stack_is_previewed_created_changed_and_destroyed(notes: Notes) -> Non
     engine.destroy(first)
     assert notes.files() == set()
     assert engine.destroy(first).changed is False, "a stack that has nothing is no error"
+
+
+def test_secrets_are_encrypted_unless_asked_for_and_by_each_stacks_own_key(notes: Notes) -> None:
+    engine, one, two = notes.engine, notes.spec("one"), notes.spec("two")
+    assert not engine.export(one).get("deployment", {}).get("resources")
+    engine.up(one)
+    password = engine.outputs(one)["password"]
+    assert password not in json.dumps(engine.export(one))
+    document = engine.export(one, show_secrets=True)
+    assert password in json.dumps(document)
+    engine.rewrite(two, lambda _: json.loads(json.dumps(document).replace("urn:pulumi:one::", "urn:pulumi:two::")))
+    assert engine.outputs(two)["password"] == password
+    keys = [engine.export(stack)["deployment"]["secrets_providers"]["state"]["salt"] for stack in (one, two)]
+    assert keys[0] != keys[1]
 
 
 def test_refresh_reports_manual_changes_and_up_repairs_them(notes: Notes) -> None:
