@@ -63,8 +63,8 @@ class DeclaredInFile(SignupError):
     def __init__(self, tenant: str) -> None:
         super().__init__(
             f"the tenant {tenant!r} is declared in a config file, tenants.yaml or a stack's own, and this service "
-            "changes only tenants that it or `kryonix tenant create` made. Change the file, then run `kryonix up`; "
-            "`kryonix tenant list` shows which file it is"
+            "changes only tenants with a stack of their own. Change the file (`kryonix tenant list` names it), then "
+            f"run `kryonix up`; or move a tenant of tenants.yaml to its own stack: `kryonix tenant adopt {tenant}`"
         )
 
 

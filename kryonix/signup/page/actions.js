@@ -3,7 +3,7 @@
 import { announce, may, request } from "./api.js";
 import { expectCredentials } from "./credentials.js";
 import { question, queues } from "./dialogs.js";
-import { byId, moment, plural } from "./dom.js";
+import { moment, plural } from "./dom.js";
 import { watch } from "./operations.js";
 import { openOrder } from "./order.js";
 
@@ -86,7 +86,6 @@ export async function perform(name, tenant) {
 
 // Starts an operation, and shows it.
 export async function start(method, to, body) {
-  byId("failure").hidden = true;
   try {
     accepted(await request(method, to, body));
   } catch (error) {

@@ -29,7 +29,9 @@ export function expectCredentials({ id, tenant, credentials_key: key }) {
 export function resumeCredentials() {
   for (const entry of expected) {
     if (values.has(entry.id)) unsavedNotice(entry);
-    else if (entry.shown) lost(entry, `The credentials of ${entry.tenant} were on the screen when the page was reloaded, and can't be shown again.`);
+    else if (entry.shown) {
+      lost(entry, `The credentials of ${entry.tenant} were on the screen when the page was reloaded, and can't be shown again.`);
+    }
     else watch({ id: entry.id });
   }
 }

@@ -39,6 +39,8 @@ function declared(tenant) {
         code(`Pulumi.tenant-${tenant.id}.yaml`), "."),
       element("li", {}, "To change it: edit its entry there (to suspend it, ", code("status: suspended"), "), then run ",
         code("kryonix up"), "."),
+      element("li", {}, "To manage it here: ", code(`kryonix tenant adopt ${tenant.id}`), " moves it from tenants.yaml to a stack of "
+        + "its own. Applications stay connected."),
       element("li", {}, "To get its credentials: ", code(`kryonix tenant credentials ${tenant.id}`), ".")));
 }
 
@@ -96,7 +98,8 @@ function requested({ request }) {
 
 function result(operation) {
   const seconds = operation.ended_at && (new Date(operation.ended_at) - new Date(operation.created_at)) / 1000;
-  const made = [element("span", {}, badge(operation.status), " ", operation.ended_at && element("span", { class: "hint" }, `after ${seconds.toFixed(1)} s`))];
+  const after = operation.ended_at && element("span", { class: "hint" }, `after ${seconds.toFixed(1)} s`);
+  const made = [element("span", {}, badge(operation.status), " ", after)];
   if (operation.status === "failed" && operation.problem) {
     made.push(element("details", { "data-key": operation.id }, element("summary", {}, operation.problem.title || "Why"),
       element("p", { class: "lines" }, operation.problem.detail)));

@@ -40,7 +40,9 @@ export function resetList() {
 }
 
 function query() {
-  const wanted = new URLSearchParams({ limit: SIZE, sort: byId("sort").value, after: places.at(-1), search: byId("search").value.trim().toLowerCase() });
+  const wanted = new URLSearchParams({
+    limit: SIZE, sort: byId("sort").value, after: places.at(-1), search: byId("search").value.trim().toLowerCase(),
+  });
   if (byId("status").value) wanted.set("status", byId("status").value);
   return wanted.toString();
 }
@@ -49,7 +51,8 @@ function showColumns() {
   const by = byId("sort").value;
   replace(byId("columns"), ...COLUMNS.map(([label, key]) => {
     const sorted = key && by.replace("-", "") === key && (by.startsWith("-") ? "descending" : "ascending");
-    const content = key ? button(label, () => sortBy(sorted === "ascending" ? `-${key}` : key), { class: "sort", "data-key": key }) : label;
+    const other = sorted === "ascending" ? `-${key}` : key;
+    const content = key ? button(label, () => sortBy(other), { class: "sort", "data-key": key }) : label;
     return element("th", { role: "columnheader", scope: "col", "aria-sort": sorted || (key ? "none" : null) }, content);
   }));
 }
@@ -68,7 +71,9 @@ function empty() {
 // On a narrow screen rows become blocks, and each cell names its column. Roles keep it a table for screen readers.
 const cell = (column, ...content) => element("td", { role: "cell", "data-column": column }, ...content);
 
-const few = (names) => (names.length <= FEW ? names.join(", ") : `${names.slice(0, FEW - 1).join(", ")} and ${names.length - FEW + 1} more`);
+const few = (names) => names.length <= FEW
+  ? names.join(", ")
+  : `${names.slice(0, FEW - 1).join(", ")} and ${names.length - FEW + 1} more`;
 
 function row(tenant) {
   return element("tr", { role: "row", "data-tenant": tenant.id },
@@ -87,15 +92,19 @@ function row(tenant) {
 function status(tenant) {
   const made = [badge(tenant.status)];
   if (tenant.operation) made.push(element("span", { class: "hint" }, "operation in progress"));
-  else if (tenant.problem) made.push(element("a", { class: "bad", href: `#/tenants/${tenant.id}`, "data-key": `${tenant.id} why` }, "last operation failed"));
-  else if (!tenant.converged) made.push(element("span", { class: "hint" }, "not up to date"));
+  else if (tenant.problem) {
+    const why = { class: "bad", href: `#/tenants/${tenant.id}`, "data-key": `${tenant.id} why` };
+    made.push(element("a", why, "last operation failed"));
+  }
+  if (!tenant.operation && !tenant.problem && !tenant.converged) made.push(element("span", { class: "hint" }, "not up to date"));
   if (removal(tenant)) made.push(element("span", { class: "hint" }, ...removal(tenant)));
   return element("div", { class: "stacked" }, made);
 }
 
 function showPager({ tenants, total }) {
   const first = (places.length - 1) * SIZE + 1;
-  byId("count").textContent = next || places.length > 1 ? `${first}–${first + tenants.length - 1} of ${plural(total, "tenant")}` : plural(total, "tenant");
+  const part = next || places.length > 1 ? `${first}–${first + tenants.length - 1} of ` : "";
+  byId("count").textContent = part + plural(total, "tenant");
   byId("previous").hidden = byId("next").hidden = !next && places.length === 1;
   byId("previous").disabled = places.length === 1;
   byId("next").disabled = !next;

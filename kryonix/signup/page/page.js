@@ -15,12 +15,13 @@ let polled = false; // whether the failure on the screen is a poll's
 
 function fail(error, poll = false) {
   polled = poll;
-  byId("failure").textContent = error.message;
+  if (byId("failure").textContent !== error.message) byId("failure").textContent = error.message; // read out once
   byId("failure").hidden = false;
 }
 
 function clearFailure() {
   byId("failure").hidden = true;
+  byId("failure").textContent = "";
 }
 
 const tenantInAddress = () => decodeURIComponent(/^#\/tenants\/([^/]+)$/.exec(location.hash)?.[1] ?? "");
@@ -51,7 +52,7 @@ async function show() {
     await refresh();
   } catch (error) {
     VIEWS.list.hidden = VIEWS.detail.hidden = true;
-    fail(error);
+    fail(error, true); // until a poll succeeds: a new tenant is there once a worker has begun it
   }
   (byId(tenantInAddress() ? "detail-heading" : "list-heading") ?? byId("main")).focus();
 }
@@ -72,8 +73,8 @@ async function open(key) {
   byId("account").hidden = byId("content").hidden = false;
   byId("landing").hidden = true;
   byId("add").hidden = !may("write");
-  resumeCredentials();
   await show();
+  resumeCredentials();
 }
 
 // A service that does not answer is asked again after a reload, with the same key.

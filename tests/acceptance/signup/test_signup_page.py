@@ -122,6 +122,9 @@ def test_a_tenant_is_added_and_its_credentials_are_shown_until_saved(page: Page,
     assert page.evaluate("() => navigator.clipboard.readText()") == uri
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
+    page.get_by_role("button", name="Sign out").click()
+    expect(question(page)).to_contain_text("The credentials of by-page have not been saved.")
+    question(page).get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Show credentials").click()
     expect(page.locator("#credentials-amqp_uri")).to_have_text(uri)
     stored = page.evaluate("() => JSON.stringify([sessionStorage, localStorage, document.cookie])")
@@ -244,7 +247,7 @@ def test_the_list_is_searched_sorted_and_paged(page: Page, signup: Signup) -> No
         expect(row(page, "many-07").get_by_role("button")).to_have_count(0)
         row(page, "many-07").get_by_role("link").click()
         expect(page.locator("#detail")).to_contain_text("A config file manages this tenant")
-        expect(page.locator("#detail")).to_contain_text("kryonix tenant credentials many-07")
+        expect(page.locator("#detail")).to_contain_text("kryonix tenant adopt many-07")
         expect(page.locator("#detail").get_by_role("button")).to_have_count(0)
         accessible(page)
     finally:

@@ -103,7 +103,7 @@ def test_a_tenant_of_a_config_file_is_not_changed_here(registry: Registry, base:
         ]
         for response in asked:
             assert (response.status_code, response.json()["type"]) == (409, "urn:kryonix:problem:declared-in-file")
-            assert "Change the file, then run `kryonix up`" in response.json()["detail"]
+            assert "run `kryonix up`; or move" in response.json()["detail"]
         assert http.get("/v1/tenants/listed/operations").json() == {"operations": []}
         assert http.post("/v1/tenants/nobody/converge").status_code == 404
 
