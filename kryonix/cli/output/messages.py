@@ -86,7 +86,7 @@ async def watch_stats(
 
     Statistics that can't be read are marked as old, never shown as zero.
     """
-    shown: Table | str = "waiting for the first statistics"
+    shown: Table | str = ""
     with LiveDisplay(
         Text("…" if console.is_terminal else ""), console=console, auto_refresh=False, vertical_overflow="visible"
     ) as live:
@@ -96,11 +96,12 @@ async def watch_stats(
                 shown = stats_table(await read_queues(address, catalog, module), address.tenant_id, all_queues, console)
                 note = Text(f"{now}, every {interval:g} s; stop with Ctrl-C", style="dim")
             except StatsUnavailable as error:
-                note = Text(f"{now}: these statistics are old. {error}", style="red")
+                state = "these statistics are old" if shown else "no statistics yet"
+                note = Text(f"{now}: {state}. {error}", style="red")
             if console.is_terminal:
                 live.update(Group(shown, note), refresh=True)
             else:
-                console.print(shown, note)
+                console.print(*((shown, note) if shown else (note,)))
             await asyncio.sleep(interval)
 
 
