@@ -6,7 +6,7 @@ The queue is procrastinate's, in the service's schema.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, get_args
 from uuid import UUID, uuid4
@@ -24,6 +24,9 @@ from kryonix.topology.tenants import Tenant
 Kind = Literal["create", "change", "suspend", "resume", "rotate", "converge", "offboard", "remove", "settle"]
 Status = Literal["queued", "running", "succeeded", "failed"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+_CONVERGE: Final = "converge"
+"""A field in a stored change that converges the tenant: the table's kinds are older, and older workers leave unknown
+fields to newer ones."""
 GIVES_CREDENTIALS: Final = ("create", "rotate")
 
 
@@ -88,7 +91,10 @@ class Operation:
 
 def insert(connection: Connection, asked: Request) -> Operation | None:
     """Insert a queued operation. Return None if one is in progress, or if the idempotency key was used."""
-    values = {**asdict(asked), "id": uuid4(), "request": Jsonb(dict(asked.request))}
+    kind, request = asked.kind, dict(asked.request)
+    if kind == "converge":
+        kind, request = "change", {**request, _CONVERGE: True}
+    values = {**asdict(asked), "id": uuid4(), "kind": kind, "request": Jsonb(request)}
     return _found(connection, "insert_operation", values)
 
 
@@ -201,7 +207,8 @@ def _found(connection: Connection, query: str, values: Mapping[str, Any]) -> Ope
 
 def _operation(row: Mapping[str, Any]) -> Operation:
     # Ignore columns of a newer release.
-    return Operation(**{each.name: row[each.name] for each in fields(Operation)})
+    found = Operation(**{each.name: row[each.name] for each in fields(Operation)})
+    return replace(found, kind="converge") if found.kind == "change" and _CONVERGE in found.request else found
 
 
 def deliver(connection: Connection, id: UUID) -> bool:
@@ -218,6 +225,7 @@ _REQUEST_FIELDS: Final[Mapping[Kind, frozenset[str]]] = {
     "create": frozenset(Tenant.model_fields),
     "change": frozenset({"modules", "plan", "allow_delete"}),
     "rotate": frozenset({"from_generation"}),
+    "converge": frozenset({_CONVERGE}),
     "remove": frozenset({"accept_loss"}),
 }
 

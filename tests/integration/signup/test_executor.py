@@ -97,4 +97,8 @@ def test_a_converge_counts_what_it_repaired(signup: Signup) -> None:
     operation = signup.run(accepted)
     assert (operation.status, operation.problem) == ("succeeded", None)
     assert operation.result is not None
-    assert list(operation.result) == ["changes"]
+    assert (operation.kind, list(operation.result)) == ("converge", ["changes"])
+    (stored,) = signup.registry.query("SELECT kind FROM signup.operations ORDER BY created_at DESC LIMIT 1")
+    assert stored["kind"] == "change", "an older worker leaves a change with an unknown field to a newer one"
+    events = signup.registry.query("SELECT event FROM signup.outbox")
+    assert [event["event"] for event in events] == ["tenant.created"]
