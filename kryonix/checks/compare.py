@@ -17,7 +17,7 @@ from kryonix.registry.rows import STATUS_NAMES, TenantRow
 from kryonix.topology.credentials import is_hash_of, rabbitmq_hash
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import stats_user
-from kryonix.topology.objects import NO_PERMISSIONS, Permissions, Policy
+from kryonix.topology.objects import NO_PERMISSIONS, Binding, Permissions, Policy
 from kryonix.topology.ownership import description
 
 _NAMED: Final = 5
@@ -55,8 +55,8 @@ class Comparison:
     def trustworthy(self) -> set[str]:
         """Return the exchanges that are as declared: only these route a message of ours to nobody else's queue."""
         found = {entry["name"]: entry for entry in self._entries("exchanges")}
-        bound = {(e["source"], e["destination"], e["routing_key"]) for e in self.topology_bindings()}
-        strange = {e["source"] for e in self._entries("bindings") if _binding(e)[:3] not in bound or e["arguments"]}
+        bound = {_declared_binding(each) for each in self.topology.bindings}
+        strange = {entry["source"] for entry in self._entries("bindings") if _binding(entry) not in bound}
         return {
             exchange.name
             for exchange in self.topology.exchanges
@@ -64,9 +64,6 @@ class Comparison:
             and (entry := found.get(exchange.name)) is not None
             and _exchange(entry) == (exchange.type, dict(exchange.arguments), True)
         }
-
-    def topology_bindings(self) -> list[Entry]:
-        return [asdict(each) for each in self.topology.bindings]
 
     def _entries(self, kind: str) -> list[Entry]:
         return self.live.of_kind(kind, self.topology.vhost)
@@ -151,8 +148,8 @@ class Comparison:
         queues = {entry["name"]: (dict(entry["arguments"]), entry["durable"]) for entry in self._entries("queues")}
         wanted = {each.name: (dict(each.arguments), True) for each in topology.queues}
         yield from self._compared("queues", "queue", wanted, queues, lambda name: ("queues", vhost, name))
-        bindings = {_binding(entry): None for entry in self._entries("bindings")}
-        wanted = {(each.source, each.destination, each.routing_key, "queue", ""): None for each in topology.bindings}
+        bindings = dict.fromkeys(map(_binding, self._entries("bindings")))
+        wanted = dict.fromkeys(map(_declared_binding, topology.bindings))
 
         def path(binding: tuple[str, ...]) -> tuple[str, ...]:
             source, destination, key, kind, arguments = binding
@@ -297,6 +294,10 @@ def _policies(kind: Any, entries: Iterable[Entry]) -> Iterator[Policy]:
 
 def _exchange(entry: Entry) -> tuple[str, dict[str, Any], bool]:
     return entry["type"], dict(entry["arguments"]), entry["durable"]
+
+
+def _declared_binding(binding: Binding) -> tuple[str, str, str, str, str]:
+    return binding.source, binding.destination, binding.routing_key, "queue", ""
 
 
 def _binding(entry: Entry) -> tuple[str, str, str, str, str]:

@@ -57,9 +57,8 @@ def check_cell(cell: Cell, registered: Registered | None, catalog: Catalog, *, w
         return found + [finding for findings in rest for finding in findings]
     platform = [Finding(check="broker", outcome="pass")]
     if alarm:
-        platform.append(
-            Finding(check="alarms", outcome="fail", why=alarm, remedy=f"See {cell.outputs['management_url']}")
-        )
+        remedy = f"Give the broker memory or disk space, or let consumers catch up: see {broker.url}"
+        platform.append(Finding(check="alarms", outcome="fail", why=alarm, remedy=remedy))
     measured: set[str] | None = None
     try:
         measured = measured_vhosts(cell.outputs)

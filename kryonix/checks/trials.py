@@ -137,7 +137,7 @@ async def try_isolation(access: BrokerAccess, tenant: Declared, other: Declared)
         found.append(replace(result, outcome="unreachable", why=f"no answer over AMQP ({_reason(error)})"))
     except AMQPError:
         pass
-    return found or [replace(result, why=f"refused at {vhost}")]
+    return found or [result]
 
 
 def _opened_by_http(access: BrokerAccess, vhost: str) -> Iterator[str]:

@@ -33,6 +33,7 @@ from kryonix.topology.naming import TENANT_STACK, Names
 _FAILED: Final = 1
 _UNREACHABLE: Final = 3
 _AT_ONCE: Final = 8
+_NAMED: Final = 3
 _COLOURS: Final = {"pass": "green", "fail": "red", "unreachable": "red", "not tried": "yellow"}
 _COLUMNS: Final = (
     Column("tenant", min_width=10),
@@ -114,7 +115,8 @@ def _registry(dsn: str, stack: str) -> tuple[Registered | None, list[Finding]]:
             states, tenants = fetch_desired_states(connection), fetch_tenants(connection)
         found, newest = schema.current(dsn), schema.head()
     except RegistryError as error:
-        return None, [Finding(check="registry", outcome="unreachable", why=str(error))]
+        blocked = Finding(check="migrations", outcome="not tried", why="the registry does not answer")
+        return None, [Finding(check="registry", outcome="unreachable", why=str(error)), blocked]
     registered = Registered(
         rows={row.cliente_id: row for row in tenants},
         states={state.cliente_id: state for state in states if state.stage != "removed"},
@@ -175,19 +177,17 @@ def _undeclared(
 
 
 def rows(findings: Iterable[Finding]) -> list[Sequence[str]]:
-    """Return a row per finding that did not pass, and one per tenant, or for the platform, for all that passed."""
+    """Return a row per tenant, and for the platform, for all that passed, and one per cause for the rest."""
     table: list[Sequence[str]] = []
-    tenants: dict[str, list[Finding]] = {}
-    for finding in findings:
-        tenants.setdefault(finding.tenant, []).append(finding)
-    for name, found in tenants.items():
-        title = escape(name) or "[bold]platform[/bold]"
-        if passed := [finding for finding in found if finding.outcome == "pass"]:
-            checks = len(TENANT_CHECKS if name else PLATFORM_CHECKS)
-            notes = "; ".join(f"{each.check} {each.why}" for each in passed if each.why)
-            table.append([title, f"{len(passed)} of {checks}", "[green]pass[/green]", escape(notes), ""])
-        for each in found:
-            if each.outcome != "pass":
-                result = f"[{_COLOURS[each.outcome]}]{each.outcome}[/{_COLOURS[each.outcome]}]"
-                table.append([title, each.check, result, escape(each.why), escape(each.remedy)])
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for each in findings:
+        cause = ("", "") if each.outcome == "pass" else (each.why, each.remedy)
+        groups.setdefault((each.tenant, each.outcome, *cause), []).append(each)
+    for (tenant, outcome, why, remedy), found in sorted(groups.items(), key=lambda group: group[0][0]):
+        checks = len(TENANT_CHECKS if tenant else PLATFORM_CHECKS)
+        few = outcome != "pass" and len(found) <= _NAMED
+        names = ", ".join(each.check for each in found) if few else f"{len(found)} of {checks}"
+        notes = why or "; ".join(f"{each.check} {each.why}" for each in found if each.why)
+        result = f"[{_COLOURS[outcome]}]{outcome}[/{_COLOURS[outcome]}]"
+        table.append([escape(tenant) or "[bold]platform[/bold]", names, result, escape(notes), escape(remedy)])
     return table

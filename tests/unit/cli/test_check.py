@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from kryonix.checks.findings import Finding
+from kryonix.checks.findings import TENANT_CHECKS, Finding
 from kryonix.checks.run import Registered
 from kryonix.cli import check
 from kryonix.registry.desired_states import DesiredState
@@ -82,6 +82,15 @@ def test_findings_end_with_1_and_are_shown_with_their_remedy(monkeypatch: pytest
         assert text in result.stdout
     found.pop()
     assert run(monkeypatch).exit_code == 0
+
+
+def test_findings_of_one_cause_are_one_row() -> None:
+    down = [Finding(check=name, outcome="not tried", tenant="a", why="down") for name in TENANT_CHECKS]
+    names = [row[1:4] for row in check.rows([*down, Finding(check="vhost", outcome="fail", tenant="a", why="[gone]")])]
+    assert names == [
+        [f"{len(down)} of {len(down)}", "[yellow]not tried[/yellow]", "down"],
+        ["vhost", "[red]fail[/red]", "\\[gone]"],
+    ]
 
 
 def test_a_file_that_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
