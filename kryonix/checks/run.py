@@ -149,7 +149,13 @@ class _Checked:
             why = "there is no other tenant"
         if why:
             return [Finding(check="isolation", outcome="not tried", tenant=declared.tenant.id, why=why)]
-        return await try_isolation(self._access, declared, after[0])
+        vhost = after[0].tenant.names.vhost
+        remedies = {
+            entry["user"]: delete_command(self.broker.username, self.broker.url, ("permissions", vhost, entry["user"]))
+            for entry in self.live.of_kind("permissions", vhost)
+            if entry["user"] in declared.users
+        }
+        return await try_isolation(self._access, declared, after[0], remedies)
 
     @property
     def _access(self) -> BrokerAccess:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -111,24 +111,23 @@ class _Trial:
         raise _Lost(f"{what} did not arrive within {_ARRIVAL_S} s")
 
 
-async def try_isolation(access: BrokerAccess, tenant: Declared, other: Declared) -> list[Finding]:
-    """Try a tenant's credentials at another tenant's vhost, over AMQP and over the management API."""
+async def try_isolation(
+    access: BrokerAccess, tenant: Declared, other: Declared, remedies: Mapping[str, str]
+) -> list[Finding]:
+    """Try a tenant's credentials at another tenant's vhost, over AMQP and over the management API.
+
+    `remedies` take a user's permissions there away; a user that gets in without any has other tags than declared.
+    """
     vhost, result = other.tenant.names.vhost, Finding(check="isolation", outcome="pass", tenant=tenant.tenant.id)
-    own = BrokerAccess(
-        management_url=access.management_url,
-        username=tenant.username,
-        password=tenant.password or "",
-        amqp_host=access.amqp_host,
-        amqp_port=access.amqp_port,
-    )
+    own = replace(access, username=tenant.username, password=tenant.password or "")
     found: list[Finding] = []
     try:
         for user in await asyncio.to_thread(lambda: list(_opened_by_http(own, vhost))):
             why = f"the credentials of {user} open the vhost {vhost} over the management API"
-            found.append(replace(result, outcome="fail", why=why, remedy=other.mend))
+            found.append(replace(result, outcome="fail", why=why, remedy=remedies.get(user, tenant.mend)))
         async with await _connect(own, vhost):
             why = f"the credentials of {tenant.username} open the vhost {vhost} over AMQP"
-            found.append(replace(result, outcome="fail", why=why, remedy=other.mend))
+            found.append(replace(result, outcome="fail", why=why, remedy=remedies.get(tenant.username, tenant.mend)))
     except BrokerUnavailable as error:
         found.append(replace(result, outcome="unreachable", why=str(error)))
     except ProbableAuthenticationError:  # a connection error too, as the broker closes it

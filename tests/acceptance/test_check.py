@@ -240,6 +240,12 @@ def test_each_fault_is_named_with_its_remedy(fault: str, check: Check, broker: L
         assert mend in remedy
 
 
+def follow(found: list[Finding], broker: LiveBroker) -> None:
+    """Send the requests that the remedies name."""
+    for path in {match[1] for each in found if (match := re.search(r"-X DELETE '[^']*/api/([^']*)'", each["remedy"]))}:
+        broker.delete(*(unquote(part) for part in path.split("/")))
+
+
 @pytest.mark.parametrize("kind", STRANGERS)
 def test_the_remedy_deletes_what_nobody_declares(kind: str, check: Check, broker: LiveBroker) -> None:
     make, expected = STRANGERS[kind]
@@ -251,9 +257,7 @@ def test_the_remedy_deletes_what_nobody_declares(kind: str, check: Check, broker
         for name, why in expected:
             assert [why in each["why"] for each in found if each["check"] == name] == [True], found
     finally:
-        for each in found:
-            if path := re.search(r"-X DELETE '[^']*/api/([^']*)'", each["remedy"]):
-                broker.delete(*(unquote(part) for part in path[1].split("/")))
+        follow(found, broker)
 
 
 def test_the_remedy_mends_every_fault_at_once(check: Check, broker: LiveBroker, platform: Project) -> None:
@@ -269,15 +273,26 @@ def test_the_remedy_mends_every_fault_at_once(check: Check, broker: LiveBroker, 
     assert (again.exit_code, problems(again)) == (0, [])
 
 
-def test_another_tenants_permission_is_tried_and_found(check: Check, broker: LiveBroker) -> None:
-    broker.put("permissions", V, "kryonix_acme", json={"configure": "^$", "write": "^$", "read": "^$"})
-    broker.put("permissions", V, "kryonix_acme.stats", json={"configure": "^$", "write": "^$", "read": "^$"})
-    found = [each["why"] for each in problems(check("--json")) if each["check"] == "isolation"]
+def test_another_tenants_permission_is_tried_and_taken_away(check: Check, broker: LiveBroker) -> None:
     for user in ("kryonix_acme", "kryonix_acme.stats"):
-        broker.delete("permissions", V, user)
+        broker.put("permissions", V, user, json={"configure": "^$", "write": "^$", "read": "^$"})
+    found = [each for each in problems(check("--json")) if each["check"] == "isolation"]
+    follow(found, broker)
+    assert [(each["tenant"], each["why"]) for each in found] == [
+        ("acme", f"the credentials of kryonix_acme.stats open the vhost {V} over the management API"),
+        ("acme", f"the credentials of kryonix_acme open the vhost {V} over AMQP"),
+    ]
+    assert check().exit_code == 0
+
+
+def test_a_user_that_became_an_administrator_is_found(check: Check, broker: LiveBroker) -> None:
+    user = broker.get("users", USER)
+    broker.put("users", USER, json={**user, "tags": ["administrator"]})
+    found = [(each["check"], each["why"]) for each in problems(check("--json"))]
+    broker.put("users", USER, json=user)
     assert found == [
-        f"the credentials of kryonix_acme.stats open the vhost {V} over the management API",
-        f"the credentials of kryonix_acme open the vhost {V} over AMQP",
+        ("users", f"the user {USER} has the tags ['administrator'] instead of []"),
+        ("isolation", f"the credentials of {USER} open the vhost /cliente_acme over the management API"),
     ]
 
 
