@@ -107,7 +107,8 @@ async def queue_figures(address: Address, timeout: float) -> Sequence[Mapping[st
                     break
         answer = response.json() if response.is_success else None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError, TimeoutError) as error:
-        raise StatsUnavailable(f"{url} gives no figures ({type(error).__name__}: {error})") from error
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise StatsUnavailable(f"{url} gives no figures ({reason})") from error
     if response.status_code in (401, 403):
         user = stats_user(address.username)
         remedy = f"Check user and password in the AMQP URI: figures are read as {user}, with the same password"

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from kryonix.messaging import StatsUnavailable
 from kryonix.messaging.configuration import parse_uri
 from kryonix.messaging.stats import queue_figures, read_stats
 from kryonix.topology.catalog import default_catalog
@@ -70,3 +72,15 @@ async def test_figures_are_read_past_the_environments_proxies(monkeypatch: pytes
     with served(by_path({"/api/queues/%2Fcliente_acme": [{"name": "q"}]})) as api:
         address = parse_uri("amqp://kryonix_acme:pw@127.0.0.1/%2Fcliente_acme", api.url)
         assert await queue_figures(address, 5) == [{"name": "q"}]
+
+
+@pytest.mark.anyio
+async def test_an_error_without_words_is_named_alone() -> None:
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(hold, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(StatsUnavailable, match=r"gives no figures \(\w+\)\."):
+            await queue_figures(parse_uri("amqp://kryonix_acme:x@127.0.0.1:1/%2Fcliente_acme", url), 0.2)
