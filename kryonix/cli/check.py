@@ -185,9 +185,10 @@ def rows(findings: Iterable[Finding]) -> list[Sequence[str]]:
         groups.setdefault((each.tenant, each.outcome, *cause), []).append(each)
     for (tenant, outcome, why, remedy), found in sorted(groups.items(), key=lambda group: group[0][0]):
         checks = len(TENANT_CHECKS if tenant else PLATFORM_CHECKS)
-        few = outcome != "pass" and len(found) <= _NAMED
-        names = ", ".join(each.check for each in found) if few else f"{len(found)} of {checks}"
+        names = list(dict.fromkeys(each.check for each in found))  # several cells have each check of the platform
+        few = outcome != "pass" and len(names) <= _NAMED
+        shown = ", ".join(names) if few else f"{len(names)} of {checks}"
         notes = why or "; ".join(f"{each.check} {each.why}" for each in found if each.why)
         result = f"[{_COLOURS[outcome]}]{outcome}[/{_COLOURS[outcome]}]"
-        table.append([escape(tenant) or "[bold]platform[/bold]", names, result, escape(notes), escape(remedy)])
+        table.append([escape(tenant) or "[bold]platform[/bold]", shown, result, escape(notes), escape(remedy)])
     return table

@@ -198,6 +198,10 @@ STRANGERS: dict[str, tuple[Callable[[LiveBroker], None], list[tuple[str, str]]]]
         post("bindings", V, "e", "cliente_beta", "q", QUEUE, routing_key="#.odd~ key", arguments={}),
         [("bindings", f"no stack declares the binding cliente_beta -> {QUEUE} [#.odd~ key]")],
     ),
+    "binding of everything": (
+        post("bindings", V, "e", "cliente_beta", "q", QUEUE, routing_key="#", arguments={}),
+        [("bindings", f"no stack declares the binding cliente_beta -> {QUEUE} [#]")],
+    ),
     "policy": (
         put("policies", V, "mine", pattern="^cliente_beta.crm", priority=9, definition={"max-length": 1}),
         [("policies", "no stack declares the policy mine")],
@@ -258,6 +262,7 @@ def test_the_remedy_deletes_what_nobody_declares(kind: str, check: Check, broker
             assert [why in each["why"] for each in found if each["check"] == name] == [True], found
     finally:
         follow(found, broker)
+    assert broker.take(V, QUEUE, 1) == 0, "a message of the check reached a tenant's queue"
 
 
 def test_the_remedy_mends_every_fault_at_once(check: Check, broker: LiveBroker, platform: Project) -> None:
