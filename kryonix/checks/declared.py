@@ -25,7 +25,7 @@ class Declared:
     users: tuple[str, ...]
     protected: bool
     mend: str
-    """The command that makes the tenant what its stack declares."""
+    """The command to repair the tenant."""
     password: str | None = field(default=None, repr=False)
 
 
