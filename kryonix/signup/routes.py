@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from kryonix.signup import operations
@@ -33,8 +35,6 @@ from kryonix.tenants.admission import admit
 
 tenants = APIRouter(prefix="/v1", tags=["tenants"])
 health = APIRouter(tags=["health"])
-ROUTERS: Final = (tenants, running, health)
-
 
 _ACCEPTED: dict[str, Any] = {"status_code": 202, "response_model": AcceptedAnswer, "response_model_exclude_none": False}
 _ON_TENANT: dict[str, Any] = {**_ACCEPTED, "responses": problems(401, 403, 404, 409, 422, 429, 503)}
@@ -175,14 +175,12 @@ class Health(BaseModel):
     status: str
 
 
-@health.head("/healthz", include_in_schema=False)
 @health.get("/healthz")
 async def healthz() -> Health:
     """Return ok while the process runs. Uses neither the database nor a thread."""
     return Health(status="ok")
 
 
-@health.head("/readyz", include_in_schema=False)
 @health.get(
     "/readyz",
     responses={503: {"model": Readiness, "description": "The database does not answer, or no worker is running."}},
@@ -195,8 +193,20 @@ def readyz(using: Using, response: Response) -> Readiness:
     return found
 
 
-@health.head("/metrics", include_in_schema=False)
 @health.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(using: Using) -> Response:
     """Return metrics in Prometheus' text format."""
     return Response(using.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _with_head(*routers: APIRouter) -> tuple[APIRouter, ...]:
+    """Answer HEAD wherever GET is answered, but for streams: they end with the operation."""
+    for router in routers:
+        for route in [each for each in router.routes if isinstance(each, APIRoute) and "GET" in (each.methods or ())]:
+            if route.response_class is not StreamingResponse:
+                path = route.path.removeprefix(router.prefix)
+                router.add_api_route(path, route.endpoint, methods=["HEAD"], include_in_schema=False)
+    return routers
+
+
+ROUTERS: Final = _with_head(tenants, running, health)
