@@ -113,6 +113,17 @@ def test_a_rollout_applies_the_registry_rows(fleet: Fleet) -> None:
     assert str(fleet.broker.outputs["admin_password"]) not in result.stdout
 
 
+def test_a_platforms_status_shows_every_tenant_and_what_manages_it(fleet: Fleet) -> None:
+    found = {tenant["id"]: tenant for tenant in fleet.platform.must("status")["tenants"]}
+    assert {found[name]["managed_by"] for name in NAMES} == {"own stack"}
+    assert {found[name]["managed_by"] for name in ("acme", "beta")} == {"tenants.yaml"}
+    first = found[NAMES[0]]
+    assert (first["queues"], first["recorded_queues"], first["registry"]) == (15, None, "ativo")
+    own = fleet.platform.kryonix("status", "--stack", f"tenant-{NAMES[0]}", "--engine", "local", "--json")
+    (alone,) = json.loads(own.stdout)["tenants"]
+    assert (alone["id"], alone["managed_by"], alone["queues"]) == (NAMES[0], "own stack", 15)
+
+
 def test_a_dry_run_shows_changes_and_applies_none(fleet: Fleet) -> None:
     fleet.put(b={"plan": "pro"})
     before, allowed = fleet.latest(), fleet.max_connections("fleet-b")

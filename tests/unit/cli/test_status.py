@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from kryonix.cli.stack import read_status, status_json, status_table
+from kryonix.cli.status import read_status, status_json, status_table
 
 OUTPUTS = {
     "management_url": "http://broker:15672",
