@@ -243,7 +243,7 @@ async def test_a_failing_message_of_a_batch_stops_no_other(world: World) -> None
 
 
 async def test_messages_sent_during_connecting_keep_their_order(world: World) -> None:
-    first, all_of_them = 100, 800
+    first, all_of_them = 100, 2400
     numbers, confirmed = itertools.count(), list[int]()
 
     async with await world.connect() as client:
