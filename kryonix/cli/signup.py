@@ -17,7 +17,6 @@ from threading import Event, Thread
 from typing import Annotated, Any, Final, Literal
 
 import typer
-import uvicorn
 from psycopg import Connection
 from rich.markup import escape
 from rich.table import Table
@@ -28,10 +27,8 @@ from kryonix.cli.output.console import err, out, print_json
 from kryonix.cli.site import load_cells, open_site
 from kryonix.engines.engine import StackSpec
 from kryonix.errors import InvalidChoice, ServiceUnreachable
-from kryonix.signup import auth
+from kryonix.signup import keys
 from kryonix.signup.database import Database
-from kryonix.signup.service import build_service
-from kryonix.signup.worker import run_worker
 from kryonix.topology.addresses import host_port
 from kryonix.topology.catalog import default_catalog
 
@@ -67,6 +64,10 @@ def serve(
     burst: Annotated[int, typer.Option(min=1, help="Requests per caller, at once.")] = 60,
 ) -> None:
     """Run the HTTP service. Set KRYONIX_SIGNUP_DSN to run it without access to the stack's state (--workers 0)."""
+    import uvicorn  # these two take longer than a whole command on keys
+
+    from kryonix.signup.service import build_service
+
     _configure_logging()
     listening = _listen(host, port)
     cells = load_cells(Path.cwd(), platform.stack)
@@ -105,6 +106,8 @@ def worker(
     ] = 400,
 ) -> None:
     """Run a worker: it performs accepted operations and publishes events. Any number may run."""
+    from kryonix.signup.worker import run_worker
+
     if os.environ.get(_WITH_PARENT_VARIABLE):
         Thread(target=_end_with_parent, daemon=True).start()
     _configure_logging()
@@ -139,7 +142,7 @@ def create_key(
     if not name.strip() or len(name) > 100 or not name.isprintable():
         raise InvalidChoice(f"{name[:60]!r} is not a valid name for a key (1 to 100 printable characters)")
     with _transaction(platform) as connection:
-        made = auth.create_key(connection, name, scope, days)
+        made = keys.create_key(connection, name, scope, days)
     if json_output:
         print_json({"key": made, "name": name, "scope": scope})
         return
@@ -151,7 +154,7 @@ def create_key(
 def list_keys(platform: PlatformOptions, json_output: Json = False) -> None:
     """List API keys. Keys can't be displayed; only their hashes are stored."""
     with _transaction(platform) as connection:
-        found = auth.fetch_keys(connection)
+        found = keys.fetch_keys(connection)
     if json_output:
         print_json([_key_json(key) for key in found])
         return
@@ -170,7 +173,7 @@ def revoke_key(
     """Revoke an API key, immediately and permanently."""
     with _transaction(platform) as connection:
         # PostgreSQL rejects some characters that a terminal may send.
-        known = id.isprintable() and auth.revoke_key(connection, id)
+        known = id.isprintable() and keys.revoke_key(connection, id)
     if not known:
         raise InvalidChoice(f"no key {id[:60]!r}. Run `kryonix signup keys list` to see existing keys")
     out.print(f"key {id} revoked")
@@ -269,7 +272,7 @@ def _configure_logging() -> None:
         logging.getLogger(noisier).setLevel(logging.CRITICAL)
 
 
-def _key_json(key: auth.ApiKey) -> dict[str, Any]:
+def _key_json(key: keys.ApiKey) -> dict[str, Any]:
     def moment(at: datetime | None) -> str | None:
         return None if at is None else at.isoformat()
 
@@ -284,7 +287,7 @@ def _key_json(key: auth.ApiKey) -> dict[str, Any]:
     }
 
 
-def _validity(key: auth.ApiKey) -> str:
+def _validity(key: keys.ApiKey) -> str:
     if key.revoked_at is not None:
         return f"revoked {key.revoked_at:%Y-%m-%d %H:%M}"
     if key.expires_at is None:

@@ -16,6 +16,10 @@ from kryonix.registry.errors import address_parts, translated
 
 Connection = psycopg.Connection[dict[str, Any]]
 
+SCHEMA: Final = "tenants"
+SIGNUP_SCHEMA: Final = "signup"
+"""The schema of the signup service's operations, jobs and keys."""
+
 _QUERY: Final = re.compile(r"^-- (\w+) --$\n(.*?)(?=^-- \w+ --$|\Z)", re.MULTILINE | re.DOTALL)
 
 

@@ -15,12 +15,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
-from kryonix.registry.connection import given_settings
+from kryonix.registry.connection import SCHEMA, given_settings
 from kryonix.registry.errors import RegistryUnavailable, translated
-
-SCHEMA: Final = "tenants"
-SIGNUP_SCHEMA: Final = "signup"
-"""The schema of the signup service's operations, jobs and keys."""
 
 SIGNUP_READS: Final = ("desired_states", "rabbitmq_configurations")
 """Tables of the tenants schema that the signup service's role may read."""

@@ -12,9 +12,15 @@ from typing import Any, Final
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from kryonix.registry.connection import KEEPALIVES, BoundedConnection, Connection, NoAnswer, load_queries
+from kryonix.registry.connection import (
+    KEEPALIVES,
+    SIGNUP_SCHEMA,
+    BoundedConnection,
+    Connection,
+    NoAnswer,
+    load_queries,
+)
 from kryonix.registry.errors import address_parts, translated
-from kryonix.registry.schema import SIGNUP_SCHEMA
 
 QUERIES: Final = load_queries("kryonix.signup")
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Request, Response
 
-from kryonix.signup.auth import Caller
 from kryonix.signup.database import Database
 from kryonix.signup.intake import Intake
+from kryonix.signup.keys import Caller
 from kryonix.signup.monitoring import Cached, Metrics, Readiness
 from kryonix.signup.operations import Kind
 from kryonix.signup.schemas import TENANT_ID_PATTERN, AcceptedAnswer

@@ -13,9 +13,9 @@ from kryonix.fleet.placement import Load, choose_cell, load_of
 from kryonix.registry.connection import Connection
 from kryonix.registry.desired_states import DesiredState, fetch_desired_state, fetch_desired_states
 from kryonix.signup import operations, sealing
-from kryonix.signup.auth import Caller
 from kryonix.signup.database import QUERIES, Database
 from kryonix.signup.errors import DeclaredInFile, KeyReused, OperationUnderWay
+from kryonix.signup.keys import Caller
 from kryonix.signup.operations import GIVES_CREDENTIALS, Kind, Operation, Request, enqueue
 from kryonix.tenants.admission import admit, as_sold, asked, invalid_tenant
 from kryonix.tenants.errors import UnknownTenant

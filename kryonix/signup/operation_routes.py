@@ -14,10 +14,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from kryonix.signup import operations
-from kryonix.signup.auth import Caller, Reader, Writer
+from kryonix.signup.auth import Reader, Writer
 from kryonix.signup.database import Database
 from kryonix.signup.dependencies import Using
 from kryonix.signup.errors import AlreadyDelivered, InvalidKey, NotReady, UnknownOperation
+from kryonix.signup.keys import Caller
 from kryonix.signup.operations import Operation
 from kryonix.signup.problems import problem_of, problems
 from kryonix.signup.schemas import CredentialsAnswer, CredentialsRequest, OperationAnswer

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kryonix.signup.auth import Scope
+from kryonix.signup.keys import Scope
 from kryonix.signup.listing import Listed
 from kryonix.signup.operations import Operation
 from kryonix.signup.problems import for_callers

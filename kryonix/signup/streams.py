@@ -14,9 +14,9 @@ from starlette.concurrency import run_in_threadpool
 
 from kryonix.registry.errors import RegistryError
 from kryonix.signup import operations
-from kryonix.signup.auth import fetch_valid
 from kryonix.signup.database import Database
 from kryonix.signup.errors import InvalidKey, TooManyStreams
+from kryonix.signup.keys import fetch_valid
 from kryonix.signup.operations import Operation
 
 MOST_PER_KEY: Final = 50

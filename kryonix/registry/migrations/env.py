@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy
 from alembic import context
 
-from kryonix.registry.schema import SCHEMA
+from kryonix.registry.connection import SCHEMA
 
 connection: sqlalchemy.Connection = context.config.attributes["connection"]
 # Two concurrent runs would both see the old revision. The second waits here until the first has committed.

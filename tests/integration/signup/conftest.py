@@ -19,9 +19,10 @@ import uvicorn
 from docker.models.containers import Container
 from psycopg.rows import dict_row
 
-from kryonix.registry.schema import SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA, upgrade
-from kryonix.signup.auth import Scope, create_key
+from kryonix.registry.connection import SCHEMA, SIGNUP_SCHEMA
+from kryonix.registry.schema import SIGNUP_READS, upgrade
 from kryonix.signup.database import Database
+from kryonix.signup.keys import Scope, create_key
 from kryonix.signup.service import build_service
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cell, Cells

@@ -9,10 +9,10 @@ import pytest
 
 from kryonix.engines.errors import EngineFailed
 from kryonix.signup import operations
-from kryonix.signup.auth import authenticate
 from kryonix.signup.database import Database
 from kryonix.signup.executor import Executor, RetryLater
 from kryonix.signup.intake import Accepted, Intake
+from kryonix.signup.keys import authenticate
 from kryonix.signup.operations import Operation
 from kryonix.signup.sealing import open_sealed
 from kryonix.tenants.lifecycle import TenantLifecycle

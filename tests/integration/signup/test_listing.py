@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kryonix.signup.auth import SCOPES
+from kryonix.signup.keys import SCOPES
 from tests.integration.signup.conftest import Registry, caller
 
 _MINUTES = count()

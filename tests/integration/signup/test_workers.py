@@ -14,8 +14,8 @@ from uuid import UUID, uuid4
 import pytest
 from procrastinate.exceptions import AlreadyEnqueued
 
-from kryonix.signup.auth import SCOPES
 from kryonix.signup.database import Database
+from kryonix.signup.keys import SCOPES
 from kryonix.signup.operations import enqueue
 from tests.integration.signup.conftest import Registry, caller
 from tests.support.project import ROOT

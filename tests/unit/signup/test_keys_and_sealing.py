@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kryonix.signup.auth import SCOPES, Caller
 from kryonix.signup.errors import ScopeTooSmall, WrongCredentialsKey
+from kryonix.signup.keys import SCOPES, Caller
 from kryonix.signup.sealing import derive_key, open_sealed, public_of, random_key, seal
 
 TEXTS = st.text(min_size=1, max_size=40)
