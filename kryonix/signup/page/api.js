@@ -2,11 +2,14 @@
 
 const STORED = "kryonix-api-key";
 const LOOK_AGAIN_MS = 1500;
+const AGAIN_MS = 500;
 const SCOPES = ["read", "write", "admin"];
 const STREAMS = 3; // a browser opens six connections to a host, and the page needs some for its requests
 let key = sessionStorage.getItem(STORED) || "";
 let me = null;
 let streams = 0;
+
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 export const signedIn = () => me;
 export const remembered = () => Boolean(key);
@@ -39,9 +42,11 @@ export const announce = (name) => document.dispatchEvent(new Event(name));
 export async function call(method, path, body, headers = {}) {
   const sent = { Authorization: `Bearer ${key}`, ...headers };
   if (body !== undefined) sent["Content-Type"] = "application/json";
+  const send = () => fetch(path, { method, headers: sent, body: body === undefined ? undefined : JSON.stringify(body) });
   let response;
   try {
-    response = await fetch(path, { method, headers: sent, body: body === undefined ? undefined : JSON.stringify(body) });
+    // A change of the network ends the requests under way; to read again does no harm.
+    response = await (method === "GET" ? send().catch(() => pause(AGAIN_MS).then(send)) : send());
   } catch {
     throw new Error("The service can't be reached. Check that it is running, then try again.");
   }

@@ -48,7 +48,9 @@ def page(browser_page: Page, signup: Signup) -> Iterator[Page]:
     browser_page.goto(signup.base)
     sign_in(browser_page, signup.key)
     yield browser_page
-    assert [text for text in complaints if "status of 4" not in text] == []
+    # Other tests' networks come and go meanwhile: Chromium then gives its requests up.
+    mine = [text for text in complaints if "status of 4" not in text and "ERR_NETWORK_CHANGED" not in text]
+    assert mine == []
 
 
 def sign_in(page: Page, key: str) -> None:
