@@ -44,11 +44,13 @@ from kryonix.cli.site import (
     spec_of,
 )
 from kryonix.engines.engine import StackSpec
+from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary, count_changes
 from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.rabbitmq.broker import Broker
 from kryonix.tenants.undeclared import Undeclared, declared_vhosts, find_undeclared
 from kryonix.topology.errors import nearest
+from kryonix.topology.naming import TENANT_STACK
 
 _UNREACHABLE: Final = 3
 _BRIEF: Final = 12
@@ -123,7 +125,13 @@ def destroy(target: StackOptions, yes: Yes = False, json_output: Json = False) -
         deployment = deployment_of(target)
         confirm("destroy", f"Remove {removal_text(target.stack, deployment)}?")
         total = len(_removable(deployment))
-    summary = _run("destroy", target, outage, total)
+    try:
+        summary = _run("destroy", target, outage, total)
+    except EngineFailed as error:
+        if error.kind == "protected" and target.stack.rpartition("/")[2].startswith(TENANT_STACK):
+            remedy = "If a killed `kryonix tenant adopt` has left this stack, run that command again"
+            raise EngineFailed(f"{error} {remedy}", failure=error.failure) from error
+        raise
     line = summary_line(summary) if any(summary.changes.values()) else f"Nothing is deployed in stack {target.stack!r}."
     print_result(_summary_json(summary), line, json_output)
 

@@ -45,7 +45,10 @@ def resources_of(document: Mapping[str, Any]) -> set[str]:
 
 
 def tenant_deployment(document: Deployment, tenant: str, stack: str) -> Deployment:
-    """Return a tenant's part of a platform's deployment, as the deployment of a stack of its own."""
+    """Return a tenant's part of a platform's deployment, as the deployment of a stack of its own.
+
+    Its resources are protected, so a `destroy` before the first `up` deletes nothing; that `up` lifts the protection.
+    """
     resources = document["deployment"]["resources"]
     moved = set(tenant_resources(document, tenant))
     used = {data.get("provider", "").rpartition("::")[0] for data in resources if data["urn"] in moved}
@@ -55,6 +58,8 @@ def tenant_deployment(document: Deployment, tenant: str, stack: str) -> Deployme
     entries = [with_references(data, renamed) | {"urn": renamed[data["urn"]]} for data in kept]
     for entry in entries:
         entry.pop("aliases", None)
+        if not entry["type"].startswith("pulumi:"):
+            entry["protect"] = True
         if entry["type"] == _STACK_TYPE:
             outputs = entry.get("outputs") or {}
             own = {key: outputs[key] for key in _ADDRESSES if key in outputs}

@@ -9,6 +9,7 @@ from the start: what is done already is done again, or found done.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ class TenantsFile:
         try:
             found = find_entry(path.read_bytes(), path.name, tenant_id)
         except OSError as error:
-            raise Refused(f"{path} can't be read: {error.strerror}. Run as a user who can") from error
+            remedy = "Run as a user who can" if isinstance(error, PermissionError) else "Check kryonix:tenantsFile"
+            raise Refused(f"{path} can't be read: {error.strerror}. {remedy}") from error
         if found is not None and not (os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)):
             raise Refused(
                 f"{path} can't be written, and the entry of {tenant_id!r} has to leave it. Run as a user who can"
@@ -77,12 +79,18 @@ class TenantsFile:
         return remove_entry(self.path.read_bytes(), self.path.name, tenant_id)[1:]
 
     def remove(self, tenant_id: str) -> None:
-        """Remove an entry; comments and other lines stay. The file is replaced in one step."""
+        """Remove an entry; comments and other lines stay. One process at a time replaces the file, in one step."""
         path = self.path.resolve()
-        fresh = path.with_name(f".{path.name}.new")
-        fresh.write_bytes(remove_entry(path.read_bytes(), path.name, tenant_id)[0])
-        shutil.copymode(path, fresh)
-        fresh.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if self.entry(tenant_id) is not None:
+                fresh = path.with_name(f".{path.name}.new")
+                fresh.write_bytes(remove_entry(path.read_bytes(), path.name, tenant_id)[0])
+                shutil.copymode(path, fresh)
+                fresh.replace(path)
+        finally:
+            os.close(folder)
 
 
 class Adoption:

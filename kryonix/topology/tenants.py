@@ -84,8 +84,7 @@ def read_tenants(content: bytes, file: str, catalog: Catalog) -> tuple[list[Tena
         problems += found
         name = _id_of(entry)
         if name in lines:
-            message = f"{name!r} is already on line {lines[name]}. IDs are unique: rename or remove one of the two"
-            problems.append(Problem(file, document.line((*path, "id")), "id", message, name))
+            problems.append(_twice(document, index, name, lines[name]))
         elif name is not None:
             lines[name] = document.line(path)
         if tenant is not None:
@@ -97,8 +96,12 @@ def read_tenants(content: bytes, file: str, catalog: Catalog) -> tuple[list[Tena
 
 def find_entry(content: bytes, file: str, tenant_id: str) -> dict[str, Any] | None:
     """Return a tenant's entry in a tenants.yaml, None without any. Raises InvalidInput."""
-    entries = _entries(parse(content, file))[0]
-    return next((entry for entry in entries if _id_of(entry) == tenant_id), None)
+    document = parse(content, file)
+    found = [index for index, entry in enumerate(_entries(document)[0]) if _id_of(entry) == tenant_id]
+    if len(found) > 1:
+        raise InvalidInput([_twice(document, found[1], tenant_id, document.line(("tenants", found[0])))])
+    entry: dict[str, Any] | None = document.value["tenants"][found[0]] if found else None
+    return entry
 
 
 def remove_entry(content: bytes, file: str, tenant_id: str) -> tuple[bytes, int, int]:
@@ -176,6 +179,11 @@ def _tenant(document: Document, path: Path, catalog: Catalog) -> tuple[Tenant | 
     if isinstance(value, dict):
         problems += islice(_not_in_catalog(value, document, path, catalog), MAX_PROBLEMS + 1)
     return tenant, [Problem(p.file, p.line, p.field, p.message, _title(value)) for p in problems]
+
+
+def _twice(document: Document, index: int, name: str, first: int | None) -> Problem:
+    message = f"{name!r} is already on line {first}. IDs are unique: rename or remove one of the two"
+    return Problem(document.file, document.line(("tenants", index, "id")), "id", message, name)
 
 
 def _in_tenant(problem: Problem, entries: list[Any]) -> Problem:

@@ -10,12 +10,15 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from typing import Final
 
 from kryonix.engines.local import values
 from kryonix.engines.local.errors import LocalError, Protected
 from kryonix.engines.local.recovery import may_be_made
 from kryonix.engines.local.resource import Resource
 from kryonix.engines.local.run import Run
+
+_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,12 @@ class Doomed:
 
 
 def refuse_protected(resources: Iterable[Resource]) -> None:
-    """Raise Protected naming every protected resource among those to be deleted."""
+    """Raise Protected naming the first protected resources among those to be deleted."""
     protected = [f"{r.type} '{r.name}'" for r in resources if r.protect and not r.delete]
     if protected:
+        shown = ", ".join(protected[:_SHOWN]) + (f" and {len(protected) - _SHOWN} more" if protected[_SHOWN:] else "")
         raise Protected(
-            f"Protected against deletion: {', '.join(protected)}. Nothing was deleted. To delete it, set "
+            f"Protected against deletion: {shown}. Nothing was deleted. To delete it, set "
             "protect=False in the program, run `up`, and then remove it."
         )
 

@@ -11,6 +11,8 @@ from kryonix.cli import site
 from kryonix.cli import stack as stacks
 from kryonix.cli.options import StackOptions
 from kryonix.cli.stack import removal_text
+from kryonix.engines.errors import EngineFailed
+from kryonix.errors import Failure
 
 URN = "urn:pulumi:dev::kryonix::{type}::{name}"
 TENANT = "kryonix:messaging:TenantMessaging"
@@ -56,3 +58,17 @@ def test_a_no_on_a_terminal_removes_nothing(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(typer.Exit):
         stacks.destroy(StackOptions())
     assert asked == ["Remove 1 resource of stack 'dev', including 1 tenant with all its messages?"]
+
+
+def test_a_stack_left_by_a_killed_adoption_is_not_destroyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its resources are protected, as the platform's stack still manages them."""
+
+    def protected(operation: str, *_: object) -> None:
+        raise EngineFailed("Protected.", failure=Failure(kind="protected"))
+
+    monkeypatch.setattr(stacks, "_run", protected)
+    with pytest.raises(EngineFailed, match=r"^Protected\. If a killed `kryonix tenant adopt`") as caught:
+        stacks.destroy(StackOptions(stack="tenant-acme"), yes=True)
+    assert (caught.value.exit_status, caught.value.kind) == (1, "protected")
+    with pytest.raises(EngineFailed, match=r"^Protected\.$"):
+        stacks.destroy(StackOptions(), yes=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from kryonix.tenants.adoption import Adoption, TenantsFile
 from kryonix.tenants.errors import UnknownTenant
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import single_cell
+from kryonix.topology.errors import InvalidInput
 from kryonix.topology.ownership import description
 
 ENTRY = "  - id: acme\n    modules: [crm]\n    plan: basic\n"
@@ -178,6 +182,7 @@ def test_a_tenant_moves_with_what_its_resources_refer_to(world: World, adoption:
     assert vhost["provider"] == f"{urn('pulumi:providers:rabbitmq::broker', 'tenant-acme')}::uuid"
     assert vhost["dependencies"] == [urn("pulumi:providers:rabbitmq::broker", "tenant-acme")]
     assert "deletedWith" not in vhost
+    assert vhost["protect"], "a `destroy` before the first `up` of its own stack deletes nothing"
     assert world.states["dev"]["deployment"]["resources"][-1]["dependencies"] == [urn(component("beta"))]
 
 
@@ -205,6 +210,32 @@ def test_an_entry_put_back_into_the_list_is_removed_again(world: World, adoption
     world.changes = 0
     assert adoption.run("acme").lines == (3, 5)
     assert (file.read_text(), world.changes) == (LEFT, 0)
+
+
+def test_an_entry_gone_meanwhile_is_not_missed(file: Path) -> None:
+    file.write_text(LEFT)
+    TenantsFile(path=file).remove("acme")
+    assert file.read_text() == LEFT
+
+
+def test_adoptions_at_once_change_the_list_one_after_the_other(file: Path) -> None:
+    """The second waits for the first, which has read the list already."""
+    folder = os.open(file.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(TenantsFile(path=file).remove, "acme")
+        assert not wait([second], timeout=0.2).done
+        file.write_text(f"# meanwhile\n{LIST}")
+        os.close(folder)
+        second.result(timeout=30)
+    assert file.read_text() == f"# meanwhile\n{LEFT}"
+
+
+def test_an_id_that_is_in_the_list_twice_is_refused(world: World, adoption: Adoption, file: Path) -> None:
+    file.write_text(LIST + ENTRY)
+    with pytest.raises(InvalidInput, match=r"tenants\.yaml:7: .*'acme' is already on line 3"):
+        adoption.run("acme")
+    assert world.changes == 0
 
 
 def test_a_dry_run_changes_nothing(world: World, adoption: Adoption, file: Path) -> None:
