@@ -8,6 +8,7 @@ import math
 import re
 import reprlib
 import zlib
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
@@ -274,8 +275,11 @@ def _fitted(adapter: TypeAdapter[Any], validate: Callable[[Any], Any], given: by
         problems = [f"{_path(each['loc'])}: {each['msg'][:200]}" for each in found[:_MAX_PROBLEMS]]
         problems += [f"{len(found) - _MAX_PROBLEMS} more"] * (len(found) > _MAX_PROBLEMS)
         raise Undecodable(f"the data is not a valid {name}: {'; '.join(problems)}") from error
-    except Exception as error:  # a validator of the model's author may raise anything
-        raise Undecodable(f"{name} cannot be validated: {type(error).__name__}: {str(error)[:200]}") from error
+    except (Exception, CancelledError) as error:  # a validator of the model's author may raise anything
+        why = type(error).__name__
+        with suppress(Exception):  # its text is their code too
+            why = f"{why}: {str(error)[:200]}".removesuffix(": ")
+        raise Undecodable(f"{name} cannot be validated: {why}") from error
 
 
 def _path(steps: tuple[int | str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,11 @@ from tests.support.waiting import eventually_async
 pytestmark = pytest.mark.anyio
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("a bug of the error's own text")
+
+
 class Lead(BaseModel):
     at: datetime
     tags: set[str] = set()
@@ -26,6 +32,10 @@ class Lead(BaseModel):
     def check(cls, tags: set[str]) -> set[str]:
         if "bug" in tags:
             raise KeyError("a bug of the validator")
+        if "mute" in tags:
+            raise Mute
+        if "cancelled" in tags:
+            raise asyncio.CancelledError  # as of a Future that the validator reads
         return tags
 
 
@@ -75,6 +85,8 @@ async def test_a_stream_hands_out_the_model() -> None:
         (Lead, {"at": "soon"}, "the data is not a valid Lead: at: Input should be a valid datetime"),
         (Lead, b"{}", "the data is not a valid Lead: the data: Input should be a valid dictionary"),
         (Lead, {"at": "2026-01-02", "tags": ["bug"]}, "Lead cannot be validated: KeyError: 'a bug of the validator'"),
+        (Lead, {"at": "2026-01-02", "tags": ["mute"]}, "Lead cannot be validated: Mute"),
+        (Lead, {"at": "2026-01-02", "tags": ["cancelled"]}, "Lead cannot be validated: CancelledError"),
         (
             list[Contact],
             [{}] * 5,
