@@ -1,6 +1,6 @@
 // What can be done to a tenant: by which keys, in which states, and what is asked before.
 
-import { announce, may, request } from "./api.js";
+import { announce, may, request, signedIn } from "./api.js";
 import { expectCredentials } from "./credentials.js";
 import { question, queues } from "./dialogs.js";
 import { moment, plural } from "./dom.js";
@@ -87,7 +87,8 @@ export async function perform(name, tenant) {
 // Starts an operation, and shows it.
 export async function start(method, to, body) {
   try {
-    accepted(await request(method, to, body));
+    const operation = await request(method, to, body);
+    if (signedIn()) accepted(operation);
   } catch (error) {
     document.dispatchEvent(new CustomEvent("failed", { detail: error }));
   }

@@ -3,20 +3,21 @@
 const STORED = "kryonix-api-key";
 const LOOK_AGAIN_MS = 1500;
 const AGAIN_MS = 500;
+const PATIENCE_MS = 20_000; // the service gives up on its database before; its streams say more often that they live
 const SCOPES = ["read", "write", "admin"];
 const STREAMS = 3; // a browser opens six connections to a host, and the page needs some for its requests
-let key = sessionStorage.getItem(STORED) || "";
+let key = "";
 let me = null;
 let streams = 0;
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 export const signedIn = () => me;
-export const remembered = () => Boolean(key);
+export const remembered = () => sessionStorage.getItem(STORED);
 export const may = (scope) => me !== null && SCOPES.indexOf(me.scope) >= SCOPES.indexOf(scope);
 
-export async function signIn(presented = key) {
-  key = presented;
+export async function signIn(presented) {
+  key = /^[\x21-\x7e]*$/.test(presented) ? presented : "not a key"; // a header can't hold other characters
   me = await ask("GET", "/v1/key");
   sessionStorage.setItem(STORED, key);
   return me;
@@ -29,8 +30,7 @@ export function signOut(forget = true) {
 
 export class Problem extends Error {
   constructor(problem) {
-    const lines = [problem.detail, ...(problem.errors || [])];
-    super(lines.filter((line, at) => lines.indexOf(line) === at).join("\n"));
+    super([problem.detail, ...(problem.errors || []).filter((line) => !problem.detail.startsWith(line))].join("\n"));
     this.problem = problem;
     this.kind = (problem.type || "").split(":").pop();
   }
@@ -39,16 +39,21 @@ export class Problem extends Error {
 // Tells the page that something has changed, or that the key is not valid any more.
 export const announce = (name) => document.dispatchEvent(new Event(name));
 
-export async function call(method, path, body, headers = {}) {
+export async function call(method, path, body, headers = {}, patience = () => AbortSignal.timeout(PATIENCE_MS)) {
   const sent = { Authorization: `Bearer ${key}`, ...headers };
   if (body !== undefined) sent["Content-Type"] = "application/json";
-  const send = () => fetch(path, { method, headers: sent, body: body === undefined ? undefined : JSON.stringify(body) });
+  const send = () => fetch(path, { method, headers: sent, body: body === undefined ? undefined : JSON.stringify(body), signal: patience() });
   let response;
   try {
-    // A change of the network ends the requests under way; to read again does no harm.
-    response = await (method === "GET" ? send().catch(() => pause(AGAIN_MS).then(send)) : send());
-  } catch {
-    throw new Error("The service can't be reached. Check that it is running, then try again.");
+    // A change of the network ends the requests under way. Reading again does no harm, and an Idempotency-Key runs once.
+    const again = method === "GET" || headers["Idempotency-Key"];
+    response = await send().catch((error) => {
+      if (!again || error.name === "TimeoutError") throw error;
+      return pause(AGAIN_MS).then(send);
+    });
+  } catch (error) {
+    throw new Error(error.name === "TimeoutError" ? "The service doesn't answer. What you see may be old."
+      : "The service can't be reached. Check that it is running, then try again.");
   }
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({ detail: `The service answered ${response.status}.` }));
@@ -81,14 +86,22 @@ export async function follow(id, show) {
 // EventSource can't send a key, so the stream is read by hand.
 async function streamed(id, show) {
   streams += 1;
+  const ending = new AbortController();
+  let waited;
+  const wait = () => {
+    clearTimeout(waited);
+    waited = setTimeout(() => ending.abort(), PATIENCE_MS);
+  };
   try {
-    const response = await call("GET", `/v1/operations/${id}/events`);
+    wait();
+    const response = await call("GET", `/v1/operations/${id}/events`, undefined, {}, () => ending.signal);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let buffer = "";
     let last = null;
     for (;;) {
       const { value, done } = await reader.read();
-      if (done) return last;
+      if (done || !me) return last;
+      wait();
       const events = (buffer + value).split("\n\n");
       buffer = events.pop();
       for (const event of events) {
@@ -101,6 +114,8 @@ async function streamed(id, show) {
       }
     }
   } finally {
+    clearTimeout(waited);
+    ending.abort();
     streams -= 1;
   }
 }

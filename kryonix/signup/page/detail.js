@@ -6,17 +6,20 @@ import { badge, button, byId, element, meter, moment, plural, replace } from "./
 import { failureOf, titleOf, watch } from "./operations.js";
 
 let shown = "";
+let turn = 0;
 
 export async function showDetail(id) {
+  const mine = ++turn;
   const path = `/v1/tenants/${encodeURIComponent(id)}`;
   const [tenant, { operations }] = await Promise.all([ask("GET", path), ask("GET", `${path}/operations?limit=20`)]);
+  if (mine !== turn) return;
   if (tenant.operation) watch({ id: tenant.operation });
   const text = JSON.stringify([tenant, operations]);
   if (text === shown) return;
   shown = text;
   const last = operations.find((operation) => operation.ended_at);
   replace(byId("detail"),
-    element("p", {}, element("a", { href: "#/", "data-key": "back" }, "← All tenants")),
+    back(),
     element("div", { class: "heading" },
       element("h1", { id: "detail-heading", tabindex: "-1", "data-key": "heading" }, tenant.id), badge(tenant.status)),
     tenant.managed_by === "own stack" ? null : declared(tenant),
@@ -25,9 +28,11 @@ export async function showDetail(id) {
     facts(tenant), ...actions(tenant), ...history(operations));
 }
 
-export function resetDetail() {
-  shown = "";
-  byId("detail").replaceChildren();
+const back = () => element("p", {}, element("a", { href: "#/", "data-key": "back" }, "← All tenants"));
+
+export function resetDetail(failed = false) {
+  [shown, turn] = ["", turn + 1];
+  byId("detail").replaceChildren(...(failed ? [back()] : []));
 }
 
 function declared(tenant) {

@@ -35,7 +35,8 @@ export const showList = async () => {
 };
 
 export function resetList() {
-  [places, shown] = [[""], ""];
+  [places, shown, turn] = [[""], "", turn + 1];
+  byId("tenants").replaceChildren();
   byId("filter").reset();
 }
 

@@ -2,9 +2,9 @@
 
 import "./actions.js";
 import { announce, may, remembered, signedIn, signIn, signOut } from "./api.js";
-import { forgetCredentials, mayLeave, resumeCredentials } from "./credentials.js";
+import { forgetCredentials, mayLeave, resumeCredentials, unsaved } from "./credentials.js";
 import { resetDetail, showDetail } from "./detail.js";
-import { byId } from "./dom.js";
+import { byId, capital } from "./dom.js";
 import { resetList, showList } from "./list.js";
 import { forgetOperations } from "./operations.js";
 import { openOrder, readCatalog } from "./order.js";
@@ -12,10 +12,12 @@ import { openOrder, readCatalog } from "./order.js";
 const NEWS_MS = 5000;
 const VIEWS = { list: byId("list"), detail: byId("detail") };
 let polled = false; // whether the failure on the screen is a poll's
+let looking = 0; // requests under way for what is shown
 
 function fail(error, poll = false) {
   polled = poll;
-  if (byId("failure").textContent !== error.message) byId("failure").textContent = error.message; // read out once
+  const text = capital(error.message);
+  if (byId("failure").textContent !== text) byId("failure").textContent = text; // read out once
   byId("failure").hidden = false;
 }
 
@@ -24,11 +26,13 @@ function clearFailure() {
   byId("failure").textContent = "";
 }
 
-const tenantInAddress = () => decodeURIComponent(/^#\/tenants\/([^/]+)$/.exec(location.hash)?.[1] ?? "");
+const tenantInAddress = () => /^#\/tenants\/([^/]+)$/.exec(location.hash)?.[1] ?? "";
 
 async function refresh() {
   const tenant = tenantInAddress();
-  await (tenant ? showDetail(tenant) : showList());
+  looking += 1;
+  await (tenant ? showDetail(tenant) : showList()).finally(() => { looking -= 1; });
+  if (!signedIn() || tenant !== tenantInAddress()) return; // the answer came too late
   VIEWS.list.hidden = Boolean(tenant);
   VIEWS.detail.hidden = !tenant;
   document.title = tenant ? `${tenant} · Kryonix tenants` : "Kryonix tenants";
@@ -46,26 +50,33 @@ async function showNews() {
 }
 
 async function show() {
+  const tenant = tenantInAddress();
   clearFailure();
   resetDetail();
   try {
     await refresh();
   } catch (error) {
-    VIEWS.list.hidden = VIEWS.detail.hidden = true;
+    if (!signedIn() || tenant !== tenantInAddress()) return;
+    VIEWS.list.hidden = true;
+    VIEWS.detail.hidden = !tenant;
+    resetDetail(true);
     fail(error, true); // until a poll succeeds: a new tenant is there once a worker has begun it
   }
   (byId(tenantInAddress() ? "detail-heading" : "list-heading") ?? byId("main")).focus();
 }
 
 async function open(key) {
-  clearFailure();
+  looking += 1;
   try {
     await signIn(key);
     await readCatalog();
   } catch (error) {
     landing(error, error.kind === "invalid-key");
     return;
+  } finally {
+    looking -= 1;
   }
+  clearFailure();
   const { name, scope } = signedIn();
   byId("key-form").reset();
   byId("account-name").textContent = name;
@@ -77,27 +88,30 @@ async function open(key) {
   resumeCredentials();
 }
 
-// A service that does not answer is asked again after a reload, with the same key.
+// The key that a tab remembers is kept while the service does not answer.
 function landing(error = null, forget = true) {
   signOut(forget);
+  if (forget) forgetCredentials();
   forgetOperations();
   resetList();
   resetDetail();
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   byId("account").hidden = byId("content").hidden = true;
-  byId("landing").hidden = false;
   if (error) fail(error);
-  byId("key").focus();
+  document.title = "Kryonix tenants";
+  const asked = byId("landing").hidden || byId("key").value; // else by the clock, which does not move the focus
+  byId("landing").hidden = false;
+  if (asked) byId("key").focus();
 }
 
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
+  clearFailure();
   open(byId("key").value.trim());
 });
 
 byId("sign-out").addEventListener("click", async () => {
   if (!(await mayLeave())) return;
-  forgetCredentials();
   clearFailure();
   landing();
 });
@@ -109,9 +123,16 @@ document.addEventListener("failed", ({ detail }) => {
   fail(detail);
   announce("changed");
 });
-document.addEventListener("refused", () =>
-  landing(new Error("This API key is no longer valid: it was revoked, or it has expired. Sign in with another one.")));
-setInterval(showNews, NEWS_MS);
+document.addEventListener("refused", () => {
+  const lost = unsaved().join(", ");
+  landing(new Error("This API key is no longer valid: it was revoked, or it has expired. Sign in with another one."
+    + (lost && ` The new credentials of ${lost} were not saved, and can't be shown again: rotate them.`)));
+});
+setInterval(() => {
+  if (looking) return;
+  if (!signedIn() && remembered() && !byId("key").value) open(remembered());
+  else showNews();
+}, NEWS_MS);
 
-if (remembered()) open();
+if (remembered()) open(remembered());
 else landing();

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Locator, Page, Route, ViewportSize, expect, sync_playwright
 
 from tests.support.live_broker import LiveBroker
 from tests.support.signup_service import Signup
@@ -42,15 +42,14 @@ def page(browser_page: Page, signup: Signup) -> Iterator[Page]:
     complaints: list[str] = []
     browser_page.on("pageerror", lambda error: complaints.append(str(error)))
     browser_page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    browser_page.goto(signup.base)
+    browser_page.goto(f"{signup.base}/icon.svg")  # a page without a script, which might sign in meanwhile
     browser_page.evaluate("() => sessionStorage.clear()")
-    browser_page.goto("about:blank")
     browser_page.goto(signup.base)
     sign_in(browser_page, signup.key)
     yield browser_page
-    # Other tests' networks come and go meanwhile: Chromium then gives its requests up.
-    mine = [text for text in complaints if "status of 4" not in text and "ERR_NETWORK_CHANGED" not in text]
-    assert mine == []
+    # Other tests' networks come and go meanwhile: Chromium then gives its requests up. One test loses an answer.
+    expected = ("status of 4", "ERR_NETWORK_CHANGED", "ERR_CONNECTION_RESET")
+    assert [text for text in complaints if not any(known in text for known in expected)] == []
 
 
 def sign_in(page: Page, key: str) -> None:
@@ -277,11 +276,12 @@ def test_buttons_follow_the_keys_scope_and_signing_out_forgets_it(page: Page, si
 
     page.get_by_role("button", name="Sign out").click()
     assert page.evaluate("() => sessionStorage.length") == 0
-    page.get_by_label("API key").fill("kx_nobody_x")
+    page.get_by_label("API key").fill("kx_nobody_…")  # as a mail program may write it
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("a valid API key is required")
+    expect(page.get_by_role("alert")).to_contain_text("A valid API key is required")
     expect(page.locator("#content")).to_be_hidden()
     sign_in(page, key := signup.make_key("read"))
+    page.evaluate("""() => sessionStorage.setItem("kryonix-credentials", "[]")""")
     assert (
         signup.project.kryonix(
             "signup", "keys", "revoke", key.split("_")[1], "--stack", signup.project.stack
@@ -289,7 +289,56 @@ def test_buttons_follow_the_keys_scope_and_signing_out_forgets_it(page: Page, si
         == 0
     )
     expect(page.get_by_role("alert")).to_contain_text("This API key is no longer valid")
+    assert page.evaluate("() => sessionStorage.length") == 0
     expect(page.get_by_label("API key")).to_be_focused()
+
+
+def test_a_late_or_lost_answer_and_a_service_away_do_no_harm(page: Page, signup: Signup) -> None:
+    signup.caller.done("POST", "/v1/tenants", {"id": "by-late", "modules": ["portal"], "plan": "basic"})
+    declare(signup, "by-prompt")
+    try:
+        page.evaluate(
+            """() => { const real = fetch; window.fetch = async (to, how) => {
+                const answer = await real(to, how);
+                if (to.includes("/by-late")) await new Promise((later) => setTimeout(later, 700));
+                return answer;
+            }; }"""
+        )
+        page.evaluate("() => { location.hash = '#/tenants/by-late' }")
+        page.evaluate("() => new Promise((later) => setTimeout(later, 100))")
+        page.evaluate("() => { location.hash = '#/tenants/by-prompt' }")
+        page.evaluate("() => new Promise((later) => setTimeout(later, 1000))")
+        assert page.locator("#detail h1").inner_text() == "by-prompt"
+    finally:
+        signup.as_superuser("DELETE FROM tenants.rabbitmq_configurations WHERE cliente_id = 'by-prompt'")
+    page.evaluate("() => { location.hash = '#/tenants/nobody-there' }")
+    expect(page.get_by_role("alert")).to_contain_text("There is no tenant 'nobody-there'")
+    page.get_by_role("link", name="All tenants").click()
+
+    lost: list[str] = []
+
+    def lose(route: Route) -> None:
+        lost.append(route.request.headers["idempotency-key"])
+        if len(lost) > 1:
+            route.continue_()
+        else:
+            route.fetch()
+            route.abort("connectionreset")
+
+    page.route("**/rotate", lose)
+    row(page, "by-late").get_by_role("button", name="Rotate by-late").click()
+    question(page).get_by_role("button", name="Rotate the credentials of by-late").click()
+    expect(page.locator("#credentials[open]")).to_contain_text("kryonix_by-late.2")
+    assert len(lost) == 2
+    assert len(set(lost)) == 1
+    page.get_by_role("button", name="I've saved these").click()
+    page.unroute("**/rotate")
+
+    page.route("**/v1/**", lambda route: route.fulfill(status=429, json={"detail": "the service is away"}))
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("The service is away")
+    page.unroute("**/v1/**")
+    expect(page.get_by_role("heading", name="Tenants", exact=True)).to_be_visible()  # by itself, with the same key
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
