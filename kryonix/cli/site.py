@@ -113,7 +113,12 @@ def open_site(platform: PlatformOptions, concurrency: int = 4) -> Site:
     project = project_folder()
     cells = load_cells(project, platform.stack)
     engine = engine_for(platform.engine, project, concurrency=concurrency)
-    dsn = engine.outputs(StackSpec(name=platform.stack)).get("registry_dsn")
+    outputs = engine.outputs(StackSpec(name=platform.stack))
+    dsn = outputs.get("registry_dsn")
+    if not dsn and (own := str(outputs.get("registry_stack", "")).rpartition("/")[2]):
+        raise InvalidChoice(
+            f"stack {platform.stack!r} is a tenant's, not a platform's. Give the platform's: --stack {own}"
+        )
     if not dsn:
         raise nothing_deployed(platform, "has no registry in its outputs: nothing is deployed")
     return Site(registry_dsn=str(dsn), cells=cells, engine=engine, catalog=default_catalog())

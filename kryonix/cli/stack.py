@@ -127,8 +127,9 @@ def destroy(target: StackOptions, yes: Yes = False, json_output: Json = False) -
         total = len(_removable(deployment))
     try:
         summary = _run("destroy", target, outage, total)
-    except EngineFailed as error:
-        if error.kind == "protected" and target.stack.rpartition("/")[2].startswith(TENANT_STACK):
+    except KryonixError as error:
+        protected = error.failure is not None and error.failure.kind == "protected"
+        if protected and target.stack.rpartition("/")[2].startswith(TENANT_STACK):
             remedy = "If a killed `kryonix tenant adopt` has left this stack, run that command again"
             raise EngineFailed(f"{error} {remedy}", failure=error.failure) from error
         raise

@@ -12,7 +12,7 @@ from kryonix.cli import stack as stacks
 from kryonix.cli.options import StackOptions
 from kryonix.cli.stack import removal_text
 from kryonix.engines.errors import EngineFailed
-from kryonix.errors import Failure
+from kryonix.engines.local.errors import Protected
 
 URN = "urn:pulumi:dev::kryonix::{type}::{name}"
 TENANT = "kryonix:messaging:TenantMessaging"
@@ -64,11 +64,11 @@ def test_a_stack_left_by_a_killed_adoption_is_not_destroyed(monkeypatch: pytest.
     """Its resources are protected, as the platform's stack still manages them."""
 
     def protected(operation: str, *_: object) -> None:
-        raise EngineFailed("Protected.", failure=Failure(kind="protected"))
+        raise Protected("Protected.")
 
     monkeypatch.setattr(stacks, "_run", protected)
     with pytest.raises(EngineFailed, match=r"^Protected\. If a killed `kryonix tenant adopt`") as caught:
         stacks.destroy(StackOptions(stack="tenant-acme"), yes=True)
     assert (caught.value.exit_status, caught.value.kind) == (1, "protected")
-    with pytest.raises(EngineFailed, match=r"^Protected\.$"):
+    with pytest.raises(Protected, match=r"^Protected\.$"):
         stacks.destroy(StackOptions(), yes=True)

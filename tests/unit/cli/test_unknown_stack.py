@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -48,6 +49,14 @@ def test_tenants_of_a_mistyped_stack_are_refused_with_the_nearest_one() -> None:
     said = refusal("tenant", "list", "--stack", "dve", "--engine", "local")
     assert "stack 'dve' has no registry in its outputs: nothing is deployed" in said
     assert "did you mean 'dev'? Allowed: dev, prod" in said
+
+
+@pytest.mark.parametrize("command", ["tenant list", "check"])
+def test_a_tenants_stack_is_not_taken_for_a_platform(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = {"registry_stack": "organization/kryonix/dev"}
+    monkeypatch.setattr("kryonix.cli.site.engine_for", lambda *_, **__: SimpleNamespace(outputs=lambda _: outputs))
+    said = refusal(*command.split(), "--stack", "tenant-acme")
+    assert said == "stack 'tenant-acme' is a tenant's, not a platform's. Give the platform's: --stack dev"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../dev"])
