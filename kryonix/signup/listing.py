@@ -63,6 +63,8 @@ def fetch_page(
         )
         for row in rows
     ]
+    if not rows and after:  # past the end: the number of all is in the first row of any page
+        rows = connection.execute(QUERIES["fetch_listed_tenants"], {**values, "after": "", "limit": 1}).fetchall()
     return listed, rows[0]["total"] if rows else 0
 
 

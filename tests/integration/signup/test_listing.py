@@ -90,8 +90,10 @@ def test_pages_follow_the_order_asked_for(sort: str, order: str, registry: Regis
     with caller(base, registry.key("read")) as http:
         found = pages(http, sort=sort, search="tenant-", limit=2)
         page = http.get("/v1/tenants", params={"search": "tenant-", "limit": 1}).json()
+        past = http.get("/v1/tenants", params={"search": "tenant-", "after": "z"}).json()
     assert found == [[f"tenant-{letter}" for letter in order[at : at + 2]] for at in (0, 2, 4)]
     assert page["total"] == 5
+    assert (past["tenants"], past["total"]) == ([], 5)
 
 
 def test_a_tenant_of_a_config_file_is_not_changed_here(registry: Registry, base: str) -> None:
