@@ -95,6 +95,10 @@ def test_the_command_runs_the_cli_found_on_path(project: Project, tmp_path: Path
     assert json.loads(made.stdout)["changes"]["create"] > 80
     again = project.kryonix("preview", "--stack", project.stack, "--json", timeout=600)
     assert set(json.loads(again.stdout)["changes"]) <= {"same", "read"}
+    checked = project.kryonix("check", "--stack", project.stack, timeout=600)
+    assert checked.returncode == 0, checked.stdout
+    (listed,) = json.loads(project.kryonix("status", "--stack", project.stack, "--json", timeout=600).stdout)["tenants"]
+    assert (listed["id"], listed["managed_by"]) == ("acme", "tenants.yaml")
     assert not (project.folder / ".kryonix").exists()
     destroyed = project.kryonix("destroy", "--stack", project.stack, "--yes", timeout=600)
     assert destroyed.returncode == 0, destroyed.stderr

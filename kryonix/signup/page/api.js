@@ -79,7 +79,7 @@ export async function follow(id, show) {
     } catch (error) {
       if (!me || ["unknown-operation", "invalid-key"].includes(error.kind)) throw error;
     }
-    await new Promise((later) => setTimeout(later, LOOK_AGAIN_MS));
+    await pause(LOOK_AGAIN_MS);
   }
 }
 
