@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, Route, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Error, Locator, Page, Route, ViewportSize, expect, sync_playwright
 
 from tests.support.live_broker import LiveBroker
 from tests.support.signup_service import Signup
 from tests.support.waiting import eventually
 
 WAIT_MS = 60_000
+RUNS_MS = 15_000
 DESKTOP, PHONE = ViewportSize(width=1100, height=900), ViewportSize(width=390, height=844)
 
 
@@ -42,14 +43,28 @@ def page(browser_page: Page, signup: Signup) -> Iterator[Page]:
     complaints: list[str] = []
     browser_page.on("pageerror", lambda error: complaints.append(str(error)))
     browser_page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    browser_page.goto(f"{signup.base}/icon.svg")  # a page without a script, which might sign in meanwhile
+    # A page without a script first, which might sign in meanwhile.
+    eventually("a page is open", lambda: browser_page.goto(f"{signup.base}/icon.svg"), ignoring=(Error,))
     browser_page.evaluate("() => sessionStorage.clear()")
-    browser_page.goto(signup.base)
+    loaded(browser_page, lambda: browser_page.goto(signup.base))
     sign_in(browser_page, signup.key)
     yield browser_page
     # Other tests' networks come and go meanwhile: Chromium then gives its requests up. One test loses an answer.
     expected = ("status of 4", "ERR_NETWORK_CHANGED", "ERR_CONNECTION_RESET")
     assert [text for text in complaints if not any(known in text for known in expected)] == []
+
+
+def loaded(page: Page, load: Callable[[], object]) -> None:
+    """Load the page until its scripts run: a network of another test that comes or goes meanwhile ends requests."""
+    either = page.get_by_label("API key").or_(page.get_by_role("heading", name="Tenants", exact=True))
+    ready = either.filter(visible=True).first
+
+    def runs() -> bool:
+        load()
+        ready.wait_for(timeout=RUNS_MS)
+        return True
+
+    eventually("the page's scripts run", runs, ignoring=(Error,))
 
 
 def sign_in(page: Page, key: str) -> None:
@@ -111,7 +126,7 @@ def test_a_tenant_is_added_and_its_credentials_are_shown_until_saved(page: Page,
     add.click()
     item = page.locator("#operations li", has_text="Create by-page")
     expect(item).to_contain_text("broker objects")
-    page.reload()  # the key that opens the credentials survives it
+    loaded(page, page.reload)  # the key that opens the credentials survives it
 
     dialog = page.locator("#credentials[open]")
     expect(dialog).to_contain_text("kryonix_by-page")
@@ -130,7 +145,7 @@ def test_a_tenant_is_added_and_its_credentials_are_shown_until_saved(page: Page,
     expect(page.locator("#credentials-amqp_uri")).to_have_text(uri)
     stored = page.evaluate("() => JSON.stringify([sessionStorage, localStorage, document.cookie])")
     assert uri.split(":")[2].split("@")[0] not in stored
-    page.reload()  # shown and not saved: they are gone, and the page says so
+    loaded(page, page.reload)  # shown and not saved: they are gone, and the page says so
     expect(page.locator("#notices")).to_contain_text("rotate the credentials of by-page again")
     accessible(page)
 
