@@ -122,12 +122,15 @@ def consume(
     tenant: TenantOptions,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of messages.")] = None,
     wait: Annotated[
-        float | None, typer.Option(min=0.1, max=_DAY_S, help="Stop after this many seconds without a message.")
+        float | None,
+        typer.Option(min=0.1, max=_DAY_S, help="Stop after this many seconds without a message; default: never."),
     ] = None,
 ) -> None:
     """Take an action's messages for good, and print each as a line of JSON."""
     module, action = _parse_route(route)
     catalog, address = load_catalog(tenant.catalog), find_connection(tenant).address
+    if wait is None and sys.stderr.isatty():
+        err.print("waiting for messages; Ctrl-C stops, --wait 5 stops by itself", style="dim")
     taken = run_async(_consume(address, catalog, module, action, limit, wait))
     err.print(f"{taken} message(s) taken")
 

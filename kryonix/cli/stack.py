@@ -226,7 +226,7 @@ def _print_preview(summary: Summary, verbose: bool) -> None:
     changes = sum(step.op not in ("same", "read") for step in summary.steps)
     brief = not verbose and changes > _BRIEF
     steps = notable(summary.steps) if brief else summary.steps
-    title = "Changed or removed, with the messages in them" if brief else ""
+    title = "Existing objects that hold messages" if brief else ""
     if (table := steps_table(steps, out, title=title, every=True)) is not None:
         out.print(table)
     out.print(summary_line(summary), soft_wrap=True)

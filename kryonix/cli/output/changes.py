@@ -54,13 +54,14 @@ def notable(steps: Iterable[Step]) -> tuple[Step, ...]:
     """Return the changes of existing objects that hold messages. A removed tenant's vhost stands for its queues."""
     steps = tuple(steps)
     gone = {_tenant(step) for step in steps if step.type == _TENANT and step.op == "delete"}
-    return tuple(
+    found = (
         step
         for step in steps
         if step.type in _DATA
         and step.op in ("delete", "replace", "update")
         and not (step.type == QUEUE.resource_type and _tenant(step) in gone)
     )
+    return tuple(sorted(found, key=lambda step: step.name))
 
 
 def _tenant(step: Step) -> str:

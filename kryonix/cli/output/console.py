@@ -68,9 +68,14 @@ def refuse_without_terminal(command: str) -> None:
 
 
 def confirm(command: str, question: str) -> None:
-    """Return if the user agrees; a no exits with status 2. Raises InvalidChoice without a terminal."""
+    """Return if the user agrees; a no exits with status 2, Ctrl-C with 130. Raises InvalidChoice without a terminal."""
     refuse_without_terminal(command)
-    if not typer.confirm(question):
+    try:
+        agreed = typer.confirm(question)
+    except typer.Abort:
+        err.print("\nNothing was changed.")
+        raise typer.Exit(130) from None
+    if not agreed:
         err.print("Nothing was changed.")
         raise typer.Exit(2)
 

@@ -52,9 +52,9 @@ def test_without_changes_there_is_no_line() -> None:
 
 def test_changed_and_removed_objects_with_messages_are_always_named() -> None:
     assert [f"{each.op} {each.name}" for each in notable([*NEW, *CHANGED, *REMOVED, *PLATFORM])] == [
-        "update acme/vhost",
         "delete acme/crm.a",
         "replace acme/crm.b",
+        "update acme/vhost",
         "delete beta/vhost",
         "replace platform-rabbitmq",
     ]

@@ -28,6 +28,20 @@ def test_a_no_exits_with_2_and_changes_nothing(
     assert (said.out, said.err) == ("", "Nothing was changed.\n")
 
 
+def test_ctrl_c_at_the_question_exits_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(Terminal):
+        def readline(self, *_: object) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", Interrupted())
+    with pytest.raises(typer.Exit) as ended:
+        confirm("up", "Apply 2 changes to stack 'dev'?")
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err.endswith("Nothing was changed.\n")
+
+
 def test_answering_yes_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal())
     asked = []
