@@ -231,8 +231,8 @@ def wanted(caller: Caller) -> list[tuple[Any, ...]]:
 
 
 def test_a_wrong_method_is_refused_with_the_allowed_ones(caller: Caller) -> None:
-    assert caller.http.put("/v1/tenants").headers["allow"] == "GET, POST"
-    assert caller.http.put("/v1/tenants/small").headers["allow"] == "DELETE, GET, PATCH"
+    assert caller.http.put("/v1/tenants").headers["allow"] == "GET, HEAD, POST"
+    assert caller.http.put("/v1/tenants/small").headers["allow"] == "DELETE, GET, HEAD, PATCH"
 
 
 @pytest.mark.parametrize(
