@@ -114,6 +114,6 @@ def test_any_line_can_be_searched(text: str, file: str) -> None:
 
 def test_a_very_long_line_is_searched_quickly() -> None:
     start = time.process_time()
-    for text in ("a" * 1_000_000, "password" * 100_000, "://a:" * 100_000, " :=" * 100_000, "a." * 100_000 + "token"):
+    for text in ("a" * 200_000, "password" * 20_000, "://a:" * 20_000, " :=" * 20_000, "a." * 20_000 + "token"):
         found(text)
-    assert time.process_time() - start < 60  # s; a quadratic search takes hours
+    assert time.process_time() - start < 30  # s; a quadratic search takes many minutes
