@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
@@ -17,7 +16,7 @@ from kryonix.registry.rows import STATUS_NAMES, TenantRow
 from kryonix.topology.credentials import is_hash_of, rabbitmq_hash
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import stats_user
-from kryonix.topology.objects import NO_PERMISSIONS, Binding, Permissions, Policy
+from kryonix.topology.objects import NO_PERMISSIONS, Binding, Permissions, Policy, effective_policy
 from kryonix.topology.ownership import description
 
 _NAMED: Final = 5
@@ -247,18 +246,6 @@ class Comparison:
 def delete_command(admin: str, url: str, path: Sequence[str]) -> str:
     """Return the command that deletes an object; curl asks for the administrator's password."""
     return f"curl -u {admin} -X DELETE '{url}{api_path(*path)}'"
-
-
-def effective_policy(queue: str, policies: Iterable[Policy]) -> dict[str, Any]:
-    """Return what the broker makes of a queue's policy and operator policy: of two numbers the lower one."""
-    merged: dict[str, Any] = {}
-    matching = [each for each in policies if re.search(each.pattern, queue)]
-    for kind in ("policy", "operator"):
-        best = max((each for each in matching if each.kind == kind), key=lambda each: each.priority, default=None)
-        for key, value in (best.definition if best else {}).items():
-            both = key in merged and isinstance(value, int)
-            merged[key] = min(merged[key], value) if both else value
-    return merged
 
 
 def registry_findings(declared: Declared, row: TenantRow | None, state: DesiredState | None) -> Iterator[Finding]:

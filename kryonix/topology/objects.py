@@ -7,9 +7,10 @@ missing one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,18 @@ class Policy:
     @property
     def object_kind(self) -> ObjectKind:
         return OPERATOR_POLICY if self.kind == "operator" else POLICY
+
+
+def effective_policy(queue: str, policies: Iterable[Policy]) -> dict[str, Any]:
+    """Return what the broker makes of a queue's policy and operator policy: of two numbers the lower one."""
+    merged: dict[str, Any] = {}
+    matching = [each for each in policies if re.search(each.pattern, queue)]
+    for kind in ("policy", "operator"):
+        best = max((each for each in matching if each.kind == kind), key=lambda each: each.priority, default=None)
+        for key, value in (best.definition if best else {}).items():
+            both = key in merged and isinstance(value, int)
+            merged[key] = min(merged[key], value) if both else value
+    return merged
 
 
 @dataclass(frozen=True, slots=True)

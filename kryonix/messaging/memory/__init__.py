@@ -15,14 +15,14 @@ from kryonix.messaging.checks import checked_patience
 from kryonix.messaging.client import MessagingClient
 from kryonix.messaging.errors import ConfigurationError, NotConnected, NotRoutable, QueueFull
 from kryonix.messaging.facade import ClientOptions
-from kryonix.messaging.memory.queue import MemoryQueue, Reason, effective_policy
+from kryonix.messaging.memory.queue import MemoryQueue, Reason
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Delivery
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.errors import InvalidInput
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import Names
-from kryonix.topology.objects import Exchange, Queue
+from kryonix.topology.objects import Exchange, Queue, effective_policy
 from kryonix.topology.tenants import parse_tenants
 
 __all__ = ["MemoryBroker"]
@@ -52,7 +52,7 @@ class MemoryBroker:
         self._exchanges = {exchange.name: exchange for exchange in topology.exchanges}
         self._bindings = topology.bindings
         self.queues = {
-            queue.name: MemoryQueue(queue, effective_policy(queue.name, topology), delay, self._dead_letter)
+            queue.name: MemoryQueue(queue, effective_policy(queue.name, topology.policies), delay, self._dead_letter)
             for queue in topology.queues
         }
         self.up = asyncio.Event()

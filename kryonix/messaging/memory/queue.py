@@ -5,31 +5,17 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Delivery
-from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import Queue
 
 Reason = Literal["rejected", "expired", "delivery_limit"]
 
 _order = itertools.count()
-
-
-def effective_policy(queue: str, topology: Topology) -> dict[str, Any]:
-    """Merge a queue's policies: of each kind the one of the highest priority, and of two numbers the smaller."""
-    merged: dict[str, Any] = {}
-    for kind in ("policy", "operator"):
-        matching = [p for p in topology.policies if p.kind == kind and re.search(p.pattern, queue)]
-        best = max(matching, key=lambda policy: policy.priority, default=None)
-        for key, value in (best.definition if best else {}).items():
-            both = isinstance(value, int) and key in merged
-            merged[key] = min(value, merged[key]) if both else value
-    return merged
 
 
 @dataclass(slots=True)

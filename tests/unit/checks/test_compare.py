@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kryonix.checks.compare import Comparison, effective_policy, registry_findings
+from kryonix.checks.compare import Comparison, registry_findings
 from kryonix.checks.declared import Declared, declared_tenants
 from kryonix.checks.findings import TENANT_CHECKS, Finding, complete, junit
 from kryonix.checks.live import Live
@@ -17,6 +17,7 @@ from kryonix.registry.rows import TenantRow
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.objects import effective_policy
 from kryonix.topology.tenants import Tenant
 
 PASSWORD = "of-acme"
