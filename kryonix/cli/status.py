@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -68,10 +68,10 @@ class StackStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """A platform's names as a cell, and the engine's stacks."""
+    """A platform's names as a cell, and how to list the engine's stacks, which may be thousands of files."""
 
     cells: Collection[str]
-    stacks: Collection[str]
+    stacks: Callable[[], Collection[str]]
 
 
 @command(app)
@@ -87,7 +87,7 @@ def status(target: StackOptions, json_output: Json = False) -> None:
     if platform_of(deployment) is None:
         name = target.stack.rpartition("/")[2]
         cells = [id for id, cell in load_cells(project_folder(), name).cells.items() if cell.stack == name]
-        platform = Surroundings(cells=cells, stacks=engine_of(target).stacks())
+        platform = Surroundings(cells=cells, stacks=engine_of(target).stacks)
     found = read_status(outputs_with_platform(target, deployment), platform)
     if json_output:
         print_json(status_json(found))
@@ -143,8 +143,10 @@ def _managed(
         files = {id: f"Pulumi.{Names(id).stack}.yaml" for id in tenants if id not in live}
         return {id: {**tenant, "managed_by": files.get(id, OWN_STACK)} for id, tenant in tenants.items()}
     mine = [(state, OWN_STACK) for state in live.values() if state.cell in platform.cells]
-    others = other_tenants(rows, states, dict.fromkeys(tenants, ""), platform.stacks).values()
-    mine += [each for each in others if uses is None or Names(each[0].cliente_id).vhost in uses]
+    known = {*live, *tenants}
+    if unlisted := [row for row in rows if row.cliente_id not in known and row.status != "removido"]:
+        others = other_tenants(unlisted, states, {}, platform.stacks()).values()
+        mine += [each for each in others if uses is None or Names(each[0].cliente_id).vhost in uses]
     return {state.cliente_id: _tenant(state, manager) for state, manager in mine} | tenants
 
 
