@@ -94,8 +94,5 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         tenant("acme", *ALL_MODULES),
         tenant("beta", "crm", "financeiro", plan="basic"),
     )
-    try:
-        project.must("up")
+    with project.running():
         yield project
-    finally:
-        project.remove()

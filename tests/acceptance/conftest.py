@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.support.live_broker import LiveBroker
-from tests.support.project import ROOT, Project, tenant
+from tests.support.project import Project, tenant
 
 needs_cli = pytest.mark.skipif(
     shutil.which("pulumi") is None, reason="this runs the real CLI, and there is no `pulumi` on PATH"
@@ -89,13 +89,8 @@ def stacks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("changing")
     platform = Project.platform(folder / "project", tenant("acme", "crm", plan="basic"))
     if request.param == "pulumi":
-        (platform.folder / ".venv").symlink_to(ROOT / ".venv")
-        (folder / "backend").mkdir()
-        platform.env["PULUMI_BACKEND_URL"] = f"file://{folder / 'backend'}"
+        platform.use_cli(folder / "backend")
     own = platform.beside("tenant-own", tenant=OWN)
-    try:
-        for stack in (platform, own):
-            stack.must("up", engine=request.param)
+    with platform.running(request.param):
+        own.must("up", engine=request.param)
         yield Stacks(platform, own, request.param)
-    finally:
-        platform.remove()

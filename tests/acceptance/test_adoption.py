@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.conftest import ENGINES
 from tests.support.live_broker import LiveBroker
-from tests.support.project import ROOT, Project, Result, tenant
+from tests.support.project import Project, Result, tenant
 from tests.support.waiting import eventually
 
 QUEUE = "cliente_acme.crm.leads.create"
@@ -103,16 +103,11 @@ def listed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     platform = Project.platform(folder / "project", tenant("acme"))
     platform.write("tenants.yaml", LIST)
     if request.param == "pulumi":
-        (platform.folder / ".venv").symlink_to(ROOT / ".venv")
-        (folder / "backend").mkdir()
-        platform.env["PULUMI_BACKEND_URL"] = f"file://{folder / 'backend'}"
-    try:
-        platform.must("up", engine=request.param)
+        platform.use_cli(folder / "backend")
+    with platform.running(request.param):
         outputs = platform.must("outputs", "--show-secrets", engine=request.param)
         with LiveBroker(outputs) as broker:
             yield Listed(platform, request.param, broker)
-    finally:
-        platform.remove()
 
 
 def test_applications_do_not_notice_an_adoption_killed_twice(listed: Listed) -> None:

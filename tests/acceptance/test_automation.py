@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A platform made by the CLI, with its state in a folder."""
     folder = tmp_path_factory.mktemp("automation")
     project = Project.platform(folder / "project")
-    (project.folder / ".venv").symlink_to(sys.prefix)
-    (folder / "backend").mkdir()
-    project.env["PULUMI_BACKEND_URL"] = f"file://{folder / 'backend'}"
-    try:
-        project.must("up", engine="pulumi")
+    project.use_cli(folder / "backend")
+    with project.running("pulumi"):
         yield project
-    finally:
-        project.remove()
 
 
 @pytest.fixture(scope="module")

@@ -37,11 +37,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A platform of this module's own: other tests' tenants may be half made, which a check reports."""
     both = (tenant("acme", "crm", plan="basic"), tenant("beta", "crm", "financeiro", plan="basic"))
     project = Project.platform(tmp_path_factory.mktemp("check") / "project", *both)
-    try:
-        project.must("up")
+    with project.running():
         yield project
-    finally:
-        project.remove()
 
 
 @pytest.fixture(scope="module")

@@ -32,11 +32,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     both = (tenant(id, "crm", "whatsapp", "agendamento", plan="basic") for id in ("flooder", "neighbour"))
     project = Project.platform(tmp_path_factory.mktemp("floods") / "project", *both)
     project.configure(brokerMemoryMb=2048)  # the default: half of it doesn't always come down below its bound by itself
-    try:
-        project.must("up")
+    with project.running():
         yield project
-    finally:
-        project.remove()
 
 
 def condition(own: Project) -> tuple[str, bool, int]:

@@ -20,11 +20,8 @@ from tests.support.waiting import eventually
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A platform of its own, as its services are stopped."""
     project = Project.platform(Path(tmp_path_factory.mktemp("outages")) / "project", tenant("acme"))
-    try:
-        project.must("up")
+    with project.running():
         yield project
-    finally:
-        project.remove()
 
 
 @pytest.mark.parametrize("how", ["stop", "pause"])

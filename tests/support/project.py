@@ -12,8 +12,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -179,6 +179,21 @@ class Project:
         other.folder, other.stack, other.env, other.on = self.folder, stack, self.env, self
         other.configure(platform=f"organization/kryonix/{self.stack}", **config)
         return other
+
+    def use_cli(self, folder: Path) -> None:
+        """Let the Pulumi CLI run the program, with its state in a folder."""
+        (self.folder / ".venv").symlink_to(sys.prefix)
+        folder.mkdir()
+        self.env["PULUMI_BACKEND_URL"] = f"file://{folder}"
+
+    @contextmanager
+    def running(self, engine: str = "local") -> Iterator[Project]:
+        """Bring the stack up, and take it away at the end, however far it got."""
+        try:
+            self.must("up", engine=engine)
+            yield self
+        finally:
+            self.remove()
 
     def remove(self) -> None:
         """Take away what the stack has in Docker, however far it got, and the folder."""

@@ -202,9 +202,7 @@ class Signup:
     @classmethod
     @contextmanager
     def on_own_platform(cls, folder: Path) -> Iterator[Signup]:
-        project = Project.platform(folder / "project")
-        try:
-            project.must("up")
+        with Project.platform(folder / "project").running() as project:
             logs = folder / "logs"
             logs.mkdir()
             signup = cls(project, logs)
@@ -212,5 +210,3 @@ class Signup:
                 yield signup
             finally:
                 signup.end()
-        finally:
-            project.remove()

@@ -83,11 +83,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     made.write("catalog.yaml", yaml.safe_dump(catalog))
     catalog["retry"] |= {"strategy": "queues", "first_delay": "1s", "max_delay": "1s"}
     made.write("catalog-queues.yaml", yaml.safe_dump(catalog))
-    try:
-        made.must("up")
+    with made.running():
         yield made
-    finally:
-        made.remove()
 
 
 @pytest.fixture(scope="module")

@@ -33,8 +33,7 @@ def test_a_tenants_metrics_name_only_its_own_queues(outputs: dict[str, Any]) -> 
 
 def test_metrics_beyond_loopback_require_a_user(tmp_path: Path) -> None:
     project = Project.platform(tmp_path / "project", tenant("unica", "crm"), metricsAddress="0.0.0.0")
-    try:
-        project.must("up")
+    with project.running():
         outputs = project.outputs()
         admin, url = administrator(outputs), outputs["metrics_url"]
         assert httpx.get(url, timeout=30).status_code == 401
@@ -44,5 +43,3 @@ def test_metrics_beyond_loopback_require_a_user(tmp_path: Path) -> None:
         scraper = {"password": "known to the test", "tags": admin.get("users", "kryonix-metrics")["tags"]}
         admin.call("PUT", "users", "kryonix-metrics", json=scraper).raise_for_status()
         assert httpx.get(url, auth=("kryonix-metrics", scraper["password"]), timeout=30).status_code == 200
-    finally:
-        project.remove()
