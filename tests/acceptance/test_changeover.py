@@ -52,7 +52,7 @@ def before(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield project
     finally:
         for name in names:
-            for container in client.containers.list(all=True, filters={"name": name}):
+            for container in client.containers.list(all=True, ignore_removed=True, filters={"name": name}):
                 container.remove(force=True, v=True)
         client.close()
 

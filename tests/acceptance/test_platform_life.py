@@ -204,7 +204,10 @@ def test_destroy_leaves_nothing_even_after_a_kill(own: Project) -> None:
     own.must("destroy")
     client = docker.from_env()
     mine = {"name": f"kryonix-{own.stack}-"}
-    for kind in (client.containers.list(all=True, filters=mine), client.volumes.list(filters=mine)):
+    for kind in (
+        client.containers.list(all=True, ignore_removed=True, filters=mine),
+        client.volumes.list(filters=mine),
+    ):
         assert kind == []
     assert client.networks.list(filters=mine) == []
     client.close()

@@ -101,7 +101,7 @@ def test_up_succeeds_after_correcting_a_busy_port_and_a_missing_image(fresh: Pro
 def left_in_docker(project: Project) -> list[str]:
     client = docker.from_env()
     mine = {"name": f"kryonix-{project.stack}-"}
-    found = [c.name for c in client.containers.list(all=True, filters=mine)]
+    found = [c.name for c in client.containers.list(all=True, ignore_removed=True, filters=mine)]
     found += [thing.name for thing in (*client.volumes.list(filters=mine), *client.networks.list(filters=mine))]
     client.close()
     return found

@@ -153,7 +153,9 @@ class Project:
     def containers(self) -> list[Any]:
         """Return the stack's containers."""
         with closing(docker.from_env()) as client:
-            return list(client.containers.list(all=True, filters={"name": f"kryonix-{self.stack}-"}))
+            return list(
+                client.containers.list(all=True, ignore_removed=True, filters={"name": f"kryonix-{self.stack}-"})
+            )
 
     def must(self, operation: str, *arguments: str, engine: str = "local") -> dict[str, Any]:
         """Run an operation that has to succeed, and return its JSON."""
@@ -199,7 +201,7 @@ class Project:
         """Take away what the stack has in Docker, however far it got, and the folder."""
         client = docker.from_env()
         mine = {"name": f"kryonix-{self.stack}-"}
-        for container in client.containers.list(all=True, filters=mine):
+        for container in client.containers.list(all=True, ignore_removed=True, filters=mine):
             container.remove(force=True, v=True)
         for thing in (*client.volumes.list(filters=mine), *client.networks.list(filters=mine)):
             thing.remove()

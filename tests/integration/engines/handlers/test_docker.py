@@ -26,7 +26,7 @@ from .conftest import POSTGRES_IMAGE
 def opened(daemon: docker.DockerClient, unique: str) -> Iterator[Provider]:
     """A provider; whatever containers, networks and volumes a test leaves under its unique name go afterwards."""
     yield provider("docker", {})
-    for container in daemon.containers.list(all=True, filters={"name": unique}):
+    for container in daemon.containers.list(all=True, ignore_removed=True, filters={"name": unique}):
         container.remove(force=True, v=True)
     for network in daemon.networks.list(names=[unique]):
         network.remove()
@@ -188,7 +188,9 @@ def test_a_port_in_use_is_named_and_nothing_is_left(
             make(opened, "Container", **sleeper(f"{unique}-other", ports=[port]))
         with pytest.raises(ServiceUnavailable, match=f"can't have the port 127.0.0.1:{port['external']}"):
             make(opened, "Container", **sleeper(unique, ports=[port]))
-    assert [found.name for found in daemon.containers.list(all=True, filters={"name": f"^{unique}$"})] == []
+    assert [
+        found.name for found in daemon.containers.list(all=True, ignore_removed=True, filters={"name": f"^{unique}$"})
+    ] == []
 
 
 def test_wait_returns_when_the_container_is_healthy(opened: Provider, daemon: docker.DockerClient, unique: str) -> None:
@@ -205,7 +207,7 @@ def test_an_unhealthy_container_is_removed_and_its_last_check_reported(
     with pytest.raises(ApplyFailed, match=r"(?s)not healthy after 10 s.*status 3.*no database yet"):
         make(opened, "Container", **sleeper(unique, healthcheck=check, wait=True, waitTimeout=10))
     assert time.monotonic() - started < 45, "50 checks a second apart take longer"
-    assert daemon.containers.list(all=True, filters={"name": unique}) == []
+    assert daemon.containers.list(all=True, ignore_removed=True, filters={"name": unique}) == []
 
 
 def test_a_container_that_exits_early_fails_with_its_log(opened: Provider, unique: str) -> None:
