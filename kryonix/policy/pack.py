@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +22,10 @@ from pulumi_policy import (
     StackValidationArgs,
     StackValidationPolicy,
 )
+from pulumi_policy.deserialize import serialize_properties
 
 from kryonix.errors import InvalidChoice, KryonixError
-from kryonix.policy.resources import marked, plain, plain_secrets, registered
+from kryonix.policy.resources import plain, plain_secrets, registered
 from kryonix.policy.tenants import StackTenant, stack_tenants
 from kryonix.review.base.git import Repository, Revision
 from kryonix.review.base.sides import Present, accepted_before, against_revision
@@ -67,7 +68,6 @@ class _Stack:
 
     def __init__(self, project: Path) -> None:
         self._project = project
-        self._base: Base | None = None
         self.inputs: dict[str, Any] = {}
         """The program's inputs of each resource, by URN, for the policies of whole stacks."""
 
@@ -90,14 +90,12 @@ class _Stack:
         file = self._project / ACCEPTED_FILE
         return parse_acceptances(file.read_bytes(), ACCEPTED_FILE) if file.exists() else []
 
+    @cached_property
     def base(self) -> Base | None:
         """Return the base from the environment, read once. Raises InvalidChoice if unknown, InvalidInput."""
         name = os.environ.get(AGAINST)
-        if name and self._base is None:
-            self._base = self._base_at(name)
-        return self._base
-
-    def _base_at(self, name: str) -> Base:
+        if not name:
+            return None
         repository = Repository.around(self._project)
         if repository is None:
             raise InvalidChoice(f"{str(self._project)!r} is not in a git repository: there is no revision {name!r}")
@@ -124,7 +122,7 @@ def _policy(guardrail: Guardrail, check: StackValidation) -> Policy:
 
 def _check_tenants(stack: _Stack, guardrail: Guardrail, args: StackValidationArgs, report: ReportViolation) -> None:
     with _reported_errors(report):
-        base, present = stack.base(), stack.present()
+        base, present = stack.base, stack.present()
         listed = {tenant.id: tenant for tenant in present.tenants}
         found = stack_tenants(registered(args.resources, stack.inputs), listed, present.catalog)
         urns = {(each.id, name): urn for each in found for name, urn in each.urns.items()}
@@ -154,7 +152,7 @@ def _blocking(
 
 def _check_lines(stack: _Stack, args: StackValidationArgs, report: ReportViolation) -> None:
     with _reported_errors(report):
-        base = stack.base()
+        base = stack.base
         if base is None:
             args.not_applicable(f"{AGAINST} names no base revision")
         else:
@@ -191,7 +189,9 @@ class _Inputs(ResourceValidationPolicy):
 
     def remediate(self, args: ResourceValidationArgs) -> None:
         """Find secrets, and change nothing."""
-        self._found[args.urn] = tuple(plain_secrets(args.resource_type, args.name, marked(args.props)))
+        self._found[args.urn] = tuple(
+            plain_secrets(args.resource_type, args.name, plain(serialize_properties(args.props)))
+        )
 
     def validate(self, args: ResourceValidationArgs, report_violation: ReportViolation) -> None:
         """Report the secrets found, and record the inputs."""

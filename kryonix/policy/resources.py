@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pulumi_policy import PolicyResource
 from pulumi_policy import proxy as unknowns
-from pulumi_policy.deserialize import SPECIAL_SECRET_SIG, SPECIAL_SIG_KEY, serialize_properties
+from pulumi_policy.deserialize import SPECIAL_SECRET_SIG, SPECIAL_SIG_KEY
 
 from kryonix.review.guardrails import Finding
 from kryonix.review.plain_text import AddedLine, secrets_in
@@ -54,11 +54,6 @@ def registered(resources: Iterable[PolicyResource], inputs: Mapping[str, Mapping
         Registered(r.resource_type, r.name, r.urn, {**plain(r.props), **inputs.get(r.urn, {})}, _owners(r))
         for r in resources
     ]
-
-
-def marked(props: Mapping[str, Any]) -> Any:
-    """Return a remediation's inputs, with `SECRET` in place of marked values."""
-    return plain(serialize_properties(props))
 
 
 def _owners(resource: PolicyResource) -> dict[str, str]:
