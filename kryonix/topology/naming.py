@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 TENANT_ID: Final = r"[a-z][a-z0-9-]{2,39}"
 """The pattern of a tenant's id, 3 to 40 characters."""
@@ -39,24 +37,43 @@ def tenant_of_vhost(vhost: str) -> str | None:
     return match.group(1) if match else None
 
 
-@dataclass(frozen=True)
 class Names:
-    """The names of one tenant's objects."""
+    """The names of one tenant's objects, and patterns of them."""
 
-    tenant_id: str
+    dead_letter_policy: Final = "dlq"
 
-    @cached_property
-    def exchange(self) -> str:
-        """Return the main exchange; every other object's name begins with it and a dot."""
-        return f"cliente_{self.tenant_id}"
+    def __init__(self, tenant_id: str) -> None:
+        self.tenant_id: Final = tenant_id
+        self.stack: Final = f"{TENANT_STACK}{tenant_id}"
+        """The tenant's own stack."""
+        self.exchange: Final = f"cliente_{tenant_id}"
+        """The main exchange; every other object's name begins with it and a dot."""
+        self.vhost: Final = f"/{self.exchange}"
+        self.user: Final = self.user_of(1)
+        self.mobile_exchange: Final = f"{self.exchange}.mobile_priority"
+        self.critical_exchange: Final = f"{self.exchange}.business_critical"
+        self.automation_exchange: Final = f"{self.exchange}.automation"
+        self.unrouted: Final = f"{self.exchange}.unrouted"
+        """The alternate exchange and the queue behind it. No application may read the queue."""
+        self.scaling_policy: Final = f"autoscaling-{tenant_id}"
+        self.own_objects: Final = rf"^{self.exchange}(\.|$)"
+        """The pattern of all this tenant's objects."""
+        self.writable_objects: Final = (
+            rf"^{self.exchange}(\.(mobile_priority|business_critical|automation|[a-z0-9_]+\.dlx))?$"
+        )
+        """The pattern of the exchanges for publishing by applications.
 
-    @cached_property
-    def vhost(self) -> str:
-        return f"/{self.exchange}"
+        Applications write to exchanges only and read from queues only: write access to a destination and read access to
+        a source allow a binding between them, and the broker does not limit bindings.
+        """
+        self.readable_objects: Final = rf"^{self.exchange}\.[a-z0-9_]+\.(?!dlx$)"
+        """The pattern of the queues for consuming by applications: those of the modules.
 
-    @cached_property
-    def user(self) -> str:
-        return self.user_of(1)
+        The unrouted queue is excluded: permissions go by name, and an exchange has the same name.
+        """
+        self.dead_letter_objects: Final = rf"^{self.exchange}\..*\.dlq$"
+        self.limited_objects: Final = rf"^{self.exchange}\.(?!.*\.dlq$)"
+        """The pattern of all queues but dead-letter ones: a full one would block dead-lettering."""
 
     def user_of(self, generation: int) -> str:
         """Return the user of a generation of credentials. Ids have no period, so users of two tenants never collide."""
@@ -67,27 +84,10 @@ class Names:
         """Return the user of the same generation for figures only."""
         return stats_user(self.user_of(generation))
 
-    @cached_property
-    def stack(self) -> str:
-        """Return the name of the tenant's own stack."""
-        return f"{TENANT_STACK}{self.tenant_id}"
-
-    @cached_property
-    def mobile_exchange(self) -> str:
-        return f"{self.exchange}.mobile_priority"
-
-    @cached_property
-    def critical_exchange(self) -> str:
-        return f"{self.exchange}.business_critical"
-
-    @cached_property
-    def automation_exchange(self) -> str:
-        return f"{self.exchange}.automation"
-
-    @cached_property
-    def unrouted(self) -> str:
-        """Return the name of the alternate exchange and of the queue behind it. No application may read the queue."""
-        return f"{self.exchange}.unrouted"
+    def module_of(self, name: str) -> str | None:
+        """Return the module of one of this tenant's objects, or None."""
+        module, _, rest = name.removeprefix(f"{self.exchange}.").partition(".")
+        return module if rest and name.startswith(f"{self.exchange}.") else None
 
     def dead_letter_exchange(self, module: str) -> str:
         return f"{self.exchange}.{module}.dlx"
@@ -131,54 +131,12 @@ class Names:
     def module_policy(module: str) -> str:
         return f"modulo-{module}"
 
-    dead_letter_policy: ClassVar[str] = "dlq"
-
     @staticmethod
     def retry_policy(attempt: int) -> str:
         return f"retry-{attempt}"
 
-    @cached_property
-    def scaling_policy(self) -> str:
-        return f"autoscaling-{self.tenant_id}"
-
-    def module_of(self, name: str) -> str | None:
-        """Return the module of one of this tenant's objects, or None."""
-        module, _, rest = name.removeprefix(f"{self.exchange}.").partition(".")
-        return module if rest and name.startswith(f"{self.exchange}.") else None
-
-    @cached_property
-    def own_objects(self) -> str:
-        """Return the pattern of all this tenant's objects."""
-        return rf"^{self.exchange}(\.|$)"
-
-    @cached_property
-    def writable_objects(self) -> str:
-        """Return the pattern of the exchanges for publishing by applications.
-
-        Applications write to exchanges only and read from queues only: write access to a destination and read access to
-        a source allow a binding between them, and the broker does not limit bindings.
-        """
-        return rf"^{self.exchange}(\.(mobile_priority|business_critical|automation|[a-z0-9_]+\.dlx))?$"
-
-    @cached_property
-    def readable_objects(self) -> str:
-        """Return the pattern of the queues for consuming by applications: those of the modules.
-
-        The unrouted queue is excluded: permissions go by name, and an exchange has the same name.
-        """
-        return rf"^{self.exchange}\.[a-z0-9_]+\.(?!dlx$)"
-
     def module_objects(self, module: str) -> str:
         return rf"^{self.exchange}\.{module}\."
 
-    @cached_property
-    def dead_letter_objects(self) -> str:
-        return rf"^{self.exchange}\..*\.dlq$"
-
     def retry_objects(self, attempt: int) -> str:
         return rf"^{self.exchange}\..*\.retry\.{attempt}$"
-
-    @cached_property
-    def limited_objects(self) -> str:
-        """Return the pattern of all queues but dead-letter ones: a full one would block dead-lettering."""
-        return rf"^{self.exchange}\.(?!.*\.dlq$)"
