@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Final, Literal
@@ -21,12 +22,19 @@ _ACTION: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 _SUFFIXES: Final = (*PRIORITIES, "dlq", "retry", "dlx")
 
 
-def duration_ms(text: Any) -> Any:
-    """Return a duration such as `24h` in ms. Raises ValueError for anything but a whole number and s, m, h or d."""
-    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text) if isinstance(text, str) else None
+def _amount(text: Any, units: Mapping[str, int], noun: str, example: str) -> int:
+    """Return a whole number with a unit as a number of the smallest. Raises ValueError for anything else."""
+    match = re.fullmatch(rf"([1-9][0-9]{{0,8}})({'|'.join(units)})", text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError(f"{text!r} is not a valid duration (a whole number above 0 and s, m, h or d, as in 24h)")
-    return int(match.group(1)) * _UNITS_MS[match.group(2)]
+        *others, last = units
+        rule = f"a whole number above 0 and {', '.join(others)} or {last}, as in {example}"
+        raise ValueError(f"{text!r} is not a valid {noun} ({rule})")
+    return int(match.group(1)) * units[match.group(2)]
+
+
+def duration_ms(text: Any) -> int:
+    """Return a duration such as `24h` in ms. Raises ValueError for anything but a whole number and s, m, h or d."""
+    return _amount(text, _UNITS_MS, "duration", "24h")
 
 
 def duration_text(ms: int) -> str:
@@ -38,14 +46,6 @@ Duration = Annotated[int, BeforeValidator(duration_ms)]
 """A duration in ms, written as `24h`."""
 
 
-def size_bytes(text: Any) -> Any:
-    """Return a size such as `16MiB` in bytes. Raises ValueError for anything but a whole number and a unit."""
-    match = re.fullmatch(r"([1-9][0-9]{0,8})([KMGT]iB)", text) if isinstance(text, str) else None
-    if match is None:
-        raise ValueError(f"{text!r} is not a valid size (a whole number above 0 and KiB, MiB, GiB or TiB, as in 16MiB)")
-    return int(match.group(1)) * _SIZES[match.group(2)]
-
-
 def size_text(number: int) -> str:
     """Return bytes in the largest unit that divides them, as in 16MiB; rounded up to whole MiB."""
     whole = -(-number // MIB) * MIB
@@ -53,7 +53,7 @@ def size_text(number: int) -> str:
     return f"{whole // _SIZES[fitting[-1]]}{fitting[-1]}" if whole else "0MiB"
 
 
-Size = Annotated[int, BeforeValidator(size_bytes)]
+Size = Annotated[int, BeforeValidator(lambda text: _amount(text, _SIZES, "size", "16MiB"))]
 """A size in bytes, written as `16MiB`."""
 
 Count = Annotated[int, Field(ge=1)]
