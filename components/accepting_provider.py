@@ -1,4 +1,4 @@
-"""AcceptingProvider: a dynamic provider that reads the accepted losses from this run's config."""
+"""Bases of dynamic providers: one that writes all properties at once, and one that guards messages from deletion."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from pulumi.dynamic import ConfigureRequest, ResourceProvider
+from pulumi.dynamic import ConfigureRequest, CreateResult, DiffResult, ResourceProvider, UpdateResult
 
 from components.current_address import CurrentAddress
 from components.errors import BrokerUnreachable, ComponentError
@@ -27,22 +27,48 @@ GIVEN_UP: Final = "KRYONIX_GIVE_UP_BROKER"
 """Environment variable: the management URL of a broker that may be removed although it does not answer."""
 
 
-class AcceptingProvider(ResourceProvider):
+class ApplyingProvider(ResourceProvider):
+    """Base of providers that create and update a resource by the same `apply` of all its properties."""
+
+    # The pickled provider is a reference to its class and holds no secret; the secrets are properties.
+    serialize_as_secret_always = False
+    id_property: ClassVar[str]
+    replaced_by: ClassVar[Sequence[str]] = ()
+    """Properties whose change replaces the resource."""
+    current: CurrentAddress | None = None
+
+    def configure(self, req: ConfigureRequest) -> None:
+        self.current = CurrentAddress.of(req.config)
+
+    def apply(self, props: dict[str, Any]) -> None:
+        """Write the properties."""
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        changed = changed_keys(_olds, _news)
+        return DiffResult(changes=bool(changed), replaces=[key for key in changed if key in self.replaced_by])
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        self.apply(props)
+        return CreateResult(props[self.id_property], props)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        self.apply(_news)
+        return UpdateResult(_news)
+
+
+class AcceptingProvider(ApplyingProvider):
     """Base of providers that refuse a deletion while messages would be lost.
 
     Without the program (`destroy`, or a resource it no longer declares) a resource has only the list of its last `up`.
     """
 
-    # The pickled provider is a reference to its class and holds no secret; only `adminPassword` is one.
-    serialize_as_secret_always = False
     _accepted_now: Sequence[str] = ()
-    _current: CurrentAddress | None = None
 
     def configure(self, req: ConfigureRequest) -> None:
+        super().configure(req)
         entries = json.loads(req.config.get("kryonix:allowDelete") or "[]")
         # The program refuses entries for several tenants. A destroy runs without it, so they are ignored here.
         self._accepted_now = [entry for entry in entries if entry not in too_wide(entries)]
-        self._current = CurrentAddress.of(req.config)
 
     def accepted(self, props: dict[str, Any]) -> list[str]:
         """Return the names of queues whose messages may be lost."""
@@ -53,9 +79,9 @@ class AcceptingProvider(ResourceProvider):
 
         A resource stores the address of its last `up`; this run, or an interrupted one, may have moved the broker.
         """
-        if self._current is None:
+        if self.current is None:
             return access
-        moved = self._current.broker(access)
+        moved = self.current.broker(access)
         with administration(moved) as broker:
             return moved if broker.answers() else access
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
 
-from components.containers import Service, container_name
-from components.settings import PlatformSettings
+from components.containers import Service, ServiceArgs, container_name
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.naming import ADMIN_USER
 
@@ -35,30 +33,24 @@ _HEALTH = "exec 3<>/dev/tcp/127.0.0.1/5672 && printf 'AMQP\\x00\\x00\\x09\\x01' 
 
 
 @dataclass(frozen=True, kw_only=True)
-class BrokerContainerArgs:
-    """The platform's settings, and the inputs of the container to leave unchanged."""
+class BrokerContainerArgs(ServiceArgs):
+    """A service's arguments, and the password of the broker's administrator."""
 
-    settings: PlatformSettings
     admin_password: pulumi.Input[str]
-    ignore_changes: Sequence[str] = ()
 
 
-class BrokerContainer(pulumi.ComponentResource):
-    """A network, a volume and the broker's container, which counts as created once the broker answers."""
-
-    container: docker.Container
-    volume: docker.Volume
+class BrokerContainer(Service):
+    """The broker."""
 
     def __init__(self, name: str, args: BrokerContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:BrokerContainer", name, None, opts)
         self._settings = args.settings
-        service = Service.run(
-            self,
+        self._run(
             name,
             _ROLE,
+            args,
             memory_mb=args.settings.broker_memory_mb,
             data="/var/lib/rabbitmq",
-            ignore_changes=args.ignore_changes,
             image=args.settings.broker_image,
             ports=self._ports(),
             uploads=self._uploads(args.admin_password),
@@ -69,8 +61,7 @@ class BrokerContainer(pulumi.ComponentResource):
             ),
             wait_timeout=_START_TIMEOUT_S,
         )
-        self.container, self.volume = service.container, service.volume
-        self.register_outputs({"container_id": self.container.id, "network_name": service.network.name})
+        self.register_outputs({"container_id": self.container.id, "network_name": self.network.name})
 
     def _ports(self) -> list[docker.ContainerPortArgs]:
         settings = self._settings

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, Resource, UpdateResult
+from pulumi.dynamic import Resource
 
-from components.accepting_provider import AcceptingProvider, changed_keys
+from components.accepting_provider import AcceptingProvider
 from components.guard import refuse_orphans
 from components.losses import AFTER_AN_UP, refuse_losses
 from components.management import access_properties
@@ -16,18 +16,11 @@ from components.withdrawal import withdraw_vhosts
 from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.naming import Names
 from kryonix.topology.ownership import owned_tenants
-from kryonix.topology.shared import EVENTS
+from kryonix.topology.shared import EVENTS_VHOST
 
 
 class _BrokerSafeguardsProvider(AcceptingProvider):
-    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        return DiffResult(changes=bool(changed_keys(_olds, _news)))
-
-    def create(self, props: dict[str, Any]) -> CreateResult:
-        return CreateResult(props["managementUrl"], props)
-
-    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        return UpdateResult(_news)
+    id_property = "managementUrl"
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         if _props["protected"]:
@@ -37,7 +30,7 @@ class _BrokerSafeguardsProvider(AcceptingProvider):
                 # The platform's own events are copies of registry rows.
                 own = owned_tenants(broker.vhosts(), _props.get("stack") or "")
                 tenants = [Names(tenant).vhost for tenant in sorted(own)]
-                going = [queue for queue in broker.queues() if queue.vhost not in (EVENTS.vhost, *tenants)]
+                going = [queue for queue in broker.queues() if queue.vhost not in (EVENTS_VHOST, *tenants)]
                 refuse_losses(broker.exact(going), self.accepted(_props), AFTER_AN_UP)
                 withdraw_vhosts(broker, tenants, self.accepted(_props))
 

@@ -10,6 +10,7 @@ import pulumi
 import pulumi_docker as docker
 
 from components.previous_run import NO_NEW_PRIVILEGES
+from components.settings import PlatformSettings
 
 _CAPABILITIES: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID")
 """Capabilities of an entrypoint that starts as root: take ownership of its volume, and become the service's user."""
@@ -21,31 +22,27 @@ def container_name(role: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Service:
-    """The resources of a service. Its container counts as created once the service answers."""
+class ServiceArgs:
+    """The platform's settings, and the inputs of the container to leave unchanged."""
+
+    settings: PlatformSettings
+    ignore_changes: Sequence[str] = ()
+
+
+class Service(pulumi.ComponentResource):
+    """A network, a volume and a container, which counts as created once the service answers."""
 
     network: docker.Network
     volume: docker.Volume
     container: docker.Container
 
-    @classmethod
-    def run(
-        cls,
-        component: pulumi.ComponentResource,
-        name: str,
-        role: str,
-        *,
-        memory_mb: int,
-        data: str,
-        ignore_changes: Sequence[str],
-        **inputs: Any,
-    ) -> Service:
-        """Create the children of a component. `data` is the volume's path, `memory_mb` is in MiB."""
-        child, host = pulumi.ResourceOptions(parent=component), container_name(role)
+    def _run(self, name: str, role: str, args: ServiceArgs, *, memory_mb: int, data: str, **inputs: Any) -> None:
+        """Create the children. `data` is the volume's path, `memory_mb` is in MiB."""
+        child, host = pulumi.ResourceOptions(parent=self), container_name(role)
         # A network of its own: any container on Docker's default bridge could reach the service's ports.
-        network = docker.Network(f"{name}-network", name=f"{host}-network", driver="bridge", opts=child)
-        volume = docker.Volume(f"{name}-data", name=f"{host}-data", opts=child)
-        container = docker.Container(
+        self.network = docker.Network(f"{name}-network", name=f"{host}-network", driver="bridge", opts=child)
+        self.volume = docker.Volume(f"{name}-data", name=f"{host}-data", opts=child)
+        self.container = docker.Container(
             f"{name}-container",
             name=host,
             hostname=host,  # part of the broker's node name, and so of its data directory's
@@ -53,15 +50,14 @@ class Service:
             memory=memory_mb,
             memory_swap=2 * memory_mb,  # Docker's own default; if omitted, every preview would show its removal
             destroy_grace_seconds=60,
-            networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[role])],
-            volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path=data)],
+            networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=self.network.name, aliases=[role])],
+            volumes=[docker.ContainerVolumeArgs(volume_name=self.volume.name, container_path=data)],
             capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(_CAPABILITIES)),
             security_opts=[NO_NEW_PRIVILEGES],
             wait=True,
             # A second container can't use the name, the ports and the volume of the first one.
             opts=pulumi.ResourceOptions(
-                parent=component, delete_before_replace=True, ignore_changes=list(ignore_changes)
+                parent=self, delete_before_replace=True, ignore_changes=list(args.ignore_changes)
             ),
             **inputs,
         )
-        return cls(network=network, volume=volume, container=container)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 
@@ -11,6 +12,7 @@ from components.errors import InvalidStack
 from components.guard import Guard
 from components.registry_check import answering
 from kryonix.rabbitmq.counts import BrokerAccess
+from kryonix.topology.addresses import host_port
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,19 @@ class PlatformOutputs:
     ready: Sequence[pulumi.Input[pulumi.Resource]] = ()
     data: pulumi.Resource | None = None
 
+    def amqp_uri(
+        self, user: pulumi.Input[str], password: pulumi.Input[str], vhost: pulumi.Input[str]
+    ) -> pulumi.Output[str]:
+        """Return the URI of a user's connections, a secret."""
+
+        def build(known: Sequence[Any]) -> str:
+            user, password, host, port, vhost = known
+            return f"amqp://{user}:{password}@{host_port(host, port)}/{vhost.replace('/', '%2F')}"
+
+        return pulumi.Output.secret(
+            pulumi.Output.all(user, password, self.amqp_host, self.amqp_port, vhost).apply(build)
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExistingPlatform(PlatformOutputs):
@@ -44,7 +59,12 @@ class ExistingPlatform(PlatformOutputs):
         """Return the platform named in this stack's config. Raises InvalidStack if there is none."""
         config = pulumi.Config("kryonix")
         reference = config.get("platform")
-        given = _from_stack(reference) if reference else _from_config(config)
+        given: dict[str, pulumi.Input[str]]
+        if reference:
+            stack = pulumi.StackReference(reference)
+            given = {key: stack.require_output(key) for key in (*_ACCESS, "registry_dsn")}
+        else:
+            given = _from_config(config)
         # A platform named twice is one reference: two would have the same URN.
         registry = config.get("registry") or reference or ""
         if registry and registry != reference:
@@ -71,11 +91,6 @@ _CONFIG_KEYS = {
     "amqp_host": "advertisedHost",
     "registry_dsn": "registryDsn",
 }
-
-
-def _from_stack(reference: str) -> dict[str, pulumi.Input[str]]:
-    stack = pulumi.StackReference(reference)
-    return {key: stack.require_output(key) for key in (*_ACCESS, "registry_dsn")}
 
 
 def _from_config(config: pulumi.Config) -> dict[str, pulumi.Input[str]]:

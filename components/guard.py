@@ -19,10 +19,10 @@ from components.losses import refuse_losses, refuse_trims
 from components.management import administration
 from components.previous_run import PreviousRun
 from components.withdrawal import let_in, put_back, withdraw_queues
-from kryonix.rabbitmq.broker import QueueState, VhostState
 from kryonix.rabbitmq.counts import BrokerAccess, CountingBroker
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import Names
+from kryonix.topology.objects import QueueState, VhostState
 from kryonix.topology.ownership import doomed, owned_tenants, tenants_of_others
 
 _SHOWN: Final = 3
@@ -46,24 +46,13 @@ class Guard:
 
         A broker whose address this run changes is asked at its old address.
         """
-
-        async def ask(broker: BrokerAccess) -> BrokerAccess:
-            await self._ask_first(broker)
-            return broker
-
-        return access.apply(ask)
+        return access.apply(self._ask_first)
 
     def before_tenants(self, access: pulumi.Output[BrokerAccess]) -> pulumi.Output[BrokerAccess]:
         """Return the access once the broker has confirmed that nothing would be lost."""
+        return access.apply(self._ask)
 
-        async def ask(broker: BrokerAccess) -> BrokerAccess:
-            if not self._agreed:
-                await self._ask(broker)
-            return broker
-
-        return access.apply(ask)
-
-    async def _ask_first(self, access: BrokerAccess) -> None:
+    async def _ask_first(self, access: BrokerAccess) -> BrokerAccess:
         for address in dict.fromkeys((access, self._before(access))):
             try:
                 await self._ask(address)
@@ -74,6 +63,7 @@ class Guard:
                 raise
             except BrokerUnreachable as reason:
                 pulumi.log.debug(f"the broker does not answer yet; it is asked again once it is up: {reason.message}")
+        return access
 
     def _before(self, access: BrokerAccess) -> BrokerAccess:
         """Return the access with the previous run's address, as far as its outputs have it."""
@@ -85,7 +75,9 @@ class Guard:
             amqp_port=int(outputs.get("amqp_port") or access.amqp_port),
         )
 
-    async def _ask(self, access: BrokerAccess) -> None:
+    async def _ask(self, access: BrokerAccess) -> BrokerAccess:
+        if self._agreed:
+            return access
         going = await asyncio.to_thread(self._going, access)
         kept = {topology.vhost for topology in self.topologies}
         if any(queue.vhost in kept for queue in going):
@@ -95,18 +87,19 @@ class Guard:
                 going = [queue for queue in going if queue.vhost not in kept or (queue.vhost, queue.name) in managed]
         await asyncio.to_thread(self._hold, access, going, kept)
         self._agreed = True
+        return access
 
     def _going(self, access: BrokerAccess) -> list[QueueState]:
         with administration(access) as broker:
             vhosts = broker.vhosts() if self.whole_broker else []
             self._refuse_adopted(vhosts)
-            owned = owned_tenants(vhosts, self.stack)
-            queues = (
-                broker.queues()
-                if self.whole_broker
-                else [queue for topology in self.topologies for queue in broker.queues(topology.vhost)]
-            )
-            return doomed(queues, self.topologies, owned)
+            queues = [queue for vhost in self._scope for queue in broker.queues(*vhost)]
+            return doomed(queues, self.topologies, owned_tenants(vhosts, self.stack))
+
+    @property
+    def _scope(self) -> list[tuple[str, ...]]:
+        """Return the arguments for the lists of queues: none for a whole broker's, or one vhost after the other."""
+        return [()] if self.whole_broker else [(topology.vhost,) for topology in self.topologies]
 
     def _refuse_adopted(self, vhosts: Iterable[VhostState]) -> None:
         """Raise AdoptionUnfinished for a tenant with a stack of its own that this stack lists, or has in its state.
@@ -125,11 +118,7 @@ class Guard:
     def _hold(self, access: BrokerAccess, going: list[QueueState], kept: Collection[str]) -> None:
         with administration(access) as broker:
             refuse_losses(broker.exact(going), self.allow_delete)
-            fillings = (
-                broker.fillings()
-                if self.whole_broker
-                else [filling for vhost in kept for filling in broker.fillings(vhost)]
-            )
+            fillings = [filling for vhost in self._scope for filling in broker.fillings(*vhost)]
             refuse_trims(fillings, self.topologies, self.allow_delete)
             if not pulumi.runtime.is_dry_run():
                 let_in(broker, kept)

@@ -9,9 +9,10 @@ import pulumi
 import pulumi_random as random
 
 from components.broker import BrokerContainer, BrokerContainerArgs
+from components.containers import ServiceArgs
 from components.existing_platform import PlatformOutputs
 from components.guard import Guard
-from components.postgres import PostgresContainer, PostgresContainerArgs
+from components.postgres import PostgresContainer
 from components.previous_run import LAYOUT, PreviousRun
 from components.registry import Registry, RegistryArgs
 from components.registry_check import answering
@@ -56,7 +57,7 @@ class Platform(pulumi.ComponentResource):
         )
         server = PostgresContainer(
             f"{name}-postgres",
-            PostgresContainerArgs(settings=settings, ignore_changes=ignored),
+            ServiceArgs(settings=settings, ignore_changes=ignored),
             _once_named("postgres", after),
         )
         registry = Registry(
@@ -82,25 +83,16 @@ class Platform(pulumi.ComponentResource):
             ready=[broker.container, answered, registry, registered],
             data=broker.volume,
         )
-        # A platform's only: the outputs of a tenant's stack contain no administrator.
-        self.administration = {
+        logins: dict[str, pulumi.Input[str]] = {
             "registry_dsn": pulumi.Output.secret(registry.dsn),
             "signup_dsn": registry.signup_dsn,
             "admin_username": ADMIN_USER,
             "admin_password": pulumi.Output.secret(secret.result),
-            "layout": LAYOUT,
         }
-        self.register_outputs(
-            {
-                "management_url": self.outputs.management_url,
-                "amqp_host": self.outputs.amqp_host,
-                "amqp_port": self.outputs.amqp_port,
-                "registry_dsn": registry.dsn,
-                "signup_dsn": registry.signup_dsn,
-                "admin_username": ADMIN_USER,
-                "admin_password": secret.result,
-            }
-        )
+        # A platform's only: the outputs of a tenant's stack contain no administrator.
+        self.administration = {**logins, "layout": LAYOUT}
+        addresses = {key: getattr(self.outputs, key) for key in ("management_url", "amqp_host", "amqp_port")}
+        self.register_outputs({**addresses, **logins})
 
     @staticmethod
     def _kept(previous: PreviousRun) -> list[str]:

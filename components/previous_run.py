@@ -46,9 +46,7 @@ class PreviousRun:
         except Exception as reason:  # noqa: BLE001, the SDK raises no other; the CLI fails for a stack without a state
             pulumi.log.debug(f"there is no state yet: {reason}")
             return cls(outputs=outputs, containers=[{}] if outputs else ())
-        found = ((answer or {}).get("outputs") or {}).values()
-        containers = [entry["outputs"] for entry in found if entry["type"] == "docker:index/container:Container"]
-        return cls(outputs=outputs, containers=containers)
+        return cls(outputs=outputs, containers=_of_type(answer, "docker:index/container:Container"))
 
     async def managed_queues(self) -> set[tuple[str, str]] | None:
         """Return vhost and name of every queue in this stack's state: those that an engine can delete.
@@ -56,13 +54,11 @@ class PreviousRun:
         None if the engine can't read the state: then it may delete any queue.
         """
         try:
-            answer = await pulumi.runtime.invoke_async(_READ_RESOURCES, {"stackName": _own_stack()}) or {}
+            answer = await pulumi.runtime.invoke_async(_READ_RESOURCES, {"stackName": _own_stack()})
         except Exception as reason:  # noqa: BLE001, the SDK raises no other; the CLI fails for a stack without a state
             pulumi.log.debug(f"the state can't be read: {reason}")
             return None
-        found = (answer.get("outputs") or {}).values()
-        queues = [entry["outputs"] for entry in found if entry["type"] == QUEUE.resource_type]
-        return {(queue["vhost"], queue["name"]) for queue in queues}
+        return {(queue["vhost"], queue["name"]) for queue in _of_type(answer, QUEUE.resource_type)}
 
     @property
     def never_succeeded(self) -> bool:
@@ -88,6 +84,12 @@ def _read_outputs() -> Mapping[str, Any]:
                 raise
             time.sleep(pause)
     return pulumi.runtime.invoke(_READ_OUTPUTS, {"name": _own_stack()}).value or {}
+
+
+def _of_type(answer: Mapping[str, Any] | None, type_: str) -> list[Mapping[str, Any]]:
+    """Return the outputs of the resources of a type."""
+    found = ((answer or {}).get("outputs") or {}).values()
+    return [entry["outputs"] for entry in found if entry["type"] == type_]
 
 
 def _own_stack() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pulumi
 import pulumi_postgresql as postgresql
@@ -17,6 +19,9 @@ from kryonix.topology.addresses import host_port
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
 _DATABASE, _OWNER, _WRITER, _SIGNUP = "kryonix_main", "kryonix_migrator", "kryonix_registry", "kryonix_signup"
+
+
+R = TypeVar("R", bound=pulumi.Resource)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +58,20 @@ class Registry(pulumi.ComponentResource):
         )
         self._child = pulumi.ResourceOptions(parent=self, provider=provider, deleted_with=args.server.volume)
         self._last: list[pulumi.Resource] = []
-        self._owner, owner_password = self._role("migrator", _OWNER)
+        owner, owner_password = self._role("migrator", _OWNER)
         writer, writer_password = self._role("writer", _WRITER)
         signup, signup_password = self._role("signup", _SIGNUP)
-        self._database = postgresql.Database(
-            f"{name}-database", name=_DATABASE, owner=self._owner.name, opts=self._child
-        )
-        tenants, jobs = self._schema("schema", SCHEMA), self._schema("signup-schema", SIGNUP_SCHEMA)
+        self._database = postgresql.Database(f"{name}-database", name=_DATABASE, owner=owner.name, opts=self._child)
+        tenants = self._next(postgresql.Schema, "schema", name=SCHEMA, owner=owner.name)
+        jobs = self._next(postgresql.Schema, "signup-schema", name=SIGNUP_SCHEMA, owner=owner.name)
         rows = ["DELETE", "INSERT", "SELECT", "UPDATE"]
         # Default privileges also cover the tables of later migrations.
+        by_default: dict[str, Any] = {"kind": postgresql.DefaultPrivileges, "owner": owner.name}
         self._grant("use", writer.name, "schema", ["USAGE"], tenants)
-        self._defaults("rows", tenants, writer, "table", rows)
+        self._grant("rows", writer.name, "table", rows, tenants, **by_default)
         self._grant("signup-use", signup.name, "schema", ["USAGE"], jobs)
-        self._defaults("signup-rows", jobs, signup, "table", rows)
-        self._defaults("signup-numbers", jobs, signup, "sequence", ["USAGE"])
+        self._grant("signup-rows", signup.name, "table", rows, jobs, **by_default)
+        self._grant("signup-numbers", signup.name, "sequence", ["USAGE"], jobs, **by_default)
         self._grant("signup-look", signup.name, "schema", ["USAGE"], tenants)
         # PostgreSQL lets every role connect to a new database and create temporary tables. Grant the roles by name
         # before revoking that; the owner needs no grant.
@@ -84,14 +89,6 @@ class Registry(pulumi.ComponentResource):
         self.dsn, self.signup_dsn = self._dsn(_WRITER, writer_password), self._dsn(_SIGNUP, signup_password)
         self.register_outputs({"dsn": self.dsn, "signup_dsn": self.signup_dsn})
 
-    def _next(self) -> pulumi.ResourceOptions:
-        """Return the options of a resource created after the previous one.
-
-        A grant rewrites the schema's one row of privileges. PostgreSQL refuses the second of two concurrent writes
-        ("tuple concurrently updated"), and the provider plugin does not retry.
-        """
-        return pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=self._last))
-
     def _role(self, short: str, name: str) -> tuple[postgresql.Role, pulumi.Output[str]]:
         opts = pulumi.ResourceOptions(parent=self)
         password = random.RandomPassword(f"{self._name}-{short}", length=PASSWORD_LENGTH, special=False, opts=opts)
@@ -100,14 +97,14 @@ class Registry(pulumi.ComponentResource):
         )
         return role, password.result
 
-    def _schema(self, short: str, name: str) -> postgresql.Schema:
-        made = postgresql.Schema(
-            f"{self._name}-{short}",
-            name=name,
-            database=self._database.name,
-            owner=self._owner.name,
-            opts=self._next(),
-        )
+    def _next(self, kind: Callable[..., R], short: str, **inputs: Any) -> R:
+        """Create a resource in the database after the previous one.
+
+        A grant rewrites the schema's one row of privileges. PostgreSQL refuses the second of two concurrent writes
+        ("tuple concurrently updated"), and the provider plugin does not retry.
+        """
+        after = pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=self._last))
+        made = kind(f"{self._name}-{short}", database=self._database.name, opts=after, **inputs)
         self._last = [made]
         return made
 
@@ -118,34 +115,11 @@ class Registry(pulumi.ComponentResource):
         object_type: str,
         privileges: list[str],
         schema: postgresql.Schema | None = None,
-        objects: list[str] | None = None,
+        kind: Callable[..., pulumi.Resource] = postgresql.Grant,
+        **inputs: Any,
     ) -> None:
-        grant = postgresql.Grant(
-            f"{self._name}-{short}",
-            database=self._database.name,
-            schema=schema.name if schema else None,
-            role=role,
-            object_type=object_type,
-            objects=objects,
-            privileges=privileges,
-            opts=self._next(),
-        )
-        self._last = [grant]
-
-    def _defaults(
-        self, short: str, schema: postgresql.Schema, role: postgresql.Role, object_type: str, privileges: list[str]
-    ) -> None:
-        privilege = postgresql.DefaultPrivileges(
-            f"{self._name}-{short}",
-            database=self._database.name,
-            schema=schema.name,
-            owner=self._owner.name,
-            role=role.name,
-            object_type=object_type,
-            privileges=privileges,
-            opts=self._next(),
-        )
-        self._last = [privilege]
+        inputs |= {"role": role, "object_type": object_type, "privileges": privileges}
+        self._next(kind, short, schema=schema.name if schema else None, **inputs)
 
     def _dsn(self, role: str, password: pulumi.Output[str]) -> pulumi.Output[str]:
         return password.apply(lambda known: f"postgresql://{role}:{known}@{self._address}")

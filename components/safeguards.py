@@ -7,11 +7,10 @@ before anything of the tenant changes, also by `destroy`, where the program does
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, UpdateResult
+from pulumi.dynamic import DiffResult, ReadResult, Resource
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
@@ -20,57 +19,28 @@ from components.errors import BrokerRefuses
 from components.management import access_of, access_properties, administration
 from components.withdrawal import withdraw_vhosts
 from kryonix.rabbitmq.counts import BrokerAccess
+from kryonix.topology.catalog import Limits
 
 _CONNECTIONS = "max-connections"
 _LIMITS = {"maxConnections": _CONNECTIONS, "maxChannels": "max-channels"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class SafeguardsArgs:
-    """A tenant's user limits (connections, channels), and the protection of its vhost from deletion."""
-
-    access: pulumi.Output[BrokerAccess]
-    vhost: pulumi.Input[str]
-    user: pulumi.Input[str]
-    retiring_users: Sequence[pulumi.Input[str]] = ()
-    stats_users: Sequence[pulumi.Input[str]] = ()
-    """Users that read figures by HTTP; they may open no connection."""
-    queues: pulumi.Input[Sequence[str]]
-    """The tenant's queues. An engine that replaces one for any reason has to delete these safeguards first."""
-    max_connections: int
-    max_channels: int
-    protected: bool
-    allow_delete: tuple[str, ...]
-
-    def properties(self) -> dict[str, Any]:
-        retiring = {"retiringUsers": list(self.retiring_users)} if self.retiring_users else {}
-        return {
-            **access_properties(self.access),
-            **retiring,
-            "statsUsers": list(self.stats_users),
-            "vhost": self.vhost,
-            "user": self.user,
-            "queues": self.queues,
-            "maxConnections": self.max_connections,
-            "maxChannels": self.max_channels,
-            "protected": self.protected,
-            "allowDelete": list(self.allow_delete),
-        }
-
-
 class _SafeguardsProvider(AcceptingProvider):
+    id_property = "vhost"
+
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         changed = changed_keys(_olds, _news)
         replaces = [key for key in changed if key == "vhost" or (key == "queues" and _unknown(_news[key]))]
         return DiffResult(changes=bool(changed), replaces=replaces, delete_before_replace=True)
 
-    def create(self, props: dict[str, Any]) -> CreateResult:
-        self._apply(props)
-        return CreateResult(props["vhost"], props)
-
-    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        self._apply(_news)
-        return UpdateResult(_news)
+    def apply(self, props: dict[str, Any]) -> None:
+        with administration(access_of(props)) as broker:
+            for user in (props["user"], *props.get("retiringUsers", ())):
+                for key, limit in _LIMITS.items():
+                    broker.set_user_limit(user, limit, int(props[key]))
+            for user in props.get("statsUsers", ()):
+                broker.set_user_limit(user, _CONNECTIONS, 0)
+            broker.protect(props["vhost"], protected=props["protected"])
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         try:
@@ -93,15 +63,6 @@ class _SafeguardsProvider(AcceptingProvider):
                 withdraw_vhosts(broker, [_props["vhost"]], self.accepted(_props))
             broker.protect(_props["vhost"], protected=False)
 
-    def _apply(self, props: dict[str, Any]) -> None:
-        with administration(access_of(props)) as broker:
-            for user in (props["user"], *props.get("retiringUsers", ())):
-                for key, limit in _LIMITS.items():
-                    broker.set_user_limit(user, limit, int(props[key]))
-            for user in props.get("statsUsers", ()):
-                broker.set_user_limit(user, _CONNECTIONS, 0)
-            broker.protect(props["vhost"], protected=props["protected"])
-
 
 def _unknown(queues: Any) -> bool:
     """Return True if an engine previews the replacement of a queue: its name is then unknown."""
@@ -110,7 +71,37 @@ def _unknown(queues: Any) -> bool:
 
 
 class Safeguards(Resource, module="kryonix", name="Safeguards"):
-    """User limits and deletion protection of one tenant."""
+    """The limits of a tenant's users (connections, channels), and the protection of its vhost from deletion.
 
-    def __init__(self, name: str, args: SafeguardsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(_SafeguardsProvider(), name, args.properties(), opts)
+    `users` has the current user first, then retiring ones. `stats_users` read figures by HTTP, and may open no
+    connection. An engine that replaces one of the `queues` for any reason has to delete these safeguards first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        access: pulumi.Output[BrokerAccess],
+        vhost: pulumi.Input[str],
+        users: Sequence[pulumi.Input[str]],
+        stats_users: Sequence[pulumi.Input[str]],
+        queues: pulumi.Input[Sequence[str]],
+        limits: Limits,
+        protected: bool,
+        allow_delete: Sequence[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        current, *retiring = users
+        properties = {
+            **access_properties(access),
+            **({"retiringUsers": retiring} if retiring else {}),
+            "statsUsers": stats_users,
+            "vhost": vhost,
+            "user": current,
+            "queues": queues,
+            "maxConnections": limits.max_connections,
+            "maxChannels": limits.max_channels,
+            "protected": protected,
+            "allowDelete": list(allow_delete),
+        }
+        super().__init__(_SafeguardsProvider(), name, properties, opts)

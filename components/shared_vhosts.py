@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pulumi
 import pulumi_rabbitmq as rabbitmq
 import pulumi_random as random
@@ -13,24 +11,15 @@ from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.shared import SHARED_VHOSTS
 
 
-@dataclass(frozen=True, kw_only=True)
-class SharedUser:
-    """The user of a shared vhost, usable once `ready` exists."""
-
-    name: str
-    password: pulumi.Output[str]
-    ready: pulumi.Resource
-
-
 class SharedVhosts(pulumi.ComponentResource):
-    """The shared vhosts and their users, by vhost."""
+    """The shared vhosts, and the permissions and password of the user of each."""
 
     vhosts: dict[str, rabbitmq.VHost]
-    users: dict[str, SharedUser]
+    logins: dict[str, tuple[rabbitmq.Permissions, pulumi.Output[str]]]
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:SharedVhosts", name, None, opts)
-        self.vhosts, self.users = {}, {}
+        self.vhosts, self.logins, passwords = {}, {}, {}
         child = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
         for shared in SHARED_VHOSTS:
             prefix = f"{name}/{shared.name}"
@@ -43,6 +32,6 @@ class SharedVhosts(pulumi.ComponentResource):
             )
             with_vhost = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(deleted_with=vhost))
             permissions = permit(prefix, user.name, vhost.name, shared.permissions, with_vhost)
-            self.vhosts[shared.vhost] = vhost
-            self.users[shared.vhost] = SharedUser(name=shared.user, password=password, ready=permissions)
-        self.register_outputs({"passwords": {user.name: user.password for user in self.users.values()}})
+            self.vhosts[shared.vhost], self.logins[shared.vhost] = vhost, (permissions, password)
+            passwords[shared.user] = password
+        self.register_outputs({"passwords": passwords})

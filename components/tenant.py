@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -11,11 +10,10 @@ import pulumi_rabbitmq as rabbitmq
 from components.errors import InvalidStack
 from components.existing_platform import PlatformOutputs
 from components.routing import Routing, RoutingArgs
-from components.safeguards import Safeguards, SafeguardsArgs
+from components.safeguards import Safeguards
 from components.settings import Settings
-from components.tenant_record import TenantRecord, TenantRecordArgs
+from components.tenant_record import TenantRecord
 from components.tenant_user import TenantUser, permit
-from kryonix.topology.addresses import host_port
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.expansion import Topology
 from kryonix.topology.objects import Permissions
@@ -56,26 +54,38 @@ class TenantMessaging(pulumi.ComponentResource):
         within = pulumi.ResourceOptions(parent=self, deleted_with=vhost, delete_before_replace=True)
         admin = permit(f"{name}/admin", args.platform.username, vhost.name, Permissions(".*", ".*", ".*"), within)
         own = pulumi.ResourceOptions(parent=self, deleted_with=args.platform.data, delete_before_replace=True)
-        current, *retiring = [
+        users = [
             TenantUser.make(name, generation, args.topology, admin.vhost, own, within)
             for generation in args.settings.generations.all
         ]
+        current = users[0]
         in_vhost = RoutingArgs(
             topology=args.topology, vhost=admin.vhost, deleted_with=vhost, protect=args.settings.protect
         )
         routing = Routing(name, in_vhost, within)
-        record = self._record(current)
-        permissions = [one for each in (current, *retiring) for one in each.permissions]
-        self.safeguards = self._safeguards(current, retiring, vhost, routing, [*routing.leaves, *permissions, record])
         self.vhost, self.username, self.password = vhost.name, current.user.name, current.password
-        self.amqp_uri = pulumi.Output.secret(
-            pulumi.Output.format(
-                "amqp://{0}:{1}@{2}/{3}",
-                current.user.name,
-                current.password,
-                pulumi.Output.all(args.platform.amqp_host, args.platform.amqp_port).apply(lambda at: host_port(*at)),
-                vhost.name.apply(lambda vhost_name: vhost_name.replace("/", "%2F")),
-            )
+        self.amqp_uri = args.platform.amqp_uri(self.username, self.password, self.vhost)
+        record = TenantRecord(
+            f"{name}/record",
+            registry_dsn=args.platform.registry_dsn,
+            tenant=args.topology.tenant,
+            username=self.username,
+            password_hash=pulumi.Output.all(self.username, self.password).apply(lambda known: rabbitmq_hash(*known)),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        permissions = [one for user in users for one in user.permissions]
+        # Last: what they depend on is deleted only after they have agreed to go.
+        self.safeguards = Safeguards(
+            f"{name}/safeguards",
+            access=args.platform.access,
+            vhost=self.vhost,
+            users=[each.user.name for each in users],
+            stats_users=[each.stats.name for each in users],
+            queues=routing.queues,
+            limits=args.topology.limits,
+            protected=args.settings.deletion_protection,
+            allow_delete=args.settings.allow_delete,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[*routing.leaves, *permissions, record]),
         )
         self.register_outputs(self.summary())
 
@@ -108,38 +118,3 @@ class TenantMessaging(pulumi.ComponentResource):
                 delete_before_replace=True,
             ),
         )
-
-    def _record(self, current: TenantUser) -> TenantRecord:
-        both = pulumi.Output.all(current.user.name, current.password)
-        args = TenantRecordArgs(
-            registry_dsn=self._args.platform.registry_dsn,
-            tenant=self._args.topology.tenant,
-            username=current.user.name,
-            password_hash=both.apply(lambda known: rabbitmq_hash(*known)),
-        )
-        return TenantRecord(f"{self._name}/record", args, pulumi.ResourceOptions(parent=self))
-
-    def _safeguards(
-        self,
-        current: TenantUser,
-        retiring: Sequence[TenantUser],
-        vhost: rabbitmq.VHost,
-        routing: Routing,
-        before: Sequence[pulumi.Resource],
-    ) -> Safeguards:
-        """Create the safeguards last: their dependencies are deleted only after they have agreed to go."""
-        limits = self._args.topology.limits
-        args = SafeguardsArgs(
-            access=self._args.platform.access,
-            vhost=vhost.name,
-            user=current.user.name,
-            retiring_users=tuple(each.user.name for each in retiring),
-            stats_users=tuple(each.stats.name for each in (current, *retiring)),
-            queues=routing.queues,
-            max_connections=limits.max_connections,
-            max_channels=limits.max_channels,
-            protected=self._args.settings.deletion_protection,
-            allow_delete=self._args.settings.allow_delete,
-        )
-        opts = pulumi.ResourceOptions(parent=self, depends_on=list(before))
-        return Safeguards(f"{self._name}/safeguards", args, opts)

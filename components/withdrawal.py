@@ -13,9 +13,10 @@ from dataclasses import asdict
 from typing import Final
 
 from components.losses import AFTER_AN_UP, refuse_losses
-from kryonix.rabbitmq.broker import BindingState, QueueState
+from kryonix.rabbitmq.broker import BindingState
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.rabbitmq.counts import CountingBroker
+from kryonix.topology.objects import QueueState
 from kryonix.topology.ownership import accepted
 
 _LIMIT: Final = "max-connections"

@@ -47,10 +47,11 @@ from kryonix.messaging.configuration import OUTPUTS_VARIABLE, URI_VARIABLE, Addr
 from kryonix.messaging.encoding import Undecodable, decode, stated_encoding
 from kryonix.messaging.redrive.letters import DeadLetter, peek
 from kryonix.messaging.redrive.letters import discard as discard_letters
-from kryonix.rabbitmq.broker import Broker, QueueState
+from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import tenant_of_vhost
+from kryonix.topology.objects import QueueState
 
 _PLATFORM_COLUMNS: Final = (
     Column("tenant", min_width=16),

@@ -13,6 +13,7 @@ from urllib3 import Timeout
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, Client
 from kryonix.topology.credentials import is_hash_of
 from kryonix.topology.naming import stats_user
+from kryonix.topology.objects import QueueState, VhostState
 
 LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
 _POLICY: Final = "effective_policy_definition"
@@ -20,24 +21,6 @@ _FILLING: Final = f"vhost,name,messages,message_bytes,{_POLICY}"
 _OUTPUTS: Final = ("management_url", "admin_username", "admin_password")
 _CUT_OFF_S: Final = 10
 _AT_ONCE: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class VhostState:
-    """An existing vhost."""
-
-    name: str
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """An existing queue with its number of messages, ready and unacknowledged."""
-
-    vhost: str
-    name: str
-    arguments: Mapping[str, Any]
-    messages: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ import aio_pika
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 from pamqp.commands import Queue
 
-from kryonix.rabbitmq.broker import Broker, QueueState
+from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.topology.objects import QueueState
 
 _CONNECT_S: Final = 3
 _RELIABLE_S: Final = 0.2  # a later zero may be the broker's, for a queue that did not respond

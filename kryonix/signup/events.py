@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractConnection, AbstractExchange
 
 from kryonix.registry.errors import RegistryError
 from kryonix.signup.database import QUERIES, Database
-from kryonix.topology.shared import EVENTS
+from kryonix.topology.shared import EVENTS_EXCHANGE
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class EventPublisher:
         if self._connection is None or self._connection.is_closed:
             self._connection = await aio_pika.connect(self._uri, timeout=_CONFIRM_S)
             channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-            self._exchange = await channel.get_exchange(EVENTS.exchange, ensure=False)
+            self._exchange = await channel.get_exchange(EVENTS_EXCHANGE.name, ensure=False)
         body = {"event": event["event"], "at": event["created_at"].isoformat(), **event["payload"]}
         message = aio_pika.Message(
             json.dumps(body).encode(),

@@ -111,6 +111,24 @@ def effective_policy(queue: str, policies: Iterable[Policy]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class VhostState:
+    """An existing vhost."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """An existing queue with its number of messages, ready and unacknowledged."""
+
+    vhost: str
+    name: str
+    arguments: Mapping[str, Any]
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Permissions:
     """A user's permissions in its vhost, as patterns of names."""
 

@@ -3,34 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Collection, Iterable
 
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import TENANT_ID, TENANT_STACK, Names, tenant_of_vhost
-
-
-class LiveQueue(Protocol):
-    """A queue as a broker reports it."""
-
-    @property
-    def vhost(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def arguments(self) -> Mapping[str, Any]: ...
-
-
-class LiveVhost(Protocol):
-    """A vhost as a broker reports it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def description(self) -> str: ...
-
-
-Q = TypeVar("Q", bound=LiveQueue)
+from kryonix.topology.objects import QueueState, VhostState
 
 
 def description(tenant_id: str, stack: str) -> str:
@@ -38,13 +15,13 @@ def description(tenant_id: str, stack: str) -> str:
     return f"Tenant {tenant_id}, managed by the stack {stack}"
 
 
-def owned_tenants(vhosts: Iterable[LiveVhost], stack: str) -> set[str]:
+def owned_tenants(vhosts: Iterable[VhostState], stack: str) -> set[str]:
     """Return the ids of a stack's tenants on a broker."""
     found = ((tenant_of_vhost(vhost.name), vhost.description) for vhost in vhosts)
     return {tenant for tenant, text in found if tenant is not None and text == description(tenant, stack)}
 
 
-def tenants_of_others(vhosts: Iterable[LiveVhost], stack: str | None) -> dict[str, str]:
+def tenants_of_others(vhosts: Iterable[VhostState], stack: str | None) -> dict[str, str]:
     """Return the tenants of other stacks on a broker, sorted: id to stack.
 
     Without a stack (None), return those with a stack of their own: no platform's stack has such a name.
@@ -59,7 +36,7 @@ def tenants_of_others(vhosts: Iterable[LiveVhost], stack: str | None) -> dict[st
     return dict(sorted(found.items()))
 
 
-def doomed(queues: Iterable[Q], topologies: Collection[Topology], owned: Collection[str]) -> list[Q]:
+def doomed(queues: Iterable[QueueState], topologies: Collection[Topology], owned: Collection[str]) -> list[QueueState]:
     """Return the queues of a stack's tenants missing in its expansion, or there with other arguments."""
     wanted = {(t.vhost, queue.name): queue.arguments for t in topologies for queue in t.queues}
     ours = {Names(tenant).vhost: re.compile(Names(tenant).own_objects) for tenant in owned}

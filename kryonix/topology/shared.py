@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from kryonix.topology.objects import Permissions
+from kryonix.topology.objects import Exchange, Permissions, Policy, Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +40,16 @@ SHARED_VHOSTS: Final = (
     SharedVhost("backup-operations", "Backup and restore jobs", _own("backup")),
 )
 
-
-@dataclass(frozen=True, slots=True)
-class EventChannel:
-    """The platform's events about its tenants: a topic exchange and the queue behind it.
-
-    `retention_ms` and `max_length` (messages) bound the queue in case nobody reads it.
-    """
-
-    vhost: str
-    exchange: str
-    queue: str
-    policy: str
-    retention_ms: int
-    max_length: int
-
-
-EVENTS: Final = EventChannel(
-    vhost="/kryonix-master",
-    exchange="kryonix.events",
-    queue="kryonix.events",
-    policy="events",
-    retention_ms=7 * 24 * 60 * 60 * 1000,
-    max_length=100_000,
+EVENTS_VHOST: Final = "/kryonix-master"
+EVENTS_EXCHANGE: Final = Exchange("kryonix.events", "topic")
+"""The platform's events about its tenants; the queue keeps them for later consumers."""
+EVENTS_QUEUE: Final = Queue("kryonix.events", {"x-queue-type": "quorum"})
+EVENTS_POLICY: Final = Policy(
+    name="events",
+    kind="policy",
+    pattern="^kryonix[.]events$",
+    priority=1,
+    apply_to="queues",
+    definition={"message-ttl": 7 * 24 * 60 * 60 * 1000, "max-length": 100_000, "overflow": "drop-head"},
 )
+"""It bounds the queue in case nobody reads it: 7 days in ms, and 100,000 messages."""

@@ -13,9 +13,9 @@ from rich.markup import escape
 from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.fleet.members import Member
 from kryonix.messaging.stats import read_stats
-from kryonix.rabbitmq.broker import QueueState
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
+from kryonix.topology.objects import QueueState
 
 if TYPE_CHECKING:
     from kryonix.signup.operations import Operation

@@ -16,9 +16,9 @@ from kryonix.cli import dead_letters, site
 from kryonix.cli.app import app
 from kryonix.cli.connection import TenantOptions
 from kryonix.messaging.redrive.letters import DeadLetter
-from kryonix.rabbitmq.broker import QueueState
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.topology.cells import Cell, Cells
+from kryonix.topology.objects import QueueState
 
 ACME = TenantOptions()
 NOW = datetime.now(UTC)

@@ -12,10 +12,10 @@ from rich.console import Console
 from kryonix.cli.output.tenant import Depth, TenantView, depths_of, print_tenant, view_json
 from kryonix.fleet.cell_use import VhostUse
 from kryonix.fleet.members import Member
-from kryonix.rabbitmq.broker import QueueState
 from kryonix.registry.desired_states import DesiredState
 from kryonix.signup.operations import Operation
 from kryonix.topology.catalog import default_catalog
+from kryonix.topology.objects import QueueState
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 STATE = DesiredState(cliente_id="acme", modules=("crm",), plan="basic", applied_at=NOW, updated_at=NOW)

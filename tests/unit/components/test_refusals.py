@@ -28,10 +28,11 @@ from components.errors import (
 from components.guard import Guard
 from components.losses import refuse_losses
 from components.previous_run import PreviousRun
-from kryonix.rabbitmq.broker import Filling, QueueState, VhostState
+from kryonix.rabbitmq.broker import Filling
 from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import expand
+from kryonix.topology.objects import QueueState, VhostState
 from kryonix.topology.ownership import description
 from kryonix.topology.tenants import Tenant
 

@@ -9,9 +9,10 @@ import pytest
 
 from components.errors import MessagesWouldBeLost
 from components.withdrawal import let_in, put_back, withdraw_queues, withdraw_vhosts
-from kryonix.rabbitmq.broker import BindingState, QueueState
+from kryonix.rabbitmq.broker import BindingState
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.rabbitmq.counts import CountingBroker
+from kryonix.topology.objects import QueueState
 
 VHOST, EXCHANGE = "/cliente_acme", "cliente_acme"
 LEADS, SYNC = (

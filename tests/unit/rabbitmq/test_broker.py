@@ -9,10 +9,11 @@ import pytest
 
 from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable
 from components.management import administration
-from kryonix.rabbitmq.broker import BindingState, Broker, Filling, QueueState, VhostState
+from kryonix.rabbitmq.broker import BindingState, Broker, Filling
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.credentials import rabbitmq_hash
+from kryonix.topology.objects import QueueState, VhostState
 from tests.support.management_api import by_path, reply, served
 
 

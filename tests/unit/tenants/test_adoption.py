@@ -16,13 +16,13 @@ import pytest
 from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import Refused
 from kryonix.engines.events import OnEvent, Step, Summary
-from kryonix.rabbitmq.broker import VhostState
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.adoption import Adoption, TenantsFile
 from kryonix.tenants.errors import UnknownTenant
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import single_cell
 from kryonix.topology.errors import InvalidInput
+from kryonix.topology.objects import VhostState
 from kryonix.topology.ownership import description
 
 ENTRY = "  - id: acme\n    modules: [crm]\n    plan: basic\n"

@@ -1,44 +1,27 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
 
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import expand
+from kryonix.topology.objects import QueueState, VhostState
 from kryonix.topology.ownership import description, doomed, owned_tenants, too_wide
 from kryonix.topology.tenants import Tenant
-
-
-@dataclass
-class Vhost:
-    name: str
-    description: str
-
-
-@dataclass
-class LiveQueue:
-    vhost: str
-    name: str
-    arguments: Mapping[str, Any] = field(default_factory=lambda: {"x-queue-type": "quorum"})
-
 
 ACME = expand(Tenant(id="acme", modules=("crm",), plan="pro"), default_catalog())
 
 
-def live(*names: str, vhost: str = "/cliente_acme") -> list[LiveQueue]:
+def live(*names: str, vhost: str = "/cliente_acme") -> list[QueueState]:
     arguments = {queue.name: queue.arguments for queue in ACME.queues}
-    return [LiveQueue(vhost, name, arguments.get(name, {"x-queue-type": "quorum"})) for name in names]
+    return [QueueState(vhost, name, arguments.get(name, {"x-queue-type": "quorum"}), 0) for name in names]
 
 
 def test_a_stack_owns_the_vhosts_marked_with_it() -> None:
     vhosts = [
-        Vhost("/cliente_acme", description("acme", "dev")),
-        Vhost("/cliente_other", description("other", "tenant-other")),
-        Vhost("/monitoring", "Central metrics"),
-        Vhost("/cliente_fake", description("acme", "dev")),
+        VhostState("/cliente_acme", description("acme", "dev")),
+        VhostState("/cliente_other", description("other", "tenant-other")),
+        VhostState("/monitoring", "Central metrics"),
+        VhostState("/cliente_fake", description("acme", "dev")),
     ]
     assert owned_tenants(vhosts, "dev") == {"acme"}
 
@@ -53,7 +36,7 @@ def test_queues_of_a_removed_module_are_doomed() -> None:
 
 
 def test_replaced_queues_are_doomed() -> None:
-    queue = LiveQueue("/cliente_acme", "cliente_acme.crm.leads.create", {"x-queue-type": "classic"})
+    queue = QueueState("/cliente_acme", "cliente_acme.crm.leads.create", {"x-queue-type": "classic"}, 0)
     assert doomed([queue], [ACME], set()) == [queue]
 
 
