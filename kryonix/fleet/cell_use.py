@@ -39,52 +39,32 @@ def read_cell(cell: str, outputs: Mapping[str, Any]) -> dict[str, VhostUse]:
     """Return usage by vhost, from the outputs of the cell's platform. Raises BrokerUnavailable."""
     try:
         Broker.of(outputs, connect_s=3, read_s=_ALIVE_S).get("whoami")
-        return ask(Broker.of(outputs, connect_s=3, read_s=60))
+        return _ask(Broker.of(outputs, connect_s=3, read_s=60))
     except BrokerUnavailable as error:
         raise BrokerUnavailable(f"cell {cell!r}: {error}") from error
 
 
-def ask(broker: Broker) -> dict[str, VhostUse]:
-    """Return usage by vhost. Raises BrokerUnavailable."""
+def _ask(broker: Broker) -> dict[str, VhostUse]:
     queues = broker.get("queues", **LIVE_TOTALS)
-    connections = broker.get("connections", columns="vhost")
-    limits = broker.get("vhost-limits")
-    policies = broker.get("policies") + broker.get("operator-policies")
-    return _count(queues, connections, limits, _most_bytes(queues, policies))
-
-
-def _most_bytes(queues: list[dict[str, Any]], policies: list[dict[str, Any]]) -> Mapping[str, int]:
-    """Return the sum of the queues' max-length-bytes by vhost."""
-    bounding: defaultdict[str, list[tuple[re.Pattern[str], int]]] = defaultdict(list)
-    for policy in policies:
+    opened = Counter(each["vhost"] for each in broker.get("connections", columns="vhost") if "vhost" in each)
+    allowed = {limit["vhost"]: limit["value"].get("max-connections", -1) for limit in broker.get("vhost-limits")}
+    bounds: defaultdict[str, list[tuple[re.Pattern[str], int]]] = defaultdict(list)
+    for policy in broker.get("policies") + broker.get("operator-policies"):
         if (most := policy["definition"].get("max-length-bytes")) is not None:
-            bounding[policy["vhost"]].append((re.compile(policy["pattern"]), most))
-    total: Counter[str] = Counter()
+            bounds[policy["vhost"]].append((re.compile(policy["pattern"]), most))
+    declared, messages, max_bytes = Counter[str](), Counter[str](), Counter[str]()
     for queue in queues:
-        bounds = [most for pattern, most in bounding[queue["vhost"]] if pattern.search(queue["name"])]
-        total[queue["vhost"]] += min(bounds, default=0)
-    return total
-
-
-def _count(
-    queues: list[dict[str, Any]],
-    connections: list[dict[str, Any]],
-    limits: list[dict[str, Any]],
-    most_bytes: Mapping[str, int],
-) -> dict[str, VhostUse]:
-    declared = Counter(queue["vhost"] for queue in queues)
-    messages: Counter[str] = Counter()
-    for queue in queues:
-        messages[queue["vhost"]] += queue.get("messages", 0)
-    opened = Counter(connection["vhost"] for connection in connections if "vhost" in connection)
-    allowed = {limit["vhost"]: limit["value"].get("max-connections", -1) for limit in limits}
+        vhost = queue["vhost"]
+        declared[vhost] += 1
+        messages[vhost] += queue.get("messages", 0)
+        max_bytes[vhost] += min((most for pattern, most in bounds[vhost] if pattern.search(queue["name"])), default=0)
     return {
         vhost: VhostUse(
             queues=declared[vhost],
             messages=messages[vhost],
             connections=opened[vhost],
             max_connections=most if (most := allowed.get(vhost, -1)) >= 0 else None,  # -1 means no limit
-            max_bytes=most_bytes.get(vhost, 0),
+            max_bytes=max_bytes[vhost],
         )
         for vhost in {*declared, *opened, *allowed}
     }

@@ -11,7 +11,7 @@ from kryonix.engines.events import Step, Summary
 from kryonix.fleet.rollout import failure_of
 from kryonix.rabbitmq.broker import Broker
 from kryonix.registry.desired_states import DesiredState
-from kryonix.tenants.specs import spec_for, tenant_of, what_is_sold
+from kryonix.tenants.specs import deployed, spec_for, vhost_of, what_is_sold
 from kryonix.tenants.stacks import password_steps
 from kryonix.tenants.undeclared import Undeclared, declared_vhosts, find_undeclared
 from kryonix.topology.catalog import default_catalog
@@ -51,11 +51,11 @@ def find_drift(
         spec = spec_for(state, cells, sold=what_is_sold(state, engine, default_catalog()))
         found = _changes(engine.refresh(spec)) if refresh else ()
         drift = Drift(tenant=state.cliente_id, cell=state.cell, found=found, pending=_changes(engine.preview(spec)))
-        vhost = tenant_of(state).names.vhost
+        vhost = vhost_of(state)
         declared = declared_vhosts(engine.export(spec)).get(vhost) if refresh else None
         if declared is None:
             return drift
-        made = engine.outputs(spec).get("tenants", {}).get(state.cliente_id)
+        made = deployed(engine, state.cliente_id)
         broker = Broker.of(engine.outputs(StackSpec(name=cells.cell(state.cell).stack)))
         logins = password_steps(broker, made) if made else ()
         return replace(drift, found=(*found, *logins), undeclared=find_undeclared(broker, vhost, declared))

@@ -156,18 +156,13 @@ def cell_loads(
 
 
 def _load(promised: list[Load], found: Mapping[str, VhostUse], rows: set[str], problem: str | None) -> Load:
-    total = sum(promised, Load(problem=problem))
-    others = [vhost for vhost in found if tenant_of_vhost(vhost) is not None and vhost not in rows]
-    return Load(
-        tenants=total.tenants + len(others),
-        without_row=len(others),
-        queues=max(
-            total.queues + sum(found[vhost].queues for vhost in others), sum(use.queues for use in found.values())
-        ),
-        connections=total.connections + sum(found[vhost].promised_connections for vhost in others),
-        bytes=total.bytes + sum(found[vhost].max_bytes for vhost in others),
-        problem=problem,
-    )
+    others = [use for vhost, use in found.items() if tenant_of_vhost(vhost) is not None and vhost not in rows]
+    loads = [
+        Load(tenants=1, without_row=1, queues=use.queues, connections=use.promised_connections, bytes=use.max_bytes)
+        for use in others
+    ]
+    total = sum([*promised, *loads], Load(problem=problem))
+    return replace(total, queues=max(total.queues, sum(use.queues for use in found.values())))
 
 
 def _expanded(state: DesiredState, catalog: Catalog) -> tuple[Topology | None, str]:

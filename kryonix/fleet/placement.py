@@ -37,14 +37,9 @@ class Load:
     problem: str | None = None
 
     def __add__(self, other: Load) -> Load:
-        return Load(
-            tenants=self.tenants + other.tenants,
-            queues=self.queues + other.queues,
-            connections=self.connections + other.connections,
-            bytes=self.bytes + other.bytes,
-            without_row=self.without_row + other.without_row,
-            problem=self.problem or other.problem,
-        )
+        figures = ("tenants", "queues", "connections", "bytes", "without_row")
+        sums = {name: getattr(self, name) + getattr(other, name) for name in figures}
+        return Load(**sums, problem=self.problem or other.problem)
 
 
 @dataclass(frozen=True, slots=True)

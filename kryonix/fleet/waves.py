@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from kryonix.engines.errors import Refused
+from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.errors import nearest
 
 Waves = tuple[tuple[str, ...], ...]
@@ -16,15 +16,6 @@ Waves = tuple[tuple[str, ...], ...]
 
 class InvalidRollout(Refused):
     """The rollout's arguments are not valid, or there is no rollout to resume."""
-
-
-class Placed(Protocol):
-    """A tenant in a cell."""
-
-    @property
-    def cliente_id(self) -> str: ...
-    @property
-    def cell(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +73,7 @@ class FailureBudget:
         return str(self.count) if self.percent is None else f"{self.percent:g}%"
 
 
-def spread(tenants: Iterable[Placed]) -> tuple[str, ...]:
+def spread(tenants: Iterable[DesiredState]) -> tuple[str, ...]:
     """Return the tenants' ids, alternating between cells: canaries reach every cell, and waves load them evenly."""
     seen: Counter[str] = Counter()
     ranked = []

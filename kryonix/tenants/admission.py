@@ -9,7 +9,7 @@ from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.errors import DoesNotFit, InvalidTenant
 from kryonix.topology.capacity import expand_within_plans, smallest_plan, to_remove, use
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.errors import CapacityExceeded, InvalidInput, nearest, shown
+from kryonix.topology.errors import CapacityExceeded, InvalidInput
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant, parse_tenant
 
@@ -50,15 +50,8 @@ def as_sold(tenant: Tenant, catalog: Catalog) -> Topology:
 
 def refuse_unknown(tenant: Tenant, catalog: Catalog) -> None:
     """Raise InvalidTenant if the catalog lacks the tenant's plan or one of its modules."""
-    problems = [
-        f"modules.{index}: unknown module {shown(module)}; {nearest(module, catalog.modules)}"
-        for index, module in enumerate(tenant.modules)
-        if module not in catalog.modules
-    ]
-    if tenant.plan not in catalog.plans:
-        problems.append(f"plan: unknown plan {shown(tenant.plan)}; {nearest(tenant.plan, catalog.plans)}")
-    if problems:
-        raise InvalidTenant(problems)
+    with invalid_tenant():
+        parse_tenant({**tenant.model_dump(), "modules": list(tenant.modules)}, "tenant", catalog)
 
 
 @contextmanager

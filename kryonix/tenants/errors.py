@@ -33,18 +33,16 @@ class Overtaken(LifecycleError):
             f"this operation on the tenant {tenant!r} has been overtaken by another: its connection to the registry "
             "was lost. The tenant gets the state of the last request; send this one again if it differs"
         )
-        self.tenant = tenant
 
 
 class NotRemoved(LifecycleError):
-    """A removal has ended, but the broker still has objects of the tenant. `remains` names them."""
+    """A removal has ended, but the broker still has objects of the tenant."""
 
     def __init__(self, tenant: str, remains: Sequence[str]) -> None:
         super().__init__(
             f"the tenant {tenant!r} is not removed: the broker still has {', '.join(remains)}. Find out what "
             "recreates them, then run the removal again"
         )
-        self.remains = tuple(remains)
 
 
 class NoCredentials(Refused):
@@ -57,7 +55,6 @@ class NoCredentials(Refused):
             f"{platform!r}{hint}. Name the platform with --stack; `kryonix up` deploys "
             "the tenants of tenants.yaml, and `kryonix tenant list` shows those with a stack of their own"
         )
-        self.tenant = tenant
 
 
 class InvalidTenant(Refused):
@@ -83,10 +80,6 @@ class DoesNotFit(Refused):
 class TenantExists(Refused):
     """A tenant with this id exists already."""
 
-    def __init__(self, tenant: str, message: str) -> None:
-        super().__init__(message)
-        self.tenant = tenant
-
 
 class UnknownTenant(Refused):
     """No tenant with this id has a desired state."""
@@ -109,12 +102,7 @@ class WouldLoseMessages(Refused):
 
 
 class WrongState(Refused):
-    """The tenant's state does not allow the operation. `status` is its current status."""
-
-    def __init__(self, tenant: str, status: str, message: str) -> None:
-        super().__init__(message)
-        self.tenant = tenant
-        self.status = status
+    """The tenant's state does not allow the operation."""
 
 
 class TenantBusy(Refused):
@@ -126,7 +114,6 @@ class TenantBusy(Refused):
         super().__init__(
             f"another operation on the tenant {tenant!r} is in progress. Wait for it to end, then try again"
         )
-        self.tenant = tenant
 
 
 _REFUSALS: Final = {

@@ -239,8 +239,7 @@ class TenantLifecycle:
                 state = self._rows.leave(state, "offboarding", self._stacks.definitions(state), self._grace)
             self._apply(state, on_event)
             if state.remove_after is None:
-                message = f"the tenant {tenant_id!r} has no date of removal. Offboard it again"
-                raise WrongState(tenant_id, state.status, message)
+                raise WrongState(f"the tenant {tenant_id!r} has no date of removal. Offboard it again")
             return state.remove_after
 
     def remove(self, tenant_id: str, on_event: OnEvent = ignore, *, force: bool = False) -> None:
@@ -253,10 +252,8 @@ class TenantLifecycle:
         state = self._expect(tenant_id, "remove")
         if state.status == "offboarding" and not force and not self._rows.passed(state.remove_after):
             raise WrongState(
-                tenant_id,
-                state.status,
                 f"the tenant {tenant_id!r} can be resumed until {state.remove_after:%Y-%m-%d %H:%M %Z}. Wait until "
-                f"then, or remove it now and for good (`kryonix tenant remove {tenant_id} --force`)",
+                f"then, or remove it now and for good (`kryonix tenant remove {tenant_id} --force`)"
             )
         return state
 

@@ -20,16 +20,13 @@ from kryonix.registry.desired_states import (
     put_desired_state,
     put_final_export,
 )
-from kryonix.registry.rows import STATUS_NAMES, Status, fetch_tenants, retire_tenant
+from kryonix.registry.rows import STATUS_NAMES, fetch_tenants, retire_tenant
 from kryonix.tenants.errors import Overtaken, TenantBusy, UnknownTenant
 from kryonix.tenants.transitions import tenant_exists, unfinished_creation
 from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.tenants import Tenant
 
-_STATUSES: Final[dict[DesiredStatus, Status]] = {
-    "active": STATUS_NAMES["active"],
-    "suspended": STATUS_NAMES["suspended"],
-}
+_DEPLOYED: Final[tuple[DesiredStatus, ...]] = ("active", "suspended")
 
 
 class TenantRows:
@@ -90,7 +87,7 @@ class TenantRows:
         """Return the status of a tenant's configuration in the registry, whatever manages it."""
         with connect(self._dsn) as connection:
             found = [row.status for row in fetch_tenants(connection, tenant_id)]
-        return next((name for name, status in _STATUSES.items() if status in found), None)
+        return next((status for status in _DEPLOYED if STATUS_NAMES[status] in found), None)
 
     def adopt(self, state: DesiredState) -> None:
         """Write the row of a tenant whose stack matches it already, in one transaction."""

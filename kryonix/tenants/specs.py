@@ -11,6 +11,7 @@ from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.expansion import expand
+from kryonix.topology.naming import Names
 from kryonix.topology.tenants import Tenant
 
 
@@ -22,7 +23,7 @@ def tenant_of(state: DesiredState) -> Tenant:
 
 def users_of(state: DesiredState) -> list[str]:
     """Return the names of the tenant's users: two per generation, of the current and of the retiring one."""
-    names = tenant_of(state).names
+    names = Names(state.cliente_id)
     generations = [g for g in (state.credentials_generation, state.retiring_generation) if g is not None]
     return [of(generation) for generation in generations for of in (names.user_of, names.stats_user_of)]
 
@@ -71,5 +72,15 @@ def what_is_sold(state: DesiredState, engine: Engine, catalog: Catalog) -> Mappi
     topology = expand(tenant, catalog)
     if use(topology).fits(topology.limits):
         return None
-    made: Mapping[str, Any] = engine.outputs(StackSpec(name=tenant.names.stack)).get("tenants", {})
-    return made.get(tenant.id)
+    return deployed(engine, tenant.id)
+
+
+def deployed(engine: Engine, tenant_id: str) -> Mapping[str, Any] | None:
+    """Return the tenant's entry in the outputs of its own stack, None if nothing is deployed."""
+    made: Mapping[str, Any] = engine.outputs(StackSpec(name=Names(tenant_id).stack)).get("tenants", {})
+    return made.get(tenant_id)
+
+
+def vhost_of(state: DesiredState) -> str:
+    """Return the tenant's vhost."""
+    return Names(state.cliente_id).vhost

@@ -16,7 +16,7 @@ from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.errors import NotRemoved, WouldLoseMessages, translate_loss_errors
-from kryonix.tenants.specs import spec_for, tenant_of, users_of, what_is_sold
+from kryonix.tenants.specs import deployed, spec_for, users_of, vhost_of, what_is_sold
 from kryonix.tenants.undeclared import (
     LEFT_ALONE,
     Declared,
@@ -42,7 +42,7 @@ class TenantStacks:
         """Return the row with the deployed modules and plan, if its last run has not finished."""
         if state.converged:
             return state
-        made = self._engine.outputs(self._spec(state)).get("tenants", {}).get(state.cliente_id)
+        made = deployed(self._engine, state.cliente_id)
         return replace(state, modules=tuple(made["modules"]), plan=made["plan"]) if made else state
 
     def keeps(self, state: DesiredState) -> bool:
@@ -83,7 +83,7 @@ class TenantStacks:
 
     def undeclared(self, state: DesiredState) -> Undeclared:
         """Return the undeclared objects of the tenant's vhost; none for a stack without resources."""
-        vhost, declared = tenant_of(state).names.vhost, self._declared(state)
+        vhost, declared = vhost_of(state), self._declared(state)
         return find_undeclared(self._broker(state), vhost, declared) if declared else Undeclared(vhost=vhost)
 
     def preview(self, state: DesiredState, allow_delete: Collection[str], on_event: OnEvent) -> Summary | None:
@@ -132,11 +132,11 @@ class TenantStacks:
 
     def definitions(self, state: DesiredState) -> dict[str, Any]:
         """Return exchanges, queues, bindings, policies and limits of the vhost; empty without a vhost."""
-        return self._broker(state).definitions(tenant_of(state).names.vhost)
+        return self._broker(state).definitions(vhost_of(state))
 
     def messages(self, state: DesiredState) -> dict[str, int]:
         """Return the message counts of non-empty queues, up to 5 s old."""
-        return self._broker(state).messages(tenant_of(state).names.vhost)
+        return self._broker(state).messages(vhost_of(state))
 
     def _up(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str]) -> Summary:
         """Run the stack; refresh and run it again if the broker has lost resources of the state.
@@ -148,7 +148,10 @@ class TenantStacks:
         try:
             summary = self._engine.up(spec, on_event)
         except EngineFailed as error:
-            if error.exit_status == Refused.exit_status or not self._lost_unless_down(state):
+            lost = False
+            with suppress(LifecycleError, BrokerUnavailable):  # no answer: the engine's own error counts
+                lost = error.exit_status != Refused.exit_status and self._lost(state)
+            if not lost:
                 raise
         else:
             if "create" in summary.changes or not self._lost(state):  # what was just made is there
@@ -157,10 +160,10 @@ class TenantStacks:
         return self._engine.up(spec, on_event)
 
     def _declared(self, state: DesiredState) -> Declared | None:
-        return declared_vhosts(self._engine.export(self._spec(state))).get(tenant_of(state).names.vhost)
+        return declared_vhosts(self._engine.export(self._spec(state))).get(vhost_of(state))
 
     def _removed_strangers(self, state: DesiredState, declared: Declared, on_event: OnEvent) -> list[Step]:
-        vhost = tenant_of(state).names.vhost
+        vhost = vhost_of(state)
         removed, left = remove_harmless(self._broker(state), vhost, declared)
         if left:
             on_event(
@@ -170,7 +173,7 @@ class TenantStacks:
 
     def _restored_login(self, state: DesiredState) -> list[Step]:
         """Restore passwords changed by hand: no engine reads passwords back."""
-        made = self._engine.outputs(self._spec(state)).get("tenants", {}).get(state.cliente_id)
+        made = deployed(self._engine, state.cliente_id)
         if not made:
             return []
         broker = self._broker(state)
@@ -179,26 +182,18 @@ class TenantStacks:
             broker.set_password(step.name, str(made["password"]))
         return steps
 
-    def _lost_unless_down(self, state: DesiredState) -> bool:
-        """Return `_lost`, or False if the broker does not answer: then the engine's own error counts."""
-        try:
-            return self._lost(state)
-        except (LifecycleError, BrokerUnavailable):
-            return False
-
     def _lost(self, state: DesiredState) -> bool:
         """Return True if a deployed stack's vhost, or one of its users, is missing on the broker."""
         if not self._engine.outputs(self._spec(state)):
             return False
-        users = users_of(state)
-        return len(self._remains(state)) < 1 + len(users)
+        return len(self._remains(state)) < 1 + len(users_of(state))
 
     def _unprotected(self, state: DesiredState, on_event: OnEvent) -> None:
         queues = {queue["name"] for queue in self.definitions(state).get("queues", ())}
         self._engine.up(self._spec(state, queues, protect=False), on_event)
 
     def _remains(self, state: DesiredState) -> list[str]:
-        return self._broker(state).remains(tenant_of(state).names.vhost, users_of(state))
+        return self._broker(state).remains(vhost_of(state), users_of(state))
 
     def _spec(
         self, state: DesiredState, allow_delete: Collection[str] = (), *, protect: bool | None = None

@@ -9,24 +9,16 @@ from kryonix.tenants.errors import TenantExists, WrongState
 
 Transition = Literal["change", "suspend", "resume", "rotate", "converge", "offboard", "remove"]
 
-_ALLOWED: Final[dict[Transition, tuple[str, ...]]] = {
-    "change": ("active", "suspended"),
-    "suspend": ("active", "suspended"),
-    "resume": ("active", "suspended", "offboarding"),
-    "rotate": ("active", "suspended"),
-    "converge": ("active", "suspended", "offboarding"),
-    "offboard": ("active", "suspended", "offboarding"),
-    "remove": ("offboarding", "removed"),
+_TRANSITIONS: Final[dict[Transition, tuple[str, tuple[str, ...]]]] = {
+    "change": ("changed", ("active", "suspended")),
+    "suspend": ("suspended", ("active", "suspended")),
+    "resume": ("resumed", ("active", "suspended", "offboarding")),
+    "rotate": ("given new credentials", ("active", "suspended")),
+    "converge": ("converged", ("active", "suspended", "offboarding")),
+    "offboard": ("offboarded", ("active", "suspended", "offboarding")),
+    "remove": ("removed", ("offboarding", "removed")),
 }
-_DONE: Final[dict[Transition, str]] = {
-    "change": "changed",
-    "suspend": "suspended",
-    "resume": "resumed",
-    "rotate": "given new credentials",
-    "converge": "converged",
-    "offboard": "offboarded",
-    "remove": "removed",
-}
+"""What a message says was done, and the states that allow it."""
 _NEXT_STEPS: Final = {
     "active": "Offboard the tenant first",
     "suspended": "Offboard the tenant first",
@@ -38,11 +30,11 @@ _NEXT_STEPS: Final = {
 
 def check_transition(state: DesiredState, *operations: Transition) -> None:
     """Raise WrongState unless one of the operations is allowed in the tenant's state."""
-    allowed = dict.fromkeys(status for operation in operations for status in _ALLOWED[operation])
+    allowed = dict.fromkeys(status for operation in operations for status in _TRANSITIONS[operation][1])
     if state.status not in allowed:
-        what = f"the tenant {state.cliente_id!r} is {state.stage} and can't be {_DONE[operations[-1]]}"
+        what = f"the tenant {state.cliente_id!r} is {state.stage} and can't be {_TRANSITIONS[operations[-1]][0]}"
         remedy = f"Allowed states: {', '.join(allowed)}. {_NEXT_STEPS[state.stage]}"
-        raise WrongState(state.cliente_id, state.status, f"{what}. {remedy}")
+        raise WrongState(f"{what}. {remedy}")
 
 
 def generation_in_use(state: DesiredState) -> int:
@@ -62,7 +54,7 @@ def is_rotated(state: DesiredState, from_generation: int | None) -> bool:
     if current not in (from_generation, from_generation + 1):
         message = f"the credentials of {state.cliente_id!r} are of generation {current}, not {from_generation}"
         remedy = "Read the tenant again, and rotate again if it is still needed"
-        raise WrongState(state.cliente_id, state.status, f"{message}. {remedy}")
+        raise WrongState(f"{message}. {remedy}")
     return current == from_generation + 1
 
 
@@ -73,7 +65,7 @@ def unfinished_creation(tenant_id: str, state: DesiredState | None, *, registere
     """
     if state is not None and state.removing:
         remedy = "Complete the removal, then create the tenant"
-        raise WrongState(tenant_id, state.stage, f"the removal of the tenant {tenant_id!r} is in progress. {remedy}")
+        raise WrongState(f"the removal of the tenant {tenant_id!r} is in progress. {remedy}")
     if state is not None and state.status != "removed":
         if state.applied_generation > 0:
             raise tenant_exists(tenant_id)
@@ -83,11 +75,11 @@ def unfinished_creation(tenant_id: str, state: DesiredState | None, *, registere
             "If a platform's tenants.yaml declares it, change it there, or give it a stack of its own (`kryonix tenant "
             f"adopt {tenant_id}`); else choose another id"
         )
-        raise TenantExists(tenant_id, f"the tenant {tenant_id!r} is already part of another stack. {remedy}")
+        raise TenantExists(f"the tenant {tenant_id!r} is already part of another stack. {remedy}")
     return None
 
 
 def tenant_exists(tenant_id: str) -> TenantExists:
     """Return the error for an id in use."""
     remedy = "Choose another id, or change the existing tenant"
-    return TenantExists(tenant_id, f"the tenant {tenant_id!r} already exists. {remedy}")
+    return TenantExists(f"the tenant {tenant_id!r} already exists. {remedy}")

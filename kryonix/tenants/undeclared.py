@@ -54,14 +54,13 @@ class Stranger:
     path: tuple[str, ...]
     messages: int | None = None
 
-    @property
-    def harmless(self) -> bool:
-        """Return True if the removal deletes no message and no user."""
-        return self.kind in _HARMLESS
-
     def __str__(self) -> str:
         held = f" ({self.messages:,} messages)" if self.messages is not None else ""
         return f"{self.kind} {self.name}{held}"
+
+    def as_json(self) -> dict[str, Any]:
+        held = {} if self.messages is None else {"messages": self.messages}
+        return {"name": self.name, **held, "path": api_path(*self.path)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +80,8 @@ class Undeclared:
 
     @property
     def harmless(self) -> list[Stranger]:
-        return [stranger for stranger in self.strangers if stranger.harmless]
-
-    @property
-    def kept(self) -> list[Stranger]:
-        """Return the strangers left to a person's decision."""
-        return [stranger for stranger in self.strangers if not stranger.harmless]
+        """Return those whose removal deletes no message and no user."""
+        return [stranger for stranger in self.strangers if stranger.kind in _HARMLESS]
 
     def lines(self) -> list[str]:
         """Return one line per kind: its count, and the first names."""
@@ -106,7 +101,7 @@ class Undeclared:
                 kind: {
                     "count": count,
                     "removed_by_converge": kind in _HARMLESS,
-                    "first": [_shown(each) for each in self._of(kind)[:_SHOWN]],
+                    "first": [each.as_json() for each in self._of(kind)[:_SHOWN]],
                 }
                 for kind, count in self.counts.items()
             },
@@ -199,12 +194,11 @@ def _is_declared(binding: Mapping[str, Any], declared: frozenset[tuple[str, str,
 def _named(broker: Broker, kind: ObjectKind, vhost: str, known: frozenset[str]) -> _Found:
     path = kind.plural.replace(" ", "-")
     listed, whole = broker.listed(path, vhost, **(_COUNTS if kind.holds_messages else {"columns": "name"}))
-    found = []
-    for name, messages in ((entry["name"], entry.get("messages", 0)) for entry in listed):
-        if name not in known and not (kind.name == "exchange" and (not name or name.startswith("amq."))):
-            held = messages if kind.holds_messages else None
-            found.append(Stranger(kind.name, name, (path, vhost, name), held))
-    return found, whole
+    strange = [entry for entry in listed if entry["name"] not in known]
+    if kind.name == "exchange":  # the broker's own have no name, or begin with `amq.`
+        strange = [entry for entry in strange if entry["name"] and not entry["name"].startswith("amq.")]
+    held = (lambda entry: entry.get("messages", 0)) if kind.holds_messages else (lambda entry: None)
+    return [Stranger(kind.name, each["name"], (path, vhost, each["name"]), held(each)) for each in strange], whole
 
 
 def _permissions(broker: Broker, kind: str, vhost: str, known: frozenset[str]) -> _Found:
@@ -251,8 +245,3 @@ def _names(resources: Iterable[Mapping[str, Any]], type_: str) -> list[str]:
 
 def _of_type(resources: Iterable[Mapping[str, Any]], type_: str) -> list[Mapping[str, Any]]:
     return [resource for resource in resources if resource["type"] == _TYPES + type_]
-
-
-def _shown(stranger: Stranger) -> dict[str, Any]:
-    held = {} if stranger.messages is None else {"messages": stranger.messages}
-    return {"name": stranger.name, **held, "path": api_path(*stranger.path)}

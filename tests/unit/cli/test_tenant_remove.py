@@ -28,7 +28,7 @@ def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def removable(name: str, *, force: bool) -> None:
         if name == "active":
-            raise WrongState(name, "active", f"{name} is active")
+            raise WrongState(f"{name} is active")
 
     lifecycle = SimpleNamespace(
         removable=removable,

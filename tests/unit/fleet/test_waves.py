@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import chain
 
 import pytest
@@ -8,14 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kryonix.fleet.waves import Canary, FailureBudget, InvalidRollout, plan_waves, spread
+from kryonix.registry.desired_states import DesiredState
 
 FLEETS = st.lists(st.integers(0, 10**6).map(lambda n: f"t{n:06}"), unique=True, max_size=60)
-
-
-@dataclass(frozen=True)
-class Row:
-    cliente_id: str
-    cell: str
 
 
 @given(FLEETS, st.integers(0, 70), st.integers(1, 70))
@@ -42,7 +36,10 @@ def test_named_canaries_go_first(fleet: list[str], data: st.DataObject) -> None:
 
 @given(st.lists(st.tuples(FLEETS.map(len), st.sampled_from("abc")), max_size=30))
 def test_the_first_wave_has_one_tenant_of_each_cell(rows: list[tuple[int, str]]) -> None:
-    fleet = [Row(f"t{number:03}", cell) for number, (_, cell) in enumerate(rows)]
+    fleet = [
+        DesiredState(cliente_id=f"t{number:03}", modules=("crm",), plan="pro", cell=cell)
+        for number, (_, cell) in enumerate(rows)
+    ]
     cell_of = {row.cliente_id: row.cell for row in fleet}
     ordered = spread(fleet)
     assert sorted(ordered) == sorted(cell_of)

@@ -45,10 +45,10 @@ def test_the_problem_contains_the_refusals_fields() -> None:
 REFUSALS = (
     tenants.InvalidTenant(["a"]),
     tenants.DoesNotFit("too much", remove=[], plan=None),
-    tenants.TenantExists("acme", "there already"),
+    tenants.TenantExists("there already"),
     tenants.UnknownTenant("acme"),
     tenants.WouldLoseMessages("lost", {}),
-    tenants.WrongState("acme", "removed", "removed"),
+    tenants.WrongState("removed"),
     NoRoom("none", []),
     tenants.TenantBusy("acme"),
 )

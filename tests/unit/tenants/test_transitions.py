@@ -26,9 +26,9 @@ def test_each_operation_is_allowed_in_its_states_only(status: str, operation: Tr
     if operation in ALLOWED[status]:
         check_transition(state, operation)
     else:
-        with pytest.raises(WrongState, match=r"'acme' is .* and can't be .*\. Allowed states: .*\. [A-Z]") as caught:
+        said = rf"'acme' is {status} and can't be .*\. Allowed states: .*\. [A-Z]"
+        with pytest.raises(WrongState, match=said):
             check_transition(state, operation)
-        assert caught.value.status == status
 
 
 def test_one_allowed_step_is_enough_for_an_operation_of_several() -> None:
