@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote_plus
 
 from kryonix.checks.declared import Declared
@@ -26,6 +26,8 @@ _STRANGERS: Final = 20
 _LISTED_ALONE: Final = ("operator_policy", "vhost-limits")
 
 Values = Mapping[Any, Any]
+ApiPath = Callable[[Any], tuple[str, ...]]
+"""The management API's path of an object; empty if the broker alone knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ class Comparison:
     def trustworthy(self) -> set[str]:
         """Return the exchanges that are as declared: only these route a message of ours to nobody else's queue."""
         found = {entry["name"]: entry for entry in self._entries("exchanges")}
-        bound = {_declared_binding(each) for each in self.topology.bindings}
-        strange = {entry["source"] for entry in self._entries("bindings") if _binding(entry) not in bound}
+        bound = {_Link.declared(each) for each in self.topology.bindings}
+        strange = {entry["source"] for entry in self._entries("bindings") if _Link.found(entry) not in bound}
         return {
             exchange.name
             for exchange in self.topology.exchanges
@@ -88,17 +90,12 @@ class Comparison:
             yield self._problem("protection", f"the vhost is {state} from deletion, other than its stack declares")
 
     def _users(self) -> Iterator[Finding]:
-        limits = self.topology.limits
+        plan = self.topology.limits
+        limits = {"max-connections": plan.max_connections, "max-channels": plan.max_channels}
         first = self.topology.tenant.names.user
-        yield from self._strangers(
-            "users",
-            (
-                (name, ("users", name))
-                for name in self.live.users
-                if (name == first or name.startswith(f"{first}.")) and name not in self.declared.users
-            ),
-            "user",
-        )
+        own = {name for name in self.live.users if name == first or name.startswith(f"{first}.")}
+        strange = sorted(own.difference(self.declared.users))
+        yield from self._strangers("users", ((name, ("users", name)) for name in strange), "user")
         for name in self.declared.users:
             user = self.live.users.get(name)
             if user is None:
@@ -111,11 +108,7 @@ class Comparison:
             current = name in (self.declared.username, stats_user(self.declared.username))
             if current and self.declared.password and not is_hash_of(user["password_hash"], self.declared.password):
                 yield self._problem("users", f"the user {name} has another password than its stack's outputs")
-            allowed = (
-                {"max-connections": 0}
-                if for_figures
-                else {"max-connections": limits.max_connections, "max-channels": limits.max_channels}
-            )
+            allowed = {"max-connections": 0} if for_figures else limits
             yield from self._changed("user limits", f"the user {name}'s", allowed, user.get("limits") or {})
 
     def _permissions(self) -> Iterator[Finding]:
@@ -127,52 +120,39 @@ class Comparison:
             entry["user"]: Permissions(entry["configure"], entry["write"], entry["read"])
             for entry in self._entries("permissions")
         }
-        vhost = self.topology.vhost
-        yield from self._compared(
-            "permissions", "permission of", wanted, found, lambda user: ("permissions", vhost, user)
-        )
+        yield from self._compared("permissions", "permission of", wanted, found, self._in("permissions"))
         for entry in self._entries("topic_permissions"):
-            path = ("topic-permissions", vhost, entry["user"])
+            path = self._in("topic-permissions")(entry["user"])
             yield from self._strangers("permissions", [(f"of {entry['user']}", path)], "topic permission")
 
     def _objects(self) -> Iterator[Finding]:
-        vhost, topology = self.topology.vhost, self.topology
+        topology = self.topology
         exchanges = {
             entry["name"]: _exchange(entry)
             for entry in self._entries("exchanges")
             if entry["name"] and not entry["name"].startswith("amq.")
         }
         wanted: Values = {each.name: (each.type, dict(each.arguments), True) for each in topology.exchanges}
-        yield from self._compared("exchanges", "exchange", wanted, exchanges, lambda name: ("exchanges", vhost, name))
+        yield from self._compared("exchanges", "exchange", wanted, exchanges, self._in("exchanges"))
         queues = {entry["name"]: (dict(entry["arguments"]), entry["durable"]) for entry in self._entries("queues")}
         wanted = {each.name: (dict(each.arguments), True) for each in topology.queues}
-        yield from self._compared("queues", "queue", wanted, queues, lambda name: ("queues", vhost, name))
-        bindings = dict.fromkeys(map(_binding, self._entries("bindings")))
-        wanted = dict.fromkeys(map(_declared_binding, topology.bindings))
-
-        def path(binding: tuple[str, ...]) -> tuple[str, ...]:
-            source, destination, key, kind, arguments = binding
-            if arguments:  # the broker alone knows the hash of arguments in the path
-                return ()
-            properties = quote_plus(key).replace("~", "%7E") or "~"
-            return "bindings", vhost, "e", source, kind[0], destination, properties
-
-        yield from self._compared("bindings", "binding", wanted, bindings, path, _binding_name)
+        yield from self._compared("queues", "queue", wanted, queues, self._in("queues"))
+        bindings = dict.fromkeys(map(_Link.found, self._entries("bindings")))
+        wanted = dict.fromkeys(map(_Link.declared, topology.bindings))
+        yield from self._compared("bindings", "binding", wanted, bindings, lambda link: link.path(topology.vhost))
 
     def _policies(self) -> Iterator[Finding]:
-        found = [*_policies("policy", self._entries("policies")), *self._operator_policies()]
-        paths = {"policy": "policies", "operator": "operator-policies"}
-        differ = False
-        for kind, noun in (("policy", "policy"), ("operator", "operator policy")):
-            for finding in self._compared(
-                "policies",
-                noun,
-                {each.name: each for each in self.topology.policies if each.kind == kind},
-                {each.name: each for each in found if each.kind == kind},
-                lambda name, kind=kind: (paths[kind], self.topology.vhost, name),  # type: ignore[misc]
-            ):
-                differ = True
-                yield finding
+        operator = [each for each in self._entries("parameters") if each["component"] == "operator_policy"]
+        operator = [{"name": each["name"], **each["value"]} for each in operator]
+        differing: list[Finding] = []
+        for kind, noun, collection, entries in (
+            ("policy", "policy", "policies", self._entries("policies")),
+            ("operator", "operator policy", "operator-policies", operator),
+        ):
+            wanted = {each.name: each for each in self.topology.policies if each.kind == kind}
+            found = {each["name"]: _policy(kind, each) for each in entries}
+            differing += self._compared("policies", noun, wanted, found, self._in(collection))
+        yield from differing
         reported = self.live.effective.get(self.topology.vhost, {})
         wrong = [
             queue.name
@@ -186,25 +166,17 @@ class Comparison:
                 f"rabbitmqctl set_policy -p {vhost} --apply-to queues recheck '^recheck$' '{{\"max-length\": 1}}' && "
                 f"rabbitmqctl clear_policy -p {vhost} recheck"
             )
-            remedy = "Mend the policies first: see above" if differ else again
+            remedy = "Mend the policies first: see above" if differing else again
             what = f"{_several(wrong, 'queue')} with another effective policy"
             yield self._problem("effective policies", f"{what}: {_names(wrong)}", remedy)
-
-    def _operator_policies(self) -> Iterator[Policy]:
-        entries = [each for each in self._entries("parameters") if each["component"] == "operator_policy"]
-        return _policies("operator", [{"name": each["name"], **each["value"]} for each in entries])
 
     def _parameters(self) -> Iterator[Finding]:
         strange = [each for each in self._entries("parameters") if each["component"] not in _LISTED_ALONE]
         named = [(each["component"], each["name"]) for each in strange]
-        yield from self._strangers(
-            "parameters",
-            (
-                (f"{component} {name}", ("parameters", component, self.topology.vhost, name))
-                for component, name in named
-            ),
-            "parameter",
+        found = (
+            (f"{component} {name}", ("parameters", component, self.topology.vhost, name)) for component, name in named
         )
+        yield from self._strangers("parameters", found, "parameter")
 
     def _changed(self, check: str, whose: str, wanted: Values, found: Values) -> Iterator[Finding]:
         for key in dict.fromkeys([*wanted, *found]):
@@ -212,23 +184,19 @@ class Comparison:
                 is_, should = ("not set" if each is None else each for each in (other, value))
                 yield self._problem(check, f"{whose} {key} is {is_} instead of {should}")
 
-    def _compared(
-        self,
-        check: str,
-        noun: str,
-        wanted: Values,
-        found: Values,
-        path: Callable[[Any], tuple[str, ...]],
-        shown: Callable[[Any], str] = str,
-    ) -> Iterator[Finding]:
+    def _in(self, collection: str) -> ApiPath:
+        """Return the path of an object in a collection of the vhost, by its name."""
+        return lambda name: (collection, self.topology.vhost, name)
+
+    def _compared(self, check: str, noun: str, wanted: Values, found: Values, path: ApiPath) -> Iterator[Finding]:
         """Yield missing objects, those with other values, and undeclared ones."""
-        missing = [shown(key) for key in wanted if key not in found]
-        other = [shown(key) for key in wanted if key in found and found[key] != wanted[key]]
+        missing = [str(key) for key in wanted if key not in found]
+        other = [str(key) for key in wanted if key in found and found[key] != wanted[key]]
         if missing:
             yield self._problem(check, f"{_several(missing, noun)} missing: {_names(missing)}")
         if other:
             yield self._problem(check, f"{_several(other, noun)} other than declared: {_names(other)}")
-        yield from self._strangers(check, ((shown(key), path(key)) for key in found if key not in wanted), noun)
+        yield from self._strangers(check, ((str(key), path(key)) for key in found if key not in wanted), noun)
 
     def _strangers(self, check: str, found: Iterable[tuple[str, tuple[str, ...]]], noun: str) -> Iterator[Finding]:
         """Yield undeclared objects, each with the request that deletes it."""
@@ -274,27 +242,40 @@ def registry_findings(declared: Declared, row: TenantRow | None, state: DesiredS
         yield replace(problem, why="the last change of its desired state is not applied")
 
 
-def _policies(kind: Any, entries: Iterable[Entry]) -> Iterator[Policy]:
-    for each in entries:
-        yield Policy(each["name"], kind, each["pattern"], each["priority"], each["apply-to"], each["definition"])
+def _policy(kind: Any, entry: Entry) -> Policy:
+    return Policy(entry["name"], kind, entry["pattern"], entry["priority"], entry["apply-to"], entry["definition"])
 
 
 def _exchange(entry: Entry) -> tuple[str, dict[str, Any], bool]:
     return entry["type"], dict(entry["arguments"]), entry["durable"]
 
 
-def _declared_binding(binding: Binding) -> tuple[str, str, str, str, str]:
-    return binding.source, binding.destination, binding.routing_key, "queue", ""
+class _Link(NamedTuple):
+    """What tells a binding from others."""
 
+    source: str
+    destination: str
+    routing_key: str
+    kind: str = "queue"
+    arguments: str = ""
 
-def _binding(entry: Entry) -> tuple[str, str, str, str, str]:
-    arguments = repr(dict(entry["arguments"])) if entry["arguments"] else ""
-    return entry["source"], entry["destination"], entry["routing_key"], entry["destination_type"], arguments
+    @classmethod
+    def declared(cls, binding: Binding) -> Self:
+        return cls(binding.source, binding.destination, binding.routing_key)
 
+    @classmethod
+    def found(cls, entry: Entry) -> Self:
+        arguments = repr(dict(entry["arguments"])) if entry["arguments"] else ""
+        return cls(entry["source"], entry["destination"], entry["routing_key"], entry["destination_type"], arguments)
 
-def _binding_name(binding: tuple[str, ...]) -> str:
-    source, destination, key, *_ = binding
-    return f"{source} -> {destination} [{key}]"
+    def path(self, vhost: str) -> tuple[str, ...]:
+        if self.arguments:  # the broker alone knows their hash in the path
+            return ()
+        properties = quote_plus(self.routing_key).replace("~", "%7E") or "~"
+        return "bindings", vhost, "e", self.source, self.kind[0], self.destination, properties
+
+    def __str__(self) -> str:
+        return f"{self.source} -> {self.destination} [{self.routing_key}]"
 
 
 def _several(names: Sequence[str], noun: str) -> str:

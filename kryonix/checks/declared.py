@@ -12,7 +12,7 @@ from kryonix.topology.tenants import Tenant
 _RECORD: Final = "kryonix:TenantRecord"
 _SAFEGUARDS: Final = "kryonix:Safeguards"
 _USER: Final = "rabbitmq:index/user:User"
-_STATUSES: Final = {value: key for key, value in STATUS_NAMES.items()}
+_STATUSES: Final[Mapping[str, Any]] = {value: key for key, value in STATUS_NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +45,7 @@ def declared_tenants(
         id, first = record["clienteId"], f"kryonix_{record['clienteId']}"
         made = (outputs.get("tenants") or {}).get(id) or {}
         yield Declared(
-            tenant=Tenant.model_validate(
-                {
-                    "id": id,
-                    "modules": tuple(record["modulos"]),
-                    "plan": record["plano"],
-                    "status": _STATUSES[record["status"]],
-                }
-            ),
+            tenant=Tenant(id=id, modules=record["modulos"], plan=record["plano"], status=_STATUSES[record["status"]]),
             stack=stack,
             username=record["username"],
             users=tuple(sorted(name for name in users if name == first or name.startswith(f"{first}."))),

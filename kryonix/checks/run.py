@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from kryonix.checks.compare import Comparison, delete_command, registry_findings
 from kryonix.checks.declared import Declared
@@ -23,8 +23,6 @@ from kryonix.topology.naming import tenant_of_vhost
 
 _AT_ONCE: Final = 8
 _UNREAD: Final = "the registry does not answer"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +95,14 @@ class _Checked:
     alarm: str
 
     async def all(self) -> list[list[Finding]]:
-        """Return each tenant's findings; several tenants are tried at a time."""
-        return await _few(self._tenant(declared) for declared in self.cell.tenants)
+        """Return each tenant's findings; a few tenants are tried at a time."""
+        free = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(declared: Declared) -> list[Finding]:
+            async with free:
+                return await self._tenant(declared)
+
+        return await asyncio.gather(*map(one, self.cell.tenants))
 
     async def _tenant(self, declared: Declared) -> list[Finding]:
         tenant = declared.tenant
@@ -108,19 +112,17 @@ class _Checked:
             remedy = "Take it back into the catalog, or change the tenant"
             why = f"the catalog has no {error}"
             return [Finding(check="vhost", outcome="fail", tenant=tenant.id, why=why, remedy=remedy)]
+        if self.registered is None:
+            found = [Finding(check="registry", outcome="not tried", tenant=tenant.id, why=_UNREAD)]
+        else:
+            row, state = self.registered.rows.get(tenant.id), self.registered.states.get(tenant.id)
+            found = [*registry_findings(declared, row, state)]
         comparison = Comparison(declared, topology, self.live, self.broker.username, self.broker.url)
-        found = [*comparison.findings(), *self._registry(declared)]
+        found += comparison.findings()
         if topology.vhost not in self.live.vhosts:
             return complete(found, tenant=tenant.id, blocked="the vhost is missing")
         found += [*self._metrics(topology), *await self._messages(comparison), *await self._isolation(declared)]
         return complete(found, tenant=tenant.id)
-
-    def _registry(self, declared: Declared) -> Iterator[Finding]:
-        tenant = declared.tenant.id
-        if self.registered is None:
-            yield Finding(check="registry", outcome="not tried", tenant=tenant, why=_UNREAD)
-        else:
-            yield from registry_findings(declared, self.registered.rows.get(tenant), self.registered.states.get(tenant))
 
     def _metrics(self, topology: Topology) -> Iterator[Finding]:
         tenant = topology.tenant.id
@@ -135,10 +137,8 @@ class _Checked:
         tenant = comparison.declared.tenant.id
         if self.alarm:
             why = "an alarm stops all messages"
-            return [
-                Finding(check=name, outcome="not tried", tenant=tenant, why=why)
-                for name in ("messages", "dead letters")
-            ]
+            blocked = Finding(check="messages", outcome="not tried", tenant=tenant, why=why)
+            return [blocked, replace(blocked, check="dead letters")]
         return await try_messages(self._access, comparison.topology, comparison.trustworthy())
 
     async def _isolation(self, declared: Declared) -> list[Finding]:
@@ -167,14 +167,3 @@ class _Checked:
             amqp_host=outputs["amqp_host"],
             amqp_port=int(outputs["amqp_port"]),
         )
-
-
-async def _few(works: Iterable[Awaitable[T]]) -> list[T]:
-    """Await all, a few at a time."""
-    free = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(work: Awaitable[T]) -> T:
-        async with free:
-            return await work
-
-    return await asyncio.gather(*(one(work) for work in works))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import aio_pika
@@ -64,11 +64,12 @@ async def try_messages(access: BrokerAccess, topology: Topology, exchanges: Coll
     return [bad, replace(dead, outcome="not tried", why="the messages did not pass")] if tried is sent else [sent, bad]
 
 
+@dataclass(frozen=True, slots=True)
 class _Trial:
     """One connection's messages."""
 
-    def __init__(self, channel: aio_pika.abc.AbstractChannel, queue: aio_pika.abc.AbstractQueue) -> None:
-        self._channel, self._queue = channel, queue
+    channel: aio_pika.abc.AbstractChannel
+    queue: aio_pika.abc.AbstractQueue
 
     @classmethod
     async def begin(cls, connection: aio_pika.abc.AbstractConnection) -> _Trial:
@@ -78,21 +79,17 @@ class _Trial:
 
     async def through(self, exchange: str) -> None:
         """Send a message through an exchange to this trial's queue."""
-        await self._queue.bind(exchange, self._queue.name)
-        await self._send(await self._channel.get_exchange(exchange, ensure=False), self._queue.name)
+        await self.queue.bind(exchange, self.queue.name)
+        await self._send(await self.channel.get_exchange(exchange, ensure=False), self.queue.name)
         await self._arrived(f"a message through the exchange {exchange}")
 
     async def dead_letter(self, exchange: str) -> None:
         """Reject a message in a queue that dead-letters to an exchange."""
-        await self._queue.bind(exchange, self._queue.name)
-        arguments = {
-            **_CLASSIC,
-            "x-dead-letter-exchange": exchange,
-            "x-dead-letter-routing-key": self._queue.name,
-        }
+        await self.queue.bind(exchange, self.queue.name)
+        target = {"x-dead-letter-exchange": exchange, "x-dead-letter-routing-key": self.queue.name}
         name = f"{_PREFIX}{uuid.uuid4().hex}"
-        source = await self._channel.declare_queue(name, exclusive=True, arguments=arguments)
-        await self._send(self._channel.default_exchange, source.name)
+        source = await self.channel.declare_queue(name, exclusive=True, arguments=_CLASSIC | target)
+        await self._send(self.channel.default_exchange, source.name)
         message = await source.get(timeout=_ARRIVAL_S)
         if message is None:  # never: without a message, `get` raises
             return
@@ -105,7 +102,7 @@ class _Trial:
 
     async def _arrived(self, what: str) -> None:
         for _ in range(_ARRIVAL_S * 50):
-            if await self._queue.get(no_ack=True, fail=False) is not None:
+            if await self.queue.get(no_ack=True, fail=False) is not None:
                 return
             await asyncio.sleep(0.02)
         raise _Lost(f"{what} did not arrive within {_ARRIVAL_S} s")
