@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from kryonix.checks.declared import Declared, declared_tenants
 from kryonix.checks.findings import PLATFORM_CHECKS, TENANT_CHECKS, Finding, complete, junit
 from kryonix.checks.run import Cell, Registered, check_cell
 from kryonix.cli.options import Json, PlatformOptions
-from kryonix.cli.output.console import out, print_json
+from kryonix.cli.output.console import out, print_result
 from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.cli.site import Site, open_site, platform_command, print_outage
 from kryonix.engines.containers import platform_of
 from kryonix.engines.engine import StackSpec
-from kryonix.errors import InvalidChoice
+from kryonix.errors import InvalidChoice, ServiceUnreachable
 from kryonix.registry import schema
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import fetch_desired_states
@@ -31,16 +31,15 @@ from kryonix.tenants.errors import UnknownTenant
 from kryonix.topology.naming import TENANT_STACK, Names
 
 _FAILED: Final = 1
-_UNREACHABLE: Final = 3
 _AT_ONCE: Final = 8
 _NAMED: Final = 3
 _COLOURS: Final = {"pass": "green", "fail": "red", "unreachable": "red", "not tried": "yellow"}
-_COLUMNS: Final = (
-    Column("tenant", min_width=10),
-    Column("check", min_width=10),
-    Column("result"),
-    Column("why", min_width=20),
-    Column("what to do", min_width=20),
+_COLUMNS: Final[tuple[Column[Sequence[str]], ...]] = (
+    Column("tenant", lambda row: row[0] or Text("platform", "bold"), min_width=10),
+    Column("check", itemgetter(1), min_width=10),
+    Column("result", lambda row: Text(row[2], _COLOURS[row[2]])),
+    Column("why", itemgetter(3), min_width=20),
+    Column("what to do", itemgetter(4), min_width=20),
 )
 
 app = typer.Typer()
@@ -67,14 +66,12 @@ def check(
         except OSError as error:
             raise InvalidChoice(f"--junit {str(junit_file)!r} can't be written: {error.strerror}") from error
     outcomes = Counter(finding.outcome for finding in findings)
-    if json_output:
-        print_json({"outcomes": dict(outcomes), "findings": [asdict(finding) for finding in findings]})
-    else:
-        title = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
-        out.print(responsive_table(title, _COLUMNS, rows(findings), out))
+    title = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+    table = responsive_table(title, _COLUMNS, rows(findings), out)
+    print_result({"outcomes": dict(outcomes), "findings": findings}, table, json_output)
     if outcomes["unreachable"]:
         print_outage(platform)
-        raise typer.Exit(_UNREACHABLE)
+        raise typer.Exit(ServiceUnreachable.exit_status)
     if outcomes["fail"]:
         raise typer.Exit(_FAILED)
 
@@ -189,6 +186,5 @@ def rows(findings: Iterable[Finding]) -> list[Sequence[str]]:
         few = outcome != "pass" and len(names) <= _NAMED
         shown = ", ".join(names) if few else f"{len(names)} of {checks}"
         notes = why or "; ".join(f"{each.check} {each.why}" for each in found if each.why)
-        result = f"[{_COLOURS[outcome]}]{outcome}[/{_COLOURS[outcome]}]"
-        table.append([escape(tenant) or "[bold]platform[/bold]", shown, result, escape(notes), escape(remedy)])
+        table.append([tenant, shown, outcome, notes, remedy])
     return table

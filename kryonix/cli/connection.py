@@ -26,7 +26,7 @@ from kryonix.messaging.configuration import (
 )
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.errors import nearest
-from kryonix.topology.naming import TENANT_STACK, Names
+from kryonix.topology.naming import Names
 
 Result = TypeVar("Result")
 
@@ -89,14 +89,11 @@ def find_connection(options: TenantOptions, management_url: str | None = None) -
             return TenantConnection(find_address(uri, None, options.tenant, management_url))
         file = Path(os.environ[OUTPUTS_VARIABLE]) if os.environ.get(OUTPUTS_VARIABLE) else None
     if file is not None:
-        return _of_outputs(read_outputs(file, private=True), options.tenant, management_url, str(file))
-    stack = options.stack or DEFAULT_STACK
-    found = tenant_outputs(stack, options.tenant)
-    return _of_outputs(found, options.tenant, management_url, f"stack {stack!r}")
-
-
-def _of_outputs(outputs: Any, tenant: str | None, management_url: str | None, source: str) -> TenantConnection:
-    uri, fields = credentials_in(outputs, tenant, source)
+        outputs, source = read_outputs(file, private=True), str(file)
+    else:
+        stack = options.stack or DEFAULT_STACK
+        outputs, source = tenant_outputs(stack, options.tenant), f"stack {stack!r}"
+    uri, fields = credentials_in(outputs, options.tenant, source)
     plan, modules = fields.get("plan"), fields.get("modules")
     texts = isinstance(modules, list) and all(isinstance(each, str) for each in modules)
     if not isinstance(plan, str | None) or not (modules is None or texts):
@@ -107,18 +104,13 @@ def _of_outputs(outputs: Any, tenant: str | None, management_url: str | None, so
 
 def stack_outputs(stack: str) -> dict[str, Any]:
     """Return a stack's outputs with secrets. Raises InvalidChoice outside a project."""
-    from kryonix.cli.site import (  # imports the engines, 0.3 s; only this source needs them
-        engine_of,
-        nothing_deployed,
-        project_folder,
-        spec_of,
-    )
+    from kryonix.cli import site  # imports the engines, 0.3 s; only this source needs them
 
-    project_folder(f", set {URI_VARIABLE}, or give --outputs FILE (written by {WRITE_IT})")
+    site.project_folder(f", set {URI_VARIABLE}, or give --outputs FILE (written by {WRITE_IT})")
     options = PlatformOptions(stack=stack)
-    outputs = engine_of(options).outputs(spec_of(options))
+    outputs = site.engine_of(options).outputs(site.spec_of(options))
     if not outputs:
-        raise nothing_deployed(options, "has no outputs: nothing is deployed")
+        raise site.nothing_deployed(options, "has no outputs: nothing is deployed")
     return outputs
 
 
@@ -131,13 +123,13 @@ def tenant_outputs(stack: str, tenant: str | None) -> dict[str, Any]:
     listed = outputs.get("tenants", {})
     if tenant is None or tenant in listed:
         return outputs
-    from kryonix.cli.site import engine_of, load_cells, project_folder
+    from kryonix.cli import site
     from kryonix.engines.containers import platform_of
     from kryonix.engines.engine import StackSpec
     from kryonix.tenants.errors import NoCredentials
 
-    engine, names = engine_of(PlatformOptions(stack=stack)), Names(tenant)
-    platforms = {cell.stack for cell in load_cells(project_folder(), stack).cells.values()} | {stack}
+    engine, names = site.engine_of(PlatformOptions(stack=stack)), Names(tenant)
+    platforms = {cell.stack for cell in site.load_cells(site.project_folder(), stack).cells.values()} | {stack}
     stacks = engine.stacks()
     if names.stack in stacks:
         platform = platform_of(engine.export(StackSpec(name=names.stack)))
@@ -148,8 +140,7 @@ def tenant_outputs(stack: str, tenant: str | None) -> dict[str, Any]:
     for other in sorted(platforms - {stack}):
         if tenant in (found := engine.outputs(StackSpec(name=other))).get("tenants", {}):
             return found
-    own_stacks = [each.removeprefix(TENANT_STACK) for each in stacks if each.startswith(TENANT_STACK)]
-    raise NoCredentials(tenant, stack, sorted({*listed, *own_stacks}))
+    raise NoCredentials(tenant, stack, sorted({*listed, *site.tenants_of(stacks)}))
 
 
 def select_routes(

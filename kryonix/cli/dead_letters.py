@@ -9,7 +9,9 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -33,6 +35,7 @@ from kryonix.cli.output.console import (
     confirm,
     err,
     out,
+    plain,
     print_error,
     print_json,
     print_result,
@@ -53,29 +56,30 @@ from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import tenant_of_vhost
 from kryonix.topology.objects import QueueState
 
-_PLATFORM_COLUMNS: Final = (
-    Column("tenant", min_width=16),
-    Column("cell", min_width=8, drop_priority=1),
-    Column("backlog", number=True),
-    Column("dead letters", number=True),
-    Column("unrouted", number=True),
-    Column("most dead letters in", min_width=16, drop_priority=2),
+_PLATFORM_COLUMNS: Final[tuple[Column[Mapping[str, Any]], ...]] = (
+    Column("tenant", itemgetter("tenant"), min_width=16),
+    Column("cell", itemgetter("cell"), min_width=8, drop_priority=1),
+    Column("backlog", itemgetter("backlog"), number=True),
+    Column("dead letters", itemgetter("dead_letters"), number=True),
+    Column("unrouted", itemgetter("unrouted"), number=True),
+    Column("most dead letters in", itemgetter("most"), min_width=16, drop_priority=2),
 )
-_QUEUE_COLUMNS: Final = (
-    Column("action", min_width=18),
-    Column("dead letters", number=True),
-    Column("oldest"),
-    Column("reasons", min_width=20),
+_QUEUE_COLUMNS: Final[tuple[Column[Mapping[str, Any]], ...]] = (
+    Column("action", itemgetter("action"), min_width=18),
+    Column("dead letters", itemgetter("dead_letters"), number=True),
+    Column("oldest", lambda queue: _age(queue["oldest"])),
+    Column("reasons", lambda queue: _reasons(queue), min_width=20),
 )
-_LETTER_COLUMNS: Final = (
-    Column("message id", min_width=18),
-    Column("action", min_width=16),
-    Column("reason", min_width=16),
-    Column("dead for"),
-    Column("sent", drop_priority=2),
-    Column("attempts", number=True),
-    Column("redrives", number=True, drop_priority=1),
+_LETTER_COLUMNS: Final[tuple[Column[DeadLetter], ...]] = (
+    Column("message id", lambda letter: letter.message_id or "", min_width=18),
+    Column("action", lambda letter: f"{letter.module}.{letter.action}", min_width=16),
+    Column("reason", lambda letter: letter.reason, min_width=16),
+    Column("dead for", lambda letter: _age(letter.died_at)),
+    Column("sent", lambda letter: _age(letter.sent_at), drop_priority=2),
+    Column("attempts", lambda letter: letter.attempts, number=True),
+    Column("redrives", lambda letter: letter.redrives, number=True, drop_priority=1),
 )
+_PAYLOAD: Final = ("content_type", "content_encoding", "headers", "body")
 
 MessageIds = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this message; repeatable.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Maximum number of messages.")]
@@ -101,11 +105,9 @@ def list_queues(tenant: TenantOptions, module: ModuleFilter = None, json_output:
     for letter in letters:
         by_queue[f"{letter.module}.{letter.action}"].append(letter)
     queues = [_queue_json(name, found) for name, found in sorted(by_queue.items())]
-    rows = map(_queue_row, queues)
     title = f"{address.tenant_id}: {len(letters):,} dead letter(s)"
-    table = responsive_table(title, _QUEUE_COLUMNS, rows, out) if queues else f"{address.tenant_id}: no dead letters."
-    shown = [{**queue, "oldest": _iso(queue["oldest"])} for queue in queues]
-    print_result(shown, table, json_output)
+    table = responsive_table(title, _QUEUE_COLUMNS, queues, out) if queues else f"{address.tenant_id}: no dead letters."
+    print_result(queues, table, json_output)
 
 
 @command(app)
@@ -123,12 +125,10 @@ def show(
     if json_output:
         print_json([_letter_json(letter, payload=payload) for letter in letters])
     elif payload:
-        for letter in letters:
-            _write_line(sys.stdout.write, letter)
+        sys.stdout.writelines(map(_line, letters))
     else:
-        rows = map(_letter_row, letters)
         title = f"{address.tenant_id}: {len(letters):,} dead letter(s)"
-        out.print(responsive_table(title, _LETTER_COLUMNS, rows, out) if letters else f"{title}.")
+        out.print(responsive_table(title, _LETTER_COLUMNS, letters, out) if letters else f"{title}.")
     if limit is not None and len(letters) == limit:
         err.print(f"the first {limit:,} are shown; --limit shows more")
 
@@ -148,8 +148,7 @@ def export(
         check_target(output)
     _, _, letters = _peek(tenant, module, action, message_id)
     if output is None:
-        for letter in letters:
-            _write_line(sys.stdout.write, letter)
+        sys.stdout.writelines(map(_line, letters))
     else:
         with _appended(output) as write:
             for letter in letters:
@@ -231,9 +230,8 @@ def _list_tenants(stack: str, catalog: Catalog, json_output: bool) -> None:
             if (depths := depths_of(found, tenant, catalog))
         ]
     shown.sort(key=lambda each: (-each["dead_letters"], -each["backlog"], each["tenant"]))
-    rows = ([escape(text) for text in (each["tenant"], each["cell"], *_counts(each), each["most"])] for each in shown)
     title = f"{len(shown)} of {tenants} tenant(s) have messages"
-    table = responsive_table(title, _PLATFORM_COLUMNS, rows, out) if shown else f"{tenants} tenant(s), no messages."
+    table = responsive_table(title, _PLATFORM_COLUMNS, shown, out) if shown else f"{tenants} tenant(s), no messages."
     if tenants or json_output or not problems:
         print_result(shown, table, json_output)
     for problem in problems:
@@ -255,10 +253,6 @@ def _tenant_json(tenant: str, cell: str, depths: Mapping[str, Depth]) -> dict[st
     }
 
 
-def _counts(shown: Mapping[str, Any]) -> Iterator[str]:
-    return (f"{shown[name]:,}" for name in ("backlog", "dead_letters", "unrouted"))
-
-
 def _queue_json(name: str, letters: Sequence[DeadLetter]) -> dict[str, Any]:
     times = [time for letter in letters if (time := letter.died_at or letter.sent_at)]
     reasons = Counter(letter.reason for letter in letters)
@@ -270,38 +264,17 @@ def _queue_json(name: str, letters: Sequence[DeadLetter]) -> dict[str, Any]:
     }
 
 
-def _queue_row(queue: Mapping[str, Any]) -> list[str]:
-    reasons = "; ".join(f"{count:,} {reason}" for reason, count in list(queue["reasons"].items())[:5])
-    return [escape(queue["action"]), f"{queue['dead_letters']:,}", _age(queue["oldest"]), escape(reasons)]
-
-
-def _letter_row(letter: DeadLetter) -> list[str]:
-    attempts = "?" if letter.attempts is None else str(letter.attempts)
-    texts = (letter.message_id or "", f"{letter.module}.{letter.action}", letter.reason)
-    ages = (_age(letter.died_at), _age(letter.sent_at))
-    return [*map(escape, texts), *ages, attempts, str(letter.redrives)]
+def _reasons(queue: Mapping[str, Any]) -> str:
+    return "; ".join(f"{count:,} {reason}" for reason, count in list(queue["reasons"].items())[:5])
 
 
 def _letter_json(letter: DeadLetter, *, payload: bool) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "message_id": letter.message_id,
-        "module": letter.module,
-        "action": letter.action,
-        "queue": letter.queue,
-        "reason": letter.reason,
-        "died_at": _iso(letter.died_at),
-        "sent_at": _iso(letter.sent_at),
-        "attempts": letter.attempts,
-        "redrives": letter.redrives,
-        "exchange": letter.exchange,
-        "routing_key": letter.routing_key,
-        "priority": letter.priority,
-        "application": letter.application,
-    }
-    if not payload:
-        return fields
-    types = {"content_type": letter.content_type, "content_encoding": letter.content_encoding}
-    return {**fields, **types, "headers": headers_json(letter.headers), **_data(letter)}
+    names = [field.name for field in fields(letter) if payload or field.name not in _PAYLOAD]
+    shown = {"message_id": letter.message_id, **{name: getattr(letter, name) for name in names}}
+    if payload:
+        shown |= {"headers": headers_json(letter.headers), **_data(letter)}
+        del shown["body"]
+    return shown
 
 
 def _data(letter: DeadLetter) -> dict[str, Any]:
@@ -313,8 +286,8 @@ def _data(letter: DeadLetter) -> dict[str, Any]:
         return {"body_base64": base64.b64encode(letter.body).decode(), "undecodable": str(error)}
 
 
-def _write_line(write: Callable[[str], object], letter: DeadLetter, stamp: Mapping[str, str] | None = None) -> None:
-    write(json.dumps({**(stamp or {}), **_letter_json(letter, payload=True)}) + "\n")
+def _line(letter: DeadLetter, stamp: Mapping[str, str] | None = None) -> str:
+    return json.dumps({**(stamp or {}), **_letter_json(letter, payload=True)}, default=plain) + "\n"
 
 
 @contextmanager
@@ -329,17 +302,13 @@ def _appended(file: Path) -> Iterator[Callable[[DeadLetter, Mapping[str, str]], 
 
         def write(letter: DeadLetter, stamp: Mapping[str, str]) -> None:
             try:
-                _write_line(opened.write, letter, stamp)
+                opened.write(_line(letter, stamp))
                 opened.flush()
                 os.fsync(opened.fileno())
             except OSError as error:
                 raise unwritable(file, error) from error
 
         yield write
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
 
 
 def _age(moment: datetime | None) -> str:

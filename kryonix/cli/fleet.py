@@ -101,7 +101,7 @@ def drift(
     site = open_site(platform, concurrency)
     states = _included(site.states(cell), tenant)
     found = _examine(site, states, concurrency, "drift")
-    print_result(output.drift_json(found), output.drift_text(found), json_output)
+    print_result(output.drift_json(found), output.drift_text(found, out), json_output)
     if any(drift.problem for drift in found):
         print_outage(platform)
         raise typer.Exit(_FAILED)
@@ -142,7 +142,7 @@ def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Jso
                 confirm("fleet rollout", f"Roll out to {tenants} tenant(s) in waves of {sizes}?")
             running = desk.begin(waves, concurrency=concurrency, failure_budget=str(budget))
         ended = _run(site, desk, running)
-    print_result(output.rollout_json(ended), output.rollout_table(ended), json_output)
+    print_result(output.rollout_json(ended), output.rollout_table(ended, out), json_output)
     if ended.status != "done":
         err.print(output.failure_text(ended), soft_wrap=True)
         raise typer.Exit(_FAILED)
@@ -220,7 +220,7 @@ def _dry_run(site: Site, waves: Waves, concurrency: int, json_output: bool) -> N
     states = {state.cliente_id: state for state in site.states()}
     ordered = [states[name] for wave in waves for name in wave]
     found = {drift.tenant: drift for drift in _examine(site, ordered, concurrency, "dry run", refresh=False)}
-    print_result(output.dry_run_json(waves, found), output.dry_run_table(waves, found), json_output)
+    print_result(output.dry_run_json(waves, found), output.dry_run_table(waves, found, out), json_output)
     if any(drift.problem for drift in found.values()):
         raise typer.Exit(_FAILED)
 
@@ -229,9 +229,8 @@ def _examine(
     site: Site, states: Sequence[DesiredState], concurrency: int, title: str, *, refresh: bool = True
 ) -> list[Drift]:
     """Return every tenant's drift, with progress."""
-    progress = FleetProgress(err, title, len(states))
     found = []
-    with progress.running():
+    with FleetProgress(err, title, len(states)).running() as progress:
         for drift in find_drift(site.engine, site.cells, states, concurrency=concurrency, refresh=refresh):
             progress.advance(drift.tenant, drift.problem)
             found.append(drift)

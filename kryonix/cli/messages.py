@@ -24,16 +24,16 @@ from kryonix.cli.connection import (
     stack_outputs,
     tenant_outputs,
 )
-from kryonix.cli.options import DEFAULT_STACK, Json, command, load_catalog, read_bytes
+from kryonix.cli.options import DEFAULT_STACK, Json, check_tenant, command, load_catalog, read_bytes
 from kryonix.cli.output import messages as output
-from kryonix.cli.output.console import err, out, print_error, print_json, print_result
+from kryonix.cli.output.console import err, out, print_error, print_result
 from kryonix.errors import InvalidChoice, ServiceUnreachable
 from kryonix.messaging import Message, MessagingClient, Outgoing, SendResult
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.redrive import redrive as redrive_messages
 from kryonix.messaging.redrive.unrouted import count_routes, resend
 from kryonix.topology.catalog import Catalog
-from kryonix.topology.naming import TENANT_ID, Names
+from kryonix.topology.naming import Names
 
 _APPLICATION: Final = "kryonix command"
 _CONNECT_TIMEOUT_S: Final = 10.0
@@ -79,7 +79,7 @@ def send(
 
     result = run_async(publish())
     text = f"sent {result.message_id} to {result.exchange} [{result.routing_key}], priority {result.priority}"
-    print_result(asdict(result), escape(text), json_output)
+    print_result(result, escape(text), json_output)
 
 
 def _parse_route(text: str) -> tuple[str, str]:
@@ -100,7 +100,13 @@ def _parse_data(text: str | None, file: Path | None) -> Any:
             return json.loads(content)
         except (ValueError, RecursionError):
             return content
-    given: bytes | str = _read_input() if text is None or text == "-" else text
+    given: bytes | str
+    if text is None or text == "-":
+        if sys.stdin.isatty():
+            err.print("type the data as JSON, then Ctrl-D")
+        given = sys.stdin.buffer.read()
+    else:
+        given = text
     if not given.strip():
         raise InvalidChoice("there is no data. Give it as JSON, on standard input, or with --file")
     try:
@@ -108,12 +114,6 @@ def _parse_data(text: str | None, file: Path | None) -> Any:
     except (ValueError, RecursionError) as error:
         remedy = "Quote text as '\"text\"', or send a file's bytes with --file"
         raise InvalidChoice(f"the data is not JSON: {error}. {remedy}") from error
-
-
-def _read_input() -> bytes:
-    if sys.stdin.isatty():
-        err.print("type the data as JSON, then Ctrl-D")
-    return sys.stdin.buffer.read()
 
 
 @command(app)
@@ -201,7 +201,7 @@ def stats(
             return
     found = run_async(output.read_queues(connection.address, catalog, module))
     table = output.stats_table(found, connection.address.tenant_id, all_queues, out)
-    print_result([asdict(queue) for queue in found], table, json_output)
+    print_result(found, table, json_output)
 
 
 @command(app)
@@ -216,11 +216,10 @@ def redrive(
     """Return dead letters to their original exchange and routing key."""
     catalog, connection = load_catalog(tenant.catalog), find_connection(tenant)
     routes = select_routes(catalog, connection.modules, module, action)
-    progress = output.RedriveProgress(err)
-    with progress.running():
+    with output.RedriveProgress(err).running() as progress:
         tallies = run_async(redrive_messages(connection.address, catalog, routes, limit, dry_run, progress.on_tally))
     moved = sum(tally.moved for tally in tallies)
-    value = {"dry_run": dry_run, "moved": moved, "queues": [asdict(tally) for tally in tallies]}
+    value = {"dry_run": dry_run, "moved": moved, "queues": tallies}
     print_result(value, output.tallies_table(tallies, connection.address.tenant_id, dry_run, out), json_output)
     if (problem := output.left_behind(tallies)) is not None:
         print_error(problem)
@@ -236,9 +235,7 @@ def unrouted(
     json_output: Json = False,
 ) -> None:
     """Show messages that reached no queue, as the platform's administrator."""
-    if not re.fullmatch(TENANT_ID, tenant):
-        rule = "3 to 40 of a-z, 0-9 and -, starting with a letter"
-        raise InvalidChoice(f"{tenant[:80]!r} is not a valid tenant ID ({rule})")
+    check_tenant(tenant)
     work = resend if again else count_routes
     try:
         found = run_async(work(stack_outputs(stack), Names(tenant), limit))
@@ -246,10 +243,8 @@ def unrouted(
         tenant_outputs(stack, tenant)  # raises for an unknown tenant, with the names of the known ones
         raise
     routes = [{"exchange": e, "routing_key": key, "messages": count} for (e, key), count in found.routes.items()]
-    if json_output:
-        print_json({"routes": routes, "redriven": again, "waiting": found.waiting})
-        return
-    for route in routes:
-        out.print(escape("{messages:>8,}  {exchange} [{routing_key}]".format(**route)), soft_wrap=True)
-    sent = f"{found.routes.total():,} sent again, " if again else ""
-    err.print(f"{sent}{found.waiting:,} message(s) in the unrouted queue of {tenant}")
+    lines = [escape("{messages:>8,}  {exchange} [{routing_key}]".format(**route)) for route in routes]
+    print_result({"routes": routes, "redriven": again, "waiting": found.waiting}, [*lines], json_output)
+    if not json_output:
+        sent = f"{found.routes.total():,} sent again, " if again else ""
+        err.print(f"{sent}{found.waiting:,} message(s) in the unrouted queue of {tenant}")

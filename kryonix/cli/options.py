@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from kryonix.cli.groups import Command as CommandClass
 from kryonix.errors import InvalidChoice
 from kryonix.topology.catalog import Catalog, default_catalog, parse_catalog
+from kryonix.topology.naming import TENANT_ID
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -86,6 +88,13 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Co
         return function
 
     return register
+
+
+def check_tenant(tenant: str) -> None:
+    """Raise InvalidChoice if a tenant can't have this ID."""
+    if not re.fullmatch(TENANT_ID, tenant):
+        rule = "3 to 40 of a-z, 0-9 and -, starting with a letter"
+        raise InvalidChoice(f"{tenant[:80]!r} is not a valid tenant ID ({rule})")
 
 
 def parse_names(text: str) -> tuple[str, ...]:

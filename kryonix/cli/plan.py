@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from dataclasses import replace
 
 import typer
@@ -48,7 +47,7 @@ def plan(options: PlanOptions, json_output: Json = False) -> None:
             hint = nearest(options.tenant, dict.fromkeys(known))
             raise InvalidChoice(f"--tenant {options.tenant!r} is not in {str(options.tenants)!r}; {hint}")
     if options.format == "json":
-        write_json(topologies, None, sys.stdout)
+        write_json(topologies)
         return
     out.print(tenants_table(topologies, catalog, out))
     if options.tenant is not None:

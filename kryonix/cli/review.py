@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
 from kryonix.cli.options import CatalogFile, load_catalog, read_bytes
 from kryonix.cli.output.console import err, out
-from kryonix.cli.output.plan import write_json
+from kryonix.cli.output.plan import slots, write_json
 from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.errors import InvalidChoice
 from kryonix.review.base.git import Repository, Revision
@@ -26,8 +27,7 @@ from kryonix.review.guardrails import ACCEPTED_FILE, Finding, Judgement, judge, 
 from kryonix.review.plain_text import added_since, is_read, secrets_in
 from kryonix.review.report import LONGEST_COMMENT, SHORTEST_REPORT, Review, markdown, refusal
 from kryonix.review.rules import find, misfit
-from kryonix.topology.capacity import expand_within_plans, use
-from kryonix.topology.catalog import Catalog
+from kryonix.topology.capacity import expand_within_plans
 from kryonix.topology.errors import nearest
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import Names
@@ -36,24 +36,29 @@ from kryonix.topology.tenants import Tenant, parse_tenants
 
 # Files outside the expansion that also decide what is on the broker; only a preview shows what they change.
 _NOT_REVIEWED: Final = ("__main__.py", "components", "Pulumi.yaml", "Pulumi.*.yaml")
-
-
 _NAMES_SHOWN: Final = 3
 _ROWS_SHOWN: Final = 60
-
-
-_TENANT_COLUMNS: Final = (
-    Column("tenant", min_width=16),
-    Column("change"),
-    Column("plan", min_width=12),
-    Column("queues", number=True, min_width=11),
-    Column("queues lost", number=True),
+_TENANT_COLUMNS: Final[tuple[Column[Group], ...]] = (
+    Column("tenant", lambda group: _whose(group), min_width=16),
+    Column("change", lambda group: group.first.kind),
+    Column("plan", lambda group: _both(group, lambda topology: topology.tenant.plan), min_width=12),
+    Column("queues", lambda group: _both(group, _queues), number=True, min_width=11),
+    Column("queues lost", lambda group: _lost(group.first), number=True),
 )
-_OBJECT_COLUMNS: Final = (
-    Column("tenant", min_width=16),
-    Column("action"),
-    Column("what", min_width=20),
-    Column("effect"),
+
+
+class _ObjectRow(NamedTuple):
+    tenant: str
+    action: Action
+    what: str
+    lost: bool
+
+
+_OBJECT_COLUMNS: Final[tuple[Column[_ObjectRow], ...]] = (
+    Column("tenant", lambda row: row.tenant, min_width=16),
+    Column("action", lambda row: row.action),
+    Column("what", lambda row: row.what, min_width=20),
+    Column("effect", lambda row: Text("loses its messages", "red") if row.lost else ""),
 )
 
 
@@ -116,7 +121,12 @@ def review_change(wanted: PlanOptions, against: str) -> int:
     if wanted.format == "markdown":
         sys.stdout.write(markdown(review, limit=wanted.limit, full=str(wanted.full) if wanted.full else None))
     elif wanted.format == "json":
-        write_review(review, _only(wanted.tenant, tenants), catalog)
+        changes = [change for difference in review.differences for change in difference.changes]
+        write_json(
+            (expand(tenant, catalog) for tenant in _only(wanted.tenant, tenants)),
+            changes=[{**slots(change), "loses_messages": change.loses_messages} for change in changes],
+            review=_review_json(review),
+        )
     else:
         print_tables(review)
     return review.exit_status
@@ -213,8 +223,7 @@ def print_tables(review: Review) -> None:
     if review.differences:
         groups = review.groups
         cut = f", {_ROWS_SHOWN} of {len(groups):,} kinds" if len(groups) > _ROWS_SHOWN else ""
-        shown = map(_tenant_row, groups[:_ROWS_SHOWN])
-        out.print(responsive_table(f"Differences by tenant{cut}", _TENANT_COLUMNS, shown, out))
+        out.print(responsive_table(f"Differences by tenant{cut}", _TENANT_COLUMNS, groups[:_ROWS_SHOWN], out))
         _print_objects(review)
     else:
         out.print("No changes.")
@@ -236,25 +245,23 @@ def print_tables(review: Review) -> None:
     err.print(blocked if counts else "No guardrail blocks this change.", soft_wrap=True)
 
 
-def write_review(review: Review, tenants: Iterable[Tenant], catalog: Catalog) -> None:
-    """Write the plan of every tenant, every change, and the review, as JSON."""
-    changes = [change for difference in review.differences for change in difference.changes]
-    write_json((expand(tenant, catalog) for tenant in tenants), changes, sys.stdout, _review_json(review))
-
-
-def _tenant_row(group: Group) -> list[str]:
-    def both(figure: Callable[[Topology], str]) -> str:
-        was, now = (None if side is None else figure(side) for side in (first.before, first.after))
-        return _step(was, now) if first.kind == "changed" else str(was if now is None else now)
-
+def _both(group: Group, figure: Callable[[Topology], str]) -> str:
+    """Return a figure of a changed tenant before and after, or of an added or removed one."""
     first = group.first
-    lost = f"[red]{len(first.lost)}[/red]" if first.lost else "none"
-    queues = both(lambda topology: f"{use(topology).queues} of {topology.limits.max_queues}")
-    return [_whose(group), first.kind, both(lambda topology: topology.tenant.plan), queues, lost]
+    was, now = (None if side is None else figure(side) for side in (first.before, first.after))
+    return _step(was, now) if first.kind == "changed" else str(was if now is None else now)
 
 
 def _whose(group: Group) -> str:
     return group.first.tenant + (f" and {len(group.tenants) - 1:,} alike" if len(group.tenants) > 1 else "")
+
+
+def _queues(topology: Topology) -> str:
+    return f"{len(topology.queues)} of {topology.limits.max_queues}"
+
+
+def _lost(difference: TenantDifference) -> str | Text:
+    return Text(str(len(difference.lost)), "red") if difference.lost else "none"
 
 
 def _step(was: object, now: object) -> str:
@@ -263,7 +270,7 @@ def _step(was: object, now: object) -> str:
 
 def _print_objects(review: Review) -> None:
     """Print the changed queues, policies, permissions and limits by name, and the number of other changes."""
-    found = sorted((row for group in review.groups for row in _object_rows(group)), key=lambda row: not row[-1])
+    found = sorted((row for group in review.groups for row in _object_rows(group)), key=lambda row: not row.lost)
     if found:
         changes = counted(sum(len(difference.changes) for difference in review.differences), "change")
         title = f"{changes} in {counted(len(review.differences), 'tenant')}"
@@ -292,7 +299,7 @@ def _is_named(change: Change) -> bool:
     return kind.holds_messages or (change.action == "change" and not kind.immutable)
 
 
-def _object_rows(group: Group) -> Iterator[list[str]]:
+def _object_rows(group: Group) -> Iterator[_ObjectRow]:
     """Yield one row per action and module for queues; one per action for limits, policies and permissions."""
     prefix = f"{Names(group.first.tenant).exchange}."
     alike: dict[tuple[Action, str, str], list[str]] = {}
@@ -312,8 +319,7 @@ def _object_rows(group: Group) -> Iterator[list[str]]:
             what = f"{counted(len(names), kind)} of {module}"
         else:
             what = f"{counted(len(names), kind)}: {', '.join(names[:_NAMES_SHOWN])}{more}"
-        lost = kind == "queue" and action in ("remove", "replace")
-        yield [_whose(group), action, escape(what), "[red]loses its messages[/red]" if lost else ""]
+        yield _ObjectRow(_whose(group), action, what, lost=kind == "queue" and action in ("remove", "replace"))
 
 
 def _review_json(review: Review) -> dict[str, Any]:
@@ -323,8 +329,8 @@ def _review_json(review: Review) -> dict[str, Any]:
         "tenants": {kind: review.count(kind) for kind in ("added", "changed", "removed")},
         "queues_lost": review.lost,
         "capacity": {
-            difference.tenant: {"before": _use_json(difference.before), "after": _use_json(difference.after)}
-            for difference in review.differences
+            each.tenant: {"before": _use_json(each.before), "after": _use_json(each.after)}
+            for each in review.differences
         },
         "fits": review.fits,
         "whole": review.complete,
@@ -344,8 +350,8 @@ def _review_json(review: Review) -> dict[str, Any]:
 def _use_json(topology: Topology | None) -> dict[str, Any] | None:
     if topology is None:
         return None
-    used = use(topology)
-    return {"queues": used.queues, "exchanges": used.exchanges, "limits": topology.limits.model_dump()}
+    counts = {"queues": len(topology.queues), "exchanges": len(topology.exchanges)}
+    return {**counts, "limits": topology.limits.model_dump()}
 
 
 def _finding_json(finding: Finding) -> dict[str, str]:

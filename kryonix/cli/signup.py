@@ -11,19 +11,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
 from typing import Annotated, Any, Final, Literal
 
 import typer
 from psycopg import Connection
-from rich.markup import escape
-from rich.table import Table
 
 from kryonix.cli.groups import group
 from kryonix.cli.options import Json, PlatformOptions, command
-from kryonix.cli.output.console import err, out, print_json
+from kryonix.cli.output.console import err, out, print_json, print_result
+from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.cli.site import load_cells, open_site
 from kryonix.engines.engine import StackSpec
 from kryonix.errors import InvalidChoice, ServiceUnreachable
@@ -44,6 +43,14 @@ _EXPOSED: Final = (
 _STOP_TIMEOUT_S: Final = 60
 _RESTART_DELAY_S: Final = 2
 _MAX_DAYS: Final = 36_500
+
+_KEY_COLUMNS: Final[tuple[Column[keys.ApiKey], ...]] = (
+    Column("id", lambda key: key.id),
+    Column("name", lambda key: key.name, min_width=10),
+    Column("scope", lambda key: key.scope),
+    Column("created", lambda key: f"{key.created_at:%Y-%m-%d %H:%M}", min_width=10),
+    Column("valid", lambda key: _validity(key), min_width=10),
+)
 
 app = group("signup", "Self-service sign-up: HTTP service, worker and API keys.")
 keys_app = group("keys", "API keys of the HTTP service.")
@@ -155,15 +162,7 @@ def list_keys(platform: PlatformOptions, json_output: Json = False) -> None:
     """List API keys. Keys can't be displayed; only their hashes are stored."""
     with _transaction(platform) as connection:
         found = keys.fetch_keys(connection)
-    if json_output:
-        print_json([_key_json(key) for key in found])
-        return
-    table = Table(title=f"{len(found)} key(s)")
-    for column in ("id", "name", "scope", "created", "valid"):
-        table.add_column(column)
-    for key in found:
-        table.add_row(key.id, escape(key.name), key.scope, f"{key.created_at:%Y-%m-%d %H:%M}", _validity(key))
-    out.print(table)
+    print_result(found, responsive_table(f"{len(found)} key(s)", _KEY_COLUMNS, found, out), json_output)
 
 
 @command(keys_app, "revoke")
@@ -270,21 +269,6 @@ def _configure_logging() -> None:
     # They log pages of traceback for an unreachable broker or database; the service logs a line.
     for noisier in ("aiormq", "aio_pika", "procrastinate", "psycopg.pool"):
         logging.getLogger(noisier).setLevel(logging.CRITICAL)
-
-
-def _key_json(key: keys.ApiKey) -> dict[str, Any]:
-    def moment(at: datetime | None) -> str | None:
-        return None if at is None else at.isoformat()
-
-    return {
-        "id": key.id,
-        "name": key.name,
-        "scope": key.scope,
-        "valid": key.valid,
-        "created_at": moment(key.created_at),
-        "expires_at": moment(key.expires_at),
-        "revoked_at": moment(key.revoked_at),
-    }
 
 
 def _validity(key: keys.ApiKey) -> str:

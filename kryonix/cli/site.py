@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -25,7 +25,7 @@ from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, fetch_desired_states
 from kryonix.registry.rows import fetch_tenants
-from kryonix.tenants.adoption import Adoption, TenantsFile
+from kryonix.tenants.adoption import TenantsFile
 from kryonix.tenants.errors import UnknownTenant
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog, default_catalog
@@ -34,7 +34,6 @@ from kryonix.topology.document import parse
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import TENANT_STACK
 
-_UNREACHABLE: Final = 3
 _SHOWN: Final = 60
 """Maximum number of characters of a name in a message."""
 
@@ -87,11 +86,6 @@ class Site:
         """Return the operations on tenants; `durations` are `overlap` and `grace`."""
         return TenantLifecycle(self.registry_dsn, self.engine, self.cells, self.catalog, **durations)
 
-    def adoption(self, platform: PlatformOptions) -> Adoption:
-        """Return the adoptions from a platform's list."""
-        spec, file = spec_of(platform), tenants_file(platform.stack)
-        return Adoption(self.registry_dsn, self.engine, self.cells, self.catalog, spec, file)
-
     def read_cells(self) -> CellUses:
         """Read the use of every cell from its broker."""
         uses: dict[str, dict[str, VhostUse] | None] = {}
@@ -143,17 +137,17 @@ def engine_of(options: PlatformOptions) -> Engine:
     return engine_for(options.engine, project_folder())
 
 
-def spec_of(options: PlatformOptions, stack: str | None = None) -> StackSpec:
-    """Return the options' stack, or another stack of the same project.
+def spec_of(options: PlatformOptions) -> StackSpec:
+    """Return the options' stack.
 
     Raises InvalidChoice if only other stacks have a config file or resources: `up` would make a platform of a
     mistyped name.
     """
-    if stack is not None:
-        return StackSpec(name=stack)
     config = options.config_file if isinstance(options, StackOptions) else None
     if config is None and not config_file(options.stack).is_file():
-        known = [] if _is_known(options) else _known_stacks(options)
+        # The stack's own state first: there may be thousands of others.
+        own = engine_of(options).export(StackSpec(name=options.stack)).get("deployment") or {}
+        known = [] if own.get("resources") or own.get("pending_operations") else _known_stacks(options)
         if known and options.stack.rpartition("/")[2] not in known:
             problem = f"there is no stack {options.stack!r}; {nearest(options.stack, known)}"
             raise InvalidChoice(f"{problem}. For a new stack, write {config_file(options.stack).name} first")
@@ -169,15 +163,14 @@ def nothing_deployed(options: PlatformOptions, problem: str) -> InvalidChoice:
     return InvalidChoice(f"stack {options.stack!r} {problem}. {remedy}")
 
 
+def tenants_of(stacks: Iterable[str]) -> list[str]:
+    """Return the tenants with a stack of their own among these stacks."""
+    return [stack.removeprefix(TENANT_STACK) for stack in stacks if stack.startswith(TENANT_STACK)]
+
+
 def config_file(stack: str) -> Path:
     """Return the config file of a stack in this folder's project."""
     return project_folder() / f"Pulumi.{stack.rpartition('/')[2]}.yaml"
-
-
-def _is_known(options: PlatformOptions) -> bool:
-    """Return True if the stack's own state holds anything. Reads no other stack's: there may be thousands."""
-    found = engine_of(options).export(StackSpec(name=options.stack)).get("deployment") or {}
-    return bool(found.get("resources") or found.get("pending_operations"))
 
 
 def _known_stacks(options: PlatformOptions) -> list[str]:
@@ -186,9 +179,9 @@ def _known_stacks(options: PlatformOptions) -> list[str]:
     return sorted({*files, *engine_of(options).stacks()})
 
 
-def deployment_of(options: PlatformOptions, stack: str | None = None) -> dict[str, Any]:
+def deployment_of(options: PlatformOptions) -> dict[str, Any]:
     """Return a stack's deployment. Raises InvalidChoice if the engine does not know the stack."""
-    spec = spec_of(options, stack)
+    spec = spec_of(options)
     deployment = engine_of(options).export(spec)
     if not deployment:
         raise InvalidChoice(
@@ -199,15 +192,15 @@ def deployment_of(options: PlatformOptions, stack: str | None = None) -> dict[st
 
 def outputs_with_platform(options: StackOptions, deployment: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stack's outputs with secrets; those of a tenant's own stack include its platform's."""
-    own = engine_of(options).outputs(spec_of(options))
+    engine = engine_of(options)
+    own = engine.outputs(spec_of(options))
     platform = platform_of(deployment)
     if platform is None:
         return own
-    found = {**engine_of(options).outputs(spec_of(options, platform)), **own}
+    found = {**engine.outputs(StackSpec(name=platform)), **own}
     registry = str(own.get("registry_stack") or platform).rpartition("/")[2]
     if registry != platform:
-        outputs = engine_of(options).outputs(spec_of(options, registry))
-        found["registry_dsn"] = outputs.get("registry_dsn")
+        found["registry_dsn"] = engine.outputs(StackSpec(name=registry)).get("registry_dsn")
     return found
 
 
@@ -255,7 +248,7 @@ class Outage:
 
     def _export(self, stack: str) -> Mapping[str, Any]:
         try:
-            return engine_of(self._options).export(spec_of(self._options, stack))
+            return engine_of(self._options).export(StackSpec(name=stack))
         except KryonixError:  # the command that follows reports it
             return {}
 
@@ -291,7 +284,7 @@ def platform_command(app: typer.Typer, name: str | None = None) -> Callable[[Cal
                 platform = cast(PlatformOptions, kwargs["platform"])
                 if isinstance(error, UnknownTenant):
                     raise _no_operations(platform, error.tenant) from None
-                if error.exit_status != _UNREACHABLE:
+                if error.exit_status != ServiceUnreachable.exit_status:
                     raise
                 with Outage(platform).explained():
                     raise
@@ -316,8 +309,7 @@ def _no_operations(platform: PlatformOptions, tenant: str) -> InvalidChoice:
     if stack in stacks:
         remedy = f"Change it there, then run `kryonix up --stack {stack}`"
         return InvalidChoice(f"the tenant {tenant!r} is declared in Pulumi.{stack}.yaml. {remedy}")
-    own = (each.removeprefix(TENANT_STACK) for each in stacks if each.startswith(TENANT_STACK))
-    known = sorted({*listed, *own})
+    known = sorted({*listed, *tenants_of(stacks)})
     shown = tenant if len(tenant) <= _SHOWN else f"{tenant[: _SHOWN - 3]}..."
     hint = f"; {nearest(tenant, known)}" if known else ""
     return InvalidChoice(f"there is no tenant {shown!r}{hint}. `kryonix tenant list` shows all tenants")

@@ -15,6 +15,7 @@ import typer
 import yaml
 from rich.markup import escape
 
+from kryonix.cli import site
 from kryonix.cli.options import Json, StackOptions, Yes, command
 from kryonix.cli.output.changes import change_lines, notable
 from kryonix.cli.output.console import (
@@ -27,22 +28,9 @@ from kryonix.cli.output.console import (
     refuse_without_terminal,
 )
 from kryonix.cli.output.progress import RunProgress
-from kryonix.cli.output.tables import (
-    FOUND,
-    findings_line,
-    step_json,
-    steps_table,
-    summary_line,
-)
-from kryonix.cli.site import (
-    Outage,
-    config_file,
-    deployment_of,
-    engine_of,
-    nothing_deployed,
-    outputs_with_platform,
-    spec_of,
-)
+from kryonix.cli.output.tables import FOUND, findings_line, step_json, steps_table, summary_line
+from kryonix.cli.site import Outage
+from kryonix.engines.deployments import TENANT_TYPE
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary, count_changes
@@ -52,10 +40,8 @@ from kryonix.tenants.undeclared import Undeclared, declared_vhosts, find_undecla
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import TENANT_STACK
 
-_UNREACHABLE: Final = 3
 _BRIEF: Final = 12
 """Maximum number of changes that a preview lists without `--verbose`."""
-_TENANT: Final = "kryonix:messaging:TenantMessaging"
 _HIDDEN: Final = "[secret]"
 
 app = typer.Typer()
@@ -84,7 +70,7 @@ def up(target: StackOptions, yes: Yes = False, verbose: Verbose = False, json_ou
         refuse_without_terminal("up")
         outage = Outage(target)
         planned = _preview(target, outage, verbose)
-        total = _resources(planned)
+        total = len({step.urn for step in planned.steps})
         if planned.changed:
             count = sum(n for op, n in planned.changes.items() if op not in ("same", "read"))
             confirm("up", f"Apply {count:,} change{'' if count == 1 else 's'} to stack {target.stack!r}?")
@@ -99,19 +85,14 @@ def refresh(target: StackOptions, yes: Yes = False, json_output: Json = False) -
     if not yes:
         confirm("refresh", f"Update the state of stack {target.stack!r} from the live systems?")
     summary = _run("refresh", target)
-    deployment = deployment_of(target)
+    deployment = site.deployment_of(target)
     undeclared: list[Undeclared] = []
     if declared := declared_vhosts(deployment):
-        broker = Broker.of(outputs_with_platform(target, deployment))
+        broker = Broker.of(site.outputs_with_platform(target, deployment))
         undeclared = [found for vhost, each in declared.items() if (found := find_undeclared(broker, vhost, each))]
-    if json_output:
-        print_json({**_summary_json(summary), "undeclared": [each.as_json() for each in undeclared]})
-        return
-    if (table := steps_table(summary.steps, out, FOUND)) is not None:
-        out.print(table)
-    out.print(findings_line(summary), soft_wrap=True)
-    for each in undeclared:
-        out.print(escape("\n".join([f"In {each.vhost}:", *each.lines()])), soft_wrap=True)
+    value = {**_summary_json(summary), "undeclared": [each.as_json() for each in undeclared]}
+    strange = [escape("\n".join([f"In {each.vhost}:", *each.lines()])) for each in undeclared]
+    print_result(value, [steps_table(summary.steps, out, FOUND), findings_line(summary), *strange], json_output)
 
 
 @command(app)
@@ -122,7 +103,7 @@ def destroy(target: StackOptions, yes: Yes = False, json_output: Json = False) -
         refuse_without_terminal("destroy")
         outage = Outage(target)
         outage.refuse_paused()
-        deployment = deployment_of(target)
+        deployment = site.deployment_of(target)
         confirm("destroy", f"Remove {removal_text(target.stack, deployment)}?")
         total = len(_removable(deployment))
     try:
@@ -145,12 +126,12 @@ def outputs(
     json_output: Json = False,
 ) -> None:
     """Print the stack's outputs. With KEY, print the plain value of one."""
-    found = dict(sorted(engine_of(target).outputs(spec_of(target), show_secrets=show_secrets).items()))
+    found = dict(sorted(site.engine_of(target).outputs(site.spec_of(target), show_secrets=show_secrets).items()))
     if key is None:
         print_result(found, fields_text(found), json_output)
         return
     if not found:
-        raise nothing_deployed(target, "has no outputs: nothing is deployed")
+        raise site.nothing_deployed(target, "has no outputs: nothing is deployed")
     if key not in found:
         raise InvalidChoice(f"stack {target.stack!r} has no output {key!r}; {nearest(key, found)}")
     value = found[key]
@@ -163,17 +144,16 @@ def outputs(
 @command(app)
 def export(target: StackOptions) -> None:
     """Print the stack's deployment for `pulumi stack import`. Secrets stay encrypted."""
-    print_json(deployment_of(target))
+    print_json(site.deployment_of(target))
 
 
 def _run(operation: str, target: StackOptions, outage: Outage | None = None, total: int | None = None) -> Summary:
     """Run an operation of the engine, with progress. An error caused by a stopped container names that container."""
     outage = outage or Outage(target)
     outage.refuse_paused()
-    progress = RunProgress(err, f"{operation} {target.stack}", total)
-    run: Callable[[StackSpec, OnEvent], Summary] = getattr(engine_of(target), operation)
-    with outage.explained(), progress.running():
-        return run(spec_of(target), progress.on_event)
+    run: Callable[[StackSpec, OnEvent], Summary] = getattr(site.engine_of(target), operation)
+    with outage.explained(), RunProgress(err, f"{operation} {target.stack}", total).running() as progress:
+        return run(site.spec_of(target), progress.on_event)
 
 
 def _preview(target: StackOptions, outage: Outage, verbose: bool) -> Summary:
@@ -193,8 +173,8 @@ def _preview(target: StackOptions, outage: Outage, verbose: bool) -> Summary:
 @contextmanager
 def _accepting(target: StackOptions, queues: Iterable[str]) -> Iterator[StackOptions]:
     """Yield the stack with a copy of its config file that also accepts the loss of these queues."""
-    spec = spec_of(target)
-    document = yaml.safe_load((spec.config_file or config_file(spec.name)).read_text(encoding="utf-8")) or {}
+    spec = site.spec_of(target)
+    document = yaml.safe_load((spec.config_file or site.config_file(spec.name)).read_text(encoding="utf-8")) or {}
     settings = document.setdefault("config", {})
     accepted = yaml.safe_load(str(settings.get("kryonix:allowDelete") or "[]"))
     settings["kryonix:allowDelete"] = [*accepted, *queues]
@@ -215,23 +195,14 @@ def _without_acceptance(summary: Summary) -> Summary:
     return replace(summary, changes=count_changes(steps), steps=steps)
 
 
-def _resources(summary: Summary) -> int:
-    """Return the number of resources of a run."""
-    return len({step.urn for step in summary.steps})
-
-
 def _print_preview(summary: Summary, verbose: bool) -> None:
-    for line in change_lines(summary.steps):
-        out.print(line, soft_wrap=True)
     changes = sum(step.op not in ("same", "read") for step in summary.steps)
     brief = not verbose and changes > _BRIEF
     steps = notable(summary.steps) if brief else summary.steps
     title = "Existing objects that hold messages" if brief else ""
-    if (table := steps_table(steps, out, title=title, every=True)) is not None:
-        out.print(table)
-    out.print(summary_line(summary), soft_wrap=True)
-    if brief:
-        out.print(f"`--verbose` lists all {changes:,} changes.")
+    hint = f"`--verbose` lists all {changes:,} changes." if brief else None
+    table = steps_table(steps, out, title=title, every=True)
+    print_result(None, [*change_lines(summary.steps), table, summary_line(summary), hint], json_output=False)
 
 
 def _summary_json(summary: Summary) -> dict[str, Any]:
@@ -242,7 +213,7 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
 def removal_text(stack: str, deployment: Mapping[str, Any]) -> str:
     """Return what `destroy` would remove from a deployment, counted like its summary: without default providers."""
     types = _removable(deployment)
-    tenants = types.count(_TENANT)
+    tenants = types.count(TENANT_TYPE)
     text = f"{len(types):,} resource{'' if len(types) == 1 else 's'} of stack {stack!r}"
     if not tenants:
         return text

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
+from kryonix.cli import site
 from kryonix.cli.options import Json, StackOptions, command
 from kryonix.cli.output.console import out, print_error, print_json
-from kryonix.cli.output.tables import Column, modules_text, responsive_table
-from kryonix.cli.site import (
-    Outage,
-    deployment_of,
-    engine_of,
-    load_cells,
-    nothing_deployed,
-    outputs_with_platform,
-    project_folder,
-    spec_of,
-)
+from kryonix.cli.output.tables import Column, figure, modules_text, responsive_table
 from kryonix.engines.containers import platform_of
+from kryonix.errors import ServiceUnreachable
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.fleet.members import LIST, OWN_STACK, other_tenants
 from kryonix.rabbitmq.client import BrokerUnavailable
@@ -34,44 +27,24 @@ from kryonix.topology.addresses import host_port
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import Names
 
-_UNREACHABLE: Final = 3
-_COLUMNS: Final = (
-    Column("tenant", min_width=16),
-    Column("plan"),
-    Column("modules", min_width=14, drop_priority=2),
-    Column("vhost", drop_priority=1),
-    Column("queues", number=True),
-    Column("connections", number=True),
-    Column("messages", number=True, drop_priority=3),
-    Column("managed by", drop_priority=4),
-    Column("broker", min_width=14),
-    Column("registry", min_width=11),
+_REGISTRY_STATUS: Final[Mapping[str | None, str]] = {"ativo": "active", "suspenso": "suspended", None: "not read"}
+"""Translations of the registry's `status` column, for the table; JSON keeps the column's own values."""
+_COLUMNS: Final[tuple[Column[Mapping[str, Any]], ...]] = (
+    Column("tenant", itemgetter("id"), min_width=16),
+    Column("plan", itemgetter("plan")),
+    Column("modules", lambda tenant: modules_text(tenant["modules"], default_catalog()), min_width=14, drop_priority=2),
+    Column("vhost", itemgetter("vhost"), drop_priority=1),
+    Column("queues", lambda tenant: _of(_queues(tenant), tenant["max_queues"]), number=True),
+    Column("connections", lambda tenant: _of(tenant["connections"], tenant["max_connections"]), number=True),
+    Column("messages", itemgetter("messages"), number=True, drop_priority=3),
+    Column("managed by", itemgetter("managed_by"), drop_priority=4),
+    Column("broker", lambda tenant: _broker_text(tenant), min_width=14),
+    Column("registry", lambda tenant: _REGISTRY_STATUS.get(tenant["registry"], tenant["registry"]), min_width=11),
 )
 _URLS: Final = ("management_url", "metrics_url")
 _NO_PLATFORM: Final = "the stack's outputs don't name a platform. Run `kryonix status` on the platform's stack"
-_REGISTRY_STATUS: Final = {"ativo": "active", "suspenso": "suspended", None: "not read"}
-"""Translations of the registry's `status` column, for the table; JSON keeps the column's own values."""
 
 app = typer.Typer()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StackStatus:
-    """A stack's recorded outputs, its tenants, and what was read: None, with a problem, where there was no answer."""
-
-    outputs: Mapping[str, Any]
-    tenants: Mapping[str, Mapping[str, Any]]
-    uses: Mapping[str, VhostUse] | None = None
-    registered: Mapping[str, str] | None = None
-    problems: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """A platform's names as a cell, and how to list the engine's stacks, which may be thousands of files."""
-
-    cells: Collection[str]
-    stacks: Callable[[], Collection[str]]
 
 
 @command(app)
@@ -81,34 +54,37 @@ def status(target: StackOptions, json_output: Json = False) -> None:
     A platform's stack shows all of its tenants, also those with stacks of their own. Exit status 3 if the broker or the
     registry does not answer; its part of the table then comes from the state.
     """
-    if not engine_of(target).outputs(spec_of(target), show_secrets=False):
-        raise nothing_deployed(target, "has no outputs: nothing is deployed")
-    deployment, platform = deployment_of(target), None
+    if not site.engine_of(target).outputs(site.spec_of(target), show_secrets=False):
+        raise site.nothing_deployed(target, "has no outputs: nothing is deployed")
+    deployment, cells = site.deployment_of(target), None
     if platform_of(deployment) is None:
         name = target.stack.rpartition("/")[2]
-        cells = [id for id, cell in load_cells(project_folder(), name).cells.items() if cell.stack == name]
-        platform = Surroundings(cells=cells, stacks=engine_of(target).stacks)
-    found = read_status(outputs_with_platform(target, deployment), platform)
+        cells = [id for id, cell in site.load_cells(site.project_folder(), name).cells.items() if cell.stack == name]
+    found = read_status(site.outputs_with_platform(target, deployment), cells, site.engine_of(target).stacks)
     if json_output:
-        print_json(status_json(found))
+        print_json(found)
     else:
-        status_table(found, out)
-    if found.problems:
-        advice = Outage(target).advice()
-        for problem in [advice] if advice else found.problems.values():
+        print_status(found, out)
+    if problems := problems_of(found):
+        advice = site.Outage(target).advice()
+        for problem in [advice] if advice else problems.values():
             print_error(problem)
-        raise typer.Exit(_UNREACHABLE)
+        raise typer.Exit(ServiceUnreachable.exit_status)
 
 
-def read_status(outputs: Mapping[str, Any], platform: Surroundings | None = None) -> StackStatus:
-    """Read the broker and the registry of a stack's outputs; these include its platform's.
+def read_status(
+    outputs: Mapping[str, Any], cells: Collection[str] | None = None, stacks: Callable[[], Collection[str]] = tuple
+) -> dict[str, Any]:
+    """Return what a stack's broker and registry report, without secrets; null for what was not read.
 
-    With `platform`, the stack is one, and its tenants with stacks of their own are shown too.
+    `outputs` are the stack's, and include its platform's.
+    `cells` are a platform's names as a cell: its tenants with stacks of their own are shown too. `stacks` lists the
+    engine's, which may be thousands of files.
     """
     uses: Mapping[str, VhostUse] | None = None
     registered: Mapping[str, str] | None = None
     problems: dict[str, str] = {}
-    manager = LIST if platform else OWN_STACK
+    manager = OWN_STACK if cells is None else LIST
     tenants = {id: {**tenant, "managed_by": manager} for id, tenant in outputs["tenants"].items()}
     try:
         if "admin_username" in outputs:
@@ -122,30 +98,42 @@ def read_status(outputs: Mapping[str, Any], platform: Surroundings | None = None
             with connect(outputs["registry_dsn"]) as connection:
                 rows, states = fetch_tenants(connection), fetch_desired_states(connection)
             registered = {row.cliente_id: row.status for row in rows}
-            tenants = _managed(tenants, rows, states, platform, uses)
+            tenants = _managed(tenants, rows, states, cells, stacks, uses)
         else:
             problems["registry"] = f"the registry was not read: {_NO_PLATFORM}"
     except RegistryError as error:
         problems["registry"] = str(error)
-    return StackStatus(outputs=outputs, tenants=tenants, uses=uses, registered=registered, problems=problems)
+    return {
+        "tenants": [_tenant_json(name, tenant, uses, registered) for name, tenant in sorted(tenants.items())],
+        "broker": {"reachable": uses is not None, "problem": problems.get("broker")},
+        "registry": {"reachable": registered is not None, "problem": problems.get("registry")},
+        **{name: outputs[name] for name in _URLS if name in outputs},
+        "amqp": f"amqp://{host_port(outputs['amqp_host'], int(outputs['amqp_port']))}",
+    }
+
+
+def problems_of(status: Mapping[str, Any]) -> dict[str, str]:
+    """Return why the broker or the registry was not read."""
+    return {name: status[name]["problem"] for name in ("broker", "registry") if status[name]["problem"]}
 
 
 def _managed(
     tenants: dict[str, dict[str, Any]],
     rows: list[TenantRow],
     states: list[DesiredState],
-    platform: Surroundings | None,
+    cells: Collection[str] | None,
+    stacks: Callable[[], Collection[str]],
     uses: Mapping[str, VhostUse] | None,
 ) -> dict[str, dict[str, Any]]:
     """Return a stack's tenants with what manages them, and the platform's others."""
     live = {state.cliente_id: state for state in states if state.stage != "removed"}
-    if platform is None:
+    if cells is None:
         files = {id: f"Pulumi.{Names(id).stack}.yaml" for id in tenants if id not in live}
         return {id: {**tenant, "managed_by": files.get(id, OWN_STACK)} for id, tenant in tenants.items()}
-    mine = [(state, OWN_STACK) for state in live.values() if state.cell in platform.cells]
+    mine = [(state, OWN_STACK) for state in live.values() if state.cell in cells]
     known = {*live, *tenants}
     if unlisted := [row for row in rows if row.cliente_id not in known and row.status != "removido"]:
-        others = other_tenants(unlisted, states, {}, platform.stacks()).values()
+        others = other_tenants(unlisted, states, {}, stacks()).values()
         mine += [each for each in others if uses is None or Names(each[0].cliente_id).vhost in uses]
     return {state.cliente_id: _tenant(state, manager) for state, manager in mine} | tenants
 
@@ -156,73 +144,54 @@ def _tenant(state: DesiredState, manager: str) -> dict[str, Any]:
     return {"plan": state.plan, "modules": state.modules, "vhost": vhost, "queues": None, "managed_by": manager}
 
 
-def status_json(status: StackStatus) -> dict[str, Any]:
-    """Return the status without secrets; null for what was not read."""
-    outputs = status.outputs
-    urls = {name: outputs[name] for name in _URLS if name in outputs}
-    return {
-        "tenants": [_tenant_json(name, tenant, status) for name, tenant in sorted(status.tenants.items())],
-        "broker": {"reachable": status.uses is not None, "problem": status.problems.get("broker")},
-        "registry": {"reachable": status.registered is not None, "problem": status.problems.get("registry")},
-        **urls,
-        "amqp": f"amqp://{host_port(outputs['amqp_host'], int(outputs['amqp_port']))}",
-    }
-
-
-def _tenant_json(name: str, tenant: Mapping[str, Any], status: StackStatus) -> dict[str, Any]:
+def _tenant_json(
+    name: str, tenant: Mapping[str, Any], uses: Mapping[str, VhostUse] | None, registered: Mapping[str, str] | None
+) -> dict[str, Any]:
     plans = default_catalog().plans
-    use = None if status.uses is None else status.uses.get(tenant["vhost"])
+    use = None if uses is None else uses.get(tenant["vhost"])
     return {
         "id": name,
         "plan": tenant["plan"],
         "modules": tenant["modules"],
         "vhost": tenant["vhost"],
-        "vhost_present": None if status.uses is None else use is not None,
-        "queues": None if status.uses is None else use.queues if use else 0,
+        "vhost_present": None if uses is None else use is not None,
+        "queues": None if uses is None else use.queues if use else 0,
         "recorded_queues": None if tenant["queues"] is None else int(tenant["queues"]),
         "max_queues": plans[tenant["plan"]].limits.max_queues if tenant["plan"] in plans else None,
         "connections": use.connections if use else None,
         "max_connections": use.max_connections if use else None,
         "messages": use.messages if use else None,
-        "registry": None if status.registered is None else status.registered.get(name, "absent"),
+        "registry": None if registered is None else registered.get(name, "absent"),
         "managed_by": tenant["managed_by"],
     }
 
 
-def status_table(status: StackStatus, console: Console) -> None:
+def print_status(status: Mapping[str, Any], console: Console) -> None:
     """Print the tenants and the addresses."""
-    shown = status_json(status)
-    title = f"{len(status.tenants)} tenant(s)"
-    if status.problems:
-        title += f"; {' and '.join(status.problems)} did not answer: showing the recorded state instead"
-    console.print(responsive_table(title, _COLUMNS, map(_row, shown["tenants"]), console))
+    title = f"{len(status['tenants'])} tenant(s)"
+    if problems := problems_of(status):
+        title += f"; {' and '.join(problems)} did not answer: showing the recorded state instead"
+    console.print(responsive_table(title, _COLUMNS, status["tenants"], console))
     for name in (*_URLS, "amqp"):
-        if name in shown:
-            console.print(f"{name.removesuffix('_url'):<11}{shown[name]}", soft_wrap=True)
+        if name in status:
+            console.print(f"{name.removesuffix('_url'):<11}{status[name]}", soft_wrap=True)
 
 
-def _row(tenant: Mapping[str, Any]) -> list[str]:
-    def figure(number: int | None) -> str:
-        return "?" if number is None else f"{number:,}"
+def _of(now: int | None, allowed: int | None) -> str:
+    return f"{figure(now)} of {figure(allowed)}"
 
+
+def _queues(tenant: Mapping[str, Any]) -> int | None:
+    found: int | None = tenant["recorded_queues"] if tenant["queues"] is None else tenant["queues"]
+    return found
+
+
+def _broker_text(tenant: Mapping[str, Any]) -> str | Text:
     recorded = tenant["recorded_queues"]
     if tenant["vhost_present"] is None:
-        broker = "not read"
-    elif not tenant["vhost_present"]:
-        broker = "[red]vhost gone[/red]"
-    elif recorded is not None and tenant["queues"] != recorded:
-        broker = f"[red]{recorded} queues recorded[/red]"
-    else:
-        broker = "closed" if tenant["max_connections"] == 0 else "open"
-    return [
-        tenant["id"],
-        tenant["plan"],
-        modules_text(tenant["modules"], default_catalog()),
-        tenant["vhost"],
-        f"{figure(recorded if tenant['queues'] is None else tenant['queues'])} of {figure(tenant['max_queues'])}",
-        f"{figure(tenant['connections'])} of {figure(tenant['max_connections'])}",
-        figure(tenant["messages"]),
-        tenant["managed_by"],
-        broker,
-        _REGISTRY_STATUS.get(tenant["registry"], tenant["registry"]),
-    ]
+        return "not read"
+    if not tenant["vhost_present"]:
+        return Text("vhost gone", "red")
+    if recorded is not None and tenant["queues"] != recorded:
+        return Text(f"{recorded} queues recorded", "red")
+    return "closed" if tenant["max_connections"] == 0 else "open"

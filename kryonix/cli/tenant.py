@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
@@ -14,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from kryonix.cli.groups import group
-from kryonix.cli.options import Json, PlatformOptions, Yes, command, parse_names
+from kryonix.cli.options import Json, PlatformOptions, Yes, check_tenant, command, parse_names
 from kryonix.cli.output.console import (
     check_target,
     confirm,
@@ -37,7 +36,7 @@ from kryonix.cli.output.tables import (
     step_json,
     steps_table,
 )
-from kryonix.cli.site import Outage, open_site, platform_command, project_folder, tenants_file
+from kryonix.cli.site import Outage, open_site, platform_command, project_folder, spec_of, tenants_file
 from kryonix.engines.choice import engine_for
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.events import OnEvent, Summary
@@ -46,12 +45,12 @@ from kryonix.fleet.members import OWN_STACK, fleet_members
 from kryonix.rabbitmq.broker import Broker
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState
+from kryonix.tenants.adoption import Adoption
 from kryonix.tenants.credentials import Credentials, find_credentials
 from kryonix.tenants.errors import WouldLoseMessages
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.errors import nearest, shown
-from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.tenants import parse_tenant
 
 R = TypeVar("R")
@@ -60,18 +59,12 @@ TenantId = Annotated[str, typer.Argument(metavar="ID", help="Tenant ID.")]
 Modules = typer.Option(metavar="MODULE,…", help="All modules of the tenant.")
 Plan = typer.Option(help="Plan of the tenant.")
 
-_COLUMNS: Final = (
-    Column("tenant", min_width=16),
-    Column("plan"),
-    Column("modules", min_width=14),
-    Column("managed by", min_width=12),
-    Column("cell", min_width=8, drop_priority=1),
-    Column("status"),
-    Column("pending", min_width=16),
-)
 _OPERATIONS: Final = 5
 """Operations shown of a tenant."""
-_MESSAGE_COLUMNS: Final = (Column("queue", min_width=24), Column("messages", number=True))
+_MESSAGE_COLUMNS: Final[tuple[Column[tuple[str, int]], ...]] = (
+    Column("queue", lambda held: held[0], min_width=24),
+    Column("messages", lambda held: held[1], number=True),
+)
 
 app = group("tenant", "Create, change, suspend and remove tenants with their own stack.")
 
@@ -92,18 +85,22 @@ def list_tenants(
     if json_output:
         print_json([{**_state_json(state), "managed_by": managers[state.cliente_id]} for state in states])
         return
-    rows_of = [state for state in states if with_removed or state.stage != "removed"]
-    title = f"{len(rows_of)} tenant(s)"
+    listed = [state for state in states if with_removed or state.stage != "removed"]
+    title = f"{len(listed)} tenant(s)"
     if with_removed:
         title += ", including removed tenants"
-    elif hidden := len(states) - len(rows_of):
+    elif hidden := len(states) - len(listed):
         title += f"; {hidden} removed, shown with --all"
-    rows = (
-        [escape(text) for text in (state.cliente_id, state.plan, modules_text(state.modules, default_catalog()))]
-        + [escape(text) for text in (managers[state.cliente_id], state.cell, state.stage, _pending_text(state))]
-        for state in rows_of
+    columns: tuple[Column[DesiredState], ...] = (
+        Column("tenant", lambda state: state.cliente_id, min_width=16),
+        Column("plan", lambda state: state.plan),
+        Column("modules", lambda state: modules_text(state.modules, default_catalog()), min_width=14),
+        Column("managed by", lambda state: managers[state.cliente_id], min_width=12),
+        Column("cell", lambda state: state.cell, min_width=8, drop_priority=1),
+        Column("status", lambda state: state.stage),
+        Column("pending", _pending_text, min_width=16),
     )
-    out.print(responsive_table(title, _COLUMNS, rows, out))
+    out.print(responsive_table(title, columns, listed, out))
 
 
 @platform_command(app)
@@ -131,22 +128,17 @@ def show(tenant: TenantId, platform: PlatformOptions, json_output: Json = False)
     if member.use is not None:
         cell = site.cells.cell(member.state.cell)
         broker = Broker.of(site.engine.outputs(StackSpec(name=cell.stack)))
-        users, depths = broker.users(member.vhost), broker.queues(member.vhost)
+        users = broker.users(member.vhost)
+        depths = output.depths_of(broker.queues(member.vhost), tenant, site.catalog)
     operations: list[Operation] = []
     if dsn := site.engine.outputs(StackSpec(name=platform.stack)).get("signup_dsn"):
         with connect(dsn) as connection:
             operations = fetch_newest(connection, tenant, _OPERATIONS)
-    view = output.TenantView(
-        state=_state_json(state),
-        member=member,
-        users=users,
-        depths=None if depths is None else output.depths_of(depths, tenant, site.catalog),
-        operations=operations,
-    )
+    found = output.tenant_json(_state_json(state), member, users, depths, operations)
     if json_output:
-        print_json(output.view_json(view))
+        print_json(found)
     else:
-        output.print_tenant(view, out)
+        output.print_tenant(found, out)
     if member.use is None:
         for problem in cells.problems.values():
             print_error(problem)
@@ -249,9 +241,7 @@ def credentials(
 
     Reads the state only: the tenant's own stack, else the platform's stack.
     """
-    if not re.fullmatch(TENANT_ID, tenant):
-        rule = "3 to 40 of a-z, 0-9 and -, starting with a letter"
-        raise InvalidChoice(f"{tenant!r} is not a valid tenant ID ({rule})")
+    check_tenant(tenant)
     if output is not None:
         check_target(output)
     found = find_credentials(engine_for(platform.engine, project_folder()), tenant, platform.stack)
@@ -274,11 +264,12 @@ def adopt(
 
     Users, passwords, queues and messages stay, and applications stay connected. Its entry leaves tenants.yaml.
     """
-    adoption = open_site(platform).adoption(platform)
+    site, file = open_site(platform), tenants_file(platform.stack)
+    adoption = Adoption(site.registry_dsn, site.engine, site.cells, site.catalog, spec_of(platform), file)
     done = adoption.plan(tenant) if dry_run else _run(f"adopt {tenant}", partial(adoption.run, tenant))
-    file = tenants_file(platform.stack).path.name
+    name = file.path.name
     lines = "line {0}" if done.lines and done.lines[0] == done.lines[1] else "lines {0} to {1}"
-    entry = f"{file}, {lines.format(*done.lines)}" if done.lines else ""
+    entry = f"{name}, {lines.format(*done.lines)}" if done.lines else ""
     if not (done.resources or entry):
         text = f"{tenant} has a stack of its own already, {done.stack}. Nothing was changed."
     elif dry_run:
@@ -287,7 +278,7 @@ def adopt(
     else:
         text = f"{tenant} has a stack of its own now, {done.stack}: {done.resources} resources moved."
         text += f"\nIts entry has left {entry}. Commit that file." if entry else ""
-    print_result({**asdict(done), "tenants_file": file, "dry_run": dry_run}, escape(text), json_output)
+    print_result({**asdict(done), "tenants_file": name, "dry_run": dry_run}, escape(text), json_output)
 
 
 @platform_command(app)
@@ -319,8 +310,7 @@ def remove(
     messages = lifecycle.messages(tenant)
     if messages:
         title = f"{tenant}: {sum(messages.values()):,} message(s) to delete, in {len(messages):,} queue(s)"
-        rows = ([escape(queue), f"{count:,}"] for queue, count in sorted(messages.items()))
-        err.print(responsive_table(title, _MESSAGE_COLUMNS, rows, err))
+        err.print(responsive_table(title, _MESSAGE_COLUMNS, sorted(messages.items()), err))
     if not yes:
         confirm("tenant remove", f"Remove tenant {tenant!r} with {sum(messages.values()):,} message(s)?")
     _operate(lifecycle, "remove", tenant, partial(lifecycle.remove, tenant, force=force), json_output)
@@ -343,8 +333,7 @@ def converge(tenant: TenantId, platform: PlatformOptions, json_output: Json = Fa
 @platform_command(app)
 def exports(tenant: TenantId, platform: PlatformOptions) -> None:
     """Print the tenant's final exports as JSON, newest first."""
-    found = _lifecycle(platform).final_exports(tenant)
-    print_json([{**asdict(export), "exported_at": export.exported_at.isoformat()} for export in found])
+    print_json(_lifecycle(platform).final_exports(tenant))
 
 
 @platform_command(app)
@@ -372,28 +361,24 @@ def _lifecycle(platform: PlatformOptions, **durations: timedelta) -> TenantLifec
 
 def _run(title: str, operation: Callable[[OnEvent], R]) -> R:
     """Run an operation with progress."""
-    progress = RunProgress(err, title)
-    with progress.running():
+    with RunProgress(err, title).running() as progress:
         return operation(progress.on_event)
 
 
 def _print_dry_run(tenant: str, summary: Summary, refusal: WouldLoseMessages | None, json_output: bool) -> None:
     """Print what a change would do. Exit with the refusal's status if it would be refused."""
     held = refusal.queues if refusal else {}
-    if json_output:
-        steps = [step_json(step) for step in summary.steps if step.op not in ("same", "read")]
-        print_json({"dry_run": True, "changes": summary.changes, "steps": steps, "messages": held})
-    else:
-        if (table := steps_table(summary.steps, out)) is not None:
-            out.print(table)
-        out.print(f"{tenant} would change: {changes_text(summary.changes) or 'nothing'}. Nothing was changed.")
+    steps = [step_json(step) for step in summary.steps if step.op not in ("same", "read")]
+    value = {"dry_run": True, "changes": summary.changes, "steps": steps, "messages": held}
+    text = f"{tenant} would change: {changes_text(summary.changes) or 'nothing'}. Nothing was changed."
+    print_result(value, [steps_table(summary.steps, out), text], json_output)
     if refusal is not None:
         print_error(str(refusal))
         raise typer.Exit(refusal.exit_status)
 
 
 def _print_credentials(made: Credentials, json_output: bool) -> None:
-    found = {name: getattr(made, name) for name in ("vhost", "username", "password", "amqp_uri")}
+    found = asdict(made)
     print_result(found, fields_text(found), json_output)
     if not json_output:
         err.print("Give these to the tenant's applications. `kryonix tenant credentials` prints them again.")
@@ -416,8 +401,8 @@ def _state_json(state: DesiredState) -> dict[str, Any]:
         **state_json(state),
         "converged": state.converged,
         "credentials_generation": state.credentials_generation,
-        "retiring_until": state.retiring_until and state.retiring_until.isoformat(),
-        "remove_after": state.remove_after and state.remove_after.isoformat(),
+        "retiring_until": state.retiring_until,
+        "remove_after": state.remove_after,
     }
 
 

@@ -30,22 +30,15 @@ def registry_figures(dsn: str, catalog: Catalog) -> list[Metric]:
 
 def tenant_figures(states: Iterable[DesiredState], catalog: Catalog) -> list[Metric]:
     """Return the states and limits of tenants. A plan that the catalog lacks has no limits."""
-    info = GaugeMetricFamily(
-        "kryonix_tenant_info", "A tenant of the registry.", labels=["cliente_id", "vhost", "plano", "status"]
-    )
-    converged = GaugeMetricFamily(
-        "kryonix_tenant_converged", "1 if the last run applied the tenant's desired state.", labels=["cliente_id"]
-    )
-    limit = GaugeMetricFamily(
-        "kryonix_plan_limit", "A limit or threshold of the tenant's plan.", labels=["cliente_id", "resource"]
-    )
+    info = _gauge("tenant_info", "A tenant of the registry.", "vhost", "plano", "status")
+    converged = _gauge("tenant_converged", "1 if the last run applied the tenant's desired state.")
+    limit = _gauge("plan_limit", "A limit or threshold of the tenant's plan.", "resource")
     for state in states:
         tenant = state.cliente_id
         info.add_metric([tenant, Names(tenant).vhost, state.plan, state.stage], 1)
         converged.add_metric([tenant], state.converged)
         if (plan := catalog.plans.get(state.plan)) is not None:
-            figures = {**plan.limits.model_dump(), **plan.scaling.model_dump()}
-            for name, value in figures.items():
+            for name, value in {**plan.limits.model_dump(), **plan.scaling.model_dump()}.items():
                 limit.add_metric([tenant, name.removeprefix("max_")], value)
     return [info, converged, limit]
 
@@ -66,9 +59,13 @@ def connection_figures(broker: Broker) -> list[Metric]:
         ("connections", "Open connections of the tenant.", connections),
         ("channels", "Open channels of the tenant.", channels),
     ):
-        family = GaugeMetricFamily(f"kryonix_tenant_{name}", about, labels=["cliente_id"])
+        family = _gauge(f"tenant_{name}", about)
         for vhost in vhosts:
             if (tenant := tenant_of_vhost(vhost["name"])) is not None:
                 family.add_metric([tenant], counts[vhost["name"]])
         families.append(family)
     return families
+
+
+def _gauge(name: str, about: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"kryonix_{name}", about, labels=["cliente_id", *labels])

@@ -8,13 +8,13 @@ from typing import Final
 
 from rich.markup import escape
 
+from kryonix.engines.deployments import TENANT_TYPE
 from kryonix.engines.events import Op, Step
 from kryonix.review.differences import Action
 from kryonix.review.escaping import DONE, counted
 from kryonix.topology.objects import KINDS, QUEUE
 
 _ACTIONS: Final[dict[Op, Action]] = {"delete": "remove", "replace": "replace", "update": "change", "create": "add"}
-_TENANT: Final = "kryonix:messaging:TenantMessaging"
 _VHOST: Final = "rabbitmq:index/vHost:VHost"
 _DATA: Final = (QUEUE.resource_type, _VHOST, "docker:index/container:Container", "docker:index/volume:Volume")
 """Types that hold messages, or whose replacement interrupts the tenants."""
@@ -33,7 +33,9 @@ def change_lines(steps: Iterable[Step], *, done: bool = False) -> list[str]:
             groups.setdefault(_tenant(step), []).append(step)
     lines = []
     for tenant, changes in groups.items():
-        whole = next((step.op for step in changes if step.type == _TENANT and step.op in ("create", "delete")), None)
+        whole = next(
+            (step.op for step in changes if step.type == TENANT_TYPE and step.op in ("create", "delete")), None
+        )
         if whole == "delete":
             lines.append(
                 (0, f"[bold red]Remove{'d' if done else 's'} tenant {escape(tenant)}[/bold red]: {_counts(changes)}")
@@ -53,7 +55,7 @@ def change_lines(steps: Iterable[Step], *, done: bool = False) -> list[str]:
 def notable(steps: Iterable[Step]) -> tuple[Step, ...]:
     """Return the changes of existing objects that hold messages. A removed tenant's vhost stands for its queues."""
     steps = tuple(steps)
-    gone = {_tenant(step) for step in steps if step.type == _TENANT and step.op == "delete"}
+    gone = {_tenant(step) for step in steps if step.type == TENANT_TYPE and step.op == "delete"}
     found = (
         step
         for step in steps
@@ -66,12 +68,12 @@ def notable(steps: Iterable[Step]) -> tuple[Step, ...]:
 
 def _tenant(step: Step) -> str:
     """Return the tenant of a step, whose name begins with the tenant's; empty for one outside of tenants."""
-    return step.name.partition("/")[0] if _TENANT in step.urn.rsplit("::", 2)[1].split("$") else ""
+    return step.name.partition("/")[0] if TENANT_TYPE in step.urn.rsplit("::", 2)[1].split("$") else ""
 
 
 def _counts(steps: Iterable[Step]) -> str:
     """Return counts of objects by kind, such as `2 queues, 1 vhost, 3 other objects`."""
-    counts = Counter(_NOUNS.get(step.type, "") for step in steps if step.type != _TENANT)
+    counts = Counter(_NOUNS.get(step.type, "") for step in steps if step.type != TENANT_TYPE)
     named = [counted(counts[noun], noun) for noun in _NOUNS.values() if counts[noun]]
     rest = [counted(counts[""], "other object" if named else "object")] if counts[""] else []
     return ", ".join([*named, *rest])

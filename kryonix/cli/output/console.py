@@ -9,6 +9,8 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,16 +38,23 @@ err = Console(emoji=False, highlight=False, stderr=True)
 
 def print_json(value: Any) -> None:
     """Write a value to standard output as JSON."""
-    json.dump(value, sys.stdout, indent=2)
+    json.dump(value, sys.stdout, indent=2, default=plain)
     sys.stdout.write("\n")
 
 
-def print_result(value: Any, text: RenderableType, json_output: bool) -> None:
-    """Write a result to standard output: the value as JSON, or the table or the sentence about it."""
+def plain(value: Any) -> Any:
+    """Return a moment in ISO format, and a dataclass as a mapping, for JSON. Raises TypeError for anything else."""
+    return value.isoformat() if isinstance(value, datetime) else asdict(value)
+
+
+def print_result(value: Any, shown: RenderableType | list[RenderableType | None], json_output: bool) -> None:
+    """Write a result to standard output: the value as JSON, or the tables and sentences about it."""
     if json_output:
         print_json(value)
-    else:
-        out.print(text, soft_wrap=isinstance(text, str))
+        return
+    for each in shown if isinstance(shown, list) else [shown]:
+        if each is not None:
+            out.print(each, soft_wrap=isinstance(each, str))
 
 
 def fields_text(values: Mapping[str, Any]) -> str:

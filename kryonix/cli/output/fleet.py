@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from kryonix.cli.output.progress import Live
 from kryonix.cli.output.tables import FOUND, Column, changes_text, responsive_table, step_json, steps_text
@@ -19,23 +20,51 @@ from kryonix.fleet.members import Member
 from kryonix.fleet.placement import Load, Placement
 from kryonix.fleet.waves import Waves
 from kryonix.registry.desired_states import DesiredState
-from kryonix.registry.rollouts import Rollout
+from kryonix.registry.rollouts import Rollout, RolloutTenant
 from kryonix.topology.catalog import size_text
 from kryonix.topology.cells import Cells
 
-_MEMBER_COLUMNS = (
-    Column("tenant", min_width=14),
-    Column("status"),
-    Column("managed by", min_width=12, drop_priority=5),
-    Column("plan", drop_priority=1),
-    Column("cell", min_width=8, drop_priority=3),
-    Column("stack", drop_priority=2),
-    Column("queues", number=True),
-    Column("connections", number=True),
-    Column("messages", number=True, drop_priority=4),
-    Column("pending", min_width=14),
+_COLOURS: Final[Mapping[str, str]] = {"done": "green", "failed": "red", "running": "yellow"}
+_MEMBER_COLUMNS: Final[tuple[Column[Member], ...]] = (
+    Column("tenant", lambda member: member.state.cliente_id, min_width=14),
+    Column("status", lambda member: member.state.stage),
+    Column("managed by", lambda member: member.managed_by, min_width=12, drop_priority=5),
+    Column("plan", lambda member: member.state.plan, drop_priority=1),
+    Column("cell", lambda member: member.state.cell, min_width=8, drop_priority=3),
+    Column("stack", lambda member: "present" if member.stack else Text("absent", "yellow"), drop_priority=2),
+    Column("queues", lambda member: _of(member, "queues"), number=True),
+    Column("connections", lambda member: _of(member, "connections"), number=True),
+    Column("messages", lambda member: member.use.messages if member.use else None, number=True, drop_priority=4),
+    Column("pending", lambda member: "; ".join(member.pending), min_width=14),
 )
-_COLOURS = {"done": "green", "failed": "red", "running": "yellow", "stopped": "red", "incomplete": "yellow"}
+_DRIFT_COLUMNS: Final[tuple[Column[Drift], ...]] = (
+    Column("tenant", lambda drift: drift.tenant, min_width=14),
+    Column("cell", lambda drift: drift.cell, min_width=8),
+    Column("changed outside Kryonix", lambda drift: _problem(drift) or _changed_outside(drift), min_width=14),
+    Column("the next rollout would", lambda drift: steps_text(drift.pending), min_width=14),
+)
+_DRY_RUN_COLUMNS: Final[tuple[Column[tuple[int, Drift]], ...]] = (
+    Column("wave", lambda planned: wave_name(planned[0])),
+    Column("tenant", lambda planned: planned[1].tenant, min_width=14),
+    Column("cell", lambda planned: planned[1].cell, min_width=8),
+    Column(
+        "would",
+        lambda planned: _problem(planned[1]) or steps_text(planned[1].pending) or "change nothing",
+        min_width=14,
+    ),
+)
+_ROLLOUT_COLUMNS: Final[tuple[Column[RolloutTenant], ...]] = (
+    Column("wave", lambda tenant: wave_name(tenant.wave)),
+    Column("tenant", lambda tenant: tenant.cliente_id, min_width=14),
+    Column("status", lambda tenant: Text(tenant.status, _COLOURS.get(tenant.status, "white"))),
+    Column(
+        "changed",
+        lambda tenant: changes_text(tenant.changes) or ("nothing" if tenant.status == "done" else ""),
+        min_width=10,
+    ),
+    Column("seconds", lambda tenant: "" if tenant.seconds is None else f"{tenant.seconds:.1f}", number=True),
+    Column("problem", lambda tenant: tenant.error, min_width=14),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +119,14 @@ def _member_json(member: Member) -> dict[str, Any]:
 
 def print_fleet(view: FleetView, console: Console) -> None:
     """Print the tenants, the cells, stacks without a tenant, and the last rollout."""
-    rows = map(_member_row, view.members)
-    console.print(responsive_table(f"{len(view.members)} tenant(s)", _MEMBER_COLUMNS, rows, console))
+    console.print(responsive_table(f"{len(view.members)} tenant(s)", _MEMBER_COLUMNS, view.members, console))
     for name, load in view.loads.items():
         tenants = f"{load.tenants} tenant(s)"
         if load.without_row:
             whose = "the platform's own" + (" or run by hand" if view.strays else "")
             tenants += f", {load.without_row} of them {whose}"
         allowed = f"{load.queues:,} queues, {load.connections:,} connections and {size_text(load.bytes)} allowed"
-        problem = f". {_red(load.problem)}" if load.problem else ""
+        problem = f". [red]{escape(load.problem)}[/red]" if load.problem else ""
         console.print(f"cell {escape(name)}: {tenants}, {allowed}{problem}", soft_wrap=True)
     if view.strays:
         names = escape(", ".join(view.strays))
@@ -108,21 +136,9 @@ def print_fleet(view: FleetView, console: Console) -> None:
         console.print(_rollout_line(view.rollout), soft_wrap=True)
 
 
-def _member_row(member: Member) -> list[str]:
-    state, use = member.state, member.use
-    counts = ["?", "?", "?"] if use is None else [str(use.queues), str(use.connections), f"{use.messages:,}"]
-    return [
-        state.cliente_id,
-        state.stage,
-        member.managed_by,
-        state.plan,
-        state.cell,
-        "present" if member.stack else "[yellow]absent[/yellow]",
-        f"{counts[0]} of {member.max_queues}",
-        f"{counts[1]} of {member.max_connections}",
-        counts[2],
-        escape("; ".join(member.pending)),
-    ]
+def _of(member: Member, figure: str) -> str:
+    now = getattr(member.use, figure) if member.use else "?"
+    return f"{now} of {getattr(member, f'max_{figure}')}"
 
 
 def drift_json(found: Sequence[Drift]) -> dict[str, Any]:
@@ -144,18 +160,22 @@ def drift_json(found: Sequence[Drift]) -> dict[str, Any]:
     }
 
 
-def drift_text(found: Sequence[Drift]) -> Table | str:
+def drift_text(found: Sequence[Drift], console: Console) -> Table | str:
     """Return the differences per tenant, or that there are none."""
     shown = [drift for drift in found if drift.differs or drift.problem]
     if not shown:
         return f"No drift. {len(found)} tenant(s) match the broker and the registry."
     title = f"{len(shown)} of {len(found)} tenant(s) differ or could not be checked"
-    table = _table(title, "tenant", "cell", "changed outside Kryonix", "the next rollout would")
-    for drift in shown:
-        strange = escape("\n".join(drift.undeclared.lines())) if drift.undeclared else ""
-        read = "\n".join(filter(None, (steps_text(drift.found, FOUND), strange)))
-        table.add_row(drift.tenant, drift.cell, _red(drift.problem) or read, steps_text(drift.pending))
-    return table
+    return responsive_table(title, _DRIFT_COLUMNS, shown, console)
+
+
+def _changed_outside(drift: Drift) -> str:
+    strange = drift.undeclared.lines() if drift.undeclared else ()
+    return "\n".join(filter(None, (steps_text(drift.found, FOUND), *strange)))
+
+
+def _problem(drift: Drift) -> Text | None:
+    return Text(drift.problem, "red") if drift.problem else None
 
 
 def dry_run_json(waves: Waves, found: Mapping[str, Drift]) -> dict[str, Any]:
@@ -174,42 +194,25 @@ def dry_run_json(waves: Waves, found: Mapping[str, Drift]) -> dict[str, Any]:
     return {"dry_run": True, "waves": [list(wave) for wave in waves], "tenants": tenants}
 
 
-def dry_run_table(waves: Waves, found: Mapping[str, Drift]) -> Table:
+def dry_run_table(waves: Waves, found: Mapping[str, Drift], console: Console) -> Table:
     """Return the waves and what would change."""
     changing = sum(drift.differs for drift in found.values())
     title = f"dry run: {changing} of {len(found)} tenant(s) would change; nothing was changed"
-    table = _table(title, "wave", "tenant", "cell", "would")
-    for index, wave in enumerate(waves):
-        for name in wave:
-            change = _red(found[name].problem) or steps_text(found[name].pending) or "change nothing"
-            table.add_row(wave_name(index), name, found[name].cell, change)
-    return table
+    planned = ((index, found[name]) for index, wave in enumerate(waves) for name in wave)
+    return responsive_table(title, _DRY_RUN_COLUMNS, planned, console)
 
 
 def rollout_json(rollout: Rollout) -> dict[str, Any]:
     """Return a rollout with every tenant."""
     return {
         **asdict(rollout),
-        "started_at": rollout.started_at.isoformat(),
-        "ended_at": rollout.ended_at and rollout.ended_at.isoformat(),
         "counts": dict(Counter(tenant.status for tenant in rollout.tenants)),
     }
 
 
-def rollout_table(rollout: Rollout) -> Table:
+def rollout_table(rollout: Rollout, console: Console) -> Table:
     """Return the result of every tenant."""
-    table = _table(_rollout_line(rollout), "wave", "tenant", "status", "changed", "seconds", "problem")
-    for tenant in rollout.tenants:
-        colour = _COLOURS.get(tenant.status, "white")
-        table.add_row(
-            wave_name(tenant.wave),
-            tenant.cliente_id,
-            f"[{colour}]{tenant.status}[/{colour}]",
-            changes_text(tenant.changes) or ("nothing" if tenant.status == "done" else ""),
-            "" if tenant.seconds is None else f"{tenant.seconds:.1f}",
-            escape(tenant.error),
-        )
-    return table
+    return responsive_table(_rollout_line(rollout), _ROLLOUT_COLUMNS, rollout.tenants, console)
 
 
 def failure_text(rollout: Rollout) -> str:
@@ -242,17 +245,6 @@ def placement_text(placement: Placement) -> str:
     """Return the suggested cell, and the load of each cell with the new tenant."""
     verdicts = "".join(f"\n  {escape(str(verdict))}" for verdict in placement.verdicts)
     return f"[bold]{escape(placement.cell)}[/bold] has the most free capacity with this tenant:{verdicts}"
-
-
-def _red(problem: str | None) -> str:
-    return f"[red]{escape(problem)}[/red]" if problem else ""
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title)
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
-    return table
 
 
 def _rollout_line(rollout: Rollout) -> str:

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from rich.console import Console, Group
 from rich.live import Live as LiveDisplay
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -25,24 +24,22 @@ from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
 _TIMEOUT_S: Final = 10.0
-_STATS_COLUMNS: Final = (
-    Column("queue", min_width=24),
-    Column("depth", number=True),
-    Column("ready", number=True, drop_priority=2),
-    Column("unacked", number=True, drop_priority=4),
-    Column("consumers", number=True),
-    Column("in/s", number=True),
-    Column("out/s", number=True, drop_priority=3),
-    Column("acked/s", number=True, drop_priority=1),
+_STATS_COLUMNS: Final[tuple[Column[QueueStats], ...]] = (
+    Column("depth", lambda queue: queue.depth, number=True),
+    Column("ready", lambda queue: queue.ready, number=True, drop_priority=2),
+    Column("unacked", lambda queue: queue.unacked, number=True, drop_priority=4),
+    Column("consumers", lambda queue: queue.consumers, number=True),
+    Column("in/s", lambda queue: f"{queue.publish_rate:.1f}", number=True),
+    Column("out/s", lambda queue: f"{queue.deliver_rate:.1f}", number=True, drop_priority=3),
+    Column("acked/s", lambda queue: f"{queue.ack_rate:.1f}", number=True, drop_priority=1),
 )
-_TALLY_COLUMNS: Final = (
-    Column("dead-letter queue", min_width=20),
-    Column("found", number=True),
-    Column("put back", number=True),
-    Column("without origin", number=True, drop_priority=2),
-    Column("can't be copied", number=True),
-    Column("dead again", number=True, drop_priority=1),
-    Column("stopped because", min_width=15),
+_TALLY_COLUMNS: Final[tuple[Column[Tally], ...]] = (
+    Column("found", lambda tally: tally.found, number=True),
+    Column("put back", lambda tally: tally.moved, number=True),
+    Column("without origin", lambda tally: tally.without_origin, number=True, drop_priority=2),
+    Column("can't be copied", lambda tally: tally.uncopyable, number=True),
+    Column("dead again", lambda tally: tally.again, number=True, drop_priority=1),
+    Column("stopped because", lambda tally: tally.refused or "", min_width=15),
 )
 
 
@@ -69,14 +66,12 @@ def stats_table(stats: Sequence[QueueStats], tenant: str, all_queues: bool, cons
     if not shown:
         return f"No queue in use ({len(stats)} queues of {tenant}, shown with --all)."
     title = f"{tenant}: {len(shown)} of {len(stats)} queues" + ("" if all_queues else " in use")
-    rows = []
-    for queue in shown:
-        name = escape(queue.name.removeprefix(f"{Names(tenant).exchange}."))
+
+    def name(queue: QueueStats) -> Text:
         dead = queue.kind in ("dead-letter", "unrouted") and queue.depth > 0
-        counts = (f"{count:,}" for count in (queue.depth, queue.ready, queue.unacked, queue.consumers))
-        rates = (f"{rate:.1f}" for rate in (queue.publish_rate, queue.deliver_rate, queue.ack_rate))
-        rows.append([f"[red]{name}[/red]" if dead else name, *counts, *rates])
-    return responsive_table(title, _STATS_COLUMNS, rows, console)
+        return Text(queue.name.removeprefix(f"{Names(tenant).exchange}."), "red" if dead else "")
+
+    return responsive_table(title, (Column("queue", name, min_width=24), *_STATS_COLUMNS), shown, console)
 
 
 async def watch_stats(
@@ -128,12 +123,10 @@ def tallies_table(tallies: Sequence[Tally], tenant: str, dry_run: bool, console:
         return f"No dead letters in {len(tallies)} dead-letter queue(s) of {tenant}."
     moved, found = sum(tally.moved for tally in shown), sum(tally.found for tally in shown)
     title = f"{found} dead letter(s); nothing was moved" if dry_run else f"{moved} dead letter(s) put back"
-    rows = []
-    for tally in shown:
-        counts = (tally.found, tally.moved, tally.without_origin, tally.uncopyable, tally.again)
-        queue = tally.queue.removeprefix(f"{Names(tenant).exchange}.")
-        rows.append([escape(queue), *(f"{count:,}" for count in counts), escape(tally.refused or "")])
-    return responsive_table(f"{tenant}: {title}", _TALLY_COLUMNS, rows, console)
+    queue: Column[Tally] = Column(
+        "dead-letter queue", lambda tally: tally.queue.removeprefix(f"{Names(tenant).exchange}."), min_width=20
+    )
+    return responsive_table(f"{tenant}: {title}", (queue, *_TALLY_COLUMNS), shown, console)
 
 
 def left_behind(tallies: Sequence[Tally]) -> str | None:

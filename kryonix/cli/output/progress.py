@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -48,13 +49,10 @@ class Live:
         self._task = self._progress.add_task(title, total=total, completed=completed)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> Iterator[Self]:
         """Show the line while the block runs."""
-        if not self._console.is_terminal:
-            yield
-            return
-        with self._progress:
-            yield
+        with self._progress if self._console.is_terminal else nullcontext():
+            yield self
 
     def update(self, description: str, line: str, *, completed: int | None = None, total: int | None = None) -> None:
         """Set the live description, and the line to print without a terminal; thread-safe."""

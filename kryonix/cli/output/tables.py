@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from kryonix.engines.events import Op, Step, Summary
 from kryonix.topology.catalog import Catalog
+
+Item = TypeVar("Item")
+Cell = str | int | Text | None
 
 _BORDER: Final = 3
 """Width of a column's borders; the table ends with one character more."""
@@ -27,10 +29,12 @@ _COLOURS: Final = {"create": "green", "delete": "red", "replace": "red"}
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A column, and how it adapts to a narrow terminal."""
+class Column(Generic[Item]):
+    """A column: its heading, what it shows of an item, and how it adapts to a narrow terminal."""
 
     name: str
+    cell: Callable[[Item], Cell]
+    """A string is no markup: colours need a Text. None, for a number that is not known, is shown as `?`."""
     number: bool = False
     min_width: int = 0
     """Characters to which the column may shrink by folding its text; 0: never."""
@@ -38,9 +42,9 @@ class Column:
     """Order in which columns are dropped, the lowest first; 0: never."""
 
 
-def responsive_table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[str]], console: Console) -> Table:
-    """Return a table that fits the console: less important columns are dropped, and no number is ever cut."""
-    cells = [[Text.from_markup(cell) for cell in row] for row in rows]
+def responsive_table(title: str, columns: Sequence[Column[Item]], items: Iterable[Item], console: Console) -> Table:
+    """Return a table of one row per item that fits the console: some columns are dropped, and no number is ever cut."""
+    cells = [[_text(column.cell(item)) for column in columns] for item in items]
     widths = [_width(column, [row[index] for row in cells]) for index, column in enumerate(columns)]
     shown = list(range(len(columns)))
     dropped = sorted((i for i in shown if columns[i].drop_priority), key=lambda i: columns[i].drop_priority)
@@ -61,7 +65,15 @@ def responsive_table(title: str, columns: Sequence[Column], rows: Iterable[Seque
     return table
 
 
-def _width(column: Column, cells: Iterable[Text]) -> int:
+def figure(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def _text(cell: Cell) -> Text:
+    return cell if isinstance(cell, Text) else Text(cell if isinstance(cell, str) else figure(cell))
+
+
+def _width(column: Column[Item], cells: Iterable[Text]) -> int:
     """Return the smallest width at which the column is readable."""
     whole = max([len(column.name), *(line.cell_len for cell in cells for line in cell.split())])
     return min(whole, max(column.min_width, len(column.name))) if column.min_width else whole
@@ -92,25 +104,29 @@ def steps_table(
     most = len(steps) if every else _TABLE_STEPS
     if len(steps) > most:
         title += f", the first {most}; --json prints all"
-    rows = []
-    for step in sorted(steps, key=lambda step: step.op not in ("delete", "replace"))[:most]:
-        colour, word = _COLOURS.get(step.op, "yellow"), (words or {}).get(step.op, step.op)
-        short = step.type.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
-        rows.append([f"[{colour}]{word}[/{colour}]", short, escape(step.name), escape(", ".join(step.changed))])
-    first = Column("found" if words else "action")
-    columns = (first, Column("type"), Column("name", min_width=24), Column("changed", min_width=14))
-    return responsive_table(title, columns, rows, console)
+    shown = sorted(steps, key=lambda step: step.op not in ("delete", "replace"))[:most]
+    columns: tuple[Column[Step], ...] = (
+        Column("found" if words else "action", lambda step: Text(_word(step, words), _COLOURS.get(step.op, "yellow"))),
+        Column("type", lambda step: step.type.rsplit("/", 1)[-1].rsplit(":", 1)[-1]),
+        Column("name", lambda step: step.name, min_width=24),
+        Column("changed", lambda step: ", ".join(step.changed), min_width=14),
+    )
+    return responsive_table(title, columns, shown, console)
 
 
 def steps_text(steps: Sequence[Step], words: Mapping[Op, str] | None = None) -> str:
     """Return one line per step, for a cell of a table."""
     lines = [
-        f"{(words or {}).get(step.op, step.op)} {step.name}" + (f" ({', '.join(step.changed)})" if step.changed else "")
+        f"{_word(step, words)} {step.name}" + (f" ({', '.join(step.changed)})" if step.changed else "")
         for step in steps[:_TEXT_STEPS]
     ]
     if len(steps) > _TEXT_STEPS:
         lines.append(f"and {len(steps) - _TEXT_STEPS} more")
-    return escape("\n".join(lines))
+    return "\n".join(lines)
+
+
+def _word(step: Step, words: Mapping[Op, str] | None) -> str:
+    return (words or {}).get(step.op, step.op)
 
 
 def step_json(step: Step) -> dict[str, Any]:

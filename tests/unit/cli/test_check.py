@@ -90,8 +90,8 @@ def test_findings_of_one_cause_are_one_row() -> None:
     assert check.rows(cells)[0][1] == "1 of 6"
     names = [row[1:4] for row in check.rows([*down, Finding(check="vhost", outcome="fail", tenant="a", why="[gone]")])]
     assert names == [
-        [f"{len(down)} of {len(down)}", "[yellow]not tried[/yellow]", "down"],
-        ["vhost", "[red]fail[/red]", "\\[gone]"],
+        [f"{len(down)} of {len(down)}", "not tried", "down"],
+        ["vhost", "fail", "[gone]"],
     ]
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kryonix.cli import stack
+from kryonix.cli import site, stack
 from kryonix.cli.options import StackOptions
 from kryonix.errors import InvalidChoice
 
@@ -25,8 +25,8 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def outputs(spec: object, *, show_secrets: bool) -> dict[str, object]:
         return OUTPUTS if show_secrets else OUTPUTS | {"admin_password": "[secret]"}
 
-    monkeypatch.setattr(stack, "engine_of", lambda target: SimpleNamespace(outputs=outputs))
-    monkeypatch.setattr(stack, "spec_of", lambda target: None)
+    monkeypatch.setattr(site, "engine_of", lambda target: SimpleNamespace(outputs=outputs))
+    monkeypatch.setattr(site, "spec_of", lambda target: None)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from kryonix.cli.status import read_status, status_json, status_table
+from kryonix.cli.status import print_status, problems_of, read_status
 
 OUTPUTS = {
     "management_url": "http://broker:15672",
@@ -17,13 +17,13 @@ OUTPUTS = {
 
 def test_unread_values_are_null_and_the_reason_is_printed() -> None:
     status = read_status(OUTPUTS)
-    (tenant,) = status_json(status)["tenants"]
+    (tenant,) = status["tenants"]
     assert (tenant["registry"], tenant["vhost_present"], tenant["recorded_queues"]) == (None, None, 15)
-    assert [problem.split(":")[0] for problem in status.problems.values()] == [
+    assert [problem.split(":")[0] for problem in problems_of(status).values()] == [
         "the broker was not read",
         "the registry was not read",
     ]
     console = Console(width=140)
     with console.capture() as shown:
-        status_table(status, console)
+        print_status(status, console)
     assert "showing the recorded state" in shown.get()

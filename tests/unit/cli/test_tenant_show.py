@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 from rich.console import Console
 
-from kryonix.cli.output.tenant import Depth, TenantView, depths_of, print_tenant, view_json
+from kryonix.cli.output.fleet import state_json
+from kryonix.cli.output.tenant import Depth, depths_of, print_tenant, tenant_json
 from kryonix.fleet.cell_use import VhostUse
 from kryonix.fleet.members import Member
 from kryonix.registry.desired_states import DesiredState
@@ -81,14 +82,13 @@ def test_a_tenant_is_shown_on_one_screen(answers: bool) -> None:
     )
     depths = {"crm.leads.create": Depth(7, 3)} if answers else None
     users = ["kryonix_acme"] if answers else None
-    view = TenantView(state={"id": "acme"}, member=member, users=users, depths=depths, operations=[OPERATION])
+    shown = tenant_json(state_json(STATE), member, users, depths, [OPERATION])
     console = Console(width=100, file=io.StringIO())
-    print_tenant(view, console)
+    print_tenant(shown, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     count = "15" if answers else "?"
     for part in ("tenants.yaml", "/cliente_acme", f"{count} of 50 queues", "rotate", "The broker is away"):
         assert part in text
     assert ("backlog 7, dead letters 3" in text) is answers
-    shown = view_json(view)
     assert (shown["managed_by"], shown["use"]["connections"]["allowed"]) == ("tenants.yaml", 10)
     assert "sealed" not in str(shown)

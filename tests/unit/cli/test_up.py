@@ -48,8 +48,7 @@ def run_up(
         preview=preview or (lambda *_: runs.append("preview") or planned),  # type: ignore[func-returns-value]
         up=lambda *_: runs.append("up") or planned,  # type: ignore[func-returns-value]
     )
-    for module in (stack, site):
-        monkeypatch.setattr(module, "engine_of", lambda *_, **__: engine)
+    monkeypatch.setattr(site, "engine_of", lambda *_, **__: engine)
     with suppress(typer.Exit):
         stack.up(StackOptions())
     return runs
