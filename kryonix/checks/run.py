@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -33,25 +33,24 @@ class Registered:
     states: Mapping[str, DesiredState]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """A cell's outputs and tenants. `tenants` are those to check; `others` only take part in the trial of isolation."""
-
-    outputs: Mapping[str, Any]
-    tenants: Sequence[Declared]
-    others: Sequence[Declared] = ()
-
-
-def check_cell(cell: Cell, registered: Registered | None, catalog: Catalog, *, whole: bool) -> list[Finding]:
-    """Return the findings on a cell's broker and its tenants. `whole`: `cell` has every tenant of the cell."""
-    broker = Broker.of(cell.outputs)
+def check_cell(
+    outputs: Mapping[str, Any],
+    members: Iterable[Declared],
+    registered: Registered | None,
+    catalog: Catalog,
+    tenant: str | None = None,
+) -> list[Finding]:
+    """Return the findings on a cell's broker and its tenants, or on one: the others then only help to try isolation."""
+    ring = sorted(members, key=lambda each: each.tenant.id)
+    tenants = [each for each in ring if tenant in (None, each.tenant.id)]
+    broker = Broker.of(outputs)
     try:
         with broker:
             alarm = alarms(broker)
-            live = read_live(broker, *([] if whole else (each.tenant.names.vhost for each in cell.tenants)))
+            live = read_live(broker, *(each.tenant.names.vhost for each in tenants if tenant))
     except BrokerUnavailable as error:
         found = [Finding(check="broker", outcome="unreachable", why=str(error))]
-        rest = [complete([], tenant=each.tenant.id, blocked="the broker does not answer") for each in cell.tenants]
+        rest = [complete([], tenant=each.tenant.id, blocked="the broker does not answer") for each in tenants]
         return found + [finding for findings in rest for finding in findings]
     platform = [Finding(check="broker", outcome="pass")]
     if alarm:
@@ -59,21 +58,23 @@ def check_cell(cell: Cell, registered: Registered | None, catalog: Catalog, *, w
         platform.append(Finding(check="alarms", outcome="fail", why=alarm, remedy=remedy))
     measured: set[str] | None = None
     try:
-        measured = measured_vhosts(cell.outputs)
+        measured = measured_vhosts(outputs)
     except BrokerUnavailable as error:
         platform.append(Finding(check="metrics", outcome="unreachable", why=str(error)))
-    if whole and registered is not None:
-        platform += _strange_vhosts(cell, live, broker, registered)
+    if tenant is None and registered is not None:
+        platform += _strange_vhosts(tenants, live, broker, registered)
     else:
         why = "only one tenant is checked" if registered is not None else _UNREAD
         platform.append(Finding(check="strange vhosts", outcome="not tried", why=why))
-    checked = _Checked(cell, broker, live, catalog, registered, measured, alarm)
-    return platform + [finding for findings in asyncio.run(checked.all()) for finding in findings]
+    checked = _Checked(outputs, ring, broker, live, catalog, registered, measured, alarm)
+    return platform + [finding for findings in asyncio.run(checked.all(tenants)) for finding in findings]
 
 
-def _strange_vhosts(cell: Cell, live: Live, broker: Broker, registered: Registered) -> Iterator[Finding]:
+def _strange_vhosts(
+    tenants: Iterable[Declared], live: Live, broker: Broker, registered: Registered
+) -> Iterator[Finding]:
     """Yield vhosts named like a tenant's that no stack declares and that no row of the registry has."""
-    known = {each.tenant.names.vhost for each in cell.tenants}
+    known = {each.tenant.names.vhost for each in tenants}
     known |= {row.vhost for row in registered.rows.values() if row.status != "removido"}
     for vhost in sorted(live.vhosts):
         if tenant_of_vhost(vhost) and vhost not in known:
@@ -84,9 +85,10 @@ def _strange_vhosts(cell: Cell, live: Live, broker: Broker, registered: Register
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """One cell's tenants, and what was read of its broker."""
+    """One cell's tenants by id, and what was read of its broker."""
 
-    cell: Cell
+    outputs: Mapping[str, Any]
+    ring: Sequence[Declared]
     broker: Broker
     live: Live
     catalog: Catalog
@@ -94,7 +96,7 @@ class _Checked:
     measured: Collection[str] | None
     alarm: str
 
-    async def all(self) -> list[list[Finding]]:
+    async def all(self, tenants: Iterable[Declared]) -> list[list[Finding]]:
         """Return each tenant's findings; a few tenants are tried at a time."""
         free = asyncio.Semaphore(_AT_ONCE)
 
@@ -102,7 +104,7 @@ class _Checked:
             async with free:
                 return await self._tenant(declared)
 
-        return await asyncio.gather(*map(one, self.cell.tenants))
+        return await asyncio.gather(*map(one, tenants))
 
     async def _tenant(self, declared: Declared) -> list[Finding]:
         tenant = declared.tenant
@@ -142,28 +144,26 @@ class _Checked:
         return await try_messages(self._access, comparison.topology, comparison.trustworthy())
 
     async def _isolation(self, declared: Declared) -> list[Finding]:
-        ring = sorted({each.tenant.id: each for each in (*self.cell.tenants, *self.cell.others)}.items())
-        after = [each for id, each in ring if id > declared.tenant.id] or [each for _, each in ring]
+        other = next((each for each in self.ring if each.tenant.id > declared.tenant.id), self.ring[0])
         why = "" if declared.password else "its stack's outputs have no password"
-        if after[0].tenant.id == declared.tenant.id:
+        if other.tenant.id == declared.tenant.id:
             why = "there is no other tenant"
         if why:
             return [Finding(check="isolation", outcome="not tried", tenant=declared.tenant.id, why=why)]
-        vhost = after[0].tenant.names.vhost
+        vhost = other.tenant.names.vhost
         remedies = {
             entry["user"]: delete_command(self.broker.username, self.broker.url, ("permissions", vhost, entry["user"]))
             for entry in self.live.of_kind("permissions", vhost)
             if entry["user"] in declared.users
         }
-        return await try_isolation(self._access, declared, after[0], remedies)
+        return await try_isolation(self._access, declared, other, remedies)
 
     @property
     def _access(self) -> BrokerAccess:
-        outputs = self.cell.outputs
         return BrokerAccess(
-            management_url=outputs["management_url"],
-            username=outputs["admin_username"],
-            password=outputs["admin_password"],
-            amqp_host=outputs["amqp_host"],
-            amqp_port=int(outputs["amqp_port"]),
+            management_url=self.outputs["management_url"],
+            username=self.outputs["admin_username"],
+            password=self.outputs["admin_password"],
+            amqp_host=self.outputs["amqp_host"],
+            amqp_port=int(self.outputs["amqp_port"]),
         )

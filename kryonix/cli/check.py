@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Final
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from kryonix.checks.declared import Declared, declared_tenants
 from kryonix.checks.findings import PLATFORM_CHECKS, TENANT_CHECKS, Finding, complete, junit
-from kryonix.checks.run import Cell, Registered, check_cell
+from kryonix.checks.run import Registered, check_cell
 from kryonix.cli.options import Json, PlatformOptions
 from kryonix.cli.output.console import out, print_result
 from kryonix.cli.output.tables import Column, responsive_table
@@ -81,21 +82,12 @@ def check_site(site: Site, stack: str, tenant: str | None = None) -> list[Findin
     registered, found = _registry(site.registry_dsn, stack)
     declared = _declared(site, stack, registered, tenant)
     unknown = [] if registered is None else _undeclared(registered, declared, stack, tenant)
-    if (
-        tenant is not None
-        and not unknown
-        and all(each.tenant.id != tenant for cell in declared.values() for each in cell)
-    ):
-        raise UnknownTenant(tenant)
+    if tenant is not None:
+        declared = {name: members for name, members in declared.items() if tenant in _ids(members)}
+        if not declared and not unknown:
+            raise UnknownTenant(tenant)
     for name, members in declared.items():
-        wanted = [each for each in members if tenant in (None, each.tenant.id)]
-        if wanted or tenant is None:
-            cell = Cell(
-                outputs=site.engine.outputs(StackSpec(name=name)),
-                tenants=sorted(wanted, key=lambda each: each.tenant.id),
-                others=members,
-            )
-            found += check_cell(cell, registered, site.catalog, whole=tenant is None)
+        found += check_cell(site.engine.outputs(StackSpec(name=name)), members, registered, site.catalog, tenant)
     of_platform = [finding for finding in found if not finding.tenant]
     unread = any((finding.check, finding.outcome) == ("broker", "unreachable") for finding in of_platform)
     return [
@@ -103,6 +95,10 @@ def check_site(site: Site, stack: str, tenant: str | None = None) -> list[Findin
         *(finding for finding in found if finding.tenant),
         *unknown,
     ]
+
+
+def _ids(members: Iterable[Declared]) -> set[str]:
+    return {each.tenant.id for each in members}
 
 
 def _registry(dsn: str, stack: str) -> tuple[Registered | None, list[Finding]]:
@@ -158,7 +154,7 @@ def _undeclared(
     registered: Registered, declared: dict[str, list[Declared]], stack: str, tenant: str | None
 ) -> list[Finding]:
     """Return a finding on each tenant of the registry that no stack declares."""
-    known = {each.tenant.id for members in declared.values() for each in members}
+    known = _ids(chain.from_iterable(declared.values()))
     found: list[Finding] = []
     for id in sorted({*registered.rows, *registered.states} - known):
         state, row = registered.states.get(id), registered.rows.get(id)

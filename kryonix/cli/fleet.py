@@ -11,7 +11,7 @@ import typer
 from kryonix.cli.groups import group
 from kryonix.cli.options import Json, PlatformOptions, Yes, parse_names
 from kryonix.cli.output import fleet as output
-from kryonix.cli.output.console import confirm, err, out, print_json, print_result
+from kryonix.cli.output.console import confirm, err, out, print_result
 from kryonix.cli.output.fleet import FleetProgress, wave_name
 from kryonix.cli.site import Outage, Site, open_site, platform_command, print_outage
 from kryonix.errors import InvalidChoice
@@ -72,10 +72,7 @@ def status(platform: PlatformOptions, json_output: Json = False) -> None:
         loads=site.loads([state for state in states if state.cliente_id not in managed_by], found),
         rollout=latest,
     )
-    if json_output:
-        print_json(output.fleet_json(view))
-    else:
-        output.print_fleet(view, out)
+    print_result(output.fleet_json(view), output.fleet_report(view, out), json_output)
     if found.problems:
         print_outage(platform)
         raise typer.Exit(_UNREACHABLE)

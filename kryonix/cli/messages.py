@@ -243,8 +243,8 @@ def unrouted(
         tenant_outputs(stack, tenant)  # raises for an unknown tenant, with the names of the known ones
         raise
     routes = [{"exchange": e, "routing_key": key, "messages": count} for (e, key), count in found.routes.items()]
-    lines = [escape("{messages:>8,}  {exchange} [{routing_key}]".format(**route)) for route in routes]
-    print_result({"routes": routes, "redriven": again, "waiting": found.waiting}, [*lines], json_output)
+    lines = (escape("{messages:>8,}  {exchange} [{routing_key}]".format(**route)) for route in routes)
+    print_result({"routes": routes, "redriven": again, "waiting": found.waiting}, lines, json_output)
     if not json_output:
         sent = f"{found.routes.total():,} sent again, " if again else ""
         err.print(f"{sent}{found.waiting:,} message(s) in the unrouted queue of {tenant}")

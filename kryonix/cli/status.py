@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, Final
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from kryonix.cli import site
 from kryonix.cli.options import Json, StackOptions, command
-from kryonix.cli.output.console import out, print_error, print_json
+from kryonix.cli.output.console import out, print_error, print_result
 from kryonix.cli.output.tables import Column, figure, modules_text, responsive_table
 from kryonix.engines.containers import platform_of
 from kryonix.errors import ServiceUnreachable
@@ -61,10 +62,7 @@ def status(target: StackOptions, json_output: Json = False) -> None:
         name = target.stack.rpartition("/")[2]
         cells = [id for id, cell in site.load_cells(site.project_folder(), name).cells.items() if cell.stack == name]
     found = read_status(site.outputs_with_platform(target, deployment), cells, site.engine_of(target).stacks)
-    if json_output:
-        print_json(found)
-    else:
-        print_status(found, out)
+    print_result(found, status_report(found, out), json_output)
     if problems := problems_of(found):
         advice = site.Outage(target).advice()
         for problem in [advice] if advice else problems.values():
@@ -166,15 +164,15 @@ def _tenant_json(
     }
 
 
-def print_status(status: Mapping[str, Any], console: Console) -> None:
-    """Print the tenants and the addresses."""
+def status_report(status: Mapping[str, Any], console: Console) -> Iterator[str | Table]:
+    """Yield the tenants and the addresses."""
     title = f"{len(status['tenants'])} tenant(s)"
     if problems := problems_of(status):
         title += f"; {' and '.join(problems)} did not answer: showing the recorded state instead"
-    console.print(responsive_table(title, _COLUMNS, status["tenants"], console))
+    yield responsive_table(title, _COLUMNS, status["tenants"], console)
     for name in (*_URLS, "amqp"):
         if name in status:
-            console.print(f"{name.removesuffix('_url'):<11}{status[name]}", soft_wrap=True)
+            yield f"{name.removesuffix('_url'):<11}{status[name]}"
 
 
 def _of(now: int | None, allowed: int | None) -> str:

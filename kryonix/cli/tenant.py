@@ -135,10 +135,7 @@ def show(tenant: TenantId, platform: PlatformOptions, json_output: Json = False)
         with connect(dsn) as connection:
             operations = fetch_newest(connection, tenant, _OPERATIONS)
     found = output.tenant_json(_state_json(state), member, users, depths, operations)
-    if json_output:
-        print_json(found)
-    else:
-        output.print_tenant(found, out)
+    print_result(found, output.tenant_report(found, out), json_output)
     if member.use is None:
         for problem in cells.problems.values():
             print_error(problem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -117,9 +117,9 @@ def _member_json(member: Member) -> dict[str, Any]:
     }
 
 
-def print_fleet(view: FleetView, console: Console) -> None:
-    """Print the tenants, the cells, stacks without a tenant, and the last rollout."""
-    console.print(responsive_table(f"{len(view.members)} tenant(s)", _MEMBER_COLUMNS, view.members, console))
+def fleet_report(view: FleetView, console: Console) -> Iterator[str | Table]:
+    """Yield the tenants, the cells, stacks without a tenant, and the last rollout."""
+    yield responsive_table(f"{len(view.members)} tenant(s)", _MEMBER_COLUMNS, view.members, console)
     for name, load in view.loads.items():
         tenants = f"{load.tenants} tenant(s)"
         if load.without_row:
@@ -127,13 +127,13 @@ def print_fleet(view: FleetView, console: Console) -> None:
             tenants += f", {load.without_row} of them {whose}"
         allowed = f"{load.queues:,} queues, {load.connections:,} connections and {size_text(load.bytes)} allowed"
         problem = f". [red]{escape(load.problem)}[/red]" if load.problem else ""
-        console.print(f"cell {escape(name)}: {tenants}, {allowed}{problem}", soft_wrap=True)
+        yield f"cell {escape(name)}: {tenants}, {allowed}{problem}"
     if view.strays:
         names = escape(", ".join(view.strays))
         title = f"{len(view.strays)} stack(s) without a tenant in the registry: made by hand, or of an older platform"
-        console.print(f"{title}: {names}", soft_wrap=True)
+        yield f"{title}: {names}"
     if view.rollout is not None:
-        console.print(_rollout_line(view.rollout), soft_wrap=True)
+        yield _rollout_line(view.rollout)
 
 
 def _of(member: Member, figure: str) -> str:

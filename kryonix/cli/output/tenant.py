@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from kryonix.cli.output.tables import Column, figure, responsive_table
 from kryonix.fleet.members import Member
@@ -95,8 +96,8 @@ def tenant_json(
     }
 
 
-def print_tenant(tenant: Mapping[str, Any], console: Console) -> None:
-    """Print the fields of a tenant's JSON, then the messages and the operations, if there are any."""
+def tenant_report(tenant: Mapping[str, Any], console: Console) -> Iterator[str | Table]:
+    """Yield the fields of a tenant's JSON, then the messages and the operations, if there are any."""
     use = [f"{figure(count['now'])} of {count['allowed']} {name}" for name, count in tenant["use"].items()]
     fields = {
         "tenant": tenant["id"],
@@ -112,13 +113,13 @@ def print_tenant(tenant: Mapping[str, Any], console: Console) -> None:
     }
     for name, text in fields.items():
         if text:
-            console.print(f"[bold]{name:<12}[/bold]{escape(text)}", soft_wrap=True)
+            yield f"[bold]{name:<12}[/bold]{escape(text)}"
     if depths := tenant["messages"]:
         backlog = sum(depth.backlog for depth in depths.values())
         dead_letters = sum(depth.dead_letters for depth in depths.values())
         title = f"backlog {backlog:,}, dead letters {dead_letters:,}"
-        console.print(responsive_table(title, _DEPTH_COLUMNS, depths.items(), console))
+        yield responsive_table(title, _DEPTH_COLUMNS, depths.items(), console)
     elif depths is not None:
-        console.print("No messages.")
+        yield "No messages."
     if operations := tenant["operations"]:
-        console.print(responsive_table("last operations over HTTP", _OPERATION_COLUMNS, operations, console))
+        yield responsive_table("last operations over HTTP", _OPERATION_COLUMNS, operations, console)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from kryonix.cli.status import print_status, problems_of, read_status
+from kryonix.cli.status import problems_of, read_status, status_report
 
 OUTPUTS = {
     "management_url": "http://broker:15672",
@@ -25,5 +25,5 @@ def test_unread_values_are_null_and_the_reason_is_printed() -> None:
     ]
     console = Console(width=140)
     with console.capture() as shown:
-        print_status(status, console)
+        console.print(*status_report(status, console))
     assert "showing the recorded state" in shown.get()

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from kryonix.cli.output.fleet import FleetView, print_fleet
+from kryonix.cli.output.fleet import FleetView, fleet_report
 from kryonix.cli.output.messages import stats_table, tallies_table
 from kryonix.cli.output.plan import tenants_table
 from kryonix.cli.output.tables import FOUND, findings_line, modules_text, steps_table
@@ -69,7 +69,7 @@ def test_a_fleets_headings_are_whole_at_every_width(width: int) -> None:
     )
     view = FleetView(members=[member], strays=(), cells=single_cell("dev"), loads={}, rollout=None)
     shown = console(width)
-    print_fleet(view, shown)
+    shown.print(*fleet_report(view, shown))
     text = shown.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, text.splitlines())) <= width
     for whole in ("connections", "137 of 500", "100 of 1000", "suspended", "exemploempresa"):

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from kryonix.cli.output.fleet import state_json
-from kryonix.cli.output.tenant import Depth, depths_of, print_tenant, tenant_json
+from kryonix.cli.output.tenant import Depth, depths_of, tenant_json, tenant_report
 from kryonix.fleet.cell_use import VhostUse
 from kryonix.fleet.members import Member
 from kryonix.registry.desired_states import DesiredState
@@ -84,7 +84,7 @@ def test_a_tenant_is_shown_on_one_screen(answers: bool) -> None:
     users = ["kryonix_acme"] if answers else None
     shown = tenant_json(state_json(STATE), member, users, depths, [OPERATION])
     console = Console(width=100, file=io.StringIO())
-    print_tenant(shown, console)
+    console.print(*tenant_report(shown, console))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     count = "15" if answers else "?"
     for part in ("tenants.yaml", "/cliente_acme", f"{count} of 50 queues", "rotate", "The broker is away"):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from kryonix.cli.output.fleet import FleetView, print_fleet
+from kryonix.cli.output.fleet import FleetView, fleet_report
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.fleet.members import cell_loads, fleet_members, other_tenants, strays
 from kryonix.fleet.placement import Load, NoRoom, choose_cell, load_of
@@ -191,7 +191,7 @@ def test_a_cell_counts_tenants_outside_the_fleet() -> None:
     load = Load(tenants=4, without_row=3, queues=90, connections=160, bytes=3 * MIB)
     for by_hand, carried in (([], load), (["tenant-x"], load), ([], Load(tenants=1))):
         view = FleetView(members=(), strays=by_hand, cells=cells, loads={"main": carried}, rollout=None)
-        print_fleet(view, console)
+        console.print(*fleet_report(view, console))
     said = console.export_text()
     assert "cell main: 4 tenant(s), 3 of them the platform's own, 90 queues, 160 connections and 3MiB allowed" in said
     assert "4 tenant(s), 3 of them the platform's own or run by hand, 90 queues" in said
