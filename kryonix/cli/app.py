@@ -27,10 +27,7 @@ COMMANDS: Final = {
         "outputs": ("stack", "Print the stack's outputs."),
         "export": ("stack", "Print the stack's deployment for `pulumi stack import`."),
         "check": ("check", "Check the platform and its tenants as they are: what fails, why, and what to do."),
-        "status": (
-            "status",
-            "Show the tenants as the broker and the registry report them.",
-        ),
+        "status": ("status", "Show the tenants as the broker and the registry report them."),
         "exporter": ("exporter", "Serve Prometheus metrics of tenants: plan limits, state, connections and channels."),
         "schema": ("plan", "Print the JSON Schema of tenants.yaml, for editors."),
     },

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, ParamSpec, cast
+from typing import Any, ParamSpec, cast
 
 import typer
 
@@ -31,11 +31,8 @@ from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.cells import CELLS_FILE, Cells, parse_cells, single_cell
 from kryonix.topology.document import parse
-from kryonix.topology.errors import nearest
+from kryonix.topology.errors import nearest, shown
 from kryonix.topology.naming import TENANT_STACK
-
-_SHOWN: Final = 60
-"""Maximum number of characters of a name in a message."""
 
 P = ParamSpec("P")
 
@@ -62,7 +59,7 @@ class Site:
         if cell is not None and cell not in self.cells.cells:
             here = "are" if Path(CELLS_FILE).is_file() else "would be"
             hint = f"{nearest(cell, self.cells.cells)}. Cells {here} declared in {CELLS_FILE}"
-            raise InvalidChoice(f"--cell {cell[:_SHOWN]!r} is not a cell; {hint}")
+            raise InvalidChoice(f"--cell {shown(cell)} is not a cell; {hint}")
         with connect(self.registry_dsn) as connection:
             return fetch_desired_states(connection, cell=cell)
 
@@ -310,6 +307,5 @@ def _no_operations(platform: PlatformOptions, tenant: str) -> InvalidChoice:
         remedy = f"Change it there, then run `kryonix up --stack {stack}`"
         return InvalidChoice(f"the tenant {tenant!r} is declared in Pulumi.{stack}.yaml. {remedy}")
     known = sorted({*listed, *tenants_of(stacks)})
-    shown = tenant if len(tenant) <= _SHOWN else f"{tenant[: _SHOWN - 3]}..."
     hint = f"; {nearest(tenant, known)}" if known else ""
-    return InvalidChoice(f"there is no tenant {shown!r}{hint}. `kryonix tenant list` shows all tenants")
+    return InvalidChoice(f"there is no tenant {shown(tenant)}{hint}. `kryonix tenant list` shows all tenants")

@@ -43,8 +43,7 @@ class SelectionOptions:
     """The handlers to run, and how far to scale them."""
 
     handlers: Annotated[
-        str | None,
-        typer.Argument(metavar="MODULE:HANDLERS", help="Mapping of module.action to async functions."),
+        str | None, typer.Argument(metavar="MODULE:HANDLERS", help="Mapping of module.action to async functions.")
     ] = None
     module: ModuleFilter = None
     action: ActionFilter = None

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.table import Table
 
 from kryonix.errors import InvalidChoice
 
@@ -48,12 +47,12 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else asdict(value)
 
 
-def print_result(value: Any, shown: str | Table | Iterable[str | Table | None], json_output: bool) -> None:
+def print_result(value: Any, shown: RenderableType | Iterable[RenderableType | None], json_output: bool) -> None:
     """Write a result to standard output: the value as JSON, or the tables and sentences about it."""
     if json_output:
         print_json(value)
         return
-    for each in [shown] if isinstance(shown, str | Table) else shown:
+    for each in [shown] if isinstance(shown, str) or not isinstance(shown, Iterable) else shown:
         if each is not None:
             out.print(each, soft_wrap=isinstance(each, str))
 
