@@ -18,7 +18,7 @@ Change = Callable[[Deployment], Deployment]
 
 TENANT_TYPE: Final = "kryonix:messaging:TenantMessaging"
 _STACK_TYPE: Final = "pulumi:pulumi:Stack"
-_SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
+SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 _ADDRESSES: Final = ("management_url", "amqp_host", "amqp_port")
 
 
@@ -115,15 +115,6 @@ def with_references(data: Mapping[str, Any], renamed: Mapping[str, str]) -> dict
     return {key: value for key, value in {**data, **changed}.items() if value or key == "custom"}
 
 
-def change_secrets(value: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """Return a value of a deployment with each secret in it changed."""
-    if isinstance(value, dict):
-        if _SIGNATURE in value:
-            return change(value)
-        return {key: change_secrets(item, change) for key, item in value.items()}
-    return [change_secrets(item, change) for item in value] if isinstance(value, list) else value
-
-
 def _renamed(data: Mapping[str, Any], stack: str) -> str:
     _, project, types, name = data["urn"].split("::", 3)
     return f"urn:pulumi:{stack}::{project}::{types}::{f'{project}-{stack}' if types == _STACK_TYPE else name}"
@@ -131,11 +122,11 @@ def _renamed(data: Mapping[str, Any], stack: str) -> str:
 
 def _opened(value: Any) -> Any:
     """Return an output; one that is secret as a whole without its mark."""
-    return json.loads(value["plaintext"]) if _SIGNATURE in value else value
+    return json.loads(value["plaintext"]) if SIGNATURE in value else value
 
 
 def _closed(value: Any, *, like: Any) -> Any:
-    return {**like, "plaintext": json.dumps(value)} if _SIGNATURE in like else value
+    return {**like, "plaintext": json.dumps(value)} if SIGNATURE in like else value
 
 
 def _interrupted(tenant: str) -> Refused:

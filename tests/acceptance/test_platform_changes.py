@@ -18,7 +18,7 @@ import docker
 import pytest
 import yaml
 
-from kryonix.engines.local.secrets import Crypter
+from kryonix.engines.local.secrets import Vault
 from kryonix.messaging import MessagingClient, MessagingError
 from tests.acceptance.conftest import OWN, Stacks, changed
 from tests.support.live_broker import LiveBroker
@@ -47,17 +47,18 @@ def by_address(stacks: Stacks) -> dict[str, Any]:
     """The platform named by its address and credentials instead of its stack."""
     outputs = stacks.platform.must("outputs", "--show-secrets", engine=stacks.engine)
     config = yaml.safe_load(stacks.own.config_file.read_text())
-    passphrase, salt = stacks.own.env["PULUMI_CONFIG_PASSPHRASE"], config.get("encryptionsalt")
-    crypter = Crypter.open(passphrase, salt, where="the stack's file") if salt else Crypter.create(passphrase)
-    stacks.own.config_file.write_text(yaml.safe_dump({**config, "encryptionsalt": crypter.state}))
+    vault = Vault(config.get("encryptionsalt", ""), where="the stack's file")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PULUMI_CONFIG_PASSPHRASE", stacks.own.env["PULUMI_CONFIG_PASSPHRASE"])
+        stacks.own.config_file.write_text(yaml.safe_dump({**config, "encryptionsalt": vault.state}))
     return {
         "platform": None,
         "managementUrl": outputs["management_url"],
         "advertisedHost": outputs["amqp_host"],
         "amqpPort": outputs["amqp_port"],
         "adminUsername": outputs["admin_username"],
-        "adminPassword": {"secure": crypter.encrypt(outputs["admin_password"])},
-        "registryDsn": {"secure": crypter.encrypt(outputs["registry_dsn"])},
+        "adminPassword": {"secure": vault.encrypt(outputs["admin_password"])},
+        "registryDsn": {"secure": vault.encrypt(outputs["registry_dsn"])},
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kryonix.engines.local.secrets import Crypter, read_passphrase
+from kryonix.engines.local.secrets import Vault
 from kryonix.engines.local.state import State
 from kryonix.engines.local.store import Store, state_root
 
@@ -22,19 +22,19 @@ def put_state(project: Path, stack: str, deployment: dict[str, Any]) -> None:
 
 def revealed(deployment: dict[str, Any]) -> Any:
     """Return a deployment with its secrets in plain."""
-    decrypt = _crypter(deployment).decrypt
+    decrypt = _vault(deployment).decrypt
     return _changed(deployment, lambda secret: {**_without(secret), "plaintext": decrypt(secret["ciphertext"])})
 
 
 def concealed(deployment: dict[str, Any]) -> Any:
     """Return a revealed deployment with its secrets encrypted again."""
-    encrypt = _crypter(deployment).encrypt
+    encrypt = _vault(deployment).encrypt
     return _changed(deployment, lambda secret: {**_without(secret), "ciphertext": encrypt(secret["plaintext"])})
 
 
-def _crypter(deployment: dict[str, Any]) -> Crypter:
+def _vault(deployment: dict[str, Any]) -> Vault:
     salt = deployment["deployment"]["secrets_providers"]["state"]["salt"]
-    return Crypter.open(read_passphrase(), salt, where="the deployment")
+    return Vault(salt, where="the deployment")
 
 
 def _without(secret: dict[str, Any]) -> dict[str, Any]:

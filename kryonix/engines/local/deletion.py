@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
-from kryonix.engines.local import values
 from kryonix.engines.local.errors import LocalError, Protected
 from kryonix.engines.local.recovery import may_be_made
 from kryonix.engines.local.resource import Resource
@@ -60,8 +61,8 @@ class Deletion:
     def execute(self) -> None:
         """Delete all. After a failure start nothing more, wait for running calls, and raise the failure."""
         with self._run.failing():
-            waiting, before = self._graph()
-            ready = deque(index for index, count in waiting.items() if count == 0)
+            graph = self._graph()
+            ready = deque(graph.get_ready())
             running: dict[Future[None], int] = {}
             most = 4 * self._run.parallel  # each wait looks at all that are running
             with ThreadPoolExecutor(self._run.parallel, thread_name_prefix="delete") as pool:
@@ -75,11 +76,9 @@ class Deletion:
                         index = running.pop(future)
                         if error := future.exception():
                             self._run.fail(error)
-                            continue
-                        for other in before[index]:
-                            waiting[other] -= 1
-                            if waiting[other] == 0:
-                                ready.append(other)
+                        else:
+                            graph.done(index)
+                    ready.extend(graph.get_ready())
             if self._run.failure is not None:
                 raise self._run.failure
 
@@ -94,9 +93,9 @@ class Deletion:
             seen.add(index)
         return index
 
-    def _graph(self) -> tuple[dict[int, int], dict[int, list[int]]]:
-        """Return how many others each root waits for, and which roots wait for each."""
-        edges: set[tuple[int, int]] = set()
+    def _graph(self) -> TopologicalSorter[int]:
+        """Return the roots in the order of deletion: each before those it needs."""
+        graph = TopologicalSorter[int](dict.fromkeys(self._root, ()))
         for index, root in enumerate(self._root):
             node = self._nodes[index]
             needed = self._reached(index)
@@ -105,12 +104,11 @@ class Deletion:
                 needed = {other for other in needed if not self._nodes[other].resource.managed}
             if node.unsure:  # its record must end before another resource of this URN is created
                 needed |= {other for other in self._by_urn[node.resource.urn] if self._root[other] == other}
-            edges |= {(root, other) for other in needed - {root}}
-        waiting, before = dict.fromkeys(self._root, 0), defaultdict[int, list[int]](list)
-        for first, second in sorted(edges):
-            waiting[second] += 1
-            before[first].append(second)
-        return waiting, before
+            for other in needed - {root}:
+                graph.add(other, root)
+        with suppress(CycleError):  # of a foreign deployment: what is not in the cycle goes
+            graph.prepare()
+        return graph
 
     def _reached(self, index: int) -> set[int]:
         """Return the roots of what a resource needs, also by way of components and providers."""
@@ -145,7 +143,7 @@ class Deletion:
     def _call(self, node: Doomed) -> None:
         resource = node.resource
         handler = self._run.handler(resource)
-        inputs, outputs, id_ = values.plain(resource.inputs), values.plain(resource.outputs), resource.id
+        (inputs, outputs), id_ = resource.plain, resource.id
         if node.unsure:
             # Creating it again is idempotent, and returns the id to delete.
             try:

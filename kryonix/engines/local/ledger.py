@@ -113,8 +113,8 @@ class Ledger:
     def possibly_created(self) -> list[Resource]:
         """Return the resources of all interrupted creates."""
         with self._lock:
-            found = [self.interrupted(key) for key in self.interrupted_keys()]
-            return [*(each[1] for each in found if each and each[1]), *self.aside().values()]
+            found = [each["resource"] for each in self._state.operations.values() if each["type"] == "creating"]
+            return [Resource.decode(data, self._vault) for data in found]
 
     def close(self) -> None:
         """Write the state if anything in it changed, and remove the journal."""
@@ -123,8 +123,8 @@ class Ledger:
         with self._lock:
             if self._journal:
                 self._journal.close()
-            if not self._state.same_as(self._before) or not self._store.folded:
-                self._state.salt = self._state.salt or self._vault.crypter.state
+            if self._state != self._before or not self._store.folded:
+                self._state.salt = self._state.salt or self._vault.state
                 self._store.save(self._state)
             elif self._journal:
                 self._store.discard_journal()
@@ -153,5 +153,5 @@ class Ledger:
     def _start(self, store: Store) -> Journal:
         if not store.folded:  # the last run was interrupted, and its journal must not be overwritten
             store.save(self._before)
-        self._state.salt = self._state.salt or self._vault.crypter.state
+        self._state.salt = self._state.salt or self._vault.state
         return store.journal(self._state.salt)

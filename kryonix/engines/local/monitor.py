@@ -18,7 +18,7 @@ from kryonix.engines.local import values
 from kryonix.engines.local.errors import UnsupportedFeature
 from kryonix.engines.local.handlers.base import Properties
 from kryonix.engines.local.registrar import Goal, Registrar
-from kryonix.engines.local.resource import STACK_TYPE, Resource, make_urn
+from kryonix.engines.local.resource import STACK_TYPE, Resource
 from kryonix.engines.local.run import Run
 from kryonix.engines.local.stack_reference import (
     READ_RESOURCE_OUTPUTS,
@@ -58,10 +58,9 @@ class Monitor:
 
     def GetDeploymentInfo(self, request: empty_pb2.Empty) -> resource_pb2.DeploymentInfo:
         """Return the engine's features; the SDK sends its requests accordingly."""
-        target = self._run.target
         return resource_pb2.DeploymentInfo(
-            project=target.project,
-            stack=target.stack,
+            project=self._run.project.name,
+            stack=self._run.stack,
             organization="organization",
             dryRun=self._run.dry_run,
             parallel=self._run.parallel,
@@ -178,9 +177,8 @@ class Monitor:
         self, request: resource_pb2.RegisterResourceRequest | resource_pb2.ReadResourceRequest, inputs: Properties
     ) -> Resource:
         """Return the parts that a resource to read and one to register have in common."""
-        target = self._run.target
         return Resource(
-            urn=make_urn(target.stack, target.project, request.parent, request.type, request.name),
+            urn=self._run.urn(request.parent, request.type, request.name),
             type=request.type,
             custom=True,
             inputs=inputs,

@@ -22,17 +22,16 @@ from pulumi.runtime.settings import ROOT, SETTINGS
 
 from kryonix.engines.local.errors import LocalError, ProgramFailed, UnsupportedFeature
 from kryonix.engines.local.monitor import Monitor
-from kryonix.engines.local.project import Project, StackConfig
 from kryonix.engines.local.run import TRACEBACK_LIMIT, Run
 from kryonix.errors import KryonixError, split
 
 SDK_REFUSAL: Final = "The Pulumi CLI does not support "
 
 
-def run_program(project: Project, config: StackConfig, run: Run, monitor: Monitor) -> None:
+def run_program(run: Run, monitor: Monitor) -> None:
     """Run the program with everything it registers. Raise the first failure of the run."""
-    with in_project(project.folder):
-        contextvars.copy_context().run(_run, project, config, run, monitor)
+    with in_project(run.project.folder):
+        contextvars.copy_context().run(_run, run, monitor)
     if run.failure is not None:
         raise run.failure
 
@@ -51,13 +50,14 @@ def in_project(folder: Path) -> Iterator[None]:
         sys.argv = argv
 
 
-def _run(project: Project, config: StackConfig, run: Run, monitor: Monitor) -> None:
+def _run(run: Run, monitor: Monitor) -> None:
+    project = run.project
     ROOT.set(None)
-    set_all_config(dict(config.values), sorted(config.secret_keys))
+    set_all_config(dict(run.config.values), sorted(run.config.secret_keys))
     configure(
         Settings(
             project=project.name,
-            stack=run.target.stack,
+            stack=run.stack,
             monitor=monitor,
             engine=monitor,
             parallel=run.parallel,

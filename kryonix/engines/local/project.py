@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from kryonix.engines import nested
 from kryonix.engines.local.errors import ConfigError, InvalidProgramInput, PassphraseError, UnsupportedFeature
 from kryonix.engines.local.secrets import Vault
 from kryonix.topology import document
@@ -133,22 +134,26 @@ class StackFile:
             if provider not in ("", "passphrase"):
                 raise ConfigError(f"{self.path}: the secrets provider {provider!r} is not supported, only passphrase")
 
-    def config(self, vault: Callable[[], Vault]) -> StackConfig:
+    def config(self, vault: Vault) -> StackConfig:
         """Return the config over the project's defaults, decrypted. Raise `ConfigError` with all problems."""
         declared = self._project.keys
         values = {name: _as_text(key["default"]) for name, key in declared.items() if key.get("default") is not None}
         problems: list[str] = []
         secret_keys: set[str] = set()
         given: set[str] = set()
+
+        def decrypted(part: Any) -> Any:
+            return vault.decrypt(part["secure"]) if _is_secure(part) else part
+
         if file := self._file:
             for key, value in file.config.items():
                 name = key if ":" in key else f"{self._own}{key}"
                 given.add(name)
                 if problem := self._problem(name, value, file.text("config", key)):
                     problems.append(file.problem(key, problem))
-                elif _has_secure(value):
+                elif nested.contains(value, _is_secure):
                     try:
-                        values[name] = _as_text(_decrypt(value, vault()))
+                        values[name] = _as_text(nested.changed(value, decrypted))
                     except PassphraseError as error:
                         raise PassphraseError(f"{self.path}: {name}: {error}") from error
                     secret_keys.add(name)
@@ -183,19 +188,6 @@ def _as_text(value: Any) -> str:
 
 def _is_secure(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {"secure"} and isinstance(value["secure"], str)
-
-
-def _has_secure(value: Any) -> bool:
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return _is_secure(value) or any(_has_secure(item) for item in items)
-
-
-def _decrypt(value: Any, vault: Vault) -> Any:
-    if _is_secure(value):
-        return vault.crypter.decrypt(value["secure"])
-    if isinstance(value, dict):
-        return {key: _decrypt(item, vault) for key, item in value.items()}
-    return [_decrypt(item, vault) for item in value] if isinstance(value, list) else value
 
 
 def _fits(declared: Mapping[str, Any], value: Any) -> bool:

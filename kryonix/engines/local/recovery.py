@@ -74,8 +74,7 @@ class Recovery:
                 elif not aside:
                     ledger.set_aside(key, recorded)
                 return old
-            marked = values.mark_secrets(outputs, recorded.inputs, self._handler.secret_outputs)
-            made = replace(recorded, id=id_, outputs=marked, provider=self._wanted.provider)
+            made = replace(recorded, provider=self._wanted.provider).made(id_, outputs, self._handler.secret_outputs)
             first, second = (old or made, made) if aside else (made, old)
             kept, leftover = (made, []) if old and old.id == made.id else self._choose(first, second)
             ledger.commit(put=[kept, *leftover], end=[key])
@@ -94,7 +93,7 @@ class Recovery:
     def _read_again(self, old: Resource) -> Resource | None:
         with self._run.working(old, "refresh"):
             try:
-                live = self._handler.read(old.id, values.plain(old.inputs), values.plain(old.outputs))
+                live = self._handler.read(old.id, *old.plain)
             except Exception as error:
                 if _unavailable(error) and self._differs(old):
                     return old  # the record stays until the next operation ends
@@ -116,9 +115,8 @@ def find_unwanted_aside(run: Run, seen: frozenset[str]) -> None:
             if recorded.urn in seen:
                 raise ServiceUnavailable("the run has tried already")
             handler = run.handler(recorded)
-            id_, outputs = handler.create(values.plain(recorded.inputs))
-            marked = values.mark_secrets(outputs, recorded.inputs, handler.secret_outputs)
-            put = [replace(recorded, id=id_, outputs=marked, delete=True)]
+            made = recorded.made(*handler.create(values.plain(recorded.inputs)), handler.secret_outputs)
+            put = [replace(made, delete=True)]
         except LocalError as error:
             if may_be_made(error):
                 text = (
@@ -160,7 +158,7 @@ def _refresh(run: Run, resource: Resource) -> None:
     interrupted = run.ledger.interrupted(resource.key)
     end = [resource.key] if interrupted and interrupted[0] != "creating" else []
     with run.working(resource, "refresh"):
-        live = handler.read(resource.id, values.plain(resource.inputs), values.plain(resource.outputs))
+        live = handler.read(resource.id, *resource.plain)
         if live is None:
             run.ledger.commit(drop=[resource.key], end=end)
             run.step(resource, "delete")
@@ -177,8 +175,9 @@ def _refresh(run: Run, resource: Resource) -> None:
 
 def _adopted(old: Resource, live: LiveResource, handler: Handler) -> Resource:
     """Return the resource as read; secrets stay secret."""
-    names = handler.secret_outputs | frozenset(old.additional_secret_outputs)
     inputs = values.mark_secrets(live.inputs, old.inputs)
-    outputs = values.mark_secrets(live.outputs, inputs, names)
-    outputs |= {key: values.Secret(live.outputs[key]) for key in outputs if values.has_secret(old.outputs.get(key))}
-    return replace(old, id=live.id, inputs=inputs, outputs=outputs)
+    found = replace(old, inputs=inputs).made(live.id, live.outputs, handler.secret_outputs)
+    secret = {
+        key: values.Secret(value) for key, value in live.outputs.items() if values.has_secret(old.outputs.get(key))
+    }
+    return replace(found, outputs=found.outputs | secret)

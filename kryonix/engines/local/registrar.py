@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any
 from uuid import uuid4
 
 from kryonix.engines.events import Op
@@ -13,9 +12,8 @@ from kryonix.engines.local import values
 from kryonix.engines.local.deletion import Deletion, Doomed, refuse_protected
 from kryonix.engines.local.errors import InvalidProgramInput
 from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, Properties
-from kryonix.engines.local.project import StackConfig
 from kryonix.engines.local.recovery import Recovery, may_be_made
-from kryonix.engines.local.resource import PROVIDER_PREFIX, Resource, make_urn, name_of, package_of
+from kryonix.engines.local.resource import PROVIDER_PREFIX, Resource, name_of, package_of
 from kryonix.engines.local.run import Run
 from kryonix.engines.local.state import now
 
@@ -30,26 +28,11 @@ class Goal:
     delete_before_replace: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A managed resource to create or change: goal, new state with checked inputs, and handler."""
-
-    goal: Goal
-    draft: Resource
-    handler: Handler
-
-    def marked(self, outputs: Mapping[str, Any]) -> Properties:
-        """Return the outputs with secrets marked."""
-        names = self.handler.secret_outputs | frozenset(self.draft.additional_secret_outputs)
-        return values.mark_secrets(outputs, self.draft.inputs, names)
-
-
 class Registrar:
     """Answer registrations. Thread-safe: the program registers from many threads at once."""
 
-    def __init__(self, run: Run, config: StackConfig) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
-        self._config = config
         self._lock = Lock()
         self._defaults_lock = Lock()
         self._defaults: dict[tuple[str, str], Resource] = {}
@@ -118,7 +101,7 @@ class Registrar:
         for alias in self._aliases.get(draft.parent, ()):
             old, new = name_of(alias), name_of(draft.parent)
             name = old + draft.name.removeprefix(new) if draft.name.startswith(new) else draft.name
-            yield make_urn(self._run.target.stack, self._run.target.project, alias, draft.type, name)
+            yield self._run.urn(alias, draft.type, name)
 
     def _take(self, urn: str) -> None:
         if urn in self._seen:
@@ -156,11 +139,11 @@ class Registrar:
 
     def _make_default(self, package: str, version: str) -> Resource:
         suffix = version.replace("-", "_").replace("+", "_").replace(".", "_")
-        type_, target = f"{PROVIDER_PREFIX}{package}", self._run.target
-        urn = make_urn(target.stack, target.project, "", type_, f"default_{suffix}" if version else "default")
+        type_, config = f"{PROVIDER_PREFIX}{package}", self._run.config
+        urn = self._run.urn("", type_, f"default_{suffix}" if version else "default")
         inputs: Properties = {
-            key: values.Secret(value) if f"{package}:{key}" in self._config.secret_keys else value
-            for key, value in self._config.of_package(package).items()
+            key: values.Secret(value) if f"{package}:{key}" in config.secret_keys else value
+            for key, value in config.of_package(package).items()
         }
         if version:
             inputs |= {"version": version, "__internal": {}}
@@ -182,17 +165,16 @@ class Registrar:
             self._replacing.add(draft.urn)
         if draft.urn in self._replacing:
             old = None
-        work = _Work(goal, self._checked(handler, draft, old), handler)
+        checked = self._checked(handler, draft, old)
         if old is None:
-            return self._create(work, "replace" if draft.urn in self._replacing else "create")
-        with self._run.checking(work.draft):
-            inputs, outputs = values.plain(old.inputs), values.plain(old.outputs)
-            diff = handler.diff(old.id, inputs, outputs, values.plain(work.draft.inputs))
+            return self._create(handler, checked, "replace" if draft.urn in self._replacing else "create")
+        with self._run.checking(checked):
+            diff = handler.diff(old.id, *old.plain, values.plain(checked.inputs))
         if diff.replaces:
-            return self._replace(work, draft, old, diff)
+            return self._replace(handler, draft, old, diff, goal.delete_before_replace)
         if diff.changed:
-            return self._update(work, old, diff)
-        final = replace(work.draft, id=old.id, outputs=old.outputs)
+            return self._update(handler, checked, old, diff)
+        final = replace(checked, id=old.id, outputs=old.outputs)
         self._run.ledger.keep(final)
         self._report(final, "same")
         return final
@@ -205,59 +187,60 @@ class Registrar:
             inputs = handler.check(values.plain(old.inputs) if old else None, values.plain(draft.inputs))
         return replace(draft, inputs=values.mark_secrets(inputs, draft.inputs))
 
-    def _create(self, work: _Work, op: Op, *, old: Resource | None = None, changed: tuple[str, ...] = ()) -> Resource:
-        draft, run = work.draft, self._run
+    def _create(
+        self, handler: Handler, draft: Resource, op: Op, *, old: Resource | None = None, changed: tuple[str, ...] = ()
+    ) -> Resource:
+        run, inputs = self._run, values.plain(draft.inputs)
         run.step(draft, op, changed)
         if run.dry_run:
             run.report(draft, op, changed)
-            return replace(draft, id="", outputs=work.marked(values.plain(draft.inputs)))
+            return draft.made("", inputs, handler.secret_outputs)
         stamp = now()
         draft = replace(draft, created=stamp, modified=stamp, id="", outputs={})
         with run.working(draft, op, changed):
             run.ledger.begin("creating", [draft])
             try:
-                id_, outputs = work.handler.create(values.plain(draft.inputs))
+                final = draft.made(*handler.create(inputs), handler.secret_outputs)
             except Exception as error:
                 if not may_be_made(error):
                     run.ledger.commit(end=[draft.key])
                 raise
-            final = replace(draft, id=id_, outputs=work.marked(outputs))
-            leftover = [replace(old, delete=True)] if old and old.id != id_ else []
+            leftover = [replace(old, delete=True)] if old and old.id != final.id else []
             run.ledger.commit(put=[final, *leftover], end=[final.key])
         return final
 
-    def _update(self, work: _Work, old: Resource, diff: Diff) -> Resource:
-        draft, run = work.draft, self._run
+    def _update(self, handler: Handler, draft: Resource, old: Resource, diff: Diff) -> Resource:
+        run, wanted = self._run, values.plain(draft.inputs)
         run.step(draft, "update", diff.changed)
-        inputs, outputs = values.plain(old.inputs), values.plain(old.outputs)
-        wanted = values.plain(draft.inputs)
         if run.dry_run:
             run.report(draft, "update", diff.changed)
-            return replace(draft, id=old.id, outputs=values.mark_secrets(work.marked(outputs | wanted), old.outputs))
+            planned = draft.made(old.id, values.plain(old.outputs) | wanted, handler.secret_outputs)
+            return replace(planned, outputs=values.mark_secrets(planned.outputs, old.outputs))
         with run.working(draft, "update", diff.changed):
             run.ledger.begin("updating", [old])
-            outputs = work.handler.update(old.id, inputs, outputs, wanted)
-            final = replace(draft, id=old.id, outputs=work.marked(outputs), modified=now())
+            outputs = handler.update(old.id, *old.plain, wanted)
+            final = replace(draft, modified=now()).made(old.id, outputs, handler.secret_outputs)
             run.ledger.commit(put=[final], end=[final.key])
         return final
 
-    def _replace(self, work: _Work, draft: Resource, old: Resource, diff: Diff) -> Resource:
+    def _replace(
+        self, handler: Handler, draft: Resource, old: Resource, diff: Diff, old_first: bool | None
+    ) -> Resource:
         if old.protect and draft.protect:
             refuse_protected([old])
-        work = replace(work, draft=self._checked(work.handler, draft, None))
-        before = work.goal.delete_before_replace
-        if not (diff.delete_before_replace if before is None else before):
-            return self._create(work, "replace", old=old, changed=diff.replaces)
+        draft = self._checked(handler, draft, None)
+        if not (diff.delete_before_replace if old_first is None else old_first):
+            return self._create(handler, draft, "replace", old=old, changed=diff.replaces)
         if not self._run.dry_run:
-            with self._run.checking(work.draft):
-                work.handler.prepare(values.plain(old.inputs), values.plain(work.draft.inputs))
+            with self._run.checking(draft):
+                handler.prepare(values.plain(old.inputs), values.plain(draft.inputs))
         doomed = [old, *self._dependents(old)]
         refuse_protected(doomed[1:])
         with self._lock:
             self._replacing.update(resource.urn for resource in doomed)
         if not self._run.dry_run:
             Deletion(self._run, [Doomed(resource) for resource in doomed], keep=True).execute()
-        return self._create(work, "replace", changed=diff.replaces)
+        return self._create(handler, draft, "replace", changed=diff.replaces)
 
     def _dependents(self, root: Resource) -> list[Resource]:
         """Return the resources to replace too, because they use a changing output of `root`."""
@@ -278,7 +261,7 @@ class Registrar:
         if not unknown:
             return False
         handler = self._run.handler(resource)
-        inputs, outputs = values.plain(resource.inputs), values.plain(resource.outputs)
+        inputs, outputs = resource.plain
         with self._run.checking(resource):
             return bool(handler.diff(resource.id, inputs, outputs, inputs | unknown).replaces)
 

@@ -5,7 +5,7 @@ A URN, Pulumi's name of a resource, is `urn:pulumi:{stack}::{project}::{parent t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from kryonix.engines.local import values
@@ -14,13 +14,6 @@ from kryonix.engines.local.secrets import Vault
 
 PROVIDER_PREFIX: Final = "pulumi:providers:"
 STACK_TYPE: Final = "pulumi:pulumi:Stack"
-
-
-def make_urn(stack: str, project: str, parent: str, type_token: str, name: str) -> str:
-    """Return the URN of a resource; the types of a parent come first, except the stack's."""
-    parents = parent.split("::", 3)[2] if parent else STACK_TYPE
-    qualified = type_token if parents == STACK_TYPE else f"{parents}${type_token}"
-    return f"urn:pulumi:{stack}::{project}::{qualified}::{name}"
 
 
 def name_of(urn: str) -> str:
@@ -81,6 +74,16 @@ class Resource:
         return self.custom and not self.is_provider and not self.external
 
     @property
+    def plain(self) -> tuple[Properties, Properties]:
+        """Inputs and outputs without secret marks, as handlers get them."""
+        return values.plain(self.inputs), values.plain(self.outputs)
+
+    def made(self, id_: str, outputs: Properties, secret_outputs: frozenset[str]) -> Resource:
+        """Return the resource with the outputs of its handler, secrets marked."""
+        names = secret_outputs | frozenset(self.additional_secret_outputs)
+        return replace(self, id=id_, outputs=values.mark_secrets(outputs, self.inputs, names))
+
+    @property
     def needs(self) -> frozenset[str]:
         """URNs of the resources to create before it and delete after it."""
         properties = (urn for urns in self.property_dependencies.values() for urn in urns)
@@ -91,7 +94,7 @@ class Resource:
         """Return the entry in the deployment format. An unchanged secret keeps its ciphertext."""
 
         def seal(text: str) -> str:
-            return vault.crypter.encrypt(text, self.urn)
+            return vault.encrypt(text, self.urn)
 
         head = {"urn": self.urn, "custom": self.custom, "type": self.type}
         fields = {
@@ -110,7 +113,7 @@ class Resource:
         urn = data["urn"]
 
         def unseal(text: str) -> str:
-            return vault.crypter.decrypt(text, urn)
+            return vault.decrypt(text, urn)
 
         given: dict[str, Any] = {name: data[key] for name, key in _KEYS.items() if data.get(key)}
         given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}

@@ -10,12 +10,23 @@ from threading import BoundedSemaphore, Event, Lock
 from time import monotonic
 from typing import Final
 
-from kryonix.engines.events import Diagnostic, OnEvent, Op, ResourceEvent, Severity, Status, Step
+from kryonix.engines.events import (
+    Diagnostic,
+    OnEvent,
+    Op,
+    ResourceEvent,
+    Severity,
+    Status,
+    Step,
+    Summary,
+    count_changes,
+)
 from kryonix.engines.local import values
 from kryonix.engines.local.errors import ApplyFailed, LocalError, Refusal
 from kryonix.engines.local.handlers.base import Handler, Properties, Provider, ProviderFactory
 from kryonix.engines.local.ledger import Ledger
-from kryonix.engines.local.resource import PROVIDER_PREFIX, Resource, package_of
+from kryonix.engines.local.project import Project, StackConfig
+from kryonix.engines.local.resource import PROVIDER_PREFIX, STACK_TYPE, Resource, package_of
 from kryonix.errors import KryonixError
 
 DYNAMIC: Final = "pulumi-python"
@@ -52,44 +63,40 @@ class ResourceFailed(ApplyFailed):
         self.details = "" if known else "".join(traceback.format_exception(cause, limit=TRACEBACK_LIMIT))
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A stack of a project."""
-
-    project: str
-    stack: str
-
-
+@dataclass(eq=False, kw_only=True)
 class Run:
-    """One preview, up, refresh or destroy."""
+    """One preview, up, refresh or destroy of a stack. `parallel` limits concurrent handler calls."""
 
-    def __init__(
-        self,
-        target: Target,
-        ledger: Ledger,
-        providers: ProviderFactory,
-        config: Properties,
-        *,
-        parallel: int,
-        dry_run: bool,
-        on_event: OnEvent,
-    ) -> None:
-        """`config` is the stack's, keys as `project:name`, for dynamic resources."""
-        self.target = target
-        self.ledger = ledger
-        self.parallel = parallel
-        self.dry_run = dry_run
+    project: Project
+    stack: str
+    config: StackConfig
+    ledger: Ledger
+    providers: ProviderFactory
+    on_event: OnEvent
+    parallel: int
+    dry_run: bool
+
+    def __post_init__(self) -> None:
         self.steps: list[Step] = []
         self.failure: BaseException | None = None
-        self._slots = BoundedSemaphore(parallel)
+        self._start = monotonic()
+        self._slots = BoundedSemaphore(self.parallel)
         self._stop = Event()
         self._lock = Lock()
-        self._on_event = on_event
-        self._providers = providers
-        self._config = config
         self._opening = Lock()
         self._open: dict[str, Provider] = {}
         self._handlers: dict[tuple[str, str], Handler] = {}
+
+    def urn(self, parent: str, type_token: str, name: str) -> str:
+        """Return the URN of a resource of the stack; the types of a parent come first, except the stack's."""
+        parents = parent.split("::", 3)[2] if parent else STACK_TYPE
+        qualified = type_token if parents == STACK_TYPE else f"{parents}${type_token}"
+        return f"urn:pulumi:{self.stack}::{self.project.name}::{qualified}::{name}"
+
+    def summary(self, outputs: Properties | None = None) -> Summary:
+        """Return the result of the run."""
+        steps = tuple(self.steps)
+        return Summary(count_changes(steps), steps, outputs or {}, seconds=monotonic() - self._start)
 
     def handler(self, resource: Resource) -> Handler:
         """Return the handler of a resource, from one provider per provider's URN. Raise `UnsupportedResource`."""
@@ -100,9 +107,10 @@ class Run:
                 if urn not in self._open:
                     known = self.ledger.get(urn)
                     package = known.type.removeprefix(PROVIDER_PREFIX) if known else package_of(resource.type)
-                    given = self._config if package == DYNAMIC else values.plain(known.inputs) if known else {}
+                    inputs = values.plain(known.inputs) if known else {}
+                    given = self.config.values if package == DYNAMIC else inputs
                     config = {key: value for key, value in given.items() if key not in NOT_CONFIG}
-                    self._open[urn] = self._providers(package, config)
+                    self._open[urn] = self.providers(package, config)
                 handler = self._handlers[urn, resource.type] = self._open[urn].handler(resource.type)
             return handler
 
@@ -151,12 +159,12 @@ class Run:
         if not resource.is_default_provider:
             event = ResourceEvent(resource.urn, resource.name, resource.type, op, status, changed, **more)  # type: ignore[arg-type]
             with self._lock:
-                self._on_event(event)
+                self.on_event(event)
 
     def say(self, severity: Severity, message: str, urn: str = "") -> None:
         """Report a message."""
         with self._lock:
-            self._on_event(Diagnostic(severity, message, urn))
+            self.on_event(Diagnostic(severity, message, urn))
 
     @contextmanager
     def working(self, resource: Resource, op: Op, changed: tuple[str, ...] = ()) -> Iterator[None]:

@@ -49,87 +49,83 @@ def read_passphrase(environ: Mapping[str, str] = os.environ) -> str:
         raise PassphraseError(f"PULUMI_CONFIG_PASSPHRASE_FILE is {file}, which can't be read: {error}") from error
 
 
-class Crypter:
-    """Encrypt and decrypt one stack's secrets. A known value keeps its ciphertext: unchanged state stays the same."""
+class Vault:
+    """The secrets of one stack. Its key is derived on first use, which takes half a second; `warm` starts early.
 
-    def __init__(self, key: bytes, state: str) -> None:
-        self.state = state
-        self._cipher = AESGCM(key)
+    A known value keeps its ciphertext: unchanged state stays the same.
+    """
+
+    def __init__(self, state: str = "", *, where: str = "a new stack") -> None:
+        """`state` is the salt and verifier, found in `where`; empty for a new stack."""
+        self._state = state
+        self._where = where
+        self._new_salt = os.urandom(SALT_BYTES)
+        self._lock = Lock()
+        self._cipher: AESGCM | None = None
         self._seen: dict[tuple[str, str], str] = {}
 
-    def __repr__(self) -> str:
-        return "Crypter()"
+    @property
+    def state(self) -> str:
+        """The salt and verifier, made for a new stack. Raise `PassphraseError`."""
+        self._opened()
+        return self._state
 
-    @classmethod
-    def create(cls, passphrase: str, salt: bytes = b"") -> Crypter:
-        """Return the crypter of a new stack, with a new salt if none is given."""
-        salt = salt or os.urandom(SALT_BYTES)
-        crypter = cls(_derive(passphrase, salt).result(), "")
-        crypter.state = f"v1:{b64encode(salt).decode()}:{crypter.encrypt(VERIFIER)}"
-        return crypter
-
-    @classmethod
-    def open(cls, passphrase: str, state: str, *, where: str) -> Crypter:
-        """Return the crypter of a state string, found in `where`. Raise `PassphraseError` for another passphrase."""
-        crypter = cls(_derive(passphrase, _salt_of(state, where)).result(), state)
-        with suppress(PassphraseError):
-            if crypter.decrypt(state.split(":", 2)[2]) == VERIFIER:
-                return crypter
-        raise PassphraseError(
-            f"The passphrase is not the one that {where} was encrypted with: {_remedy()}. Nothing was changed."
-        )
+    def warm(self) -> None:
+        """Start to derive the key in the background, if a passphrase is set."""
+        with suppress(PassphraseError):  # raised when the key is needed; without secrets it never is
+            self._key()
 
     def encrypt(self, plaintext: str, context: str = "") -> str:
         """Return the ciphertext of a value; the same again for a value already seen in this context."""
         known = self._seen.get((context, plaintext))
         if known is None:
-            nonce = os.urandom(12)
-            sealed = self._cipher.encrypt(nonce, plaintext.encode(), None)
-            known = f"v1:{b64encode(nonce).decode()}:{b64encode(sealed).decode()}"
+            known = _sealed(self._opened(), plaintext)
             if context:
                 self._seen[context, plaintext] = known
         return known
 
     def decrypt(self, ciphertext: str, context: str = "") -> str:
         """Return the value of a ciphertext."""
-        try:
-            version, nonce, sealed = ciphertext.split(":")
-            if version != "v1":
-                raise ValueError(version)
-            plaintext = self._cipher.decrypt(b64decode(nonce), b64decode(sealed), None).decode()
-        except (ValueError, InvalidTag) as error:
-            raise PassphraseError(f"A secret can't be decrypted with this passphrase: {REMEDY}.") from error
+        plaintext = _unsealed(self._opened(), ciphertext)
+        if plaintext is None:
+            raise PassphraseError(f"A secret can't be decrypted with this passphrase: {REMEDY}.")
         if context:
             self._seen[context, plaintext] = ciphertext
         return plaintext
 
-
-class Vault:
-    """A crypter made on first use. Deriving its key takes half a second; `warm` starts early."""
-
-    def __init__(self, state: str, *, where: str) -> None:
-        """`state` is the salt and verifier, found in `where`; empty for a new stack."""
-        self.state = state
-        self._where = where
-        self._new_salt = os.urandom(SALT_BYTES)
-        self._lock = Lock()
-        self._crypter: Crypter | None = None
-
-    def warm(self) -> None:
-        """Start to derive the key in the background, if a passphrase is set."""
-        with suppress(PassphraseError):  # raised when the crypter is needed; without secrets it never is
-            _derive(read_passphrase(), _salt_of(self.state, self._where) if self.state else self._new_salt)
-
-    @property
-    def crypter(self) -> Crypter:
-        """The crypter. Raise `PassphraseError`."""
+    def _opened(self) -> AESGCM:
         with self._lock:
-            if self._crypter is None:
-                if self.state:
-                    self._crypter = Crypter.open(read_passphrase(), self.state, where=self._where)
-                else:
-                    self._crypter = Crypter.create(read_passphrase(), self._new_salt)
-            return self._crypter
+            if self._cipher is None:
+                cipher = AESGCM(self._key().result())
+                if not self._state:
+                    self._state = f"v1:{b64encode(self._new_salt).decode()}:{_sealed(cipher, VERIFIER)}"
+                elif _unsealed(cipher, self._state.split(":", 2)[2]) != VERIFIER:
+                    raise PassphraseError(
+                        f"The passphrase is not the one that {self._where} was encrypted with: {_remedy()}. Nothing "
+                        "was changed."
+                    )
+                self._cipher = cipher
+            return self._cipher
+
+    def _key(self) -> Future[bytes]:
+        return _derive(read_passphrase(), _salt_of(self._state, self._where) if self._state else self._new_salt)
+
+
+def _sealed(cipher: AESGCM, plaintext: str) -> str:
+    nonce = os.urandom(12)
+    sealed = cipher.encrypt(nonce, plaintext.encode(), None)
+    return f"v1:{b64encode(nonce).decode()}:{b64encode(sealed).decode()}"
+
+
+def _unsealed(cipher: AESGCM, ciphertext: str) -> str | None:
+    """Return the value of a ciphertext, None if it is another key's."""
+    try:
+        version, nonce, sealed = ciphertext.split(":")
+        if version == "v1":
+            return cipher.decrypt(b64decode(nonce), b64decode(sealed), None).decode()
+    except (ValueError, InvalidTag):
+        pass
+    return None
 
 
 def _salt_of(state: str, where: str) -> bytes:

@@ -4,42 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
-from kryonix.engines.deployments import Change, Deployment, change_secrets
-from kryonix.engines.events import OnEvent, Summary, count_changes
+from kryonix.engines import nested
+from kryonix.engines.deployments import SIGNATURE, Change, Deployment
+from kryonix.engines.events import OnEvent, Summary
 from kryonix.engines.local import values
 from kryonix.engines.local.deletion import Deletion, Doomed, refuse_protected
 from kryonix.engines.local.errors import InvalidProgramInput, ServiceUnavailable
 from kryonix.engines.local.handlers import provider
 from kryonix.engines.local.handlers.base import Properties, ProviderFactory
 from kryonix.engines.local.ledger import Ledger
-from kryonix.engines.local.project import Project, StackConfig, StackFile
+from kryonix.engines.local.project import Project, StackFile
 from kryonix.engines.local.recovery import find_unwanted_aside, refresh_all
 from kryonix.engines.local.resource import Resource
-from kryonix.engines.local.run import Run, Target
+from kryonix.engines.local.run import Run
 from kryonix.engines.local.secrets import Vault
 from kryonix.engines.local.stack_reference import StackReferences, outputs_of
 from kryonix.engines.local.state import State
 from kryonix.engines.local.store import Store, state_root
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """The open parts of one operation."""
-
-    project: Project
-    run: Run
-    config: StackConfig
-    start: float
-
-    def summary(self, outputs: Properties | None = None) -> Summary:
-        """Return the result of the run."""
-        steps = tuple(self.run.steps)
-        return Summary(count_changes(steps), steps, outputs or {}, seconds=monotonic() - self.start)
 
 
 class LocalStack:
@@ -79,15 +63,15 @@ class LocalStack:
         """Read all resources back into the state. The next `up` repairs differences."""
         from kryonix.engines.local.program import in_project
 
-        with self._session() as session, in_project(self._folder):
-            refresh_all(session.run)
-            return session.summary()
+        with self._run() as run, in_project(self._folder):
+            refresh_all(run)
+            return run.summary()
 
     def destroy(self) -> Summary:
         """Delete everything in the state, without running the program."""
-        with self._session() as session:
-            self._delete(session.run, _unwanted(session.run, frozenset()), lambda _: True)
-            return session.summary()
+        with self._run() as run:
+            self._delete(run, _unwanted(run, frozenset()), lambda _: True)
+            return run.summary()
 
     @property
     def has_resources(self) -> bool:
@@ -96,24 +80,23 @@ class LocalStack:
 
     def outputs(self, show_secrets: bool = False) -> dict[str, Any]:
         """Return the outputs of the last successful `up`; secret ones as `[secret]` unless `show_secrets`."""
-        state = self._store.load()
-        return _shown(outputs_of(state, self._state_vault(state)), show_secrets)
+        return _shown(outputs_of(self._store), show_secrets)
 
     def export(self, show_secrets: bool = False) -> dict[str, Any]:
         """Return the deployment, as `pulumi stack export` prints it and `pulumi stack import` reads it."""
         state = self._store.load()
-        return _with_plaintext(state, self._state_vault(state)) if show_secrets else state.document()
+        document, vault = state.document(), self._store.vault(state)
+        return _with_secrets(document, vault.decrypt, "ciphertext", "plaintext") if show_secrets else document
 
     def rewrite(self, change: Change) -> None:
         """Replace the deployment by `change` of it, with secrets in plain text. Touch no resource."""
         with self._store.lock():
             state = self._store.load()
-            vault = self._state_vault(state)
-            changed = State.of_document(
-                _with_ciphertext(change(_with_plaintext(state, vault)), vault),
-                where=f"the new state of {self._stack!r}",
-            )
-            changed.salt = vault.crypter.state
+            vault = self._store.vault(state)
+            plain = _with_secrets(state.document(), vault.decrypt, "ciphertext", "plaintext")
+            sealed = _with_secrets(change(plain), vault.encrypt, "plaintext", "ciphertext")
+            changed = State.of_document(sealed, where=f"the new state of {self._stack!r}")
+            changed.salt = vault.state
             self._store.save(changed)
 
     def _apply(self, dry_run: bool) -> Summary:
@@ -122,20 +105,17 @@ class LocalStack:
         from kryonix.engines.local.program import run_program
         from kryonix.engines.local.registrar import Registrar
 
-        with self._session(dry_run=dry_run) as session:
-            run, config = session.run, session.config
+        with self._run(dry_run=dry_run) as run:
             at_start = run.ledger.keys()
-            references = StackReferences(
-                run.target, self._store, lambda: [*run.ledger.all(), *run.ledger.possibly_created()]
-            )
-            references.warm(config.values.values())
-            registrar = Registrar(run, config)
+            references = StackReferences(run, self._store.folder.parent)
+            references.warm()
+            registrar = Registrar(run)
             monitor = Monitor(run, registrar, references)
-            run_program(session.project, config, run, monitor)
+            run_program(run, monitor)
             monitor.commit_outputs()
             doomed = _unwanted(run, registrar.seen)
             self._delete(run, doomed, lambda node: not node.delete or node.key in at_start)
-            return session.summary(_shown(monitor.outputs, False))
+            return run.summary(_shown(monitor.outputs, False))
 
     def _delete(self, run: Run, doomed: list[Doomed], counted: Callable[[Resource], bool]) -> None:
         from kryonix.engines.local.program import in_project
@@ -152,26 +132,34 @@ class LocalStack:
             Deletion(run, doomed).execute()
 
     @contextmanager
-    def _session(self, *, dry_run: bool = False) -> Iterator[_Session]:
-        start, project = monotonic(), Project.load(self._folder)
+    def _run(self, *, dry_run: bool = False) -> Iterator[Run]:
+        project = Project.load(self._folder)
         file = StackFile(project, self._stack, self._config_file)
         with nullcontext() if dry_run else self._store.lock():
-            state, target = self._store.load(), Target(project.name, self._stack)
-            expected = f"urn:pulumi:{target.stack}::{target.project}::"
+            state = self._store.load()
+            expected = f"urn:pulumi:{self._stack}::{project.name}::"
             if foreign := [data["urn"] for data in state.resources.values() if not data["urn"].startswith(expected)]:
                 raise InvalidProgramInput(
-                    f"The state in {self._store.folder} is not that of stack {target.stack!r} of project "
-                    f"{target.project!r}: it contains {foreign[0]}."
+                    f"The state in {self._store.folder} is not that of stack {self._stack!r} of project "
+                    f"{project.name!r}: it contains {foreign[0]}."
                 )
-            vault = self._state_vault(state, file)
+            of_file = Vault(file.salt, where=str(file.path))
+            vault = of_file if file.salt and not state.salt else self._store.vault(state)
             vault.warm()
-            same_key = not file.salt or file.salt == vault.state
-            config = file.config(lambda: vault if same_key else Vault(file.salt, where=str(file.path)))
+            config = file.config(vault if file.salt in ("", state.salt) else of_file)
             ledger = Ledger(state, vault, None if dry_run else self._store)
-            options: dict[str, Any] = {"parallel": self._parallel, "dry_run": dry_run, "on_event": self._on_event}
-            run = Run(target, ledger, self._providers, dict(config.values), **options)
+            run = Run(
+                project=project,
+                stack=self._stack,
+                config=config,
+                ledger=ledger,
+                providers=self._providers,
+                on_event=self._on_event,
+                parallel=self._parallel,
+                dry_run=dry_run,
+            )
             try:
-                yield _Session(project, run, config, start)
+                yield run
             finally:
                 run.close()
                 try:
@@ -181,11 +169,6 @@ class LocalStack:
                         f"The state in {self._store.folder} can't be written: {error}. The changes are in the journal "
                         "there, as far as it could be written. Make room, and run again."
                     ) from error
-
-    def _state_vault(self, state: State, file: StackFile | None = None) -> Vault:
-        if state.salt or file is None or not file.salt:
-            return Vault(state.salt, where=f"the state of stack {self._stack!r}")
-        return Vault(file.salt, where=str(file.path))
 
 
 def _unwanted(run: Run, seen: frozenset[str]) -> list[Doomed]:
@@ -211,27 +194,16 @@ def _shown(outputs: Properties, show_secrets: bool) -> dict[str, Any]:
     return {name: "[unknown]" if values.has_unknown(value) else value for name, value in shown.items()}
 
 
-def _with_plaintext(state: State, vault: Vault) -> Deployment:
-    def opened(urn: str, secret: dict[str, Any]) -> dict[str, Any]:
-        text = vault.crypter.decrypt(secret["ciphertext"], urn)
-        return {key: value for key, value in secret.items() if key != "ciphertext"} | {"plaintext": text}
-
-    return _each_secret(state.document(), opened)
-
-
-def _with_ciphertext(document: Deployment, vault: Vault) -> Deployment:
-    def sealed(urn: str, secret: dict[str, Any]) -> dict[str, Any]:
-        text = vault.crypter.encrypt(secret["plaintext"], urn)
-        return {key: value for key, value in secret.items() if key != "plaintext"} | {"ciphertext": text}
-
-    return _each_secret(document, sealed)
-
-
-def _each_secret(document: Deployment, change: Callable[[str, dict[str, Any]], dict[str, Any]]) -> Deployment:
-    """Return the deployment with each secret changed; `change` also gets the URN of its resource."""
+def _with_secrets(document: Deployment, change: Callable[[str, str], str], old: str, new: str) -> Deployment:
+    """Return the deployment with its secrets encrypted or decrypted; `change` also gets the URN of the resource."""
 
     def changed(data: dict[str, Any]) -> Any:
-        return change_secrets(data, lambda secret: change(data["urn"], secret))
+        def secret(part: Any) -> Any:
+            if not (isinstance(part, dict) and SIGNATURE in part):
+                return part
+            return {key: value for key, value in part.items() if key != old} | {new: change(part[old], data["urn"])}
+
+        return nested.changed(data, secret)
 
     deployment = document["deployment"]
     resources = [changed(data) for data in deployment.get("resources") or ()]

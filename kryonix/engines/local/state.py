@@ -6,6 +6,7 @@ State changes by `apply` only, record by record of the journal: a replayed journ
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import version
@@ -26,13 +27,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+@dataclass(slots=True)
 class State:
-    """Resources by key, in order, and unfinished operations."""
+    """Resources by key, in order, unfinished operations, and the salt and verifier of the secrets."""
 
-    def __init__(self) -> None:
-        self.resources: dict[str, Record] = {}
-        self.operations: dict[str, Record] = {}
-        self.salt = ""
+    resources: dict[str, Record] = field(default_factory=dict)
+    operations: dict[str, Record] = field(default_factory=dict)
+    salt: str = ""
 
     @classmethod
     def of_document(cls, document: Any, *, where: str) -> State:
@@ -109,15 +110,9 @@ class State:
         deployment["metadata"] = {}
         return {"version": FORMAT, "deployment": deployment}
 
-    def same_as(self, other: State) -> bool:
-        """Return True if there is nothing to write; the order of resources does not count."""
-        return self.resources == other.resources and self.operations == other.operations and self.salt == other.salt
-
     def copy(self) -> State:
         """Return an independent state. Entries are shared: they are replaced, never changed."""
-        twin = State()
-        twin.resources, twin.operations, twin.salt = dict(self.resources), dict(self.operations), self.salt
-        return twin
+        return State(dict(self.resources), dict(self.operations), self.salt)
 
     def _ordered(self) -> list[Record]:
         """Return resources after those they need, as the Pulumi CLI requires, without dangling references.

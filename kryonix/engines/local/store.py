@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Lock
 
 from kryonix.engines.local.errors import ServiceUnavailable, StateCorrupt, StateLocked
+from kryonix.engines.local.secrets import Vault
 from kryonix.engines.local.state import Record, State, now
 from kryonix.engines.workspace import check_name
 
@@ -120,6 +121,10 @@ class Store:
         _sync_folder(self.folder)
         self.discard_journal()
         self._base, self.folded = hashlib.sha256(data).hexdigest(), True
+
+    def vault(self, state: State) -> Vault:
+        """Return the vault of the secrets in the state."""
+        return Vault(state.salt, where=f"the state of stack {self._stack!r}")
 
     def journal(self, salt: str) -> Journal:
         """Start a journal on top of the checkpoint as loaded or saved."""

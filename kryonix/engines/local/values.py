@@ -11,11 +11,12 @@ from typing import Any, Final
 
 from google.protobuf import struct_pb2  # type: ignore[import-untyped]  # protobuf ships no stubs
 
+from kryonix.engines import nested
+from kryonix.engines.deployments import SIGNATURE
 from kryonix.engines.local.errors import UnsupportedFeature
 from kryonix.engines.local.handlers.base import UNKNOWN, Properties
 
 UNKNOWN_TEXT: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105  Pulumi's mark, no secret
 
 
@@ -67,65 +68,61 @@ def _from_wire(value: struct_pb2.Value) -> Any:
 
 def to_struct(properties: Mapping[str, Any]) -> struct_pb2.Struct:
     """Return the properties of a response, with secrets marked."""
-    return struct_pb2.Struct(fields={key: _to_wire(value) for key, value in properties.items()})
 
+    def marked(part: Any) -> Any:
+        if isinstance(part, Secret):
+            return {SIGNATURE: SECRET_SIGNATURE, "value": nested.changed(part.value, marked)}
+        return UNKNOWN_TEXT if part is UNKNOWN else part
 
-def _to_wire(value: Any) -> struct_pb2.Value:
-    if isinstance(value, str):
-        return struct_pb2.Value(string_value=value)
-    if isinstance(value, bool):
-        return struct_pb2.Value(bool_value=value)
-    if isinstance(value, int | float):
-        return struct_pb2.Value(number_value=value)
-    if isinstance(value, dict):
-        return struct_pb2.Value(struct_value=to_struct(value))
-    if isinstance(value, list | tuple):
-        return struct_pb2.Value(list_value=struct_pb2.ListValue(values=[_to_wire(item) for item in value]))
-    if isinstance(value, Secret):
-        return _to_wire({SIGNATURE: SECRET_SIGNATURE, "value": value.value})
-    if value is UNKNOWN:
-        return struct_pb2.Value(string_value=UNKNOWN_TEXT)
-    return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
+    message = struct_pb2.Struct()
+    message.update(nested.changed(properties, marked))
+    return message
 
 
 def plain(value: Any) -> Any:
     """Return the value without secret marks."""
-    return _rebuild(value, lambda secret: secret.value)
+    return nested.changed(value, lambda part: part.value if isinstance(part, Secret) else part)
 
 
 def redact(value: Any) -> Any:
     """Return the value with `[secret]` for secrets."""
-    return _rebuild(value, lambda _: "[secret]")
+    return nested.changed(value, lambda part: "[secret]" if isinstance(part, Secret) else part)
 
 
 def encode(value: Any, seal: Callable[[str], str]) -> Any:
     """Return the value as the state keeps it; `seal` encrypts a secret's JSON."""
 
-    def sealed(secret: Secret) -> Any:
+    def sealed(part: Any) -> Any:
+        if not isinstance(part, Secret):
+            return part
         # Only the entries of a preview, which are never written, can hold unknown values.
-        text = json.dumps(secret.value, separators=(",", ":"), default=lambda _: UNKNOWN_TEXT)
+        text = json.dumps(part.value, separators=(",", ":"), default=lambda _: UNKNOWN_TEXT)
         return {SIGNATURE: SECRET_SIGNATURE, "ciphertext": seal(text)}
 
-    return _rebuild(value, sealed)
+    return nested.changed(value, sealed)
 
 
 def decode(value: Any, unseal: Callable[[str], str]) -> Any:
     """Return a value of the state; `unseal` decrypts a secret's JSON."""
-    if isinstance(value, dict):
-        if value.get(SIGNATURE) == SECRET_SIGNATURE:
-            return Secret(json.loads(unseal(value["ciphertext"])))
-        return {key: decode(item, unseal) for key, item in value.items()}
-    return [decode(item, unseal) for item in value] if isinstance(value, list) else value
+
+    def unsealed(part: Any) -> Any:
+        if isinstance(part, dict) and part.get(SIGNATURE) == SECRET_SIGNATURE:
+            return Secret(json.loads(unseal(part["ciphertext"])))
+        return part
+
+    return nested.changed(value, unsealed)
 
 
 def has_secret(value: Any) -> bool:
     """Return True if the value contains a secret."""
-    return _contains(value, lambda item: isinstance(item, Secret))
+    return nested.contains(value, lambda part: isinstance(part, Secret))
 
 
 def has_unknown(value: Any) -> bool:
     """Return True if any part of the value is unknown."""
-    return _contains(value, lambda item: item is UNKNOWN or (isinstance(item, Secret) and has_unknown(item.value)))
+    return nested.contains(
+        value, lambda part: part is UNKNOWN or (isinstance(part, Secret) and has_unknown(part.value))
+    )
 
 
 def mark_secrets(values: Mapping[str, Any], like: Mapping[str, Any], names: frozenset[str] = frozenset()) -> Properties:
@@ -147,21 +144,3 @@ def mark_secrets(values: Mapping[str, Any], like: Mapping[str, Any], names: froz
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
     """Return the names of different properties; secret marks do not count."""
     return {key for key in {*old, *new} if plain(old.get(key)) != plain(new.get(key))}
-
-
-def _rebuild(value: Any, of_secret: Callable[[Secret], Any]) -> Any:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Secret):
-        return of_secret(value)
-    if isinstance(value, dict):
-        return {key: _rebuild(item, of_secret) for key, item in value.items()}
-    return [_rebuild(item, of_secret) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _contains(value: Any, wanted: Callable[[Any], bool]) -> bool:
-    if wanted(value):
-        return True
-    if isinstance(value, dict):
-        return any(_contains(item, wanted) for item in value.values())
-    return isinstance(value, list | tuple) and any(_contains(item, wanted) for item in value)

@@ -13,6 +13,7 @@ import pulumi
 from pulumi.dynamic import Config, ConfigureRequest, ResourceProvider
 from pulumi.runtime._serialization import _deserialize
 
+from kryonix.engines import nested
 from kryonix.engines.local.errors import (
     ApplyFailed,
     InvalidInputs,
@@ -28,9 +29,6 @@ PREFIX: Final = "pulumi-python:dynamic"
 PROVIDER_KEY: Final = "__provider"
 
 _KNOWN: Final = {known.exit_status: known for known in (Refusal, ServiceUnavailable)}
-
-_UNKNOWN: Final = (UNKNOWN, pulumi.runtime.rpc.UNKNOWN)
-"""A value not known yet, for the engine and for a dynamic provider."""
 
 # dill can't load from two threads at once: unpickling a provider imports modules.
 _UNPICKLING: Final = threading.Lock()
@@ -66,10 +64,11 @@ class DynamicResource(Handler):
         if code is UNKNOWN:
             return dict(new)
         with _translated("check", new):
-            result = self._load(code).check(_replaced(old or {}, *_UNKNOWN), _replaced(new, *_UNKNOWN))
+            result = self._load(code).check(_to_provider(old or {}), _to_provider(new))
         if result.failures:
             raise InvalidInputs("\n".join(f"`{failure.property}`: {failure.reason}" for failure in result.failures))
-        return {**_replaced(result.inputs, *_UNKNOWN[::-1]), PROVIDER_KEY: new[PROVIDER_KEY]}
+        inputs = nested.changed(result.inputs, lambda part: UNKNOWN if part == pulumi.runtime.rpc.UNKNOWN else part)
+        return {**inputs, PROVIDER_KEY: new[PROVIDER_KEY]}
 
     def diff(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Diff:
         code = _code(new_inputs, old_outputs)
@@ -78,7 +77,7 @@ class DynamicResource(Handler):
         if code is UNKNOWN:
             return Diff(changed=changed)
         with _translated("diff", new_inputs):
-            result = self._load(code).diff(id, _replaced(old_outputs, *_UNKNOWN), _replaced(new_inputs, *_UNKNOWN))
+            result = self._load(code).diff(id, _to_provider(old_outputs), _to_provider(new_inputs))
         replaces = tuple(result.replaces or ())
         every = tuple(dict.fromkeys((*changed, *replaces)))
         if result.changes:
@@ -142,13 +141,9 @@ def _code(new: Mapping[str, Any], old: Mapping[str, Any]) -> Any:
     return old.get(PROVIDER_KEY, UNKNOWN) if code is UNKNOWN else code
 
 
-def _replaced(values: Any, old: Any, new: Any) -> Any:
-    """Return nested values with `new` for each `old`."""
-    if values is old or (isinstance(old, str) and values == old):
-        return new
-    if isinstance(values, Mapping):
-        return {key: _replaced(value, old, new) for key, value in values.items()}
-    return [_replaced(value, old, new) for value in values] if isinstance(values, list) else values
+def _to_provider(values: Any) -> Any:
+    """Return nested values with the SDK's mark for a value not known yet instead of the engine's."""
+    return nested.changed(values, lambda part: pulumi.runtime.rpc.UNKNOWN if part is UNKNOWN else part)
 
 
 def _with_provider(values: Mapping[str, Any] | None, inputs: Mapping[str, Any]) -> Properties:

@@ -10,7 +10,7 @@ import pytest
 from kryonix.engines.errors import Refused
 from kryonix.engines.local import LocalStack
 from kryonix.engines.local.errors import ConfigError, LocalError, PassphraseError
-from kryonix.engines.local.secrets import Crypter
+from kryonix.engines.local.secrets import Vault
 from tests.support.engine_testbed import EngineTestbed
 
 PROJECT = """
@@ -127,23 +127,23 @@ def test_an_empty_stack_file_is_an_empty_config(testbed: EngineTestbed) -> None:
 
 
 def test_a_secret_value_reaches_the_program_as_a_secret(testbed: EngineTestbed) -> None:
-    crypter = Crypter.create("a passphrase")
+    vault = Vault()
     configure(
-        testbed, f"encryptionsalt: {crypter.state}\nconfig:\n  demo:token:\n    secure: {crypter.encrypt('hunter2')}\n"
+        testbed, f"encryptionsalt: {vault.state}\nconfig:\n  demo:token:\n    secure: {vault.encrypt('hunter2')}\n"
     )
     testbed.up(PROGRAM)
     assert testbed.stack().outputs()["token"] == "[secret]"
     assert testbed.stack().outputs(show_secrets=True)["token"] == "hunter2"
     salt = testbed.stack().export()["deployment"]["secrets_providers"]["state"]["salt"]
-    assert salt == crypter.state
+    assert salt == vault.state
 
 
 def test_a_nested_secret_makes_the_whole_value_secret(testbed: EngineTestbed) -> None:
-    crypter = Crypter.create("a passphrase")
+    vault = Vault()
     configure(
         testbed,
-        f"encryptionsalt: {crypter.state}\n"
-        f"config:\n  demo:token:\n    inner: {{secure: '{crypter.encrypt('hunter2')}'}}\n    n: 1\n",
+        f"encryptionsalt: {vault.state}\n"
+        f"config:\n  demo:token:\n    inner: {{secure: '{vault.encrypt('hunter2')}'}}\n    n: 1\n",
     )
     testbed.up(PROGRAM)
     assert testbed.stack().outputs(show_secrets=True)["token"] == '{"inner":"hunter2","n":1}'
@@ -153,10 +153,11 @@ def test_a_nested_secret_makes_the_whole_value_secret(testbed: EngineTestbed) ->
 def test_a_wrong_config_passphrase_is_reported_before_any_change(
     testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crypter = Crypter.create("another")
-    configure(
-        testbed, f"encryptionsalt: {crypter.state}\nconfig:\n  demo:token:\n    secure: {crypter.encrypt('hunter2')}\n"
-    )
+    vault = Vault()
+    with monkeypatch.context() as patch:
+        patch.setenv("PULUMI_CONFIG_PASSPHRASE", "another")
+        secret = f"    secure: {vault.encrypt('hunter2')}\n"
+    configure(testbed, f"encryptionsalt: {vault.state}\nconfig:\n  demo:token:\n{secret}")
     with pytest.raises(PassphraseError, match=r"Pulumi.dev.yaml: demo:token: The passphrase is not the one"):
         testbed.up(PROGRAM)
 

@@ -13,7 +13,7 @@ import pytest
 
 from kryonix.engines.local import LocalStack
 from kryonix.engines.local.errors import InvalidProgramInput, PassphraseError, ServiceUnavailable, StateCorrupt
-from kryonix.engines.local.secrets import Crypter, read_passphrase
+from kryonix.engines.local.secrets import Vault, read_passphrase
 from tests.support.engine_testbed import EngineTestbed
 
 ONE = """
@@ -154,7 +154,8 @@ def test_a_missing_passphrase_names_the_demos_file(tmp_path: Path, monkeypatch: 
 def test_a_cli_encryption_salt_opens_with_its_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the real number of rounds
     state = "v1:9rfDtt7Ct3k=:v1:CczCR5S/EbQmk4yW:B+npVZxZ20W1LlT1MBzxxRfX/Gsiqg=="
-    assert Crypter.open("x", state, where="a test").state == state
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "x")
+    assert Vault(state, where="a test").state == state
 
 
 def test_an_export_is_a_checkpoint_in_a_new_folder(testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +316,7 @@ def test_a_full_disk_stops_the_run_before_the_next_change(
 def test_no_repr_shows_a_secret(testbed: EngineTestbed) -> None:
     stack: LocalStack = testbed.stack()
     testbed.up(ONE)
-    crypter = Crypter.create("a passphrase")
-    for thing in (stack, crypter, *testbed.events):
+    vault = Vault()
+    for thing in (stack, vault, *testbed.events):
         assert "hunter2" not in repr(thing)
         assert "passphrase" not in repr(thing)
