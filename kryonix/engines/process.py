@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -76,12 +76,14 @@ class LocalEngine:
 
     def stacks(self) -> list[str]:
         root = state_root(self._project)
-        names = sorted(path.name for path in root.iterdir() if _is_stack(path)) if root.is_dir() else []
+        names = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         return [name for name in names if self._has_resources(name)]
 
     def _has_resources(self, name: str) -> bool:
         try:
             return LocalStack(self._project, name).has_resources
+        except Refused:  # not a stack's folder
+            return False
         except StateCorrupt:  # what uses this stack reports it; the others are as usable as before
             return True
 
@@ -155,13 +157,6 @@ def _ending(status: int, stderr: IO[bytes]) -> str:
     return f"{how} ({lines[-1][:200]})" if lines else how
 
 
-def _is_stack(folder: Path) -> bool:
-    with suppress(Refused):
-        check_name(folder.name)
-        return folder.is_dir()
-    return False
-
-
 def main() -> None:
     """Run the request that comes on the connection in the argument, and report there."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -191,16 +186,13 @@ def _performed(request: Mapping[str, Any], on_event: OnEvent) -> Summary:
     """Run the operation. Wait for a locked stack: a run whose parent was killed takes a moment to end."""
     config_file = request["config_file"]
     stack = LocalStack(request["project"], request["stack"], config_file=config_file, on_event=on_event)
+    run: Callable[[], Summary] = getattr(stack, request["operation"])
     until = time.monotonic() + _LOCKED_S
-    while True:
-        try:
-            summary: Summary = getattr(stack, request["operation"])()
-        except StateLocked:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.2)
-        else:
-            return summary
+    while time.monotonic() < until:
+        with suppress(StateLocked):
+            return run()
+        time.sleep(0.2)
+    return run()
 
 
 def _end_with_parent(connection: Connection) -> None:

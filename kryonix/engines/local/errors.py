@@ -48,12 +48,9 @@ class Refusal(ApplyFailed):
 
 
 class ProgramFailed(LocalError):
-    """The program raised. `details` is a traceback if the exception was a bug of the program, else empty."""
-
-    def __init__(self, message: str, *, details: str = "", exit_status: int = 1) -> None:
+    def __init__(self, message: str, *, exit_status: int = 1) -> None:
         self.exit_status = exit_status
         super().__init__(message)
-        self.details = details
 
 
 class InvalidInputs(LocalError):

@@ -22,7 +22,7 @@ from pulumi.runtime.settings import ROOT, SETTINGS
 
 from kryonix.engines.local.errors import LocalError, ProgramFailed, UnsupportedFeature
 from kryonix.engines.local.monitor import Monitor
-from kryonix.engines.local.run import TRACEBACK_LIMIT, Run
+from kryonix.engines.local.run import Run
 from kryonix.errors import KryonixError, split
 
 SDK_REFUSAL: Final = "The Pulumi CLI does not support "
@@ -67,13 +67,8 @@ def _run(run: Run, monitor: Monitor) -> None:
         )
     )
     sys.argv = [str(project.program)]
-    try:
-        with _lean():
-            _loop(project.program, run)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001  the program's; reported as the run's failure
-        run.fail(_failure(error, project.program))
+    with _lean():
+        _loop(project.program, run)
 
 
 @contextmanager
@@ -117,8 +112,9 @@ def _loop(program: Path, run: Run) -> None:
     try:
         loop.run_until_complete(run_in_stack(main))
     except BaseException as error:
-        run.fail(_failure(error, program))  # before the pool drains, so that nothing new starts
-        raise
+        run.fail(_failure(error))  # before the pool drains, so that nothing new starts
+        if isinstance(error, KeyboardInterrupt):
+            raise
     finally:
         pool.shutdown(wait=True)
         if rest := asyncio.all_tasks(loop):
@@ -129,11 +125,11 @@ def _loop(program: Path, run: Run) -> None:
         loop.close()
 
 
-def _failure(error: BaseException, program: Path) -> BaseException:
-    """Return the exception to report: with a message for people if there is one, else with a traceback."""
+def _failure(error: BaseException) -> BaseException:
+    """Return the exception to report, with the message for people if there is one."""
     if isinstance(error, LocalError | KeyboardInterrupt):
         return error
-    status, details, message = 1, "", str(error)
+    status, message = 1, str(error)
     for cause in _causes(error):
         if isinstance(cause, LocalError):
             return cause
@@ -148,12 +144,7 @@ def _failure(error: BaseException, program: Path) -> BaseException:
         elif not isinstance(error, pulumi.RunError):
             last = traceback.format_exception_only(error)[-1].strip()
             message = f"The program failed with an unhandled exception: {last}"
-            frame = error.__traceback__  # from the program's first frame on
-            while frame is not None and frame.tb_frame.f_code.co_filename != str(program):
-                frame = frame.tb_next
-            lines = traceback.format_exception(type(error), error, frame or error.__traceback__, TRACEBACK_LIMIT)
-            details = "".join(lines)
-    failed = ProgramFailed(message, exit_status=status, details=details)
+    failed = ProgramFailed(message, exit_status=status)
     failed.__cause__ = error
     return failed
 

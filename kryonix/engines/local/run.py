@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ from kryonix.errors import KryonixError
 
 DYNAMIC: Final = "pulumi-python"
 NOT_CONFIG: Final = ("version", "__internal", "pluginDownloadURL")
-TRACEBACK_LIMIT: Final = 1000  # explicit: the interpreter's own limit is lower while a program runs
 VERBS: Final = {
     "same": "checked",
     "create": "created",
@@ -59,8 +57,6 @@ class ResourceFailed(ApplyFailed):
         if isinstance(cause, KryonixError):
             self.exit_status = cause.exit_status
             self.failure = cause.failure
-        known = isinstance(cause, KryonixError) or self.failure is not None
-        self.details = "" if known else "".join(traceback.format_exception(cause, limit=TRACEBACK_LIMIT))
 
 
 @dataclass(eq=False, kw_only=True)

@@ -6,6 +6,7 @@ import errno
 import re
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -36,7 +37,7 @@ def provider(config: Properties) -> HandlerTable:
     """Return the handlers of package docker for the daemon in `config`, else in DOCKER_HOST."""
     daemon = Daemon(config)
     handlers = [NetworkHandler(daemon), VolumeHandler(daemon), ContainerHandler(daemon, str(Path.cwd()))]
-    return HandlerTable.of(handlers, daemon.close)
+    return HandlerTable(handlers, daemon.close)
 
 
 class ContainerHandler(TableHandler):
@@ -102,10 +103,8 @@ class ContainerHandler(TableHandler):
             return {**old_outputs, **container_outputs(new_inputs, api.inspect_container(id))}
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
-        try:
-            with self._daemon.api(f"read container `{inputs['name']}`") as api:
-                found = api.inspect_container(id)
-        except NotFound:
+        found = self._daemon.find(f"read container `{inputs['name']}`", lambda api: api.inspect_container(id))
+        if found is None:
             return None
         host = found["HostConfig"]
         live = {**inputs, "restart": host["RestartPolicy"]["Name"] or "no"}
@@ -118,21 +117,17 @@ class ContainerHandler(TableHandler):
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         try:
-            with self._daemon.api(f"remove container `{inputs['name']}`") as api:
+            with suppress(NotFound), self._daemon.api(f"remove container `{inputs['name']}`") as api:
                 api.stop(id, timeout=inputs.get("destroyGraceSeconds") or 0)
                 api.remove_container(id, v=True, force=True)
-        except NotFound:
-            return
         except ApplyFailed as error:
             if "already in progress" not in str(error):
                 raise
 
     def _ensure_image(self, api: docker.APIClient, image: str) -> None:
-        try:
+        with suppress(ImageNotFound):
             api.inspect_image(image)
             return
-        except ImageNotFound:
-            pass
         repository, tag = docker.utils.parse_repository_tag(image)
         try:
             lines = api.pull(str(repository), str(tag or "latest"), stream=True, decode=True)
@@ -147,9 +142,8 @@ class ContainerHandler(TableHandler):
 
     def _make_room(self, api: docker.APIClient, name: str, *, replace_own: bool) -> None:
         """Remove a container that a killed run of this stack left under the name; refuse any other."""
-        try:
-            found = api.inspect_container(name)
-        except NotFound:
+        found = self._daemon.find(f"create container `{name}`", lambda api: api.inspect_container(name))
+        if found is None:
             return
         owner = (found["Config"].get("Labels") or {}).get(OWNER_LABEL)
         if owner == self._owner and replace_own:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from kryonix.engines.local.handlers.base import Properties
-from kryonix.engines.local.handlers.fields import Field, Fields, Kind
+from kryonix.engines.local.handlers.fields import KEY, REQUIRED, Field, Fields, Kind
 
 MEBIBYTE: Final = 1024 * 1024
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
@@ -19,7 +19,6 @@ def _replacing(kind: Kind = Kind.TEXT, **more: Any) -> Field:
     return Field(kind=kind, replaces=True, **more)
 
 
-_REQUIRED: Final = Field(required=True)
 _WHOLE: Final = Field(kind=Kind.WHOLE)
 _DURATION: Final = Field(default="0s", pattern=r"(\d+(\.\d+)?(ms|s|m|h))+")
 
@@ -30,24 +29,24 @@ _HEALTHCHECK: Final[Fields] = {
     "startInterval": Field(default="0s", pattern="0s"),
     "retries": Field(kind=Kind.WHOLE, default=0),
 }
-_NETWORK: Final[Fields] = {"name": _REQUIRED, "aliases": Field(kind=Kind.TEXT_SET)}
+_NETWORK: Final[Fields] = {"name": REQUIRED, "aliases": Field(kind=Kind.TEXT_SET)}
 _PORT: Final[Fields] = {
     **dict.fromkeys(("internal", "external"), Field(kind=Kind.WHOLE, required=True)),
-    "ip": _REQUIRED,
+    "ip": REQUIRED,
     "protocol": Field(default="tcp", pattern="tcp"),
 }
 _UPLOAD: Final[Fields] = {
-    "file": _REQUIRED,
-    "content": _REQUIRED,
+    "file": REQUIRED,
+    "content": REQUIRED,
     "executable": Field(kind=Kind.FLAG, default=False),
 }
-_VOLUME: Final[Fields] = {"containerPath": _REQUIRED, "volumeName": _REQUIRED}
+_VOLUME: Final[Fields] = {"containerPath": REQUIRED, "volumeName": REQUIRED}
 
 # The provider plugin decides what replaces. A health check does not, and the plugin can't change it in place either: a
 # new one takes effect with the next replacement.
 CONTAINER: Final[Fields] = {
-    "name": _replacing(required=True),
-    "image": _replacing(required=True),
+    "name": KEY,
+    "image": KEY,
     "capabilities": _replacing(Kind.BLOCK, fields=_CAPABILITIES),
     "command": _replacing(Kind.TEXT_LIST),
     "destroyGraceSeconds": _WHOLE,
@@ -55,7 +54,7 @@ CONTAINER: Final[Fields] = {
     "envs": _replacing(Kind.TEXT_SET),
     "healthcheck": Field(kind=Kind.BLOCK, fields=_HEALTHCHECK),
     "hostname": _replacing(),
-    "labels": _replacing(Kind.BLOCK_SET, fields={"label": _REQUIRED, "value": _REQUIRED}),
+    "labels": _replacing(Kind.BLOCK_SET, fields={"label": REQUIRED, "value": REQUIRED}),
     "memory": _WHOLE,
     "memorySwap": _WHOLE,
     "networksAdvanced": _replacing(Kind.BLOCK_SET, fields=_NETWORK),

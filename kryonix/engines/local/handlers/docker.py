@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import docker
 import requests
@@ -15,7 +15,9 @@ from docker.errors import APIError, DockerException, NotFound
 
 from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
 from kryonix.engines.local.handlers.base import LiveResource, Properties
-from kryonix.engines.local.handlers.fields import Field, Fields, TableHandler, checked
+from kryonix.engines.local.handlers.fields import KEY, Field, Fields, TableHandler, checked
+
+Result = TypeVar("Result")
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 REQUEST_SECONDS: Final = 300
@@ -55,6 +57,26 @@ class Daemon:
         except (DockerException, requests.RequestException) as error:
             raise ServiceUnavailable(self._unreachable(str(error))) from None
 
+    def find(self, doing: str, inspect: Callable[[docker.APIClient], Result]) -> Result | None:
+        """Return what Docker says of an object, None if there is none."""
+        try:
+            with self.api(doing) as api:
+                return inspect(api)
+        except NotFound:
+            return None
+
+    def remove(self, doing: str, remove: Callable[[docker.APIClient], object], busy: str) -> None:
+        """Remove an object, even if a container in shutdown still uses it for a moment: `busy` is in Docker's error."""
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while True:
+            try:
+                self.find(doing, remove)
+                return
+            except ApplyFailed as error:
+                if busy not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
+
     def close(self) -> None:
         """Close the connection."""
         if self._api is not None:
@@ -74,10 +96,7 @@ class NetworkHandler(TableHandler):
     """A network. Its id is Docker's."""
 
     pulumi_type = "docker:index/network:Network"
-    fields: ClassVar[Fields] = {
-        "name": Field(required=True, replaces=True),
-        "driver": Field(replaces=True),
-    }
+    fields: ClassVar[Fields] = {"name": KEY, "driver": Field(replaces=True)}
     constants: ClassVar[Properties] = {"ipamDriver": "default"}
 
     def __init__(self, daemon: Daemon) -> None:
@@ -98,15 +117,12 @@ class NetworkHandler(TableHandler):
             return str(found["Id"]), self._outputs(inputs, api.inspect_network(found["Id"]))
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
-        try:
-            with self._daemon.api(f"read network `{id}`") as api:
-                return LiveResource(id, dict(inputs), self._outputs(inputs, api.inspect_network(id)))
-        except NotFound:
-            return None
+        found = self._daemon.find(f"read network `{id}`", lambda api: api.inspect_network(id))
+        return None if found is None else LiveResource(id, dict(inputs), self._outputs(inputs, found))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         doing = f"remove network `{inputs['name']}`"
-        _remove(self._daemon, doing, lambda api: api.remove_network(id), "has active endpoints")
+        self._daemon.remove(doing, lambda api: api.remove_network(id), "has active endpoints")
 
     @staticmethod
     def _outputs(inputs: Properties, found: Mapping[str, Any]) -> Properties:
@@ -128,7 +144,7 @@ class VolumeHandler(TableHandler):
     """A named volume. Its id is its name."""
 
     pulumi_type = "docker:index/volume:Volume"
-    fields: ClassVar[Fields] = {"name": Field(required=True, replaces=True)}
+    fields: ClassVar[Fields] = {"name": KEY}
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -148,31 +164,12 @@ class VolumeHandler(TableHandler):
             return name, self._outputs(inputs, api.create_volume(name))  # returns an existing one
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
-        try:
-            with self._daemon.api(f"read volume `{id}`") as api:
-                return LiveResource(id, dict(inputs), self._outputs(inputs, api.inspect_volume(id)))
-        except NotFound:
-            return None
+        found = self._daemon.find(f"read volume `{id}`", lambda api: api.inspect_volume(id))
+        return None if found is None else LiveResource(id, dict(inputs), self._outputs(inputs, found))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        _remove(self._daemon, f"remove volume `{id}`", lambda api: api.remove_volume(id, force=True), "in use")
+        self._daemon.remove(f"remove volume `{id}`", lambda api: api.remove_volume(id, force=True), "in use")
 
     @staticmethod
     def _outputs(inputs: Properties, found: Mapping[str, Any]) -> Properties:
         return {**inputs, "driver": found["Driver"], "mountpoint": found["Mountpoint"]}
-
-
-def _remove(daemon: Daemon, doing: str, remove: Any, busy: str) -> None:
-    """Remove an object, even if a container in shutdown still uses it for a moment."""
-    deadline = time.monotonic() + REMOVE_SECONDS
-    while True:
-        try:
-            with daemon.api(doing) as api:
-                remove(api)
-            return
-        except NotFound:
-            return
-        except ApplyFailed as error:
-            if busy not in str(error) or time.monotonic() > deadline:
-                raise
-        time.sleep(0.2)

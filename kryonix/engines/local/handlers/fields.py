@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from kryonix.engines.local.errors import InvalidInputs, UnsupportedResource
 from kryonix.engines.local.handlers.base import UNKNOWN, Diff, Handler, Properties
@@ -47,6 +47,10 @@ class Field:
 
 
 Fields = Mapping[str, Field]
+
+REQUIRED: Final = Field(required=True)
+KEY: Final = Field(required=True, replaces=True)
+"""Part of a resource's identity."""
 
 
 def checked(fields: Fields, inputs: Mapping[str, Any], path: str = "") -> tuple[Properties, list[str]]:
@@ -141,17 +145,12 @@ class TableHandler(Handler):
         return Diff(changed, replaces, bool(replaces) and (self.replaced_in_place or same_name))
 
 
-@dataclass(frozen=True, slots=True)
 class HandlerTable:
     """A configured package: its handlers by type token."""
 
-    handlers: Mapping[str, Handler]
-    close: Callable[[], None]
-
-    @staticmethod
-    def of(handlers: Iterable[TableHandler], close: Callable[[], None] = lambda: None) -> HandlerTable:
-        """Build the table; each handler names its type as `pulumi_type`."""
-        return HandlerTable({handler.pulumi_type: handler for handler in handlers}, close)
+    def __init__(self, handlers: Iterable[TableHandler], close: Callable[[], None] = lambda: None) -> None:
+        self.handlers: Mapping[str, Handler] = {handler.pulumi_type: handler for handler in handlers}
+        self.close = close
 
     def handler(self, type_token: str) -> Handler:
         """Return the handler of a type; see `Provider.handler`."""

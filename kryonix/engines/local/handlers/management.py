@@ -11,15 +11,13 @@ from urllib3.exceptions import SSLError
 
 from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
 from kryonix.engines.local.handlers.base import UNKNOWN
-from kryonix.engines.local.handlers.fields import Field, Kind, checked
+from kryonix.engines.local.handlers.fields import REQUIRED, Field, Kind, checked
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, Client
 
 CONNECTIONS: Final = 32
 TIMEOUT: Final = urllib3.Timeout(connect=10, read=120)
 _CONFIG: Final[Mapping[str, Field]] = {
-    "endpoint": Field(required=True),
-    "username": Field(required=True),
-    "password": Field(required=True),
+    **dict.fromkeys(("endpoint", "username", "password"), REQUIRED),
     "insecure": Field(kind=Kind.FLAG, default=False),
     "cacertFile": Field(),
 }
@@ -51,20 +49,10 @@ class Management:
         with self._connected("read " + " ".join(f"`{segment}`" for segment in path)) as client:
             return client.find(*path)
 
-    def put(self, path: tuple[str, ...], body: Mapping[str, Any], doing: str) -> None:
-        """Declare an object. `doing` names the change in an error, such as "declare queue `q`"."""
+    def call(self, method: str, path: tuple[str, ...], doing: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        """Send a request; see `Client.call`. `doing` names the change in an error, such as "declare queue `q`"."""
         with self._connected(doing) as client:
-            client.call("PUT", *path, json=body)
-
-    def post(self, path: tuple[str, ...], body: Mapping[str, Any], doing: str) -> str:
-        """Post, and return the Location of the response."""
-        with self._connected(doing) as client:
-            return client.call("POST", *path, json=body).headers.get("Location", "")
-
-    def delete(self, path: tuple[str, ...], doing: str) -> None:
-        """Delete an object. Succeed if it is already gone."""
-        with self._connected(doing) as client:
-            client.call("DELETE", *path, missing_ok=True)
+            return client.call(method, *path, **options)
 
     def close(self) -> None:
         """Close the connections."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Final, LiteralString
 
 import psycopg
@@ -12,8 +13,8 @@ from psycopg import sql
 
 from kryonix.engines.local.errors import InvalidInputs
 from kryonix.engines.local.handlers.base import UNKNOWN, LiveResource, Properties
-from kryonix.engines.local.handlers.fields import Field, Fields, Kind, TableHandler
-from kryonix.engines.local.handlers.postgres_server import Cursor, Server
+from kryonix.engines.local.handlers.fields import KEY, Field, Fields, Kind
+from kryonix.engines.local.handlers.postgres_server import Cursor, ServerHandler
 
 _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "database": ("CREATE", "CONNECT", "TEMPORARY"),
@@ -46,25 +47,14 @@ _HELD_BY_DEFAULT: Final[LiteralString] = (
 )
 
 
-def _required(**more: Any) -> Field:
-    return Field(required=True, replaces=True, **more)
+_COMMON: Final[Fields] = {"role": KEY, "database": KEY, "privileges": Field(kind=Kind.TEXT_SET, required=True)}
 
 
-_COMMON: Final[Fields] = {
-    "role": _required(),
-    "database": _required(),
-    "privileges": Field(kind=Kind.TEXT_SET, required=True),
-}
-
-
-class _Privileges(TableHandler):
+class _Privileges(ServerHandler):
     """The common half of a grant and of default privileges."""
 
     constants: ClassVar[Properties] = {"withGrantOption": False}
     replaced_in_place = True
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
 
     def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
         values = super().check(old, new)
@@ -146,7 +136,7 @@ class GrantHandler(_Privileges):
     fields: ClassVar[Fields] = {
         **_COMMON,
         "schema": Field(replaces=True),
-        "objectType": _required(pattern="|".join(_HELD)),
+        "objectType": replace(KEY, pattern="|".join(_HELD)),
         "objects": Field(kind=Kind.TEXT_SET, replaces=True),
     }
 
@@ -195,9 +185,9 @@ class DefaultPrivilegesHandler(_Privileges):
     pulumi_type = "postgresql:index/defaultPrivileges:DefaultPrivileges"
     fields: ClassVar[Fields] = {
         **_COMMON,
-        "owner": _required(),
-        "schema": _required(),
-        "objectType": _required(pattern="table|sequence"),
+        "owner": KEY,
+        "schema": KEY,
+        "objectType": replace(KEY, pattern="table|sequence"),
     }
 
     def id(self, inputs: Properties) -> str:

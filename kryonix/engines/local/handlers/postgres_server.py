@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Composed
 
 from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
 from kryonix.engines.local.handlers.base import UNKNOWN
-from kryonix.engines.local.handlers.fields import Field, Kind, checked
+from kryonix.engines.local.handlers.fields import REQUIRED, Field, Kind, TableHandler, checked
 from kryonix.topology.addresses import host_port
 
 Cursor = psycopg.Cursor[DictRow]
@@ -27,7 +27,7 @@ LONGEST_PAUSE: Final = 0.2
 _TRANSIENT: Final = frozenset({"40001", "40P01", "55006", "55P03"})
 
 _CONFIG: Final[Mapping[str, Field]] = {
-    **dict.fromkeys(("host", "username", "password"), Field(required=True)),
+    **dict.fromkeys(("host", "username", "password"), REQUIRED),
     "port": Field(kind=Kind.WHOLE, default=5432),
     "sslmode": Field(default="require"),
     "connectTimeout": Field(kind=Kind.WHOLE, default=30),  # the SDK always gives it
@@ -128,3 +128,10 @@ class Server:
             f"{lines[-1].rsplit('failed: ', 1)[-1]}. "
             "Start it, or correct the provider's `host`, `port` and `sslmode`."
         )
+
+
+class ServerHandler(TableHandler):
+    """A handler of objects on a server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server

@@ -12,15 +12,15 @@ from psycopg import sql
 
 from kryonix.engines.local.errors import ApplyFailed
 from kryonix.engines.local.handlers.base import LiveResource, Properties
-from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
+from kryonix.engines.local.handlers.fields import KEY, REQUIRED, Field, Fields, HandlerTable, Kind
 from kryonix.engines.local.handlers.postgres_privileges import DefaultPrivilegesHandler, GrantHandler
-from kryonix.engines.local.handlers.postgres_server import Cursor, Server
+from kryonix.engines.local.handlers.postgres_server import Cursor, Server, ServerHandler
 
 
 def provider(config: Properties) -> HandlerTable:
     """Return the handlers of package postgresql for the server in `config`."""
     server = Server.of(config)
-    return HandlerTable.of(
+    return HandlerTable(
         [
             handler(server)
             for handler in (DatabaseHandler, SchemaHandler, RoleHandler, GrantHandler, DefaultPrivilegesHandler)
@@ -28,18 +28,12 @@ def provider(config: Properties) -> HandlerTable:
     )
 
 
-class DatabaseHandler(TableHandler):
+class DatabaseHandler(ServerHandler):
     """A database. Its id is its name."""
 
     pulumi_type = "postgresql:index/database:Database"
-    fields: ClassVar[Fields] = {
-        "name": Field(required=True),
-        "owner": Field(required=True),
-    }
+    fields: ClassVar[Fields] = {"name": REQUIRED, "owner": REQUIRED}
     constants: ClassVar[Properties] = {"connectionLimit": -1, "allowConnections": True, "alterObjectOwnership": False}
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         name = inputs["name"]
@@ -107,19 +101,12 @@ class DatabaseHandler(TableHandler):
         return self._server.row(f"read database {name!r}", query, {"name": name})
 
 
-class SchemaHandler(TableHandler):
+class SchemaHandler(ServerHandler):
     """A schema in a database. Its id is `database.schema`."""
 
     pulumi_type = "postgresql:index/schema:Schema"
-    fields: ClassVar[Fields] = {
-        "name": Field(required=True),
-        "database": Field(required=True, replaces=True),
-        "owner": Field(required=True),
-    }
+    fields: ClassVar[Fields] = {"name": REQUIRED, "database": KEY, "owner": REQUIRED}
     constants: ClassVar[Properties] = {"ifNotExists": True, "dropCascade": False}
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         create = sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(_name(inputs))
@@ -161,16 +148,12 @@ _ATTRIBUTES: Final = {
 }
 
 
-class RoleHandler(TableHandler):
+class RoleHandler(ServerHandler):
     """A role with a password, sent as a SCRAM verifier. Its id is its name."""
 
     pulumi_type = "postgresql:index/role:Role"
     secret_outputs = frozenset({"password"})
-    fields: ClassVar[Fields] = {
-        "name": Field(required=True),
-        "password": Field(),
-        "login": Field(kind=Kind.FLAG, default=False),
-    }
+    fields: ClassVar[Fields] = {"name": REQUIRED, "password": Field(), "login": Field(kind=Kind.FLAG, default=False)}
     constants: ClassVar[Properties] = {
         "connectionLimit": -1,
         "validUntil": "infinity",
@@ -178,9 +161,6 @@ class RoleHandler(TableHandler):
         **dict.fromkeys(("skipDropRole", "skipReassignOwned"), False),
         **dict.fromkeys(("inherit", "encryptedPassword"), True),
     }
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         name = inputs["name"]

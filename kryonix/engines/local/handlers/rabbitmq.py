@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 
 from kryonix.engines.local.handlers.base import LiveResource, Properties
-from kryonix.engines.local.handlers.fields import Field, Fields, HandlerTable, Kind, TableHandler
+from kryonix.engines.local.handlers.fields import KEY, REQUIRED, Field, Fields, HandlerTable, Kind, TableHandler
 from kryonix.engines.local.handlers.management import Management
 from kryonix.topology.credentials import is_hash_of
 
 LIMITS: Final = {"maxConnections": "max-connections", "maxQueues": "max-queues"}
 PERMISSIONS: Final = ("configure", "write", "read")
-NAME: Final = Field(required=True, replaces=True)
+_NAMED: Final[Fields] = {"name": KEY, "vhost": KEY}
 
 
 def provider(config: Properties) -> HandlerTable:
@@ -32,7 +32,7 @@ def provider(config: Properties) -> HandlerTable:
         PolicyHandler,
         OperatorPolicyHandler,
     )
-    return HandlerTable.of([handler(api) for handler in types], api.close)
+    return HandlerTable([handler(api) for handler in types], api.close)
 
 
 class _BrokerObject(TableHandler):
@@ -54,7 +54,7 @@ class _BrokerObject(TableHandler):
         """Return the inputs as the API shows them; None removes an input."""
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        self._api.put(self._path(inputs), self.body(inputs), f"declare {self._label(inputs)}")
+        self._api.call("PUT", self._path(inputs), f"declare {self._label(inputs)}", json=self.body(inputs))
         return self.id.format_map(inputs), dict(inputs)
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
@@ -65,7 +65,7 @@ class _BrokerObject(TableHandler):
         return LiveResource(id, live, dict(live))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        self._api.delete(self._path(outputs or inputs), f"delete {self._label(inputs)}")
+        self._api.call("DELETE", self._path(outputs or inputs), f"delete {self._label(inputs)}", missing_ok=True)
 
     def _path(self, inputs: Properties) -> tuple[str, ...]:
         return tuple(part.format_map(inputs) for part in self.path)
@@ -80,7 +80,7 @@ class VHostHandler(_BrokerObject):
     pulumi_type = "rabbitmq:index/vHost:VHost"
     path, label, id = ("vhosts", "{name}"), "vhost `{name}`", "{name}"
     fields: ClassVar[Fields] = {
-        "name": NAME,
+        "name": KEY,
         "description": Field(),
         "defaultQueueType": Field(),
         # The provider plugin turns a limit that is not a number into 0, and nobody can connect.
@@ -102,15 +102,16 @@ class VHostHandler(_BrokerObject):
         # An interrupted PUT can leave a vhost without permissions for its creator; repeating the PUT doesn't add them.
         path = ("permissions", name, self._api.username)
         if self._api.get(*path) is None:
-            self._api.put(path, dict.fromkeys(PERMISSIONS, ".*"), f"let `{self._api.username}` into vhost `{name}`")
+            every = dict.fromkeys(PERMISSIONS, ".*")
+            self._api.call("PUT", path, f"let `{self._api.username}` into vhost `{name}`", json=every)
         current = self._limits(name)
         for ours, theirs in LIMITS.items():
-            wanted = inputs.get(ours) or None
-            path = ("vhost-limits", name, theirs)
-            if wanted is not None and current.get(theirs) != int(wanted):
-                self._api.put(path, {"value": int(wanted)}, f"limit {theirs} of vhost `{name}` to {wanted}")
-            elif wanted is None and theirs in current:
-                self._api.delete(path, f"clear {theirs} of vhost `{name}`")
+            wanted, path = inputs.get(ours), ("vhost-limits", name, theirs)
+            if wanted and current.get(theirs) != int(wanted):
+                doing = f"limit {theirs} of vhost `{name}` to {wanted}"
+                self._api.call("PUT", path, doing, json={"value": int(wanted)})
+            elif not wanted and theirs in current:
+                self._api.call("DELETE", path, f"clear {theirs} of vhost `{name}`", missing_ok=True)
         return made
 
     def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
@@ -131,7 +132,7 @@ class UserHandler(_BrokerObject):
 
     pulumi_type = "rabbitmq:index/user:User"
     path, label, id = ("users", "{name}"), "user `{name}`", "{name}"
-    fields: ClassVar[Fields] = {"name": NAME, "password": Field(required=True), "tags": Field(kind=Kind.TEXT_LIST)}
+    fields: ClassVar[Fields] = {"name": KEY, "password": REQUIRED, "tags": Field(kind=Kind.TEXT_LIST)}
     secret_outputs = frozenset({"password"})
 
     def body(self, inputs: Properties) -> Mapping[str, Any]:
@@ -162,9 +163,9 @@ class PermissionsHandler(_BrokerObject):
     path, id = ("permissions", "{vhost}", "{user}"), "{user}@{vhost}"
     label = "the permissions of `{user}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
-        "user": NAME,
-        "vhost": NAME,
-        "permissions": Field(kind=Kind.BLOCK, required=True, fields=dict.fromkeys(PERMISSIONS, Field(required=True))),
+        "user": KEY,
+        "vhost": KEY,
+        "permissions": Field(kind=Kind.BLOCK, required=True, fields=dict.fromkeys(PERMISSIONS, REQUIRED)),
     }
 
     def body(self, inputs: Properties) -> Mapping[str, Any]:
@@ -213,9 +214,8 @@ class ExchangeHandler(_Declared):
     pulumi_type = "rabbitmq:index/exchange:Exchange"
     path, label = ("exchanges", "{vhost}", "{name}"), "exchange `{name}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
-        "name": NAME,
-        "vhost": NAME,
-        "settings": _settings(type=Field(required=True), arguments=Field(kind=Kind.TEXT_MAP)),
+        **_NAMED,
+        "settings": _settings(type=REQUIRED, arguments=Field(kind=Kind.TEXT_MAP)),
     }
 
 
@@ -225,8 +225,7 @@ class QueueHandler(_Declared):
     pulumi_type = "rabbitmq:index/queue:Queue"
     path, label = ("queues", "{vhost}", "{name}"), "queue `{name}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
-        "name": NAME,
-        "vhost": NAME,
+        **_NAMED,
         "settings": _settings(argumentsJson=Field(kind=Kind.JSON)),
     }
 
@@ -238,9 +237,9 @@ class BindingHandler(_BrokerObject):
     path = ("bindings", "{vhost}", "e", "{source}", "q", "{destination}", "{propertiesKey}")
     label = "binding of `{destination}` to `{source}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
-        "source": NAME,
-        "vhost": NAME,
-        "destination": NAME,
+        "source": KEY,
+        "vhost": KEY,
+        "destination": KEY,
         "destinationType": Field(required=True, replaces=True, pattern="queue"),
         "routingKey": Field(replaces=True),
     }
@@ -250,8 +249,8 @@ class BindingHandler(_BrokerObject):
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         collection = self._path({**inputs, "propertiesKey": ""})[:-1]
-        location = self._api.post(collection, self.body(inputs), f"declare {self._label(inputs)}")
-        key = unquote(location.rsplit("/", 1)[-1])
+        answer = self._api.call("POST", collection, f"declare {self._label(inputs)}", json=self.body(inputs))
+        key = unquote(answer.headers.get("Location", "").rsplit("/", 1)[-1])
         vhost = inputs["vhost"].replace("%", "%25").replace("/", "%2F")
         id = "/".join((vhost, inputs["source"], inputs["destination"], "queue", key))
         return id, {**inputs, "propertiesKey": key}
@@ -274,15 +273,14 @@ class PolicyHandler(_BrokerObject):
     pulumi_type = "rabbitmq:index/policy:Policy"
     path, label = ("policies", "{vhost}", "{name}"), "policy `{name}` in vhost `{vhost}`"
     fields: ClassVar[Fields] = {
-        "name": NAME,
-        "vhost": NAME,
+        **_NAMED,
         "policy": Field(
             kind=Kind.BLOCK,
             required=True,
             fields={
-                "pattern": Field(required=True),
+                "pattern": REQUIRED,
                 "priority": Field(kind=Kind.WHOLE, required=True),
-                "applyTo": Field(required=True),
+                "applyTo": REQUIRED,
                 "definition": Field(kind=Kind.TEXT_MAP, required=True),
             },
         ),

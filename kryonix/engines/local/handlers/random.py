@@ -15,7 +15,7 @@ SPECIAL: Final = "!@#$%&*()-_=+[]{}<>:?"
 
 def provider(config: Properties) -> HandlerTable:
     """Return the handlers of package random."""
-    return HandlerTable.of([RandomPasswordHandler()])
+    return HandlerTable([RandomPasswordHandler()])
 
 
 class RandomPasswordHandler(TableHandler):

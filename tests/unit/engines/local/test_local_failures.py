@@ -152,11 +152,10 @@ def test_preview_exits_with_2_on_invalid_inputs(testbed: EngineTestbed) -> None:
     assert caught.value.exit_status == 2
 
 
-def test_a_bug_in_a_handler_is_shown_with_its_traceback(testbed: EngineTestbed) -> None:
+def test_a_bug_in_a_handler_is_named(testbed: EngineTestbed) -> None:
     with pytest.raises(ApplyFailed, match="ZeroDivisionError: a bug") as caught:
         testbed.up('Thing("a", {"fail": "bug"})')
-    assert "engine_testbed.py" in caught.value.details  # type: ignore[attr-defined]
-    assert "in _work" in caught.value.details  # type: ignore[attr-defined]
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 def test_an_unknown_type_exits_with_2(testbed: EngineTestbed) -> None:
@@ -183,18 +182,17 @@ def test_a_failing_update_is_repaired_from_the_real_state(testbed: EngineTestbed
     assert testbed.service.things()["a"]["x"] == 1
 
 
-def test_a_programs_traceback_starts_at_its_own_code(testbed: EngineTestbed) -> None:
+def test_a_bug_in_the_program_is_named(testbed: EngineTestbed) -> None:
     with pytest.raises(ProgramFailed, match="KeyError: 'nothing'") as caught:
         testbed.up('Thing("a")\ndef deep():\n    return {}["nothing"]\ndeep()')
     assert caught.value.exit_status == 1
-    assert "in deep" in caught.value.details
-    assert "runpy" not in caught.value.details
+    assert isinstance(caught.value.__cause__, KeyError)
 
 
 def test_a_run_error_of_the_program_is_a_message_without_traceback(testbed: EngineTestbed) -> None:
     with pytest.raises(ProgramFailed) as caught:
         testbed.up('raise pulumi.RunError("no such tenant")')
-    assert (str(caught.value), caught.value.details, caught.value.exit_status) == ("no such tenant", "", 1)
+    assert (str(caught.value), caught.value.exit_status) == ("no such tenant", 1)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +210,7 @@ def test_the_exit_status_of_the_programs_exception_is_kept(testbed: EngineTestbe
     head += 'def refuse(_):\n    raise Refused("queues hold messages")\n'
     with pytest.raises(ProgramFailed) as caught:
         testbed.up(head + body)
-    assert (str(caught.value), caught.value.details, caught.value.exit_status) == ("queues hold messages", "", 2)
+    assert (str(caught.value), caught.value.exit_status) == ("queues hold messages", 2)
     assert caught.value.failure == Failure(kind="refused", exit_status=2)
     assert testbed.service.things() == {}
 
