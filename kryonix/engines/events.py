@@ -13,15 +13,21 @@ Severity = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
-class ResourceEvent:
-    """Progress of a resource. `seconds` is the duration of the change; `error` is set if it failed."""
+class Step:
+    """A change of a resource, done or planned. `changed` are names of inputs, without values."""
 
     urn: str
     name: str
     type: str
     op: Op
-    status: Status
     changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceEvent(Step):
+    """Progress of a change. `seconds` is its duration; `error` is set if it failed."""
+
+    status: Status = "done"
     error: str = ""
     seconds: float = 0.0
 
@@ -37,17 +43,6 @@ class Diagnostic:
 
 Event = ResourceEvent | Diagnostic
 OnEvent = Callable[[Event], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A change of a resource, done or planned. `changed` are names of inputs, without values."""
-
-    urn: str
-    name: str
-    type: str
-    op: Op
-    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

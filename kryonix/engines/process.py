@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partialmethod
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -53,18 +54,6 @@ class LocalEngine:
         self._project = project.absolute()
         self._slots = BoundedSemaphore(concurrency)
 
-    def preview(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
-        return self._run("preview", stack, on_event)
-
-    def up(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
-        return self._run("up", stack, on_event)
-
-    def refresh(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
-        return self._run("refresh", stack, on_event)
-
-    def destroy(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
-        return self._run("destroy", stack, on_event)
-
     def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
         return self._open(stack).outputs(show_secrets=show_secrets)
 
@@ -90,7 +79,7 @@ class LocalEngine:
     def _open(self, stack: StackSpec, on_event: OnEvent = ignore) -> LocalStack:
         return LocalStack(self._project, stack.name, config_file=stack.config_file, on_event=on_event)
 
-    def _run(self, operation: str, stack: StackSpec, on_event: OnEvent) -> Summary:
+    def _run(self, operation: str, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
         if stack.config is None:
             with self._slots:
                 summary: Summary = getattr(self._open(stack, on_event), operation)()
@@ -111,6 +100,11 @@ class LocalEngine:
                         return message
                     on_event(message)
             raise OperationDied(stack.name, _ending(process.returncode, stderr))
+
+    preview = partialmethod(_run, "preview")
+    up = partialmethod(_run, "up")
+    refresh = partialmethod(_run, "refresh")
+    destroy = partialmethod(_run, "destroy")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, Final, TypeVar
@@ -52,18 +52,6 @@ class PulumiEngine:
         self._slots = BoundedSemaphore(concurrency)
         self._before_creation = before_creation
         self._secrets_provider = os.environ.get("KRYONIX_SECRETS_PROVIDER") or None
-
-    def preview(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
-        return self._run(stack, on_event, lambda found, **run: found.preview(**run))
-
-    def up(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
-        return self._run(stack, on_event, lambda found, **run: found.up(**run, show_secrets=False))
-
-    def refresh(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
-        return self._run(stack, on_event, lambda found, **run: found.refresh(**run, show_secrets=False))
-
-    def destroy(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
-        return self._run(stack, on_event, lambda found, **run: found.destroy(**run, show_secrets=False))
 
     def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
         outputs = self._read(stack, lambda found: found.stack_outputs(stack.name)) or {}
@@ -141,7 +129,7 @@ class PulumiEngine:
             file.write_text(yaml.safe_dump({**document, **kept}, allow_unicode=True), encoding="utf-8")
         return found
 
-    def _run(self, stack: StackSpec, on_event: OnEvent, operation: Callable[..., Any]) -> Summary:
+    def _run(self, operation: Callable[..., Any], stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
         started, log = time.monotonic(), EventLog(on_event)
         config = {"config_file": str(stack.config_file)} if stack.config_file else {}
         with self._slots, self._folder(stack) as folder:
@@ -151,6 +139,11 @@ class PulumiEngine:
             self._unlocking(found, folder, log.errors, run)
         steps = tuple(log.steps)
         return Summary(changes=count_changes(steps), steps=steps, seconds=time.monotonic() - started)
+
+    preview = partialmethod(_run, auto.Stack.preview)
+    up = partialmethod(_run, partial(auto.Stack.up, show_secrets=False))
+    refresh = partialmethod(_run, partial(auto.Stack.refresh, show_secrets=False))
+    destroy = partialmethod(_run, partial(auto.Stack.destroy, show_secrets=False))
 
     def _unlocking(self, found: auto.Stack, folder: Path, errors: list[str], run: Callable[[], Any]) -> None:
         """Run it, and again if a killed run on this machine has left its lock. A project's own stack stays locked."""

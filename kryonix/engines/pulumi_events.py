@@ -91,7 +91,7 @@ class EventLog:
         if status == ("done" if asked == "refresh" else "started"):
             self.steps.append(Step(metadata.urn, name, metadata.type, op, changed))
         seconds = time.monotonic() - began
-        self._on_event(ResourceEvent(metadata.urn, name, metadata.type, asked, status, changed, "", seconds))
+        self._on_event(ResourceEvent(metadata.urn, name, metadata.type, asked, changed, status, seconds=seconds))
 
     def _diagnostic(self, event: events.DiagnosticEvent) -> None:
         message = _without_traceback(event.message.strip())

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from unittest import mock
 
 from pulumi.runtime.proto import analyzer_pb2
 
 from kryonix.engines.local import LocalStack, values
-from kryonix.engines.local.registrar import Goal, Registrar
+from kryonix.engines.local.registrar import Registrar
 from kryonix.engines.local.resource import Resource
 from tests.support.project import Project
 
@@ -62,9 +62,9 @@ def _recorded() -> Iterator[list[Recording]]:
     recordings: list[Recording] = []
     register = Registrar.register
 
-    def record(self: Registrar, goal: Goal) -> Resource:
-        resource = register(self, goal)
-        recordings.append(Recording(goal.draft, resource))
+    def record(self: Registrar, draft: Resource, *more: Any) -> Resource:
+        resource = register(self, draft, *more)
+        recordings.append(Recording(draft, resource))
         return resource
 
     with mock.patch.object(Registrar, "register", record):

@@ -64,7 +64,6 @@ class InvalidProgramInput(LocalError):
 class ConfigError(InvalidProgramInput):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 class UnsupportedFeature(LocalError):

@@ -17,7 +17,7 @@ from pulumi.runtime.proto import engine_pb2, resource_pb2
 from kryonix.engines.local import values
 from kryonix.engines.local.errors import UnsupportedFeature
 from kryonix.engines.local.handlers.base import Properties
-from kryonix.engines.local.registrar import Goal, Registrar
+from kryonix.engines.local.registrar import Registrar
 from kryonix.engines.local.resource import STACK_TYPE, Resource
 from kryonix.engines.local.run import Run
 from kryonix.engines.local.stack_reference import (
@@ -71,7 +71,10 @@ class Monitor:
         """Bring one resource to what the program wants."""
         with self._run.failing():
             self._run.check()
-            resource = self._registrar.register(self._goal(request))
+            defined = request.deleteBeforeReplaceDefined or request.deleteBeforeReplace
+            old_first = request.deleteBeforeReplace if defined else None
+            wanted = self._wanted(request)
+            resource = self._registrar.register(wanted, request.version, request.aliasURNs, old_first)
             with self._lock:
                 self._registered[resource.urn] = resource
             if resource.type == STACK_TYPE:
@@ -149,7 +152,7 @@ class Monitor:
         """Record the stack's outputs, after the program has succeeded."""
         self._set_outputs(self.stack_urn, self.outputs)
 
-    def _goal(self, request: resource_pb2.RegisterResourceRequest) -> Goal:
+    def _wanted(self, request: resource_pb2.RegisterResourceRequest) -> Resource:
         """Return a request, read and checked; children inherit `deleted_with` and `protect`."""
         for descriptor, value in request.ListFields():
             empty = isinstance(value, Message) and not value.ByteSize()
@@ -161,7 +164,7 @@ class Monitor:
         with self._lock:
             parent = self._registered.get(request.parent)
         deps = {key: tuple(sorted(set(value.urns))) for key, value in sorted(request.propertyDependencies.items())}
-        draft = replace(
+        return replace(
             self._draft(request, values.from_struct(request.object)),
             custom=request.custom,
             property_dependencies={key: urns for key, urns in deps.items() if urns},
@@ -169,9 +172,6 @@ class Monitor:
             protect=request.protect if request.HasField("protect") else bool(parent and parent.protect),
             ignore_changes=tuple(request.ignoreChanges),
         )
-        defined = request.deleteBeforeReplaceDefined or request.deleteBeforeReplace
-        first = request.deleteBeforeReplace if defined else None
-        return Goal(draft, request.version, tuple(request.aliasURNs), delete_before_replace=first)
 
     def _draft(
         self, request: resource_pb2.RegisterResourceRequest | resource_pb2.ReadResourceRequest, inputs: Properties

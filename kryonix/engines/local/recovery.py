@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from kryonix.engines.local import values
@@ -27,6 +27,7 @@ def _unavailable(error: Exception) -> bool:
     return isinstance(error, KryonixError) and error.exit_status == _UNAVAILABLE
 
 
+@dataclass(frozen=True, slots=True)
 class Recovery:
     """Finish the interrupted operation on one resource before the run decides anything else about it.
 
@@ -35,12 +36,11 @@ class Recovery:
     found the resource, or found that it does not exist.
     """
 
-    def __init__(self, run: Run, handler: Handler, wanted: Resource, differs: Callable[[Resource], bool]) -> None:
-        """`differs` returns True if the program wants other inputs than the given resource has."""
-        self._run = run
-        self._handler = handler
-        self._wanted = wanted
-        self._differs = differs
+    _run: Run
+    _handler: Handler
+    _wanted: Resource
+    _differs: Callable[[Resource], bool]
+    """Returns True if the program wants other inputs than the given resource has."""
 
     def recover(self, old: Resource | None) -> Resource | None:
         """Return the resource as it is after an unfinished operation; `old` if there was none."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 from uuid import uuid4
 
@@ -16,16 +17,6 @@ from kryonix.engines.local.recovery import Recovery, may_be_made
 from kryonix.engines.local.resource import PROVIDER_PREFIX, Resource, name_of, package_of
 from kryonix.engines.local.run import Run
 from kryonix.engines.local.state import now
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """A resource as the program wants it; `draft` has its inputs, unchecked, and no outputs."""
-
-    draft: Resource
-    version: str
-    aliases: tuple[str, ...]
-    delete_before_replace: bool | None
 
 
 class Registrar:
@@ -47,20 +38,23 @@ class Registrar:
         with self._lock:
             return frozenset(self._seen)
 
-    def register(self, goal: Goal) -> Resource:
-        """Return the resource as it is after the change; in a preview, as it would be."""
+    def register(self, draft: Resource, version: str, aliases: Sequence[str], old_first: bool | None) -> Resource:
+        """Return the resource as it is after the change; in a preview, as it would be.
+
+        `draft` is what the program wants: its inputs are unchecked, and it has no outputs. `old_first` is its
+        `delete_before_replace`.
+        """
         self._run.check()
-        old = self._claim(goal)
-        draft = _after(old, goal.draft)
+        old = self._claim(draft, aliases)
+        draft = _after(old, draft)
         if not draft.custom:
             self._run.ledger.keep(draft)
             self._report(draft, "same" if old else "create")
             return draft
         if draft.is_provider:
-            version = {"version": goal.version, "__internal": {}} if goal.version else {}
-            return self._settle_provider(replace(draft, inputs=draft.inputs | version), old)
-        provider = draft.provider or self._default_provider(package_of(draft.type), goal.version)
-        return self._managed(goal, replace(draft, provider=provider), old)
+            return self._settle_provider(replace(draft, inputs=draft.inputs | _versioned(version)), old)
+        provider = draft.provider or self._default_provider(package_of(draft.type), version)
+        return self._managed(replace(draft, provider=provider), old, old_first)
 
     def read(self, resource: Resource) -> Resource:
         """Record an external resource."""
@@ -72,12 +66,12 @@ class Registrar:
 
     # --- the resource in the state
 
-    def _claim(self, goal: Goal) -> Resource | None:
+    def _claim(self, draft: Resource, own_aliases: Sequence[str]) -> Resource | None:
         """Take the URN and return the resource in the state under it, or renamed from one of the aliases."""
-        ledger, wanted = self._run.ledger, goal.draft.urn
+        ledger, wanted = self._run.ledger, draft.urn
         with self._lock:
             self._take(wanted)
-            aliases = self._aliases[wanted] = (*goal.aliases, *self._inherited(goal.draft))
+            aliases = self._aliases[wanted] = (*own_aliases, *self._inherited(draft))
             found = next((urn for urn in (wanted, *aliases) if ledger.get(urn)), None)
             if found == wanted:
                 return ledger.get(wanted)
@@ -89,7 +83,7 @@ class Registrar:
             if found is None or old is None:
                 return None
             self._aliased[found] = wanted
-            renamed = replace(old, urn=wanted, type=goal.draft.type)
+            renamed = replace(old, urn=wanted, type=draft.type)
             ledger.commit(put=[renamed], drop=[found], rename=(found, wanted))
             return renamed
 
@@ -132,29 +126,28 @@ class Registrar:
     def _default_provider(self, package: str, version: str) -> str:
         """Return the reference of a package's default provider, made on first use."""
         with self._defaults_lock:
-            known = self._defaults.get((package, version))
-            if known is None:
-                known = self._defaults[package, version] = self._make_default(package, version)
-            return f"{known.urn}::{known.id}"
+            if (package, version) not in self._defaults:
+                self._defaults[package, version] = self._make_default(package, version)
+            made = self._defaults[package, version]
+            return f"{made.urn}::{made.id}"
 
     def _make_default(self, package: str, version: str) -> Resource:
-        suffix = version.replace("-", "_").replace("+", "_").replace(".", "_")
+        suffix = "_" + re.sub("[-+.]", "_", version) if version else ""
         type_, config = f"{PROVIDER_PREFIX}{package}", self._run.config
-        urn = self._run.urn("", type_, f"default_{suffix}" if version else "default")
+        urn = self._run.urn("", type_, f"default{suffix}")
         inputs: Properties = {
             key: values.Secret(value) if f"{package}:{key}" in config.secret_keys else value
             for key, value in config.of_package(package).items()
         }
-        if version:
-            inputs |= {"version": version, "__internal": {}}
         with self._lock:
             self._seen.add(urn)
         old = self._run.ledger.get(urn)
-        return self._settle_provider(_after(old, Resource(urn=urn, type=type_, custom=True, inputs=inputs)), old)
+        draft = Resource(urn=urn, type=type_, custom=True, inputs=inputs | _versioned(version))
+        return self._settle_provider(_after(old, draft), old)
 
     # --- resources with a handler
 
-    def _managed(self, goal: Goal, draft: Resource, old: Resource | None) -> Resource:
+    def _managed(self, draft: Resource, old: Resource | None, old_first: bool | None) -> Resource:
         handler = self._run.handler(draft)
 
         def differs(recorded: Resource) -> bool:
@@ -171,7 +164,7 @@ class Registrar:
         with self._run.checking(checked):
             diff = handler.diff(old.id, *old.plain, values.plain(checked.inputs))
         if diff.replaces:
-            return self._replace(handler, draft, old, diff, goal.delete_before_replace)
+            return self._replace(handler, draft, old, diff, old_first)
         if diff.changed:
             return self._update(handler, checked, old, diff)
         final = replace(checked, id=old.id, outputs=old.outputs)
@@ -268,6 +261,10 @@ class Registrar:
     def _report(self, resource: Resource, op: Op, changed: tuple[str, ...] = ()) -> None:
         self._run.step(resource, op, changed)
         self._run.report(resource, op, changed)
+
+
+def _versioned(version: str) -> Properties:
+    return {"version": version, "__internal": {}} if version else {}
 
 
 def _after(old: Resource | None, draft: Resource) -> Resource:

@@ -153,7 +153,7 @@ class Run:
     ) -> None:
         """Report progress of a resource."""
         if not resource.is_default_provider:
-            event = ResourceEvent(resource.urn, resource.name, resource.type, op, status, changed, **more)  # type: ignore[arg-type]
+            event = ResourceEvent(resource.urn, resource.name, resource.type, op, changed, status, **more)  # type: ignore[arg-type]
             with self._lock:
                 self.on_event(event)
 

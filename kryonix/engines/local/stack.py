@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from kryonix.engines.local.state import State
 from kryonix.engines.local.store import Store, state_root
 
 
+@dataclass
 class LocalStack:
     """One stack of a project. Operations that change it hold its lock; each call opens and closes everything.
 
@@ -33,23 +35,17 @@ class LocalStack:
     `providers` makes configured providers; default: those of `kryonix.engines.local.handlers`.
     """
 
-    def __init__(
-        self,
-        project: Path,
-        stack: str,
-        *,
-        config_file: Path | None = None,
-        parallel: int = 16,
-        on_event: OnEvent = lambda _: None,
-        providers: ProviderFactory = provider,
-    ) -> None:
-        self._folder = project.absolute()
-        self._stack = stack
-        self._config_file = config_file
-        self._parallel = parallel
-        self._on_event = on_event
-        self._providers = providers
-        self._store = Store(state_root(self._folder), stack)
+    project: Path
+    stack: str
+    _: KW_ONLY
+    config_file: Path | None = None
+    parallel: int = 16
+    on_event: OnEvent = lambda _: None
+    providers: ProviderFactory = provider
+
+    def __post_init__(self) -> None:
+        self.project = self.project.absolute()
+        self._store = Store(state_root(self.project), self.stack)
 
     def preview(self) -> Summary:
         """Run the program and return the changes of an `up`. Change nothing; needs no lock."""
@@ -63,7 +59,7 @@ class LocalStack:
         """Read all resources back into the state. The next `up` repairs differences."""
         from kryonix.engines.local.program import in_project
 
-        with self._run() as run, in_project(self._folder):
+        with self._run() as run, in_project(self.project):
             refresh_all(run)
             return run.summary()
 
@@ -95,7 +91,7 @@ class LocalStack:
             vault = self._store.vault(state)
             plain = _with_secrets(state.document(), vault.decrypt, "ciphertext", "plaintext")
             sealed = _with_secrets(change(plain), vault.encrypt, "plaintext", "ciphertext")
-            changed = State.of_document(sealed, where=f"the new state of {self._stack!r}")
+            changed = State.of_document(sealed, where=f"the new state of {self.stack!r}")
             changed.salt = vault.state
             self._store.save(changed)
 
@@ -128,19 +124,19 @@ class LocalStack:
             for resource in sure:
                 run.report(resource, "delete")
             return
-        with in_project(self._folder):
+        with in_project(self.project):
             Deletion(run, doomed).execute()
 
     @contextmanager
     def _run(self, *, dry_run: bool = False) -> Iterator[Run]:
-        project = Project.load(self._folder)
-        file = StackFile(project, self._stack, self._config_file)
+        project = Project.load(self.project)
+        file = StackFile(project, self.stack, self.config_file)
         with nullcontext() if dry_run else self._store.lock():
             state = self._store.load()
-            expected = f"urn:pulumi:{self._stack}::{project.name}::"
+            expected = f"urn:pulumi:{self.stack}::{project.name}::"
             if foreign := [data["urn"] for data in state.resources.values() if not data["urn"].startswith(expected)]:
                 raise InvalidProgramInput(
-                    f"The state in {self._store.folder} is not that of stack {self._stack!r} of project "
+                    f"The state in {self._store.folder} is not that of stack {self.stack!r} of project "
                     f"{project.name!r}: it contains {foreign[0]}."
                 )
             of_file = Vault(file.salt, where=str(file.path))
@@ -150,12 +146,12 @@ class LocalStack:
             ledger = Ledger(state, vault, None if dry_run else self._store)
             run = Run(
                 project=project,
-                stack=self._stack,
+                stack=self.stack,
                 config=config,
                 ledger=ledger,
-                providers=self._providers,
-                on_event=self._on_event,
-                parallel=self._parallel,
+                providers=self.providers,
+                on_event=self.on_event,
+                parallel=self.parallel,
                 dry_run=dry_run,
             )
             try:

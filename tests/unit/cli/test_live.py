@@ -56,7 +56,7 @@ def test_a_long_name_hides_neither_spinner_clock_nor_counts() -> None:
     written = io.StringIO()
     shown = RunProgress(Console(file=written, force_terminal=True, width=60, color_system=None), "up dev", 468)
     with shown.running():
-        shown.on_event(ResourceEvent("urn", f"redeclinicas/{'crm.leads.' * 30}", "a:b:Queue", "create", "done"))
+        shown.on_event(ResourceEvent("urn", f"redeclinicas/{'crm.leads.' * 30}", "a:b:Queue", "create"))
     last = written.getvalue().split("\r")[-2]
     assert re.match(r"(\x1b\[2K)?\S 0:00:0\d up dev: 1 of 468 resources, create redeclin\S*…", last), last
 
@@ -68,5 +68,5 @@ def test_unchanged_resources_are_only_counted(clock: Clock) -> None:
     for number, op in enumerate(ops):
         clock.now += 11
         for _ in range(2):  # a replaced resource is reported twice
-            shown.on_event(ResourceEvent(f"urn{number}", f"queue-{number}", "a:b:Queue", op, "done"))
+            shown.on_event(ResourceEvent(f"urn{number}", f"queue-{number}", "a:b:Queue", op))
     assert written.getvalue().splitlines() == [f"up dev: {done} of 3 resources, create queue-0" for done in (1, 2, 3)]

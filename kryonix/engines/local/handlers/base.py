@@ -26,6 +26,9 @@ class Unknown:
 
 
 UNKNOWN: Final = Unknown()
+NOT_YET: Final = (
+    "{} can't be reached yet: its address or password comes from resources that don't exist yet. Run `up` first."
+)
 
 
 @dataclass(frozen=True, slots=True)

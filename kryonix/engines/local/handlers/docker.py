@@ -13,9 +13,9 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
+from kryonix.engines.local.errors import ApplyFailed, ServiceUnavailable
 from kryonix.engines.local.handlers.base import LiveResource, Properties
-from kryonix.engines.local.handlers.fields import KEY, Field, Fields, TableHandler, checked
+from kryonix.engines.local.handlers.fields import KEY, Field, Fields, TableHandler, accepted
 
 Result = TypeVar("Result")
 
@@ -30,13 +30,10 @@ class Daemon:
 
     def __init__(self, config: Properties) -> None:
         """Use the daemon of the provider's `config`, else of DOCKER_HOST. Raise `InvalidInputs`."""
-        _, problems = checked({"host": Field()}, {key: value for key, value in config.items() if value})
-        if problems:
-            raise InvalidInputs(
-                "\n".join(f"provider docker: {problem}" for problem in problems)
-                + ". Set DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH instead, or use the Pulumi CLI."
-            )
-        self.host = str(config.get("host") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
+        given = {key: value for key, value in config.items() if value}
+        remedy = ". Set DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH instead, or use the Pulumi CLI."
+        values = accepted("provider docker", {"host": Field()}, given, remedy)
+        self.host = str(values.get("host") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
         self._lock = threading.Lock()
         self._api: docker.APIClient | None = None
 

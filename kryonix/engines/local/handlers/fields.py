@@ -90,6 +90,14 @@ def _checked(field: Field, value: Any, path: str) -> tuple[Any, list[str]]:
     return value, []
 
 
+def accepted(what: str, fields: Fields, inputs: Mapping[str, Any], remedy: str = "") -> Properties:
+    """Return the inputs with defaults. Raise `InvalidInputs` with every problem of `what`."""
+    values, problems = checked(fields, inputs)
+    if problems:
+        raise InvalidInputs("\n".join(f"{what}: {problem}" for problem in problems) + remedy)
+    return values
+
+
 def canonical(field: Field, value: Any) -> Any:
     """Return a comparable form; None is absent, empty, false, 0 and the default alike."""
     if value is UNKNOWN:
@@ -126,10 +134,7 @@ class TableHandler(Handler):
     """True if old and new can never exist side by side."""
 
     def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
-        values, problems = checked(self.fields, new)
-        if problems:
-            raise InvalidInputs("\n".join(f"{self.pulumi_type}: {problem}" for problem in problems))
-        return self.constants | values
+        return self.constants | accepted(self.pulumi_type, self.fields, new)
 
     def diff(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Diff:
         fields = {**{name: Field(default=value) for name, value in self.constants.items()}, **self.fields}

@@ -10,8 +10,8 @@ import urllib3
 from urllib3.exceptions import SSLError
 
 from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
-from kryonix.engines.local.handlers.base import UNKNOWN
-from kryonix.engines.local.handlers.fields import REQUIRED, Field, Kind, checked
+from kryonix.engines.local.handlers.base import NOT_YET, UNKNOWN
+from kryonix.engines.local.handlers.fields import REQUIRED, Field, Kind, accepted
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, Client
 
 CONNECTIONS: Final = 32
@@ -28,9 +28,7 @@ class Management:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         """Read the provider's inputs, which may be unknown in a preview. Raises InvalidInputs."""
-        values, problems = checked(_CONFIG, {name: value for name, value in config.items() if value})
-        if problems:
-            raise InvalidInputs("\n".join(f"provider rabbitmq: {problem}" for problem in problems))
+        values = accepted("provider rabbitmq", _CONFIG, {name: value for name, value in config.items() if value})
         self._client: Client | None = None
         if UNKNOWN in values.values():
             return
@@ -62,10 +60,7 @@ class Management:
     @contextmanager
     def _connected(self, doing: str) -> Iterator[Client]:
         if self._client is None:
-            raise ServiceUnavailable(
-                "RabbitMQ's management API can't be reached yet: its address or password comes from resources that "
-                "don't exist yet. Run `up` first."
-            )
+            raise ServiceUnavailable(NOT_YET.format("RabbitMQ's management API"))
         remedy = "Start the broker's management plugin, or correct the provider's `endpoint`"
         try:
             yield self._client

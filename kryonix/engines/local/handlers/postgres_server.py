@@ -12,9 +12,9 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import SQL, Composed
 
-from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
-from kryonix.engines.local.handlers.base import UNKNOWN
-from kryonix.engines.local.handlers.fields import REQUIRED, Field, Kind, TableHandler, checked
+from kryonix.engines.local.errors import ApplyFailed, ServiceUnavailable
+from kryonix.engines.local.handlers.base import NOT_YET, UNKNOWN
+from kryonix.engines.local.handlers.fields import REQUIRED, Field, Kind, TableHandler, accepted
 from kryonix.topology.addresses import host_port
 
 Cursor = psycopg.Cursor[DictRow]
@@ -43,10 +43,7 @@ class Server:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Server:
         """Read the provider's inputs, which may be unknown in a preview. Raise `InvalidInputs`."""
-        settings, problems = checked(_CONFIG, config)
-        if problems:
-            raise InvalidInputs("\n".join(f"provider postgresql: {problem}" for problem in problems))
-        return cls(settings)
+        return cls(accepted("provider postgresql", _CONFIG, config))
 
     def run(self, doing: str, work: Callable[[Cursor], Result], database: str = "", autocommit: bool = False) -> Result:
         """Run `work` in one transaction, again after a conflict. `doing` is such as "drop role 'r'"."""
@@ -86,10 +83,7 @@ class Server:
 
     def _connect(self, database: str, autocommit: bool) -> psycopg.Connection[DictRow]:
         if UNKNOWN in self.settings.values():
-            raise ServiceUnavailable(
-                "PostgreSQL can't be reached yet: its address or password comes from resources that don't exist yet. "
-                "Run `up` first."
-            )
+            raise ServiceUnavailable(NOT_YET.format("PostgreSQL"))
         settings = self.settings
         try:
             return psycopg.connect(
