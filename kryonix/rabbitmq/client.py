@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 from urllib.parse import quote, urlsplit
 
 import urllib3
+from pydantic_core import from_json
 from urllib3.exceptions import HTTPError, ProtocolError, SSLError
 
 from kryonix.errors import ServiceUnreachable
@@ -85,12 +86,11 @@ class Client:
         response = self.call("GET", *path, missing_ok=True, fields=params, preload_content=False)
         with self._explained():
             text = response.read(_LONGEST)
-        if len(text) == _LONGEST:  # the rest is not read, so nobody else can use the connection
+        cut = len(text) == _LONGEST
+        if cut:  # the rest is not read, so nobody else can use the connection
             response.close()
         response.release_conn()
-        if response.status == 404:
-            return [], True
-        return (_entries(text), False) if len(text) == _LONGEST else (self._parsed(text, path), True)
+        return ([], True) if response.status == 404 else (self._parsed(text, path, cut=cut), not cut)
 
     def call(
         self, method: str, *path: str, missing_ok: bool = False, reason: str = "", **options: Any
@@ -124,9 +124,10 @@ class Client:
             problem = f"{what} ({cause})"
             raise BrokerUnavailable(f"the broker at {self.url} {problem}. Start it and run again", problem) from error
 
-    def _parsed(self, text: bytes, path: tuple[str, ...]) -> Any:
+    def _parsed(self, text: bytes, path: tuple[str, ...], *, cut: bool = False) -> Any:
+        """Return what a response holds; of a list cut short, all but the last entry, which may be incomplete."""
         try:
-            return json.loads(text)
+            return from_json(text.decode(errors="ignore"), allow_partial=True)[:-1] if cut else json.loads(text)
         except ValueError:
             raise self._failed("sends no JSON to GET", path, 200, "it is another service") from None
 
@@ -144,16 +145,3 @@ def _reason(response: urllib3.BaseHTTPResponse, text: bytes) -> str:
         return response.reason or "no reason given"
     reason = answer.get("reason") or answer.get("error") if isinstance(answer, dict) else answer
     return str(reason).strip()[:200] or "no reason given"
-
-
-def _entries(text: bytes) -> list[dict[str, Any]]:
-    """Return the complete entries of a truncated JSON list."""
-    decoder, cut, at = json.JSONDecoder(), text.decode(errors="ignore"), 1
-    found: list[dict[str, Any]] = []
-    while True:
-        try:
-            entry, at = decoder.raw_decode(cut, at)
-        except ValueError:
-            return found
-        found.append(entry)
-        at += 1  # the comma

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from base64 import b64decode, b64encode
 from typing import Any, Final
 
@@ -68,12 +69,23 @@ def scram_verifier(user: str, password: str) -> str:
 
     https://www.postgresql.org/docs/current/catalog-pg-authid.html
     """
-    salt = _salt(user, password)[:16]
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _SCRAM_ITERATIONS)
+    return _verifier(password, _salt(user, password)[:16], _SCRAM_ITERATIONS)
+
+
+def is_verifier_of(found: str, password: str) -> bool:
+    """Return True if a server's SCRAM-SHA-256 verifier, with any salt, belongs to this password or is the same one."""
+    parts = re.fullmatch(r"SCRAM-SHA-256\$(\d+):([^$]+)\$.+", found)
+    if not parts or password.startswith("SCRAM-SHA-256$"):
+        return found == password
+    return hmac.compare_digest(_verifier(password, b64decode(parts[2]), int(parts[1])), found)
+
+
+def _verifier(password: str, salt: bytes, iterations: int) -> str:
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
     stored = hashlib.sha256(_hmac(salted, b"Client Key")).digest()
     server = _hmac(salted, b"Server Key")
     salt_text, stored_text, server_text = (b64encode(part).decode() for part in (salt, stored, server))
-    return f"SCRAM-SHA-256${_SCRAM_ITERATIONS}:{salt_text}${stored_text}:{server_text}"
+    return f"SCRAM-SHA-256${iterations}:{salt_text}${stored_text}:{server_text}"
 
 
 def _salted(salt: bytes, password: str) -> str:

@@ -113,11 +113,6 @@ class StackConfig:
     values: Mapping[str, str] = field(repr=False)
     secret_keys: frozenset[str]
 
-    def of_package(self, package: str) -> dict[str, str]:
-        """Return the config of a provider's package, such as `docker:host` under `host`."""
-        prefix = f"{package}:"
-        return {key[len(prefix) :]: value for key, value in self.values.items() if key.startswith(prefix)}
-
 
 class StackFile:
     """A stack's file, not decrypted yet; `salt` is its `encryptionsalt`, empty if there is none."""

@@ -136,8 +136,9 @@ class Registrar:
         type_, config = f"{PROVIDER_PREFIX}{package}", self._run.config
         urn = self._run.urn("", type_, f"default{suffix}")
         inputs: Properties = {
-            key: values.Secret(value) if f"{package}:{key}" in config.secret_keys else value
-            for key, value in config.of_package(package).items()
+            key.removeprefix(f"{package}:"): values.Secret(value) if key in config.secret_keys else value
+            for key, value in config.values.items()
+            if key.startswith(f"{package}:")
         }
         with self._lock:
             self._seen.add(urn)

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kryonix.topology.credentials import rabbitmq_hash, scram_verifier
+from kryonix.topology.credentials import is_verifier_of, rabbitmq_hash, scram_verifier
 
 texts = st.text(min_size=1)
 
@@ -30,3 +31,17 @@ def test_hashes_are_stable_and_hide_the_password(user: str, password: str) -> No
 def test_two_users_with_one_password_have_different_hashes() -> None:
     assert rabbitmq_hash("a", "same") != rabbitmq_hash("b", "same")
     assert scram_verifier("a", "same") != scram_verifier("b", "same")
+
+
+def test_a_password_is_compared_with_the_servers_verifier() -> None:
+    # RFC 5803 form, made by PostgreSQL 17 for the password `secret`.
+    key = hashlib.pbkdf2_hmac("sha256", b"secret", b"salt-of-16-bytes", 4096)
+    client_key, server_key = (hmac.digest(key, name, "sha256") for name in (b"Client Key", b"Server Key"))
+    stored = base64.b64encode(hashlib.sha256(client_key).digest()).decode()
+    verifier = f"SCRAM-SHA-256$4096:{base64.b64encode(b'salt-of-16-bytes').decode()}${stored}:"
+    verifier += base64.b64encode(server_key).decode()
+    assert is_verifier_of(verifier, "secret")
+    assert is_verifier_of(verifier, verifier)
+    assert not is_verifier_of(verifier, "other")
+    assert not is_verifier_of("", "secret")
+    assert is_verifier_of(scram_verifier("role", "secret"), "secret")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import re
 from typing import ClassVar, Final, LiteralString
 
 from psycopg import sql
@@ -15,6 +11,7 @@ from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.fields import KEY, REQUIRED, Field, Fields, HandlerTable, Kind
 from kryonix.engines.local.handlers.postgres_privileges import DefaultPrivilegesHandler, GrantHandler
 from kryonix.engines.local.handlers.postgres_server import Cursor, Server, ServerHandler
+from kryonix.topology.credentials import is_verifier_of, scram_verifier
 
 
 def provider(config: Properties) -> HandlerTable:
@@ -168,7 +165,7 @@ class RoleHandler(ServerHandler):
         def work(cursor: Cursor) -> None:
             exists = cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone()
             verb = sql.SQL("ALTER" if exists else "CREATE")
-            cursor.execute(sql.SQL("{} ROLE {} WITH {}").format(verb, _name(inputs), _options(cursor, inputs)))
+            cursor.execute(sql.SQL("{} ROLE {} WITH {}").format(verb, _name(inputs), _options(inputs)))
 
         self._server.run(f"create role {name!r}", work)
         return name, dict(inputs)
@@ -179,7 +176,7 @@ class RoleHandler(ServerHandler):
             old, new = _name(old_inputs), _name(new_inputs)
             if old != new:
                 cursor.execute(sql.SQL("ALTER ROLE {} RENAME TO {}").format(old, new))
-            cursor.execute(sql.SQL("ALTER ROLE {} WITH {}").format(new, _options(cursor, new_inputs)))
+            cursor.execute(sql.SQL("ALTER ROLE {} WITH {}").format(new, _options(new_inputs)))
 
         self._server.run(f"alter role {old_inputs['name']!r}", work)
         return dict(new_inputs)
@@ -200,7 +197,7 @@ class RoleHandler(ServerHandler):
         if inputs.get("login") and inputs.get("password"):
             verifier: LiteralString = "SELECT rolpassword FROM pg_authid WHERE rolname = %(name)s"
             row = self._server.row(f"read the verifier of role {name!r}", verifier, inputs)
-            if not row or not verifies(row["rolpassword"] or "", inputs["password"]):
+            if not row or not is_verifier_of(row["rolpassword"] or "", inputs["password"]):
                 live.pop("password")
         return LiveResource(id, live, dict(live))
 
@@ -221,24 +218,11 @@ def _lock(cursor: Cursor, name: str) -> None:
     cursor.execute("SELECT pg_advisory_xact_lock(oid::bigint) FROM pg_roles WHERE rolname = %s", [name])
 
 
-def _options(cursor: Cursor, inputs: Properties) -> sql.Composable:
+def _options(inputs: Properties) -> sql.Composable:
     parts: list[sql.Composable] = [sql.SQL(word if inputs[name] else f"NO{word}") for name, word in _ATTRIBUTES.items()]
     parts.append(sql.SQL("CONNECTION LIMIT -1 VALID UNTIL 'infinity'"))
     if password := inputs.get("password"):
-        if not password.startswith("SCRAM-SHA-256$"):
-            # Neither the server nor its log sees the password itself.
-            encrypt = cursor.connection.pgconn.encrypt_password
-            password = encrypt(password.encode(), inputs["name"].encode(), b"scram-sha-256").decode()
-        parts.append(sql.SQL("PASSWORD {}").format(sql.Literal(password)))
+        # Neither the server nor its log sees the password itself.
+        verifier = password if password.startswith("SCRAM-SHA-256$") else scram_verifier(inputs["name"], password)
+        parts.append(sql.SQL("PASSWORD {}").format(sql.Literal(verifier)))
     return sql.SQL(" ").join(parts)
-
-
-def verifies(stored: str, password: str) -> bool:
-    """Compare the server's verifier with a password or with another verifier."""
-    found = re.fullmatch(r"SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)", stored)
-    if not found or password.startswith("SCRAM-SHA-256$"):
-        return stored == password
-    rounds, salt, stored_key = int(found[1]), base64.b64decode(found[2]), base64.b64decode(found[3])
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
-    client_key = hmac.digest(salted, b"Client Key", "sha256")
-    return hmac.compare_digest(hashlib.sha256(client_key).digest(), stored_key)

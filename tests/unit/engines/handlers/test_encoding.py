@@ -15,7 +15,6 @@ from kryonix.engines.local.handlers import provider
 from kryonix.engines.local.handlers.container_spec import CONTAINER, archive, container_spec, nanoseconds
 from kryonix.engines.local.handlers.fields import checked
 from kryonix.engines.local.handlers.management import Management
-from kryonix.engines.local.handlers.postgresql import verifies
 from kryonix.engines.local.handlers.rabbitmq import definition_for_broker, password_matches
 from kryonix.rabbitmq.client import api_path
 
@@ -51,24 +50,6 @@ def test_a_users_password_is_compared_with_the_brokers_salted_hash() -> None:
     assert not password_matches(user, "wrong")
     assert not password_matches({**user, "password_hash": ""}, "right")
     assert password_matches({**user, "hashing_algorithm": "something_else"}, "wrong")
-
-
-def test_a_roles_password_is_compared_with_the_servers_verifier() -> None:
-    # RFC 5803 form, made by PostgreSQL 17 for the password `secret`.
-    key = hashlib.pbkdf2_hmac("sha256", b"secret", b"salt-of-16-bytes", 4096)
-    stored = base64.b64encode(hashlib.sha256(_hmac(key, b"Client Key")).digest()).decode()
-    server = base64.b64encode(_hmac(key, b"Server Key")).decode()
-    verifier = f"SCRAM-SHA-256$4096:{base64.b64encode(b'salt-of-16-bytes').decode()}${stored}:{server}"
-    assert verifies(verifier, "secret")
-    assert verifies(verifier, verifier)
-    assert not verifies(verifier, "other")
-    assert not verifies("", "secret")
-
-
-def _hmac(key: bytes, text: bytes) -> bytes:
-    import hmac
-
-    return hmac.digest(key, text, "sha256")
 
 
 @pytest.mark.parametrize(

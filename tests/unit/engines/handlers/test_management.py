@@ -35,8 +35,8 @@ def test_a_dead_kept_alive_connection_is_retried_once() -> None:
 
     with served(answer) as api:
         assert api.get("overview") == {}
-        api.put(("vhosts", "v"), {}, "declare")
-        api.post(("bindings", "v"), {}, "bind")
+        api.call("PUT", ("vhosts", "v"), "declare", json={})
+        api.call("POST", ("bindings", "v"), "bind", json={})
     assert seen == ["GET", "PUT", "PUT", "POST", "POST"]
 
 
@@ -52,7 +52,7 @@ def test_a_connection_that_always_breaks_is_an_unreachable_service() -> None:
 @pytest.mark.parametrize("status", [301, 502, 503])
 def test_a_proxys_error_means_an_unreachable_service(status: int) -> None:
     with served(lambda to: reply(to, status)) as api, pytest.raises(ServiceUnavailable, match=f"answered {status}"):
-        api.put(("vhosts", "v"), {}, "declare vhost `v`")
+        api.call("PUT", ("vhosts", "v"), "declare vhost `v`", json={})
 
 
 def test_another_service_than_the_management_api_is_named() -> None:
@@ -73,4 +73,4 @@ def test_a_refusal_carries_the_brokers_reason(body: bytes, reason: str) -> None:
         served(lambda to: reply(to, 400, body)) as api,
         pytest.raises(ApplyFailed, match=rf"refused to declare vhost `v`: {reason} \(HTTP 400\)"),
     ):
-        api.put(("vhosts", "v"), {}, "declare vhost `v`")
+        api.call("PUT", ("vhosts", "v"), "declare vhost `v`", json={})
