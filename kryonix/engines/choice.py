@@ -12,18 +12,13 @@ from kryonix.engines.errors import BegunLocally, EngineUnavailable
 Choice = Literal["auto", "pulumi", "local"]
 
 
-def runs_cli(choice: Choice) -> bool:
-    """Return True if a choice means the Pulumi CLI: `auto` does if it is on PATH. Raises EngineUnavailable."""
+def engine_for(choice: Choice, project: Path, *, concurrency: int = 4) -> Engine:
+    """Return the engine for a project's stacks; `auto` is the Pulumi CLI if on PATH. Raises EngineUnavailable."""
     installed = shutil.which("pulumi") is not None
     if choice == "pulumi" and not installed:
         remedy = "Install it (https://www.pulumi.com/docs/install/), or use `--engine local`"
         raise EngineUnavailable(f"the engine 'pulumi' needs the `pulumi` command, which is not on PATH. {remedy}")
-    return choice != "local" and installed
-
-
-def engine_for(choice: Choice, project: Path, *, concurrency: int = 4) -> Engine:
-    """Return the engine of a choice for a project's stacks. Raises EngineUnavailable."""
-    if runs_cli(choice):
+    if installed and choice != "local":
         from kryonix.engines.pulumi_cli import PulumiEngine  # imports the whole SDK, 0.4 s
 
         return PulumiEngine(project, concurrency=concurrency, before_creation=refuse_begun_locally)

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
 
+from kryonix.engines.deployments import entries
+
 _CONTAINER: Final = "docker:index/container:Container"
 _REFERENCE: Final = "pulumi:pulumi:StackReference"
 _TIMEOUT_S: Final = 5
@@ -13,12 +15,12 @@ _TIMEOUT_S: Final = 5
 
 def container_names(deployment: Mapping[str, Any]) -> list[str]:
     """Return the names of the containers in a stack's state."""
-    return [str(resource["inputs"]["name"]) for resource in _resources(deployment) if resource["type"] == _CONTAINER]
+    return [str(resource["inputs"]["name"]) for resource in entries(deployment) if resource["type"] == _CONTAINER]
 
 
 def platform_of(deployment: Mapping[str, Any]) -> str | None:
     """Return the stack of a tenant's platform; None for another deployment."""
-    names = [str(r["inputs"]["name"]) for r in _resources(deployment) if r["type"] == _REFERENCE]
+    names = [str(r["inputs"]["name"]) for r in entries(deployment) if r["type"] == _REFERENCE]
     return names[0].rsplit("/", 1)[-1] if names else None
 
 
@@ -76,7 +78,3 @@ def _advice(stack: str, name: str, state: Mapping[str, Any] | None, noted: bool)
 
 def _paused(stack: str, name: str) -> str:
     return f"the container {name} of the stack {stack!r} is paused. Run `docker unpause {name}`, then run this again"
-
-
-def _resources(deployment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return (deployment.get("deployment") or {}).get("resources") or []

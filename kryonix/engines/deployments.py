@@ -22,17 +22,21 @@ SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 _ADDRESSES: Final = ("management_url", "amqp_host", "amqp_port")
 
 
+def entries(document: Mapping[str, Any], kind: str = "resources") -> list[Mapping[str, Any]]:
+    """Return the resources of a deployment, or its `pending_operations`; none for one without content."""
+    return (document.get("deployment") or {}).get(kind) or []
+
+
 def tenant_resources(document: Mapping[str, Any], tenant: str) -> list[str]:
     """Return the URNs of a tenant's resources, its component first. Raises Refused after an interrupted run of them."""
-    deployment = document.get("deployment") or {}
     found: dict[str, None] = {}
-    for data in deployment.get("resources") or ():  # parents come first
+    for data in entries(document):  # parents come first
         urn = data["urn"]
         if (data["type"] == TENANT_TYPE and urn.endswith(f"::{tenant}")) or data.get("parent") in found:
             if data.get("delete") or data.get("pendingReplacement"):
                 raise _interrupted(tenant)
             found[urn] = None
-    pending = [operation["resource"] for operation in deployment.get("pending_operations") or ()]
+    pending = [operation["resource"] for operation in entries(document, "pending_operations")]
     if any(resource["urn"] in found or resource.get("parent") in found for resource in pending):
         raise _interrupted(tenant)
     return list(found)
@@ -40,8 +44,7 @@ def tenant_resources(document: Mapping[str, Any], tenant: str) -> list[str]:
 
 def resources_of(document: Mapping[str, Any]) -> set[str]:
     """Return the URNs of a deployment, without the stack, providers and references, which every run makes."""
-    found = (document.get("deployment") or {}).get("resources") or ()
-    return {data["urn"] for data in found if not data["type"].startswith("pulumi:")}
+    return {data["urn"] for data in entries(document) if not data["type"].startswith("pulumi:")}
 
 
 def tenant_deployment(document: Deployment, tenant: str, stack: str) -> Deployment:

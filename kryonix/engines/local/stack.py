@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
 from kryonix.engines import nested
-from kryonix.engines.deployments import SIGNATURE, Change, Deployment
+from kryonix.engines.deployments import SIGNATURE, Change, Deployment, entries
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.engines.local import values
 from kryonix.engines.local.deletion import Deletion, Doomed, refuse_protected
@@ -193,7 +193,7 @@ def _shown(outputs: Properties, show_secrets: bool) -> dict[str, Any]:
 def _with_secrets(document: Deployment, change: Callable[[str, str], str], old: str, new: str) -> Deployment:
     """Return the deployment with its secrets encrypted or decrypted; `change` also gets the URN of the resource."""
 
-    def changed(data: dict[str, Any]) -> Any:
+    def changed(data: Mapping[str, Any]) -> Any:
         def secret(part: Any) -> Any:
             if not (isinstance(part, dict) and SIGNATURE in part):
                 return part
@@ -201,7 +201,6 @@ def _with_secrets(document: Deployment, change: Callable[[str, str], str], old: 
 
         return nested.changed(data, secret)
 
-    deployment = document["deployment"]
-    resources = [changed(data) for data in deployment.get("resources") or ()]
-    pending = [{**each, "resource": changed(each["resource"])} for each in deployment.get("pending_operations") or ()]
-    return {**document, "deployment": {**deployment, "resources": resources, "pending_operations": pending}}
+    resources = [changed(data) for data in entries(document)]
+    pending = [{**each, "resource": changed(each["resource"])} for each in entries(document, "pending_operations")]
+    return {**document, "deployment": {**document["deployment"], "resources": resources, "pending_operations": pending}}

@@ -181,20 +181,19 @@ class _Declared(_BrokerObject):
 
     def body(self, inputs: Properties) -> Mapping[str, Any]:
         settings = inputs["settings"]
-        declared = {"durable": settings["durable"], "auto_delete": settings["autoDelete"]}
         kind = {"type": settings["type"]} if "type" in settings else {}
-        return {**declared, "arguments": _arguments(settings), **kind}
+        flags = {"durable": settings["durable"], "auto_delete": settings["autoDelete"]}
+        return {**flags, **kind, "arguments": _arguments(settings)}
 
     def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
         settings = {**inputs["settings"], "durable": found["durable"], "autoDelete": found["auto_delete"]}
         if "type" in settings:
             settings["type"] = found["type"]
-        arguments = dict(found.get("arguments") or {})
-        if _arguments(settings) != arguments:
-            as_json = "argumentsJson" in self.fields["settings"].fields
-            settings |= (
-                {"argumentsJson": json.dumps(arguments, sort_keys=True)} if as_json else {"arguments": arguments}
-            )
+        arguments = found.get("arguments") or {}
+        if _arguments(settings) != arguments and "argumentsJson" in self.fields["settings"].fields:
+            settings["argumentsJson"] = json.dumps(arguments, sort_keys=True)
+        elif _arguments(settings) != arguments:
+            settings["arguments"] = arguments
         return {"settings": settings}
 
 
@@ -213,10 +212,7 @@ class ExchangeHandler(_Declared):
 
     pulumi_type = "rabbitmq:index/exchange:Exchange"
     path, label = ("exchanges", "{vhost}", "{name}"), "exchange `{name}` in vhost `{vhost}`"
-    fields: ClassVar[Fields] = {
-        **_NAMED,
-        "settings": _settings(type=REQUIRED, arguments=Field(kind=Kind.TEXT_MAP)),
-    }
+    fields: ClassVar[Fields] = {**_NAMED, "settings": _settings(type=REQUIRED, arguments=Field(kind=Kind.TEXT_MAP))}
 
 
 class QueueHandler(_Declared):
@@ -224,10 +220,7 @@ class QueueHandler(_Declared):
 
     pulumi_type = "rabbitmq:index/queue:Queue"
     path, label = ("queues", "{vhost}", "{name}"), "queue `{name}` in vhost `{vhost}`"
-    fields: ClassVar[Fields] = {
-        **_NAMED,
-        "settings": _settings(argumentsJson=Field(kind=Kind.JSON)),
-    }
+    fields: ClassVar[Fields] = {**_NAMED, "settings": _settings(argumentsJson=Field(kind=Kind.JSON))}
 
 
 class BindingHandler(_BrokerObject):

@@ -51,7 +51,7 @@ def refused(testbed: EngineTestbed) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         testbed.stack().preview()
     assert caught.value.exit_status == 2
-    return caught.value.problems
+    return tuple(str(caught.value).split("\n"))
 
 
 def test_the_program_gets_config_values_as_from_the_cli(declared: EngineTestbed) -> None:
