@@ -153,9 +153,8 @@ def test_preview_exits_with_2_on_invalid_inputs(testbed: EngineTestbed) -> None:
 
 
 def test_a_bug_in_a_handler_is_named(testbed: EngineTestbed) -> None:
-    with pytest.raises(ApplyFailed, match="ZeroDivisionError: a bug") as caught:
+    with pytest.raises(ApplyFailed, match="ZeroDivisionError: a bug"):
         testbed.up('Thing("a", {"fail": "bug"})')
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 def test_an_unknown_type_exits_with_2(testbed: EngineTestbed) -> None:
