@@ -18,6 +18,8 @@ from threading import Lock, Thread
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 from kryonix.engines.local.errors import PassphraseError
 
@@ -139,7 +141,10 @@ def _salt_of(state: str, where: str) -> bytes:
 
 
 def _derive(passphrase: str, salt: bytes) -> Future[bytes]:
-    """Return the key, derived once per process, in a thread: OpenSSL releases the interpreter meanwhile."""
+    """Return the key, derived once per process, in a thread: OpenSSL releases the interpreter meanwhile.
+
+    By the OpenSSL of cryptography: that of Python is often older, and takes twice as long.
+    """
     name = hashlib.sha256(salt + passphrase.encode()).digest()
     with _keys_lock:
         future = _keys.get(name)
@@ -147,7 +152,8 @@ def _derive(passphrase: str, salt: bytes) -> Future[bytes]:
             future = _keys[name] = Future()
 
             def derive() -> None:
-                future.set_result(hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt, ROUNDS, 32))
+                function = PBKDF2HMAC(algorithm=SHA256(), length=32, salt=salt, iterations=ROUNDS)
+                future.set_result(function.derive(passphrase.encode()))
 
             Thread(target=derive, daemon=True).start()
     return future
