@@ -13,8 +13,7 @@ import pulumi_random as random
 from components.migrations import Migrations
 from components.postgres import PostgresContainer
 from components.settings import PlatformSettings
-from kryonix.registry.connection import SCHEMA, SIGNUP_SCHEMA
-from kryonix.registry.schema import SIGNUP_READS
+from kryonix.registry.connection import SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
 from kryonix.topology.addresses import host_port
 from kryonix.topology.credentials import PASSWORD_LENGTH
 

@@ -27,6 +27,7 @@ from kryonix.registry import schema
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import fetch_desired_states
 from kryonix.registry.errors import RegistryError
+from kryonix.registry.migrations.versions import NEWEST
 from kryonix.registry.rows import fetch_tenants
 from kryonix.tenants.errors import UnknownTenant
 from kryonix.topology.naming import TENANT_STACK, Names
@@ -106,7 +107,7 @@ def _registry(dsn: str, stack: str) -> tuple[Registered | None, list[Finding]]:
     try:
         with connect(dsn) as connection:
             states, tenants = fetch_desired_states(connection), fetch_tenants(connection)
-        found, newest = schema.current(dsn), schema.head()
+        found, newest = schema.current(dsn), NEWEST
     except RegistryError as error:
         blocked = Finding(check="migrations", outcome="not tried", why="the registry does not answer")
         return None, [Finding(check="registry", outcome="unreachable", why=str(error)), blocked]

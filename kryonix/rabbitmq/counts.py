@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass, field, replace
-from typing import Final
-
-import aio_pika
-from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
-from pamqp.commands import Queue
+from typing import TYPE_CHECKING, Final
 
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.topology.objects import QueueState
 
-_CONNECT_S: Final = 3
-_RELIABLE_S: Final = 0.2  # a later zero may be the broker's, for a queue that did not respond
+if TYPE_CHECKING:
+    from pamqp.commands import Queue
+
+CONNECT_S: Final = 3
+"""Seconds to wait for a connection."""
+
 _COUNTS_AGE_S: Final = 8  # a quorum queue reports its counts every 5 s, and later on a busy broker
 
-_Answers = dict[tuple[str, str], Queue.DeclareOk]
+Answers = dict[tuple[str, str], "Queue.DeclareOk"]
+"""Answers to passive declarations, by vhost and queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class CountingBroker(Broker):
     """A broker whose queues are counted over AMQP too."""
 
     def __init__(self, access: BrokerAccess) -> None:
-        super().__init__(access.management_url, access.username, access.password, connect_s=_CONNECT_S)
+        super().__init__(access.management_url, access.username, access.password, connect_s=CONNECT_S)
         self._access = access
 
     def exact(self, queues: list[QueueState]) -> list[QueueState]:
@@ -69,58 +69,24 @@ class CountingBroker(Broker):
         found = [renewed[q.vhost, q.name] for q in queues if (q.vhost, q.name) in renewed]
         return [_with_ready(queue, answers) for queue in found]
 
-    def _answers(self, queues: list[QueueState]) -> _Answers:
+    def _answers(self, queues: list[QueueState]) -> Answers:
+        from kryonix.rabbitmq.declarations import declared  # imports an AMQP client, and few runs remove anything
+
         try:
-            return asyncio.run(self._ask(queues))
-        except (OSError, AMQPError) as error:
+            return declared(self._access, queues)
+        except OSError as error:
             problem = f"does not answer ({error})"
             raise BrokerUnavailable(f"the broker at {self.url} {problem}. Start it and run again", problem) from error
 
-    async def _ask(self, queues: list[QueueState]) -> _Answers:
-        """Return each queue's answer. Skip vhosts that accept no connection: suspended, or at their limit."""
-        answers: _Answers = {}
-        for vhost in sorted({queue.vhost for queue in queues}):
-            try:
-                connection = await aio_pika.connect(
-                    host=self._access.amqp_host,
-                    port=self._access.amqp_port,
-                    login=self._access.username,
-                    password=self._access.password,
-                    virtualhost=vhost,
-                    timeout=_CONNECT_S,
-                )
-            except (AMQPError, OSError, TimeoutError):
-                continue
-            async with connection:
-                for queue in queues:
-                    if queue.vhost == vhost and (answer := await _declared(connection, queue.name)) is not None:
-                        answers[vhost, queue.name] = answer
-        return answers
 
-
-def _with_ready(queue: QueueState, answers: _Answers) -> QueueState:
+def _with_ready(queue: QueueState, answers: Answers) -> QueueState:
     answer = answers.get((queue.vhost, queue.name))
     return replace(queue, messages=max(queue.messages, (answer.message_count or 0) if answer else 0))
 
 
-def _unsure(queue: QueueState, answers: _Answers) -> bool:
+def _unsure(queue: QueueState, answers: Answers) -> bool:
     """Return True if new counts are needed: no answer, consumers with possible messages, or a possibly old count."""
     answer = answers.get((queue.vhost, queue.name))
     if answer is None:
         return True
     return not answer.message_count and bool(answer.consumer_count or queue.messages)
-
-
-async def _declared(connection: aio_pika.abc.AbstractConnection, name: str) -> Queue.DeclareOk | None:
-    """Return a queue's counts from a passive declaration, which closes its channel if the queue is gone.
-
-    None if the counts are unreliable: the broker answers 0 for a queue that does not respond within 250 ms.
-    """
-    async with connection.channel() as channel:
-        began = time.monotonic()
-        try:
-            queue = await channel.declare_queue(name, passive=True)
-        except ChannelNotFoundEntity:
-            return Queue.DeclareOk(name, 0, 0)
-    late = time.monotonic() - began > _RELIABLE_S
-    return None if late and not queue.declaration_result.message_count else queue.declaration_result

@@ -19,6 +19,8 @@ Connection = psycopg.Connection[dict[str, Any]]
 SCHEMA: Final = "tenants"
 SIGNUP_SCHEMA: Final = "signup"
 """The schema of the signup service's operations, jobs and keys."""
+SIGNUP_READS: Final = ("desired_states", "rabbitmq_configurations")
+"""Tables of the tenants schema that the signup service's role may read."""
 
 _QUERY: Final = re.compile(r"^-- (\w+) --$\n(.*?)(?=^-- \w+ --$|\Z)", re.MULTILINE | re.DOTALL)
 

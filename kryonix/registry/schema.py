@@ -12,14 +12,10 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
 from kryonix.registry.connection import SCHEMA, given_settings
 from kryonix.registry.errors import RegistryUnavailable, translated
-
-SIGNUP_READS: Final = ("desired_states", "rabbitmq_configurations")
-"""Tables of the tenants schema that the signup service's role may read."""
 
 _CONNECT_TIMEOUT_S: Final = 5
 
@@ -31,12 +27,6 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", "kryonix.registry:migrations")
     return config
-
-
-def head() -> str:
-    """Return the newest revision of this release."""
-    (revision,) = ScriptDirectory.from_config(_config()).get_heads()
-    return revision
 
 
 def upgrade(dsn: str, revision: str = "head") -> None:

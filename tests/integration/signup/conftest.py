@@ -19,8 +19,8 @@ import uvicorn
 from docker.models.containers import Container
 from psycopg.rows import dict_row
 
-from kryonix.registry.connection import SCHEMA, SIGNUP_SCHEMA
-from kryonix.registry.schema import SIGNUP_READS, upgrade
+from kryonix.registry.connection import SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
+from kryonix.registry.schema import upgrade
 from kryonix.signup.database import Database
 from kryonix.signup.keys import Scope, create_key
 from kryonix.signup.service import build_service

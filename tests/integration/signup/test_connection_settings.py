@@ -14,6 +14,7 @@ from components.registry_check import ping
 from kryonix.messaging.postgres import Postgres
 from kryonix.registry import schema
 from kryonix.registry.connection import connect, given_settings, open_session
+from kryonix.registry.migrations.versions import NEWEST
 from kryonix.signup.database import Database, connection_settings
 from kryonix.signup.worker import _pin
 from tests.integration.signup.conftest import OWNER, SIGNUP, Registry
@@ -57,7 +58,7 @@ def test_the_registry_and_the_service_read_the_same(odd: Registry) -> None:
     session.close()
     with Database(odd.dsn(), size=1) as database, database.transaction() as connection:
         check(connection.execute(PROBE).fetchone(), connection.execute(LEVEL).fetchone())
-    assert schema.current(odd.dsn(OWNER)) == schema.head()
+    assert schema.current(odd.dsn(OWNER)) == NEWEST
 
 
 ELSEWHERE = {
@@ -76,7 +77,7 @@ def test_settings_for_another_server_are_not_used(
     monkeypatch.setenv(name, ELSEWHERE[name])
     with connect(registry.dsn()):
         pass
-    assert schema.current(registry.dsn(OWNER)) == schema.head()
+    assert schema.current(registry.dsn(OWNER)) == NEWEST
     assert ping(registry.dsn()) == pq.Ping.OK
     settings = {**connection_settings(registry.dsn(), 30), **given_settings(registry.dsn())}
     psycopg.connect(registry.dsn(), **settings).close()
