@@ -46,6 +46,8 @@ class CountingBroker(Broker):
         Ready messages are counted over AMQP. For unacknowledged messages, and for vhosts without free connections, wait
         until the API's counts are new.
         """
+        if not queues:
+            return []
         answers = self._answers(queues)
         found = [_with_ready(queue, answers) for queue in queues]
         unsure = {queue.vhost for queue in queues if _unsure(queue, answers)}
