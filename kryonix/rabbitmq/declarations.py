@@ -10,8 +10,8 @@ import aio_pika
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 from pamqp.commands import Queue
 
-from kryonix.rabbitmq.broker import QueueState
 from kryonix.rabbitmq.counts import CONNECT_S, Answers, BrokerAccess
+from kryonix.topology.objects import QueueState
 
 _RELIABLE_S: Final = 0.2  # a later zero may be the broker's, for a queue that did not respond
 
