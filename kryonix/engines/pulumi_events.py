@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, get_args
 
 import pulumi.automation as auto
 from pulumi.automation import events
@@ -15,16 +15,9 @@ from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import Diagnostic, OnEvent, Op, ResourceEvent, Status, Step
 from kryonix.errors import Failure, split
 
-_OPS: Final[dict[str, Op]] = {
-    "same": "same",
-    "create": "create",
-    "update": "update",
-    "delete": "delete",
-    "replace": "replace",
+_OPS: Final[dict[str, Op]] = {op: op for op in get_args(Op)} | {
     "create-replacement": "replace",
-    "read": "read",
     "read-replacement": "read",
-    "refresh": "refresh",
 }
 
 # Sentences of the CLI, its plugins and the services behind them: these have no data of ours.

@@ -28,11 +28,6 @@ from kryonix.engines.local.stack_reference import (
 )
 
 FEATURES: Final = [resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS, resource_pb2.RESOURCE_MONITOR_FEATURE_DELETED_WITH]
-SEVERITIES: Final[dict[int, Any]] = {
-    engine_pb2.INFO: "info",
-    engine_pb2.WARNING: "warning",
-    engine_pb2.ERROR: "error",
-}
 EMPTY: Final = empty_pb2.Empty()
 _FIELDS: Final = (
     "type name parent custom object protect dependencies provider propertyDependencies deleteBeforeReplace version "
@@ -129,9 +124,9 @@ class Monitor:
 
     def Log(self, request: engine_pb2.LogRequest) -> empty_pb2.Empty:
         """Report a message of the program or the SDK; drop the thousands of debug messages unread."""
-        severity = request.severity
-        if severity != engine_pb2.DEBUG:
-            self._run.say(SEVERITIES[severity], request.message, request.urn)
+        if request.severity != engine_pb2.DEBUG:
+            severity: Any = engine_pb2.LogSeverity.Name(request.severity).lower()
+            self._run.say(severity, request.message, request.urn)
         return EMPTY
 
     def GetRootResource(self, request: Any) -> engine_pb2.GetRootResourceResponse:

@@ -30,15 +30,8 @@ from kryonix.errors import KryonixError
 
 DYNAMIC: Final = "pulumi-python"
 NOT_CONFIG: Final = ("version", "__internal", "pluginDownloadURL")
-VERBS: Final = {
-    "same": "checked",
-    "create": "created",
-    "update": "updated",
-    "replace": "replaced",
-    "delete": "deleted",
-    "read": "read",
-    "refresh": "read",
-}
+IRREGULAR: Final = {"same": "checked", "read": "read", "refresh": "read"}
+"""The participles that are not the operation's name with a `d`."""
 
 
 class Stopped(LocalError):
@@ -52,7 +45,8 @@ class ResourceFailed(ApplyFailed):
         text = str(cause) or type(cause).__name__
         if not isinstance(cause, LocalError):
             text = f"{type(cause).__name__}: {text}"
-        where = "" if isinstance(cause, Refusal) else f"{resource.type} '{resource.name}' could not be {VERBS[op]}: "
+        done = IRREGULAR.get(op, f"{op}d")
+        where = "" if isinstance(cause, Refusal) else f"{resource.type} '{resource.name}' could not be {done}: "
         super().__init__(f"{where}{text}")
         if isinstance(cause, KryonixError):
             self.exit_status = cause.exit_status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from kryonix.engines.local.handlers.base import Properties
@@ -138,23 +138,6 @@ def archive(uploads: Iterable[Mapping[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-_COMPUTED: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
-    "bridge": lambda found: found["NetworkSettings"].get("Bridge", ""),
-    "command": lambda found: found["Config"].get("Cmd") or [],
-    "entrypoints": lambda found: found["Config"].get("Entrypoint") or [],
-    "hostname": lambda found: found["Config"]["Hostname"],
-    "init": lambda found: bool(found["HostConfig"].get("Init")),
-    "ipcMode": lambda found: found["HostConfig"]["IpcMode"],
-    "logDriver": lambda found: found["HostConfig"]["LogConfig"]["Type"],
-    "platform": lambda found: found.get("Platform", ""),
-    "runtime": lambda found: found["HostConfig"]["Runtime"],
-    "securityOpts": lambda found: found["HostConfig"].get("SecurityOpt") or [],
-    "shmSize": lambda found: found["HostConfig"]["ShmSize"] // MEBIBYTE,
-    "stopSignal": lambda found: found["Config"].get("StopSignal", ""),
-    "stopTimeout": lambda found: found["Config"].get("StopTimeout") or 0,
-}
-"""Outputs that the provider plugin computes. It would replace a container without them in the state."""
-
 _NETWORK_DATA: Final = {
     "gateway": "Gateway",
     "globalIpv6Address": "GlobalIPv6Address",
@@ -168,14 +151,27 @@ _NETWORK_DATA: Final = {
 
 def container_outputs(inputs: Properties, found: Mapping[str, Any]) -> Properties:
     """Return the outputs of a container as Docker describes it."""
-    networks = sorted((found["NetworkSettings"].get("Networks") or {}).items())
+    config, host, network = found["Config"], found["HostConfig"], found["NetworkSettings"]
     outputs = {
-        **{name: read(found) for name, read in _COMPUTED.items()},
+        # The provider plugin computes these, and would replace a container without them in the state.
+        "bridge": network.get("Bridge", ""),
+        "command": config.get("Cmd") or [],
+        "entrypoints": config.get("Entrypoint") or [],
         "envs": [],
+        "hostname": config["Hostname"],
+        "init": bool(host.get("Init")),
+        "ipcMode": host["IpcMode"],
+        "logDriver": host["LogConfig"]["Type"],
+        "platform": found.get("Platform", ""),
+        "runtime": host["Runtime"],
+        "securityOpts": host.get("SecurityOpt") or [],
+        "shmSize": host["ShmSize"] // MEBIBYTE,
+        "stopSignal": config.get("StopSignal", ""),
+        "stopTimeout": config.get("StopTimeout") or 0,
         **inputs,
         "networkDatas": [
-            {**{ours: network[theirs] for ours, theirs in _NETWORK_DATA.items()}, "networkName": name}
-            for name, network in networks
+            {**{ours: joined[theirs] for ours, theirs in _NETWORK_DATA.items()}, "networkName": name}
+            for name, joined in sorted((network.get("Networks") or {}).items())
         ],
     }
     if not found["State"]["Running"]:
