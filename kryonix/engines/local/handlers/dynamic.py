@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Final
 
 import dill
@@ -63,8 +62,7 @@ class DynamicResource(Handler):
         code = _code(new, old or {})
         if code is UNKNOWN:
             return dict(new)
-        with _translated("check", new):
-            result = self._load(code).check(_to_provider(old or {}), _to_provider(new))
+        result = self._call("check", code, new, _to_provider(old or {}), _to_provider(new))
         if result.failures:
             raise InvalidInputs("\n".join(f"`{failure.property}`: {failure.reason}" for failure in result.failures))
         inputs = nested.changed(result.inputs, lambda part: UNKNOWN if part == pulumi.runtime.rpc.UNKNOWN else part)
@@ -76,8 +74,7 @@ class DynamicResource(Handler):
         changed = tuple(key for key in keys if old_inputs.get(key) != new_inputs.get(key))
         if code is UNKNOWN:
             return Diff(changed=changed)
-        with _translated("diff", new_inputs):
-            result = self._load(code).diff(id, _to_provider(old_outputs), _to_provider(new_inputs))
+        result = self._call("diff", code, new_inputs, id, _to_provider(old_outputs), _to_provider(new_inputs))
         replaces = tuple(result.replaces or ())
         every = tuple(dict.fromkeys((*changed, *replaces)))
         if result.changes:
@@ -87,28 +84,38 @@ class DynamicResource(Handler):
         return Diff(changed=every, replaces=replaces, delete_before_replace=bool(result.delete_before_replace))
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
-        with _translated("create", inputs):
-            result = self._load(inputs[PROVIDER_KEY]).create(dict(inputs))
+        result = self._call("create", inputs[PROVIDER_KEY], inputs, dict(inputs))
         return str(result.id), _with_provider(result.outs, inputs)
 
     def read(self, id: str, inputs: Properties, outputs: Properties) -> LiveResource | None:
         properties = outputs or inputs
-        with _translated("read", inputs):
-            result = self._load(properties[PROVIDER_KEY]).read(id, dict(properties))
+        result = self._call("read", properties[PROVIDER_KEY], inputs, id, dict(properties))
         if not result.id:
             return None
         live = dict(inputs) if result.inputs is None else _with_provider(result.inputs, inputs)
         return LiveResource(str(result.id), live, _with_provider(result.outs, properties))
 
     def update(self, id: str, old_inputs: Properties, old_outputs: Properties, new_inputs: Properties) -> Properties:
-        with _translated("update", new_inputs):
-            result = self._load(new_inputs[PROVIDER_KEY]).update(id, dict(old_outputs), dict(new_inputs))
+        code = new_inputs[PROVIDER_KEY]
+        result = self._call("update", code, new_inputs, id, dict(old_outputs), dict(new_inputs))
         return _with_provider(result.outs, new_inputs)
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
         properties = outputs or inputs
-        with _translated("delete", inputs):
-            self._load(properties[PROVIDER_KEY]).delete(id, dict(properties))
+        self._call("delete", properties[PROVIDER_KEY], inputs, id, dict(properties))
+
+    def _call(self, call: str, code: str, inputs: Mapping[str, Any], *arguments: Any) -> Any:
+        """Call the provider. Name the call in an error; keep the engine's errors and the project's messages."""
+        try:
+            return getattr(self._load(code), call)(*arguments)
+        except LocalError:
+            raise
+        except Exception as error:
+            if (failure := split(str(error))[1]) is not None:  # the project's errors are messages for people already
+                raise _KNOWN.get(failure.exit_status, ApplyFailed)(str(error)) from error
+            name = inputs.get("name")
+            of = f" of `{name}`" if isinstance(name, str) else ""
+            raise ApplyFailed(f"{call}{of} failed in the dynamic provider: {type(error).__name__}: {error}") from error
 
     def _load(self, code: str) -> ResourceProvider:
         with _UNPICKLING:
@@ -119,21 +126,6 @@ class DynamicResource(Handler):
                 loaded.configure(ConfigureRequest(Config(dict(self._config), project)))
                 self._loaded[code] = loaded
             return loaded
-
-
-@contextmanager
-def _translated(call: str, inputs: Mapping[str, Any]) -> Iterator[None]:
-    """Name the call in an error of the provider; keep the engine's errors and the project's messages."""
-    try:
-        yield
-    except LocalError:
-        raise
-    except Exception as error:
-        if (failure := split(str(error))[1]) is not None:  # an error of the project is a message for people already
-            raise _KNOWN.get(failure.exit_status, ApplyFailed)(str(error)) from error
-        name = inputs.get("name")
-        of = f" of `{name}`" if isinstance(name, str) else ""
-        raise ApplyFailed(f"{call}{of} failed in the dynamic provider: {type(error).__name__}: {error}") from error
 
 
 def _code(new: Mapping[str, Any], old: Mapping[str, Any]) -> Any:
