@@ -83,10 +83,10 @@ class _File:
         lines = [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
         try:
             self._document, problems = document.read(content if lines else b"{}", str(path), self._texts)
+            if problems:
+                raise InvalidInput(problems)
         except InvalidInput as error:
             raise ConfigError(*map(str, error.problems)) from error
-        if problems:
-            raise ConfigError(*map(str, problems))
         if not isinstance(self._document.value, dict):
             raise ConfigError(f"{path}:1: the file is not a mapping of names to values")
         self.top: Mapping[str, Any] = self._document.value
@@ -168,10 +168,10 @@ class StackFile:
         declared = self._project.keys.get(name)
         if declared is None and self._project.keys and name.startswith(self._own):
             return f"not a config key of this project; {nearest(name, sorted(self._project.keys))}"
-        nested = isinstance(value, dict | list)
-        if declared is None or _is_secure(value) or _fits(declared, value if nested else text):
+        compound = isinstance(value, dict | list)
+        if declared is None or _is_secure(value) or _fits(declared, value if compound else text):
             return ""
-        received = "a list" if isinstance(value, list) else "a mapping" if nested else repr(text)
+        received = "a list" if isinstance(value, list) else "a mapping" if compound else repr(text)
         of_items = f" of {json.dumps(declared['items'])}" if "items" in declared else ""
         return f"the value is {received}, not {TYPES[declared['type']]}{of_items}"
 
