@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+_LISTS: Final = (list, tuple)  # a union would be built again for each part
 
 
 def changed(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -13,7 +15,7 @@ def changed(value: Any, change: Callable[[Any], Any]) -> Any:
         return new
     if isinstance(value, dict):
         return {key: changed(item, change) for key, item in value.items()}
-    return [changed(item, change) for item in value] if isinstance(value, list | tuple) else value
+    return [changed(item, change) for item in value] if isinstance(value, _LISTS) else value
 
 
 def contains(value: Any, wanted: Callable[[Any], bool]) -> bool:
@@ -22,4 +24,4 @@ def contains(value: Any, wanted: Callable[[Any], bool]) -> bool:
         return True
     if isinstance(value, dict):
         return any(contains(item, wanted) for item in value.values())
-    return isinstance(value, list | tuple) and any(contains(item, wanted) for item in value)
+    return isinstance(value, _LISTS) and any(contains(item, wanted) for item in value)
