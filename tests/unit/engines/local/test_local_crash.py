@@ -209,6 +209,17 @@ def test_an_unconfirmed_create_is_deleted_once_unwanted(
     assert "pending_operations" not in testbed.stack().export()["deployment"]
 
 
+def test_a_create_made_again_keeps_its_outputs_secret(testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = 'Thing("a", None, pulumi.ResourceOptions(additional_secret_outputs=["made"]))'
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeProvider, "handler", lambda self, type_token: HalfMade(self._service))
+        with pytest.raises(LocalError, match="the answer was lost"):
+            testbed.up(body)
+    testbed.up(body)
+    assert testbed.resources()["a"]["id"] == "a"
+    assert "made-a" not in testbed.state_text()
+
+
 def killed_in_mid_create(testbed: EngineTestbed, key: str) -> None:
     """A run killed while the service has the thing already, and the state does not know it."""
     testbed.program(f'Thing("a", {{"key": "{key}", "replaces": ["key"], "after": ["go on"]}})')
