@@ -71,13 +71,13 @@ def _wrong(key: str, declared: Any) -> str:
 
 
 class _File:
-    """A YAML file with a `config` mapping. A program gets scalars as written."""
+    """A YAML file with a `config` mapping. A program gets scalars as written. A missing file may count as empty."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, required: bool = True) -> None:
         self.path = path
         self._texts: dict[document.Path, str] = {}
         try:
-            content = path.read_bytes()
+            content = path.read_bytes() if required or path.exists() else b""
         except OSError as error:
             raise ConfigError(f"{path} can't be read: {error.strerror}") from error
         lines = [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
@@ -119,19 +119,17 @@ class StackFile:
 
     def __init__(self, project: Project, stack: str, config_file: Path | None) -> None:
         self.path = config_file.absolute() if config_file else project.folder / f"Pulumi.{stack}.yaml"
-        self.salt = ""
         self._project = project
         self._own = f"{project.name}:"
-        self._file = _File(self.path) if config_file or self.path.exists() else None
-        if self._file:
-            self.salt = self._file.text("encryptionsalt")
-            provider = self._file.text("secretsprovider")
-            if provider not in ("", "passphrase"):
-                raise ConfigError(f"{self.path}: the secrets provider {provider!r} is not supported, only passphrase")
+        self._file = _File(self.path, required=config_file is not None)
+        self.salt = self._file.text("encryptionsalt")
+        provider = self._file.text("secretsprovider")
+        if provider not in ("", "passphrase"):
+            raise ConfigError(f"{self.path}: the secrets provider {provider!r} is not supported, only passphrase")
 
     def config(self, vault: Vault) -> StackConfig:
         """Return the config over the project's defaults, decrypted. Raise `ConfigError` with all problems."""
-        declared = self._project.keys
+        declared, file = self._project.keys, self._file
         values = {name: _as_text(key["default"]) for name, key in declared.items() if key.get("default") is not None}
         problems: list[str] = []
         secret_keys: set[str] = set()
@@ -140,20 +138,19 @@ class StackFile:
         def decrypted(part: Any) -> Any:
             return vault.decrypt(part["secure"]) if _is_secure(part) else part
 
-        if file := self._file:
-            for key, value in file.config.items():
-                name = key if ":" in key else f"{self._own}{key}"
-                given.add(name)
-                if problem := self._problem(name, value, file.text("config", key)):
-                    problems.append(file.problem(key, problem))
-                elif nested.contains(value, _is_secure):
-                    try:
-                        values[name] = _as_text(nested.changed(value, decrypted))
-                    except PassphraseError as error:
-                        raise PassphraseError(f"{self.path}: {name}: {error}") from error
-                    secret_keys.add(name)
-                else:
-                    values[name] = _as_text(value) if isinstance(value, dict | list) else file.text("config", key)
+        for key, value in file.config.items():
+            name = key if ":" in key else f"{self._own}{key}"
+            given.add(name)
+            if problem := self._problem(name, value, file.text("config", key)):
+                problems.append(file.problem(key, problem))
+            elif nested.contains(value, _is_secure):
+                try:
+                    values[name] = _as_text(nested.changed(value, decrypted))
+                except PassphraseError as error:
+                    raise PassphraseError(f"{self.path}: {name}: {error}") from error
+                secret_keys.add(name)
+            else:
+                values[name] = _as_text(value) if isinstance(value, dict | list) else file.text("config", key)
         problems += [
             f"{self.path}: {name}: the key has no value, and the project has no default for it"
             f"{f' ({text})' if (text := key.get('description')) else ''}"

@@ -17,12 +17,8 @@ from kryonix.topology.credentials import is_verifier_of, scram_verifier
 def provider(config: Properties) -> HandlerTable:
     """Return the handlers of package postgresql for the server in `config`."""
     server = Server.of(config)
-    return HandlerTable(
-        [
-            handler(server)
-            for handler in (DatabaseHandler, SchemaHandler, RoleHandler, GrantHandler, DefaultPrivilegesHandler)
-        ]
-    )
+    types = (DatabaseHandler, SchemaHandler, RoleHandler, GrantHandler, DefaultPrivilegesHandler)
+    return HandlerTable([handler(server) for handler in types])
 
 
 class DatabaseHandler(ServerHandler):
