@@ -44,6 +44,7 @@ KEEPALIVES: Final[dict[str, Any]] = {
 }
 """libpq settings that detect a vanished machine within 25 s. A Unix socket ignores them."""
 
+CONNECT_TIMEOUT_S: Final = 5
 
 _DEFAULTS: Final = {
     "channel_binding": "prefer",
@@ -84,7 +85,8 @@ class BoundedConnection(psycopg.Connection[dict[str, Any]]):
     @classmethod
     def connect(cls, conninfo: str = "", *, autocommit: bool = False, **given: Any) -> Self:
         """Connect, with the settings that the statements and the driver need instead of the environment's or role's."""
-        connection = super().connect(conninfo, autocommit=True, **{**given_settings(conninfo), **given})
+        settings = {"connect_timeout": CONNECT_TIMEOUT_S, "row_factory": dict_row, **KEEPALIVES}
+        connection = super().connect(conninfo, autocommit=True, **(settings | given_settings(conninfo) | given))
         try:
             connection.execute(PINNED)
             connection.autocommit = autocommit
@@ -112,8 +114,6 @@ class BoundedConnection(psycopg.Connection[dict[str, Any]]):
             self.answer_s = before
 
 
-_CONNECT_TIMEOUT_S: Final = 5
-
 # By default the server keeps the session of a vanished machine, and its locks, for two hours. With these settings it
 # drops both after 25 s of silence. A Unix socket ignores them.
 _KEEPALIVES: Final = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
@@ -122,9 +122,7 @@ _KEEPALIVES: Final = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c 
 def open_session(dsn: str) -> BoundedConnection:
     """Open a connection in autocommit mode, for locks that last as long as the session. Raises psycopg's errors."""
     given = address_parts(dsn).get("options") or ""  # an argument replaces the DSN's
-    options = f"{given} {_KEEPALIVES}".strip()
-    settings = {"connect_timeout": _CONNECT_TIMEOUT_S, **KEEPALIVES}
-    return BoundedConnection.connect(dsn, autocommit=True, row_factory=dict_row, options=options, **settings)
+    return BoundedConnection.connect(dsn, autocommit=True, options=f"{given} {_KEEPALIVES}".strip())
 
 
 @contextmanager
@@ -134,8 +132,7 @@ def connect(dsn: str) -> Iterator[Connection]:
     Raises RegistryUnavailable (also if a statement gets no answer within 30 s) or RegistryRefused, for the block's
     statements too.
     """
-    settings = {"connect_timeout": _CONNECT_TIMEOUT_S, **KEEPALIVES}
-    with translated(dsn), BoundedConnection.connect(dsn, row_factory=dict_row, **settings) as connection:
+    with translated(dsn), BoundedConnection.connect(dsn) as connection:
         yield connection
 
 
@@ -150,7 +147,7 @@ def tenant_lock(dsn: str, cliente_id: str) -> Iterator[bool]:
             row = connection.execute(QUERIES["hold_tenant"], {"id": cliente_id}).fetchone()
         yield row is not None and bool(row["held"])
     finally:
-        with suppress(psycopg.Error), connection.within(_CONNECT_TIMEOUT_S):
+        with suppress(psycopg.Error), connection.within(CONNECT_TIMEOUT_S):
             connection.execute("SELECT pg_advisory_unlock_all()")  # the server notices a closed connection later
         with suppress(psycopg.Error):
             connection.close()

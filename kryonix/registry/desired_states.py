@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from psycopg.types.json import Jsonb
 
@@ -34,6 +34,11 @@ class DesiredState:
     applied_generation: int = 0
     applied_at: datetime | None = None
     updated_at: datetime | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Return a row as a state. Other columns are ignored."""
+        return cls(**{each.name: row[each.name] for each in fields(cls)} | {"modules": tuple(row["modules"])})
 
     @property
     def converged(self) -> bool:
@@ -65,20 +70,17 @@ def fetch_desired_state(connection: Connection, cliente_id: str, *, lock: bool =
     """Return a tenant's desired state, or None. `lock` locks the row until the transaction ends."""
     found = connection.execute(QUERIES["lock_desired_state" if lock else "fetch_desired_state"], {"id": cliente_id})
     row = found.fetchone()
-    return None if row is None else _state(row)
+    return None if row is None else DesiredState.of(row)
 
 
-def fetch_desired_states(
-    connection: Connection, *, cell: str | None = None, after: str = "", limit: int | None = None
-) -> list[DesiredState]:
-    """Return desired states ordered by id, removed tenants included: all, one cell's, or a page after an id."""
-    values = {"cell": cell, "after": after, "limit": limit}
-    return [_state(row) for row in connection.execute(QUERIES["fetch_desired_states"], values)]
+def fetch_desired_states(connection: Connection, *, cell: str | None = None) -> list[DesiredState]:
+    """Return desired states ordered by id, removed tenants included: all, or one cell's."""
+    return [DesiredState.of(row) for row in connection.execute(QUERIES["fetch_desired_states"], {"cell": cell})]
 
 
 def fetch_due(connection: Connection) -> list[DesiredState]:
     """Return tenants whose credentials overlap or offboarding grace period has ended, by the database's clock."""
-    return [_state(row) for row in connection.execute(QUERIES["fetch_due"])]
+    return [DesiredState.of(row) for row in connection.execute(QUERIES["fetch_due"])]
 
 
 def put_desired_state(connection: Connection, state: DesiredState) -> DesiredState:
@@ -121,7 +123,3 @@ def put_final_export(
 def fetch_final_exports(connection: Connection, cliente_id: str) -> list[FinalExport]:
     """Return a tenant's final exports, newest first."""
     return [FinalExport(**row) for row in connection.execute(QUERIES["fetch_final_exports"], {"id": cliente_id})]
-
-
-def _state(row: Mapping[str, Any]) -> DesiredState:
-    return DesiredState(**{**row, "modules": tuple(row["modules"])})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from psycopg.types.json import Jsonb
 
@@ -80,9 +80,7 @@ def begin_rollout(
 def resume_rollout(connection: Connection, rollout: int, *, concurrency: int, failure_budget: str, holder: str) -> None:
     """Resume a rollout: failed and interrupted tenants are pending again."""
     values = {"rollout": rollout, "concurrency": concurrency, "failure_budget": failure_budget, "holder": holder}
-    with connection.transaction():
-        connection.execute(QUERIES["resume_rollout"], values)
-        connection.execute(QUERIES["retry_rollout_tenants"], {"rollout": rollout})
+    connection.execute(QUERIES["resume_rollout"], values)
 
 
 def fetch_latest_rollout(connection: Connection) -> Rollout | None:
@@ -96,14 +94,7 @@ def fetch_latest_rollout(connection: Connection) -> Rollout | None:
 
 def note_tenant(connection: Connection, rollout: int, tenant: RolloutTenant) -> None:
     """Store one tenant's progress."""
-    values: dict[str, Any] = {
-        "rollout": rollout,
-        "id": tenant.cliente_id,
-        "status": tenant.status,
-        "changes": Jsonb(dict(tenant.changes)),
-        "seconds": tenant.seconds,
-        "error": tenant.error,
-    }
+    values = {**asdict(tenant), "rollout": rollout, "changes": Jsonb(dict(tenant.changes))}
     connection.execute(QUERIES["note_rollout_tenant"], values)
 
 

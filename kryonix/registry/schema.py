@@ -14,10 +14,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.pool import NullPool
 
-from kryonix.registry.connection import SCHEMA, given_settings
+from kryonix.registry.connection import CONNECT_TIMEOUT_S, SCHEMA, given_settings
 from kryonix.registry.errors import RegistryUnavailable, translated
-
-_CONNECT_TIMEOUT_S: Final = 5
 
 _NOT_MADE: Final = re.compile(r"FATAL: .*(does not exist|password authentication failed|not permitted to log in)")
 """PostgreSQL's messages for a database or a role that does not exist (or no longer does)."""
@@ -61,7 +59,7 @@ def _connected(dsn: str) -> Iterator[sqlalchemy.Connection]:
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
         poolclass=NullPool,
-        creator=lambda: psycopg.connect(dsn, connect_timeout=_CONNECT_TIMEOUT_S, **given_settings(dsn)),
+        creator=lambda: psycopg.connect(dsn, connect_timeout=CONNECT_TIMEOUT_S, **given_settings(dsn)),
     )
     with translated(dsn):
         try:

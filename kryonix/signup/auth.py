@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import time
 from collections import OrderedDict
@@ -20,7 +19,7 @@ from starlette.types import Scope as ASGIScope
 from kryonix.registry.errors import RegistryError
 from kryonix.signup.database import Database
 from kryonix.signup.errors import InvalidKey, SignupError, TooManyRequests
-from kryonix.signup.keys import Caller, Scope, authenticate
+from kryonix.signup.keys import Caller, Scope, authenticate, digest_of
 from kryonix.signup.problems import error_response
 
 KEYED: Final = "/v1/"
@@ -89,53 +88,20 @@ _V6_PREFIX: Final = 64
 """A provider gives each customer at least such a network, and its addresses cost as little as ports."""
 
 
-class Authenticator:
-    """Authenticate keys, and count requests by key.
+class Admission:
+    """Add the authenticated caller to the request's state, or answer 429. Requests are counted by key.
 
-    A key never seen valid counts against its network first, which limits the database queries that guesses cost. A
-    key seen valid does not, so guesses from the same network can't lock its caller out.
+    A request below /v1/ without a valid key continues without a caller; the route refuses it. A key never seen valid
+    counts against its network first, which limits the database queries that guesses cost. A key seen valid does not,
+    so guesses from the same network can't lock its caller out.
     """
 
-    def __init__(self, database: Database, rate: RateLimit) -> None:
+    def __init__(self, app: ASGIApp, database: Database, rate: RateLimit) -> None:
+        self._app = app
         self._database = database
         self._rate = rate
         self._lock = Lock()
         self._valid: OrderedDict[bytes, None] = OrderedDict()
-
-    def caller(self, presented: str, network: str) -> Caller:
-        """Return the caller. Raises InvalidKey or TooManyRequests."""
-        digest = hashlib.sha256(presented.encode(errors="replace")).digest()
-        if digest not in self._valid:
-            self._rate.count(f"guess {network}")
-        else:
-            self._rate.count(f"key {digest.hex()} {network}")
-        try:
-            with self._database.transaction() as connection:
-                caller = authenticate(connection, presented)
-        except InvalidKey:
-            with self._lock:
-                self._valid.pop(digest, None)
-            raise
-        if digest not in self._valid:
-            self._rate.count(f"key {digest.hex()} {network}")
-        with self._lock:
-            self._valid[digest] = None
-            self._valid.move_to_end(digest)
-            if len(self._valid) > _REMEMBERED:
-                self._valid.popitem(last=False)
-        return caller
-
-
-class Admission:
-    """Add the authenticated caller to the request's state, or answer 429.
-
-    A request below /v1/ without a valid key continues without a caller; the route refuses it.
-    """
-
-    def __init__(self, app: ASGIApp, authenticator: Authenticator, rate: RateLimit) -> None:
-        self._app = app
-        self._authenticator = authenticator
-        self._rate = rate
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -157,8 +123,29 @@ class Admission:
             self._rate.count(f"{path if path in _PROBES else 'anybody'} {network}")
             return
         with suppress(InvalidKey):
-            caller = await run_in_threadpool(self._authenticator.caller, presented, network)
+            caller = await run_in_threadpool(self._authenticated, presented, network)
             request.state.caller, request.state.key_id = caller, caller.key_id
+
+    def _authenticated(self, presented: str, network: str) -> Caller:
+        """Return the caller. Raises InvalidKey or TooManyRequests."""
+        digest = digest_of(presented)
+        known = digest in self._valid
+        self._rate.count(f"key {digest.hex()} {network}" if known else f"guess {network}")
+        try:
+            with self._database.transaction() as connection:
+                caller = authenticate(connection, presented)
+        except InvalidKey:
+            with self._lock:
+                self._valid.pop(digest, None)
+            raise
+        if not known:
+            self._rate.count(f"key {digest.hex()} {network}")
+        with self._lock:
+            self._valid[digest] = None
+            self._valid.move_to_end(digest)
+            if len(self._valid) > _REMEMBERED:
+                self._valid.popitem(last=False)
+        return caller
 
 
 def address_of(scope: ASGIScope) -> str:

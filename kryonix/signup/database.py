@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Final
 
-from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from kryonix.registry.connection import (
@@ -106,7 +105,7 @@ class Database:
             timeout=_WAIT_S,
             reconnect_timeout=_WAIT_S,  # pauses between attempts grow; a later attempt would notice the return late
             open=False,
-            kwargs={**connection_settings(dsn, answer_s), "row_factory": dict_row},
+            kwargs=connection_settings(dsn, answer_s),
             configure=self._configure,
             check=self._check,
             connection_class=BoundedConnection,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Request, Response
@@ -10,7 +9,7 @@ from fastapi import Depends, Header, Path, Request, Response
 from kryonix.signup.database import Database
 from kryonix.signup.intake import Intake
 from kryonix.signup.keys import Caller
-from kryonix.signup.monitoring import Cached, Metrics, Readiness
+from kryonix.signup.monitoring import AWAY, FRESH_S, Cached, Metrics, look
 from kryonix.signup.operations import Kind
 from kryonix.signup.schemas import TENANT_ID_PATTERN, AcceptedAnswer
 from kryonix.signup.streams import Streams
@@ -18,17 +17,16 @@ from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Services:
     """The parts of one service, shared by all of its requests."""
 
-    database: Database
-    catalog: Catalog
-    cells: Cells
-    intake: Intake
-    metrics: Metrics
-    readiness: Cached[Readiness]
-    streams: Streams
+    def __init__(self, dsn: str, catalog: Catalog, cells: Cells) -> None:
+        self.database = Database(dsn)
+        self.catalog = catalog
+        self.intake = Intake(self.database, catalog, cells)
+        self.metrics = Metrics(self.database)
+        self.readiness = Cached(FRESH_S, lambda: look(self.database), AWAY)
+        self.streams = Streams(self.database)
 
 
 def _services(request: Request) -> Services:

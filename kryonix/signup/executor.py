@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any, Final
@@ -18,6 +18,7 @@ from kryonix.engines.errors import OperationDied, Refused
 from kryonix.engines.events import Event, ResourceEvent
 from kryonix.errors import KryonixError
 from kryonix.registry.connection import Connection
+from kryonix.registry.desired_states import clock
 from kryonix.registry.errors import RegistryError
 from kryonix.signup import operations
 from kryonix.signup.database import QUERIES, Database
@@ -59,15 +60,6 @@ class RetryLater(Exception):
         self.moment = moment
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """The result of an attempt. `event` is the event to publish, or '' for none."""
-
-    result: dict[str, Any]
-    event: str
-    credentials: Credentials | None = None
-
-
 class Executor:
     """Run operations, one per call. Thread-safe."""
 
@@ -88,17 +80,18 @@ class Executor:
             return
         log.info("operation %s (%s): attempt %d", id, operation.kind, operation.attempts)
         try:
-            outcome = self._attempt(operation)
+            result, made = self._attempt(operation)
         except Exception as error:  # noqa: BLE001  the operation must end with any error recorded
             self._failed(operation, error)
             return
         sealed = None
-        if outcome.credentials is not None and operation.sealing_key is not None:
-            sealed = seal(operation.sealing_key, str(operation.id), asdict(outcome.credentials))
+        if made is not None and operation.sealing_key is not None:
+            sealed = seal(operation.sealing_key, str(operation.id), asdict(made))
+        event = "tenant.removed" if result.get("removed") else _EVENTS.get(operation.kind)
         with self._database.transaction() as connection:
-            ended = operations.end(connection, operation.id, "succeeded", result=outcome.result, sealed=sealed)
-            if ended and outcome.event:
-                self._publish(connection, operation, outcome.event, outcome.result)
+            ended = operations.end(connection, operation.id, "succeeded", result=result, sealed=sealed)
+            if ended and event:
+                self._publish(connection, operation, event, result)
         log.info("operation %s (%s) succeeded", operation.id, operation.kind)
 
     def _leave_to_newer_worker(self, id: UUID) -> None:
@@ -109,25 +102,24 @@ class Executor:
         with self._database.transaction() as connection:
             operation = operations.fetch(connection, id)
             unknown = unknown_part(operation)
-            if operation.ended or not unknown or operations.waits_for_long(connection, id, _NEWER_COMES):
+            now = clock(connection)
+            if operation.ended or not unknown or now - operation.created_at > _NEWER_COMES:
                 return
             operations.leave(connection, id, unknown_to_worker(unknown).as_json())
-            moment = operations.moment_after(connection, _NEWER_PAUSE)
         log.warning(
             "operation %s (%s) waits for a newer worker: this one does not know %s", id, operation.kind, unknown
         )
-        raise RetryLater(moment)
+        raise RetryLater(now + _NEWER_PAUSE)
 
-    def _attempt(self, operation: Operation) -> _Outcome:
+    def _attempt(self, operation: Operation) -> tuple[dict[str, Any], Credentials | None]:
+        """Return the result of an attempt, and the credentials that it has made."""
         if unknown := unknown_part(operation):
             raise Refused(f"no worker knows {unknown}. Upgrade the workers, then send the request again")
         progress = _Progress(self._database, operation)
         tenant, asked, lifecycle = operation.tenant, operation.request, self._lifecycle
-        event = _EVENTS.get(operation.kind, "")
         match operation.kind:
             case "create":
-                made = lifecycle.create(Tenant.model_validate(asked), progress.handle, again=True)
-                return _Outcome({}, event, made)
+                return {}, lifecycle.create(Tenant.model_validate(asked), progress.handle, again=True)
             case "change":
                 lifecycle.change(
                     tenant,
@@ -142,20 +134,18 @@ class Executor:
                 lifecycle.resume(tenant, progress.handle)
             case "rotate":
                 made = lifecycle.rotate(tenant, progress.handle, from_generation=asked["from_generation"])
-                return _Outcome({"credentials_changed": True}, event, made)
+                return {"credentials_changed": True}, made
             case "converge":
-                return _Outcome({"changes": lifecycle.converge(tenant, progress.handle).changes}, event)
+                return {"changes": lifecycle.converge(tenant, progress.handle).changes}, None
             case "offboard":
-                until = lifecycle.offboard(tenant, progress.handle)
-                return _Outcome({"remove_after": until.isoformat()}, event)
+                return {"remove_after": lifecycle.offboard(tenant, progress.handle).isoformat()}, None
             case "remove":
                 deleted = lifecycle.remove_now(tenant, progress.handle, accept_loss=bool(asked.get("accept_loss")))
-                return _Outcome({"messages_deleted": deleted}, event)
+                return {"messages_deleted": deleted}, None
             case "settle":
                 lifecycle.settle(tenant, progress.handle)
-                removed = lifecycle.state(tenant).status == "removed"
-                return _Outcome({"removed": removed}, "tenant.removed" if removed else "")
-        return _Outcome({}, event)
+                return {"removed": lifecycle.state(tenant).status == "removed"}, None
+        return {}, None
 
     def _failed(self, operation: Operation, error: Exception) -> None:
         problem = problem_of(error).as_json()
@@ -163,13 +153,9 @@ class Executor:
             pause = pause_after(operation.attempts)
             with self._database.transaction() as connection:
                 operations.postpone(connection, operation.id, problem)
-                moment = operations.moment_after(connection, pause)
+                moment = clock(connection) + pause  # the machines' clocks may differ
             log.warning(
-                "operation %s (%s): %s. Next attempt in %d s",
-                operation.id,
-                operation.kind,
-                error,
-                pause.total_seconds(),
+                "operation %s (%s): %s. Next attempt in %d s", operation.id, operation.kind, error, pause.seconds
             )
             raise RetryLater(moment) from error
         defect = None if isinstance(error, KryonixError) else error

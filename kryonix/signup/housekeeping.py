@@ -66,9 +66,8 @@ class Housekeeper:
         count = _PORTION
         while count == _PORTION:
             with self._database.transaction() as connection:
-                done = connection.execute(QUERIES[query], values)
-                row = done.fetchone() if done.description else None
-            count = done.rowcount if row is None else int(row["count"])
+                (row,) = connection.execute(QUERIES[query], values)
+            count = int(row["count"])
             if count:
                 log.info("%s: %d row(s) older than %d days", query, count, self._keep.days)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast, get_args
 
@@ -71,7 +70,7 @@ class Intake:
         self,
         kind: Kind,
         tenant: str,
-        request: Mapping[str, Any],
+        request: dict[str, Any],
         caller: Caller,
         idempotency_key: str | None = None,
     ) -> Accepted:
@@ -102,14 +101,11 @@ class Intake:
         for _ in range(_ATTEMPTS):
             with self._database.transaction() as connection:
                 operations.hold_tenant(connection, asked.tenant)
-                if (before := _asked_before(connection, asked)) is not None:
-                    return before
                 if asked.kind == "settle":
                     _refuse_beside(operations.fetch_under_way(connection, asked.tenant))
-                # Insert first: the row locks the tenant, so the checks below stay true.
+                # Insert first: the row locks the tenant, so the checks of `_complete` stay true.
                 if (operation := operations.insert(connection, asked)) is not None:
                     return self._complete(connection, operation)
-            with self._database.transaction() as connection:
                 if (before := _asked_before(connection, asked)) is not None:
                     return before
                 settling = asked.kind == "settle"
@@ -177,7 +173,7 @@ def _refuse_beside(other: Operation | None) -> None:
         raise OperationUnderWay(other.tenant, str(other.id), other.kind)
 
 
-def new_tenant(request: Mapping[str, Any], catalog: Catalog) -> Tenant:
+def new_tenant(request: dict[str, Any], catalog: Catalog) -> Tenant:
     """Return the requested tenant. Raises InvalidTenant."""
     with invalid_tenant():
         return parse_tenant({key: value for key, value in request.items() if value is not None}, "request", catalog)

@@ -51,15 +51,14 @@ class Caller:
 def create_key(connection: Connection, name: str, scope: Scope, days: int | None = None) -> str:
     """Create a key and return it. It is valid for `days`, or until it is revoked."""
     id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    values = {"id": id, "name": name, "scope": scope, "hash": _hash(secret), "days": days}
+    values = {"id": id, "name": name, "scope": scope, "hash": digest_of(secret), "days": days}
     connection.execute(QUERIES["insert_api_key"], values)
     return f"kx_{id}_{secret}"
 
 
 def fetch_keys(connection: Connection) -> list[ApiKey]:
     """Return all keys, oldest first."""
-    rows = connection.execute(QUERIES["fetch_api_keys"])
-    return [ApiKey(**{name: value for name, value in row.items() if name != "hash"}) for row in rows]
+    return [ApiKey(**row) for row in connection.execute(QUERIES["fetch_api_keys"])]
 
 
 def fetch_valid(connection: Connection, ids: Collection[str]) -> set[str]:
@@ -79,10 +78,11 @@ def authenticate(connection: Connection, presented: str) -> Caller:
     if prefix != "kx" or not id.isalnum() or not id.isascii() or not secret:
         raise InvalidKey
     row = connection.execute(QUERIES["fetch_api_key"], {"id": id}).fetchone()
-    if row is None or not hmac.compare_digest(bytes(row["hash"]), _hash(secret)) or not row["valid"]:
+    if row is None or not hmac.compare_digest(bytes(row["hash"]), digest_of(secret)) or not row["valid"]:
         raise InvalidKey
     return Caller(key_id=row["id"], scope=row["scope"], name=row["name"], expires_at=row["expires_at"], secret=secret)
 
 
-def _hash(secret: str) -> bytes:
+def digest_of(secret: str) -> bytes:
+    """Return the hash under which a secret is stored or remembered."""
     return hashlib.sha256(secret.encode(errors="replace")).digest()

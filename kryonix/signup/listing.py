@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from kryonix.fleet.members import OWN_STACK
@@ -21,14 +21,11 @@ STANDING: Final[tuple[Stage, ...]] = ("active", "suspended", "offboarding", "rem
 CONFIG_FILE: Final = "config file"
 """What manages a tenant of tenants.yaml or of a stack's own config file: the registry does not say which."""
 
-_FIELDS: Final = tuple(each.name for each in fields(DesiredState))
 
-
-@dataclass(frozen=True, slots=True)
-class Listed:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed(DesiredState):
     """A tenant in the registry. One that a config file declares has no desired state of its own, and no known cell."""
 
-    state: DesiredState
     declared: bool
 
     @property
@@ -57,12 +54,7 @@ def fetch_page(
         "limit": limit,
     }
     rows = connection.execute(QUERIES["fetch_listed_tenants"], values).fetchall()
-    listed = [
-        Listed(
-            DesiredState(**{**{name: row[name] for name in _FIELDS}, "modules": tuple(row["modules"])}), row["declared"]
-        )
-        for row in rows
-    ]
+    listed = [Listed.of(row) for row in rows]
     if not rows and after:  # past the end: the number of all is in the first row of any page
         rows = connection.execute(QUERIES["fetch_listed_tenants"], {**values, "after": "", "limit": 1}).fetchall()
     return listed, rows[0]["total"] if rows else 0

@@ -70,8 +70,8 @@ class Metrics(Collector):
         self._registry.register(self)
 
     def saw(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request. `route` is the path template, never the path."""
-        self._requests.labels(method_label(method), route, str(status)).inc()
+        """Count a request. `method` is a `method_label`, and `route` the path template, never the path."""
+        self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:

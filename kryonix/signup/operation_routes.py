@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from typing import Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
-from starlette.types import Receive, Scope, Send
 
 from kryonix.signup import operations
 from kryonix.signup.auth import Reader, Writer
@@ -42,15 +41,22 @@ def show_operation(operation: UUID, using: Using, caller: Reader) -> OperationAn
     return OperationAnswer.of(_fetch(using.database, operation), caller.scope)
 
 
+async def _place(using: Using, caller: Reader) -> AsyncIterator[None]:
+    """Hold one of the key's streams until the response ends for any reason."""
+    with using.streams.place(caller.key_id):
+        yield
+
+
 @running.get(
-    "/{operation}/events", responses={**_STREAM, **problems(401, 404, 422, 429, 503)}, response_class=StreamingResponse
+    "/{operation}/events",
+    responses={**_STREAM, **problems(401, 404, 422, 429, 503)},
+    response_class=StreamingResponse,
+    dependencies=[Depends(_place)],
 )
 async def follow_operation(operation: UUID, using: Using, caller: Reader) -> StreamingResponse:
     """Stream an operation's progress as server-sent events. A key may have 50 open streams per process."""
-    with ExitStack() as held:
-        held.enter_context(using.streams.place(caller.key_id))
-        first = await run_in_threadpool(_fetch, using.database, operation)
-        return _Stream(_events(using.streams, first, caller), held.pop_all())
+    first = await run_in_threadpool(_fetch, using.database, operation)
+    return StreamingResponse(_events(using.streams, first, caller), media_type="text/event-stream")
 
 
 @running.post("/{operation}/credentials", responses=problems(401, 403, 404, 409, 410, 422, 429, 503))
@@ -76,18 +82,6 @@ def fetch_credentials(
 def _fetch(database: Database, id: UUID) -> Operation:
     with database.transaction() as connection:
         return operations.fetch(connection, id)
-
-
-class _Stream(StreamingResponse):
-    """Release its resources when the response ends for any reason."""
-
-    def __init__(self, events: AsyncIterator[str], held: ExitStack) -> None:
-        super().__init__(events, media_type="text/event-stream")
-        self._held = held
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._held:
-            await super().__call__(scope, receive, send)
 
 
 async def _events(streams: Streams, first: Operation, caller: Caller) -> AsyncIterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, Literal, get_args
 from uuid import UUID, uuid4
 
@@ -40,7 +40,7 @@ class Request:
 
     tenant: str
     kind: Kind
-    request: Mapping[str, Any] = field(default_factory=dict)
+    request: dict[str, Any] = field(default_factory=dict)
     key_id: str | None = None
     idempotency_key: str | None = None
     fingerprint: bytes | None = field(default=None, repr=False)
@@ -48,13 +48,10 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(Request):
     """A stored operation. `revision` grows with each change; `problem` is the last attempt's."""
 
     id: UUID
-    tenant: str
-    kind: Kind
-    request: dict[str, Any]
     status: Status
     attempts: int
     objects_done: int
@@ -62,10 +59,6 @@ class Operation:
     doing: str
     problem: dict[str, Any] | None
     result: dict[str, Any] | None
-    key_id: str | None
-    idempotency_key: str | None
-    fingerprint: bytes | None = field(repr=False)
-    sealing_key: bytes | None = field(repr=False)
     sealed: bytes | None = field(repr=False)
     delivered_at: datetime | None
     revision: int
@@ -91,7 +84,7 @@ class Operation:
 
 def insert(connection: Connection, asked: Request) -> Operation | None:
     """Insert a queued operation. Return None if one is in progress, or if the idempotency key was used."""
-    kind, request = asked.kind, dict(asked.request)
+    kind, request = asked.kind, asked.request
     if kind == "converge":
         kind, request = "change", {**request, _CONVERGE: True}
     values = {**asdict(asked), "id": uuid4(), "kind": kind, "request": Jsonb(request)}
@@ -99,10 +92,10 @@ def insert(connection: Connection, asked: Request) -> Operation | None:
 
 
 def complete_request(
-    connection: Connection, operation: Operation, request: Mapping[str, Any], objects_total: int
+    connection: Connection, operation: Operation, request: dict[str, Any], objects_total: int
 ) -> Operation:
     """Store the completed request and the number of broker objects, once the tenant has been checked."""
-    values = {"id": operation.id, "request": Jsonb(dict(request)), "objects_total": objects_total}
+    values = {"id": operation.id, "request": Jsonb(request), "objects_total": objects_total}
     return _found(connection, "complete_request", values) or operation
 
 
@@ -157,27 +150,14 @@ def begin(connection: Connection, id: UUID) -> Operation | None:
     return _found(connection, "begin_operation", {"id": id})
 
 
-def postpone(connection: Connection, id: UUID, problem: Mapping[str, Any]) -> None:
+def postpone(connection: Connection, id: UUID, problem: dict[str, Any]) -> None:
     """Queue a failed operation for its next attempt."""
-    connection.execute(QUERIES["postpone_operation"], {"id": id, "problem": Jsonb(dict(problem))})
+    connection.execute(QUERIES["postpone_operation"], {"id": id, "problem": Jsonb(problem)})
 
 
-def moment_after(connection: Connection, pause: timedelta) -> datetime:
-    """Return the end of a pause that starts now, by the database's clock: the machines' clocks may differ."""
-    (row,) = connection.execute(QUERIES["moment_after"], {"seconds": pause.total_seconds()})
-    moment: datetime = row["moment"]
-    return moment
-
-
-def leave(connection: Connection, id: UUID, problem: Mapping[str, Any]) -> None:
+def leave(connection: Connection, id: UUID, problem: dict[str, Any]) -> None:
     """Leave an operation to another worker, with the reason."""
-    connection.execute(QUERIES["leave_operation"], {"id": id, "problem": Jsonb(dict(problem))})
-
-
-def waits_for_long(connection: Connection, id: UUID, bound: timedelta) -> bool:
-    """Return True if an operation is older than `bound`."""
-    row = connection.execute(QUERIES["waits_for_long"], {"id": id, "seconds": bound.total_seconds()}).fetchone()
-    return row is not None and bool(row["long"])
+    connection.execute(QUERIES["leave_operation"], {"id": id, "problem": Jsonb(problem)})
 
 
 def end(
@@ -185,19 +165,17 @@ def end(
     id: UUID,
     status: Literal["succeeded", "failed"],
     *,
-    problem: Mapping[str, Any] | None = None,
-    result: Mapping[str, Any] | None = None,
+    problem: dict[str, Any] | None = None,
+    result: dict[str, Any] | None = None,
     sealed: bytes | None = None,
 ) -> bool:
     """End an operation. Return False if another attempt has ended it."""
-    values = {
-        "id": id,
-        "status": status,
-        "problem": None if problem is None else Jsonb(dict(problem)),
-        "result": None if result is None else Jsonb(dict(result)),
-        "sealed": sealed,
-    }
+    values = {"id": id, "status": status, "problem": _json(problem), "result": _json(result), "sealed": sealed}
     return connection.execute(QUERIES["end_operation"], values).fetchone() is not None
+
+
+def _json(value: dict[str, Any] | None) -> Jsonb | None:
+    return None if value is None else Jsonb(value)
 
 
 def _found(connection: Connection, query: str, values: Mapping[str, Any]) -> Operation | None:

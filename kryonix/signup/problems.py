@@ -9,7 +9,6 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -74,9 +73,6 @@ _OF_HTTP: Final = {
 }
 
 
-_HIDDEN: Final = (RegistryUnavailable,)
-"""Errors whose text names addresses and belongs in the log only."""
-
 _FOR_CALLERS: Final = frozenset(
     {
         *(name for error, name, _, _ in _KINDS if issubclass(error, (engines.Refused, InvalidInput))),
@@ -113,7 +109,9 @@ def problem_of(error: Exception) -> Problem:
         return _problem(error.kind, error.status, _title(error.kind), str(error), operation=operation)
     for kind, name, status, title in _KINDS:
         if isinstance(error, kind):
-            detail = f"{title}. Try again in a moment" if isinstance(error, _HIDDEN) else _COMMAND.sub("", str(error))
+            detail = _COMMAND.sub("", str(error))
+            if isinstance(error, RegistryUnavailable):  # its text names an address, and belongs in the log only
+                detail = f"{title}. Try again in a moment"
             return _problem(name, status, title, detail, **_more(error))
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     detail = "internal error; the log has it under this request's or operation's id. Try again"
@@ -210,37 +208,32 @@ def problem_response(request: Request, problem: Problem, headers: Mapping[str, s
 
 
 _ABOUT: Final[dict[int, str]] = {
+    400: "The request can't be read.",
     401: "The API key is missing or invalid.",
     403: "The key's scope does not allow this.",
     404: "Not found.",
     409: "The tenant's state or an operation in progress does not allow this.",
-    410: "The credentials were delivered before, or have expired.",
-    422: "The request is invalid, or does not fit the plan.",
-    429: "Too many requests; wait for `Retry-After` seconds.",
-    503: "The database does not answer; nothing was changed.",
-}
-_ABOUT_ALWAYS: Final = {
-    400: "The request can't be read.",
     408: "The body did not arrive in time.",
+    410: "The credentials were delivered before, or have expired.",
     413: "The body is too large.",
     415: "The body's media type is not JSON.",
+    422: "The request is invalid, or does not fit the plan.",
+    429: "Too many requests; wait for `Retry-After` seconds.",
     500: "Internal error.",
+    503: "The database does not answer; nothing was changed.",
 }
+_ANY_REQUEST: Final = (400, 408, 413, 415, 500)
+"""Statuses that every request can get."""
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI `responses` for problems with these statuses."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    about = {**{status: _ABOUT[status] for status in statuses}, **_ABOUT_ALWAYS}
-    return {status: {"description": about[status], "content": content} for status in about}
+    return {status: {"description": _ABOUT[status], "content": content} for status in (*statuses, *_ANY_REQUEST)}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        document["components"]["schemas"]["Problem"] = Problem.model_json_schema(
-            ref_template="#/components/schemas/{model}"
-        )
-        app.openapi_schema = document
-    return app.openapi_schema
+    document = FastAPI.openapi(app)
+    document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+    return document

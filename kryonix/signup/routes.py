@@ -66,8 +66,8 @@ def list_tenants(
             after=after.replace("\0", ""),
             limit=limit + 1,
         )
-        last = operations.fetch_last(connection, [each.state.cliente_id for each in found])
-    answers = [TenantAnswer.of(each, last.get(each.state.cliente_id), using.catalog, caller.scope) for each in found]
+        last = operations.fetch_last(connection, [each.cliente_id for each in found])
+    answers = [TenantAnswer.of(each, last.get(each.cliente_id), using.catalog, caller.scope) for each in found]
     page = answers[:limit]
     return TenantsPage(tenants=page, next=page[-1].id if len(found) > limit else None, total=total)
 

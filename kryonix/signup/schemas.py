@@ -96,9 +96,9 @@ class TenantAnswer(BaseModel):
     problem: dict[str, Any] | None = Field(description="Why the last operation or attempt failed (problem details)")
 
     @classmethod
-    def of(cls, listed: Listed, last: Operation | None, catalog: Catalog, scope: Scope) -> TenantAnswer:
+    def of(cls, state: Listed, last: Operation | None, catalog: Catalog, scope: Scope) -> TenantAnswer:
         """Build the answer from a tenant's state and its last operation, if any."""
-        state, names = listed.state, Names(listed.state.cliente_id)
+        names = Names(state.cliente_id)
         capacity: dict[str, Any] = {"queues": None, "exchanges": None}
         with suppress(InvalidTenant):
             capacity = _capacity(as_sold(tenant_of(state), catalog))
@@ -108,8 +108,8 @@ class TenantAnswer(BaseModel):
             modules=list(state.modules),
             plan=state.plan,
             status=state.stage,
-            cell=None if listed.declared else state.cell,
-            managed_by=listed.managed_by,
+            cell=None if state.declared else state.cell,
+            managed_by=state.managed_by,
             vhost=names.vhost,
             username=names.user_of(state.credentials_generation),
             converged=state.converged,

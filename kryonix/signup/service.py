@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
@@ -19,13 +20,10 @@ from kryonix import __version__
 from kryonix.engines.errors import LifecycleError
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.errors import RegistryError
-from kryonix.signup.auth import Admission, Authenticator, RateLimit, unidentified
-from kryonix.signup.database import Database
+from kryonix.signup.auth import Admission, RateLimit, unidentified
 from kryonix.signup.dependencies import Services
 from kryonix.signup.errors import InvalidKey, SignupError
-from kryonix.signup.intake import Intake
 from kryonix.signup.middleware import BodyLimit, RequestLog
-from kryonix.signup.monitoring import AWAY, FRESH_S, Cached, Metrics, look
 from kryonix.signup.problems import (
     describe,
     describe_invalid,
@@ -35,7 +33,6 @@ from kryonix.signup.problems import (
     problem_response,
 )
 from kryonix.signup.routes import ROUTERS
-from kryonix.signup.streams import Streams
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.errors import InvalidInput
@@ -50,11 +47,11 @@ a time. Every error is a problem document (RFC 9457) that says what to do."""
 
 def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float = 20, burst: int = 60) -> FastAPI:
     """Build the service. `dsn` is the signup role's; `per_second` and `burst` limit each caller's requests."""
-    database = Database(dsn)
+    services = Services(dsn, catalog, cells)
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        with database:
+        with services.database:
             yield
 
     app = FastAPI(
@@ -66,45 +63,32 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
         redoc_url=None,
         redirect_slashes=False,  # the answer would contain an address chosen by the caller
     )
-    metrics, rate = Metrics(database), RateLimit(per_second, burst)
-    app.state.services = Services(
-        database=database,
-        catalog=catalog,
-        cells=cells,
-        intake=Intake(database, catalog, cells),
-        metrics=metrics,
-        readiness=Cached(FRESH_S, lambda: look(database), AWAY),
-        streams=Streams(database),
-    )
+    app.state.services = services
     for router in ROUTERS:
         app.include_router(router)
     for file in Path(str(files("kryonix.signup") / "page")).iterdir():
         # Each file by its own route: a folder mounted at `/` would answer for every unknown path.
-        app.add_route("/" if file.name == "index.html" else f"/{file.name}", _sender(file), include_in_schema=False)
+        path = "/" if file.name == "index.html" else f"/{file.name}"
+        app.add_route(path, partial(_send, file), include_in_schema=False)
     for kind in (SignupError, LifecycleError, BrokerUnavailable, RegistryError, InvalidInput):
         app.add_exception_handler(kind, error_response)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _defect)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_http)
+    app.exception_handler(Exception)(_defect)
     app.add_middleware(BodyLimit)
-    app.add_middleware(Admission, authenticator=Authenticator(database, rate), rate=rate)
-    app.add_middleware(RequestLog, database=database, metrics=metrics)
+    app.add_middleware(Admission, database=services.database, rate=RateLimit(per_second, burst))
+    app.add_middleware(RequestLog, database=services.database, metrics=services.metrics)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's own way to extend the document
     return app
 
 
-def _sender(file: Path) -> Callable[[Request], Awaitable[Response]]:
-    async def send(request: Request) -> Response:
-        return FileResponse(file)
-
-    return send
+async def _send(file: Path, request: Request) -> Response:
+    return FileResponse(file)
 
 
-def _invalid(request: Request, error: Exception) -> Response:
+def _invalid(request: Request, error: RequestValidationError) -> Response:
     if (refused := _refuse_unidentified(request)) is not None:
         return refused
-    if not isinstance(error, RequestValidationError):
-        return _defect(request, error)
     if isinstance(error.body, bytes):
         problem = http_problem(415, "the body's media type is not JSON. Set Content-Type: application/json")
         return problem_response(request, problem)
@@ -115,9 +99,7 @@ def _invalid(request: Request, error: Exception) -> Response:
     return problem_response(request, http_problem(422, detail, errors=wrong))
 
 
-def _http(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        return _defect(request, error)
+def _http(request: Request, error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.BAD_REQUEST and (refused := _refuse_unidentified(request)) is not None:
         return refused
     headers = dict(error.headers or {})

@@ -57,13 +57,12 @@ WHERE cliente_id = %(id)s
 FOR UPDATE;
 
 -- fetch_desired_states --
--- All, or one cell's, ordered by id; a page starts after an id.
+-- All, or one cell's, ordered by id.
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
     remove_after, applied_generation, applied_at, updated_at
 FROM tenants.desired_states
-WHERE (%(cell)s::text IS NULL OR cell = %(cell)s) AND cliente_id > %(after)s
-ORDER BY cliente_id
-LIMIT %(limit)s;
+WHERE %(cell)s::text IS NULL OR cell = %(cell)s
+ORDER BY cliente_id;
 
 -- fetch_due --
 -- Tenants with an ended credentials overlap or grace period, or with an interrupted removal.

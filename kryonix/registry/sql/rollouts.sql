@@ -19,16 +19,15 @@ SELECT %(rollout)s, t.cliente_id, %(wave)s, t.place
 FROM unnest(%(tenants)s::text[]) WITH ORDINALITY AS t (cliente_id, place);
 
 -- resume_rollout --
+-- Interrupted and failed tenants are tried again.
+WITH again AS (
+    UPDATE tenants.rollout_tenants SET status = 'pending', error = '', updated_at = clock_timestamp()
+    WHERE rollout = %(rollout)s AND status IN ('running', 'failed')
+)
 UPDATE tenants.rollouts
 SET status = 'running', ended_at = NULL, holder = %(holder)s, concurrency = %(concurrency)s,
     failure_budget = %(failure_budget)s
 WHERE id = %(rollout)s;
-
--- retry_rollout_tenants --
--- Interrupted and failed tenants are tried again.
-UPDATE tenants.rollout_tenants
-SET status = 'pending', error = '', updated_at = clock_timestamp()
-WHERE rollout = %(rollout)s AND status IN ('running', 'failed');
 
 -- fetch_latest_rollout --
 SELECT id, status, concurrency, failure_budget, holder, started_at, ended_at
@@ -46,7 +45,7 @@ ORDER BY wave, place;
 UPDATE tenants.rollout_tenants
 SET status = %(status)s, changes = %(changes)s, seconds = %(seconds)s, error = %(error)s,
     updated_at = clock_timestamp()
-WHERE rollout = %(rollout)s AND cliente_id = %(id)s;
+WHERE rollout = %(rollout)s AND cliente_id = %(cliente_id)s;
 
 -- end_rollout --
 UPDATE tenants.rollouts

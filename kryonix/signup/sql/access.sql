@@ -13,7 +13,7 @@ SELECT id FROM signup.api_keys
 WHERE id = ANY(%(ids)s) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- fetch_api_keys --
-SELECT id, name, scope, hash, created_at, expires_at, revoked_at,
+SELECT id, name, scope, created_at, expires_at, revoked_at,
     revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) AS valid
 FROM signup.api_keys ORDER BY created_at;
 

@@ -67,18 +67,10 @@ WHERE id = %(id)s AND status = 'running';
 UPDATE signup.operations SET status = 'queued', problem = %(problem)s, revision = revision + 1
 WHERE id = %(id)s AND status = 'running';
 
--- moment_after --
--- By the database's clock: job times are compared with it.
-SELECT clock_timestamp() + make_interval(secs => %(seconds)s) AS moment;
-
 -- leave_operation --
 -- Left unchanged for another worker; the reason is written once.
 UPDATE signup.operations SET problem = %(problem)s, revision = revision + 1
 WHERE id = %(id)s AND status IN ('queued', 'running') AND problem IS DISTINCT FROM %(problem)s;
-
--- waits_for_long --
-SELECT created_at < clock_timestamp() - make_interval(secs => %(seconds)s) AS long
-FROM signup.operations WHERE id = %(id)s;
 
 -- end_operation --
 UPDATE signup.operations
@@ -100,9 +92,12 @@ WHERE sealed IS NOT NULL AND ended_at < now() - make_interval(secs => %(seconds)
 
 -- forget_operations --
 -- In portions, as a statement has a time limit; likewise the other forget_ queries.
-DELETE FROM signup.operations WHERE id IN (
-    SELECT id FROM signup.operations WHERE ended_at < now() - make_interval(secs => %(seconds)s) LIMIT %(limit)s
-);
+WITH gone AS (
+    DELETE FROM signup.operations WHERE id IN (
+        SELECT id FROM signup.operations WHERE ended_at < now() - make_interval(secs => %(seconds)s) LIMIT %(limit)s
+    ) RETURNING id
+)
+SELECT count(*) AS count FROM gone;
 
 -- fetch_without_job --
 -- In progress without a job: the job ended before the operation.

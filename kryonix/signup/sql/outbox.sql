@@ -11,9 +11,12 @@ FOR UPDATE SKIP LOCKED;
 UPDATE signup.outbox SET published_at = clock_timestamp() WHERE id = %(id)s;
 
 -- forget_events --
-DELETE FROM signup.outbox WHERE id IN (
-    SELECT id FROM signup.outbox WHERE published_at < now() - make_interval(secs => %(seconds)s) LIMIT %(limit)s
-);
+WITH gone AS (
+    DELETE FROM signup.outbox WHERE id IN (
+        SELECT id FROM signup.outbox WHERE published_at < now() - make_interval(secs => %(seconds)s) LIMIT %(limit)s
+    ) RETURNING id
+)
+SELECT count(*) AS count FROM gone;
 
 -- count_unpublished --
 SELECT count(*) AS count, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float AS oldest_s
