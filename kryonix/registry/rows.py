@@ -9,10 +9,11 @@ from typing import Final, Literal
 from psycopg.types.json import Jsonb
 
 from kryonix.registry.connection import QUERIES, Connection
+from kryonix.registry.desired_states import DesiredStatus
 
 Status = Literal["ativo", "suspenso", "removido"]
 
-STATUS_NAMES: Final[Mapping[str, Status]] = {"active": "ativo", "suspended": "suspenso"}
+STATUS_NAMES: Final[Mapping[DesiredStatus, Status]] = {"active": "ativo", "suspended": "suspenso"}
 """Status in tenants.yaml to status in the registry."""
 
 

@@ -152,19 +152,15 @@ class Group:
     tenants: tuple[str, ...]
     first: TenantDifference
 
-    @property
-    def weight(self) -> tuple[bool, int, str]:
-        """Sort losses first, then removed, changed and added tenants, then by name."""
-        return not self.first.lost, ("removed", "changed", "added").index(self.first.kind), self.tenants[0]
-
 
 def grouped(differences: Iterable[TenantDifference]) -> tuple[Group, ...]:
-    """Group equal differences, in reading order."""
+    """Group equal differences: losses first, then removed, changed and added tenants, then by name."""
     found: dict[Any, list[TenantDifference]] = {}
     for difference in differences:
         found.setdefault(_likeness(difference), []).append(difference)
-    groups = (Group(tuple(each.tenant for each in alike), alike[0]) for alike in found.values())
-    return tuple(sorted(groups, key=lambda group: group.weight))
+    order = ("removed", "changed", "added").index
+    alikes = sorted(found.values(), key=lambda alike: (not alike[0].lost, order(alike[0].kind), alike[0].tenant))
+    return tuple(Group(tuple(each.tenant for each in alike), alike[0]) for alike in alikes)
 
 
 def _likeness(difference: TenantDifference) -> tuple[Any, ...]:

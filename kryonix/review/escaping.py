@@ -63,8 +63,13 @@ def counted(count: int, noun: str) -> str:
 
 def names(values: Sequence[str], most: int | None) -> str:
     """Return a list of values as code, cut after `most`."""
-    shown = ", ".join(code(value) for value in (values if most is None else values[:most]))
+    shown = ", ".join(code(value) for value in values[:most])
     return shown if most is None or len(values) <= most else f"{shown} and {len(values) - most:,} more"
+
+
+def cut(count: int, most: int | None, begin: str = "\n") -> list[str]:
+    """Return the last line of a list of `count` that is cut after `most`, if it is."""
+    return [] if most is None or count <= most else [f"{begin}and {count - most:,} more, in the full report"]
 
 
 def step(field: FieldChange) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kryonix.review.differences import nameless
-from kryonix.review.escaping import code, names, prose
+from kryonix.review.escaping import code, cut, names, prose
 from kryonix.review.guardrails import ACCEPTED_FILE, Acceptance, Finding, Guardrail, Judgement
 
 _NAMES_SHOWN = 3
@@ -74,7 +74,7 @@ def _blocking(found: Sequence[Row], most: int | None) -> str:
         each = " each" if len(row.tenants) > 1 else ""
         what = code(row.pattern) + (f" ({len(row.objects)} queues{each})" if len(row.objects) > 1 else "")
         lines.append(f"| `{row.guardrail.label}` | {whose} | {what} | {prose(row.message)} |")
-    lines += _cut(len(found), most)
+    lines += cut(len(found), most)
     lines += ["", f"<details><summary>To accept this, add to {code(ACCEPTED_FILE)} in this change</summary>", ""]
     entries = [row.entry for row in found[:most]]
     return "\n".join([*lines, "```yaml", "accepted:", "".join(entries).rstrip(), "```", "", "</details>"]) + "\n"
@@ -89,7 +89,7 @@ def _accepted(accepted: Sequence[tuple[Finding, Acceptance]], most: int | None) 
         whose = names(list(dict.fromkeys(finding.tenant for finding in found if finding.tenant)), _NAMES_SHOWN)
         what = names([finding.object for finding in found], _NAMES_SHOWN)
         lines.append(f"| `{guardrail.label}` | {whose} | {what} | {code(reason)} |")
-    return "\n".join([*lines, *_cut(len(reasons), most)]) + "\n"
+    return "\n".join([*lines, *cut(len(reasons), most)]) + "\n"
 
 
 def _idle(judgement: Judgement, most: int | None) -> str:
@@ -99,11 +99,7 @@ def _idle(judgement: Judgement, most: int | None) -> str:
     for entry, why in both[:most]:
         whose = f" of {code(entry.tenant)}" if entry.tenant else ""
         lines.append(f"- `{entry.guardrail}` {code(entry.object)}{whose} {why}")
-    return "\n".join([*lines, *_cut(len(both), most, "- ")]) + "\n"
-
-
-def _cut(count: int, most: int | None, begin: str = "\n") -> list[str]:
-    return [] if most is None or count <= most else [f"{begin}and {count - most:,} more, in the full report"]
+    return "\n".join([*lines, *cut(len(both), most, "- ")]) + "\n"
 
 
 def _stem(name: str) -> str:

@@ -119,7 +119,7 @@ def _verdict(review: Review) -> str:
 
 
 def _whole(review: Review) -> list[str]:
-    return [*_head(review, None), *_titled(tenant_section(group, None) for group in review.groups)]
+    return [*_head(review, None), *_titled([tenant_section(group, None) for group in review.groups])]
 
 
 def _head(review: Review, most: int | None) -> Iterator[str]:
@@ -131,11 +131,8 @@ def _head(review: Review, most: int | None) -> Iterator[str]:
 
 
 def _fitting_head(review: Review, room: int) -> list[str]:
-    for lines in (_LINES, _SHORT_LINES):
-        head = list(_head(review, lines))
-        if _size(head) <= room:
-            return head
-    return [_summary(review)]  # names of extraordinary length
+    heads = (list(_head(review, lines)) for lines in (_LINES, _SHORT_LINES))
+    return next((head for head in heads if _size(head) <= room), [_summary(review)])  # names of extraordinary length
 
 
 def _fitting_tenants(groups: Sequence[Group], room: int) -> tuple[list[str], int]:
@@ -150,9 +147,8 @@ def _fitting_tenants(groups: Sequence[Group], room: int) -> tuple[list[str], int
     return [*shown, "\n".join([*summaries, ""])], left
 
 
-def _titled(tenants: Iterable[str]) -> Iterator[str]:
-    for at, section in enumerate(tenants):
-        yield f"### Tenants\n\n{section}" if at == 0 else section
+def _titled(tenants: list[str]) -> list[str]:
+    return ["### Tenants\n", *tenants] if tenants else []
 
 
 def _fitting(texts: Iterable[str], room: int) -> list[str]:

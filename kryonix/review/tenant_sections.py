@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
 from kryonix.review.differences import Action, Change, FieldChange, Group, TenantDifference, nameless
-from kryonix.review.escaping import DONE, code, counted, names, step, value_or_none
+from kryonix.review.escaping import DONE, code, counted, cut, names, step, value_or_none
 from kryonix.topology.capacity import use
 from kryonix.topology.catalog import MIB, duration_text, size_text
 from kryonix.topology.expansion import Topology
@@ -25,8 +25,7 @@ def overview(differences: Iterable[TenantDifference], most: int | None) -> str:
     ordered = sorted(steps.items(), key=lambda item: (-item[1], item[0]))
     lines = ["| what | before | after | tenants |", "|---|---|---|---|"]
     lines += [f"| {what} | {before} | {after} | {count:,} |" for (what, before, after), count in ordered[:most]]
-    cut = [] if most is None or len(ordered) <= most else ["", f"and {len(ordered) - most:,} more, in the full report"]
-    return "\n".join(["### Across the tenants that change", "", *lines, *cut]) + "\n"
+    return "\n".join(["### Across the tenants that change", "", *lines, *cut(len(ordered), most)]) + "\n"
 
 
 def _steps(difference: TenantDifference) -> set[_Step]:
@@ -38,14 +37,10 @@ def _steps(difference: TenantDifference) -> set[_Step]:
     follows = {field.name for field in moved} & {"plan", "status"}
     fields = moved + [field for field in difference.limits if field.differs and not follows]
     steps = {(field.name, value_or_none(field.before), value_or_none(field.after)) for field in fields}
-    steps |= {_module(module, bought=False) for module in was.tenant.modules if module not in now.tenant.modules}
-    steps |= {_module(module, bought=True) for module in now.tenant.modules if module not in was.tenant.modules}
+    had, has = set(was.tenant.modules), set(now.tenant.modules)
+    steps |= {(f"⚠️ module {code(module)}", "bought", "none, its queues are lost") for module in had - has}
+    steps |= {(f"module {code(module)}", "none", "bought") for module in has - had}
     return steps | set(_object_steps(difference, scaled="plan" in follows))
-
-
-def _module(module: str, *, bought: bool) -> _Step:
-    shown = f"module {code(module)}"
-    return (shown, "none", "bought") if bought else (f"⚠️ {shown}", "bought", "none, its queues are lost")
 
 
 def _object_steps(difference: TenantDifference, *, scaled: bool) -> Iterator[_Step]:
@@ -94,15 +89,11 @@ def _used(topology: Topology | None) -> dict[str, str]:
     if topology is None:
         return {}
     used, limits = use(topology), topology.limits
+    shares = {"queues": (used.queues, limits.max_queues), "exchanges": (used.exchanges, limits.max_exchanges)}
     return {
-        "queues used": _share(used.queues, limits.max_queues),
-        "exchanges used": _share(used.exchanges, limits.max_exchanges),
+        f"{noun} used": f"{count} of {most} ({100 * count // most} %){' **does not fit**' if count > most else ''}"
+        for noun, (count, most) in shares.items()
     }
-
-
-def _share(used: int, allowed: int) -> str:
-    over = " **does not fit**" if used > allowed else ""
-    return f"{used} of {allowed} ({100 * used // allowed} %){over}"
 
 
 def _whole(difference: TenantDifference) -> Iterator[str]:
@@ -163,12 +154,14 @@ def _object_lists(difference: TenantDifference, most: int | None) -> Iterator[st
     for change in difference.changes:
         by.setdefault((change.kind, change.action), []).append(change)
     by.pop(("vhost", "change"), None)  # its limits are in the figures
-    for action in ("replace", "remove"):
-        if lost := by.pop(("queue", action), []):
-            title = f"⚠️ **{counted(len(lost), 'queue')} {DONE[action]}, with the messages**"
-            yield from _list(title, lost, most)
-    if added := by.pop(("queue", "add"), []):
-        yield from _list(f"**{counted(len(added), 'queue')} added**", added, most)
+    for action in ("replace", "remove", "add"):
+        if queues := by.pop(("queue", action), []):
+            title = f"{counted(len(queues), 'queue')} {DONE[action]}"
+            yield from (f"**{title}**" if action == "add" else f"⚠️ **{title}, with the messages**", "")
+            yield from (f"- {code(change.name)}" for change in queues[:most])
+            if most is not None and len(queues) > most:
+                yield f"- and {len(queues) - most:,} more"
+            yield ""
     if policies := [change for kind in _MUTABLE for change in by.pop((kind, "change"), [])]:
         yield "**Policies that change in place, messages stay**"
         yield from ("", "| policy | key | before | after |", "|---|---|---|---|")
@@ -186,14 +179,6 @@ def _object_lists(difference: TenantDifference, most: int | None) -> Iterator[st
             "Also " + ", ".join(f"{counted(len(found), kind)} {DONE[act]}" for (kind, act), found in by.items()) + "."
         )
         yield ""
-
-
-def _list(title: str, changes: Sequence[Change], most: int | None) -> Iterator[str]:
-    yield from (title, "")
-    yield from (f"- {code(change.name)}" for change in (changes if most is None else changes[:most]))
-    if most is not None and len(changes) > most:
-        yield f"- and {len(changes) - most:,} more"
-    yield ""
 
 
 def _policy_steps(changes: Iterable[Change]) -> dict[tuple[str, str, str], list[str]]:

@@ -33,15 +33,14 @@ def unidentified(request: Request) -> bool:
     return request.url.path.startswith(KEYED) and not hasattr(request.state, "caller")
 
 
-def _caller(request: Request, _described: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]) -> Caller:
-    if unidentified(request):
-        raise InvalidKey
-    found: Caller = request.state.caller
-    return found
+_Described = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
 def _with(scope: Scope) -> Callable[..., Caller]:
-    def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+    def check(request: Request, _described: _Described) -> Caller:
+        if unidentified(request):
+            raise InvalidKey
+        caller: Caller = request.state.caller
         caller.must(scope)
         return caller
 

@@ -37,7 +37,7 @@ class Presence:
         self._clock = clock
         self._asking = Lock()
         self._missed_since: float | None = None
-        self._answered_at = -math.inf
+        self.answered_at = -math.inf
 
     @property
     def away(self) -> bool:
@@ -52,10 +52,7 @@ class Presence:
     def answered(self) -> None:
         """Record an answer."""
         self._missed_since = None
-        self._answered_at = self._clock()
-
-    def answered_since(self, moment: float) -> bool:
-        return self._answered_at >= moment
+        self.answered_at = self._clock()
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -138,7 +135,7 @@ class Database:
         try:
             connection = self._pool.getconn()
         except PoolTimeout:
-            if not self._presence.answered_since(began):  # otherwise all connections are merely in use
+            if self._presence.answered_at < began:  # otherwise all connections are merely in use
                 self._presence.missed(began)
             raise
         self._presence.answered()

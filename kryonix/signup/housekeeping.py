@@ -10,15 +10,18 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
+from procrastinate.exceptions import ConnectorException
+
 from kryonix.registry.errors import RegistryError
 from kryonix.signup.database import QUERIES, Database
 from kryonix.signup.errors import OperationUnderWay
 from kryonix.signup.intake import Intake
-from kryonix.signup.operations import enqueue
+from kryonix.signup.operations import Request, enqueue
 from kryonix.tenants.lifecycle import TenantLifecycle
 
 log = logging.getLogger(__name__)
 
+_PAUSE_S: Final = 3
 _DUE_S: Final = 10
 _UNFETCHED_S: Final = 24 * 60 * 60
 """How long sealed credentials wait to be fetched."""
@@ -37,14 +40,20 @@ class Housekeeper:
         self._keep = keep
         self._looked = self._forgot = -math.inf
 
-    async def keep(self, give_back_stalled: Callable[[], Awaitable[int]]) -> None:
-        """Run one round. It ends early if the database is away."""
-        try:
-            if count := await give_back_stalled():
-                log.warning("%d job(s) of dead workers are queued again", count)
-            await asyncio.to_thread(self._rows)
-        except RegistryError as error:
-            log.warning("housekeeping waits: %s", error)
+    async def run(self, give_back_stalled: Callable[[], Awaitable[int]]) -> None:
+        """Maintain them until cancelled. A round ends early if the database is away."""
+        while True:
+            try:
+                if count := await give_back_stalled():
+                    log.warning("%d job(s) of dead workers are queued again", count)
+                await asyncio.to_thread(self._rows)
+            except RegistryError as error:
+                log.warning("housekeeping waits: %s", error)
+            except ConnectorException as error:
+                log.warning("housekeeping waits: the database does not answer (%s)", type(error).__name__)
+            except Exception:  # a failed round must not be the last
+                log.exception("a round of housekeeping failed")
+            await asyncio.sleep(_PAUSE_S)
 
     def _rows(self) -> None:
         with self._database.transaction() as connection:
@@ -78,7 +87,7 @@ class Housekeeper:
             if tenant in in_vain:
                 continue
             try:
-                operation = self._intake.accept_own("settle", tenant)
+                operation = self._intake.store(Request(tenant=tenant, kind="settle"))
             except OperationUnderWay:
                 continue  # it stays due
             log.info("operation %s settles a due tenant", operation.id)

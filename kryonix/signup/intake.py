@@ -91,13 +91,10 @@ class Intake:
             fingerprint=fingerprint,
             sealing_key=None if key is None else sealing.public_of(key),
         )
-        return Accepted(operation=self._write(asked), credentials_key=key)
+        return Accepted(operation=self.store(asked), credentials_key=key)
 
-    def accept_own(self, kind: Kind, tenant: str) -> Operation:
-        """Store an operation that the service itself requests."""
-        return self._write(Request(tenant=tenant, kind=kind))
-
-    def _write(self, asked: Request) -> Operation:
+    def store(self, asked: Request) -> Operation:
+        """Store a request as an operation with its job, or return the operation of an earlier one."""
         for _ in range(_ATTEMPTS):
             with self._database.transaction() as connection:
                 operations.hold_tenant(connection, asked.tenant)

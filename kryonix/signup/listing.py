@@ -18,9 +18,6 @@ Sort = Literal["id", "-id", "plan", "-plan", "status", "-status", "changed", "-c
 STANDING: Final[tuple[Stage, ...]] = ("active", "suspended", "offboarding", "removing")
 """The stages of the tenants that are listed by default."""
 
-CONFIG_FILE: Final = "config file"
-"""What manages a tenant of tenants.yaml or of a stack's own config file: the registry does not say which."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed(DesiredState):
@@ -30,7 +27,7 @@ class Listed(DesiredState):
 
     @property
     def managed_by(self) -> str:
-        return CONFIG_FILE if self.declared else OWN_STACK
+        return "config file" if self.declared else OWN_STACK  # the registry does not say which file
 
 
 def fetch_page(
@@ -70,5 +67,5 @@ def fetch_listed(connection: Connection, id: str) -> Listed:
 
 def fetch_key_names(connection: Connection, ids: Collection[str | None]) -> dict[str, str]:
     """Return the names of API keys by their ids."""
-    rows = connection.execute(QUERIES["fetch_key_names"], {"ids": [id for id in ids if id is not None]})
+    rows = connection.execute(QUERIES["fetch_key_names"], {"ids": list(ids)})
     return {row["id"]: row["name"] for row in rows}

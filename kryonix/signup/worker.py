@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -41,7 +41,6 @@ _POLL_S: Final = 2
 _AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """A moment in the past by any clock: start the next attempt at once."""
 _PAUSE_AFTER_FAILURE_S: Final = 3
-_KEEP_S: Final = 3
 _STOP_S: Final = 10
 _ANSWER_S: Final = 30
 """Time limit of a statement, in seconds: longer than the web's, as no caller waits."""
@@ -134,7 +133,7 @@ class _Worker:
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         background = [
             asyncio.create_task(publisher.run()),
-            asyncio.create_task(_every(_KEEP_S, lambda: housekeeper.keep(self._stalled))),
+            asyncio.create_task(housekeeper.run(self._stalled)),
         ]
         working = asyncio.create_task(self._work())
         await self._stop.wait()
@@ -218,14 +217,3 @@ class _Worker:
 async def _pin(connection: AsyncConnection[Any]) -> None:
     await connection.execute(PINNED)
     await connection.commit()
-
-
-async def _every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    while True:
-        try:
-            await work()
-        except ConnectorException as error:
-            log.warning("housekeeping waits: the database does not answer (%s)", type(error).__name__)
-        except Exception:  # a failed round must not be the last
-            log.exception("a round of housekeeping failed")
-        await asyncio.sleep(seconds)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from kryonix.registry.connection import Connection, connect, tenant_lock
 from kryonix.registry.desired_states import (
@@ -25,8 +25,6 @@ from kryonix.tenants.errors import Overtaken, TenantBusy, UnknownTenant
 from kryonix.tenants.transitions import tenant_exists, unfinished_creation
 from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.tenants import Tenant
-
-_DEPLOYED: Final[tuple[DesiredStatus, ...]] = ("active", "suspended")
 
 
 class TenantRows:
@@ -87,7 +85,7 @@ class TenantRows:
         """Return the status of a tenant's configuration in the registry, whatever manages it."""
         with connect(self._dsn) as connection:
             found = [row.status for row in fetch_tenants(connection, tenant_id)]
-        return next((status for status in _DEPLOYED if STATUS_NAMES[status] in found), None)
+        return next((name for name, status in STATUS_NAMES.items() if status in found), None)
 
     def adopt(self, state: DesiredState) -> None:
         """Write the row of a tenant whose stack matches it already, in one transaction."""

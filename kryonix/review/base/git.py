@@ -101,20 +101,20 @@ class Revision:
 
     def earlier(self, *paths: str) -> Iterator[Revision]:
         """Yield the latest earlier revisions with changes of these paths, newest first."""
-        listed = self._run("rev-list", f"--max-count={_EARLIER}", f"{self.commit}~", "--", *paths, may_fail=True)
-        for commit in listed.stdout.decode().split() if listed.returncode == 0 else ():
+        listed = self.repository._answer("rev-list", f"--max-count={_EARLIER}", f"{self.commit}~", "--", *paths)
+        for commit in listed.split():
             yield Revision(self.repository, commit, commit)
 
     def file(self, path: str) -> bytes | None:
         """Return a file's content at this revision, or None."""
-        done = self._run("cat-file", "blob", f"{self.commit}:{path}", may_fail=True)
+        done = _git(self.repository.top, "cat-file", "blob", f"{self.commit}:{path}")
         return done.stdout if done.returncode == 0 else None
 
     def extract(self, into: Path, *paths: str) -> None:
         """Write folders of this revision below another one. Raises tarfile.TarError for a link: it may lead outside."""
         archive = self._run("archive", "--format=tar", self.commit, "--", *paths)
         # Not extractall(filter="data"): Debian 12's Python 3.11.2 is older than that.
-        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             for member in tar:
                 if member.isdir():
                     continue
@@ -134,7 +134,7 @@ class Revision:
         return self._paths("ls-files", "--others", "--exclude-standard", "-z", "--", *patterns)
 
     def _paths(self, *arguments: str) -> list[str]:
-        return [path for path in os.fsdecode(self._run(*arguments).stdout).split("\0") if path]
+        return [path for path in os.fsdecode(self._run(*arguments)).split("\0") if path]
 
     def added_lines(self) -> Iterator[AddedLine]:
         """Yield the lines added in the working tree since this revision, in files of known kinds."""
@@ -143,18 +143,19 @@ class Revision:
             *("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--unified=0", "--text"),
             *("--src-prefix=a/", "--dst-prefix=b/", "--diff-filter=AMT", self.commit, "--", "."),
         )
-        yield from lines_of_diff(diff.stdout.decode(errors="replace").split("\n"))
+        yield from lines_of_diff(diff.decode(errors="replace").split("\n"))
         for path in self.untracked():
             file = self.repository.top / path
             if is_read(path) and file.is_file() and not file.is_symlink() and file.stat().st_size <= _MOST_BYTES:
                 yield from added_since(b"", file.read_bytes(), path, untracked=True)
 
-    def _run(self, *arguments: str, may_fail: bool = False) -> subprocess.CompletedProcess[bytes]:
+    def _run(self, *arguments: str) -> bytes:
+        """Return git's output. Raises InvalidChoice if it refuses."""
         done = _git(self.repository.top, *arguments)
-        if done.returncode and not may_fail:
+        if done.returncode:
             output = _reason(done.stderr.decode(errors="replace"))
             raise InvalidChoice(f"git can't read {self.label!r}: {output}. A partial or damaged clone? Run `git fsck`")
-        return done
+        return done.stdout
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
