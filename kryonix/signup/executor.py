@@ -102,8 +102,7 @@ class Executor:
         with self._database.transaction() as connection:
             operation = operations.fetch(connection, id)
             unknown = unknown_part(operation)
-            now = clock(connection)
-            if operation.ended or not unknown or now - operation.created_at > _NEWER_COMES:
+            if operation.ended or not unknown or (now := clock(connection)) - operation.created_at > _NEWER_COMES:
                 return
             operations.leave(connection, id, unknown_to_worker(unknown).as_json())
         log.warning(
