@@ -69,21 +69,19 @@ class Streams:
         self._followers.add(follower)
         try:
             yield operation
-            sent = operation.revision
-            while not follower.operation.ended or follower.operation.revision != sent:
-                if follower.operation.revision == sent:
-                    if self._looking is None or self._looking.done():
-                        self._looking = asyncio.create_task(self._look())
-                    try:
-                        await asyncio.wait_for(follower.news.wait(), _ALIVE_S)
-                    except TimeoutError:
-                        yield None
+            while not operation.ended:
+                if self._looking is None or self._looking.done():
+                    self._looking = asyncio.create_task(self._look())
+                try:
+                    await asyncio.wait_for(follower.news.wait(), _ALIVE_S)
+                except TimeoutError:
+                    yield None
+                    continue
                 follower.news.clear()
                 if not follower.let_in:
                     raise InvalidKey
-                if follower.operation.revision != sent:
-                    sent = follower.operation.revision
-                    yield follower.operation
+                operation = follower.operation
+                yield operation
         finally:
             self._followers.discard(follower)
 
