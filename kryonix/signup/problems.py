@@ -88,7 +88,6 @@ a database, and name an internal address."""
 
 _COMMAND: Final = re.compile(r" \(`(?:kryonix |--)[^`]+`\)")
 """A command in an error's text: callers of the service have no command line."""
-_WITHHELD: Final = ("detail", "errors")
 _ADDRESS: Final = re.compile(r"\b[a-z][a-z0-9+]*://[^\s'\")]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b", re.IGNORECASE)
 
 
@@ -97,7 +96,7 @@ def for_callers(problem: Mapping[str, Any]) -> dict[str, Any]:
     if str(problem.get("type", "")).removeprefix(_TYPE) in _FOR_CALLERS:
         # An engine may wrap the message in its own text.
         return {**problem, "detail": _ADDRESS.sub("(an address)", str(problem.get("detail", "")))}
-    shown = {key: value for key, value in problem.items() if key not in _WITHHELD}
+    shown = {key: value for key, value in problem.items() if key != "errors"}
     title = problem.get("title", "The operation failed")
     return {**shown, "detail": f"{title}. The reason is in the service's log, and visible with a key of scope admin"}
 
