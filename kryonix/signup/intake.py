@@ -120,10 +120,12 @@ class Intake:
         else:
             if (state is None or state.stage == "removed") and _registered(connection, operation.tenant):
                 raise DeclaredInFile(operation.tenant)
+            if state is None:
+                raise UnknownTenant(operation.tenant)
             topology = self._existing(operation, state)
-            if operation.kind == "rotate" and state is not None:
+            if operation.kind == "rotate":
                 request["from_generation"] = generation_in_use(state)
-            if operation.kind == "resume" and state is not None and state.status == "offboarding":
+            if operation.kind == "resume" and state.status == "offboarding":
                 # A removal that runs can't be undone; one that waits gives way.
                 _refuse_beside(operations.fetch_settling(connection, operation.tenant))
         total = 0 if topology is None else sum(1 for _ in topology.objects())
@@ -138,9 +140,7 @@ class Intake:
         cell = place(connection, tenant, asked, self._cells, self._catalog)
         return replace(topology, tenant=tenant.model_copy(update={"cell": cell}))
 
-    def _existing(self, operation: Operation, state: DesiredState | None) -> Topology | None:
-        if state is None:
-            raise UnknownTenant(operation.tenant)
+    def _existing(self, operation: Operation, state: DesiredState) -> Topology | None:
         if operation.kind == "remove":
             check_transition(state, "offboard", "remove")  # removes an offboarded tenant, or offboards it first
         elif operation.kind in get_args(Transition):
@@ -150,13 +150,10 @@ class Intake:
             modules = state.modules if wanted.get("modules") is None else tuple(wanted["modules"])
             state = replace(state, modules=modules, plan=wanted.get("plan") or state.plan)
             return admit(asked(state, self._catalog), self._catalog)
-        elif operation.kind in ("remove", "settle"):
+        if operation.kind in ("remove", "settle"):
             return None
-        elif operation.kind in ("suspend", "converge", "offboard") or (
-            operation.kind == "rotate" and state.status == "suspended"
-        ):
-            return as_sold(tenant_of(state), self._catalog)
-        return admit(tenant_of(state), self._catalog)
+        must_fit = operation.kind == "resume" or (operation.kind == "rotate" and state.status != "suspended")
+        return (admit if must_fit else as_sold)(tenant_of(state), self._catalog)
 
 
 def _registered(connection: Connection, tenant: str) -> bool:
