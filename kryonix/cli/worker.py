@@ -22,6 +22,7 @@ from kryonix.cli.connection import (
 )
 from kryonix.cli.options import command, load_catalog, read_bytes
 from kryonix.errors import InvalidChoice
+from kryonix.messaging import ConsumeOptions
 from kryonix.messaging.configuration import choose_tenant
 from kryonix.topology.catalog import Catalog, Scaling
 from kryonix.topology.errors import nearest
@@ -86,11 +87,12 @@ def worker(
     connection = find_connection(tenant, management_url)
     scaling = _scaling(selection, connection.plan, catalog)
     prefetch = prefetch or 2 * concurrency
-    options = WorkerOptions(scaling, interval, window, concurrency, prefetch, handler_timeout, drain)
+    consume = ConsumeOptions(concurrency=concurrency, prefetch=prefetch, handler_timeout=handler_timeout)
+    options = WorkerOptions(scaling, interval, window, drain, consume)
     handlers = _handlers(selection, connection.modules, catalog)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    metrics = WorkerMetrics(connection.address.tenant_id)
+    metrics = WorkerMetrics()
     try:
         if metrics_port is not None:
             metrics.serve(metrics_host, metrics_port)

@@ -34,8 +34,12 @@ def load_handlers(path: str, catalog: Catalog) -> Handlers:
         module, _, action = str(name).partition(".")
         handler, model = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
         handlers[module, action] = handler, model
-        if (problem := _problem(module, action, handler, model, catalog)) is not None:
-            problems.append(f"{path}[{str(name)!r}]: {problem}")
+        try:
+            check_route(catalog, module, action)
+            check_handler(handler)
+            checked_model(model)
+        except MessagingError as error:
+            problems.append(f"{path}[{str(name)!r}]: {error}")
     if problems:
         raise InvalidChoice("\n".join(problems))
     return handlers
@@ -68,13 +72,3 @@ def _described(error: BaseException) -> str:
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{last.filename}:{last.lineno}: {type(error).__name__}: {error}"
-
-
-def _problem(module: str, action: str, handler: Any, model: Any, catalog: Catalog) -> str | None:
-    try:
-        check_route(catalog, module, action)
-        check_handler(handler)
-        checked_model(model)
-    except MessagingError as error:
-        return str(error)
-    return None

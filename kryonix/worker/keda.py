@@ -33,13 +33,7 @@ def keda_yaml(
         },
         *(_scaled_object(names, catalog, plan, route, window, metadata) for route in routes),
     ]
-    return _comment(names, authentication, namespace) + "---\n".join(
-        yaml.safe_dump(each, sort_keys=False) for each in objects
-    )
-
-
-def _comment(names: Names, authentication: str, namespace: str) -> str:
-    lines = (
+    comment = (
         f"Workers of {names.tenant_id}, one Deployment per action, each pod with one consumer:",
         "  kryonix worker MODULE:HANDLERS --module M --action A --max-consumers 1",
         f"The Secret {authentication}-management in {namespace} has one key, `host`: the management API with the",
@@ -48,7 +42,8 @@ def _comment(names: Names, authentication: str, namespace: str) -> str:
         "KEDA holds the number of pods while it can't read the figures. It has one threshold, for up and down:",
         "the plan's scale_down_threshold is the worker's own.",
     )
-    return "".join(f"# {line}\n" for line in lines)
+    lines = "".join(f"# {line}\n" for line in comment)
+    return lines + "---\n".join(yaml.safe_dump(each, sort_keys=False) for each in objects)
 
 
 def _scaled_object(

@@ -14,66 +14,48 @@ _ROUTE = ("tenant", "module", "action")
 
 
 class WorkerMetrics:
-    """The metrics of one worker, in their own registry."""
+    """The metrics of one worker, in their own registry. Labels: tenant, module and action."""
 
-    def __init__(self, tenant: str) -> None:
-        self._tenant = tenant
-        self.registry = registry = CollectorRegistry()
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
 
         def gauge(name: str, text: str, labels: Sequence[str] = _ROUTE) -> Gauge:
             return Gauge(f"kryonix_worker_{name}", text, labels, registry=registry)
 
-        self._consumers = gauge("consumers", "Consumers taking messages.")
-        self._draining = gauge("draining_consumers", "Consumers finishing their messages.")
-        self._depth = gauge("queue_depth", "Ready and unacked messages, at the last reading.")
-        self._readable = gauge("figures_readable", "1 if the last reading of the queue figures succeeded.", ())
+        self.consumers = gauge("consumers", "Consumers taking messages.")
+        self.draining = gauge("draining_consumers", "Consumers finishing their messages.")
+        self.depth = gauge("queue_depth", "Ready and unacked messages, at the last reading.")
+        self.readable = gauge("figures_readable", "1 if the last reading of the queue figures succeeded.", ())
         self._messages = Counter(
             "kryonix_worker_messages", "Messages by outcome.", (*_ROUTE, "outcome"), registry=registry
         )
         self._seconds = Histogram("kryonix_worker_handler_seconds", "Time in the handler.", _ROUTE, registry=registry)
-        self._moves = Counter(
+        self.moves = Counter(
             "kryonix_worker_scaling", "Changes of the number of consumers.", (*_ROUTE, "direction"), registry=registry
         )
         self._endpoint: Endpoint | None = None
 
     def serve(self, host: str, port: int) -> None:
         """Answer GET and HEAD of `/metrics` in a thread. Raises InvalidChoice if the port is not available."""
-        self._endpoint = Endpoint(self.registry, host, port, option="--metrics-port")
+        self._endpoint = Endpoint(self._registry, host, port, option="--metrics-port")
 
     def close(self) -> None:
         if self._endpoint is not None:
             self._endpoint.close()
 
-    def measured(self, module: str, action: str, handler: Handler) -> Handler:
+    def measured(self, route: tuple[str, str, str], handler: Handler) -> Handler:
         """Return the handler with metrics."""
-        route = (self._tenant, module, action)
 
         async def handle(message: Message) -> None:
             started, outcome = time.perf_counter(), "interrupted"
             try:
                 await handler(message)
                 outcome = "done"
-            except Reject:
-                outcome = "rejected"
-                raise
-            except Exception:
-                outcome = "retried"
+            except Exception as error:
+                outcome = "rejected" if isinstance(error, Reject) else "retried"
                 raise
             finally:
                 self._seconds.labels(*route).observe(time.perf_counter() - started)
                 self._messages.labels(*route, outcome).inc()
 
         return handle
-
-    def set_consumers(self, module: str, action: str, consumers: int, draining: int) -> None:
-        self._consumers.labels(self._tenant, module, action).set(consumers)
-        self._draining.labels(self._tenant, module, action).set(draining)
-
-    def count_move(self, module: str, action: str, direction: str) -> None:
-        self._moves.labels(self._tenant, module, action, direction).inc()
-
-    def set_readable(self, readable: bool) -> None:
-        self._readable.set(readable)
-
-    def set_depth(self, module: str, action: str, depth: int) -> None:
-        self._depth.labels(self._tenant, module, action).set(depth)

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import signal
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from kryonix.messaging import Consumer, Handler, MessagingClient, MessagingError, QueueStats
+from kryonix.messaging import ConsumeOptions, Consumer, Handler, MessagingClient, MessagingError, QueueStats
 from kryonix.messaging.configuration import Address
 from kryonix.topology.catalog import Catalog, Scaling
 from kryonix.worker.handlers import Handlers
@@ -19,7 +20,6 @@ from kryonix.worker.metrics import WorkerMetrics
 log = logging.getLogger("kryonix.worker")
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
 
 Move = Literal["up", "down", "hold"]
 
@@ -53,8 +53,7 @@ def decide(state: ScalingState, depth: int | None, now: float, plan: Scaling, wi
         return ScalingDecision("hold", "the figures are unreadable", ScalingState(consumers))
     wanted = min(-(-depth // plan.scale_up_threshold), plan.max_consumers_per_queue)
     if wanted > consumers:
-        reason = f"depth {depth}: one consumer per {plan.scale_up_threshold}"
-        return ScalingDecision("up", reason, ScalingState(wanted))
+        return ScalingDecision("up", f"depth {depth}: one consumer per {plan.scale_up_threshold}", ScalingState(wanted))
     if depth > plan.scale_down_threshold:
         return ScalingDecision("hold", f"depth {depth} is between the thresholds", ScalingState(consumers))
     since = now if state.low_since is None else state.low_since
@@ -73,59 +72,47 @@ class WorkerOptions:
     """Time between two decisions."""
     window: float
     """Time of low depth before a consumer is ended."""
-    concurrency: int
-    """Messages handled at the same time."""
-    prefetch: int
-    """Messages delivered ahead."""
-    handler_timeout: float
     drain: float
     """Time for handlers to finish when the consumer ends; then their messages are given back."""
+    consume: ConsumeOptions
 
 
+@dataclass(slots=True)
 class ConsumerPool:
     """The consumers of one action, ended only after they have drained."""
 
-    def __init__(
-        self, client: MessagingClient, module: str, action: str, handler: Handler, model: Any, options: WorkerOptions
-    ) -> None:
-        self.module, self.action = module, action
-        self._client, self._handler, self._model, self._options = client, handler, model, options
-        self._consumers: list[Consumer] = []
-        self._ending: set[asyncio.Task[None]] = set()
+    client: MessagingClient
+    module: str
+    action: str
+    handler: Handler
+    model: Any
+    options: WorkerOptions
+    state: ScalingState = ScalingState()
+    consumers: list[Consumer] = field(default_factory=list)
+    """Those taking messages."""
+    draining: set[asyncio.Task[None]] = field(default_factory=set)
+    """The ends of those only finishing their messages."""
 
     @property
-    def size(self) -> int:
-        """Number of consumers taking messages."""
-        return len(self._consumers)
-
-    @property
-    def draining(self) -> int:
-        """Number of consumers only finishing their messages."""
-        return len(self._ending)
+    def labels(self) -> tuple[str, str, str]:
+        return self.client.tenant_id, self.module, self.action
 
     async def resize(self, wanted: int) -> None:
         """Start or end consumers. If one cannot be started, raise MessagingError and keep the others."""
-        facade, options = self._client.module(self.module), self._options
-        while len(self._consumers) < wanted:
-            consumer = await facade.consume(
-                self.action,
-                self._handler,
-                model=self._model,
-                concurrency=options.concurrency,
-                prefetch=options.prefetch,
-                handler_timeout=options.handler_timeout,
-            )
-            self._consumers.append(consumer)
-        while len(self._consumers) > wanted:
-            consumer = self._consumers.pop()
+        facade, options = self.client.module(self.module), self.options
+        while len(self.consumers) < wanted:
+            consumer = await facade.consume(self.action, self.handler, model=self.model, **options.consume)
+            self.consumers.append(consumer)
+        while len(self.consumers) > wanted:
+            consumer = self.consumers.pop()
             task = asyncio.create_task(consumer.stop(options.drain), name=f"drain {consumer.route}")
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self.draining.add(task)
+            task.add_done_callback(self.draining.discard)
 
     async def stop(self) -> None:
         """End all consumers, and wait for them."""
         await self.resize(0)
-        await asyncio.gather(*self._ending)
+        await asyncio.gather(*self.draining)
 
 
 class Worker:
@@ -137,7 +124,6 @@ class Worker:
         self._address, self._catalog, self._handlers = address, catalog, handlers
         self._options, self._metrics = options, metrics
         self._pools: list[ConsumerPool] = []
-        self._states: dict[tuple[str, str], ScalingState] = {}
 
     async def run(self) -> None:
         """Work until a signal comes. Then take no more messages, finish the current ones, and disconnect."""
@@ -174,8 +160,8 @@ class Worker:
                 while True:
                     figures = await self._figures(client)
                     for pool in self._pools:
-                        await self._resize(pool, figures.get((pool.module, pool.action)))
-                        self._metrics.set_consumers(pool.module, pool.action, pool.size, pool.draining)
+                        await self._scale(pool, figures.get((pool.module, pool.action)))
+                        self._show(pool)
                     await asyncio.sleep(self._options.interval)
             finally:
                 log.info("stopping: taking no more messages, finishing the current ones")
@@ -183,13 +169,17 @@ class Worker:
 
     async def _start(self, client: MessagingClient) -> None:
         for (module, action), (handler, model) in self._handlers.items():
-            measured = self._metrics.measured(module, action, handler)
+            measured = self._metrics.measured((client.tenant_id, module, action), handler)
             pool = ConsumerPool(client, module, action, measured, model, self._options)
             self._pools.append(pool)
             await pool.resize(1)
-            self._metrics.set_consumers(module, action, pool.size, pool.draining)
+            self._show(pool)
         actions = "1 action" if len(self._pools) == 1 else f"{len(self._pools)} actions"
         log.info("working as %s on %s", self._address.tenant_id, actions)
+
+    def _show(self, pool: ConsumerPool) -> None:
+        self._metrics.consumers.labels(*pool.labels).set(len(pool.consumers))
+        self._metrics.draining.labels(*pool.labels).set(len(pool.draining))
 
     async def _figures(self, client: MessagingClient) -> Mapping[tuple[str, str], int]:
         """Return depths by action, or nothing if they are unreadable: then every action holds."""
@@ -197,34 +187,35 @@ class Worker:
             found = depths(await client.queue_stats(timeout=max(self._options.interval, 5.0)))
         except MessagingError as error:
             log.warning("holding: %s", error)
-            self._metrics.set_readable(False)
+            self._metrics.readable.set(0)
             return {}
-        self._metrics.set_readable(True)
+        self._metrics.readable.set(1)
         return found
 
-    async def _resize(self, pool: ConsumerPool, depth: int | None) -> None:
-        key = (pool.module, pool.action)
+    async def _scale(self, pool: ConsumerPool, depth: int | None) -> None:
         if depth is not None:
-            self._metrics.set_depth(*key, depth)
-        before = replace(self._states.get(key, ScalingState()), consumers=pool.size)
-        decision = decide(before, depth, time.monotonic(), self._options.scaling, self._options.window)
-        self._states[key] = decision.state
-        if decision.state.consumers == pool.size:
+            self._metrics.depth.labels(*pool.labels).set(depth)
+        size = len(pool.consumers)
+        decision = decide(
+            replace(pool.state, consumers=size), depth, time.monotonic(), self._options.scaling, self._options.window
+        )
+        pool.state = decision.state
+        if decision.state.consumers == size:
             return
+        route = f"{pool.module}.{pool.action}"
         try:
             await pool.resize(decision.state.consumers)
         except MessagingError as error:
-            log.warning("%s.%s stays at %d consumers: %s", *key, pool.size, error)
+            log.warning("%s stays at %d consumers: %s", route, len(pool.consumers), error)
             return
-        self._metrics.count_move(*key, decision.move)
-        log.info("%s.%s from %d to %d consumers: %s", *key, before.consumers, pool.size, decision.reason)
+        self._metrics.moves.labels(*pool.labels, decision.move).inc()
+        log.info("%s from %d to %d consumers: %s", route, size, len(pool.consumers), decision.reason)
 
 
 def depths(stats: Sequence[QueueStats]) -> dict[tuple[str, str], int]:
     """Return ready and unacknowledged messages by action, lanes included: a consumer reads them all."""
-    found: dict[tuple[str, str], int] = {}
+    found = Counter[tuple[str, str]]()
     for queue in stats:
         if queue.kind in ("action", "lane") and queue.module is not None and queue.action is not None:
-            key = (queue.module, queue.action)
-            found[key] = found.get(key, 0) + queue.depth
+            found[queue.module, queue.action] += queue.depth
     return found

@@ -163,7 +163,7 @@ def test_invalid_fields_of_an_outputs_file_are_refused(tmp_path: Path, fields: d
 @pytest.mark.parametrize("host", ["..", "no.such.host.invalid", "256.0.0.1"])
 def test_an_unavailable_metrics_address_is_reported(host: str) -> None:
     with pytest.raises(InvalidChoice, match=f"cannot open {host}:"):
-        WorkerMetrics("acme").serve(host, 9)
+        WorkerMetrics().serve(host, 9)
 
 
 def test_a_wrong_choice_of_an_option_is_told_plainly() -> None:

@@ -7,7 +7,7 @@ from tests.support.project import free_port
 
 
 def test_head_answers_as_get_without_a_body() -> None:
-    metrics, port = WorkerMetrics("acme"), free_port()
+    metrics, port = WorkerMetrics(), free_port()
     metrics.serve("127.0.0.1", port)
     try:
         got, head = (httpx.request(method, f"http://127.0.0.1:{port}/metrics") for method in ("GET", "HEAD"))
