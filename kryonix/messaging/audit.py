@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
-from kryonix.messaging.postgres import Postgres, checked_name
+from kryonix.messaging.postgres import PostgresTable
 
 log = logging.getLogger("kryonix.messaging")
 
@@ -118,40 +118,31 @@ class JsonLinesAudit:
         self._path = Path(path)
 
     async def write(self, records: Sequence[AuditRecord]) -> None:
-        await asyncio.to_thread(self._append, [asdict(record) for record in records])
+        await asyncio.to_thread(self._append, records)
 
-    def _append(self, records: Sequence[dict[str, Any]]) -> None:
+    def _append(self, records: Sequence[AuditRecord]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             for record in records:
-                at = record["at"].astimezone(UTC).isoformat(timespec="milliseconds")
-                file.write(f"{json.dumps({**record, 'at': at}, ensure_ascii=False)}\n")
+                at = record.at.astimezone(UTC).isoformat(timespec="milliseconds")
+                file.write(f"{json.dumps({**asdict(record), 'at': at}, ensure_ascii=False)}\n")
 
     async def close(self) -> None: ...
 
 
-class PostgresAudit:
+class PostgresAudit(PostgresTable):
     """Insert records into a table in PostgreSQL, created at the first record."""
 
     def __init__(self, dsn: str, table: str = "kryonix_audit") -> None:
-        self._table = checked_name(table)
-        self._postgres = Postgres(
-            dsn,
-            f"""CREATE TABLE IF NOT EXISTS {self._table} (
-                at timestamptz NOT NULL, tenant text NOT NULL, application text NOT NULL, message_id text NOT NULL,
-                module text NOT NULL, action text NOT NULL, exchange text NOT NULL, routing_key text NOT NULL,
-                priority integer NOT NULL, bytes integer NOT NULL, outcome text NOT NULL,
-                milliseconds double precision NOT NULL, PRIMARY KEY (message_id, at))""",
-        )
+        columns = """
+            at timestamptz NOT NULL, tenant text NOT NULL, application text NOT NULL, message_id text NOT NULL,
+            module text NOT NULL, action text NOT NULL, exchange text NOT NULL, routing_key text NOT NULL,
+            priority integer NOT NULL, bytes integer NOT NULL, outcome text NOT NULL,
+            milliseconds double precision NOT NULL, PRIMARY KEY (message_id, at)"""
+        super().__init__(dsn, table, columns)
 
     async def write(self, records: Sequence[AuditRecord]) -> None:
-        fields = list(AuditRecord.__slots__)
-        marks = ", ".join(f"%({name})s" for name in fields)
+        names = ", ".join(AuditRecord.__slots__)
+        marks = ", ".join(f"%({name})s" for name in AuditRecord.__slots__)
         # A batch is written again if the answer to its commit was lost.
-        statement = (
-            f"INSERT INTO {self._table} ({', '.join(fields)}) VALUES ({marks}) "  # noqa: S608 - checked names
-            "ON CONFLICT DO NOTHING"
-        )
-        await self._postgres.execute(statement, [asdict(record) for record in records])
-
-    async def close(self) -> None:
-        await self._postgres.close()
+        statement = f"INSERT INTO {{table}} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 - own names
+        await self._execute(statement, [asdict(record) for record in records])

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from kryonix.messaging.checks import checked_count
-from kryonix.messaging.postgres import Postgres, checked_name
+from kryonix.messaging.postgres import PostgresTable
 
 Claim = Literal["mine", "done", "busy"]
 """`mine`: handle the message now. `done`: it was handled before. `busy`: another consumer is handling it."""
@@ -64,46 +64,29 @@ class MemoryIdempotency:
     async def close(self) -> None: ...
 
 
-class PostgresIdempotency:
+class PostgresIdempotency(PostgresTable):
     """Remember in a table shared by all consumers, created at first use.
 
     Delete old rows yourself: `DELETE FROM kryonix_handled WHERE at < now() - interval '7 days'`.
     """
 
     def __init__(self, dsn: str, table: str = "kryonix_handled") -> None:
-        self._table = checked_name(table)
-        self._postgres = Postgres(
-            dsn,
-            f"""CREATE TABLE IF NOT EXISTS {self._table} (
-                key text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), until timestamptz)""",
-        )
+        super().__init__(dsn, table, "key text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), until timestamptz")
 
     async def claim(self, key: str, lease: float) -> Claim:
         """Claim with one statement: of two consumers exactly one gets a row back."""
-        won = await self._postgres.execute(
-            f"INSERT INTO {self._table} AS t (key, until) VALUES (%(key)s, now() + %(lease)s * interval '1 second') "  # noqa: S608
+        won = await self._execute(
+            "INSERT INTO {table} AS t (key, until) VALUES (%(key)s, now() + %(lease)s * interval '1 second') "
             "ON CONFLICT (key) DO UPDATE SET until = excluded.until, at = now() WHERE t.until <= now() RETURNING true",
             {"key": key, "lease": lease},
         )
         if won is not None:
             return "mine"
-        row = await self._postgres.execute(
-            f"SELECT until IS NULL FROM {self._table} WHERE key = %(key)s",  # noqa: S608
-            {"key": key},
-        )
+        row = await self._execute("SELECT until IS NULL FROM {table} WHERE key = %(key)s", {"key": key})
         return "done" if row is not None and row[0] else "busy"
 
     async def done(self, key: str) -> None:
-        await self._postgres.execute(
-            f"UPDATE {self._table} SET until = NULL, at = now() WHERE key = %(key)s",  # noqa: S608
-            {"key": key},
-        )
+        await self._execute("UPDATE {table} SET until = NULL, at = now() WHERE key = %(key)s", {"key": key})
 
     async def release(self, key: str) -> None:
-        await self._postgres.execute(
-            f"DELETE FROM {self._table} WHERE key = %(key)s AND until IS NOT NULL",  # noqa: S608
-            {"key": key},
-        )
-
-    async def close(self) -> None:
-        await self._postgres.close()
+        await self._execute("DELETE FROM {table} WHERE key = %(key)s AND until IS NOT NULL", {"key": key})

@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL, opened at first use, and again after it breaks. Only this module needs psycopg."""
+"""A table in PostgreSQL, over one connection. Only this module needs psycopg."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ if TYPE_CHECKING:
     import psycopg
 
 
-def checked_name(table: str) -> str:
-    """Return a table's name, with or without schema, safe in a statement. Raises ConfigurationError."""
-    check_type("table", table, str)
-    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?", table):
-        problem = f"table: {table!r:.60} is not a valid table name"
-        raise ConfigurationError(problem, remedy="Use lower-case letters, digits and _")
-    return table
+class PostgresTable:
+    """Run statements one after the other. The connection is opened at first use, and again after it breaks.
 
+    The first connection creates the table: `table` is its name, with or without schema.
+    """
 
-class Postgres:
-    """Run statements one after the other. The first connection creates their table."""
-
-    def __init__(self, dsn: str, create_table: str) -> None:
+    def __init__(self, dsn: str, table: str, columns: str) -> None:
+        check_type("table", table, str)
+        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?", table):
+            problem = f"table: {table!r:.60} is not a valid table name"
+            raise ConfigurationError(problem, remedy="Use lower-case letters, digits and _")
         try:
             import psycopg  # noqa: F401 - fail here, not at the first message
         except ImportError as error:
@@ -34,30 +32,31 @@ class Postgres:
                 "psycopg is not installed", remedy="Install it with `pip install 'kryonix-messaging[postgres]'`"
             ) from error
         check_type("dsn", dsn, str)
-        self._dsn, self._create_table = dsn, create_table
+        self._dsn, self._table, self._columns = dsn, table, columns
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._created = False
         self._turn = asyncio.Lock()
 
-    async def execute(
+    async def _execute(
         self, statement: str, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]]
     ) -> tuple[Any, ...] | None:
-        """Run a statement and return its first row, or run it for many parameters in one transaction.
+        """Run a statement on `{table}` and return its first row, or run it for many parameters in one transaction.
 
         Reconnect once if the server has closed the connection. Raises UnicodeError for a value the table cannot hold.
         """
         import psycopg
 
+        text = statement.format(table=self._table).encode()
         async with self._turn:
             connection = await self._connected()
             try:
-                return await _run(connection, statement, parameters)
+                return await _run(connection, text, parameters)
             except psycopg.DataError as error:
                 raise UnicodeError(str(error)) from error
             except Exception:
                 if not connection.closed:
                     raise
-            return await _run(await self._connected(), statement, parameters)
+            return await _run(await self._connected(), text, parameters)
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         import psycopg
@@ -68,7 +67,7 @@ class Postgres:
                 self._dsn, autocommit=True, connect_timeout=5, client_encoding="utf8"
             )
         if not self._created:
-            await self._connection.execute(self._create_table.encode())
+            await self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self._table} ({self._columns})".encode())
             self._created = True
         return self._connection
 
@@ -79,14 +78,14 @@ class Postgres:
 
 async def _run(
     connection: psycopg.AsyncConnection[Any],
-    statement: str,
+    statement: bytes,
     parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]],
 ) -> tuple[Any, ...] | None:
     if isinstance(parameters, Mapping):
-        cursor = await connection.execute(statement.encode(), _storable(connection, parameters))
+        cursor = await connection.execute(statement, _storable(connection, parameters))
         return await cursor.fetchone() if cursor.description else None
     async with connection.transaction(), connection.cursor() as cursor:
-        await cursor.executemany(statement.encode(), [_storable(connection, row) for row in parameters])
+        await cursor.executemany(statement, [_storable(connection, row) for row in parameters])
     return None
 
 
