@@ -100,15 +100,14 @@ class MemoryBroker:
     def publish(self, envelope: Envelope) -> None:
         """Put a message into every queue it is routed to. Raises NotRoutable or QueueFull."""
         if envelope.exchange not in self._exchanges:
-            problem = f"there is no exchange {envelope.exchange}"
-            raise NotRoutable(problem, message_id=envelope.message_id)
+            raise NotRoutable(f"there is no exchange {envelope.exchange}")
         queues = self._route(envelope.exchange, envelope.routing_key)
         full = [queue for queue in queues if queue.full]
         for queue in queues:
             if queue not in full:
                 queue.put(replace(envelope, headers=dict(envelope.headers)))
         if full:
-            raise QueueFull(f"the queue of {envelope.routing_key} is full", message_id=envelope.message_id)
+            raise QueueFull(f"the queue of {envelope.routing_key} is full")
 
     def _route(self, exchange: str, key: str) -> list[MemoryQueue]:
         if exchange == "":
@@ -163,14 +162,7 @@ class MemorySubscription:
     """A consumer of some queues. Closing it returns unanswered messages, like a lost connection."""
 
     def __init__(self, queues: Sequence[MemoryQueue], prefetch: int, deliver: Callable[[Delivery], None]) -> None:
-        self._open: list[Any] = []
-
-        def keep(delivery: Delivery) -> None:
-            self._open = [kept for kept in self._open if kept.open]
-            self._open.append(delivery)
-            deliver(delivery)
-
-        self._reading = [(queue, queue.read(keep, prefetch)) for queue in queues]
+        self._reading = [(queue, queue.read(deliver, prefetch)) for queue in queues]
 
     async def cancel(self) -> None:
         for queue, reader in self._reading:
@@ -178,8 +170,9 @@ class MemorySubscription:
 
     async def close(self) -> None:
         await self.cancel()
-        for delivery in self._open:
-            await delivery.reject(requeue=True)
+        for _, reader in self._reading:
+            for delivery in list(reader.unanswered):
+                await delivery.reject(requeue=True)
 
 
 class MemoryTransport:

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from kryonix.messaging.message import Envelope
@@ -18,20 +18,20 @@ Reason = Literal["rejected", "expired", "delivery_limit"]
 _order = itertools.count()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Reader:
-    """A consumer of the queue, with its remaining prefetch."""
+    """A consumer of the queue, and what it has not answered."""
 
     deliver: Callable[[Delivery], None]
-    credit: int
+    prefetch: int
+    unanswered: list[MemoryDelivery] = field(default_factory=list)
 
 
 class MemoryDelivery:
     """A delivered message. Only the first answer counts."""
 
     def __init__(self, queue: MemoryQueue, reader: _Reader, entry: Envelope) -> None:
-        headers = dict(entry.headers)
-        self.envelope = replace(entry, headers=headers)
+        self.envelope = replace(entry, headers=dict(entry.headers))
         self._source, self._reader, self._entry = queue, reader, entry
         self.open = True
 
@@ -47,23 +47,21 @@ class MemoryDelivery:
         """Nothing is lost in memory."""
 
     async def ack(self) -> None:
-        self._answer(lambda: None)
+        self._answer(lambda entry: None)
 
     async def reject(self, *, requeue: bool) -> None:
-        fail = self._source.fail if requeue else self._source.refuse
-        self._answer(lambda: fail(self._entry))
+        self._answer(self._source.fail if requeue else self._source.refuse)
 
     async def give_back(self) -> None:
-        self._answer(lambda: self._source.put_back(self._entry, count=False))
+        self._answer(self._source.put_back)
 
-    def _answer(self, then: Callable[[], None]) -> None:
-        if not self.open:
-            return
-        self.open = False
-        self._source.unacked -= 1
-        self._reader.credit += 1
-        then()
-        self._source.hand_out()
+    def _answer(self, then: Callable[[Envelope], None]) -> None:
+        if self.open:
+            self.open = False
+            self._source.unacked -= 1
+            self._reader.unanswered.remove(self)
+            then(self._entry)
+            self._source.hand_out()
 
 
 class MemoryQueue:
@@ -96,11 +94,15 @@ class MemoryQueue:
 
     def put(self, envelope: Envelope) -> None:
         limits = [limit for limit in (envelope.expiration, self._policy.get("message-ttl")) if limit is not None]
-        entry = (-min(envelope.priority, 31), next(_order), envelope)
-        heapq.heappush(self._ready, entry)
+        entry = self._enqueue(envelope)
         if limits:
             self._later(min(limits), lambda: self._expire(entry))
         self.hand_out()
+
+    def _enqueue(self, envelope: Envelope) -> tuple[int, int, Envelope]:
+        entry = (-min(envelope.priority, 31), next(_order), envelope)
+        heapq.heappush(self._ready, entry)
+        return entry
 
     def _later(self, milliseconds: float, then: Callable[[], None]) -> None:
         def run() -> None:
@@ -123,27 +125,24 @@ class MemoryQueue:
         if 0 <= limit < failures:
             self._dead_letter(self._spec, envelope, "delivery_limit")
             return
-        self.put_back(replace(envelope, headers={**envelope.headers, "x-delivery-count": failures}), count=True)
+        self.put_back(replace(envelope, headers={**envelope.headers, "x-delivery-count": failures}), failures)
 
-    def put_back(self, envelope: Envelope, *, count: bool) -> None:
+    def put_back(self, envelope: Envelope, times: int = 1) -> None:
+        """Deliver again, after the policy's delay for so many failures."""
         handed_out = envelope.headers.get("x-acquired-count", 0) + 1
         again = replace(envelope, headers={**envelope.headers, "x-acquired-count": handed_out})
+
+        def come_back() -> None:
+            self.delayed -= 1
+            self._enqueue(again)
+            self.hand_out()
+
+        self.delayed += 1
         first, longest = self._policy.get("delayed-retry-min"), self._policy.get("delayed-retry-max", 0)
         if first is None:
-            self._return(again)
-            return
-        times = again.headers.get("x-delivery-count", 0) if count else 1
-        self.delayed += 1
-
-        def delayed_return() -> None:
-            self.delayed -= 1
-            self._return(again)
-
-        self._later(min(first * times, longest), delayed_return)
-
-    def _return(self, envelope: Envelope) -> None:
-        heapq.heappush(self._ready, (-min(envelope.priority, 31), next(_order), envelope))
-        self.hand_out()
+            come_back()
+        else:
+            self._later(min(first * times, longest), come_back)
 
     def refuse(self, envelope: Envelope) -> None:
         self._dead_letter(self._spec, envelope, "rejected")
@@ -155,20 +154,22 @@ class MemoryQueue:
         return reader
 
     def stop_reading(self, reader: _Reader) -> None:
-        self._readers = [each for each in self._readers if each is not reader]
+        if reader in self._readers:
+            self._readers.remove(reader)
 
     def hand_out(self) -> None:
-        """Deliver ready messages to the readers with credit, in turn."""
+        """Deliver ready messages to the readers below their prefetch, in turn."""
         while self._ready:
-            reader = next((reader for reader in self._readers if reader.credit > 0), None)
+            reader = next((each for each in self._readers if len(each.unanswered) < each.prefetch), None)
             if reader is None:
                 return
             self._readers.remove(reader)
             self._readers.append(reader)
             _, _, envelope = heapq.heappop(self._ready)
-            reader.credit -= 1
+            delivery = MemoryDelivery(self, reader, envelope)
+            reader.unanswered.append(delivery)
             self.unacked += 1
-            reader.deliver(MemoryDelivery(self, reader, envelope))
+            reader.deliver(delivery)
 
     def close(self) -> None:
         for timer in self._timers:
