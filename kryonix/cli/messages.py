@@ -30,7 +30,7 @@ from kryonix.cli.output.console import err, out, print_error, print_result
 from kryonix.errors import InvalidChoice, ServiceUnreachable
 from kryonix.messaging import Message, MessagingClient, Outgoing, SendResult
 from kryonix.messaging.configuration import Address
-from kryonix.messaging.redrive import redrive as redrive_messages
+from kryonix.messaging.redrive.mover import redrive as redrive_messages
 from kryonix.messaging.redrive.unrouted import count_routes, resend
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names

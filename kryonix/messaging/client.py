@@ -35,6 +35,7 @@ from kryonix.messaging.facade import ClientOptions, Facade
 from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import Outgoing, SendOptions, SendResult
 from kryonix.messaging.modules import ActionName, Facades, ModuleName
+from kryonix.messaging.reach import Reach
 from kryonix.messaging.routing import Router, Rules, SafeRouter
 from kryonix.messaging.sender import Batch, Sender
 from kryonix.messaging.stats import QueueStats, read_stats
@@ -96,15 +97,10 @@ class MessagingClient(Facades):
         self._max_bytes = checked_count("max_bytes", max_bytes, MAX_BYTES)
         self._auditor = None if audit is None else Auditor(audit)
         self._idempotency = idempotency
+        self._reach = Reach(transport)
+        safe = SafeRouter(router, Rules(self._catalog), checked_seconds("router_timeout", router_timeout))
         self._sender = Sender(
-            self._names,
-            application,
-            self._catalog,
-            transport,
-            SafeRouter(router, Rules(self._catalog), checked_seconds("router_timeout", router_timeout)),
-            compression,
-            self._auditor,
-            max_bytes,
+            transport, self._names, self._catalog, application, safe, compression, self._auditor, max_bytes, self._reach
         )
         self._consumers: list[Consumer] = []
         self._streams: list[Stream] = []
@@ -357,7 +353,7 @@ class MessagingClient(Facades):
                 *(consumer.stop(timeout) for consumer in self._consumers), *(stream.close() for stream in self._streams)
             )
             self._closed = True
-            self._sender.close()
+            self._reach.close()
             if self._auditor is not None:
                 await self._auditor.close()
             if self._idempotency is not None:

@@ -165,24 +165,19 @@ def read_outputs(file: Path, *, private: bool) -> Any:
     try:
         with file.open("rb") as opened:
             content = json.loads(opened.read())  # first: a file named by mistake holds no passwords
-            _check_mode(file, stat.S_IMODE(os.fstat(opened.fileno()).st_mode), private)
+            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
     except OSError as error:
         problem = f"cannot read {str(file)!r}: {error.strerror}"
         raise ConfigurationError(problem, remedy=f"Name a readable file, or write it with {WRITE_IT}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{str(file)!r} is not JSON", remedy=f"Write it with {WRITE_IT}") from error
+    if mode & (0o077 if private else 0o007) and os.name == "posix":  # elsewhere modes mean nothing
+        problem = f"{str(file)!r} holds passwords and has mode {mode:03o}: other users can read it"
+        remedy = f"Run `chmod 600 {file}`, and change the passwords if others may have read them"
+        raise ConfigurationError(problem, remedy=remedy)
     if isinstance(content, Mapping) and "tenants" not in content and (tenant := _tenant_of(content)) is not None:
         return {"management_url": content.get("management_url"), "tenants": {tenant: content}}
     return content
-
-
-def _check_mode(file: Path, mode: int, private: bool) -> None:
-    if os.name != "posix":
-        return  # modes mean nothing there
-    problem = f"{str(file)!r} holds passwords and has mode {mode:03o}: other users can read it"
-    remedy = f"Run `chmod 600 {file}`, and change the passwords if others may have read them"
-    if mode & (0o077 if private else 0o007):
-        raise ConfigurationError(problem, remedy=remedy)
 
 
 def _tenant_of(credentials: Mapping[Any, Any]) -> str | None:

@@ -12,18 +12,29 @@ from typing_extensions import TypeVar
 Device = Literal["mobile", "web", "unknown"]
 Data_co = TypeVar("Data_co", covariant=True, default=Any)
 
-FAILURES_HEADER: Final = "kryonix-failures"
-"""The number of failed attempts, where retry queues count them instead of the broker."""
-REASON_HEADER: Final = "kryonix-reason"
-"""Why a message is a dead letter."""
-DIED_HEADER: Final = "kryonix-died-at"
-"""When the SDK made a message a dead letter, and after how many attempts: the broker notes this for its own only."""
-ATTEMPTS_HEADER: Final = "kryonix-attempts"
-FIRST_EXCHANGE_HEADER: Final = "kryonix-exchange"
-"""The exchange of the first publication. Redrive needs it together with FIRST_KEY_HEADER."""
-FIRST_KEY_HEADER: Final = "kryonix-routing-key"
-UNREADABLE_HEADER: Final = "kryonix-unreadable"
-"""The decoding error of a message with unreadable properties. It replaces all other headers."""
+
+class Header:
+    """The names of the headers that the SDK adds to messages that failed."""
+
+    FAILURES: Final = "kryonix-failures"
+    """The number of failed attempts, where retry queues count them instead of the broker."""
+    REASON: Final = "kryonix-reason"
+    """Why a message is a dead letter."""
+    DIED: Final = "kryonix-died-at"
+    """When the SDK made a message a dead letter. The broker notes this, and the attempts, for its own only."""
+    ATTEMPTS: Final = "kryonix-attempts"
+    FIRST_EXCHANGE: Final = "kryonix-exchange"
+    """The exchange of the first publication. Redrive needs it together with FIRST_KEY."""
+    FIRST_KEY: Final = "kryonix-routing-key"
+    UNREADABLE: Final = "kryonix-unreadable"
+    """The decoding error of a message with unreadable properties. It replaces all other headers."""
+    REDRIVES: Final = "kryonix-redrives"
+    """The number of redrives of a message."""
+    REDRIVE_RUN: Final = "kryonix-redrive-run"
+    """The last redrive run of a message: a run never moves a message twice."""
+    REDRIVE_REASON: Final = "kryonix-redrive-reason"
+    """Why the message was a dead letter."""
+
 
 CONTROL_HEADERS: Final = frozenset(
     {"CC", "BCC", "x-delivery-count", "x-acquired-count", "x-opt-rabbitmq-delivery-time", "x-delayed-until"}

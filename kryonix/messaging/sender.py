@@ -8,7 +8,7 @@ import reprlib
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -54,34 +54,31 @@ class Batch:
 class Sender:
     """Send the messages of one client."""
 
-    names: Names
-    application: str
-    catalog: Catalog
     transport: Transport
+    names: Names
+    catalog: Catalog
+    application: str
     router: SafeRouter
     compression: Compression | None
     auditor: Auditor | None
     max_bytes: int
-    _reach: Reach = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._reach = Reach(self.transport)
+    reach: Reach
 
     async def send(self, message: Outgoing, timeout: float) -> SendResult:
         """Send and wait for the broker's confirmation."""
         started = time.monotonic()
         timeout = checked_seconds("timeout", timeout)
         check_type("message", message, Outgoing)
-        message_id = uuid.uuid4().hex if message.message_id is None else message.message_id
-        body, content_type = self._encoded(message, message_id, started)
+        envelope = self._encoded(message, started)
         decision = await self.router.decide(message, timeout / 2)
-        encoding = None
         if decision.mobile_optimized and self.compression is not None:
-            body, encoding = compress(body, self.compression)
-        headers = {**message.headers, "modulo": message.module, "acao": message.action}
-        target = address(self.names, message, decision)
-        envelope = self._envelope(target, body, message_id, headers, decision, content_type)
-        envelope.content_encoding, envelope.expiration = encoding, self._expiration(message, message_id, decision)
+            envelope.body, envelope.content_encoding = compress(envelope.body, self.compression)
+        envelope.headers = {**message.headers, "modulo": message.module, "acao": message.action}
+        envelope.exchange, envelope.routing_key = address(self.names, message, decision)
+        # The shorter of the caller's time and, for mobile, the catalog's.
+        own = None if message.expires is None else milliseconds(message.expires, envelope.message_id)
+        mobile = self.catalog.modules[message.module].mobile_expiry if decision.mobile_optimized else None
+        envelope.expiration = min((limit for limit in (own, mobile) if limit is not None), default=None)
         queue = self.names.queue(message.module, message.action)
         return await self._publish(message, envelope, decision, (queue,), timeout, started)
 
@@ -90,48 +87,22 @@ class Sender:
         started = time.monotonic()
         timeout = checked_seconds("timeout", timeout)
         message = Outgoing("automation", "broadcast", data, message_id=message_id)
-        message_id = uuid.uuid4().hex if message_id is None else message_id
-        body, content_type = self._encoded(message, message_id, started, routed=False)
+        envelope = self._encoded(message, started, routed=False)
+        envelope.exchange = self.names.automation_exchange
         decision = Decision("main", message.priority, False, "automation: a broadcast")
-        target = (self.names.automation_exchange, "")
-        envelope = self._envelope(target, body, message_id, {}, decision, content_type)
         modules = self.catalog.modules.items()
         queues = [self.names.queue(name, module.actions[0]) for name, module in modules if module.ai_routing]
         return await self._publish(message, envelope, decision, queues, timeout, started)
 
-    def _envelope(
-        self,
-        target: tuple[str, str],
-        body: bytes,
-        message_id: str,
-        headers: dict[str, Any],
-        decision: Decision,
-        content_type: str,
-    ) -> Envelope:
-        return Envelope(
-            *target,
-            body,
-            message_id,
-            {
-                **headers,
-                "cliente-id": self.names.tenant_id,
-                "mobile-optimized": decision.mobile_optimized,
-                "kryonix-sdk-version": __version__,
-            },
-            decision.priority,
-            content_type,
-            timestamp=datetime.now(UTC),
-            app_id=self.application,
-        )
-
-    def _encoded(self, message: Outgoing, message_id: str, started: float, *, routed: bool = True) -> tuple[bytes, str]:
-        """Check a message; return its body and content type. A refusal is audited too."""
+    def _encoded(self, message: Outgoing, started: float, *, routed: bool = True) -> Envelope:
+        """Check a message, and return it without an address. A refusal is audited too."""
+        message_id = uuid.uuid4().hex if message.message_id is None else message.message_id
         try:
             check_options(message, message_id)
             if routed:
                 # Not the generated id: it means nothing to the caller.
                 check_route(self.catalog, message.module, message.action, message.message_id)
-            return encode(message.data, message_id, self.max_bytes)
+            body, content_type = encode(message.data, message_id, self.max_bytes)
         except Exception as error:
             # Nothing is checked yet: an arbitrary value would spoil a whole batch of audit records.
             asked = replace(message, module=_printable(message.module), action=_printable(message.action))
@@ -142,16 +113,7 @@ class Sender:
             # A value's own code has failed; one message must not end a batch.
             problem = f"the options cannot be read: {type(error).__name__}: {error}"
             raise ConfigurationError(problem, remedy="Pass plain values") from error
-
-    def _expiration(self, message: Outgoing, message_id: str, decision: Decision) -> int | None:
-        """Return the time to live in ms: the shorter of the caller's and, for mobile, the catalog's."""
-        limits = []
-        if message.expires is not None:
-            limits.append(milliseconds(message.expires, message_id))
-        mobile_expiry = self.catalog.modules[message.module].mobile_expiry
-        if decision.mobile_optimized and mobile_expiry is not None:
-            limits.append(mobile_expiry)
-        return min(limits, default=None)
+        return Envelope("", "", body, message_id, content_type=content_type, app_id=self.application)
 
     async def _publish(
         self,
@@ -163,12 +125,16 @@ class Sender:
         started: float,
     ) -> SendResult:
         """Publish, if at least one of `queues` exists, and audit the outcome."""
+        envelope.headers["cliente-id"] = self.names.tenant_id
+        envelope.headers["mobile-optimized"] = decision.mobile_optimized
+        envelope.headers["kryonix-sdk-version"] = __version__
+        envelope.priority, envelope.timestamp = decision.priority, datetime.now(UTC)
         outcome = "cancelled"
         try:
             with send_span(envelope.exchange, envelope.routing_key, envelope.message_id, len(envelope.body)):
                 inject(envelope.headers)
                 left = timeout - (time.monotonic() - started)
-                if not self._reach.is_known(queues) and not await self._reach.find(queues, left):
+                if not self.reach.is_known(queues) and not await self.reach.find(queues, left):
                     raise NotRoutable(f"the tenant {self.names.tenant_id} has no queue {' or '.join(queues)}")
                 await self.transport.publish(envelope, timeout - (time.monotonic() - started))
             outcome = "confirmed"
@@ -218,7 +184,8 @@ class Sender:
         """
         check_type("messages", messages, Iterable | AsyncIterable)
         window, timeout = checked_count("window", window, _MAX_WINDOW), checked_seconds("timeout", timeout)
-        source, numbers = _iterate(messages), itertools.count()
+        source = aiter(messages) if isinstance(messages, AsyncIterable) else _iterate(messages)
+        numbers = itertools.count()
         turn = asyncio.Lock()
         sent: dict[int, SendResult] = {}
         failed: dict[int, tuple[Outgoing, MessagingError]] = {}
@@ -250,18 +217,11 @@ class Sender:
             raise broken[0]
         return Batch(tuple(sent[number] for number in sorted(sent)), tuple(failed[number] for number in sorted(failed)))
 
-    def close(self) -> None:
-        self._reach.close()
-
 
 def _printable(name: Any) -> str:
     return name[:255] if isinstance(name, str) and name.isprintable() else reprlib.repr(name)[:60]
 
 
-async def _iterate(messages: Iterable[Outgoing] | AsyncIterable[Outgoing]) -> AsyncIterator[Outgoing]:
-    if isinstance(messages, AsyncIterable):
-        async for message in messages:
-            yield message
-        return
+async def _iterate(messages: Iterable[Outgoing]) -> AsyncIterator[Outgoing]:
     for message in messages:
         yield message

@@ -18,7 +18,7 @@ from kryonix.cli.output.progress import Live
 from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.messaging import QueueStats, StatsUnavailable
 from kryonix.messaging.configuration import Address
-from kryonix.messaging.redrive.mover import Tally
+from kryonix.messaging.redrive import Tally
 from kryonix.messaging.stats import queue_figures, read_stats
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names

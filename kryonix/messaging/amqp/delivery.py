@@ -35,16 +35,16 @@ class Handout:
     def __init__(self, channel: AbstractChannel) -> None:
         self.channel = channel
         self.open: dict[int, AmqpDelivery] = {}
-        self._ended = False
+        self.interrupted = asyncio.Event()
 
     @property
     def ended(self) -> bool:
         """True if the channel is closed or closing: answers no longer arrive."""
-        return self._ended or self.channel.is_closed
+        return self.interrupted.is_set() or self.channel.is_closed
 
     def end(self) -> tuple[list[AmqpDelivery], int]:
         """Return the deliveries being handled, and the number of the others."""
-        self._ended = True
+        self.interrupted.set()
         begun = [delivery for delivery in self.open.values() if delivery.begun]
         waiting = len(self.open) - len(begun)
         self.open.clear()
@@ -54,7 +54,7 @@ class Handout:
 class AmqpDelivery:
     """A message from the broker. Only the first answer counts: a second one would close the channel."""
 
-    __slots__ = ("_handout", "_message", "answer", "answered_at", "begun", "envelope", "queue")
+    __slots__ = ("_handout", "_message", "answer", "answered_at", "begun", "envelope", "queue", "redelivered")
 
     def __init__(self, message: DeliveredMessage, queue: str, handout: Handout) -> None:
         self._message, self.queue, self._handout = message, queue, handout
@@ -62,15 +62,12 @@ class AmqpDelivery:
         self.answered_at: float | None = None
         self.begun = False
         self.envelope = _envelope(message)
+        self.redelivered = bool(message.redelivered)
         handout.open[message.delivery_tag or 0] = self
 
     @property
     def lost(self) -> bool:
         return self._handout.ended
-
-    @property
-    def redelivered(self) -> bool:
-        return bool(self._message.redelivered)
 
     def begin(self) -> None:
         self.begun = True

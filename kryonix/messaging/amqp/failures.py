@@ -11,6 +11,7 @@ from typing import Final
 
 from aiormq import exceptions as amqp
 
+from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import AccessRefused, NotConnected
 
 BROKEN: Final = (amqp.AMQPError, OSError, RuntimeError, EOFError)
@@ -32,8 +33,9 @@ _REMEDY_SHUT: Final = (
 )
 
 
-def not_connected(place: str, username: str, error: BaseException) -> NotConnected:
+def not_connected(address: Address, error: BaseException) -> NotConnected:
     """Return the SDK's error for a failed connection."""
+    place = address.place
     if isinstance(error, asyncio.CancelledError):
         return NotConnected(f"the connection to {place} was silent for too long")
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -42,8 +44,8 @@ def not_connected(place: str, username: str, error: BaseException) -> NotConnect
     if isinstance(error, amqp.InvalidFrameError) and "Connection.OpenOk" in reason:
         # The broker closed instead of opening; aiormq drops the broker's text.
         problem = (
-            f"{place} does not let {username} in: the tenant is suspended, or at its plan's limit of connections, "
-            "or the vhost does not exist, or the user has no permission there"
+            f"{place} does not let {address.username} in: the tenant is suspended, or at its plan's limit of "
+            "connections, or the vhost does not exist, or the user has no permission there"
         )
         return AccessRefused(problem, remedy=_REMEDY_SHUT)
     cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error

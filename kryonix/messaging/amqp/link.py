@@ -145,7 +145,7 @@ class Link:
         reason = asyncio.CancelledError() if lost.cancelled() else lost.exception()
         if reason is not None and is_unreadable(reason):
             self._connection_class = TolerantConnection
-        self._error = self._explain(reason or ConnectionError("closed by the broker"))
+        self._error = not_connected(self._address, reason or ConnectionError("closed by the broker"))
         log.warning("%s: connection lost, connecting again: %s", self._name, self._error.problem)
 
     async def _connect(self) -> AbstractConnection | None:
@@ -160,13 +160,10 @@ class Link:
         except TimeoutError:
             error = NotConnected(f"{self._address.place} did not answer within {_ATTEMPT_S:g} s")
         except Exception as failure:  # noqa: BLE001 - the keeper must survive any answer of any server
-            error = self._explain(failure)
+            error = not_connected(self._address, failure)
         refused = isinstance(error, AccessRefused) and not self._opened  # open() raises it, and does not try again
         if not refused and error.problem not in self._logged:
             self._logged.add(error.problem)  # a broker that starts alternates between several
             log.warning("%s: %s; trying again", self._name, error.problem)
         self._error = error
         return None
-
-    def _explain(self, error: BaseException) -> NotConnected:
-        return not_connected(self._address.place, self._address.username, error)

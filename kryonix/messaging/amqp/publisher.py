@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Final, cast
+from typing import Final
 
 from aiormq import exceptions as amqp
 from aiormq.channel import Channel
 
 from kryonix.messaging.amqp.failures import BROKEN, too_large, translate_amqp_errors
 from kryonix.messaging.amqp.link import Link
-from kryonix.messaging.amqp.wire import PASSED_ON, ExactProperties
+from kryonix.messaging.amqp.wire import PASSED_ON, ExactProperties, open_channel
 from kryonix.messaging.errors import (
     AccessRefused,
     MessagingError,
@@ -64,15 +64,13 @@ class Publisher:
                 if await self._publish_once(channel, envelope, properties, deadline):
                     return
             except MessagingError as error:
-                if cut_off:
-                    # An earlier attempt may have been stored, whatever this one ends with.
-                    problem = f"cut off before the broker's answer, then {error.problem}"
-                    raise SendTimedOut(problem, message_id=envelope.message_id) from error
-                raise type(error)(error.problem, message_id=envelope.message_id, remedy=error.remedy) from error
+                if not cut_off:
+                    raise
+                # An earlier attempt may have been stored, whatever this one ends with.
+                raise SendTimedOut(f"cut off before the broker's answer, then {error.problem}") from error
             cut_off = True
             if loop.time() >= deadline:
-                problem = f"no confirmation within {round(max(deadline - started, 0), 3):g} s"
-                raise SendTimedOut(problem, message_id=envelope.message_id)
+                raise SendTimedOut(f"no confirmation within {round(max(deadline - started, 0), 3):g} s")
             await asyncio.sleep(_PAUSE_S)
 
     async def _publish_once(
@@ -126,8 +124,7 @@ class Publisher:
             connection = await self._link.connection(deadline - asyncio.get_running_loop().time())
             try:
                 with translate_amqp_errors():
-                    opened = await connection.channel(on_return_raises=True)
-                    self._live = cast(Channel, await opened.get_underlay_channel())
+                    self._live = await open_channel(connection, confirmed=True)
                     self._frame_max = self._live.connection.connection_tune.frame_max or sys.maxsize
             except BROKEN:
                 await asyncio.sleep(_PAUSE_S)
@@ -160,7 +157,6 @@ def _properties(envelope: Envelope) -> tuple[ExactProperties, int]:
     except Exception as error:  # properties of another application may raise anything
         raise NotSerializable(
             f"its properties can't be written: {str(error) or type(error).__name__}",
-            message_id=envelope.message_id,
             remedy="Send headers of text, numbers, booleans, None, datetimes, lists and dicts of them",
         ) from error
 

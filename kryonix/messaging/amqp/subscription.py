@@ -14,8 +14,9 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from kryonix.messaging.amqp.delivery import AmqpDelivery, Handout, Unanswered
 from kryonix.messaging.amqp.failures import BROKEN, translate_amqp_errors
 from kryonix.messaging.amqp.link import Link
+from kryonix.messaging.amqp.wire import open_channel
 from kryonix.messaging.errors import AccessRefused, NotConnected, NotRoutable
-from kryonix.messaging.message import UNREADABLE_HEADER
+from kryonix.messaging.message import Header
 from kryonix.messaging.transport import Delivery
 
 log = logging.getLogger("kryonix.messaging")
@@ -73,23 +74,16 @@ class AmqpSubscription:
 
     async def _subscribe(self, timeout: float) -> None:
         connection = await self._link.connection(timeout)
-        opened = await connection.channel(publisher_confirms=False)
-        channel = await opened.get_underlay_channel()
-        self._interrupted = interrupted = asyncio.Event()
+        channel = await open_channel(connection)
         handout = Handout(channel)
-
-        def end(reason: object) -> None:
-            if not interrupted.is_set():
-                interrupted.set()
-                self._end(handout, reason)
 
         def closed(closing: asyncio.Future[Any]) -> None:
             error = None if closing.cancelled() else closing.exception()
-            end((str(error) if error else "") or "the channel was closed")
+            self._end(handout, (str(error) if error else "") or "the channel was closed")
 
         channel.closing.add_done_callback(closed)
-        channel.on_consumer_cancel_callbacks.add(lambda _: end("the broker has cancelled the consumer"))
-        self._channel, self._tags = channel, []
+        channel.on_consumer_cancel_callbacks.add(lambda _: self._end(handout, "the broker has cancelled the consumer"))
+        self._channel, self._interrupted, self._tags = channel, handout.interrupted, []
         await channel.basic_qos(prefetch_count=self._prefetch, timeout=timeout)
         try:
             for queue in self._queues:
@@ -107,6 +101,8 @@ class AmqpSubscription:
 
     def _end(self, handout: Handout, reason: object) -> None:
         """Keep the deliveries being handled: their answers wait for the next delivery of the message."""
+        if handout.interrupted.is_set():
+            return
         handling, waiting = handout.end()
         if self._keeper is None:
             # Closed on purpose: other consumers may handle the messages.
@@ -124,7 +120,7 @@ class AmqpSubscription:
     def _receiver(self, queue: str, handout: Handout) -> Callable[[DeliveredMessage], Coroutine[Any, Any, None]]:
         async def receive(message: DeliveredMessage) -> None:
             delivery = AmqpDelivery(message, queue, handout)
-            if (reason := delivery.envelope.headers.get(UNREADABLE_HEADER)) is not None:
+            if (reason := delivery.envelope.headers.get(Header.UNREADABLE)) is not None:
                 log.warning("%s: a message with unreadable properties is a dead letter: %s", queue, reason)
                 await delivery.reject(requeue=False)
             elif (earlier := self._unanswered.pop(delivery)) is not None:

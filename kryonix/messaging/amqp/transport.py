@@ -19,6 +19,7 @@ from kryonix.messaging.amqp.failures import BROKEN, not_connected, translate_amq
 from kryonix.messaging.amqp.link import Link
 from kryonix.messaging.amqp.publisher import Publisher
 from kryonix.messaging.amqp.subscription import AmqpSubscription
+from kryonix.messaging.amqp.wire import open_channel
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import AccessRefused, NotConnected
 from kryonix.messaging.message import Envelope
@@ -32,7 +33,7 @@ class AmqpTransport:
     def __init__(self, address: Address, name: str, ssl_context: ssl.SSLContext | None, heartbeat: int) -> None:
         self._address, self._name, self._ssl, self._heartbeat = address, name, ssl_context, heartbeat
         self._links: list[Link] = []
-        self._unused: Link | None = None
+        self._unused: list[Link] = []
         self._publisher: Publisher | None = None
         self._consuming: Link | None = None
         self._question_channel: AbstractChannel | None = None
@@ -41,13 +42,12 @@ class AmqpTransport:
         self._questions = asyncio.Lock()
 
     async def open(self, timeout: float) -> None:
-        self._unused = await self._link(timeout)
+        self._unused = [await self._link(timeout)]
 
     async def _link(self, timeout: float) -> Link:
         """Return the unused link of connect(), or a new one."""
-        if self._unused is not None:
-            link, self._unused = self._unused, None
-            return link
+        if self._unused:
+            return self._unused.pop()
         link = Link(self._address, self._name, self._ssl, self._heartbeat)
         await link.open(timeout)
         self._links.append(link)
@@ -108,8 +108,7 @@ class AmqpTransport:
                     try:
                         with translate_amqp_errors():
                             if self._question_channel is None or self._question_channel.is_closed:
-                                opened = await connection.channel(publisher_confirms=False)
-                                self._question_channel = await opened.get_underlay_channel()
+                                self._question_channel = await open_channel(connection)
                             await self._question_channel.queue_declare(queue, passive=True)
                         return True
                     except amqp.ChannelNotFoundEntity:
@@ -134,11 +133,11 @@ class AmqpTransport:
                 for link in self._links:
                     connection = await link.connection(timeout)
                     with translate_amqp_errors():
-                        await (await connection.channel(publisher_confirms=False)).close()
+                        await (await open_channel(connection)).close()
         except TimeoutError as error:
             raise NotConnected(f"{self._address.place} did not answer within {timeout:g} s") from error
         except BROKEN as error:
-            raise not_connected(self._address.place, self._address.username, error) from error
+            raise not_connected(self._address, error) from error
 
     async def close(self) -> None:
         await asyncio.gather(*(link.close() for link in self._links))

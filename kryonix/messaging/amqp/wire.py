@@ -18,14 +18,15 @@ import aio_pika
 import aiormq
 import pamqp.constants
 import pamqp.frame
-from aio_pika.abc import UnderlayConnection
+from aio_pika.abc import AbstractConnection, UnderlayConnection
+from aiormq.channel import Channel
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from pamqp import encode
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 from yarl import URL
 
-from kryonix.messaging.message import UNREADABLE_HEADER
+from kryonix.messaging.message import Header
 
 _FRAME_OVERHEAD: Final = 20
 """Bytes of a content header's frame besides the properties: the frame's own 8, class, weight and body size."""
@@ -168,9 +169,15 @@ def _readable(frame: bytes) -> bytes:
     except Exception as error:  # noqa: BLE001 - deep nesting is a RecursionError, a far date is an OverflowError
         _, channel, _ = pamqp.frame.frame_parts(frame)
         size = int.from_bytes(frame[11:19])
-        properties = Basic.Properties(headers={UNREADABLE_HEADER: str(error)[:200] or type(error).__name__})
+        properties = Basic.Properties(headers={Header.UNREADABLE: str(error)[:200] or type(error).__name__})
         return pamqp.frame.marshal(ContentHeader(body_size=size, properties=properties), channel)
     return frame
+
+
+async def open_channel(connection: AbstractConnection, *, confirmed: bool = False) -> Channel:
+    """Open a channel, in confirm mode with returned messages as errors if `confirmed`."""
+    opened = await connection.channel(publisher_confirms=confirmed, on_return_raises=confirmed)
+    return cast(Channel, await opened.get_underlay_channel())
 
 
 def copied(properties: Basic.Properties, **changed: Any) -> ExactProperties:
@@ -239,6 +246,6 @@ class GatheringConnection(aio_pika.Connection):
 
 
 class TolerantConnection(GatheringConnection):
-    """A connection for undecodable messages: they arrive with the header UNREADABLE_HEADER only."""
+    """A connection for undecodable messages: they arrive with the header Header.UNREADABLE only."""
 
     _tolerant = True

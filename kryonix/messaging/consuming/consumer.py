@@ -56,12 +56,13 @@ class Consumer:
         self._concurrency, self._handler_timeout = concurrency, handler_timeout
         self._receiver = Receiver(source)
         self._workers: list[asyncio.Task[None]] = []
-        self._busy = 0
         self._stopping: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
         self.handled = 0
         self.retried = 0
         self.rejected = 0
+        self.in_progress = 0
+        """Number of messages being handled now."""
 
     @property
     def route(self) -> str:
@@ -81,11 +82,6 @@ class Consumer:
     def undecodable(self) -> int:
         """Number of messages that are unreadable or do not fit the model, now dead letters."""
         return self._receiver.undecodable
-
-    @property
-    def in_progress(self) -> int:
-        """Number of messages being handled now."""
-        return self._busy
 
     async def start(self, prefetch: int, answer_within: float, timeout: float) -> None:
         self._workers = [
@@ -137,7 +133,7 @@ class Consumer:
 
     async def _work(self) -> None:
         while (work := await self._receiver.next()) is not None:
-            self._busy += 1
+            self.in_progress += 1
             try:
                 await self._process(work)
             except Exception:
@@ -149,11 +145,11 @@ class Consumer:
                 await asyncio.shield(work.give_back())
                 raise
             finally:
-                self._busy -= 1
+                self.in_progress -= 1
 
     async def _process(self, work: Work) -> None:
         message = work.message
-        with process_span(message.route.queue, message.message_id, message.attempt, message.headers) as span:
+        with process_span(message) as span:
             try:
                 async with asyncio.timeout(self._handler_timeout):
                     await self._handler(message)

@@ -11,14 +11,7 @@ from typing import Any, Final, Literal
 from kryonix.messaging.consuming.work import Source, Work, ask_store
 from kryonix.messaging.encoding import Undecodable, decode, stated_encoding
 from kryonix.messaging.idempotency import Claim, IdempotencyStore
-from kryonix.messaging.message import (
-    FAILURES_HEADER,
-    FIRST_EXCHANGE_HEADER,
-    FIRST_KEY_HEADER,
-    Message,
-    Route,
-    shown_id,
-)
+from kryonix.messaging.message import Header, Message, Route, shown_id
 from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery, Subscription
 
 _BUSY_S: Final = 1.0
@@ -34,7 +27,7 @@ class Inbox:
 
     def __init__(self, queues: Sequence[str]) -> None:
         self._waiting: dict[str, deque[Delivery]] = {queue: deque() for queue in queues}
-        self._takers: deque[asyncio.Future[None]] = deque()
+        self._filled = asyncio.Semaphore(0)
         self._closed = False
 
     def put(self, delivery: Delivery) -> None:
@@ -42,26 +35,19 @@ class Inbox:
         while waiting and waiting[0].lost:
             waiting.popleft()
         waiting.append(delivery)
-        self._wake()
+        self._filled.release()
 
     async def get(self) -> Delivery | None:
         """Return the next delivery, or None once the inbox is closed."""
-        while True:
+        while not self._closed:
+            await self._filled.acquire()  # at least once for each delivery: some may be lost, and dropped
             for waiting in self._waiting.values():
                 while waiting:
                     if not (delivery := waiting.popleft()).lost:
                         delivery.begin()
                         return delivery
-            if self._closed:
-                return None
-            taker = asyncio.get_running_loop().create_future()
-            self._takers.append(taker)
-            try:
-                await taker
-            except asyncio.CancelledError:
-                if taker.done() and not taker.cancelled():
-                    self._wake()
-                raise
+        self._filled.release()  # for the next taker
+        return None
 
     def close(self) -> list[Delivery]:
         """Stop handing out; return the deliveries not taken."""
@@ -69,17 +55,8 @@ class Inbox:
         left = [delivery for waiting in self._waiting.values() for delivery in waiting]
         for waiting in self._waiting.values():
             waiting.clear()
-        for taker in self._takers:
-            if not taker.done():
-                taker.set_result(None)
+        self._filled.release()
         return left
-
-    def _wake(self) -> None:
-        while self._takers:
-            taker = self._takers.popleft()
-            if not taker.done():
-                taker.set_result(None)
-                return
 
 
 class Receiver:
@@ -165,9 +142,9 @@ class Receiver:
 
     def _message(self, delivery: Delivery, data: Any) -> Message:
         envelope, headers = delivery.envelope, delivery.envelope.headers
-        counter = FAILURES_HEADER if self._source.catalog.retry.strategy == "queues" else "x-delivery-count"
+        counter = Header.FAILURES if self._source.catalog.retry.strategy == "queues" else "x-delivery-count"
         failures = headers.get(counter, 0)
-        exchange = str(headers.get(FIRST_EXCHANGE_HEADER, envelope.exchange))
+        exchange = str(headers.get(Header.FIRST_EXCHANGE, envelope.exchange))
         return Message(
             data=data,
             message_id=envelope.message_id,
@@ -178,7 +155,7 @@ class Receiver:
                 action=self._source.action,
                 queue=delivery.queue,
                 exchange=exchange,
-                routing_key=str(headers.get(FIRST_KEY_HEADER, envelope.routing_key)),
+                routing_key=str(headers.get(Header.FIRST_KEY, envelope.routing_key)),
             ),
             priority=envelope.priority,
             sent_at=envelope.timestamp,

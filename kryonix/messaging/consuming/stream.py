@@ -25,10 +25,8 @@ class Item(Generic[Data_co]):
         self._span = ExitStack()
 
     async def __aenter__(self) -> Message[Data_co]:
-        message = self._work.message
-        span = process_span(message.route.queue, message.message_id, message.attempt, message.headers)
-        self._current = self._span.enter_context(span)
-        return message
+        self._current = self._span.enter_context(process_span(self._work.message))
+        return self._work.message
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         with self._span:

@@ -12,17 +12,7 @@ from typing import Any, Final, TypeVar
 from pydantic import TypeAdapter
 
 from kryonix.messaging.idempotency import IdempotencyStore
-from kryonix.messaging.message import (
-    ATTEMPTS_HEADER,
-    CONTROL_HEADERS,
-    DIED_HEADER,
-    FAILURES_HEADER,
-    FIRST_EXCHANGE_HEADER,
-    FIRST_KEY_HEADER,
-    REASON_HEADER,
-    Message,
-    shown_id,
-)
+from kryonix.messaging.message import CONTROL_HEADERS, Header, Message, shown_id
 from kryonix.messaging.transport import Delivery, Transport
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
@@ -109,7 +99,7 @@ class Work:
             await self.reject(f"failed {attempt} times")
         else:
             key = source.names.retry_key(self._delivery.queue, attempt)
-            await self._move(key, {FAILURES_HEADER: attempt}, requeue=True)
+            await self._move(key, {Header.FAILURES: attempt}, requeue=True)
 
     async def reject(self, reason: str) -> None:
         """Make the message a dead letter with a reason."""
@@ -118,8 +108,8 @@ class Work:
         key = self._source.names.dead_letter_key(self._source.module, self._source.action)
         # A reason may contain half of a name in a file system that is not UTF-8.
         writable = reason[:_MAX_REASON].encode(errors="backslashreplace").decode()
-        noted = {DIED_HEADER: datetime.now(UTC), ATTEMPTS_HEADER: self.message.attempt}
-        await self._move(key, {REASON_HEADER: writable, **noted}, requeue=False)
+        noted = {Header.DIED: datetime.now(UTC), Header.ATTEMPTS: self.message.attempt}
+        await self._move(key, {Header.REASON: writable, **noted}, requeue=False)
 
     async def give_back(self) -> None:
         """Return the message as if it had never been delivered. After another ending, do nothing."""
@@ -136,7 +126,12 @@ class Work:
         source, envelope = self._source, self._delivery.envelope
         route = self.message.route
         own = {name: value for name, value in envelope.headers.items() if name not in CONTROL_HEADERS}
-        origin = {FIRST_EXCHANGE_HEADER: route.exchange, FIRST_KEY_HEADER: self._original_key()}
+        # The routing key, or the CC key, that leads to this action.
+        copies = self.message.headers.get("CC")
+        keys = [route.routing_key, *(copies if isinstance(copies, list) else [])]
+        here = f".{source.module}.{source.action}."
+        origin_key = next((each for each in keys if isinstance(each, str) and here in f".{each}."), keys[0])
+        origin = {Header.FIRST_EXCHANGE: route.exchange, Header.FIRST_KEY: origin_key}
         copy = replace(
             envelope,
             exchange=source.names.dead_letter_exchange(source.module),
@@ -151,13 +146,6 @@ class Work:
             await self._delivery.reject(requeue=requeue)
         else:
             await self._delivery.ack()
-
-    def _original_key(self) -> str:
-        """Return the routing key, or the CC key, that leads to this action."""
-        copies = self.message.headers.get("CC")
-        keys = [self.message.route.routing_key, *(copies if isinstance(copies, list) else [])]
-        here = f".{self._source.module}.{self._source.action}."
-        return next((key for key in keys if isinstance(key, str) and here in f".{key}."), keys[0])
 
     async def _release(self) -> None:
         if self._key is not None and self._source.idempotency is not None:

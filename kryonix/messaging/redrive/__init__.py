@@ -1,55 +1,91 @@
-"""Put dead letters back where they came from."""
+"""Connections to a tenant's vhost that read queues message by message, for operators' commands."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Self
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
 from aiormq import exceptions as amqp
-from aiormq.abc import AbstractChannel
+from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
 from kryonix.messaging.amqp.failures import BROKEN, is_of_connection, not_connected, translate_amqp_errors
-from kryonix.messaging.amqp.wire import TolerantConnection
+from kryonix.messaging.amqp.wire import open_channel
 from kryonix.messaging.configuration import Address
-from kryonix.messaging.redrive.mover import ANSWER_S, Mover, Tally, open_channel
-from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
-__all__ = ["Tally", "redrive"]
+ANSWER_S: Final = 30.0
+"""Time for one answer of the broker."""
+_MAX_REASONS: Final = 3
+"""Reasons kept per queue."""
 
 
-async def redrive(
-    address: Address,
-    catalog: Catalog,
-    routes: Sequence[tuple[str, str]],
-    limit: int | None,
-    dry_run: bool,
-    report: Callable[[Tally], None],
-) -> list[Tally]:
-    """Move the dead letters of the routes (module, action), at most `limit`, and `report` each queue's progress.
+@dataclass(slots=True)
+class Tally:
+    """The outcome for one dead-letter queue."""
 
-    Killed at any moment it loses nothing: a message confirmed and not yet acknowledged exists twice, with the same id.
-    Run it again to continue. Raises ServiceUnreachable if the broker goes away, InvalidChoice if the tenant has none
-    of the queues, KryonixError if the broker refuses something.
+    module: str
+    action: str
+    queue: str
+    found: int
+    """Dead letters at the start."""
+    moved: int = 0
+    without_origin: int = 0
+    """Left in the queue: the origin is unknown, or no longer leads to the action."""
+    uncopyable: int = 0
+    """Left in the queue: unreadable, unwritable, or larger than the broker accepts."""
+    uncopyable_because: list[str] = field(default_factory=list)
+    """The first few reasons."""
+    again: int = 0
+    """Moved by this run, and dead again before its end. Left for the next run."""
+    refused: str | None = None
+    """Why the broker took no more; the rest of the queue was left."""
+
+    def cant_be_copied(self, reason: str) -> None:
+        self.uncopyable += 1
+        if reason not in self.uncopyable_because and len(self.uncopyable_because) < _MAX_REASONS:
+            self.uncopyable_because.append(reason)
+
+
+class Reading:
+    """A queue's messages, each seen once. Those not removed are given back at the end, perhaps at another place.
+
+    They are given back by `nack`: no delivery is counted. `reject` counts one, and the broker drops a message after 20.
     """
-    names = Names(address.tenant_id)
-    # A message may be dead because of its undecodable properties; it must not end the redrive.
-    async with connected(address, f"{address.tenant_id}/kryonix redrive", TolerantConnection) as connection:
-        tallies = await existing_queues(connection, names, routes)
-        for tally in tallies:
-            report(tally)
-        if dry_run:
-            return tallies
-        reading, publishing = await open_channel(connection), await open_channel(connection, confirmed=True)
-        mover = Mover(connection, reading, publishing, names, catalog, limit, report)
-        for tally in tallies:
-            await mover.empty(tally)
-    return tallies
+
+    def __init__(self, channel: AbstractChannel, queue: str) -> None:
+        self._channel, self._queue = channel, queue
+        self.held: dict[int, None] = {}
+
+    async def next(self) -> DeliveredMessage | None:
+        message = await self._channel.basic_get(self._queue, timeout=ANSWER_S)
+        if message.delivery_tag is None:
+            return None
+        self.held[message.delivery_tag] = None
+        return message
+
+    async def remove(self, message: DeliveredMessage) -> None:
+        await self._channel.basic_ack(message.delivery_tag or 0)
+        del self.held[message.delivery_tag or 0]
+
+    async def give_back(self, message: DeliveredMessage) -> None:
+        await self._channel.basic_nack(message.delivery_tag or 0, requeue=True)
+        del self.held[message.delivery_tag or 0]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self._channel.is_closed:
+            async with asyncio.timeout(ANSWER_S):
+                for tag in self.held:
+                    await self._channel.basic_nack(tag, requeue=True)
 
 
 @asynccontextmanager
@@ -78,7 +114,7 @@ def _translated(address: Address, error: BaseException) -> KryonixError:
     if type(error) is TimeoutError:
         return ServiceUnreachable(f"{address.place} did not answer within {ANSWER_S:g} s. {remedy}")
     if is_of_connection(error):
-        return ServiceUnreachable(f"{not_connected(address.place, address.username, error)}. {remedy}")
+        return ServiceUnreachable(f"{not_connected(address, error)}. {remedy}")
     return KryonixError(f"{address.place} refuses it ({type(error).__name__}: {error}). {remedy}")
 
 

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from kryonix.messaging.message import (
-    ATTEMPTS_HEADER,
-    DIED_HEADER,
-    FAILURES_HEADER,
-    FIRST_EXCHANGE_HEADER,
-    FIRST_KEY_HEADER,
-    REASON_HEADER,
-    is_broker_header,
-)
+from kryonix.messaging.message import Header, is_broker_header
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import PRIORITIES, Names, priority_name
 
-REDRIVES_HEADER: Final = "kryonix-redrives"
-"""The number of redrives of a message."""
-REDRIVE_RUN_HEADER: Final = "kryonix-redrive-run"
-"""The last redrive run of a message: a run never moves a message twice."""
-REDRIVE_REASON_HEADER: Final = "kryonix-redrive-reason"
-"""Why the message was a dead letter."""
-
 _SPENT: Final = frozenset(
-    {ATTEMPTS_HEADER, DIED_HEADER, FAILURES_HEADER, FIRST_EXCHANGE_HEADER, FIRST_KEY_HEADER, REASON_HEADER}
+    {Header.ATTEMPTS, Header.DIED, Header.FAILURES, Header.FIRST_EXCHANGE, Header.FIRST_KEY, Header.REASON}
 )
 _MAX_REASON: Final = 1_000
 _MAX_REDRIVES: Final = 2**31
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """The exchange and the routing key of the first publication."""
 
     exchange: str
@@ -54,7 +37,7 @@ def origin(
         leading.add(Origin(names.mobile_exchange, names.mobile_key(module, action)))
     if of_module.business_critical:
         leading.add(Origin(names.critical_exchange, names.critical_key(module, action)))
-    exchange, key = headers.get(FIRST_EXCHANGE_HEADER), headers.get(FIRST_KEY_HEADER)
+    exchange, key = headers.get(Header.FIRST_EXCHANGE), headers.get(Header.FIRST_KEY)
     noted = [Origin(exchange, key)] if isinstance(exchange, str) and isinstance(key, str) else []
     for found in noted or _noted_by_broker(headers):
         if found.exchange == names.automation_exchange and of_module.ai_routing:
@@ -86,22 +69,22 @@ def deaths_of(headers: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def marked(headers: Mapping[str, Any], run: str) -> dict[str, Any]:
     """Return the headers of the copy: the message's own and the marks, without traces of failures or routing."""
-    redrives = headers.get(REDRIVES_HEADER, 0)
+    redrives = headers.get(Header.REDRIVES, 0)
     own = {name: value for name, value in headers.items() if name not in _SPENT and not is_broker_header(name)}
     return {
         **own,
-        REDRIVES_HEADER: (redrives if isinstance(redrives, int) and 0 <= redrives < _MAX_REDRIVES else 0) + 1,
-        REDRIVE_RUN_HEADER: run,
-        REDRIVE_REASON_HEADER: reason_of(headers)[:_MAX_REASON],
+        Header.REDRIVES: (redrives if isinstance(redrives, int) and 0 <= redrives < _MAX_REDRIVES else 0) + 1,
+        Header.REDRIVE_RUN: run,
+        Header.REDRIVE_REASON: reason_of(headers)[:_MAX_REASON],
     }
 
 
 def reason_of(headers: Mapping[str, Any]) -> str:
     """Return why a message is a dead letter: the handler's words, or the broker's."""
-    return str(headers.get(REASON_HEADER) or headers.get("x-first-death-reason") or "unknown")
+    return str(headers.get(Header.REASON) or headers.get("x-first-death-reason") or "unknown")
 
 
 def run_of(headers: Mapping[str, Any]) -> str | None:
     """Return the last redrive run of a message, if any."""
-    run = headers.get(REDRIVE_RUN_HEADER)
+    run = headers.get(Header.REDRIVE_RUN)
     return run if isinstance(run, str) else None

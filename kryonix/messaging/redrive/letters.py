@@ -1,24 +1,22 @@
-"""Read dead letters without taking them, and discard chosen ones.
-
-A letter that was read is given back by `nack`, perhaps at another place: no delivery is counted. `reject` counts one.
-"""
+"""Read dead letters without taking them, and discard chosen ones."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import DeliveredMessage
 
-from kryonix.messaging.amqp.wire import TolerantConnection
+from kryonix.messaging.amqp.wire import TolerantConnection, open_channel
 from kryonix.messaging.configuration import Address
-from kryonix.messaging.message import ATTEMPTS_HEADER, DIED_HEADER, FAILURES_HEADER
-from kryonix.messaging.redrive import connected, existing_queues
-from kryonix.messaging.redrive.dead_letters import REDRIVES_HEADER, deaths_of, origin, reason_of
-from kryonix.messaging.redrive.mover import ANSWER_S, Tally, open_channel
+from kryonix.messaging.message import Header
+from kryonix.messaging.redrive import Reading, Tally, connected, existing_queues
+from kryonix.messaging.redrive.dead_letters import deaths_of, origin, reason_of
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
@@ -65,13 +63,12 @@ async def peek(
     `ids` selects message ids. Raises like `redrive`.
     """
     found: list[DeadLetter] = []
-
-    def keep(letter: DeadLetter) -> bool:
-        if not ids or letter.message_id in ids:
-            found.append(letter)
-        return False
-
-    await _read(address, catalog, routes, keep, lambda: limit is not None and len(found) >= limit)
+    async with aclosing(_read(address, catalog, routes)) as letters:
+        async for letter, _ in letters:
+            if not ids or letter.message_id in ids:
+                found.append(letter)
+            if len(found) == limit:
+                break
     return found
 
 
@@ -80,64 +77,36 @@ async def discard(
 ) -> int:
     """Remove those of the letters that are still there, each after `record` has returned. Return their number."""
     left = Counter(letter.identity for letter in letters)
-
-    def take(letter: DeadLetter) -> bool:
-        if not left[letter.identity]:
-            return False
-        record(letter)
-        left[letter.identity] -= 1
-        return True
-
     routes = list(dict.fromkeys((letter.module, letter.action) for letter in letters))
-    await _read(address, catalog, routes, take, lambda: not left.total())
+    async with aclosing(_read(address, catalog, routes)) as found:
+        async for letter, remove in found:
+            if left[letter.identity]:
+                record(letter)
+                await remove()
+                left[letter.identity] -= 1
+            if not left.total():
+                break
     return len(letters) - left.total()
 
 
 async def _read(
-    address: Address,
-    catalog: Catalog,
-    routes: Sequence[tuple[str, str]],
-    take: Callable[[DeadLetter], bool],
-    enough: Callable[[], bool],
-) -> None:
-    """Call `take` with each letter; acknowledge it after True, else give it back once its queue is read."""
+    address: Address, catalog: Catalog, routes: Sequence[tuple[str, str]]
+) -> AsyncGenerator[tuple[DeadLetter, Callable[[], Awaitable[None]]], None]:
+    """Yield each letter, and the function that removes it. Close the generator to give the others back."""
     names = Names(address.tenant_id)
     async with connected(address, f"{names.tenant_id}/kryonix dead-letters", TolerantConnection) as connection:
         queues = await existing_queues(connection, names, routes)
         channel = await open_channel(connection)
         for queue in queues:
-            if not enough():
-                await _read_queue(channel, queue, names, catalog, take, enough)
-
-
-async def _read_queue(
-    channel: AbstractChannel,
-    queue: Tally,
-    names: Names,
-    catalog: Catalog,
-    take: Callable[[DeadLetter], bool],
-    enough: Callable[[], bool],
-) -> None:
-    held: list[int] = []
-    try:
-        while not enough():
-            message = await channel.basic_get(queue.queue, timeout=ANSWER_S)
-            if (tag := message.delivery_tag) is None:
-                return
-            held.append(tag)
-            if take(_letter(message, queue, names, catalog)):
-                await channel.basic_ack(tag)
-                held.pop()
-    finally:
-        if not channel.is_closed:
-            for tag in held:
-                await channel.basic_nack(tag, requeue=True)
+            async with Reading(channel, queue.queue) as reading:
+                while (message := await reading.next()) is not None:
+                    yield _letter(message, queue, names, catalog), partial(reading.remove, message)
 
 
 def _letter(message: DeliveredMessage, queue: Tally, names: Names, catalog: Catalog) -> DeadLetter:
     properties = message.header.properties
     headers = dict(properties.headers or {})
-    priority, redrives = properties.priority or 0, headers.get(REDRIVES_HEADER)
+    priority, redrives = properties.priority or 0, headers.get(Header.REDRIVES)
     source = origin(headers, priority, names, catalog, queue.module, queue.action)
     reason = reason_of(headers)
     return DeadLetter(
@@ -162,7 +131,7 @@ def _letter(message: DeliveredMessage, queue: Tally, names: Names, catalog: Cata
 
 
 def _died_at(headers: Mapping[str, Any]) -> datetime | None:
-    if isinstance(noted := headers.get(DIED_HEADER), datetime):
+    if isinstance(noted := headers.get(Header.DIED), datetime):
         return noted
     times = [death.get("time") for death in deaths_of(headers)]
     return max((time for time in times if isinstance(time, datetime)), default=None)
@@ -170,9 +139,9 @@ def _died_at(headers: Mapping[str, Any]) -> datetime | None:
 
 def _attempts(headers: Mapping[str, Any], reason: str, catalog: Catalog) -> int | None:
     """Return the number of attempts: counted by the SDK, or known from the broker's reason."""
-    if isinstance(noted := headers.get(ATTEMPTS_HEADER), int):
+    if isinstance(noted := headers.get(Header.ATTEMPTS), int):
         return noted
-    failures = headers.get(FAILURES_HEADER)
+    failures = headers.get(Header.FAILURES)
     if isinstance(failures, int):
         return failures + 1
     return catalog.retry.limit + 1 if reason == "delivery_limit" else None

@@ -1,4 +1,4 @@
-"""Move dead letters, queue by queue. An original is acknowledged after the broker has confirmed its copy."""
+"""Put dead letters back where they came from. An original is acknowledged after the broker has confirmed its copy."""
 
 from __future__ import annotations
 
@@ -14,45 +14,46 @@ from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from kryonix.messaging.amqp.failures import too_large
-from kryonix.messaging.amqp.wire import ExactProperties, copied
-from kryonix.messaging.message import UNREADABLE_HEADER
+from kryonix.messaging.amqp.wire import ExactProperties, TolerantConnection, copied, open_channel
+from kryonix.messaging.configuration import Address
+from kryonix.messaging.message import Header
+from kryonix.messaging.redrive import ANSWER_S, Reading, Tally, connected, existing_queues
 from kryonix.messaging.redrive.dead_letters import Origin, marked, origin, run_of
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
 _BATCH: Final = 32
 """Messages with confirmations in flight. A kill can duplicate this many."""
-ANSWER_S: Final = 30.0
-"""Time for one answer of the broker."""
-_MAX_REASONS: Final = 3
-"""Reasons kept per queue."""
 
 
-@dataclass(slots=True)
-class Tally:
-    """The outcome for one dead-letter queue."""
+async def redrive(
+    address: Address,
+    catalog: Catalog,
+    routes: Sequence[tuple[str, str]],
+    limit: int | None,
+    dry_run: bool,
+    report: Callable[[Tally], None],
+) -> list[Tally]:
+    """Move the dead letters of the routes (module, action), at most `limit`, and `report` each queue's progress.
 
-    module: str
-    action: str
-    queue: str
-    found: int
-    """Dead letters at the start."""
-    moved: int = 0
-    without_origin: int = 0
-    """Left in the queue: the origin is unknown, or no longer leads to the action."""
-    uncopyable: int = 0
-    """Left in the queue: unreadable, unwritable, or larger than the broker accepts."""
-    uncopyable_because: list[str] = field(default_factory=list)
-    """The first few reasons."""
-    again: int = 0
-    """Moved by this run, and dead again before its end. Left for the next run."""
-    refused: str | None = None
-    """Why the broker took no more; the rest of the queue was left."""
-
-    def cant_be_copied(self, reason: str) -> None:
-        self.uncopyable += 1
-        if reason not in self.uncopyable_because and len(self.uncopyable_because) < _MAX_REASONS:
-            self.uncopyable_because.append(reason)
+    Killed at any moment it loses nothing: a message confirmed and not yet acknowledged exists twice, with the same id.
+    Run it again to continue. Raises ServiceUnreachable if the broker goes away, InvalidChoice if the tenant has none
+    of the queues, KryonixError if the broker refuses something.
+    """
+    names = Names(address.tenant_id)
+    # A message may be dead because of its undecodable properties; it must not end the redrive.
+    async with connected(address, f"{address.tenant_id}/kryonix redrive", TolerantConnection) as connection:
+        tallies = await existing_queues(connection, names, routes)
+        for tally in tallies:
+            report(tally)
+        if dry_run:
+            return tallies
+        reading, publishing = await open_channel(connection), await open_channel(connection, confirmed=True)
+        mover = Mover(connection, publishing, names, catalog, limit, report)
+        for tally in tallies:
+            async with Reading(reading, tally.queue) as letters:
+                await mover.empty(letters, tally)
+    return tallies
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +64,12 @@ class _Copy:
     target: Origin
     properties: ExactProperties
 
-    @property
-    def tag(self) -> int:
-        return self.message.delivery_tag or 0
-
-
-async def open_channel(connection: AbstractConnection, confirmed: bool = False) -> AbstractChannel:
-    opened = await connection.channel(publisher_confirms=confirmed, on_return_raises=confirmed)
-    return await opened.get_underlay_channel()
-
 
 @dataclass(slots=True)
 class Mover:
     """Move messages from queue after queue, up to a limit."""
 
     connection: AbstractConnection
-    reading: AbstractChannel
     publishing: AbstractChannel
     names: Names
     catalog: Catalog
@@ -87,34 +78,29 @@ class Mover:
     _run: str = field(default_factory=lambda: uuid.uuid4().hex)
     _moved: int = 0
 
-    async def empty(self, tally: Tally) -> None:
-        """Move the movable messages. Hold the others until the end, to see each message once; then give them back."""
-        held: list[int] = []
+    async def empty(self, letters: Reading, tally: Tally) -> None:
+        """Move the movable messages, and leave the others."""
         ended = False
         while not ended and tally.refused is None:
-            batch, ended = await self._batch(tally, held)
-            await self._move(batch, tally, held)
+            batch, ended = await self._batch(letters, tally)
+            await self._move(batch, letters, tally)
             self.report(tally)
-        for tag in held:
-            await self.reading.basic_nack(tag, requeue=True)
 
-    async def _batch(self, tally: Tally, held: list[int]) -> tuple[list[_Copy], bool]:
+    async def _batch(self, letters: Reading, tally: Tally) -> tuple[list[_Copy], bool]:
         """Return the next messages to move, and True if they are the last."""
         batch: list[_Copy] = []
         ids: set[str] = set()
         while len(batch) < _BATCH:
             if self.limit is not None and self._moved + len(batch) >= self.limit:
                 return batch, True
-            message = await self.reading.basic_get(tally.queue, timeout=ANSWER_S)
-            if message.delivery_tag is None:
+            if (message := await letters.next()) is None:
                 return batch, True
             if (copy := self._copy(message, tally)) is None:
-                held.append(message.delivery_tag)
                 continue
             message_id = message.header.properties.message_id
             if message_id in ids:
                 # The broker identifies a returned message by its id alone: no two in flight may share one.
-                await self.reading.basic_nack(message.delivery_tag, requeue=True)
+                await letters.give_back(message)
                 return batch, False
             batch.append(copy)
             if message_id is not None:
@@ -124,8 +110,8 @@ class Mover:
     def _copy(self, message: DeliveredMessage, tally: Tally) -> _Copy | None:
         """Return the copy, or None to leave the message: the tally has counted it."""
         headers = dict(message.header.properties.headers or {})
-        if UNREADABLE_HEADER in headers:
-            tally.cant_be_copied(f"its properties can't be read: {headers[UNREADABLE_HEADER]!s}")
+        if Header.UNREADABLE in headers:
+            tally.cant_be_copied(f"its properties can't be read: {headers[Header.UNREADABLE]!s}")
             return None
         if run_of(headers) == self._run:
             tally.again += 1
@@ -147,18 +133,18 @@ class Mover:
             return None
         return _Copy(message, found, properties)
 
-    async def _move(self, batch: Sequence[_Copy], tally: Tally, held: list[int]) -> None:
+    async def _move(self, batch: Sequence[_Copy], letters: Reading, tally: Tally) -> None:
         """Publish all at once. If the channel closes, publish the rest one by one: that finds the message to blame."""
-        for copy, error in await self._publish_all(batch, tally):
+        for copy, error in await self._publish_all(batch, letters, tally):
             failed = [(copy, error)]
             if not isinstance(error, amqp.DeliveryError) and tally.refused is None:
-                failed = await self._publish_all([copy], tally)
-            for _, reason in failed:
-                held.append(copy.tag)
-                if tally.refused is None:
-                    self._blame(copy, reason, tally)
+                failed = await self._publish_all([copy], letters, tally)
+            if failed and tally.refused is None:
+                self._blame(copy, failed[0][1], tally)
 
-    async def _publish_all(self, copies: Sequence[_Copy], tally: Tally) -> list[tuple[_Copy, BaseException]]:
+    async def _publish_all(
+        self, copies: Sequence[_Copy], letters: Reading, tally: Tally
+    ) -> list[tuple[_Copy, BaseException]]:
         """Publish copies, and acknowledge the originals of the stored ones. Return the others with their errors.
 
         Raises the error that has ended the connection.
@@ -167,7 +153,7 @@ class Mover:
         failed: list[tuple[_Copy, BaseException]] = []
         for copy, outcome in zip(copies, outcomes, strict=True):
             if outcome is None:
-                await self.reading.basic_ack(copy.tag)
+                await letters.remove(copy.message)
                 tally.moved += 1
                 self._moved += 1
             else:

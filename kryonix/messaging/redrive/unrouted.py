@@ -14,22 +14,19 @@ from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
 from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.messaging.amqp.wire import copied
 from kryonix.messaging.configuration import Address
-from kryonix.messaging.redrive import connected, count
-from kryonix.messaging.redrive.mover import ANSWER_S
+from kryonix.messaging.redrive import ANSWER_S, Reading, connected, count
+from kryonix.messaging.redrive.dead_letters import Origin
 from kryonix.topology.addresses import host_port
 from kryonix.topology.naming import Names
 
 _NEEDED: Final = ("amqp_host", "amqp_port", "admin_username", "admin_password")
-
-Route = tuple[str, str]
-"""The exchange and the routing key of a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnroutedMessages:
     """Messages counted or resent by route, and the messages left in the queue."""
 
-    routes: Counter[Route]
+    routes: Counter[Origin]
     waiting: int
 
 
@@ -37,11 +34,9 @@ async def count_routes(outputs: Any, names: Names, limit: int) -> UnroutedMessag
     """Count the oldest messages by route, and leave them in the queue."""
     async with _opened(outputs, names) as channel:
         waiting = await count(channel, names.unrouted)
-        taken = [message async for message in _oldest(channel, names, limit)]
-        for message in taken:
-            # Not `reject`: the broker counts that as a failed delivery, and drops a message after 20 of them.
-            await channel.basic_nack(message.delivery_tag or 0, requeue=True)
-        return UnroutedMessages(Counter(map(_route, taken)), waiting)
+        async with Reading(channel, names.unrouted) as queue:
+            routes = Counter([_route(message) async for message in _oldest(queue, min(limit, waiting))])
+        return UnroutedMessages(routes, waiting)
 
 
 async def resend(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
@@ -50,43 +45,41 @@ async def resend(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
     A message is acknowledged after the broker confirms its copy: an interruption between the two duplicates it.
     """
     async with _opened(outputs, names) as channel:
-        routes: Counter[Route] = Counter()
-        async for message in _oldest(channel, names, limit):
-            (exchange, key), tag = _route(message), message.delivery_tag or 0
-            properties = copied(message.header.properties)
-            try:
-                await channel.basic_publish(
-                    bytes(message.body),
-                    exchange=exchange,
-                    routing_key=key,
-                    properties=properties,
-                    mandatory=True,
-                    timeout=ANSWER_S,
-                )
-            except DeliveryError as error:
-                await channel.basic_nack(tag, requeue=True)
-                full = f"a queue bound to {exchange} [{key}] is full"
-                problem = f"{exchange} [{key}] leads to no queue" if isinstance(error, PublishError) else full
-                raise KryonixError(
-                    f"{problem}; {routes.total()} message(s) were sent again. The others were left: "
-                    "consume from that queue, then run it again"
-                ) from error
-            await channel.basic_ack(tag)
-            routes[exchange, key] += 1
+        routes = Counter[Origin]()
+        async with Reading(channel, names.unrouted) as queue:
+            # Those waiting now: a resent message may come back.
+            async for message in _oldest(queue, min(limit, await count(channel, names.unrouted))):
+                exchange, key = _route(message)
+                try:
+                    await channel.basic_publish(
+                        bytes(message.body),
+                        exchange=exchange,
+                        routing_key=key,
+                        properties=copied(message.header.properties),
+                        mandatory=True,
+                        timeout=ANSWER_S,
+                    )
+                except DeliveryError as error:
+                    full = f"a queue bound to {exchange} [{key}] is full"
+                    problem = f"{exchange} [{key}] leads to no queue" if isinstance(error, PublishError) else full
+                    raise KryonixError(
+                        f"{problem}; {routes.total()} message(s) were sent again. The others were left: "
+                        "consume from that queue, then run it again"
+                    ) from error
+                await queue.remove(message)
+                routes[Origin(exchange, key)] += 1
         return UnroutedMessages(routes, await count(channel, names.unrouted))
 
 
-async def _oldest(channel: AbstractChannel, names: Names, limit: int) -> AsyncIterator[DeliveredMessage]:
-    """Yield the messages waiting now, at most `limit`: a resent message may come back."""
-    for _ in range(min(limit, await count(channel, names.unrouted))):
-        message = await channel.basic_get(names.unrouted, timeout=ANSWER_S)
-        if message.delivery_tag is None:
+async def _oldest(queue: Reading, limit: int) -> AsyncIterator[DeliveredMessage]:
+    for _ in range(limit):
+        if (message := await queue.next()) is None:
             return
         yield message
 
 
-def _route(message: DeliveredMessage) -> Route:
-    return message.exchange or "", message.routing_key or ""
+def _route(message: DeliveredMessage) -> Origin:
+    return Origin(message.exchange or "", message.routing_key or "")
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from kryonix.messaging import AccessRefused, Message, MessagingClient, NotConnec
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.amqp.wire import TolerantConnection
 from kryonix.messaging.configuration import Address, parse_uri
-from kryonix.messaging.message import UNREADABLE_HEADER
+from kryonix.messaging.message import Header
 from kryonix.topology.naming import Names, stats_user
 from tests.support.amqp import Account, administrator, take
 from tests.support.project import Project, free_port
@@ -357,7 +357,7 @@ async def test_a_message_with_unreadable_properties_is_dead_lettered_alone(
     connection = await aio_pika.connect(address.uri(), connection_class=TolerantConnection)
     async with connection, connection.channel() as channel:
         dead = await take(channel, names.dead_letter_queue("portal", "conteudo.processar"))
-        assert UNREADABLE_HEADER in dead.headers
+        assert Header.UNREADABLE in dead.headers
         assert dead.body == b"{}"
         await dead.ack()
 

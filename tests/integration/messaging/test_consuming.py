@@ -17,13 +17,7 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from pydantic import BaseModel, ConfigDict
 
 from kryonix.messaging import Claim, MemoryIdempotency, Message, NotConnected, NotRoutable, QueueStats, Reject, Retry
-from kryonix.messaging.message import (
-    ATTEMPTS_HEADER,
-    DIED_HEADER,
-    FIRST_EXCHANGE_HEADER,
-    FIRST_KEY_HEADER,
-    REASON_HEADER,
-)
+from kryonix.messaging.message import Header
 from tests.support.broker_under_test import World
 from tests.support.recording_handler import Seen
 from tests.support.waiting import eventually_async
@@ -101,13 +95,13 @@ async def test_a_dead_letter_names_its_reason_and_origin(world: World, caplog: p
         (dead,) = await world.dead_letters("crm", "tasks.assign")
         await eventually_async(lambda: consumer.rejected == 1)
     assert (dead.message_id, json.loads(dead.body), dead.headers["mine"]) == ("r-1", {"n": 1}, 1)
-    assert dead.headers[REASON_HEADER] == "no such customer"
-    assert dead.headers[ATTEMPTS_HEADER] == 1
-    assert abs(dead.headers[DIED_HEADER] - datetime.now(UTC)) < timedelta(minutes=5)
+    assert dead.headers[Header.REASON] == "no such customer"
+    assert dead.headers[Header.ATTEMPTS] == 1
+    assert abs(dead.headers[Header.DIED] - datetime.now(UTC)) < timedelta(minutes=5)
     queue = world.names.dead_letter_queue("crm", "tasks.assign")
     assert f"message r-1, now a dead letter in {queue}: no such customer" in caplog.text
-    assert dead.headers[FIRST_EXCHANGE_HEADER] == world.names.mobile_exchange
-    assert dead.headers[FIRST_KEY_HEADER] == "mobile.crm.tasks.assign"
+    assert dead.headers[Header.FIRST_EXCHANGE] == world.names.mobile_exchange
+    assert dead.headers[Header.FIRST_KEY] == "mobile.crm.tasks.assign"
     assert len(seen.messages) == 1
 
 
@@ -129,7 +123,7 @@ async def test_a_rejection_with_any_reason_dead_letters_at_once(world: World, re
         await client.crm.consume("tasks.assign", seen)
         await client.crm.send("tasks.assign", {})
         (dead,) = await world.dead_letters("crm", "tasks.assign")
-    assert dead.headers[REASON_HEADER] == noted
+    assert dead.headers[Header.REASON] == noted
     assert len(seen.messages) == 1
 
 
@@ -184,7 +178,7 @@ async def test_a_handler_gets_a_model_and_what_does_not_fit_is_a_dead_letter(
         (message,) = await seen.wait(1)
     assert message.data == order
     problem = "the data is not a valid Order: lines[0].price: Input should be a valid decimal"
-    assert dead.headers[REASON_HEADER] == f"undecodable: {problem}"
+    assert dead.headers[Header.REASON] == f"undecodable: {problem}"
     assert (consumer.undecodable, consumer.retried) == (1, 0)
     assert f"message m, now a dead letter in {world.names.dead_letter_queue('crm', 'reports.generate')}" in caplog.text
 
@@ -200,14 +194,14 @@ async def test_an_undecodable_message_is_dead_lettered_at_once(world: World, cap
         (message,) = await seen.wait(1)
     assert message.data == "good"
     assert {letter.message_id for letter in dead} == {f"bad-{number}" for number in range(len(UNREADABLE))}
-    assert all(letter.headers[REASON_HEADER].startswith("undecodable: ") for letter in dead)
+    assert all(letter.headers[Header.REASON].startswith("undecodable: ") for letter in dead)
     assert consumer.undecodable == len(UNREADABLE)
     assert (
         f"message bad-1, now a dead letter in {world.names.dead_letter_queue('crm', 'reports.generate')}: "
         in caplog.text
     )
     (bomb, *_) = [letter for letter in dead if letter.message_id == "bad-11"]
-    assert "inflate to more than" in bomb.headers[REASON_HEADER]
+    assert "inflate to more than" in bomb.headers[Header.REASON]
 
 
 PAYLOADS: list[Any] = [
@@ -469,7 +463,7 @@ async def test_messages_can_be_taken_one_by_one_in_a_loop(world: World) -> None:
                     break
         (dead,) = await world.dead_letters("portal", "progresso.atualizar")
     assert sorted(seen) == [("done", 1), ("reject", 1), ("retry", 1), ("retry", 2)]
-    assert dead.headers[REASON_HEADER] == "unwanted"
+    assert dead.headers[Header.REASON] == "unwanted"
 
 
 async def test_an_exception_in_the_loop_retries_and_propagates(world: World) -> None:
@@ -530,9 +524,9 @@ async def test_with_retry_queues_the_last_failure_is_dead_lettered(
     queue = queues_world.names.dead_letter_queue("portal", "conteudo.processar")
     assert "attempt 2 at message q-1 asks for a retry; again in 1 s (1 attempt left)" in caplog.text
     assert f"attempt 3 at message q-1 asks for a retry; now a dead letter in {queue}" in caplog.text
-    assert "3 times" in dead.headers[REASON_HEADER]
-    assert dead.headers[FIRST_EXCHANGE_HEADER] == queues_world.names.exchange
-    assert dead.headers[FIRST_KEY_HEADER] == "portal.conteudo.processar.medium"
+    assert "3 times" in dead.headers[Header.REASON]
+    assert dead.headers[Header.FIRST_EXCHANGE] == queues_world.names.exchange
+    assert dead.headers[Header.FIRST_KEY] == "portal.conteudo.processar.medium"
 
 
 async def test_a_handler_can_tell_a_broadcast_also_after_a_retry(ai_world: World) -> None:

@@ -29,7 +29,8 @@ from kryonix.messaging import (
     StatsUnavailable,
 )
 from kryonix.messaging.configuration import parse_uri
-from kryonix.messaging.redrive import Tally, redrive
+from kryonix.messaging.redrive import Tally
+from kryonix.messaging.redrive.mover import redrive
 from kryonix.messaging.transport import Delivery
 from kryonix.topology.catalog import default_catalog, parse_catalog
 from kryonix.topology.naming import Names

@@ -13,7 +13,7 @@ from kryonix.messaging import Message, MessagingClient, NotSerializable, Reject
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.amqp.wire import ExactProperties
 from kryonix.messaging.configuration import Address, parse_uri
-from kryonix.messaging.message import FIRST_KEY_HEADER, REASON_HEADER, Envelope
+from kryonix.messaging.message import Envelope, Header
 from kryonix.topology.naming import Names
 from tests.integration.messaging.conftest import catalog_of
 from tests.support.amqp import Account, ready, take
@@ -62,7 +62,7 @@ async def test_a_rejected_message_with_oversized_headers_is_dead_lettered(
     async with operator.at(NAMES.vhost).channel() as channel:
         dead = await take(channel, NAMES.dead_letter_queue("crm", "tasks.assign"))
         await dead.ack()
-    assert REASON_HEADER not in dead.headers
+    assert Header.REASON not in dead.headers
     assert time.monotonic() - began < 9  # the publisher's own deadline is 10
     assert "connection lost" not in caplog.text
     assert "cannot move message" in caplog.text
@@ -110,8 +110,8 @@ async def test_a_message_that_is_not_utf8_is_moved_with_the_reason(client: Messa
     async with operator.at(NAMES.vhost).channel() as channel:
         dead = await take(channel, NAMES.dead_letter_queue("crm", "tasks.assign"))
         await dead.ack()
-    assert (dead.headers["owner"], dead.headers[REASON_HEADER]) == (owner, "because")
-    assert dead.headers[FIRST_KEY_HEADER] == "crm.tasks.assign.low"
+    assert (dead.headers["owner"], dead.headers[Header.REASON]) == (owner, "because")
+    assert dead.headers[Header.FIRST_KEY] == "crm.tasks.assign.low"
     assert "CC" not in dead.headers
 
 

@@ -10,8 +10,7 @@ from rich.console import Console
 
 from kryonix.cli.output.messages import left_behind, tallies_table
 from kryonix.messaging.configuration import parse_uri
-from kryonix.messaging.redrive import _translated
-from kryonix.messaging.redrive.mover import Tally
+from kryonix.messaging.redrive import Tally, _translated
 
 ADDRESS = parse_uri("amqp://kryonix_acme:hidden@127.0.0.1:5672/%2Fcliente_acme")
 

@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 from aiormq import exceptions as amqp
 
+from kryonix.messaging.redrive import Reading, Tally
 from kryonix.messaging.redrive.dead_letters import Origin
-from kryonix.messaging.redrive.mover import Mover, Tally, _Copy
+from kryonix.messaging.redrive.mover import Mover, _Copy
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import Names
 
@@ -34,20 +35,20 @@ class Channel:
 
 def moved(**endings: list[BaseException]) -> tuple[Channel, Tally, list[int], BaseException | None]:
     """Move three messages, 1 to 3 with the keys a to c."""
-    channel, held, ended = Channel(**endings), list[int](), None
+    channel, ended = Channel(**endings), None
     tally = Tally("crm", "leads.create", "cliente_acme.crm.leads.create.dlq", 3)
-    mover = Mover(
-        cast(Any, None), cast(Any, channel), cast(Any, channel), Names("acme"), default_catalog(), None, lambda _: None
-    )
+    mover = Mover(cast(Any, None), cast(Any, channel), Names("acme"), default_catalog(), None, lambda _: None)
+    letters = Reading(cast(Any, channel), tally.queue)
+    letters.held = dict.fromkeys((1, 2, 3))
     copies = [
         _Copy(cast(Any, SimpleNamespace(delivery_tag=tag, body=b"x")), Origin("e", key), cast(Any, None))
         for tag, key in enumerate("abc", 1)
     ]
     try:
-        asyncio.run(mover._move(copies, tally, held))
+        asyncio.run(mover._move(copies, letters, tally))
     except (OSError, amqp.AMQPError) as error:
         ended = error
-    return channel, tally, held, ended
+    return channel, tally, list(letters.held), ended
 
 
 def test_all_stored_copies_are_acknowledged_if_one_has_no_answer() -> None:

@@ -11,7 +11,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from kryonix.messaging.amqp.wire import _TolerantReader, is_unreadable
-from kryonix.messaging.message import UNREADABLE_HEADER
+from kryonix.messaging.message import Header
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +47,7 @@ async def test_undecodable_properties_are_replaced_by_the_reason() -> None:
         spoiled(b"\xff\xfe"), frame.marshal(BODY, 3), frame.marshal(GOOD, 3)
     )
     assert (channel, first.body_size, first.properties.message_id) == (3, 7, None)
-    assert "utf-8" in first.properties.headers[UNREADABLE_HEADER]
+    assert "utf-8" in first.properties.headers[Header.UNREADABLE]
     assert body.value == b"{}"
     assert second.properties.message_id == "good"
 
@@ -60,7 +60,7 @@ async def test_too_deep_headers_are_replaced_by_the_reason() -> None:
     payload = struct.pack(">HHQH", 60, 0, 7, 1 << 13) + struct.pack(">I", len(table)) + table
     frame_of = struct.pack(">BHI", 2, 3, len(payload)) + payload + b"\xce"
     ((_, first), (_, second)) = await received(frame_of, frame.marshal(GOOD, 3))
-    assert "recursion" in first.properties.headers[UNREADABLE_HEADER]
+    assert "recursion" in first.properties.headers[Header.UNREADABLE]
     assert second.properties.message_id == "good"
 
 
