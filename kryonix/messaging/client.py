@@ -11,8 +11,6 @@ from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
 from typing import Any, Final, Self, Unpack, get_args
 
-from pydantic import TypeAdapter
-
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.audit import Auditor, AuditSink
 from kryonix.messaging.checks import (
@@ -26,7 +24,7 @@ from kryonix.messaging.checks import (
     checked_seconds,
 )
 from kryonix.messaging.configuration import HEARTBEAT, PREFETCH, find_address
-from kryonix.messaging.consuming.consumer import MAX_HANDLER_S, Consumer, Data, Handler, plan_prefetch
+from kryonix.messaging.consuming.consumer import MAX_HANDLER_S, Consumer, Data, Handler, Model, plan_prefetch
 from kryonix.messaging.consuming.stream import Stream
 from kryonix.messaging.consuming.work import Source
 from kryonix.messaging.encoding import MAX_BYTES, Compression
@@ -222,7 +220,7 @@ class MessagingClient(Facades):
         action: ActionName,
         handler: Handler[Data],
         *,
-        model: type[Data] | TypeAdapter[Data] | None = None,
+        model: Model[Data] = None,
         concurrency: int = 10,
         prefetch: int | None = None,
         handler_timeout: float | None = 60.0,
@@ -265,7 +263,7 @@ class MessagingClient(Facades):
         module: ModuleName,
         action: ActionName,
         *,
-        model: type[Data] | TypeAdapter[Data] | None = None,
+        model: Model[Data] = None,
         prefetch: int | None = None,
         timeout: float = 10.0,
     ) -> Stream[Data]:

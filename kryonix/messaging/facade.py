@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, cast
 
-from pydantic import TypeAdapter
-
 from kryonix.messaging.audit import AuditSink
-from kryonix.messaging.consuming.consumer import Consumer, Data, Handler
+from kryonix.messaging.consuming.consumer import Consumer, Data, Handler, Model
 from kryonix.messaging.consuming.stream import Stream
 from kryonix.messaging.encoding import Compression
 from kryonix.messaging.idempotency import IdempotencyStore
@@ -58,23 +56,13 @@ class Facade(Generic[Action]):
         return await self._client.send(self._name, cast(Any, action), data, timeout=timeout, **options)
 
     async def consume(
-        self,
-        action: Action,
-        handler: Handler[Data],
-        *,
-        model: type[Data] | TypeAdapter[Data] | None = None,
-        **options: Unpack[ConsumeOptions],
+        self, action: Action, handler: Handler[Data], *, model: Model[Data] = None, **options: Unpack[ConsumeOptions]
     ) -> Consumer:
         """Consume as `MessagingClient.consume`."""
         return await self._client.consume(self._name, cast(Any, action), handler, model=model, **options)
 
     def stream(
-        self,
-        action: Action,
-        *,
-        model: type[Data] | TypeAdapter[Data] | None = None,
-        prefetch: int | None = None,
-        timeout: float = 10.0,
+        self, action: Action, *, model: Model[Data] = None, prefetch: int | None = None, timeout: float = 10.0
     ) -> Stream[Data]:
         """Stream as `MessagingClient.stream`."""
         return self._client.stream(self._name, cast(Any, action), model=model, prefetch=prefetch, timeout=timeout)

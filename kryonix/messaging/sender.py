@@ -7,7 +7,7 @@ import itertools
 import reprlib
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -80,7 +80,7 @@ class Sender:
         mobile = self.catalog.modules[message.module].mobile_expiry if decision.mobile_optimized else None
         envelope.expiration = min((limit for limit in (own, mobile) if limit is not None), default=None)
         queue = self.names.queue(message.module, message.action)
-        return await self._publish(message, envelope, decision, (queue,), timeout, started)
+        return await self._publish(message, envelope, decision, timeout, started, queue)
 
     async def broadcast(self, data: Any, message_id: str | None, timeout: float) -> SendResult:
         """Publish to every queue of the modules with AI routing."""
@@ -92,7 +92,7 @@ class Sender:
         decision = Decision("main", message.priority, False, "automation: a broadcast")
         modules = self.catalog.modules.items()
         queues = [self.names.queue(name, module.actions[0]) for name, module in modules if module.ai_routing]
-        return await self._publish(message, envelope, decision, queues, timeout, started)
+        return await self._publish(message, envelope, decision, timeout, started, *queues)
 
     def _encoded(self, message: Outgoing, started: float, *, routed: bool = True) -> Envelope:
         """Check a message, and return it without an address. A refusal is audited too."""
@@ -116,13 +116,7 @@ class Sender:
         return Envelope("", "", body, message_id, content_type=content_type, app_id=self.application)
 
     async def _publish(
-        self,
-        message: Outgoing,
-        envelope: Envelope,
-        decision: Decision,
-        queues: Sequence[str],
-        timeout: float,
-        started: float,
+        self, message: Outgoing, envelope: Envelope, decision: Decision, timeout: float, started: float, *queues: str
     ) -> SendResult:
         """Publish, if at least one of `queues` exists, and audit the outcome."""
         envelope.headers["cliente-id"] = self.names.tenant_id

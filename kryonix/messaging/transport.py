@@ -36,6 +36,9 @@ class Delivery(Protocol):
         """Return the message as if it had never been delivered."""
 
 
+Deliver = Callable[[Delivery], None]
+
+
 class Subscription(Protocol):
     """A consumer of some queues, renewed automatically after a lost connection."""
 
@@ -54,12 +57,7 @@ class Transport(Protocol):
     async def has_queue(self, queue: str, timeout: float) -> bool: ...
 
     async def subscribe(
-        self,
-        queues: Sequence[str],
-        prefetch: int,
-        deliver: Callable[[Delivery], None],
-        timeout: float,
-        answer_within: float = ...,
+        self, queues: Sequence[str], prefetch: int, deliver: Deliver, timeout: float, answer_within: float
     ) -> Subscription:
         """Consume, with `prefetch` messages of each queue, each answered within `answer_within` seconds."""
 

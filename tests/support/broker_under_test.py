@@ -11,7 +11,7 @@ from kryonix.messaging import MemoryBroker, MessagingClient
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.configuration import parse_uri
 from kryonix.messaging.message import Envelope
-from kryonix.messaging.transport import Delivery, Transport
+from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery, Transport
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 from tests.support.amqp import Account, ready
@@ -43,7 +43,7 @@ class World:
     async def take(self, queue: str, count: int, within: float = 60) -> list[Envelope]:
         """The next messages of a queue, taken out of it. Raises TimeoutError where fewer come in so many seconds."""
         arrived: asyncio.Queue[Delivery] = asyncio.Queue()
-        subscription = await self.transport.subscribe([queue], max(count, 1), arrived.put_nowait, 30)
+        subscription = await self.transport.subscribe([queue], max(count, 1), arrived.put_nowait, 30, ANSWER_WITHIN_S)
         taken: list[Envelope] = []
         try:
             async with asyncio.timeout(within):

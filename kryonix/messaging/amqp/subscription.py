@@ -17,7 +17,7 @@ from kryonix.messaging.amqp.link import Link
 from kryonix.messaging.amqp.wire import open_channel
 from kryonix.messaging.errors import AccessRefused, NotConnected, NotRoutable
 from kryonix.messaging.message import Header
-from kryonix.messaging.transport import Delivery
+from kryonix.messaging.transport import Deliver
 
 log = logging.getLogger("kryonix.messaging")
 
@@ -35,16 +35,10 @@ class AmqpSubscription:
     """
 
     def __init__(
-        self,
-        link: Link,
-        queues: Sequence[str],
-        prefetch: int,
-        deliver: Callable[[Delivery], None],
-        answer_within: float,
-        unanswered: Unanswered,
+        self, link: Link, queues: Sequence[str], prefetch: int, deliver: Deliver, answer_within: float, kept: Unanswered
     ) -> None:
         self._link, self._queues, self._prefetch, self._deliver = link, queues, prefetch, deliver
-        self._unanswered = unanswered
+        self._unanswered = kept
         self._arguments: dict[str, Any] | None = {_TIMEOUT_ARGUMENT: int(answer_within * 1000)}
         self._channel: AbstractChannel | None = None
         self._interrupted = asyncio.Event()

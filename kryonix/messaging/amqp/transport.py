@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import AccessRefused, NotConnected
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.stats import queue_figures
-from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery
+from kryonix.messaging.transport import Deliver
 
 
 class AmqpTransport:
@@ -80,12 +80,7 @@ class AmqpTransport:
             self._lock.release()
 
     async def subscribe(
-        self,
-        queues: Sequence[str],
-        prefetch: int,
-        deliver: Callable[[Delivery], None],
-        timeout: float,
-        answer_within: float = ANSWER_WITHIN_S,
+        self, queues: Sequence[str], prefetch: int, deliver: Deliver, timeout: float, answer_within: float
     ) -> AmqpSubscription:
         deadline = asyncio.get_running_loop().time() + timeout
         async with self._opening(timeout) as left:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Self
 
+from pydantic import TypeAdapter
 from typing_extensions import TypeVar
 
 from kryonix.messaging.checks import checked_patience
@@ -22,6 +23,8 @@ log = logging.getLogger("kryonix.messaging")
 
 Data = TypeVar("Data", default=Any)
 Handler = Callable[[Message[Data]], Awaitable[Any]]
+Model = type[Data] | TypeAdapter[Data] | None
+"""The type of the data; None for plain JSON."""
 
 MAX_HANDLER_S: Final = 86_400.0
 _MAX_ANSWER_S: Final = 5 * MAX_HANDLER_S

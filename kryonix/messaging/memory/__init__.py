@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Unpack
@@ -17,7 +16,7 @@ from kryonix.messaging.errors import ConfigurationError, NotConnected, NotRoutab
 from kryonix.messaging.facade import ClientOptions
 from kryonix.messaging.memory.queue import MemoryQueue, Reason
 from kryonix.messaging.message import Envelope
-from kryonix.messaging.transport import Delivery
+from kryonix.messaging.transport import Deliver
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.errors import InvalidInput
 from kryonix.topology.expansion import Topology, expand
@@ -161,7 +160,7 @@ def _matches(exchange: Exchange, pattern: str, key: str) -> bool:
 class MemorySubscription:
     """A consumer of some queues. Closing it returns unanswered messages, like a lost connection."""
 
-    def __init__(self, queues: Sequence[MemoryQueue], prefetch: int, deliver: Callable[[Delivery], None]) -> None:
+    def __init__(self, queues: Sequence[MemoryQueue], prefetch: int, deliver: Deliver) -> None:
         self._reading = [(queue, queue.read(deliver, prefetch)) for queue in queues]
 
     async def cancel(self) -> None:
@@ -195,12 +194,7 @@ class MemoryTransport:
         return queue in self._broker.queues
 
     async def subscribe(
-        self,
-        queues: Sequence[str],
-        prefetch: int,
-        deliver: Callable[[Delivery], None],
-        timeout: float,
-        answer_within: float = math.inf,
+        self, queues: Sequence[str], prefetch: int, deliver: Deliver, timeout: float, answer_within: float
     ) -> MemorySubscription:
         await self._broker.reachable(timeout)
         if not self._broker.queues.keys() >= set(queues):

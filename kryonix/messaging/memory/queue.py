@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from kryonix.messaging.message import Envelope
-from kryonix.messaging.transport import Delivery
+from kryonix.messaging.transport import Deliver
 from kryonix.topology.objects import Queue
 
 Reason = Literal["rejected", "expired", "delivery_limit"]
@@ -22,7 +22,7 @@ _order = itertools.count()
 class _Reader:
     """A consumer of the queue, and what it has not answered."""
 
-    deliver: Callable[[Delivery], None]
+    deliver: Deliver
     prefetch: int
     unanswered: list[MemoryDelivery] = field(default_factory=list)
 
@@ -147,7 +147,7 @@ class MemoryQueue:
     def refuse(self, envelope: Envelope) -> None:
         self._dead_letter(self._spec, envelope, "rejected")
 
-    def read(self, deliver: Callable[[Delivery], None], prefetch: int) -> _Reader:
+    def read(self, deliver: Deliver, prefetch: int) -> _Reader:
         reader = _Reader(deliver, prefetch)
         self._readers.append(reader)
         self.hand_out()

@@ -20,6 +20,9 @@ from kryonix.messaging.amqp.wire import open_channel
 from kryonix.messaging.configuration import Address
 from kryonix.topology.naming import Names
 
+Routes = Sequence[tuple[str, str]]
+"""Modules and actions."""
+
 ANSWER_S: Final = 30.0
 """Time for one answer of the broker."""
 _MAX_REASONS: Final = 3
@@ -118,9 +121,7 @@ def _translated(address: Address, error: BaseException) -> KryonixError:
     return KryonixError(f"{address.place} refuses it ({type(error).__name__}: {error}). {remedy}")
 
 
-async def existing_queues(
-    connection: AbstractConnection, names: Names, routes: Sequence[tuple[str, str]]
-) -> list[Tally]:
+async def existing_queues(connection: AbstractConnection, names: Names, routes: Routes) -> list[Tally]:
     """Return the existing dead-letter queues of the routes. A passive declaration changes nothing.
 
     Raises InvalidChoice if there are none.

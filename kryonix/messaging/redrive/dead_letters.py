@@ -82,9 +82,3 @@ def marked(headers: Mapping[str, Any], run: str) -> dict[str, Any]:
 def reason_of(headers: Mapping[str, Any]) -> str:
     """Return why a message is a dead letter: the handler's words, or the broker's."""
     return str(headers.get(Header.REASON) or headers.get("x-first-death-reason") or "unknown")
-
-
-def run_of(headers: Mapping[str, Any]) -> str | None:
-    """Return the last redrive run of a message, if any."""
-    run = headers.get(Header.REDRIVE_RUN)
-    return run if isinstance(run, str) else None

@@ -15,7 +15,7 @@ from aiormq.abc import DeliveredMessage
 from kryonix.messaging.amqp.wire import TolerantConnection, open_channel
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.message import Header
-from kryonix.messaging.redrive import Reading, Tally, connected, existing_queues
+from kryonix.messaging.redrive import Reading, Routes, Tally, connected, existing_queues
 from kryonix.messaging.redrive.dead_letters import deaths_of, origin, reason_of
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
@@ -52,13 +52,9 @@ class DeadLetter:
 
 
 async def peek(
-    address: Address,
-    catalog: Catalog,
-    routes: Sequence[tuple[str, str]],
-    ids: Collection[str] = (),
-    limit: int | None = None,
+    address: Address, catalog: Catalog, routes: Routes, ids: Collection[str] = (), limit: int | None = None
 ) -> list[DeadLetter]:
-    """Return dead letters of the routes (module, action), each queue's oldest first, and leave them where they are.
+    """Return dead letters of the routes, each queue's oldest first, and leave them where they are.
 
     `ids` selects message ids. Raises like `redrive`.
     """
@@ -90,7 +86,7 @@ async def discard(
 
 
 async def _read(
-    address: Address, catalog: Catalog, routes: Sequence[tuple[str, str]]
+    address: Address, catalog: Catalog, routes: Routes
 ) -> AsyncGenerator[tuple[DeadLetter, Callable[[], Awaitable[None]]], None]:
     """Yield each letter, and the function that removes it. Close the generator to give the others back."""
     names = Names(address.tenant_id)

@@ -17,8 +17,8 @@ from kryonix.messaging.amqp.failures import too_large
 from kryonix.messaging.amqp.wire import ExactProperties, TolerantConnection, copied, open_channel
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.message import Header
-from kryonix.messaging.redrive import ANSWER_S, Reading, Tally, connected, existing_queues
-from kryonix.messaging.redrive.dead_letters import Origin, marked, origin, run_of
+from kryonix.messaging.redrive import ANSWER_S, Reading, Routes, Tally, connected, existing_queues
+from kryonix.messaging.redrive.dead_letters import Origin, marked, origin
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
@@ -29,12 +29,12 @@ _BATCH: Final = 32
 async def redrive(
     address: Address,
     catalog: Catalog,
-    routes: Sequence[tuple[str, str]],
+    routes: Routes,
     limit: int | None,
     dry_run: bool,
     report: Callable[[Tally], None],
 ) -> list[Tally]:
-    """Move the dead letters of the routes (module, action), at most `limit`, and `report` each queue's progress.
+    """Move the dead letters of the routes, at most `limit`, and `report` each queue's progress.
 
     Killed at any moment it loses nothing: a message confirmed and not yet acknowledged exists twice, with the same id.
     Run it again to continue. Raises ServiceUnreachable if the broker goes away, InvalidChoice if the tenant has none
@@ -113,7 +113,7 @@ class Mover:
         if Header.UNREADABLE in headers:
             tally.cant_be_copied(f"its properties can't be read: {headers[Header.UNREADABLE]!s}")
             return None
-        if run_of(headers) == self._run:
+        if headers.get(Header.REDRIVE_RUN) == self._run:
             tally.again += 1
             return None
         priority = message.header.properties.priority or 0

@@ -31,7 +31,7 @@ from kryonix.messaging import (
 from kryonix.messaging.configuration import parse_uri
 from kryonix.messaging.redrive import Tally
 from kryonix.messaging.redrive.mover import redrive
-from kryonix.messaging.transport import Delivery
+from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery
 from kryonix.topology.catalog import default_catalog, parse_catalog
 from kryonix.topology.naming import Names
 from tests.integration.messaging.conftest import CATALOG
@@ -161,7 +161,7 @@ async def _unrouted(broker: Broker, id: str) -> int:
 async def _count(client: MessagingClient, queues: Sequence[str]) -> int:
     """How many messages come out of the queues; they go back in."""
     found: list[object] = []
-    subscription = await client._transport.subscribe(queues, 100, found.append, 60)
+    subscription = await client._transport.subscribe(queues, 100, found.append, 60, ANSWER_WITHIN_S)
     await asyncio.sleep(1)
     await subscription.close()
     return len(found)
@@ -170,7 +170,7 @@ async def _count(client: MessagingClient, queues: Sequence[str]) -> int:
 async def _ids(client: MessagingClient, queue: str, wanted: Set[str]) -> list[str]:
     """The ids of all messages of a queue, taken out of it: once all that are wanted are there, none comes for 2 s."""
     arrived: asyncio.Queue[Delivery] = asyncio.Queue()
-    subscription = await client._transport.subscribe([queue], 100, arrived.put_nowait, 60)
+    subscription = await client._transport.subscribe([queue], 100, arrived.put_nowait, 60, ANSWER_WITHIN_S)
     ids: list[str] = []
     with suppress(TimeoutError):
         while True:

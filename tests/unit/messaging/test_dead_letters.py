@@ -8,7 +8,7 @@ import pytest
 from pamqp.header import ContentHeader
 
 from kryonix.messaging.amqp.wire import ExactProperties, copied
-from kryonix.messaging.redrive.dead_letters import Origin, marked, origin, run_of
+from kryonix.messaging.redrive.dead_letters import Origin, marked, origin
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import Names
 
@@ -131,8 +131,7 @@ def test_it_returns_marked_and_without_failure_headers() -> None:
         "kryonix-redrive-run": "run-2",
         "kryonix-redrive-reason": "no such lead",
     }
-    assert run_of(marked({}, "run-1")) == "run-1"
-    assert run_of({}) is None
+    assert marked({}, "run-1")["kryonix-redrive-run"] == "run-1"
 
 
 def test_a_dead_letter_returns_with_its_senders_properties() -> None:

@@ -126,7 +126,7 @@ async def test_a_send_waits_for_a_connection_until_its_own_deadline() -> None:
     transport = AmqpTransport(parse_uri("amqp://kryonix_acme:x@127.0.0.1:1/%2Fcliente_acme"), "x", None, 60)
     patient = asyncio.create_task(transport.publish(MESSAGE, 3600))
     await asyncio.sleep(0.05)
-    for call in (transport.publish(MESSAGE, 0.1), transport.subscribe(["queue"], 1, lambda delivery: None, 0.1)):
+    for call in (transport.publish(MESSAGE, 0.1), transport.subscribe(["queue"], 1, lambda delivery: None, 0.1, 60)):
         with pytest.raises(NotConnected):
             await asyncio.wait_for(call, 30)
     patient.cancel()
