@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypeVar
 
 from kryonix.messaging.checks import checked_patience
-from kryonix.messaging.consuming.inbox import Receiver
+from kryonix.messaging.consuming.receiver import Receiver
 from kryonix.messaging.consuming.work import Source, Work
 from kryonix.messaging.errors import Reject, Retry
 from kryonix.messaging.message import Message, shown_id

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import ExitStack
 from typing import Generic, Self
 
-from kryonix.messaging.consuming.inbox import Receiver
+from kryonix.messaging.consuming.receiver import Receiver
 from kryonix.messaging.consuming.work import Source, Work
 from kryonix.messaging.errors import ConfigurationError, Reject, Retry
 from kryonix.messaging.message import Data_co, Message

@@ -19,7 +19,7 @@ from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Deliver
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.errors import InvalidInput
-from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.expansion import expand
 from kryonix.topology.naming import Names
 from kryonix.topology.objects import Exchange, Queue, effective_policy
 from kryonix.topology.tenants import parse_tenants
@@ -44,8 +44,14 @@ class MemoryBroker:
         delay: float = 1.0,
     ) -> None:
         self.catalog = catalog or default_catalog()
-        chosen = tuple(modules if modules is not None else self.catalog.modules)
-        topology = _topology(tenant, chosen, plan, self.catalog)
+        # Checked like an entry of `tenants.yaml`.
+        entry = {"id": tenant, "modules": list(self.catalog.modules if modules is None else modules), "plan": plan}
+        document = json.dumps({"tenants": [entry]}, default=str).encode()
+        try:
+            (checked,) = parse_tenants(document, "MemoryBroker", self.catalog)
+        except InvalidInput as error:
+            raise ConfigurationError(str(error), remedy="Pass a tenant that tenants.yaml accepts") from error
+        topology = expand(checked, self.catalog)
         delay = checked_patience("delay", delay)
         self.names = Names(tenant)
         self._exchanges = {exchange.name: exchange for exchange in topology.exchanges}
@@ -136,16 +142,6 @@ class MemoryBroker:
         moved = replace(envelope, exchange=str(exchange), routing_key=key, headers=headers, expiration=None)
         for target in self._route(moved.exchange, key):
             target.put(moved)
-
-
-def _topology(tenant: str, modules: tuple[str, ...], plan: str, catalog: Catalog) -> Topology:
-    """Return the topology of a tenant, checked like an entry of `tenants.yaml`."""
-    document = {"tenants": [{"id": tenant, "modules": list(modules), "plan": plan}]}
-    try:
-        (checked,) = parse_tenants(json.dumps(document, default=str).encode(), "MemoryBroker", catalog)
-    except InvalidInput as error:
-        raise ConfigurationError(str(error), remedy="Pass a tenant that tenants.yaml accepts") from error
-    return expand(checked, catalog)
 
 
 def _matches(exchange: Exchange, pattern: str, key: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from kryonix.messaging.consuming.work import Source, Work, ask_store
@@ -19,66 +18,41 @@ _BUSY_S: Final = 1.0
 log = logging.getLogger("kryonix.messaging")
 
 
-class Inbox:
-    """The prefetched deliveries, one queue per broker queue, in the order of priority.
-
-    A delivery lost before a worker takes it is dropped: the broker delivers the message again.
-    """
-
-    def __init__(self, queues: Sequence[str]) -> None:
-        self._waiting: dict[str, deque[Delivery]] = {queue: deque() for queue in queues}
-        self._filled = asyncio.Semaphore(0)
-        self._closed = False
-
-    def put(self, delivery: Delivery) -> None:
-        waiting = self._waiting[delivery.queue]
-        while waiting and waiting[0].lost:
-            waiting.popleft()
-        waiting.append(delivery)
-        self._filled.release()
-
-    async def get(self) -> Delivery | None:
-        """Return the next delivery, or None once the inbox is closed."""
-        while not self._closed:
-            await self._filled.acquire()  # at least once for each delivery: some may be lost, and dropped
-            for waiting in self._waiting.values():
-                while waiting:
-                    if not (delivery := waiting.popleft()).lost:
-                        delivery.begin()
-                        return delivery
-        self._filled.release()  # for the next taker
-        return None
-
-    def close(self) -> list[Delivery]:
-        """Stop handing out; return the deliveries not taken."""
-        self._closed = True
-        left = [delivery for waiting in self._waiting.values() for delivery in waiting]
-        for waiting in self._waiting.values():
-            waiting.clear()
-        self._filled.release()
-        return left
-
-
 class Receiver:
-    """Turn the deliveries of an action into work. Answer undecodable messages and duplicates."""
+    """Turn the deliveries of an action into work. Answer undecodable messages and duplicates.
+
+    Prefetched deliveries wait in the order of priority, one queue per broker queue. One that is lost before a worker
+    takes it is dropped: the broker delivers the message again.
+    """
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._inbox = Inbox(source.queues)
+        self._waiting: dict[str, deque[Delivery]] = {queue: deque() for queue in source.queues}
+        self._filled = asyncio.Semaphore(0)
+        self._cancelled = False
         self._subscription: Subscription | None = None
         self.duplicates = 0
         self.undecodable = 0
 
     async def open(self, prefetch: int, timeout: float, answer_within: float = ANSWER_WITHIN_S) -> None:
         """Subscribe. Raises NotConnected, NotRoutable or AccessRefused."""
-        queues, put = self._source.queues, self._inbox.put
+        queues, put = self._source.queues, self._put
         self._subscription = await self._source.transport.subscribe(queues, prefetch, put, timeout, answer_within)
+
+    def _put(self, delivery: Delivery) -> None:
+        waiting = self._waiting[delivery.queue]
+        while waiting and waiting[0].lost:
+            waiting.popleft()
+        waiting.append(delivery)
+        self._filled.release()
 
     async def cancel(self) -> None:
         """Take no more deliveries, and give back those without a worker."""
         if self._subscription is not None:
             await self._subscription.cancel()
-        await asyncio.gather(*(delivery.give_back() for delivery in self._inbox.close()))
+        self._cancelled = True
+        self._filled.release()
+        await asyncio.gather(*(delivery.give_back() for waiting in self._waiting.values() for delivery in waiting))
 
     async def close(self) -> None:
         if self._subscription is not None:
@@ -86,7 +60,7 @@ class Receiver:
 
     async def next(self) -> Work | None:
         """Return the next message to handle, or None at the end."""
-        while (delivery := await self._inbox.get()) is not None:
+        while (delivery := await self._take()) is not None:
             try:
                 if (work := await self._receive(delivery)) is not None:
                     return work
@@ -99,6 +73,19 @@ class Receiver:
                 await asyncio.shield(delivery.give_back())
                 raise
         return None
+
+    async def _take(self) -> Delivery | None:
+        """Return the next delivery, or None at the end."""
+        while True:
+            await self._filled.acquire()  # at least once for each delivery: some may be lost, and dropped
+            if self._cancelled:
+                self._filled.release()  # for the next taker
+                return None
+            for waiting in self._waiting.values():
+                while waiting:
+                    if not (delivery := waiting.popleft()).lost:
+                        delivery.begin()
+                        return delivery
 
     async def _receive(self, delivery: Delivery) -> Work | None:
         """Return the work, or None if the delivery has been answered already."""
