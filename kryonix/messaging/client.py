@@ -23,8 +23,8 @@ from kryonix.messaging.checks import (
     checked_patience,
     checked_seconds,
 )
-from kryonix.messaging.configuration import HEARTBEAT, PREFETCH, find_address
-from kryonix.messaging.consuming.consumer import MAX_HANDLER_S, Consumer, Data, Handler, Model, plan_prefetch
+from kryonix.messaging.configuration import find_address
+from kryonix.messaging.consuming.consumer import MAX_HANDLER_S, Consumer, Data, Handler, Model
 from kryonix.messaging.consuming.stream import Stream
 from kryonix.messaging.consuming.work import Source
 from kryonix.messaging.encoding import MAX_BYTES, Compression
@@ -57,7 +57,7 @@ class MessagingClient(Facades):
         *,
         application: str,
         catalog: Catalog | None = None,
-        prefetch: int = PREFETCH,
+        prefetch: int = 100,
         router: Router | None = None,
         router_timeout: float = 1.0,
         compression: Compression | None = "zstd",
@@ -115,7 +115,7 @@ class MessagingClient(Facades):
         tenant: str | None = None,
         management_url: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        heartbeat: int = HEARTBEAT,
+        heartbeat: int = 60,
         timeout: float = 10.0,
         **options: Unpack[ClientOptions],
     ) -> Self:
@@ -127,7 +127,8 @@ class MessagingClient(Facades):
         - `tenant`: selects a tenant if the file has several.
         - `application`: default is the name of the running program. It names the connection, too.
         - `ssl_context`: replaces the system's certificate authorities for `amqps`.
-        - `heartbeat`, `timeout`: seconds.
+        - `heartbeat`: seconds. A connection without traffic for three times as long is dead.
+        - `timeout`: seconds.
         - The other options are those of MessagingClient.
 
         Raises ConfigurationError, NotConnected or AccessRefused.
@@ -248,9 +249,7 @@ class MessagingClient(Facades):
         check_handler(handler)
         source = self._source(module, action, handler_timeout, model)
         consumer = Consumer(source, handler, concurrency, handler_timeout)
-        prefetch = self._checked_prefetch(prefetch, concurrency)
-        prefetch, answer_within = plan_prefetch(prefetch, concurrency, len(source.queues), handler_timeout)
-        await consumer.start(prefetch, answer_within, timeout)
+        await consumer.start(self._checked_prefetch(prefetch, concurrency), timeout)
         if self._closing:
             # close() did not know this consumer yet.
             await consumer.stop(0)

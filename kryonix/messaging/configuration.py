@@ -17,11 +17,6 @@ from kryonix.topology.addresses import host_port
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names, tenant_of_vhost
 
-HEARTBEAT: Final = 60
-"""Seconds. A connection without traffic for three times as long is dead."""
-PREFETCH: Final = 100
-"""Messages delivered to a consumer before its first answer."""
-
 URI_VARIABLE: Final = "KRYONIX_AMQP_URI"
 OUTPUTS_VARIABLE: Final = "KRYONIX_OUTPUTS"
 MANAGEMENT_VARIABLE: Final = "KRYONIX_MANAGEMENT_URL"

@@ -31,7 +31,6 @@ _MAX_ANSWER_S: Final = 5 * MAX_HANDLER_S
 """Enough for a handler of the longest kind behind one in each lane of its action."""
 _OVERHEAD_S: Final = 30.0
 """Time for a message besides its handler: claim, remember, move."""
-DRAIN: Final = 30.0
 _CANCEL_S: Final = 5.0
 """Time for a cancelled handler to clean up."""
 
@@ -86,18 +85,20 @@ class Consumer:
         """Number of messages that are unreadable or do not fit the model, now dead letters."""
         return self._receiver.undecodable
 
-    async def start(self, prefetch: int, answer_within: float, timeout: float) -> None:
+    async def start(self, prefetch: int, timeout: float) -> None:
+        queues = len(self._source.queues)
+        prefetch, within = plan_prefetch(prefetch, self._concurrency, queues, self._handler_timeout)
         self._workers = [
             asyncio.create_task(self._work(), name=f"kryonix {self.route} {number}")
             for number in range(self._concurrency)
         ]
         try:
-            await self._receiver.open(prefetch, timeout, answer_within)
+            await self._receiver.open(prefetch, timeout, within)
         except BaseException:
             await self._end_workers()
             raise
 
-    async def stop(self, timeout: float = DRAIN) -> None:
+    async def stop(self, timeout: float = 30.0) -> None:
         """Take no more messages, let handlers finish for `timeout` seconds, and give back the rest.
 
         A second call waits for the same end; the timeout of the first call applies.
