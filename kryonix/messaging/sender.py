@@ -185,19 +185,18 @@ class Sender:
         failed: dict[int, tuple[Outgoing, MessagingError]] = {}
         broken: list[Exception] = []
 
-        async def next_message() -> tuple[int, Outgoing] | None:
-            async with turn:
-                try:
-                    return None if broken else (next(numbers), await anext(source))
-                except StopAsyncIteration:
-                    return None
-                except Exception as error:  # noqa: BLE001 - the iterable is the caller's code and may raise anything
-                    broken.append(error)
-                    return None
-
         async def work() -> None:
-            while (entry := await next_message()) is not None:
-                number, message = entry
+            while True:
+                async with turn:
+                    if broken:
+                        return
+                    try:
+                        number, message = next(numbers), await anext(source)
+                    except StopAsyncIteration:
+                        return
+                    except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
+                        broken.append(error)
+                        return
                 try:
                     sent[number] = await self.send(message, timeout)
                 except MessagingError as error:
