@@ -11,7 +11,7 @@ from procrastinate import App, PsycopgConnector
 from psycopg import pq
 
 from components.registry_check import ping
-from kryonix.messaging.postgres import Postgres
+from kryonix.messaging.postgres import PostgresTable
 from kryonix.registry import schema
 from kryonix.registry.connection import connect, given_settings, open_session
 from kryonix.registry.migrations.versions import NEWEST
@@ -96,6 +96,7 @@ async def test_the_queue_of_jobs_and_the_sdk_read_the_same(odd: Registry) -> Non
     settings = {**connection_settings(odd.dsn(), 30), **given_settings(odd.dsn())}
     async with App(connector=PsycopgConnector(conninfo=odd.dsn(), kwargs=settings, configure=_pin)).open_async() as app:
         check(await app.connector.execute_query_one_async(PROBE), await app.connector.execute_query_one_async(LEVEL))
-    store = Postgres(odd.dsn(), "SELECT 1")
-    assert await store.execute("SELECT %(text)s::text", {"text": "é✓"}) == ("é✓",)
+    store = PostgresTable(odd.dsn(), "unused", "")
+    store._created = True
+    assert await store._execute("SELECT %(text)s::text", {"text": "é✓"}) == ("é✓",)
     await store.close()
