@@ -45,11 +45,16 @@ class Column(Generic[Item]):
 def responsive_table(title: str, columns: Sequence[Column[Item]], items: Iterable[Item], console: Console) -> Table:
     """Return a table of one row per item that fits the console: some columns are dropped, and no number is ever cut."""
     cells = [[_text(column.cell(item)) for column in columns] for item in items]
-    widths = [_width(column, [row[index] for row in cells]) for index, column in enumerate(columns)]
+    whole = [_width(column, [row[index] for row in cells]) for index, column in enumerate(columns)]
+    least = [min(w, max(c.min_width, len(c.name))) if c.min_width else w for c, w in zip(columns, whole, strict=True)]
     shown = list(range(len(columns)))
     dropped = sorted((i for i in shown if columns[i].drop_priority), key=lambda i: columns[i].drop_priority)
-    while dropped and sum(widths[index] + _BORDER for index in shown) + 1 > console.width:
+    while dropped and _table_width(least, shown) > console.width:
         shown.remove(dropped.pop(0))
+    widths = list(least)
+    for _ in range(console.width - _table_width(least, shown)):  # rich's own shares may exceed the width
+        if folded := [index for index in shown if widths[index] < whole[index]]:
+            widths[min(reversed(folded), key=widths.__getitem__)] += 1
     table = Table(title=title, min_width=min(cell_len(title), console.width))
     for index in shown:
         column = columns[index]
@@ -58,7 +63,7 @@ def responsive_table(title: str, columns: Sequence[Column[Item]], items: Iterabl
             justify="right" if column.number else "left",
             overflow="fold" if column.min_width else "ellipsis",
             no_wrap=not column.min_width,
-            min_width=widths[index],
+            width=widths[index],
         )
     for row in cells:
         table.add_row(*(row[index] for index in shown))
@@ -74,9 +79,12 @@ def _text(cell: Cell) -> Text:
 
 
 def _width(column: Column[Item], cells: Iterable[Text]) -> int:
-    """Return the smallest width at which the column is readable."""
-    whole = max([len(column.name), *(line.cell_len for cell in cells for line in cell.split())])
-    return min(whole, max(column.min_width, len(column.name))) if column.min_width else whole
+    """Return the width at which the column folds no text."""
+    return max([len(column.name), *(line.cell_len for cell in cells for line in cell.split())])
+
+
+def _table_width(widths: Sequence[int], shown: Iterable[int]) -> int:
+    return sum(widths[index] + _BORDER for index in shown) + 1
 
 
 def modules_text(modules: Sequence[str], catalog: Catalog) -> str:

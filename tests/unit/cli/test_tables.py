@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from operator import itemgetter
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from kryonix.cli.output.fleet import FleetView, fleet_report
 from kryonix.cli.output.messages import stats_table, tallies_table
 from kryonix.cli.output.plan import tenants_table
-from kryonix.cli.output.tables import FOUND, findings_line, modules_text, steps_table
+from kryonix.cli.output.tables import FOUND, Column, findings_line, modules_text, responsive_table, steps_table
 from kryonix.engines.events import Step, Summary
 from kryonix.fleet.cell_use import VhostUse
 from kryonix.fleet.members import Member
@@ -52,6 +55,20 @@ def test_a_plan_has_its_modules_and_whole_figures_at_every_width(width: int) -> 
     for whole in ("37 of 50", "87 of 500", "all 8", "agendamento", "connections", "exemploempresa", "enterprise"):
         assert whole in shown
     assert width == 100 or ("bindings" in shown) == (width >= 120)
+
+
+SIZES = st.lists(st.tuples(st.sampled_from([0, 8, 14, 20]), st.integers(2, 90)), min_size=3, max_size=7)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@given(sizes=SIZES)
+def test_a_table_that_can_be_folded_to_the_console_is_not_cut(width: int, sizes: list[tuple[int, int]]) -> None:
+    columns = [Column(f"c{at}", itemgetter(at), min_width=least) for at, (least, _) in enumerate(sizes)]
+    row = ["x" * (size if least else 2 + size % 12) for least, size in sizes]
+    least_widths = [min(column.min_width or 90, len(text)) for column, text in zip(columns, row, strict=True)]
+    assume(sum(least_widths) + 3 * len(sizes) + 1 <= width)
+    shown = printed(responsive_table("title", columns, [row], console(width)), width)
+    assert {line[-1] for line in shown.splitlines()[1:]} == set("┓┃┩│┘")
 
 
 def test_modules_are_listed_in_few_words() -> None:
