@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
-from kryonix.engines.engine import Engine, StackSpec
+from kryonix.engines.engine import Engine
 from kryonix.engines.events import Step, Summary
 from kryonix.fleet.rollout import failure_of
-from kryonix.rabbitmq.broker import Broker
 from kryonix.registry.desired_states import DesiredState
-from kryonix.tenants.specs import deployed, spec_for, vhost_of, what_is_sold
-from kryonix.tenants.stacks import password_steps
-from kryonix.tenants.undeclared import Undeclared, declared_vhosts, find_undeclared
+from kryonix.tenants.specs import vhost_of
+from kryonix.tenants.stacks import TenantStacks
+from kryonix.tenants.undeclared import Undeclared, find_undeclared
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cells
 
@@ -47,18 +46,17 @@ def find_drift(
     once only, because it writes it into the state.
     """
 
+    stacks = TenantStacks(engine, cells, default_catalog())
+
     def examine(state: DesiredState) -> Drift:
-        spec = spec_for(state, cells, sold=what_is_sold(state, engine, default_catalog()))
+        spec = stacks.spec(state)
         found = _changes(engine.refresh(spec)) if refresh else ()
         drift = Drift(tenant=state.cliente_id, cell=state.cell, found=found, pending=_changes(engine.preview(spec)))
-        vhost = vhost_of(state)
-        declared = declared_vhosts(engine.export(spec)).get(vhost) if refresh else None
+        declared = stacks.declared(state) if refresh else None
         if declared is None:
             return drift
-        made = deployed(engine, state.cliente_id)
-        broker = Broker.of(engine.outputs(StackSpec(name=cells.cell(state.cell).stack)))
-        logins = password_steps(broker, made) if made else ()
-        return replace(drift, found=(*found, *logins), undeclared=find_undeclared(broker, vhost, declared))
+        undeclared = find_undeclared(stacks.broker(state), vhost_of(state), declared)
+        return replace(drift, found=(*found, *stacks.changed_logins(state)), undeclared=undeclared)
 
     def one(state: DesiredState) -> Drift:
         try:

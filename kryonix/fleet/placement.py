@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kryonix.engines.errors import Refused
@@ -14,11 +14,7 @@ from kryonix.topology.tenants import Tenant
 
 
 class NoRoom(Refused):
-    """No cell has room for a tenant. `cells` says why, one text per cell."""
-
-    def __init__(self, message: str, cells: Sequence[str]) -> None:
-        super().__init__(message)
-        self.cells = tuple(cells)
+    """No cell has room for a tenant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +100,7 @@ def choose_cell(wanted: Load, cells: Cells, loads: Mapping[str, Load]) -> Placem
     verdicts = [_judge(name, cell, loads.get(name, Load()) + wanted) for name, cell in cells.cells.items()]
     ordered = sorted(verdicts, key=lambda v: (v.refusal is not None, v.fullness, v.load.queues, v.cell))
     if ordered[0].refusal is not None:
-        raise NoRoom(_explain(wanted, ordered, cells), [str(verdict) for verdict in ordered])
+        raise NoRoom(_explain(wanted, ordered, cells))
     return Placement(ordered[0].cell, tuple(ordered))
 
 

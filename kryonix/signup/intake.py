@@ -16,7 +16,7 @@ from kryonix.signup.database import QUERIES, Database
 from kryonix.signup.errors import DeclaredInFile, KeyReused, OperationUnderWay
 from kryonix.signup.keys import Caller
 from kryonix.signup.operations import GIVES_CREDENTIALS, Kind, Operation, Request, enqueue
-from kryonix.tenants.admission import admit, as_sold, asked, invalid_tenant
+from kryonix.tenants.admission import admit, admit_change, as_sold, invalid_tenant
 from kryonix.tenants.errors import UnknownTenant
 from kryonix.tenants.specs import tenant_of
 from kryonix.tenants.transitions import Transition, check_transition, generation_in_use, unfinished_creation
@@ -147,9 +147,7 @@ class Intake:
             check_transition(state, cast(Transition, operation.kind))
         if operation.kind == "change":
             wanted = operation.request
-            modules = state.modules if wanted.get("modules") is None else tuple(wanted["modules"])
-            state = replace(state, modules=modules, plan=wanted.get("plan") or state.plan)
-            return admit(asked(state, self._catalog), self._catalog)
+            return admit_change(state, wanted.get("modules"), wanted.get("plan"), self._catalog)[1]
         if operation.kind in ("remove", "settle"):
             return None
         must_fit = operation.kind == "resume" or (operation.kind == "rotate" and state.status != "suspended")

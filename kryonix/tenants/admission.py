@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.errors import DoesNotFit, InvalidTenant
@@ -30,13 +31,24 @@ def admit(tenant: Tenant, catalog: Catalog, *, named: bool = True) -> Topology:
     return topology
 
 
-def asked(state: DesiredState, catalog: Catalog) -> Tenant:
-    """Return the tenant of a row not written yet. Raises InvalidTenant."""
-    if not state.modules:
+def admit_change(
+    state: DesiredState, modules: Sequence[str] | None, plan: str | None, catalog: Catalog
+) -> tuple[DesiredState, Topology]:
+    """Return the row with other modules or another plan (None keeps them), and its topology.
+
+    Raises InvalidTenant or DoesNotFit.
+    """
+    wanted = replace(
+        state,
+        modules=state.modules if modules is None else tuple(modules),
+        plan=state.plan if plan is None else plan,
+    )
+    if not wanted.modules:
         raise InvalidTenant(["modules: at least one is required, none was received"])
-    fields = {"id": state.cliente_id, "modules": list(state.modules), "plan": state.plan, "cell": state.cell}
+    fields = {"id": wanted.cliente_id, "modules": list(wanted.modules), "plan": wanted.plan, "cell": wanted.cell}
     with invalid_tenant():
-        return parse_tenant(fields, "tenant", catalog)
+        tenant = parse_tenant(fields, "tenant", catalog)
+    return wanted, admit(tenant, catalog)
 
 
 def as_sold(tenant: Tenant, catalog: Catalog) -> Topology:

@@ -25,7 +25,7 @@ from kryonix.registry.desired_states import (
     fetch_final_exports,
 )
 from kryonix.registry.errors import RegistryError
-from kryonix.tenants.admission import admit, asked, invalid_tenant
+from kryonix.tenants.admission import admit, admit_change, invalid_tenant
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.errors import (
     InvalidTenant,
@@ -334,12 +334,7 @@ class TenantLifecycle:
         """Return the row with other modules or another plan, and its topology. Raises InvalidTenant, DoesNotFit."""
         if bad := [name for name in allow_delete if not name.isprintable()]:
             raise InvalidTenant([f"allow_delete: {bad[0]!r} is not a queue name. Name the queues to delete"])
-        wanted = replace(
-            state,
-            modules=state.modules if modules is None else tuple(modules),
-            plan=state.plan if plan is None else plan,
-        )
-        return wanted, admit(asked(wanted, self._catalog), self._catalog)
+        return admit_change(state, modules, plan, self._catalog)
 
     def _apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
         summary = self._stacks.apply(state, on_event, allow_delete)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -38,6 +38,23 @@ class TenantStacks:
         self._catalog = catalog
         self._deletion_protection = deletion_protection
 
+    def spec(
+        self, state: DesiredState, allow_delete: Collection[str] = (), *, protect: bool | None = None
+    ) -> StackSpec:
+        """Return the tenant's stack with its config."""
+        return spec_for(
+            state,
+            self._cells,
+            deletion_protection=self._deletion_protection,
+            allow_delete=allow_delete,
+            protect=protect,
+            sold=what_is_sold(state, self._engine, self._catalog),
+        )
+
+    def broker(self, state: DesiredState) -> Broker:
+        """Return the broker of the tenant's cell."""
+        return Broker.of(self._engine.outputs(StackSpec(name=self._cells.cell(state.cell).stack)))
+
     def standing(self, state: DesiredState) -> DesiredState:
         """Return the row with the deployed modules and plan, if its last run has not finished."""
         if state.converged:
@@ -54,9 +71,9 @@ class TenantStacks:
         """Apply the row, and disconnect the users of a tenant not active."""
         summary = self._up(state, on_event, allow_delete)
         if allow_delete:  # accepted once: a later queue of the same name keeps its messages
-            self._engine.up(self._spec(state), on_event)
+            self._engine.up(self.spec(state), on_event)
         if state.status != "active":
-            self._broker(state).cut_off(users_of(state))
+            self.broker(state).cut_off(users_of(state))
         return summary
 
     def mend(self, state: DesiredState, on_event: OnEvent) -> Summary:
@@ -64,7 +81,7 @@ class TenantStacks:
 
         Undeclared queues, exchanges and users stay; a warning names each.
         """
-        spec = self._spec(state)
+        spec = self.spec(state)
         if self._engine.outputs(spec):
             try:
                 self._engine.refresh(spec, on_event)
@@ -76,20 +93,35 @@ class TenantStacks:
                 self._engine.refresh(spec, on_event)
         summary = self.apply(state, on_event)
         made: list[Step] = []
-        if declared := self._declared(state):
-            made = [*self._restored_login(state), *self._removed_strangers(state, declared, on_event)]
+        if declared := self.declared(state):
+            made = self.changed_logins(state)
+            for step in made:
+                self.broker(state).set_password(step.name, self.credentials(state).password)
+            made += self._removed_strangers(state, declared, on_event)
         counted = Counter(summary.changes) + Counter(step.op for step in made)
         return Summary(dict(counted), (*summary.steps, *made), summary.outputs, summary.seconds)
 
+    def declared(self, state: DesiredState) -> Declared | None:
+        """Return the declared names in the tenant's vhost; None for a stack without resources."""
+        return declared_vhosts(self._engine.export(self.spec(state))).get(vhost_of(state))
+
+    def changed_logins(self, state: DesiredState) -> list[Step]:
+        """Return an update for each user whose password was changed by hand: no engine reads passwords back."""
+        made = deployed(self._engine, state.cliente_id)
+        if not made:
+            return []
+        changed = self.broker(state).with_other_password(str(made["username"]), str(made["password"]))
+        return [Step("", user, "rabbitmq:index/user:User", "update", ("password",)) for user in changed]
+
     def undeclared(self, state: DesiredState) -> Undeclared:
         """Return the undeclared objects of the tenant's vhost; none for a stack without resources."""
-        vhost, declared = vhost_of(state), self._declared(state)
-        return find_undeclared(self._broker(state), vhost, declared) if declared else Undeclared(vhost=vhost)
+        vhost, declared = vhost_of(state), self.declared(state)
+        return find_undeclared(self.broker(state), vhost, declared) if declared else Undeclared(vhost=vhost)
 
     def preview(self, state: DesiredState, allow_delete: Collection[str], on_event: OnEvent) -> Summary | None:
         """Return what applying the row would do; None if the engine can't tell before `before_deletion`."""
         try:
-            return self._engine.preview(self._spec(state, allow_delete), on_event)
+            return self._engine.preview(self.spec(state, allow_delete), on_event)
         except EngineFailed as error:
             if error.kind != "protected":
                 raise
@@ -101,9 +133,9 @@ class TenantStacks:
         """Refuse a change that loses messages, before the row is written; then unprotect the queues."""
         protected = self._cells.cell(before.cell).protect
         with translate_loss_errors(ignore_protection=protected):
-            self._engine.preview(self._spec(wanted, allow_delete))
+            self._engine.preview(self.spec(wanted, allow_delete))
         if protected:
-            self._engine.up(self._spec(before, protect=False), on_event)
+            self._engine.up(self.spec(before, protect=False), on_event)
 
     def release(self, state: DesiredState, on_event: OnEvent) -> None:
         """Lift the protection in a run of its own. Skip a tenant without a vhost."""
@@ -118,25 +150,25 @@ class TenantStacks:
         """
         summary = Summary({}, ())
         with suppress(WouldLoseMessages), translate_loss_errors(ignore_protection=True):
-            summary = self._engine.destroy(self._spec(state), on_event)
+            summary = self._engine.destroy(self.spec(state), on_event)
         if self._remains(state):
             self._unprotected(state, ignore)
-            summary = self._engine.destroy(self._spec(state), on_event)
+            summary = self._engine.destroy(self.spec(state), on_event)
             if remains := self._remains(state):
                 raise NotRemoved(state.cliente_id, remains)
         return summary
 
     def credentials(self, state: DesiredState) -> Credentials:
         """Return the credentials in the stack's outputs."""
-        return Credentials.of(self._engine.outputs(self._spec(state))["tenants"][state.cliente_id])
+        return Credentials.of(self._engine.outputs(self.spec(state))["tenants"][state.cliente_id])
 
     def definitions(self, state: DesiredState) -> dict[str, Any]:
         """Return exchanges, queues, bindings, policies and limits of the vhost; empty without a vhost."""
-        return self._broker(state).definitions(vhost_of(state))
+        return self.broker(state).definitions(vhost_of(state))
 
     def messages(self, state: DesiredState) -> dict[str, int]:
         """Return the message counts of non-empty queues, up to 5 s old."""
-        return self._broker(state).messages(vhost_of(state))
+        return self.broker(state).messages(vhost_of(state))
 
     def _up(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str]) -> Summary:
         """Run the stack; refresh and run it again if the broker has lost resources of the state.
@@ -144,7 +176,7 @@ class TenantStacks:
         `up` trusts the state: after a loss of the broker's data it finds nothing to do, or fails. The first run updates
         the broker's address and login in the state, so the refresh comes after it.
         """
-        spec = self._spec(state, allow_delete)
+        spec = self.spec(state, allow_delete)
         try:
             summary = self._engine.up(spec, on_event)
         except EngineFailed as error:
@@ -159,59 +191,24 @@ class TenantStacks:
         self._engine.refresh(spec, on_event)
         return self._engine.up(spec, on_event)
 
-    def _declared(self, state: DesiredState) -> Declared | None:
-        return declared_vhosts(self._engine.export(self._spec(state))).get(vhost_of(state))
-
     def _removed_strangers(self, state: DesiredState, declared: Declared, on_event: OnEvent) -> list[Step]:
         vhost = vhost_of(state)
-        removed, left = remove_harmless(self._broker(state), vhost, declared)
+        removed, left = remove_harmless(self.broker(state), vhost, declared)
         if left:
             on_event(
                 Diagnostic("warning", "\n".join([f"undeclared objects stay in {vhost}:", *left.lines(), LEFT_ALONE]))
             )
         return [Step("", stranger.name, stranger.kind, "delete") for stranger in removed.strangers]
 
-    def _restored_login(self, state: DesiredState) -> list[Step]:
-        """Restore passwords changed by hand: no engine reads passwords back."""
-        made = deployed(self._engine, state.cliente_id)
-        if not made:
-            return []
-        broker = self._broker(state)
-        steps = password_steps(broker, made)
-        for step in steps:
-            broker.set_password(step.name, str(made["password"]))
-        return steps
-
     def _lost(self, state: DesiredState) -> bool:
         """Return True if a deployed stack's vhost, or one of its users, is missing on the broker."""
-        if not self._engine.outputs(self._spec(state)):
+        if not self._engine.outputs(self.spec(state)):
             return False
         return len(self._remains(state)) < 1 + len(users_of(state))
 
     def _unprotected(self, state: DesiredState, on_event: OnEvent) -> None:
         queues = {queue["name"] for queue in self.definitions(state).get("queues", ())}
-        self._engine.up(self._spec(state, queues, protect=False), on_event)
+        self._engine.up(self.spec(state, queues, protect=False), on_event)
 
     def _remains(self, state: DesiredState) -> list[str]:
-        return self._broker(state).remains(vhost_of(state), users_of(state))
-
-    def _spec(
-        self, state: DesiredState, allow_delete: Collection[str] = (), *, protect: bool | None = None
-    ) -> StackSpec:
-        return spec_for(
-            state,
-            self._cells,
-            deletion_protection=self._deletion_protection,
-            allow_delete=allow_delete,
-            protect=protect,
-            sold=what_is_sold(state, self._engine, self._catalog),
-        )
-
-    def _broker(self, state: DesiredState) -> Broker:
-        return Broker.of(self._engine.outputs(StackSpec(name=self._cells.cell(state.cell).stack)))
-
-
-def password_steps(broker: Broker, made: Mapping[str, Any]) -> list[Step]:
-    """Return an update for each user of a tenant's outputs whose password was changed by hand."""
-    changed = broker.with_other_password(str(made["username"]), str(made["password"]))
-    return [Step("", user, "rabbitmq:index/user:User", "update", ("password",)) for user in changed]
+        return self.broker(state).remains(vhost_of(state), users_of(state))

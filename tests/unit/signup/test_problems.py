@@ -49,7 +49,7 @@ REFUSALS = (
     tenants.UnknownTenant("acme"),
     tenants.WouldLoseMessages("lost", {}),
     tenants.WrongState("removed"),
-    NoRoom("none", []),
+    NoRoom("none"),
     tenants.TenantBusy("acme"),
 )
 
@@ -78,7 +78,7 @@ ADDRESS = "the broker at http://10.1.2.3:15672 does not answer. Start it and run
         engines.OperationDied("tenant-x", ADDRESS),
         engines.LifecycleError(ADDRESS),
         tenants.WouldLoseMessages(ADDRESS, {"q": 1}),
-        NoRoom(ADDRESS, []),
+        NoRoom(ADDRESS),
         RuntimeError(ADDRESS),
     ],
     ids=lambda error: type(error).__name__,
