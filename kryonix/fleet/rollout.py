@@ -10,29 +10,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from typing import Final, Protocol
+
+from psycopg.types.json import Jsonb
 
 from kryonix.engines.engine import ignore
 from kryonix.engines.errors import LifecycleError
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.errors import KryonixError
 from kryonix.fleet.waves import FailureBudget, InvalidRollout, Waves
-from kryonix.registry.connection import Connection
+from kryonix.registry.connection import QUERIES, Connection
 from kryonix.registry.desired_states import DesiredState
-from kryonix.registry.rollouts import (
-    Rollout,
-    RolloutStatus,
-    RolloutTenant,
-    begin_rollout,
-    end_rollout,
-    fetch_latest_rollout,
-    note_tenant,
-    resume_rollout,
-    session,
-    try_lock,
-)
+from kryonix.registry.rollouts import Rollout, RolloutStatus, RolloutTenant, fetch_latest_rollout, session, try_lock
 
 ROLLED_OUT: Final = ("active", "suspended")
 """Statuses that a rollout includes. An offboarding tenant stays as exported, and is converged when resumed."""
@@ -171,26 +162,31 @@ class RolloutDesk:
         self._rollout = 0
 
     def begin(self, waves: Waves, *, concurrency: int, failure_budget: str) -> Rollout:
-        """Start a rollout over these waves."""
-        begin_rollout(self._connection, waves, concurrency=concurrency, failure_budget=failure_budget, holder=_holder())
+        """Start a rollout over these waves; unfinished older ones are superseded."""
+        values = {"concurrency": concurrency, "failure_budget": failure_budget, "holder": _holder()}
+        with self._connection.transaction():
+            (row,) = self._connection.execute(QUERIES["begin_rollout"], values)
+            for wave, tenants in enumerate(waves):
+                entry = {"rollout": row["id"], "wave": wave, "tenants": list(tenants)}
+                self._connection.execute(QUERIES["add_rollout_tenants"], entry)
         return self.latest()
 
     def resume(self, *, concurrency: int | None, failure_budget: str | None) -> Rollout:
-        """Resume the last unfinished rollout. Raises InvalidRollout if there is none.
+        """Resume the last unfinished rollout: failed and interrupted tenants are pending again.
 
-        Omitted arguments keep the values that it started with.
+        Omitted arguments keep the values that it started with. Raises InvalidRollout if there is none.
         """
         found = fetch_latest_rollout(self._connection)
         if found is None or not found.resumable:
             state = "none has run yet" if found is None else f"the last one, number {found.id}, is {found.status}"
             raise InvalidRollout(f"there is no rollout to resume: {state}. Start one without --resume")
-        resume_rollout(
-            self._connection,
-            found.id,
-            concurrency=concurrency or found.concurrency,
-            failure_budget=failure_budget or found.failure_budget,
-            holder=_holder(),
-        )
+        values = {
+            "rollout": found.id,
+            "concurrency": concurrency or found.concurrency,
+            "failure_budget": failure_budget or found.failure_budget,
+            "holder": _holder(),
+        }
+        self._connection.execute(QUERIES["resume_rollout"], values)
         return self.latest()
 
     def latest(self) -> Rollout:
@@ -202,10 +198,11 @@ class RolloutDesk:
         return found
 
     def note(self, tenant: RolloutTenant) -> None:
-        note_tenant(self._connection, self._rollout, tenant)
+        values = {**asdict(tenant), "rollout": self._rollout, "changes": Jsonb(dict(tenant.changes))}
+        self._connection.execute(QUERIES["note_rollout_tenant"], values)
 
     def end(self, status: RolloutStatus) -> None:
-        end_rollout(self._connection, self._rollout, status)
+        self._connection.execute(QUERIES["end_rollout"], {"rollout": self._rollout, "status": status})
 
 
 @contextmanager

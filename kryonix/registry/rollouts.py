@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
-
-from psycopg.types.json import Jsonb
 
 from kryonix.registry.connection import QUERIES, Connection, open_session
 from kryonix.registry.errors import translated
@@ -64,25 +62,6 @@ def try_lock(connection: Connection) -> bool:
     return bool(row["held"])
 
 
-def begin_rollout(
-    connection: Connection, waves: Sequence[Sequence[str]], *, concurrency: int, failure_budget: str, holder: str
-) -> int:
-    """Insert a rollout with its tenants, and mark unfinished older ones as superseded. Return its number."""
-    values = {"concurrency": concurrency, "failure_budget": failure_budget, "holder": holder}
-    with connection.transaction():
-        (row,) = connection.execute(QUERIES["begin_rollout"], values)
-        for wave, tenants in enumerate(waves):
-            entry = {"rollout": row["id"], "wave": wave, "tenants": list(tenants)}
-            connection.execute(QUERIES["add_rollout_tenants"], entry)
-    return int(row["id"])
-
-
-def resume_rollout(connection: Connection, rollout: int, *, concurrency: int, failure_budget: str, holder: str) -> None:
-    """Resume a rollout: failed and interrupted tenants are pending again."""
-    values = {"rollout": rollout, "concurrency": concurrency, "failure_budget": failure_budget, "holder": holder}
-    connection.execute(QUERIES["resume_rollout"], values)
-
-
 def fetch_latest_rollout(connection: Connection) -> Rollout | None:
     """Return the newest rollout in any status, or None."""
     row = connection.execute(QUERIES["fetch_latest_rollout"]).fetchone()
@@ -90,14 +69,3 @@ def fetch_latest_rollout(connection: Connection) -> Rollout | None:
         return None
     tenants = connection.execute(QUERIES["fetch_rollout_tenants"], {"rollout": row["id"]})
     return Rollout(**row, tenants=tuple(RolloutTenant(**tenant) for tenant in tenants))
-
-
-def note_tenant(connection: Connection, rollout: int, tenant: RolloutTenant) -> None:
-    """Store one tenant's progress."""
-    values = {**asdict(tenant), "rollout": rollout, "changes": Jsonb(dict(tenant.changes))}
-    connection.execute(QUERIES["note_rollout_tenant"], values)
-
-
-def end_rollout(connection: Connection, rollout: int, status: RolloutStatus) -> None:
-    """Store a rollout's end."""
-    connection.execute(QUERIES["end_rollout"], {"rollout": rollout, "status": status})
