@@ -96,17 +96,16 @@ def fleet_members(
     stacks: Collection[str],
     uses: Uses,
     catalog: Catalog,
-    managed_by: Mapping[str, str] | None = None,
+    managed_by: Mapping[str, str],
 ) -> list[Member]:
-    """Return all tenants, and removed ones whose stack still exists. `managed_by` defaults to the tenants' own stack.
+    """Return all tenants, and removed ones whose stack still exists.
 
-    A cell that is not known is the one whose broker has the vhost.
+    `managed_by` has those without a stack of their own. A cell that is not known is the one whose broker has the vhost.
     """
-    managers = managed_by or {}
     members, present = [], frozenset(stacks)
     for state in states:
         names, (topology, problem) = Names(state.cliente_id), _expanded(state, catalog)
-        manager = managers.get(state.cliente_id, OWN_STACK)
+        manager = managed_by.get(state.cliente_id, OWN_STACK)
         if state.cell == _UNKNOWN_CELL:
             cells = (cell for cell, use in uses.items() if names.vhost in (use or ()))
             state = replace(state, cell=next(cells, state.cell))

@@ -26,9 +26,9 @@ class SharedVhost:
         return f"kryonix-{self.name.removeprefix('kryonix-')}"
 
 
-def _own(prefix: str, *, write: bool = True) -> Permissions:
+def _own(prefix: str) -> Permissions:
     pattern = rf"^{prefix}\."
-    return Permissions(configure="^$", write=pattern if write else "^$", read=pattern)
+    return Permissions(configure="^$", write=pattern, read=pattern)
 
 
 SHARED_VHOSTS: Final = (

@@ -205,7 +205,7 @@ def test_queues_beyond_a_plan_count_in_full() -> None:
 
 def test_pending_work_is_listed_per_tenant() -> None:
     states = [row("fresh"), row("gone", status="removed"), row("left", status="removed"), row("odd")]
-    members = fleet_members(states, ["tenant-left", "tenant-odd", "tenant-by-hand"], {"main": {}}, CATALOG)
+    members = fleet_members(states, ["tenant-left", "tenant-odd", "tenant-by-hand"], {"main": {}}, CATALOG, {})
     pending = {member.state.cliente_id: member.pending for member in members}
     assert pending == {
         "fresh": ("stack not created yet",),
@@ -217,7 +217,7 @@ def test_pending_work_is_listed_per_tenant() -> None:
 
 def test_a_module_missing_from_the_catalog_does_not_hide_its_tenant() -> None:
     state = DesiredState(cliente_id="acme", modules=("crm", "fax"), plan="basic")
-    (member,) = fleet_members([state], [], {"main": None}, CATALOG)
+    (member,) = fleet_members([state], [], {"main": None}, CATALOG, {})
     assert cell_loads([state], {"main": None}, {}, CATALOG)["main"].tenants == 1
     assert member.problem == "the catalog has no module 'fax'"
     assert member.use is None
