@@ -66,6 +66,9 @@ def stopped(own: Project, short: str) -> Iterator[None]:
         yield
     finally:
         container.start()
+        # Until then a command reports any error as that of a service that is still starting.
+        name = container.name
+        eventually(f"{name} is healthy", lambda: client.containers.get(name).health == "healthy")
         client.close()
 
 

@@ -65,10 +65,10 @@ class Caller:
     """One caller with an API key."""
 
     def __init__(self, base: str, key: str | None) -> None:
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        # As uvicorn closes a connection that is idle for 5 s, one that is as old is not used again.
-        limits = httpx.Limits(keepalive_expiry=1)
-        self.http = httpx.Client(base_url=base, headers=headers, timeout=60, limits=limits)
+        # No connection is used again: uvicorn closes idle ones, and httpx's pool may close one that it has just given
+        # to another thread.
+        headers = {"Connection": "close"} | ({} if key is None else {"Authorization": f"Bearer {key}"})
+        self.http = httpx.Client(base_url=base, headers=headers, timeout=60)
 
     def ask(self, method: str, path: str, json: Any = None, key: str | None = None) -> httpx.Response:
         headers = {} if key is None else {"Idempotency-Key": key}

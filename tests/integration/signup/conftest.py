@@ -153,7 +153,10 @@ def base(registry: Registry) -> Iterator[str]:
 
 
 def caller(base: str, key: str | None = None, timeout: float = 60) -> httpx.Client:
-    """Each has connections of its own, which are closed with it."""
+    """Each has connections of its own, which are closed with it.
+
+    No idle one is closed before: it may just have been given to another thread.
+    """
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=_IDLE_S)
+    limits = httpx.Limits(max_connections=100, keepalive_expiry=_IDLE_S)
     return httpx.Client(base_url=base, headers=headers, timeout=timeout, limits=limits)
