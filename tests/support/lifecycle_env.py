@@ -59,17 +59,17 @@ class LifecycleEnv:
             connection.execute(sql)
 
     @contextmanager
-    def leaving_nothing(self, *ids: str) -> Iterator[LifecycleEnv]:
-        """Remove the leftovers of these tenants at the end."""
+    def leaving_nothing(self) -> Iterator[LifecycleEnv]:
+        """Remove the tenants that the block creates: other tests may share the platform."""
+        before = {state.cliente_id for state in self.lifecycle.states()}
         try:
             yield self
         finally:
-            for id in ids:
-                for state in self.lifecycle.states():
-                    if state.cliente_id == id and state.status != "removed":
-                        self.lifecycle.offboard(id)
-                    if state.cliente_id == id:
-                        self.lifecycle.remove(id, force=True)
+            for state in self.lifecycle.states():
+                if state.cliente_id not in before:
+                    if state.status != "removed":
+                        self.lifecycle.offboard(state.cliente_id)
+                    self.lifecycle.remove(state.cliente_id, force=True)
 
 
 def connects(credentials: Credentials) -> bool:

@@ -20,7 +20,7 @@ STATS = f"{USER}.stats"
 
 @pytest.fixture(scope="module")
 def changed(env: LifecycleEnv) -> Iterator[LifecycleEnv]:
-    with env.leaving_nothing(ID):
+    with env.leaving_nothing():
         env.create(ID, "crm")
         yield env
 
@@ -105,7 +105,7 @@ def test_undeclared_objects_are_found_and_removed_when_harmless(changed: Lifecyc
 def test_old_credentials_expire_for_a_tenant_beyond_its_plan(changed: LifecycleEnv) -> None:
     """Slow: a tenant of all modules is deployed, changed and removed."""
     everything = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "analytics", "portal", "whitelabel")
-    with changed.leaving_nothing("over-plan"):
+    with changed.leaving_nothing():
         first = changed.create("over-plan", *everything, plan="pro")
         second = changed.lifecycle.rotate("over-plan", overlap=timedelta(microseconds=1))
         changed.execute("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'over-plan'")

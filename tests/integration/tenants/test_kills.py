@@ -22,7 +22,7 @@ ID, VHOST = "mortal", "/cliente_mortal"
 @pytest.fixture(scope="module")
 def mortal(env: LifecycleEnv) -> Iterator[LifecycleEnv]:
     """A tenant that goes through one death after another, in the order of the tests."""
-    with env.leaving_nothing(ID):
+    with env.leaving_nothing():
         env.create(ID, "crm", "portal")
         yield env
 

@@ -39,7 +39,7 @@ class Idle:
 @pytest.fixture
 def leaving(env: LifecycleEnv) -> Iterator[LifecycleEnv]:
     """A tenant that is offboarded, with a message in a queue."""
-    with env.leaving_nothing(ID):
+    with env.leaving_nothing():
         env.create(ID, "crm")
         env.broker.publish(VHOST, "cliente_leaver.crm.leads.create")
         env.lifecycle.offboard(ID)

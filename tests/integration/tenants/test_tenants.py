@@ -44,7 +44,7 @@ EVERYTHING = ("crm", "whatsapp", "agendamento", "financeiro", "marketing", "anal
 
 @pytest.fixture(scope="module")
 def home(env: LifecycleEnv) -> Iterator[LifecycleEnv]:
-    with env.leaving_nothing(ID, "env-b") as found:
+    with env.leaving_nothing() as found:
         yield found
 
 
@@ -251,7 +251,7 @@ def test_settle_removes_a_tenant_after_its_grace_period(home: LifecycleEnv) -> N
 def test_a_tenant_beyond_its_plan_resumes_only_with_a_fitting_plan(
     env: LifecycleEnv,
 ) -> None:
-    with env.leaving_nothing("oversold"):
+    with env.leaving_nothing():
         credentials = env.create("oversold", *EVERYTHING, plan="pro")
         # What a catalog that was made smaller does, to this one tenant.
         env.execute("UPDATE tenants.desired_states SET plan = 'basic' WHERE cliente_id = 'oversold'")
@@ -294,7 +294,7 @@ class Frozen:
 @pytest.mark.parametrize(("late", "status"), [("suspend", "active"), ("rotate", "active"), ("settle", "suspended")])
 def test_an_overtaken_run_undoes_no_later_request(env: LifecycleEnv, late: str, status: str) -> None:
     """Slow: a tenant is deployed and removed for each kind of overtaken run."""
-    with env.leaving_nothing("frozen"):
+    with env.leaving_nothing():
         credentials = env.create("frozen", "portal")
         if late == "settle":
             credentials = env.lifecycle.rotate("frozen")
@@ -323,7 +323,7 @@ def test_only_its_own_removal_deletes_a_protected_tenant(env: LifecycleEnv) -> N
     """Slow: each way to delete a tenant is a run of its stack."""
     vhost, queue = "/cliente_env-c", "cliente_env-c.crm.leads.create"
     stack = StackSpec(name="tenant-env-c", config={})
-    with env.leaving_nothing("env-c"):
+    with env.leaving_nothing():
         env.create("env-c", "crm", "portal", cell="guarded")
         refused = env.broker.call("DELETE", "vhosts", vhost)
         assert refused.status_code == 412, refused.text
