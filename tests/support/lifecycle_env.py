@@ -60,13 +60,14 @@ class LifecycleEnv:
 
     @contextmanager
     def leaving_nothing(self) -> Iterator[LifecycleEnv]:
-        """Remove the tenants that the block creates: other tests may share the platform."""
-        before = {state.cliente_id for state in self.lifecycle.states()}
+        """Remove the tenants that the block creates, also again: other tests may share the platform."""
+        before = self.lifecycle.states()
+        there = {state.cliente_id for state in before if state.status != "removed"}
         try:
             yield self
         finally:
             for state in self.lifecycle.states():
-                if state.cliente_id not in before:
+                if state not in before and state.cliente_id not in there:
                     if state.status != "removed":
                         self.lifecycle.offboard(state.cliente_id)
                     self.lifecycle.remove(state.cliente_id, force=True)

@@ -13,6 +13,7 @@ from kryonix.tenants.credentials import Credentials
 from kryonix.topology.credentials import is_hash_of
 from kryonix.topology.tenants import Tenant
 from tests.support.lifecycle_env import LifecycleEnv, cells_of, connects
+from tests.support.waiting import eventually
 
 ID, VHOST, USER, MAIN = "by-hand", "/cliente_by-hand", "kryonix_by-hand", "cliente_by-hand"
 STATS = f"{USER}.stats"
@@ -90,6 +91,7 @@ def test_undeclared_objects_are_found_and_removed_when_harmless(changed: Lifecyc
         assert {kind: drift.undeclared.counts[kind] for kind in found} == found
         assert drift.undeclared.counts["binding"] == 2
         changed.lifecycle.converge(ID)
+        eventually("the queue reports its message", lambda: broker.get("queues", VHOST, "rogue").get("messages"))
         left = changed.lifecycle.undeclared(ID)
         assert left.counts == {"exchange": 1, "queue": 1, "user": 1}
         assert any("rogue (1 messages)" in line for line in left.lines())
