@@ -18,12 +18,14 @@ from urllib3 import Timeout
 
 from kryonix.checks.declared import Declared
 from kryonix.checks.findings import Finding
+from kryonix.rabbitmq.amqp import connect
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, Client
 from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import stats_user
 
 _CONNECT_S: Final = 5
+_CONNECTION: Final = {"timeout": _CONNECT_S, "client_properties": {"connection_name": "kryonix check"}}
 _TRIAL_S: Final = 20
 _ARRIVAL_S: Final = 5
 _PREFIX: Final = "kryonix-check."
@@ -45,7 +47,7 @@ async def try_messages(access: BrokerAccess, topology: Topology, exchanges: Coll
     sent = replace(sent, why=f"not tried through {', '.join(skipped)}: one could reach a consumer" if skipped else "")
     tried = sent
     try:
-        async with asyncio.timeout(_TRIAL_S), await _connect(access, topology.vhost) as connection:
+        async with asyncio.timeout(_TRIAL_S), await connect(access, topology.vhost, **_CONNECTION) as connection:
             trial = await _Trial.begin(connection)
             for exchange in topology.exchanges:
                 if exchange.name not in skipped:
@@ -122,7 +124,7 @@ async def try_isolation(
         for user in await asyncio.to_thread(lambda: list(_opened_by_http(own, vhost))):
             why = f"the credentials of {user} open the vhost {vhost} over the management API"
             found.append(replace(result, outcome="fail", why=why, remedy=remedies.get(user, tenant.mend)))
-        async with await _connect(own, vhost):
+        async with await connect(own, vhost, **_CONNECTION):
             why = f"the credentials of {tenant.username} open the vhost {vhost} over AMQP"
             found.append(replace(result, outcome="fail", why=why, remedy=remedies.get(tenant.username, tenant.mend)))
     except BrokerUnavailable as error:
@@ -146,18 +148,6 @@ def _opened_by_http(access: BrokerAccess, vhost: str) -> Iterator[str]:
                     raise
             else:
                 yield user
-
-
-async def _connect(access: BrokerAccess, vhost: str) -> Any:
-    return await aio_pika.connect(
-        host=access.amqp_host,
-        port=access.amqp_port,
-        login=access.username,
-        password=access.password,
-        virtualhost=vhost,
-        timeout=_CONNECT_S,
-        client_properties={"connection_name": "kryonix check"},
-    )
 
 
 def _reason(error: BaseException) -> str:

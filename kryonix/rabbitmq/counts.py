@@ -72,7 +72,7 @@ class CountingBroker(Broker):
         return [_with_ready(queue, answers) for queue in found]
 
     def _answers(self, queues: list[QueueState]) -> Answers:
-        from kryonix.rabbitmq.declarations import declared  # imports an AMQP client, and few runs remove anything
+        from kryonix.rabbitmq.amqp import declared  # imports an AMQP client, and few runs remove anything
 
         try:
             return declared(self._access, queues)

@@ -52,7 +52,8 @@ def read_passphrase(environ: Mapping[str, str] = os.environ) -> str:
 
 
 class Vault:
-    """The secrets of one stack. Its key is derived on first use, which takes half a second; `warm` starts early.
+    """The secrets of one stack. Its key is derived on first use, which takes a tenth of a second or more; `warm`
+    starts early.
 
     A known value keeps its ciphertext: unchanged state stays the same.
     """

@@ -1,12 +1,13 @@
-"""Queues' counts by passive declarations over AMQP."""
+"""A broker over AMQP: connections of an administrator, and queues' counts by passive declarations."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from typing import Any, Final
 
 import aio_pika
+from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 from pamqp.commands import Queue
 
@@ -14,6 +15,19 @@ from kryonix.rabbitmq.counts import CONNECT_S, Answers, BrokerAccess
 from kryonix.topology.objects import QueueState
 
 _RELIABLE_S: Final = 0.2  # a later zero may be the broker's, for a queue that did not respond
+
+
+async def connect(access: BrokerAccess, vhost: str, **options: Any) -> AbstractConnection:
+    """Connect to a vhost. `options` are aio-pika's: at least `timeout`, in seconds. Raises its errors and OSError."""
+    connection: AbstractConnection = await aio_pika.connect(
+        host=access.amqp_host,
+        port=access.amqp_port,
+        login=access.username,
+        password=access.password,
+        virtualhost=vhost,
+        **options,
+    )
+    return connection
 
 
 def declared(access: BrokerAccess, queues: list[QueueState]) -> Answers:
@@ -31,14 +45,7 @@ async def _ask(access: BrokerAccess, queues: list[QueueState]) -> Answers:
     answers: Answers = {}
     for vhost in sorted({queue.vhost for queue in queues}):
         try:
-            connection = await aio_pika.connect(
-                host=access.amqp_host,
-                port=access.amqp_port,
-                login=access.username,
-                password=access.password,
-                virtualhost=vhost,
-                timeout=CONNECT_S,
-            )
+            connection = await connect(access, vhost, timeout=CONNECT_S)
         except (AMQPError, OSError, TimeoutError):
             continue
         async with connection:
@@ -48,7 +55,7 @@ async def _ask(access: BrokerAccess, queues: list[QueueState]) -> Answers:
     return answers
 
 
-async def _declared(connection: aio_pika.abc.AbstractConnection, name: str) -> Queue.DeclareOk | None:
+async def _declared(connection: AbstractConnection, name: str) -> Queue.DeclareOk | None:
     """Return a queue's counts from a passive declaration, which closes its channel if the queue is gone.
 
     None if the counts are unreliable: the broker answers 0 for a queue that does not respond within 250 ms.
