@@ -55,8 +55,9 @@ def find_drift(
         declared = stacks.declared(state) if refresh else None
         if declared is None:
             return drift
-        undeclared = find_undeclared(stacks.broker(state), vhost_of(state), declared)
-        return replace(drift, found=(*found, *stacks.changed_logins(state)), undeclared=undeclared)
+        broker = stacks.broker(state)
+        undeclared = find_undeclared(broker, vhost_of(state), declared)
+        return replace(drift, found=(*found, *stacks.changed_logins(state, broker)), undeclared=undeclared)
 
     def one(state: DesiredState) -> Drift:
         try:

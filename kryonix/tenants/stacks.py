@@ -94,10 +94,12 @@ class TenantStacks:
         summary = self.apply(state, on_event)
         made: list[Step] = []
         if declared := self.declared(state):
-            made = self.changed_logins(state)
-            for step in made:
-                self.broker(state).set_password(step.name, self.credentials(state).password)
-            made += self._removed_strangers(state, declared, on_event)
+            broker = self.broker(state)
+            if made := self.changed_logins(state, broker):
+                password = self.credentials(state).password
+                for step in made:
+                    broker.set_password(step.name, password)
+            made += self._removed_strangers(state, broker, declared, on_event)
         counted = Counter(summary.changes) + Counter(step.op for step in made)
         return Summary(dict(counted), (*summary.steps, *made), summary.outputs, summary.seconds)
 
@@ -105,12 +107,12 @@ class TenantStacks:
         """Return the declared names in the tenant's vhost; None for a stack without resources."""
         return declared_vhosts(self._engine.export(self.spec(state))).get(vhost_of(state))
 
-    def changed_logins(self, state: DesiredState) -> list[Step]:
+    def changed_logins(self, state: DesiredState, broker: Broker) -> list[Step]:
         """Return an update for each user whose password was changed by hand: no engine reads passwords back."""
         made = deployed(self._engine, state.cliente_id)
         if not made:
             return []
-        changed = self.broker(state).with_other_password(str(made["username"]), str(made["password"]))
+        changed = broker.with_other_password(str(made["username"]), str(made["password"]))
         return [Step("", user, "rabbitmq:index/user:User", "update", ("password",)) for user in changed]
 
     def undeclared(self, state: DesiredState) -> Undeclared:
@@ -191,9 +193,11 @@ class TenantStacks:
         self._engine.refresh(spec, on_event)
         return self._engine.up(spec, on_event)
 
-    def _removed_strangers(self, state: DesiredState, declared: Declared, on_event: OnEvent) -> list[Step]:
+    def _removed_strangers(
+        self, state: DesiredState, broker: Broker, declared: Declared, on_event: OnEvent
+    ) -> list[Step]:
         vhost = vhost_of(state)
-        removed, left = remove_harmless(self.broker(state), vhost, declared)
+        removed, left = remove_harmless(broker, vhost, declared)
         if left:
             on_event(
                 Diagnostic("warning", "\n".join([f"undeclared objects stay in {vhost}:", *left.lines(), LEFT_ALONE]))
