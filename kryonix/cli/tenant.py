@@ -36,7 +36,7 @@ from kryonix.cli.output.tables import (
     step_json,
     steps_table,
 )
-from kryonix.cli.site import Outage, open_site, platform_command, project_folder, spec_of, tenants_file
+from kryonix.cli.site import Outage, load_cells, open_site, platform_command, project_folder, spec_of, tenants_file
 from kryonix.engines.choice import engine_for
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.events import OnEvent, Summary
@@ -236,12 +236,14 @@ def credentials(
 ) -> None:
     """Print one tenant's credentials, and nothing of other tenants.
 
-    Reads the state only: the tenant's own stack, else the platform's stack.
+    Reads the state only: the tenant's own stack, else the platform's, else another cell's.
     """
     check_tenant(tenant)
     if output is not None:
         check_target(output)
-    found = find_credentials(engine_for(platform.engine, project_folder()), tenant, platform.stack)
+    project = project_folder()
+    cells = (cell.stack for cell in load_cells(project, platform.stack).cells.values())
+    found = find_credentials(engine_for(platform.engine, project), tenant, platform.stack, cells)
     if output is not None:
         write_private(output, found)
         err.print(f"wrote the credentials of {tenant} to {escape(str(output))}", soft_wrap=True)

@@ -20,7 +20,7 @@ from kryonix.signup.auth import KEYED, RateLimit, address_of
 from kryonix.signup.database import QUERIES, Database
 from kryonix.signup.errors import TooManyRequests
 from kryonix.signup.monitoring import Metrics, method_label
-from kryonix.signup.problems import MEDIA_TYPE, Problem, http_problem
+from kryonix.signup.problems import MEDIA_TYPE, Problem, http_problem, problem_of
 
 log = logging.getLogger(__name__)
 
@@ -108,19 +108,24 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        id, begun, status = uuid4(), time.monotonic(), 500
+        id, begun, status, answering = uuid4(), time.monotonic(), 500, False
         state = scope.setdefault("state", {})
         state["request_id"] = str(id)
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answering
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answering = message["status"], True
                 message["headers"] = [*message.get("headers", ()), *_HEADERS, (b"x-request-id", str(id).encode())]
             await send(message)
 
         try:
             await self._app(scope, receive, watched)
+        except Exception as error:
+            log.error("request %s ended with a defect", id, exc_info=error)
+            if answering:
+                raise  # the server closes the connection, so that the caller sees a cut answer
+            await _refuse(watched, problem_of(error).model_copy(update={"request_id": str(id)}))
         finally:
             await self._record(scope, id, status, time.monotonic() - begun)
 

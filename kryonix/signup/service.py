@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -29,15 +28,12 @@ from kryonix.signup.problems import (
     describe_invalid,
     error_response,
     http_problem,
-    problem_of,
     problem_response,
 )
 from kryonix.signup.routes import ROUTERS
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.errors import InvalidInput
-
-log = logging.getLogger(__name__)
 
 _ABOUT = """Creates, changes, suspends and removes tenants, each with its own stack.
 
@@ -74,7 +70,6 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
         app.add_exception_handler(kind, error_response)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_http)
-    app.exception_handler(Exception)(_defect)
     app.add_middleware(BodyLimit)
     app.add_middleware(Admission, database=services.database, rate=RateLimit(per_second, burst))
     app.add_middleware(RequestLog, database=services.database, metrics=services.metrics)
@@ -112,11 +107,6 @@ def _http(request: Request, error: HTTPException) -> Response:
     said = {404: f"there is no {route}", 405: f"there is no {route}, but other methods"}
     detail = f"{said.get(error.status_code, error.detail)}. /openapi.json lists the paths and methods"
     return problem_response(request, http_problem(error.status_code, detail), headers)
-
-
-def _defect(request: Request, error: Exception) -> Response:
-    log.error("request %s ended with a defect", request.state.request_id, exc_info=error)
-    return problem_response(request, problem_of(error))
 
 
 def _refuse_unidentified(request: Request) -> Response | None:

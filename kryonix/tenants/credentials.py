@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,13 +26,16 @@ class Credentials:
         return cls(**{name: outputs[name] for name in ("vhost", "username", "password", "amqp_uri")})
 
 
-def find_credentials(engine: Engine, tenant_id: str, platform: str) -> dict[str, Any]:
+def find_credentials(engine: Engine, tenant_id: str, platform: str, cells: Iterable[str] = ()) -> dict[str, Any]:
     """Return one tenant's credentials, addresses, plan and modules, for its applications.
 
-    Read from the state of the tenant's own stack, else of the platform's. Raises NoCredentials.
+    Read from the state of the tenant's own stack, else of the platform's, else of another cell's: `cells` are their
+    stacks. Raises NoCredentials.
     """
-    for stack in (Names(tenant_id).stack, platform):
+    listed = set[str]()
+    for stack in dict.fromkeys([Names(tenant_id).stack, platform, *cells]):
         outputs = engine.outputs(StackSpec(name=stack))
+        listed |= outputs.get("tenants", {}).keys()
         if entry := outputs.get("tenants", {}).get(tenant_id):
             return {
                 "tenant": tenant_id,
@@ -42,4 +45,4 @@ def find_credentials(engine: Engine, tenant_id: str, platform: str) -> dict[str,
                 "modules": list(entry["modules"]),
             }
     own = (stack.removeprefix(TENANT_STACK) for stack in engine.stacks() if stack.startswith(TENANT_STACK))
-    raise NoCredentials(tenant_id, platform, sorted({*outputs.get("tenants", {}), *own}))
+    raise NoCredentials(tenant_id, platform, sorted({*listed, *own}))

@@ -6,6 +6,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from kryonix.signup.monitoring import Metrics
 from kryonix.signup.service import build_service
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cell, Cells
@@ -40,3 +41,20 @@ async def test_head_is_answered_on_every_path_but_a_stream(client: httpx.AsyncCl
     assert refused == {f"/v1/operations/{UUID(int=1)}/events"}
     answers = {path: (await client.head(path)).status_code for path in paths if path.startswith("/v1/")}
     assert set(answers.values()) == {401, 405}, "a key is required as for GET"
+
+
+@pytest.mark.anyio
+async def test_a_defect_is_answered_with_the_headers_of_any_answer(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(Metrics, "text", broken)
+    answer, sound = await client.get("/metrics"), await client.get("/healthz")
+    assert answer.status_code == 500
+    assert answer.json()["type"] == "urn:kryonix:problem:internal"
+    assert "secret" not in answer.text
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert f"request {answer.headers['x-request-id']} ended with a defect" in caplog.text
+    assert {"content-security-policy", "x-content-type-options"} <= set(answer.headers) >= set(sound.headers)

@@ -81,6 +81,15 @@ def test_the_sdk_reads_one_tenants_credentials(tmp_path: Path, id: str, password
     assert (address.tenant_id, address.password, address.management_url) == (id, password, management)
 
 
+def test_a_tenant_on_another_cells_platform_is_found() -> None:
+    elsewhere = {"management_url": "http://south:15672", "tenants": {"gama": entry("gama", "g1")}}
+    engine = Kept(dev=PLATFORM, south=elsewhere)
+    found = find_credentials(engine, "gama", "dev", ["dev", "south"])
+    assert (found["password"], found["management_url"]) == ("g1", "http://south:15672")
+    with pytest.raises(NoCredentials, match="did you mean 'gama'"):
+        find_credentials(engine, "gamma", "dev", ["dev", "south"])
+
+
 def test_an_unknown_tenant_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(NoCredentials, match=r"'tenant-acne'.*'dev'.*did you mean 'acme'.*--stack") as caught:
         find_credentials(ENGINE, "acne", "dev")
