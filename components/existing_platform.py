@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import pulumi
 from components.errors import InvalidStack
 from components.guard import Guard
 from components.registry_check import answering
+from kryonix.engines.platform_file import ADVERTISED, VARIABLE, described_platforms
 from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.addresses import host_port
 
@@ -59,14 +60,18 @@ class ExistingPlatform(PlatformOutputs):
         """Return the platform named in this stack's config. Raises InvalidStack if there is none."""
         config = pulumi.Config("kryonix")
         reference = config.get("platform")
+        described = described_platforms().get((reference or "").rpartition("/")[2])
         given: dict[str, pulumi.Input[str]]
-        if reference:
+        if described:
+            given = _from_file(described)
+        elif reference:
             stack = pulumi.StackReference(reference)
             given = {key: stack.require_output(key) for key in (*_ACCESS, "registry_dsn")}
         else:
             given = _from_config(config)
         # A platform named twice is one reference: two would have the same URN.
         registry = config.get("registry") or reference or ""
+        advertised = {**given, **(described or {}).get(ADVERTISED, {})}
         if registry and registry != reference:
             given["registry_dsn"] = pulumi.StackReference(registry).require_output("registry_dsn")
         access = pulumi.Output.all(*(given[key] for key in _ACCESS)).apply(_build_access)
@@ -75,9 +80,9 @@ class ExistingPlatform(PlatformOutputs):
             access=access,
             endpoint=pulumi.Output.unsecret(access.apply(lambda known: known.management_url)),
             username=pulumi.Output.unsecret(access.apply(lambda known: known.username)),
-            management_url=pulumi.Output.from_input(given["management_url"]),
-            amqp_host=pulumi.Output.from_input(given["amqp_host"]),
-            amqp_port=pulumi.Output.from_input(given["amqp_port"]).apply(int),
+            management_url=pulumi.Output.from_input(advertised["management_url"]),
+            amqp_host=pulumi.Output.from_input(advertised["amqp_host"]),
+            amqp_port=pulumi.Output.from_input(advertised["amqp_port"]).apply(int),
             registry_dsn=answering(given["registry_dsn"]),
             registry_stack=registry,
         )
@@ -91,6 +96,17 @@ _CONFIG_KEYS = {
     "amqp_host": "advertisedHost",
     "registry_dsn": "registryDsn",
 }
+
+
+def _from_file(outputs: Mapping[str, Any]) -> dict[str, pulumi.Input[str]]:
+    """Return the access in KRYONIX_PLATFORM_FILE, with secrets marked. Raises InvalidStack for an incomplete file."""
+    keys = (*_ACCESS, "registry_dsn")
+    if missing := [key for key in keys if not outputs.get(key)]:
+        raise InvalidStack(f"{VARIABLE} lacks {', '.join(missing)} of the platform. Take them from its stack's outputs")
+    return {
+        key: pulumi.Output.secret(outputs[key]) if key in ("admin_password", "registry_dsn") else str(outputs[key])
+        for key in keys
+    }
 
 
 def _from_config(config: pulumi.Config) -> dict[str, pulumi.Input[str]]:

@@ -20,7 +20,7 @@ import typer
 from psycopg import Connection
 
 from kryonix.cli.groups import group
-from kryonix.cli.options import Json, PlatformOptions, command
+from kryonix.cli.options import Json, PlatformOptions, command, read_bytes
 from kryonix.cli.output.console import err, out, print_json, print_result
 from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.cli.site import load_cells, open_site
@@ -32,6 +32,7 @@ from kryonix.topology.addresses import host_port
 from kryonix.topology.catalog import default_catalog
 
 _DSN_VARIABLE: Final = "KRYONIX_SIGNUP_DSN"
+_DSN_FILE_VARIABLE: Final = "KRYONIX_SIGNUP_DSN_FILE"
 _WITH_PARENT_VARIABLE: Final = "KRYONIX_SIGNUP_WITH_PARENT"
 """Set for the service's own worker: it ends when its standard input does, even if the service is killed."""
 _LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -70,7 +71,11 @@ def serve(
     rate: Annotated[float, typer.Option(min=0.1, help="Requests per second and caller, sustained.")] = 20,
     burst: Annotated[int, typer.Option(min=1, help="Requests per caller, at once.")] = 60,
 ) -> None:
-    """Run the HTTP service. Set KRYONIX_SIGNUP_DSN to run it without access to the stack's state (--workers 0)."""
+    """Run the HTTP service.
+
+    Set KRYONIX_SIGNUP_DSN, or KRYONIX_SIGNUP_DSN_FILE, to run it without access to the stack's
+    state (--workers 0).
+    """
     import uvicorn  # these two take longer than a whole command on keys
 
     from kryonix.signup.service import build_service
@@ -111,6 +116,9 @@ def worker(
     keep_days: Annotated[
         int, typer.Option(min=1, max=_MAX_DAYS, help="Days to keep finished operations, published events and audit.")
     ] = 400,
+    alive_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Touch this file every 2 seconds, for a health check.")
+    ] = None,
 ) -> None:
     """Run a worker: it performs accepted operations and publishes events. Any number may run."""
     from kryonix.signup.worker import run_worker
@@ -128,6 +136,7 @@ def worker(
         site.cells,
         concurrency=concurrency,
         keep=timedelta(days=keep_days),
+        alive_file=alive_file,
         say=lambda text: err.print(f"worker: {text}", soft_wrap=True),
     )
 
@@ -185,9 +194,15 @@ def _transaction(platform: PlatformOptions) -> Iterator[Connection[Any]]:
 
 
 def _dsn(platform: PlatformOptions) -> str:
-    """Return the service's database, from the environment or the platform's outputs."""
+    """Return the service's database, from the environment, the file that it names, or the platform's outputs."""
     if given := os.environ.get(_DSN_VARIABLE):
         return given
+    if file := os.environ.get(_DSN_FILE_VARIABLE):
+        return (
+            read_bytes(Path(file), f"Let {_DSN_FILE_VARIABLE} name the file with the output `signup_dsn`")
+            .decode()
+            .strip()
+        )
     outputs = open_site(platform).engine.outputs(StackSpec(name=platform.stack))
     return _signup_dsn(outputs, platform.stack)
 

@@ -8,12 +8,21 @@ from typing import Literal
 
 from kryonix.engines.engine import Engine
 from kryonix.engines.errors import BegunLocally, EngineUnavailable
+from kryonix.engines.platform_file import DescribedPlatforms, described_platforms
 
 Choice = Literal["auto", "pulumi", "local"]
 
 
 def engine_for(choice: Choice, project: Path, *, concurrency: int = 4) -> Engine:
-    """Return the engine for a project's stacks; `auto` is the Pulumi CLI if on PATH. Raises EngineUnavailable."""
+    """Return the engine for a project's stacks; `auto` is the Pulumi CLI if on PATH. Raises EngineUnavailable.
+
+    Platforms that KRYONIX_PLATFORM_FILE describes are read from there.
+    """
+    engine, platforms = _running(choice, project, concurrency), described_platforms()
+    return DescribedPlatforms(engine, platforms) if platforms else engine
+
+
+def _running(choice: Choice, project: Path, concurrency: int) -> Engine:
     installed = shutil.which("pulumi") is not None
     if choice == "pulumi" and not installed:
         remedy = "Install it (https://www.pulumi.com/docs/install/), or use `--engine local`"

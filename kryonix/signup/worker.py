@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -65,19 +66,27 @@ def run_worker(
     *,
     concurrency: int = 2,
     keep: timedelta = timedelta(days=400),
+    alive_file: Path | None = None,
     say: Callable[[str], None],
 ) -> None:
     """Work until SIGTERM or SIGINT, then finish running operations.
 
-    `dsn` is the signup role's, `events_uri` the event publisher's. Ended operations are kept for `keep`. `say` gets
-    status lines.
+    `dsn` is the signup role's, `events_uri` the event publisher's. Ended operations are kept for `keep`. `alive_file`
+    is touched while the worker runs, even if the database is away. `say` gets status lines.
     """
     for folder in clear_abandoned():
         log.warning("removed the folder %s of a killed run", folder)
     with Database(dsn, size=concurrency + 4, answer_s=_ANSWER_S) as database:
         worker = _Worker(dsn, database, lifecycle, concurrency, say)
         housekeeper = Housekeeper(database, lifecycle, Intake(database, catalog, cells), keep=keep)
-        asyncio.run(worker.run(housekeeper, EventPublisher(database, events_uri)))
+        asyncio.run(worker.run(housekeeper, EventPublisher(database, events_uri), alive_file))
+
+
+async def _touch(file: Path | None) -> None:
+    """Touch a file at intervals: an event loop that hangs lets it grow old."""
+    while file is not None:
+        file.touch()
+        await asyncio.sleep(_HEARTBEAT_S)
 
 
 _Attempt = tuple[int | None, int]
@@ -127,13 +136,14 @@ class _Worker:
             self._ended[attempt] = time.monotonic()
             self._running.discard(attempt)
 
-    async def run(self, housekeeper: Housekeeper, publisher: EventPublisher) -> None:
+    async def run(self, housekeeper: Housekeeper, publisher: EventPublisher, alive_file: Path | None) -> None:
         """Run everything until a signal."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         background = [
             asyncio.create_task(publisher.run()),
             asyncio.create_task(housekeeper.run(self._stalled)),
+            asyncio.create_task(_touch(alive_file)),
         ]
         working = asyncio.create_task(self._work())
         await self._stop.wait()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+from kryonix.engines.local.errors import ProgramFailed
 from tests.support.engine_testbed import EngineTestbed
 
 PLATFORM = """
@@ -51,3 +53,34 @@ def test_a_registry_is_found_in_the_named_stack(testbed: EngineTestbed, registry
     testbed.program(TENANT)
     testbed.stack("tenant").up()
     assert testbed.stack("tenant").outputs()["found"] == ["management_url of cell", f"registry_dsn of {stack}"]
+
+
+def test_a_described_platform_needs_no_stack_and_keeps_its_public_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "a test's own")
+    monkeypatch.delenv("KRYONIX_STATE_DIR", raising=False)
+    testbed, file = EngineTestbed(tmp_path), tmp_path / "platform.json"
+    outputs = {
+        "management_url": "http://rabbitmq:15672",
+        "admin_username": "admin",
+        "admin_password": "the admin's",
+        "amqp_host": "rabbitmq",
+        "amqp_port": 5672,
+        "registry_dsn": "postgresql://r:its-own@postgres/kryonix_main",
+    }
+    advertised = {"management_url": "https://panel.example", "amqp_host": "amqp.example", "amqp_port": 5671}
+    file.write_text(json.dumps({"cell": outputs | {"advertised": advertised}}))
+    monkeypatch.setenv("KRYONIX_PLATFORM_FILE", str(file))
+    (testbed.folder / "Pulumi.tenant.yaml").write_text(
+        yaml.safe_dump({"config": {"kryonix:platform": "organization/demo/cell"}})
+    )
+    testbed.program(TENANT + "pulumi.export('reached', [found.endpoint, found.amqp_host, found.amqp_port])\n")
+    testbed.stack("tenant").up()
+    found = testbed.stack("tenant").outputs()
+    assert found["found"] == ["https://panel.example", "[secret]"]
+    assert found["reached"] == ["http://rabbitmq:15672", "amqp.example", 5671]
+
+    file.write_text(json.dumps({"cell": {"management_url": "http://rabbitmq:15672"}}))
+    with pytest.raises(ProgramFailed, match="lacks admin_username, admin_password, amqp_host, amqp_port, registry_dsn"):
+        testbed.stack("tenant").up()
