@@ -28,6 +28,10 @@ _DISK_SPARE_MB = 2048
 """Free disk space at which publishers are blocked, in addition to the broker's memory, which it may still write.
 PostgreSQL, on the same disk, uses up to 1 GiB for its own log."""
 
+_RECEIVE_TIME = "message_interceptors.incoming.set_header_timestamp.overwrite = false\n"
+"""Adds the header `timestamp_in_ms` to messages without one. With `true` the broker would also replace the property
+`timestamp`, which is the sender's. A tenant that writes the header itself changes only its own figures."""
+
 # Sends the protocol header and waits for the answer. `rabbitmq-diagnostics` would start an Erlang VM each time.
 _HEALTH = "exec 3<>/dev/tcp/127.0.0.1/5672 && printf 'AMQP\\x00\\x00\\x09\\x01' >&3 && head -c 1 <&3 | grep -q ."
 
@@ -77,6 +81,7 @@ class BrokerContainer(Service):
         files: dict[str, pulumi.Input[str]] = {
             "rabbitmq.conf": (_FILES / "rabbitmq.conf").read_text(encoding="utf-8")
             + settings.metrics.broker_settings
+            + (_RECEIVE_TIME if settings.receive_time else "")
             + _memory_settings(settings.broker_memory_mb),
             "enabled_plugins": (_FILES / "enabled_plugins").read_text(encoding="utf-8"),
             "definitions.json": pulumi.Output.from_input(admin_password).apply(_definitions),

@@ -51,6 +51,7 @@ class PlatformSettings:
     registry_port: int
     metrics: MetricsEndpoint
     domain: str
+    receive_time: bool
 
     def __post_init__(self) -> None:
         ports = {
@@ -97,6 +98,7 @@ class PlatformSettings:
                 address=_ip_address(config, "metricsAddress"), port=config.require_int("metricsPort")
             ),
             domain=config.require("domain"),
+            receive_time=config.require_bool("receiveTime"),
         )
 
     @property

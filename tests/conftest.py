@@ -93,6 +93,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         tmp_path_factory.mktemp("platform") / "project",
         tenant("acme", *ALL_MODULES),
         tenant("beta", "crm", "financeiro", plan="basic"),
+        receiveTime=True,
     )
     with project.running():
         yield project

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, Literal, TypedDict
 
 from typing_extensions import TypeVar
@@ -36,15 +36,32 @@ class Header:
     """Why the message was a dead letter."""
 
 
+RECEIVED_HEADER: Final = "timestamp_in_ms"
+"""When the broker received a message first (ms since 1970), with the platform's `receiveTime`."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 CONTROL_HEADERS: Final = frozenset(
     {"CC", "BCC", "x-delivery-count", "x-acquired-count", "x-opt-rabbitmq-delivery-time", "x-delayed-until"}
 )
 """Headers with an effect in the broker, or counted by it. Copies leave them out. Case matters."""
 
+_BROKER_HEADERS: Final = CONTROL_HEADERS | {"x-death", RECEIVED_HEADER}
+
 
 def is_broker_header(name: str) -> bool:
     """Return True for a header that RabbitMQ acts upon, counts in, or writes when a message dies."""
-    return name in CONTROL_HEADERS or name == "x-death" or name.startswith(("x-first-death-", "x-last-death-"))
+    return name in _BROKER_HEADERS or name.startswith(("x-first-death-", "x-last-death-"))
+
+
+def receive_time(headers: Mapping[str, Any]) -> datetime | None:
+    """Return when the broker received a message first; None if it did not say so, or the value is not a time."""
+    stamp = headers.get(RECEIVED_HEADER)
+    if type(stamp) is not int:
+        return None
+    try:
+        return _EPOCH + timedelta(milliseconds=stamp)
+    except OverflowError:
+        return None
 
 
 class SendOptions(TypedDict, total=False):
@@ -117,6 +134,8 @@ class Message(Generic[Data_co]):
     """The name of the sending application."""
     broadcast: bool = False
     """True for a message to every module with AI routing; its data is not this action's."""
+    received_at: datetime | None = None
+    """When the broker received it first, also after retries; None on a platform without `receiveTime`."""
 
 
 def shown_id(message_id: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -11,13 +13,14 @@ from kryonix.messaging import Handler, Message, Reject
 from kryonix.monitoring.endpoint import Endpoint
 
 _ROUTE = ("tenant", "module", "action")
+_WAIT_BUCKETS_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 
 class WorkerMetrics:
     """The metrics of one worker, in their own registry. Labels: tenant, module and action."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
 
         def gauge(name: str, text: str, labels: Sequence[str] = _ROUTE) -> Gauge:
             return Gauge(f"kryonix_worker_{name}", text, labels, registry=registry)
@@ -30,6 +33,13 @@ class WorkerMetrics:
             "kryonix_worker_messages", "Messages by outcome.", (*_ROUTE, "outcome"), registry=registry
         )
         self._seconds = Histogram("kryonix_worker_handler_seconds", "Time in the handler.", _ROUTE, registry=registry)
+        self._wait = Histogram(
+            "kryonix_worker_wait_seconds",
+            "From the broker's receive time to the handler's start, at the first attempt.",
+            _ROUTE,
+            registry=registry,
+            buckets=_WAIT_BUCKETS_S,
+        )
         self.moves = Counter(
             "kryonix_worker_scaling", "Changes of the number of consumers.", (*_ROUTE, "direction"), registry=registry
         )
@@ -37,7 +47,7 @@ class WorkerMetrics:
 
     def serve(self, host: str, port: int) -> None:
         """Answer GET and HEAD of `/metrics` in a thread. Raises InvalidChoice if the port is not available."""
-        self._endpoint = Endpoint(self._registry, host, port, option="--metrics-port")
+        self._endpoint = Endpoint(self.registry, host, port, option="--metrics-port")
 
     def close(self) -> None:
         if self._endpoint is not None:
@@ -47,6 +57,7 @@ class WorkerMetrics:
         """Return the handler with metrics."""
 
         async def handle(message: Message) -> None:
+            self._waited(route, message)
             started, outcome = time.perf_counter(), "interrupted"
             try:
                 await handler(message)
@@ -59,3 +70,9 @@ class WorkerMetrics:
                 self._messages.labels(*route, outcome).inc()
 
         return handle
+
+    def _waited(self, route: tuple[str, str, str], message: Message) -> None:
+        """Count each message once: the time before a further attempt is the retry's delay."""
+        if message.received_at is not None and message.attempt == 1:
+            waited = (datetime.now(UTC) - message.received_at).total_seconds()
+            self._wait.labels(*route).observe(max(waited, 0.0))  # the two clocks may differ

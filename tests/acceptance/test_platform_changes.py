@@ -71,6 +71,7 @@ OF_A_PLATFORM: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
     "managementPort": value("managementPort", free_port),
     "metricsAddress": value("metricsAddress", "0.0.0.0"),
     "metricsPort": value("metricsPort", free_port),
+    "receiveTime": value("receiveTime", True),
     "registryPort": value("registryPort", free_port),
     "domain": value("domain", "example.com"),
     "brokerImage": value("brokerImage", "rabbitmq:4.3.99-management"),
@@ -214,14 +215,14 @@ def another_image() -> Iterator[str]:
     client.close()
 
 
-@pytest.mark.parametrize("change", ["a new image", "a port", "a memory limit", "the registry's port"])
+@pytest.mark.parametrize("change", ["a new image", "a port", "memory and receive time", "the registry's port"])
 def test_no_confirmed_message_is_lost_while_the_platform_changes(
     stacks: Stacks, change: str, another_image: str
 ) -> None:
     changes: dict[str, dict[str, Any]] = {
         "a new image": {"brokerImage": another_image},
         "a port": {"metricsPort": free_port()},
-        "a memory limit": {"brokerMemoryMb": 1100},
+        "memory and receive time": {"brokerMemoryMb": 1100, "receiveTime": True},
         "the registry's port": {"registryPort": free_port()},
     }
     platform, engine = stacks.platform, stacks.engine

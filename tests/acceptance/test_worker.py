@@ -186,6 +186,7 @@ def test_a_worker_scales_up_by_depth_and_down_after_the_window(own: Own) -> None
         worker.comes_to("one consumer", lambda: worker.metric("kryonix_worker_consumers") == 1)
         worker.comes_to("150 counted", lambda: worker.metric("kryonix_worker_messages_total") == 150)
         worker.comes_to("150 timed", lambda: worker.metric("kryonix_worker_handler_seconds_count") == 150)
+        worker.comes_to("150 waits", lambda: worker.metric("kryonix_worker_wait_seconds_count") == 150)
         worker.comes_to("figures", lambda: worker.metric("kryonix_worker_figures_readable") == 1)
         said = worker.end()
     assert "crm.leads.create from 1 to 2 consumers: depth" in said

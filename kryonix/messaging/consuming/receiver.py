@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from kryonix.messaging.consuming.work import Source, Work, ask_store
 from kryonix.messaging.encoding import Undecodable, decode, stated_encoding
 from kryonix.messaging.idempotency import Claim, IdempotencyStore
-from kryonix.messaging.message import Header, Message, Route, shown_id
+from kryonix.messaging.message import Header, Message, Route, receive_time, shown_id
 from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery, Subscription
 
 _BUSY_S: Final = 1.0
@@ -148,4 +148,5 @@ class Receiver:
             sent_at=envelope.timestamp,
             application=envelope.app_id,
             broadcast=exchange == self._source.names.automation_exchange,
+            received_at=receive_time(headers),
         )

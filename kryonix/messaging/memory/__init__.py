@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from kryonix.messaging.client import MessagingClient
 from kryonix.messaging.errors import ConfigurationError, NotConnected, NotRoutable, QueueFull
 from kryonix.messaging.facade import ClientOptions
 from kryonix.messaging.memory.queue import MemoryQueue, Reason
-from kryonix.messaging.message import Envelope
+from kryonix.messaging.message import RECEIVED_HEADER, Envelope
 from kryonix.messaging.transport import Deliver
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.errors import InvalidInput
@@ -108,9 +109,10 @@ class MemoryBroker:
             raise NotRoutable(f"there is no exchange {envelope.exchange}")
         queues = self._route(envelope.exchange, envelope.routing_key)
         full = [queue for queue in queues if queue.full]
+        headers = {RECEIVED_HEADER: time.time_ns() // 1_000_000, **envelope.headers}
         for queue in queues:
             if queue not in full:
-                queue.put(replace(envelope, headers=dict(envelope.headers)))
+                queue.put(replace(envelope, headers=dict(headers)))
         if full:
             raise QueueFull(f"the queue of {envelope.routing_key} is full")
 

@@ -42,7 +42,10 @@ async def test_a_handler_gets_data_and_route_and_returning_acknowledges(world: W
 
 @pytest.mark.parametrize("failure", [Retry(), ValueError("bug")], ids=["Retry", "any exception"])
 async def test_a_failed_message_is_retried_later_and_counts_attempts(world: World, failure: Exception) -> None:
+    received: list[datetime | None] = []
+
     async def fail_once(message: Message) -> None:
+        received.append(message.received_at)
         if message.attempt == 1:
             raise failure
 
@@ -54,6 +57,7 @@ async def test_a_failed_message_is_retried_later_and_counts_attempts(world: Worl
         await eventually_async(lambda: consumer.handled == 1)
     assert seen.attempts == [1, 2]
     assert seen.times[1] - seen.times[0] > 0.9 * world.second
+    assert received[0] == received[1] is not None, "the time of the first receipt"
     assert (consumer.retried, consumer.handled, consumer.rejected) == (1, 1, 0)
 
 

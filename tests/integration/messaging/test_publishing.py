@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from kryonix.messaging import (
     UnknownRoute,
 )
 from kryonix.messaging.encoding import inflate
+from kryonix.messaging.message import RECEIVED_HEADER
 from tests.support.broker_under_test import World
 from tests.support.recording_handler import Seen
 from tests.support.waiting import eventually_async
@@ -66,6 +68,8 @@ async def test_a_message_carries_sender_type_and_custom_headers(world: World) ->
     assert arrived.app_id == "shop"
     assert arrived.content_type == "application/json"
     assert arrived.timestamp is not None
+    stamp = arrived.headers.pop(RECEIVED_HEADER)
+    assert abs(stamp / 1000 - time.time()) < 300
     assert arrived.headers == {
         "cliente-id": "sdk",
         "modulo": "crm",

@@ -1,9 +1,19 @@
 from __future__ import annotations
 
-import httpx
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import httpx
+import pytest
+
+from kryonix.messaging import Message
+from kryonix.messaging.message import RECEIVED_HEADER, Route, receive_time
 from kryonix.worker.metrics import WorkerMetrics
 from tests.support.project import free_port
+
+ROUTE = ("acme", "crm", "leads.create")
+SERIES = {"tenant": "acme", "module": "crm", "action": "leads.create"}
 
 
 def test_head_answers_as_get_without_a_body() -> None:
@@ -16,3 +26,53 @@ def test_head_answers_as_get_without_a_body() -> None:
     assert (got.status_code, head.status_code, head.content) == (200, 200, b"")
     assert b"kryonix_worker_figures_readable" in got.content
     assert head.headers["content-type"] == got.headers["content-type"]
+
+
+async def handled(message: Message) -> None:
+    """Do nothing."""
+
+
+def waits(*messages: Message) -> tuple[float, float]:
+    """Return the number and the sum of the waits that a worker observes."""
+    metrics = WorkerMetrics()
+    handle = metrics.measured(ROUTE, handled)
+
+    async def run() -> None:
+        for message in messages:
+            await handle(message)
+
+    asyncio.run(run())
+    count, total = (metrics.registry.get_sample_value(f"kryonix_worker_wait_seconds_{of}", SERIES) for of in _SAMPLES)
+    return count or 0.0, total or 0.0
+
+
+_SAMPLES = ("count", "sum")
+
+
+def received(ago_s: float | None, attempt: int = 1) -> Message:
+    at = None if ago_s is None else datetime.now(UTC) - timedelta(seconds=ago_s)
+    return Message({}, "m", attempt, {}, Route("crm", "leads.create", "q", "e", "k"), received_at=at)
+
+
+def test_the_wait_is_the_time_since_the_broker_received_it() -> None:
+    count, total = waits(received(20), received(30))
+    assert count == 2
+    assert 50 <= total < 60
+
+
+def test_a_clock_ahead_of_the_workers_gives_no_negative_wait() -> None:
+    assert waits(received(-60)) == (1, 0)
+
+
+def test_further_attempts_and_messages_without_a_stamp_are_not_counted() -> None:
+    assert waits(received(5, attempt=2), received(None)) == (0, 0)
+
+
+@pytest.mark.parametrize("stamp", [None, "soon", True, 1.5, 10**18, -(10**18), datetime.now(UTC)])
+def test_a_stamp_that_is_no_time_is_ignored(stamp: Any) -> None:
+    assert receive_time({RECEIVED_HEADER: stamp}) is None
+
+
+def test_a_stamp_counts_milliseconds_since_1970() -> None:
+    assert receive_time({RECEIVED_HEADER: 1_500}) == datetime(1970, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC)
+    assert receive_time({}) is None
