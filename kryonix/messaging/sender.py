@@ -27,7 +27,7 @@ from kryonix.messaging.errors import ConfigurationError, MessagingError, NotRout
 from kryonix.messaging.message import Envelope, Outgoing, SendResult
 from kryonix.messaging.reach import Reach
 from kryonix.messaging.routing import Decision, SafeRouter, address
-from kryonix.messaging.tracing import inject, send_span
+from kryonix.messaging.tracing import inject, sending
 from kryonix.messaging.transport import Transport
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
@@ -125,7 +125,8 @@ class Sender:
         envelope.priority, envelope.timestamp = decision.priority, datetime.now(UTC)
         outcome = "cancelled"
         try:
-            with send_span(envelope.exchange, envelope.routing_key, envelope.message_id, len(envelope.body)):
+            size, server = len(envelope.body), self.transport.server
+            with sending(envelope.exchange, envelope.routing_key, envelope.message_id, size, server):
                 inject(envelope.headers)
                 left = timeout - (time.monotonic() - started)
                 if not self.reach.is_known(queues) and not await self.reach.find(queues, left):

@@ -1,19 +1,31 @@
-"""Spans for send and process, and the W3C trace context in headers. Cheap without an OpenTelemetry SDK."""
+"""A span and the metrics of each send and each handling, by OpenTelemetry's conventions, and the W3C trace context.
+
+Cheap without an OpenTelemetry SDK.
+"""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, Final, Self
 
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from kryonix import __version__
+from kryonix.messaging import metrics
 from kryonix.messaging.message import Message
 
-_tracer = _default = trace.get_tracer("kryonix.messaging")
-_NO_SPAN: Final = nullcontext(trace.INVALID_SPAN)
+Server = tuple[str, int]
+"""The broker's host and port."""
+
+_tracer = _default = trace.get_tracer("kryonix.messaging", __version__)
 _propagator = TraceContextTextMapPropagator()
+
+_KINDS: Final = {"send": SpanKind.PRODUCER, "process": SpanKind.CONSUMER}
 
 
 def _is_off() -> bool:
@@ -21,46 +33,115 @@ def _is_off() -> bool:
     return _tracer is _default and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-def send_span(destination: str, routing_key: str, message_id: str, size: int) -> AbstractContextManager[Span]:
-    if _is_off():
-        return _NO_SPAN
-    attributes = _attributes("send", destination, message_id) | {
+class Operation:
+    """One send or handling. An exception that leaves the block is its failure."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """End the operation."""
+
+    def failed(self, error: BaseException) -> None:
+        """Note a failure that does not leave the block."""
+
+
+_OFF: Final = Operation()
+
+
+class _Measured(Operation):
+    """An operation with a span, and with metrics if their SDK is there."""
+
+    def __init__(
+        self,
+        name: str,
+        destination: str,
+        server: Server | None,
+        details: dict[str, str | int],
+        context: Context | None = None,
+        links: Sequence[Link] = (),
+    ) -> None:
+        self._name, self._context, self._links = name, context, links
+        self._attributes: dict[str, str | int] = {
+            "messaging.system": "rabbitmq",
+            "messaging.operation.name": name,
+            "messaging.operation.type": name,
+            "messaging.destination.name": destination,
+        }
+        if server is not None:
+            self._attributes |= {"server.address": server[0], "server.port": server[1]}
+        self._details = details
+        self._block = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._began = time.perf_counter()
+        self._span = self._block.enter_context(
+            _tracer.start_as_current_span(
+                f"{self._name} {self._attributes['messaging.destination.name']}",
+                context=self._context,
+                kind=_KINDS[self._name],
+                attributes={**self._attributes, **self._details},
+                links=self._links,
+                record_exception=False,
+                set_status_on_exception=False,
+            )
+        )
+        return self
+
+    def failed(self, error: BaseException) -> None:
+        name = type(error).__qualname__
+        self._attributes["error.type"] = name
+        self._span.set_attribute("error.type", name)
+        self._span.record_exception(error)
+        self._span.set_status(Status(StatusCode.ERROR, name))
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None:
+            self.failed(error)
+        self._block.close()
+        if not metrics.are_off():
+            metrics.record(self._name, time.perf_counter() - self._began, self._attributes)
+
+
+def sending(exchange: str, routing_key: str, message_id: str, size: int, server: Server | None) -> Operation:
+    if _is_off() and metrics.are_off():
+        return _OFF
+    details: dict[str, str | int] = {
         "messaging.rabbitmq.destination.routing_key": routing_key,
+        "messaging.message.id": message_id,
         "messaging.message.body.size": size,
     }
-    return _tracer.start_as_current_span(f"send {destination}", kind=SpanKind.PRODUCER, attributes=attributes)
+    return _Measured("send", _destination(exchange, routing_key), server, {k: v for k, v in details.items() if v != ""})
 
 
-def process_span(message: Message) -> AbstractContextManager[Span]:
-    """Return a span in the sender's trace."""
-    headers, queue = message.headers, message.route.queue
-    if _is_off() and "traceparent" not in headers:
-        return _NO_SPAN
-    return _tracer.start_as_current_span(
-        f"process {queue}",
-        context=_propagator.extract({key: value for key, value in headers.items() if isinstance(value, str)}),
-        kind=SpanKind.CONSUMER,
-        attributes=_attributes("process", queue, message.message_id) | {"kryonix.attempt": message.attempt},
-        record_exception=False,
-        set_status_on_exception=False,
+def processing(message: Message, server: Server | None) -> Operation:
+    """Return an operation in the sender's trace, which it also links to."""
+    headers, route = message.headers, message.route
+    if _is_off() and metrics.are_off() and "traceparent" not in headers:
+        return _OFF
+    # Another application's key may be anything; only a key of this action is one of few.
+    key = route.routing_key if f".{route.module}.{route.action}." in f".{route.routing_key}." else ""
+    details: dict[str, str | int] = {
+        "messaging.rabbitmq.destination.routing_key": route.routing_key,
+        "messaging.message.id": message.message_id,
+        "kryonix.attempt": message.attempt,
+    }
+    context = _propagator.extract({name: value for name, value in headers.items() if isinstance(value, str)})
+    sender = trace.get_current_span(context).get_span_context()
+    return _Measured(
+        "process",
+        _destination(route.exchange, key, route.queue),
+        server,
+        {name: value for name, value in details.items() if value != ""},
+        context,
+        [Link(sender)] if "traceparent" in headers and sender.is_valid else (),
     )
 
 
-def _attributes(operation: str, destination: str, message_id: str) -> dict[str, str | int]:
-    return {
-        "messaging.system": "rabbitmq",
-        "messaging.operation.name": operation,
-        "messaging.operation.type": operation,
-        "messaging.destination.name": destination,
-        "messaging.message.id": message_id,
-    }
+def _destination(*parts: str) -> str:
+    return ":".join(part for part in parts if part)
 
 
 def inject(headers: dict[str, Any]) -> None:
     """Add the current trace context, if any, to headers: traceparent and tracestate."""
     _propagator.inject(headers)
-
-
-def failed(span: Span, error: BaseException) -> None:
-    span.record_exception(error)
-    span.set_status(Status(StatusCode.ERROR, type(error).__name__))

@@ -70,4 +70,8 @@ class Transport(Protocol):
     @property
     def connected(self) -> bool: ...
 
+    @property
+    def server(self) -> tuple[str, int] | None:
+        """The broker's host and port, if it has any."""
+
     async def close(self) -> None: ...

@@ -73,6 +73,7 @@ NOT_RUN: Final = {
     "scripts/test": "a job of CI",
     "scripts/images": "tests/acceptance/test_images.py, with a registry of its own",
     "export": "sets variables of the reader's shell",
+    "opentelemetry-instrument": "tests/unit/messaging/test_tracing.py configures an OpenTelemetry SDK",
     "pip": "tests/integration/messaging/test_install.py installs the wheel",
     "python": "tests/unit/messaging/test_public_surface.py compares what it writes",
     "python3": "tests/integration/messaging/test_install.py makes such an environment",

@@ -57,6 +57,10 @@ class AmqpTransport:
     def connected(self) -> bool:
         return bool(self._links) and all(link.connected for link in self._links)
 
+    @property
+    def server(self) -> tuple[str, int]:
+        return self._address.host, self._address.port
+
     async def publish(self, envelope: Envelope, timeout: float) -> None:
         deadline = asyncio.get_running_loop().time() + timeout
         if self._publisher is None:

@@ -16,7 +16,7 @@ from kryonix.messaging.consuming.receiver import Receiver
 from kryonix.messaging.consuming.work import Source, Work
 from kryonix.messaging.errors import Reject, Retry
 from kryonix.messaging.message import Message, shown_id
-from kryonix.messaging.tracing import failed, process_span
+from kryonix.messaging.tracing import processing
 from kryonix.messaging.transport import ANSWER_WITHIN_S
 
 log = logging.getLogger("kryonix.messaging")
@@ -153,12 +153,12 @@ class Consumer:
 
     async def _process(self, work: Work) -> None:
         message = work.message
-        with process_span(message) as span:
+        with processing(message, self._source.transport.server) as operation:
             try:
                 async with asyncio.timeout(self._handler_timeout):
                     await self._handler(message)
             except Reject as rejection:
-                failed(span, rejection)
+                operation.failed(rejection)
                 log.warning(
                     "%s: message %s, now a dead letter in %s: %s",
                     self.route,
@@ -172,9 +172,10 @@ class Consumer:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
+                operation.failed(error)
                 await self._retry(work, error)
             except Exception as error:  # noqa: BLE001 - any exception of a handler is a retry
-                failed(span, error)
+                operation.failed(error)
                 await self._retry(work, error)
             else:
                 await work.done()

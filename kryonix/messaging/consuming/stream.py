@@ -10,7 +10,7 @@ from kryonix.messaging.consuming.receiver import Receiver
 from kryonix.messaging.consuming.work import Source, Work
 from kryonix.messaging.errors import ConfigurationError, Reject, Retry
 from kryonix.messaging.message import Data_co, Message
-from kryonix.messaging.tracing import failed, process_span
+from kryonix.messaging.tracing import processing
 
 
 class Item(Generic[Data_co]):
@@ -25,7 +25,7 @@ class Item(Generic[Data_co]):
         self._span = ExitStack()
 
     async def __aenter__(self) -> Message[Data_co]:
-        self._current = self._span.enter_context(process_span(self._work.message))
+        self._operation = self._span.enter_context(processing(self._work.message, self._work.server))
         return self._work.message
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
@@ -33,7 +33,7 @@ class Item(Generic[Data_co]):
             if error is None:
                 await self._work.done()
                 return False
-            failed(self._current, error)
+            self._operation.failed(error)
             if isinstance(error, Reject):
                 await self._work.reject(error.reason)
             elif isinstance(error, Exception):

@@ -68,6 +68,10 @@ class Work:
         self.settled = False
 
     @property
+    def server(self) -> tuple[str, int] | None:
+        return self._source.transport.server
+
+    @property
     def attempts_left(self) -> int:
         """Number of attempts after this one."""
         return max(self._source.catalog.retry.limit + 1 - self.message.attempt, 0)

@@ -175,6 +175,8 @@ class MemorySubscription:
 class MemoryTransport:
     """The transport to an in-memory broker."""
 
+    server = None
+
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
 

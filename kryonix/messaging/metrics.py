@@ -1,0 +1,52 @@
+"""The messaging metrics of OpenTelemetry: messages sent and consumed, and durations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from opentelemetry import metrics
+from opentelemetry.metrics import Histogram, Meter
+
+from kryonix import __version__
+
+_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+"""The conventions' advice for every duration."""
+
+
+class Instruments:
+    """The instruments of a meter. Those of the API's own meter get a provider later, if one is installed."""
+
+    def __init__(self, meter: Meter) -> None:
+        def seconds(name: str, text: str) -> Histogram:
+            return meter.create_histogram(name, "s", text, explicit_bucket_boundaries_advisory=_BOUNDS_S)
+
+        self._counts = {
+            "send": meter.create_counter("messaging.client.sent.messages", "{message}", "Messages sent to the broker."),
+            "process": meter.create_counter(
+                "messaging.client.consumed.messages", "{message}", "Messages handed to the application."
+            ),
+        }
+        self._seconds = {
+            "send": seconds("messaging.client.operation.duration", "Time of a send, until the broker's confirmation."),
+            "process": seconds("messaging.process.duration", "Time to handle a message."),
+        }
+
+    def record(self, operation: str, duration_s: float, attributes: Mapping[str, str | int]) -> None:
+        self._counts[operation].add(1, attributes)
+        self._seconds[operation].record(duration_s, attributes)
+
+
+_instruments = _default = Instruments(metrics.get_meter("kryonix.messaging", __version__))
+
+
+def are_off() -> bool:
+    """Return True without an OpenTelemetry SDK: the API alone has only providers that do nothing."""
+    return _instruments is _default and type(metrics.get_meter_provider()).__module__.startswith(
+        "opentelemetry.metrics"
+    )
+
+
+def record(operation: str, duration_s: float, attributes: Mapping[str, str | int]) -> None:
+    """Count a message, and the duration of its operation, `send` or `process`."""
+    _instruments.record(operation, duration_s, attributes)
