@@ -28,7 +28,10 @@ COMMANDS: Final = {
         "export": ("stack", "Print the stack's deployment for `pulumi stack import`."),
         "check": ("check", "Check the platform and its tenants as they are: what fails, why, and what to do."),
         "status": ("status", "Show the tenants as the broker and the registry report them."),
-        "exporter": ("exporter", "Serve Prometheus metrics of tenants: plan limits, state, connections and channels."),
+        "exporter": (
+            "exporter",
+            "Serve Prometheus metrics of tenants: limits, state, use, operations, drift and certificates.",
+        ),
         "schema": ("plan", "Print the JSON Schema of tenants.yaml, for editors."),
     },
     "Tenants": {

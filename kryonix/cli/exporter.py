@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from prometheus_client import CollectorRegistry
@@ -14,18 +16,38 @@ from prometheus_client.core import Metric
 
 from kryonix.cli.options import PlatformOptions, command
 from kryonix.cli.output.console import err
-from kryonix.cli.site import Site, open_site
+from kryonix.cli.site import open_site
 from kryonix.engines.engine import StackSpec
+from kryonix.monitoring.certificates import certificate_figures, tls_endpoints
+from kryonix.monitoring.drift import DriftReader, Seen, read_seen
 from kryonix.monitoring.endpoint import Endpoint
 from kryonix.monitoring.exporter import Exporter, Read
-from kryonix.monitoring.figures import connection_figures, registry_figures
+from kryonix.monitoring.figures import connection_figures, registered_tenants, registry_figures
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.signup.figures import operation_figures
 from kryonix.topology.addresses import host_port
+from kryonix.topology.catalog import Catalog
 
 _LONGEST_S: Final = 3_600.0
 
+R = TypeVar("R")
+Outputs = Callable[[], Mapping[str, Any]]
+
 app = typer.Typer()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What the exporter reads: the registry, and each cell by name with a function that returns its outputs.
+
+    `operations_dsn` is a login that reads the signup service's operations.
+    """
+
+    registry_dsn: str = field(repr=False)
+    operations_dsn: str = field(repr=False)
+    cells: Mapping[str, Outputs]
+    catalog: Catalog
 
 
 @command(app)
@@ -34,16 +56,17 @@ def exporter(
     host: Annotated[str, typer.Option(help="Address to serve the metrics on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the metrics; 0 picks a free one.")] = 9420,
     interval: Annotated[float, typer.Option(min=1, max=_LONGEST_S, help="Seconds between readings.")] = 15.0,
+    slow_interval: Annotated[
+        float, typer.Option(min=1, max=86_400, help="Seconds between readings of drift and of certificates.")
+    ] = 900.0,
 ) -> None:
-    """Serve Prometheus metrics of tenants: plan limits, state, connections and channels.
+    """Serve Prometheus metrics of tenants: limits, state, use, operations, drift and certificates.
 
     A figure that cannot be read is absent, never 0.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    site = open_site(platform)
-    sources: dict[str, Read] = {"registry": partial(registry_figures, site.registry_dsn, site.catalog)}
-    sources |= {f"cell {name}": _CellReader(site, cell.stack).read for name, cell in site.cells.cells.items()}
-    registry, collected = CollectorRegistry(), Exporter(sources, interval)
+    access = _of_stack(platform)
+    registry, collected = CollectorRegistry(), Exporter(_sources(access), interval, _rare(access), slow_interval)
     registry.register(collected)
     ending = Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
@@ -56,24 +79,68 @@ def exporter(
         endpoint.close()
 
 
+def _of_stack(platform: PlatformOptions) -> Access:
+    """Return what a platform's stack gives access to."""
+    site = open_site(platform)
+    signup_dsn = site.engine.outputs(StackSpec(name=platform.stack)).get("signup_dsn")
+    cells = {name: partial(site.engine.outputs, StackSpec(name=cell.stack)) for name, cell in site.cells.cells.items()}
+    # A login of the exporter's own reads both.
+    operations_dsn = str(signup_dsn or site.registry_dsn)
+    return Access(registry_dsn=site.registry_dsn, operations_dsn=operations_dsn, cells=cells, catalog=site.catalog)
+
+
+def _sources(access: Access) -> dict[str, Read]:
+    """Return what is read at every interval."""
+    sources: dict[str, Read] = {"registry": partial(registry_figures, access.registry_dsn, access.catalog)}
+    sources["operations"] = partial(operation_figures, access.operations_dsn)
+    for name, outputs in access.cells.items():
+        sources[f"cell {name}"] = _CellReader(outputs).connections
+    return sources
+
+
+def _rare(access: Access) -> dict[str, Read]:
+    """Return what is read rarely: it takes long, or changes slowly."""
+    sources: dict[str, Read] = {}
+    tenants = partial(registered_tenants, access.registry_dsn)
+    for name, outputs in access.cells.items():
+        alone = len(access.cells) == 1
+        reader = DriftReader(name, tenants, _CellReader(outputs).seen, access.catalog, alone=alone)
+        sources[f"drift {name}"] = reader.read
+        sources[f"certificates {name}"] = partial(_certificates, outputs)
+    return sources
+
+
+def _certificates(outputs: Outputs) -> list[Metric]:
+    return certificate_figures(tls_endpoints(outputs()))
+
+
 class _CellReader:
     """Reads a cell's broker as its user for metrics, which can change nothing."""
 
-    def __init__(self, site: Site, stack: str) -> None:
-        self._site, self._stack = site, stack
+    def __init__(self, outputs: Outputs) -> None:
+        self._read_outputs = outputs
         self._broker: Broker | None = None
+        self._outputs: Mapping[str, Any] = {}
 
-    def read(self) -> list[Metric]:
-        """Return the cell's figures. After a failure its outputs are read again: they may have changed."""
+    def connections(self) -> list[Metric]:
+        """Return the cell's connections and channels."""
+        return self._ask(connection_figures)
+
+    def seen(self) -> Seen:
+        """Return the cell's objects."""
+        return self._ask(lambda broker: read_seen(self._outputs, broker))
+
+    def _ask(self, figures: Callable[[Broker], R]) -> R:
+        """Return what is read of the broker. After a failure its outputs are read again: they may have changed."""
         if self._broker is None:
-            outputs = self._site.engine.outputs(StackSpec(name=self._stack))
+            outputs = self._outputs = self._read_outputs()
             login = {
                 "admin_username": outputs.get("metrics_username"),
                 "admin_password": outputs.get("metrics_password"),
             }
             self._broker = Broker.of({**outputs, **login})
         try:
-            return connection_figures(self._broker)
+            return figures(self._broker)
         except BrokerUnavailable:
             self._broker.close()
             self._broker = None

@@ -25,7 +25,7 @@ LIST: Final = "tenants.yaml"
 ELSEWHERE: Final = "another project"
 """What manages a tenant, besides the config file of a stack."""
 
-_UNKNOWN_CELL: Final = "unknown"
+UNKNOWN_CELL: Final = "unknown"
 _MOMENT: Final = "%Y-%m-%d %H:%M %Z"
 
 
@@ -83,7 +83,7 @@ def other_tenants(
             modules=row.modulos,
             plan=row.plano,
             status="suspended" if row.status == STATUS_NAMES["suspended"] else "active",
-            cell=cells.get(row.cliente_id, _UNKNOWN_CELL),
+            cell=cells.get(row.cliente_id, UNKNOWN_CELL),
             applied_at=datetime.max,
             updated_at=datetime.max,
         )
@@ -104,9 +104,9 @@ def fleet_members(
     """
     members, present = [], frozenset(stacks)
     for state in states:
-        names, (topology, problem) = Names(state.cliente_id), _expanded(state, catalog)
+        names, (topology, problem) = Names(state.cliente_id), expanded(state, catalog)
         manager = managed_by.get(state.cliente_id, OWN_STACK)
-        if state.cell == _UNKNOWN_CELL:
+        if state.cell == UNKNOWN_CELL:
             cells = (cell for cell, use in uses.items() if names.vhost in (use or ()))
             state = replace(state, cell=next(cells, state.cell))
         found = uses.get(state.cell)
@@ -147,7 +147,7 @@ def cell_loads(
     rows: set[str] = set()
     for state in states:
         if state.status != "removed":
-            known = not _expanded(state, catalog)[1]
+            known = not expanded(state, catalog)[1]
             promised[state.cell].append(load_of(tenant_of(state), catalog) if known else Load(tenants=1))
             rows.add(Names(state.cliente_id).vhost)
     cells = {*promised, *uses, *problems}
@@ -164,7 +164,8 @@ def _load(promised: list[Load], found: Mapping[str, VhostUse], rows: set[str], p
     return replace(total, queues=max(total.queues, sum(use.queues for use in found.values())))
 
 
-def _expanded(state: DesiredState, catalog: Catalog) -> tuple[Topology | None, str]:
+def expanded(state: DesiredState, catalog: Catalog) -> tuple[Topology | None, str]:
+    """Return what a tenant should have; None, with the problem, if the catalog lacks its plan or a module."""
     unknown = [module for module in state.modules if module not in catalog.modules]
     if state.plan not in catalog.plans:
         return None, f"the catalog has no plan {state.plan!r}"

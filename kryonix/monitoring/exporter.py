@@ -20,6 +20,17 @@ Read = Callable[[], Iterable[Metric]]
 
 _STALE: Final = 3
 """Intervals after which figures count as unreadable: their source hangs."""
+_AGAIN_S: Final = 60
+"""Longest pause after a failed reading, for sources with a longer interval."""
+_UNREAD: Final = "not read yet"
+
+
+class PartlyRead(KryonixError):
+    """A reading in which some figures can't be read. It counts as failed; `metrics` are the others."""
+
+    def __init__(self, problem: str, metrics: Iterable[Metric]) -> None:
+        super().__init__(problem)
+        self.metrics = list(metrics)
 
 
 class _Source:
@@ -30,21 +41,23 @@ class _Source:
         self._lock = Lock()
         self._metrics: list[Metric] = []
         self._read_at = -math.inf
-        self._problem = ""
+        self._problem = _UNREAD
         self.failures, self.seconds = 0, math.nan
 
     def run(self, ending: Event) -> None:
         """Read at intervals until the end."""
         while not ending.is_set():
-            self.read()
-            ending.wait(self._every_s)
+            read = self.read()
+            ending.wait(self._every_s if read else min(self._every_s, _AGAIN_S))
 
-    def read(self) -> None:
-        """Read once. A failure leaves no figures: old ones would look like current ones."""
+    def read(self) -> bool:
+        """Read once, and return True if all was read. A failure leaves no figures: old ones would look current."""
         began = time.monotonic()
         problem, metrics = "", list[Metric]()
         try:
             metrics = list(self._read())
+        except PartlyRead as error:
+            problem, metrics = str(error), error.metrics
         except KryonixError as error:
             problem = str(error)
         except Exception as error:  # the other sources and the endpoint go on
@@ -52,24 +65,29 @@ class _Source:
             log.exception("%s: unexpected error", self.name)
         now = time.monotonic()
         with self._lock:
+            before, self._problem = self._problem, problem
             self._metrics, self._read_at = metrics, now
             self.seconds, self.failures = now - began, self.failures + bool(problem)
-        if problem != self._problem:
+        if problem != before and (problem or before != _UNREAD):
             log.warning("%s: %s", self.name, problem or "readable again")
-        self._problem = problem
+        return not problem
 
-    def current(self) -> list[Metric]:
-        """Return the figures of the last reading; none if it failed, or is too long ago."""
+    def current(self) -> tuple[list[Metric], bool]:
+        """Return the figures of the last reading, and True if it read all; none if it is too long ago."""
         with self._lock:
             fresh = time.monotonic() - self._read_at <= max(_STALE * self._every_s, self.seconds + self._every_s)
-            return self._metrics if fresh else []
+            return (self._metrics, not self._problem) if fresh else ([], False)
 
 
 class Exporter(Collector):
     """The figures of all sources, by name, each read by a thread of its own."""
 
-    def __init__(self, sources: Mapping[str, Read], every_s: float) -> None:
+    def __init__(
+        self, sources: Mapping[str, Read], every_s: float, rare: Mapping[str, Read] | None = None, rare_s: float = 900
+    ) -> None:
+        """`rare` are sources that are read every `rare_s` seconds only."""
         self._sources = [_Source(name, read, every_s) for name, read in sources.items()]
+        self._sources += [_Source(name, read, rare_s) for name, read in (rare or {}).items()]
 
     def start(self, ending: Event) -> None:
         """Read every source until `ending` is set."""
@@ -95,8 +113,8 @@ class Exporter(Collector):
         )
         merged: dict[str, Metric] = {}
         for source in self._sources:
-            metrics = source.current()
-            readable.add_metric([source.name], bool(metrics))
+            metrics, whole_reading = source.current()
+            readable.add_metric([source.name], whole_reading)
             failures.add_metric([source.name], source.failures)
             if not math.isnan(source.seconds):
                 seconds.add_metric([source.name], source.seconds)

@@ -11,36 +11,42 @@ from collections.abc import Iterable
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from kryonix.fleet.members import other_tenants
+from kryonix.monitoring.plans import plan_figures
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, fetch_desired_states
-from kryonix.registry.rows import fetch_tenants
+from kryonix.registry.rows import fetch_configurations
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names, tenant_of_vhost
 
 
+def registered_tenants(dsn: str) -> list[DesiredState]:
+    """Return the registry's tenants, however they are managed, without removed ones. Raises RegistryError.
+
+    The cell of a tenant without a stack of its own is `unknown`.
+    """
+    with connect(dsn) as connection:
+        states, rows = fetch_desired_states(connection), fetch_configurations(connection)
+    others = (state for state, _ in other_tenants(rows, states, {}, ()).values())
+    return [*(state for state in states if state.stage != "removed"), *others]
+
+
 def registry_figures(dsn: str, catalog: Catalog) -> list[Metric]:
     """Return every tenant with its state and its plan's limits. Raises RegistryError."""
-    with connect(dsn) as connection:
-        states, rows = fetch_desired_states(connection), fetch_tenants(connection)
-    others = (state for state, _ in other_tenants(rows, states, {}, ()).values())
-    return tenant_figures([*(state for state in states if state.stage != "removed"), *others], catalog)
+    states = registered_tenants(dsn)
+    return [*tenant_figures(states), *plan_figures(states, catalog)]
 
 
-def tenant_figures(states: Iterable[DesiredState], catalog: Catalog) -> list[Metric]:
-    """Return the states and limits of tenants. A plan that the catalog lacks has no limits."""
+def tenant_figures(states: Iterable[DesiredState]) -> list[Metric]:
+    """Return the states of tenants."""
     info = _gauge("tenant_info", "A tenant of the registry.", "vhost", "plano", "status")
     converged = _gauge("tenant_converged", "1 if the last run applied the tenant's desired state.")
-    limit = _gauge("plan_limit", "A limit or threshold of the tenant's plan.", "resource")
     for state in states:
         tenant = state.cliente_id
         info.add_metric([tenant, Names(tenant).vhost, state.plan, state.stage], 1)
         converged.add_metric([tenant], state.converged)
-        if (plan := catalog.plans.get(state.plan)) is not None:
-            for name, value in {**plan.limits.model_dump(), **plan.scaling.model_dump()}.items():
-                limit.add_metric([tenant, name.removeprefix("max_")], value)
-    return [info, converged, limit]
+    return [info, converged]
 
 
 def connection_figures(broker: Broker) -> list[Metric]:

@@ -47,3 +47,9 @@ def fetch_tenants(connection: Connection, cliente_id: str | None = None) -> list
     """Return all tenants, or one, ordered by id."""
     rows = connection.execute(QUERIES["fetch_tenants"], {"cliente_id": cliente_id})
     return [TenantRow(**{**row, "modulos": tuple(row["modulos"])}) for row in rows]
+
+
+def fetch_configurations(connection: Connection) -> list[TenantRow]:
+    """Return all tenants ordered by id, without credentials."""
+    rows = connection.execute(QUERIES["fetch_configurations"])
+    return [TenantRow(**{**row, "modulos": tuple(row["modulos"])}) for row in rows]

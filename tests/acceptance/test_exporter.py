@@ -13,8 +13,12 @@ import httpx
 import pytest
 import yaml
 
+from kryonix.monitoring.drift import DriftReader, read_seen
+from kryonix.monitoring.figures import registered_tenants
+from kryonix.rabbitmq.broker import Broker
 from kryonix.topology.catalog import default_catalog
 from tests.support.amqp import Application
+from tests.support.live_broker import LiveBroker
 from tests.support.pages import blocks
 from tests.support.project import Project
 from tests.support.waiting import eventually
@@ -58,9 +62,39 @@ def test_every_tenants_limits_state_and_connections_are_served(platform: Project
         assert 'vhost="/cliente_beta"' in text
         for source in ("registry", "cell main"):
             shows(url, f'kryonix_exporter_source_readable{{source="{source}"}} 1.0')
+        shows(url, "kryonix_tenant_larger_plan{")
+        shows(url, 'kryonix_operations_total{kind="create",outcome="failed"} 0.0')
+        for source in ("operations", "drift main", "certificates main"):
+            shows(url, f'kryonix_exporter_source_readable{{source="{source}"}} 1.0')
+        assert 'kryonix_tenant_drifted{cliente_id="acme"} 0.0' in shows(url, "kryonix_tenant_drifted{")
         asyncio.run(connected(url))
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+
+
+def test_a_tenant_changed_by_hand_has_drifted_until_it_is_mended(platform: Project, broker: LiveBroker) -> None:
+    outputs = platform.outputs()
+    login = {"admin_username": outputs["metrics_username"], "admin_password": outputs["metrics_password"]}
+    reader = DriftReader(
+        "main",
+        lambda: registered_tenants(outputs["registry_dsn"]),
+        lambda: read_seen(outputs, Broker.of({**outputs, **login})),
+        default_catalog(),
+        alone=True,
+    )
+
+    def drifted() -> dict[str, float]:
+        (family,) = reader.read(wait=lambda seconds: None)
+        return {each.labels["cliente_id"]: each.value for each in family.samples}
+
+    assert {"acme": 0, "beta": 0}.items() <= drifted().items()
+    own = ("exchanges", "/cliente_acme", "by-hand")
+    broker.call("PUT", *own, json={"type": "topic", "durable": True}).raise_for_status()
+    try:
+        eventually("it has drifted", lambda: {"acme": 1, "beta": 0}.items() <= drifted().items())
+    finally:
+        broker.call("DELETE", *own)
+    eventually("it has not drifted", lambda: drifted()["acme"] == 0)
 
 
 @pytest.mark.parametrize(

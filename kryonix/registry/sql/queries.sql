@@ -42,6 +42,12 @@ LEFT JOIN tenants.rabbitmq_credentials AS k USING (cliente_id)
 WHERE %(cliente_id)s::text IS NULL OR c.cliente_id = %(cliente_id)s
 ORDER BY c.cliente_id;
 
+-- fetch_configurations --
+-- All tenants without their credentials, which the exporter may not read.
+SELECT cliente_id, vhost, modulos_habilitados AS modulos, plano, status
+FROM tenants.rabbitmq_configurations
+ORDER BY cliente_id;
+
 -- fetch_desired_state --
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
     remove_after, applied_generation, applied_at, updated_at

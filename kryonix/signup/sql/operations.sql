@@ -112,6 +112,26 @@ FOR UPDATE OF o SKIP LOCKED;
 -- count_operations --
 SELECT status, kind, count(*) AS count FROM signup.operations GROUP BY status, kind;
 
+-- count_ended --
+-- All ever ended, with those that are deleted by now. Converging is stored as a change.
+SELECT kind, status, sum(count)::bigint AS count FROM (
+    SELECT CASE WHEN request ? 'converge' THEN 'converge' ELSE kind END AS kind, status, count(*) AS count
+    FROM signup.operations WHERE status IN ('succeeded', 'failed') GROUP BY 1, 2
+    UNION ALL
+    SELECT kind, status, count FROM signup.forgotten_operations WHERE status IN ('succeeded', 'failed')
+) AS ended
+GROUP BY kind, status;
+
+-- fetch_outcomes --
+-- Each tenant's newest operation. A tenant that was removed has none.
+SELECT tenant, kind, status = 'failed' AS failed FROM (
+    SELECT DISTINCT ON (tenant)
+        tenant, CASE WHEN request ? 'converge' THEN 'converge' ELSE kind END AS kind, status
+    FROM signup.operations ORDER BY tenant, created_at DESC
+) AS newest
+WHERE (kind, status) <> ('remove', 'succeeded')
+ORDER BY tenant;
+
 -- oldest_waiting --
 SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float AS seconds
 FROM signup.operations WHERE status = 'queued';

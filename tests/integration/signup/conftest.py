@@ -69,8 +69,9 @@ class Registry:
 
     def clear(self) -> None:
         self.query(
-            "TRUNCATE signup.operations, signup.api_keys, signup.audit, signup.outbox, signup.procrastinate_jobs, "
-            "signup.procrastinate_workers, tenants.desired_states, tenants.rabbitmq_configurations CASCADE"
+            "TRUNCATE signup.operations, signup.forgotten_operations, signup.api_keys, signup.audit, signup.outbox, "
+            "signup.procrastinate_jobs, signup.procrastinate_workers, tenants.desired_states, "
+            "tenants.rabbitmq_configurations CASCADE"
         )
 
 

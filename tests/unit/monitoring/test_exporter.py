@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from kryonix.monitoring.exporter import Exporter
 from kryonix.monitoring.figures import connection_figures, tenant_figures
+from kryonix.monitoring.plans import plan_figures
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.desired_states import DesiredState
@@ -97,7 +98,7 @@ def test_limits_and_thresholds_of_a_plan_are_series_of_the_tenant() -> None:
     ]
     found = {
         (sample.name, sample.labels["cliente_id"], sample.labels.get("resource", "")): sample.value
-        for metric in tenant_figures(states, catalog)
+        for metric in [*tenant_figures(states), *plan_figures(states, catalog)]
         for sample in metric.samples
     }
     plan = catalog.plans["basic"]
