@@ -1,4 +1,4 @@
-"""scripts/images uses pinned images only, and reports images of unknown origin."""
+"""scripts/images uses pinned images only, has those of a stack's services, and reports images of unknown origin."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Folder:
         config = {"brokerImage": {"type": "string", "default": broker}, "postgresImage": {"default": database}}
         (self.path / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "kryonix", "config": config}, width=1000))
 
-    def stack(self, name: str, **config: str) -> None:
+    def stack(self, name: str, **config: str | bool) -> None:
         keys = {f"kryonix:{key}": value for key, value in config.items()}
         (self.path / f"Pulumi.{name}.yaml").write_text(yaml.safe_dump({"config": keys}, width=1000))
 
@@ -78,6 +78,31 @@ def test_images_are_pulled_by_digest_and_pins_are_printed(folder: Folder, images
     absent = folder.run("--stack", "prod", "--digests")
     assert absent.returncode == 1, "the stack's file names another image, which is not here"
     assert "has no digest" in absent.stderr
+
+
+def test_monitoring_has_its_images_where_it_is_on(folder: Folder, images: Registry) -> None:
+    for tag, what in (("4.3", "broker"), ("17", "database"), ("v3.5", "prometheus"), ("v0.33", "alertmanager")):
+        images.push(tag, what)
+    folder.defaults(f"{images.repository}/broker:4.3", f"{images.repository}/database:17")
+    monitoring = {
+        "monitoring": True,
+        "prometheusImage": f"{images.repository}/prometheus:v3.5",
+        "alertmanagerImage": f"{images.repository}/alertmanager:v0.33",
+        "grafanaImage": "localhost:1/grafana:12",
+    }
+    folder.stack("plain", **monitoring | {"monitoring": False})
+    folder.stack("watched", **monitoring)
+    plain = folder.run("--stack", "plain")
+    assert plain.returncode == 0, plain.stderr
+    assert "prometheus" not in plain.stderr
+
+    without_grafana = folder.run("--stack", "watched")
+    assert without_grafana.returncode == 3
+    assert "Debian has nothing to assemble localhost:1/grafana:12 from" in without_grafana.stderr
+    folder.stack("watched", **monitoring | {"grafanaImage": ""})
+    assert folder.run("--stack", "watched").returncode == 0
+    printed = yaml.safe_load(folder.run("--stack", "watched", "--digests").stdout)
+    assert list(printed) == [f"kryonix:{role}Image" for role in ("broker", "postgres", "prometheus", "alertmanager")]
 
 
 def test_an_image_with_another_digest_is_refused_without_a_substitute(folder: Folder, images: Registry) -> None:
