@@ -84,7 +84,7 @@ def test_monitoring_has_its_images_where_it_is_on(folder: Folder, images: Regist
     for tag, what in (("4.3", "broker"), ("17", "database"), ("v3.5", "prometheus"), ("v0.33", "alertmanager")):
         images.push(tag, what)
     folder.defaults(f"{images.repository}/broker:4.3", f"{images.repository}/database:17")
-    monitoring = {
+    monitoring: dict[str, str | bool] = {
         "monitoring": True,
         "prometheusImage": f"{images.repository}/prometheus:v3.5",
         "alertmanagerImage": f"{images.repository}/alertmanager:v0.33",
