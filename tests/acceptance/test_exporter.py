@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-import yaml
 
 from kryonix.monitoring.drift import DriftReader, read_seen
 from kryonix.monitoring.figures import registered_tenants
@@ -19,7 +17,6 @@ from kryonix.rabbitmq.broker import Broker
 from kryonix.topology.catalog import default_catalog
 from tests.support.amqp import Application
 from tests.support.live_broker import LiveBroker
-from tests.support.pages import blocks
 from tests.support.project import Project
 from tests.support.waiting import eventually
 
@@ -106,17 +103,3 @@ def test_the_exporter_refuses_what_it_cannot_do(platform: Project, arguments: tu
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_the_pages_scrape_of_the_broker_has_every_tenant(platform: Project) -> None:
-    (block,) = [each for each in blocks() if each.text.startswith("scrape_configs")]
-    (job,) = [job for job in yaml.safe_load(block.text)["scrape_configs"] if "detailed" in job.get("metrics_path", "")]
-    (labels,) = job["metric_relabel_configs"]
-    url = f"{platform.outputs()['metrics_url']}{job['metrics_path'].removeprefix('/metrics')}"
-
-    def tenants() -> set[str]:
-        text = httpx.get(url, params=job["params"], timeout=30).raise_for_status().text
-        found = (re.fullmatch(labels["regex"], vhost) for vhost in re.findall(r'vhost="([^"]*)"', text))
-        return {match[1] for match in found if match}
-
-    eventually("both tenants have series", lambda: {"acme", "beta"} <= tenants())

@@ -26,6 +26,7 @@ RUN_BY: Final = {
     "up": "tests/acceptance/test_guard.py",
     "destroy": "tests/acceptance/test_guard.py",
     "check": "tests/acceptance/test_check.py",
+    "status": PAGES,
     "export": PAGES,
     "exporter": "tests/acceptance/test_exporter.py",
     "tenant list": PAGES,
