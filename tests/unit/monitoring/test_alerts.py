@@ -33,10 +33,23 @@ def test_no_two_alerts_have_one_name() -> None:
 def test_an_alert_says_how_bad_what_and_where_to_read_on(alert: Alert) -> None:
     prefix = {"tenants.yaml": "Tenant", "broker.yaml": "Broker", "kryonix.yaml": "Kryonix"}[alert.file]
     assert alert.name.startswith(prefix)
-    assert alert.labels.keys() == {"severity"}
+    assert alert.labels.keys() - {"audience"} == {"severity"}
     assert alert.labels["severity"] in ("critical", "warning", "info")
     assert alert.annotations.keys() == {"summary", "description", "runbook"}
     assert alert.annotations["runbook"] == f"docs/runbooks.md#{alert.name.lower()}"
+
+
+def test_a_tenant_gets_what_its_applications_can_change() -> None:
+    theirs = {alert.name for alert in ALERTS if "audience" in alert.labels}
+    assert {alert.labels["audience"] for alert in ALERTS if alert.name in theirs} == {"tenant"}
+    assert theirs == {alert.name for alert in ALERTS if alert.file == "tenants.yaml"} - {
+        "TenantSuspendedWithMessages",
+        "TenantQueueWithoutLeader",
+        "TenantVhostDown",
+        "TenantOperationFailed",
+        "TenantNotConverged",
+        "TenantDrifted",
+    }
 
 
 def test_each_alert_has_a_runbook_section_and_each_section_an_alert() -> None:
