@@ -13,13 +13,13 @@ def _share(used: str, resource: str) -> str:
     return f'({used}) / on (cliente_id) kryonix_plan_limit{{resource="{resource}"}}'
 
 
-DEPTH: Final = 'max by (cliente_id) (rabbitmq_detailed_queue_messages_ready{queue!~".+[.]dlq", cliente_id!=""})'
+DEPTH: Final = 'max by (cliente_id) (rabbitmq_detailed_queue_messages{queue!~".+[.]dlq", cliente_id!=""})'
 """The tenant's deepest queue. Dead-letter queues have a limit of their own."""
 
 CONNECTIONS: Final = _share("kryonix_tenant_connections", "connections")
 CHANNELS: Final = _share("kryonix_tenant_channels", "channels")
 DEEPEST: Final = _share(DEPTH, "queue_depth")
-QUEUES: Final = _share('count by (cliente_id) (rabbitmq_detailed_queue_consumers{cliente_id!=""})', "queues")
+QUEUES: Final = _share('count by (cliente_id) (rabbitmq_detailed_queue_messages{cliente_id!=""})', "queues")
 NEAREST: Final = " or ".join(
     f'label_replace({share}, "resource", "{name}", "", "")'
     for name, share in (("connections", CONNECTIONS), ("channels", CHANNELS), ("depth", DEEPEST))

@@ -63,10 +63,14 @@ class Panel:
     top: float | None = None
     """The end of the scale."""
     stacked: bool = False
+    log: bool = False
+    """True: a logarithmic scale, for a value far below its limit."""
     columns: Sequence[str] = ()
     """A table's columns that are labels: `label=Title`."""
     link: str = ""
     """A table's first column leads here."""
+    sort: str = ""
+    """A table's column by which it is sorted, the largest first."""
 
     def refs(self) -> Iterator[tuple[str, Query]]:
         return zip("ABCDEFGHIJ", self.queries, strict=False)
@@ -81,13 +85,17 @@ class Panel:
             "datasource": DATASOURCE,
             "gridPos": {"h": self.height, "w": self.width, "x": x, "y": y},
             "fieldConfig": {"defaults": self._defaults(), "overrides": list(self._overrides())},
-            "options": OPTIONS[self.kind],
+            "options": self._options(),
             "targets": [query.json(ref, table=table, instant=instant) for ref, query in self.refs()],
         }
         return {**made, "transformations": self._transformations()} if table else made
 
+    def _options(self) -> Json:
+        sort = {"sortBy": [{"displayName": self.sort, "desc": True}]} if self.sort else {}
+        return {**OPTIONS[self.kind], **sort}
+
     def _defaults(self) -> Json:
-        made = looks(self.kind, self.unit, stacked=self.stacked)
+        made = looks(self.kind, self.unit, stacked=self.stacked, log=self.log)
         made["thresholds"] = {"mode": "absolute", "steps": steps(self.warn, self.alarm)}
         return made if self.top is None else {**made, "max": self.top}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 Json = dict[str, Any]
-Kind = Literal["timeseries", "stat", "gauge", "bargauge", "table"]
+Kind = Literal["timeseries", "state-timeline", "stat", "gauge", "bargauge", "table"]
 Unit = Literal["short", "none", "percentunit", "s", "bytes", "Bps", "mps", "cps", "reqps", "bool_yes_no"]
 """Grafana's names. `mps` is messages and `cps` anything per second, `percentunit` a share of 1."""
 
@@ -22,6 +22,13 @@ OPTIONS: Final[dict[Kind, Json]] = {
             "sortDesc": True,
         },
         "tooltip": {"mode": "multi", "sort": "desc"},
+    },
+    "state-timeline": {
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False},
+        "mergeValues": True,
+        "rowHeight": 0.8,
+        "showValue": "never",
+        "tooltip": {"mode": "single", "sort": "none"},
     },
     "stat": {
         "colorMode": "value",
@@ -60,14 +67,29 @@ _LINE: Final[Json] = {
 }
 
 
-def looks(kind: Kind, unit: Unit, *, stacked: bool) -> Json:
+_UP_OR_DOWN: Final[list[Json]] = [
+    {
+        "type": "value",
+        "options": {
+            "0": {"text": "No", "color": "red", "index": 0},
+            "1": {"text": "Yes", "color": "green", "index": 1},
+        },
+    }
+]
+
+
+def looks(kind: Kind, unit: Unit, *, stacked: bool, log: bool) -> Json:
     """Return the defaults of a panel's fields."""
     if kind == "table":
         return {"unit": unit, "custom": {"align": "auto", "cellOptions": {"type": "auto"}}}
+    if kind == "state-timeline":
+        return {"unit": unit, "color": {"mode": "thresholds"}, "mappings": _UP_OR_DOWN, "custom": {"fillOpacity": 70}}
     made: Json = {"unit": unit, "min": 0, "color": {"mode": "thresholds"}}
     if kind == "timeseries":
         stacking = {"mode": "normal" if stacked else "none", "group": "A"}
         made |= {"color": {"mode": "palette-classic"}, "custom": {**_LINE, "stacking": stacking}}
+    if log:  # symlog shows 0, too
+        made["custom"]["scaleDistribution"] = {"type": "symlog", "log": 10, "linearThreshold": 1}
     return made
 
 

@@ -62,9 +62,9 @@ _NOW: Final = Row(
         ),
         _share(
             "Deepest queue",
-            f'max(rabbitmq_detailed_queue_messages_ready{{{_T}, queue!~".+[.]dlq"}})',
+            f'max(rabbitmq_detailed_queue_messages{{{_T}, queue!~".+[.]dlq"}})',
             "queue_depth",
-            "Ready messages of the fullest queue, of the plan's limit. At 100 % the queue refuses publishes.",
+            "Messages of the fullest queue, of the plan's limit. At 100 % the queue refuses publishes.",
         ),
         _held("Dead letters", f'{_T}, queue=~".+[.]dlq"', "Messages whose retries are used up. See `kryonix redrive`."),
         _held("Unrouted", _UNROUTED, "Messages that matched no binding. See `kryonix unrouted`."),
@@ -112,10 +112,10 @@ _MESSAGES: Final = Row(
     panels=[
         Panel(
             title="Depth",
-            description="Ready messages; the ten deepest actions. Dashed: consumers are added, and publishes refused.",
+            description="Messages of the ten deepest actions. Dashed: consumers are added, and publishes refused.",
             queries=[
                 Query(
-                    expr=f"topk(10, max by (modulo, acao) (rabbitmq_detailed_queue_messages_ready{{{_ACTIONS}}}))",
+                    expr=f"topk(10, max by (modulo, acao) (rabbitmq_detailed_queue_messages{{{_ACTIONS}}}))",
                     name=_NAME,
                 ),
                 _limit("scale_up_threshold", "add consumers"),
