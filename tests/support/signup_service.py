@@ -201,8 +201,8 @@ class Signup:
 
     @classmethod
     @contextmanager
-    def on_own_platform(cls, folder: Path) -> Iterator[Signup]:
-        with Project.platform(folder / "project").running() as project:
+    def on_own_platform(cls, folder: Path, **config: Any) -> Iterator[Signup]:
+        with Project.platform(folder / "project", **config).running() as project:
             logs = folder / "logs"
             logs.mkdir()
             signup = cls(project, logs)

@@ -42,8 +42,8 @@ def _count(title: str, expr: str, description: str, *, alarm: float | None = Non
     )
 
 
-def _graph(title: str, description: str, *queries: Query, unit: Unit = "short", width: int = 8) -> Panel:
-    return Panel(title=title, description=description, unit=unit, queries=queries, width=width)
+def _graph(title: str, description: str, *queries: Query, unit: Unit = "short", log: bool = False) -> Panel:
+    return Panel(title=title, description=description, unit=unit, queries=queries, width=8, log=log)
 
 
 _NOW: Final = Row(
@@ -105,6 +105,7 @@ _RESOURCES: Final = Row(
             "Open descriptors. Dashed: the limit.",
             _gauge("rabbitmq_process_open_fds"),
             _gauge("rabbitmq_process_max_fds", "limit {{instance}}", limit=True),
+            log=True,
         ),
     ],
 )
@@ -159,7 +160,7 @@ _MESSAGES: Final = Row(
         ),
         _graph(
             "Dead-lettered",
-            "By reason: retries used up, rejected, expired, or pushed out of a full queue.",
+            "By the broker itself, by reason. The SDK's are not counted here: it publishes them to the module's dlx.",
             _rate("rabbitmq_global_messages_dead_lettered_delivery_limit_total", "retries used up"),
             _rate("rabbitmq_global_messages_dead_lettered_rejected_total", "rejected"),
             _rate("rabbitmq_global_messages_dead_lettered_expired_total", "expired"),
@@ -198,20 +199,33 @@ _QUEUES: Final = Row(
 )
 
 _SCRAPES: Final = Row(
-    title="Scrapes",
+    title="Scrapes and certificates",
     panels=[
         _graph(
             "Duration",
             "How long each target takes to answer Prometheus. It must stay far below the interval of 15 s.",
             Query(expr='max by (job) (scrape_duration_seconds{job=~"kryonix-.+"})', name="{{job}}"),
             unit="s",
-            width=12,
         ),
         _graph(
             "Series",
             "Series per scrape. docs/monitoring.md says how many a tenant needs.",
             Query(expr='sum by (job) (scrape_samples_post_metric_relabeling{job=~"kryonix-.+"})', name="{{job}}"),
-            width=12,
+        ),
+        Panel(
+            title="Certificates",
+            description="Time until the certificate of an address expires. Empty without TLS.",
+            kind="table",
+            columns=["endpoint=Address"],
+            queries=[
+                Query(
+                    expr="min by (endpoint) (kryonix_certificate_expiry_timestamp_seconds) - time()",
+                    name="Expires in",
+                    unit="s",
+                    may_be_empty=True,
+                )
+            ],
+            width=8,
         ),
     ],
 )

@@ -31,7 +31,8 @@ READY: Final = 'sum by (cliente_id) (rabbitmq_detailed_queue_messages_ready{queu
 DEAD: Final = 'sum by (cliente_id) (rabbitmq_detailed_queue_messages{queue=~".+[.]dlq", cliente_id!=""})'
 UNROUTED: Final = 'sum by (cliente_id) (rabbitmq_detailed_queue_messages{queue=~".+[.]unrouted", cliente_id!=""})'
 PUBLISHED: Final = (
-    'sum by (cliente_id) (rate(rabbitmq_detailed_exchange_messages_published_total{cliente_id!=""}[$__rate_interval]))'
+    "sum by (cliente_id) (rate(rabbitmq_detailed_exchange_messages_published_total"
+    '{cliente_id!="", exchange!~".+[.]dlx"}[$__rate_interval]))'
 )
 
 
@@ -41,7 +42,7 @@ def _number(title: str, description: str, expr: str, *, warn: float | None = Non
         description=description,
         kind="stat",
         queries=[Query(expr=f"({expr}) or vector(0)", name=title)],
-        width=4,
+        width=3,
         height=4,
         warn=warn,
         alarm=alarm,
@@ -86,6 +87,18 @@ _NOW: Final = Row(
             alarm=1,
         ),
         _number(
+            "Failed operations",
+            "Tenants whose newest operation has failed. The operators' page says why.",
+            "count(max by (cliente_id) (kryonix_tenant_operation_failed) == 1)",
+            alarm=1,
+        ),
+        _number(
+            "Drifted",
+            "Tenants whose objects on the broker differ from what they should be. See `kryonix fleet drift`.",
+            "count(kryonix_tenant_drifted == 1)",
+            alarm=1,
+        ),
+        _number(
             "Messages waiting",
             "Ready messages of all tenants, without dead letters.",
             f"sum({READY})",
@@ -108,8 +121,10 @@ _NEAR: Final = Row(
             kind="table",
             columns=["cliente_id=Tenant", "plano=Plan", "status=Status"],
             link=TENANT_URL,
+            sort="Nearest limit",
             queries=[
                 Query(expr="max by (cliente_id, plano, status) (kryonix_tenant_info)", name=""),
+                Query(expr=f"max by (cliente_id) ({NEAREST})", name="Nearest limit", unit="percentunit"),
                 Query(expr=CONNECTIONS, name="Connections", unit="percentunit"),
                 Query(expr=CHANNELS, name="Channels", unit="percentunit"),
                 Query(expr=DEEPEST, name="Depth", unit="percentunit"),
@@ -120,7 +135,7 @@ _NEAR: Final = Row(
                 Query(expr=f"count by (cliente_id) ({FIRING})", name="Alerts", may_be_empty=True),
             ],
             width=24,
-            height=10,
+            height=8,
         ),
         _top("Connections", CONNECTIONS, "At 100 % the broker refuses further connections."),
         _top("Channels", CHANNELS, "At 100 % the broker refuses further channels."),
@@ -176,15 +191,15 @@ _SOURCES: Final = Row(
     panels=[
         Panel(
             title="Targets",
-            description="At 1 Prometheus reads the target. At 0 its figures are missing above.",
+            description="Green: Prometheus reads the target. Red: its figures are missing above.",
+            kind="state-timeline",
             queries=[Query(expr='min by (job, instance) (up{job=~"kryonix-.+"})', name="{{job}} {{instance}}")],
-            top=1,
         ),
         Panel(
             title="Sources of the exporter",
-            description="At 1 the exporter reads the source. At 0 the source's figures are absent, not 0.",
+            description="Green: the exporter reads the source. Red: the source's figures are absent, not 0.",
+            kind="state-timeline",
             queries=[Query(expr="min by (source) (kryonix_exporter_source_readable)", name="{{source}}")],
-            top=1,
         ),
     ],
 )

@@ -102,14 +102,18 @@ _OPERATIONS: Final = Row(
     title="Operations",
     panels=[
         Panel(
-            title="Operations by outcome",
+            title="Operations by status",
             description="Operations in the database: queued, running, succeeded or failed.",
             queries=[Query(expr="sum by (status) (kryonix_signup_operations)", name="{{status}}")],
         ),
         Panel(
-            title="Operations by kind",
-            description="What was asked for. Finished operations are pruned after a while.",
-            queries=[Query(expr="sum by (kind) (kryonix_signup_operations)", name="{{kind}}")],
+            title="Ended in the last hour",
+            description="Operations by kind and outcome. The operators' page says why one has failed.",
+            queries=[
+                Query(
+                    expr="sum by (kind, outcome) (increase(kryonix_operations_total[1h]))", name="{{kind}} {{outcome}}"
+                )
+            ],
         ),
         Panel(
             title="Age of waiting work",

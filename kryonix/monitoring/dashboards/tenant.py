@@ -11,6 +11,7 @@ _ROUTE: Final = f'{_T}, modulo=~"$modulo"'
 _ACTIONS: Final = f'{_ROUTE}, queue!~".+[.]dlq"'
 _DEAD: Final = f'{_ROUTE}, queue=~".+[.]dlq"'
 _UNROUTED: Final = f'{_T}, queue=~".+[.]unrouted"'
+_PUBLIC: Final = f'{_T}, exchange!~".+[.]dlx"'
 _NAME: Final = "{{modulo}}.{{acao}}"
 
 
@@ -79,12 +80,21 @@ _NOW: Final = Row(
         ),
         Panel(
             title="Plan and state",
-            description="The plan and status in the registry, and whether the last run applied the desired state.",
+            description="Plan and status in the registry; whether the last run applied them, and the broker has them.",
             kind="table",
             columns=["plano=Plan", "status=Status"],
             queries=[
                 Query(expr=f"max by (plano, status) (kryonix_tenant_info{{{_T}}})", name=""),
                 Query(expr=f"max(kryonix_tenant_converged{{{_T}}})", name="Applied", unit="bool_yes_no"),
+                Query(
+                    expr=f"max(kryonix_tenant_drifted{{{_T}}})", name="Drifted", unit="bool_yes_no", may_be_empty=True
+                ),
+                Query(
+                    expr=f"max(kryonix_tenant_operation_failed{{{_T}}})",
+                    name="Operation failed",
+                    unit="bool_yes_no",
+                    may_be_empty=True,
+                ),
             ],
             width=8,
             height=6,
@@ -121,6 +131,7 @@ _MESSAGES: Final = Row(
                 _limit("scale_up_threshold", "add consumers"),
                 _limit("queue_depth", "refuse publishes"),
             ],
+            log=True,
             height=9,
         ),
         Panel(
@@ -138,12 +149,12 @@ _MESSAGES: Final = Row(
         ),
         Panel(
             title="Published",
-            description="Messages published to each of the tenant's exchanges.",
+            description="Messages that applications publish, by exchange.",
             unit="mps",
             queries=[
                 Query(
                     expr="sum by (exchange)"
-                    f" (rate(rabbitmq_detailed_exchange_messages_published_total{{{_T}}}[$__rate_interval]))",
+                    f" (rate(rabbitmq_detailed_exchange_messages_published_total{{{_PUBLIC}}}[$__rate_interval]))",
                     name="{{exchange}}",
                 )
             ],
@@ -190,8 +201,8 @@ _FAILURES: Final = Row(
     title="Failures",
     panels=[
         Panel(
-            title="Dead letters",
-            description="Messages in dead-letter queues, per action that has any.",
+            title="Messages in dead-letter queues",
+            description="Messages whose retries are used up, per action that has any.",
             queries=[
                 Query(
                     expr=f"sum by (modulo, acao) (rabbitmq_detailed_queue_messages{{{_DEAD}}}) > 0",
@@ -263,6 +274,7 @@ _LIMITS: Final = Row(
                 Query(expr=f"max(kryonix_tenant_connections{{{_T}}})", name="open"),
                 _limit("connections", "limit"),
             ],
+            width=8,
         ),
         Panel(
             title="Channels",
@@ -271,6 +283,21 @@ _LIMITS: Final = Row(
                 Query(expr=f"max(kryonix_tenant_channels{{{_T}}})", name="open"),
                 _limit("channels", "limit"),
             ],
+            width=8,
+        ),
+        Panel(
+            title="Larger plans",
+            description="Per limit, the smallest larger plan that fits the tenant's modules and use.",
+            kind="table",
+            columns=["resource=Limit", "plano=Plan"],
+            queries=[
+                Query(
+                    expr=f"max by (resource, plano) (kryonix_tenant_larger_plan{{{_T}}})",
+                    name="Value",
+                    may_be_empty=True,
+                )
+            ],
+            width=8,
         ),
     ],
 )

@@ -12,7 +12,7 @@ from tests.support.signup_service import Caller, Signup
 
 @pytest.fixture(scope="package")
 def signup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signup]:
-    with Signup.on_own_platform(tmp_path_factory.mktemp("signup")) as made:
+    with Signup.on_own_platform(tmp_path_factory.mktemp("signup"), receiveTime=True) as made:
         yield made
 
 
