@@ -69,7 +69,9 @@ _NOW: Final = Row(
         ),
         _count(
             "Alarms",
-            f'sum({{__name__=~"rabbitmq_alarms_.+", {_B}}})',
+            " + ".join(
+                f"sum(rabbitmq_alarms_{alarm}_watermark{{{_B}}})" for alarm in ("memory_used", "free_disk_space")
+            ),
             "Memory and disk alarms. While one is set, nobody can publish.",
             alarm=1,
         ),

@@ -13,9 +13,16 @@ import pytest
 from kryonix.monitoring.dashboards import ALL, TENANT
 from kryonix.monitoring.dashboards.__main__ import FOLDER
 from kryonix.monitoring.dashboards.grafana import DATASOURCE, WIDTH, Dashboard, Panel, Query, Row
+from tests.support.alerts import selectors
+from tests.support.monitored import substituted
 from tests.support.project import ROOT
+from tests.support.scrapes import recorded
 
 EACH = pytest.mark.parametrize("dashboard", ALL, ids=lambda dashboard: dashboard.name)
+
+
+BY_PROMETHEUS = {"ALERTS", "up", "scrape_duration_seconds", "scrape_samples_post_metric_relabeling"}
+ALERT_LABELS = {"alertname", "alertstate", "severity", "cliente_id", "modulo", "acao", "job", "instance"}
 
 
 def stored(dashboard: Dashboard) -> dict[str, Any]:
@@ -70,6 +77,19 @@ def test_every_variable_of_a_query_is_a_choice_at_the_top(dashboard: Dashboard) 
     names = {variable["name"] for variable in made["templating"]["list"]}
     assert names >= set(re.findall(r"\$\{?([a-z]\w*)", json.dumps(made["panels"])))
     assert names >= set(re.findall(r"\$\{?([a-z]\w*)", json.dumps(made["templating"])))
+
+
+@EACH
+def test_every_query_reads_metrics_and_labels_that_exist(dashboard: Dashboard) -> None:
+    for shown in dashboard.panels():
+        for query in shown.queries:
+            read = selectors(substituted(query.expr, {"cliente_id": "acme", "modulo": "crm", "instance": "x"}, "1m"))
+            assert read, query.expr
+            unknown = [each.metric for each in read if each.metric not in BY_PROMETHEUS | recorded().keys()]
+            assert unknown == [], query.expr
+            for each in read:
+                labels = recorded().get(each.metric, frozenset({*each.labels} & ALERT_LABELS))
+                assert labels >= set(each.labels), f"{each.metric} has no label {set(each.labels) - labels}"
 
 
 def test_dashboards_have_addresses_of_their_own() -> None:
