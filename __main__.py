@@ -53,6 +53,16 @@ if settings.platform is not None:
     before = [own, exporter, shared, events, *(tenant.safeguards for tenant in tenants.values())]
     BrokerSafeguards("broker-safeguards", platform.access, settings, pulumi.ResourceOptions(depends_on=before))
     outputs |= {**exporter.outputs, "events_uri": events.uri}
+    if settings.platform.monitoring is not None:
+        from components.monitoring import Monitoring, MonitoringArgs
+
+        watched = MonitoringArgs(
+            settings=settings.platform.monitoring,
+            advertised_host=settings.platform.advertised_host,
+            broker_network=own.broker_network,
+            metrics_password=exporter.outputs["metrics_password"],
+        )
+        outputs |= Monitoring("monitoring", watched).outputs
 
 outputs |= {"management_url": platform.management_url, "amqp_host": platform.amqp_host, "amqp_port": platform.amqp_port}
 for name, value in {**outputs, "tenants": {id: tenant.summary() for id, tenant in tenants.items()}}.items():

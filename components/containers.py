@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,22 +42,53 @@ class Service(pulumi.ComponentResource):
         # A network of its own: any container on Docker's default bridge could reach the service's ports.
         self.network = docker.Network(f"{name}-network", name=f"{host}-network", driver="bridge", opts=child)
         self.volume = docker.Volume(f"{name}-data", name=f"{host}-data", opts=child)
-        self.container = docker.Container(
+        self.container = hardened_container(
+            self,
             f"{name}-container",
-            name=host,
+            role,
+            networks=[self.network],
+            memory_mb=memory_mb,
+            volumes={data: self.volume},
+            adds=_CAPABILITIES,
+            ignore_changes=args.ignore_changes,
             hostname=host,  # part of the broker's node name, and so of its data directory's
-            restart="unless-stopped",
-            memory=memory_mb,
-            memory_swap=2 * memory_mb,  # Docker's own default; if omitted, every preview would show its removal
-            destroy_grace_seconds=60,
-            networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=self.network.name, aliases=[role])],
-            volumes=[docker.ContainerVolumeArgs(volume_name=self.volume.name, container_path=data)],
-            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(_CAPABILITIES)),
-            security_opts=[NO_NEW_PRIVILEGES],
-            wait=True,
-            # A second container can't use the name, the ports and the volume of the first one.
-            opts=pulumi.ResourceOptions(
-                parent=self, delete_before_replace=True, ignore_changes=list(args.ignore_changes)
-            ),
             **inputs,
         )
+
+
+def hardened_container(
+    parent: pulumi.Resource,
+    name: str,
+    role: str,
+    *,
+    networks: Sequence[docker.Network],
+    memory_mb: int,
+    volumes: Mapping[str, docker.Volume],
+    adds: Sequence[str] = (),
+    ignore_changes: Sequence[str] = (),
+    **inputs: Any,
+) -> docker.Container:
+    """Return a container that counts as created once it is healthy, and may do nothing beyond `adds`.
+
+    `memory_mb` is in MiB, `volumes` are by path. On each network it has its role for a name.
+    """
+    return docker.Container(
+        name,
+        name=container_name(role),
+        restart="unless-stopped",
+        memory=memory_mb,
+        memory_swap=2 * memory_mb,  # Docker's own default; if omitted, every preview would show its removal
+        destroy_grace_seconds=60,
+        networks_advanced=[
+            docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[role]) for network in networks
+        ],
+        volumes=[
+            docker.ContainerVolumeArgs(volume_name=volume.name, container_path=path) for path, volume in volumes.items()
+        ],
+        capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(adds)),
+        security_opts=[NO_NEW_PRIVILEGES],
+        wait=True,
+        # A second container can't use the name, the ports and the volume of the first one.
+        opts=pulumi.ResourceOptions(parent=parent, delete_before_replace=True, ignore_changes=list(ignore_changes)),
+        **inputs,
+    )

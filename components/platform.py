@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
+import pulumi_docker as docker
 import pulumi_random as random
 
 from components.broker import BrokerContainer, BrokerContainerArgs
@@ -41,6 +42,7 @@ class Platform(pulumi.ComponentResource):
     outputs: PlatformOutputs
     administration: dict[str, Any]
     """Stack outputs for operators and for other stacks."""
+    broker_network: docker.Network
 
     def __init__(self, name: str, args: PlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Platform", name, None, opts)
@@ -91,6 +93,7 @@ class Platform(pulumi.ComponentResource):
         }
         # A platform's only: the outputs of a tenant's stack contain no administrator.
         self.administration = {**logins, "layout": LAYOUT}
+        self.broker_network = broker.network
         addresses = {key: getattr(self.outputs, key) for key in ("management_url", "amqp_host", "amqp_port")}
         self.register_outputs({**addresses, **logins})
 

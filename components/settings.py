@@ -16,6 +16,7 @@ from components.current_address import local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from components.guard import Guard
+from components.monitoring_settings import MonitoringSettings
 from components.previous_run import PreviousRun
 from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.addresses import host_port
@@ -52,6 +53,8 @@ class PlatformSettings:
     metrics: MetricsEndpoint
     domain: str
     receive_time: bool
+    monitoring: MonitoringSettings | None = None
+    """None where monitoring is off."""
 
     def __post_init__(self) -> None:
         ports = {
@@ -59,6 +62,7 @@ class PlatformSettings:
             "managementPort": self.management_port,
             "metricsPort": self.metrics.port,
             "registryPort": self.registry_port,
+            **(self.monitoring.ports if self.monitoring else {}),
         }
         problems = [
             f"{_place(key, port)}kryonix:{key}: {port} is not a valid port (1-65535)"
@@ -73,12 +77,18 @@ class PlatformSettings:
         for key, host in (("domain", self.domain), ("advertisedHost", self.advertised_host)):
             if not _HOST.fullmatch(host) and not (key == "advertisedHost" and _is_ipv6(host)):
                 problems.append(f"kryonix:{key}: {host!r} is not a valid host name. Use one such as kryonix.com.br")
-        for key, image in (("brokerImage", self.broker_image), ("postgresImage", self.postgres_image)):
+        images = {
+            "brokerImage": self.broker_image,
+            "postgresImage": self.postgres_image,
+            **(self.monitoring.images if self.monitoring else {}),
+        }
+        for key, image in images.items():
             if not image or re.search(r"\s", image):
                 problems.append(f"kryonix:{key}: {image!r} is not a valid image name. Use NAME:TAG")
             elif "@" in image and not _PINNED.fullmatch(image):
                 remedy = "Write NAME:TAG@sha256: and 64 digits of 0-9 and a-f; `scripts/images --digests` prints it"
                 problems.append(f"kryonix:{key}: {image!r} is not an image pinned by its digest. {remedy}")
+        problems += self.monitoring.problems() if self.monitoring else []
         if problems:
             raise InvalidStack("\n".join(problems))
 
@@ -99,6 +109,7 @@ class PlatformSettings:
             ),
             domain=config.require("domain"),
             receive_time=config.require_bool("receiveTime"),
+            monitoring=MonitoringSettings.load(config, _ip_address(config, "monitoringAddress")),
         )
 
     @property

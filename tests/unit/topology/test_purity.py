@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[3]
 PURE = {
     "__future__",
     "base64",
+    "bcrypt",
     "collections",
     "dataclasses",
     "difflib",

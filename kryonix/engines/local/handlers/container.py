@@ -209,7 +209,15 @@ def _wait_until_healthy(api: docker.APIClient, id: str, inputs: Properties) -> N
     raise ApplyFailed("\n".join(lines))
 
 
-_CONFIG_KEYS: Final = {5672: "amqpPort", 15672: "managementPort", 15692: "metricsPort", 5432: "registryPort"}
+_CONFIG_KEYS: Final = {
+    5672: "amqpPort",
+    15672: "managementPort",
+    15692: "metricsPort",
+    5432: "registryPort",
+    9090: "prometheusPort",
+    9093: "alertmanagerPort",
+    3000: "grafanaPort",
+}
 """Keys of the platform's config by the port inside the container."""
 
 

@@ -64,6 +64,7 @@ CONTAINER: Final[Fields] = {
     "securityOpts": _replacing(Kind.TEXT_SET),
     "shmSize": _replacing(Kind.WHOLE),
     "tmpfs": Field(kind=Kind.TEXT_MAP),
+    "user": _replacing(),
     "uploads": _replacing(Kind.BLOCK_SET, fields=_UPLOAD),
     "volumes": _replacing(Kind.BLOCK_SET, fields=_VOLUME),
     "wait": Field(kind=Kind.FLAG, default=False),
@@ -107,6 +108,7 @@ def container_spec(inputs: Properties, extra_labels: Mapping[str, str]) -> dict[
     spec = {
         "Image": inputs["image"],
         "Hostname": inputs.get("hostname"),
+        "User": inputs.get("user"),
         "Env": inputs.get("envs"),
         "Cmd": inputs.get("command"),
         "Entrypoint": inputs.get("entrypoints"),

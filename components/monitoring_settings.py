@@ -1,0 +1,126 @@
+"""MonitoringSettings: the config of a platform's Prometheus, Alertmanager and Grafana."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import pulumi
+
+from kryonix.topology.addresses import host_port
+
+_DURATION: Final = re.compile(r"(?=\d)(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?")
+_TARGET: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):(\d{1,5})")
+_ADDRESS: Final = re.compile(r"[^@\s<>]+@[^@\s<>]+|[^<>]*<[^@\s<>]+@[^@\s<>]+>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitoringSettings:
+    """Images, ports and address of the servers, what they keep and read, and how operators are notified."""
+
+    prometheus_image: str
+    alertmanager_image: str
+    grafana_image: str = ""
+    """Empty for none."""
+    prometheus_port: int = 9090
+    alertmanager_port: int = 9093
+    grafana_port: int = 3000
+    address: str = "127.0.0.1"
+    retention: str = "15d"
+    worker_targets: Sequence[str] = ()
+    """Each `host:port` of `kryonix worker --metrics-port`, as Prometheus reaches it."""
+    alert_webhook: str = ""
+    smtp_host: str = ""
+    """`host:port` of a mail server."""
+    smtp_from: str = ""
+    smtp_username: str = ""
+    smtp_password: str = ""
+    smtp_tls: bool = True
+
+    @classmethod
+    def load(cls, config: pulumi.Config, address: str) -> MonitoringSettings | None:
+        """Return the stack's settings, None where monitoring is off."""
+        if not config.require_bool("monitoring"):
+            return None
+        return cls(
+            prometheus_image=config.require("prometheusImage"),
+            alertmanager_image=config.require("alertmanagerImage"),
+            grafana_image=config.get("grafanaImage") or "",
+            prometheus_port=config.require_int("prometheusPort"),
+            alertmanager_port=config.require_int("alertmanagerPort"),
+            grafana_port=config.require_int("grafanaPort"),
+            address=address,
+            retention=config.require("metricsRetention"),
+            worker_targets=tuple(config.require_object("workerTargets")),
+            alert_webhook=config.get("alertWebhook") or "",
+            smtp_host=config.get("smtpHost") or "",
+            smtp_from=config.get("smtpFrom") or "",
+            smtp_username=config.get("smtpUsername") or "",
+            smtp_password=config.get("smtpPassword") or "",
+            smtp_tls=config.require_bool("smtpTls"),
+        )
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """Return the published ports by config key."""
+        servers = {"prometheusPort": self.prometheus_port, "alertmanagerPort": self.alertmanager_port}
+        return servers | ({"grafanaPort": self.grafana_port} if self.grafana_image else {})
+
+    @property
+    def images(self) -> Mapping[str, str]:
+        """Return the images by config key."""
+        servers = {"prometheusImage": self.prometheus_image, "alertmanagerImage": self.alertmanager_image}
+        return servers | ({"grafanaImage": self.grafana_image} if self.grafana_image else {})
+
+    @property
+    def authenticated(self) -> bool:
+        """Return True if the servers require a login: beyond loopback they do."""
+        return not ipaddress.ip_address(self.address).is_loopback
+
+    def url(self, advertised_host: str, port: int) -> str:
+        """Return the URL under the platform's advertised host, or on loopback under the servers' own address."""
+        return f"http://{host_port(advertised_host if self.authenticated else self.address, port)}"
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with these values, one line each. Ports and images are the platform's to check."""
+        problems = []
+        if not _DURATION.fullmatch(self.retention) or not re.search(r"[1-9]", self.retention):
+            problems.append(f"kryonix:metricsRetention: {self.retention!r} is not a duration. Use one like 15d or 2w")
+        for target in self.worker_targets:
+            found = _TARGET.fullmatch(target) if isinstance(target, str) else None
+            if not found or not 1 <= int(found[1]) <= 65535:
+                problems.append(f"kryonix:workerTargets: {target!r} is not host:port. Write it like w1.example:9421")
+        return problems + self._problems_of_notices()
+
+    def _problems_of_notices(self) -> list[str]:
+        problems = []
+        # A webhook's URL often holds a token: it is not repeated.
+        if self.alert_webhook and not _is_web_url(self.alert_webhook):
+            problems.append("kryonix:alertWebhook: not a valid URL. Write https://HOST/PATH")
+        found = _TARGET.fullmatch(self.smtp_host)
+        if self.smtp_host and (not found or not 1 <= int(found[1]) <= 65535):
+            problems.append(f"kryonix:smtpHost: {self.smtp_host!r} is not host:port. Write it like mail.example:587")
+        if self.smtp_from and not _ADDRESS.fullmatch(self.smtp_from):
+            problems.append(f"kryonix:smtpFrom: {self.smtp_from!r} is not an e-mail address")
+        if bool(self.smtp_host) != bool(self.smtp_from):
+            missing = "smtpFrom" if self.smtp_host else "smtpHost"
+            problems.append(f"kryonix:{missing}: missing. E-mail needs both kryonix:smtpHost and kryonix:smtpFrom")
+        if bool(self.smtp_username) != bool(self.smtp_password):
+            missing = "smtpPassword" if self.smtp_username else "smtpUsername"
+            problems.append(f"kryonix:{missing}: missing. Set both kryonix:smtpUsername and kryonix:smtpPassword")
+        if self.smtp_password and not pulumi.runtime.is_config_secret("kryonix:smtpPassword"):
+            remedy = "Set it again with `pulumi config set --secret kryonix:smtpPassword`"
+            problems.append(f"kryonix:smtpPassword is stored in plain text in the stack's file. {remedy}")
+        return problems
+
+
+def _is_web_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", url)
+    except ValueError:
+        return False

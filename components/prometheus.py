@@ -1,0 +1,73 @@
+"""PrometheusContainer: the platform's metrics of the last days, and its alert rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pulumi
+
+from components.monitoring_server import MonitoringServer, MonitoringServerArgs, Server
+
+INSIDE: Final = "http://prometheus:9090"
+"""The server for containers on its networks."""
+
+_FILES: Final = Path(__file__).parent / "monitoring_files"
+_FOLDER: Final = "/etc/prometheus"
+_MEMORY_MB: Final = 1024
+_SIGNUP: Final = "web:8080"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrometheusContainerArgs(MonitoringServerArgs):
+    """A server's arguments, the password for the broker's metrics, and True if there is a signup service to scrape."""
+
+    metrics_password: pulumi.Input[str]
+    signup: bool = False
+
+
+class PrometheusContainer(MonitoringServer):
+    """The server."""
+
+    def __init__(self, name: str, args: PrometheusContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kryonix:messaging:PrometheusContainer", name, None, opts)
+        settings = args.settings
+        server = Server(
+            role="prometheus",
+            image=settings.prometheus_image,
+            port=9090,
+            published=settings.prometheus_port,
+            memory_mb=_MEMORY_MB,
+            user="65534:65534",
+            folder=_FOLDER,
+            data="/prometheus",
+            health="/-/healthy",
+            command=[
+                f"--config.file={_FOLDER}/prometheus.yml",
+                "--storage.tsdb.path=/prometheus",
+                f"--storage.tsdb.retention.time={settings.retention}",
+                f"--web.external-url={args.url}",
+                *([f"--web.config.file={_FOLDER}/web.yml"] if settings.authenticated else []),
+            ],
+        )
+        self._run(name, args, server, _files(args))
+        self.register_outputs({"container_id": self.container.id})
+
+
+def _files(args: PrometheusContainerArgs) -> dict[str, pulumi.Input[str]]:
+    rules = {f"rules/{file.name}": file.read_text(encoding="utf-8") for file in sorted(_FILES.glob("rules/*.yaml"))}
+    return {
+        "prometheus.yml": (_FILES / "prometheus.yml").read_text(encoding="utf-8"),
+        **rules,
+        "workers.json": _targets(args.settings.worker_targets),
+        "signup.json": _targets([_SIGNUP] if args.signup else []),
+        "metrics_password": pulumi.Output.secret(args.metrics_password),
+    }
+
+
+def _targets(targets: Sequence[str]) -> str:
+    """Return targets as a file of Prometheus' service discovery."""
+    return json.dumps([{"targets": list(targets)}] if targets else [])
