@@ -70,6 +70,15 @@ def serve(
     ] = 2,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests per second and caller, sustained.")] = 20,
     burst: Annotated[int, typer.Option(min=1, help="Requests per caller, at once.")] = 60,
+    prometheus: Annotated[
+        str | None,
+        typer.Option(
+            envvar="KRYONIX_PROMETHEUS_URL",
+            show_envvar=False,
+            metavar="URL",
+            help="Prometheus that the page's charts are read from; default: the stack's own, if it has one.",
+        ),
+    ] = None,
 ) -> None:
     """Run the HTTP service.
 
@@ -78,12 +87,22 @@ def serve(
     """
     import uvicorn  # these two take longer than a whole command on keys
 
+    from kryonix.signup.prometheus import PrometheusAddress
     from kryonix.signup.service import build_service
 
     _configure_logging()
     listening = _listen(host, port)
     cells = load_cells(Path.cwd(), platform.stack)
-    service = build_service(_dsn(platform), default_catalog(), cells, per_second=rate, burst=burst)
+    given = _given_dsn()
+    outputs = {} if given else _outputs(platform)
+    service = build_service(
+        given or _signup_dsn(outputs, platform.stack),
+        default_catalog(),
+        cells,
+        per_second=rate,
+        burst=burst,
+        prometheus=PrometheusAddress.of(prometheus, outputs),
+    )
     settings = uvicorn.Config(
         service, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
     )
@@ -195,16 +214,21 @@ def _transaction(platform: PlatformOptions) -> Iterator[Connection[Any]]:
 
 def _dsn(platform: PlatformOptions) -> str:
     """Return the service's database, from the environment, the file that it names, or the platform's outputs."""
+    return _given_dsn() or _signup_dsn(_outputs(platform), platform.stack)
+
+
+def _given_dsn() -> str | None:
+    """Return the database of the environment, if there is one: then the stack's outputs are not needed."""
     if given := os.environ.get(_DSN_VARIABLE):
         return given
     if file := os.environ.get(_DSN_FILE_VARIABLE):
-        return (
-            read_bytes(Path(file), f"Let {_DSN_FILE_VARIABLE} name the file with the output `signup_dsn`")
-            .decode()
-            .strip()
-        )
-    outputs = open_site(platform).engine.outputs(StackSpec(name=platform.stack))
-    return _signup_dsn(outputs, platform.stack)
+        remedy = f"Let {_DSN_FILE_VARIABLE} name the file with the output `signup_dsn`"
+        return read_bytes(Path(file), remedy).decode().strip()
+    return None
+
+
+def _outputs(platform: PlatformOptions) -> dict[str, Any]:
+    return open_site(platform).engine.outputs(StackSpec(name=platform.stack))
 
 
 def _signup_dsn(outputs: dict[str, Any], stack: str) -> str:

@@ -6,11 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Request, Response
 
+from kryonix.signup.alerts import Alerts
+from kryonix.signup.charts import Charts
 from kryonix.signup.database import Database
 from kryonix.signup.intake import Intake
 from kryonix.signup.keys import Caller
 from kryonix.signup.monitoring import AWAY, FRESH_S, Cached, Metrics, look
 from kryonix.signup.operations import Kind
+from kryonix.signup.prometheus import Prometheus, PrometheusAddress
 from kryonix.signup.schemas import TENANT_ID_PATTERN, AcceptedAnswer
 from kryonix.signup.streams import Streams
 from kryonix.topology.catalog import Catalog
@@ -20,13 +23,16 @@ from kryonix.topology.cells import Cells
 class Services:
     """The parts of one service, shared by all of its requests."""
 
-    def __init__(self, dsn: str, catalog: Catalog, cells: Cells) -> None:
+    def __init__(self, dsn: str, catalog: Catalog, cells: Cells, prometheus: PrometheusAddress) -> None:
         self.database = Database(dsn)
         self.catalog = catalog
         self.intake = Intake(self.database, catalog, cells)
         self.metrics = Metrics(self.database)
         self.readiness = Cached(FRESH_S, lambda: look(self.database), AWAY)
         self.streams = Streams(self.database)
+        self.prometheus = Prometheus(prometheus)
+        self.charts = Charts(self.prometheus)
+        self.alerts = Alerts(self.prometheus)
 
 
 def _services(request: Request) -> Services:

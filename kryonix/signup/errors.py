@@ -122,3 +122,23 @@ class TooManyRequests(SignupError):
     def __init__(self, seconds: float) -> None:
         super().__init__(f"too many requests. Try again in {seconds:.1f} s")
         self.seconds = seconds
+
+
+class MonitoringOff(SignupError):
+    kind, status = "monitoring-off", 503
+
+    def __init__(self) -> None:
+        super().__init__(
+            "monitoring is off: this service has no Prometheus to read from. Set `kryonix:monitoring: true` and run "
+            "`kryonix up`, then start the service again; or start it with --prometheus URL"
+        )
+
+
+class MonitoringUnavailable(SignupError):
+    kind, status = "monitoring-unavailable", 503
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Prometheus can't be read: it doesn't answer, or refuses the query. Tenants and their messages are not "
+            "affected. Check that it runs; the service's log has the reason"
+        )

@@ -34,15 +34,17 @@ def fetch_page(
     connection: Connection,
     *,
     stages: Collection[Stage] | None = None,
+    ids: Collection[str] | None = None,
     search: str = "",
     sort: Sort = "id",
     after: str = "",
     limit: int | None = None,
     id: str | None = None,
 ) -> tuple[list[Listed], int]:
-    """Return the tenants of these stages (None: of all) after the tenant `after`, and the number on all pages."""
+    """Return the tenants of these stages and ids (None: of all) after the tenant `after`, and the number of all."""
     values = {
         "id": id,
+        "ids": None if ids is None else list(ids),
         "statuses": None if stages is None else list(stages),
         "search": search,
         "sort": sort.removeprefix("-"),

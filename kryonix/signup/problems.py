@@ -16,7 +16,7 @@ from kryonix.engines import errors as engines
 from kryonix.fleet.placement import NoRoom
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.errors import RegistryError, RegistryUnavailable
-from kryonix.signup.errors import InvalidKey, OperationUnderWay, SignupError, TooManyRequests
+from kryonix.signup.errors import InvalidKey, MonitoringOff, OperationUnderWay, SignupError, TooManyRequests
 from kryonix.tenants import errors as tenants
 from kryonix.topology.errors import InvalidInput, nearest
 from kryonix.topology.naming import TENANT_ID
@@ -95,10 +95,15 @@ def for_callers(problem: Mapping[str, Any]) -> dict[str, Any]:
     """Return the problem for callers without the admin scope: without addresses of the platform."""
     if str(problem.get("type", "")).removeprefix(_TYPE) in _FOR_CALLERS:
         # An engine may wrap the message in its own text.
-        return {**problem, "detail": _ADDRESS.sub("(an address)", str(problem.get("detail", "")))}
+        return {**problem, "detail": without_addresses(str(problem.get("detail", "")))}
     shown = {key: value for key, value in problem.items() if key != "errors"}
     title = problem.get("title", "The operation failed")
     return {**shown, "detail": f"{title}. The reason is in the service's log, and visible with a key of scope admin"}
+
+
+def without_addresses(text: str) -> str:
+    """Return the text without addresses of the platform, for callers without the admin scope."""
+    return _ADDRESS.sub("(an address)", text)
 
 
 def problem_of(error: Exception) -> Problem:
@@ -133,6 +138,8 @@ def retry_after(error: Exception) -> int | None:
     """Return the seconds after which the request may succeed, or None."""
     if isinstance(error, TooManyRequests):
         return max(1, round(error.seconds + 0.5))
+    if isinstance(error, MonitoringOff):
+        return None  # until somebody turns it on
     return 5 if problem_of(error).status == HTTPStatus.SERVICE_UNAVAILABLE else None
 
 
@@ -219,7 +226,7 @@ _ABOUT: Final[dict[int, str]] = {
     422: "The request is invalid, or does not fit the plan.",
     429: "Too many requests; wait for `Retry-After` seconds.",
     500: "Internal error.",
-    503: "The database does not answer; nothing was changed.",
+    503: "The database, or where it is asked the monitoring, does not answer; nothing was changed.",
 }
 _ANY_REQUEST: Final = (400, 408, 413, 415, 500)
 """Statuses that every request can get."""

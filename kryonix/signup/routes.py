@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -15,13 +15,15 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from kryonix.signup import operations
+from kryonix.signup.alerts import AlertsAnswer
 from kryonix.signup.auth import Admin, Reader, Writer
+from kryonix.signup.charts import ChartsAnswer, Hours
 from kryonix.signup.database import Database
 from kryonix.signup.dependencies import Accept, Id, Using
 from kryonix.signup.errors import AlreadyDelivered, InvalidKey, NothingAsked, NotReady, UnknownOperation
 from kryonix.signup.intake import new_tenant
 from kryonix.signup.keys import Caller
-from kryonix.signup.listing import STANDING, Sort, Stage, fetch_key_names, fetch_listed, fetch_page
+from kryonix.signup.listing import STANDING, Listed, Sort, Stage, fetch_key_names, fetch_listed, fetch_page
 from kryonix.signup.monitoring import Readiness
 from kryonix.signup.operations import Operation
 from kryonix.signup.problems import problem_of, problems
@@ -58,10 +60,21 @@ def show_key(caller: Reader) -> KeyAnswer:
     return KeyAnswer(id=caller.key_id, name=caller.name, scope=caller.scope, expires_at=caller.expires_at)
 
 
+async def _firing(
+    using: Using,
+    alerts: Annotated[
+        Literal["firing"] | None, Query(description="Only tenants with firing alerts, which need the monitoring.")
+    ] = None,
+) -> list[str] | None:
+    """Return the tenants with firing alerts if the caller asks for them, else None."""
+    return None if alerts is None else [each.tenant for each in await using.alerts.get() if each.tenant]
+
+
 @tenants.get("/tenants", responses=problems(401, 422, 429, 503))
 def list_tenants(
     using: Using,
     caller: Reader,
+    firing: Annotated[list[str] | None, Depends(_firing)],
     limit: Annotated[int, Query(ge=1, le=200, description="Page size.")] = 50,
     after: Annotated[str, Query(max_length=40, description="The last id of the previous page.")] = "",
     status: Annotated[list[Stage], Query(description="Repeatable. Default: every status but removed.")] = [*STANDING],  # noqa: B006
@@ -73,6 +86,7 @@ def list_tenants(
         found, total = fetch_page(
             connection,
             stages=status,
+            ids=firing,
             search=search.replace("\0", ""),
             sort=sort,
             after=after.replace("\0", ""),
@@ -111,6 +125,31 @@ def list_operations(
             RecordedOperation.of(each, caller.scope, requested_by=names.get(each.key_id or "")) for each in found
         ]
     )
+
+
+@tenants.get("/tenants/{tenant}/metrics", responses=problems(401, 404, 422, 429, 503))
+async def show_metrics(
+    tenant: Id,
+    using: Using,
+    caller: Reader,
+    hours: Annotated[Hours, Query(description="How far back: 1, 6 or 24 hours.")] = Hours.SIX,
+) -> ChartsAnswer:
+    """Return a tenant's depth, rates, wait and connections over the last hours, and its plan's limits."""
+    await run_in_threadpool(_fetch_tenant, using.database, tenant)
+    return await using.charts.get(tenant, hours)
+
+
+@tenants.get("/tenants/{tenant}/alerts", responses=problems(401, 404, 422, 429, 503))
+async def list_alerts_of_tenant(tenant: Id, using: Using, caller: Reader) -> AlertsAnswer:
+    """List a tenant's firing alerts, the most severe first."""
+    await run_in_threadpool(_fetch_tenant, using.database, tenant)
+    return AlertsAnswer.of(await using.alerts.of_tenant(tenant), caller.scope)
+
+
+@tenants.get("/alerts", responses=problems(401, 422, 429, 503))
+async def list_alerts(using: Using, caller: Reader) -> AlertsAnswer:
+    """List the firing alerts of all tenants and of the platform, the most severe first."""
+    return AlertsAnswer.of(await using.alerts.get(), caller.scope)
 
 
 @tenants.get("/catalog", responses=problems(401, 422, 429, 503))
@@ -230,6 +269,11 @@ def fetch_credentials(
         if not operations.deliver(connection, found.id):
             raise AlreadyDelivered(operation, found.tenant)
     return CredentialsAnswer(**opened)
+
+
+def _fetch_tenant(database: Database, tenant: str) -> Listed:
+    with database.transaction() as connection:
+        return fetch_listed(connection, tenant)
 
 
 def _fetch(database: Database, id: UUID) -> Operation:

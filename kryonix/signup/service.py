@@ -8,6 +8,7 @@ from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -30,25 +31,36 @@ from kryonix.signup.problems import (
     http_problem,
     problem_response,
 )
+from kryonix.signup.prometheus import PrometheusAddress
 from kryonix.signup.routes import ROUTERS
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.errors import InvalidInput
 
+_NO_PROMETHEUS: Final = PrometheusAddress()
 _ABOUT = """Creates, changes, suspends and removes tenants, each with its own stack.
 
 A worker runs the requests: the answer is 202 with an operation that reports the progress. A tenant has one operation at
 a time. Every error is a problem document (RFC 9457) that says what to do."""
 
 
-def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float = 20, burst: int = 60) -> FastAPI:
+def build_service(
+    dsn: str,
+    catalog: Catalog,
+    cells: Cells,
+    *,
+    per_second: float = 20,
+    burst: int = 60,
+    prometheus: PrometheusAddress = _NO_PROMETHEUS,
+) -> FastAPI:
     """Build the service. `dsn` is the signup role's; `per_second` and `burst` limit each caller's requests."""
-    services = Services(dsn, catalog, cells)
+    services = Services(dsn, catalog, cells, prometheus)
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         with services.database:
-            yield
+            async with services.prometheus:
+                yield
 
     app = FastAPI(
         title="Kryonix signup",
@@ -62,9 +74,10 @@ def build_service(dsn: str, catalog: Catalog, cells: Cells, *, per_second: float
     app.state.services = services
     for router in ROUTERS:
         app.include_router(router)
-    for file in Path(str(files("kryonix.signup") / "page")).iterdir():
+    folder = Path(str(files("kryonix.signup") / "page"))
+    for file in [found for found in folder.rglob("*") if found.is_file()]:
         # Each file by its own route: a folder mounted at `/` would answer for every unknown path.
-        path = "/" if file.name == "index.html" else f"/{file.name}"
+        path = "/" if file.name == "index.html" else f"/{file.relative_to(folder).as_posix()}"
         app.add_route(path, partial(_send, file), include_in_schema=False)
     for kind in (SignupError, LifecycleError, BrokerUnavailable, RegistryError, InvalidInput):
         app.add_exception_handler(kind, error_response)

@@ -51,6 +51,7 @@ RUN_BY: Final = {
     "fleet rollout": _FLEET,
     "signup keys create": _SIGNUP,
     "signup serve": _SIGNUP,
+    "signup serve --prometheus": "tests/acceptance/signup/test_signup_description.py",
     "signup worker": _SIGNUP,
     "send": PAGES,
     "consume": PAGES,

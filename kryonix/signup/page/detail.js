@@ -3,6 +3,7 @@
 import { offered, perform, removal } from "./actions.js";
 import { ask } from "./api.js";
 import { badge, button, byId, element, meter, moment, plural, replace } from "./dom.js";
+import { health, leaveHealth, showHealth } from "./health.js";
 import { failureOf, titleOf, watch } from "./operations.js";
 
 let shown = "";
@@ -18,6 +19,7 @@ export async function showDetail(id) {
   if (text === shown) return;
   shown = text;
   const last = operations.find((operation) => operation.ended_at);
+  const measured = tenant.status !== "removed";
   replace(byId("detail"),
     back(),
     element("div", { class: "heading" },
@@ -25,13 +27,27 @@ export async function showDetail(id) {
     tenant.managed_by === "own stack" ? null : declared(tenant),
     last?.status === "failed" && !tenant.operation ? element("div", { class: "note bad", role: "group", "aria-label": "Last operation" },
       element("p", {}, element("strong", {}, `${titleOf(last)} failed`), " ", moment(last.ended_at)), failureOf(last)) : null,
-    facts(tenant), ...actions(tenant), ...history(operations));
+    jumps([measured && "Health", "Plan and state", offered(tenant).length && "Actions", operations.length && "History"]),
+    measured && health, ...facts(tenant), ...actions(tenant), ...history(operations));
+  if (measured) showHealth(tenant.id);
+  else leaveHealth();
 }
+
+// The way to a part of this long view, also by keyboard.
+const jumps = (names) => element("nav", { "aria-label": "In this view", class: "jumps" }, names.filter(Boolean).map((name) =>
+  button(name, () => {
+    const heading = [...byId("detail").querySelectorAll("h2")].find((each) => each.textContent === name);
+    heading.scrollIntoView({ block: "start" });
+    heading.focus({ preventScroll: true });
+  }, { class: "quiet small", "data-key": `jump ${name}` })));
+
+const heading = (name, attributes = {}) => element("h2", { tabindex: "-1", ...attributes }, name);
 
 const back = () => element("p", {}, element("a", { href: "#/", "data-key": "back" }, "← All tenants"));
 
 export function resetDetail(failed = false) {
   [shown, turn] = ["", turn + 1];
+  leaveHealth();
   byId("detail").replaceChildren(...(failed ? [back()] : []));
 }
 
@@ -52,7 +68,7 @@ function declared(tenant) {
 function facts(tenant) {
   const fact = (label, ...content) => element("div", {}, element("dt", {}, label), element("dd", {}, ...content));
   const state = tenant.operation ? "operation in progress" : tenant.converged ? "applied" : "not applied yet: see Converge";
-  return element("dl", { class: "card facts" },
+  return [heading("Plan and state"), element("dl", { class: "card facts" },
     fact("Plan", tenant.plan),
     fact("Modules", tenant.modules.join(", ")),
     fact("Queues", meter("", tenant.queues)),
@@ -65,14 +81,13 @@ function facts(tenant) {
     tenant.updated_at && fact("Last change", moment(tenant.updated_at)),
     tenant.retiring_until && fact("Old credentials", "work until ", moment(tenant.retiring_until)),
     removal(tenant) && fact("Removal", ...removal(tenant)),
-    tenant.status === "removed" ? null
-      : fact("Connections and messages", element("code", {}, `kryonix tenant show ${tenant.id}`)));
+    tenant.status === "removed" ? null : fact("Single queues", element("code", {}, `kryonix tenant show ${tenant.id}`)))];
 }
 
 function actions(tenant) {
   const found = offered(tenant);
   if (!found.length) return [];
-  return [element("h2", {}, "Actions"), element("ul", { class: "card plain actions" }, found.map(([name, action]) =>
+  return [heading("Actions"), element("ul", { class: "card plain actions" }, found.map(([name, action]) =>
     element("li", {},
       element("div", {}, element("strong", {}, action.label), element("p", { class: "hint" }, action.about)),
       button(`${action.short || action.label}${action.text || action.run ? "…" : ""}`, () => perform(name, tenant),
@@ -88,7 +103,7 @@ function history(operations) {
     cell("Operation", element("div", { class: "stacked" }, titleOf(operation), element("span", { class: "hint" }, requested(operation)))),
     cell("Requested by", operation.requested_by ?? "the service"),
     cell("Result", result(operation))));
-  return [element("h2", { id: "history-heading" }, "History"),
+  return [heading("History", { id: "history-heading" }),
     element("div", { class: "scroll card flush", role: "group", "aria-labelledby": "history-heading", tabindex: "0" },
       element("table", { role: "table", "aria-labelledby": "history-heading" },
         element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, head)), element("tbody", { role: "rowgroup" }, rows)))];

@@ -1,6 +1,7 @@
 // The list of tenants: searched, filtered and sorted by the service, a page at a time.
 
 import { offered, perform, removal } from "./actions.js";
+import { alertCard, alertsOfPlatform, allAlerts, forgetAlerts, mark, monitored, readAlerts } from "./alerts.js";
 import { ask } from "./api.js";
 import { badge, button, byId, element, meter, plural, replace } from "./dom.js";
 import { watch } from "./operations.js";
@@ -17,7 +18,7 @@ let waiting;
 
 export const showList = async () => {
   const mine = ++turn;
-  const page = await ask("GET", `/v1/tenants?${query()}`);
+  const [page] = await Promise.all([ask("GET", `/v1/tenants?${query()}`), readAlerts()]);
   if (mine !== turn) return;
   if (!page.tenants.length && places.length > 1) {
     places.pop();
@@ -25,10 +26,13 @@ export const showList = async () => {
     return;
   }
   for (const tenant of page.tenants) if (tenant.operation) watch({ id: tenant.operation });
-  const text = JSON.stringify([page, query()]);
+  const text = JSON.stringify([page, query(), allAlerts(), monitored()]);
   if (text === shown) return;
   shown = text;
   next = page.next;
+  byId("alerts-field").hidden = !monitored();
+  byId("platform-alerts").hidden = !alertsOfPlatform().length;
+  replace(byId("platform-alerts"), ...alertsOfPlatform().map(alertCard));
   showColumns();
   replace(byId("tenants"), ...(page.tenants.length ? page.tenants.map(row) : [empty()]));
   showPager(page);
@@ -37,14 +41,16 @@ export const showList = async () => {
 export function resetList() {
   [places, shown, turn] = [[""], "", turn + 1];
   byId("tenants").replaceChildren();
+  byId("platform-alerts").replaceChildren();
   byId("filter").reset();
+  forgetAlerts();
 }
 
 function query() {
   const wanted = new URLSearchParams({
     limit: SIZE, sort: byId("sort").value, after: places.at(-1), search: byId("search").value.trim().toLowerCase(),
   });
-  if (byId("status").value) wanted.set("status", byId("status").value);
+  for (const field of ["status", "alerts"]) if (byId(field).value) wanted.set(field, byId(field).value);
   return wanted.toString();
 }
 
@@ -64,8 +70,8 @@ function sortBy(order) {
 }
 
 function empty() {
-  const filtered = byId("search").value || byId("status").value;
-  const text = filtered ? "No tenant matches. Change the search or the status." : "No tenants yet. Add the first one.";
+  const filtered = ["search", "status", "alerts"].some((field) => byId(field).value);
+  const text = filtered ? "No tenant matches. Change the search or the filters." : "No tenants yet. Add the first one.";
   return element("tr", { role: "row" }, element("td", { role: "cell", colspan: COLUMNS.length, class: "empty" }, text));
 }
 
@@ -91,7 +97,7 @@ function row(tenant) {
 }
 
 function status(tenant) {
-  const made = [badge(tenant.status)];
+  const made = [element("span", { class: "badges" }, badge(tenant.status), mark(tenant.id))];
   if (tenant.operation) made.push(element("span", { class: "hint" }, "operation in progress"));
   else if (tenant.problem) {
     const why = { class: "bad", href: `#/tenants/${tenant.id}`, "data-key": `${tenant.id} why` };
@@ -124,6 +130,7 @@ byId("search").addEventListener("input", () => {
 });
 byId("filter").addEventListener("submit", (event) => event.preventDefault());
 byId("status").addEventListener("change", restart);
+byId("alerts").addEventListener("change", restart);
 byId("sort").addEventListener("change", restart);
 byId("next").addEventListener("click", () => {
   places.push(next);

@@ -26,6 +26,7 @@ WITH own AS (
 ), wanted AS (
     SELECT * FROM keyed
     WHERE (%(id)s::text IS NULL OR cliente_id = %(id)s)
+        AND (%(ids)s::text[] IS NULL OR cliente_id = ANY(%(ids)s))
         AND (%(statuses)s::text[] IS NULL OR stage = ANY(%(statuses)s))
         AND strpos(cliente_id, %(search)s) > 0
 ), place AS (

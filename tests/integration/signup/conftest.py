@@ -23,10 +23,12 @@ from kryonix.registry.connection import SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
 from kryonix.registry.schema import upgrade
 from kryonix.signup.database import Database
 from kryonix.signup.keys import Scope, create_key
+from kryonix.signup.prometheus import PrometheusAddress
 from kryonix.signup.service import build_service
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import Cell, Cells
 from tests.support.project import free_port
+from tests.support.prometheus import example_platform
 from tests.support.waiting import eventually
 
 IMAGE = os.environ.get("KRYONIX_TEST_POSTGRES_IMAGE", "postgres:17")
@@ -126,10 +128,17 @@ def registry(server: Registry) -> Registry:
 
 
 @contextmanager
-def serving(registry: Registry, *, per_second: float = 1000, burst: int = 1000) -> Iterator[str]:
+def serving(registry: Registry, *, per_second: float = 1000, burst: int = 1000, prometheus: str = "") -> Iterator[str]:
     """The service, on a free port; its address."""
     cells = Cells(cells={"main": Cell(platform="organization/kryonix/none")})
-    app = build_service(registry.dsn(), default_catalog(), cells, per_second=per_second, burst=burst)
+    app = build_service(
+        registry.dsn(),
+        default_catalog(),
+        cells,
+        per_second=per_second,
+        burst=burst,
+        prometheus=PrometheusAddress(prometheus),
+    )
     web = uvicorn.Server(
         uvicorn.Config(
             app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2, timeout_keep_alive=_IDLE_S
@@ -145,6 +154,12 @@ def serving(registry: Registry, *, per_second: float = 1000, burst: int = 1000) 
     finally:
         web.should_exit = True
         thread.join(60)
+
+
+@pytest.fixture(scope="package")
+def prometheus() -> Iterator[str]:
+    with example_platform() as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,0 +1,206 @@
+"""The platform's Prometheus: its address, what is asked, and answers that several callers share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+
+from kryonix.errors import InvalidChoice
+from kryonix.signup.alerts import AlertAnswer, Alerts, AlertsAnswer
+from kryonix.signup.charts import Charts, Hours, figures_query, limits_query
+from kryonix.signup.errors import MonitoringOff, MonitoringUnavailable
+from kryonix.signup.problems import for_callers, problem_of, retry_after
+from kryonix.signup.prometheus import LOGIN_FILE_VARIABLE, Prometheus, PrometheusAddress, Recent, quoted
+from tests.unit.signup.test_rate import Clock
+
+OUTPUTS = {"prometheus_url": "http://127.0.0.1:9090", "monitoring_username": "kryonix", "monitoring_password": "s3cret"}
+NOW = 1_800_000_000
+
+
+def test_the_address_is_the_given_one_or_the_stacks(tmp_path: Path) -> None:
+    file = tmp_path / "login"
+    file.write_text("reader:a:b\n")
+    theirs = {LOGIN_FILE_VARIABLE: str(file)}
+    assert PrometheusAddress.of(None, {}, {}) == PrometheusAddress()
+    assert PrometheusAddress.of(None, {"prometheus_url": None}, {}) == PrometheusAddress()
+    assert PrometheusAddress.of(None, OUTPUTS, {}) == PrometheusAddress("http://127.0.0.1:9090", ("kryonix", "s3cret"))
+    assert PrometheusAddress.of("https://p.example/prom/", OUTPUTS, theirs) == PrometheusAddress(
+        "https://p.example/prom", ("reader", "a:b")
+    )
+    assert PrometheusAddress.of("http://[::1]:9090", OUTPUTS, {}).login is None, "the stack's login is for its own"
+    assert "s3cret" not in repr(PrometheusAddress.of(None, OUTPUTS, {}))
+
+
+@pytest.mark.parametrize("url", ["prometheus:9090", "ftp://x", "http://", "http://x:99999", "http://[x"])
+def test_an_invalid_address_is_refused_with_an_example(url: str) -> None:
+    with pytest.raises(InvalidChoice, match=r"not a valid URL\. Give one such as http://127\.0\.0\.1:9090"):
+        PrometheusAddress.of(url, {}, {})
+
+
+def test_a_login_in_the_address_is_refused_without_showing_it(tmp_path: Path) -> None:
+    with pytest.raises(InvalidChoice, match=LOGIN_FILE_VARIABLE) as caught:
+        PrometheusAddress.of("http://me:hunter2@p.example", {}, {})
+    assert "hunter2" not in str(caught.value)
+    (tmp_path / "empty").write_text("hunter2")
+    for name, said in (("absent", "No such file"), ("empty", "must contain one line")):
+        with pytest.raises(InvalidChoice, match=said) as caught:
+            PrometheusAddress.of(None, {}, {LOGIN_FILE_VARIABLE: str(tmp_path / name)})
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_tenants_id_can_end_no_selector() -> None:
+    hostile = '"} or vector(1) # \\'
+    assert quoted(hostile) == '"\\"} or vector(1) # \\\\"'
+    for query in (figures_query(hostile, 15), limits_query(hostile)):
+        assert query.count(f"cliente_id={quoted(hostile)}") == query.count("cliente_id")
+
+
+class Fake(httpx.AsyncBaseTransport):
+    """Answers each path of the API with its data, and keeps what was asked."""
+
+    def __init__(self, data: Mapping[str, Any], status: int = 200) -> None:
+        self._data, self._status = data, status
+        self.asked: list[tuple[str, dict[str, list[str]]]] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path.removeprefix("/api/v1/")
+        self.asked.append((path, parse_qs((await request.aread()).decode())))
+        return httpx.Response(self._status, json={"status": "success", "data": self._data.get(path)})
+
+
+def fake(transport: httpx.AsyncBaseTransport, url: str = "http://p") -> Prometheus:
+    return Prometheus(PrometheusAddress(url), transport)
+
+
+@pytest.mark.anyio
+async def test_values_that_are_no_numbers_are_null() -> None:
+    at = NOW - NOW % 360
+    values = [[at - 720, "NaN"], [at - 360, "1234.5678"], [at, "1234567"]]
+    transport = Fake(
+        {
+            "query_range": {"result": [{"metric": {"figure": "waiting"}, "values": values}]},
+            "query": {"result": [{"metric": {"resource": "connections"}, "value": [at, "10"]}]},
+        }
+    )
+    async with fake(transport) as prometheus:
+        charts = Charts(prometheus, clock=lambda: NOW + 5.5)
+        found = await charts.get("acme", Hours.DAY)
+        assert found == await charts.get("acme", Hours.DAY)
+    assert found.figures["waiting"][-4:] == [None, None, 1235, 1234567]
+    assert (found.start, found.step, found.limits) == (at - 86_400, 360, {"connections": 10})
+    assert [path for path, _ in transport.asked] == ["query_range", "query"]
+    assert transport.asked[0][1]["end"] == [str(at)]
+
+
+def firing(name: str, since: str, **labels: str) -> dict[str, Any]:
+    return {"labels": {"alertname": name, **labels}, "annotations": {}, "state": "firing", "activeAt": since}
+
+
+@pytest.mark.anyio
+async def test_alerts_are_sorted_by_severity_then_age() -> None:
+    found = [
+        firing("Later", "2026-11-28T10:00:01.123456789Z", severity="critical", cliente_id="acme"),
+        firing("Odd", "2026-11-28T09:00:00Z", severity="page"),
+        firing("Sooner", "2026-11-28T10:00:00.5Z", severity="critical"),
+        {**firing("Pending", "2026-11-28T10:00:00Z"), "state": "pending"},
+    ]
+    async with fake(Fake({"alerts": {"alerts": found}})) as prometheus:
+        alerts = Alerts(prometheus)
+        assert [each.name for each in await alerts.get()] == ["Sooner", "Later", "Odd"]
+        assert [(each.name, each.severity) for each in await alerts.of_tenant("acme")] == [("Later", "critical")]
+        assert (await alerts.get())[2].severity == "warning"
+
+
+def test_only_an_administrator_sees_addresses_in_alerts() -> None:
+    alert = AlertAnswer.of(
+        {
+            **firing("Down", "2026-11-28T10:00:00Z", instance="10.1.2.3:15692", node="rabbit@a"),
+            "annotations": {"summary": "10.1.2.3:15692 is down", "description": "see http://10.1.2.3/x"},
+        }
+    )
+    assert "10.1.2.3" in AlertsAnswer.of([alert], "admin").alerts[0].summary
+    shown = AlertsAnswer.of([alert], "write").model_dump_json()
+    assert "10.1.2.3" not in shown
+    assert '"node":"rabbit@a"' in shown
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(401, text="no"),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json=["what"]),
+        httpx.Response(422, json={"status": "error", "error": "too many samples"}),
+        httpx.Response(200, content=b"x" * (17 * 1024 * 1024)),
+    ],
+    ids=["login", "no json", "no answer", "refused", "too large"],
+)
+async def test_an_answer_that_is_none_is_a_failure(answer: httpx.Response) -> None:
+    async with fake(httpx.MockTransport(lambda _: answer)) as prometheus:
+        with pytest.raises(MonitoringUnavailable):
+            await prometheus.alerts()
+
+
+@pytest.mark.anyio
+async def test_off_and_away_are_told_apart() -> None:
+    async with fake(Fake({}), "") as prometheus:
+        with pytest.raises(MonitoringOff) as off:
+            await prometheus.alerts()
+    assert (problem_of(off.value).status, retry_after(off.value)) == (503, None)
+    away = MonitoringUnavailable()
+    assert (problem_of(away).status, retry_after(away)) == (503, 5)
+    for error in (off.value, away):
+        assert for_callers(problem_of(error).as_json())["detail"] == str(error)
+
+
+@pytest.mark.anyio
+async def test_concurrent_callers_share_a_fetch_also_a_failed_one() -> None:
+    clock, calls, gate = Clock(), 0, asyncio.Event()
+
+    async def fetch(key: str) -> str:
+        nonlocal calls
+        calls += 1
+        await gate.wait()
+        if key == "bad":
+            raise MonitoringUnavailable
+        return f"{key} {calls}"
+
+    recent = Recent(5, fetch, clock)
+    leaving = asyncio.ensure_future(recent.get("a"))
+    staying = asyncio.ensure_future(recent.get("a"))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    clock.now = 100  # a fetch that lasts is not begun a second time
+    late = asyncio.ensure_future(recent.get("a"))
+    await asyncio.sleep(0)
+    gate.set()
+    assert (await staying, await late) == ("a 1", "a 1")
+    clock.now = 104
+    assert await recent.get("a") == "a 1"
+    clock.now = 105
+    assert await recent.get("a") == "a 2"
+    for _ in range(3):
+        with pytest.raises(MonitoringUnavailable):
+            await recent.get("bad")
+    assert calls == 3
+
+
+@pytest.mark.anyio
+async def test_kept_answers_are_bounded() -> None:
+    fetched: list[int] = []
+
+    async def fetch(key: int) -> int:
+        fetched.append(key)
+        return key
+
+    recent = Recent(1e9, fetch)
+    for key in (*range(256), 1, 256, 0):
+        assert await recent.get(key) == key
+    assert fetched == [*range(257), 0], "the oldest was dropped"
