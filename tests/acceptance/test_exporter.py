@@ -1,12 +1,14 @@
-"""`kryonix exporter` serves the figures of tenants."""
+"""`kryonix exporter` serves the figures of tenants, and `kryonix top` shows them live."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -18,6 +20,7 @@ from kryonix.topology.catalog import default_catalog
 from tests.support.amqp import Application
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project
+from tests.support.terminal import Terminal
 from tests.support.waiting import eventually
 
 
@@ -103,3 +106,62 @@ def test_the_exporter_refuses_what_it_cannot_do(platform: Project, arguments: tu
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def top(platform: Project, *options: str) -> Terminal:
+    command = platform.command("top", "--stack", platform.stack, "--engine", "local", "--interval", "1", *options)
+    return Terminal(command, platform.folder, platform.env)
+
+
+def test_top_shows_tenants_live_and_obeys_keys(platform: Project) -> None:
+    with top(platform) as terminal:
+        terminal.shows("acme", "beta", "by depth", "fullest limit", "q quit")
+        terminal.press("s")
+        terminal.shows("by in")
+        terminal.press("fbeta")
+        terminal.shows("filter: beta")
+        terminal.press("\r")
+        terminal.shows("1 of", "filter 'beta'", without="acme")
+        terminal.press("q")
+        assert terminal.process.wait(60) == 0
+        eventually("the terminal is as before", lambda: terminal.restored)
+
+
+def test_top_leaves_the_terminal_as_it_was_when_it_is_ended(platform: Project) -> None:
+    with top(platform, "--filter", "acme") as terminal:
+        terminal.shows("acme", without="beta")
+        terminal.process.terminate()
+        assert terminal.process.wait(60) == 128 + signal.SIGTERM
+        eventually("the terminal is as before", lambda: terminal.restored)
+
+
+def test_top_without_a_terminal_prints_what_the_broker_has(platform: Project, broker: LiveBroker) -> None:
+    queue = "cliente_acme.portal.conteudo.processar"
+
+    def row() -> dict[str, Any]:
+        done = platform.kryonix("top", "--stack", platform.stack, "--engine", "local", "--filter", "acme", "--json")
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        assert found["problems"] == {}
+        (acme,) = [each for each in found["tenants"] if each["tenant"] == "acme"]
+        return dict(acme)
+
+    before = row()
+    broker.publish("/cliente_acme", queue, 3)
+    try:
+        eventually("three messages more", lambda: row()["depth"] == before["depth"] + 3)
+    finally:
+        broker.take("/cliente_acme", queue, 3)
+    assert (before["cell"], before["state"], before["plan"]) == ("main", "active", "enterprise")
+    assert before["shares"].keys() == {"depth", "connections", "channels", "queues"}
+    printed = platform.kryonix("top", "--stack", platform.stack, "--engine", "local")
+    assert printed.returncode == 0
+    assert "acme" in printed.stdout
+    assert "\x1b" not in printed.stdout
+
+
+@pytest.mark.parametrize("option", [("--sort", "deep"), ("--cell", "mian")])
+def test_top_refuses_an_unknown_column_or_cell(platform: Project, option: tuple[str, str]) -> None:
+    done = platform.kryonix("top", "--stack", platform.stack, "--engine", "local", *option)
+    assert done.returncode == 2
+    assert f"{option[0]} {option[1]!r} is not a" in done.stderr

@@ -28,6 +28,7 @@ RUN_BY: Final = {
     "check": "tests/acceptance/test_check.py",
     "status": PAGES,
     "export": PAGES,
+    "top": "tests/acceptance/test_exporter.py",
     "exporter": "tests/acceptance/test_exporter.py",
     "tenant list": PAGES,
     "tenant show": PAGES,
