@@ -24,6 +24,7 @@ WORKDIR /srv/kryonix
 COPY __main__.py Pulumi.yaml ./
 COPY components components
 COPY kryonix kryonix
+COPY docs/runbooks.md docs/
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash components kryonix && chmod -R a+rX,go-w .
 
 FROM ${PYTHON_IMAGE} AS service

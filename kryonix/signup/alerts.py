@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from kryonix.signup.keys import Scope
 from kryonix.signup.problems import without_addresses
 from kryonix.signup.prometheus import Prometheus, Recent
+from kryonix.signup.runbooks import runbook_link
 
 Severity = Literal["critical", "warning", "info"]
 _ORDER: Final = {"critical": 0, "warning": 1, "info": 2}
@@ -27,7 +28,7 @@ class AlertAnswer(BaseModel):
     tenant: str | None = Field(description="Null if it is the platform's")
     summary: str
     description: str
-    runbook: str | None = Field(description="Where to read what to do: a URL, or a section of the documentation")
+    runbook: str | None = Field(description="Where to read what to do: a path of this service, or a URL")
     since: datetime = Field(description="When its condition began to hold")
     labels: dict[str, str] = Field(description="What it is about, such as `modulo` and `queue`")
 
@@ -42,7 +43,7 @@ class AlertAnswer(BaseModel):
             tenant=labels.pop("cliente_id", None),
             summary=notes.get("summary", name),
             description=notes.get("description", ""),
-            runbook=notes.get("runbook"),
+            runbook=runbook_link(notes.get("runbook")),
             since=_moment(found["activeAt"]),
             labels=labels,
         )

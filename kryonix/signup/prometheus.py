@@ -90,6 +90,7 @@ class Prometheus:
     def __init__(self, address: PrometheusAddress, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._address, self._transport = address, transport
         self._client: httpx.AsyncClient | None = None
+        self._failure = ""
 
     async def __aenter__(self) -> Self:
         if self._address.url:
@@ -132,11 +133,15 @@ class Prometheus:
                 body = await _read(response)
             answer = await run_in_threadpool(json.loads, body)
             if response.is_success and answer["status"] == "success":
-                return dict(answer["data"])
+                found = dict(answer["data"])
+                self._failure = ""
+                return found
             reason = f"it answered {response.status_code}: {answer.get('error')}"
         except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
-        log.warning("Prometheus at %s can't be read: %s", self._address.url, reason)
+        if reason != self._failure:  # pages ask again every few seconds
+            log.warning("Prometheus at %s can't be read: %s", self._address.url, reason)
+        self._failure = reason
         raise MonitoringUnavailable
 
 

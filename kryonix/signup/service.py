@@ -12,7 +12,8 @@ from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
@@ -33,6 +34,7 @@ from kryonix.signup.problems import (
 )
 from kryonix.signup.prometheus import PrometheusAddress
 from kryonix.signup.routes import ROUTERS
+from kryonix.signup.runbooks import ADDRESS, runbooks_page
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.errors import InvalidInput
@@ -79,6 +81,7 @@ def build_service(
         # Each file by its own route: a folder mounted at `/` would answer for every unknown path.
         path = "/" if file.name == "index.html" else f"/{file.relative_to(folder).as_posix()}"
         app.add_route(path, partial(_send, file), include_in_schema=False)
+    app.add_route(ADDRESS, _runbooks, include_in_schema=False)
     for kind in (SignupError, LifecycleError, BrokerUnavailable, RegistryError, InvalidInput):
         app.add_exception_handler(kind, error_response)
     app.exception_handler(RequestValidationError)(_invalid)
@@ -92,6 +95,10 @@ def build_service(
 
 async def _send(file: Path, request: Request) -> Response:
     return FileResponse(file)
+
+
+async def _runbooks(request: Request) -> Response:
+    return HTMLResponse(await run_in_threadpool(runbooks_page))
 
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:

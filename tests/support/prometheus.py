@@ -172,7 +172,11 @@ SERIES = [
 
 
 def alert(name: str, severity: str, **labels: str) -> dict[str, Any]:
-    notes = {"summary": f"{name} of 10.1.2.3:5672", "description": "more", "runbook": "docs/runbooks.md#depth"}
+    notes = {
+        "summary": f"{name} of 10.1.2.3:5672",
+        "description": "more",
+        "runbook": "docs/runbooks.md#tenantqueuebacklog",
+    }
     return {"alert": name, "labels": {"severity": severity, **labels}, "annotations": notes}
 
 

@@ -56,9 +56,9 @@ const about = ({ labels }) => {
   return parts.length ? ` · ${parts.join(" · ")}` : "";
 };
 
-// A runbook may come from anybody who writes rules, so only an address of a page or of ours becomes a link.
+// The annotation of a rule may be any text: only a page's address, or the one of our runbooks, becomes a link.
 function runbook(alert) {
-  if (!/^(https?:\/\/|\/)/.test(alert.runbook)) return ["Runbook: ", element("code", {}, alert.runbook)];
+  if (!/^(https?:\/\/|\/runbooks#)/.test(alert.runbook)) return ["Runbook: ", element("code", {}, alert.runbook)];
   return element("a", { href: alert.runbook, target: "_blank", rel: "noopener" },
     "What to do", element("span", { class: "unseen" }, ` about ${alert.name} (opens a new tab)`));
 }

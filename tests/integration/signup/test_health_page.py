@@ -50,7 +50,7 @@ def test_a_tenants_view_shows_alerts_figures_and_limits(page: Page) -> None:
     expect(detail.get_by_role("heading", name="1 firing alert")).to_be_visible()
     expect(alert).to_contain_text("warning")
     expect(alert).to_contain_text("TenantDepth of (an address)")
-    expect(alert).to_contain_text(re.compile("Since .* · crm · Runbook: docs/runbooks.md#depth"))
+    expect(alert).to_contain_text(re.compile("Since .* · TenantDepth · crm · What to do"))
     expect(chart(page, "Messages waiting")).to_contain_text("Waiting 40")
     expect(chart(page, "Messages per second")).to_contain_text("Published 6")
     expect(chart(page, "Wait")).to_contain_text("95 % waited less than 750 ms")
@@ -73,6 +73,20 @@ def test_a_tenants_view_shows_alerts_figures_and_limits(page: Page) -> None:
     expect(chart(page, "Wait")).to_contain_text("kryonix worker --metrics-port")
     expect(chart(page, "Wait").get_by_role("slider")).to_be_hidden()
     expect(chart(page, "Connections").locator(".now")).to_have_text("77")
+
+
+def test_an_alert_leads_to_its_section_of_the_runbooks(page: Page) -> None:
+    detail = view(page, "acme")
+    with page.context.expect_page() as opening:
+        detail.get_by_role("link", name="What to do about TenantDepth (opens a new tab)").click()
+    runbooks = opening.value
+    expect(runbooks.get_by_role("heading", name="TenantQueueBacklog")).to_be_in_viewport()
+    for scheme in ("light", "dark"):
+        runbooks.emulate_media(color_scheme=scheme)
+        accessible(runbooks)
+    runbooks.set_viewport_size(PHONE)
+    assert runbooks.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+    runbooks.close()
 
 
 def test_charts_are_read_by_keyboard_all_at_one_moment(page: Page) -> None:

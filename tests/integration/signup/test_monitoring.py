@@ -77,7 +77,7 @@ def test_firing_alerts_are_listed_per_tenant_and_filter_the_list(http: httpx.Cli
     ]
     (own,) = http.get("/v1/tenants/acme/alerts").raise_for_status().json()["alerts"]
     assert (own["summary"], own["labels"]) == ("TenantDepth of (an address)", {"modulo": "crm"})
-    assert own["runbook"] == "docs/runbooks.md#depth"
+    assert own["runbook"] == "/runbooks#tenantqueuebacklog"
     assert http.get("/v1/tenants/quiet/alerts").json() == {"alerts": [], "total": 0}
     page = http.get("/v1/tenants", params={"alerts": "firing"}).raise_for_status().json()
     assert ([each["id"] for each in page["tenants"]], page["total"]) == (["acme", "acme-2"], 2)

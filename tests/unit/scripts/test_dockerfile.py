@@ -88,7 +88,7 @@ def test_docker_is_sent_the_copied_files_only() -> None:
     ]
     assert ignored == "*"
     copied = {
-        word.split("/")[0].replace("[s]", "s")
+        word.removesuffix("/*").replace("[s]", "s")
         for value in values("COPY")
         if not value.startswith("--from=")
         for word in value.split()[:-1]
