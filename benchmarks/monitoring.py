@@ -31,6 +31,7 @@ from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, mark_applied, put_desired_state
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.naming import Names
 from kryonix.topology.tenants import Tenant
 from tests.support.project import ROOT, Project, free_port
 from tests.support.relabelling import JOBS, exposed, kept
@@ -101,7 +102,7 @@ class Filled:
             topology = expand(tenant, CATALOG)
             self._broker.import_definitions(topology)
             self._register(tenant)
-            self._use(topology)
+            self._use(topology, Names(tenant.id))
             self.tenants[tenant.id] = modules
 
     def _register(self, tenant: Tenant) -> None:
@@ -109,8 +110,8 @@ class Filled:
         with connect(str(self._outputs["registry_dsn"])) as connection:
             mark_applied(connection, put_desired_state(connection, state))
 
-    def _use(self, topology: Topology) -> None:
-        """Publish by every binding, and take a message of every queue; leave the connections open."""
+    def _use(self, topology: Topology, names: Names) -> None:
+        """Publish by every binding and without one, take a message of every queue, and leave the connections open."""
         connections = [self._connect(topology.vhost) for _ in range(CONNECTIONS)]
         for connection in connections:
             self._closing.callback(connection.close)
@@ -118,12 +119,11 @@ class Filled:
         channel.confirm_delivery()
         for binding in topology.bindings:
             channel.basic_publish(binding.source, binding.routing_key, b"x" * 100)
+        channel.basic_publish(names.exchange, "without.a.binding", b"x" * 100)
+        channel.basic_qos(prefetch_count=1)
         for queue in topology.queues:
-            channel.basic_qos(prefetch_count=1)
-            for method, _, _ in channel.consume(queue.name, inactivity_timeout=0.05):
-                if method is not None:
-                    channel.basic_ack(method.delivery_tag)
-                break
+            method, _, _ = next(channel.consume(queue.name))
+            channel.basic_ack(method.delivery_tag)
             channel.cancel()
 
     def _connect(self, vhost: str) -> pika.BlockingConnection:

@@ -57,6 +57,7 @@ class Prometheus:
     """The HTTP API of a Prometheus."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self._http = httpx.Client(base_url=f"{url}/api/v1/", timeout=60)
 
     def ask(self, query: Query, values: Mapping[str, str], interval: str = "15s") -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -14,11 +15,12 @@ from threading import Event, Thread
 import pytest
 
 from kryonix.messaging import MessagingClient, QueueFull
-from kryonix.monitoring.dashboards import ALL, TENANT
+from kryonix.monitoring.dashboards import ALL, FLEET, TENANT
 from kryonix.monitoring.dashboards.grafana import Dashboard
 from tests.support.amqp import Account, publish
 from tests.support.monitored import Prometheus, monitored, substituted
-from tests.support.project import Project, free_port
+from tests.support.pictures.__main__ import WIDTH
+from tests.support.project import ROOT, Project, free_port
 from tests.support.signup_service import Signup
 from tests.support.waiting import eventually
 
@@ -167,6 +169,17 @@ def test_a_panel_shows_the_action_that_it_is_about(prometheus: Prometheus, title
     (panel,) = (panel for panel in TENANT.panels() if panel.title == title)
     expr = substituted(panel.queries[0].expr, CHOICES, "30s")
     eventually(f"{title} shows {action}", lambda: action in labels(prometheus, expr, "acao"))
+
+
+@pytest.mark.parametrize("dashboard", [FLEET, TENANT], ids=["fleet", "tenant"])
+def test_a_picture_is_drawn_for_the_documentation(prometheus: Prometheus, dashboard: Dashboard, tmp_path: Path) -> None:
+    """These two have panels of every kind."""
+    command = [sys.executable, "-m", "tests.support.pictures", dashboard.name, "--prometheus", prometheus.url]
+    file = tmp_path / "picture.png"
+    subprocess.run([*command, "--choose", f"cliente_id={SHOP}", "--output", file], cwd=ROOT, check=True)
+    drawn = file.read_bytes()
+    assert drawn.startswith(b"\x89PNG")
+    assert int.from_bytes(drawn[16:20]) == WIDTH
 
 
 def labels(prometheus: Prometheus, expr: str, label: str) -> set[str]:

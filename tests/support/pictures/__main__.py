@@ -71,9 +71,8 @@ def _draw(drawing: dict[str, Any], output: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": 900}, device_scale_factor=1)
-        page.on("pageerror", lambda error: print(error))
         page.goto(PAGE.as_uri())
-        page.evaluate(f"draw({json.dumps(drawing)})")
+        page.evaluate(f"draw({json.dumps(drawing)})")  # raises what the page raises
         page.screenshot(path=output, full_page=True)
         browser.close()
 

@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kryonix.monitoring.dashboards import ALL, TENANT
-from kryonix.monitoring.dashboards.__main__ import FOLDER
+from kryonix.monitoring.dashboards.__main__ import FOLDER, write
 from kryonix.monitoring.dashboards.grafana import DATASOURCE, WIDTH, Dashboard, Panel, Query, Row
 from tests.support.alerts import selectors
 from tests.support.monitored import substituted
@@ -46,6 +47,13 @@ def test_the_file_is_what_python_describes(dashboard: Dashboard) -> None:
 
 def test_there_is_no_other_file() -> None:
     assert {file.name for file in (ROOT / FOLDER).iterdir()} == {dashboard.file for dashboard in ALL}
+
+
+def test_the_command_writes_every_file(tmp_path: Path) -> None:
+    write(tmp_path / "new")
+    assert {file.name: file.read_text() for file in (tmp_path / "new").iterdir()} == {
+        dashboard.file: dashboard.text() for dashboard in ALL
+    }
 
 
 @EACH
