@@ -50,9 +50,9 @@ if settings.platform is not None:
     exporter = Exporter("exporter", metrics, with_data)
     shared = SharedVhosts("shared", with_data)
     events = PlatformEvents("events", PlatformEventsArgs(shared=shared, platform=platform), on_broker)
-    before = [own, exporter, shared, events, *(tenant.safeguards for tenant in tenants.values())]
-    BrokerSafeguards("broker-safeguards", platform.access, settings, pulumi.ResourceOptions(depends_on=before))
     outputs |= {**exporter.outputs, "events_uri": events.uri}
+    services: list[pulumi.Resource] = []
+    monitoring = None
     if settings.platform.monitoring is not None:
         from components.monitoring import Monitoring, MonitoringArgs
 
@@ -61,8 +61,21 @@ if settings.platform is not None:
             advertised_host=settings.platform.advertised_host,
             broker_network=own.broker_network,
             metrics_password=exporter.outputs["metrics_password"],
+            signup=settings.platform.product.signup,
         )
-        outputs |= Monitoring("monitoring", watched).outputs
+        monitoring = Monitoring("monitoring", watched)
+        services, outputs = [monitoring], outputs | monitoring.outputs
+    if settings.platform.product.runs:
+        from components.product_services import ProductServices, ProductServicesArgs
+
+        running = ProductServicesArgs(
+            settings=settings.platform, platform=own, metrics=exporter, events=events, monitoring=monitoring
+        )
+        after = pulumi.ResourceOptions(depends_on=[*platform.ready, events, *services])
+        product = ProductServices("services", running, after)
+        services, outputs = [*services, product], outputs | product.outputs
+    before = [own, exporter, shared, events, *services, *(tenant.safeguards for tenant in tenants.values())]
+    BrokerSafeguards("broker-safeguards", platform.access, settings, pulumi.ResourceOptions(depends_on=before))
 
 outputs |= {"management_url": platform.management_url, "amqp_host": platform.amqp_host, "amqp_port": platform.amqp_port}
 for name, value in {**outputs, "tenants": {id: tenant.summary() for id, tenant in tenants.items()}}.items():

@@ -15,6 +15,8 @@ from components.monitoring_settings import MonitoringSettings
 INSIDE: Final = "http://alertmanager:9093"
 """The server for containers on its network."""
 FOLDER: Final = "/etc/alertmanager"
+OWNER: Final = "65534:65534"
+"""The user that a new volume in the folder belongs to: the image's folder does."""
 
 _FILES: Final = Path(__file__).parent / "monitoring_files"
 _MEMORY_MB: Final = 256
@@ -38,7 +40,7 @@ class AlertmanagerContainer(MonitoringServer):
             port=9093,
             published=settings.alertmanager_port,
             memory_mb=_MEMORY_MB,
-            user="65534:65534",
+            user=OWNER,
             folder=FOLDER,
             data="/alertmanager",
             health="/-/healthy",

@@ -15,6 +15,7 @@ from components.existing_platform import PlatformOutputs
 from components.guard import Guard
 from components.postgres import PostgresContainer
 from components.previous_run import LAYOUT, PreviousRun
+from components.product import BROKER_INSIDE, reached_at
 from components.registry import Registry, RegistryArgs
 from components.registry_check import answering
 from components.settings import PlatformSettings
@@ -42,7 +43,12 @@ class Platform(pulumi.ComponentResource):
     outputs: PlatformOutputs
     administration: dict[str, Any]
     """Stack outputs for operators and for other stacks."""
+    inside: dict[str, pulumi.Input[Any]]
+    """The outputs as a container on both networks has them: these services have another address there."""
+    reader_dsn: pulumi.Output[str] | None
+    """The DSN of the exporter's role there."""
     broker_network: docker.Network
+    registry_network: docker.Network
 
     def __init__(self, name: str, args: PlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Platform", name, None, opts)
@@ -93,7 +99,14 @@ class Platform(pulumi.ComponentResource):
         }
         # A platform's only: the outputs of a tenant's stack contain no administrator.
         self.administration = {**logins, "layout": LAYOUT}
-        self.broker_network = broker.network
+        self.broker_network, self.registry_network = broker.network, server.network
+        self.reader_dsn = None if registry.reader_dsn is None else registry.reader_dsn.apply(_on_network)
+        self.inside = {
+            **logins,
+            "registry_dsn": registry.dsn.apply(_on_network),
+            "signup_dsn": registry.signup_dsn.apply(_on_network),
+            **BROKER_INSIDE,
+        }
         addresses = {key: getattr(self.outputs, key) for key in ("management_url", "amqp_host", "amqp_port")}
         self.register_outputs({**addresses, **logins})
 
@@ -107,6 +120,10 @@ class Platform(pulumi.ComponentResource):
             "take every queue along. Run `up` once more to apply their settings, before you change those"
         )
         return ["*"]
+
+
+def _on_network(dsn: str) -> str:
+    return reached_at(dsn, "postgres", 5432)
 
 
 def _once_named(name: str, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:

@@ -13,11 +13,12 @@ import pulumi_random as random
 from components.migrations import Migrations
 from components.postgres import PostgresContainer
 from components.settings import PlatformSettings
-from kryonix.registry.connection import SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
+from kryonix.registry.connection import EXPORTER_READS, SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
 from kryonix.topology.addresses import host_port
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
 _DATABASE, _OWNER, _WRITER, _SIGNUP = "kryonix_main", "kryonix_migrator", "kryonix_registry", "kryonix_signup"
+_READER = "kryonix_exporter"
 
 
 R = TypeVar("R", bound=pulumi.Resource)
@@ -35,12 +36,13 @@ class Registry(pulumi.ComponentResource):
     """The database `kryonix_main`.
 
     The role of `dsn` reads and writes tenants' rows. The role of `signup_dsn` owns rows in the signup schema and reads
-    desired states. Neither can do more, and no other role may connect. Both are plain values: resources that need the
-    tables depend on this component.
+    desired states. The role of `reader_dsn`, where an exporter runs, reads states and operations. None can do more, and
+    no other role may connect. All are plain values: resources that need the tables depend on this component.
     """
 
     dsn: pulumi.Output[str]
     signup_dsn: pulumi.Output[str]
+    reader_dsn: pulumi.Output[str] | None = None
 
     def __init__(self, name: str, args: RegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Registry", name, None, opts)
@@ -85,8 +87,20 @@ class Registry(pulumi.ComponentResource):
         )
         self._last = [migrations]  # the signup service reads tenants once their tables exist
         self._grant("signup-reads", signup.name, "table", ["SELECT"], tenants, objects=list(SIGNUP_READS))
+        if args.settings.product.runs:
+            self._reader(tenants, jobs)
         self.dsn, self.signup_dsn = self._dsn(_WRITER, writer_password), self._dsn(_SIGNUP, signup_password)
         self.register_outputs({"dsn": self.dsn, "signup_dsn": self.signup_dsn})
+
+    def _reader(self, tenants: postgresql.Schema, jobs: postgresql.Schema) -> None:
+        """Make the exporter's role."""
+        reader, password = self._role("reader", _READER)
+        self._grant("reader-connect", reader.name, "database", ["CONNECT"])
+        for short, schema in (("tenants", tenants), ("signup", jobs)):
+            tables = list(EXPORTER_READS[short])
+            self._grant(f"reader-look-{short}", reader.name, "schema", ["USAGE"], schema)
+            self._grant(f"reader-reads-{short}", reader.name, "table", ["SELECT"], schema, objects=tables)
+        self.reader_dsn = self._dsn(_READER, password)
 
     def _role(self, short: str, name: str) -> tuple[postgresql.Role, pulumi.Output[str]]:
         opts = pulumi.ResourceOptions(parent=self)

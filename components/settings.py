@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pulumi
@@ -18,6 +18,7 @@ from components.exporter import MetricsEndpoint
 from components.guard import Guard
 from components.monitoring_settings import MonitoringSettings
 from components.previous_run import PreviousRun
+from components.product import ProductSettings
 from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.addresses import host_port
 from kryonix.topology.capacity import expand_file, expand_within_plans
@@ -55,6 +56,7 @@ class PlatformSettings:
     receive_time: bool
     monitoring: MonitoringSettings | None = None
     """None where monitoring is off."""
+    product: ProductSettings = field(default_factory=ProductSettings)
 
     def __post_init__(self) -> None:
         ports = {
@@ -63,6 +65,7 @@ class PlatformSettings:
             "metricsPort": self.metrics.port,
             "registryPort": self.registry_port,
             **(self.monitoring.ports if self.monitoring else {}),
+            **({"signupPort": self.product.port} if self.product.signup else {}),
         }
         problems = [
             f"{_place(key, port)}kryonix:{key}: {port} is not a valid port (1-65535)"
@@ -81,6 +84,7 @@ class PlatformSettings:
             "brokerImage": self.broker_image,
             "postgresImage": self.postgres_image,
             **(self.monitoring.images if self.monitoring else {}),
+            "productImage": self.product.image,
         }
         for key, image in images.items():
             if not image or re.search(r"\s", image):
@@ -110,6 +114,13 @@ class PlatformSettings:
             domain=config.require("domain"),
             receive_time=config.require_bool("receiveTime"),
             monitoring=MonitoringSettings.load(config, _ip_address(config, "monitoringAddress")),
+            product=ProductSettings(
+                image=config.require("productImage"),
+                monitored=config.require_bool("monitoring"),
+                signup=config.require_bool("signup"),
+                address=_ip_address(config, "signupAddress"),
+                port=config.require_int("signupPort"),
+            ),
         )
 
     @property

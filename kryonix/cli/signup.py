@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -32,6 +33,7 @@ from kryonix.topology.addresses import host_port
 from kryonix.topology.catalog import default_catalog
 
 _DSN_VARIABLE: Final = "KRYONIX_SIGNUP_DSN"
+_PASSPHRASE_VARIABLE: Final = "PULUMI_CONFIG_PASSPHRASE_FILE"  # noqa: S105, names a file
 _DSN_FILE_VARIABLE: Final = "KRYONIX_SIGNUP_DSN_FILE"
 _WITH_PARENT_VARIABLE: Final = "KRYONIX_SIGNUP_WITH_PARENT"
 """Set for the service's own worker: it ends when its standard input does, even if the service is killed."""
@@ -135,6 +137,10 @@ def worker(
     keep_days: Annotated[
         int, typer.Option(min=1, max=_MAX_DAYS, help="Days to keep finished operations, published events and audit.")
     ] = 400,
+    make_passphrase: Annotated[
+        bool,
+        typer.Option("--make-passphrase", help="Make the file in PULUMI_CONFIG_PASSPHRASE_FILE if there is none."),
+    ] = False,
     alive_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Touch this file every 2 seconds, for a health check.")
     ] = None,
@@ -145,6 +151,8 @@ def worker(
     if os.environ.get(_WITH_PARENT_VARIABLE):
         Thread(target=_end_with_parent, daemon=True).start()
     _configure_logging()
+    if make_passphrase:
+        _make_passphrase()
     site = open_site(platform, concurrency=concurrency)
     outputs = site.engine.outputs(StackSpec(name=platform.stack))
     run_worker(
@@ -158,6 +166,18 @@ def worker(
         alive_file=alive_file,
         say=lambda text: err.print(f"worker: {text}", soft_wrap=True),
     )
+
+
+def _make_passphrase() -> None:
+    """Make the passphrase's file, whole or not at all: half of one would lock its own state out."""
+    file = Path(os.environ.get(_PASSPHRASE_VARIABLE) or "")
+    if not file.name:
+        raise InvalidChoice(f"--make-passphrase: {_PASSPHRASE_VARIABLE} is not set. Let it name the file")
+    if not file.exists():
+        fresh = file.with_name(f"{file.name}.new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_urlsafe(32), encoding="utf-8")
+        fresh.replace(file)
 
 
 @command(keys_app, "create")

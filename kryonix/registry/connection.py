@@ -21,6 +21,11 @@ SIGNUP_SCHEMA: Final = "signup"
 """The schema of the signup service's operations, jobs and keys."""
 SIGNUP_READS: Final = ("desired_states", "rabbitmq_configurations")
 """Tables of the tenants schema that the signup service's role may read."""
+EXPORTER_READS: Final = {
+    SCHEMA: ("desired_states", "rabbitmq_configurations"),
+    SIGNUP_SCHEMA: ("operations", "forgotten_operations"),
+}
+"""Tables that the exporter's role may read, by schema. It sees no password hashes."""
 
 _QUERY: Final = re.compile(r"^-- (\w+) --$\n(.*?)(?=^-- \w+ --$|\Z)", re.MULTILINE | re.DOTALL)
 

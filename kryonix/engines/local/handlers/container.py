@@ -217,6 +217,7 @@ _CONFIG_KEYS: Final = {
     9090: "prometheusPort",
     9093: "alertmanagerPort",
     3000: "grafanaPort",
+    8080: "signupPort",
 }
 """Keys of the platform's config by the port inside the container."""
 

@@ -1,0 +1,85 @@
+"""Product: the image of this project, and the services of a platform that run from it."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from kryonix import __version__
+from kryonix.topology.addresses import host_port
+
+IMAGE: Final = f"kryonix:{__version__}"
+"""What scripts/images makes of this project, unless a stack names another image."""
+
+BROKER_INSIDE: Final[Mapping[str, str | int]] = {
+    "management_url": "http://rabbitmq:15672",
+    "amqp_host": "rabbitmq",
+    "amqp_port": 5672,
+}
+"""The broker's address on its network."""
+
+_SOURCES: Final = ("Dockerfile", "Pulumi.yaml", "__main__.py", "components", "kryonix", "requirements-production.txt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductSettings:
+    """The image, and the signup service's published address. `monitored` and `signup` say what runs."""
+
+    image: str = IMAGE
+    monitored: bool = False
+    signup: bool = False
+    address: str = "127.0.0.1"
+    port: int = 8080
+
+    @property
+    def runs(self) -> bool:
+        """Return True if a container of the image runs: the exporter serves both features."""
+        return self.monitored or self.signup
+
+    @property
+    def exposed(self) -> bool:
+        """Return True if other machines may reach the signup service."""
+        return not ipaddress.ip_address(self.address).is_loopback
+
+    @property
+    def source(self) -> str:
+        """Return what the image is made from; empty for an image that somebody else makes.
+
+        As a label it replaces the containers once the source has changed: the image's name stays the same.
+        """
+        return source_hash(Path(__file__).resolve().parents[1]) if self.image == IMAGE else ""
+
+
+def source_hash(root: Path) -> str:
+    """Return the hash of the files that the image is made from, as scripts/images computes it."""
+    lines = "".join(f"{file.as_posix()} {_git_hash((root / file).read_bytes())}\n" for file in _sources(root))
+    return _git_hash(lines.encode())[:16]
+
+
+def _sources(root: Path) -> list[Path]:
+    return sorted((file.relative_to(root) for name in _SOURCES for file in _files(root / name)), key=Path.as_posix)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    elif path.is_dir() and path.name != "__pycache__":
+        for child in path.iterdir():
+            yield from _files(child)
+
+
+def _git_hash(content: bytes) -> str:
+    """Return what `git hash-object` calls a file: scripts/images has no Python yet."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def reached_at(uri: str, host: str, port: int) -> str:
+    """Return a URI with another host and port, and the same login."""
+    parts = urlsplit(uri)
+    login, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{login}{at}{host_port(host, port)}").geturl()

@@ -1,0 +1,104 @@
+"""ProductContainer: a container of the product's own image, as a user without rights, configured by files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import pulumi
+import pulumi_docker as docker
+
+from components.containers import container_name
+from components.previous_run import NO_NEW_PRIVILEGES
+from components.product import ProductSettings
+
+FILES: Final = "/etc/kryonix"
+PLATFORM_FILE: Final = f"{FILES}/platform.json"
+USER: Final = "10001:10001"
+"""The image's own user."""
+SOURCE_LABEL: Final = "br.com.kryonix.source"
+
+_START_TIMEOUT_S: Final = 180
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductContainerArgs:
+    """What runs, on which networks, and with which files: secrets are never in the environment.
+
+    `healthy` is a line of Python that fails if the service is not. `memory_mb` is in MiB.
+    """
+
+    product: ProductSettings
+    role: str
+    command: Sequence[str]
+    networks: Sequence[docker.Network]
+    files: Mapping[str, pulumi.Input[str]]
+    healthy: str
+    memory_mb: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    port: docker.ContainerPortArgs | None = None
+    volumes: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Names of volumes by path."""
+    user: str = USER
+
+
+class ProductContainer(pulumi.ComponentResource):
+    """The container, which counts as created once its service is healthy."""
+
+    container: docker.Container
+
+    def __init__(self, name: str, args: ProductContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kryonix:messaging:ProductContainer", name, None, opts)
+        labels = {SOURCE_LABEL: args.product.source} if args.product.source else {}
+        self.container = docker.Container(
+            f"{name}-container",
+            name=container_name(args.role),
+            image=args.product.image,
+            command=list(args.command),
+            user=args.user,
+            envs=[f"{key}={value}" for key, value in sorted(args.environment.items())],
+            labels=[docker.ContainerLabelArgs(label=label, value=value) for label, value in labels.items()],
+            restart="unless-stopped",
+            memory=args.memory_mb,
+            memory_swap=2 * args.memory_mb,  # Docker's own default; if omitted, every preview would show its removal
+            destroy_grace_seconds=60,
+            networks_advanced=[
+                docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[args.role])
+                for network in args.networks
+            ],
+            volumes=[
+                docker.ContainerVolumeArgs(volume_name=volume, container_path=path)
+                for path, volume in args.volumes.items()
+            ],
+            ports=[args.port] if args.port else None,
+            uploads=[docker.ContainerUploadArgs(file=file, content=text) for file, text in args.files.items()],
+            # Its user can write nowhere else. The root filesystem can't be read-only: Docker uploads no files into
+            # such a container.
+            tmpfs={"/tmp": ""},  # noqa: S108, a folder of the container's own
+            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
+            security_opts=[NO_NEW_PRIVILEGES],
+            healthcheck=docker.ContainerHealthcheckArgs(
+                tests=["CMD", "python", "-c", args.healthy],
+                interval="5s",
+                timeout="10s",
+                retries=6,
+                start_period="1m0s",
+            ),
+            wait=True,
+            wait_timeout=_START_TIMEOUT_S,
+            # A second container can't use the name and the port of the first one.
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+        )
+        self.register_outputs({"container_id": self.container.id})
+
+
+def answers(port: int, path: str) -> str:
+    """Return a line of Python that fails unless a port of this container answers 200."""
+    get = f"c = http.client.HTTPConnection('127.0.0.1', {port}, timeout=8); c.request('GET', '{path}')"
+    return f"import http.client; {get}; exit(c.getresponse().status != 200)"
+
+
+def touched(file: str, seconds: int) -> str:
+    """Return a line of Python that fails unless a file was touched in the last seconds."""
+    return f"import os, time; exit(time.time() - os.stat('{file}').st_mtime > {seconds})"

@@ -1,0 +1,89 @@
+"""ProductServices: the containers of a platform that run from the product's own image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_docker as docker
+
+from components.alertmanager import FOLDER, OWNER
+from components.exporter import Exporter
+from components.exporter_container import ExporterContainer, ExporterContainerArgs
+from components.monitoring import Monitoring
+from components.platform import Platform
+from components.platform_events import PlatformEvents
+from components.product import BROKER_INSIDE, reached_at
+from components.settings import PlatformSettings
+from components.signup_service import SignupService, SignupServiceArgs
+from kryonix.engines.platform_file import ADVERTISED
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductServicesArgs:
+    """The platform with its metrics and events, and its monitoring, None where that is off."""
+
+    settings: PlatformSettings
+    platform: Platform
+    metrics: Exporter
+    events: PlatformEvents
+    monitoring: Monitoring | None = None
+
+
+class ProductServices(pulumi.ComponentResource):
+    """The exporter, and with `kryonix:signup` the signup service. `outputs` are the stack's."""
+
+    outputs: dict[str, pulumi.Output[Any]]
+    containers: Sequence[pulumi.Resource]
+
+    def __init__(self, name: str, args: ProductServicesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kryonix:messaging:ProductServices", name, None, opts)
+        self._name, self._args, self._child = name, args, pulumi.ResourceOptions(parent=self)
+        metrics = {key: args.metrics.outputs[key] for key in ("metrics_username", "metrics_password")}
+        exporter = self._exporter(metrics)
+        self.outputs, self.containers = {}, [exporter.container]
+        if args.settings.product.signup:
+            service = self._signup(metrics)
+            self.outputs = {"signup_url": service.url}
+            self.containers = [*self.containers, *service.containers]
+        self.register_outputs(dict(self.outputs))
+
+    def _exporter(self, metrics: dict[str, pulumi.Output[str]]) -> ExporterContainer:
+        platform, product = self._args.platform, self._args.settings.product
+        known = {"registry_dsn": platform.reader_dsn, **metrics, **BROKER_INSIDE}
+        exporter = ExporterContainerArgs(
+            product=product,
+            networks=[platform.broker_network, platform.registry_network, *self._scraped],
+            platform=known,
+            **self._alertmanager(),
+        )
+        return ExporterContainer(f"{self._name}-exporter", exporter, self._child)
+
+    @property
+    def _scraped(self) -> list[docker.Network]:
+        return [self._args.monitoring.network] if self._args.monitoring else []
+
+    def _alertmanager(self) -> dict[str, Any]:
+        """Let the exporter write Alertmanager's configuration, as the user that owns it."""
+        if self._args.monitoring is None:
+            return {}
+        return {"volumes": {FOLDER: self._args.monitoring.alertmanager_config.name}, "user": OWNER}
+
+    def _signup(self, metrics: dict[str, pulumi.Output[str]]) -> SignupService:
+        platform, settings = self._args.platform, self._args.settings
+        advertised = {key: getattr(platform.outputs, key) for key in BROKER_INSIDE}
+        events = self._args.events.uri.apply(
+            lambda uri: reached_at(uri, str(BROKER_INSIDE["amqp_host"]), int(BROKER_INSIDE["amqp_port"]))
+        )
+        known = {**platform.inside, **metrics, "events_uri": events, ADVERTISED: pulumi.Output.all(**advertised)}
+        service = SignupServiceArgs(
+            product=settings.product,
+            platform=known,
+            broker=platform.broker_network,
+            registry=platform.registry_network,
+            monitoring=self._scraped,
+            advertised_host=settings.advertised_host,
+        )
+        return SignupService(f"{self._name}-signup", service, self._child)

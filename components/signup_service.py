@@ -1,0 +1,116 @@
+"""SignupService: the HTTP service and its worker in containers, for the tenants of this platform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pulumi
+import pulumi_docker as docker
+
+from components.containers import container_name
+from components.exporter_container import platform_file
+from components.product import ProductSettings
+from components.product_container import (
+    FILES,
+    PLATFORM_FILE,
+    ProductContainer,
+    ProductContainerArgs,
+    answers,
+    touched,
+)
+from kryonix.topology.addresses import host_port
+
+PORT: Final = 8080
+_DSN_FILE: Final = f"{FILES}/signup_dsn"
+_STATE: Final = "/var/lib/kryonix"
+_ALIVE: Final = "/tmp/alive"  # noqa: S108, a folder of the container's own
+_WEB_MEMORY_MB: Final = 384
+_WORKER_MEMORY_MB: Final = 1024
+_HANGS_S: Final = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignupServiceArgs:
+    """The platform as its containers reach it, and the networks of broker, registry and Prometheus.
+
+    `advertised_host` is the host name for other machines.
+    """
+
+    product: ProductSettings
+    platform: Mapping[str, pulumi.Input[Any]]
+    broker: docker.Network
+    registry: docker.Network
+    monitoring: Sequence[docker.Network] = ()
+    advertised_host: str
+
+
+class SignupService(pulumi.ComponentResource):
+    """The web and a worker.
+
+    The web knows its database only. The worker keeps the state of the tenants' stacks on a volume that Docker makes
+    with the container, and that this stack never deletes: the tenants stay when the service is turned off.
+    """
+
+    url: pulumi.Output[str]
+    containers: Sequence[pulumi.Resource]
+
+    def __init__(self, name: str, args: SignupServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kryonix:messaging:SignupService", name, None, opts)
+        child, stack = pulumi.ResourceOptions(parent=self), pulumi.get_stack()
+        worker = ProductContainer(
+            f"{name}-worker",
+            ProductContainerArgs(
+                product=args.product,
+                role="worker",
+                command=["signup", "worker", "--stack", stack, "--make-passphrase", "--alive-file", _ALIVE],
+                networks=[args.broker, args.registry],
+                files={PLATFORM_FILE: platform_file(args.platform)},
+                healthy=touched(_ALIVE, _HANGS_S),
+                memory_mb=_WORKER_MEMORY_MB,
+                environment={
+                    "KRYONIX_PLATFORM_FILE": PLATFORM_FILE,
+                    "PULUMI_CONFIG_PASSPHRASE_FILE": f"{_STATE}/passphrase",
+                },
+                volumes={_STATE: f"{container_name('signup')}-state"},
+            ),
+            child,
+        )
+        # Ready means that a worker runs.
+        after = pulumi.ResourceOptions(parent=self, depends_on=[worker.container])
+        product = args.product
+        web = ProductContainer(
+            f"{name}-web",
+            ProductContainerArgs(
+                product=product,
+                role="web",
+                command=["signup", "serve", "--stack", stack, "--workers", "0", "--host", "0.0.0.0"],  # noqa: S104, within its networks
+                networks=[args.registry, *args.monitoring],
+                files={_DSN_FILE: pulumi.Output.secret(args.platform["signup_dsn"])},
+                healthy=answers(PORT, "/readyz"),
+                memory_mb=_WEB_MEMORY_MB,
+                environment={"KRYONIX_SIGNUP_DSN_FILE": _DSN_FILE, **_proxies(product)},
+                port=docker.ContainerPortArgs(internal=PORT, ip=product.address, external=product.port),
+            ),
+            after,
+        )
+        if product.exposed:
+            pulumi.log.warn(
+                f"kryonix:signupAddress: {product.address} lets other machines reach the signup service without TLS: "
+                "API keys and credentials cross the network unencrypted. Put a proxy in front that terminates TLS, "
+                "and listen on 127.0.0.1",
+                self,
+            )
+        self.containers = [worker.container, web.container]
+        host = args.advertised_host if product.exposed else product.address
+        self.url = web.container.id.apply(lambda _: f"http://{host_port(host, product.port)}")
+        self.register_outputs({"url": self.url})
+
+
+def _proxies(product: ProductSettings) -> dict[str, str]:
+    """Trust the X-Forwarded-For of this machine's proxy: on loopback nobody else can send one.
+
+    Docker hides its address: a request comes from the network's gateway.
+    """
+    return {} if product.exposed else {"FORWARDED_ALLOW_IPS": "*"}
