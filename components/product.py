@@ -22,6 +22,7 @@ BROKER_INSIDE: Final[Mapping[str, str | int]] = {
     "amqp_port": 5672,
 }
 """The broker's address on its network."""
+METRICS_INSIDE: Final = "http://rabbitmq:15692/metrics"
 
 _SOURCES: Final = ("Dockerfile", "Pulumi.yaml", "__main__.py", "components", "kryonix", "requirements-production.txt")
 

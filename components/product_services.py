@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from components.exporter_container import ExporterContainer, ExporterContainerAr
 from components.monitoring import Monitoring
 from components.platform import Platform
 from components.platform_events import PlatformEvents
-from components.product import BROKER_INSIDE, reached_at
+from components.product import BROKER_INSIDE, METRICS_INSIDE, reached_at
 from components.settings import PlatformSettings
 from components.signup_service import SignupService, SignupServiceArgs
 from kryonix.engines.platform_file import ADVERTISED
@@ -41,7 +41,8 @@ class ProductServices(pulumi.ComponentResource):
     def __init__(self, name: str, args: ProductServicesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:ProductServices", name, None, opts)
         self._name, self._args, self._child = name, args, pulumi.ResourceOptions(parent=self)
-        metrics = {key: args.metrics.outputs[key] for key in ("metrics_username", "metrics_password")}
+        login = {key: args.metrics.outputs[key] for key in ("metrics_username", "metrics_password")}
+        metrics: dict[str, pulumi.Input[str]] = {**login, "metrics_url": METRICS_INSIDE}
         exporter = self._exporter(metrics)
         self.outputs, self.containers = {}, [exporter.container]
         if args.settings.product.signup:
@@ -50,7 +51,7 @@ class ProductServices(pulumi.ComponentResource):
             self.containers = [*self.containers, *service.containers]
         self.register_outputs(dict(self.outputs))
 
-    def _exporter(self, metrics: dict[str, pulumi.Output[str]]) -> ExporterContainer:
+    def _exporter(self, metrics: Mapping[str, pulumi.Input[str]]) -> ExporterContainer:
         platform, product = self._args.platform, self._args.settings.product
         known = {"registry_dsn": platform.reader_dsn, **metrics, **BROKER_INSIDE}
         exporter = ExporterContainerArgs(
@@ -71,7 +72,7 @@ class ProductServices(pulumi.ComponentResource):
             return {}
         return {"volumes": {FOLDER: self._args.monitoring.alertmanager_config.name}, "user": OWNER}
 
-    def _signup(self, metrics: dict[str, pulumi.Output[str]]) -> SignupService:
+    def _signup(self, metrics: Mapping[str, pulumi.Input[str]]) -> SignupService:
         platform, settings = self._args.platform, self._args.settings
         advertised = {key: getattr(platform.outputs, key) for key in BROKER_INSIDE}
         events = self._args.events.uri.apply(
