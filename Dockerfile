@@ -6,6 +6,7 @@ ARG PYTHON_IMAGE=python:3.13-slim-trixie
 ARG PULUMI_IMAGE=pulumi/pulumi-base:3.272.0
 
 FROM ${PYTHON_IMAGE} AS packages
+LABEL br.com.kryonix.image.stage=packages
 WORKDIR /srv/kryonix
 COPY requirements-production.txt wheel[s]/* /wheels/
 # Every file's hash is checked, wherever it comes from; none is built. Debian's Python has no pip: it is among the wheels.
@@ -20,6 +21,7 @@ RUN python3 -m venv --without-pip .venv \
     && rm -f .venv/bin/activate* .venv/bin/Activate*
 
 FROM ${PYTHON_IMAGE} AS program
+LABEL br.com.kryonix.image.stage=program
 WORKDIR /srv/kryonix
 COPY __main__.py Pulumi.yaml ./
 COPY components components
