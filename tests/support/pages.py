@@ -29,6 +29,7 @@ RUN_BY: Final = {
     "status": PAGES,
     "export": PAGES,
     "top": "tests/acceptance/test_exporter.py",
+    "outputs": "tests/acceptance/test_outputs.py",
     "exporter": "tests/acceptance/test_exporter.py",
     "tenant list": PAGES,
     "tenant show": PAGES,
