@@ -24,7 +24,7 @@ OPTIONS: Final[dict[Kind, Json]] = {
         "tooltip": {"mode": "multi", "sort": "desc"},
     },
     "state-timeline": {
-        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False},
+        "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": False},
         "mergeValues": True,
         "rowHeight": 0.8,
         "showValue": "never",
