@@ -52,6 +52,15 @@ def test_a_tenant_gets_what_its_applications_can_change() -> None:
     }
 
 
+def test_alerts_that_mute_others_and_those_muted_exist() -> None:
+    config = yaml.safe_load((ROOT / "components/monitoring_files/alertmanager.yml").read_text(encoding="utf-8"))
+    for rule in config["inhibit_rules"]:
+        matchers = rule["source_matchers"] + rule["target_matchers"]
+        named = [name for each in matchers for name in re.findall(r"(?<=[\"|])\w+(?=[\"|])", each) if name != "tenant"]
+        assert named
+        assert set(named) <= {alert.name for alert in ALERTS}, rule
+
+
 def test_each_alert_has_a_runbook_section_and_each_section_an_alert() -> None:
     sections = re.findall(r"^## (\w+)$", (ROOT / "docs/runbooks.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sections == [
