@@ -6,15 +6,15 @@ const { uPlot } = window;
 const HEIGHT = 150;
 const COUNT = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 const RATE = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 });
-const SHORT = new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 3 });
 const HOUR = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const DAY = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" });
+const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "numeric", hour: "2-digit", minute: "2-digit" });
 const NEAR = 0.8; // of a limit
 const SHOWN = 0.25; // a limit is drawn from this share of it on: below, it would flatten the line
 const RECENT = 3; // values looked at for the present one
 
 const count = (value) => COUNT.format(value);
 const rate = (value) => RATE.format(value);
+const short = (value) => (value < 10_000 ? RATE.format(value) : value < 1e6 ? `${RATE.format(value / 1000)}k` : `${RATE.format(value / 1e6)}M`);
 const seconds = (value) => (value < 1 ? `${RATE.format(value * 1000)} ms` : value < 120 ? `${RATE.format(value)} s`
   : value < 7200 ? `${RATE.format(value / 60)} min` : `${RATE.format(value / 3600)} h`);
 
@@ -115,7 +115,7 @@ export class Chart {
       axes: [
         { ...axis, grid: { show: false }, space: 64, size: 24, values: (_, at) => at.map((each) => HOUR.format(each * 1000)) },
         { ...axis, grid: { stroke: line, width: 1 }, space: 34, size: 50, gap: 4,
-          values: (_, at) => at.map((value) => (this.about.text === seconds ? (value ? seconds(value) : "0") : SHORT.format(value))) },
+          values: (_, at) => at.map((value) => (this.about.text === seconds ? (value ? seconds(value) : "0") : short(value))) },
       ],
       series: [{}, ...data.slice(1).map((values, at) => ({
         stroke: strokes[at], width: 2, dash: at ? [6, 4] : undefined, fill: at ? undefined : style("--chart-fill"),
@@ -143,7 +143,7 @@ export class Chart {
     ctx.restore();
   }
 
-  // The legend: what each line is, and its value where the pointer is, or now.
+  // The legend: what each line is, and its value where the pointer is, or now. Pointed at, there is room for the time only.
   read(at) {
     const { figures, hours } = this.answer;
     const pointed = at !== null && at !== undefined;
@@ -155,7 +155,7 @@ export class Chart {
     };
     this.legend.replaceChildren(
       ...this.lines.map(([name, label], line) => entry(`line-${line + 1}`, label, valueOf(name))),
-      ...this.limits.map((limit) => entry(limit.label === "limit" ? "limit" : "threshold", limit.label, this.about.text(limit.at))),
+      ...(pointed ? [] : this.limits).map((limit) => entry(limit.label === "limit" ? "limit" : "threshold", limit.label, this.about.text(limit.at))),
       pointed ? element("li", { class: "at" }, momentText(this.times[at], hours)) : "");
   }
 
@@ -225,7 +225,7 @@ function alone(values) {
 
 // The same figures as a table: what they are now, and their lowest and highest.
 export function table(answer) {
-  const cell = (text) => element("td", { class: "number" }, text);
+  const cell = (...content) => element("td", { class: "number" }, content);
   const rows = CHARTS.flatMap(({ title, lines, limits = [], text }) => lines.map(([name, label]) => {
     const values = answer.figures[name];
     const known = numbers(values);
@@ -238,7 +238,7 @@ export function table(answer) {
     const highest = known.reduce((one, other) => Math.max(one, other));
     const when = momentText(answer.start + values.indexOf(highest) * answer.step, answer.hours);
     return element("tr", {}, head, cell(now === null ? "–" : text(now)), cell(text(known.reduce((one, other) => Math.min(one, other)))),
-      cell(`${text(highest)} (${when})`), cell(most));
+      cell(text(highest), element("span", { class: "when" }, ` (${when})`)), cell(most));
   }));
   const columns = ["Figure", "Now", "Lowest", "Highest", "Limit"].map((label, at) =>
     element("th", { scope: "col", class: at ? "number" : null }, label));
