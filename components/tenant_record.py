@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pulumi
 from psycopg import pq
-from pulumi.dynamic import ReadResult, Resource
+from pulumi.dynamic import DiffResult, ReadResult, Resource
 
 from components.accepting_provider import ApplyingProvider
 from components.errors import registry_errors
@@ -16,16 +16,20 @@ from kryonix.registry.rows import STATUS_NAMES, TenantRow, fetch_tenants, put_te
 from kryonix.topology.tenants import Tenant
 
 _COLUMNS: Final = {name: name for name in ("vhost", "plano", "status", "username")} | {"passwordHash": "password_hash"}
-"""The row's column of each property. Two more, `clienteId` and `modulos`, have other types."""
+"""The row's column of each property. Three more, `clienteId`, `modulos` and the optional `notify`, have other types."""
 
 
 class _TenantRecordProvider(ApplyingProvider):
     id_property = "clienteId"
     replaced_by = ("clienteId",)
 
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        return super().diff(_id, _olds, {"notify": None, **_news} if _olds.get("notify") else _news)
+
     def apply(self, props: dict[str, Any]) -> None:
         columns = {column: props[key] for key, column in _COLUMNS.items()}
-        row = TenantRow(cliente_id=props["clienteId"], modulos=tuple(props["modulos"]), **columns)
+        modules, notify = tuple(props["modulos"]), props.get("notify")
+        row = TenantRow(cliente_id=props["clienteId"], modulos=modules, notify=notify, **columns)
         with registry_errors(), connect(props["dsn"]) as connection:
             put_tenant(connection, row)
 
@@ -35,7 +39,8 @@ class _TenantRecordProvider(ApplyingProvider):
         if not found or found[0].status == "removido":
             return ReadResult("", {})  # no id: deleted
         live = {key: getattr(found[0], column) or "" for key, column in _COLUMNS.items()}
-        return ReadResult(id_, {**props, **live, "modulos": list(found[0].modulos)})
+        notify = {"notify": found[0].notify} if found[0].notify or "notify" in props else {}
+        return ReadResult(id_, {**props, **live, **notify, "modulos": list(found[0].modulos)})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         with registry_errors(), connect(self._found(_props["dsn"])) as connection:
@@ -62,7 +67,7 @@ class TenantRecord(Resource, module="kryonix", name="TenantRecord"):
         password_hash: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        properties = {
+        properties: dict[str, Any] = {
             "dsn": pulumi.Output.secret(registry_dsn),
             "clienteId": tenant.id,
             "vhost": tenant.names.vhost,
@@ -72,4 +77,6 @@ class TenantRecord(Resource, module="kryonix", name="TenantRecord"):
             "username": username,
             "passwordHash": pulumi.Output.secret(password_hash),
         }
+        if tenant.notify is not None:  # a webhook may hold a token
+            properties["notify"] = pulumi.Output.secret(tenant.notify.plain())
         super().__init__(_TenantRecordProvider(), name, properties, opts)

@@ -228,6 +228,7 @@ def registry_findings(declared: Declared, row: TenantRow | None, state: DesiredS
         status=STATUS_NAMES[tenant.status],
         username=declared.username,
         password_hash=rabbitmq_hash(declared.username, password) if password else (row.password_hash if row else None),
+        notify=row.notify if row else None,  # a secret of the stack's state, and nothing of the broker
     )
     problem = Finding(check="registry", outcome="fail", tenant=tenant.id, remedy=mend)
     if row is None or row.status == "removido":

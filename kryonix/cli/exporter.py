@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from threading import Event
 from typing import Annotated, Any, Final, TypeVar
 
@@ -18,6 +19,8 @@ from kryonix.cli.options import PlatformOptions, command
 from kryonix.cli.output.console import err
 from kryonix.cli.site import open_site
 from kryonix.engines.engine import StackSpec
+from kryonix.errors import InvalidChoice
+from kryonix.monitoring.alertmanager import Alertmanager
 from kryonix.monitoring.certificates import certificate_figures, tls_endpoints
 from kryonix.monitoring.drift import DriftReader, Seen, read_seen
 from kryonix.monitoring.endpoint import Endpoint
@@ -59,14 +62,29 @@ def exporter(
     slow_interval: Annotated[
         float, typer.Option(min=1, max=86_400, help="Seconds between readings of drift and of certificates.")
     ] = 900.0,
+    alertmanager: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Alertmanager to reload after a change of its file."),
+    ] = None,
+    alertmanager_config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Alertmanager's file to write, from base.yml beside it and the tenants."),
+    ] = None,
 ) -> None:
     """Serve Prometheus metrics of tenants: limits, state, use, operations, drift and certificates.
 
-    A figure that cannot be read is absent, never 0.
+    A figure that cannot be read is absent, never 0. With --alertmanager, also keep Alertmanager's configuration equal
+    to what the tenants' entries say of notifications.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     access = _of_stack(platform)
-    registry, collected = CollectorRegistry(), Exporter(_sources(access), interval, _rare(access), slow_interval)
+    sources = _sources(access)
+    if alertmanager is not None and alertmanager_config is not None:
+        tenants = partial(registered_tenants, access.registry_dsn)
+        sources["alertmanager"] = Alertmanager(alertmanager, alertmanager_config, tenants).read
+    elif alertmanager is not None or alertmanager_config is not None:
+        raise InvalidChoice("give --alertmanager and --alertmanager-config together, or neither")
+    registry, collected = CollectorRegistry(), Exporter(sources, interval, _rare(access), slow_interval)
     registry.register(collected)
     ending = Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import typer
 from rich.markup import escape
@@ -50,7 +51,9 @@ from kryonix.tenants.credentials import Credentials, find_credentials
 from kryonix.tenants.errors import WouldLoseMessages
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
+from kryonix.topology.document import Document, validated
 from kryonix.topology.errors import nearest, shown
+from kryonix.topology.notify import Notify
 from kryonix.topology.tenants import parse_tenant
 
 R = TypeVar("R")
@@ -58,6 +61,10 @@ R = TypeVar("R")
 TenantId = Annotated[str, typer.Argument(metavar="ID", help="Tenant ID.")]
 Modules = typer.Option(metavar="MODULE,…", help="All modules of the tenant.")
 Plan = typer.Option(help="Plan of the tenant.")
+Webhook = typer.Option(
+    metavar="URL", help="URL to which the tenant's alerts are posted; `-` reads it from standard input."
+)
+Email = typer.Option(metavar="ADDRESS", help="Address to which the tenant's alerts are sent; repeatable.")
 
 _OPERATIONS: Final = 5
 """Operations shown of a tenant."""
@@ -149,10 +156,14 @@ def create(
     modules: Annotated[str, Modules],
     plan: Annotated[str, Plan],
     cell: Annotated[str, typer.Option(help="Cell to create it in; `kryonix fleet place` suggests one.")] = "main",
+    notify_webhook: Annotated[str | None, Webhook] = None,
+    notify_email: Annotated[list[str] | None, Email] = None,
     json_output: Json = False,
 ) -> None:
     """Create a tenant and print its credentials. If interrupted, run the same command again."""
-    wanted = {"id": tenant, "modules": list(parse_names(modules)), "plan": plan, "cell": cell}
+    wanted: dict[str, Any] = {"id": tenant, "modules": list(parse_names(modules)), "plan": plan, "cell": cell}
+    if notify := _addresses(notify_webhook, notify_email):
+        wanted["notify"] = notify
     parsed = parse_tenant(wanted, "kryonix tenant create", default_catalog())
     lifecycle = _lifecycle(platform)
     _print_credentials(_run(f"create {tenant}", partial(lifecycle.create, parsed)), json_output)
@@ -164,6 +175,12 @@ def change(
     platform: PlatformOptions,
     modules: Annotated[str | None, Modules] = None,
     plan: Annotated[str | None, Plan] = None,
+    notify_webhook: Annotated[str | None, Webhook] = None,
+    notify_email: Annotated[list[str] | None, Email] = None,
+    no_notify: Annotated[
+        bool,
+        typer.Option("--no-notify", help="Forget webhook and addresses; the other options give new ones."),
+    ] = False,
     allow_delete: Annotated[
         list[str] | None,
         typer.Option(help="Queue that may be deleted with its messages, or a pattern with `*`; repeatable."),
@@ -171,15 +188,25 @@ def change(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes; change nothing.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Change a tenant's modules or plan. Queues that hold messages are kept unless --allow-delete names them.
+    """Change a tenant's modules, plan, or where its alerts go.
 
-    Exit status 2 if the change is refused, with --dry-run too.
+    Queues that hold messages are kept unless --allow-delete names them. Exit status 2 if the change is refused, with
+    --dry-run too.
     """
-    if modules is None and plan is None:
-        raise InvalidChoice("nothing to change: give --modules, --plan, or both")
+    given = _addresses(notify_webhook, notify_email)
+    if modules is None and plan is None and not given and not no_notify:
+        raise InvalidChoice(
+            "nothing to change: give --modules, --plan, --notify-webhook, --notify-email or --no-notify"
+        )
     lifecycle = _lifecycle(platform)
     names = None if modules is None else parse_names(modules)
     wanted: dict[str, Any] = {"modules": names, "plan": plan, "allow_delete": allow_delete or ()}
+
+    notify: Notify | Literal["keep"] | None = "keep"
+    if given or no_notify:
+        state = lifecycle.state(tenant)
+        before = {} if no_notify or state.notify is None else state.notify.plain()
+        notify = _parsed_notify({**before, **given})
 
     def preview(on_event: OnEvent) -> tuple[Summary, WouldLoseMessages | None]:
         return lifecycle.preview_change(tenant, on_event=on_event, **wanted)
@@ -188,7 +215,11 @@ def change(
         _print_dry_run(tenant, *_run(f"change {tenant} (dry run)", preview), json_output)
         return
     _operate(
-        lifecycle, "change", tenant, lambda on_event: lifecycle.change(tenant, on_event=on_event, **wanted), json_output
+        lifecycle,
+        "change",
+        tenant,
+        lambda on_event: lifecycle.change(tenant, notify=notify, on_event=on_event, **wanted),
+        json_output,
     )
 
 
@@ -352,6 +383,21 @@ def settle(platform: PlatformOptions, json_output: Json = False) -> None:
         raise failures[0]
     text = f"{len(settled)} tenant(s) settled" + (f": {', '.join(settled)}" if settled else "")
     print_result({"settled": settled}, text, json_output)
+
+
+def _addresses(webhook: str | None, email: list[str] | None) -> dict[str, Any]:
+    """Return the given part of `notify`. A webhook with a token can come from standard input: others see arguments."""
+    given: dict[str, Any] = {}
+    if webhook is not None:
+        given["webhook"] = sys.stdin.readline().strip() if webhook == "-" else webhook
+    if email:
+        given["email"] = email
+    return given
+
+
+def _parsed_notify(value: dict[str, Any]) -> Notify | None:
+    """Return where alerts go; None for an empty value. Raises InvalidInput."""
+    return validated(Notify, Document("--notify", value, {})) if value else None
 
 
 def _lifecycle(platform: PlatformOptions, **durations: timedelta) -> TenantLifecycle:

@@ -16,6 +16,7 @@ from kryonix.tenants.specs import tenant_of
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import Names, tenant_of_vhost
+from kryonix.topology.notify import Notify
 
 Uses = Mapping[str, Mapping[str, VhostUse] | None]
 """Usage by cell and vhost; None for a cell whose broker does not answer."""
@@ -86,6 +87,7 @@ def other_tenants(
             cell=cells.get(row.cliente_id, UNKNOWN_CELL),
             applied_at=datetime.max,
             updated_at=datetime.max,
+            notify=Notify.stored(row.notify),
         )
         found[row.cliente_id] = state, LIST if listed else f"Pulumi.{stack}.yaml" if stack in stacks else ELSEWHERE
     return found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Literal, Self
 
 from psycopg.types.json import Jsonb
 
 from kryonix.registry.connection import QUERIES, Connection
+from kryonix.topology.notify import Notify
 
 DesiredStatus = Literal["active", "suspended", "offboarding", "removed"]
 
@@ -34,11 +35,14 @@ class DesiredState:
     applied_generation: int = 0
     applied_at: datetime | None = None
     updated_at: datetime | None = None
+    notify: Notify | None = None
+    """Where its alerts go. No part of the stack: a change needs no run, and leaves `updated_at` as it is."""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         """Return a row as a state. Other columns are ignored."""
-        return cls(**{each.name: row[each.name] for each in fields(cls)} | {"modules": tuple(row["modules"])})
+        values = {each.name: row[each.name] for each in fields(cls)}
+        return cls(**values | {"modules": tuple(row["modules"]), "notify": Notify.stored(row["notify"])})
 
     @property
     def converged(self) -> bool:
@@ -88,6 +92,10 @@ def put_desired_state(connection: Connection, state: DesiredState) -> DesiredSta
     values = {**asdict(state), "id": state.cliente_id, "modules": Jsonb(list(state.modules))}
     connection.execute(QUERIES["put_desired_state"], values)
     written = fetch_desired_state(connection, state.cliente_id)
+    if written is not None and written.notify != state.notify:
+        notify = None if state.notify is None else Jsonb(state.notify.plain())
+        connection.execute(QUERIES["put_desired_notify"], {"id": state.cliente_id, "notify": notify})
+        written = replace(written, notify=state.notify)
     return state if written is None else written
 
 

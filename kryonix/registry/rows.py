@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from psycopg.types.json import Jsonb
 
@@ -28,6 +28,8 @@ class TenantRow:
     status: Status
     username: str | None = None
     password_hash: str | None = field(default=None, repr=False)
+    notify: Mapping[str, Any] | None = field(default=None, repr=False)
+    """Where its alerts go, for a tenant without a desired state of its own."""
 
 
 def put_tenant(connection: Connection, row: TenantRow) -> None:
@@ -35,11 +37,20 @@ def put_tenant(connection: Connection, row: TenantRow) -> None:
     values = {**asdict(row), "modulos": Jsonb(list(row.modulos))}
     connection.execute(QUERIES["put_configuration"], values)
     connection.execute(QUERIES["put_credentials"], values)
+    _put_notify(connection, row.cliente_id, row.notify)
+
+
+def _put_notify(connection: Connection, cliente_id: str, notify: Mapping[str, Any] | None) -> None:
+    found = connection.execute(QUERIES["fetch_notify"], {"cliente_id": cliente_id}).fetchone()
+    if found is not None and found["notify"] != notify:
+        value = None if notify is None else Jsonb(dict(notify))
+        connection.execute(QUERIES["put_notify"], {"cliente_id": cliente_id, "notify": value})
 
 
 def retire_tenant(connection: Connection, cliente_id: str) -> None:
-    """Mark a tenant as removed and delete its credentials. Its configuration stays as history."""
+    """Mark a tenant as removed; delete its credentials, and where its alerts go. The rest stays as history."""
     connection.execute(QUERIES["retire_configuration"], {"cliente_id": cliente_id})
+    _put_notify(connection, cliente_id, None)
     connection.execute(QUERIES["delete_credentials"], {"cliente_id": cliente_id})
 
 

@@ -104,7 +104,7 @@ class NothingAsked(SignupError):
     kind, status = "nothing-asked", 422
 
     def __init__(self) -> None:
-        super().__init__("the change is empty. Give `modules`, `plan`, or both")
+        super().__init__("the change is empty. Give `modules`, `plan` or `notify`")
 
 
 class TooManyStreams(SignupError):

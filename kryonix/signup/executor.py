@@ -27,6 +27,7 @@ from kryonix.signup.problems import for_callers, problem_of, unknown_to_worker
 from kryonix.signup.sealing import seal
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.lifecycle import TenantLifecycle
+from kryonix.topology.notify import Notify
 from kryonix.topology.objects import KINDS
 from kryonix.topology.tenants import Tenant
 
@@ -124,6 +125,7 @@ class Executor:
                     tenant,
                     modules=asked.get("modules"),
                     plan=asked.get("plan"),
+                    notify=Notify.stored(asked["notify"]) if "notify" in asked else "keep",
                     allow_delete=asked.get("allow_delete") or (),
                     on_event=progress.handle,
                 )

@@ -201,7 +201,7 @@ def note_progress(connection: Connection, id: UUID, done: int, doing: str) -> No
 
 _REQUEST_FIELDS: Final[Mapping[Kind, frozenset[str]]] = {
     "create": frozenset(Tenant.model_fields),
-    "change": frozenset({"modules", "plan", "allow_delete"}),
+    "change": frozenset({"modules", "plan", "notify", "allow_delete"}),
     "rotate": frozenset({"from_generation"}),
     "converge": frozenset({_CONVERGE}),
     "remove": frozenset({"accept_loss"}),

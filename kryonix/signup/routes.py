@@ -174,8 +174,8 @@ def create_tenant(wanted: NewTenant, caller: Writer, accept: Accept) -> Accepted
 
 @tenants.patch("/tenants/{tenant}", **_ON_TENANT)
 def change_tenant(tenant: Id, wanted: TenantChange, caller: Writer, accept: Accept) -> AcceptedAnswer:
-    """Change a tenant's modules, its plan, or both."""
-    if wanted.modules is None and wanted.plan is None:
+    """Change a tenant's modules, its plan, or where its alerts go."""
+    if wanted.modules is None and wanted.plan is None and "notify" not in wanted.model_fields_set:
         raise NothingAsked
     return accept(caller, "change", tenant, wanted.asked())
 

@@ -21,6 +21,7 @@ from kryonix.topology.capacity import use
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import TENANT_ID, Names
+from kryonix.topology.notify import Notify
 from kryonix.topology.tenants import ID_RULE
 
 TENANT_ID_PATTERN = f"^{TENANT_ID}$"
@@ -44,6 +45,7 @@ class NewTenant(_Body):
     modules: Modules = Field(description="The tenant's business modules", examples=[["crm"]])
     plan: Name = Field(description="The plan; it sets the limits", examples=["basic"])
     cell: Name | None = Field(None, description="The cell (broker); default: one with room")
+    notify: Notify | None = Field(None, description="Where the tenant's alerts go, besides the operators")
 
 
 class PlannedTenant(NewTenant):
@@ -53,13 +55,19 @@ class PlannedTenant(NewTenant):
 
 
 class TenantChange(_Body):
-    """New modules, a new plan, or both. An omitted field stays as it is."""
+    """New modules, a new plan, or where alerts go. An omitted field stays as it is."""
 
     modules: Modules | None = Field(None, description="The complete new list of modules", examples=[["crm"]])
     plan: Name | None = Field(None, description="The new plan", examples=["pro"])
     allow_delete: list[Annotated[str, Field(max_length=255, pattern=_PRINTABLE)]] | None = Field(
         None, max_length=500, description="Queues that may be deleted with their messages"
     )
+    notify: Notify | None = Field(None, description="The complete new addresses; null sends no more notifications")
+
+    def asked(self) -> dict[str, Any]:
+        """Return the request as stored; `notify` is in it if the caller gave it, null too."""
+        given = {"notify": None} if "notify" in self.model_fields_set else {}
+        return {**given, **super().asked()}
 
 
 class CredentialsRequest(_Body):
@@ -73,6 +81,13 @@ class Capacity(BaseModel):
 
     used: int
     allowed: int
+
+
+class NotifyAnswer(BaseModel):
+    """Where a tenant's alerts go. Of a webhook only scheme and host are shown: the rest may hold a token."""
+
+    webhook: str | None
+    email: list[str]
 
 
 class TenantAnswer(BaseModel):
@@ -92,6 +107,7 @@ class TenantAnswer(BaseModel):
     retiring_until: datetime | None = Field(description="Until then the previous credentials work")
     remove_after: datetime | None = Field(description="When the offboarded tenant will be removed")
     updated_at: datetime | None = Field(description="When the desired state last changed")
+    notify: NotifyAnswer | None = Field(description="Null if only operators get the tenant's alerts")
     operation: UUID | None = Field(description="The operation in progress")
     problem: dict[str, Any] | None = Field(description="Why the last operation or attempt failed (problem details)")
 
@@ -116,6 +132,7 @@ class TenantAnswer(BaseModel):
             retiring_until=state.retiring_until,
             remove_after=state.remove_after,
             updated_at=state.updated_at,
+            notify=None if state.notify is None else NotifyAnswer(**state.notify.masked()),
             operation=None if last is None or last.ended else last.id,
             problem=None if last is None or last.status == "succeeded" else _problem(last, scope),
         )
@@ -161,7 +178,8 @@ class OperationAnswer(BaseModel):
         """Build the answer for a caller with a scope."""
         progress = Progress(done=operation.objects_done, total=operation.objects_total, doing=operation.doing)
         known = {name: getattr(operation, name) for name in OperationAnswer.model_fields if name != "progress"}
-        return cls(**{**known, "progress": progress, "problem": _problem(operation, scope)}, **more)
+        known |= {"request": _shown_request(operation.request), "progress": progress}
+        return cls(**{**known, "problem": _problem(operation, scope)}, **more)
 
 
 class RecordedOperation(OperationAnswer):
@@ -253,6 +271,12 @@ def _capacity(topology: Topology) -> dict[str, Any]:
         "queues": Capacity(used=used.queues, allowed=limits.max_queues),
         "exchanges": Capacity(used=used.exchanges, allowed=limits.max_exchanges),
     }
+
+
+def _shown_request(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request without what a webhook's path or query may hold."""
+    notify = Notify.stored(request.get("notify"))
+    return {**request, "notify": notify.masked()} if notify else dict(request)
 
 
 def _problem(operation: Operation, scope: Scope) -> Mapping[str, Any] | None:

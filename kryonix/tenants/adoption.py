@@ -35,13 +35,24 @@ from kryonix.tenants.stacks import TenantStacks
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.naming import Names
+from kryonix.topology.notify import Notify
 from kryonix.topology.tenants import find_entry, remove_entry
 
 _VHOST: Final = "rabbitmq:index/vHost:VHost"
 _ADDRESS: Final = frozenset(
-    {"managementUrl", "adminUsername", "adminPassword", "amqpHost", "amqpPort", "dsn", "protected", "allowDelete"}
+    {
+        "managementUrl",
+        "adminUsername",
+        "adminPassword",
+        "amqpHost",
+        "amqpPort",
+        "dsn",
+        "protected",
+        "allowDelete",
+        "notify",
+    }
 )
-"""Inputs of the dynamic resources that come from the platform and from the stack's config."""
+"""Inputs of the dynamic resources that come from the platform, from the stack's config, or only from a list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,21 +154,29 @@ class Adoption:
         The entry does not count for an adoption that has begun, as the platform's stack may not run any more.
         """
         made = self._engine.outputs(self._platform).get("tenants", {}).get(tenant_id)
-        status = self._rows.registered_status(tenant_id)
+        status, notify = self._rows.registered(tenant_id)
         up = f"Run `kryonix up --stack {self._platform.name}` first"
         if made is None or status is None:
             raise Refused(f"the tenant {tenant_id!r} is not deployed completely. {up}")
-        deployed = {"modules": list(made["modules"]), "plan": made["plan"], "status": status}
+        declared = {**(entry or {}), "notify": Notify.stored((entry or {}).get("notify"))}
+        if begun:  # the first run of the tenant's own stack drops it from the row that a list's tenant has
+            notify = notify or declared["notify"]
+        deployed = {"modules": list(made["modules"]), "plan": made["plan"], "status": status, "notify": notify}
         if entry is None and not begun:
             remedy = f"the next `up` would remove it. Put its entry back into {self._file.path.name}, then try again"
             raise Refused(f"{self._file.path.name} has no tenant {tenant_id!r}, and {remedy}")
-        wanted = {"status": "active", **(entry or {})} | (deployed if begun else {})
+        wanted = {"status": "active", **declared} | (deployed if begun else {})
         if different := [name for name, value in deployed.items() if wanted.get(name) != value]:
             where = self._file.path.name
             raise Refused(f"{where} has changes of {tenant_id!r} that are not applied: {', '.join(different)}. {up}")
         cell = self._cell(str(wanted.get("cell", "main")))
         return DesiredState(
-            cliente_id=tenant_id, modules=tuple(made["modules"]), plan=made["plan"], status=status, cell=cell
+            cliente_id=tenant_id,
+            modules=tuple(made["modules"]),
+            plan=made["plan"],
+            status=status,
+            cell=cell,
+            notify=notify,
         )
 
     def _cell(self, wanted: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from kryonix.engines.engine import Engine, ignore
 from kryonix.engines.events import OnEvent, Op, Step, Summary, count_changes
@@ -43,6 +43,7 @@ from kryonix.tenants.undeclared import Undeclared
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
 from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.notify import Notify
 from kryonix.topology.tenants import Tenant
 
 _COUNTS_AGE_S: Final = 8
@@ -126,17 +127,23 @@ class TenantLifecycle:
         *,
         modules: Sequence[str] | None = None,
         plan: str | None = None,
+        notify: Notify | Literal["keep"] | None = "keep",
         allow_delete: Collection[str] = (),
         on_event: OnEvent = ignore,
     ) -> None:
-        """Change a tenant's modules, plan, or both; None keeps the current value.
+        """Change a tenant's modules, plan, or where its alerts go. None keeps modules and plan, and clears `notify`.
 
-        Raises DoesNotFit, and WouldLoseMessages for non-empty queues missing in `allow_delete`.
+        A change of `notify` alone changes only its row. Raises DoesNotFit, and WouldLoseMessages for non-empty queues
+        missing in `allow_delete`.
         """
         with self._lock(tenant_id):
             state = self._expect(tenant_id, "change")
+            target = state.notify if notify == "keep" else notify
+            if modules is None and plan is None:
+                self._rows.put(replace(state, notify=target))
+                return
             before = self._stacks.standing(state)
-            wanted, topology = self._changed(state, modules, plan, allow_delete)
+            wanted, topology = self._changed(replace(state, notify=target), modules, plan, allow_delete)
             kept = {queue.name for queue in topology.queues}
             if any(queue.name not in kept for queue in expand(tenant_of(before), self._catalog).queues):
                 self._stacks.before_deletion(before, wanted, allow_delete, on_event)

@@ -24,6 +24,7 @@ from kryonix.registry.rows import STATUS_NAMES, fetch_tenants, retire_tenant
 from kryonix.tenants.errors import Overtaken, TenantBusy, UnknownTenant
 from kryonix.tenants.transitions import tenant_exists, unfinished_creation
 from kryonix.topology.naming import TENANT_ID
+from kryonix.topology.notify import Notify
 from kryonix.topology.tenants import Tenant
 
 
@@ -58,14 +59,19 @@ class TenantRows:
         Raises TenantExists, and WrongState for a tenant being removed.
         """
         wanted = DesiredState(
-            cliente_id=tenant.id, modules=tenant.modules, plan=tenant.plan, status=tenant.status, cell=tenant.cell
+            cliente_id=tenant.id,
+            modules=tenant.modules,
+            plan=tenant.plan,
+            status=tenant.status,
+            cell=tenant.cell,
+            notify=tenant.notify,
         )
         with connect(self._dsn) as connection:
             found = fetch_desired_state(connection, tenant.id, lock=True)
             if found is not None and found.status != "removed":
                 if not again:
                     unfinished_creation(tenant.id, found, registered=True)
-                fields = ("modules", "plan", "cell", "status")
+                fields = ("modules", "plan", "cell", "status", "notify")
                 if any(getattr(found, name) != getattr(wanted, name) for name in fields):
                     raise tenant_exists(tenant.id)
                 return found
@@ -81,11 +87,12 @@ class TenantRows:
             unfinished_creation(tenant_id, found, registered=True)
         return None if found is None or found.status == "removed" else found
 
-    def registered_status(self, tenant_id: str) -> DesiredStatus | None:
-        """Return the status of a tenant's configuration in the registry, whatever manages it."""
+    def registered(self, tenant_id: str) -> tuple[DesiredStatus | None, Notify | None]:
+        """Return the status of a tenant's configuration in the registry, whatever manages it, and its `notify`."""
         with connect(self._dsn) as connection:
-            found = [row.status for row in fetch_tenants(connection, tenant_id)]
-        return next((name for name, status in STATUS_NAMES.items() if status in found), None)
+            found = fetch_tenants(connection, tenant_id)
+        names = {status: name for name, status in STATUS_NAMES.items()}
+        return (names.get(found[0].status), Notify.stored(found[0].notify)) if found else (None, None)
 
     def adopt(self, state: DesiredState) -> None:
         """Write the row of a tenant whose stack matches it already, in one transaction."""
@@ -128,16 +135,18 @@ class TenantRows:
         definitions: dict[str, Any],
         grace: timedelta,
     ) -> DesiredState:
-        """Store the final export and set the row's status, in one transaction. The hash is not exported.
+        """Store the final export and set the row's status, in one transaction. Hash and webhook are not exported.
 
         Raises Overtaken if the row is not `state` any more.
         """
-        desired = {key: value for key, value in asdict(state).items() if not isinstance(value, datetime)}
+        left_out = (datetime, Notify)
+        desired = {key: value for key, value in asdict(state).items() if not isinstance(value, left_out)}
         with connect(self._dsn) as connection:
             _expect_unchanged(connection, state)
             found = fetch_tenants(connection, state.cliente_id)
             row = asdict(found[0]) if found else {}
-            row.pop("password_hash", None)
+            for name in ("password_hash", "notify"):
+                row.pop(name, None)
             put_final_export(
                 connection, state.cliente_id, definitions, {"desired_state": desired, "configuration": row}
             )
@@ -146,7 +155,7 @@ class TenantRows:
 
     def retire(self, state: DesiredState) -> None:
         """Record that the tenant is removed."""
-        gone = replace(state, remove_after=None, retiring_generation=None, retiring_until=None)
+        gone = replace(state, remove_after=None, retiring_generation=None, retiring_until=None, notify=None)
         with connect(self._dsn) as connection:
             retire_tenant(connection, state.cliente_id)
             mark_applied(connection, put_desired_state(connection, gone))

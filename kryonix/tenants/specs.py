@@ -44,7 +44,8 @@ def spec_for(
     cell, tenant = cells.cell(state.cell), tenant_of(state)
     config: dict[str, Any] = {
         "kryonix:platform": cell.platform,
-        "kryonix:tenant": {**tenant.model_dump(), "modules": list(tenant.modules)},
+        # Where its alerts go stays in the registry: a webhook may hold a token, and backends keep config as it is.
+        "kryonix:tenant": {**tenant.model_dump(exclude={"notify"}), "modules": list(tenant.modules)},
         "kryonix:deletionProtection": deletion_protection,
         "kryonix:protect": cell.protect if protect is None else protect,
     }

@@ -16,6 +16,7 @@ from kryonix.topology.catalog import Catalog
 from kryonix.topology.document import Document, Model, Path, as_tuple, parse, read, validate
 from kryonix.topology.errors import MAX_PROBLEMS, InvalidInput, Problem, nearest, shown
 from kryonix.topology.naming import ADMIN_USER, TENANT_ID, Names
+from kryonix.topology.notify import Notify
 
 ID_RULE: Final = "3 to 40 characters: a lower-case letter, then lower-case letters, digits and hyphens"
 _RESERVED: Final = frozenset({ADMIN_USER.removeprefix("kryonix_")})
@@ -29,7 +30,7 @@ def _unique(modules: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Tenant(Model):
-    """A customer with its modules, plan, status and cell."""
+    """A customer with its modules, plan, status and cell, and where its alerts go."""
 
     id: str = Field(description=ID_RULE)
     modules: Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(_unique), Field(min_length=1)] = (
@@ -42,6 +43,7 @@ class Tenant(Model):
     cell: str = Field(
         "main", pattern=r"^[a-z][a-z0-9-]*$", max_length=63, description="The broker that carries the tenant"
     )
+    notify: Notify | None = Field(None, description="Where the tenant's alerts go, besides the operators")
 
     @field_validator("id")
     @classmethod
@@ -224,6 +226,10 @@ def tenants_schema(catalog: Catalog) -> dict[str, Any]:
     tenant = Tenant.model_json_schema()
     tenant.pop("title")
     fields = tenant["properties"]
+    notify = tenant.pop("$defs")["Notify"]
+    fields["notify"] |= {"anyOf": [notify, {"type": "null"}]}
+    for field in notify["properties"].values():
+        field.pop("title", None)
     fields["id"] |= {"pattern": f"^{TENANT_ID}$"}
     fields["plan"] |= {"enum": list(catalog.plans)}
     fields["modules"] |= {"items": {"enum": list(catalog.modules)}, "uniqueItems": True}

@@ -8,10 +8,12 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from kryonix.monitoring.drift import DriftReader, read_seen
 from kryonix.monitoring.figures import registered_tenants
@@ -19,16 +21,16 @@ from kryonix.rabbitmq.broker import Broker
 from kryonix.topology.catalog import default_catalog
 from tests.support.amqp import Application
 from tests.support.live_broker import LiveBroker
-from tests.support.project import Project
+from tests.support.project import Project, free_port
 from tests.support.terminal import Terminal
 from tests.support.waiting import eventually
 
 
 @contextmanager
-def exporter(platform: Project) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def exporter(platform: Project, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Start the command, and yield the URL that it prints, and its process."""
     command = platform.command(
-        "exporter", "--stack", platform.stack, "--engine", "local", "--port", "0", "--interval", "1"
+        "exporter", "--stack", platform.stack, "--engine", "local", "--port", "0", "--interval", "1", *arguments
     )
     process = subprocess.Popen(command, cwd=platform.folder, env=platform.env, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -39,7 +41,7 @@ def exporter(platform: Project) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         process.communicate()
 
 
-def test_every_tenants_limits_state_and_connections_are_served(platform: Project) -> None:
+def test_every_tenants_limits_state_and_connections_are_served(platform: Project, tmp_path: Path) -> None:
     acme = Application.of(platform.outputs(), "acme")
     limits = default_catalog().plans["enterprise"].limits
 
@@ -56,7 +58,12 @@ def test_every_tenants_limits_state_and_connections_are_served(platform: Project
         async with acme.account.channel():
             await asyncio.to_thread(shows, url, 'kryonix_tenant_channels{cliente_id="acme"} 1.0')
 
-    with exporter(platform) as (url, process):
+    base, file = tmp_path / "base.yml", tmp_path / "alertmanager.yml"
+    base.write_text("{route: {receiver: operators}, receivers: [{name: operators}]}")
+    away = f"http://127.0.0.1:{free_port()}"
+    with exporter(platform, "--alertmanager-config", str(file), "--alertmanager", away) as (url, process):
+        shows(url, 'kryonix_exporter_source_readable{source="alertmanager"} 0.0')
+        assert yaml.safe_load(file.read_text())["route"]["routes"][-1] == {"receiver": "operators"}
         text = shows(url, "kryonix_tenant_info{")
         assert f'kryonix_plan_limit{{cliente_id="acme",resource="connections"}} {limits.max_connections}.0' in text
         assert 'vhost="/cliente_beta"' in text
@@ -99,7 +106,11 @@ def test_a_tenant_changed_by_hand_has_drifted_until_it_is_mended(platform: Proje
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(("--interval", "0"), "--interval"), (("--host", "203.0.113.1"), "cannot open 203.0.113.1:")],
+    [
+        (("--interval", "0"), "--interval"),
+        (("--host", "203.0.113.1"), "cannot open 203.0.113.1:"),
+        (("--alertmanager", "http://127.0.0.1:9093"), "give --alertmanager and --alertmanager-config together"),
+    ],
 )
 def test_the_exporter_refuses_what_it_cannot_do(platform: Project, arguments: tuple[str, ...], said: str) -> None:
     done = platform.kryonix("exporter", "--stack", platform.stack, "--engine", "local", *arguments)

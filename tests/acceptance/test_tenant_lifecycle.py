@@ -56,7 +56,8 @@ def operator(platform: Project, broker: LiveBroker) -> Iterator[Operator]:
 
 
 def test_the_command_runs_a_tenants_whole_lifecycle(operator: Operator) -> None:
-    made = operator.must("create", ID, "--modules", "crm,portal", "--plan", "basic")
+    mail = ("--notify-email", "ops@example.com")
+    made = operator.must("create", ID, "--modules", "crm,portal", "--plan", "basic", *mail)
     assert set(made) == {"vhost", "username", "password", "amqp_uri"}
     operator.broker.publish(VHOST, LEADS, 2)
     dry = operator.run("change", ID, "--modules", "portal", "--dry-run", "--json")
@@ -66,6 +67,11 @@ def test_the_command_runs_a_tenants_whole_lifecycle(operator: Operator) -> None:
     assert operator.broker.has("queues", VHOST, LEADS)
     changed = operator.must("change", ID, "--modules", "portal", "--allow-delete", LEADS)
     assert (changed["modules"], changed["converged"]) == (["portal"], True)
+    hooked = operator.must("change", ID, "--notify-webhook", "https://hooks.example.com/a-token")
+    assert hooked["notify"] == {"webhook": "https://hooks.example.com/…", "email": ["ops@example.com"]}
+    assert operator.must("show", ID)["notify"] == hooked["notify"]
+    assert "'nobody' is not an e-mail address" in operator.refused(2, "change", ID, "--notify-email", "nobody")
+    assert operator.must("change", ID, "--no-notify")["notify"] is None
     rotated = operator.must("rotate", ID, "--overlap-hours", "0")
     assert rotated["username"] == "kryonix_life.2"
     assert rotated["password"] != made["password"]

@@ -98,6 +98,7 @@ def tenant_json(
 
 def tenant_report(tenant: Mapping[str, Any], console: Console) -> Iterator[str | Table]:
     """Yield the fields of a tenant's JSON, then the messages and the operations, if there are any."""
+    notify = tenant["notify"] or {}
     use = [f"{figure(count['now'])} of {count['allowed']} {name}" for name, count in tenant["use"].items()]
     fields = {
         "tenant": tenant["id"],
@@ -109,6 +110,7 @@ def tenant_report(tenant: Mapping[str, Any], console: Console) -> Iterator[str |
         "vhost": tenant["vhost"],
         "users": "?" if tenant["users"] is None else ", ".join(tenant["users"]),
         "use": ", ".join(use),
+        "notify": ", ".join(filter(None, [notify.get("webhook"), *notify.get("email", ())])),
         "pending": "; ".join(tenant["pending"]),
     }
     for name, text in fields.items():

@@ -12,6 +12,13 @@ WHERE (rabbitmq_configurations.vhost, rabbitmq_configurations.modulos_habilitado
        rabbitmq_configurations.status)
     IS DISTINCT FROM (EXCLUDED.vhost, EXCLUDED.modulos_habilitados, EXCLUDED.plano, EXCLUDED.status);
 
+-- fetch_notify --
+-- Not by the column's name: before the platform's next `up`, a registry of an older version does not have it.
+SELECT to_jsonb(c) -> 'notify' AS notify FROM tenants.rabbitmq_configurations AS c WHERE cliente_id = %(cliente_id)s;
+
+-- put_notify --
+UPDATE tenants.rabbitmq_configurations SET notify = %(notify)s, updated_at = now() WHERE cliente_id = %(cliente_id)s;
+
 -- put_credentials --
 -- The tenant's user, and the hash that restores it.
 INSERT INTO tenants.rabbitmq_credentials (cliente_id, username, password_hash, vhost)
@@ -36,7 +43,8 @@ WHERE cliente_id = %(cliente_id)s;
 
 -- fetch_tenants --
 -- One tenant, or all if cliente_id is null.
-SELECT c.cliente_id, c.vhost, c.modulos_habilitados AS modulos, c.plano, c.status, k.username, k.password_hash
+SELECT c.cliente_id, c.vhost, c.modulos_habilitados AS modulos, c.plano, c.status, to_jsonb(c) -> 'notify' AS notify,
+    k.username, k.password_hash
 FROM tenants.rabbitmq_configurations AS c
 LEFT JOIN tenants.rabbitmq_credentials AS k USING (cliente_id)
 WHERE %(cliente_id)s::text IS NULL OR c.cliente_id = %(cliente_id)s
@@ -44,37 +52,37 @@ ORDER BY c.cliente_id;
 
 -- fetch_configurations --
 -- All tenants without their credentials, which the exporter may not read.
-SELECT cliente_id, vhost, modulos_habilitados AS modulos, plano, status
-FROM tenants.rabbitmq_configurations
+SELECT cliente_id, vhost, modulos_habilitados AS modulos, plano, status, to_jsonb(c) -> 'notify' AS notify
+FROM tenants.rabbitmq_configurations AS c
 ORDER BY cliente_id;
 
 -- fetch_desired_state --
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
-    remove_after, applied_generation, applied_at, updated_at
-FROM tenants.desired_states
+    remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify
+FROM tenants.desired_states AS d
 WHERE cliente_id = %(id)s;
 
 -- lock_desired_state --
 -- The same, locked until the transaction ends.
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
-    remove_after, applied_generation, applied_at, updated_at
-FROM tenants.desired_states
+    remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify
+FROM tenants.desired_states AS d
 WHERE cliente_id = %(id)s
 FOR UPDATE;
 
 -- fetch_desired_states --
 -- All, or one cell's, ordered by id.
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
-    remove_after, applied_generation, applied_at, updated_at
-FROM tenants.desired_states
+    remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify
+FROM tenants.desired_states AS d
 WHERE %(cell)s::text IS NULL OR cell = %(cell)s
 ORDER BY cliente_id;
 
 -- fetch_due --
 -- Tenants with an ended credentials overlap or grace period, or with an interrupted removal.
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
-    remove_after, applied_generation, applied_at, updated_at
-FROM tenants.desired_states
+    remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify
+FROM tenants.desired_states AS d
 WHERE (status <> 'removed' AND retiring_until <= now()) OR (status = 'offboarding' AND remove_after <= now())
     OR (status = 'removed' AND remove_after IS NOT NULL)
 ORDER BY cliente_id;
@@ -103,6 +111,10 @@ WHERE (d.modules, d.plan, d.status, d.cell, d.credentials_generation, d.retiring
        d.remove_after)
     IS DISTINCT FROM (EXCLUDED.modules, EXCLUDED.plan, EXCLUDED.status, EXCLUDED.cell, EXCLUDED.credentials_generation,
        EXCLUDED.retiring_generation, EXCLUDED.retiring_until, EXCLUDED.remove_after);
+
+-- put_desired_notify --
+-- Beside the rest of the row: no part of what a run applies.
+UPDATE tenants.desired_states SET notify = %(notify)s WHERE cliente_id = %(id)s;
 
 -- mark_applied --
 -- Only if the row is still the one that was run.

@@ -22,6 +22,7 @@ from kryonix.review.guardrails import Acceptance, parse_acceptances
 from kryonix.topology.catalog import Catalog, Limits, default_catalog, parse_catalog
 from kryonix.topology.errors import InvalidInput, Problem
 from kryonix.topology.expansion import Topology, expand
+from kryonix.topology.notify import Notify
 from kryonix.topology.objects import KINDS, Permissions
 from kryonix.topology.tenants import Tenant, parse_tenants
 
@@ -103,7 +104,9 @@ def read_topology(text: str) -> Topology:
         for name in dict.fromkeys(kind.collection for kind in KINDS.values())
     }
     return Topology(
-        tenant=Tenant.model_construct(**{**tenant, "modules": tuple(tenant["modules"])}),
+        tenant=Tenant.model_construct(
+            **{**tenant, "modules": tuple(tenant["modules"]), "notify": Notify.stored(tenant.get("notify"))}
+        ),
         vhost=plain["vhost"],
         user=plain["user"],
         permissions=_known(Permissions, plain["permissions"]),

@@ -93,6 +93,13 @@ def test_a_tenant_is_changed_suspended_resumed_rotated_and_removed(
     assert not connects(first.amqp_uri)
     caller.done("POST", "/v1/tenants/life/resume")
     assert connects(first.amqp_uri)
+    hook = {"webhook": "https://hooks.example.com/a-token", "email": ["ops@example.com"]}
+    shown = {**hook, "webhook": "https://hooks.example.com/…"}
+    assert caller.done("PATCH", "/v1/tenants/life", {"notify": hook})["request"] == {"notify": shown}
+    assert caller.http.get("/v1/tenants/life").json()["notify"] == shown
+    caller.refused(422, "unprocessable-entity", "PATCH", "/v1/tenants/life", {"notify": {"webhook": "no URL"}})
+    caller.done("PATCH", "/v1/tenants/life", {"notify": None})
+    assert caller.http.get("/v1/tenants/life").json()["notify"] is None
     second = caller.credentials(caller.done("POST", "/v1/tenants/life/rotate"))
     assert second.username == "kryonix_life.2"
     assert connects(second.amqp_uri)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -34,6 +35,7 @@ from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.tenants.specs import spec_for
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import stats_user
+from kryonix.topology.notify import Notify
 from kryonix.topology.tenants import Tenant
 from tests.support.lifecycle_env import LifecycleEnv, cells_of, connects, cut_off_during
 
@@ -72,6 +74,22 @@ def test_a_new_tenant_works_and_its_password_is_stored_nowhere(home: LifecycleEn
     assert credentials.password not in repr(credentials)
     with pytest.raises(TenantExists):
         home.create(ID, "crm")
+
+
+def test_where_alerts_go_is_changed_without_a_run(home: LifecycleEnv, credentials: Credentials) -> None:
+    before, notify = home.lifecycle.state(ID), Notify(webhook="https://hooks.example.com/a-token")
+
+    def no_run(event: object) -> None:
+        raise AssertionError(event)
+
+    home.lifecycle.change(ID, notify=notify, on_event=no_run)
+    assert home.lifecycle.state(ID) == replace(before, notify=notify)
+    home.lifecycle.suspend(ID)
+    home.lifecycle.resume(ID)
+    assert home.lifecycle.state(ID).notify == notify, "other operations keep it"
+    assert not would_change(home, ID)
+    home.lifecycle.change(ID, notify=None, on_event=no_run)
+    assert home.lifecycle.state(ID).notify is None
 
 
 def test_a_downgrade_beyond_the_plan_names_what_to_remove(home: LifecycleEnv, credentials: Credentials) -> None:

@@ -17,6 +17,10 @@ CONFIGURATION = "SELECT * FROM tenants.rabbitmq_configurations WHERE cliente_id 
 CREDENTIALS = "SELECT * FROM tenants.rabbitmq_credentials WHERE cliente_id = %s"
 
 
+def changed(summary: dict[str, Any]) -> list[str]:
+    return [f"{step['op']} {step['name']}" for step in summary["steps"] if step["op"] not in ("same", "read")]
+
+
 def rows(outputs: dict[str, Any], query: str, id: str) -> list[dict[str, Any]]:
     with psycopg.connect(outputs["registry_dsn"], row_factory=dict_row) as connection:
         return connection.execute(query.encode(), [id]).fetchall()
@@ -30,6 +34,7 @@ def test_the_registry_lists_a_tenants_objects(outputs: dict[str, Any]) -> None:
         "modulos_habilitados": ["crm", "financeiro"],
         "plano": "basic",
         "status": "ativo",
+        "notify": None,
     }
 
 
@@ -62,11 +67,24 @@ def test_the_registrys_hash_restores_a_lost_user(outputs: dict[str, Any], beta: 
     asyncio.run(works())
 
 
-def test_a_removed_tenant_is_remembered_without_its_credentials(platform: Project, outputs: dict[str, Any]) -> None:
-    stack = platform.beside("tenant-partida", tenant=tenant("partida", "whitelabel", plan="pro"))
+def test_a_removed_tenant_is_remembered_without_its_secrets(platform: Project, outputs: dict[str, Any]) -> None:
+    notify = {"webhook": "https://hooks.example.com/a-token", "email": ["ops@example.com"]}
+    entry = tenant("partida", "whitelabel", plan="pro")
+    stack = platform.beside("tenant-partida", tenant={**entry, "notify": notify})
     stack.must("up")
     assert len(rows(outputs, CREDENTIALS, "partida")) == 1
+    assert rows(outputs, CONFIGURATION, "partida")[0]["notify"] == notify
+    assert "a-token" not in stack.run("export").stdout
+    stack.configure(tenant={**entry, "notify": {"email": ["ops@example.com"]}})
+    assert changed(stack.must("preview")) == ["update partida/record"]
+    stack.configure(tenant=entry)
+    stack.must("up")
+    assert rows(outputs, CONFIGURATION, "partida")[0]["notify"] is None
+    assert changed(stack.must("preview")) == []
+    stack.configure(tenant={**entry, "notify": notify})
+    stack.must("up")
     stack.must("destroy")
     (row,) = rows(outputs, CONFIGURATION, "partida")
+    assert row["notify"] is None
     assert (row["status"], row["plano"], row["modulos_habilitados"]) == ("removido", "pro", ["whitelabel"])
     assert rows(outputs, CREDENTIALS, "partida") == []

@@ -22,6 +22,7 @@ from kryonix.tenants.errors import UnknownTenant
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import single_cell
 from kryonix.topology.errors import InvalidInput
+from kryonix.topology.notify import Notify
 from kryonix.topology.objects import VhostState
 from kryonix.topology.ownership import description
 
@@ -86,6 +87,7 @@ class World:
         self.states = {"dev": platform_state()}
         self.row: DesiredState | None = None
         self.status = "active"
+        self.notify: Notify | None = None
         self.owner = "dev"
         self.steps: tuple[Step, ...] = (DESCRIBED,)
         self.dies: tuple[int, str] | None = None
@@ -117,7 +119,10 @@ class World:
         return Summary({}, self.steps)
 
     def up(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
-        self.change(lambda: setattr(self, "owner", stack.name))
+        def apply() -> None:
+            self.owner, self.notify = stack.name, None  # its own stack declares none
+
+        self.change(apply)
         return Summary({"create": 1}, ())
 
     # the broker
@@ -132,8 +137,8 @@ class World:
     def live(self, tenant_id: str) -> DesiredState | None:
         return self.row
 
-    def registered_status(self, tenant_id: str) -> str:
-        return self.status
+    def registered(self, tenant_id: str) -> tuple[str, Notify | None]:
+        return self.status, self.notify
 
     def adopt(self, state: DesiredState) -> None:
         self.change(lambda: setattr(self, "row", state))
@@ -202,6 +207,22 @@ def test_a_killed_adoption_is_finished_by_the_next(
     world.changes = 0
     assert adoption.run("acme").resources == 0
     assert world.changes == 0
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, None])
+def test_where_alerts_go_moves_along(number: int | None, world: World, adoption: Adoption, file: Path) -> None:
+    notify = Notify(email=("ops@example.com",))
+    file.write_text(LIST.replace("plan: basic", "plan: basic\n    notify: {email: [ops@example.com]}"))
+    with pytest.raises(Refused, match="changes of 'acme' that are not applied: notify"):
+        adoption.run("acme")
+    world.notify = notify
+    if number is not None:
+        world.dies = (number, "after")
+        with pytest.raises(Killed):
+            adoption.run("acme")
+        world.dies = None
+    adoption.run("acme")
+    assert world.row == DesiredState(cliente_id="acme", modules=("crm",), plan="basic", notify=notify)
 
 
 def test_an_entry_put_back_into_the_list_is_removed_again(world: World, adoption: Adoption, file: Path) -> None:

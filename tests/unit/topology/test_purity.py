@@ -17,6 +17,7 @@ PURE = {
     "hashlib",
     "hmac",
     "importlib",
+    "ipaddress",
     "pydantic",
 }
 PURE |= {"itertools", "pydantic_core", "re", "typing", "unicodedata", "yaml"}
