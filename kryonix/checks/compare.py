@@ -15,7 +15,7 @@ from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rows import STATUS_NAMES, TenantRow
 from kryonix.topology.credentials import is_hash_of, rabbitmq_hash
 from kryonix.topology.expansion import Topology
-from kryonix.topology.naming import stats_user
+from kryonix.topology.naming import TRIAL_PREFIX, stats_user
 from kryonix.topology.objects import NO_PERMISSIONS, Binding, Permissions, Policy, effective_policy
 from kryonix.topology.ownership import description
 
@@ -134,7 +134,11 @@ class Comparison:
         }
         wanted: Values = {each.name: (each.type, dict(each.arguments), True) for each in topology.exchanges}
         yield from self._compared("exchanges", "exchange", wanted, exchanges, self._in("exchanges"))
-        queues = {entry["name"]: (dict(entry["arguments"]), entry["durable"]) for entry in self._entries("queues")}
+        queues = {
+            entry["name"]: (dict(entry["arguments"]), entry["durable"])
+            for entry in self._entries("queues")
+            if f".{TRIAL_PREFIX}" not in entry["name"]  # another check is running
+        }
         wanted = {each.name: (dict(each.arguments), True) for each in topology.queues}
         yield from self._compared("queues", "queue", wanted, queues, self._in("queues"))
         bindings = dict.fromkeys(map(_Link.found, self._entries("bindings")))

@@ -9,7 +9,16 @@ from xml.etree import ElementTree
 
 Outcome = Literal["pass", "fail", "not tried", "unreachable"]
 
-PLATFORM_CHECKS: Final = ("broker", "alarms", "registry", "migrations", "metrics", "strange vhosts")
+PLATFORM_CHECKS: Final = (
+    "broker",
+    "alarms",
+    "registry",
+    "migrations",
+    "metrics",
+    "monitoring",
+    "certificates",
+    "strange vhosts",
+)
 TENANT_CHECKS: Final = (
     "vhost",
     "limits",
@@ -27,9 +36,11 @@ TENANT_CHECKS: Final = (
     "metrics",
     "messages",
     "dead letters",
+    "retry",
     "isolation",
 )
 """Every check, in the order of the report."""
+MESSAGE_CHECKS: Final = ("messages", "dead letters", "retry")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

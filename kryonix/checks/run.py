@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
+from kryonix.checks.certificates import certificate_findings
 from kryonix.checks.compare import Comparison, delete_command, registry_findings
 from kryonix.checks.declared import Declared
-from kryonix.checks.findings import Finding, complete
+from kryonix.checks.findings import MESSAGE_CHECKS, Finding, complete
 from kryonix.checks.live import Live, alarms, measured_vhosts, read_live
-from kryonix.checks.trials import try_isolation, try_messages
+from kryonix.checks.monitored import read_monitored, unseen
+from kryonix.checks.trials import MessageTrials, try_isolation
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.rabbitmq.counts import BrokerAccess
@@ -61,12 +63,14 @@ def check_cell(
         measured = measured_vhosts(outputs)
     except BrokerUnavailable as error:
         platform.append(Finding(check="metrics", outcome="unreachable", why=str(error)))
+    monitored, of_prometheus = read_monitored(outputs)
+    platform += [*of_prometheus, *certificate_findings(outputs)]
     if tenant is None and registered is not None:
         platform += _strange_vhosts(tenants, live, broker, registered)
     else:
         why = "only one tenant is checked" if registered is not None else _UNREAD
         platform.append(Finding(check="strange vhosts", outcome="not tried", why=why))
-    checked = _Checked(outputs, ring, broker, live, catalog, registered, measured, alarm)
+    checked = _Checked(outputs, ring, broker, live, catalog, registered, measured, monitored, alarm)
     return platform + [finding for findings in asyncio.run(checked.all(tenants)) for finding in findings]
 
 
@@ -94,6 +98,7 @@ class _Checked:
     catalog: Catalog
     registered: Registered | None
     measured: Collection[str] | None
+    monitored: set[str] | None
     alarm: str
 
     async def all(self, tenants: Iterable[Declared]) -> list[list[Finding]]:
@@ -134,14 +139,15 @@ class _Checked:
             why = f"the metrics do not report the vhost {topology.vhost} as running"
             remedy = f"rabbitmqctl restart_vhost -p {topology.vhost}"
             yield Finding(check="metrics", outcome="fail", tenant=tenant, why=why, remedy=remedy)
+        yield from unseen(tenant, self.monitored, str(self.outputs.get("prometheus_url")))
 
     async def _messages(self, comparison: Comparison) -> list[Finding]:
         tenant = comparison.declared.tenant.id
         if self.alarm:
             why = "an alarm stops all messages"
-            blocked = Finding(check="messages", outcome="not tried", tenant=tenant, why=why)
-            return [blocked, replace(blocked, check="dead letters")]
-        return await try_messages(self._access, comparison.topology, comparison.trustworthy())
+            return [Finding(check=name, outcome="not tried", tenant=tenant, why=why) for name in MESSAGE_CHECKS]
+        mend, retry = comparison.declared.mend, self.catalog.retry
+        return await MessageTrials(comparison.topology, comparison.trustworthy(), retry, mend).run(self._access)
 
     async def _isolation(self, declared: Declared) -> list[Finding]:
         other = next((each for each in self.ring if each.tenant.id > declared.tenant.id), self.ring[0])

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.text import Text
@@ -21,6 +21,7 @@ from kryonix.cli.output.console import out, print_result
 from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.cli.site import Site, open_site, platform_command, print_outage
 from kryonix.engines.containers import platform_of
+from kryonix.engines.deployments import outputs_in
 from kryonix.engines.engine import StackSpec
 from kryonix.errors import InvalidChoice, ServiceUnreachable
 from kryonix.registry import schema
@@ -81,14 +82,14 @@ def check(
 def check_site(site: Site, stack: str, tenant: str | None = None) -> list[Finding]:
     """Return the findings on every cell and on every tenant, or on one. Raises UnknownTenant."""
     registered, found = _registry(site.registry_dsn, stack)
-    declared = _declared(site, stack, registered, tenant)
+    outputs, declared = _declared(site, stack, registered, tenant)
     unknown = [] if registered is None else _undeclared(registered, declared, stack, tenant)
     if tenant is not None:
         declared = {name: members for name, members in declared.items() if tenant in _ids(members)}
         if not declared and not unknown:
             raise UnknownTenant(tenant)
     for name, members in declared.items():
-        found += check_cell(site.engine.outputs(StackSpec(name=name)), members, registered, site.catalog, tenant)
+        found += check_cell(outputs[name], members, registered, site.catalog, tenant)
     of_platform = [finding for finding in found if not finding.tenant]
     unread = any((finding.check, finding.outcome) == ("broker", "unreachable") for finding in of_platform)
     return [
@@ -124,8 +125,8 @@ def _registry(dsn: str, stack: str) -> tuple[Registered | None, list[Finding]]:
 
 def _declared(
     site: Site, platform: str, registered: Registered | None, tenant: str | None
-) -> dict[str, list[Declared]]:
-    """Return the tenants that each platform's stack and the tenants' own stacks declare, by platform."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[Declared]]]:
+    """Return each platform's outputs, and the tenants that its stack and the tenants' own stacks declare."""
     states = () if registered is None else registered.states
     mend = {id: _converge(id, platform) for id in states}
     cells = [cell.stack for cell in site.cells.cells.values()]
@@ -133,18 +134,20 @@ def _declared(
     if tenant is not None:  # and one more, for the trial of isolation
         own = [s for s in own if s == Names(tenant).stack] + [s for s in own if s != Names(tenant).stack][:1]
 
-    def read(stack: str) -> tuple[str, list[Declared]]:
-        spec = StackSpec(name=stack)
-        deployment = site.engine.export(spec)
-        tenants = declared_tenants(stack.rpartition("/")[2], deployment, site.engine.outputs(spec), mend)
-        return platform_of(deployment) or stack, list(tenants)
+    def read(stack: str) -> tuple[str, dict[str, Any], list[Declared]]:
+        deployment = site.engine.export(StackSpec(name=stack), show_secrets=True)
+        made = outputs_in(deployment)
+        tenants = declared_tenants(stack.rpartition("/")[2], deployment, made, mend)
+        return platform_of(deployment) or stack, made, list(tenants)
 
+    outputs: dict[str, dict[str, Any]] = {}
     found: dict[str, list[Declared]] = {stack: [] for stack in cells}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for where, tenants in pool.map(read, [*cells, *own]):
+        for where, made, tenants in pool.map(read, [*cells, *own]):
+            outputs.setdefault(where, made)  # a platform's own come first
             if where in found:  # else a platform of another project's cells
                 found[where] += tenants
-    return found
+    return outputs, found
 
 
 def _converge(tenant: str, stack: str) -> str:

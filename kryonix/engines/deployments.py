@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from kryonix.engines import nested
 from kryonix.engines.errors import Refused
 
 Deployment = dict[str, Any]
@@ -25,6 +26,16 @@ _ADDRESSES: Final = ("management_url", "amqp_host", "amqp_port")
 def entries(document: Mapping[str, Any], kind: str = "resources") -> list[Mapping[str, Any]]:
     """Return the resources of a deployment, or its `pending_operations`; none for one without content."""
     return (document.get("deployment") or {}).get(kind) or []
+
+
+def outputs_in(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stack's outputs; empty for a deployment without any."""
+
+    def opened(part: Any) -> Any:
+        return json.loads(part["plaintext"]) if isinstance(part, dict) and SIGNATURE in part else part
+
+    stack = next((data for data in entries(document) if data["type"] == _STACK_TYPE), {})
+    return dict(nested.changed(stack.get("outputs") or {}, opened))
 
 
 def tenant_resources(document: Mapping[str, Any], tenant: str) -> list[str]:

@@ -13,6 +13,9 @@ ADMIN_USER: Final = "kryonix_admin"
 TENANT_STACK: Final = "tenant-"
 """The prefix of a tenant's own stack; the id follows."""
 
+TRIAL_PREFIX: Final = "kryonix-check."
+"""The prefix of what a check's trial makes for a moment."""
+
 Priority = Literal["high", "medium", "low"]
 PRIORITIES: Final[tuple[Priority, ...]] = ("high", "medium", "low")
 

@@ -17,6 +17,7 @@ import pytest
 from psycopg.rows import dict_row
 from typer.testing import CliRunner, Result
 
+from kryonix.checks import trials
 from kryonix.checks.findings import PLATFORM_CHECKS, TENANT_CHECKS
 from kryonix.cli.check import app
 from tests.support.live_broker import LiveBroker
@@ -48,7 +49,7 @@ def broker(platform: Project) -> Iterator[LiveBroker]:
 
 
 @pytest.fixture
-def check(platform: Project, monkeypatch: pytest.MonkeyPatch) -> Check:
+def whole_check(platform: Project, monkeypatch: pytest.MonkeyPatch) -> Check:
     monkeypatch.chdir(platform.folder)
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", platform.env["PULUMI_CONFIG_PASSPHRASE"])
 
@@ -58,20 +59,32 @@ def check(platform: Project, monkeypatch: pytest.MonkeyPatch) -> Check:
     return run
 
 
+@pytest.fixture
+def check(whole_check: Check, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """A check that does not wait for a retry."""
+    monkeypatch.setattr(trials, "_LONGEST_DELAY_S", 0)
+    return whole_check
+
+
 def problems(result: Result) -> list[Finding]:
     return [each for each in json.loads(result.stdout)["findings"] if each["outcome"] not in ("pass", "not tried")]
 
 
-def test_a_healthy_platform_passes_and_keeps_what_it_has(check: Check, broker: LiveBroker, tmp_path: Path) -> None:
+def test_a_healthy_platform_passes_and_keeps_what_it_has(
+    whole_check: Check, broker: LiveBroker, tmp_path: Path
+) -> None:
     before = {vhost: broker.topology(vhost) for vhost in (V, "/cliente_acme")}
-    result = check("--json", "--junit", str(tmp_path / "junit.xml"))
+    result = whole_check("--json", "--junit", str(tmp_path / "junit.xml"))
     assert (result.exit_code, problems(result)) == (0, [])
     found = json.loads(result.stdout)["findings"]
     assert {(each["tenant"], each["check"]) for each in found} == {
         *(("", name) for name in PLATFORM_CHECKS),
         *((tenant, name) for tenant in ("acme", "beta") for name in TENANT_CHECKS),
     }
-    assert {each["outcome"] for each in found} == {"pass"}
+    assert {each["check"]: each["why"] for each in found if each["outcome"] != "pass"} == {
+        "monitoring": "kryonix:monitoring is off",
+        "certificates": "no address of the platform has TLS",
+    }
     suites = ElementTree.parse(tmp_path / "junit.xml").getroot()
     assert [suite.get("name") for suite in suites] == ["platform", "acme", "beta"]
     assert suites.findall(".//failure") == []
@@ -81,7 +94,8 @@ def test_a_healthy_platform_passes_and_keeps_what_it_has(check: Check, broker: L
 def test_one_tenant_is_checked_alone_and_an_unknown_one_refused(check: Check) -> None:
     found = json.loads(check("--json", "--tenant", "beta").stdout)["findings"]
     assert {each["tenant"] for each in found} == {"", "beta"}
-    assert [each["check"] for each in found if each["outcome"] == "not tried"] == ["strange vhosts"]
+    not_tried = [each["check"] for each in found if each["outcome"] == "not tried"]
+    assert not_tried == ["monitoring", "certificates", "strange vhosts", "retry"]
     refused = check("--tenant", "nobody")
     assert refused.exit_code != 0
     assert "there is no tenant 'nobody'" in str(refused.exception)
@@ -110,11 +124,16 @@ def sql(column: str, value: str, table: str = "rabbitmq_configurations") -> Call
     return run
 
 
-def other_policy(broker: LiveBroker) -> None:
-    policy = broker.get("policies", V, "modulo-crm")
-    broker.put(
-        "policies", V, "modulo-crm", json={**policy, "definition": {**policy["definition"], "message-ttl": 1000}}
-    )
+def other_policy(**changed: int | None) -> Callable[[LiveBroker], None]:
+    """Change keys of a policy's definition, written with underscores; None removes one."""
+
+    def change(broker: LiveBroker) -> None:
+        policy = broker.get("policies", V, "modulo-crm")
+        keys = {key.replace("_", "-"): value for key, value in changed.items()}
+        definition = {key: value for key, value in {**policy["definition"], **keys}.items() if value is not None}
+        broker.put("policies", V, "modulo-crm", json={**policy, "definition": definition})
+
+    return change
 
 
 ROW = "SELECT * FROM tenants.{} WHERE cliente_id = 'beta'"
@@ -157,7 +176,14 @@ FAULTS: dict[str, tuple[Callable[[LiveBroker], None], list[tuple[str, str, str]]
         [("bindings", f"1 binding missing: cliente_beta.mobile_priority -> {QUEUE} [mobile.crm.tasks.assign]", MEND)],
     ),
     "policy changed": (
-        other_policy,
+        other_policy(message_ttl=1000),
+        [
+            ("policies", "1 policy other than declared: modulo-crm", MEND),
+            ("effective policies", "queue(s) with another effective policy: cliente_beta.crm.", "Mend the policies"),
+        ],
+    ),
+    "delivery limit": (
+        other_policy(delivery_limit=99),
         [
             ("policies", "1 policy other than declared: modulo-crm", MEND),
             ("effective policies", "queue(s) with another effective policy: cliente_beta.crm.", "Mend the policies"),
@@ -259,6 +285,15 @@ def test_each_fault_is_named_with_its_remedy(fault: str, check: Check, broker: L
         assert mend in remedy
 
 
+@pytest.mark.usefixtures("put_right")
+def test_a_failed_message_that_comes_again_at_once_is_found(whole_check: Check, broker: LiveBroker) -> None:
+    other_policy(delayed_retry_type=None, delayed_retry_min=None, delayed_retry_max=None)(broker)
+    (found,) = [each for each in problems(whole_check("--json", "--tenant", "beta")) if each["check"] == "retry"]
+    assert "a failed message came again after 0." in found["why"]
+    assert "s instead of 1 s" in found["why"]
+    assert found["remedy"].startswith(MEND)
+
+
 def follow(found: list[Finding], broker: LiveBroker) -> None:
     """Send the requests that the remedies name."""
     for path in {match[1] for each in found if (match := re.search(r"-X DELETE '[^']*/api/([^']*)'", each["remedy"]))}:
@@ -338,16 +373,18 @@ from kryonix.cli.app import main
 async def forever(*_):
     await asyncio.sleep(60)
 
-trials._Trial._arrived = forever
+trials._Trial.{} = forever
+trials._EXPIRES_MS = 1_000
 main()
 """
 
 
-def test_a_killed_check_leaves_nothing(platform: Project, broker: LiveBroker) -> None:
+@pytest.mark.parametrize(("hung", "kept"), [("_arrived", MINE), ("_got", f"crm.{MINE}")])
+def test_a_killed_check_leaves_nothing(platform: Project, broker: LiveBroker, hung: str, kept: str) -> None:
     def of_check() -> list[str]:
-        return [queue["name"] for queue in broker.get("queues") if queue["name"].startswith(MINE)]
+        return [queue["name"] for queue in broker.get("queues") if kept in queue["name"]]
 
-    command = [sys.executable, "-c", _FOREVER, "check", "--stack", platform.stack, "--engine", "local"]
+    command = [sys.executable, "-c", _FOREVER.format(hung), "check", "--stack", platform.stack, "--engine", "local"]
     with subprocess.Popen(command, cwd=platform.folder, env=platform.env) as process:
         try:
             eventually("both trials have begun", lambda: len(of_check()) >= 2)

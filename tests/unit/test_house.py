@@ -16,7 +16,7 @@ ALLOWED = {
     "topology": set(),
     "rabbitmq": {"topology"},
     "registry": {"topology"},
-    "checks": {"rabbitmq", "registry", "topology"},
+    "checks": {"monitoring", "rabbitmq", "registry", "topology"},
     "engines": {"topology"},
     LOCAL: {"engines", "rabbitmq", "topology"},
     "tenants": {"engines", "rabbitmq", "registry", "topology"},

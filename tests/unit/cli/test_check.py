@@ -32,7 +32,9 @@ def deployment(*tenants: str, platform: str = "") -> dict[str, Any]:
     resources: list[dict[str, Any]] = [
         {"type": "pulumi-python:dynamic/kryonix:TenantRecord", "inputs": {"clienteId": id, **fields}} for id in tenants
     ]
-    if platform:
+    if not platform:
+        resources.append({"type": "pulumi:pulumi:Stack", "inputs": {}, "outputs": OUTPUTS})
+    else:
         resources.append(
             {"type": "pulumi:pulumi:StackReference", "inputs": {"name": f"organization/kryonix/{platform}"}}
         )
@@ -47,9 +49,7 @@ STACKS = {
 
 
 def site() -> SimpleNamespace:
-    engine = SimpleNamespace(
-        outputs=lambda spec: OUTPUTS, export=lambda spec: STACKS[spec.name], stacks=lambda: sorted(STACKS)
-    )
+    engine = SimpleNamespace(export=lambda spec, show_secrets: STACKS[spec.name], stacks=lambda: sorted(STACKS))
     dsn = "postgresql://nobody@127.0.0.1:9/none"
     return SimpleNamespace(registry_dsn=dsn, cells=single_cell("dev"), engine=engine, catalog=default_catalog())
 
@@ -87,7 +87,7 @@ def test_findings_end_with_1_and_are_shown_with_their_remedy(monkeypatch: pytest
 def test_findings_of_one_cause_are_one_row() -> None:
     down = [Finding(check=name, outcome="not tried", tenant="a", why="down") for name in TENANT_CHECKS]
     cells = [Finding(check="broker", outcome="pass")] * 2
-    assert check.rows(cells)[0][1] == "1 of 6"
+    assert check.rows(cells)[0][1] == "1 of 8"
     names = [row[1:4] for row in check.rows([*down, Finding(check="vhost", outcome="fail", tenant="a", why="[gone]")])]
     assert names == [
         [f"{len(down)} of {len(down)}", "not tried", "down"],
