@@ -85,7 +85,7 @@ def hardened_container(
         volumes=[
             docker.ContainerVolumeArgs(volume_name=volume.name, container_path=path) for path, volume in volumes.items()
         ],
-        capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(adds)),
+        capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(adds) or None),
         security_opts=[NO_NEW_PRIVILEGES],
         wait=True,
         # A second container can't use the name, the ports and the volume of the first one.

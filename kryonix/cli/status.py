@@ -42,7 +42,7 @@ _COLUMNS: Final[tuple[Column[Mapping[str, Any]], ...]] = (
     Column("broker", lambda tenant: _broker_text(tenant), min_width=14),
     Column("registry", lambda tenant: _REGISTRY_STATUS.get(tenant["registry"], tenant["registry"]), min_width=11),
 )
-_URLS: Final = ("management_url", "metrics_url")
+_URLS: Final = ("management_url", "metrics_url", "prometheus_url", "alertmanager_url", "grafana_url", "signup_url")
 _NO_PLATFORM: Final = "the stack's outputs don't name a platform. Run `kryonix status` on the platform's stack"
 
 app = typer.Typer()
@@ -170,9 +170,9 @@ def status_report(status: Mapping[str, Any], console: Console) -> Iterator[str |
     if problems := problems_of(status):
         title += f"; {' and '.join(problems)} did not answer: showing the recorded state instead"
     yield responsive_table(title, _COLUMNS, status["tenants"], console)
-    for name in (*_URLS, "amqp"):
-        if name in status:
-            yield f"{name.removesuffix('_url'):<11}{status[name]}"
+    addresses = {name.removesuffix("_url"): status[name] for name in (*_URLS, "amqp") if name in status}
+    width = max(map(len, addresses)) + 1
+    yield from (f"{name:<{width}}{address}" for name, address in addresses.items())
 
 
 def _of(now: int | None, allowed: int | None) -> str:

@@ -1,23 +1,31 @@
-"""A platform with monitoring: Prometheus and Alertmanager run, read their targets, and are closed beyond loopback."""
+"""A platform with monitoring: Prometheus and Alertmanager run, read their targets, and are closed beyond loopback.
+
+The tests run in order on one platform: monitoring is turned on, opened to the network, and turned off.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
+import docker
 import httpx
 import pytest
 
 from tests.acceptance.conftest import changed
+from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, free_port, tenant
 from tests.support.waiting import eventually
 
-ROLES = ("prometheus", "alertmanager")
+ROLES = {"prometheus", "alertmanager"}
+OPEN = {"kryonix-broker", "kryonix-tenants", "kryonix-exporter", "prometheus", "alertmanager"}
+"""Jobs whose targets every platform with monitoring has."""
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A platform without monitoring at first: the tests turn it on, open it to the network, and turn it off."""
     folder = tmp_path_factory.mktemp("monitoring")
     ports = {key: free_port() for key in ("prometheusPort", "alertmanagerPort")}
     project = Project.platform(folder / "project", tenant("acme", "crm", plan="basic"), **ports)
@@ -30,27 +38,119 @@ def ids(platform: Project) -> dict[str, str]:
     return {found.name.removeprefix(f"kryonix-{platform.stack}-"): found.id for found in platform.containers()}
 
 
+def get(url: str, login: tuple[str, str] | None = None, **parameters: str) -> httpx.Response:
+    return httpx.get(url, params=parameters, auth=login, trust_env=False)
+
+
 def query(platform: Project, path: str, **parameters: str) -> Any:
     """Ask Prometheus' API, with the login if there is one."""
     outputs = platform.outputs()
     keys = ("monitoring_username", "monitoring_password")
     login = (outputs[keys[0]], outputs[keys[1]]) if keys[0] in outputs else None
-    answer = httpx.get(f"{outputs['prometheus_url']}/api/v1/{path}", params=parameters, auth=login, trust_env=False)
+    answer = get(f"{outputs['prometheus_url']}/api/v1/{path}", login, **parameters)
     answer.raise_for_status()
     return answer.json()["data"]
 
 
-def health(platform: Project) -> dict[str, str]:
-    return {target["labels"]["job"]: target["health"] for target in query(platform, "targets")["activeTargets"]}
+def all_up(platform: Project) -> bool:
+    found = {target["labels"]["job"]: target["health"] for target in query(platform, "targets")["activeTargets"]}
+    return {job for job, health in found.items() if health == "up"} >= OPEN
 
 
-def test_a_running_platform_gets_monitoring(platform: Project) -> None:
+def test_a_running_platform_gets_monitoring_and_is_left_alone(platform: Project) -> None:
     before = ids(platform)
     platform.configure(monitoring=True)
+    assert "monitoring_username" not in platform.outputs()
     platform.must("up")
     after = ids(platform)
     assert {role: after[role] for role in before} == before, "broker and database go on"
-    assert set(ROLES) <= set(after)
-    wanted = {"kryonix-broker", "kryonix-tenants", "prometheus", "alertmanager"}
-    eventually("up", lambda: all(health(platform).get(job) == "up" for job in wanted))
+    assert set(after) - set(before) >= ROLES
     assert changed(platform.must("preview")) == []
+    outputs = platform.outputs()
+    assert get(f"{outputs['alertmanager_url']}/api/v2/status").json()["cluster"]["status"] == "disabled"
+    assert "monitoring_password" not in outputs, "none is needed on loopback"
+    shown = platform.must("status")
+    assert (shown["prometheus_url"], shown["alertmanager_url"]) == tuple(
+        outputs[f"{role}_url"] for role in ("prometheus", "alertmanager")
+    )
+
+
+def test_prometheus_reads_its_targets_and_the_tenants_labels(platform: Project) -> None:
+    eventually("all targets are up", lambda: all_up(platform))
+    depth = 'rabbitmq_detailed_queue_messages{cliente_id="acme", modulo="crm", acao="leads.create"}'
+    found = eventually("the tenant's queues", lambda: query(platform, "query", query=depth)["result"])
+    assert {series["metric"]["queue"] for series in found} >= {"cliente_acme.crm.leads.create"}
+    rules = query(platform, "rules")["groups"]
+    assert rules
+    assert {rule["health"] for group in rules for rule in group["rules"]} <= {"ok", "unknown"}
+    managers = query(platform, "alertmanagers")["activeAlertmanagers"]
+    assert [manager["url"] for manager in managers] == ["http://alertmanager:9093/api/v2/alerts"]
+
+
+def test_a_restart_of_prometheus_keeps_its_data(platform: Project) -> None:
+    eventually("all targets are up", lambda: all_up(platform))
+    (before,) = query(platform, "query", query='up{job="kryonix-broker"}')["result"]
+    at, _ = before["value"]
+    with closing(docker.from_env()) as client:
+        client.containers.get(f"kryonix-{platform.stack}-prometheus").restart()
+    again = eventually(
+        "the sample of before",
+        lambda: query(platform, "query", query='up{job="kryonix-broker"}', time=str(at))["result"],
+        ignoring=(httpx.HTTPError,),
+    )
+    assert again[0]["value"][1] == "1"
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_server_has_no_rights(platform: Project, role: str) -> None:
+    with closing(docker.from_env()) as client:
+        container = client.containers.get(f"kryonix-{platform.stack}-{role}")
+        host, status = container.attrs["HostConfig"], container.exec_run(["cat", "/proc/1/status"]).output.decode()
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    assert {int(fields[key], 16) for key in ("CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd")} == {0}
+    assert (fields["Uid"].split()[0], fields["NoNewPrivs"].strip()) == ("65534", "1")
+    assert host["Memory"] > 0
+
+
+def test_beyond_loopback_both_servers_require_the_login(platform: Project) -> None:
+    before = ids(platform)
+    platform.configure(monitoringAddress="0.0.0.0", advertisedHost="127.0.0.1", workerTargets=["w1.example:9421"])
+    platform.must("up")
+    assert changed(platform.must("preview")) == []
+    outputs = platform.outputs()
+    login = outputs["monitoring_username"], outputs["monitoring_password"]
+    for url in (f"{outputs['prometheus_url']}/api/v1/targets", f"{outputs['alertmanager_url']}/api/v2/alerts"):
+        assert [get(url).status_code, get(url, (login[0], "wrong")).status_code, get(url, login).status_code] == [
+            401,
+            401,
+            200,
+        ]
+    eventually("all targets are up, with the login", lambda: all_up(platform))
+    workers = [
+        each for each in query(platform, "targets")["activeTargets"] if each["labels"]["job"] == "kryonix-worker"
+    ]
+    assert [worker["labels"]["instance"] for worker in workers] == ["w1.example:9421"]
+    assert query(platform, "query", query='count_over_time(up{job="kryonix-broker"}[1h]) > 1')["result"], "from before"
+    assert {
+        role: id for role, id in ids(platform).items() if role in ("rabbitmq", "postgres")
+    }.items() <= before.items()
+    with closing(docker.from_env()) as client:
+        shown = json.dumps([client.api.inspect_container(id) for id in ids(platform).values()])
+    assert login[1] not in shown
+    assert outputs["metrics_password"] not in shown
+
+
+def test_turned_off_only_its_containers_and_data_go(platform: Project) -> None:
+    before = ids(platform)
+    with LiveBroker(platform.outputs()) as broker:
+        broker.publish("/cliente_acme", "cliente_acme.crm.leads.create")
+        platform.configure(monitoring=False)
+        platform.must("up")
+        assert ids(platform) == {role: before[role] for role in ("rabbitmq", "postgres")}
+        assert broker.take("/cliente_acme", "cliente_acme.crm.leads.create", 1) == 1
+    with closing(docker.from_env()) as client:
+        left = client.volumes.list(filters={"name": f"kryonix-{platform.stack}-"})
+    assert {volume.name for volume in left} == {
+        f"kryonix-{platform.stack}-{role}-data" for role in ("rabbitmq", "postgres")
+    }
+    assert not {key for key in platform.outputs() if key.startswith(("prometheus", "alertmanager", "monitoring"))}

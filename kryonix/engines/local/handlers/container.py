@@ -8,7 +8,7 @@ import socket
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import docker
 from docker.errors import ImageNotFound, NotFound
@@ -67,7 +67,7 @@ class ContainerHandler(TableHandler):
         held = [(port["ip"], port.get("external")) for port in old_inputs.get("ports") or []]
         for port in new_inputs.get("ports") or []:
             address = (port["ip"], port["external"])
-            if address not in held and not _free(*address):
+            if not any(_overlap(address, own) for own in held) and not _free(*address):
                 raise PrerequisiteMissing(_port_taken(new_inputs, f"for {address[0]}:{address[1]}"))
 
     def _create(self, inputs: Properties, *, replace_own: bool) -> tuple[str, Properties]:
@@ -220,6 +220,11 @@ _CONFIG_KEYS: Final = {
     8080: "signupPort",
 }
 """Keys of the platform's config by the port inside the container."""
+
+
+def _overlap(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
+    """Return True if two addresses can't be listened on at once: the same, or one of them on all interfaces."""
+    return one[1] == other[1] and (one[0] == other[0] or bool({one[0], other[0]} & {"0.0.0.0", "::"}))  # noqa: S104
 
 
 def _free(ip: str, port: int) -> bool:
