@@ -25,6 +25,7 @@ LABEL br.com.kryonix.image.stage=program
 WORKDIR /srv/kryonix
 COPY __main__.py Pulumi.yaml ./
 COPY components components
+COPY docs/runbooks.md docs/
 COPY kryonix kryonix
 COPY docs/runbooks.md docs/
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash components kryonix && chmod -R a+rX,go-w .

@@ -63,14 +63,15 @@ def hardened_container(
     *,
     networks: Sequence[docker.Network],
     memory_mb: int,
-    volumes: Mapping[str, docker.Volume],
+    volumes: Mapping[str, docker.Volume | str],
     adds: Sequence[str] = (),
     ignore_changes: Sequence[str] = (),
     **inputs: Any,
 ) -> docker.Container:
     """Return a container that counts as created once it is healthy, and may do nothing beyond `adds`.
 
-    `memory_mb` is in MiB, `volumes` are by path. On each network it has its role for a name.
+    `memory_mb` is in MiB, `volumes` are by path; one that is only named is made by Docker, and stays. On each network
+    the container has its role for a name.
     """
     return docker.Container(
         name,
@@ -83,7 +84,10 @@ def hardened_container(
             docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[role]) for network in networks
         ],
         volumes=[
-            docker.ContainerVolumeArgs(volume_name=volume.name, container_path=path) for path, volume in volumes.items()
+            docker.ContainerVolumeArgs(
+                volume_name=volume if isinstance(volume, str) else volume.name, container_path=path
+            )
+            for path, volume in volumes.items()
         ],
         capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(adds) or None),
         security_opts=[NO_NEW_PRIVILEGES],

@@ -21,14 +21,14 @@ _MEMORY_MB: Final = 384
 class ExporterContainerArgs:
     """The networks of broker, registry and Prometheus, and the platform as it is reached on them.
 
-    `options` are further options of the command, `volumes` names of volumes by path, `user` their owner.
+    `options` are further options of the command, `volumes` are by path, `user` is their owner.
     """
 
     product: ProductSettings
     networks: Sequence[docker.Network]
     platform: Mapping[str, pulumi.Input[Any]]
     options: Sequence[str] = ()
-    volumes: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    volumes: Mapping[str, docker.Volume | str] = field(default_factory=dict)
     user: str = USER
 
 

@@ -24,7 +24,15 @@ BROKER_INSIDE: Final[Mapping[str, str | int]] = {
 """The broker's address on its network."""
 METRICS_INSIDE: Final = "http://rabbitmq:15692/metrics"
 
-_SOURCES: Final = ("Dockerfile", "Pulumi.yaml", "__main__.py", "components", "kryonix", "requirements-production.txt")
+_SOURCES: Final = (
+    "Dockerfile",
+    "Pulumi.yaml",
+    "__main__.py",
+    "components",
+    "docs/runbooks.md",
+    "kryonix",
+    "requirements-production.txt",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,7 @@ from typing import Final
 import pulumi
 import pulumi_docker as docker
 
-from components.containers import container_name
-from components.previous_run import NO_NEW_PRIVILEGES
+from components.containers import hardened_container
 from components.product import ProductSettings
 
 FILES: Final = "/etc/kryonix"
@@ -38,8 +37,7 @@ class ProductContainerArgs:
     memory_mb: int
     environment: Mapping[str, str] = field(default_factory=dict)
     port: docker.ContainerPortArgs | None = None
-    volumes: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
-    """Names of volumes by path."""
+    volumes: Mapping[str, docker.Volume | str] = field(default_factory=dict)
     user: str = USER
 
 
@@ -51,33 +49,23 @@ class ProductContainer(pulumi.ComponentResource):
     def __init__(self, name: str, args: ProductContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:ProductContainer", name, None, opts)
         labels = {SOURCE_LABEL: args.product.source} if args.product.source else {}
-        self.container = docker.Container(
+        self.container = hardened_container(
+            self,
             f"{name}-container",
-            name=container_name(args.role),
+            args.role,
+            networks=args.networks,
+            memory_mb=args.memory_mb,
+            volumes=args.volumes,
             image=args.product.image,
             command=list(args.command),
             user=args.user,
             envs=[f"{key}={value}" for key, value in sorted(args.environment.items())],
             labels=[docker.ContainerLabelArgs(label=label, value=value) for label, value in labels.items()],
-            restart="unless-stopped",
-            memory=args.memory_mb,
-            memory_swap=2 * args.memory_mb,  # Docker's own default; if omitted, every preview would show its removal
-            destroy_grace_seconds=60,
-            networks_advanced=[
-                docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[args.role])
-                for network in args.networks
-            ],
-            volumes=[
-                docker.ContainerVolumeArgs(volume_name=volume, container_path=path)
-                for path, volume in args.volumes.items()
-            ],
             ports=[args.port] if args.port else None,
             uploads=[docker.ContainerUploadArgs(file=file, content=text) for file, text in args.files.items()],
             # Its user can write nowhere else. The root filesystem can't be read-only: Docker uploads no files into
             # such a container.
             tmpfs={"/tmp": ""},  # noqa: S108, a folder of the container's own
-            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
-            security_opts=[NO_NEW_PRIVILEGES],
             healthcheck=docker.ContainerHealthcheckArgs(
                 tests=["CMD", "python", "-c", args.healthy],
                 interval="5s",
@@ -85,10 +73,7 @@ class ProductContainer(pulumi.ComponentResource):
                 retries=6,
                 start_period="1m0s",
             ),
-            wait=True,
             wait_timeout=_START_TIMEOUT_S,
-            # A second container can't use the name and the port of the first one.
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
         self.register_outputs({"container_id": self.container.id})
 

@@ -16,6 +16,7 @@ from components.monitoring import Monitoring
 from components.platform import Platform
 from components.platform_events import PlatformEvents
 from components.product import BROKER_INSIDE, METRICS_INSIDE, reached_at
+from components.prometheus import INSIDE as PROMETHEUS
 from components.settings import PlatformSettings
 from components.signup_service import SignupService, SignupServiceArgs
 from kryonix.engines.platform_file import ADVERTISED
@@ -70,7 +71,14 @@ class ProductServices(pulumi.ComponentResource):
         """Let the exporter write Alertmanager's configuration, as the user that owns it."""
         if self._args.monitoring is None:
             return {}
-        return {"volumes": {FOLDER: self._args.monitoring.alertmanager_config.name}, "user": OWNER}
+        return {"volumes": {FOLDER: self._args.monitoring.alertmanager_config}, "user": OWNER}
+
+    def _login(self) -> pulumi.Output[str] | None:
+        """Return `username:password` of Prometheus; None if it wants none, or does not run."""
+        outputs = self._args.monitoring.outputs if self._args.monitoring else {}
+        if "monitoring_password" not in outputs:
+            return None
+        return pulumi.Output.concat(outputs["monitoring_username"], ":", outputs["monitoring_password"])
 
     def _signup(self, metrics: Mapping[str, pulumi.Input[str]]) -> SignupService:
         platform, settings = self._args.platform, self._args.settings
@@ -85,6 +93,8 @@ class ProductServices(pulumi.ComponentResource):
             broker=platform.broker_network,
             registry=platform.registry_network,
             monitoring=self._scraped,
+            prometheus=PROMETHEUS if self._args.monitoring else "",
+            prometheus_login=self._login(),
             advertised_host=settings.advertised_host,
         )
         return SignupService(f"{self._name}-signup", service, self._child)

@@ -24,6 +24,7 @@ from kryonix.topology.addresses import host_port
 
 PORT: Final = 8080
 _DSN_FILE: Final = f"{FILES}/signup_dsn"
+_LOGIN_FILE: Final = f"{FILES}/prometheus_login"
 _STATE: Final = "/var/lib/kryonix"
 _ALIVE: Final = "/tmp/alive"  # noqa: S108, a folder of the container's own
 _WEB_MEMORY_MB: Final = 384
@@ -35,7 +36,8 @@ _HANGS_S: Final = 30
 class SignupServiceArgs:
     """The platform as its containers reach it, and the networks of broker, registry and Prometheus.
 
-    `advertised_host` is the host name for other machines.
+    `advertised_host` is the host name for other machines. `prometheus` is the URL that the page's charts are read from,
+    empty for none, and `prometheus_login` is `username:password` if it wants one.
     """
 
     product: ProductSettings
@@ -43,6 +45,8 @@ class SignupServiceArgs:
     broker: docker.Network
     registry: docker.Network
     monitoring: Sequence[docker.Network] = ()
+    prometheus: str = ""
+    prometheus_login: pulumi.Input[str] | None = None
     advertised_host: str
 
 
@@ -87,10 +91,10 @@ class SignupService(pulumi.ComponentResource):
                 role="web",
                 command=["signup", "serve", "--stack", stack, "--workers", "0", "--host", "0.0.0.0"],  # noqa: S104, within its networks
                 networks=[args.registry, *args.monitoring],
-                files={_DSN_FILE: pulumi.Output.secret(args.platform["signup_dsn"])},
+                files={_DSN_FILE: pulumi.Output.secret(args.platform["signup_dsn"]), **_login(args)},
                 healthy=answers(PORT, "/readyz"),
                 memory_mb=_WEB_MEMORY_MB,
-                environment={"KRYONIX_SIGNUP_DSN_FILE": _DSN_FILE, **_proxies(product)},
+                environment={"KRYONIX_SIGNUP_DSN_FILE": _DSN_FILE, **_proxies(product), **_prometheus(args)},
                 port=docker.ContainerPortArgs(internal=PORT, ip=product.address, external=product.port),
             ),
             after,
@@ -106,6 +110,17 @@ class SignupService(pulumi.ComponentResource):
         host = args.advertised_host if product.exposed else product.address
         self.url = web.container.id.apply(lambda _: f"http://{host_port(host, product.port)}")
         self.register_outputs({"url": self.url})
+
+
+def _login(args: SignupServiceArgs) -> dict[str, pulumi.Input[str]]:
+    return {} if args.prometheus_login is None else {_LOGIN_FILE: pulumi.Output.secret(args.prometheus_login)}
+
+
+def _prometheus(args: SignupServiceArgs) -> dict[str, str]:
+    if not args.prometheus:
+        return {}
+    login = {} if args.prometheus_login is None else {"KRYONIX_PROMETHEUS_LOGIN_FILE": _LOGIN_FILE}
+    return {"KRYONIX_PROMETHEUS_URL": args.prometheus, **login}
 
 
 def _proxies(product: ProductSettings) -> dict[str, str]:

@@ -77,7 +77,7 @@ def test_each_container_runs_without_rights(made: dict[str, Any]) -> None:
     for name, inputs in made.items():
         assert inputs["image"] == IMAGE == f"kryonix:{__version__}"
         assert inputs["user"].split(":")[0] not in ("0", "root"), name
-        assert inputs["capabilities"] == {"drops": ["ALL"]}
+        assert inputs["capabilities"] == {"drops": ["ALL"], "adds": []}
         assert inputs["securityOpts"] == ["no-new-privileges"]
         assert inputs["restart"] == "unless-stopped"
         assert inputs["memory"] < 2048
@@ -121,6 +121,29 @@ def test_a_proxy_is_trusted_only_where_nobody_else_can_reach_the_web(made: dict[
     assert "FORWARDED_ALLOW_IPS=*" in made["kryonix-dev-web"]["envs"]
     exposed = containers(ProductSettings(signup=True, address="0.0.0.0"))["kryonix-dev-web"]
     assert not [value for value in exposed["envs"] if value.startswith("FORWARDED")]
+
+
+def test_charts_are_read_from_the_platforms_prometheus_with_its_login() -> None:
+    def program() -> None:
+        network = docker.Network("n", name="n")
+        SignupService(
+            "signup",
+            SignupServiceArgs(
+                product=ProductSettings(signup=True),
+                platform=PLATFORM,
+                broker=network,
+                registry=network,
+                prometheus="http://prometheus:9090",
+                prometheus_login=pulumi.Output.secret("kryonix:its-login"),
+                advertised_host="127.0.0.1",
+            ),
+        )
+
+    web = registered(program).of("docker:index/container:Container")["signup-web-container"]
+    assert "KRYONIX_PROMETHEUS_URL=http://prometheus:9090" in web["envs"]
+    assert "KRYONIX_PROMETHEUS_LOGIN_FILE=/etc/kryonix/prometheus_login" in web["envs"]
+    assert "its-login" not in json.dumps(web["envs"])
+    assert files(web)["/etc/kryonix/prometheus_login"] == "kryonix:its-login"
 
 
 def test_a_tenants_state_is_on_a_volume_that_the_stack_does_not_delete() -> None:
