@@ -14,7 +14,7 @@ import typer
 from kryonix.cli.options import PlatformOptions, StackOptions, command
 from kryonix.cli.output.console import print_error
 from kryonix.engines.choice import engine_for
-from kryonix.engines.containers import advice, container_names, paused, platform_of
+from kryonix.engines.containers import advice, container_names, paused, platform_of, worker_container
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.engines.errors import Refused
 from kryonix.errors import InvalidChoice, KryonixError, MissingPrerequisite, ServiceUnreachable
@@ -53,6 +53,8 @@ class Site:
     cells: Cells
     engine: Engine
     catalog: Catalog
+    service_worker: str = ""
+    """The container of the signup service's worker, which has the state of the tenants made there."""
 
     def states(self, cell: str | None = None) -> list[DesiredState]:
         """Return the desired state of every tenant, or of one cell's. Raises InvalidChoice for an unknown cell."""
@@ -81,7 +83,9 @@ class Site:
 
     def lifecycle(self, **durations: Any) -> TenantLifecycle:
         """Return the operations on tenants; `durations` are `overlap` and `grace`."""
-        return TenantLifecycle(self.registry_dsn, self.engine, self.cells, self.catalog, **durations)
+        return TenantLifecycle(
+            self.registry_dsn, self.engine, self.cells, self.catalog, service_worker=self.service_worker, **durations
+        )
 
     def read_cells(self) -> CellUses:
         """Read the use of every cell from its broker."""
@@ -112,7 +116,8 @@ def open_site(platform: PlatformOptions, concurrency: int = 4) -> Site:
         )
     if not dsn:
         raise nothing_deployed(platform, "has no registry in its outputs: nothing is deployed")
-    return Site(registry_dsn=str(dsn), cells=cells, engine=engine, catalog=default_catalog())
+    worker = worker_container(platform.stack.rpartition("/")[2]) if outputs.get("signup_url") else ""
+    return Site(registry_dsn=str(dsn), cells=cells, engine=engine, catalog=default_catalog(), service_worker=worker)
 
 
 def project_folder(alternative: str = "") -> Path:

@@ -13,6 +13,11 @@ _REFERENCE: Final = "pulumi:pulumi:StackReference"
 _TIMEOUT_S: Final = 5
 
 
+def worker_container(stack: str) -> str:
+    """Return the name of the container with the worker of a platform's signup service."""
+    return f"kryonix-{stack}-worker"
+
+
 def container_names(deployment: Mapping[str, Any]) -> list[str]:
     """Return the names of the containers in a stack's state."""
     return [str(resource["inputs"]["name"]) for resource in entries(deployment) if resource["type"] == _CONTAINER]

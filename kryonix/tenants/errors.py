@@ -10,6 +10,7 @@ Refused                 2  (in `kryonix.engines.errors`) the request is not vali
 ├── NoCredentials       2  no stack has credentials of the tenant
 ├── WouldLoseMessages   2  queues that hold messages would be deleted; carries them
 ├── WrongState          2  the tenant's state does not allow the operation
+├── StateElsewhere      2  the state of the tenant's stack is in the signup service's container
 └── TenantBusy          3  another operation holds the tenant
 """
 
@@ -54,6 +55,17 @@ class NoCredentials(Refused):
             f"no stack has credentials of a tenant {tenant!r}: neither 'tenant-{tenant}' nor the platform's "
             f"{platform!r}{hint}. Name the platform with --stack; `kryonix up` deploys "
             "the tenants of tenants.yaml, and `kryonix tenant list` shows those with a stack of their own"
+        )
+
+
+class StateElsewhere(Refused):
+    """The signup service's worker made the tenant's stack. A run without its state would change the password."""
+
+    def __init__(self, tenant: str, container: str) -> None:
+        super().__init__(
+            f"the stack of the tenant {tenant!r} has no state here: the signup service has made it, and its worker "
+            f"keeps the state in the container {container}. Use the service, or run this there: `docker exec "
+            f"{container} kryonix tenant ...`"
         )
 
 

@@ -30,7 +30,9 @@ from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.errors import (
     InvalidTenant,
     Overtaken,
+    StateElsewhere,
     TenantBusy,
+    UnknownTenant,
     WouldLoseMessages,
     WrongState,
     translate_loss_errors,
@@ -71,10 +73,13 @@ class TenantLifecycle:
         overlap: timedelta = timedelta(hours=24),
         grace: timedelta = timedelta(days=30),
         deletion_protection: bool = True,
+        service_worker: str = "",
     ) -> None:
+        """`service_worker` is the container of the signup service's worker, which keeps its tenants' state there."""
         self._dsn = registry_dsn
         self._rows = TenantRows(registry_dsn)
         self._stacks = TenantStacks(engine, cells, catalog, deletion_protection=deletion_protection)
+        self._service_worker = service_worker
         self._cells = cells
         self._catalog = catalog
         self._overlap = overlap
@@ -316,6 +321,7 @@ class TenantLifecycle:
         """Lock the tenant. An overtaken run may have undone newer work: converge once the tenant is free."""
         try:
             with self._rows.lock(tenant_id):
+                self._expect_state_here(tenant_id)
                 yield
         except Overtaken:
             until = time.monotonic() + _OVERTAKEN_S
@@ -328,6 +334,15 @@ class TenantLifecycle:
                         raise
                     time.sleep(1)
             raise
+
+    def _expect_state_here(self, tenant_id: str) -> None:
+        """Raise StateElsewhere for a tenant that the signup service's worker has made in its container."""
+        if not self._service_worker:
+            return
+        with suppress(UnknownTenant):
+            state = self.state(tenant_id)
+            if state.status != "removed" and self._stacks.is_made_elsewhere(state):
+                raise StateElsewhere(tenant_id, self._service_worker)
 
     def _expect(self, tenant_id: str, operation: Transition) -> DesiredState:
         """Return the tenant's row. Raises WrongState if its state does not allow the operation."""

@@ -55,6 +55,12 @@ class TenantStacks:
         """Return the broker of the tenant's cell."""
         return Broker.of(self._engine.outputs(StackSpec(name=self._cells.cell(state.cell).stack)))
 
+    def is_made_elsewhere(self, state: DesiredState) -> bool:
+        """Return True if the broker has the tenant's vhost, and the stack has no state here."""
+        deployment = self._engine.export(self.spec(state)).get("deployment") or {}
+        known = deployment.get("resources") or deployment.get("pending_operations")
+        return not known and bool(self.broker(state).remains(vhost_of(state), ()))
+
     def standing(self, state: DesiredState) -> DesiredState:
         """Return the row with the deployed modules and plan, if its last run has not finished."""
         if state.converged:

@@ -152,6 +152,22 @@ def test_a_tenant_is_created_over_http_and_its_credentials_work(service: Service
         assert broker.has("vhosts", "/cliente_bought")
 
 
+def test_a_command_without_the_services_state_changes_none_of_its_tenants(service: Service) -> None:
+    created = service.caller.done("POST", "/v1/tenants", {"id": "guarded", "modules": ["crm"], "plan": "basic"})
+    credentials = service.caller.credentials(created)
+    stack = ("--stack", service.project.stack, "--engine", "local")
+    for operation in ("converge", "rotate"):
+        refused = service.project.kryonix("tenant", operation, "guarded", *stack)
+        assert refused.returncode == 2, refused.stderr
+        assert f"docker exec kryonix-{service.project.stack}-worker kryonix tenant" in refused.stderr
+    assert connects(credentials, service)
+    service.in_worker("tenant", "converge", "guarded")
+    assert connects(credentials, service)
+    mine = service.project.kryonix("tenant", "create", "own-made", "--modules", "crm", "--plan", "basic", *stack)
+    assert mine.returncode == 0, mine.stderr
+    assert service.project.kryonix("tenant", "converge", "own-made", *stack).returncode == 0
+
+
 def test_killed_containers_come_back_and_the_operation_is_resumed(service: Service) -> None:
     started = {role: service.started(role) for role in ROLES}
     modules = ["crm", "financeiro", "agendamento", "whatsapp"]
