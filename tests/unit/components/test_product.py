@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def made() -> dict[str, Any]:
     return containers(ProductSettings(signup=True))
 
 
-def files(inputs: dict[str, Any]) -> dict[str, str]:
+def files(inputs: Mapping[str, Any]) -> dict[str, str]:
     """Return the uploaded files, which are a secret."""
     assert SIGNATURE in inputs["uploads"]
     return {upload["file"]: upload["content"] for upload in inputs["uploads"]["value"]}
