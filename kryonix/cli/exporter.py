@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.signup.figures import operation_figures
 from kryonix.topology.addresses import host_port
 from kryonix.topology.catalog import Catalog
+from kryonix.topology.errors import shown
 
 _LONGEST_S: Final = 3_600.0
 
@@ -62,6 +63,10 @@ def exporter(
     slow_interval: Annotated[
         float, typer.Option(min=1, max=86_400, help="Seconds between readings of drift and of certificates.")
     ] = 900.0,
+    certificate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="Address whose certificate's expiry is served, https or amqps; repeatable."),
+    ] = None,
     alertmanager: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Alertmanager to reload after a change of its file."),
@@ -84,7 +89,10 @@ def exporter(
         sources["alertmanager"] = Alertmanager(alertmanager, alertmanager_config, tenants).read
     elif alertmanager is not None or alertmanager_config is not None:
         raise InvalidChoice("give --alertmanager and --alertmanager-config together, or neither")
-    registry, collected = CollectorRegistry(), Exporter(sources, interval, _rare(access), slow_interval)
+    rare = _rare(access)
+    if certificate:
+        rare["certificates"] = partial(certificate_figures, _endpoints(certificate))
+    registry, collected = CollectorRegistry(), Exporter(sources, interval, rare, slow_interval)
     registry.register(collected)
     ending = Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
@@ -126,6 +134,16 @@ def _rare(access: Access) -> dict[str, Read]:
         sources[f"drift {name}"] = reader.read
         sources[f"certificates {name}"] = partial(_certificates, outputs)
     return sources
+
+
+def _endpoints(urls: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Return the addresses of URLs. Raises InvalidChoice for one without TLS."""
+    found: dict[str, tuple[str, int]] = {}
+    for url in urls:
+        if not (endpoint := tls_endpoints({"": url})):
+            raise InvalidChoice(f"--certificate: {shown(url)} is not a URL such as https://messaging.example.com")
+        found |= endpoint
+    return found
 
 
 def _certificates(outputs: Outputs) -> list[Metric]:

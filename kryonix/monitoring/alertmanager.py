@@ -24,6 +24,7 @@ BASE: Final = "base.yml"
 PASSWORD_FILE: Final = "monitoring_password"  # noqa: S105  the name of a file
 """Files beside the configuration: what it is based on, and the password of `USER`."""
 USER: Final = "kryonix"
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml where PyYAML was built with it
 _OK: Final = 200
 _REFUSED: Final = 500
 """Alertmanager's status for a configuration that it can't load."""
@@ -48,6 +49,8 @@ class Alertmanager:
         if not url.startswith(("http://", "https://")):
             raise InvalidChoice(f"--alertmanager: {url!r} is not a URL such as http://127.0.0.1:9093")
         self._url, self._file, self._tenants = url.rstrip("/"), file, tenants
+        self._configuration: Mapping[str, Any] = {}
+        self._wanted = ""
         self._in_use: str | None = None
         self._good: str | None = None
         self._refused: str | None = None
@@ -56,7 +59,9 @@ class Alertmanager:
         """Bring the file and Alertmanager up to date, and return how many tenants are notified. Raises KryonixError."""
         base = self._base()
         found = with_tenants(base, self._tenants())
-        wanted = _text(found.configuration)
+        if found.configuration != self._configuration:  # to write 1,000 tenants takes half a second
+            self._configuration, self._wanted = found.configuration, _text(found.configuration)
+        wanted = self._wanted
         if wanted == self._refused:
             raise ConfigurationRefused(self._refusal())
         if wanted != self._current():
@@ -139,4 +144,4 @@ class Alertmanager:
 
 
 def _text(configuration: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(configuration), sort_keys=False, width=1_000_000)
+    return str(yaml.dump(dict(configuration), Dumper=_Dumper, sort_keys=False, width=1_000_000))

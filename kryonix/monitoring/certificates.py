@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -27,10 +28,11 @@ def tls_endpoints(outputs: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
     """Return the addresses among a stack's outputs that speak TLS, by `host:port`."""
     found: dict[str, tuple[str, int]] = {}
     for value in outputs.values():
-        parts = urlsplit(value) if isinstance(value, str) and "://" in value else None
-        if parts and parts.scheme in _TLS and parts.hostname:
-            address = parts.hostname, parts.port or _TLS[parts.scheme]
-            found[host_port(*address)] = address
+        with suppress(ValueError):  # no URL
+            parts = urlsplit(value) if isinstance(value, str) else None
+            if parts and parts.scheme in _TLS and parts.hostname:
+                address = parts.hostname, parts.port or _TLS[parts.scheme]
+                found[host_port(*address)] = address
     return found
 
 

@@ -109,6 +109,7 @@ def test_a_tenant_changed_by_hand_has_drifted_until_it_is_mended(platform: Proje
     [
         (("--interval", "0"), "--interval"),
         (("--host", "203.0.113.1"), "cannot open 203.0.113.1:"),
+        (("--certificate", "http://127.0.0.1"), "'http://127.0.0.1' is not a URL such as https://"),
         (("--alertmanager", "http://127.0.0.1:9093"), "give --alertmanager and --alertmanager-config together"),
     ],
 )

@@ -88,3 +88,13 @@ def test_the_expiry_is_served_and_a_listener_without_tls_counted(tmp_path: Path)
 def test_a_platform_without_tls_is_readable_and_has_no_series() -> None:
     (family,) = certificate_figures(tls_endpoints({"management_url": "http://127.0.0.1:15672"}))
     assert family.samples == []
+
+
+@pytest.mark.parametrize("value", ["https://[::1", "https://", "messaging.example.com", 5671, None, "amqp://a/b"])
+def test_an_output_without_tls_is_no_endpoint(value: object) -> None:
+    assert tls_endpoints({"any": value}) == {}
+
+
+def test_an_endpoint_has_its_schemes_port_by_default() -> None:
+    outputs = {"page": "https://example.com/page", "broker": "amqps://user:secret@[::1]/vhost"}
+    assert tls_endpoints(outputs) == {"example.com:443": ("example.com", 443), "[::1]:5671": ("::1", 5671)}
