@@ -4,7 +4,8 @@ A platform of its own is filled with tenants: 1, 20 and 100. One in ten has all 
 imported as definitions, because that is fast, and entered in the registry. Messages are published to and taken from
 every queue, so that the broker has every series of a tenant, and each tenant has two open connections. At each step
 every job of the project's Prometheus configuration is scraped as Prometheus does it, and the broker's own
-`/metrics/per-object` beside it. `kryonix exporter` runs as the command; its CPU and memory are read from Linux.
+`/metrics/per-object` beside it. `kryonix exporter` runs as the command; its CPU and memory are read from Linux. Seconds
+are the median of some scrapes; `_fastest_s` is what other work on the machine disturbs least.
 """
 
 from __future__ import annotations
@@ -41,9 +42,12 @@ CATALOG: Final = default_catalog()
 ALL: Final = tuple(CATALOG.modules)
 THREE: Final = ("crm", "whatsapp", "agendamento")
 STEPS: Final = (1, 20, 100)
-SCRAPES: Final = 5
+SCRAPES: Final = 9
 CONNECTIONS: Final = 2
 """Open connections of each tenant, with one channel."""
+
+SCRAPED: Final = ("broker", "tenants", "tenant_bytes", "exporter")
+"""The jobs, as the figures name them."""
 
 BROKER_MEMORY_MB: Final = 3072
 INTERVAL_S, WATCH_S, SETTLE_S = 15.0, 60.0, 10.0
@@ -62,14 +66,13 @@ class Scraped:
         """Return seconds, bytes and series; and the series of each tenant."""
         figures, tenants = dict[str, float](), Counter[str]()
         for job, path, params in self._jobs():
-            seconds, text = self._scrape(path, params)
+            took, text = self._scrape(path, params)
             stored = [labels for series in exposed(text) if (labels := kept(job, series)) is not None]
             tenants.update(labels["cliente_id"] for labels in stored if "cliente_id" in labels)
             name = job.removeprefix("kryonix-").replace("-", "_")
-            figures |= {f"{name}_s": seconds, f"{name}_mib": len(text) / MIB, f"{name}_series": float(len(stored))}
-        seconds, text = self._scrape(f"{self._broker}/per-object")
-        all_of_it = float(sum(1 for line in text.splitlines() if line and line[0] != "#"))
-        figures |= {"per_object_s": seconds, "per_object_mib": len(text) / MIB, "per_object_series": all_of_it}
+            figures |= _figures(name, took, text, len(stored))
+        took, text = self._scrape(f"{self._broker}/per-object")
+        figures |= _figures("per_object", took, text, sum(1 for line in text.splitlines() if line and line[0] != "#"))
         return figures, tenants
 
     def _jobs(self) -> Iterator[tuple[str, str, Any]]:
@@ -78,14 +81,23 @@ class Scraped:
             yield name, f"{self._broker}{path}", JOBS[name].get("params")
         yield "kryonix-exporter", self._exporter, None
 
-    def _scrape(self, url: str, params: Any = None) -> tuple[float, str]:
-        """Return the median of the seconds until all of the answer is here, and the text."""
+    def _scrape(self, url: str, params: Any = None) -> tuple[list[float], str]:
+        """Return the seconds of each scrape until all of the answer is here, and the text."""
         took, text = [], ""
         for _ in range(SCRAPES):
             began = time.perf_counter()
             text = self._http.get(url, params=params).raise_for_status().text
             took.append(time.perf_counter() - began)
-        return median(took), text
+        return took, text
+
+
+def _figures(name: str, took: list[float], text: str, series: int) -> dict[str, float]:
+    return {
+        f"{name}_s": median(took),
+        f"{name}_fastest_s": min(took),
+        f"{name}_mib": len(text) / MIB,
+        f"{name}_series": float(series),
+    }
 
 
 class Filled:
@@ -172,7 +184,8 @@ def step(project: Project, outputs: Mapping[str, Any], tenants: int) -> tuple[di
         time.sleep(SETTLE_S)
         scraped, per_tenant = Scraped(outputs, url).figures()
         scraped |= watch(pid)
-    scraped["scrape_s"] = sum(scraped[f"{job}_s"] for job in ("broker", "tenants", "tenant_bytes", "exporter"))
+    for unit in ("s", "fastest_s"):
+        scraped[f"scrape_{unit}"] = sum(scraped[f"{job}_{unit}"] for job in SCRAPED)
     return scraped, per_tenant
 
 

@@ -136,7 +136,7 @@ _MESSAGES: Final = Row(
         ),
         Panel(
             title="Wait, 95th percentile",
-            description="Time from the broker's receipt of a message to the handler's start, measured by the workers.",
+            description="From the broker's receipt of a message to the handler's start. Needs `kryonix:receiveTime`.",
             unit="s",
             queries=[
                 Query(
