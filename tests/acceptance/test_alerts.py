@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -308,6 +309,43 @@ def test_a_killed_exporter_is_noticed_and_its_return_too(
     finally:
         exporter.start()
     notices.over("KryonixExporterDown")
+
+
+def check(platform: Project) -> tuple[int, list[dict[str, str]]]:
+    """Return the exit status of `kryonix check`, and what did not pass."""
+    done = platform.kryonix("check", "--json", "--stack", platform.stack, "--engine", "local")
+    findings = json.loads(done.stdout)["findings"]
+    return done.returncode, [each for each in findings if each["outcome"] in ("fail", "unreachable")]
+
+
+def test_the_check_names_a_target_that_is_down(
+    platform: Project, exporter: Exporter, outputs: dict[str, Any], prometheus: Prometheus
+) -> None:
+    eventually("it is scraped", partial(prometheus.shows, 'up{job="kryonix-exporter"}', 1))
+    eventually("a check finds nothing", lambda: check(platform) == (0, []))
+    exporter.kill()
+    try:
+        eventually("it is down", partial(prometheus.shows, 'up{job="kryonix-exporter"}', 0))
+        status, (found,) = check(platform)
+    finally:
+        exporter.start()
+    assert (status, found["check"], found["outcome"]) == (1, "monitoring", "fail")
+    assert found["why"].startswith("the target kryonix-exporter at http://")
+    assert found["remedy"].endswith(f"see {outputs['prometheus_url']}/targets")
+
+
+def test_a_stopped_prometheus_ends_the_check_with_3_and_top_goes_on(platform: Project) -> None:
+    server = container(platform, "prometheus")
+    server.stop(timeout=0)
+    try:
+        status, (found,) = check(platform)
+        shown = platform.kryonix("top", "--json", "--stack", platform.stack, "--engine", "local")
+    finally:
+        server.start()
+    assert (status, found["check"], found["outcome"]) == (3, "monitoring", "unreachable")
+    top = json.loads(shown.stdout)
+    assert (shown.returncode, [*top["problems"]]) == (3, ["Prometheus of cell main"])
+    assert {"acme", "large"} <= {row["tenant"] for row in top["tenants"] if row["depth"] is not None}
 
 
 def test_a_killed_broker_is_noticed_and_its_return_too(platform: Project, notices: Notices) -> None:
