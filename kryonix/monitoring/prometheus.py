@@ -47,7 +47,7 @@ class Prometheus:
 
     def _get(self, path: str, **fields: str) -> Any:
         try:
-            response = self._pool.request("GET", f"{self.url}/api/v1/{path}", fields, headers=self._headers)
+            response = self._pool.request("GET", f"{self.url}/api/v1/{path}", fields=fields, headers=self._headers)
         except HTTPError as error:
             cause = str(error.args[-1] if error.args else "").rpartition("): ")[2] or type(error).__name__
             raise PrometheusUnavailable(f"Prometheus at {self.url} does not answer ({cause})") from error
