@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
-from components.alertmanager import FOLDER, OWNER
+from components.alertmanager import FOLDER, INSIDE, OWNER
 from components.exporter import Exporter
 from components.exporter_container import ExporterContainer, ExporterContainerArgs
 from components.monitoring import Monitoring
@@ -71,7 +71,11 @@ class ProductServices(pulumi.ComponentResource):
         """Let the exporter write Alertmanager's configuration, as the user that owns it."""
         if self._args.monitoring is None:
             return {}
-        return {"volumes": {FOLDER: self._args.monitoring.alertmanager_config}, "user": OWNER}
+        return {
+            "options": ["--alertmanager-config", f"{FOLDER}/alertmanager.yml", "--alertmanager", INSIDE],
+            "volumes": {FOLDER: self._args.monitoring.alertmanager_config},
+            "user": OWNER,
+        }
 
     def _login(self) -> pulumi.Output[str] | None:
         """Return `username:password` of Prometheus; None if it wants none, or does not run."""

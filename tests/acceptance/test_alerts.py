@@ -270,8 +270,14 @@ def test_a_tenants_alerts_come_for_it_alone_and_resolve(
     assert {labels["alertname"] for labels in others} <= {"TenantQueueWithoutConsumer"}, "it has had one message"
 
 
+@pytest.fixture
+def customer() -> Iterator[Notices]:
+    with receiver() as found:
+        yield found
+
+
 def test_a_tenant_added_live_is_covered_without_a_reload(
-    platform: Project, notices: Notices, prometheus: Prometheus
+    platform: Project, notices: Notices, customer: Notices, prometheus: Prometheus
 ) -> None:
     loaded = prometheus.value("prometheus_config_last_reload_success_timestamp_seconds")
     created = platform.kryonix(
@@ -282,6 +288,8 @@ def test_a_tenant_added_live_is_covered_without_a_reload(
         "crm",
         "--plan",
         "basic",
+        "--notify-webhook",
+        customer.url,
         "--json",
         "--stack",
         platform.stack,
@@ -292,9 +300,12 @@ def test_a_tenant_added_live_is_covered_without_a_reload(
     stack = platform.beside("tenant-nova")
     nova = Application.of(stack.administered(), "nova")
     asyncio.run(send(nova, BASIC.scaling.scale_up_threshold + 1))
-    notices.came("TenantQueueBacklog", cliente_id="nova")
+    for each in (notices, customer):
+        each.came("TenantQueueBacklog", cliente_id="nova")
     asyncio.run(nova.empty())
-    notices.over("TenantQueueBacklog", cliente_id="nova")
+    for each in (notices, customer):
+        each.over("TenantQueueBacklog", cliente_id="nova")
+    assert {(labels["cliente_id"], labels["audience"]) for labels in customer.all()} == {("nova", "tenant")}
     assert prometheus.value("prometheus_config_last_reload_success_timestamp_seconds") == loaded
 
 
