@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from kryonix import __version__
 from kryonix.topology.addresses import host_port
+from kryonix.topology.cells import CELLS_FILE, parse_cells
 
 IMAGE: Final = f"kryonix:{__version__}"
 """What scripts/images makes of this project, unless a stack names another image."""
@@ -37,13 +38,31 @@ _SOURCES: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class ProductSettings:
-    """The image, and the signup service's published address. `monitored` and `signup` say what runs."""
+    """The image, and the signup service's published address. `monitored` and `signup` say what runs.
+
+    `cells` is the content of the project's cells.yaml, empty without one.
+    """
 
     image: str = IMAGE
     monitored: bool = False
     signup: bool = False
     address: str = "127.0.0.1"
     port: int = 8080
+    cells: str = ""
+
+    def problems(self, stack: str) -> list[str]:
+        """Return what the service can't do: its worker reaches the broker of this stack only."""
+        if not (self.signup and self.cells):
+            return []
+        others = [
+            name for name, cell in parse_cells(self.cells.encode(), CELLS_FILE).cells.items() if cell.stack != stack
+        ]
+        if not others:
+            return []
+        remedy = (
+            "Run the web and a worker that reads every platform's stack instead (docs/signup-api.md, In production)"
+        )
+        return [f"kryonix:signup: {CELLS_FILE} has cells of other platforms: {', '.join(others)}. {remedy}"]
 
     @property
     def runs(self) -> bool:

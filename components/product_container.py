@@ -18,6 +18,7 @@ USER: Final = "10001:10001"
 """The image's own user."""
 SOURCE_LABEL: Final = "br.com.kryonix.source"
 
+_CELLS: Final = "/srv/kryonix/cells.yaml"
 _START_TIMEOUT_S: Final = 180
 
 
@@ -48,6 +49,7 @@ class ProductContainer(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ProductContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:ProductContainer", name, None, opts)
+        files = {**args.files, **({_CELLS: args.product.cells} if args.product.cells else {})}
         labels = {SOURCE_LABEL: args.product.source} if args.product.source else {}
         self.container = hardened_container(
             self,
@@ -62,7 +64,7 @@ class ProductContainer(pulumi.ComponentResource):
             envs=[f"{key}={value}" for key, value in sorted(args.environment.items())],
             labels=[docker.ContainerLabelArgs(label=label, value=value) for label, value in labels.items()],
             ports=[args.port] if args.port else None,
-            uploads=[docker.ContainerUploadArgs(file=file, content=text) for file, text in args.files.items()],
+            uploads=[docker.ContainerUploadArgs(file=file, content=text) for file, text in files.items()],
             # Its user can write nowhere else. The root filesystem can't be read-only: Docker uploads no files into
             # such a container.
             tmpfs={"/tmp": ""},  # noqa: S108, a folder of the container's own

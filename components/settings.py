@@ -23,6 +23,7 @@ from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.addresses import host_port
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
+from kryonix.topology.cells import CELLS_FILE
 from kryonix.topology.credentials import Generations, parse_generations
 from kryonix.topology.document import read
 from kryonix.topology.errors import InvalidInput, nearest
@@ -93,6 +94,7 @@ class PlatformSettings:
                 remedy = "Write NAME:TAG@sha256: and 64 digits of 0-9 and a-f; `scripts/images --digests` prints it"
                 problems.append(f"kryonix:{key}: {image!r} is not an image pinned by its digest. {remedy}")
         problems += self.monitoring.problems() if self.monitoring else []
+        problems += self.product.problems(pulumi.get_stack())
         if problems:
             raise InvalidStack("\n".join(problems))
 
@@ -120,6 +122,7 @@ class PlatformSettings:
                 signup=config.require_bool("signup"),
                 address=_ip_address(config, "signupAddress"),
                 port=config.require_int("signupPort"),
+                cells=_read(CELLS_FILE, "signup").decode() if Path(CELLS_FILE).is_file() else "",
             ),
         )
 

@@ -19,6 +19,7 @@ from kryonix.cli.options import PlatformOptions, command
 from kryonix.cli.output.console import err
 from kryonix.cli.site import open_site
 from kryonix.engines.engine import StackSpec
+from kryonix.engines.platform_file import described_platforms
 from kryonix.errors import InvalidChoice
 from kryonix.monitoring.alertmanager import Alertmanager
 from kryonix.monitoring.certificates import certificate_figures, tls_endpoints
@@ -45,12 +46,14 @@ app = typer.Typer()
 class Access:
     """What the exporter reads: the registry, and each cell by name with a function that returns its outputs.
 
-    `operations_dsn` is a login that reads the signup service's operations.
+    `operations_dsn` is a login that reads the signup service's operations. `alone` is True if the registry has no other
+    cell.
     """
 
     registry_dsn: str = field(repr=False)
     operations_dsn: str = field(repr=False)
     cells: Mapping[str, Outputs]
+    alone: bool
     catalog: Catalog
 
 
@@ -109,10 +112,21 @@ def _of_stack(platform: PlatformOptions) -> Access:
     """Return what a platform's stack gives access to."""
     site = open_site(platform)
     signup_dsn = site.engine.outputs(StackSpec(name=platform.stack)).get("signup_dsn")
-    cells = {name: partial(site.engine.outputs, StackSpec(name=cell.stack)) for name, cell in site.cells.cells.items()}
+    described = described_platforms()  # in a container, the other platforms can't be read
+    cells = {
+        name: partial(site.engine.outputs, StackSpec(name=cell.stack))
+        for name, cell in site.cells.cells.items()
+        if not described or cell.stack in described
+    }
     # A login of the exporter's own reads both.
     operations_dsn = str(signup_dsn or site.registry_dsn)
-    return Access(registry_dsn=site.registry_dsn, operations_dsn=operations_dsn, cells=cells, catalog=site.catalog)
+    return Access(
+        registry_dsn=site.registry_dsn,
+        operations_dsn=operations_dsn,
+        cells=cells,
+        alone=len(site.cells.cells) == 1,
+        catalog=site.catalog,
+    )
 
 
 def _sources(access: Access) -> dict[str, Read]:
@@ -129,8 +143,7 @@ def _rare(access: Access) -> dict[str, Read]:
     sources: dict[str, Read] = {}
     tenants = partial(registered_tenants, access.registry_dsn)
     for name, outputs in access.cells.items():
-        alone = len(access.cells) == 1
-        reader = DriftReader(name, tenants, _CellReader(outputs).seen, access.catalog, alone=alone)
+        reader = DriftReader(name, tenants, _CellReader(outputs).seen, access.catalog, alone=access.alone)
         sources[f"drift {name}"] = reader.read
         sources[f"certificates {name}"] = partial(_certificates, outputs)
     return sources

@@ -78,7 +78,7 @@ def test_each_container_runs_without_rights(made: dict[str, Any]) -> None:
     for name, inputs in made.items():
         assert inputs["image"] == IMAGE == f"kryonix:{__version__}"
         assert inputs["user"].split(":")[0] not in ("0", "root"), name
-        assert inputs["capabilities"] == {"drops": ["ALL"], "adds": []}
+        assert inputs["capabilities"] == {"drops": ["ALL"]}
         assert inputs["securityOpts"] == ["no-new-privileges"]
         assert inputs["restart"] == "unless-stopped"
         assert inputs["memory"] < 2048
@@ -170,6 +170,18 @@ def test_a_changed_source_replaces_the_containers(made: dict[str, Any], tmp_path
     (tmp_path / "kryonix" / "b.py").write_text("2")
     found.append(source_hash(tmp_path))
     assert len(set(found)) == 3
+
+
+def test_the_service_is_refused_where_it_could_not_reach_a_cell() -> None:
+    cells = "cells:\n  main: {platform: organization/kryonix/dev}\n  west: {platform: organization/kryonix/west}\n"
+    (problem,) = ProductSettings(signup=True, cells=cells).problems("dev")
+    assert "kryonix:signup: cells.yaml has cells of other platforms: west." in problem
+    assert ProductSettings(monitored=True, cells=cells).problems("dev") == []
+    own = "cells:\n  east: {platform: organization/kryonix/dev, max_tenants: 3}\n"
+    settings = ProductSettings(signup=True, cells=own)
+    assert settings.problems("dev") == []
+    for name, inputs in containers(settings).items():
+        assert files(inputs)["/srv/kryonix/cells.yaml"] == own, name
 
 
 def test_a_uri_keeps_its_login_at_another_address() -> None:
