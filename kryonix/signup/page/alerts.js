@@ -51,9 +51,9 @@ export function alertCard(alert) {
       alert.runbook && " · ", alert.runbook && runbook(alert)));
 }
 
-const about = ({ labels }) => {
-  const parts = ["modulo", "acao", "queue"].filter((name) => labels[name]).map((name) => labels[name]);
-  return parts.length ? ` · ${parts.join(" · ")}` : "";
+const about = ({ labels: { queue, modulo, acao } }) => {
+  const action = [modulo, acao].filter(Boolean).join(".");
+  return queue || action ? ` · ${queue || action}` : "";
 };
 
 // The annotation of a rule may be any text: only a page's address, or the one of our runbooks, becomes a link.

@@ -10,6 +10,7 @@ const HOUR = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-di
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "numeric", hour: "2-digit", minute: "2-digit" });
 const NEAR = 0.8; // of a limit
 const SHOWN = 0.25; // a limit is drawn from this share of it on: below, it would flatten the line
+const WHOLE = [1, 2, 5].flatMap((digit) => [...Array(7).keys()].map((power) => digit * 10 ** power)).sort((one, other) => one - other);
 const RECENT = 3; // values looked at for the present one
 
 const count = (value) => COUNT.format(value);
@@ -39,7 +40,7 @@ export const CHARTS = [
 const numbers = (values) => (values ?? []).filter((value) => value !== null);
 const present = (values) => (values ?? []).slice(-RECENT).findLast((value) => value !== null) ?? null;
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const momentText = (at, hours) => (hours > 12 ? DAY : HOUR).format(at * 1000);
+export const momentText = (at, hours) => (hours > 12 ? DAY : HOUR).format(at * 1000);
 
 // One chart: its card, filled by `show`.
 export class Chart {
@@ -114,7 +115,7 @@ export class Chart {
       scales: { x: { time: true, range: (_, from, to) => [from, to] }, y: { range: () => [0, this.top] } },
       axes: [
         { ...axis, grid: { show: false }, space: 64, size: 24, values: (_, at) => at.map((each) => HOUR.format(each * 1000)) },
-        { ...axis, grid: { stroke: line, width: 1 }, space: 34, size: 50, gap: 4,
+        { ...axis, grid: { stroke: line, width: 1 }, space: 34, size: 50, gap: 4, incrs: this.about.text === count ? WHOLE : undefined,
           values: (_, at) => at.map((value) => (this.about.text === seconds ? (value ? seconds(value) : "0") : short(value))) },
       ],
       series: [{}, ...data.slice(1).map((values, at) => ({

@@ -24,11 +24,10 @@ export async function showDetail(id) {
     back(),
     element("div", { class: "heading" },
       element("h1", { id: "detail-heading", tabindex: "-1", "data-key": "heading" }, tenant.id), badge(tenant.status)),
-    tenant.managed_by === "own stack" ? null : declared(tenant),
     last?.status === "failed" && !tenant.operation ? element("div", { class: "note bad", role: "group", "aria-label": "Last operation" },
       element("p", {}, element("strong", {}, `${titleOf(last)} failed`), " ", moment(last.ended_at)), failureOf(last)) : null,
     jumps([measured && "Health", "Plan and state", offered(tenant).length && "Actions", operations.length && "History"]),
-    measured && health, ...facts(tenant), ...actions(tenant), ...history(operations));
+    measured && health, tenant.managed_by === "own stack" ? null : declared(tenant), ...facts(tenant), ...actions(tenant), ...history(operations));
   if (measured) showHealth(tenant.id);
   else leaveHealth();
 }

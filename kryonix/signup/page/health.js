@@ -2,10 +2,11 @@
 
 import { alertCard, forgetAlerts } from "./alerts.js";
 import { ask, signedIn } from "./api.js";
-import { CHARTS, Chart, table } from "./charts.js";
+import { CHARTS, Chart, momentText as moment, table } from "./charts.js";
 import { button, element, plural, replace } from "./dom.js";
 
 const EVERY_MS = 15_000;
+const LEAST = 20; // values on a chart
 const RANGES = [[1, "1 hour"], [6, "6 hours"], [24, "24 hours"]];
 let hours = 6;
 let tenant = "";
@@ -78,7 +79,18 @@ function showAlerts(alerts) {
   fine.replaceChildren(...(alerts.length ? [] : [element("span", { "aria-hidden": "true" }, "✓ "), "No firing alerts"]));
 }
 
-function showCharts(answer) {
+// The answer from its first value on: a new tenant's figures fill the charts too.
+function begun(answer) {
+  const all = Object.entries(answer.figures);
+  if (!all.length) return answer;
+  const begins = all.map(([, values]) => Math.min(values.findIndex((value) => value !== null), values.length - LEAST));
+  const first = Math.max(0, Math.min(...begins));
+  const start = answer.start + first * answer.step;
+  return { ...answer, start, since: first ? start : null, figures: Object.fromEntries(all.map(([key, values]) => [key, values.slice(first)])) };
+}
+
+function showCharts(read) {
+  const answer = begun(read);
   last = answer;
   const empty = !Object.keys(answer.figures).length;
   grid.hidden = details.hidden = empty;
@@ -90,8 +102,9 @@ function showCharts(answer) {
   const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
   const now = new Date();
   const zone = new Intl.DateTimeFormat("en", { timeZoneName: "longOffset" }).formatToParts(now).find(({ type }) => type === "timeZoneName").value;
+  const since = answer.since ? ` The first value is from ${moment(answer.since, hours)}.` : "";
   updated.textContent = `Updated at ${now.toLocaleTimeString()}, and every ${EVERY_MS / 1000} s while this is seen. A value every ${
-    answer.step < 60 ? `${answer.step} s` : `${answer.step / 60} min`}. Times are yours: ${timeZone.replaceAll("_", " ")} (${zone.replace("GMT", "UTC")}).`;
+    answer.step < 60 ? `${answer.step} s` : `${answer.step / 60} min`}. Times are yours: ${timeZone.replaceAll("_", " ")} (${zone.replace("GMT", "UTC")}).${since}`;
 }
 
 // Why there are no charts, or only old ones, and what to do.
