@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -15,6 +16,9 @@ import docker
 import httpx
 import pytest
 import yaml
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP as Server
+from aiosmtpd.smtp import Envelope, Session
 from docker.models.containers import Container
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,10 +89,11 @@ def test_amtool_accepts_every_configuration_with_valid_tenants() -> None:
 
 
 class Hooks:
-    """A listener with a path per receiver, and the alerts that arrived at each: their name and status."""
+    """A web server with a path per receiver, a mail server, and what arrived: alerts by path, mails by address."""
 
     def __init__(self) -> None:
         self.arrived: dict[str, list[tuple[str, str]]] = {}
+        self.mails: dict[str, list[str]] = {}
         hooks = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -105,9 +110,23 @@ class Hooks:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.thread = Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
+        self.mail = Controller(self, "127.0.0.1", free_port())
+        self.mail.start()
+
+    async def handle_DATA(self, _: Server, __: Session, envelope: Envelope) -> str:
+        assert isinstance(envelope.content, bytes)
+        subject = message_from_bytes(envelope.content, policy=policy.default)["subject"]
+        for address in envelope.rcpt_tos:
+            self.mails.setdefault(address, []).append(subject)
+        return "250 OK"
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server.server_port}/{name}"
+
+    def close(self) -> None:
+        self.mail.stop()
+        self.server.shutdown()
+        self.server.server_close()
 
     def has(self, name: str, *alerts: tuple[str, str]) -> bool:
         return set(alerts) <= set(self.arrived.get(name, ()))
@@ -165,8 +184,10 @@ def home(tmp_path: Path) -> Iterator[Home]:
     route = {"receiver": "operators", "group_by": ["alertname", "cliente_id"], "group_wait": "0s"}
     route |= {"group_interval": "1s", "repeat_interval": "1h"}
     tmp_path.chmod(0o755)
-    (tmp_path / "base.yml").write_text(yaml.safe_dump({"route": route, "receivers": [operators]}))
-    tenants = [state(id, Notify(webhook=hooks.url(id))) for id in ("acme", "beta")]
+    smtp = {"smtp_smarthost": f"127.0.0.1:{hooks.mail.port}", "smtp_from": "k@example.com", "smtp_require_tls": False}
+    base = {"global": smtp, "route": route, "receivers": [operators]}
+    (tmp_path / "base.yml").write_text(yaml.safe_dump(base))
+    tenants = [state(id, Notify(webhook=hooks.url(id), email=(f"ops@{id}.example",))) for id in ("acme", "beta")]
     made = Home(tmp_path, f"http://127.0.0.1:{free_port()}", hooks, tenants)
     try:
         yield made
@@ -174,11 +195,10 @@ def home(tmp_path: Path) -> Iterator[Home]:
         if made.container is not None:
             made.container.remove(force=True, v=True)
         client.close()
-        hooks.server.shutdown()
-        hooks.server.server_close()
+        hooks.close()
 
 
-def test_a_tenants_alerts_arrive_at_its_webhook_and_the_operators(home: Home) -> None:
+def test_a_tenants_alerts_arrive_at_its_own_receivers_and_the_operators(home: Home) -> None:
     alertmanager, hooks = Alertmanager(home.url, home.file, lambda: home.tenants), home.hooks
     with pytest.raises(AlertmanagerUnavailable, match="does not answer"):
         alertmanager.read()
@@ -193,6 +213,7 @@ def test_a_tenants_alerts_arrive_at_its_webhook_and_the_operators(home: Home) ->
     home.raise_alert("TenantDrifted", "acme")
     firing = ("TenantQueueBacklog", "firing")
     eventually("the tenant has it", lambda: hooks.has("acme", firing))
+    eventually("and by mail", lambda: hooks.mails.get("ops@acme.example"))
     eventually("the operators have both", lambda: hooks.has("operators", firing, ("TenantDrifted", "firing")))
     home.raise_alert("TenantQueueBacklog", "acme", audience="tenant", ended=True)
     resolved = ("TenantQueueBacklog", "resolved")
@@ -205,6 +226,8 @@ def test_a_tenants_alerts_arrive_at_its_webhook_and_the_operators(home: Home) ->
     eventually("the later tenant has it", lambda: hooks.has("gamma", firing))
     assert set(hooks.arrived["acme"]) == {firing, resolved}, "what is for operators only did not arrive"
     assert "beta" not in hooks.arrived
+    assert set(hooks.mails) == {"ops@acme.example"}
+    assert all("TenantQueueBacklog" in subject for subject in hooks.mails["ops@acme.example"])
     assert home.started_at() == started
 
     good = home.file.read_text()
