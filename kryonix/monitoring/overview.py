@@ -33,7 +33,7 @@ class Row:
     """The workers' 95th percentile, else an estimate; infinite if messages wait and none is delivered."""
     wait_source: WaitSource | None = None
     shares: Mapping[str, float] = field(default_factory=dict)
-    """Use of each limit of the plan, 1 for all of it."""
+    """Use of each limit of the plan that traffic can fill, 1 for all of it."""
     old: bool = False
     """True if the figures are those of an earlier reading, as the broker does not answer."""
 
@@ -123,12 +123,11 @@ def _wait(traffic: Traffic | None, measured: float | None) -> tuple[float | None
 
 
 def _shares(traffic: Traffic, plan: Plan) -> dict[str, float]:
-    limits = plan.limits
+    # Not of the queues: their number is that of the modules, and does not change with the traffic.
     return {
         "depth": traffic.deepest / plan.scaling.max_queue_depth,
-        "connections": traffic.connections / limits.max_connections,
-        "channels": traffic.channels / limits.max_channels,
-        "queues": traffic.queues / limits.max_queues,
+        "connections": traffic.connections / plan.limits.max_connections,
+        "channels": traffic.channels / plan.limits.max_channels,
     }
 
 

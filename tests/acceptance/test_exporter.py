@@ -165,7 +165,7 @@ def test_top_without_a_terminal_prints_what_the_broker_has(platform: Project, br
     finally:
         broker.take("/cliente_acme", queue, 3)
     assert (before["cell"], before["state"], before["plan"]) == ("main", "active", "enterprise")
-    assert before["shares"].keys() == {"depth", "connections", "channels", "queues"}
+    assert before["shares"].keys() == {"depth", "connections", "channels"}
     printed = platform.kryonix("top", "--stack", platform.stack, "--engine", "local")
     assert printed.returncode == 0
     assert "acme" in printed.stdout

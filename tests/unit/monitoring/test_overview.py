@@ -33,7 +33,7 @@ def test_a_row_has_the_share_of_each_limit_and_the_fullest() -> None:
         deepest=BASIC.scaling.max_queue_depth // 2,
         connections=BASIC.limits.max_connections,
         channels=1,
-        queues=BASIC.limits.max_queues // 4,
+        queues=BASIC.limits.max_queues,
     )
     row = rows_of(state("acme"), acme=use)["acme"]
     assert row.fullest == ("connections", 1.0)
