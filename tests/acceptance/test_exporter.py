@@ -62,6 +62,7 @@ def test_every_tenants_limits_state_and_connections_are_served(platform: Project
     base.write_text("{route: {receiver: operators}, receivers: [{name: operators}]}")
     away = f"http://127.0.0.1:{free_port()}"
     with exporter(platform, "--alertmanager-config", str(file), "--alertmanager", away) as (url, process):
+        eventually("the file is written", file.exists)  # before the first reading nothing is readable either
         shows(url, 'kryonix_exporter_source_readable{source="alertmanager"} 0.0')
         assert yaml.safe_load(file.read_text())["route"]["routes"][-1] == {"receiver": "operators"}
         text = shows(url, "kryonix_tenant_info{")
