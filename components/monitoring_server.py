@@ -100,8 +100,8 @@ def _answers(url: str) -> docker.ContainerHealthcheckArgs:
     """Return a check that a server answers, if only by asking for the login: that is not in a container's settings."""
     return docker.ContainerHealthcheckArgs(
         tests=["CMD", "sh", "-c", f"wget -S -O /dev/null {url} 2>&1 | grep -qE 'HTTP/1.1 (200|401)'"],
-        interval="2s",
+        interval="5s",
         timeout="5s",
-        retries=30,
+        retries=12,
         start_period="30s",
     )
