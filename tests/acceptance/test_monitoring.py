@@ -20,6 +20,7 @@ from tests.support.project import Project, free_port, tenant
 from tests.support.waiting import eventually
 
 ROLES = {"prometheus", "alertmanager"}
+DATA = ("rabbitmq", "postgres")
 OPEN = {"kryonix-broker", "kryonix-tenants", "kryonix-exporter", "prometheus", "alertmanager"}
 """Jobs whose targets every platform with monitoring has."""
 
@@ -87,18 +88,18 @@ def test_prometheus_reads_its_targets_and_the_tenants_labels(platform: Project) 
     assert [manager["url"] for manager in managers] == ["http://alertmanager:9093/api/v2/alerts"]
 
 
+def sample(platform: Project, **at: str) -> tuple[str, str] | None:
+    """Return time and value of whether the broker answered, as Prometheus knows it."""
+    found = query(platform, "query", query='up{job="kryonix-broker"}', **at)["result"]
+    return (str(found[0]["value"][0]), found[0]["value"][1]) if found else None
+
+
 def test_a_restart_of_prometheus_keeps_its_data(platform: Project) -> None:
-    eventually("all targets are up", lambda: all_up(platform))
-    (before,) = query(platform, "query", query='up{job="kryonix-broker"}')["result"]
-    at, _ = before["value"]
+    at, up = eventually("a sample", lambda: sample(platform))
     with closing(docker.from_env()) as client:
         client.containers.get(f"kryonix-{platform.stack}-prometheus").restart()
-    again = eventually(
-        "the sample of before",
-        lambda: query(platform, "query", query='up{job="kryonix-broker"}', time=str(at))["result"],
-        ignoring=(httpx.HTTPError,),
-    )
-    assert again[0]["value"][1] == "1"
+    again = eventually("that sample", lambda: sample(platform, time=at), ignoring=(httpx.HTTPError,))
+    assert again == (at, up)
 
 
 @pytest.mark.parametrize("role", sorted(ROLES))
@@ -114,30 +115,28 @@ def test_a_server_has_no_rights(platform: Project, role: str) -> None:
 
 def test_beyond_loopback_both_servers_require_the_login(platform: Project) -> None:
     before = ids(platform)
+    at, up = eventually("a sample", lambda: sample(platform))
+    token = "token-of-ops"
     platform.configure(monitoringAddress="0.0.0.0", advertisedHost="127.0.0.1", workerTargets=["w1.example:9421"])
+    platform.configure(alertWebhook=f"https://ops.example/{token}")
     platform.must("up")
     assert changed(platform.must("preview")) == []
     outputs = platform.outputs()
     login = outputs["monitoring_username"], outputs["monitoring_password"]
     for url in (f"{outputs['prometheus_url']}/api/v1/targets", f"{outputs['alertmanager_url']}/api/v2/alerts"):
-        assert [get(url).status_code, get(url, (login[0], "wrong")).status_code, get(url, login).status_code] == [
-            401,
-            401,
-            200,
-        ]
+        assert [get(url, given).status_code for given in (None, (login[0], "wrong"), login)] == [401, 401, 200]
     eventually("all targets are up, with the login", lambda: all_up(platform))
-    workers = [
-        each for each in query(platform, "targets")["activeTargets"] if each["labels"]["job"] == "kryonix-worker"
-    ]
-    assert [worker["labels"]["instance"] for worker in workers] == ["w1.example:9421"]
-    assert query(platform, "query", query='count_over_time(up{job="kryonix-broker"}[1h]) > 1')["result"], "from before"
-    assert {
-        role: id for role, id in ids(platform).items() if role in ("rabbitmq", "postgres")
-    }.items() <= before.items()
+    targets = [each["labels"] for each in query(platform, "targets")["activeTargets"]]
+    assert [each["instance"] for each in targets if each["job"] == "kryonix-worker"] == ["w1.example:9421"]
+    assert sample(platform, time=at) == (at, up), "the data stay"
+    after = ids(platform)
+    assert {role: after[role] for role in DATA} == {role: before[role] for role in DATA}
     with closing(docker.from_env()) as client:
-        shown = json.dumps([client.api.inspect_container(id) for id in ids(platform).values()])
-    assert login[1] not in shown
-    assert outputs["metrics_password"] not in shown
+        shown = json.dumps([client.api.inspect_container(id) for id in after.values()])
+    states = (platform.folder / ".kryonix" / "stacks" / platform.stack).glob("*.json")
+    kept = "".join(file.read_text() for file in states)
+    assert "monitoring-password" in kept
+    assert [name for name in (login[1], outputs["metrics_password"], token) if name in shown + kept] == []
 
 
 def test_turned_off_only_its_containers_and_data_go(platform: Project) -> None:
@@ -146,7 +145,7 @@ def test_turned_off_only_its_containers_and_data_go(platform: Project) -> None:
         broker.publish("/cliente_acme", "cliente_acme.crm.leads.create")
         platform.configure(monitoring=False)
         platform.must("up")
-        assert ids(platform) == {role: before[role] for role in ("rabbitmq", "postgres")}
+        assert ids(platform) == {role: before[role] for role in DATA}
         assert broker.take("/cliente_acme", "cliente_acme.crm.leads.create", 1) == 1
     with closing(docker.from_env()) as client:
         left = client.volumes.list(filters={"name": f"kryonix-{platform.stack}-"})
