@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -33,12 +33,12 @@ class MonitoringSettings:
     retention: str = "15d"
     worker_targets: Sequence[str] = ()
     """Each `host:port` of `kryonix worker --metrics-port`, as Prometheus reaches it."""
-    alert_webhook: str = ""
+    alert_webhook: str = field(default="", repr=False)
     smtp_host: str = ""
     """`host:port` of a mail server."""
     smtp_from: str = ""
     smtp_username: str = ""
-    smtp_password: str = ""
+    smtp_password: str = field(default="", repr=False)
     smtp_tls: bool = True
 
     @classmethod

@@ -183,6 +183,12 @@ def test_an_invalid_value_is_named(given: dict[str, Any], said: str) -> None:
     assert "token" not in problem
 
 
+def test_settings_are_shown_without_their_secrets() -> None:
+    shown = repr(settings(alert_webhook="https://ops.example/token", smtp_username="k", smtp_password="its password"))
+    assert "token" not in shown
+    assert "its password" not in shown
+
+
 def test_a_password_in_plain_text_is_refused() -> None:
     (problem,) = settings(smtp_username="k", smtp_password="p").problems()
     assert "kryonix:smtpPassword is stored in plain text" in problem
