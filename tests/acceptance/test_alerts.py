@@ -33,50 +33,36 @@ THREE = ("crm", "whatsapp", "agendamento")
 ACTION = ("crm", "leads.create")
 KEY = "crm.leads.create.medium"
 
-EXPORTER_PORT = free_port()
+WORKER_PORT = free_port()
 
 FASTER = {
-    "prometheus.yml": {
-        r"(interval): 15s": r"\1: 1s",
-        r"(scrape_timeout): 10s": r"\1: 1s",
-        r"(scrape_interval): 1m": r"\1: 2s",
+    "exporter_container.py": {r"\*args\.options": '"--interval", "1", "--slow-interval", "5", *args.options'},
+    "monitoring_files/prometheus.yml": {
+        r"(scrape_interval|scrape_timeout): 1[05]s": r"\1: 2s",
+        r"evaluation_interval: 15s": "evaluation_interval: 1s",
+        r"scrape_interval: 1m": "scrape_interval: 4s",
+        r"job_name: kryonix-broker$": "job_name: kryonix-broker\n    scrape_interval: 5s\n    scrape_timeout: 5s",
     },
-    "alertmanager.yml": {r"group_wait: \d+s": "group_wait: 0s", r"group_interval: 1m": "group_interval: 1s"},
-    "rules/*.yaml": {r"(for): \d+[mh]$": r"\1: 0s", r"\[(?:5|10)m\]": "[20s]"},
+    "monitoring_files/alertmanager.yml": {
+        r"group_wait: \d+s": "group_wait: 0s",
+        r"group_interval: 1m": "group_interval: 1s",
+    },
+    "monitoring_files/rules/*.yaml": {r"(for): \d+[mh]$": r"\1: 0s", r"\[(?:5|10)m\]": "[20s]"},
 }
-"""What makes the files quick enough for a test: the expressions stay, but for their ranges."""
+"""What makes the platform quick enough for a test. The rules' expressions stay, but for their ranges."""
 
 
-def quickened(folder: Path, exporter: str) -> None:
-    """Give a project a copy of `components` with the faster files, and the exporter's address."""
+def quickened(folder: Path) -> None:
+    """Give a project a copy of `components` with the faster files."""
     components = folder / "components"
     components.unlink()
     shutil.copytree(ROOT / "components", components)
     for pattern, changes in FASTER.items():
-        for file in (components / "monitoring_files").glob(pattern):
-            text = file.read_text(encoding="utf-8").replace("exporter:9420", exporter)
+        for file in components.glob(pattern):
+            text = file.read_text(encoding="utf-8")
             for old, new in changes.items():
                 text = re.sub(old, new, text, flags=re.MULTILINE)
             file.write_text(text, encoding="utf-8")
-
-
-class Exporter:
-    """`kryonix exporter` of a platform, at an address that containers reach."""
-
-    def __init__(self, project: Project, host: str, port: int) -> None:
-        options = ["--host", host, "--port", str(port), "--interval", "1", "--slow-interval", "5"]
-        self._command = project.command("exporter", "--stack", project.stack, "--engine", "local", *options)
-        self._project = project
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        folder, env = self._project.folder, self._project.env
-        self._process = subprocess.Popen(self._command, cwd=folder, env=env, stderr=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -99,18 +85,11 @@ def platform(tmp_path_factory: pytest.TempPathFactory, notices: Notices) -> Iter
         alertmanagerPort=free_port(),
         alertWebhook=notices.url,
         receiveTime=True,
+        workerTargets=[f"{notices.host}:{WORKER_PORT}"],
     )
-    quickened(project.folder, f"{notices.host}:{EXPORTER_PORT}")
+    quickened(project.folder)
     with project.running():
         yield project
-
-
-@pytest.fixture(scope="module", autouse=True)
-def exporter(platform: Project, notices: Notices) -> Iterator[Exporter]:
-    found = Exporter(platform, notices.host, EXPORTER_PORT)
-    found.start()
-    yield found
-    found.kill()
 
 
 @pytest.fixture(scope="module")
@@ -151,15 +130,15 @@ def container(platform: Project, role: str) -> Any:
     return found
 
 
-async def send(app: Application, count: int, key: str = KEY) -> int:
-    """Publish messages one after another; return how many the broker refused."""
+async def send(app: Application, count: int, key: str = KEY, body: bytes = b"x") -> int:
+    """Publish messages, 50 at a time; return how many the broker refused. A queue takes what was on its way."""
     refused = 0
     async with app.account.channel() as channel:
-        for _ in range(count):
-            try:
-                await publish(channel, app.name(), key)
-            except DeliveryError:
-                refused += 1
+        for begun in range(0, count, 50):
+            batch = [publish(channel, app.name(), key, body) for _ in range(min(50, count - begun))]
+            for result in await asyncio.gather(*batch, return_exceptions=True):
+                assert result is None or isinstance(result, DeliveryError), result
+                refused += result is not None
     return refused
 
 
@@ -245,8 +224,11 @@ def test_a_tenants_alerts_come_for_it_alone_and_resolve(
     async def cause() -> None:
         async with AsyncExitStack() as opened:
             for _ in range(9):
-                await opened.enter_async_context(await acme.account.connect())
-            await asyncio.to_thread(notices.came, "TenantConnectionsNearLimit", cliente_id="acme")
+                connection = await opened.enter_async_context(await acme.account.connect())
+                for _ in range(10):
+                    await connection.channel()
+            limits = ("TenantConnectionsNearLimit", "TenantChannelsNearLimit")
+            await asyncio.to_thread(notices.came, *limits, cliente_id="acme")
         assert await send(twin, 1) == 0
         assert await send(acme, 1, "nobody.here") == 0
         assert await send(acme, BASIC.scaling.scale_up_threshold + 5) == 0
@@ -260,6 +242,9 @@ def test_a_tenants_alerts_come_for_it_alone_and_resolve(
         await asyncio.to_thread(notices.came, "TenantQueueNearDepthLimit", **own)
         assert await send(acme, int(0.4 * BASIC.scaling.max_queue_depth)) > 0
         await asyncio.to_thread(notices.came, "TenantPublishesRefused", **own)
+        await acme.empty()
+        assert await send(acme, 7, body=bytes(1024 * 1024)) == 0
+        await asyncio.to_thread(notices.came, "TenantQueueNearBytesLimit", **own)
         await acme.empty()
         await twin.empty()
 
@@ -280,28 +265,20 @@ def test_a_tenant_added_live_is_covered_without_a_reload(
     platform: Project, notices: Notices, customer: Notices, prometheus: Prometheus
 ) -> None:
     loaded = prometheus.value("prometheus_config_last_reload_success_timestamp_seconds")
-    created = platform.kryonix(
-        "tenant",
-        "create",
-        "nova",
-        "--modules",
-        "crm",
-        "--plan",
-        "basic",
-        "--notify-webhook",
-        customer.url,
-        "--json",
-        "--stack",
-        platform.stack,
-        "--engine",
-        "local",
-    )
-    assert created.returncode == 0, created.stderr
-    stack = platform.beside("tenant-nova")
-    nova = Application.of(stack.administered(), "nova")
-    asyncio.run(send(nova, BASIC.scaling.scale_up_threshold + 1))
+
+    def tenants(command: str, *arguments: str) -> None:
+        done = platform.kryonix("tenant", command, "nova", *arguments, "--stack", platform.stack, "--engine", "local")
+        assert done.returncode == 0, done.stderr
+
+    tenants("create", "--modules", "crm", "--plan", "basic", "--notify-webhook", customer.url)
+    nova = Application.of(platform.beside("tenant-nova").administered(), "nova")
+    asyncio.run(send(nova, BASIC.scaling.scale_up_threshold + 5))
     for each in (notices, customer):
         each.came("TenantQueueBacklog", cliente_id="nova")
+    tenants("suspend")
+    notices.came("TenantSuspendedWithMessages", cliente_id="nova")
+    tenants("resume")
+    notices.over("TenantSuspendedWithMessages", cliente_id="nova")
     asyncio.run(nova.empty())
     for each in (notices, customer):
         each.over("TenantQueueBacklog", cliente_id="nova")
@@ -309,17 +286,74 @@ def test_a_tenant_added_live_is_covered_without_a_reload(
     assert prometheus.value("prometheus_config_last_reload_success_timestamp_seconds") == loaded
 
 
-def test_a_killed_exporter_is_noticed_and_its_return_too(
-    exporter: Exporter, notices: Notices, prometheus: Prometheus
-) -> None:
-    eventually("it is scraped", partial(prometheus.shows, 'up{job="kryonix-exporter"}', 1))
-    notices.over("KryonixExporterDown")  # the platform came up before it
-    exporter.kill()
+class Worker:
+    """A worker of `acme-2` for one action, which no other test uses."""
+
+    def __init__(self, platform: Project, host: str) -> None:
+        platform.write("alerted.py", "async def handle(message): pass\nHANDLERS = {'crm.tasks.assign': handle}\n")
+        options = ["--tenant", "acme-2", "--metrics-host", host, "--metrics-port", str(WORKER_PORT)]
+        self._command = platform.command("worker", "alerted:HANDLERS", "--stack", platform.stack, *options)
+        self._platform = platform
+
+    def start(self) -> None:
+        folder, env = self._platform.folder, self._platform.env
+        self._process = subprocess.Popen(self._command, cwd=folder, env=env, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def worker(platform: Project, notices: Notices, prometheus: Prometheus) -> Iterator[Worker]:
+    found = Worker(platform, notices.host)
+    found.start()
     try:
-        notices.fires("KryonixExporterDown")
+        eventually("the worker is scraped", partial(prometheus.shows, 'up{job="kryonix-worker"}', 1))
+        yield found
     finally:
-        exporter.start()
-    notices.over("KryonixExporterDown")
+        found.kill()
+
+
+def test_a_long_wait_at_a_worker_and_its_end_are_noticed(
+    outputs: dict[str, Any], notices: Notices, worker: Worker
+) -> None:
+    """Messages say that the broker received them two minutes ago."""
+    twin = Application.of(outputs, "acme-2")
+
+    async def late() -> None:
+        async with twin.account.channel() as channel:
+            headers = {"timestamp_in_ms": int(time.time() * 1000) - 120_000}
+            key = "crm.tasks.assign.medium"
+            await publish(channel, twin.name(), key, b"{}", content_type="application/json", headers=headers)
+
+    def waits() -> bool:
+        asyncio.run(late())
+        return bool(notices.statuses("TenantWaitLong", cliente_id="acme-2", modulo="crm", acao="tasks.assign"))
+
+    eventually("TenantWaitLong has come", waits)
+    worker.kill()
+    try:
+        notices.fires("KryonixWorkerDown")
+    finally:
+        worker.start()
+    notices.over("KryonixWorkerDown")
+    notices.over("TenantWaitLong")
+
+
+@pytest.mark.parametrize(("role", "alert"), [("exporter", "KryonixExporterDown"), ("rabbitmq", "BrokerDown")])
+def test_a_killed_container_is_noticed_and_its_return_too(
+    platform: Project, notices: Notices, role: str, alert: str
+) -> None:
+    notices.over(alert)  # from an earlier test, or from the start
+    killed = container(platform, role)
+    killed.stop(timeout=0)
+    try:
+        notices.fires(alert)
+    finally:
+        killed.start()
+    notices.over(alert)
+    assert notices.statuses("KryonixRulesFailing") == []
 
 
 def check(platform: Project) -> tuple[int, list[dict[str, str]]]:
@@ -329,12 +363,13 @@ def check(platform: Project) -> tuple[int, list[dict[str, str]]]:
     return done.returncode, [each for each in findings if each["outcome"] in ("fail", "unreachable")]
 
 
+@pytest.mark.usefixtures("worker")
 def test_the_check_names_a_target_that_is_down(
-    platform: Project, exporter: Exporter, outputs: dict[str, Any], prometheus: Prometheus
+    platform: Project, outputs: dict[str, Any], prometheus: Prometheus
 ) -> None:
-    eventually("it is scraped", partial(prometheus.shows, 'up{job="kryonix-exporter"}', 1))
     eventually("a check finds nothing", lambda: check(platform) == (0, []))
-    exporter.kill()
+    exporter = container(platform, "exporter")
+    exporter.stop(timeout=0)
     try:
         eventually("it is down", partial(prometheus.shows, 'up{job="kryonix-exporter"}', 0))
         status, (found,) = check(platform)
@@ -359,12 +394,18 @@ def test_a_stopped_prometheus_ends_the_check_with_3_and_top_goes_on(platform: Pr
     assert {"acme", "large"} <= {row["tenant"] for row in top["tenants"] if row["depth"] is not None}
 
 
-def test_a_killed_broker_is_noticed_and_its_return_too(platform: Project, notices: Notices) -> None:
-    broker = container(platform, "rabbitmq")
-    broker.stop(timeout=0)
-    try:
-        notices.fires("BrokerDown")
-    finally:
-        broker.start()
-    notices.over("BrokerDown")
-    assert not [labels for labels in notices.all() if labels["alertname"] == "KryonixRulesFailing"]
+def test_a_brokers_alarms_and_a_stopped_queue_are_noticed(platform: Project, notices: Notices) -> None:
+    queue = "/cliente_acme-2_cliente_acme-2.crm.leads.update"
+    causes = (
+        "vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1048576})",
+        "rabbit_disk_monitor:set_disk_free_limit(1000000000000000)",
+        f"ra:stop_server(quorum_queues, {{'{queue}', node()}})",
+    )
+    status, output = container(platform, "rabbitmq").exec_run(["rabbitmqctl", "eval", ", ".join(causes) + "."])
+    assert status == 0, output
+    for name in ("BrokerMemoryAlarm", "BrokerDiskAlarm"):
+        notices.fires(name)
+    notices.came("TenantQueueWithoutLeader", cliente_id="acme-2", modulo="crm", acao="leads.update")
+    container(platform, "rabbitmq").restart(timeout=0)  # which reads its settings again, and runs its queues
+    for name in ("BrokerMemoryAlarm", "BrokerDiskAlarm", "TenantQueueWithoutLeader"):
+        notices.over(name)
