@@ -82,9 +82,9 @@ _NOW: Final = Row(
         ),
         _number(
             "Not applied",
-            "Tenants whose last run did not apply their desired state. See `kryonix fleet status`.",
+            "Tenants whose desired state is not applied: an operation runs, or has failed. See `kryonix fleet status`.",
             "count(kryonix_tenant_converged == 0)",
-            alarm=1,
+            warn=1,
         ),
         _number(
             "Failed operations",
@@ -135,7 +135,7 @@ _NEAR: Final = Row(
                 Query(expr=f"count by (cliente_id) ({FIRING})", name="Alerts", may_be_empty=True),
             ],
             width=24,
-            height=8,
+            height=10,
         ),
         _top("Connections", CONNECTIONS, "At 100 % the broker refuses further connections."),
         _top("Channels", CHANNELS, "At 100 % the broker refuses further channels."),
