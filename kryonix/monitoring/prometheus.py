@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final, Self
+from urllib.parse import urlencode
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from kryonix.errors import ServiceUnreachable
 
-_TIMEOUT: Final = urllib3.Timeout(connect=3, read=15)
+Labels = Mapping[str, str]
+
+_CONNECTIONS: Final = 8
+_MOST_BYTES: Final = 16 * 1024 * 1024
 
 
 class PrometheusUnavailable(ServiceUnreachable):
@@ -20,10 +25,12 @@ class PrometheusUnavailable(ServiceUnreachable):
 class Prometheus:
     """One Prometheus server. Every question may raise PrometheusUnavailable; its text contains no password."""
 
-    def __init__(self, url: str, username: str = "", password: str = "") -> None:
+    def __init__(self, url: str, username: str = "", password: str = "", *, read_s: float = 15) -> None:
+        """`read_s` limits each wait for a part of an answer, in seconds."""
         self.url = url.rstrip("/")
         self._headers = urllib3.make_headers(basic_auth=f"{username}:{password}") if username else {}
-        self._pool = urllib3.PoolManager(timeout=_TIMEOUT, retries=False)
+        timeout = urllib3.Timeout(connect=3, read=read_s)
+        self._pool = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=_CONNECTIONS)
 
     @classmethod
     def of(cls, outputs: Mapping[str, Any]) -> Self | None:
@@ -35,23 +42,58 @@ class Prometheus:
     def close(self) -> None:
         self._pool.clear()
 
-    def query(self, expression: str) -> list[tuple[Mapping[str, str], float]]:
-        """Return the labels and the value of each series of an instant query."""
-        found = self._get("query", query=expression)["result"]
+    def query(self, expression: str, at: float | None = None) -> list[tuple[Labels, float]]:
+        """Return the labels and the value of each series of an instant query, now or at a moment."""
+        found = self._ask("query", query=expression, **({} if at is None else {"time": str(at)}))["result"]
         return [(each["metric"], float(each["value"][1])) for each in found]
+
+    def query_range(self, expression: str, start: int, end: int, step: int) -> list[tuple[Labels, dict[int, float]]]:
+        """Return the labels of each series, and its value at each moment that has one. Unix seconds."""
+        found = self._ask("query_range", query=expression, start=str(start), end=str(end), step=str(step))["result"]
+        return [(each["metric"], {round(at): float(text) for at, text in each["values"]}) for each in found]
+
+    def alerts(self) -> list[Mapping[str, Any]]:
+        """Return pending and firing alerts: `labels`, `annotations`, `state` and `activeAt`."""
+        found: list[Mapping[str, Any]] = self._ask("alerts")["alerts"]
+        return found
 
     def targets(self) -> list[Mapping[str, Any]]:
         """Return the active targets, each with `scrapePool`, `scrapeUrl`, `health` and `lastError`."""
-        found: list[Mapping[str, Any]] = self._get("targets", state="active")["activeTargets"]
+        found: list[Mapping[str, Any]] = self._ask("targets", state="active")["activeTargets"]
         return found
 
-    def _get(self, path: str, **fields: str) -> Any:
+    def _ask(self, path: str, **fields: str) -> Any:
         try:
-            response = self._pool.request("GET", f"{self.url}/api/v1/{path}", fields=fields, headers=self._headers)
+            status, body = self._send(f"{self.url}/api/v1/{path}", fields)
         except HTTPError as error:
             cause = str(error.args[-1] if error.args else "").rpartition("): ")[2] or type(error).__name__
             raise PrometheusUnavailable(f"Prometheus at {self.url} does not answer ({cause})") from error
-        try:
-            return response.json()["data"]
-        except (ValueError, KeyError, TypeError):
-            raise PrometheusUnavailable(f"Prometheus at {self.url} answered {response.status}") from None
+        if len(body) > _MOST_BYTES:
+            raise PrometheusUnavailable(f"Prometheus at {self.url} answered more than {_MOST_BYTES:,} bytes")
+        return data_of(body, status, self.url)
+
+    def _send(self, url: str, fields: Mapping[str, str]) -> tuple[int, bytes]:
+        """Return the status and the body, of which no more is read than is accepted."""
+        form = urlencode(fields)
+        if "query" in fields:  # a long expression does not fit in a URL
+            headers = {**self._headers, "Content-Type": "application/x-www-form-urlencoded"}
+            response = self._pool.urlopen("POST", url, body=form, headers=headers, preload_content=False)
+        else:
+            response = self._pool.urlopen("GET", f"{url}?{form}", headers=self._headers, preload_content=False)
+        body = response.read(_MOST_BYTES + 1)
+        if len(body) > _MOST_BYTES:
+            response.close()
+        response.release_conn()
+        return response.status, body
+
+
+def data_of(body: bytes, status: int, url: str) -> Any:
+    """Return the data of an answer. Raises PrometheusUnavailable."""
+    try:
+        answer = json.loads(body)
+        if answer["status"] == "success":
+            return answer["data"]
+        reason = f": {answer['error']}"
+    except (ValueError, KeyError, TypeError):
+        reason = ". Check its login" if status in (401, 403) else ""
+    raise PrometheusUnavailable(f"Prometheus at {url} answered {status}{reason}")

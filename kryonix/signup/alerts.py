@@ -8,9 +8,10 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
+from kryonix.monitoring.prometheus import Prometheus
 from kryonix.signup.keys import Scope
 from kryonix.signup.problems import without_addresses
-from kryonix.signup.prometheus import Prometheus, Recent
+from kryonix.signup.prometheus import Monitoring, Recent
 from kryonix.signup.runbooks import runbook_link
 
 Severity = Literal["critical", "warning", "info"]
@@ -76,8 +77,8 @@ class AlertsAnswer(BaseModel):
 class Alerts:
     """Reads the alerts from Prometheus, at most once in 5 s."""
 
-    def __init__(self, prometheus: Prometheus) -> None:
-        self._prometheus = prometheus
+    def __init__(self, monitoring: Monitoring) -> None:
+        self._monitoring = monitoring
         self._recent = Recent(_FRESH_S, self._read)
 
     async def get(self) -> list[AlertAnswer]:
@@ -89,5 +90,7 @@ class Alerts:
         return [each for each in await self.get() if each.tenant == tenant]
 
     async def _read(self, _key: None) -> list[AlertAnswer]:
-        found = [AlertAnswer.of(each) for each in await self._prometheus.alerts() if each["state"] == "firing"]
+        found = [
+            AlertAnswer.of(each) for each in await self._monitoring.ask(Prometheus.alerts) if each["state"] == "firing"
+        ]
         return sorted(found, key=lambda each: (_ORDER[each.severity], each.since, each.tenant or "", each.name))

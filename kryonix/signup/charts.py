@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from enum import IntEnum
@@ -10,7 +11,7 @@ from typing import Final
 
 from pydantic import BaseModel, Field
 
-from kryonix.signup.prometheus import Prometheus, Recent, quoted
+from kryonix.signup.prometheus import Monitoring, Recent, quoted
 
 
 class Hours(IntEnum):
@@ -76,8 +77,8 @@ class ChartsAnswer(BaseModel):
 class Charts:
     """Reads charts from Prometheus. The same chart is read at most once in 10 s."""
 
-    def __init__(self, prometheus: Prometheus, clock: Callable[[], float] = time.time) -> None:
-        self._prometheus, self._clock = prometheus, clock
+    def __init__(self, monitoring: Monitoring, clock: Callable[[], float] = time.time) -> None:
+        self._monitoring, self._clock = monitoring, clock
         self._recent = Recent(_FRESH_S, self._read)
 
     async def get(self, tenant: str, hours: Hours) -> ChartsAnswer:
@@ -90,21 +91,18 @@ class Charts:
         end = int(self._clock()) // step * step  # the same moments at every reading, so that lines stand still
         start = end - step * (POINTS - 1)
         series, limits = await asyncio.gather(
-            self._prometheus.query_range(figures_query(tenant, step), start, end, step),
-            self._prometheus.query(limits_query(tenant), end),
+            self._monitoring.ask(lambda server: server.query_range(figures_query(tenant, step), start, end, step)),
+            self._monitoring.ask(lambda server: server.query(limits_query(tenant), end)),
         )
         moments = range(start, end + 1, step)
+        figures = {labels["figure"]: [_rounded(values.get(at)) for at in moments] for labels, values in series}
         return ChartsAnswer(
             tenant=tenant,
             hours=hours,
             start=start,
             step=step,
-            figures={
-                each.labels["figure"]: [_rounded(each.values.get(at)) for at in moments]
-                for each in series
-                if each.values
-            },
-            limits={each.labels["resource"]: value for each in limits for value in each.values.values()},
+            figures={name: values for name, values in figures.items() if any(each is not None for each in values)},
+            limits={labels["resource"]: value for labels, value in limits},
         )
 
 
@@ -127,5 +125,7 @@ def limits_query(tenant: str) -> str:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Return four significant digits of a fraction, and whole numbers as they are: answers stay small."""
-    return value if value is None or value.is_integer() else float(f"{value:.4g}")
+    """Return four significant digits of a fraction, so that answers stay small; None for what is not a number."""
+    if value is None or not math.isfinite(value):
+        return None
+    return value if value.is_integer() else float(f"{value:.4g}")

@@ -13,7 +13,7 @@ from kryonix.signup.intake import Intake
 from kryonix.signup.keys import Caller
 from kryonix.signup.monitoring import AWAY, FRESH_S, Cached, Metrics, look
 from kryonix.signup.operations import Kind
-from kryonix.signup.prometheus import Prometheus, PrometheusAddress
+from kryonix.signup.prometheus import Monitoring, PrometheusAddress
 from kryonix.signup.schemas import TENANT_ID_PATTERN, AcceptedAnswer
 from kryonix.signup.streams import Streams
 from kryonix.topology.catalog import Catalog
@@ -30,9 +30,9 @@ class Services:
         self.metrics = Metrics(self.database)
         self.readiness = Cached(FRESH_S, lambda: look(self.database), AWAY)
         self.streams = Streams(self.database)
-        self.prometheus = Prometheus(prometheus)
-        self.charts = Charts(self.prometheus)
-        self.alerts = Alerts(self.prometheus)
+        self.monitoring = Monitoring(prometheus.connect())
+        self.charts = Charts(self.monitoring)
+        self.alerts = Alerts(self.monitoring)
 
 
 def _services(request: Request) -> Services:

@@ -12,22 +12,20 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 from urllib.parse import urlsplit
 
-import httpx
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 
 from kryonix.errors import InvalidChoice
+from kryonix.monitoring.prometheus import Prometheus, PrometheusUnavailable
 from kryonix.signup.errors import MonitoringOff, MonitoringUnavailable
 
 log = logging.getLogger(__name__)
 
 LOGIN_FILE_VARIABLE: Final = "KRYONIX_PROMETHEUS_LOGIN_FILE"
-_TIMEOUT: Final = httpx.Timeout(5, connect=2)
-_CONNECTIONS: Final = httpx.Limits(max_connections=8, max_keepalive_connections=4)
-_MOST_BYTES: Final = 16 * 1024 * 1024
+_READ_S: Final = 5
+_THREADS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +46,11 @@ class PrometheusAddress:
         if login is None and name and password:
             login = (str(name), str(password))
         return cls(str(outputs.get("prometheus_url") or ""), login)
+
+    def connect(self) -> Prometheus | None:
+        """Return the client, None if monitoring is off."""
+        username, password = self.login or ("", "")
+        return Prometheus(self.url, username, password, read_s=_READ_S) if self.url else None
 
 
 def _checked(url: str) -> str:
@@ -76,90 +79,35 @@ def _read_login(file: Path) -> tuple[str, str]:
     return name, password
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Labels, and a value per moment in Unix seconds. What is not a number is absent."""
-
-    labels: Mapping[str, str]
-    values: Mapping[int, float]
+_R = TypeVar("_R")
 
 
-class Prometheus:
-    """Asks one Prometheus, with few connections and short timeouts. Usable while entered."""
+class Monitoring:
+    """Asks the platform's Prometheus in a few threads of its own: one that does not answer holds up nothing else."""
 
-    def __init__(self, address: PrometheusAddress, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._address, self._transport = address, transport
-        self._client: httpx.AsyncClient | None = None
+    def __init__(self, server: Prometheus | None) -> None:
+        """Without a server, monitoring is off."""
+        self._server = server
+        self._threads = CapacityLimiter(_THREADS)
         self._failure = ""
 
-    async def __aenter__(self) -> Self:
-        if self._address.url:
-            self._client = httpx.AsyncClient(
-                base_url=self._address.url,
-                auth=self._address.login,
-                timeout=_TIMEOUT,
-                limits=_CONNECTIONS,
-                transport=self._transport,
-            )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._client is not None:
-            await self._client.aclose()
-
-    async def query_range(self, query: str, start: int, end: int, step: int) -> list[Series]:
-        """Evaluate a query at moments from start to end. Raises MonitoringOff and MonitoringUnavailable."""
-        found = await self._ask("query_range", {"query": query, "start": start, "end": end, "step": step})
-        return [_series(each["metric"], each["values"]) for each in found["result"]]
-
-    async def query(self, query: str, at: int) -> list[Series]:
-        """Evaluate a query at one moment. Raises as `query_range`."""
-        found = await self._ask("query", {"query": query, "time": at})
-        return [_series(each["metric"], [each["value"]]) for each in found["result"]]
-
-    async def alerts(self) -> list[dict[str, Any]]:
-        """Return pending and firing alerts with their annotations. Raises as `query_range`."""
-        found = await self._ask("alerts", {})
-        return list(found["alerts"])
-
-    async def _ask(self, path: str, form: dict[str, Any]) -> dict[str, Any]:
-        if self._client is None:
+    async def ask(self, question: Callable[[Prometheus], _R]) -> _R:
+        """Return the answer to a question. Raises MonitoringOff and MonitoringUnavailable."""
+        if self._server is None:
             raise MonitoringOff
         try:
-            method = "POST" if form else "GET"  # a long query does not fit in a URL
-            async with self._client.stream(method, f"/api/v1/{path}", data=form or None) as response:
-                body = await _read(response)
-            answer = await run_in_threadpool(json.loads, body)
-            if response.is_success and answer["status"] == "success":
-                found = dict(answer["data"])
-                self._failure = ""
-                return found
-            reason = f"it answered {response.status_code}: {answer.get('error')}"
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-        if reason != self._failure:  # pages ask again every few seconds
-            log.warning("Prometheus at %s can't be read: %s", self._address.url, reason)
-        self._failure = reason
-        raise MonitoringUnavailable
+            answer = await to_thread.run_sync(question, self._server, limiter=self._threads, abandon_on_cancel=True)
+        except PrometheusUnavailable as error:
+            if str(error) != self._failure:  # pages ask again every few seconds
+                log.warning("%s", error)
+            self._failure = str(error)
+            raise MonitoringUnavailable from error
+        self._failure = ""
+        return answer
 
-
-async def _read(response: httpx.Response) -> bytes:
-    parts, size = [], 0
-    async for part in response.aiter_bytes():
-        parts.append(part)
-        size += len(part)
-        if size > _MOST_BYTES:
-            raise ValueError(f"the answer is larger than {_MOST_BYTES:,} bytes")
-    if response.status_code in (401, 403):
-        raise ValueError(f"it answered {response.status_code}: check the login in the file of {LOGIN_FILE_VARIABLE}")
-    return b"".join(parts)
-
-
-def _series(labels: Mapping[str, str], values: list[tuple[float, str]]) -> Series:
-    numbers = ((round(at), float(text)) for at, text in values)
-    return Series(labels, {at: number for at, number in numbers if math.isfinite(number)})
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
 
 
 def quoted(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
@@ -60,9 +60,8 @@ def build_service(
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        with services.database:
-            async with services.prometheus:
-                yield
+        with services.database, closing(services.monitoring):
+            yield
 
     app = FastAPI(
         title="Kryonix signup",

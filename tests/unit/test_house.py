@@ -26,7 +26,7 @@ ALLOWED = {
     "messaging": {"topology"},
     "monitoring": {"fleet", "rabbitmq", "registry", "topology"},
     "worker": {"messaging", "monitoring", "topology"},
-    "signup": {"engines", "fleet", "rabbitmq", "registry", "tenants", "topology"},
+    "signup": {"engines", "fleet", "monitoring", "rabbitmq", "registry", "tenants", "topology"},
     "cli": {
         "checks",
         "engines",

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
-import httpx
 import pytest
 
 from kryonix.errors import InvalidChoice
+from kryonix.monitoring.prometheus import Prometheus, PrometheusUnavailable, data_of
 from kryonix.signup.alerts import AlertAnswer, Alerts, AlertsAnswer
 from kryonix.signup.charts import Charts, Hours, figures_query, limits_query
 from kryonix.signup.errors import MonitoringOff, MonitoringUnavailable
 from kryonix.signup.problems import for_callers, problem_of, retry_after
-from kryonix.signup.prometheus import LOGIN_FILE_VARIABLE, Prometheus, PrometheusAddress, Recent, quoted
+from kryonix.signup.prometheus import LOGIN_FILE_VARIABLE, Monitoring, PrometheusAddress, Recent, quoted
 from tests.unit.signup.test_rate import Clock
 
 OUTPUTS = {"prometheus_url": "http://127.0.0.1:9090", "monitoring_username": "kryonix", "monitoring_password": "s3cret"}
@@ -61,41 +59,40 @@ def test_a_tenants_id_can_end_no_selector() -> None:
         assert query.count(f"cliente_id={quoted(hostile)}") == query.count("cliente_id")
 
 
-class Fake(httpx.AsyncBaseTransport):
-    """Answers each path of the API with its data, and keeps what was asked."""
+class Server(Prometheus):
+    """A server that answers each path of the API with its data, and keeps what was asked."""
 
-    def __init__(self, data: Mapping[str, Any], status: int = 200) -> None:
-        self._data, self._status = data, status
-        self.asked: list[tuple[str, dict[str, list[str]]]] = []
+    def __init__(self, **data: Any) -> None:
+        super().__init__("http://p")
+        self._data = data
+        self.asked: list[tuple[str, dict[str, str]]] = []
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        path = request.url.path.removeprefix("/api/v1/")
-        self.asked.append((path, parse_qs((await request.aread()).decode())))
-        return httpx.Response(self._status, json={"status": "success", "data": self._data.get(path)})
-
-
-def fake(transport: httpx.AsyncBaseTransport, url: str = "http://p") -> Prometheus:
-    return Prometheus(PrometheusAddress(url), transport)
+    def _ask(self, path: str, **fields: str) -> Any:
+        self.asked.append((path, fields))
+        return self._data[path]
 
 
 @pytest.mark.anyio
 async def test_values_that_are_no_numbers_are_null() -> None:
     at = NOW - NOW % 360
     values = [[at - 720, "NaN"], [at - 360, "1234.5678"], [at, "1234567"]]
-    transport = Fake(
-        {
-            "query_range": {"result": [{"metric": {"figure": "waiting"}, "values": values}]},
-            "query": {"result": [{"metric": {"resource": "connections"}, "value": [at, "10"]}]},
-        }
+    server = Server(
+        query_range={
+            "result": [
+                {"metric": {"figure": "waiting"}, "values": values},
+                {"metric": {"figure": "wait_p95_s"}, "values": [[at, "NaN"]]},
+            ]
+        },
+        query={"result": [{"metric": {"resource": "connections"}, "value": [at, "10"]}]},
     )
-    async with fake(transport) as prometheus:
-        charts = Charts(prometheus, clock=lambda: NOW + 5.5)
-        found = await charts.get("acme", Hours.DAY)
-        assert found == await charts.get("acme", Hours.DAY)
+    charts = Charts(Monitoring(server), clock=lambda: NOW + 5.5)
+    found = await charts.get("acme", Hours.DAY)
+    assert found == await charts.get("acme", Hours.DAY)
     assert found.figures["waiting"][-4:] == [None, None, 1235, 1234567]
+    assert set(found.figures) == {"waiting"}
     assert (found.start, found.step, found.limits) == (at - 86_400, 360, {"connections": 10})
-    assert [path for path, _ in transport.asked] == ["query_range", "query"]
-    assert transport.asked[0][1]["end"] == [str(at)]
+    assert sorted(path for path, _ in server.asked) == ["query", "query_range"]
+    assert dict(server.asked)["query_range"]["end"] == str(at)
 
 
 def firing(name: str, since: str, **labels: str) -> dict[str, Any]:
@@ -110,11 +107,10 @@ async def test_alerts_are_sorted_by_severity_then_age() -> None:
         firing("Sooner", "2026-11-28T10:00:00.5Z", severity="critical"),
         {**firing("Pending", "2026-11-28T10:00:00Z"), "state": "pending"},
     ]
-    async with fake(Fake({"alerts": {"alerts": found}})) as prometheus:
-        alerts = Alerts(prometheus)
-        assert [each.name for each in await alerts.get()] == ["Sooner", "Later", "Odd"]
-        assert [(each.name, each.severity) for each in await alerts.of_tenant("acme")] == [("Later", "critical")]
-        assert (await alerts.get())[2].severity == "warning"
+    alerts = Alerts(Monitoring(Server(alerts={"alerts": found})))
+    assert [each.name for each in await alerts.get()] == ["Sooner", "Later", "Odd"]
+    assert [(each.name, each.severity) for each in await alerts.of_tenant("acme")] == [("Later", "critical")]
+    assert (await alerts.get())[2].severity == "warning"
 
 
 def test_only_an_administrator_sees_addresses_in_alerts() -> None:
@@ -130,33 +126,37 @@ def test_only_an_administrator_sees_addresses_in_alerts() -> None:
     assert '"node":"rabbit@a"' in shown
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
-    "answer",
+    ("body", "status", "said"),
     [
-        httpx.Response(401, text="no"),
-        httpx.Response(200, text="<html>"),
-        httpx.Response(200, json=["what"]),
-        httpx.Response(422, json={"status": "error", "error": "too many samples"}),
-        httpx.Response(200, content=b"x" * (17 * 1024 * 1024)),
+        (b"no", 401, "answered 401. Check its login"),
+        (b"<html>", 200, "answered 200"),
+        (b'["what"]', 200, "answered 200"),
+        (b'{"status": "error", "error": "too many samples"}', 422, "answered 422: too many samples"),
     ],
-    ids=["login", "no json", "no answer", "refused", "too large"],
 )
-async def test_an_answer_that_is_none_is_a_failure(answer: httpx.Response) -> None:
-    async with fake(httpx.MockTransport(lambda _: answer)) as prometheus:
-        with pytest.raises(MonitoringUnavailable):
-            await prometheus.alerts()
+def test_an_answer_that_is_none_is_a_failure(body: bytes, status: int, said: str) -> None:
+    with pytest.raises(PrometheusUnavailable) as caught:
+        data_of(body, status, "http://p")
+    assert str(caught.value) == f"Prometheus at http://p {said}"
+    assert data_of(b'{"status": "success", "data": [1]}', 200, "http://p") == [1]
 
 
 @pytest.mark.anyio
-async def test_off_and_away_are_told_apart() -> None:
-    async with fake(Fake({}), "") as prometheus:
-        with pytest.raises(MonitoringOff) as off:
-            await prometheus.alerts()
+async def test_off_and_away_are_told_apart_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(server: Prometheus) -> None:
+        raise PrometheusUnavailable(f"Prometheus at {server.url} does not answer")
+
+    with pytest.raises(MonitoringOff) as off:
+        await Monitoring(PrometheusAddress().connect()).ask(refuse)
     assert (problem_of(off.value).status, retry_after(off.value)) == (503, None)
-    away = MonitoringUnavailable()
-    assert (problem_of(away).status, retry_after(away)) == (503, 5)
-    for error in (off.value, away):
+    monitoring = Monitoring(Server())
+    for _ in range(3):
+        with pytest.raises(MonitoringUnavailable) as away:
+            await monitoring.ask(refuse)
+    assert (problem_of(away.value).status, retry_after(away.value)) == (503, 5)
+    assert caplog.messages == ["Prometheus at http://p does not answer"]
+    for error in (off.value, away.value):
         assert for_callers(problem_of(error).as_json())["detail"] == str(error)
 
 
