@@ -13,9 +13,15 @@ import pulumi
 
 from kryonix.topology.addresses import host_port
 
-_DURATION: Final = re.compile(r"(?=\d)(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?")
-_TARGET: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):(\d{1,5})")
-_ADDRESS: Final = re.compile(r"[^@\s<>]+@[^@\s<>]+|[^<>]*<[^@\s<>]+@[^@\s<>]+>")
+_DURATION: Final = re.compile(r"(?=[0-9])" + "".join(f"([0-9]{{1,9}}{unit})?" for unit in "ywdhms"))
+_SECONDS: Final = (31_536_000, 604_800, 86_400, 3_600, 60, 1)
+_LONGEST_S: Final = 292 * 31_536_000
+"""Prometheus counts nanoseconds in 64 bits, and does not start with a longer duration."""
+_TARGET: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):([0-9]{1,5})")
+_ADDRESS: Final = re.compile(r"[^@\s<>]+@[^@\s<>]+|[^<>\r\n]*<[^@\s<>]+@[^@\s<>]+>")
+# Alertmanager does not start with a URL that Go can't parse. No braces: it would expand a template.
+_IN_URL: Final = re.compile(r"(?:[^\s\x00-\x20\x7f\\{}%]|%[0-9A-Fa-f]{2})+")
+_IN_HOST: Final = re.compile(r"[\w.:-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +94,9 @@ class MonitoringSettings:
     def problems(self) -> list[str]:
         """Return what is wrong with these values, one line each. Ports and images are the platform's to check."""
         problems = []
-        if not _DURATION.fullmatch(self.retention) or not re.search(r"[1-9]", self.retention):
-            problems.append(f"kryonix:metricsRetention: {self.retention!r} is not a duration. Use one like 15d or 2w")
+        if not 0 < _seconds(self.retention) <= _LONGEST_S:
+            remedy = "Use one like 15d or 2w, at most 292y"
+            problems.append(f"kryonix:metricsRetention: {self.retention!r} is not a duration. {remedy}")
         for target in self.worker_targets:
             found = _TARGET.fullmatch(target) if isinstance(target, str) else None
             if not found or not 1 <= int(found[1]) <= 65535:
@@ -100,7 +107,8 @@ class MonitoringSettings:
         problems = []
         # A webhook's URL often holds a token: it is not repeated.
         if self.alert_webhook and not _is_web_url(self.alert_webhook):
-            problems.append("kryonix:alertWebhook: not a valid URL. Write https://HOST/PATH")
+            remedy = "Write https://HOST/PATH, with special characters as %XX"
+            problems.append(f"kryonix:alertWebhook: not a valid URL. {remedy}")
         found = _TARGET.fullmatch(self.smtp_host)
         if self.smtp_host and (not found or not 1 <= int(found[1]) <= 65535):
             problems.append(f"kryonix:smtpHost: {self.smtp_host!r} is not host:port. Write it like mail.example:587")
@@ -118,9 +126,20 @@ class MonitoringSettings:
         return problems
 
 
+def _seconds(duration: str) -> int:
+    """Return the seconds of a duration as Prometheus writes them; 0 for any other text."""
+    found = _DURATION.fullmatch(duration)
+    return (
+        sum(int((part or "0x")[:-1]) * each for part, each in zip(found.groups(), _SECONDS, strict=True))
+        if found
+        else 0
+    )
+
+
 def _is_web_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", url)
+        valid = parts.scheme in ("http", "https") and parts.port != 0 and bool(_IN_HOST.fullmatch(parts.hostname or ""))
     except ValueError:
         return False
+    return valid and bool(_IN_URL.fullmatch(url))

@@ -156,7 +156,7 @@ def test_operators_are_notified_where_the_config_says() -> None:
     }
 
 
-@pytest.mark.parametrize("retention", ["15d", "2w", "1y", "1d12h", "90m"])
+@pytest.mark.parametrize("retention", ["15d", "2w", "1y", "1d12h", "90m", "292y"])
 def test_a_duration_of_prometheus_is_accepted(retention: str) -> None:
     assert settings(retention=retention).problems() == []
 
@@ -167,12 +167,20 @@ def test_a_duration_of_prometheus_is_accepted(retention: str) -> None:
         ({"retention": "15 days"}, "kryonix:metricsRetention: '15 days' is not a duration"),
         ({"retention": "0d"}, "kryonix:metricsRetention: '0d'"),
         ({"retention": ""}, "kryonix:metricsRetention: ''"),
+        ({"retention": "300y"}, "kryonix:metricsRetention: '300y'"),
+        ({"retention": "1" * 30 + "s"}, "kryonix:metricsRetention: '111"),
         ({"worker_targets": ("w1",)}, "kryonix:workerTargets: 'w1' is not host:port"),
         ({"worker_targets": ("w1:70000",)}, "kryonix:workerTargets: 'w1:70000'"),
         ({"worker_targets": (9421,)}, "kryonix:workerTargets: 9421"),
         ({"alert_webhook": "ops.example/token"}, "kryonix:alertWebhook: not a valid URL"),
+        ({"alert_webhook": "https://ops.example:port/token"}, "kryonix:alertWebhook: not a valid URL"),
+        ({"alert_webhook": "https://ops.example/token%zz"}, "kryonix:alertWebhook: not a valid URL"),
+        ({"alert_webhook": "https://ops.example/token\0"}, "kryonix:alertWebhook: not a valid URL"),
+        ({"alert_webhook": "https://ops.example/{{token"}, "kryonix:alertWebhook: not a valid URL"),
+        ({"alert_webhook": "https://ops%41.example/token"}, "kryonix:alertWebhook: not a valid URL"),
         ({"smtp_host": "mail", "smtp_from": "k@b.example"}, "kryonix:smtpHost: 'mail' is not host:port"),
         ({"smtp_host": "mail:25", "smtp_from": "nobody"}, "kryonix:smtpFrom: 'nobody' is not an e-mail address"),
+        ({"smtp_host": "mail:25", "smtp_from": "a\nb <k@b.example>"}, "kryonix:smtpFrom: 'a\\nb <k@b.example>'"),
         ({"smtp_host": "mail:25"}, "kryonix:smtpFrom: missing"),
         ({"smtp_username": "k"}, "kryonix:smtpPassword: missing"),
     ],
@@ -187,6 +195,14 @@ def test_settings_are_shown_without_their_secrets() -> None:
     shown = repr(settings(alert_webhook="https://ops.example/token", smtp_username="k", smtp_password="its password"))
     assert "token" not in shown
     assert "its password" not in shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://ops.example/hook?a=%20&b#c", "http://me:pass@[::1]:8080/", "https://hooks.example", "https://é.example/"],
+)
+def test_a_url_that_alertmanager_can_parse_is_accepted(url: str) -> None:
+    assert settings(alert_webhook=url).problems() == []
 
 
 def test_a_password_in_plain_text_is_refused() -> None:
