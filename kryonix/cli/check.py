@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 from rich.text import Text
@@ -62,12 +62,11 @@ def check(
     It changes nothing. Its messages go to queues of its own, which the broker deletes with its connection.
     """
     site = open_site(platform, concurrency=_AT_ONCE)
+    if junit_file is not None:
+        _write(junit_file, "ab", b"")  # a check takes long: refuse the file before it
     findings = check_site(site, platform.stack, tenant)
     if junit_file is not None:
-        try:
-            junit_file.write_bytes(junit(findings))
-        except OSError as error:
-            raise InvalidChoice(f"--junit {str(junit_file)!r} can't be written: {error.strerror}") from error
+        _write(junit_file, "wb", junit(findings))
     outcomes = Counter(finding.outcome for finding in findings)
     title = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     table = responsive_table(title, _COLUMNS, rows(findings), out)
@@ -77,6 +76,14 @@ def check(
         raise typer.Exit(ServiceUnreachable.exit_status)
     if outcomes["fail"]:
         raise typer.Exit(_FAILED)
+
+
+def _write(file: Path, mode: Literal["ab", "wb"], content: bytes) -> None:
+    try:
+        with file.open(mode) as opened:
+            opened.write(content)
+    except OSError as error:
+        raise InvalidChoice(f"--junit {str(file)!r} can't be written: {error.strerror}") from error
 
 
 def check_site(site: Site, stack: str, tenant: str | None = None) -> list[Finding]:

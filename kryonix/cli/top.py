@@ -61,14 +61,15 @@ def top(
 ) -> None:
     """Show all tenants live: depth, rates, wait, consumers and the fullest limit.
 
-    Keys: s sorts by the next column, r reverses, f filters, j and k turn pages, q quits. Without a terminal the table
-    is printed once. Exit status 3, then, if something does not answer; the rest is still shown.
+    Keys: s sorts by the next column, r reverses, f filters, j and k turn pages, q quits. Without a terminal, or on one
+    with TERM=dumb, the table is printed once. Exit status 3, then, if something does not answer; the rest is still
+    shown.
     """
     if sort not in SORTS:
         raise InvalidChoice(f"--sort {shown(sort)} is not a column; {nearest(sort, SORTS)}")
     choice = Choice(sort=sort, reverse=reverse, wanted=wanted)
     reader = _Reader(open_site(platform), cell)
-    if out.is_terminal and not (once or json_output):
+    if out.is_terminal and not (out.is_dumb_terminal or once or json_output):
         _show(reader, choice, interval)
         return
     reading = reader.read()

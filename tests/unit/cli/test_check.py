@@ -95,8 +95,8 @@ def test_findings_of_one_cause_are_one_row() -> None:
     ]
 
 
-def test_a_file_that_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "check_site", lambda *_: [])
+def test_a_file_that_cannot_be_written_is_refused_before_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "check_site", lambda *_: pytest.fail("it began"))
     assert "can't be written" in str(run(monkeypatch, "--junit", "/none/here.xml").exception)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
 from kryonix.cli import top
 from kryonix.cli.output.top import Reading
@@ -130,3 +133,15 @@ def test_one_cell_alone_is_read(world: World) -> None:
     assert world.outputs_read == ["eu"]
     with pytest.raises(InvalidChoice, match="--cell 'mars' is not a cell"):
         reader(world, "mars")
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_the_table_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, _environ={"TERM": "dumb"}, width=100)
+    monkeypatch.setattr(top, "out", console)
+    made = reader(world)
+    monkeypatch.setattr(top, "open_site", lambda platform: made._site)
+    assert CliRunner().invoke(top.app, []).exit_code == 0
+    assert "of-eu" in written.getvalue()
