@@ -27,7 +27,6 @@ COPY __main__.py Pulumi.yaml ./
 COPY components components
 COPY docs/runbooks.md docs/
 COPY kryonix kryonix
-COPY docs/runbooks.md docs/
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash components kryonix && chmod -R a+rX,go-w .
 
 FROM ${PYTHON_IMAGE} AS service

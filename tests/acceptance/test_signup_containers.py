@@ -103,11 +103,18 @@ def test_the_image_has_no_build_tools_and_no_rights(service: Service) -> None:
     assert not re.search(r"(?i)index-url|proxy|/opt/wheels", json.dumps(found.attrs) + json.dumps(found.history()))
 
 
-def test_the_image_is_of_this_source(service: Service) -> None:
-    said = subprocess.run([ROOT / "scripts/product-image", "--source"], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == source_hash(ROOT)
-    again = subprocess.run([ROOT / "scripts/product-image", IMAGE], capture_output=True, text=True, check=True)
-    assert again.stderr == f"images: {IMAGE} is here\n"
+def test_an_image_is_built_once_of_a_source(service: Service) -> None:
+    def said(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [ROOT / "scripts/product-image", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert said("--source").stdout.strip() == source_hash(ROOT)
+    reference = f"kryonix:{service.project.stack}"
+    try:
+        assert f"{reference} is this project's" in said(reference).stderr
+        assert said(reference).stderr == f"images: {reference} is here\n"
+    finally:
+        service.docker.images.remove(reference)
 
 
 @pytest.mark.parametrize("role", ROLES)

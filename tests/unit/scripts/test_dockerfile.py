@@ -93,5 +93,6 @@ def test_docker_is_sent_the_copied_files_only() -> None:
         if not value.startswith("--from=")
         for word in value.split()[:-1]
     }
+    assert len(entries) == len(set(entries))
     assert {entry[1:] for entry in entries if entry.startswith("!")} == {*copied, "Dockerfile"}
     assert "**/__pycache__" in entries
