@@ -59,8 +59,16 @@ CMD ["signup", "serve", "--workers", "0", "--host", "0.0.0.0"]
 
 FROM ${PULUMI_IMAGE} AS pulumi
 
+FROM packages AS pip
+RUN mkdir /pip \
+    && if ls /wheels/pip-*.whl >/dev/null 2>&1; then python3 -m zipfile -e /wheels/pip-*.whl /pip; \
+       else cp -r "$(python3 -c 'import pip; print(pip.__path__[0])')" /pip/; fi
+
 FROM service AS with-pulumi
 COPY --from=pulumi /pulumi/bin/pulumi /pulumi/bin/pulumi-language-python /pulumi/bin/pulumi-language-python-exec /usr/local/bin/
+# The CLI asks `python -m pip list` which plugins the program needs.
+COPY --from=pip /pip /usr/local/lib/pip
+ENV PYTHONPATH=/usr/local/lib/pip
 
 # What a build without --target makes.
 FROM service

@@ -105,7 +105,7 @@ def test_the_image_has_no_build_tools_and_no_rights(service: Service) -> None:
 
 def test_an_image_is_built_once_of_a_source(service: Service) -> None:
     def said(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [ROOT / "scripts/product-image", *arguments]
+        command = [str(ROOT / "scripts/product-image"), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True)
 
     assert said("--source").stdout.strip() == source_hash(ROOT)
