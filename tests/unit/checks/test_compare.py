@@ -173,6 +173,17 @@ def test_no_message_goes_through_an_exchange_that_may_reach_a_queue() -> None:
     assert case.comparison.trustworthy() == everything - {main, mobile}
 
 
+def test_another_check_is_no_finding_and_a_queue_with_such_a_name_is_one() -> None:
+    case = Case()
+    (binding, *_) = case.definitions["bindings"]
+    trial = {**binding, "destination": "kryonix-check.1", "routing_key": "kryonix-check.1"}
+    case.definitions["bindings"].append(trial)
+    assert case.found() == []
+    assert case.comparison.trustworthy() == {each.name for each in case.topology.exchanges}
+    case.definitions["queues"].append({**case.definitions["queues"][0], "name": "kryonix-check.1"})
+    assert {check for check, _, _ in case.found()} == {"queues", "bindings"}
+
+
 def test_many_strangers_are_counted_and_a_parameter_is_one() -> None:
     case = Case()
     (queue, *_) = case.definitions["queues"]
