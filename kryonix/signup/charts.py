@@ -95,14 +95,14 @@ class Charts:
             self._monitoring.ask(lambda server: server.query(limits_query(tenant), end)),
         )
         moments = range(start, end + 1, step)
-        figures = {labels["figure"]: [_rounded(values.get(at)) for at in moments] for labels, values in series}
+        figures = {labels.get("figure", ""): [_rounded(values.get(at)) for at in moments] for labels, values in series}
         return ChartsAnswer(
             tenant=tenant,
             hours=hours,
             start=start,
             step=step,
             figures={name: values for name, values in figures.items() if any(each is not None for each in values)},
-            limits={labels["resource"]: value for labels, value in limits},
+            limits={labels.get("resource", ""): value for labels, value in limits},
         )
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -131,6 +136,7 @@ def test_only_an_administrator_sees_addresses_in_alerts() -> None:
     [
         (b"no", 401, "answered 401. Check its login"),
         (b"<html>", 200, "answered 200"),
+        (b"[" * 200_000, 200, "answered 200"),
         (b'["what"]', 200, "answered 200"),
         (b'{"status": "error", "error": "too many samples"}', 422, "answered 422: too many samples"),
     ],
@@ -140,6 +146,46 @@ def test_an_answer_that_is_none_is_a_failure(body: bytes, status: int, said: str
         data_of(body, status, "http://p")
     assert str(caught.value) == f"Prometheus at http://p {said}"
     assert data_of(b'{"status": "success", "data": [1]}', 200, "http://p") == [1]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        [],
+        {"result": None, "alerts": [{}]},
+        {"result": [{}], "alerts": [{**firing("A", "2026-11-28T10:00:00Z"), "annotations": None}]},
+        {"result": [{"metric": {}, "values": [[1, "x"]]}], "alerts": [firing("A", "now")]},
+        {"result": [{"metric": {}, "values": [[math.inf, "1"]]}], "alerts": "what"},
+    ],
+)
+async def test_an_answer_of_another_service_is_a_failure(data: Any) -> None:
+    monitoring = Monitoring(Server(query=data, query_range=data, alerts=data))
+    for asked in (Charts(monitoring).get("acme", Hours.ONE), Alerts(monitoring).get()):
+        with pytest.raises(MonitoringUnavailable):
+            await asked
+
+
+def test_an_answer_that_never_ends_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Drops(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(b" ")
+                    time.sleep(0.02)
+
+    monkeypatch.setattr("kryonix.monitoring.prometheus._LONGEST_S", 0.2)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Drops)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(PrometheusUnavailable, match="lasts more than"):
+            Prometheus(f"http://127.0.0.1:{server.server_port}").alerts()
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.anyio
