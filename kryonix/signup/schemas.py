@@ -275,8 +275,10 @@ def _capacity(topology: Topology) -> dict[str, Any]:
 
 def _shown_request(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request without what a webhook's path or query may hold."""
-    notify = Notify.stored(request.get("notify"))
-    return {**request, "notify": notify.masked()} if notify else dict(request)
+    if "notify" not in request:
+        return dict(request)
+    notify = Notify.stored(request["notify"])
+    return {**request, "notify": notify and notify.masked()}
 
 
 def _problem(operation: Operation, scope: Scope) -> Mapping[str, Any] | None:
