@@ -33,7 +33,7 @@ def masked_url(url: str) -> str:
 
 def _webhook(value: str) -> str:
     """Return a URL that HTTP clients of every kind understand. Raises ValueError, without the URL's path."""
-    rule = f"{shown(masked_url(value))} is not a valid webhook"
+    rule = f"{masked_url(value)!r} is not a valid webhook"
     if len(value) > _LONGEST:
         raise ValueError(f"{rule}: it is longer than {_LONGEST:,} characters")
     if not _CHARACTERS.fullmatch(value):

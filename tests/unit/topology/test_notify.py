@@ -47,6 +47,11 @@ def test_every_problem_is_named_with_its_line() -> None:
     assert len(found) == len(expected)
 
 
+def test_a_masked_webhook_is_named_once() -> None:
+    (found,) = problems("    notify: {webhook: 'https://me:T0KEN@h.example/'}\n")
+    assert "'https://h.example/…' is not a valid webhook" in found
+
+
 def test_an_empty_notify_is_refused() -> None:
     (found,) = problems("    notify: {}\n")
     assert "tenants.yaml:5:" in found
