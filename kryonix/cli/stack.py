@@ -199,7 +199,7 @@ def _print_preview(summary: Summary, verbose: bool) -> None:
     changes = sum(step.op not in ("same", "read") for step in summary.steps)
     brief = not verbose and changes > _BRIEF
     steps = notable(summary.steps) if brief else summary.steps
-    title = "Existing objects that hold messages" if brief else ""
+    title = "Existing queues, vhosts, containers and volumes" if brief else ""
     hint = f"`--verbose` lists all {changes:,} changes." if brief else None
     table = steps_table(steps, out, title=title, every=True)
     print_result(None, [*change_lines(summary.steps), table, summary_line(summary), hint], json_output=False)

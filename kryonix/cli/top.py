@@ -120,7 +120,7 @@ class _Reader:
         rows = overview(self._states, self._traffic, old, waits, self._site.catalog)
         if self._only is not None:
             rows = [row for row in rows if row.cell == self._only]
-        return Reading(at=datetime.now(), rows=rows, cells=dict(self._read_at), problems=problems)
+        return Reading(at=datetime.now().astimezone(), rows=rows, cells=dict(self._read_at), problems=problems)
 
     def _read_cell(self, name: str) -> str:
         """Read a cell's broker. Return the problem, if any; then its outputs are read again next time."""
@@ -130,7 +130,7 @@ class _Reader:
                 self._brokers[name] = Broker.of(outputs, connect_s=3, read_s=60)
                 self._prometheus[name] = Prometheus.of(outputs)
             self._traffic[name] = read_traffic(self._brokers[name])
-            self._read_at[name] = datetime.now()
+            self._read_at[name] = datetime.now().astimezone()
         except KryonixError as error:
             if (broker := self._brokers.pop(name, None)) is not None:
                 broker.close()

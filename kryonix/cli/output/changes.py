@@ -17,7 +17,7 @@ from kryonix.topology.objects import KINDS, QUEUE
 _ACTIONS: Final[dict[Op, Action]] = {"delete": "remove", "replace": "replace", "update": "change", "create": "add"}
 _VHOST: Final = "rabbitmq:index/vHost:VHost"
 _DATA: Final = (QUEUE.resource_type, _VHOST, "docker:index/container:Container", "docker:index/volume:Volume")
-"""Types that hold messages, or whose replacement interrupts the tenants."""
+"""Types that hold data, or whose replacement interrupts the tenants."""
 _NOUNS: Final = {kind.resource_type: kind.name for kind in (QUEUE, *KINDS.values())} | {
     _VHOST: "vhost",
     "docker:index/container:Container": "container",
@@ -53,7 +53,7 @@ def change_lines(steps: Iterable[Step], *, done: bool = False) -> list[str]:
 
 
 def notable(steps: Iterable[Step]) -> tuple[Step, ...]:
-    """Return the changes of existing objects that hold messages. A removed tenant's vhost stands for its queues."""
+    """Return the changes of existing objects of these types. A removed tenant's vhost stands for its queues."""
     steps = tuple(steps)
     gone = {_tenant(step) for step in steps if step.type == TENANT_TYPE and step.op == "delete"}
     found = (
