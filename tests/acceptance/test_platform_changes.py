@@ -46,20 +46,25 @@ def value(key: str, of: Any) -> Callable[[Stacks], dict[str, Any]]:
 def by_address(stacks: Stacks) -> dict[str, Any]:
     """The platform named by its address and credentials instead of its stack."""
     outputs = stacks.platform.must("outputs", "--show-secrets", engine=stacks.engine)
-    config = yaml.safe_load(stacks.own.config_file.read_text())
-    vault = Vault(config.get("encryptionsalt", ""), where="the stack's file")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PULUMI_CONFIG_PASSPHRASE", stacks.own.env["PULUMI_CONFIG_PASSPHRASE"])
-        stacks.own.config_file.write_text(yaml.safe_dump({**config, "encryptionsalt": vault.state}))
     return {
         "platform": None,
         "managementUrl": outputs["management_url"],
         "advertisedHost": outputs["amqp_host"],
         "amqpPort": outputs["amqp_port"],
         "adminUsername": outputs["admin_username"],
-        "adminPassword": {"secure": vault.encrypt(outputs["admin_password"])},
-        "registryDsn": {"secure": vault.encrypt(outputs["registry_dsn"])},
+        "adminPassword": secret(stacks.own, outputs["admin_password"]),
+        "registryDsn": secret(stacks.own, outputs["registry_dsn"]),
     }
+
+
+def secret(stack: Project, text: str) -> dict[str, str]:
+    """The value of a secret in a stack's config file, which gets a salt."""
+    config = yaml.safe_load(stack.config_file.read_text())
+    vault = Vault(config.get("encryptionsalt", ""), where="the stack's file")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PULUMI_CONFIG_PASSPHRASE", stack.env["PULUMI_CONFIG_PASSPHRASE"])
+        stack.config_file.write_text(yaml.safe_dump({**config, "encryptionsalt": vault.state}))
+        return {"secure": vault.encrypt(text)}
 
 
 OF_A_PLATFORM: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
@@ -81,6 +86,29 @@ OF_A_PLATFORM: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
     "allowDelete": value("allowDelete", ["cliente_acme.crm.leads.create"]),
     "protect": value("protect", True),
 }
+OF_SERVICES: Final[dict[str, Any]] = {
+    "monitoring": True,
+    "prometheusImage": "prom/prometheus:v3.5.99",
+    "alertmanagerImage": "prom/alertmanager:v0.33.99",
+    "grafanaImage": "grafana/grafana:12.99",
+    "monitoringAddress": "0.0.0.0",
+    "prometheusPort": free_port(),
+    "alertmanagerPort": free_port(),
+    "grafanaPort": free_port(),
+    "metricsRetention": "3d",
+    "workerTargets": ["127.0.0.1:9500"],
+    "alertWebhook": "https://hooks.example.com/alerts",
+    "smtpHost": "mail.example.com:587",
+    "smtpFrom": "kryonix@example.com",
+    "smtpUsername": "kryonix",
+    "smtpPassword": "example",
+    "smtpTls": False,
+    "signup": True,
+    "signupAddress": "0.0.0.0",
+    "signupPort": free_port(),
+    "productImage": "kryonix:9.9.9",
+}
+"""Keys of the services beside the broker. They have containers of their own, so one change tries all."""
 OF_ONE_TENANT: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
     "tenant": value("tenant", {**OWN, "plan": "enterprise", "status": "suspended"}),
     "platform": by_address,
@@ -96,7 +124,7 @@ OF_ONE_TENANT: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
 
 def test_every_config_key_is_tried() -> None:
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
-    assert declared.keys() == OF_A_PLATFORM.keys() | OF_ONE_TENANT.keys()
+    assert declared.keys() == OF_A_PLATFORM.keys() | OF_SERVICES.keys() | OF_ONE_TENANT.keys()
 
 
 def assert_tenants_stay(stacks: Stacks, stack: Project, changes: dict[str, Any]) -> None:
@@ -115,6 +143,11 @@ def assert_tenants_stay(stacks: Stacks, stack: Project, changes: dict[str, Any])
 @pytest.mark.parametrize("key", OF_A_PLATFORM)
 def test_no_platform_config_key_replaces_a_tenants_resource(stacks: Stacks, key: str) -> None:
     assert_tenants_stay(stacks, stacks.platform, OF_A_PLATFORM[key](stacks))
+
+
+def test_no_key_of_the_services_replaces_a_tenants_resource(stacks: Stacks) -> None:
+    password = secret(stacks.platform, OF_SERVICES["smtpPassword"])
+    assert_tenants_stay(stacks, stacks.platform, {**OF_SERVICES, "smtpPassword": password})
 
 
 @pytest.mark.parametrize("key", OF_ONE_TENANT)
