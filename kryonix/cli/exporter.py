@@ -21,12 +21,13 @@ from kryonix.cli.site import open_site
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.platform_file import described_platforms
 from kryonix.errors import InvalidChoice
+from kryonix.fleet.members import registered_tenants
 from kryonix.monitoring.alertmanager import Alertmanager
 from kryonix.monitoring.certificates import certificate_figures, tls_endpoints
 from kryonix.monitoring.drift import DriftReader, Seen, read_seen
 from kryonix.monitoring.endpoint import Endpoint
 from kryonix.monitoring.exporter import Exporter, Read
-from kryonix.monitoring.figures import connection_figures, registered_tenants, registry_figures
+from kryonix.monitoring.figures import connection_figures, registry_figures
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.signup.figures import operation_figures

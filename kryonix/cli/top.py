@@ -28,7 +28,8 @@ from kryonix.cli.output.top import Choice, Reading, frame, reading_json
 from kryonix.cli.site import Site, open_site, platform_command, print_outage
 from kryonix.engines.engine import StackSpec
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
-from kryonix.monitoring.overview import SORTS, overview, tenants_of, waits_of
+from kryonix.fleet.members import registered_tenants
+from kryonix.monitoring.overview import SORTS, overview, waits_of
 from kryonix.monitoring.prometheus import Prometheus
 from kryonix.monitoring.traffic import Traffic, read_traffic
 from kryonix.rabbitmq.broker import Broker
@@ -106,7 +107,7 @@ class _Reader:
                     problems[f"cell {name}"] = problem
         if time.monotonic() >= self._states_until:
             try:
-                self._states = tenants_of(self._site.registry_dsn)
+                self._states = registered_tenants(self._site.registry_dsn)
                 self._states_until = time.monotonic() + _REGISTRY_EVERY_S
             except KryonixError as error:
                 problems["registry"] = str(error)

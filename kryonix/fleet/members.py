@@ -10,8 +10,9 @@ from typing import Final
 
 from kryonix.fleet.cell_use import VhostUse
 from kryonix.fleet.placement import Load, load_of
-from kryonix.registry.desired_states import DesiredState
-from kryonix.registry.rows import STATUS_NAMES, TenantRow
+from kryonix.registry.connection import connect
+from kryonix.registry.desired_states import DesiredState, fetch_desired_states
+from kryonix.registry.rows import STATUS_NAMES, TenantRow, fetch_configurations
 from kryonix.tenants.specs import tenant_of
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.expansion import Topology, expand
@@ -64,6 +65,17 @@ class Member:
         if state.retiring_until is not None:
             found.append(f"previous credentials end {state.retiring_until:{_MOMENT}}".rstrip())
         return tuple(found)
+
+
+def registered_tenants(dsn: str) -> list[DesiredState]:
+    """Return the registry's tenants, however they are managed, without removed ones. Raises RegistryError.
+
+    The cell of a tenant without a stack of its own is `unknown`.
+    """
+    with connect(dsn) as connection:
+        states, rows = fetch_desired_states(connection), fetch_configurations(connection)
+    others = (state for state, _ in other_tenants(rows, states, {}, ()).values())
+    return [*(state for state in states if state.stage != "removed"), *others]
 
 
 def other_tenants(

@@ -5,31 +5,18 @@ Every series carries `cliente_id`. Thresholds are series too, so that alerts nee
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from kryonix.fleet.members import other_tenants
+from kryonix.fleet.members import registered_tenants
 from kryonix.monitoring.plans import plan_figures
+from kryonix.monitoring.traffic import count_opened
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
-from kryonix.registry.connection import connect
-from kryonix.registry.desired_states import DesiredState, fetch_desired_states
-from kryonix.registry.rows import fetch_configurations
+from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names, tenant_of_vhost
-
-
-def registered_tenants(dsn: str) -> list[DesiredState]:
-    """Return the registry's tenants, however they are managed, without removed ones. Raises RegistryError.
-
-    The cell of a tenant without a stack of its own is `unknown`.
-    """
-    with connect(dsn) as connection:
-        states, rows = fetch_desired_states(connection), fetch_configurations(connection)
-    others = (state for state, _ in other_tenants(rows, states, {}, ()).values())
-    return [*(state for state in states if state.stage != "removed"), *others]
 
 
 def registry_figures(dsn: str, catalog: Catalog) -> list[Metric]:
@@ -56,10 +43,7 @@ def connection_figures(broker: Broker) -> list[Metric]:
     if not (all_vhosts and all_opened):
         problem = "has more vhosts or connections than fit in an answer"
         raise BrokerUnavailable(f"the broker at {broker.url} {problem}. Spread its tenants over cells", problem)
-    connections = Counter(each["vhost"] for each in opened if "vhost" in each)
-    channels: Counter[str] = Counter()
-    for each in opened:
-        channels[each.get("vhost", "")] += each.get("channels", 0)
+    connections, channels = count_opened(opened)
     families: list[Metric] = []
     for name, about, counts in (
         ("connections", "Open connections of the tenant.", connections),

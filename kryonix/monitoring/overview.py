@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from kryonix.fleet.members import other_tenants
 from kryonix.monitoring.prometheus import Prometheus
 from kryonix.monitoring.traffic import Traffic
-from kryonix.registry.connection import connect
-from kryonix.registry.desired_states import DesiredState, fetch_desired_states
-from kryonix.registry.rows import fetch_tenants
+from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.catalog import Catalog, Plan
 
 _WAITS: Final = "histogram_quantile(0.95, sum by (le, cliente_id) (rate(kryonix_worker_wait_seconds_bucket[5m])))"
@@ -41,14 +38,6 @@ class Row:
     def fullest(self) -> tuple[str, float] | None:
         """Return the limit with the largest share in use."""
         return max(self.shares.items(), key=lambda share: share[1], default=None)
-
-
-def tenants_of(dsn: str) -> list[DesiredState]:
-    """Return every tenant in the registry, however it is managed. Raises RegistryError."""
-    with connect(dsn) as connection:
-        states, rows = fetch_desired_states(connection), fetch_tenants(connection)
-    others = (state for state, _ in other_tenants(rows, states, {}, ()).values())
-    return [*(state for state in states if state.stage != "removed"), *others]
 
 
 def waits_of(prometheus: Prometheus) -> dict[str, float]:

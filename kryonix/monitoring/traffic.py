@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -85,13 +85,19 @@ def tally(
     for queue in queues:
         if (traffic := by_vhost.get(queue["vhost"])) is not None:
             traffic.add(queue, unrouted[queue["vhost"]])
-    opened, channels = Counter[str](), defaultdict[str, int](int)
-    for connection in connections:
-        opened[connection.get("vhost", "")] += 1
-        channels[connection.get("vhost", "")] += connection.get("channels") or 0
+    opened, channels = count_opened(connections)
     for name, traffic in by_vhost.items():
         traffic.connections, traffic.channels = opened[name], channels[name]
     return {str(tenant_of_vhost(name)): traffic for name, traffic in by_vhost.items()}
+
+
+def count_opened(connections: Iterable[Mapping[str, Any]]) -> tuple[Counter[str], Counter[str]]:
+    """Return how many connections and channels are open in each vhost, from the management API's list."""
+    opened, channels = Counter[str](), Counter[str]()
+    for connection in connections:
+        opened[connection.get("vhost", "")] += 1
+        channels[connection.get("vhost", "")] += connection.get("channels") or 0
+    return opened, channels
 
 
 def _rate(rates: Mapping[str, Any], name: str) -> float:

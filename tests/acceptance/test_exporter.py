@@ -15,8 +15,8 @@ import httpx
 import pytest
 import yaml
 
+from kryonix.fleet.members import registered_tenants
 from kryonix.monitoring.drift import DriftReader, read_seen
-from kryonix.monitoring.figures import registered_tenants
 from kryonix.rabbitmq.broker import Broker
 from kryonix.topology.catalog import default_catalog
 from tests.support.amqp import Application

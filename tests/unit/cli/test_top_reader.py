@@ -61,7 +61,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(top, "Broker", broker)
     monkeypatch.setattr(top, "Prometheus", SimpleNamespace(of=lambda outputs: outputs["cell"]))
     monkeypatch.setattr(top, "read_traffic", made.traffic)
-    monkeypatch.setattr(top, "tenants_of", made.tenants)
+    monkeypatch.setattr(top, "registered_tenants", made.tenants)
     monkeypatch.setattr(top, "waits_of", made.waits)
     monkeypatch.setattr(top, "time", SimpleNamespace(monotonic=lambda: made.now))
     return made
