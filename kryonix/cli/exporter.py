@@ -112,7 +112,6 @@ def exporter(
 def _of_stack(platform: PlatformOptions) -> Access:
     """Return what a platform's stack gives access to."""
     site = open_site(platform)
-    signup_dsn = site.engine.outputs(StackSpec(name=platform.stack)).get("signup_dsn")
     described = described_platforms()  # in a container, the other platforms can't be read
     cells = {
         name: partial(site.engine.outputs, StackSpec(name=cell.stack))
@@ -120,7 +119,7 @@ def _of_stack(platform: PlatformOptions) -> Access:
         if not described or cell.stack in described
     }
     # A login of the exporter's own reads both.
-    operations_dsn = str(signup_dsn or site.registry_dsn)
+    operations_dsn = str(site.outputs.get("signup_dsn") or site.registry_dsn)
     return Access(
         registry_dsn=site.registry_dsn,
         operations_dsn=operations_dsn,

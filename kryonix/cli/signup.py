@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +25,6 @@ from kryonix.cli.options import Json, PlatformOptions, command, read_bytes
 from kryonix.cli.output.console import err, out, print_json, print_result
 from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.cli.site import load_cells, open_site
-from kryonix.engines.engine import StackSpec
 from kryonix.errors import InvalidChoice, ServiceUnreachable
 from kryonix.signup import keys
 from kryonix.signup.database import Database
@@ -96,7 +95,7 @@ def serve(
     listening = _listen(host, port)
     cells = load_cells(Path.cwd(), platform.stack)
     given = _given_dsn()
-    outputs = {} if given else _outputs(platform)
+    outputs = {} if given else open_site(platform).outputs
     service = build_service(
         given or _signup_dsn(outputs, platform.stack),
         default_catalog(),
@@ -154,10 +153,9 @@ def worker(
     if make_passphrase:
         _make_passphrase()
     site = open_site(platform, concurrency=concurrency)
-    outputs = site.engine.outputs(StackSpec(name=platform.stack))
     run_worker(
-        _signup_dsn(outputs, platform.stack),
-        str(outputs["events_uri"]),
+        _signup_dsn(site.outputs, platform.stack),
+        str(site.outputs["events_uri"]),
         site.lifecycle(overlap=timedelta(hours=overlap_hours), grace=timedelta(days=grace_days)),
         site.catalog,
         site.cells,
@@ -234,7 +232,7 @@ def _transaction(platform: PlatformOptions) -> Iterator[Connection[Any]]:
 
 def _dsn(platform: PlatformOptions) -> str:
     """Return the service's database, from the environment, the file that it names, or the platform's outputs."""
-    return _given_dsn() or _signup_dsn(_outputs(platform), platform.stack)
+    return _given_dsn() or _signup_dsn(open_site(platform).outputs, platform.stack)
 
 
 def _given_dsn() -> str | None:
@@ -247,11 +245,7 @@ def _given_dsn() -> str | None:
     return None
 
 
-def _outputs(platform: PlatformOptions) -> dict[str, Any]:
-    return open_site(platform).engine.outputs(StackSpec(name=platform.stack))
-
-
-def _signup_dsn(outputs: dict[str, Any], stack: str) -> str:
+def _signup_dsn(outputs: Mapping[str, Any], stack: str) -> str:
     dsn = outputs.get("signup_dsn")
     if not dsn:
         remedy = f"Run `kryonix up --stack {stack}`: the platform was created before the service existed"

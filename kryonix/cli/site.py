@@ -53,6 +53,8 @@ class Site:
     cells: Cells
     engine: Engine
     catalog: Catalog
+    outputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The outputs of the platform's stack, as they were when the site was opened."""
     service_worker: str = ""
     """The container of the signup service's worker, which has the state of the tenants made there."""
 
@@ -117,7 +119,14 @@ def open_site(platform: PlatformOptions, concurrency: int = 4) -> Site:
     if not dsn:
         raise nothing_deployed(platform, "has no registry in its outputs: nothing is deployed")
     worker = worker_container(platform.stack.rpartition("/")[2]) if outputs.get("signup_url") else ""
-    return Site(registry_dsn=str(dsn), cells=cells, engine=engine, catalog=default_catalog(), service_worker=worker)
+    return Site(
+        registry_dsn=str(dsn),
+        cells=cells,
+        engine=engine,
+        catalog=default_catalog(),
+        outputs=outputs,
+        service_worker=worker,
+    )
 
 
 def project_folder(alternative: str = "") -> Path:

@@ -138,7 +138,7 @@ def show(tenant: TenantId, platform: PlatformOptions, json_output: Json = False)
         users = broker.users(member.vhost)
         depths = output.depths_of(broker.queues(member.vhost), tenant, site.catalog)
     operations: list[Operation] = []
-    if dsn := site.engine.outputs(StackSpec(name=platform.stack)).get("signup_dsn"):
+    if dsn := site.outputs.get("signup_dsn"):
         with connect(dsn) as connection:
             operations = fetch_newest(connection, tenant, _OPERATIONS)
     found = output.tenant_json(_state_json(state), member, users, depths, operations)
