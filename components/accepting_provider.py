@@ -35,6 +35,8 @@ class ApplyingProvider(ResourceProvider):
     id_property: ClassVar[str]
     replaced_by: ClassVar[Sequence[str]] = ()
     """Properties whose change replaces the resource."""
+    optional: ClassVar[Sequence[str]] = ()
+    """Properties that the program may leave out, which is a change if they were there."""
     current: CurrentAddress | None = None
 
     def configure(self, req: ConfigureRequest) -> None:
@@ -44,7 +46,7 @@ class ApplyingProvider(ResourceProvider):
         """Write the properties."""
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        changed = changed_keys(_olds, _news)
+        changed = changed_keys(_olds, {**dict.fromkeys(self.optional), **_news})
         return DiffResult(changes=bool(changed), replaces=[key for key in changed if key in self.replaced_by])
 
     def create(self, props: dict[str, Any]) -> CreateResult:

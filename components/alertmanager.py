@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import pulumi
 import pulumi_docker as docker
 import yaml
 
-from components.monitoring_server import MonitoringServer, MonitoringServerArgs, Server
+from components.monitoring_server import FILES, MonitoringServer, MonitoringServerArgs, Server, web_options
 from components.monitoring_settings import MonitoringSettings
 
 INSIDE: Final = "http://alertmanager:9093"
@@ -18,7 +17,6 @@ FOLDER: Final = "/etc/alertmanager"
 OWNER: Final = "65534:65534"
 """The user that a new volume in the folder belongs to: the image's folder does."""
 
-_FILES: Final = Path(__file__).parent / "monitoring_files"
 _MEMORY_MB: Final = 256
 
 
@@ -48,8 +46,7 @@ class AlertmanagerContainer(MonitoringServer):
                 f"--config.file={FOLDER}/alertmanager.yml",
                 "--storage.path=/alertmanager",
                 "--cluster.listen-address=",  # one server has no peers
-                f"--web.external-url={args.url}",
-                *([f"--web.config.file={FOLDER}/web.yml"] if settings.authenticated else []),
+                *web_options(args, FOLDER),
             ],
         )
         base = pulumi.Output.secret(base_config(settings))
@@ -60,7 +57,7 @@ class AlertmanagerContainer(MonitoringServer):
 
 def base_config(settings: MonitoringSettings) -> str:
     """Return Alertmanager's configuration with the operators' receiver. Tokens and passwords may be in it."""
-    config: dict[str, Any] = yaml.safe_load((_FILES / "alertmanager.yml").read_text(encoding="utf-8"))
+    config: dict[str, Any] = yaml.safe_load((FILES / "alertmanager.yml").read_text(encoding="utf-8"))
     if settings.smtp_host:
         config["global"] = {
             "smtp_smarthost": settings.smtp_host,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import pulumi
 
-from components.monitoring_server import PASSWORD_FILE, USERNAME, MonitoringServer, MonitoringServerArgs, Server
+from components.monitoring_server import (
+    PASSWORD_FILE,
+    USERNAME,
+    MonitoringServer,
+    MonitoringServerArgs,
+    Server,
+    read_files,
+)
 from components.prometheus import INSIDE
 
-_FILES: Final = Path(__file__).parent / "monitoring_files"
 _FOLDER: Final = "/etc/grafana"
 _MEMORY_MB: Final = 512
 
@@ -54,11 +59,8 @@ class GrafanaContainer(MonitoringServer):
 
 
 def _files(args: GrafanaContainerArgs) -> dict[str, pulumi.Input[str]]:
-    dashboards = {
-        f"dashboards/{file.name}": file.read_text(encoding="utf-8") for file in sorted(_FILES.glob("dashboards/*.json"))
-    }
     return {
-        **dashboards,
+        **read_files("dashboards/*.json"),
         "admin_password": pulumi.Output.secret(args.admin_password),
         "provisioning/datasources/kryonix.yaml": json.dumps(_DATASOURCES, indent=1),
         "provisioning/dashboards/kryonix.yaml": json.dumps(_PROVIDERS, indent=1),

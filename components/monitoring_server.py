@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import pulumi
@@ -12,10 +13,12 @@ import pulumi_docker as docker
 from components.containers import container_name, hardened_container
 from components.monitoring_settings import MonitoringSettings
 
+FILES: Final = Path(__file__).parent / "monitoring_files"
 USERNAME: Final = "kryonix"
 """The user of Prometheus and Alertmanager beyond loopback."""
 PASSWORD_FILE: Final = "monitoring_password"  # noqa: S105, a file's name
 
+_WEB_CONFIG: Final = "web.yml"
 _START_TIMEOUT_S: Final = 120
 
 
@@ -69,7 +72,7 @@ class MonitoringServer(pulumi.ComponentResource):
         secret: Mapping[str, pulumi.Input[str]] = {PASSWORD_FILE: pulumi.Output.secret(args.password)}
         required: dict[str, Any] = {}
         if args.settings.authenticated:
-            required = {"web.yml": pulumi.Output.secret(args.web_config)}
+            required = {_WEB_CONFIG: pulumi.Output.secret(args.web_config)}
         self.container = hardened_container(
             self,
             f"{name}-container",
@@ -94,6 +97,17 @@ class MonitoringServer(pulumi.ComponentResource):
 
     def _volume(self, name: str, role: str) -> docker.Volume:
         return docker.Volume(name, name=container_name(role), opts=pulumi.ResourceOptions(parent=self))
+
+
+def web_options(args: MonitoringServerArgs, folder: str) -> list[str]:
+    """Return the options of Prometheus and Alertmanager for their own address and the login that they require."""
+    login = [f"--web.config.file={folder}/{_WEB_CONFIG}"] if args.settings.authenticated else []
+    return [f"--web.external-url={args.url}", *login]
+
+
+def read_files(pattern: str) -> dict[str, str]:
+    """Return the content of configuration files by their path in `FILES`."""
+    return {str(file.relative_to(FILES)): file.read_text(encoding="utf-8") for file in sorted(FILES.glob(pattern))}
 
 
 def _answers(url: str) -> docker.ContainerHealthcheckArgs:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import pulumi
 
-from components.monitoring_server import MonitoringServer, MonitoringServerArgs, Server
+from components.monitoring_server import MonitoringServer, MonitoringServerArgs, Server, read_files, web_options
 
 INSIDE: Final = "http://prometheus:9090"
 """The server for containers on its networks."""
 
-_FILES: Final = Path(__file__).parent / "monitoring_files"
 _FOLDER: Final = "/etc/prometheus"
 _MEMORY_MB: Final = 1024
 _SIGNUP: Final = "web:8080"
@@ -49,8 +47,7 @@ class PrometheusContainer(MonitoringServer):
                 f"--config.file={_FOLDER}/prometheus.yml",
                 "--storage.tsdb.path=/prometheus",
                 f"--storage.tsdb.retention.time={settings.retention}",
-                f"--web.external-url={args.url}",
-                *([f"--web.config.file={_FOLDER}/web.yml"] if settings.authenticated else []),
+                *web_options(args, _FOLDER),
             ],
         )
         self._run(name, args, server, _files(args))
@@ -58,10 +55,9 @@ class PrometheusContainer(MonitoringServer):
 
 
 def _files(args: PrometheusContainerArgs) -> dict[str, pulumi.Input[str]]:
-    rules = {f"rules/{file.name}": file.read_text(encoding="utf-8") for file in sorted(_FILES.glob("rules/*.yaml"))}
     return {
-        "prometheus.yml": (_FILES / "prometheus.yml").read_text(encoding="utf-8"),
-        **rules,
+        **read_files("prometheus.yml"),
+        **read_files("rules/*.yaml"),
         "workers.json": _targets(args.settings.worker_targets),
         "signup.json": _targets([_SIGNUP] if args.signup else []),
         "metrics_password": pulumi.Output.secret(args.metrics_password),

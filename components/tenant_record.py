@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pulumi
 from psycopg import pq
-from pulumi.dynamic import DiffResult, ReadResult, Resource
+from pulumi.dynamic import ReadResult, Resource
 
 from components.accepting_provider import ApplyingProvider
 from components.errors import registry_errors
@@ -22,9 +22,7 @@ _COLUMNS: Final = {name: name for name in ("vhost", "plano", "status", "username
 class _TenantRecordProvider(ApplyingProvider):
     id_property = "clienteId"
     replaced_by = ("clienteId",)
-
-    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        return super().diff(_id, _olds, {"notify": None, **_news} if _olds.get("notify") else _news)
+    optional = ("notify",)
 
     def apply(self, props: dict[str, Any]) -> None:
         columns = {column: props[key] for key, column in _COLUMNS.items()}
