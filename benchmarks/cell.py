@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import linear_regression, median
 from typing import Any, Final
 
@@ -24,11 +21,12 @@ import docker
 import httpx
 
 from benchmarks.broker import Broker
+from benchmarks.platform import platform
 from benchmarks.report import Bound, Report
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant
-from tests.support.project import ROOT, Project
+from tests.support.project import Project
 
 CATALOG: Final = default_catalog()
 STEPS: Final = (1, 5, 10, 20, 30, 40)
@@ -123,7 +121,7 @@ class Cell:
 
 def main() -> int:
     began_with_load = os.getloadavg()[0]
-    with platform() as project:
+    with platform(brokerMemoryMb=BROKER_MEMORY_MB) as project:
         outputs = project.outputs()
         cell, broker = Cell(project, outputs), Filling(outputs)
         readings, imports = [cell.read()], list[float]()
@@ -145,20 +143,6 @@ def main() -> int:
         Bound("memory of the limit with the most queues", most.memory_mib / BROKER_MEMORY_MB, 0.6),
     ]
     return Report("an idle broker filled with 8-module tenants", figures, bounds).print()
-
-
-@contextmanager
-def platform() -> Iterator[Project]:
-    """Yield a broker and a registry without tenants."""
-    with tempfile.TemporaryDirectory() as folder:
-        project = Project.platform(Path(folder) / "project")
-        project.configure(brokerMemoryMb=BROKER_MEMORY_MB)
-        (project.folder / ".venv").symlink_to(ROOT / ".venv")
-        try:
-            project.must("up")
-            yield project
-        finally:
-            project.remove()
 
 
 def fill(broker: Broker, made: int, wanted: int) -> Iterator[float]:

@@ -11,19 +11,16 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 
+from benchmarks.platform import platform
 from benchmarks.report import Bound, Report
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, put_desired_state
 from kryonix.registry.rollouts import fetch_latest_rollout
 from kryonix.topology.catalog import default_catalog
-from tests.support.project import ROOT, Project
+from tests.support.project import Project
 
 MODULES = tuple(default_catalog().modules)
 PREFIX = "fleet-"
@@ -48,19 +45,6 @@ def main() -> int:
     flat = figures["noop_late_tenant_s"] / figures["noop_early_tenant_s"]
     bounds = [Bound("no-op rollout: a late tenant / an early one", flat, 1.3)]
     return Report("rollouts over stacks of 8-module tenants", figures, bounds).print()
-
-
-@contextmanager
-def platform() -> Iterator[Project]:
-    """Yield a broker and a registry without tenants."""
-    with tempfile.TemporaryDirectory() as folder:
-        project = Project.platform(Path(folder) / "project")
-        (project.folder / ".venv").symlink_to(ROOT / ".venv")
-        try:
-            project.must("up")
-            yield project
-        finally:
-            project.remove()
 
 
 def put(dsn: str, tenants: int, modules: tuple[str, ...] = MODULES) -> None:

@@ -14,7 +14,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ import httpx
 import pika
 
 from benchmarks.cell import Filling
+from benchmarks.platform import platform
 from benchmarks.report import Bound, Report
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, mark_applied, put_desired_state
@@ -34,7 +34,7 @@ from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import Names
 from kryonix.topology.tenants import Tenant
-from tests.support.project import ROOT, Project, free_port
+from tests.support.project import Project, free_port
 from tests.support.relabelling import JOBS, exposed, kept
 from tests.support.waiting import eventually
 
@@ -154,7 +154,7 @@ class Filled:
 def main() -> int:
     figures: dict[str, float] = {"load_at_start": os.getloadavg()[0]}
     most = dict.fromkeys(MOST_SERIES, 0)
-    with platform() as project, ExitStack() as closing:
+    with platform(brokerMemoryMb=BROKER_MEMORY_MB) as project, ExitStack() as closing:
         outputs = project.outputs()
         filled = Filled(outputs, closing)
         for tenants in STEPS:
@@ -187,20 +187,6 @@ def step(project: Project, outputs: Mapping[str, Any], tenants: int) -> tuple[di
     for unit in ("s", "fastest_s"):
         scraped[f"scrape_{unit}"] = sum(scraped[f"{job}_{unit}"] for job in SCRAPED)
     return scraped, per_tenant
-
-
-@contextmanager
-def platform() -> Iterator[Project]:
-    """Yield a broker and a registry without tenants."""
-    with tempfile.TemporaryDirectory() as folder:
-        project = Project.platform(Path(folder) / "project")
-        project.configure(brokerMemoryMb=BROKER_MEMORY_MB)
-        (project.folder / ".venv").symlink_to(ROOT / ".venv")
-        try:
-            project.must("up")
-            yield project
-        finally:
-            project.remove()
 
 
 @contextmanager

@@ -13,21 +13,19 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 from unittest.mock import patch
 
 from benchmarks.broker import Broker
+from benchmarks.platform import platform
 from benchmarks.report import Bound, Report
 from kryonix.engines.local import LocalStack
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant
-from tests.support.project import ROOT, Project, tenant
+from tests.support.project import Project, tenant
 
 RUNS = 5
 FLEET = (1, 10, 20)
@@ -66,19 +64,6 @@ def one_round(project: Project, broker: Broker, by_cli: MakeStack | None, n: int
     if by_cli is not None:
         figures |= command(project, "pulumi", by_cli, n)
     return figures | fleet(project)
-
-
-@contextmanager
-def platform() -> Iterator[Project]:
-    """Yield a broker and a registry without tenants."""
-    with tempfile.TemporaryDirectory() as folder:
-        project = Project.platform(Path(folder) / "project")
-        (project.folder / ".venv").symlink_to(ROOT / ".venv")
-        try:
-            seconds(project, "up")
-            yield project
-        finally:
-            project.remove()
 
 
 def topology(id: str) -> Topology:

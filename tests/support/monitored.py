@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
@@ -13,13 +11,13 @@ import httpx
 import yaml
 
 from kryonix.monitoring.dashboards.grafana import Query
+from tests.support import promtool
 from tests.support.project import ROOT, free_port
 from tests.support.waiting import eventually
 
 __all__ = ["Prometheus", "monitored", "scraping", "substituted"]
 
 FILES = ROOT / "components" / "monitoring_files"
-IMAGE = "prom/prometheus:v3.5.3"
 FOLDER = "/tmp/kryonix"
 
 
@@ -94,10 +92,10 @@ def monitored(targets: Mapping[str, list[str]], *, every_s: float = 1) -> Iterat
     ]
     with closing(docker.from_env()) as client:
         container = client.containers.create(
-            IMAGE, command, network_mode="host", labels={"kryonix.test": "1"}, user="0"
+            promtool.image("prometheus"), command, network_mode="host", labels={"kryonix.test": "1"}, user="0"
         )
         try:
-            container.put_archive("/tmp", _archive(files))
+            container.put_archive("/", promtool.archived(files, FOLDER))
             container.start()
             url = f"http://127.0.0.1:{port}"
             eventually("Prometheus is ready", lambda: _ready(url, container), ignoring=(httpx.TransportError,))
@@ -111,13 +109,3 @@ def _ready(url: str, container: Any) -> bool:
     container.reload()
     assert container.status == "running", container.logs().decode()
     return httpx.get(f"{url}/-/ready").is_success
-
-
-def _archive(files: Mapping[str, str]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name, text in files.items():
-            member = tarfile.TarInfo(f"{FOLDER.removeprefix('/tmp/')}/{name}")
-            member.size, member.mode = len(text.encode()), 0o644
-            archive.addfile(member, io.BytesIO(text.encode()))
-    return packed.getvalue()

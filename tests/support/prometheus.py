@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -16,12 +13,12 @@ import docker
 import httpx
 import yaml
 
+from tests.support import promtool
 from tests.support.project import free_port
 from tests.support.waiting import eventually
 
 __all__ = ["HOUR", "Measured", "example_platform", "prometheus_with"]
 
-IMAGE = os.environ.get("KRYONIX_TEST_PROMETHEUS_IMAGE", "prom/prometheus:v3.5.3")
 _RUN = (
     "promtool tsdb create-blocks-from openmetrics /tmp/samples /tmp/data >/dev/null && exec prometheus "
     "--config.file=/tmp/prometheus.yml --storage.tsdb.path=/tmp/data --storage.tsdb.retention.time=30d"
@@ -80,14 +77,14 @@ def prometheus_with(
     port = free_port()
     with closing(docker.from_env()) as daemon:
         container = daemon.containers.create(
-            IMAGE,
+            promtool.image("prometheus"),
             ["-c", _RUN],
             entrypoint="/bin/sh",
             ports={"9090/tcp": ("127.0.0.1", port)},
             labels={"kryonix.test": "1"},
         )
         try:
-            container.put_archive("/tmp", _archive(files))
+            container.put_archive("/", promtool.archived(files, "/tmp"))
             container.start()
             url = f"http://127.0.0.1:{port}"
             eventually(
@@ -103,17 +100,6 @@ def prometheus_with(
 def _firing(url: str) -> list[Any]:
     alerts = httpx.get(f"{url}/api/v1/alerts").raise_for_status().json()["data"]["alerts"]
     return [each for each in alerts if each["state"] == "firing"]
-
-
-def _archive(files: Mapping[str, str]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name, text in files.items():
-            content = text.encode()
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(content), 0o644
-            archive.addfile(member, io.BytesIO(content))
-    return packed.getvalue()
 
 
 HOUR = 3600

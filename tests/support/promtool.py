@@ -28,18 +28,23 @@ def prometheus_files() -> dict[str, str]:
     return {"prometheus.yml": (_FILES / "prometheus.yml").read_text(encoding="utf-8"), **rules, **given}
 
 
+def archived(files: Mapping[str, str], folder: str) -> bytes:
+    """Return files in a folder as a tar to unpack at the root of a container."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"{folder.lstrip('/')}/{name}")
+            member.size, member.mode = len(content := text.encode()), 0o644
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
 def run(reference: str, script: str, files: Mapping[str, str], folder: str) -> tuple[int, str]:
     """Run a shell script in a container of the image, with files in a folder. Return its exit status and output."""
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(f"{folder.lstrip('/')}/{name}")
-            entry.size, entry.mode = len(data := text.encode()), 0o644
-            tar.addfile(entry, io.BytesIO(data))
     with closing(docker.from_env()) as client:
         container = client.containers.create(reference, ["-c", script], entrypoint="/bin/sh", network_mode="none")
         try:
-            container.put_archive("/", archive.getvalue())
+            container.put_archive("/", archived(files, folder))
             container.start()
             status = int(container.wait(timeout=300)["StatusCode"])
             return status, container.logs().decode()
