@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_rabbitmq as rabbitmq
 import pulumi_random as random
 
-from kryonix.topology.addresses import host_port
+from kryonix.topology.addresses import host_port, is_loopback, reached_as
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
 _USER = "kryonix-metrics"
@@ -24,7 +23,7 @@ class MetricsEndpoint:
 
     @property
     def authenticated(self) -> bool:
-        return not ipaddress.ip_address(self.address).is_loopback
+        return not is_loopback(self.address)
 
     @property
     def broker_settings(self) -> str:
@@ -33,7 +32,7 @@ class MetricsEndpoint:
 
     def url(self, host: str) -> str:
         """Return the URL under the broker's advertised host, or on loopback under the metrics' own address."""
-        return f"http://{host_port(host if self.authenticated else self.address, self.port)}/metrics"
+        return f"http://{host_port(reached_as(self.address, host), self.port)}/metrics"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pulumi
 
-from kryonix.topology.addresses import host_port
+from kryonix.topology.addresses import host_port, is_loopback, reached_as
 
 _DURATION: Final = re.compile(r"(?=[0-9])" + "".join(f"([0-9]{{1,9}}{unit})?" for unit in "ywdhms"))
 _SECONDS: Final = (31_536_000, 604_800, 86_400, 3_600, 60, 1)
@@ -85,11 +84,11 @@ class MonitoringSettings:
     @property
     def authenticated(self) -> bool:
         """Return True if the servers require a login: beyond loopback they do."""
-        return not ipaddress.ip_address(self.address).is_loopback
+        return not is_loopback(self.address)
 
     def url(self, advertised_host: str, port: int) -> str:
         """Return the URL under the platform's advertised host, or on loopback under the servers' own address."""
-        return f"http://{host_port(advertised_host if self.authenticated else self.address, port)}"
+        return f"http://{host_port(reached_as(self.address, advertised_host), port)}"
 
     def problems(self) -> list[str]:
         """Return what is wrong with these values, one line each. Ports and images are the platform's to check."""
@@ -97,10 +96,11 @@ class MonitoringSettings:
         if not 0 < _seconds(self.retention) <= _LONGEST_S:
             remedy = "Use one like 15d or 2w, at most 292y"
             problems.append(f"kryonix:metricsRetention: {self.retention!r} is not a duration. {remedy}")
-        for target in self.worker_targets:
-            found = _TARGET.fullmatch(target) if isinstance(target, str) else None
-            if not found or not 1 <= int(found[1]) <= 65535:
-                problems.append(f"kryonix:workerTargets: {target!r} is not host:port. Write it like w1.example:9421")
+        problems += [
+            f"kryonix:workerTargets: {target!r} is not host:port. Write it like w1.example:9421"
+            for target in self.worker_targets
+            if not _is_target(target)
+        ]
         return problems + self._problems_of_notices()
 
     def _problems_of_notices(self) -> list[str]:
@@ -109,8 +109,7 @@ class MonitoringSettings:
         if self.alert_webhook and not _is_web_url(self.alert_webhook):
             remedy = "Write https://HOST/PATH, with special characters as %XX"
             problems.append(f"kryonix:alertWebhook: not a valid URL. {remedy}")
-        found = _TARGET.fullmatch(self.smtp_host)
-        if self.smtp_host and (not found or not 1 <= int(found[1]) <= 65535):
+        if self.smtp_host and not _is_target(self.smtp_host):
             problems.append(f"kryonix:smtpHost: {self.smtp_host!r} is not host:port. Write it like mail.example:587")
         if self.smtp_from and not _ADDRESS.fullmatch(self.smtp_from):
             problems.append(f"kryonix:smtpFrom: {self.smtp_from!r} is not an e-mail address")
@@ -124,6 +123,12 @@ class MonitoringSettings:
             remedy = "Set it again with `pulumi config set --secret kryonix:smtpPassword`"
             problems.append(f"kryonix:smtpPassword is stored in plain text in the stack's file. {remedy}")
         return problems
+
+
+def _is_target(text: object) -> bool:
+    """Return True for `host:port`."""
+    found = _TARGET.fullmatch(text) if isinstance(text, str) else None
+    return found is not None and 1 <= int(found[1]) <= 65535
 
 
 def _seconds(duration: str) -> int:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from kryonix import __version__
-from kryonix.topology.addresses import host_port
+from kryonix.topology.addresses import host_port, is_loopback
 from kryonix.topology.cells import CELLS_FILE, parse_cells
 
 IMAGE: Final = f"kryonix:{__version__}"
@@ -72,9 +72,9 @@ class ProductSettings:
     @property
     def exposed(self) -> bool:
         """Return True if other machines may reach the signup service."""
-        return not ipaddress.ip_address(self.address).is_loopback
+        return not is_loopback(self.address)
 
-    @property
+    @cached_property
     def source(self) -> str:
         """Return what the image is made from; empty for an image that somebody else makes.
 

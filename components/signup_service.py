@@ -20,7 +20,7 @@ from components.product_container import (
     answers,
     touched,
 )
-from kryonix.topology.addresses import host_port
+from kryonix.topology.addresses import host_port, reached_as
 
 PORT: Final = 8080
 _DSN_FILE: Final = f"{FILES}/signup_dsn"
@@ -107,7 +107,7 @@ class SignupService(pulumi.ComponentResource):
                 self,
             )
         self.containers = [worker.container, web.container]
-        host = args.advertised_host if product.exposed else product.address
+        host = reached_as(product.address, args.advertised_host)
         self.url = web.container.id.apply(lambda _: f"http://{host_port(host, product.port)}")
         self.register_outputs({"url": self.url})
 

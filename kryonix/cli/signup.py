@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import secrets
@@ -28,7 +27,7 @@ from kryonix.cli.site import load_cells, open_site
 from kryonix.errors import InvalidChoice, ServiceUnreachable
 from kryonix.signup import keys
 from kryonix.signup.database import Database
-from kryonix.topology.addresses import host_port
+from kryonix.topology.addresses import host_port, is_loopback
 from kryonix.topology.catalog import default_catalog
 
 _DSN_VARIABLE: Final = "KRYONIX_SIGNUP_DSN"
@@ -251,11 +250,6 @@ def _signup_dsn(outputs: Mapping[str, Any], stack: str) -> str:
         remedy = f"Run `kryonix up --stack {stack}`: the platform was created before the service existed"
         raise InvalidChoice(f"stack {stack!r} has no `signup_dsn` in its outputs. {remedy}")
     return str(dsn)
-
-
-def is_loopback(address: str) -> bool:
-    """Return True if only this machine can reach the address."""
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _listen(host: str, port: int) -> socket.socket:

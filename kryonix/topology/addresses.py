@@ -1,8 +1,20 @@
-"""Host and port of a service, as written in URLs and messages."""
+"""Addresses of a service: host and port as written in URLs and messages, and who can reach it."""
 
 from __future__ import annotations
+
+import ipaddress
 
 
 def host_port(host: str, port: int | str) -> str:
     """Return `HOST:PORT`, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(address: str) -> bool:
+    """Return True if only this machine can reach an IP address, which may have a zone."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def reached_as(address: str, advertised_host: str) -> str:
+    """Return the host in the URL of a service: its own address on loopback, beyond it the advertised one."""
+    return address if is_loopback(address) else advertised_host

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.cli.signup import is_loopback
+from kryonix.topology.addresses import is_loopback
 
 
 @pytest.mark.parametrize(
