@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from kryonix.engines.deployments import Change
+from kryonix.engines.deployments import Change, Deployment
 from kryonix.engines.events import Event, OnEvent, Summary
 
 
@@ -57,6 +57,12 @@ class Engine(Protocol):
         """Replace the stack's deployment by `change` of it, with secrets in plain text. Touch no resource.
 
         The secrets are encrypted with the stack's own secrets provider. Makes a stack that does not exist.
+        """
+
+    def restore(self, stack: StackSpec, deployment: Deployment) -> None:
+        """Replace the stack's deployment by an exported one, its secrets still encrypted. Touch no resource.
+
+        The secrets keep their provider; with another passphrase nothing changes. Makes a stack that does not exist.
         """
 
     def stacks(self) -> list[str]:

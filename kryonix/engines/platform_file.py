@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from kryonix.engines.deployments import Change
+from kryonix.engines.deployments import Change, Deployment
 from kryonix.engines.engine import Engine, StackSpec, ignore
 from kryonix.engines.errors import Refused
 from kryonix.engines.events import OnEvent, Summary
@@ -68,6 +68,9 @@ class DescribedPlatforms:
 
     def rewrite(self, stack: StackSpec, change: Change) -> None:
         self._engine.rewrite(self._own(stack), change)
+
+    def restore(self, stack: StackSpec, deployment: Deployment) -> None:
+        self._engine.restore(self._own(stack), deployment)
 
     def stacks(self) -> list[str]:
         return sorted({*self._engine.stacks(), *self._platforms})

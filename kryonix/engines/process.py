@@ -24,7 +24,7 @@ from tempfile import TemporaryFile
 from threading import BoundedSemaphore, Lock, Thread
 from typing import IO, Any, Final
 
-from kryonix.engines.deployments import Change
+from kryonix.engines.deployments import Change, Deployment
 from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import EngineFailed, OperationDied, Refused
 from kryonix.engines.events import OnEvent, Summary
@@ -62,6 +62,9 @@ class LocalEngine:
 
     def rewrite(self, stack: StackSpec, change: Change) -> None:
         self._open(stack).rewrite(change)
+
+    def restore(self, stack: StackSpec, deployment: Deployment) -> None:
+        self._open(stack).restore(deployment)
 
     def stacks(self) -> list[str]:
         root = state_root(self._project)

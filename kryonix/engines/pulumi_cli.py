@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import pulumi.automation as auto
 import yaml
 
-from kryonix.engines.deployments import Change
+from kryonix.engines.deployments import Change, Deployment
 from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary, count_changes
@@ -75,13 +75,13 @@ class PulumiEngine:
             own = (before.deployment or {}).get("secrets_providers")
             if own := own or _secrets_providers(folder / f"Pulumi.{stack.name}.yaml"):
                 changed["deployment"]["secrets_providers"] = own
-            # Not the SDK's `import_stack`: a killed one leaves its file, with the secrets in plain text.
-            file = private / "deployment.json"
-            file.touch(mode=0o600)
-            file.write_text(json.dumps(changed), encoding="utf-8")
-            command, environment = found.workspace.pulumi_command, found.workspace.env_vars
-            arguments = ("stack", "import", "--file", str(file), "--stack", stack.name)
-            self._unlocking(found, folder, [], lambda: command.run([*arguments], str(folder), environment))
+            self._import(found, folder, private, changed)
+
+    def restore(self, stack: StackSpec, deployment: Deployment) -> None:
+        with self._slots, self._folder(stack) as folder, run_folder() as private:
+            with translated([]):
+                found = self._open(folder, stack.name)
+            self._import(found, folder, private, deployment)
 
     def stacks(self) -> list[str]:
         with self._slots, translated([]):
@@ -144,6 +144,15 @@ class PulumiEngine:
     up = partialmethod(_run, partial(auto.Stack.up, show_secrets=False))
     refresh = partialmethod(_run, partial(auto.Stack.refresh, show_secrets=False))
     destroy = partialmethod(_run, partial(auto.Stack.destroy, show_secrets=False))
+
+    def _import(self, found: auto.Stack, folder: Path, private: Path, deployment: Deployment) -> None:
+        # Not the SDK's `import_stack`: a killed one leaves its file, which may have secrets in plain text.
+        file = private / "deployment.json"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(deployment), encoding="utf-8")
+        command, environment = found.workspace.pulumi_command, found.workspace.env_vars
+        arguments = ("stack", "import", "--file", str(file), "--stack", found.name)
+        self._unlocking(found, folder, [], lambda: command.run([*arguments], str(folder), environment))
 
     def _unlocking(self, found: auto.Stack, folder: Path, errors: list[str], run: Callable[[], Any]) -> None:
         """Run it, and again if a killed run on this machine has left its lock. A project's own stack stays locked."""

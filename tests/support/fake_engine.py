@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kryonix.engines.deployments import Change
+from kryonix.engines.deployments import Change, Deployment
 from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary
@@ -90,6 +90,9 @@ class FakeEngine:
         return {"tenants": {stack.name.removeprefix("tenant-"): dict(entry)}} if entry else {}
 
     def rewrite(self, stack: StackSpec, change: Change) -> None:
+        raise NotImplementedError
+
+    def restore(self, stack: StackSpec, deployment: Deployment) -> None:
         raise NotImplementedError
 
     def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:

@@ -95,6 +95,19 @@ class LocalStack:
             changed.salt = vault.state
             self._store.save(changed)
 
+    def restore(self, deployment: Deployment) -> None:
+        """Replace the state by an exported deployment. Touch no resource.
+
+        Raises StateCorrupt, InvalidProgramInput for another stack's, or PassphraseError; then nothing is changed.
+        """
+        where = f"the deployment to restore as {self.stack!r}"
+        restored = State.of_document(deployment, where=where)
+        self._refuse_foreign(restored, Project.load(self.project), where)
+        vault = Vault(restored.salt, where=where)
+        _with_secrets(deployment, vault.decrypt, "ciphertext", "plaintext")
+        with self._store.lock():
+            self._store.save(restored)
+
     def _apply(self, dry_run: bool) -> Summary:
         # Imported here: they load the SDK's protocol, which other operations do without.
         from kryonix.engines.local.monitor import Monitor
@@ -127,18 +140,21 @@ class LocalStack:
         with in_project(self.project):
             Deletion(run, doomed).execute()
 
+    def _refuse_foreign(self, state: State, project: Project, where: str) -> None:
+        """Raise InvalidProgramInput for the state of another stack or project."""
+        expected = f"urn:pulumi:{self.stack}::{project.name}::"
+        if foreign := [data["urn"] for data in state.resources.values() if not data["urn"].startswith(expected)]:
+            raise InvalidProgramInput(
+                f"{where} is not that of stack {self.stack!r} of project {project.name!r}: it contains {foreign[0]}."
+            )
+
     @contextmanager
     def _run(self, *, dry_run: bool = False) -> Iterator[Run]:
         project = Project.load(self.project)
         file = StackFile(project, self.stack, self.config_file)
         with nullcontext() if dry_run else self._store.lock():
             state = self._store.load()
-            expected = f"urn:pulumi:{self.stack}::{project.name}::"
-            if foreign := [data["urn"] for data in state.resources.values() if not data["urn"].startswith(expected)]:
-                raise InvalidProgramInput(
-                    f"The state in {self._store.folder} is not that of stack {self.stack!r} of project "
-                    f"{project.name!r}: it contains {foreign[0]}."
-                )
+            self._refuse_foreign(state, project, f"The state in {self._store.folder}")
             of_file = Vault(file.salt, where=str(file.path))
             vault = of_file if file.salt and not state.salt else self._store.vault(state)
             vault.warm()

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from kryonix.engines.choice import engine_for
+from kryonix.engines.deployments import emptied
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import EngineFailed, Refused
 from kryonix.engines.events import Event, ResourceEvent, Summary
@@ -69,6 +70,23 @@ def test_secrets_are_encrypted_unless_asked_for_and_by_each_stacks_own_key(notes
     assert engine.outputs(two)["password"] == password
     keys = [engine.export(stack)["deployment"]["secrets_providers"]["state"]["salt"] for stack in (one, two)]
     assert keys[0] != keys[1]
+
+
+def test_a_lost_state_is_restored_with_its_secrets_and_nothing_to_change(
+    notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, spec = notes.engine, notes.spec("one", {"a": "1"})
+    engine.up(spec)
+    exported, password = engine.export(spec), engine.outputs(spec)["password"]
+    engine.rewrite(spec, emptied)
+    with monkeypatch.context() as other:
+        other.setenv("PULUMI_CONFIG_PASSPHRASE", "another")
+        assert "passphrase" in str(failure(lambda: engine.restore(spec, exported)))
+    assert engine.outputs(spec) == {}
+    engine.restore(spec, exported)
+    assert engine.outputs(spec)["password"] == password
+    assert changes(engine.preview(spec)) == []
+    assert password not in json.dumps(engine.export(spec))
 
 
 def test_refresh_reports_manual_changes_and_up_repairs_them(notes: Notes) -> None:

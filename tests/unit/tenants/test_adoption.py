@@ -110,6 +110,9 @@ class World:
         after = json.loads(json.dumps(change(before)))
         self.change(lambda: self.states.update({stack.name: after}))
 
+    def restore(self, stack: StackSpec, deployment: dict[str, Any]) -> None:
+        raise NotImplementedError
+
     def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
         resources = self.states.get(stack.name, {}).get("deployment", {}).get("resources") or [{}]
         found: dict[str, Any] = resources[0].get("outputs") or {}

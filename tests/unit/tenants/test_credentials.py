@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kryonix.engines.deployments import Change
+from kryonix.engines.deployments import Change, Deployment
 from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.messaging.configuration import find_address
@@ -39,6 +39,9 @@ class Kept:
         return self._outputs.get(stack.name, {})
 
     def rewrite(self, stack: StackSpec, change: Change) -> None:
+        raise NotImplementedError
+
+    def restore(self, stack: StackSpec, deployment: Deployment) -> None:
         raise NotImplementedError
 
     def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kryonix.engines.deployments import emptied
 from kryonix.engines.local import LocalStack
 from kryonix.engines.local.errors import InvalidProgramInput, PassphraseError, ServiceUnavailable, StateCorrupt
 from kryonix.engines.local.secrets import Vault, read_passphrase
@@ -83,6 +84,32 @@ def test_a_new_stack_has_a_key_of_its_own(testbed: EngineTestbed) -> None:
     assert found["secrets_providers"]["state"] != document["deployment"]["secrets_providers"]["state"]
     assert "hunter2" not in json.dumps(found)
     assert other.outputs(show_secrets=True) == testbed.stack().outputs(show_secrets=True)
+
+
+def test_a_restored_state_opens_with_the_passphrase_it_was_made_with(testbed: EngineTestbed) -> None:
+    testbed.up(ONE)
+    before, calls = testbed.stack().export(), testbed.service.log()
+    testbed.stack().rewrite(emptied)
+    testbed.stack().restore(before)
+    assert testbed.stack().export()["deployment"]["resources"] == before["deployment"]["resources"]
+    assert testbed.service.log() == calls, "no resource is touched"
+    assert testbed.up(ONE).changed is False
+
+
+def test_a_state_of_another_passphrase_or_stack_is_not_restored(
+    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    testbed.up(ONE)
+    exported, on_disk = testbed.stack().export(), testbed.state_text()
+    with pytest.raises(InvalidProgramInput, match=r"'other' is not that of stack 'other'.*contains urn:pulumi:dev::"):
+        LocalStack(testbed.folder, "other").restore(exported)
+    with pytest.raises(StateCorrupt, match="is not a deployment"):
+        testbed.stack().restore({})
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "wrong")
+    with pytest.raises(PassphraseError, match=r"not the one that the deployment to restore as 'dev'.*Nothing"):
+        testbed.stack().restore(exported)
+    assert testbed.state_text() == on_disk
+    assert not LocalStack(testbed.folder, "other").has_resources
 
 
 def test_state_files_are_readable_by_their_owner_only(testbed: EngineTestbed) -> None:
