@@ -1,0 +1,94 @@
+"""Whole rows of the registry's tables as JSON, as PostgreSQL writes and reads it: exact, and open to later columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from typing import Any
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from kryonix.registry.connection import QUERIES, SCHEMA, SIGNUP_SCHEMA, Connection
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+"""The rows of each table, by its name with the schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the registry. `identity` is a column whose numbers the database makes."""
+
+    name: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    identity: str | None = None
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(*self.name.split("."))
+
+    def key_of(self, row: Mapping[str, Any]) -> str:
+        """Return the values of a row's key as one text."""
+        return ", ".join(str(row[column]) for column in self.key)
+
+
+def fetch_tables(connection: Connection) -> dict[str, Table]:
+    """Return the tables by name; a table comes after those that it refers to."""
+    found = {
+        row["name"]: row for row in connection.execute(QUERIES["fetch_tables"], {"schemas": [SCHEMA, SIGNUP_SCHEMA]})
+    }
+    order = TopologicalSorter({name: row["references"] for name, row in found.items()}).static_order()
+    return {
+        name: Table(name, tuple(row["columns"]), tuple(row["key"]), row["identity"])
+        for name, row in ((name, found[name]) for name in order)
+    }
+
+
+def fetch_rows(connection: Connection, table: Table, cliente_id: str | None = None) -> list[Row]:
+    """Return a table's rows by key, or those of one tenant. Times are in UTC, bytes are hexadecimal."""
+    connection.execute("SET LOCAL TIME ZONE 'UTC'")
+    order = sql.SQL(", ").join(sql.Identifier("t", column) for column in table.key)
+    own = sql.SQL("WHERE t.cliente_id = {}").format(cliente_id) if cliente_id is not None else sql.SQL("")
+    statement = sql.SQL("SELECT to_jsonb(t) AS row FROM {} AS t {} ORDER BY {}").format(table.identifier, own, order)
+    return [found["row"] for found in connection.execute(statement)]
+
+
+def put_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows with their numbers, or overwrite those with the same key. Missing columns get their default."""
+    if not rows:
+        return
+    columns = [column for column in table.columns if column in rows[0]]
+    others = [column for column in columns if column not in table.key]
+    changes = [sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(column)) for column in others]
+    instead = sql.SQL("UPDATE SET {}").format(sql.SQL(", ").join(changes)) if changes else sql.SQL("NOTHING")
+    statement = sql.SQL("{} ON CONFLICT ({}) DO {}").format(
+        _insert(table, columns), sql.SQL(", ").join(map(sql.Identifier, table.key)), instead
+    )
+    connection.execute(statement, {"rows": Jsonb([dict(row) for row in rows])})
+    if table.identity is not None:
+        highest = max(int(row[table.identity]) for row in rows)
+        values = {"table": table.name, "column": table.identity, "highest": highest}
+        connection.execute(QUERIES["advance_identity"], values)
+
+
+def add_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows that a table with numbers lacks, under new numbers: theirs may be another tenant's now."""
+    if not rows:
+        return
+    columns = [column for column in table.columns if column in rows[0] and column != table.identity]
+    statement = sql.SQL("{} WHERE NOT EXISTS (SELECT 1 FROM {} AS t WHERE to_jsonb(t) - {} = to_jsonb(r) - {})").format(
+        _insert(table, columns), table.identifier, table.identity, table.identity
+    )
+    connection.execute(statement, {"rows": Jsonb([dict(row) for row in rows])})
+
+
+def _insert(table: Table, columns: Sequence[str]) -> sql.Composed:
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    # The names come from the database's own catalog.
+    return sql.SQL(
+        "INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE "
+        "SELECT {names} FROM jsonb_populate_recordset(NULL::{table}, {rows}) AS r"
+    ).format(table=table.identifier, names=names, rows=sql.Placeholder("rows"))
