@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 import pulumi
@@ -12,6 +13,7 @@ from components.accepting_provider import ApplyingProvider
 from components.errors import registry_errors
 from components.registry_check import ping
 from kryonix.registry.connection import connect
+from kryonix.registry.errors import RegistryNotMade
 from kryonix.registry.rows import STATUS_NAMES, TenantRow, fetch_tenants, put_tenant, retire_tenant
 from kryonix.topology.tenants import Tenant
 
@@ -32,7 +34,8 @@ class _TenantRecordProvider(ApplyingProvider):
             put_tenant(connection, row)
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        with registry_errors(), connect(props["dsn"]) as connection:
+        found: list[TenantRow] = []
+        with registry_errors(), suppress(RegistryNotMade), connect(props["dsn"]) as connection:
             found = fetch_tenants(connection, id_)
         if not found or found[0].status == "removido":
             return ReadResult("", {})  # no id: deleted

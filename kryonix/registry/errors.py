@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from kryonix.errors import KryonixError
 from kryonix.topology.addresses import host_port
+
+_NOT_MADE: Final = re.compile(r"FATAL: .*(does not exist|password authentication failed|not permitted to log in)")
+"""PostgreSQL's messages for a database or a role that does not exist (or no longer does)."""
 
 
 class RegistryError(KryonixError):
@@ -38,6 +42,10 @@ class RegistryUnavailable(RegistryError):
     exit_status = 3
 
 
+class RegistryNotMade(RegistryUnavailable):
+    """The server has no such database or role, or no longer."""
+
+
 class RegistryRefused(RegistryError):
     """The database refused a statement."""
 
@@ -50,7 +58,8 @@ def translated(dsn: str) -> Iterator[None]:
         yield
     except psycopg.OperationalError as error:
         remedy = "Check that PostgreSQL runs there and that the registry_dsn is right, then run again"
-        raise RegistryUnavailable(f"registry {where} can't be used: {_first_line(error)}. {remedy}") from error
+        kind = RegistryNotMade if _NOT_MADE.search(str(error)) else RegistryUnavailable
+        raise kind(f"registry {where} can't be used: {_first_line(error)}. {remedy}") from error
     except psycopg.Error as error:
         remedy = "Check that the migrations ran (`kryonix up`) and that the role has its grants"
         raise RegistryRefused(f"registry {where} refused: {_first_line(error)}. {remedy}") from error

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import psycopg
 import sqlalchemy
@@ -15,10 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.pool import NullPool
 
 from kryonix.registry.connection import CONNECT_TIMEOUT_S, SCHEMA, given_settings
-from kryonix.registry.errors import RegistryUnavailable, translated
-
-_NOT_MADE: Final = re.compile(r"FATAL: .*(does not exist|password authentication failed|not permitted to log in)")
-"""PostgreSQL's messages for a database or a role that does not exist (or no longer does)."""
+from kryonix.registry.errors import RegistryNotMade, translated
 
 
 def _config() -> Config:
@@ -47,10 +42,8 @@ def current(dsn: str) -> str | None:
         with _connected(dsn) as connection:
             made = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
             return made.get_current_revision()
-    except RegistryUnavailable as error:
-        if _NOT_MADE.search(str(error)):
-            return None
-        raise
+    except RegistryNotMade:
+        return None
 
 
 @contextmanager
