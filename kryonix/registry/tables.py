@@ -19,12 +19,13 @@ Rows = dict[str, list[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the registry. `identity` is a column whose numbers the database makes."""
+    """A table. `identity` is a column that the database numbers, `referenced` tells if other tables refer to it."""
 
     name: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
     identity: str | None = None
+    referenced: bool = False
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -41,8 +42,9 @@ def fetch_tables(connection: Connection) -> dict[str, Table]:
         row["name"]: row for row in connection.execute(QUERIES["fetch_tables"], {"schemas": [SCHEMA, SIGNUP_SCHEMA]})
     }
     order = TopologicalSorter({name: row["references"] for name, row in found.items()}).static_order()
+    referenced = {name for row in found.values() for name in row["references"]}
     return {
-        name: Table(name, tuple(row["columns"]), tuple(row["key"]), row["identity"])
+        name: Table(name, tuple(row["columns"]), tuple(row["key"]), row["identity"], name in referenced)
         for name, row in ((name, found[name]) for name in order)
     }
 
@@ -69,20 +71,41 @@ def put_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, A
     )
     connection.execute(statement, {"rows": Jsonb([dict(row) for row in rows])})
     if table.identity is not None:
-        highest = max(int(row[table.identity]) for row in rows)
-        values = {"table": table.name, "column": table.identity, "highest": highest}
-        connection.execute(QUERIES["advance_identity"], values)
+        _advance(connection, table, rows)
 
 
-def add_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def add_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert the rows that a table with numbers lacks, under new numbers: theirs may be another tenant's now."""
     if not rows:
-        return
+        return 0
     columns = [column for column in table.columns if column in rows[0] and column != table.identity]
     statement = sql.SQL("{} WHERE NOT EXISTS (SELECT 1 FROM {} AS t WHERE to_jsonb(t) - {} = to_jsonb(r) - {})").format(
         _insert(table, columns), table.identifier, table.identity, table.identity
     )
-    connection.execute(statement, {"rows": Jsonb([dict(row) for row in rows])})
+    return connection.execute(statement, {"rows": Jsonb([dict(row) for row in rows])}).rowcount
+
+
+def add_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Add the rows that a table lacks, and return how many. What is there stays as it is.
+
+    Where other rows have taken their numbers, history that nothing refers to is added under new ones.
+    """
+    if not rows:
+        return 0
+    columns = [column for column in table.columns if column in rows[0]]
+    statement = sql.SQL("{} ON CONFLICT DO NOTHING").format(_insert(table, columns))
+    added = connection.execute(statement, {"rows": Jsonb([dict(row) for row in rows])}).rowcount
+    if table.identity is not None:
+        _advance(connection, table, rows)
+        if added < len(rows) and not table.referenced:
+            added += add_rows(connection, table, rows)
+    return added
+
+
+def _advance(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Let the table's next number be higher than those of the rows."""
+    highest = max(int(row[str(table.identity)]) for row in rows)
+    connection.execute(QUERIES["advance_identity"], {"table": table.name, "column": table.identity, "highest": highest})
 
 
 def _insert(table: Table, columns: Sequence[str]) -> sql.Composed:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kryonix.registry.connection import connect
-from kryonix.registry.tables import Rows, add_rows, fetch_rows, fetch_tables, put_rows
+from kryonix.registry.tables import Rows, add_missing, add_rows, fetch_rows, fetch_tables, put_rows
 from tests.integration.signup.conftest import OWNER, WRITER, Registry
 
 STATE = (
@@ -118,6 +118,37 @@ def test_history_of_one_tenant_comes_back_under_free_numbers(filled: Registry) -
     assert [row["cliente_id"] for row in ids(filled)] == ["globex", "acme"]
     assert ids(filled)[0] == other[0]
     assert ids(filled)[1]["definitions"] == {"of": "acme"}
+
+
+def add_back(registry: Registry, rows: Rows) -> dict[str, int]:
+    with connect(registry.dsn(OWNER)) as connection:
+        tables = fetch_tables(connection).items()
+        return {name: added for name, table in tables if (added := add_missing(connection, table, rows.get(name, [])))}
+
+
+def test_missing_rows_are_added_and_the_rest_stays(filled: Registry) -> None:
+    before = every_row(filled)
+    assert add_back(filled, before) == {}
+    filled.query("DELETE FROM tenants.final_exports WHERE cliente_id = 'acme'")
+    filled.query("DELETE FROM tenants.desired_states WHERE cliente_id = 'acme'")
+    filled.query("UPDATE tenants.desired_states SET plan = 'pro'")
+    assert add_back(filled, before) == {"tenants.desired_states": 1, "tenants.final_exports": 1}
+    plans = filled.query("SELECT cliente_id, plan FROM tenants.desired_states ORDER BY 1")
+    assert [tuple(row.values()) for row in plans] == [("acme", "basic"), ("globex", "pro")]
+
+
+def test_history_is_added_though_its_numbers_are_taken(filled: Registry) -> None:
+    before = every_row(filled)
+    filled.query("TRUNCATE signup.audit RESTART IDENTITY")
+    filled.query(
+        "INSERT INTO signup.audit (request_id, peer, method, path, status) "
+        "SELECT gen_random_uuid(), '::1', 'GET', '/newer', 200 FROM generate_series(1, %s)",
+        newer := before["signup.audit"][0]["id"],
+    )
+    for _ in range(2):
+        add_back(filled, before)
+    found = filled.query("SELECT path FROM signup.audit ORDER BY path")
+    assert [row["path"] for row in found] == ["/", *["/newer"] * newer]
 
 
 @pytest.mark.parametrize("id", ["' OR true --", "acme'; DROP TABLE x", ""])
