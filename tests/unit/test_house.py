@@ -21,6 +21,7 @@ ALLOWED = {
     LOCAL: {"engines", "rabbitmq", "topology"},
     "tenants": {"engines", "rabbitmq", "registry", "topology"},
     "fleet": {"engines", "rabbitmq", "registry", "tenants", "topology"},
+    "backup": {"engines", "rabbitmq", "registry", "tenants", "topology"},
     "review": {"topology"},
     "policy": {"review", "topology"},
     "messaging": {"topology"},
@@ -28,6 +29,7 @@ ALLOWED = {
     "worker": {"messaging", "monitoring", "topology"},
     "signup": {"engines", "fleet", "monitoring", "rabbitmq", "registry", "tenants", "topology"},
     "cli": {
+        "backup",
         "checks",
         "engines",
         "fleet",
