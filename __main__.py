@@ -74,6 +74,13 @@ if settings.platform is not None:
         after = pulumi.ResourceOptions(depends_on=[*platform.ready, events, *services])
         product = ProductServices("services", running, after)
         services, outputs = [*services, product], outputs | product.outputs
+    if settings.platform.backup is not None:
+        from components.backup import Backup, BackupArgs
+
+        backups = BackupArgs(settings=settings.platform.backup, platform=own, product=settings.platform.product)
+        after = pulumi.ResourceOptions.merge(on_broker, pulumi.ResourceOptions(depends_on=services))
+        backup = Backup("backup", backups, after)
+        services, outputs = [*services, backup], outputs | settings.platform.backup.outputs
     before = [own, exporter, shared, events, *services, *(tenant.safeguards for tenant in tenants.values())]
     BrokerSafeguards("broker-safeguards", platform.access, settings, pulumi.ResourceOptions(depends_on=before))
 

@@ -64,14 +64,15 @@ def hardened_container(
     networks: Sequence[docker.Network],
     memory_mb: int,
     volumes: Mapping[str, docker.Volume | str],
+    mounts: Sequence[docker.ContainerVolumeArgs] = (),
     adds: Sequence[str] = (),
     ignore_changes: Sequence[str] = (),
     **inputs: Any,
 ) -> docker.Container:
     """Return a container that counts as created once it is healthy, and may do nothing beyond `adds`.
 
-    `memory_mb` is in MiB, `volumes` are by path; one that is only named is made by Docker, and stays. On each network
-    the container has its role for a name.
+    `memory_mb` is in MiB, `volumes` are by path; one that is only named is made by Docker, and stays. `mounts` are
+    those that are read-only, and folders of the Docker host. On each network the container has its role for a name.
     """
     return docker.Container(
         name,
@@ -88,7 +89,8 @@ def hardened_container(
                 volume_name=volume if isinstance(volume, str) else volume.name, container_path=path
             )
             for path, volume in volumes.items()
-        ],
+        ]
+        + list(mounts),
         capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(adds) or None),
         security_opts=[NO_NEW_PRIVILEGES],
         wait=True,

@@ -47,6 +47,8 @@ class Platform(pulumi.ComponentResource):
     """The outputs as a container on both networks has them: these services have another address there."""
     reader_dsn: pulumi.Output[str] | None
     """The DSN of the exporter's role there."""
+    backup_dsn: pulumi.Output[str] | None
+    """The DSN of the backups' role there."""
     broker_network: docker.Network
     registry_network: docker.Network
 
@@ -101,6 +103,7 @@ class Platform(pulumi.ComponentResource):
         self.administration = {**logins, "layout": LAYOUT}
         self.broker_network, self.registry_network = broker.network, server.network
         self.reader_dsn = None if registry.reader_dsn is None else registry.reader_dsn.apply(_on_network)
+        self.backup_dsn = None if registry.backup_dsn is None else registry.backup_dsn.apply(_on_network)
         self.inside = {
             **logins,
             "registry_dsn": registry.dsn.apply(_on_network),

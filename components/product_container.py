@@ -39,6 +39,7 @@ class ProductContainerArgs:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: docker.ContainerPortArgs | None = None
     volumes: Mapping[str, docker.Volume | str] = field(default_factory=dict)
+    mounts: Sequence[docker.ContainerVolumeArgs] = ()
     user: str = USER
 
 
@@ -58,6 +59,7 @@ class ProductContainer(pulumi.ComponentResource):
             networks=args.networks,
             memory_mb=args.memory_mb,
             volumes=args.volumes,
+            mounts=args.mounts,
             image=args.product.image,
             command=list(args.command),
             user=args.user,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,12 +13,12 @@ import pulumi_random as random
 from components.migrations import Migrations
 from components.postgres import PostgresContainer
 from components.settings import PlatformSettings
-from kryonix.registry.connection import EXPORTER_READS, SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
+from kryonix.registry.connection import BACKUP_READS, BACKUP_WRITES, EXPORTER_READS, SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
 from kryonix.topology.addresses import host_port
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
 _DATABASE, _OWNER, _WRITER, _SIGNUP = "kryonix_main", "kryonix_migrator", "kryonix_registry", "kryonix_signup"
-_READER = "kryonix_exporter"
+_READER, _BACKUP = "kryonix_exporter", "kryonix_backup"
 
 
 R = TypeVar("R", bound=pulumi.Resource)
@@ -36,13 +36,15 @@ class Registry(pulumi.ComponentResource):
     """The database `kryonix_main`.
 
     The role of `dsn` reads and writes tenants' rows. The role of `signup_dsn` owns rows in the signup schema and reads
-    desired states. The role of `reader_dsn`, where an exporter runs, reads states and operations. None can do more, and
-    no other role may connect. All are plain values: resources that need the tables depend on this component.
+    desired states. The role of `reader_dsn`, where an exporter runs, reads states and operations. That of `backup_dsn`,
+    where backups are made, reads all, writes their records, and makes schemas to verify bundles in. None can do more,
+    and no other role may connect. All are plain values: resources that need the tables depend on this component.
     """
 
     dsn: pulumi.Output[str]
     signup_dsn: pulumi.Output[str]
     reader_dsn: pulumi.Output[str] | None = None
+    backup_dsn: pulumi.Output[str] | None = None
 
     def __init__(self, name: str, args: RegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Registry", name, None, opts)
@@ -65,6 +67,7 @@ class Registry(pulumi.ComponentResource):
         self._database = postgresql.Database(f"{name}-database", name=_DATABASE, owner=owner.name, opts=self._child)
         tenants = self._next(postgresql.Schema, "schema", name=SCHEMA, owner=owner.name)
         jobs = self._next(postgresql.Schema, "signup-schema", name=SIGNUP_SCHEMA, owner=owner.name)
+        self._schemas = {SCHEMA: tenants, SIGNUP_SCHEMA: jobs}
         rows = ["DELETE", "INSERT", "SELECT", "UPDATE"]
         # Default privileges also cover the tables of later migrations.
         by_default: dict[str, Any] = {"kind": postgresql.DefaultPrivileges, "owner": owner.name}
@@ -88,19 +91,33 @@ class Registry(pulumi.ComponentResource):
         self._last = [migrations]  # the signup service reads tenants once their tables exist
         self._grant("signup-reads", signup.name, "table", ["SELECT"], tenants, objects=list(SIGNUP_READS))
         if args.settings.product.runs:
-            self._reader(tenants, jobs)
+            self._reader()
+        if args.settings.backup is not None:
+            self._backup()
         self.dsn, self.signup_dsn = self._dsn(_WRITER, writer_password), self._dsn(_SIGNUP, signup_password)
         self.register_outputs({"dsn": self.dsn, "signup_dsn": self.signup_dsn})
 
-    def _reader(self, tenants: postgresql.Schema, jobs: postgresql.Schema) -> None:
+    def _reader(self) -> None:
         """Make the exporter's role."""
         reader, password = self._role("reader", _READER)
         self._grant("reader-connect", reader.name, "database", ["CONNECT"])
-        for short, schema in (("tenants", tenants), ("signup", jobs)):
-            tables = list(EXPORTER_READS[short])
-            self._grant(f"reader-look-{short}", reader.name, "schema", ["USAGE"], schema)
-            self._grant(f"reader-reads-{short}", reader.name, "table", ["SELECT"], schema, objects=tables)
+        self._reads("reader", reader, EXPORTER_READS)
         self.reader_dsn = self._dsn(_READER, password)
+
+    def _backup(self) -> None:
+        """Make the role of the scheduled backups."""
+        role, password = self._role("backup", _BACKUP)
+        self._grant("backup-connect", role.name, "database", ["CONNECT", "CREATE"])
+        self._reads("backup", role, BACKUP_READS)
+        rows = ["DELETE", "INSERT", "SELECT", "UPDATE"]
+        self._grant("backup-writes", role.name, "table", rows, self._schemas[SCHEMA], objects=list(BACKUP_WRITES))
+        self.backup_dsn = self._dsn(_BACKUP, password)
+
+    def _reads(self, short: str, role: postgresql.Role, tables: Mapping[str, Sequence[str]]) -> None:
+        """Let a role read tables, given by schema."""
+        for name, schema in self._schemas.items():
+            self._grant(f"{short}-look-{name}", role.name, "schema", ["USAGE"], schema)
+            self._grant(f"{short}-reads-{name}", role.name, "table", ["SELECT"], schema, objects=list(tables[name]))
 
     def _role(self, short: str, name: str) -> tuple[postgresql.Role, pulumi.Output[str]]:
         opts = pulumi.ResourceOptions(parent=self)

@@ -12,6 +12,7 @@ import pulumi
 import yaml
 from pulumi.runtime.config import CONFIG
 
+from components.backup_settings import BackupSettings
 from components.current_address import local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
@@ -58,6 +59,8 @@ class PlatformSettings:
     monitoring: MonitoringSettings | None = None
     """None where monitoring is off."""
     product: ProductSettings = field(default_factory=ProductSettings)
+    backup: BackupSettings | None = None
+    """None where backups are off."""
 
     def __post_init__(self) -> None:
         ports = {
@@ -95,6 +98,7 @@ class PlatformSettings:
                 problems.append(f"kryonix:{key}: {image!r} is not an image pinned by its digest. {remedy}")
         problems += self.monitoring.problems() if self.monitoring else []
         problems += self.product.problems(pulumi.get_stack())
+        problems += self.backup.problems() if self.backup else []
         if problems:
             raise InvalidStack("\n".join(problems))
 
@@ -124,6 +128,7 @@ class PlatformSettings:
                 port=config.require_int("signupPort"),
                 cells=_read(CELLS_FILE, "signup").decode() if Path(CELLS_FILE).is_file() else "",
             ),
+            backup=BackupSettings.load(config),
         )
 
     @property

@@ -25,7 +25,7 @@ from kryonix.topology.addresses import host_port, reached_as
 PORT: Final = 8080
 _DSN_FILE: Final = f"{FILES}/signup_dsn"
 _LOGIN_FILE: Final = f"{FILES}/prometheus_login"
-_STATE: Final = "/var/lib/kryonix"
+STATE: Final = "/var/lib/kryonix"
 _ALIVE: Final = "/tmp/alive"  # noqa: S108, a folder of the container's own
 _WEB_MEMORY_MB: Final = 384
 _WORKER_MEMORY_MB: Final = 1024
@@ -75,9 +75,9 @@ class SignupService(pulumi.ComponentResource):
                 memory_mb=_WORKER_MEMORY_MB,
                 environment={
                     "KRYONIX_PLATFORM_FILE": PLATFORM_FILE,
-                    "PULUMI_CONFIG_PASSPHRASE_FILE": f"{_STATE}/passphrase",
+                    "PULUMI_CONFIG_PASSPHRASE_FILE": f"{STATE}/passphrase",
                 },
-                volumes={_STATE: f"{container_name('signup')}-state"},
+                volumes={STATE: state_volume()},
             ),
             child,
         )
@@ -110,6 +110,11 @@ class SignupService(pulumi.ComponentResource):
         host = reached_as(product.address, args.advertised_host)
         self.url = web.container.id.apply(lambda _: f"http://{host_port(host, product.port)}")
         self.register_outputs({"url": self.url})
+
+
+def state_volume() -> str:
+    """Return the name of the volume with the state of the tenants' stacks."""
+    return f"{container_name('signup')}-state"
 
 
 def _login(args: SignupServiceArgs) -> dict[str, pulumi.Input[str]]:

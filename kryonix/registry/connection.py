@@ -26,6 +26,31 @@ EXPORTER_READS: Final = {
     SIGNUP_SCHEMA: ("operations", "forgotten_operations"),
 }
 """Tables that the exporter's role may read, by schema. It sees no password hashes."""
+BACKUP_WRITES: Final = ("backups", "backup_schedules")
+"""Tables of the tenants schema that the backups' role writes too: what it has made and verified."""
+BACKUP_READS: Final = {
+    SCHEMA: (
+        "alembic_version",
+        "desired_states",
+        "final_exports",
+        "rabbitmq_configurations",
+        "rabbitmq_credentials",
+        "rollout_tenants",
+        "rollouts",
+    ),
+    SIGNUP_SCHEMA: (
+        "api_keys",
+        "audit",
+        "forgotten_operations",
+        "operations",
+        "outbox",
+        "procrastinate_events",
+        "procrastinate_jobs",
+        "procrastinate_periodic_defers",
+        "procrastinate_workers",
+    ),
+}
+"""Every other table, by schema: the backups' role may read them."""
 
 _QUERY: Final = re.compile(r"^-- (\w+) --$\n(.*?)(?=^-- \w+ --$|\Z)", re.MULTILINE | re.DOTALL)
 

@@ -107,6 +107,16 @@ OF_SERVICES: Final[dict[str, Any]] = {
     "signupAddress": "0.0.0.0",
     "signupPort": free_port(),
     "productImage": "kryonix:9.9.9",
+    "backup": True,
+    "backupTo": "s3://bundles/messaging",
+    "backupRecipients": ["age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg"],
+    "backupCredentials": '{"aws_region": "sa-east-1"}',
+    "backupAt": "03:30",
+    "backupTimeZone": "America/Sao_Paulo",
+    "backupJitterMinutes": 0,
+    "backupKeepDaily": 3,
+    "backupKeepWeekly": 0,
+    "backupKeepMonthly": 1,
 }
 """Keys of the services beside the broker. They have containers of their own, so one change tries all."""
 OF_ONE_TENANT: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
@@ -146,8 +156,8 @@ def test_no_platform_config_key_replaces_a_tenants_resource(stacks: Stacks, key:
 
 
 def test_no_key_of_the_services_replaces_a_tenants_resource(stacks: Stacks) -> None:
-    password = secret(stacks.platform, OF_SERVICES["smtpPassword"])
-    assert_tenants_stay(stacks, stacks.platform, {**OF_SERVICES, "smtpPassword": password})
+    secrets = {key: secret(stacks.platform, OF_SERVICES[key]) for key in ("smtpPassword", "backupCredentials")}
+    assert_tenants_stay(stacks, stacks.platform, {**OF_SERVICES, **secrets})
 
 
 @pytest.mark.parametrize("key", OF_ONE_TENANT)

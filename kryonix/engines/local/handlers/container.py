@@ -6,6 +6,7 @@ import errno
 import re
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -13,8 +14,8 @@ from typing import Any, ClassVar, Final
 import docker
 from docker.errors import ImageNotFound, NotFound
 
-from kryonix.engines.local.errors import ApplyFailed, PrerequisiteMissing
-from kryonix.engines.local.handlers.base import LiveResource, Properties
+from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, PrerequisiteMissing
+from kryonix.engines.local.handlers.base import UNKNOWN, LiveResource, Properties
 from kryonix.engines.local.handlers.container_spec import (
     CONSTANTS,
     CONTAINER,
@@ -51,6 +52,15 @@ class ContainerHandler(TableHandler):
     def __init__(self, daemon: Daemon, owner: str) -> None:
         self._daemon = daemon
         self._owner = owner
+
+    def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
+        values = super().check(old, new)
+        volumes = values.get("volumes") or []
+        for number, volume in enumerate([] if volumes is UNKNOWN else volumes):
+            if volume is not UNKNOWN and ("volumeName" in volume) == ("hostPath" in volume):
+                rule = "is a volume of no source, or of two. Give either `volumeName` or `hostPath`"
+                raise InvalidInputs(f"{self.pulumi_type}: `volumes[{number}]` {rule}")
+        return values
 
     def create(self, inputs: Properties) -> tuple[str, Properties]:
         return self._create(inputs, replace_own=False)

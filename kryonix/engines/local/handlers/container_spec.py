@@ -40,7 +40,12 @@ _UPLOAD: Final[Fields] = {
     "content": REQUIRED,
     "executable": Field(kind=Kind.FLAG, default=False),
 }
-_VOLUME: Final[Fields] = {"containerPath": REQUIRED, "volumeName": REQUIRED}
+_VOLUME: Final[Fields] = {
+    "containerPath": REQUIRED,
+    "volumeName": Field(),
+    "hostPath": Field(),
+    "readOnly": Field(kind=Kind.FLAG),
+}
 
 # The provider plugin decides what replaces. A health check does not, and the plugin can't change it in place either: a
 # new one takes effect with the next replacement.
@@ -92,7 +97,7 @@ def container_spec(inputs: Properties, extra_labels: Mapping[str, str]) -> dict[
         bound = {"HostIp": port["ip"], "HostPort": str(port["external"])}
         ports.setdefault(f"{port['internal']}/tcp", []).append(bound)
     host = {
-        "Binds": [f"{volume['volumeName']}:{volume['containerPath']}:rw" for volume in inputs.get("volumes") or []],
+        "Binds": [_bind(volume) for volume in inputs.get("volumes") or []],
         "CapAdd": capabilities.get("adds"),
         "CapDrop": capabilities.get("drops"),
         "Memory": (inputs.get("memory") or 0) * MEBIBYTE,
@@ -125,6 +130,12 @@ def container_spec(inputs: Properties, extra_labels: Mapping[str, str]) -> dict[
         "HostConfig": {name: value for name, value in host.items() if value},
     }
     return {name: value for name, value in spec.items() if value}
+
+
+def _bind(volume: Mapping[str, Any]) -> str:
+    """Return Docker's text for a volume, or for a folder of its host."""
+    source = volume.get("volumeName") or volume["hostPath"]
+    return f"{source}:{volume['containerPath']}:{'ro' if volume.get('readOnly') else 'rw'}"
 
 
 def archive(uploads: Iterable[Mapping[str, Any]]) -> bytes:

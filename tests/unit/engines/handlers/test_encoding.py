@@ -74,7 +74,11 @@ def test_ports_volumes_limits_and_health_are_translated_for_docker() -> None:
             {"internal": 80, "external": 8080, "ip": "127.0.0.1"},
             {"internal": 80, "external": 8081, "ip": "::1"},
         ],
-        volumes=[{"containerPath": "/data", "volumeName": "v"}],
+        volumes=[
+            {"containerPath": "/data", "volumeName": "v"},
+            {"containerPath": "/more", "volumeName": "w", "readOnly": True},
+            {"containerPath": "/out", "hostPath": "/mnt"},
+        ],
         memory=64,
         memorySwap=128,
         healthcheck={"tests": ["CMD", "true"], "interval": "5s", "retries": 3},
@@ -84,7 +88,7 @@ def test_ports_volumes_limits_and_health_are_translated_for_docker() -> None:
         "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}, {"HostIp": "::1", "HostPort": "8081"}]
     }
     assert spec["ExposedPorts"] == {"80/tcp": {}}
-    assert host["Binds"] == ["v:/data:rw"]
+    assert host["Binds"] == ["v:/data:rw", "w:/more:ro", "/mnt:/out:rw"]
     assert (host["Memory"], host["MemorySwap"]) == (64 * 2**20, 128 * 2**20)
     assert spec["Healthcheck"] == {
         "Test": ["CMD", "true"],

@@ -226,9 +226,13 @@ REFUSED = [
         for block, needed, names in (
             ("networksAdvanced", {"name": "n"}, "driverOpts ipv4Address ipv6Address linkLocalIps macAddress"),
             ("uploads", {"file": "f", "content": "c"}, "contentBase64 permissions source sourceHash"),
-            ("volumes", {"containerPath": "/d", "volumeName": "v"}, "fromContainer hostPath readOnly selinuxRelabel"),
+            ("volumes", {"containerPath": "/d", "volumeName": "v"}, "fromContainer selinuxRelabel"),
         )
         for name in names.split()
+    ),
+    *(
+        ("docker:Container", {**CONTAINER, "volumes": [{"containerPath": "/d", **source}]}, r"volumes\[0\]")
+        for source in ({}, {"volumeName": "v", "hostPath": "/h"})
     ),
     ("docker:Container", {**CONTAINER, "healthcheck": {"startInterval": "1s"}}, "healthcheck.startInterval"),
     ("rabbitmq:Queue", {**QUEUE, "settings": {"arguments": {"a": "b"}}}, "settings.arguments"),
