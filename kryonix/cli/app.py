@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "Tenants": {
         "tenant": ("tenant", "Create, change, suspend and remove tenants with their own stack."),
         "fleet": ("fleet", "Status, drift, rollout and placement of all tenants with their own stack."),
+        "backup": ("backup", "Encrypted bundles of the platform and its tenants, proven to restore."),
         "signup": ("signup", "Self-service sign-up: HTTP service, worker and API keys."),
     },
     "Messages": {

@@ -12,7 +12,8 @@ from kryonix.cli.groups import group
 from kryonix.cli.options import Json, PlatformOptions, Yes, parse_names
 from kryonix.cli.output import fleet as output
 from kryonix.cli.output.console import confirm, err, out, print_result
-from kryonix.cli.output.fleet import FleetProgress, wave_name
+from kryonix.cli.output.fleet import wave_name
+from kryonix.cli.output.progress import CountedProgress
 from kryonix.cli.site import Outage, Site, open_site, platform_command, print_outage
 from kryonix.errors import InvalidChoice
 from kryonix.fleet.drift import Drift, find_drift
@@ -190,7 +191,7 @@ def _run(site: Site, desk: RolloutDesk, running: Rollout) -> Rollout:
     title = f"rollout {running.id}"
     waves = max((tenant.wave for tenant in running.tenants), default=0)
     done = sum(tenant.status in ("done", "skipped") for tenant in running.tenants)
-    progress = FleetProgress(err, title, len(running.tenants), done)
+    progress = CountedProgress(err, title, len(running.tenants), done)
 
     def on_tenant(tenant: RolloutTenant) -> None:
         if tenant.status in ("done", "failed", "skipped"):
@@ -227,7 +228,7 @@ def _examine(
 ) -> list[Drift]:
     """Return every tenant's drift, with progress."""
     found = []
-    with FleetProgress(err, title, len(states)).running() as progress:
+    with CountedProgress(err, title, len(states)).running() as progress:
         for drift in find_drift(site.engine, site.cells, states, concurrency=concurrency, refresh=refresh):
             progress.advance(drift.tenant, drift.problem)
             found.append(drift)

@@ -80,6 +80,14 @@ def fetch_newest_backups(connection: Connection, *, stack: str | None = None) ->
     return [NewestBackups(**row) for row in connection.execute(QUERIES["fetch_newest_backups"], {"stack": stack})]
 
 
+def fetch_verifications(connection: Connection, stack: str) -> dict[BackupKey, str]:
+    """Return the result of each bundle's last verification, `verified` or `failed`, of one stack's."""
+    rows = connection.execute(QUERIES["fetch_verifications"], {"stack": stack})
+    return {
+        BackupKey(stack=r["stack"], kind=r["kind"], subject=r["subject"], at=r["at"]): r["verify_outcome"] for r in rows
+    }
+
+
 def expect_backups(connection: Connection, stack: str, subjects: Collection[tuple[BackupKind, str]]) -> None:
     """Record which subjects a stack's schedule backs up, and that it runs. None: the stack has no schedule any more."""
     kinds, names = [kind for kind, _ in subjects], [name for _, name in subjects]

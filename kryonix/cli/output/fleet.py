@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from kryonix.cli.output.progress import Live
 from kryonix.cli.output.tables import FOUND, Column, changes_text, responsive_table, step_json, steps_text
 from kryonix.engines.events import count_changes
 from kryonix.fleet.drift import Drift
@@ -256,20 +255,3 @@ def _rollout_line(rollout: Rollout) -> str:
 
 def wave_name(index: int) -> str:
     return "canaries" if index == 0 else f"wave {index}"
-
-
-class FleetProgress(Live):
-    """The number of finished tenants."""
-
-    def __init__(self, console: Console, title: str, total: int, done: int = 0) -> None:
-        super().__init__(console, title, counted=True, total=total, completed=done)
-        self._title, self._total, self._done = title, total, done
-
-    def advance(self, tenant: str, problem: str = "", title: str | None = None) -> None:
-        """Count one tenant; thread-safe."""
-        self._done += 1
-        if problem:
-            self._console.print(f"[red]failed[/red] {escape(tenant)}: {escape(problem)}", soft_wrap=True)
-        title, tenant = title or self._title, escape(tenant)
-        line = f"{title}: {self._done} of {self._total} tenants, last {tenant}"
-        self.update(f"{title}: {tenant}", line, completed=self._done)

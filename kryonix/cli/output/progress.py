@@ -62,6 +62,23 @@ class Live:
             self._console.print(line)
 
 
+class CountedProgress(Live):
+    """The number of finished items. `noun` is what they are, in the plural."""
+
+    def __init__(self, console: Console, title: str, total: int, done: int = 0, *, noun: str = "tenants") -> None:
+        super().__init__(console, title, counted=True, total=total, completed=done)
+        self._title, self._total, self._done, self._noun = title, total, done, noun
+
+    def advance(self, item: str, problem: str = "", title: str | None = None) -> None:
+        """Count one item; thread-safe."""
+        self._done += 1
+        if problem:
+            self._console.print(f"[red]failed[/red] {escape(item)}: {escape(problem)}", soft_wrap=True)
+        title, item = title or self._title, escape(item)
+        line = f"{title}: {self._done} of {self._total} {self._noun}, last {item}"
+        self.update(f"{title}: {item}", line, completed=self._done)
+
+
 class RunProgress(Live):
     """Show the events of a stack's run. `total` is the number of resources, if known."""
 

@@ -49,6 +49,11 @@ FROM made FULL JOIN tenants.backup_schedules USING (stack, kind, subject)
 WHERE %(stack)s::text IS NULL OR stack = %(stack)s
 ORDER BY stack, kind, subject;
 
+-- fetch_verifications --
+SELECT stack, kind, subject, at, verify_outcome
+FROM tenants.backups
+WHERE stack = %(stack)s AND verify_outcome IS NOT NULL;
+
 -- expect_backups --
 -- Subjects that are gone are no longer expected.
 WITH subjects AS (
