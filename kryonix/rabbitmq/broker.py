@@ -97,6 +97,21 @@ class Broker(Client):
         """Return a vhost's exchanges, queues, bindings, policies and limits, no users. Empty if missing."""
         return self.find("definitions", vhost) or {}
 
+    def definitions_version(self) -> str:
+        """Return the ETag of the definitions, which any change on the broker changes; empty before RabbitMQ 4.3.5."""
+        return self.call("GET", "definitions", unlike="*").headers.get("etag", "")
+
+    def version(self) -> str:
+        return str(self.get("overview", disable_stats="true", columns="rabbitmq_version")["rabbitmq_version"])
+
+    def nodes(self) -> dict[str, bool]:
+        """Return the members of the cluster; True for those that run."""
+        return {node["name"]: node["running"] for node in self.get("nodes", columns="name,running")}
+
+    def import_definitions(self, vhost: str, definitions: Mapping[str, Any]) -> None:
+        """Declare objects in a vhost. Success is not proof: the broker skips objects that it can't declare."""
+        self.call("POST", "definitions", vhost, json=dict(definitions))
+
     def bindings(self, queue: QueueState) -> list[BindingState]:
         """Return a queue's bindings, without the one to the default exchange, which every queue has."""
         found = self.find("queues", queue.vhost, queue.name, "bindings") or []

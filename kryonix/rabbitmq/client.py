@@ -93,13 +93,17 @@ class Client:
         return ([], True) if response.status == 404 else (self._parsed(text, path, cut=cut), not cut)
 
     def call(
-        self, method: str, *path: str, missing_ok: bool = False, reason: str = "", **options: Any
+        self, method: str, *path: str, missing_ok: bool = False, reason: str = "", unlike: str = "", **options: Any
     ) -> urllib3.BaseHTTPResponse:
-        """Send a request, with `json` or `fields`. `missing_ok` accepts status 404; the broker logs `reason`."""
-        headers = self._headers | ({"X-Reason": reason} if reason else {})
+        """Send a request, with `json` or `fields`. `missing_ok` accepts status 404; the broker logs `reason`.
+
+        `unlike` is an ETag: an object that has it is answered by 304 and no content.
+        """
+        more = {"X-Reason": reason, "If-None-Match": unlike}
+        headers = self._headers | {name: value for name, value in more.items() if value}
         with self._explained():
             response = self._send(method, self._prefix + api_path(*path), headers=headers, redirect=False, **options)
-            if response.status < 300 or (missing_ok and response.status == 404):
+            if response.status < 300 or (missing_ok and response.status == 404) or (unlike and response.status == 304):
                 return response
             text = response.data
         raise self._failed(f"answered {response.status} to {method}", path, response.status, _reason(response, text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from typing import Any
+from typing import Any, Final
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -15,6 +15,9 @@ from kryonix.registry.connection import QUERIES, SCHEMA, SIGNUP_SCHEMA, Connecti
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
 """The rows of each table, by its name with the schema."""
+
+TENANT_TABLES: Final = ("desired_states", "rabbitmq_configurations", "rabbitmq_credentials", "final_exports")
+"""The tables of the tenants schema with a tenant's rows, without the history of rollouts, which is of all tenants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,18 @@ def fetch_tables(connection: Connection) -> dict[str, Table]:
         name: Table(name, tuple(row["columns"]), tuple(row["key"]), row["identity"], name in referenced)
         for name, row in ((name, found[name]) for name in order)
     }
+
+
+def tenant_tables(connection: Connection) -> list[Table]:
+    """Return the tables with a tenant's rows; a table comes after those that it refers to."""
+    names = {f"{SCHEMA}.{name}" for name in TENANT_TABLES}
+    return [table for name, table in fetch_tables(connection).items() if name in names]
+
+
+def fetch_revision(connection: Connection) -> str:
+    """Return the revision of the tables; empty before the first migration."""
+    row = connection.execute(QUERIES["fetch_revision"]).fetchone()
+    return str(row["version_num"]) if row else ""
 
 
 def fetch_rows(connection: Connection, table: Table, cliente_id: str | None = None) -> list[Row]:

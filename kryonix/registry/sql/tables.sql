@@ -20,3 +20,6 @@ ORDER BY 1;
 SELECT CASE WHEN has_sequence_privilege(s.name, 'UPDATE') AND %(highest)s > coalesce(pg_sequence_last_value(s.name::regclass), 0)
             THEN setval(s.name::regclass, %(highest)s) END
 FROM (SELECT pg_get_serial_sequence(%(table)s, %(column)s) AS name) AS s;
+
+-- fetch_revision --
+SELECT version_num FROM tenants.alembic_version;

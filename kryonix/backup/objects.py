@@ -1,0 +1,123 @@
+"""What a tenant has on a broker, read and written: a vhost with its objects, and users with their rights in it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from kryonix.backup.differences import differences
+from kryonix.backup.errors import Incomplete
+from kryonix.backup.ownership import EVERYTHING
+from kryonix.backup.snapshot import LIMITS, OBJECTS, RESTORED, Entry, TenantSnapshot
+from kryonix.rabbitmq.broker import Broker
+
+_VHOST: Final = ("name", "description", "tags", "default_queue_type")
+_USER: Final = ("name", "password_hash", "hashing_algorithm", "tags", "limits")
+_OBJECTS: Final = frozenset({"exchange", "queue", "binding", "policy", "operator policy"})
+_CLOSED: Final = {"max-connections": 0}
+_SHOWN: Final = 5
+
+
+def read_vhost(
+    broker: Broker, vhost: str, users: Iterable[str], administrators: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the fields of a snapshot that the broker has: a vhost, and those of the users that exist.
+
+    Permissions are those of these users, and of the first of `administrators` who may do everything.
+    """
+    found = [broker.find("users", name) for name in sorted(users)]
+    known = {user["name"] for user in found if user}
+    rights = _listed(broker, vhost, "permissions")
+    everything = [each["user"] for each in rights if (each["configure"], each["write"], each["read"]) == EVERYTHING]
+    administrator = next((user for user in administrators if user in everything), None)
+    definitions = broker.definitions(vhost)
+    return {
+        "vhost": _vhost(broker, vhost),
+        "definitions": {kind: sorted(definitions.get(kind, ()), key=_order) for kind in OBJECTS},
+        "users": [{key: user[key] for key in _USER} for user in found if user],
+        "permissions": [each for each in rights if each["user"] in known or each["user"] == administrator],
+        "topic_permissions": [each for each in _listed(broker, vhost, "topic-permissions") if each["user"] in known],
+    }
+
+
+def put_objects(broker: Broker, snapshot: TenantSnapshot, vhost: str) -> None:
+    """Declare a snapshot's objects in a vhost that takes no connections. Raises Incomplete, naming what is missing.
+
+    The vhost is made if it is missing. What it has beside the snapshot's objects stays. `open_vhost` opens it.
+    """
+    made = snapshot.vhost or {}
+    broker.call("PUT", "vhosts", vhost, json={key: made[key] for key in _VHOST if key in made and key != "name"})
+    _set_limits(broker, vhost, _CLOSED)
+    parameters = [each for each in snapshot.definitions["parameters"] if each["component"] in RESTORED - {LIMITS}]
+    broker.import_definitions(vhost, {**snapshot.definitions, "parameters": parameters})
+    came = replace(snapshot, definitions=read_vhost(broker, vhost, ())["definitions"])
+    lacking = [each for each in differences(snapshot, came) if each.kind in _OBJECTS and each.op != "extra"]
+    if lacking:
+        more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+        problem = f"the broker says that it took the objects of {vhost}, but {len(lacking)} did not come"
+        raise Incomplete(f"{problem}: {'; '.join(map(str, lacking[:_SHOWN]))}{more}. Run again once all its nodes run")
+
+
+def open_vhost(broker: Broker, snapshot: TenantSnapshot, vhost: str) -> None:
+    """Give a vhost the snapshot's limits and protection: from now on it takes connections."""
+    wanted = snapshot.limits
+    protected = bool(snapshot.vhost and snapshot.vhost["protected"])
+    broker.protect(vhost, protected=protected)
+    for limit in _CLOSED.keys() - wanted.keys():
+        broker.call("DELETE", "vhost-limits", vhost, limit, missing_ok=True)
+    _set_limits(broker, vhost, wanted)
+
+
+def put_users(
+    broker: Broker,
+    snapshot: TenantSnapshot,
+    vhost: str,
+    names: Mapping[str, str] | None = None,
+    administrator: str | None = None,
+) -> None:
+    """Make or overwrite a snapshot's users, with their limits and their rights in a vhost.
+
+    `names` maps users to the names they get, by default their own. `administrator` gets the rights of the snapshot's.
+    """
+    called = {user["name"]: user["name"] for user in snapshot.users} | dict(names or {})
+    for user in snapshot.users:
+        body = {key: user[key] for key in ("password_hash", "hashing_algorithm")}
+        broker.call("PUT", "users", called[user["name"]], json={**body, "tags": ",".join(user["tags"])})
+        for limit in broker.user_limits(called[user["name"]]).keys() - user["limits"].keys():
+            broker.call("DELETE", "user-limits", called[user["name"]], limit, missing_ok=True)
+        for limit, value in user["limits"].items():
+            broker.set_user_limit(called[user["name"]], limit, value)
+    for right in snapshot.permissions:
+        if name := called.get(right["user"], administrator):
+            body = {key: right[key] for key in ("configure", "write", "read")}
+            broker.call("PUT", "permissions", vhost, name, json=body)
+    for right in snapshot.topic_permissions:
+        body = {key: right[key] for key in ("exchange", "write", "read")}
+        broker.call("PUT", "topic-permissions", vhost, called[right["user"]], json=body)
+
+
+def remove_vhost(broker: Broker, vhost: str, users: Iterable[str]) -> None:
+    """Delete a vhost with its messages, even a protected one, and users. Accepts missing ones."""
+    broker.protect(vhost, protected=False)
+    broker.delete_all([("vhosts", vhost), *(("users", user) for user in users)])
+
+
+def _set_limits(broker: Broker, vhost: str, limits: Mapping[str, int]) -> None:
+    for limit, value in limits.items():
+        broker.call("PUT", "vhost-limits", vhost, limit, json={"value": value})
+
+
+def _vhost(broker: Broker, name: str) -> dict[str, Any] | None:
+    if (found := broker.find("vhosts", name)) is None:
+        return None
+    return {key: found[key] for key in _VHOST} | {"protected": bool(found["protected_from_deletion"])}
+
+
+def _listed(broker: Broker, vhost: str, what: str) -> list[dict[str, Any]]:
+    found = broker.find("vhosts", vhost, what) or []
+    return sorted(({key: value for key, value in each.items() if key != "vhost"} for each in found), key=_order)
+
+
+def _order(entry: Entry) -> list[tuple[str, str]]:
+    return sorted((key, str(value)) for key, value in entry.items())

@@ -1,0 +1,121 @@
+"""Check that a tenant's snapshot holds nothing of anybody else: a restore writes all of it as the administrator."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from kryonix.backup.errors import InvalidBundle
+from kryonix.registry.connection import SCHEMA
+from kryonix.registry.tables import TENANT_TABLES
+from kryonix.topology.errors import shown
+from kryonix.topology.naming import TENANT_ID, Names
+
+if TYPE_CHECKING:
+    from kryonix.backup.snapshot import TenantSnapshot
+
+_VHOST: Final = {"name", "description", "tags", "default_queue_type", "protected"}
+_DEFINITIONS: Final = {"exchanges", "queues", "bindings", "policies", "parameters"}
+_STATS_TAGS: Final = {"management"}
+_HASHES: Final = {"rabbit_password_hashing_sha256", "rabbit_password_hashing_sha512"}
+EVERYTHING: Final = (".*", ".*", ".*")
+_STATE_TYPES: Final = re.compile(
+    r"rabbitmq:index/.*|random:index/.*|pulumi:.*|kryonix:messaging:.*|pulumi-python:dynamic.*"
+)
+
+
+def own_users(names: Names) -> re.Pattern[str]:
+    """Return the pattern of a tenant's users, of every generation."""
+    return re.compile(rf"{re.escape(names.user_of(1))}(\.[1-9][0-9]*)?(?P<stats>\.stats)?")
+
+
+def check_owned(snapshot: TenantSnapshot, where: str) -> None:
+    """Raise InvalidBundle, which names `where`, for the first thing that is not the tenant's own."""
+    try:
+        found = next(_strangers(snapshot), None)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InvalidBundle(where, "it is not formed as this version's bundles are. Nothing of it was used") from None
+    if found:
+        raise InvalidBundle(where, f"{found}, which is not the tenant's own. Nothing of it was used")
+
+
+def _strangers(snapshot: TenantSnapshot) -> Iterator[str]:
+    if not re.fullmatch(TENANT_ID, snapshot.tenant):
+        yield f"it names the tenant {shown(snapshot.tenant)}"
+    names, vhost = snapshot.names, snapshot.vhost
+    if vhost is None or vhost["name"] != names.vhost or set(vhost) != _VHOST:
+        yield f"it holds the vhost {shown(str(vhost and vhost['name']))} with {', '.join(sorted(vhost or ()))}"
+    yield from _definitions(snapshot)
+    yield from _users(snapshot)
+    yield from _rows(snapshot)
+    if snapshot.entry["id"] != snapshot.tenant:
+        yield f"it holds the entry of the tenant {shown(snapshot.entry['id'])}"
+    if snapshot.state is not None:
+        yield from _state(snapshot.state, names)
+
+
+def _definitions(snapshot: TenantSnapshot) -> Iterator[str]:
+    if set(snapshot.definitions) != _DEFINITIONS:
+        yield f"its definitions hold {', '.join(sorted(snapshot.definitions))}"
+    for kind, entries in snapshot.definitions.items():
+        yield from (f"{kind} of the vhost {shown(each['vhost'])} are in it" for each in entries if "vhost" in each)
+
+
+def _users(snapshot: TenantSnapshot) -> Iterator[str]:
+    own = own_users(snapshot.names)
+    for user in snapshot.users:
+        match = own.fullmatch(user["name"])
+        if match is None:
+            yield f"it holds the user {shown(user['name'])}"
+        elif not set(user["tags"]) <= (_STATS_TAGS if match["stats"] else set()):
+            yield f"its user {user['name']} has the tags {', '.join(user['tags'])}"
+        elif user["hashing_algorithm"] not in _HASHES or not isinstance(user["password_hash"], str):
+            yield f"its user {user['name']} has no password hash of a known algorithm"
+        elif not user["password_hash"]:
+            yield f"its user {user['name']} has an empty password hash"
+    for right in (*snapshot.permissions, *snapshot.topic_permissions):
+        if right.get("vhost", snapshot.names.vhost) != snapshot.names.vhost:
+            yield f"it holds permissions in the vhost {shown(right['vhost'])}"
+    others = [right for right in snapshot.permissions if not own.fullmatch(right["user"])]
+    for right in (*others[1:], *(r for r in others if (r["configure"], r["write"], r["read"]) != EVERYTHING)):
+        yield f"it holds permissions of the user {shown(right['user'])}"
+    for right in snapshot.topic_permissions:
+        if not own.fullmatch(right["user"]):
+            yield f"it holds topic permissions of the user {shown(right['user'])}"
+
+
+def _rows(snapshot: TenantSnapshot) -> Iterator[str]:
+    own, vhost = own_users(snapshot.names), snapshot.names.vhost
+    tables = {f"{SCHEMA}.{name}" for name in TENANT_TABLES}
+    for table, rows in snapshot.rows.items():
+        if table not in tables:
+            yield f"it holds rows of the table {shown(table)}"
+        for row in rows:
+            if row["cliente_id"] != snapshot.tenant or row.get("vhost", vhost) != vhost:
+                yield f"it holds a row of {table} of the tenant {shown(row['cliente_id'])}"
+            if "username" in row and not own.fullmatch(row["username"]):
+                yield f"it holds a row of {table} of the user {shown(row['username'])}"
+
+
+def _state(state: Mapping[str, Any], names: Names) -> Iterator[str]:
+    deployment = state["deployment"]
+    pending = [operation["resource"] for operation in deployment.get("pending_operations") or ()]
+    for resource in (*(deployment.get("resources") or ()), *pending):
+        if not resource["urn"].startswith(f"urn:pulumi:{names.stack}::"):
+            yield f"its state holds {shown(resource['urn'])}"
+        if not _STATE_TYPES.fullmatch(resource["type"]):
+            yield f"its state holds a resource of the type {shown(resource['type'])}"
+        if resource["type"].startswith("rabbitmq:index/"):
+            yield from _broker_object(resource, names)
+
+
+def _broker_object(resource: Mapping[str, Any], names: Names) -> Iterator[str]:
+    kind = resource["type"].rpartition(":")[2]
+    for values in (resource.get("inputs") or {}, resource.get("outputs") or {}):
+        if values.get("vhost", names.vhost) != names.vhost:
+            yield f"its state holds {kind} in the vhost {shown(values['vhost'])}"
+        if kind == "VHost" and values.get("name", names.vhost) != names.vhost:
+            yield f"its state holds the vhost {shown(values['name'])}"
+        if kind == "User" and not own_users(names).fullmatch(values.get("name", names.user)):
+            yield f"its state holds the user {shown(values['name'])}"

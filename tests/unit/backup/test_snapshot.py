@@ -1,0 +1,152 @@
+"""A snapshot survives its bundle, and no bundle restores anything of somebody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kryonix.backup.bundle import Bundle
+from kryonix.backup.errors import InvalidBundle
+from kryonix.backup.snapshot import TenantSnapshot
+from tests.support.snapshots import bundle_of, snapshot, values
+
+Change = Callable[[dict[str, Any]], object]
+
+SHOVEL = {"component": "shovel", "name": "s", "value": {"src-uri": "amqp:///%2Fcliente_beta"}}
+
+
+def test_a_snapshot_is_the_same_after_its_bundle() -> None:
+    found = snapshot()
+    assert TenantSnapshot.of(bundle_of(found)) == found
+
+
+def test_a_snapshot_without_a_state_is_the_same_after_its_bundle() -> None:
+    found = snapshot(state=None)
+    assert TenantSnapshot.of(bundle_of(found)) == found
+
+
+def test_the_same_tenant_gives_the_same_bytes() -> None:
+    fields = values()
+    assert snapshot(**dict(reversed(fields.items()))).members() == snapshot().members()
+
+
+def test_no_secret_is_in_the_repr() -> None:
+    assert "c2VjcmV0" not in repr(snapshot())
+    assert "token" not in repr(snapshot())
+
+
+def test_counts_are_by_noun() -> None:
+    assert snapshot().counts == {
+        "exchanges": 1,
+        "queues": 1,
+        "bindings": 1,
+        "policies": 1,
+        "parameters": 2,
+        "users": 2,
+        "permissions": 3,
+        "rows": 2,
+    }
+
+
+def test_parameters_with_a_login_of_their_own_are_left_out() -> None:
+    fields = values()
+    fields["definitions"]["parameters"].append(SHOVEL)
+    assert TenantSnapshot.of(bundle_of(snapshot(**fields))).left_out == ["shovel s"]
+
+
+def user(fields: dict[str, Any], at: int, **changes: Any) -> None:
+    fields["users"][at].update(changes)
+
+
+def right(fields: dict[str, Any], **changes: Any) -> None:
+    fields["permissions"].append({"user": "kryonix_acme", "configure": "", "write": "", "read": "", **changes})
+
+
+def row(fields: dict[str, Any], table: str, **changes: Any) -> None:
+    fields["rows"][f"tenants.{table}"][0].update(changes)
+
+
+def resource(fields: dict[str, Any], **changes: Any) -> None:
+    fields["state"]["deployment"]["resources"][0].update(changes)
+
+
+OTHER_URN = "urn:pulumi:tenant-beta::kryonix::rabbitmq:index/vHost:VHost::vhost"
+
+HOSTILE: dict[str, tuple[Change, str]] = {
+    "another vhost": (lambda f: f["vhost"].update(name="/cliente_beta"), "the vhost '/cliente_beta'"),
+    "no vhost": (lambda f: f.update(vhost=None), "vhost"),
+    "another field of the vhost": (lambda f: f["vhost"].update(tracing=True), "tracing"),
+    "users in the definitions": (lambda f: f["definitions"].update(users=[{}]), "users"),
+    "an object in another vhost": (lambda f: f["definitions"]["queues"][0].update(vhost="/cliente_beta"), "beta"),
+    "another tenant's user": (lambda f: user(f, 0, name="kryonix_beta"), "the user 'kryonix_beta'"),
+    "the administrator": (lambda f: user(f, 0, name="kryonix_admin"), "the user 'kryonix_admin'"),
+    "a user like the tenant's": (lambda f: user(f, 0, name="kryonix_acme2"), "kryonix_acme2"),
+    "a user with a line break": (lambda f: user(f, 0, name="kryonix_acme\n"), "the user"),
+    "an administrator by tag": (lambda f: user(f, 0, tags=["administrator"]), "the tags administrator"),
+    "figures by more than a tag": (lambda f: user(f, 1, tags=["management", "administrator"]), "the tags"),
+    "HTTP for the application's user": (lambda f: user(f, 0, tags=["management"]), "the tags management"),
+    "a user without a password": (lambda f: user(f, 0, password_hash=""), "an empty password hash"),
+    "an unknown hash": (lambda f: user(f, 0, hashing_algorithm="md5"), "a known algorithm"),
+    "a right of another tenant": (lambda f: right(f, user="kryonix_beta"), "the user 'kryonix_beta'"),
+    "a second administrator": (lambda f: right(f, user="eve", configure=".*", write=".*", read=".*"), "'eve'"),
+    "a right in another vhost": (lambda f: right(f, vhost="/cliente_beta"), "the vhost '/cliente_beta'"),
+    "a topic right of another": (lambda f: f["topic_permissions"][0].update(user="eve"), "the user 'eve'"),
+    "a row of another table": (lambda f: f["rows"].update({"signup.api_keys": [{}]}), "'signup.api_keys'"),
+    "a row of another tenant": (lambda f: row(f, "rabbitmq_configurations", cliente_id="beta"), "tenant 'beta'"),
+    "a row of another vhost": (lambda f: row(f, "rabbitmq_credentials", vhost="/cliente_beta"), "rabbitmq_cred"),
+    "a row of another user": (lambda f: row(f, "rabbitmq_credentials", username="kryonix_beta"), "kryonix_beta"),
+    "another tenant's entry": (lambda f: f["entry"].update(id="beta"), "the entry of the tenant 'beta'"),
+    "another stack's state": (lambda f: resource(f, urn=OTHER_URN), "tenant-beta"),
+    "a container in the state": (lambda f: resource(f, type="docker:index/container:Container"), "docker"),
+    "another vhost in the state": (lambda f: resource(f, inputs={"name": "/cliente_beta"}), "'/cliente_beta'"),
+    "an object in the state": (lambda f: resource(f, inputs={"vhost": "/"}), "the vhost '/'"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_bundle_with_what_is_not_the_tenants_is_refused(case: str) -> None:
+    change, named = HOSTILE[case]
+    fields = values()
+    change(fields)
+    with pytest.raises(InvalidBundle, match="the bundle of tenant 'acme'") as refused:
+        TenantSnapshot.of(bundle_of(snapshot(**fields)))
+    assert named in str(refused.value)
+    assert refused.value.exit_status == 2
+
+
+@pytest.mark.parametrize("tenant", ["Acme", "../acme", "acme\n", ""])
+def test_a_bundle_of_no_valid_tenant_is_refused(tenant: str) -> None:
+    with pytest.raises(InvalidBundle):
+        TenantSnapshot.of(bundle_of(snapshot(), subject=tenant))
+
+
+def test_a_platforms_bundle_is_not_a_tenants() -> None:
+    with pytest.raises(InvalidBundle, match="holds no tenant"):
+        TenantSnapshot.of(bundle_of(snapshot(), kind="platform"))
+
+
+MALFORMED = {
+    "no JSON": b"{",
+    "too deep": b"[" * 100_000,
+    "a number": b"1",
+    "text in place of an object": b'["a"]',
+}
+
+
+@pytest.mark.parametrize("member", ["vhost", "definitions", "users", "permissions", "rows", "tenant", "state"])
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_member_is_refused(member: str, case: str) -> None:
+    whole = bundle_of(snapshot())
+    with pytest.raises(InvalidBundle):
+        TenantSnapshot.of(replace(whole, members={**whole.members, f"{member}.json": MALFORMED[case]}))
+
+
+@pytest.mark.parametrize("member", ["vhost", "definitions", "users", "permissions", "rows", "tenant"])
+def test_a_missing_member_is_named(member: str) -> None:
+    whole = bundle_of(snapshot())
+    left = {name: text for name, text in whole.members.items() if name != f"{member}.json"}
+    with pytest.raises(InvalidBundle, match=rf"{member}\.json"):
+        TenantSnapshot.of(Bundle(whole.manifest, left))
