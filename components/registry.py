@@ -102,6 +102,9 @@ class Registry(pulumi.ComponentResource):
         reader, password = self._role("reader", _READER)
         self._grant("reader-connect", reader.name, "database", ["CONNECT"])
         self._reads("reader", reader, EXPORTER_READS)
+        # A grant of its own: with other objects, the one above would be replaced, and the old one revoked last.
+        records = list(BACKUP_WRITES)
+        self._grant("reader-reads-backups", reader.name, "table", ["SELECT"], self._schemas[SCHEMA], objects=records)
         self.reader_dsn = self._dsn(_READER, password)
 
     def _backup(self) -> None:

@@ -17,6 +17,7 @@ PLATFORM_CHECKS: Final = (
     "metrics",
     "monitoring",
     "certificates",
+    "backups",
     "strange vhosts",
 )
 TENANT_CHECKS: Final = (

@@ -31,7 +31,7 @@ COMMANDS: Final = {
         "top": ("top", "Show all tenants live: depth, rates, wait, consumers and the fullest limit."),
         "exporter": (
             "exporter",
-            "Serve Prometheus metrics of tenants: limits, state, use, operations, drift and certificates.",
+            "Serve Prometheus metrics of tenants: limits, state, use, operations, backups, drift and certificates.",
         ),
         "schema": ("plan", "Print the JSON Schema of tenants.yaml, for editors."),
     },

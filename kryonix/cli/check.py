@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 from rich.text import Text
 
+from kryonix.checks.backups import backup_findings
 from kryonix.checks.declared import Declared, declared_tenants
 from kryonix.checks.findings import PLATFORM_CHECKS, TENANT_CHECKS, Finding, complete, junit
 from kryonix.checks.run import Registered, check_cell
@@ -25,8 +26,9 @@ from kryonix.engines.deployments import outputs_in
 from kryonix.engines.engine import StackSpec
 from kryonix.errors import InvalidChoice, ServiceUnreachable
 from kryonix.registry import schema
+from kryonix.registry.backups import fetch_newest_backups
 from kryonix.registry.connection import connect
-from kryonix.registry.desired_states import fetch_desired_states
+from kryonix.registry.desired_states import clock, fetch_desired_states
 from kryonix.registry.errors import RegistryError
 from kryonix.registry.migrations.versions import NEWEST
 from kryonix.registry.rows import fetch_tenants
@@ -89,6 +91,7 @@ def _write(file: Path, mode: Literal["ab", "wb"], content: bytes) -> None:
 def check_site(site: Site, stack: str, tenant: str | None = None) -> list[Finding]:
     """Return the findings on every cell and on every tenant, or on one. Raises UnknownTenant."""
     registered, found = _registry(site.registry_dsn, stack)
+    found += _backups(site.registry_dsn, stack, tenant, found)
     outputs, declared = _declared(site, stack, registered, tenant)
     unknown = [] if registered is None else _undeclared(registered, declared, stack, tenant)
     if tenant is not None:
@@ -128,6 +131,18 @@ def _registry(dsn: str, stack: str) -> tuple[Registered | None, list[Finding]]:
         why = f"the registry's tables are at {found}, this release has {newest}"
         passed[1] = Finding(check="migrations", outcome="fail", why=why, remedy=f"kryonix up --stack {stack}")
     return registered, passed
+
+
+def _backups(dsn: str, stack: str, tenant: str | None, registry: Iterable[Finding]) -> list[Finding]:
+    """Return the findings on backups of all subjects, or on one tenant's."""
+    if blocked := [each.why for each in registry if each.outcome != "pass"]:
+        return [Finding(check="backups", outcome="not tried", why=blocked[-1])]
+    try:
+        with connect(dsn) as connection:
+            now, newest = clock(connection), fetch_newest_backups(connection)
+    except RegistryError as error:
+        return [Finding(check="backups", outcome="unreachable", why=str(error))]
+    return list(backup_findings((each for each in newest if tenant in (None, each.subject)), now, stack))
 
 
 def _declared(

@@ -23,6 +23,7 @@ from kryonix.engines.platform_file import described_platforms
 from kryonix.errors import InvalidChoice
 from kryonix.fleet.members import registered_tenants
 from kryonix.monitoring.alertmanager import Alertmanager
+from kryonix.monitoring.backups import backup_figures
 from kryonix.monitoring.certificates import certificate_figures, tls_endpoints
 from kryonix.monitoring.drift import DriftReader, Seen, read_seen
 from kryonix.monitoring.endpoint import Endpoint
@@ -80,7 +81,7 @@ def exporter(
         typer.Option(metavar="FILE", help="Alertmanager's file to write, from base.yml beside it and the tenants."),
     ] = None,
 ) -> None:
-    """Serve Prometheus metrics of tenants: limits, state, use, operations, drift and certificates.
+    """Serve Prometheus metrics of tenants: limits, state, use, operations, backups, drift and certificates.
 
     A figure that cannot be read is absent, never 0. With --alertmanager, also keep Alertmanager's configuration equal
     to what the tenants' entries say of notifications.
@@ -132,6 +133,7 @@ def _of_stack(platform: PlatformOptions) -> Access:
 def _sources(access: Access) -> dict[str, Read]:
     """Return what is read at every interval."""
     sources: dict[str, Read] = {"registry": partial(registry_figures, access.registry_dsn, access.catalog)}
+    sources["backups"] = partial(backup_figures, access.registry_dsn)
     sources["operations"] = partial(operation_figures, access.operations_dsn)
     for name, outputs in access.cells.items():
         sources[f"cell {name}"] = _CellReader(outputs).connections

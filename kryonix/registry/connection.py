@@ -27,7 +27,7 @@ EXPORTER_READS: Final = {
 }
 """Tables that the exporter's role may read, by schema. It sees no password hashes."""
 BACKUP_WRITES: Final = ("backups", "backup_schedules")
-"""Tables of the tenants schema that the backups' role writes too: what it has made and verified."""
+"""Tables of the tenants schema with the records of backups: their role writes them, and the exporter reads them."""
 BACKUP_READS: Final = {
     SCHEMA: (
         "alembic_version",

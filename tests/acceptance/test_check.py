@@ -84,6 +84,7 @@ def test_a_healthy_platform_passes_and_keeps_what_it_has(
     assert {each["check"]: each["why"] for each in found if each["outcome"] != "pass"} == {
         "monitoring": "kryonix:monitoring is off",
         "certificates": "no address of the platform has TLS",
+        "backups": "no schedule makes backups: kryonix:backup is off",
     }
     suites = ElementTree.parse(tmp_path / "junit.xml").getroot()
     assert [suite.get("name") for suite in suites] == ["platform", "acme", "beta"]
@@ -95,7 +96,7 @@ def test_one_tenant_is_checked_alone_and_an_unknown_one_refused(check: Check) ->
     found = json.loads(check("--json", "--tenant", "beta").stdout)["findings"]
     assert {each["tenant"] for each in found} == {"", "beta"}
     not_tried = [each["check"] for each in found if each["outcome"] == "not tried"]
-    assert not_tried == ["monitoring", "certificates", "strange vhosts", "retry"]
+    assert not_tried == ["monitoring", "certificates", "backups", "strange vhosts", "retry"]
     refused = check("--tenant", "nobody")
     assert refused.exit_code != 0
     assert "there is no tenant 'nobody'" in str(refused.exception)

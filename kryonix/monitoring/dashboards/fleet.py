@@ -186,6 +186,29 @@ _TRAFFIC: Final = Row(
     ],
 )
 
+_AGE: Final = "time() - max by (cliente_id, stack) (kryonix_backup_verified_timestamp_seconds)"
+_SIZE: Final = "max by (cliente_id, stack) (kryonix_backup_size_bytes)"
+
+_BACKUPS: Final = Row(
+    title="Backups",
+    panels=[
+        Panel(
+            title="Age of the newest verified backup",
+            description="The ten oldest, of tenants and platforms. Where a schedule makes them, 26 hours are an alert.",
+            unit="s",
+            queries=[Query(expr=f"topk(10, {_AGE})", name="{{cliente_id}}{{stack}}", may_be_empty=True)],
+            warn=24 * 3600,
+            alarm=26 * 3600,
+        ),
+        Panel(
+            title="Size of the newest backup",
+            description="The ten largest bundles, compressed and encrypted.",
+            unit="bytes",
+            queries=[Query(expr=f"topk(10, {_SIZE})", name="{{cliente_id}}{{stack}}", may_be_empty=True)],
+        ),
+    ],
+)
+
 _SOURCES: Final = Row(
     title="Are these figures current?",
     panels=[
@@ -208,5 +231,5 @@ FLEET: Final = Dashboard(
     name="fleet",
     title="Kryonix: all tenants",
     description="Which tenants are near a limit, have alerts, or carry most of the traffic.",
-    rows=[_NOW, _NEAR, _TRAFFIC, _SOURCES],
+    rows=[_NOW, _NEAR, _TRAFFIC, _BACKUPS, _SOURCES],
 )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from kryonix.monitoring.backups import backup_figures
 from kryonix.registry import backups
 from kryonix.registry.backups import BackupKey, NewestBackups
 from kryonix.registry.connection import Connection, connect
@@ -99,6 +100,19 @@ def test_a_schedule_expects_exactly_its_subjects(connection: Connection) -> None
     backups.expect_backups(connection, "dev", [])
     (left,) = backups.fetch_newest_backups(connection, stack="dev")
     assert (left.subject, left.expected_since) == ("acme", None)
+
+
+def test_the_exporter_serves_tenants_that_exist_and_platforms(connection: Connection, registry: Registry) -> None:
+    registry.query(
+        "INSERT INTO tenants.desired_states (cliente_id, modules, plan, status, cell) VALUES "
+        "('acme', '[]', 'basic', 'active', 'main'), ('gone', '[]', 'basic', 'removed', 'main')"
+    )
+    for key in (ACME, replace(ACME, subject="gone"), replace(ACME, kind="platform", subject="dev")):
+        created(connection, key)
+    connection.commit()
+    created_at = backup_figures(registry.dsn(WRITER))[0].samples
+    assert [[*sample.labels.values()] for sample in created_at] == [["platform", "", "dev"], ["tenant", "acme", ""]]
+    assert {sample.value for sample in created_at} == {NIGHT.timestamp()}
 
 
 def test_two_schedules_of_one_stack_never_run_at_once(connection: Connection, registry: Registry) -> None:

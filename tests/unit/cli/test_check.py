@@ -87,7 +87,7 @@ def test_findings_end_with_1_and_are_shown_with_their_remedy(monkeypatch: pytest
 def test_findings_of_one_cause_are_one_row() -> None:
     down = [Finding(check=name, outcome="not tried", tenant="a", why="down") for name in TENANT_CHECKS]
     cells = [Finding(check="broker", outcome="pass")] * 2
-    assert check.rows(cells)[0][1] == "1 of 8"
+    assert check.rows(cells)[0][1] == "1 of 9"
     names = [row[1:4] for row in check.rows([*down, Finding(check="vhost", outcome="fail", tenant="a", why="[gone]")])]
     assert names == [
         [f"{len(down)} of {len(down)}", "not tried", "down"],

@@ -49,6 +49,7 @@ def test_a_tenant_gets_what_its_applications_can_change() -> None:
         "TenantOperationFailed",
         "TenantNotConverged",
         "TenantDrifted",
+        "TenantBackupOld",
     }
 
 
