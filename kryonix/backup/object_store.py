@@ -12,13 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-    UnknownConfigurationKeyError,
-)
+from obstore.exceptions import AlreadyExistsError, BaseError, UnknownConfigurationKeyError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from kryonix.backup.errors import BundleExists, InvalidAddress, StoreUnreachable, UnknownBundle
@@ -36,7 +30,11 @@ _CLIENT: Final[ClientConfig] = {"connect_timeout": "5s", "read_timeout": "20s", 
 """`timeout` is that of a whole request, so of 5 MiB at most when writing."""
 _RETRIES: Final[RetryConfig] = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 _NO_BUCKET: Final = re.compile("NoSuchBucket|ContainerNotFound|The specified bucket does not exist")
-_CLIENT_SETTINGS: Final = ("allow_http", "allow_invalid_certificates", "proxy_url")
+_REFUSED: Final = re.compile(r"status code: 40[13]\b|InvalidAccessKeyId|lacked (valid|the necessary)")
+_STATUS: Final = re.compile(r"status code: (\d{3} [A-Za-z ]+)")
+_CODE: Final = re.compile(r"<Code>(\w+)</Code>")
+_URL: Final = re.compile(r"https?://\S+")
+_CLIENT_SETTINGS: Final = ("allow_http", "allow_invalid_certificates", "proxy_url", *_CLIENT)
 
 
 class ObjectStore(BundleStore):
@@ -56,12 +54,24 @@ class ObjectStore(BundleStore):
             raise InvalidAddress(
                 f"{os.environ[SETTINGS_FILE_VARIABLE]}: not a setting of {scheme}:// in {names}"
             ) from None
-        except (BaseError, TypeError, ValueError) as error:
-            raise InvalidAddress(f"{self.address}: is not a valid store ({_reason(error)})") from None
+        except (BaseError, TypeError, ValueError):
+            source = os.environ.get(SETTINGS_FILE_VARIABLE, "the environment's variables")
+            raise InvalidAddress(f"{self.address}: is not a valid store with the settings of {source}") from None
 
     def _create(self, name: str, data: bytes) -> None:
         with self._translated(name):
+            if self._exists(name):  # some compatible stores ignore the condition of a write
+                raise BundleExists(self.address_of(name))
             obstore.put(self._store, name, data, mode="create")
+
+    def _exists(self, name: str) -> bool:
+        try:
+            obstore.get(self._store, name)  # not `head`: its answer has no body to tell why it is refused
+        except FileNotFoundError as error:
+            if _NO_BUCKET.search(str(error)):
+                raise
+            return False
+        return True
 
     def get(self, name: str) -> bytes:
         with self._translated(name):
@@ -88,15 +98,15 @@ class ObjectStore(BundleStore):
             yield
         except AlreadyExistsError:
             raise BundleExists(self.address_of(name)) from None
-        except FileNotFoundError as error:  # what obstore raises for NotFound
-            if _NO_BUCKET.search(str(error)):
+        except (BaseError, FileNotFoundError) as error:  # FileNotFoundError is what it raises for NotFound
+            text, reason = str(error), _reason(error)
+            if _NO_BUCKET.search(text):
                 raise StoreUnreachable(f"{self.address}: there is no such bucket or container") from None
-            raise UnknownBundle(self.address_of(name)) from None
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            reason = f"the store refuses: {_reason(error)}. Check its credentials and rights, and this machine's clock"
+            if isinstance(error, FileNotFoundError):
+                raise UnknownBundle(self.address_of(name)) from None
+            if _REFUSED.search(text):
+                reason = f"the store refuses: {reason}. Check its credentials and rights, and this machine's clock"
             raise StoreUnreachable(f"{self.address_of(name)}: {reason}") from None
-        except BaseError as error:
-            raise StoreUnreachable(f"{self.address_of(name)}: {_reason(error)}") from None
 
 
 def _settings() -> Mapping[str, Any]:
@@ -115,9 +125,9 @@ def _settings() -> Mapping[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Return what a person can use of the library's message: it goes on with addresses and its own source."""
-    text = str(error).split("Debug source:")[0]
-    code = re.search(r"<Code>(\w+)</Code>", text)
-    status = re.search(r"\b[45]\d\d [A-Z][A-Za-z ]+", text)
-    first = code.group(1) if code else status.group(0).strip() if status else " ".join(text.split())
-    return first[:200]
+    """Return what a person can use of the library's message: it goes on with its own source, and may hold addresses."""
+    text = " ".join(str(error).split("Debug source:")[0].rsplit(" - ", 1)[-1].split())
+    status, code = _STATUS.search(text), _CODE.search(text)
+    if status and code:
+        return f"{code.group(1)} ({status.group(1)})"
+    return _URL.sub("the store", status.group(1) if status else text)[:200]
