@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kryonix.registry.connection import BACKUP_READS, BACKUP_WRITES, SCHEMA
 from kryonix.signup.database import QUERIES, Database
 from tests.integration.signup.conftest import SIGNUP, Registry
 
@@ -71,3 +72,13 @@ def test_only_the_role_calls_the_audits_deletion(registry: Registry) -> None:
         assert row["may"] is False
     finally:
         registry.query("DROP ROLE stranger")
+
+
+def test_the_backups_role_is_given_every_table(registry: Registry) -> None:
+    tables = registry.query(
+        "SELECT schemaname AS schema, tablename AS name FROM pg_tables WHERE schemaname IN ('tenants', 'signup')"
+    )
+    given = {(schema, name) for schema, names in BACKUP_READS.items() for name in names}
+    written = {(SCHEMA, name) for name in BACKUP_WRITES}
+    assert {(row["schema"], row["name"]) for row in tables} == given | written
+    assert not given & written
