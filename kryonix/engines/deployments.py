@@ -30,12 +30,20 @@ def entries(document: Mapping[str, Any], kind: str = "resources") -> list[Mappin
 
 def outputs_in(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stack's outputs; empty for a deployment without any."""
+    return _values(document, _STACK_TYPE, "outputs")
 
+
+def inputs_of(document: Mapping[str, Any], type_: str) -> dict[str, Any]:
+    """Return the inputs of the first resource of a type; empty if there is none."""
+    return _values(document, type_, "inputs")
+
+
+def _values(document: Mapping[str, Any], type_: str, what: str) -> dict[str, Any]:
     def opened(part: Any) -> Any:
         return json.loads(part["plaintext"]) if isinstance(part, dict) and SIGNATURE in part else part
 
-    stack = next((data for data in entries(document) if data["type"] == _STACK_TYPE), {})
-    return dict(nested.changed(stack.get("outputs") or {}, opened))
+    found = next((data for data in entries(document) if data["type"] == type_), {})
+    return dict(nested.changed(found.get(what) or {}, opened))
 
 
 def tenant_resources(document: Mapping[str, Any], tenant: str) -> list[str]:

@@ -1,0 +1,83 @@
+"""Read a platform from its broker, its registry and its stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kryonix.backup.manifest import Facts
+from kryonix.backup.platform_objects import Objects
+from kryonix.backup.platform_snapshot import PlatformSnapshot
+from kryonix.backup.reading import consistent, facts_of
+from kryonix.engines.deployments import entries, inputs_of
+from kryonix.engines.engine import Engine, StackSpec
+from kryonix.rabbitmq.broker import Broker
+from kryonix.registry.connection import connect
+from kryonix.registry.tables import Rows, Table, fetch_revision, fetch_rows, fetch_tables
+
+_MIGRATIONS: Final = "pulumi-python:dynamic/kryonix:Migrations"
+
+
+def read_platform(broker: Broker, registry_dsn: str, engine: Engine, stack: str) -> tuple[PlatformSnapshot, Facts]:
+    """Return the platform of a stack, and its facts.
+
+    Rows are of one moment. Consistent: nothing on the broker changed meanwhile, or two readings of what is the
+    platform's own are the same. Raises Changing after three tries.
+    """
+    dsn = whole_registry_dsn(engine, stack, registry_dsn)
+
+    def read() -> _Reading:
+        definitions = broker.get("definitions")
+        registry = read_rows(dsn)
+        found = PlatformSnapshot(
+            stack=stack, definitions=definitions, rows=registry.rows, state=state_of(engine, stack)
+        )
+        return _Reading(found.objects, found.state, found, registry.revision)
+
+    what = f"the platform of stack {stack!r}"
+    reading, etag = consistent(what, broker.definitions_version, read, lambda _: True)
+    return reading.snapshot, facts_of(broker, reading.revision, etag, reading.snapshot.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A snapshot. Two are equal if the platform's own part is: tenants change all the time."""
+
+    objects: Objects
+    state: Mapping[str, Any] | None
+    snapshot: PlatformSnapshot = field(compare=False)
+    revision: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryRows:
+    """All rows of both schemas, of one moment."""
+
+    tables: Mapping[str, Table]
+    rows: Rows = field(repr=False)
+    revision: str
+
+
+def read_rows(dsn: str) -> RegistryRows:
+    """Return the registry's rows."""
+    with connect(dsn) as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        tables = fetch_tables(connection)
+        rows = {name: fetch_rows(connection, table) for name, table in tables.items()}
+        return RegistryRows(tables, rows, fetch_revision(connection))
+
+
+def state_of(engine: Engine, stack: str) -> dict[str, Any] | None:
+    """Return the deployment of a stack, with secrets encrypted; None if the engine has none."""
+    document = engine.export(StackSpec(name=stack))
+    return document if entries(document) or entries(document, "pending_operations") else None
+
+
+def whole_registry_dsn(engine: Engine, stack: str, registry_dsn: str) -> str:
+    """Return the DSN of a role that may read, and if it can, write both schemas.
+
+    The tables' owner, whom the stack's state knows. Where there is no state, a schedule's account has the given DSN.
+    """
+    found = inputs_of(engine.export(StackSpec(name=stack), show_secrets=True), _MIGRATIONS)
+    return str(found.get("dsn") or registry_dsn)
