@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import typer
 
@@ -37,6 +37,10 @@ RecipientKeys = Annotated[
 IdentityFiles = Annotated[
     list[Path] | None, typer.Option("--identity", metavar="FILE", help="Identity that opens it; repeatable.")
 ]
+OptionalBundle = Annotated[
+    str | None,
+    typer.Argument(metavar="[BUNDLE]", help="As in `list`; without its time the newest. Or an address, or a file."),
+]
 BundleArgument = Annotated[
     str,
     typer.Argument(metavar="BUNDLE", help="As in `list`; without its time the newest. Or an address, or a file."),
@@ -51,6 +55,15 @@ class Reference:
     name: BundleName | None = None
     archive: Archive | None = None
 
+    @classmethod
+    def of(cls, archive: Archive, name: BundleName) -> Self:
+        return cls(where=archive.store.address_of(str(name)), name=name, archive=archive)
+
+    @property
+    def text(self) -> str:
+        """Return the bundle's short name."""
+        return self.where if self.name is None else reference(self.name)
+
     def opened(self, identities: Identities) -> Bundle:
         """Return what is in the bundle. Raises InvalidBundle."""
         if self.archive is not None and self.name is not None:
@@ -64,24 +77,40 @@ def find_bundle(platform: PlatformOptions, text: str, source: str | None) -> Ref
     Raises InvalidChoice.
     """
     if Path(text).is_file():
-        return Reference(where=text)
+        return _at(str(Path(text).absolute())) or Reference(where=text)
     if "://" in text:
-        return _at_address(text)
+        if found := _at(text):
+            return found
+        raise InvalidChoice(
+            f"{text} is not the address of a bundle, which ends as in dev/tenants/acme/20260501T020000Z{SUFFIX}. "
+            "`kryonix backup list --json` prints addresses"
+        )
     archive = archive_of(platform, source, "--from")
     name = BundleName.parse(f"{archive.stack}/{text}{SUFFIX}") or _newest(archive, text.strip("/"))
-    return Reference(where=archive.store.address_of(str(name)), name=name, archive=archive)
+    return Reference.of(archive, name)
 
 
-def _at_address(address: str) -> Reference:
+def chosen_bundles(platform: PlatformOptions, text: str | None, source: str | None, *, every: bool) -> list[Reference]:
+    """Return one bundle, or the newest of the platform and of each tenant. Raises InvalidChoice."""
+    if every == (text is not None):
+        raise InvalidChoice("give a BUNDLE, or --all for the newest of the platform and of each tenant")
+    if text is not None:
+        return [find_bundle(platform, text, source)]
+    archive = archive_of(platform, source, "--from")
+    found = [Reference.of(archive, name) for name in archive.newest_of_all()]
+    if not found:
+        problem = f"there are no bundles of stack {archive.stack!r} in {archive.store.address}"
+        raise InvalidChoice(f"{problem}. Choose with --stack and --from")
+    return found
+
+
+def _at(address: str) -> Reference | None:
+    """Return the bundle of an address that ends as a bundle's name, else None."""
     parts = address.split("/")
     for count in (4, 3):  # of a tenant's name, and of the platform's
         if name := BundleName.parse("/".join(parts[-count:])):
-            store = BundleStore.open("/".join(parts[:-count]))
-            return Reference(where=address, name=name, archive=Archive(store, name.stack))
-    raise InvalidChoice(
-        f"{address} is not the address of a bundle, which ends as in dev/tenants/acme/20260501T020000Z{SUFFIX}. "
-        "`kryonix backup list --json` prints addresses"
-    )
+            return Reference.of(Archive(BundleStore.open("/".join(parts[:-count])), name.stack), name)
+    return None
 
 
 def _newest(archive: Archive, text: str) -> BundleName:
@@ -94,9 +123,14 @@ def _newest(archive: Archive, text: str) -> BundleName:
     raise InvalidChoice(f"{shown(text)} is neither a file nor {place}; {hint}")
 
 
+def reference(name: BundleName) -> str:
+    """Return the name by which `show`, `verify` and `restore` take a bundle of the stack, `tenants/acme/TIME`."""
+    return str(name).removeprefix(f"{name.stack}/").removesuffix(SUFFIX)
+
+
 def subject_of(name: BundleName) -> str:
     """Return what a bundle is of, as a command names it: `platform`, or `tenants/ID`."""
-    return "platform" if name.kind == "platform" else f"tenants/{name.subject}"
+    return reference(name).rpartition("/")[0]
 
 
 def archive_of(platform: PlatformOptions, given: str | None, option: str) -> Archive:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
@@ -13,8 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from kryonix.backup.creation import Created
 from kryonix.backup.manifest import Manifest, Member
-from kryonix.backup.names import SUFFIX, BundleName
+from kryonix.backup.names import BundleName
+from kryonix.cli.bundles import reference
 from kryonix.cli.output.tables import Column, responsive_table
 
 _VERIFIED: Final = {
@@ -44,15 +46,21 @@ _LISTED: Final[tuple[Column[Listed], ...]] = (
     Column("size", lambda listed: decimal(listed.bytes), number=True),
     Column("verified", lambda listed: _VERIFIED[listed.verified]),
 )
+_CREATED: Final[tuple[Column[Created], ...]] = (
+    Column("bundle", lambda made: reference(made.name), min_width=24),
+    Column("size", lambda made: decimal(made.stored.bytes) if made.stored else Text("failed", "red"), number=True),
+    Column("seconds", lambda made: f"{made.seconds:.1f}", number=True),
+    Column("why", lambda made: str(made.error or ""), min_width=20),
+)
+_PRUNED: Final[tuple[Column[tuple[BundleName, int, Sequence[str]]], ...]] = (
+    Column("bundle", lambda row: reference(row[0]), min_width=24),
+    Column("size", lambda row: decimal(row[1]), number=True),
+    Column("kept as", lambda row: ", ".join(row[2]) or Text("delete", "red"), min_width=16),
+)
 _MEMBERS: Final[tuple[Column[tuple[str, Member]], ...]] = (
     Column("member", itemgetter(0), min_width=14),
     Column("size", lambda row: decimal(row[1].bytes), number=True),
 )
-
-
-def reference(name: BundleName) -> str:
-    """Return the name by which `show`, `verify` and `restore` take a bundle of the stack, `tenants/acme/TIME`."""
-    return str(name).removeprefix(f"{name.stack}/").removesuffix(SUFFIX)
 
 
 def listed_json(listed: Listed) -> dict[str, Any]:
@@ -75,6 +83,33 @@ def list_report(bundles: Sequence[Listed], stack: str, store: str, console: Cons
     return responsive_table(f"{len(bundles)} bundle(s) of stack {stack} in {store}", _LISTED, bundles, console)
 
 
+def created_json(made: Sequence[Created], store: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "bundle": reference(each.name),
+            "kind": each.name.kind,
+            "subject": each.name.subject,
+            "created_at": each.name.at,
+            "address": f"{store}/{each.name}" if each.stored else None,
+            "bytes": each.stored.bytes if each.stored else None,
+            "seconds": round(each.seconds, 3),
+            "error": None if each.error is None else str(each.error),
+        }
+        for each in made
+    ]
+
+
+def created_report(made: Sequence[Created], store: str, console: Console) -> Iterator[str | Table]:
+    """Yield the bundle's address, or a table of several."""
+    if len(made) == 1 and (stored := made[0].stored):
+        yield escape(f"{store}/{made[0].name}: {decimal(stored.bytes)}, {made[0].seconds:.1f} s")
+        return
+    failed = sum(each.stored is None for each in made)
+    title = f"{len(made) - failed} bundle(s) in {store}" + (f", {failed} failed" if failed else "")
+    columns = _CREATED if failed else _CREATED[:-1]
+    yield responsive_table(title, columns, made, console)
+
+
 def manifest_json(manifest: Manifest, where: str) -> dict[str, Any]:
     return {"address": where, **manifest.model_dump(mode="json")}
 
@@ -94,3 +129,26 @@ def manifest_report(manifest: Manifest, where: str, console: Console) -> Iterato
     for name, text in fields.items():
         yield f"[bold]{name:<10}[/bold]{escape(text)}"
     yield responsive_table(f"format {manifest.format}", _MEMBERS, sorted(manifest.members.items()), console)
+
+
+def prune_json(
+    reasons: Mapping[BundleName, Sequence[str]], sizes: Mapping[BundleName, int], *, dry_run: bool
+) -> dict[str, Any]:
+    old = [name for name, why in reasons.items() if not why]
+    return {
+        "dry_run": dry_run,
+        "deleted": sorted(map(reference, old)),
+        "bytes": sum(sizes[name] for name in old),
+        "kept": {reference(name): list(why) for name, why in sorted(reasons.items()) if why},
+    }
+
+
+def prune_report(
+    reasons: Mapping[BundleName, Sequence[str]], sizes: Mapping[BundleName, int], console: Console
+) -> Table:
+    """Return a row per bundle: why it stays, or that it goes."""
+    freed = sum(sizes[name] for name, why in reasons.items() if not why)
+    count = sum(not why for why in reasons.values())
+    rows = [(name, sizes[name], why) for name, why in sorted(reasons.items())]
+    title = f"{count} of {len(rows)} bundles to delete, {decimal(freed)}"
+    return responsive_table(title, _PRUNED, rows, console)

@@ -8,8 +8,21 @@ from datetime import UTC, datetime
 
 from rich.console import Console, RenderableType
 
+from kryonix.backup.creation import Created
+from kryonix.backup.errors import BackupError
 from kryonix.backup.names import BundleName
-from kryonix.cli.output.backup import Listed, list_report, listed_json, manifest_json, manifest_report
+from kryonix.backup.store import StoredBundle
+from kryonix.cli.output.backup import (
+    Listed,
+    created_json,
+    created_report,
+    list_report,
+    listed_json,
+    manifest_json,
+    manifest_report,
+    prune_json,
+    prune_report,
+)
 from tests.support.bundles import manifest
 
 AT = datetime(2026, 5, 1, 2, tzinfo=UTC)
@@ -65,3 +78,33 @@ def test_what_a_bundle_holds_fits_a_narrow_terminal() -> None:
     assert "users.json" in text
     assert max(map(len, text.splitlines())) <= 80
     assert manifest_json(of, "bundle.age")["address"] == "bundle.age"
+
+
+def test_what_was_made_and_what_was_not_are_told_apart() -> None:
+    good = Created(name=BundleName("dev", "platform", "dev", AT), seconds=0.25, stored=StoredBundle("x", 30_000, AT))
+    bad = Created(name=BundleName("dev", "tenant", "acme", AT), seconds=1, error=BackupError("the broker is [away]"))
+    text = printed(created_report([good, bad], "/backups", Console(width=80)))
+    assert "1 bundle(s) in /backups, 1 failed" in text
+    assert "30.0 kB" in text
+    assert "the broker is [away]" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert printed(created_report([good], "/backups", Console(width=80))) == (
+        "/backups/dev/platform/20260501T020000Z.tar.zst.age: 30.0 kB, 0.2 s\n"
+    )
+    made, failed = created_json([good, bad], "/backups")
+    assert (made["address"], made["error"]) == ("/backups/dev/platform/20260501T020000Z.tar.zst.age", None)
+    assert (failed["address"], failed["bytes"], failed["error"]) == (None, None, "the broker is [away]")
+
+
+def test_a_clean_up_shows_why_each_bundle_stays() -> None:
+    old, new = (BundleName("dev", "tenant", "acme", datetime(2026, 5, day, tzinfo=UTC)) for day in (1, 2))
+    reasons, sizes = {new: ("newest", "daily"), old: ()}, {new: 2_000, old: 1_000}
+    text = printed([prune_report(reasons, sizes, Console(width=80))])
+    assert "1 of 2 bundles to delete, 1.0 kB" in text
+    assert "newest, daily" in text
+    assert prune_json(reasons, sizes, dry_run=True) == {
+        "dry_run": True,
+        "deleted": ["tenants/acme/20260501T000000Z"],
+        "bytes": 1_000,
+        "kept": {"tenants/acme/20260502T000000Z": ["newest", "daily"]},
+    }
