@@ -11,10 +11,12 @@ from kryonix.backup.errors import Incomplete
 from kryonix.backup.ownership import EVERYTHING
 from kryonix.backup.snapshot import LIMITS, OBJECTS, RESTORED, Entry, TenantSnapshot
 from kryonix.rabbitmq.broker import Broker
+from kryonix.rabbitmq.client import BrokerFailed
 
 _VHOST: Final = ("name", "description", "tags", "default_queue_type")
 _USER: Final = ("name", "password_hash", "hashing_algorithm", "tags", "limits")
 _OBJECTS: Final = frozenset({"exchange", "queue", "binding", "policy", "operator policy"})
+_REFUSED: Final = 400
 _CLOSED: Final = {"max-connections": 0}
 _SHOWN: Final = 5
 
@@ -31,9 +33,10 @@ def read_vhost(
     rights = _listed(broker, vhost, "permissions")
     everything = [each["user"] for each in rights if (each["configure"], each["write"], each["read"]) == EVERYTHING]
     administrator = next((user for user in administrators if user in everything), None)
-    definitions = broker.definitions(vhost)
+    made = _vhost(broker, vhost)
+    definitions = broker.definitions(vhost) if made else {}
     return {
-        "vhost": _vhost(broker, vhost),
+        "vhost": made,
         "definitions": {kind: sorted(definitions.get(kind, ()), key=_order) for kind in OBJECTS},
         "users": [{key: user[key] for key in _USER} for user in found if user],
         "permissions": [each for each in rights if each["user"] in known or each["user"] == administrator],
@@ -50,7 +53,13 @@ def put_objects(broker: Broker, snapshot: TenantSnapshot, vhost: str) -> None:
     broker.call("PUT", "vhosts", vhost, json={key: made[key] for key in _VHOST if key in made and key != "name"})
     _set_limits(broker, vhost, _CLOSED)
     parameters = [each for each in snapshot.definitions["parameters"] if each["component"] in RESTORED - {LIMITS}]
-    broker.import_definitions(vhost, {**snapshot.definitions, "parameters": parameters})
+    try:
+        broker.import_definitions(vhost, {**snapshot.definitions, "parameters": parameters})
+    except BrokerFailed as error:
+        if error.status != _REFUSED:
+            raise
+        reason = " ".join(error.reason.split())
+        raise Incomplete(f"the broker at {broker.url} refuses the objects of {vhost}: {reason}") from error
     came = replace(snapshot, definitions=read_vhost(broker, vhost, ())["definitions"])
     lacking = [each for each in differences(snapshot, came) if each.kind in _OBJECTS and each.op != "extra"]
     if lacking:
@@ -100,7 +109,8 @@ def put_users(
 def remove_vhost(broker: Broker, vhost: str, users: Iterable[str]) -> None:
     """Delete a vhost with its messages, even a protected one, and users. Accepts missing ones."""
     broker.protect(vhost, protected=False)
-    broker.delete_all([("vhosts", vhost), *(("users", user) for user in users)])
+    broker.delete_all([("users", user) for user in users])
+    broker.delete_all([("vhosts", vhost)])
 
 
 def _set_limits(broker: Broker, vhost: str, limits: Mapping[str, int]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from kryonix.backup.errors import InvalidBundle
+from kryonix.engines.deployments import entries
+from kryonix.engines.provider_code import foreign_code
 from kryonix.registry.connection import SCHEMA
 from kryonix.registry.tables import TENANT_TABLES
 from kryonix.topology.errors import shown
@@ -23,6 +26,8 @@ EVERYTHING: Final = (".*", ".*", ".*")
 _STATE_TYPES: Final = re.compile(
     r"rabbitmq:index/.*|random:index/.*|pulumi:.*|kryonix:messaging:.*|pulumi-python:dynamic.*"
 )
+_DOWNLOAD: Final = "pluginDownloadURL"
+"""An input of a provider in a state: the address of a program that the Pulumi CLI fetches and runs."""
 
 
 def own_users(names: Names) -> re.Pattern[str]:
@@ -58,8 +63,8 @@ def _strangers(snapshot: TenantSnapshot) -> Iterator[str]:
 def _definitions(snapshot: TenantSnapshot) -> Iterator[str]:
     if set(snapshot.definitions) != _DEFINITIONS:
         yield f"its definitions hold {', '.join(sorted(snapshot.definitions))}"
-    for kind, entries in snapshot.definitions.items():
-        yield from (f"{kind} of the vhost {shown(each['vhost'])} are in it" for each in entries if "vhost" in each)
+    for kind, listed in snapshot.definitions.items():
+        yield from (f"{kind} of the vhost {shown(each['vhost'])} are in it" for each in listed if "vhost" in each)
 
 
 def _users(snapshot: TenantSnapshot) -> Iterator[str]:
@@ -99,15 +104,18 @@ def _rows(snapshot: TenantSnapshot) -> Iterator[str]:
 
 
 def _state(state: Mapping[str, Any], names: Names) -> Iterator[str]:
-    deployment = state["deployment"]
-    pending = [operation["resource"] for operation in deployment.get("pending_operations") or ()]
-    for resource in (*(deployment.get("resources") or ()), *pending):
+    pending = [operation["resource"] for operation in entries(state, "pending_operations")]
+    for resource in (*entries(state), *pending):
         if not resource["urn"].startswith(f"urn:pulumi:{names.stack}::"):
             yield f"its state holds {shown(resource['urn'])}"
         if not _STATE_TYPES.fullmatch(resource["type"]):
             yield f"its state holds a resource of the type {shown(resource['type'])}"
+        if _DOWNLOAD in json.dumps(resource):
+            yield f"its state downloads a program for {shown(resource['urn'])}"
         if resource["type"].startswith("rabbitmq:index/"):
             yield from _broker_object(resource, names)
+    if urn := foreign_code(state):
+        yield f"its state holds a program for {shown(urn)}"
 
 
 def _broker_object(resource: Mapping[str, Any], names: Names) -> Iterator[str]:

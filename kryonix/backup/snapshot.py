@@ -50,7 +50,7 @@ class TenantSnapshot:
     def limits(self) -> dict[str, int]:
         """Return the limits of the vhost."""
         found = (each["value"] for each in self.definitions["parameters"] if each["component"] == LIMITS)
-        return {name: value for values in found for name, value in values.items()}
+        return {name: value for values in found for name, value in dict(values).items()}  # without any, they are []
 
     @property
     def left_out(self) -> list[str]:

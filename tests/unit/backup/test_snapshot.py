@@ -102,6 +102,8 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "another stack's state": (lambda f: resource(f, urn=OTHER_URN), "tenant-beta"),
     "a container in the state": (lambda f: resource(f, type="docker:index/container:Container"), "docker"),
     "another vhost in the state": (lambda f: resource(f, inputs={"name": "/cliente_beta"}), "'/cliente_beta'"),
+    "code in the state": (lambda f: resource(f, inputs={"__provider": "gASVAAAA"}), "a program"),
+    "a download in the state": (lambda f: resource(f, inputs={"pluginDownloadURL": "https://x"}), "downloads a prog"),
     "an object in the state": (lambda f: resource(f, inputs={"vhost": "/"}), "the vhost '/'"),
 }
 
