@@ -18,7 +18,6 @@ import docker
 import pytest
 import yaml
 
-from kryonix.engines.local.secrets import Vault
 from kryonix.messaging import MessagingClient, MessagingError
 from tests.acceptance.conftest import OWN, Stacks, changed
 from tests.support.live_broker import LiveBroker
@@ -52,19 +51,9 @@ def by_address(stacks: Stacks) -> dict[str, Any]:
         "advertisedHost": outputs["amqp_host"],
         "amqpPort": outputs["amqp_port"],
         "adminUsername": outputs["admin_username"],
-        "adminPassword": secret(stacks.own, outputs["admin_password"]),
-        "registryDsn": secret(stacks.own, outputs["registry_dsn"]),
+        "adminPassword": stacks.own.secret(outputs["admin_password"]),
+        "registryDsn": stacks.own.secret(outputs["registry_dsn"]),
     }
-
-
-def secret(stack: Project, text: str) -> dict[str, str]:
-    """The value of a secret in a stack's config file, which gets a salt."""
-    config = yaml.safe_load(stack.config_file.read_text())
-    vault = Vault(config.get("encryptionsalt", ""), where="the stack's file")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PULUMI_CONFIG_PASSPHRASE", stack.env["PULUMI_CONFIG_PASSPHRASE"])
-        stack.config_file.write_text(yaml.safe_dump({**config, "encryptionsalt": vault.state}))
-        return {"secure": vault.encrypt(text)}
 
 
 OF_A_PLATFORM: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
@@ -156,7 +145,7 @@ def test_no_platform_config_key_replaces_a_tenants_resource(stacks: Stacks, key:
 
 
 def test_no_key_of_the_services_replaces_a_tenants_resource(stacks: Stacks) -> None:
-    secrets = {key: secret(stacks.platform, OF_SERVICES[key]) for key in ("smtpPassword", "backupCredentials")}
+    secrets = {key: stacks.platform.secret(OF_SERVICES[key]) for key in ("smtpPassword", "backupCredentials")}
     assert_tenants_stay(stacks, stacks.platform, {**OF_SERVICES, **secrets})
 
 

@@ -22,6 +22,7 @@ import docker
 import yaml
 
 from kryonix.engines.local import LocalStack
+from kryonix.engines.local.secrets import Vault
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +102,14 @@ class Project:
         config.update({f"kryonix:{key}": value for key, value in keys.items()})
         document["config"] = {key: value for key, value in config.items() if value is not None}
         self.config_file.write_text(yaml.safe_dump(document))
+
+    def secret(self, text: str) -> dict[str, str]:
+        """Return the value of a secret in the stack's config file, which gets a salt."""
+        config = yaml.safe_load(self.config_file.read_text())
+        vault = Vault(config.get("encryptionsalt", ""), where="the stack's file")
+        with patch.dict(os.environ, {"PULUMI_CONFIG_PASSPHRASE": self.env["PULUMI_CONFIG_PASSPHRASE"]}):
+            self.config_file.write_text(yaml.safe_dump({**config, "encryptionsalt": vault.state}))
+            return {"secure": vault.encrypt(text)}
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "kryonix", *arguments]
