@@ -14,6 +14,7 @@ from kryonix.backup.creation import Created, Creation, Subject
 from kryonix.backup.encryption import Recipients, new_identity
 from kryonix.backup.names import BundleName
 from kryonix.backup.retention import Retention
+from kryonix.cli.backup_verify import verify
 from kryonix.cli.bundles import (
     BundleArgument,
     From,
@@ -23,6 +24,7 @@ from kryonix.cli.bundles import (
     archive_of,
     find_bundle,
     identities_of,
+    key_of,
     recipients_of,
     reference,
 )
@@ -33,7 +35,7 @@ from kryonix.cli.output.console import confirm, err, out, print_result
 from kryonix.cli.output.progress import CountedProgress
 from kryonix.cli.site import Site, open_site, platform_command
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
-from kryonix.registry.backups import BackupKey, fetch_verifications, forget_backup
+from kryonix.registry.backups import fetch_verifications, forget_backup
 from kryonix.registry.connection import connect
 
 _FAILED: Final = 1
@@ -201,7 +203,7 @@ def prune(
         for name in old:
             archive.store.delete(str(name))
             with connect(dsn) as connection:
-                forget_backup(connection, _key(name))
+                forget_backup(connection, key_of(name))
     print_result(
         output.prune_json(reasons, sizes, dry_run=dry_run),
         output.prune_report(reasons, sizes, out) if dry_run else f"{len(old)} of {len(sizes)} bundles deleted.",
@@ -209,5 +211,4 @@ def prune(
     )
 
 
-def _key(name: BundleName) -> BackupKey:
-    return BackupKey(stack=name.stack, kind=name.kind, subject=name.subject, at=name.at)
+platform_command(app)(verify)
