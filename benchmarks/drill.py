@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -129,6 +130,7 @@ async def _exchange(client: MessagingClient) -> None:
 def main() -> int:
     given = [argument for argument in sys.argv[1:] if argument != "--json"]
     tenants, load = int(given[0]) if given else 20, os.getloadavg()[0]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an ended drill takes its containers away too
     with tempfile.TemporaryDirectory() as folder:
         drill = Drill(Path(folder), tenants)
         try:

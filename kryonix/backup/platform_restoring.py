@@ -59,7 +59,9 @@ class PlatformPlan:
     unfinished: int
     """Operations of the signup service that end as failed, because nobody knows how they ended."""
     left_out: list[str]
-    """Parameters, such as shovels, that act with a login of their own: declare them by hand."""
+    """Administrators and parameters with a login, such as shovels, that the broker lacks: declare them by hand.
+
+    Those of a lost broker include what the stack makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,7 @@ class PlatformRestore:
     """Restores the platform of a stack, with an engine that has the project and may write the stack's state."""
 
     def __init__(self, engine: Engine, stack: str) -> None:
-        self._engine = engine
+        self.engine = engine
         self._stack = stack
         self._spec = StackSpec(name=stack)
 
@@ -84,7 +86,7 @@ class PlatformRestore:
         if snapshot.stack != self._stack.rpartition("/")[2]:
             remedy = "A platform is restored as itself: its state and its tenants' name the stack"
             raise InvalidChoice(f"the bundle is of the platform {snapshot.stack!r}, not of {self._stack!r}. {remedy}")
-        state = state_of(self._engine, self._stack)
+        state = state_of(self.engine, self._stack)
         if state is None and snapshot.state is None:
             remedy = "Give a bundle that `kryonix backup create --platform` made where the state is"
             raise BackupError(f"the state of stack {self._stack!r} is lost, and the bundle does not hold it. {remedy}")
@@ -99,7 +101,7 @@ class PlatformRestore:
             others=_others(snapshot.rows, registry.rows) if registry else [],
             objects={kind: list(found) for kind, found in lost.items()},
             unfinished=sum(not row["ended_at"] for row in lacking.get(_OPERATIONS, ())),
-            left_out=left_out(snapshot.objects),
+            left_out=left_out(snapshot.objects, objects),
         )
 
     def run(
@@ -107,12 +109,12 @@ class PlatformRestore:
     ) -> PlatformRestored:
         """Restore what the plan shows. Raises BackupError if the registry has tenants that the plan does not show."""
         began, snapshot = time.monotonic(), plan.snapshot
-        if plan.state == "restored" and snapshot.state is not None:
+        if snapshot.state is not None and state_of(self.engine, self._stack) is None:
             with _timed("state", on_step):
-                self._engine.restore(self._spec, dict(snapshot.state))
+                self.engine.restore(self._spec, dict(snapshot.state))
         with _timed("services", on_step):
             self.bring_up(on_event)
-        outputs = self._engine.outputs(self._spec)
+        outputs = self.engine.outputs(self._spec)
         with _timed("rows", on_step):
             rows = self._add_rows(plan, str(outputs["registry_dsn"]), outputs.get("tenants") or {})
         with _timed("objects", on_step), Broker.of(outputs) as broker:
@@ -127,13 +129,13 @@ class PlatformRestore:
         """
         for _ in range(_PASSES):
             try:
-                self._engine.refresh(self._spec, on_event)
+                self.engine.refresh(self._spec, on_event)
                 clean = True
             except KryonixError as error:
                 if error.exit_status == Refused.exit_status:
                     raise
                 clean = False
-            self._engine.up(self._spec, on_event)
+            self.engine.up(self._spec, on_event)
             if clean:
                 return
         remedy = f"Run `kryonix refresh --stack {self._stack}`, mend what it names, and run this again"
@@ -142,17 +144,17 @@ class PlatformRestore:
     def _live(self) -> tuple[RegistryRows, Objects] | None:
         """Return the registry's rows and the broker's own objects; None if a service is lost, or does not have them."""
         try:
-            outputs = self._engine.outputs(self._spec)
+            outputs = self.engine.outputs(self._spec)
             with Broker.of(outputs) as broker:
                 objects = own_objects(broker.get("definitions"))
-            registry = read_rows(whole_registry_dsn(self._engine, self._stack, str(outputs["registry_dsn"])))
+            registry = read_rows(whole_registry_dsn(self.engine, self._stack, str(outputs["registry_dsn"])))
         except (BrokerUnavailable, RegistryError):
             return None
         return registry, objects
 
     def _add_rows(self, plan: PlatformPlan, registry_dsn: str, listed: Mapping[str, Any]) -> dict[str, int]:
         """Add the rows that the registry lacks, in one transaction."""
-        dsn = whole_registry_dsn(self._engine, self._stack, registry_dsn)
+        dsn = whole_registry_dsn(self.engine, self._stack, registry_dsn)
         if more := set(_others(plan.snapshot.rows, read_rows(dsn).rows)) - {*plan.others, *listed}:
             problem = f"the registry has tenants that the bundle does not have: {', '.join(sorted(more))}"
             raise BackupError(f"{problem}. They were not shown, so no row was added. Run this again: they stay")

@@ -17,6 +17,8 @@ from kryonix.registry.tables import Rows
 from kryonix.topology.errors import shown
 
 _TABLE: Final = re.compile(r"(tenants|signup)\.[a-z_]+")
+_DOWNLOAD: Final = "pluginDownloadURL"
+"""An input of a provider: the address of a program that the Pulumi CLI fetches and runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,8 @@ def _problem(snapshot: PlatformSnapshot) -> str:
     prefix = f"urn:pulumi:{snapshot.stack}::"
     if strangers := [each["urn"] for each in entries(snapshot.state) if not each["urn"].startswith(prefix)]:
         return f"its state holds {shown(strangers[0])} of another stack"
+    if any(_DOWNLOAD in json.dumps(each) for each in entries(snapshot.state)):
+        return "its state downloads a program"
     if urn := foreign_code(snapshot.state):
         return f"its state holds code of somebody else in {shown(urn)}"
     return ""

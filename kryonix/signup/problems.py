@@ -81,6 +81,7 @@ _FOR_CALLERS: Final = frozenset(
         "registry-unavailable",
         "internal",
         "waits-for-a-newer-worker",
+        "restored",
     }
 )
 """Problems written for callers. The text of any other, also of a later release's, may come from a provider, a broker or

@@ -16,12 +16,12 @@ DEFINITIONS: dict[str, Any] = {
     "rabbit_version": "4.3.6",
     "vhosts": [{"name": "/"}, {"name": "/extra"}, {"name": "/cliente_acme"}],
     "users": [
-        {"name": "kryonix_admin"},
-        {"name": "kryonix-master"},
-        {"name": "operator"},
-        {"name": "kryonix_acme"},
-        {"name": "kryonix_acme.2"},
-        {"name": "kryonix_acme.2.stats"},
+        {"name": "kryonix_admin", "tags": ["administrator"]},
+        {"name": "kryonix-master", "tags": []},
+        {"name": "operator", "tags": ["management"]},
+        {"name": "kryonix_acme", "tags": []},
+        {"name": "kryonix_acme.2", "tags": []},
+        {"name": "kryonix_acme.2.stats", "tags": ["management"]},
     ],
     "permissions": [
         {"user": "operator", "vhost": "/extra", "configure": ".*", "write": ".*", "read": ".*"},
@@ -59,17 +59,27 @@ def test_a_platforms_own_objects_are_those_of_no_tenant() -> None:
 def test_what_is_there_is_not_missing() -> None:
     own = own_objects(DEFINITIONS)
     assert missing(own, own) == {}
-    now = own_objects({**DEFINITIONS, "users": [{"name": "kryonix_admin", "tags": ["changed"]}], "queues": []})
+    now = own_objects({**DEFINITIONS, "users": [{"name": "kryonix_admin", "tags": []}], "queues": []})
     assert {kind: list(found) for kind, found in missing(own, now).items()} == {
         "users": ["kryonix-master", "operator"],
         "queues": ["q /extra"],
     }
 
 
-def test_parameters_with_a_login_of_their_own_are_named_and_left_out() -> None:
-    own = own_objects(DEFINITIONS)
-    assert left_out(own) == ["shovel mover /extra"]
-    assert list(missing(own, own_objects({}))["parameters"]) == ["vhost-limits limits /extra"]
+def test_what_could_take_over_the_broker_is_named_and_left_out() -> None:
+    own, none = own_objects(DEFINITIONS), own_objects({})
+    assert left_out(own, none) == ["user kryonix_admin", "parameter shovel mover /extra"]
+    assert left_out(own, own) == []
+    rights = {"user": "kryonix_admin", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
+    found = missing(own_objects({**DEFINITIONS, "permissions": [*DEFINITIONS["permissions"], rights]}), none)
+    assert list(found["permissions"]) == ["operator /extra"]
+    assert list(found["parameters"]) == ["vhost-limits limits /extra"]
+    assert "kryonix_admin" not in found["users"]
+
+
+def test_what_a_verification_makes_for_a_moment_is_nobodys() -> None:
+    scratch = {"vhosts": [{"name": "/kryonix-verify-a-b"}], "users": [{"name": "kryonix-verify-a-b", "tags": []}]}
+    assert [name for entries in own_objects(scratch).values() for name in entries] == []
 
 
 def test_a_platform_is_the_same_in_its_bundle() -> None:
@@ -101,6 +111,7 @@ def stated(**resource: Any) -> dict[str, Any]:
         ({"definitions": {"queues": [{"name": "q"}]}}, "not formed"),
         ({"state": stated(urn="urn:pulumi:other::kryonix::x::y")}, "of another stack"),
         ({"state": stated(inputs={"__provider": "Y29zCnN5c3RlbQ=="})}, "code of somebody else"),
+        ({"state": stated(inputs={"pluginDownloadURL": "https://evil"})}, "downloads a program"),
         ({"state": {"deployment": {"resources": [7]}}}, "not formed"),
     ],
 )
