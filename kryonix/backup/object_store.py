@@ -33,6 +33,7 @@ _NO_BUCKET: Final = re.compile("NoSuchBucket|ContainerNotFound|The specified buc
 _REFUSED: Final = re.compile(r"status code: 40[13]\b|InvalidAccessKeyId|lacked (valid|the necessary)")
 _STATUS: Final = re.compile(r"status code: (\d{3} [A-Za-z ]+)")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
+_ALLOW_HTTP: Final = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
 _URL: Final = re.compile(r"https?://\S+")
 _CLIENT_SETTINGS: Final = ("allow_http", "allow_invalid_certificates", "proxy_url", *_CLIENT)
 
@@ -43,7 +44,7 @@ class ObjectStore(BundleStore):
     def __init__(self, address: str) -> None:
         super().__init__(address)
         scheme = address.partition("://")[0]
-        settings = dict(_settings())
+        settings = dict(_settings(scheme))
         client: dict[str, Any] = {name: settings.pop(name) for name in _CLIENT_SETTINGS if name in settings}
         try:
             self._store = SCHEMES[scheme].from_url(
@@ -109,10 +110,11 @@ class ObjectStore(BundleStore):
             raise StoreUnreachable(f"{self.address_of(name)}: {reason}") from None
 
 
-def _settings() -> Mapping[str, Any]:
+def _settings(scheme: str) -> Mapping[str, Any]:
     file = os.environ.get(SETTINGS_FILE_VARIABLE)
     if not file:
-        return {}
+        # The library reads the others itself. This one it forgets where a time to wait is given.
+        return {"allow_http": True} if os.environ.get(_ALLOW_HTTP[scheme], "").lower() in ("1", "true") else {}
     try:
         settings = json.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
@@ -127,6 +129,8 @@ def _settings() -> Mapping[str, Any]:
 def _reason(error: Exception) -> str:
     """Return what a person can use of the library's message: it goes on with its own source, and may hold addresses."""
     text = " ".join(str(error).split("Debug source:")[0].rsplit(" - ", 1)[-1].split())
+    if text.endswith("builder error"):
+        return "its endpoint is not https://. Set allow_http for a store without TLS"
     status, code = _STATUS.search(text), _CODE.search(text)
     if status and code:
         return f"{code.group(1)} ({status.group(1)})"

@@ -153,6 +153,19 @@ def test_settings_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest
         BundleStore.open("s3://backups")
 
 
+def test_without_a_file_the_settings_are_those_of_the_environment(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"ENDPOINT_URL": storage.address, "ALLOW_HTTP": "true", "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "x"}
+    for name, value in {**names, "REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    BundleStore.open("s3://backups").put(NAME, b"bundle")
+    assert storage.objects == {f"/backups/{NAME}": b"bundle"}
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    with pytest.raises(StoreUnreachable, match=r"endpoint is not https://\. Set allow_http"):
+        BundleStore.open("s3://backups").list()
+
+
 def test_a_bundle_larger_than_any_is_not_read(store: BundleStore, storage: Storage) -> None:
     def claims(handler: object) -> bool:
         handler.answer(200, ETag='"x"', Content_Length=str(2**40))  # type: ignore[attr-defined] # a Handler
