@@ -85,6 +85,7 @@ NOT_RUN: Final = {
     "curl": "tests/acceptance/signup/test_signup_service.py sends these requests",
     "pulumi": "tests/acceptance/test_pulumi_cli.py, if the CLI is on PATH",
     "kubectl": "needs a cluster",
+    "age": "tests/integration/backup/test_programs.py runs these pipelines",
     "docker": "reads the reader's containers and registries",
 }
 """Programs of the pages that no test runs as written, and why."""
