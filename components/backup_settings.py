@@ -88,8 +88,8 @@ class BackupSettings:
         }
         return [text for name, value in given.items() for text in (f"--{name}", str(value))]
 
-    def problems(self) -> list[str]:
-        """Return what is wrong with these values, one line each."""
+    def problems(self, cells_elsewhere: Sequence[str] = ()) -> list[str]:
+        """Return what is wrong with these values, one line each, and the cells that a container can't reach."""
         found = [f"kryonix:backupTo: {problem}" for problem in (_of_store if "://" in self.to else _of_folder)(self.to)]
         found += _of_recipients(self.recipients)
         found += [f"kryonix:backupCredentials{problem}" for problem in self._of_credentials()]
@@ -105,6 +105,9 @@ class BackupSettings:
         found += [f"kryonix:backupKeep{key}: {n} is negative. Use 0 or more" for key, n in kept.items() if n < 0]
         if not any(kept.values()):
             found.append("kryonix:backupKeepDaily: no bundle would be kept. Use 1 or more, or set backupKeepWeekly")
+        if cells_elsewhere:
+            remedy = "Run `kryonix backup schedule` where every platform's stack can be read instead"
+            found.append(f"kryonix:backup: there are cells of other platforms: {', '.join(cells_elsewhere)}. {remedy}")
         return found
 
     def _of_credentials(self) -> Iterator[str]:

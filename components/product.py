@@ -52,17 +52,18 @@ class ProductSettings:
 
     def problems(self, stack: str) -> list[str]:
         """Return what the service can't do: its worker reaches the broker of this stack only."""
-        if not (self.signup and self.cells):
-            return []
-        others = [
-            name for name, cell in parse_cells(self.cells.encode(), CELLS_FILE).cells.items() if cell.stack != stack
-        ]
-        if not others:
+        others = self.cells_elsewhere(stack)
+        if not (self.signup and others):
             return []
         remedy = (
             "Run the web and a worker that reads every platform's stack instead (docs/signup-api.md, In production)"
         )
         return [f"kryonix:signup: {CELLS_FILE} has cells of other platforms: {', '.join(others)}. {remedy}"]
+
+    def cells_elsewhere(self, stack: str) -> list[str]:
+        """Return the cells of other platforms, which a container of this stack can't reach."""
+        cells = parse_cells(self.cells.encode(), CELLS_FILE).cells if self.cells else {}
+        return [name for name, cell in cells.items() if cell.stack != stack]
 
     @property
     def runs(self) -> bool:

@@ -98,7 +98,7 @@ class PlatformSettings:
                 problems.append(f"kryonix:{key}: {image!r} is not an image pinned by its digest. {remedy}")
         problems += self.monitoring.problems() if self.monitoring else []
         problems += self.product.problems(pulumi.get_stack())
-        problems += self.backup.problems() if self.backup else []
+        problems += self.backup.problems(self.product.cells_elsewhere(pulumi.get_stack())) if self.backup else []
         if problems:
             raise InvalidStack("\n".join(problems))
 

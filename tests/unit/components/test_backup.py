@@ -189,6 +189,11 @@ def test_all_problems_are_told_at_once() -> None:
     assert problems(keep_daily=0, keep_weekly=0) == []
 
 
+def test_it_is_refused_where_it_could_not_reach_a_cell() -> None:
+    (found,) = settings().problems(["west"])
+    assert found.startswith("kryonix:backup: there are cells of other platforms: west.")
+
+
 @pytest.mark.parametrize("at", ["24:00", "02:60", "02:00 ", "noon"])
 def test_only_a_time_of_day_is_accepted(at: str) -> None:
     assert problems(at=at) == [f"kryonix:backupAt: {at!r} is not a time of day. Write it like 02:00"]

@@ -177,6 +177,7 @@ def test_the_service_is_refused_where_it_could_not_reach_a_cell() -> None:
     (problem,) = ProductSettings(signup=True, cells=cells).problems("dev")
     assert "kryonix:signup: cells.yaml has cells of other platforms: west." in problem
     assert ProductSettings(monitored=True, cells=cells).problems("dev") == []
+    assert ProductSettings(cells=cells).cells_elsewhere("dev") == ["west"]
     own = "cells:\n  east: {platform: organization/kryonix/dev, max_tenants: 3}\n"
     settings = ProductSettings(signup=True, cells=own)
     assert settings.problems("dev") == []
