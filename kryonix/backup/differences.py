@@ -32,7 +32,8 @@ class Difference:
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}: {self.op}{f' ({self.detail})' if self.detail else ''}"
+        text = f"{self.kind} {self.name}: {self.op}{f' ({self.detail})' if self.detail else ''}"
+        return "".join(each if each.isprintable() else f"{each!a}"[1:-1] for each in text)  # a name may move the cursor
 
 
 def differences(was: TenantSnapshot, now: TenantSnapshot) -> list[Difference]:

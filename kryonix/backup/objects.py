@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -50,16 +51,11 @@ def put_objects(broker: Broker, snapshot: TenantSnapshot, vhost: str) -> None:
     The vhost is made if it is missing. What it has beside the snapshot's objects stays. `open_vhost` opens it.
     """
     made = snapshot.vhost or {}
-    broker.call("PUT", "vhosts", vhost, json={key: made[key] for key in _VHOST if key in made and key != "name"})
-    _set_limits(broker, vhost, _CLOSED)
     parameters = [each for each in snapshot.definitions["parameters"] if each["component"] in RESTORED - {LIMITS}]
-    try:
+    with _accepted(vhost):
+        broker.call("PUT", "vhosts", vhost, json={key: made[key] for key in _VHOST if key in made and key != "name"})
+        _set_limits(broker, vhost, _CLOSED)
         broker.import_definitions(vhost, {**snapshot.definitions, "parameters": parameters})
-    except BrokerFailed as error:
-        if error.status != _REFUSED:
-            raise
-        reason = " ".join(error.reason.split())
-        raise Incomplete(f"the broker at {broker.url} refuses the objects of {vhost}: {reason}") from error
     came = replace(snapshot, definitions=read_vhost(broker, vhost, ())["definitions"])
     lacking = [each for each in differences(snapshot, came) if each.kind in _OBJECTS and each.op != "extra"]
     if lacking:
@@ -72,10 +68,11 @@ def open_vhost(broker: Broker, snapshot: TenantSnapshot, vhost: str) -> None:
     """Give a vhost the snapshot's limits and protection: from now on it takes connections."""
     wanted = snapshot.limits
     protected = bool(snapshot.vhost and snapshot.vhost["protected"])
-    broker.protect(vhost, protected=protected)
-    for limit in _CLOSED.keys() - wanted.keys():
-        broker.call("DELETE", "vhost-limits", vhost, limit, missing_ok=True)
-    _set_limits(broker, vhost, wanted)
+    with _accepted(vhost):
+        broker.protect(vhost, protected=protected)
+        for limit in _CLOSED.keys() - wanted.keys():
+            broker.call("DELETE", "vhost-limits", vhost, limit, missing_ok=True)
+        _set_limits(broker, vhost, wanted)
 
 
 def put_users(
@@ -90,20 +87,17 @@ def put_users(
     `names` maps users to the names they get, by default their own. `administrator` gets the rights of the snapshot's.
     """
     called = {user["name"]: user["name"] for user in snapshot.users} | dict(names or {})
-    for user in snapshot.users:
-        body = {key: user[key] for key in ("password_hash", "hashing_algorithm")}
-        broker.call("PUT", "users", called[user["name"]], json={**body, "tags": ",".join(user["tags"])})
-        for limit in broker.user_limits(called[user["name"]]).keys() - user["limits"].keys():
-            broker.call("DELETE", "user-limits", called[user["name"]], limit, missing_ok=True)
-        for limit, value in user["limits"].items():
-            broker.set_user_limit(called[user["name"]], limit, value)
-    for right in snapshot.permissions:
-        if name := called.get(right["user"], administrator):
-            body = {key: right[key] for key in ("configure", "write", "read")}
-            broker.call("PUT", "permissions", vhost, name, json=body)
-    for right in snapshot.topic_permissions:
-        body = {key: right[key] for key in ("exchange", "write", "read")}
-        broker.call("PUT", "topic-permissions", vhost, called[right["user"]], json=body)
+    with _accepted(vhost):
+        for user in snapshot.users:
+            _put_user(broker, user, called[user["name"]])
+        for right in snapshot.permissions:
+            if name := called.get(right["user"], administrator):
+                body = {key: right[key] for key in ("configure", "write", "read")}
+                broker.call("PUT", "permissions", vhost, name, json=body)
+        for right in snapshot.topic_permissions:
+            if name := called.get(right["user"]):
+                body = {key: right[key] for key in ("exchange", "write", "read")}
+                broker.call("PUT", "topic-permissions", vhost, name, json=body)
 
 
 def remove_vhost(broker: Broker, vhost: str, users: Iterable[str]) -> None:
@@ -111,6 +105,28 @@ def remove_vhost(broker: Broker, vhost: str, users: Iterable[str]) -> None:
     broker.protect(vhost, protected=False)
     broker.delete_all([("users", user) for user in users])
     broker.delete_all([("vhosts", vhost)])
+
+
+def _put_user(broker: Broker, user: Entry, name: str) -> None:
+    body = {key: user[key] for key in ("password_hash", "hashing_algorithm")}
+    broker.call("PUT", "users", name, json={**body, "tags": ",".join(user["tags"])})
+    for limit in broker.user_limits(name).keys() - user["limits"].keys():
+        broker.call("DELETE", "user-limits", name, limit, missing_ok=True)
+    for limit, value in user["limits"].items():
+        broker.set_user_limit(name, limit, value)
+
+
+@contextmanager
+def _accepted(vhost: str) -> Iterator[None]:
+    """Tell an entry that the broker refuses from a broker that fails."""
+    try:
+        yield
+    except BrokerFailed as error:
+        if error.status != _REFUSED:
+            raise
+        reason = " ".join(error.reason.split())
+        remedy = "Restore an older bundle, or onto the version of the broker that it was made on"
+        raise Incomplete(f"the broker refuses what {vhost} had: {reason}. {remedy}") from error
 
 
 def _set_limits(broker: Broker, vhost: str, limits: Mapping[str, int]) -> None:

@@ -10,9 +10,20 @@ from typing import Any, Final, Self
 from kryonix.backup.bundle import Bundle
 from kryonix.backup.errors import InvalidBundle
 from kryonix.backup.ownership import check_owned
+from kryonix.backup.shapes import check_shape, parse_member
 from kryonix.topology.naming import Names
 
 Entry = Mapping[str, Any]
+
+_MEMBERS: Final = {
+    "vhost.json": "vhost",
+    "definitions.json": "definitions",
+    "users.json": "users",
+    "permissions.json": "",
+    "rows.json": "rows",
+    "tenant.json": "entry",
+}
+"""The members that every bundle of a tenant has, and the field that each one is."""
 
 OBJECTS: Final = ("exchanges", "queues", "bindings", "policies", "parameters")
 """The lists of a vhost's definitions."""
@@ -67,13 +78,10 @@ class TenantSnapshot:
 
     def members(self) -> dict[str, bytes]:
         """Return the members of a bundle. The same tenant gives the same bytes."""
-        values = {
-            "vhost.json": self.vhost,
-            "definitions.json": self.definitions,
-            "users.json": self.users,
-            "permissions.json": {"permissions": self.permissions, "topic_permissions": self.topic_permissions},
-            "rows.json": self.rows,
-            "tenant.json": self.entry,
+        values = {name: getattr(self, field) for name, field in _MEMBERS.items() if field}
+        values["permissions.json"] = {
+            "permissions": self.permissions,
+            "topic_permissions": self.topic_permissions,
         }
         if self.state is not None:
             values["state.json"] = self.state
@@ -89,32 +97,18 @@ class TenantSnapshot:
         where = f"the bundle of {manifest.kind} {manifest.subject!r}"
         if manifest.kind != "tenant":
             raise InvalidBundle(where, "it holds no tenant. Restore it as a platform")
-        read = {name: _parsed(where, name, text) for name, text in bundle.members.items()}
-        try:
-            rights = read["permissions.json"]
-            found = cls(
-                tenant=manifest.subject,
-                vhost=read["vhost.json"],
-                definitions=read["definitions.json"],
-                users=read["users.json"],
-                permissions=rights["permissions"],
-                topic_permissions=rights["topic_permissions"],
-                rows=read["rows.json"],
-                entry=read["tenant.json"],
-                state=read.get("state.json"),
-            )
-        except (KeyError, TypeError) as error:
-            raise InvalidBundle(where, f"{error} is missing") from None
+        read = {name: parse_member(where, name, text) for name, text in bundle.members.items()}
+        if missing := sorted(_MEMBERS.keys() - read.keys()):
+            raise InvalidBundle(where, f"{missing[0]} is missing")
+        rights = read["permissions.json"] if isinstance(read["permissions.json"], dict) else {}
+        fields = {field: read[name] for name, field in _MEMBERS.items() if field}
+        fields |= {name: rights.get(name) for name in ("permissions", "topic_permissions")}
+        fields["state"] = read.get("state.json")
+        check_shape(where, fields)
+        found = cls(tenant=manifest.subject, **fields)
         check_owned(found, where)
         return found
 
 
 def _as_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, indent=1).encode() + b"\n"
-
-
-def _parsed(where: str, name: str, text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise InvalidBundle(where, f"{name} is not JSON") from None

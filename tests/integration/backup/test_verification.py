@@ -176,9 +176,16 @@ def changed(tenant: TenantSnapshot, kind: str, **entry: Any) -> TenantSnapshot:
 
 def test_an_object_that_the_broker_refuses_is_named(live: Live, tenant: TenantSnapshot) -> None:
     lost = {"source": f"cliente_{KEPT}", "destination": "nowhere", "destination_type": "queue", "routing_key": "k"}
-    with pytest.raises(Incomplete, match=r"refuses the objects.*nowhere") as refused:
+    with pytest.raises(Incomplete, match=r"the broker refuses what /kryonix-verify.* had: .*nowhere") as refused:
         verify(bundle_of(changed(tenant, "bindings", **lost, arguments={})), live.broker, live.dsn)
     assert refused.value.exit_status == 1
+    assert live.scratch() == []
+
+
+def test_a_right_that_the_broker_refuses_is_no_outage(live: Live, tenant: TenantSnapshot) -> None:
+    wrong = [{**each, "write": "["} for each in tenant.permissions if each["user"] == f"kryonix_{KEPT}"]
+    with pytest.raises(Incomplete, match="the broker refuses"):
+        verify(bundle_of(replace(tenant, permissions=wrong)), live.broker, live.dsn)
     assert live.scratch() == []
 
 

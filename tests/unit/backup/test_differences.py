@@ -133,3 +133,8 @@ def test_a_difference_shows_no_secret(case: str) -> None:
     found = changed(SECRETS[case])
     assert found
     assert not any(secret in f"{found!r} {[str(each) for each in found]}" for secret in ("bGVha2Vk", "c2VjcmV0"))
+
+
+def test_a_name_can_not_write_over_the_terminal() -> None:
+    found = changed(lambda f: f["definitions"]["exchanges"].append({"name": "\x1b[2J\n", "type": "topic"}))
+    assert [str(each) for each in found] == ["exchange \\x1b[2J\\n: extra"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings, strategies
 
 from kryonix.backup.bundle import Bundle
+from kryonix.backup.differences import differences
 from kryonix.backup.errors import InvalidBundle
 from kryonix.backup.snapshot import TenantSnapshot
 from tests.support.snapshots import bundle_of, snapshot, values
@@ -80,7 +82,10 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "no vhost": (lambda f: f.update(vhost=None), "vhost"),
     "another field of the vhost": (lambda f: f["vhost"].update(tracing=True), "tracing"),
     "users in the definitions": (lambda f: f["definitions"].update(users=[{}]), "users"),
-    "an object in another vhost": (lambda f: f["definitions"]["queues"][0].update(vhost="/cliente_beta"), "beta"),
+    "an object in another vhost": (
+        lambda f: f["definitions"]["queues"][0].update(vhost="/cliente_beta"),
+        "queues.0.vhost",
+    ),
     "another tenant's user": (lambda f: user(f, 0, name="kryonix_beta"), "the user 'kryonix_beta'"),
     "the administrator": (lambda f: user(f, 0, name="kryonix_admin"), "the user 'kryonix_admin'"),
     "a user like the tenant's": (lambda f: user(f, 0, name="kryonix_acme2"), "kryonix_acme2"),
@@ -88,8 +93,8 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "an administrator by tag": (lambda f: user(f, 0, tags=["administrator"]), "the tags administrator"),
     "figures by more than a tag": (lambda f: user(f, 1, tags=["management", "administrator"]), "the tags"),
     "HTTP for the application's user": (lambda f: user(f, 0, tags=["management"]), "the tags management"),
-    "a user without a password": (lambda f: user(f, 0, password_hash=""), "an empty password hash"),
-    "an unknown hash": (lambda f: user(f, 0, hashing_algorithm="md5"), "a known algorithm"),
+    "a user without a password": (lambda f: user(f, 0, password_hash=""), "users.0.password_hash"),
+    "an unknown hash": (lambda f: user(f, 0, hashing_algorithm="md5"), "users.0.hashing_algorithm"),
     "a right of another tenant": (lambda f: right(f, user="kryonix_beta"), "the user 'kryonix_beta'"),
     "a second administrator": (lambda f: right(f, user="eve", configure=".*", write=".*", read=".*"), "'eve'"),
     "a right in another vhost": (lambda f: right(f, vhost="/cliente_beta"), "the vhost '/cliente_beta'"),
@@ -102,9 +107,22 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "another stack's state": (lambda f: resource(f, urn=OTHER_URN), "tenant-beta"),
     "a container in the state": (lambda f: resource(f, type="docker:index/container:Container"), "docker"),
     "another vhost in the state": (lambda f: resource(f, inputs={"name": "/cliente_beta"}), "'/cliente_beta'"),
+    "another id in the state": (lambda f: resource(f, id="/cliente_beta"), "'/cliente_beta'"),
+    "another tenant's queue in the state": (
+        lambda f: resource(f, type="rabbitmq:index/queue:Queue", id="q@/cliente_beta"),
+        "'q@/cliente_beta'",
+    ),
+    "a user in the state": (
+        lambda f: resource(f, type="rabbitmq:index/user:User", id="", inputs={"name": "kryonix_beta"}),
+        "'kryonix_beta'",
+    ),
+    "a tenant in the state": (
+        lambda f: resource(f, type="pulumi-python:dynamic/kryonix:TenantRecord", inputs={"clienteId": "beta"}),
+        "'beta'",
+    ),
     "code in the state": (lambda f: resource(f, inputs={"__provider": "gASVAAAA"}), "a program"),
     "a download in the state": (lambda f: resource(f, inputs={"pluginDownloadURL": "https://x"}), "downloads a prog"),
-    "an object in the state": (lambda f: resource(f, inputs={"vhost": "/"}), "the vhost '/'"),
+    "an object in the state": (lambda f: resource(f, inputs={"vhost": "/"}), "its state holds '/'"),
 }
 
 
@@ -132,21 +150,67 @@ def test_a_platforms_bundle_is_not_a_tenants() -> None:
 
 MALFORMED = {
     "no JSON": b"{",
-    "too deep": b"[" * 100_000,
+    "too deep for Python": b"[" * 100_000,
+    "too deep": b"[" * 100 + b"]" * 100,
+    "no number of JSON": b"NaN",
+    "another shape": b"[]",
     "a number": b"1",
     "text in place of an object": b'["a"]',
+    "objects of nothing": b"[{}]",
+    "text": b'"a"',
 }
+MEMBERS = ("vhost", "definitions", "users", "permissions", "rows", "tenant", "state")
+EMPTY_LISTS = [("users", "another shape")]
+"""Valid: a tenant may have lost its users."""
 
 
-@pytest.mark.parametrize("member", ["vhost", "definitions", "users", "permissions", "rows", "tenant", "state"])
+@pytest.mark.parametrize("member", MEMBERS)
 @pytest.mark.parametrize("case", MALFORMED)
 def test_a_malformed_member_is_refused(member: str, case: str) -> None:
     whole = bundle_of(snapshot())
+    changed = Bundle(whole.manifest, {**whole.members, f"{member}.json": MALFORMED[case]})
+    if (member, case) in EMPTY_LISTS:
+        assert TenantSnapshot.of(changed).users == []
+        return
     with pytest.raises(InvalidBundle):
-        TenantSnapshot.of(replace(whole, members={**whole.members, f"{member}.json": MALFORMED[case]}))
+        TenantSnapshot.of(changed)
 
 
-@pytest.mark.parametrize("member", ["vhost", "definitions", "users", "permissions", "rows", "tenant"])
+@given(strategies.data())
+@settings(max_examples=200, deadline=None)
+def test_no_change_of_any_value_ends_in_a_traceback(data: strategies.DataObject) -> None:
+    """A forged bundle is refused, or it is one that differences and counts can read."""
+    members = bundle_of(snapshot()).members
+    name = data.draw(strategies.sampled_from(sorted(members)))
+    value = json.loads(members[name])
+    holder, key = data.draw(strategies.sampled_from(list(places(value))))
+    holder[key] = data.draw(JSON)
+    forged = Bundle(bundle_of(snapshot()).manifest, {**members, name: json.dumps(value).encode()})
+    try:
+        found = TenantSnapshot.of(forged)
+    except InvalidBundle:
+        return
+    assert differences(found, found) == []
+    assert all(str(each) for each in differences(snapshot(), found))
+    assert sum(found.counts.values()) >= 0
+    assert isinstance(found.left_out, list)
+    assert isinstance(found.limits, dict)
+
+
+JSON: strategies.SearchStrategy[Any] = strategies.sampled_from(
+    [None, True, 0, -1.5, "", "x", "\x1b[2J\n", [], {}, [None], [[]], {"a": None}, {"name": 1}, [{"name": "x"}], [1]]
+)
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every place in nested values, as what holds it and its key there."""
+    for key in list(value) if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from places(value[key])
+
+
+@pytest.mark.parametrize("member", [name for name in MEMBERS if name != "state"])
 def test_a_missing_member_is_named(member: str) -> None:
     whole = bundle_of(snapshot())
     left = {name: text for name, text in whole.members.items() if name != f"{member}.json"}
