@@ -94,13 +94,18 @@ def new_identity(path: Path) -> str:
     created = datetime.now(UTC).isoformat(timespec="seconds")
     text = f"# created: {created}\n# public key: {recipient}\n{identity}\n"
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise InvalidKey(f"{path} exists already, and a key is never written over: bundles may need it") from None
     except OSError as error:
+        raise InvalidKey(f"{path}: can't be written ({error.strerror})") from None
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink()
         raise InvalidKey(f"{path}: can't be written ({error.strerror})") from None
     return recipient
 

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from kryonix import __version__
 from kryonix.backup.errors import InvalidBundle
+from kryonix.topology.errors import shown
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -19,6 +20,8 @@ MEMBER: Final = r"[a-z][a-z0-9_-]{0,60}\.json"
 """The pattern of a member's name: a flat name, so that no member leaves the folder where `tar` unpacks it."""
 
 Kind = Literal["tenant", "platform"]
+Text = Annotated[str, StringConstraints(pattern=r"^[ -~]{0,200}$")]
+"""Text that a terminal shows as it is: a bundle may be hostile."""
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MemberName = Annotated[str, StringConstraints(pattern=rf"^{MEMBER}$")]
@@ -35,11 +38,11 @@ class Facts(_Strict):
     registry's migrations, `etag` the version of the definitions, and `counts` the objects per noun.
     """
 
-    broker: str
+    broker: Text
     broker_nodes: Annotated[int, Field(ge=1)]
-    registry: str
-    etag: str
-    counts: Mapping[str, Count] = Field(default_factory=dict)
+    registry: Text
+    etag: Text
+    counts: Mapping[Text, Count] = Field(default_factory=dict)
 
 
 class Member(_Strict):
@@ -58,10 +61,10 @@ class Manifest(Facts):
 
     format: Literal[1] = 1
     kind: Kind
-    subject: str
-    stack: str
+    subject: Text
+    stack: Text
     created_at: AwareDatetime
-    tool: str = __version__
+    tool: Text = __version__
     members: Mapping[MemberName, Member]
 
     @field_validator("created_at")
@@ -83,11 +86,12 @@ class Manifest(Facts):
     def read(cls, text: bytes, where: str) -> Self:
         """Return the manifest that JSON holds. Raises InvalidBundle, which names `where`."""
         try:
-            found = json.loads(text).get("format")
+            fields = json.loads(text)
+            found, tool = fields.get("format"), str(fields.get("tool"))
         except (AttributeError, ValueError, RecursionError):
             raise InvalidBundle(where, f"{MANIFEST} is not a JSON object") from None
         if type(found) is int and found > FORMAT:
-            rule = f"this version of kryonix reads up to {FORMAT}. Use version {_tool(text)} or a newer one"
+            rule = f"this version of kryonix reads up to {FORMAT}. Use a newer one; {shown(tool, 40)} made the bundle"
             raise InvalidBundle(where, f"has the format {found}, and {rule}")
         try:
             return cls.model_validate_json(text)
@@ -95,10 +99,7 @@ class Manifest(Facts):
             raise InvalidBundle(where, f"{MANIFEST} is not valid: {_first(error)}") from None
 
 
-def _tool(text: bytes) -> str:
-    return str(json.loads(text).get("tool", "that made it"))[:40]
-
-
 def _first(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc']))[:100]}: {first['msg']}"
+    place = ascii(".".join(map(str, first["loc"])))[1:-1]
+    return f"{place[:100]}: {first['msg']}"

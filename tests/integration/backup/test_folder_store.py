@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -133,6 +134,51 @@ def test_a_bundle_under_another_name_is_refused(store: BundleStore) -> None:
     store.put(str(name), store.get(written.name))
     with pytest.raises(InvalidBundle, match=f"holds another bundle, {NAME}"):
         archive.read(name, identities)
+
+
+def test_writers_at_the_same_time_make_one_file(store: BundleStore) -> None:
+    written = [f"bundle {number}".encode() for number in range(8)]
+
+    def write(data: bytes) -> bytes | None:
+        with suppress(BundleExists):
+            store.put(NAME, data)
+            return data
+        return None
+
+    with ThreadPoolExecutor(8) as pool:
+        [won] = [each for each in pool.map(write, written) if each]
+    assert store.get(NAME) == won
+    assert files(Path(store.address)) == [NAME]
+
+
+def write_with(fault: str, store: BundleStore, log: Path) -> subprocess.CompletedProcess[str]:
+    """Write a bundle in a process whose system calls fail as strace's `--inject` says."""
+    script = (
+        f"from kryonix.backup.store import BundleStore\nBundleStore.open({store.address!r}).put({NAME!r}, b'bundle')"
+    )
+    trace = ["strace", "-f", "-o", str(log), "-e", f"inject={fault}"]
+    run = [*trace, sys.executable, "-B", "-c", script]
+    return subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("fsync:error=EIO", "Input/output error"),
+        ("link,linkat:error=ENOSPC", "No space left on device"),
+        ("fsync:signal=KILL", None),
+        ("link,linkat:signal=KILL", None),
+    ],
+)
+def test_a_writer_that_fails_or_is_killed_leaves_no_bundle(
+    store: BundleStore, tmp_path: Path, fault: str, error: str | None
+) -> None:
+    Path(store.address, NAME).parent.mkdir(parents=True)  # an fsync then is that of the file
+    ran = write_with(fault, store, tmp_path / "strace")
+    assert ran.returncode == (-signal.SIGKILL if error is None else 1)
+    assert (f"StoreUnreachable: {store.address}/{NAME}: {error}" if error else "") in ran.stderr
+    assert store.list() == []
+    store.put(NAME, b"bundle")
 
 
 def test_only_encrypted_bytes_are_written_to_any_file(tmp_path: Path) -> None:

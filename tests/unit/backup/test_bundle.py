@@ -191,7 +191,10 @@ def altered(**changed: Any) -> bytes:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (altered(format=2, tool="3.1.0"), r"has the format 2, and this version .* reads up to 1\. Use version 3\.1\.0"),
+        (altered(format=2, tool="3.1.0"), r"has the format 2, and this .* up to 1\. Use a newer one; '3\.1\.0' made"),
+        (altered(format=2, tool="\x1b[2J"), r"'\\x1b\[2J' made the bundle"),
+        (altered(broker="\x1b[2J"), "manifest.json is not valid: broker"),
+        (altered(**{"\x1b[2J": 1}), r"manifest\.json is not valid: \\x1b\[2J: Extra inputs"),
         (altered(format="1"), "manifest.json is not valid: format"),
         (altered(format=0), "manifest.json is not valid: format"),
         (altered(surprise=1), "manifest.json is not valid: surprise"),
