@@ -9,6 +9,8 @@ BackupError                 1  base
 ├── InvalidKey              2  a recipient or an identity is not valid
 ├── UnknownBundle           2  the store has no such bundle
 ├── Changing                3  the platform changed while it was read
+├── NotUndone               3  a restore failed, and what it had made could not be taken back
+├── ShortOfNodes            3  members of the cluster are missing: a restore would skip queues
 └── StoreUnreachable        3  the store does not answer, refuses, or is full
 """
 
@@ -64,6 +66,14 @@ class UnknownBundle(BackupError, InvalidChoice):
 
 class Changing(BackupError, ServiceUnreachable):
     """The platform changed while it was read, each time it was tried."""
+
+
+class NotUndone(BackupError, ServiceUnreachable):
+    """A restore failed, and the tenant could not be brought back to what it was. Its vhost takes no connections."""
+
+
+class ShortOfNodes(BackupError, ServiceUnreachable):
+    """Members of the cluster are missing. The broker would skip queues, and say that it took them."""
 
 
 class StoreUnreachable(BackupError, ServiceUnreachable):

@@ -18,7 +18,7 @@ Deployment = dict[str, Any]
 Change = Callable[[Deployment], Deployment]
 
 TENANT_TYPE: Final = "kryonix:messaging:TenantMessaging"
-_STACK_TYPE: Final = "pulumi:pulumi:Stack"
+STACK_TYPE: Final = "pulumi:pulumi:Stack"
 SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 _ADDRESSES: Final = ("management_url", "amqp_host", "amqp_port")
 
@@ -30,7 +30,7 @@ def entries(document: Mapping[str, Any], kind: str = "resources") -> list[Mappin
 
 def outputs_in(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stack's outputs; empty for a deployment without any."""
-    return _values(document, _STACK_TYPE, "outputs")
+    return _values(document, STACK_TYPE, "outputs")
 
 
 def inputs_of(document: Mapping[str, Any], type_: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def tenant_deployment(document: Deployment, tenant: str, stack: str) -> Deployme
     resources = document["deployment"]["resources"]
     moved = set(tenant_resources(document, tenant))
     used = {data.get("provider", "").rpartition("::")[0] for data in resources if data["urn"] in moved}
-    kept = [data for data in resources if data["urn"] in moved | used or data["type"] == _STACK_TYPE]
+    kept = [data for data in resources if data["urn"] in moved | used or data["type"] == STACK_TYPE]
     renamed = dict.fromkeys((urn for data in resources for urn in needs(data)), "")
     renamed |= {data["urn"]: _renamed(data, stack) for data in kept}
     entries = [with_references(data, renamed) | {"urn": renamed[data["urn"]]} for data in kept]
@@ -82,7 +82,7 @@ def tenant_deployment(document: Deployment, tenant: str, stack: str) -> Deployme
         entry.pop("aliases", None)
         if not entry["type"].startswith("pulumi:"):
             entry["protect"] = True
-        if entry["type"] == _STACK_TYPE:
+        if entry["type"] == STACK_TYPE:
             outputs = entry.get("outputs") or {}
             own = {key: outputs[key] for key in _ADDRESSES if key in outputs}
             entry["outputs"] = own | {"tenants": {tenant: _opened(outputs["tenants"])[tenant]}}
@@ -94,7 +94,7 @@ def without_tenant(document: Deployment, tenant: str) -> Deployment:
     moved = dict.fromkeys(tenant_resources(document, tenant), "")
     entries = [with_references(data, moved) for data in document["deployment"]["resources"] if data["urn"] not in moved]
     for entry in entries:
-        if entry["type"] == _STACK_TYPE and "tenants" in (outputs := entry.get("outputs") or {}):
+        if entry["type"] == STACK_TYPE and "tenants" in (outputs := entry.get("outputs") or {}):
             left = {id: made for id, made in _opened(outputs["tenants"]).items() if id != tenant}
             entry["outputs"] = outputs | {"tenants": _closed(left, like=outputs["tenants"])}
     return {**document, "deployment": {**document["deployment"], "resources": entries}}
@@ -139,7 +139,7 @@ def with_references(data: Mapping[str, Any], renamed: Mapping[str, str]) -> dict
 
 def _renamed(data: Mapping[str, Any], stack: str) -> str:
     _, project, types, name = data["urn"].split("::", 3)
-    return f"urn:pulumi:{stack}::{project}::{types}::{f'{project}-{stack}' if types == _STACK_TYPE else name}"
+    return f"urn:pulumi:{stack}::{project}::{types}::{f'{project}-{stack}' if types == STACK_TYPE else name}"
 
 
 def _opened(value: Any) -> Any:

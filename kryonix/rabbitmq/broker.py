@@ -19,6 +19,7 @@ LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
 _POLICY: Final = "effective_policy_definition"
 _FILLING: Final = f"vhost,name,messages,message_bytes,{_POLICY}"
 _OUTPUTS: Final = ("management_url", "admin_username", "admin_password")
+_NO_VHOST: Final = "vhost_not_found"
 _CUT_OFF_S: Final = 10
 _AT_ONCE: Final = 8
 
@@ -95,7 +96,12 @@ class Broker(Client):
 
     def definitions(self, vhost: str) -> dict[str, Any]:
         """Return a vhost's exchanges, queues, bindings, policies and limits, no users. Empty if missing."""
-        return self.find("definitions", vhost) or {}
+        try:
+            return self.find("definitions", vhost) or {}
+        except BrokerFailed as error:
+            if error.reason == _NO_VHOST:  # RabbitMQ 4.3 answers 400
+                return {}
+            raise
 
     def definitions_version(self) -> str:
         """Return the ETag of the definitions, which any change on the broker changes; empty before RabbitMQ 4.3.5."""

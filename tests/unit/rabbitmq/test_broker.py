@@ -58,6 +58,14 @@ def test_what_the_broker_says_is_read() -> None:
         assert broker.remains("/v", ["u"]) == ["/v"]
 
 
+def test_a_missing_vhost_has_no_definitions() -> None:
+    with served(lambda to: reply(to, 400, b'{"error": "bad_request", "reason": "vhost_not_found"}')) as api:
+        assert Broker.of(api.outputs).definitions("/v") == {}
+    other = b'{"error": "bad_request", "reason": "another"}'
+    with served(lambda to: reply(to, 400, other)) as api, pytest.raises(BrokerUnavailable, match="another"):
+        Broker.of(api.outputs).definitions("/v")
+
+
 def test_what_does_not_exist_is_empty() -> None:
     with served(by_path({})) as api:
         broker = Broker.of(api.outputs)
