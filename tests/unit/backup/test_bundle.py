@@ -193,6 +193,7 @@ def altered(**changed: Any) -> bytes:
     [
         (altered(format=2, tool="3.1.0"), r"has the format 2, and this .* up to 1\. Use a newer one; '3\.1\.0' made"),
         (altered(format=2, tool="\x1b[2J"), r"'\\x1b\[2J' made the bundle"),
+        (altered(subject="acme\n"), r"manifest\.json is not valid: subject"),
         (altered(broker="\x1b[2J"), "manifest.json is not valid: broker"),
         (altered(**{"\x1b[2J": 1}), r"manifest\.json is not valid: \\x1b\[2J: Extra inputs"),
         (altered(format="1"), "manifest.json is not valid: format"),

@@ -137,7 +137,7 @@ def test_a_bundle_with_what_is_not_the_tenants_is_refused(case: str) -> None:
     assert refused.value.exit_status == 2
 
 
-@pytest.mark.parametrize("tenant", ["Acme", "../acme", "acme\n", ""])
+@pytest.mark.parametrize("tenant", ["Acme", "../acme", "acme ", ""])
 def test_a_bundle_of_no_valid_tenant_is_refused(tenant: str) -> None:
     with pytest.raises(InvalidBundle):
         TenantSnapshot.of(bundle_of(snapshot(), subject=tenant))
