@@ -24,7 +24,7 @@ from kryonix.engines.engine import Engine, StackSpec
 from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
-from kryonix.registry.backups import BackupKey, BackupKind, record_created, record_failed
+from kryonix.registry.backups import BackupKind, record_created, record_failed
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import fetch_desired_states
 from kryonix.registry.errors import RegistryError
@@ -132,12 +132,16 @@ class Creation:
 
     @cached_property
     def _stacks(self) -> Mapping[str, str]:
-        """Return the platform's stack of each tenant. One without a desired state is where its vhost is."""
+        """Return the platform's stack of each tenant, without those of unknown cells.
+
+        A tenant without a desired state is where its vhost is.
+        """
         with connect(self.registry_dsn) as connection:
             states, rows = fetch_desired_states(connection), fetch_configurations(connection)
-        found = {s.cliente_id: self.cells.cell(s.cell).stack for s in states if s.status != "removed"}
-        others = {row.vhost: row.cliente_id for row in rows if row.status != "removido" and row.cliente_id not in found}
-        for cell in self.cells.cells.values() if others else ():
+        cells, own = self.cells.cells, {s.cliente_id for s in states}
+        found = {s.cliente_id: cells[s.cell].stack for s in states if s.status != "removed" and s.cell in cells}
+        others = {row.vhost: row.cliente_id for row in rows if row.status != "removido" and row.cliente_id not in own}
+        for cell in cells.values() if others else ():
             with suppress(BrokerUnavailable):  # its tenants fail later, each with the reason
                 there = (vhost.name for vhost in self._broker_of(cell.stack).vhosts() if vhost.name in others)
                 found |= {others[vhost]: cell.stack for vhost in there}
@@ -147,13 +151,12 @@ class Creation:
         """Record the outcome. The bundle is good even if the registry does not answer by now."""
         if isinstance(made.error, BundleExists):
             return  # its maker records it
-        name, address = made.name, f"{self.archive.store.address}/{made.name}"
-        key = BackupKey(stack=name.stack, kind=name.kind, subject=name.subject, at=name.at)
+        name, address = made.name, self.archive.store.address_of(str(made.name))
         try:
             with connect(self.registry_dsn) as connection:
                 if made.stored is not None:
-                    record_created(connection, key, address=address, started_at=started, bytes=made.stored.bytes)
+                    record_created(connection, name.key, address=address, started_at=started, bytes=made.stored.bytes)
                 else:
-                    record_failed(connection, key, address=address, started_at=started, error=str(made.error))
+                    record_failed(connection, name.key, address=address, started_at=started, error=str(made.error))
         except RegistryError as error:
             _log.warning("the outcome of the backup %s is not recorded: %s", name, error)

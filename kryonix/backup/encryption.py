@@ -76,6 +76,11 @@ class Identities:
         """Return the identities of all files."""
         return cls(tuple(key for file in files for key in cls.parse(_text(file), str(file))._keys))
 
+    def recipients(self) -> Recipients:
+        """Return the recipients of the identities that are not SSH keys."""
+        keys = (str(key.to_public()) for key in self._keys if isinstance(key, pyrage.x25519.Identity))
+        return Recipients.parse("\n".join(keys), "identities")
+
     def decrypt(self, data: bytes, where: str) -> bytes:
         """Return the plain bytes. Raises WrongKey or InvalidBundle, which name `where`."""
         try:

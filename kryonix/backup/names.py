@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from kryonix.backup.errors import InvalidAddress
 from kryonix.backup.manifest import Kind
+from kryonix.registry.backups import BackupKey
 from kryonix.topology.naming import TENANT_ID
 
 SUFFIX: Final = ".tar.zst.age"
@@ -48,6 +49,11 @@ class BundleName:
             return None
         stack, tenant = match["stack"], match["tenant"]
         return cls(stack, "tenant", tenant, at) if tenant else cls(stack, "platform", stack, at)
+
+    @property
+    def key(self) -> BackupKey:
+        """Return the key of the bundle's record in the registry."""
+        return BackupKey(stack=self.stack, kind=self.kind, subject=self.subject, at=self.at)
 
     @staticmethod
     def folder(stack: str, kind: Kind, subject: str) -> str:

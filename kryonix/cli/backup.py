@@ -14,6 +14,7 @@ from kryonix.backup.creation import Created, Creation, Subject
 from kryonix.backup.encryption import Recipients, new_identity
 from kryonix.backup.names import BundleName
 from kryonix.backup.retention import Retention
+from kryonix.cli import backup_schedule
 from kryonix.cli.backup_verify import verify
 from kryonix.cli.bundles import (
     BundleArgument,
@@ -24,7 +25,6 @@ from kryonix.cli.bundles import (
     archive_of,
     find_bundle,
     identities_of,
-    key_of,
     recipients_of,
     reference,
 )
@@ -41,6 +41,7 @@ from kryonix.registry.connection import connect
 _FAILED: Final = 1
 
 app = group("backup", "Encrypted bundles of the platform and its tenants, proven to restore.")
+app.add_typer(backup_schedule.app)
 
 
 @command(app)
@@ -203,7 +204,7 @@ def prune(
         for name in old:
             archive.store.delete(str(name))
             with connect(dsn) as connection:
-                forget_backup(connection, key_of(name))
+                forget_backup(connection, name.key)
     print_result(
         output.prune_json(reasons, sizes, dry_run=dry_run),
         output.prune_report(reasons, sizes, out) if dry_run else f"{len(old)} of {len(sizes)} bundles deleted.",

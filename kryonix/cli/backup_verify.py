@@ -10,7 +10,7 @@ from kryonix.backup.encryption import Identities
 from kryonix.backup.errors import WrongKey
 from kryonix.backup.platform_reading import whole_registry_dsn
 from kryonix.backup.verification import verify as restored_beside
-from kryonix.cli.bundles import From, IdentityFiles, OptionalBundle, Reference, chosen_bundles, identities_of, key_of
+from kryonix.cli.bundles import From, IdentityFiles, OptionalBundle, Reference, chosen_bundles, identities_of
 from kryonix.cli.options import Json, PlatformOptions
 from kryonix.cli.output.console import err, out, print_result
 from kryonix.cli.output.progress import CountedProgress
@@ -79,5 +79,4 @@ class _Verifier:
             return
         if stored := dict(archive.bundles(name.kind, name.subject)).get(name):
             with connect(self._dsn) as connection:
-                key = key_of(name)
-                record_verified(connection, key, address=reference.where, bytes=stored.bytes, error=problem)
+                record_verified(connection, name.key, address=reference.where, bytes=stored.bytes, error=problem)

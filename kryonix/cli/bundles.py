@@ -17,7 +17,6 @@ from kryonix.cli.options import PlatformOptions, read_bytes
 from kryonix.cli.site import engine_of
 from kryonix.engines.engine import StackSpec
 from kryonix.errors import InvalidChoice
-from kryonix.registry.backups import BackupKey
 from kryonix.topology.errors import nearest, shown
 
 _STORE: Final = "a folder, s3://BUCKET/PREFIX, gs://… or az://…"
@@ -132,11 +131,6 @@ def reference(name: BundleName) -> str:
 def subject_of(name: BundleName) -> str:
     """Return what a bundle is of, as a command names it: `platform`, or `tenants/ID`."""
     return reference(name).rpartition("/")[0]
-
-
-def key_of(name: BundleName) -> BackupKey:
-    """Return what the registry knows a bundle by."""
-    return BackupKey(stack=name.stack, kind=name.kind, subject=name.subject, at=name.at)
 
 
 def archive_of(platform: PlatformOptions, given: str | None, option: str) -> Archive:

@@ -46,6 +46,16 @@ class NewestBackups:
     seen_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeBackup:
+    """A bundle that exists, and the result of its last verification: neither is True before the first."""
+
+    address: str
+    bytes: int
+    verified: bool
+    verify_failed: bool
+
+
 def try_lock(connection: Connection, stack: str) -> bool:
     """Lock the stack's schedule for the lifetime of this connection. Return False if another process holds it."""
     (row,) = connection.execute(QUERIES["try_lock_backups"], {"stack": stack})
@@ -86,6 +96,12 @@ def fetch_verifications(connection: Connection, stack: str) -> dict[BackupKey, s
     return {
         BackupKey(stack=r["stack"], kind=r["kind"], subject=r["subject"], at=r["at"]): r["verify_outcome"] for r in rows
     }
+
+
+def fetch_made(connection: Connection, stack: str, at: datetime) -> dict[tuple[BackupKind, str], MadeBackup]:
+    """Return a stack's bundles of one moment by kind and subject."""
+    rows = connection.execute(QUERIES["fetch_made"], {"stack": stack, "at": at})
+    return {(row.pop("kind"), row.pop("subject")): MadeBackup(**row) for row in rows}
 
 
 def expect_backups(connection: Connection, stack: str, subjects: Collection[tuple[BackupKind, str]]) -> None:

@@ -13,8 +13,9 @@ INSERT INTO tenants.backups AS b (stack, kind, subject, at, address, started_at,
 VALUES (%(stack)s, %(kind)s, %(subject)s, %(at)s, %(address)s, %(started_at)s, %(bytes)s, %(outcome)s, %(error)s)
 ON CONFLICT (stack, kind, subject, at) DO UPDATE SET
     address = EXCLUDED.address, started_at = EXCLUDED.started_at, ended_at = EXCLUDED.ended_at,
-    bytes = EXCLUDED.bytes, outcome = EXCLUDED.outcome, error = EXCLUDED.error
-WHERE b.outcome = 'failed';
+    bytes = EXCLUDED.bytes, outcome = EXCLUDED.outcome, error = EXCLUDED.error,
+    verified_at = NULL, verify_outcome = NULL, verify_error = ''
+WHERE b.outcome = 'failed' OR (EXCLUDED.outcome = 'created' AND b.address <> EXCLUDED.address);
 
 -- record_verification --
 -- A bundle without a record, as after the loss of the registry, gets one.
@@ -53,6 +54,12 @@ ORDER BY stack, kind, subject;
 SELECT stack, kind, subject, at, verify_outcome
 FROM tenants.backups
 WHERE stack = %(stack)s AND verify_outcome IS NOT NULL;
+
+-- fetch_made --
+SELECT kind, subject, address, bytes, coalesce(verify_outcome = 'verified', false) AS verified,
+    coalesce(verify_outcome = 'failed', false) AS verify_failed
+FROM tenants.backups
+WHERE (stack, at) = (%(stack)s, %(at)s) AND outcome = 'created';
 
 -- expect_backups --
 -- Subjects that are gone are no longer expected.

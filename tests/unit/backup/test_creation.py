@@ -26,9 +26,16 @@ from tests.support.bundles import FACTS, keys
 AT = datetime(2026, 5, 1, 2, tzinfo=UTC)
 STATES = [
     DesiredState(cliente_id="own", modules=("crm",), plan="basic", cell="second"),
+    DesiredState(cliente_id="elsewhere", modules=("crm",), plan="basic", cell="of-another-project"),
     DesiredState(cliente_id="gone", modules=("crm",), plan="basic", status="removed"),
 ]
-STATUSES: dict[str, Status] = {"own": "ativo", "gone": "removido", "acme": "ativo", "lost": "ativo"}
+STATUSES: dict[str, Status] = {
+    "own": "ativo",
+    "elsewhere": "ativo",
+    "gone": "removido",
+    "acme": "ativo",
+    "lost": "ativo",
+}
 ROWS = [
     TenantRow(cliente_id=id, vhost=f"/cliente_{id}", modulos=("crm",), plano="basic", status=status)
     for id, status in STATUSES.items()
