@@ -13,6 +13,7 @@ from kryonix.backup.ownership import EVERYTHING
 from kryonix.backup.snapshot import LIMITS, OBJECTS, RESTORED, Entry, TenantSnapshot
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerFailed
+from kryonix.topology.naming import TRIAL_PREFIX
 
 _VHOST: Final = ("name", "description", "tags", "default_queue_type")
 _USER: Final = ("name", "password_hash", "hashing_algorithm", "tags", "limits")
@@ -38,7 +39,7 @@ def read_vhost(
     definitions = broker.definitions(vhost) if made else {}
     return {
         "vhost": made,
-        "definitions": {kind: sorted(definitions.get(kind, ()), key=_order) for kind in OBJECTS},
+        "definitions": {kind: sorted(found, key=_order) for kind, found in _lasting(definitions).items()},
         "users": [{key: user[key] for key in _USER} for user in found if user],
         "permissions": [each for each in rights if each["user"] in known or each["user"] == administrator],
         "topic_permissions": [each for each in _listed(broker, vhost, "topic-permissions") if each["user"] in known],
@@ -138,6 +139,20 @@ def _vhost(broker: Broker, name: str) -> dict[str, Any] | None:
     if (found := broker.find("vhosts", name)) is None:
         return None
     return {key: found[key] for key in _VHOST} | {"protected": bool(found["protected_from_deletion"])}
+
+
+def _lasting(definitions: Mapping[str, Any]) -> dict[str, list[Entry]]:
+    """Return the objects of a vhost without those of a moment: a check's trial, and exclusive queues.
+
+    An export has the bindings of an exclusive queue, without the queue: no broker takes them back.
+    """
+    found: dict[str, list[Entry]] = {kind: list(definitions.get(kind, ())) for kind in OBJECTS}
+    found["queues"] = [each for each in found["queues"] if f".{TRIAL_PREFIX}" not in each["name"]]
+    queues = {each["name"] for each in found["queues"]}
+    found["bindings"] = [
+        each for each in found["bindings"] if each["destination_type"] != "queue" or each["destination"] in queues
+    ]
+    return found
 
 
 def _listed(broker: Broker, vhost: str, what: str) -> list[dict[str, Any]]:

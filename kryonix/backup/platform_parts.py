@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from kryonix.backup.platform_snapshot import PlatformSnapshot
-from kryonix.backup.scratch import PREFIX
 from kryonix.backup.snapshot import OBJECTS, TenantSnapshot
 
 _BUILT_IN: Final = "amq."
@@ -23,8 +22,6 @@ def shared_vhosts(platform: PlatformSnapshot) -> Iterator[TenantSnapshot]:
     users = [user for user in objects["users"].values() if _ADMINISTRATOR not in _tags(user["tags"])]
     for vhost in objects["vhosts"].values():
         name, metadata = vhost["name"], vhost.get("metadata") or {}
-        if name.startswith(f"/{PREFIX}"):  # scratch of a verification that ran during the backup
-            continue
         inside = {
             kind: [_without_vhost(each) for each in objects[kind].values() if each["vhost"] == name]
             for kind in (*OBJECTS, "permissions", "topic_permissions")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import aio_pika
 import psycopg
 import pytest
 
@@ -26,6 +28,7 @@ from kryonix.registry.connection import connect
 from kryonix.registry.errors import RegistryRefused
 from kryonix.registry.tables import put_rows, tenant_tables
 from kryonix.tenants.errors import UnknownTenant
+from kryonix.topology.naming import TRIAL_PREFIX
 from tests.support.bundles import bundle
 from tests.support.project import ROOT, Project
 from tests.support.snapshots import bundle_of, snapshot, values
@@ -263,6 +266,26 @@ def test_a_tenant_that_keeps_changing_is_not_read(live: Live, tenant: TenantSnap
     meddled.meddled_in = tenant.names.vhost
     with pytest.raises(Changing, match="'kept' changed while it was read, 3 times"):
         read_tenant(meddled, live.dsn, None, KEPT)
+
+
+def test_queues_of_a_moment_are_not_read(live: Live, tenant: TenantSnapshot) -> None:
+    """Such as an operator's exclusive queue, and the one of a check's trial."""
+
+    async def read_beside_them() -> TenantSnapshot:
+        outputs = live.project.outputs()
+        where = {"host": outputs["amqp_host"], "port": outputs["amqp_port"], "virtualhost": tenant.names.vhost}
+        connection = await aio_pika.connect(login=live.broker.username, password=outputs["admin_password"], **where)
+        async with connection:
+            channel = await connection.channel()
+            exclusive = await channel.declare_queue("reply", exclusive=True)
+            trial = await channel.declare_queue(f"{tenant.names.exchange}.crm.{TRIAL_PREFIX}1", durable=True)
+            for queue in (exclusive, trial):
+                await queue.bind(tenant.names.exchange, "crm.#")
+            found = await asyncio.to_thread(live.read)
+            await channel.queue_delete(trial.name)
+        return found
+
+    assert asyncio.run(read_beside_them()) == tenant
 
 
 def test_a_tenant_that_is_nowhere_is_unknown(live: Live) -> None:
