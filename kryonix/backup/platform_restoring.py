@@ -17,6 +17,7 @@ from kryonix.backup.errors import BackupError, Incomplete
 from kryonix.backup.platform_objects import Objects, left_out, missing, own_objects
 from kryonix.backup.platform_reading import RegistryRows, read_rows, state_of, whole_registry_dsn
 from kryonix.backup.platform_snapshot import PlatformSnapshot
+from kryonix.engines.containers import with_live_ids
 from kryonix.engines.engine import Engine, StackSpec, ignore
 from kryonix.engines.errors import Refused
 from kryonix.engines.events import OnEvent
@@ -112,6 +113,7 @@ class PlatformRestore:
         if snapshot.state is not None and state_of(self.engine, self._stack) is None:
             with _timed("state", on_step):
                 self.engine.restore(self._spec, dict(snapshot.state))
+                self.engine.rewrite(self._spec, with_live_ids)
         with _timed("services", on_step):
             self.bring_up(on_event)
         outputs = self.engine.outputs(self._spec)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
 
-from kryonix.engines.deployments import entries
+from kryonix.engines.deployments import Deployment, entries
 
 _CONTAINER: Final = "docker:index/container:Container"
 _REFERENCE: Final = "pulumi:pulumi:StackReference"
@@ -29,6 +29,23 @@ def platform_of(deployment: Mapping[str, Any]) -> str | None:
     return names[0].rsplit("/", 1)[-1] if names else None
 
 
+def with_live_ids(document: Deployment) -> Deployment:
+    """Return a deployment of another day with today's ids of its containers: one replaced since then has another.
+
+    Unchanged if Docker does not answer here.
+    """
+    live = {name: state["Id"] for name, state in _inspected(container_names(document)).items() if state}
+
+    def today(resource: Mapping[str, Any]) -> Mapping[str, Any]:
+        id = live.get(str(resource["inputs"]["name"])) if resource["type"] == _CONTAINER else None
+        if id is None or id == resource.get("id"):
+            return resource
+        return {**resource, "id": id, "outputs": {**resource.get("outputs", {}), "id": id}}
+
+    resources = [today(resource) for resource in entries(document)]
+    return {**document, "deployment": {**document["deployment"], "resources": resources}}
+
+
 def advice(stack: str, names: Sequence[str], noted: Collection[str] = ()) -> str | None:
     """Return what is wrong with the first container that does not run, and what to do; None if all run.
 
@@ -47,20 +64,25 @@ def paused(stack: str, names: Sequence[str]) -> str | None:
 
 def _states(names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
     """Return the state of each container, None for one that is gone; empty if Docker does not answer."""
+    return {name: found and found["State"] for name, found in _inspected(names).items()}
+
+
+def _inspected(names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
+    """Return what Docker says of each container, None for one that is gone; empty if Docker does not answer."""
     import docker  # takes as long as a tenth of a command, and most commands have no need to ask
     from docker.errors import DockerException, NotFound
 
-    states: dict[str, dict[str, Any] | None] = {}
+    inspected: dict[str, dict[str, Any] | None] = {}
     try:
         with closing(docker.from_env(timeout=_TIMEOUT_S)) as client:
             for name in names:
                 try:
-                    states[name] = client.api.inspect_container(name)["State"]
+                    inspected[name] = client.api.inspect_container(name)
                 except NotFound:
-                    states[name] = None
+                    inspected[name] = None
     except (DockerException, OSError):
         return {}
-    return states
+    return inspected
 
 
 def _advice(stack: str, name: str, state: Mapping[str, Any] | None, noted: bool) -> str | None:

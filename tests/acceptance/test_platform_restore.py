@@ -90,12 +90,16 @@ def sign_up(dsn: str) -> list[str]:
 
 def lose(project: Project) -> None:
     """Remove containers and volumes, and the state of every stack."""
+    lose_state(project)
     for container in project.containers():
         container.remove(force=True, v=True)
     client = docker.from_env()
     for volume in client.volumes.list(filters={"name": f"kryonix-{project.stack}-"}):
         volume.remove()
     client.close()
+
+
+def lose_state(project: Project) -> None:
     shutil.rmtree(project.folder / ".kryonix", ignore_errors=True)
     if backend := project.env.get("PULUMI_BACKEND_URL"):
         shutil.rmtree(f"{backend.removeprefix('file://')}/.pulumi")
@@ -215,6 +219,16 @@ def test_what_is_missing_only_is_added(lost: Lost) -> None:
         broker.delete_all([("queues", "/extra", "work")])
     assert lost.restore.plan(lost.snapshot).objects == {"queues": ["work /extra"]}
     assert lost.restore.run(lost.restore.plan(lost.snapshot)).objects == {"queues": 1}
+
+
+def test_a_lost_state_comes_back_beside_running_services(lost: Lost) -> None:
+    """The bundle knows the containers of before, which were made again since then."""
+    before = {container.id for container in lost.project.containers()}
+    lose_state(lost.project)
+    restored = lost.restore.run(lost.restore.plan(lost.snapshot))
+    assert (restored.rows, restored.objects) == ({}, {})
+    assert lost.project.must("preview", engine=lost.engine_name)["steps"] == []
+    assert {container.id for container in lost.project.containers()} == before
 
 
 def test_another_platforms_bundle_is_refused(lost: Lost) -> None:
