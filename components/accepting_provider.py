@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
+from psycopg import pq
 from pulumi.dynamic import ConfigureRequest, CreateResult, DiffResult, ResourceProvider, UpdateResult
 
 from components.current_address import CurrentAddress
 from components.errors import BrokerUnreachable, ComponentError
 from components.management import access_of, administration
+from components.registry_check import ping
 from kryonix.rabbitmq.counts import BrokerAccess, CountingBroker
 from kryonix.topology.ownership import too_wide
 
@@ -44,6 +46,13 @@ class ApplyingProvider(ResourceProvider):
 
     def apply(self, props: dict[str, Any]) -> None:
         """Write the properties."""
+
+    def found_registry(self, dsn: str) -> str:
+        """Return the registry's current address: the run that deletes a resource may have moved it."""
+        if self.current is None:
+            return dsn
+        moved = self.current.registry(dsn)
+        return moved if ping(moved) == pq.Ping.OK else dsn
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         changed = changed_keys(_olds, {**dict.fromkeys(self.optional), **_news})

@@ -11,6 +11,7 @@ import pulumi_docker as docker
 import pulumi_rabbitmq as rabbitmq
 import pulumi_random as random
 
+from components.backup_expectation import BackupExpectation
 from components.backup_settings import BackupSettings
 from components.containers import container_name
 from components.exporter_container import platform_file
@@ -52,10 +53,10 @@ class Backup(pulumi.ComponentResource):
         super().__init__("kryonix:messaging:Backup", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         password = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child).result
-        on_broker = pulumi.ResourceOptions(
-            parent=self, delete_before_replace=True, deleted_with=args.platform.outputs.data
-        )
-        user = rabbitmq.User(f"{name}-user", name=_USER, password=password, tags=["administrator"], opts=on_broker)
+        outputs = args.platform.outputs
+        lasting = pulumi.ResourceOptions(parent=self, delete_before_replace=True, deleted_with=outputs.data)
+        user = rabbitmq.User(f"{name}-user", name=_USER, password=password, tags=["administrator"], opts=lasting)
+        expected = BackupExpectation(f"{name}-expectation", registry_dsn=outputs.registry_dsn, opts=lasting)
         container = ProductContainerArgs(
             product=args.product,
             role="backup",
@@ -68,7 +69,7 @@ class Backup(pulumi.ComponentResource):
             volumes={_KEYS: container_name("backup-keys")},
             mounts=_mounts(args),
         )
-        after = pulumi.ResourceOptions(parent=self, depends_on=[user])
+        after = pulumi.ResourceOptions(parent=self, depends_on=[user, expected])
         self.container = ProductContainer(name, container, after).container
         self.register_outputs({"container_id": self.container.id})
 

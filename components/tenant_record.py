@@ -6,12 +6,10 @@ from contextlib import suppress
 from typing import Any, Final
 
 import pulumi
-from psycopg import pq
 from pulumi.dynamic import ReadResult, Resource
 
 from components.accepting_provider import ApplyingProvider
 from components.errors import registry_errors
-from components.registry_check import ping
 from kryonix.registry.connection import connect
 from kryonix.registry.errors import RegistryNotMade
 from kryonix.registry.rows import STATUS_NAMES, TenantRow, fetch_tenants, put_tenant, retire_tenant
@@ -44,15 +42,8 @@ class _TenantRecordProvider(ApplyingProvider):
         return ReadResult(id_, {**props, **live, **notify, "modulos": list(found[0].modulos)})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        with registry_errors(), connect(self._found(_props["dsn"])) as connection:
+        with registry_errors(), connect(self.found_registry(_props["dsn"])) as connection:
             retire_tenant(connection, _props["clienteId"])
-
-    def _found(self, dsn: str) -> str:
-        """Return the registry's current address: the run that deletes a record may have moved it."""
-        if self.current is None:
-            return dsn
-        moved = self.current.registry(dsn)
-        return moved if ping(moved) == pq.Ping.OK else dsn
 
 
 class TenantRecord(Resource, module="kryonix", name="TenantRecord"):

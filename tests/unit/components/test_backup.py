@@ -40,7 +40,7 @@ def registrations(product: ProductSettings, **changed: Any) -> Recorder:
             broker_network=docker.Network("broker", name="broker-net"),
             registry_network=docker.Network("registry", name="registry-net"),
             backup_dsn=dsn,
-            outputs=SimpleNamespace(data=None),
+            outputs=SimpleNamespace(data=None, registry_dsn=dsn),
         )
         Backup("backup", BackupArgs(settings=settings(**changed), platform=cast("Platform", platform), product=product))
 
