@@ -15,6 +15,7 @@ from kryonix.backup.encryption import Recipients, new_identity
 from kryonix.backup.names import BundleName
 from kryonix.backup.retention import Retention
 from kryonix.cli import backup_schedule
+from kryonix.cli.backup_restore import restore
 from kryonix.cli.backup_verify import verify
 from kryonix.cli.bundles import (
     BundleArgument,
@@ -212,4 +213,5 @@ def prune(
     )
 
 
-platform_command(app)(verify)
+for _command in (verify, restore):
+    platform_command(app)(_command)

@@ -52,9 +52,19 @@ def print_result(value: Any, shown: RenderableType | Iterable[RenderableType | N
     if json_output:
         print_json(value)
         return
+    print_report(shown, out)
+
+
+def print_report(shown: RenderableType | Iterable[RenderableType | None], console: Console) -> None:
+    """Print the tables and sentences about a result."""
     for each in [shown] if isinstance(shown, str) or not isinstance(shown, Iterable) else shown:
         if each is not None:
-            out.print(each, soft_wrap=isinstance(each, str))
+            console.print(each, soft_wrap=isinstance(each, str))
+
+
+def foreign(text: str) -> str:
+    """Return a text from elsewhere for printing: it is no markup, and moves no cursor."""
+    return escape("".join(each if each.isprintable() else f"{each!a}"[1:-1] for each in text))
 
 
 def fields_text(values: Mapping[str, Any]) -> str:

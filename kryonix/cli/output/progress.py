@@ -80,11 +80,14 @@ class CountedProgress(Live):
 
 
 class RunProgress(Live):
-    """Show the events of a stack's run. `total` is the number of resources, if known."""
+    """Show the events of a stack's run. `total` is the number of resources, if known.
 
-    def __init__(self, console: Console, title: str, total: int | None = None) -> None:
+    Without `failures`, those of single resources are not shown: a later run mends them, or its error names them.
+    """
+
+    def __init__(self, console: Console, title: str, total: int | None = None, *, failures: bool = True) -> None:
         super().__init__(console, title)
-        self._title, self._total, self._last = title, total, ""
+        self._title, self._total, self._last, self._failures = title, total, "", failures
         self._done: set[str] = set()
 
     def on_event(self, event: Event) -> None:
@@ -95,7 +98,7 @@ class RunProgress(Live):
             return
         if event.status == "done":
             self._done.add(event.urn)
-        if event.status == "failed":
+        if event.status == "failed" and self._failures:
             # The run raises the first failure with its full text; the others mostly follow from it.
             self._console.print(f"[red]failed[/red] {event.op} {escape(event.name)}", soft_wrap=True)
         if event.op != "same":  # unchanged resources only count

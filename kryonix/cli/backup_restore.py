@@ -1,0 +1,223 @@
+"""`kryonix backup restore`: bring back a tenant, the platform, or all of them, from bundles."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Final, Self
+
+import typer
+
+from kryonix.backup.bundle import Bundle
+from kryonix.backup.manifest import Manifest
+from kryonix.backup.platform_restoring import PlatformPlan, PlatformRestore, PlatformRestored
+from kryonix.backup.platform_snapshot import PlatformSnapshot
+from kryonix.backup.restore_plan import RestorePlan
+from kryonix.backup.restoring import TenantRestore
+from kryonix.backup.snapshot import TenantSnapshot
+from kryonix.cli.bundles import From, IdentityFiles, OptionalBundle, chosen_bundles, identities_of
+from kryonix.cli.options import Json, PlatformOptions, Yes
+from kryonix.cli.output import restore as output
+from kryonix.cli.output.console import confirm, err, out, print_report, print_result, refuse_without_terminal
+from kryonix.cli.output.progress import CountedProgress, Live, RunProgress
+from kryonix.cli.output.restore import Outcome
+from kryonix.cli.site import Site, engine_of, open_site
+from kryonix.engines.engine import StackSpec
+from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
+from kryonix.rabbitmq.broker import Broker
+
+_COMMAND: Final = "backup restore"
+_FAILED: Final = 1
+_AT_ONCE: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOptions:
+    """The options of a restore."""
+
+    every: Annotated[bool, typer.Option("--all", help="The newest of the platform, then of each tenant.")] = False
+    as_id: Annotated[
+        str | None, typer.Option("--as", metavar="NEW_ID", help="Restore the tenant as a new one, beside the other.")
+    ] = None
+    allow_delete: Annotated[
+        list[str] | None,
+        typer.Option(help="Queue that may be deleted with its messages, or a pattern with `*`; repeatable."),
+    ] = None
+    fewer_nodes: Annotated[
+        bool, typer.Option("--fewer-nodes", help="Accept a cluster with fewer nodes than the bundle's.")
+    ] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")] = False
+    yes: Yes = False
+
+    @property
+    def asks(self) -> bool:
+        return not (self.yes or self.dry_run)
+
+
+def restore(
+    options: RestoreOptions,
+    platform: PlatformOptions,
+    bundle: OptionalBundle = None,
+    source: From = None,
+    identity: IdentityFiles = None,
+    json_output: Json = False,
+) -> None:
+    """Restore a tenant or the platform: what is missing comes back, what differs becomes as it was, the rest stays.
+
+    Shows first what differs, and asks. Messages in queues stay; a restore that would delete some is refused unless
+    --allow-delete names the queue. A tenant takes no connections meanwhile. If interrupted, run the same command again.
+    """
+    if options.as_id and options.every:
+        raise InvalidChoice("--as is for the bundle of one tenant. Leave out --all")
+    if options.asks:
+        refuse_without_terminal(_COMMAND)
+    identities = identities_of(identity)
+    references = chosen_bundles(platform, bundle, source, every=options.every)
+    bundles = [reference.opened(identities) for reference in references]
+    if options.every:
+        _restore_all(platform, options, bundles, json_output)
+    elif bundles[0].manifest.kind == "tenant":
+        _restore_tenant(platform, options, bundles[0], json_output)
+    elif options.as_id:
+        raise InvalidChoice("--as is for the bundle of one tenant, and this is the platform's")
+    else:
+        _restore_platform(platform, options, bundles[0], json_output)
+
+
+def _restore_tenant(platform: PlatformOptions, options: RestoreOptions, bundle: Bundle, json_output: bool) -> None:
+    """Show what would change, ask, restore, and print what was changed."""
+    snapshot, manifest = TenantSnapshot.of(bundle), bundle.manifest
+    restorer = _restorer(open_site(platform), snapshot)
+    plan = restorer.plan(snapshot, nodes=manifest.broker_nodes, as_id=options.as_id)
+    found: dict[str, Any] = {"dry_run": options.dry_run, **output.plan_json(plan, manifest)}
+    if options.dry_run or not output.changes(plan):
+        print_result(found, output.plan_report(plan, manifest), json_output)
+    plan.refuse_losses(options.allow_delete or ())
+    if options.dry_run or not output.changes(plan):
+        return
+    if options.asks:
+        print_report(output.plan_report(plan, manifest), err)
+        confirm(_COMMAND, f"Restore tenant {plan.tenant!r}?")
+    seconds = _run(restorer, plan, options)
+    print_result({**found, "seconds": seconds}, output.restored_text(plan, seconds), json_output)
+
+
+def _run(restorer: TenantRestore, plan: RestorePlan, options: RestoreOptions) -> float:
+    """Restore a tenant with progress, and return its seconds."""
+    with Live(err, f"restore {plan.tenant}").running() as progress:
+
+        def on_step(step: str) -> None:
+            progress.update(f"restore {plan.tenant}: {step}", f"restore {plan.tenant}: {step}")
+
+        allowed, fewer = options.allow_delete or (), options.fewer_nodes
+        restored = restorer.run(plan, allow_delete=allowed, fewer_nodes=fewer, on_step=on_step)
+    return round(restored.seconds, 3)
+
+
+def _restorer(site: Site, snapshot: TenantSnapshot) -> TenantRestore:
+    """Return what restores a tenant, on the broker of its cell."""
+    cell = site.cells.cells.get(str(snapshot.entry.get("cell", "")))
+    outputs = site.outputs if cell is None else site.engine.outputs(StackSpec(name=cell.stack))
+    return TenantRestore(
+        Broker.of(outputs), site.registry_dsn, site.engine, site.cells, site.catalog, service_worker=site.service_worker
+    )
+
+
+def _restore_platform(platform: PlatformOptions, options: RestoreOptions, bundle: Bundle, json_output: bool) -> None:
+    """Show what would be added, ask, restore, and print what was added."""
+    planned = _planned(platform, bundle)
+    if options.asks:
+        print_report(planned.report(), err)
+        confirm(_COMMAND, f"Restore the platform of stack {platform.stack!r}?")
+    done = planned if options.dry_run else planned.run()
+    print_result({"dry_run": options.dry_run, **done.as_json()}, done.report(), json_output)
+
+
+def _restore_all(
+    platform: PlatformOptions, options: RestoreOptions, bundles: Sequence[Bundle], json_output: bool
+) -> None:
+    """Restore the platform, then every tenant. One tenant's failure does not stop the others."""
+    tenants = [each for each in bundles if each.manifest.kind == "tenant"]
+    whole = next((_planned(platform, each) for each in bundles if each.manifest.kind == "platform"), None)
+    if options.asks:
+        print_report(whole.report() if whole else (), err)
+        what = f"the platform and {len(tenants)} tenant(s)" if whole else f"{len(tenants)} tenant(s)"
+        confirm(_COMMAND, f"Restore {what} of stack {platform.stack!r}?")
+    if whole and not options.dry_run:
+        whole = whole.run()
+    blocked = whole is not None and options.dry_run and whole.plan.services == "lost"
+    outcomes = [_unknown(each) for each in tenants] if blocked else _restore_tenants(platform, options, tenants)
+    table = output.outcomes_table(outcomes, out, dry_run=options.dry_run)
+    found = output.all_json(whole.as_json() if whole else None, outcomes, dry_run=options.dry_run)
+    print_result(found, [*(whole.report() if whole else ()), table], json_output)
+    if statuses := {each.error.exit_status for each in outcomes if each.error is not None}:
+        unreachable = ServiceUnreachable.exit_status
+        raise typer.Exit(unreachable if statuses == {unreachable} else _FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class _WholePlatform:
+    """The restore of the platform: as planned, and once it has run, as done."""
+
+    restorer: PlatformRestore
+    plan: PlatformPlan
+    manifest: Manifest
+    restored: PlatformRestored | None = None
+
+    def run(self) -> Self:
+        # The first refresh of a lost platform fails: that is how it finds what is lost.
+        with RunProgress(err, "restore the platform", failures=False).running() as progress:
+            return replace(self, restored=self.restorer.run(self.plan, progress.on_event))
+
+    def as_json(self) -> dict[str, Any]:
+        return output.platform_json(self.plan, self.manifest, self.restored)
+
+    def report(self) -> Iterable[str]:
+        done = self.restored
+        return output.platform_report(self.plan, self.manifest) if done is None else [output.platform_text(done)]
+
+
+def _planned(platform: PlatformOptions, bundle: Bundle) -> _WholePlatform:
+    restorer = PlatformRestore(engine_of(platform), platform.stack)
+    return _WholePlatform(restorer, restorer.plan(PlatformSnapshot.of(bundle)), bundle.manifest)
+
+
+def _restore_tenants(platform: PlatformOptions, options: RestoreOptions, bundles: Sequence[Bundle]) -> list[Outcome]:
+    site, progress = open_site(platform, _AT_ONCE), CountedProgress(err, "restore", len(bundles))
+
+    def one(bundle: Bundle) -> Outcome:
+        outcome = _outcome(site, options, bundle)
+        progress.advance(outcome.tenant, str(outcome.error or ""))
+        return outcome
+
+    with progress.running(), ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="restore") as pool:
+        futures = [pool.submit(one, bundle) for bundle in bundles]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _unknown(bundle: Bundle) -> Outcome:
+    """Return the outcome of a dry run without broker and registry."""
+    return Outcome(tenant=bundle.manifest.subject, at=bundle.manifest.created_at, plan=None, error=None, seconds=0)
+
+
+def _outcome(site: Site, options: RestoreOptions, bundle: Bundle) -> Outcome:
+    """Restore one of several tenants, unless it is as in its bundle."""
+    tenant, began = bundle.manifest.subject, time.monotonic()
+    plan = error = None
+    try:
+        snapshot = TenantSnapshot.of(bundle)
+        restorer, allowed = _restorer(site, snapshot), options.allow_delete or ()
+        plan = restorer.plan(snapshot, nodes=bundle.manifest.broker_nodes)
+        if output.changes(plan):
+            plan.refuse_losses(allowed)
+            if not options.dry_run:
+                restorer.run(plan, allow_delete=allowed, fewer_nodes=options.fewer_nodes)
+    except KryonixError as failure:
+        error = failure
+    seconds = time.monotonic() - began
+    return Outcome(tenant=tenant, at=bundle.manifest.created_at, plan=plan, error=error, seconds=seconds)

@@ -1,0 +1,217 @@
+"""`kryonix backup restore`: what is shown before and after, and what is asked."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import typer
+from rich.console import Console
+
+from kryonix.backup.platform_restoring import PlatformPlan, PlatformRestored
+from kryonix.backup.platform_snapshot import PlatformSnapshot
+from kryonix.backup.restore_plan import RestorePlan
+from kryonix.backup.snapshot import TenantSnapshot
+from kryonix.cli import backup_restore
+from kryonix.cli.backup_restore import RestoreOptions, restore
+from kryonix.cli.options import PlatformOptions
+from kryonix.cli.output.restore import (
+    Outcome,
+    all_json,
+    changes,
+    outcomes_table,
+    plan_json,
+    plan_report,
+    platform_report,
+    platform_text,
+    restored_text,
+)
+from kryonix.errors import InvalidChoice
+from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.tenants.errors import WouldLoseMessages
+from kryonix.topology.tenants import Tenant
+from tests.support.bundles import manifest
+from tests.support.expanded import expanded
+
+PLATFORM = PlatformOptions(stack="dev")
+WAS = expanded(Tenant(id="acme", modules=("crm",), plan="basic"))
+QUEUE = "cliente_acme.crm.leads.create"
+AT = datetime(2026, 5, 1, 2, tzinfo=UTC)
+
+
+def without_queue(snapshot: TenantSnapshot, *more: dict[str, Any]) -> TenantSnapshot:
+    queues = [each for each in snapshot.definitions["queues"] if each["name"] != QUEUE]
+    return replace(snapshot, definitions={**snapshot.definitions, "queues": [*queues, *more]})
+
+
+def plan(now: TenantSnapshot, **found: Any) -> RestorePlan:
+    return RestorePlan(snapshot=WAS, now=now, nodes=1, **{"replaced": {}, "trimmed": {}, **found})
+
+
+def text_of(lines: Iterable[str]) -> str:
+    printed = io.StringIO()
+    console = Console(file=printed, width=80)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    return printed.getvalue()
+
+
+def report(planned: RestorePlan) -> str:
+    return text_of(plan_report(planned, manifest(created_at=datetime.now(UTC) - timedelta(hours=3, minutes=1))))
+
+
+def test_what_differs_is_named_and_what_is_only_here_stays() -> None:
+    planned = plan(without_queue(WAS, {"name": "by\x1b[2Jhand", "durable": True, "arguments": {}}))
+    shown = report(planned)
+    assert "Tenant acme from its bundle" in shown
+    assert "UTC, 3 hours ago:" in shown
+    assert f"queue {QUEUE}\n" in shown
+    assert "stays   1 queue\n" in shown
+    assert "by\\x1b[2Jhand" in shown
+    assert changes(planned)
+    assert restored_text(planned, 1.5) == "acme restored in 1.5 s: 1 queue added; 1 queue left as found."
+
+
+def test_messages_that_would_be_deleted_are_counted_by_queue() -> None:
+    planned = plan(WAS, replaced={QUEUE: 1200, "empty": 0})
+    assert f"1,200 message(s) in {QUEUE} would be deleted." in report(planned)
+    assert plan_json(planned, manifest())["messages_to_delete"] == {QUEUE: 1200}
+
+
+def test_a_lost_tenant_is_counted_and_not_listed() -> None:
+    shown = report(plan(replace(WAS, vhost=None, definitions={**WAS.definitions, "queues": []})))
+    assert QUEUE not in shown
+    assert " queues" in shown
+    assert "1 vhost" in shown
+
+
+def test_nothing_to_restore_is_said() -> None:
+    assert "Everything is as in the bundle: nothing to restore." in report(plan(WAS))
+    assert not changes(plan(WAS))
+
+
+def outcome(tenant: str, **values: Any) -> Outcome:
+    return Outcome(**{"tenant": tenant, "at": AT, "plan": None, "error": None, "seconds": 1.0, **values})
+
+
+def test_each_tenants_result_is_told() -> None:
+    outcomes = [
+        outcome("lost", plan=plan(without_queue(WAS))),
+        outcome("same", plan=plan(WAS)),
+        outcome("bad", error=BrokerUnavailable("away")),
+        outcome("later"),
+    ]
+    found = all_json(None, outcomes, dry_run=False)["tenants"]
+    assert [each["result"] for each in found] == ["restored", "unchanged", "failed", "after the platform"]
+    assert [each["differences"] for each in found] == [1, 0, None, None]
+    assert all_json(None, outcomes[:1], dry_run=True)["tenants"][0]["result"] == "would change"
+    table = outcomes_table(outcomes, Console(width=80), dry_run=False)
+    assert table.title == "4 tenant(s), 1 restored, 1 unchanged, 1 failed, 1 after the platform"
+    assert [str(column.header) for column in table.columns][-1] == "why"
+
+
+def test_a_platforms_plan_says_what_is_lost() -> None:
+    planned = PlatformPlan(
+        snapshot=cast("PlatformSnapshot", None),
+        state="restored",
+        services="lost",
+        rows={"tenants.desired_states": 3},
+        objects={"vhosts": ["/monitoring", "/"], "global_parameters": ["cluster_tags"]},
+        others=["new"],
+        unfinished=2,
+        left_out=["user admin"],
+    )
+    shown = text_of(platform_report(planned, manifest()))
+    assert "lost: restored from the bundle" in shown
+    assert "3 added, in 1 table\n" in shown
+    assert "2 vhosts, 1 global parameters, unless the stack makes them" in shown
+    assert "2 unfinished operations of the signup service will count as failed." in shown
+    assert "Tenants that the bundle does not have stay: new." in shown
+    assert "user admin" not in shown, "the stack makes it"
+    done = PlatformRestored(rows={"a": 1000, "b": 1}, objects={}, seconds=11)
+    assert platform_text(done) == "Platform restored in 11.0 s: 1,001 row(s) and 0 object(s) of the broker added."
+
+
+class Restorer:
+    """A restore of a tenant that notes whether it ran."""
+
+    def __init__(self, planned: RestorePlan) -> None:
+        self.planned, self.ran = planned, False
+
+    def plan(self, snapshot: object, **_: object) -> RestorePlan:
+        return self.planned
+
+    def run(self, planned: RestorePlan, **_: object) -> Any:
+        self.ran = True
+        return SimpleNamespace(seconds=1.0)
+
+
+@pytest.fixture
+def of_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = SimpleNamespace(manifest=manifest())
+    found = SimpleNamespace(opened=lambda identities: bundle)
+    monkeypatch.setattr(backup_restore, "identities_of", lambda files: None)
+    monkeypatch.setattr(backup_restore, "chosen_bundles", lambda *_, every: [found])
+    monkeypatch.setattr(backup_restore, "open_site", lambda platform: None)
+    monkeypatch.setattr(backup_restore, "TenantSnapshot", SimpleNamespace(of=lambda bundle: WAS))
+
+
+def restorer(patch: pytest.MonkeyPatch, planned: RestorePlan) -> Restorer:
+    made = Restorer(planned)
+    patch.setattr(backup_restore, "_restorer", lambda site, snapshot: made)
+    return made
+
+
+@pytest.mark.usefixtures("of_tenant")
+def test_a_dry_run_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = restorer(monkeypatch, plan(without_queue(WAS)))
+    restore(RestoreOptions(dry_run=True), PLATFORM, "acme")
+    assert not made.ran
+
+
+@pytest.mark.usefixtures("of_tenant")
+@pytest.mark.parametrize("options", [RestoreOptions(dry_run=True), RestoreOptions(yes=True)])
+def test_a_loss_of_messages_is_refused(monkeypatch: pytest.MonkeyPatch, options: RestoreOptions) -> None:
+    made = restorer(monkeypatch, plan(without_queue(WAS), replaced={QUEUE: 5}))
+    with pytest.raises(WouldLoseMessages):
+        restore(options, PLATFORM, "acme")
+    assert not made.ran
+    if options.yes:
+        restore(replace(options, allow_delete=[QUEUE]), PLATFORM, "acme")
+        assert made.ran
+
+
+@pytest.mark.usefixtures("of_tenant")
+def test_a_tenant_as_in_its_bundle_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = restorer(monkeypatch, plan(WAS))
+    restore(RestoreOptions(yes=True), PLATFORM, "acme")
+    assert not made.ran
+    assert "nothing to restore" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("of_tenant")
+def test_the_question_comes_after_the_plan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    made = restorer(monkeypatch, plan(without_queue(WAS)))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(typer, "confirm", lambda question: False)
+    with pytest.raises(typer.Exit) as ended:
+        restore(RestoreOptions(), PLATFORM, "acme")
+    assert ended.value.exit_code == 2
+    assert not made.ran
+    shown = capsys.readouterr().err
+    assert shown.index(f"queue {QUEUE}") < shown.index("Nothing was changed.")
+
+
+def test_options_that_exclude_each_other_are_refused_first() -> None:
+    with pytest.raises(InvalidChoice, match="--as is for the bundle of one tenant"):
+        restore(RestoreOptions(every=True, as_id="new", yes=True), PLATFORM)
+    with pytest.raises(InvalidChoice, match="Add --yes"):
+        restore(RestoreOptions(), PLATFORM, "acme")
