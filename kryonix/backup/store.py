@@ -61,7 +61,7 @@ class BundleStore(ABC):
         """Write a file, durably and whole, and read it back. Raises BundleExists where another has the name."""
         try:
             self._create(name, data)
-        except BundleExists:
+        except (BundleExists, UnknownBundle):  # unknown: the upload whose end is asked for a second time
             # An attempt whose answer was lost has written it: each encryption of the same data differs.
             if self._found(name) != data:
                 raise

@@ -1,7 +1,8 @@
-"""A small S3 in memory whose answers a test can spoil: refuse, stall, cut off, or lie."""
+"""A small S3, and Google Cloud Storage, in memory whose answers a test can spoil: refuse, stall, cut off, or lie."""
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 DATE = "Sun, 29 Nov 2026 02:00:00 GMT"
 
@@ -31,9 +33,15 @@ class Storage:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Return obstore's settings of this store, with short times to wait."""
+        """Return obstore's settings of this store."""
         keys = {"access_key_id": "key", "secret_access_key": "secret-of-the-store", "region": "us-east-1"}
-        return {**keys, "endpoint_url": self.address, "allow_http": True, "read_timeout": "200ms"}
+        return {**keys, "endpoint_url": self.address, "allow_http": True}
+
+    @property
+    def google_settings(self) -> Mapping[str, Any]:
+        keys = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+        account = {**keys, "gcs_base_url": self.address, "disable_oauth": True}
+        return {"service_account_key": json.dumps(account), "allow_http": True}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -53,11 +61,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         self.storage.requests.append(self.command)
+        self.path = unquote(self.path)
         fault = self.storage.faults.pop(0) if self.storage.faults else self.storage.always
         if fault is None or not fault(self):
             getattr(self, f"_{self.command.lower()}")()
 
-    do_GET = do_PUT = do_POST = _handle
+    do_GET = do_PUT = do_POST = do_DELETE = _handle
 
     def _put(self) -> None:
         content = self.body()
@@ -67,10 +76,25 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(200, ETag=etag(content))
 
     def _get(self) -> None:
+        if "?list-type=2" in self.path:
+            return self._list()
         content = self.storage.objects.get(self.path)
         if content is None:
             return self.answer(404, error("NoSuchKey"))
         return self.answer(200, content, ETag=etag(content))
+
+    def _list(self) -> None:
+        found = [
+            f"<Contents><Key>{name.split('/', 2)[2]}</Key><Size>{len(content)}</Size><ETag>x</ETag>"
+            "<LastModified>2026-11-29T02:00:00Z</LastModified></Contents>"
+            for name, content in self.storage.objects.items()
+        ]
+        self.answer(200, f"<ListBucketResult>{''.join(found)}</ListBucketResult>".encode())
+
+    def _delete(self) -> None:
+        if self.storage.objects.pop(self.path, None) is None:
+            return self.answer(404, error("NoSuchKey"))
+        return self.answer(204)
 
     def _post(self) -> None:
         """Delete several objects, as S3 does it."""
