@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +24,15 @@ SHOVEL = {"component": "shovel", "name": "s", "value": {"src-uri": "amqp:///%2Fc
 def test_a_snapshot_is_the_same_after_its_bundle() -> None:
     found = snapshot()
     assert TenantSnapshot.of(bundle_of(found)) == found
+
+
+def test_a_providers_login_in_a_state_is_the_administrators() -> None:
+    state = copy.deepcopy(values()["state"])
+    login = {"username": "kryonix_admin", "endpoint": "http://127.0.0.1:15672"}
+    urn = "urn:pulumi:tenant-acme::kryonix::pulumi:providers:rabbitmq::broker"
+    provider = {"urn": urn, "type": "pulumi:providers:rabbitmq", "id": "x", "inputs": login, "outputs": login}
+    state["deployment"]["resources"].append(provider)
+    assert TenantSnapshot.of(bundle_of(snapshot(state=state))).state == state
 
 
 def test_a_snapshot_without_a_state_is_the_same_after_its_bundle() -> None:
