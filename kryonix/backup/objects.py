@@ -19,6 +19,7 @@ _VHOST: Final = ("name", "description", "tags", "default_queue_type")
 _USER: Final = ("name", "password_hash", "hashing_algorithm", "tags", "limits")
 _OBJECTS: Final = frozenset({"exchange", "queue", "binding", "policy", "operator policy"})
 _REFUSED: Final = 400
+_BUILT_IN: Final = "amq."
 _CLOSED: Final = {"max-connections": 0}
 _SHOWN: Final = 5
 
@@ -142,15 +143,21 @@ def _vhost(broker: Broker, name: str) -> dict[str, Any] | None:
 
 
 def _lasting(definitions: Mapping[str, Any]) -> dict[str, list[Entry]]:
-    """Return the objects of a vhost without those of a moment: a check's trial, and exclusive queues.
+    """Return the objects of a vhost without those of a moment: a check's trial, and bindings to what no export has.
 
-    An export has the bindings of an exclusive queue, without the queue: no broker takes them back.
+    An export leaves out exclusive queues and internal exchanges and has their bindings, which no broker takes back.
     """
     found: dict[str, list[Entry]] = {kind: list(definitions.get(kind, ())) for kind in OBJECTS}
     found["queues"] = [each for each in found["queues"] if f".{TRIAL_PREFIX}" not in each["name"]]
-    queues = {each["name"] for each in found["queues"]}
+    queues, exchanges = ({each["name"] for each in found[kind]} for kind in ("queues", "exchanges"))
+
+    def is_there(kind: str, name: str) -> bool:
+        return name in queues if kind == "queue" else name in exchanges or name.startswith(_BUILT_IN)
+
     found["bindings"] = [
-        each for each in found["bindings"] if each["destination_type"] != "queue" or each["destination"] in queues
+        each
+        for each in found["bindings"]
+        if is_there("exchange", each["source"]) and is_there(each["destination_type"], each["destination"])
     ]
     return found
 

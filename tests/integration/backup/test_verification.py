@@ -269,7 +269,7 @@ def test_a_tenant_that_keeps_changing_is_not_read(live: Live, tenant: TenantSnap
 
 
 def test_queues_of_a_moment_are_not_read(live: Live, tenant: TenantSnapshot) -> None:
-    """Such as an operator's exclusive queue, and the one of a check's trial."""
+    """Such as an operator's exclusive queue, a plugin's internal exchange, and the queue of a check's trial."""
 
     async def read_beside_them() -> TenantSnapshot:
         outputs = live.project.outputs()
@@ -279,9 +279,11 @@ def test_queues_of_a_moment_are_not_read(live: Live, tenant: TenantSnapshot) -> 
             channel = await connection.channel()
             exclusive = await channel.declare_queue("reply", exclusive=True)
             trial = await channel.declare_queue(f"{tenant.names.exchange}.crm.{TRIAL_PREFIX}1", durable=True)
-            for queue in (exclusive, trial):
-                await queue.bind(tenant.names.exchange, "crm.#")
+            internal = await channel.declare_exchange("plugin", internal=True, auto_delete=True)
+            for each in (exclusive, trial, internal):
+                await each.bind(tenant.names.exchange, "crm.#")
             found = await asyncio.to_thread(live.read)
+            await internal.delete()
             await channel.queue_delete(trial.name)
         return found
 
