@@ -14,6 +14,7 @@ from tests.support.project import ROOT
 UNIT: Final = "tests/unit/test_examples.py"
 PAGES: Final = "tests/acceptance/test_pages.py"
 MESSAGING: Final = "tests/integration/messaging/test_docs.py"
+_BACKUP: Final = "tests/acceptance/test_backup.py"
 _FLEET: Final = "tests/acceptance/test_fleet.py"
 _LIFE: Final = "tests/acceptance/test_tenant_lifecycle.py"
 _SIGNUP: Final = "tests/support/signup_service.py"
@@ -51,6 +52,12 @@ RUN_BY: Final = {
     "fleet place": PAGES,
     "fleet drift": _FLEET,
     "fleet rollout": _FLEET,
+    "backup keygen": _BACKUP,
+    "backup create": _BACKUP,
+    "backup list": _BACKUP,
+    "backup verify": _BACKUP,
+    "backup restore": _BACKUP,
+    "backup prune": _BACKUP,
     "signup keys create": _SIGNUP,
     "signup serve": _SIGNUP,
     "signup serve --prometheus": "tests/acceptance/signup/test_signup_description.py",
