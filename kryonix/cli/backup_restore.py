@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Final, Self
 import typer
 
 from kryonix.backup.bundle import Bundle
+from kryonix.backup.errors import BackupError
 from kryonix.backup.manifest import Manifest
 from kryonix.backup.platform_restoring import PlatformPlan, PlatformRestore, PlatformRestored
 from kryonix.backup.platform_snapshot import PlatformSnapshot
@@ -27,6 +29,8 @@ from kryonix.cli.site import Site, engine_of, open_site
 from kryonix.engines.engine import StackSpec
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
 from kryonix.rabbitmq.broker import Broker
+
+_log = logging.getLogger(__name__)
 
 _COMMAND: Final = "backup restore"
 _FAILED: Final = 1
@@ -89,7 +93,7 @@ def restore(
 def _restore_tenant(platform: PlatformOptions, options: RestoreOptions, bundle: Bundle, json_output: bool) -> None:
     """Show what would change, ask, restore, and print what was changed."""
     snapshot, manifest = TenantSnapshot.of(bundle), bundle.manifest
-    restorer = _restorer(open_site(platform), snapshot)
+    restorer = _restorer(platform, open_site(platform), snapshot)
     plan = restorer.plan(snapshot, nodes=manifest.broker_nodes, as_id=options.as_id)
     found: dict[str, Any] = {"dry_run": options.dry_run, **output.plan_json(plan, manifest)}
     if options.dry_run or not output.changes(plan):
@@ -116,10 +120,11 @@ def _run(restorer: TenantRestore, plan: RestorePlan, options: RestoreOptions) ->
     return round(restored.seconds, 3)
 
 
-def _restorer(site: Site, snapshot: TenantSnapshot) -> TenantRestore:
+def _restorer(platform: PlatformOptions, site: Site, snapshot: TenantSnapshot) -> TenantRestore:
     """Return what restores a tenant, on the broker of its cell."""
     cell = site.cells.cells.get(str(snapshot.entry.get("cell", "")))
-    outputs = site.outputs if cell is None else site.engine.outputs(StackSpec(name=cell.stack))
+    here = cell is None or cell.stack == platform.stack.rpartition("/")[2]
+    outputs = site.outputs if here or cell is None else site.engine.outputs(StackSpec(name=cell.stack))
     return TenantRestore(
         Broker.of(outputs), site.registry_dsn, site.engine, site.cells, site.catalog, service_worker=site.service_worker
     )
@@ -188,7 +193,7 @@ def _restore_tenants(platform: PlatformOptions, options: RestoreOptions, bundles
     site, progress = open_site(platform, _AT_ONCE), CountedProgress(err, "restore", len(bundles))
 
     def one(bundle: Bundle) -> Outcome:
-        outcome = _outcome(site, options, bundle)
+        outcome = _outcome(platform, site, options, bundle)
         progress.advance(outcome.tenant, str(outcome.error or ""))
         return outcome
 
@@ -205,13 +210,13 @@ def _unknown(bundle: Bundle) -> Outcome:
     return Outcome(tenant=bundle.manifest.subject, at=bundle.manifest.created_at, plan=None, error=None, seconds=0)
 
 
-def _outcome(site: Site, options: RestoreOptions, bundle: Bundle) -> Outcome:
+def _outcome(platform: PlatformOptions, site: Site, options: RestoreOptions, bundle: Bundle) -> Outcome:
     """Restore one of several tenants, unless it is as in its bundle."""
     tenant, began = bundle.manifest.subject, time.monotonic()
-    plan = error = None
+    plan, error = None, None
     try:
         snapshot = TenantSnapshot.of(bundle)
-        restorer, allowed = _restorer(site, snapshot), options.allow_delete or ()
+        restorer, allowed = _restorer(platform, site, snapshot), options.allow_delete or ()
         plan = restorer.plan(snapshot, nodes=bundle.manifest.broker_nodes)
         if output.changes(plan):
             plan.refuse_losses(allowed)
@@ -219,5 +224,8 @@ def _outcome(site: Site, options: RestoreOptions, bundle: Bundle) -> Outcome:
                 restorer.run(plan, allow_delete=allowed, fewer_nodes=options.fewer_nodes)
     except KryonixError as failure:
         error = failure
+    except Exception as failure:  # noqa: BLE001  a fault in one must not stop the others
+        _log.exception("the restore of %s failed", tenant)
+        error = BackupError(f"{type(failure).__name__}: {failure}")
     seconds = time.monotonic() - began
     return Outcome(tenant=tenant, at=bundle.manifest.created_at, plan=plan, error=error, seconds=seconds)

@@ -164,7 +164,7 @@ def of_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def restorer(patch: pytest.MonkeyPatch, planned: RestorePlan) -> Restorer:
     made = Restorer(planned)
-    patch.setattr(backup_restore, "_restorer", lambda site, snapshot: made)
+    patch.setattr(backup_restore, "_restorer", lambda platform, site, snapshot: made)
     return made
 
 
