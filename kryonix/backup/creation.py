@@ -42,6 +42,9 @@ class Subject:
     kind: BackupKind
     id: str
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:

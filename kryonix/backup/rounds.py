@@ -95,7 +95,9 @@ class Rounds:
         subjects = creation.subjects()
         expect_backups(connection, creation.stack, [(each.kind, each.id) for each in subjects])
         made = self._made(creation, connection, slot)
-        creation.create_all(self._missing(creation, subjects, made, slot), slot, self._created(creation, connection))
+        if missing := self._missing(creation, subjects, made, slot):
+            log.info("due at %s: %d of %d bundles", f"{slot:%Y-%m-%d %H:%M} UTC", len(missing), len(subjects))
+            creation.create_all(missing, slot, self._created(creation, connection))
         made = self._made(creation, connection, slot)
         for subject in subjects:
             if subject in made and not made[subject].verified:
@@ -124,14 +126,14 @@ class Rounds:
 
         def on_done(made: Created) -> None:
             if made.stored is not None:
-                log.info("%s: %d bytes in %.1f s", made.name, made.stored.bytes, made.seconds)
+                log.info("%s: %d bytes in %.1f s", _subject(made.name), made.stored.bytes, made.seconds)
             elif isinstance(made.error, BundleExists):  # by another schedule; or the registry was not told
                 found = creation.archive.bundles(made.name.kind, made.name.subject)
                 (size,) = (each.bytes for name, each in found if name == made.name)
                 address = creation.archive.store.address_of(str(made.name))
                 record_created(connection, made.name.key, address=address, started_at=made.name.at, bytes=size)
             else:
-                log.warning("%s: %s", made.name, made.error)
+                log.warning("%s: not backed up: %s", _subject(made.name), made.error)
                 self._not_before[made.name] = self._clock() + AGAIN
             if self._ending.is_set():
                 raise Ended
@@ -151,22 +153,22 @@ class Rounds:
             error, seconds = found.error, found.seconds
         except WrongKey as problem:
             self._sealed.add(name)
-            log.warning("%s: not verified: %s", name, problem)
+            log.warning("%s: not verified: %s", _subject(name), problem)
             return
         except KryonixError as problem:
             if problem.exit_status == ServiceUnreachable.exit_status:
                 self._not_before[name] = self._clock() + AGAIN
-                log.warning("%s: not verified yet: %s", name, problem)
+                log.warning("%s: not verified yet: %s", _subject(name), problem)
                 return
             error, seconds = str(problem), 0.0
         except Exception as problem:  # a fault with one bundle must not stop the others
-            log.exception("%s: unexpected error", name)
+            log.exception("%s: unexpected error", _subject(name))
             error, seconds = f"{type(problem).__name__}: {problem}", 0.0
         record_verified(connection, name.key, address=made.address, bytes=made.bytes, error=error)
         if error:
-            log.error("%s: would not restore: %s", name, error)
+            log.error("%s: would not restore: %s", _subject(name), error)
         else:
-            log.info("%s: verified in %.1f s", name, seconds)
+            log.info("%s: verified in %.1f s", _subject(name), seconds)
 
     def _prune(self, creation: Creation, connection: Connection) -> None:
         """Delete the bundles that nothing keeps."""
