@@ -70,6 +70,10 @@ class BundleStore(ABC):
             self.delete(name)
             raise StoreUnreachable(f"{self.address_of(name)} read back is not what was written; it was deleted again")
 
+    def check(self) -> None:
+        """Raise StoreUnreachable if no bundle can be written now, as far as that can be told without writing one."""
+        self.list()
+
     def address_of(self, name: str) -> str:
         return f"{self.address}/{name}"
 
@@ -104,6 +108,12 @@ class FolderStore(BundleStore):
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder.absolute()))
         self._folder = folder.absolute()
+
+    def check(self) -> None:
+        there = next(folder for folder in (self._folder, *self._folder.parents) if folder.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            remedy = f"Make it writable, as with `chown {os.getuid()} {there}`"
+            raise StoreUnreachable(f"{there}: the user {os.getuid()} can't write into it. {remedy}")
 
     def _create(self, name: str, data: bytes) -> None:
         path = self._folder / name

@@ -88,7 +88,9 @@ def schedule(
             recipients=everyone,
         )
 
-    opened()  # a mistyped stack ends the command; what is down later is tried again
+    # A mistyped stack, folder or login ends the command; what is down later is tried again.
+    opened()
+    archive.store.check()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     ending = Event()
     for number in (signal.SIGTERM, signal.SIGINT):

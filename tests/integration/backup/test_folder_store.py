@@ -44,6 +44,20 @@ def test_a_file_comes_back_and_is_listed(store: BundleStore) -> None:
     assert store.list() == []
 
 
+def test_a_folder_that_takes_no_bundle_is_named(
+    store: BundleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.check()
+    assert files(tmp_path) == []
+    (tmp_path / "backups").write_text("a file")
+    with pytest.raises(StoreUnreachable, match=f"{store.address}: the user"):
+        store.check()
+    (tmp_path / "backups").unlink()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # no folder refuses root
+    with pytest.raises(StoreUnreachable, match=f"{tmp_path}: the user {os.getuid()} can't write into it. Make"):
+        store.check()
+
+
 def test_a_file_is_never_written_over(store: BundleStore) -> None:
     store.put(NAME, b"bundle")
     with pytest.raises(BundleExists, match="exists already and was left as it is"):
