@@ -107,6 +107,8 @@ class ObjectStore(BundleStore):
                 raise UnknownBundle(self.address_of(name)) from None
             if _REFUSED.search(text):
                 reason = f"the store refuses: {reason}. Check its credentials and rights, and this machine's clock"
+            if reason.startswith("HTTP error"):
+                reason = f"{reason}. Check the store's address and the network, then run again"
             raise StoreUnreachable(f"{self.address_of(name)}: {reason}") from None
 
 

@@ -27,15 +27,15 @@ from kryonix.cli.bundles import (
     find_bundle,
     identities_of,
     recipients_of,
-    reference,
+    subject_of,
 )
 from kryonix.cli.groups import group
 from kryonix.cli.options import Json, PlatformOptions, Yes, command
 from kryonix.cli.output import backup as output
 from kryonix.cli.output.console import confirm, err, out, print_result
 from kryonix.cli.output.progress import CountedProgress
-from kryonix.cli.site import Site, open_site, platform_command
-from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
+from kryonix.cli.site import Site, exit_for, open_site, platform_command
+from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.registry.backups import fetch_verifications, forget_backup
 from kryonix.registry.connection import connect
 
@@ -88,9 +88,7 @@ def create(
     made = _create(creation, creation.subjects() if every else chosen, concurrency)
     store = archive.store.address
     print_result(output.created_json(made, store), output.created_report(made, store, out), json_output)
-    statuses = {each.error.exit_status for each in made if each.error is not None}
-    if statuses:
-        raise typer.Exit(ServiceUnreachable.exit_status if statuses == {ServiceUnreachable.exit_status} else _FAILED)
+    exit_for(platform, [each.error for each in made])
 
 
 def creation_of(site: Site, archive: Archive, recipients: Recipients) -> Creation:
@@ -111,7 +109,7 @@ def _create(creation: Creation, subjects: Sequence[Subject], concurrency: int) -
 
     def on_done(made: Created) -> None:
         problem = str(made.error) if made.error is not None and len(subjects) > 1 else ""
-        progress.advance(reference(made.name), problem)
+        progress.advance(subject_of(made.name), problem)
 
     with progress.running():
         made = creation.create_all(subjects, datetime.now(UTC), on_done, concurrency=concurrency)

@@ -25,15 +25,14 @@ from kryonix.cli.output import restore as output
 from kryonix.cli.output.console import confirm, err, out, print_report, print_result, refuse_without_terminal
 from kryonix.cli.output.progress import CountedProgress, Live, RunProgress
 from kryonix.cli.output.restore import Outcome
-from kryonix.cli.site import Site, engine_of, open_site
+from kryonix.cli.site import Site, engine_of, exit_for, open_site
 from kryonix.engines.engine import StackSpec
-from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
+from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.rabbitmq.broker import Broker
 
 _log = logging.getLogger(__name__)
 
 _COMMAND: Final = "backup restore"
-_FAILED: Final = 1
 _AT_ONCE: Final = 2
 
 
@@ -157,9 +156,7 @@ def _restore_all(
     table = output.outcomes_table(outcomes, out, dry_run=options.dry_run)
     found = output.all_json(whole.as_json() if whole else None, outcomes, dry_run=options.dry_run)
     print_result(found, [*(whole.report() if whole else ()), table], json_output)
-    if statuses := {each.error.exit_status for each in outcomes if each.error is not None}:
-        unreachable = ServiceUnreachable.exit_status
-        raise typer.Exit(unreachable if statuses == {unreachable} else _FAILED)
+    exit_for(platform, [each.error for each in outcomes])
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def verify(
             if proof.error is not None and (not every or proof.error.exit_status == ServiceUnreachable.exit_status):
                 raise proof.error
             proofs.append(proof)
-            progress.advance(reference.text, proof.problem if every else "")
+            progress.advance(reference.subject, proof.problem if every else "")
     print_result(proofs_json(proofs), proofs_report(proofs, out), json_output)
     if any(proof.problem for proof in proofs):
         raise typer.Exit(_FAILED)

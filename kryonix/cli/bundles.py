@@ -64,6 +64,11 @@ class Reference:
         """Return the bundle's short name."""
         return self.where if self.name is None else reference(self.name)
 
+    @property
+    def subject(self) -> str:
+        """Return what the bundle is of, as far as its name tells."""
+        return self.where if self.name is None else subject_of(self.name)
+
     def opened(self, identities: Identities) -> Bundle:
         """Return what is in the bundle. Raises InvalidBundle."""
         if self.archive is not None and self.name is not None:

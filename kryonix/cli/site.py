@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, cast
+from typing import Any, Final, ParamSpec, cast
 
 import typer
 
@@ -35,6 +35,8 @@ from kryonix.topology.errors import nearest, shown
 from kryonix.topology.naming import TENANT_STACK
 
 P = ParamSpec("P")
+
+_FAILED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +280,16 @@ def print_outage(platform: PlatformOptions) -> None:
     """Print which container of the platform does not run, if any."""
     if text := Outage(platform).advice():
         print_error(text)
+
+
+def exit_for(platform: PlatformOptions, errors: Iterable[KryonixError | None]) -> None:
+    """Exit if any of several operations failed: with 3 if only because a service does not answer, else with 1."""
+    statuses = {error.exit_status for error in errors if error is not None}
+    unreachable = ServiceUnreachable.exit_status
+    if unreachable in statuses:
+        print_outage(platform)
+    if statuses:
+        raise typer.Exit(unreachable if statuses == {unreachable} else _FAILED)
 
 
 def platform_command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[P, None]], Callable[P, None]]:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from kryonix.backup.bundle import unpack
 from kryonix.backup.encryption import Identities
+from kryonix.cli.app import app
+from kryonix.errors import KryonixError
 from tests.support.lifecycle_env import LifecycleEnv, connects
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, Result
@@ -170,10 +173,14 @@ def test_a_restore_that_would_delete_messages_is_refused(backups: Backups) -> No
     ],
 )
 def test_what_can_not_be_done_is_refused_with_the_reason(
-    backups: Backups, status: int, command: tuple[str, ...], message: str
+    backups: Backups, monkeypatch: pytest.MonkeyPatch, status: int, command: tuple[str, ...], message: str
 ) -> None:
+    monkeypatch.chdir(backups.platform.folder)
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", backups.platform.env["PULUMI_CONFIG_PASSPHRASE"])
     before = backups.files()
-    assert message in backups.refused(status, *command)
+    error = CliRunner().invoke(app, backups.arguments(*command)).exception  # a second less than a process of its own
+    assert isinstance(error, KryonixError)
+    assert (error.exit_status, message in str(error)) == (status, True), error
     assert backups.files() == before
 
 

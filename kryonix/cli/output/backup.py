@@ -50,7 +50,6 @@ _CREATED: Final[tuple[Column[Created], ...]] = (
     Column("bundle", lambda made: reference(made.name), min_width=24),
     Column("size", lambda made: decimal(made.stored.bytes) if made.stored else Text("failed", "red"), number=True),
     Column("seconds", lambda made: f"{made.seconds:.1f}", number=True),
-    Column("why", lambda made: str(made.error or ""), min_width=20),
 )
 _PRUNED: Final[tuple[Column[tuple[BundleName, int, Sequence[str]]], ...]] = (
     Column("bundle", lambda row: reference(row[0]), min_width=24),
@@ -106,8 +105,7 @@ def created_report(made: Sequence[Created], store: str, console: Console) -> Ite
         return
     failed = sum(each.stored is None for each in made)
     title = f"{len(made) - failed} bundle(s) in {store}" + (f", {failed} failed" if failed else "")
-    columns = _CREATED if failed else _CREATED[:-1]
-    yield responsive_table(title, columns, made, console)
+    yield responsive_table(title, _CREATED, made, console)
 
 
 def manifest_json(manifest: Manifest, where: str) -> dict[str, Any]:

@@ -66,5 +66,5 @@ def proofs_report(proofs: Sequence[Proof], console: Console) -> Iterator[str | T
         yield from (escape(f"  {each}") for each in found.differences[:_LISTED])
         return
     failed = sum(bool(proof.problem) for proof in proofs)
-    title = f"{len(proofs) - failed} bundle(s) restore" + (f", {failed} do not" if failed else "")
+    title = f"{len(proofs) - failed} of {len(proofs)} bundle(s) proven to restore"
     yield responsive_table(title, _COLUMNS, proofs, console)

@@ -120,7 +120,9 @@ def platform_json(plan: PlatformPlan, manifest: Manifest, restored: PlatformRest
 def platform_report(plan: PlatformPlan, manifest: Manifest) -> Iterator[str]:
     """Yield what a restore of the platform would do."""
     lost = plan.services == "lost"
-    stack = "broker or registry is lost: made again, empty" if lost else "what is missing is made again"
+    stack = "what is missing is made again"
+    if lost:
+        stack = "broker or registry does not answer: started again, or made again empty if lost"
     yield f"Platform of stack [bold]{foreign(manifest.stack)}[/bold] from its bundle {_made(manifest)}:"
     yield f"  [bold]state[/bold]   {'lost: restored from the bundle' if plan.state == 'restored' else 'stays as it is'}"
     yield f"  [bold]stack[/bold]   {stack}"
@@ -164,14 +166,12 @@ def outcomes_table(outcomes: Sequence[Outcome], console: Console, *, dry_run: bo
     """Return a row per tenant."""
     results = Counter(each.result(dry_run=dry_run) for each in outcomes)
     title = f"{len(outcomes)} tenant(s)" + "".join(f", {count} {result}" for result, count in results.items())
-    columns: list[Column[Outcome]] = [
+    columns: tuple[Column[Outcome], ...] = (
         Column("tenant", lambda each: each.tenant, min_width=12),
         Column("bundle of (UTC)", lambda each: f"{each.at:%Y-%m-%d %H:%M}"),
         Column("result", lambda each: Text(result := each.result(dry_run=dry_run), _COLOURS.get(result, ""))),
         Column("seconds", lambda each: f"{each.seconds:.1f}", number=True),
-    ]
-    if results["failed"]:
-        columns.append(Column("why", lambda each: str(each.error or ""), min_width=20))
+    )
     return responsive_table(title, columns, outcomes, console)
 
 

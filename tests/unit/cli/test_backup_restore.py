@@ -32,7 +32,8 @@ from kryonix.cli.output.restore import (
     platform_text,
     restored_text,
 )
-from kryonix.errors import InvalidChoice
+from kryonix.cli.site import exit_for
+from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.tenants.errors import WouldLoseMessages
 from kryonix.topology.tenants import Tenant
@@ -113,7 +114,6 @@ def test_each_tenants_result_is_told() -> None:
     assert all_json(None, outcomes[:1], dry_run=True)["tenants"][0]["result"] == "would change"
     table = outcomes_table(outcomes, Console(width=80), dry_run=False)
     assert table.title == "4 tenant(s), 1 restored, 1 unchanged, 1 failed, 1 after the platform"
-    assert [str(column.header) for column in table.columns][-1] == "why"
 
 
 def test_a_platforms_plan_says_what_is_lost() -> None:
@@ -215,3 +215,23 @@ def test_options_that_exclude_each_other_are_refused_first() -> None:
         restore(RestoreOptions(every=True, as_id="new", yes=True), PLATFORM)
     with pytest.raises(InvalidChoice, match="Add --yes"):
         restore(RestoreOptions(), PLATFORM, "acme")
+
+
+@pytest.mark.parametrize(
+    ("errors", "status"),
+    [
+        ([None, BrokerUnavailable("away")], 3),
+        ([BrokerUnavailable("away"), InvalidChoice("wrong")], 1),
+        ([InvalidChoice("wrong")], 1),
+    ],
+)
+def test_several_failures_have_one_exit_status(
+    monkeypatch: pytest.MonkeyPatch, errors: list[KryonixError | None], status: int
+) -> None:
+    outages: list[PlatformOptions] = []
+    monkeypatch.setattr("kryonix.cli.site.print_outage", outages.append)
+    with pytest.raises(typer.Exit) as ended:
+        exit_for(PLATFORM, errors)
+    assert ended.value.exit_code == status
+    assert bool(outages) == any(isinstance(error, BrokerUnavailable) for error in errors)
+    exit_for(PLATFORM, [None, None])

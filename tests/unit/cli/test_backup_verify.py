@@ -31,7 +31,9 @@ NAMES = [BundleName("dev", "tenant", id, datetime(2026, 5, 1, 2, tzinfo=UTC)) fo
 
 def reference(name: BundleName, opened: Callable[[Any], Any] = lambda identities: "bundle") -> Any:
     archive = SimpleNamespace(bundles=lambda kind, subject: [(name, SimpleNamespace(bytes=10))])
-    return SimpleNamespace(name=name, archive=archive, where=f"/backups/{name}", text=name.subject, opened=opened)
+    return SimpleNamespace(
+        name=name, archive=archive, where=f"/backups/{name}", text=name.subject, subject=name.subject, opened=opened
+    )
 
 
 class Verified:
@@ -110,6 +112,6 @@ def test_one_bundle_is_told_in_a_sentence_and_several_in_a_table() -> None:
     assert "would not restore as it was" in str(head)
     assert line == "  queue q[1]: missing"
     (table,) = proofs_report([good, bad, broken], Console(width=80))
-    assert getattr(table, "title", "") == "1 bundle(s) restore, 2 do not"
+    assert getattr(table, "title", "") == "1 of 3 bundle(s) proven to restore"
     assert [each["restores"] for each in proofs_json([good, bad, broken])] == [True, False, False]
     assert proofs_json([broken])[0]["error"] == "b.age: is truncated"
