@@ -31,7 +31,6 @@ from kryonix.registry.tables import Row, Rows, Table, add_missing, fetch_tables
 OnStep = Callable[[str, float], object]
 """Gets what was done, and its seconds."""
 
-_PASSES: Final = 3
 _TENANTS: Final = (f"{SCHEMA}.desired_states", f"{SCHEMA}.rabbitmq_configurations")
 _OPERATIONS: Final = f"{SIGNUP_SCHEMA}.operations"
 _INTERRUPTED: Final = {
@@ -127,21 +126,30 @@ class PlatformRestore:
         """Let the stack make what is lost.
 
         A refresh notes what is gone. With the services gone it can't see what was in them, so `up` makes them, empty,
-        and the next refresh finds the rest missing.
+        and the next refresh finds the rest missing. An `up` after such a refresh may fail at what was not noted.
         """
-        for _ in range(_PASSES):
+        for last in (False, False, True):
+            noted = self._refresh(on_event)
             try:
-                self.engine.refresh(self._spec, on_event)
-                clean = True
+                self.engine.up(self._spec, on_event)
             except KryonixError as error:
-                if error.exit_status == Refused.exit_status:
+                if noted or last or error.exit_status == Refused.exit_status:
                     raise
-                clean = False
-            self.engine.up(self._spec, on_event)
-            if clean:
-                return
+            else:
+                if noted:
+                    return
         remedy = f"Run `kryonix refresh --stack {self._stack}`, mend what it names, and run this again"
-        raise Incomplete(f"the resources of stack {self._stack!r} can't be read back after {_PASSES} runs. {remedy}")
+        raise Incomplete(f"the resources of stack {self._stack!r} can't be read back. {remedy}")
+
+    def _refresh(self, on_event: OnEvent) -> bool:
+        """Return True if every resource could be read."""
+        try:
+            self.engine.refresh(self._spec, on_event)
+        except KryonixError as error:
+            if error.exit_status == Refused.exit_status:
+                raise
+            return False
+        return True
 
     def _live(self) -> tuple[RegistryRows, Objects] | None:
         """Return the registry's rows and the broker's own objects; None if a service is lost, or does not have them."""

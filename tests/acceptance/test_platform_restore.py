@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +15,16 @@ import docker
 import httpx
 import pytest
 
-from kryonix.backup.bundle import Bundle
+from kryonix.backup.archive import Archive
+from kryonix.backup.encryption import Identities, Recipients, new_identity
 from kryonix.backup.errors import BackupError
-from kryonix.backup.manifest import Manifest, member_of
+from kryonix.backup.manifest import Facts
+from kryonix.backup.names import BundleName
 from kryonix.backup.platform_objects import left_out, missing
 from kryonix.backup.platform_reading import read_platform
 from kryonix.backup.platform_restoring import PlatformPlan, PlatformRestore, PlatformRestored
 from kryonix.backup.platform_snapshot import PlatformSnapshot
+from kryonix.backup.store import BundleStore
 from kryonix.engines.choice import engine_for
 from kryonix.engines.engine import StackSpec
 from kryonix.errors import InvalidChoice
@@ -32,6 +37,7 @@ from tests.acceptance.conftest import ENGINES
 from tests.support.bundles import AT
 from tests.support.management import ManagementApi
 from tests.support.project import Project, tenant
+from tests.support.waiting import eventually
 
 PASSWORD = "an operator's"
 LATER = (
@@ -105,17 +111,27 @@ def lose_state(project: Project) -> None:
         shutil.rmtree(f"{backend.removeprefix('file://')}/.pulumi")
 
 
-def through_a_bundle(snapshot: PlatformSnapshot, facts: Any) -> PlatformSnapshot:
-    members = snapshot.members()
-    manifest = Manifest(
-        kind="platform",
-        subject=snapshot.stack,
-        stack=snapshot.stack,
-        created_at=AT,
-        members={name: member_of(content) for name, content in members.items()},
-        **facts.model_dump(),
-    )
-    return PlatformSnapshot.of(Bundle(manifest, members))
+def through_a_bundle(project: Project, snapshot: PlatformSnapshot, facts: Facts) -> PlatformSnapshot:
+    """Write a bundle to a folder beside the project, with its key, and return what it holds."""
+    recipients = Recipients.parse(new_identity(project.folder / "identity"))
+    store = BundleStore.open(str(project.folder / "bundles"))
+    archive = Archive(store, project.stack)
+    stored = archive.write("platform", project.stack, snapshot.members(), facts, AT, recipients)
+    name = BundleName.parse(stored.name)
+    assert name is not None
+    return PlatformSnapshot.of(archive.read(name, Identities.read([project.folder / "identity"])))
+
+
+def kill_a_restore(project: Project) -> None:
+    """Begin to restore, and kill that once a container is there, with nothing in it yet."""
+    target = ("platform", "--from", str(project.folder / "bundles"), "--identity", str(project.folder / "identity"))
+    command = ("backup", "restore", *target, "--stack", project.stack, "--engine", "local", "--yes")
+    with subprocess.Popen(
+        project.command(*command), cwd=project.folder, env=project.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        eventually("a container is there", lambda: project.containers() or process.poll() is not None)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -131,10 +147,12 @@ def lost(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         with Broker.of(outputs) as broker:
             by_hand(broker)
             found = read_platform(broker, str(outputs["registry_dsn"]), engine, project.stack)
-        snapshot = through_a_bundle(*found)
+        snapshot = through_a_bundle(project, *found)
         lose(project)
         restore = PlatformRestore(engine, project.stack)
         plan = restore.plan(snapshot)
+        if request.param == "local":  # the CLI's lock outlives a killed run, until `pulumi cancel`
+            kill_a_restore(project)
         yield Lost(project, request.param, restore, snapshot, keys, plan, restore.run(plan))
 
 

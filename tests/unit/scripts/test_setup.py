@@ -13,7 +13,7 @@ import pytest
 from tests.support.project import ROOT
 
 
-@pytest.mark.parametrize("script", ["test", "demo"])
+@pytest.mark.parametrize("script", ["test", "demo", "drill"])
 def test_help_prints_the_usage_and_starts_nothing(script: str) -> None:
     ran = subprocess.run([ROOT / "scripts" / script, "--help"], capture_output=True, text=True, timeout=60)
     assert (ran.returncode, ran.stderr) == (0, "")
