@@ -14,6 +14,8 @@ _SHOWN: Final = 60
 """Characters shown of a value."""
 _SECRET: Final = frozenset({"user", "parameter", "row", "entry", "state"})
 """Kinds whose values may hold a secret: a hash, a URI with a login, a webhook. Only names of fields are shown."""
+_TOLD_BY_SOME: Final = {"queue": "type", "exchange": "internal"}
+"""Fields that only some versions of the broker tell. A queue's arguments have its type; none exports internal ones."""
 _RUN: Final = frozenset({"created", "modified"})
 """Fields of a resource that each run of an engine writes."""
 
@@ -77,7 +79,11 @@ def _things(snapshot: TenantSnapshot) -> Things:
 def _objects(snapshot: TenantSnapshot) -> Things:
     found: Things = {}
     for kind, noun in (("exchanges", "exchange"), ("queues", "queue"), ("policies", "policy")):
-        found.update({(noun, each["name"]): _without_name(each) for each in snapshot.definitions[kind]})
+        without = {"name", _TOLD_BY_SOME.get(noun)}
+        named = (
+            (each["name"], {k: v for k, v in each.items() if k not in without}) for each in snapshot.definitions[kind]
+        )
+        found.update({(noun, name): value for name, value in named})
     for each in snapshot.definitions["bindings"]:
         found["binding", binding_name(each)] = dict(each)
     for each in snapshot.definitions["parameters"]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from kryonix.backup.snapshot import TenantSnapshot
 from kryonix.engines.deployments import SIGNATURE
+from kryonix.registry.rows import STATUS_NAMES
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import ADMIN_USER
@@ -22,19 +23,40 @@ _HASH: Final = "AQIDBHkWgXhMiOUTgnyHVmDgWrWjYBAGTvZ5eUqMAhWHrfhp"
 _SECRET: Final = {SIGNATURE: "1b47061264138c4ac30d75fd1eb44270"}
 
 
-def expanded(tenant: Tenant, catalog: Catalog | None = None, *, generations: Sequence[int] = (1,)) -> TenantSnapshot:
-    """Return the snapshot of a tenant with a stack of its own. `generations`: its credentials, the current ones first.
+def expanded(
+    tenant: Tenant, catalog: Catalog | None = None, *, generations: Sequence[int] = (1,), managed_by: str = ""
+) -> TenantSnapshot:
+    """Return the snapshot of a tenant, with a stack of its own unless it is `managed_by` a platform's.
 
-    Secrets of its state are in plain text, as `rewrite` gives them.
+    `generations` are its credentials, the current ones first. Secrets of its state are in plain text, as `rewrite`
+    gives them.
     """
     topology, names = expand(tenant, catalog or default_catalog()), tenant.names
     users = [user for g in generations for user in _users(topology, g)]
-    row = {"cliente_id": tenant.id, "modules": list(tenant.modules), "plan": tenant.plan, "status": tenant.status}
+    state = {"version": 3, "deployment": {"manifest": {"time": _AT}, "resources": _resources(topology)}}
+    export = {"cliente_id": tenant.id, "definitions": _definitions(topology), "rows": {}, "exported_at": _AT}
+    configured = {
+        "cliente_id": tenant.id,
+        "vhost": topology.vhost,
+        "modulos_habilitados": list(tenant.modules),
+        "plano": tenant.plan,
+        "status": STATUS_NAMES[tenant.status],
+        "created_at": _AT,
+        "updated_at": _AT,
+    }
+    desired = {
+        "cliente_id": tenant.id,
+        "modules": list(tenant.modules),
+        "plan": tenant.plan,
+        "status": tenant.status,
+        "cell": tenant.cell,
+        "credentials_generation": generations[0],
+    }
     return TenantSnapshot(
         tenant=tenant.id,
         vhost={
             "name": topology.vhost,
-            "description": description(tenant.id, names.stack),
+            "description": description(tenant.id, managed_by or names.stack),
             "tags": [],
             "default_queue_type": "quorum",
             "protected": True,
@@ -47,19 +69,22 @@ def expanded(tenant: Tenant, catalog: Catalog | None = None, *, generations: Seq
         ],
         topic_permissions=[],
         rows={
-            "tenants.desired_states": [{**row, "cell": tenant.cell, "credentials_generation": generations[0]}],
-            "tenants.rabbitmq_configurations": [
-                {"cliente_id": tenant.id, "vhost": topology.vhost, "modulos_habilitados": list(tenant.modules)}
-            ],
+            "tenants.desired_states": [] if managed_by else [desired],
+            "tenants.rabbitmq_configurations": [configured],
             "tenants.rabbitmq_credentials": [
-                {"cliente_id": tenant.id, "username": users[0]["name"], "password_hash": _HASH, "vhost": topology.vhost}
+                {
+                    "cliente_id": tenant.id,
+                    "username": users[0]["name"],
+                    "password_hash": _HASH,
+                    "vhost": topology.vhost,
+                    "created_at": _AT,
+                    "updated_at": _AT,
+                }
             ],
-            "tenants.final_exports": [
-                {"cliente_id": tenant.id, "definitions": _definitions(topology), "rows": {}, "exported_at": _AT}
-            ],
+            "tenants.final_exports": [] if managed_by else [export],
         },
         entry=tenant.model_dump(mode="json", exclude={"notify"}),
-        state={"version": 3, "deployment": {"manifest": {"time": _AT}, "resources": _resources(topology)}},
+        state=None if managed_by else state,
     )
 
 

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from tests.integration.signup.conftest import registry, server
 
 __all__ = ["registry", "server"]
+
+
+@pytest.fixture(scope="module")
+def counted_at_once() -> Iterator[None]:
+    """Count messages without waiting for the queues' next report: where it matters, a test waits for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("rollback", "restoring"):
+            patch.setattr(f"kryonix.backup.{module}.COUNTS_AGE_S", 0)
+        yield

@@ -12,6 +12,7 @@ import pytest
 
 from kryonix.backup.differences import Difference, differences
 from kryonix.backup.errors import NotUndone
+from kryonix.backup.objects import remove_vhost
 from kryonix.backup.reading import read_live, read_tenant
 from kryonix.backup.restore_plan import RestorePlan, same_state
 from kryonix.backup.restoring import TenantRestore
@@ -30,6 +31,8 @@ from tests.support.lifecycle_env import LifecycleEnv, cells_of, connects
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("counted_at_once")
 
 EXTRA = "queue extra: extra"
 STEPS = ("objects", "rows", "users", "state")
@@ -69,15 +72,12 @@ class Restores:
         assert state.converged
         return not self.env.engine.preview(spec_for(state, cells_of(self.env.project.stack))).changed
 
-    def lose(self) -> None:
+    def lose(self, id: str | None = None) -> None:
         """Take everything of the tenant away: vhost, users, rows and state."""
-        broker, names = self.env.broker, self.names
-        broker.call("DELETE", "vhosts", names.vhost, "deletion", "protection")
-        broker.call("DELETE", "vhosts", names.vhost)
-        for user in (names.user, names.stats_user_of(1)):
-            broker.call("DELETE", "users", user)
+        names = Names(id or self.id)
+        remove_vhost(self.broker, names.vhost, (names.user, names.stats_user_of(1)))
         for table in ("final_exports", "rabbitmq_credentials", "rabbitmq_configurations", "desired_states"):
-            self.env.execute(f"DELETE FROM tenants.{table} WHERE cliente_id = '{self.id}'")
+            self.env.execute(f"DELETE FROM tenants.{table} WHERE cliente_id = '{names.tenant_id}'")
         self.env.engine.rewrite(StackSpec(name=names.stack, config={}), emptied)
 
     def damage(self) -> None:
@@ -122,8 +122,9 @@ def env(platform: Project) -> Iterator[LifecycleEnv]:
 
 @pytest.fixture(scope="module")
 def kept(env: LifecycleEnv) -> Iterator[Restores]:
-    with env.leaving_nothing():
-        yield Restores(env)
+    found = Restores(env)
+    yield found
+    found.lose()
 
 
 @pytest.fixture
@@ -131,15 +132,6 @@ def tenant(kept: Restores) -> Iterator[Restores]:
     """One tenant for all tests; each ends with a restore."""
     yield kept
     kept.mend()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def at_once() -> Iterator[None]:
-    """Count messages without waiting for the queues' next report: where it matters, a test waits for it."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in ("rollback", "restoring"):
-            patch.setattr(f"kryonix.backup.{module}.COUNTS_AGE_S", 0)
-        yield
 
 
 def names(found: list[Difference]) -> list[str]:
@@ -256,6 +248,7 @@ def test_a_tenant_is_restored_beside_itself_under_another_id(tenant: Restores) -
     assert connects(tenant.credentials)
     with pytest.raises(TenantExists, match="kryonix tenant converge crm"):
         tenant.plan("crm")
+    tenant.lose("crm")
 
 
 def test_a_restore_is_refused_for_a_tenant_in_use_or_moved(tenant: Restores) -> None:
