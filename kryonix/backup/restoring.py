@@ -84,11 +84,10 @@ class TenantRestore:
             parse_tenant({**snapshot.entry, "id": as_id}, "tenant", self._catalog)
         if as_id == snapshot.tenant:
             raise TenantExists(f"the bundle is of the tenant {as_id!r} already. Restore it without another id")
-        if snapshot.state is None:
-            remedy = "A tenant of a platform's list has none: restore it as it is, then give it a stack of its own"
-            raise Refused(
-                f"the bundle of {snapshot.tenant!r} has no state of a stack to restore as {as_id!r}. {remedy}"
-            )
+        if snapshot.state is None or not snapshot.rows["tenants.desired_states"]:
+            remedy = "Restore it under its own id, then move it to one (`kryonix tenant adopt`)"
+            problem = f"the bundle of {snapshot.tenant!r} has no stack made by `kryonix tenant`, which {as_id!r} needs"
+            raise Refused(f"{problem}. {remedy}")
         return self._plan(renamed(snapshot, as_id), nodes, snapshot.tenant)
 
     def run(
@@ -164,7 +163,8 @@ class TenantRestore:
                 put_policies(self._broker, snapshot, plan.now)
             on_step("objects")
             put_objects(self._broker, snapshot, vhost)
-            self._broker.import_definitions(vhost, {"bindings": plan.severed})
+            if plan.severed:
+                self._broker.import_definitions(vhost, {"bindings": plan.severed})
             with connect(self._dsn) as connection:
                 on_step("rows")
                 _put_rows(connection, plan)

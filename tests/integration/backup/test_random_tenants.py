@@ -24,7 +24,7 @@ from tests.support.project import Project
 
 ID: Final = "random"
 USERS: Final = (f"kryonix_{ID}", f"kryonix_{ID}.stats", f"kryonix_{ID}.2", f"kryonix_{ID}.2.stats")
-TENANTS: Final = int(os.environ.get("KRYONIX_RANDOM_TENANTS", "15"))
+TENANTS: Final = int(os.environ.get("KRYONIX_RANDOM_TENANTS", "12"))
 """200 take minutes: one by one, none is made smaller after a failure."""
 
 words = st.text("abz.-_/#*~%é\u4e16 ", min_size=1, max_size=6)

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -21,7 +22,7 @@ from kryonix.engines.deployments import emptied
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import Refused
 from kryonix.rabbitmq.broker import Broker
-from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.registry.errors import RegistryUnavailable
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.errors import TenantBusy, TenantExists, WouldLoseMessages
 from kryonix.tenants.rows import TenantRows
@@ -282,14 +283,19 @@ def test_a_tenant_of_a_platforms_list_keeps_the_platforms_state(env: LifecycleEn
     assert (plan.state, sorted({each.op for each in plan.differences})) == ("platform", ["changed", "missing"])
     restore.run(plan)
     assert differences(snapshot, read_live(broker, dsn, env.engine, "beta")) == []
-    with pytest.raises(Refused, match="no state of a stack"):
+    with pytest.raises(Refused, match="no stack made by"):
         restore.plan(snapshot, as_id="gamma")
+
+
+def container_of(env: LifecycleEnv, role: str) -> Any:
+    (found,) = (each for each in env.project.containers() if each.name.endswith(f"-{role}"))
+    return found
 
 
 def test_a_broker_killed_during_a_restore_gets_it_by_the_next(tenant: Restores, env: LifecycleEnv) -> None:
     tenant.lose()
-    (container,) = (each for each in env.project.containers() if each.name.endswith("-rabbitmq"))
-    with pytest.raises((NotUndone, BrokerUnavailable)) as caught:
+    container = container_of(env, "rabbitmq")
+    with pytest.raises(NotUndone, match=r"takes no connections\. Run the restore again") as caught:
         tenant.run(on_step=tenant.stopping("rows", container.kill))
     assert caught.value.exit_status == 3
     container.start()
@@ -297,3 +303,15 @@ def test_a_broker_killed_during_a_restore_gets_it_by_the_next(tenant: Restores, 
     tenant.run()
     assert differences(tenant.snapshot, tenant.now()) == []
     assert connects(tenant.credentials)
+
+
+def test_a_registry_killed_during_a_restore_leaves_what_was_there(tenant: Restores, env: LifecycleEnv) -> None:
+    tenant.damage()
+    before, container = tenant.now(), container_of(env, "postgres")
+    with pytest.raises(RegistryUnavailable):
+        tenant.run(on_step=tenant.stopping("users", container.kill))
+    container.start()
+    eventually("the registry answers", lambda: tenant.now(), ignoring=(RegistryUnavailable,))
+    assert names(differences(before, tenant.now())) == []
+    tenant.run()
+    assert names(differences(tenant.snapshot, tenant.now())) == [EXTRA]
