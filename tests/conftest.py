@@ -41,6 +41,8 @@ LONGEST_FIRST = (
     "test_faults",
     "test_fleet",
     "test_platform_life",
+    "test_platform_restore",
+    "test_drill",
     "test_removal_under_traffic",
     "test_outages",
     "test_guard",

@@ -48,8 +48,8 @@ class PlatformPlan:
 
     snapshot: PlatformSnapshot = field(repr=False)
     state: Literal["kept", "restored"]
-    services: Literal["running", "lost"]
-    """Whether broker and registry answer. Lost ones are made again by the stack, empty, and then filled."""
+    services: Literal["running", "lost", "unknown"]
+    """Whether broker and registry answer; unknown before the state is back. Lost ones are made again, then filled."""
     rows: Mapping[str, int]
     """Rows to add."""
     others: list[str]
@@ -71,6 +71,8 @@ class PlatformRestored:
     rows: Mapping[str, int]
     objects: Mapping[str, int]
     seconds: float
+    left_out: list[str]
+    """As in the plan, without what the stack has made."""
 
 
 class PlatformRestore:
@@ -96,7 +98,7 @@ class PlatformRestore:
         return PlatformPlan(
             snapshot=snapshot,
             state="restored" if state is None else "kept",
-            services="lost" if live is None else "running",
+            services="unknown" if state is None else "lost" if live is None else "running",
             rows={name: len(found) for name, found in lacking.items()},
             others=_others(snapshot.rows, registry.rows) if registry else [],
             objects={kind: list(found) for kind, found in lost.items()},
@@ -120,7 +122,8 @@ class PlatformRestore:
             rows = self._add_rows(plan, str(outputs["registry_dsn"]), outputs.get("tenants") or {})
         with _timed("objects", on_step), Broker.of(outputs) as broker:
             objects = _declare(broker, snapshot.objects)
-        return PlatformRestored(rows=rows, objects=objects, seconds=time.monotonic() - began)
+            by_hand = left_out(snapshot.objects, own_objects(broker.get("definitions")))
+        return PlatformRestored(rows=rows, objects=objects, seconds=time.monotonic() - began, left_out=by_hand)
 
     def bring_up(self, on_event: OnEvent = ignore) -> None:
         """Let the stack make what is lost.

@@ -151,7 +151,7 @@ def _restore_all(
         confirm(_COMMAND, f"Restore {what} of stack {platform.stack!r}?")
     if whole and not options.dry_run:
         whole = whole.run()
-    blocked = whole is not None and options.dry_run and whole.plan.services == "lost"
+    blocked = whole is not None and options.dry_run and whole.plan.services != "running"
     outcomes = [_unknown(each) for each in tenants] if blocked else _restore_tenants(platform, options, tenants)
     table = output.outcomes_table(outcomes, out, dry_run=options.dry_run)
     found = output.all_json(whole.as_json() if whole else None, outcomes, dry_run=options.dry_run)

@@ -158,7 +158,7 @@ def lost(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_a_plan_shows_that_everything_is_lost(lost: Lost) -> None:
     plan = lost.plan
-    assert (plan.state, plan.services, plan.unfinished, plan.others) == ("restored", "lost", 1, [])
+    assert (plan.state, plan.services, plan.unfinished, plan.others) == ("restored", "unknown", 1, [])
     assert plan.rows["signup.api_keys"] == 2
     assert "/extra" in plan.objects["vhosts"]
     assert PASSWORD not in repr(plan)
@@ -172,7 +172,7 @@ def test_what_the_stack_does_not_make_was_added(lost: Lost) -> None:
     assert lost.restored.objects == {"vhosts": 1, "users": 1, "permissions": 2, "queues": 1}
     now = lost.read()
     assert missing(lost.snapshot.objects, now.objects) == {}
-    assert left_out(lost.snapshot.objects, now.objects) == ["user root"]
+    assert lost.restored.left_out == left_out(lost.snapshot.objects, now.objects) == ["user root"]
     assert now.objects["queues"] == lost.snapshot.objects["queues"]
 
 

@@ -33,6 +33,12 @@ _STATES: Final[dict[StateFate, str]] = {
     "missing": "neither in the bundle nor here: the next run gives the tenant a new password",
     "platform": "part of the platform's, and stays as it is",
 }
+_SERVICES: Final = {
+    "running": "what is missing is made again",
+    "lost": "broker or registry does not answer: started again, or made again empty if lost",
+    "unknown": "seen once the state is back: what runs goes on, what is missing is made again",
+}
+_UNLESS: Final = {"running": "", "lost": ", unless the stack makes them", "unknown": ", unless they are there"}
 
 
 def changes(plan: RestorePlan) -> bool:
@@ -68,7 +74,7 @@ def plan_report(plan: RestorePlan, manifest: Manifest) -> Iterator[str]:
     for queue, messages in _losses(plan).items():
         yield f"[bold red]{messages:,} message(s) in {foreign(queue)} would be deleted.[/bold red]"
     if left := plan.snapshot.left_out:
-        yield foreign(f"Declare again yourself, as it acts with a login of its own: {', '.join(left)}.")
+        yield foreign(_by_hand(left))
     if not changes(plan):
         yield "Everything is as in the bundle: nothing to restore."
 
@@ -113,38 +119,42 @@ def platform_json(plan: PlatformPlan, manifest: Manifest, restored: PlatformRest
         "objects": {kind: list(names) for kind, names in plan.objects.items()},
         "unfinished_operations": plan.unfinished,
         "tenants_beside": plan.others,
+        "left_out": plan.left_out if restored is None else restored.left_out,
         "seconds": None if restored is None else round(restored.seconds, 3),
     }
 
 
 def platform_report(plan: PlatformPlan, manifest: Manifest) -> Iterator[str]:
     """Yield what a restore of the platform would do."""
-    lost = plan.services == "lost"
-    stack = "what is missing is made again"
-    if lost:
-        stack = "broker or registry does not answer: started again, or made again empty if lost"
+    unless = _UNLESS[plan.services]
     yield f"Platform of stack [bold]{foreign(manifest.stack)}[/bold] from its bundle {_made(manifest)}:"
     yield f"  [bold]state[/bold]   {'lost: restored from the bundle' if plan.state == 'restored' else 'stays as it is'}"
-    yield f"  [bold]stack[/bold]   {stack}"
+    yield f"  [bold]stack[/bold]   {_SERVICES[plan.services]}"
     if plan.rows:
-        yield f"  [bold]rows[/bold]    {sum(plan.rows.values()):,} added, in {counted(len(plan.rows), 'table')}"
+        beside = unless if plan.services == "unknown" else ""
+        tables = counted(len(plan.rows), "table")
+        yield f"  [bold]rows[/bold]    {sum(plan.rows.values()):,} added, in {tables}{beside}"
     if plan.objects:
         kinds = ", ".join(f"{len(names):,} {kind.replace('_', ' ')}" for kind, names in plan.objects.items())
-        yield f"  [bold]broker[/bold]  {kinds}{', unless the stack makes them' if lost else ''}"
+        yield f"  [bold]broker[/bold]  {kinds}{unless}"
     if plan.others:
         yield foreign(f"  Tenants that the bundle does not have stay: {', '.join(plan.others)}.")
     if plan.unfinished:
         yield f"  {counted(plan.unfinished, 'unfinished operation')} of the signup service will count as failed."
-    if plan.left_out and not lost:
-        yield foreign(f"  Declare again yourself, as it acts with a login of its own: {', '.join(plan.left_out)}.")
+    if plan.left_out and plan.services == "running":
+        yield foreign(f"  {_by_hand(plan.left_out)}")
 
 
 def platform_text(restored: PlatformRestored) -> str:
-    """Return what a restore of the platform did, in one line."""
+    """Return what a restore of the platform did, and what is left to do."""
     rows, objects = sum(restored.rows.values()), sum(restored.objects.values())
-    return (
-        f"Platform restored in {restored.seconds:.1f} s: {rows:,} row(s) and {objects:,} object(s) of the broker added."
-    )
+    added = f"{rows:,} row(s) and {objects:,} object(s) of the broker added"
+    done = f"Platform restored in {restored.seconds:.1f} s: {added}."
+    return f"{done}\n{foreign(_by_hand(restored.left_out))}" if restored.left_out else done
+
+
+def _by_hand(left: Sequence[str]) -> str:
+    return f"Declare again yourself, as it acts with a login of its own: {', '.join(left)}."
 
 
 def all_json(platform: Mapping[str, Any] | None, outcomes: Sequence[Outcome], *, dry_run: bool) -> dict[str, Any]:

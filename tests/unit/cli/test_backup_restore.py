@@ -134,8 +134,18 @@ def test_a_platforms_plan_says_what_is_lost() -> None:
     assert "2 unfinished operations of the signup service will count as failed." in shown
     assert "Tenants that the bundle does not have stay: new." in shown
     assert "user admin" not in shown, "the stack makes it"
-    done = PlatformRestored(rows={"a": 1000, "b": 1}, objects={}, seconds=11)
-    assert platform_text(done) == "Platform restored in 11.0 s: 1,001 row(s) and 0 object(s) of the broker added."
+    unknown = text_of(platform_report(replace(planned, services="unknown"), manifest()))
+    assert "seen once the state is back: what runs goes on" in unknown
+    assert "3 added, in 1 table, unless they are there" in unknown
+
+
+def test_a_restored_platform_names_what_is_left_to_do() -> None:
+    done = PlatformRestored(rows={"a": 1000, "b": 1}, objects={}, seconds=11, left_out=[])
+    said = "Platform restored in 11.0 s: 1,001 row(s) and 0 object(s) of the broker added."
+    assert platform_text(done) == said
+    left = platform_text(replace(done, left_out=["user root", "user \x1b[31m"]))
+    assert left.startswith(f"{said}\nDeclare again yourself, as it acts with a login of its own: user root, ")
+    assert "\x1b" not in left
 
 
 class Restorer:
