@@ -21,6 +21,7 @@ _RECIPIENTS: Final[Sequence[tuple[str, Callable[[str], Any]]]] = (
 )
 """How a recipient is read, by its beginning."""
 _KINDS: Final = "a line `age1...`, `ssh-ed25519 ...` or `ssh-rsa ...`"
+_LARGEST: Final = 1024 * 1024
 _NO_MATCH: Final = "No matching keys found"
 """What pyrage says when no identity opens a file."""
 
@@ -117,7 +118,11 @@ def new_identity(path: Path) -> str:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        with file.open("rb") as opened:
+            content = opened.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise InvalidKey(f"{file}: has more than {_LARGEST} bytes, which no file of age keys has")
+        return content.decode()
     except OSError as error:
         raise InvalidKey(f"{file}: can't be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -129,8 +134,13 @@ def _lines(text: str) -> Iterable[tuple[int, str]]:
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 
+def is_private(line: str) -> bool:
+    """Return True for the text of an identity, which no message may show."""
+    return line.strip().upper().startswith("AGE-SECRET-KEY-")
+
+
 def _recipient(line: str, source: str) -> Any:
-    if line.upper().startswith("AGE-SECRET-KEY-"):
+    if is_private(line):
         raise InvalidKey(f"{source}: is a private key, not a recipient. Give the `age1...` of its comment")
     for prefix, read in _RECIPIENTS:
         if line.startswith(prefix):
@@ -138,7 +148,8 @@ def _recipient(line: str, source: str) -> Any:
                 return read(line)
             except pyrage.RecipientError as error:
                 raise InvalidKey(f"{source}: {line[:80]!r} is not a valid recipient ({error})") from None
-    raise InvalidKey(f"{source}: {line[:80]!r} is not a recipient. Give {_KINDS}")
+    # The line is not shown: whoever mistook the file may have given one with a password.
+    raise InvalidKey(f"{source}: is not a recipient. Give {_KINDS}")
 
 
 def _identity(line: str, source: str) -> Any:

@@ -21,6 +21,7 @@ _OBJECTS: Final = frozenset({"exchange", "queue", "binding", "policy", "operator
 _REFUSED: Final = 400
 _BUILT_IN: Final = "amq."
 _CLOSED: Final = {"max-connections": 0}
+_MAX_QUEUES: Final = "max-queues"
 _SHOWN: Final = 5
 
 
@@ -57,6 +58,8 @@ def put_objects(broker: Broker, snapshot: TenantSnapshot, vhost: str) -> None:
     with _accepted(vhost):
         broker.call("PUT", "vhosts", vhost, json={key: made[key] for key in _VHOST if key in made and key != "name"})
         _set_limits(broker, vhost, _CLOSED)
+        # The vhost may have a lower limit than the snapshot, and extra queues; nobody can declare any meanwhile.
+        broker.call("DELETE", "vhost-limits", vhost, _MAX_QUEUES, missing_ok=True)
         broker.import_definitions(vhost, {**snapshot.definitions, "parameters": parameters})
     came = replace(snapshot, definitions=read_vhost(broker, vhost, ())["definitions"])
     lacking = [each for each in differences(snapshot, came) if each.kind in _OBJECTS and each.op != "extra"]

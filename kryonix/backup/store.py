@@ -46,6 +46,10 @@ class BundleStore(ABC):
         """Return the store of an address: a folder's path, `s3://`, `gs://` or `az://`. Nothing is connected yet."""
         scheme, separator, _ = address.partition("://")
         if not separator:
+            if not address.isprintable() or not address.strip():
+                raise InvalidAddress(f"{address[:80]!a} is not the path of a folder: it has no, or hidden, characters")
+            if os.path.exists(address) and not os.path.isdir(address):  # noqa: PTH110,PTH112  those of Path may raise
+                raise InvalidAddress(f"{address} is not a folder. Give one, or s3://BUCKET/PREFIX, gs://… or az://…")
             return FolderStore(Path(address))
         if _CREDENTIALS.search(address):
             shown = _CREDENTIALS.sub("", address)
@@ -118,7 +122,7 @@ class FolderStore(BundleStore):
     def _create(self, name: str, data: bytes) -> None:
         path = self._folder / name
         with self._translated(name):
-            _make_folders(path.parent)
+            self._make(path.parent)
             _remove_abandoned(path.parent)
             part = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PART}")
             try:
@@ -131,6 +135,13 @@ class FolderStore(BundleStore):
                 with suppress(FileNotFoundError):
                     part.unlink()
             _sync(path.parent)
+
+    def _make(self, folder: Path) -> None:
+        try:
+            _make_folders(folder)
+        except OSError as error:
+            problem = f"the folder {folder} can't be made ({error.strerror})"
+            raise StoreUnreachable(f"{problem}. Make {self.address}, writable for this user") from None
 
     def get(self, name: str) -> bytes:
         with self._translated(name):

@@ -12,14 +12,15 @@ from typing import Annotated, Any, Final, Self
 import typer
 
 from kryonix.backup.bundle import Bundle
-from kryonix.backup.errors import BackupError
+from kryonix.backup.encryption import Identities
+from kryonix.backup.errors import BackupError, InvalidBundle
 from kryonix.backup.manifest import Manifest
 from kryonix.backup.platform_restoring import PlatformPlan, PlatformRestore, PlatformRestored
 from kryonix.backup.platform_snapshot import PlatformSnapshot
 from kryonix.backup.restore_plan import RestorePlan
 from kryonix.backup.restoring import TenantRestore
 from kryonix.backup.snapshot import TenantSnapshot
-from kryonix.cli.bundles import From, IdentityFiles, OptionalBundle, chosen_bundles, identities_of
+from kryonix.cli.bundles import From, IdentityFiles, OptionalBundle, Reference, chosen_bundles, identities_of
 from kryonix.cli.options import Json, PlatformOptions, Yes
 from kryonix.cli.output import restore as output
 from kryonix.cli.output.console import confirm, err, out, print_report, print_result, refuse_without_terminal
@@ -72,26 +73,45 @@ def restore(
     Shows first what differs, and asks. Messages in queues stay; a restore that would delete some is refused unless
     --allow-delete names the queue. A tenant takes no connections meanwhile. If interrupted, run the same command again.
     """
-    if options.as_id and options.every:
+    if options.as_id is not None and options.every:
         raise InvalidChoice("--as is for the bundle of one tenant. Leave out --all")
     if options.asks:
         refuse_without_terminal(_COMMAND)
     identities = identities_of(identity)
     references = chosen_bundles(platform, bundle, source, every=options.every)
-    bundles = [reference.opened(identities) for reference in references]
     if options.every:
-        _restore_all(platform, options, bundles, json_output)
-    elif bundles[0].manifest.kind == "tenant":
-        _restore_tenant(platform, options, bundles[0], json_output)
-    elif options.as_id:
+        bundles, unread = _opened(references, identities)
+        _restore_all(platform, options, bundles, unread, json_output)
+        return
+    opened = references[0].opened(identities)
+    if opened.manifest.kind == "tenant":
+        _restore_tenant(platform, options, opened, json_output)
+    elif options.as_id is not None:
         raise InvalidChoice("--as is for the bundle of one tenant, and this is the platform's")
     else:
-        _restore_platform(platform, options, bundles[0], json_output)
+        _restore_platform(platform, options, opened, json_output)
+
+
+def _opened(references: Iterable[Reference], identities: Identities) -> tuple[list[Bundle], list[Outcome]]:
+    """Open bundles. A tenant's that is damaged does not stop the others, and the platform's does: it is needed."""
+    bundles, unread = [], []
+    for reference in references:
+        try:
+            bundles.append(reference.opened(identities))
+        except InvalidBundle as error:
+            name = reference.name
+            if name is None or name.kind == "platform":
+                raise
+            unread.append(Outcome(tenant=name.subject, at=name.at, plan=None, error=error, seconds=0))
+    return bundles, unread
 
 
 def _restore_tenant(platform: PlatformOptions, options: RestoreOptions, bundle: Bundle, json_output: bool) -> None:
     """Show what would change, ask, restore, and print what was changed."""
-    snapshot, manifest = TenantSnapshot.of(bundle), bundle.manifest
+    snapshot, manifest, own = TenantSnapshot.of(bundle), bundle.manifest, platform.stack.rpartition("/")[2]
+    if manifest.stack != own:
+        problem = f"the bundle is of a tenant of the platform {manifest.stack!r}, not of {own!r}"
+        raise InvalidChoice(f"{problem}. Choose its platform with --stack {manifest.stack}")
     restorer = _restorer(platform, open_site(platform), snapshot)
     plan = restorer.plan(snapshot, nodes=manifest.broker_nodes, as_id=options.as_id)
     found: dict[str, Any] = {"dry_run": options.dry_run, **output.plan_json(plan, manifest)}
@@ -140,9 +160,16 @@ def _restore_platform(platform: PlatformOptions, options: RestoreOptions, bundle
 
 
 def _restore_all(
-    platform: PlatformOptions, options: RestoreOptions, bundles: Sequence[Bundle], json_output: bool
+    platform: PlatformOptions,
+    options: RestoreOptions,
+    bundles: Sequence[Bundle],
+    unread: Sequence[Outcome],
+    json_output: bool,
 ) -> None:
-    """Restore the platform, then every tenant. One tenant's failure does not stop the others."""
+    """Restore the platform, then every tenant. One tenant's failure does not stop the others.
+
+    `unread` are the tenants whose bundles can't be read.
+    """
     tenants = [each for each in bundles if each.manifest.kind == "tenant"]
     whole = next((_planned(platform, each) for each in bundles if each.manifest.kind == "platform"), None)
     if options.asks:
@@ -152,7 +179,8 @@ def _restore_all(
     if whole and not options.dry_run:
         whole = whole.run()
     blocked = whole is not None and options.dry_run and whole.plan.services != "running"
-    outcomes = [_unknown(each) for each in tenants] if blocked else _restore_tenants(platform, options, tenants)
+    restored = [_unknown(each) for each in tenants] if blocked else _restore_tenants(platform, options, tenants)
+    outcomes = [*restored, *unread]
     table = output.outcomes_table(outcomes, out, dry_run=options.dry_run)
     found = output.all_json(whole.as_json() if whole else None, outcomes, dry_run=options.dry_run)
     print_result(found, [*(whole.report() if whole else ()), table], json_output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -10,7 +11,7 @@ import typer
 
 from kryonix.backup.archive import Archive
 from kryonix.backup.bundle import Bundle, unpack
-from kryonix.backup.encryption import Identities, Recipients
+from kryonix.backup.encryption import Identities, Recipients, is_private
 from kryonix.backup.names import SUFFIX, BundleName
 from kryonix.backup.store import BundleStore
 from kryonix.cli.options import PlatformOptions, read_bytes
@@ -81,7 +82,7 @@ def find_bundle(platform: PlatformOptions, text: str, source: str | None) -> Ref
 
     Raises InvalidChoice.
     """
-    if Path(text).is_file():
+    if isfile(text):  # noqa: PTH113  Path.is_file raises for a name that is too long
         return _at(str(Path(text).absolute())) or Reference(where=text)
     if "://" in text:
         if found := _at(text):
@@ -91,7 +92,7 @@ def find_bundle(platform: PlatformOptions, text: str, source: str | None) -> Ref
             "`kryonix backup list --json` prints addresses"
         )
     archive = archive_of(platform, source, "--from")
-    name = BundleName.parse(f"{archive.stack}/{text}{SUFFIX}") or _newest(archive, text.strip("/"))
+    name = BundleName.parse(f"{archive.stack}/{text}{SUFFIX}") or _newest(archive, text)
     return Reference.of(archive, name)
 
 
@@ -121,7 +122,8 @@ def _at(address: str) -> Reference | None:
 def _newest(archive: Archive, text: str) -> BundleName:
     """Return the newest bundle of `platform` or `tenants/ID`. Raises InvalidChoice."""
     found = {subject_of(name): name for name in archive.newest_of_all()}
-    if name := found.get(text) or found.get(f"tenants/{text}"):
+    subject = text.strip("/")
+    if name := found.get(subject) or found.get(f"tenants/{subject}"):
         return name
     place = f"a bundle of stack {archive.stack!r} in {archive.store.address}"
     hint = nearest(text, found) if found else "there is none of this stack there; choose with --stack and --from"
@@ -170,7 +172,7 @@ def identities_of(files: list[Path] | None) -> Identities:
 
 def _recipients(text: str) -> Recipients:
     """Return a recipient, or those of a file."""
-    if text.startswith(("age1", "ssh-")):
+    if is_private(text) or text.startswith(("age1", "ssh-")):
         return Recipients.parse(text, "--recipient")
     return Recipients.read([Path(text)])
 

@@ -142,7 +142,7 @@ def project_folder(alternative: str = "") -> Path:
 def load_cells(project: Path, stack: str) -> Cells:
     """Return the cells of a project's cells.yaml, or the single cell of the stack."""
     file = project / CELLS_FILE
-    return parse_cells(file.read_bytes(), CELLS_FILE) if file.is_file() else single_cell(stack)
+    return parse_cells(file.read_bytes(), CELLS_FILE) if file.is_file() else single_cell(stack.rpartition("/")[2])
 
 
 def engine_of(options: PlatformOptions) -> Engine:

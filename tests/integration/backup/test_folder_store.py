@@ -103,9 +103,14 @@ def test_a_disk_that_is_full_leaves_nothing_and_a_rerun_works(store: BundleStore
 
 
 def test_a_folder_that_can_not_be_made_is_an_error(tmp_path: Path) -> None:
+    store = BundleStore.open(str(tmp_path / "file" / "backups"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreUnreachable, match=r"file/prod/.*: (Not a directory|File exists)"):
-        BundleStore.open(str(tmp_path / "file")).put(NAME, b"bundle")
+    with pytest.raises(StoreUnreachable, match=r"the folder .*/backups/prod/.* can't be made \((Not a|File) "):
+        store.put(NAME, b"bundle")
+    with pytest.raises(StoreUnreachable, match=r"the folder /proc/prod/.* can't be made"):
+        BundleStore.open("/proc").put(NAME, b"bundle")
+    with pytest.raises(InvalidAddress, match="file is not a folder"):
+        BundleStore.open(str(tmp_path / "file"))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +118,8 @@ def test_a_folder_that_can_not_be_made_is_an_error(tmp_path: Path) -> None:
     [
         ("ftp://host/x", "ftp:// is not a store of backups. Use a folder, or one of s3://, gs://, az://"),
         ("s3://key:secret@bucket/x", "s3://bucket/x: credentials don't belong into an address"),
+        (" ", "' ' is not the path of a folder"),
+        ("a\udcff", r"'a\\udcff' is not the path of a folder"),
         ("az://container/x?sig=secret", "az://container/x: credentials don't belong into an address"),
     ],
 )

@@ -84,6 +84,8 @@ class Restores:
     def damage(self) -> None:
         """Delete, change and add objects by hand, and leave messages."""
         broker, vhost = self.env.broker, self.names.vhost
+        limit = {"value": 1}
+        broker.call("PUT", "vhost-limits", vhost, "max-queues", json=limit).raise_for_status()
         broker.publish(vhost, self.queue, 3)
         broker.delete("queues", vhost, f"{self.queue}.dlq")
         broker.delete("exchanges", vhost, f"cliente_{self.id}.automation")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyrage
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -50,7 +52,7 @@ def test_an_identity_is_never_shown() -> None:
         (f"{PUBLIC}\nage1qqq", "recipients, line 2: 'age1qqq' is not a valid recipient"),
         ("age1tagpq1qqq", "'age1tagpq1qqq' is not a valid recipient"),
         ("ssh-rsa AAA", "'ssh-rsa AAA' is not a valid recipient"),
-        ("acme", "line 1: 'acme' is not a recipient. Give a line `age1"),
+        ("acme", "line 1: is not a recipient. Give a line `age1"),
     ],
     ids=["empty", "comment", "x25519", "tagpq", "ssh", "word"],
 )
@@ -59,10 +61,20 @@ def test_a_wrong_recipient_is_named_with_its_line(text: str, reason: str) -> Non
         Recipients.parse(text)
 
 
-def test_a_private_key_as_recipient_is_not_repeated() -> None:
-    with pytest.raises(InvalidKey, match="line 1: is a private key, not a recipient") as caught:
-        Recipients.parse(PRIVATE)
-    assert PRIVATE not in str(caught.value)
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(PRIVATE, "is a private key, not a recipient"), ('{"password": "x"}', "is not a recipient")],
+    ids=["private key", "another file"],
+)
+def test_a_secret_as_recipient_is_not_repeated(text: str, reason: str) -> None:
+    with pytest.raises(InvalidKey, match=f"line 1: {reason}") as caught:
+        Recipients.parse(text)
+    assert text not in str(caught.value)
+
+
+def test_a_file_without_end_is_not_read_whole() -> None:
+    with pytest.raises(InvalidKey, match="/dev/zero: has more than 1048576 bytes"):
+        Identities.read([Path("/dev/zero")])
 
 
 @pytest.mark.parametrize(

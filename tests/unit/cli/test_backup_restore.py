@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,6 +15,8 @@ import pytest
 import typer
 from rich.console import Console
 
+from kryonix.backup.errors import InvalidBundle
+from kryonix.backup.names import BundleName
 from kryonix.backup.platform_restoring import PlatformPlan, PlatformRestored
 from kryonix.backup.platform_snapshot import PlatformSnapshot
 from kryonix.backup.restore_plan import RestorePlan
@@ -164,7 +167,7 @@ class Restorer:
 
 @pytest.fixture
 def of_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = SimpleNamespace(manifest=manifest())
+    bundle = SimpleNamespace(manifest=manifest(stack="dev"))
     found = SimpleNamespace(opened=lambda identities: bundle)
     monkeypatch.setattr(backup_restore, "identities_of", lambda files: None)
     monkeypatch.setattr(backup_restore, "chosen_bundles", lambda *_, every: [found])
@@ -220,9 +223,42 @@ def test_the_question_comes_after_the_plan(monkeypatch: pytest.MonkeyPatch, caps
     assert shown.index(f"queue {QUEUE}") < shown.index("Nothing was changed.")
 
 
+@pytest.mark.usefixtures("of_tenant")
+def test_a_tenant_of_another_platform_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = restorer(monkeypatch, plan(without_queue(WAS)))
+    with pytest.raises(InvalidChoice, match=r"of the platform 'dev', not of 'eu'\. Choose its platform with --stack"):
+        restore(RestoreOptions(yes=True), PlatformOptions(stack="organization/kryonix/eu"), "acme")
+    assert not made.ran
+
+
+def test_one_tenants_damaged_bundle_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def damaged(identities: object) -> Any:
+        raise InvalidBundle("bad.age", "is truncated")
+
+    name = BundleName("dev", "tenant", "bad", AT)
+    good = SimpleNamespace(manifest=manifest(stack="dev"))
+    references = [
+        SimpleNamespace(name=name, opened=damaged),
+        SimpleNamespace(name=replace(name, subject="acme"), opened=lambda identities: good),
+    ]
+    monkeypatch.setattr(backup_restore, "identities_of", lambda files: None)
+    monkeypatch.setattr(backup_restore, "chosen_bundles", lambda *_, every: references)
+    monkeypatch.setattr(backup_restore, "_restore_tenants", lambda platform, options, bundles: [outcome("acme")])
+    with pytest.raises(typer.Exit) as ended:
+        restore(RestoreOptions(every=True, yes=True), PLATFORM, json_output=True)
+    assert ended.value.exit_code == 1
+    assert [each["tenant"] for each in json.loads(capsys.readouterr().out)["tenants"]] == ["acme", "bad"]
+    references[0].name = BundleName("dev", "platform", "dev", AT)
+    with pytest.raises(InvalidBundle):
+        restore(RestoreOptions(every=True, yes=True), PLATFORM)
+
+
 def test_options_that_exclude_each_other_are_refused_first() -> None:
-    with pytest.raises(InvalidChoice, match="--as is for the bundle of one tenant"):
-        restore(RestoreOptions(every=True, as_id="new", yes=True), PLATFORM)
+    for id in ("new", ""):
+        with pytest.raises(InvalidChoice, match="--as is for the bundle of one tenant"):
+            restore(RestoreOptions(every=True, as_id=id, yes=True), PLATFORM)
     with pytest.raises(InvalidChoice, match="Add --yes"):
         restore(RestoreOptions(), PLATFORM, "acme")
 

@@ -74,6 +74,8 @@ def test_a_file_is_read_whatever_its_name(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("tenants/acne", "neither a file nor a bundle of stack 'dev' in /backups; did you mean 'tenants/acme'?"),
+        ("/missing/", "'/missing/' is neither a file nor a bundle"),
+        ("x" * 300, "neither a file nor a bundle"),
         ("missing.age", "neither a file nor a bundle"),
         ("s3://bucket/acme.age", "is not the address of a bundle, which ends as in dev/tenants/acme/"),
     ],
@@ -98,6 +100,9 @@ def test_recipients_are_keys_or_files_of_keys() -> None:
 def test_a_missing_key_names_its_option() -> None:
     with pytest.raises(InvalidChoice, match="nokeys: can't be read"):
         recipients_of(PLATFORM, ["nokeys"])
+    with pytest.raises(InvalidChoice, match="is a private key, not a recipient") as caught:
+        recipients_of(PLATFORM, ["AGE-SECRET-KEY-1QQQ"])
+    assert "1QQQ" not in str(caught.value)
     with pytest.raises(InvalidChoice, match=r"make a key with `kryonix backup keygen FILE`"):
         recipients_of(PLATFORM, None)
     with pytest.raises(InvalidChoice, match="Add --identity"):
