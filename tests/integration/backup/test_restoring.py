@@ -84,8 +84,6 @@ class Restores:
     def damage(self) -> None:
         """Delete, change and add objects by hand, and leave messages."""
         broker, vhost = self.env.broker, self.names.vhost
-        limit = {"value": 1}
-        broker.call("PUT", "vhost-limits", vhost, "max-queues", json=limit).raise_for_status()
         broker.publish(vhost, self.queue, 3)
         broker.delete("queues", vhost, f"{self.queue}.dlq")
         broker.delete("exchanges", vhost, f"cliente_{self.id}.automation")
@@ -93,6 +91,8 @@ class Restores:
         broker.call("PUT", "policies", vhost, "modulo-crm", json=rule).raise_for_status()
         broker.call("PUT", "queues", vhost, "extra", json={"durable": True}).raise_for_status()
         broker.publish(vhost, "extra", 2)
+        limit = {"value": 1}
+        broker.call("PUT", "vhost-limits", vhost, "max-queues", json=limit).raise_for_status()
         broker.call("PUT", "users", self.names.user, json={"password": "another", "tags": ""}).raise_for_status()
         broker.call("DELETE", "permissions", vhost, self.names.user)
         self.env.execute(f"UPDATE tenants.desired_states SET plan = 'pro' WHERE cliente_id = '{self.id}'")
