@@ -16,8 +16,8 @@ _SECRET: Final = frozenset({"user", "parameter", "row", "entry", "state"})
 """Kinds whose values may hold a secret: a hash, a URI with a login, a webhook. Only names of fields are shown."""
 _TOLD_BY_SOME: Final = {"queue": "type", "exchange": "internal"}
 """Fields that only some versions of the broker tell. A queue's arguments have its type; none exports internal ones."""
-_RUN: Final = frozenset({"created", "modified"})
-"""Fields of a resource that each run of an engine writes."""
+_RUN: Final = frozenset({"created", "modified", "outputs", "propertyDependencies"})
+"""Fields of a resource that each run of an engine writes, also one that changes nothing, such as a refresh."""
 
 Op = Literal["missing", "changed", "extra"]
 Things = dict[tuple[str, str], Any]

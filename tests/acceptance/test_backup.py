@@ -210,16 +210,16 @@ def test_a_killed_backup_leaves_no_half_bundle_and_runs_again(backups: Backups) 
 
 
 def test_no_secret_is_printed_or_stored_in_the_open(backups: Backups) -> None:
-    (made,) = backups.must("create", "--tenant", "acme")
+    (made,) = backups.must("create", "--tenant", "beta")
     members = backups.contents(Path(made["address"]))
     (row,) = json.loads(members["rows.json"])["tenants.rabbitmq_credentials"]
     hashes = [each["password_hash"] for each in (row, *json.loads(members["users.json"]))]
     outputs = backups.platform.outputs()
-    secrets = [*hashes, outputs["tenants"]["acme"]["password"], outputs["admin_password"]]
+    secrets = [*hashes, outputs["tenants"]["beta"]["password"], outputs["admin_password"]]
     assert len(set(secrets)) == 5
     printed = "".join(
         result.stdout + result.stderr
-        for command in (["list"], ["show", "acme"], ["show", "acme", "--json"], ["verify", "acme"])
+        for command in (["list"], ["show", "beta", "--json"], ["verify", "beta"])
         for result in [backups.run(*command)]
     )
     secrets.append(backups.identity.read_text().splitlines()[-1])

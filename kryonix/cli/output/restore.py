@@ -70,7 +70,8 @@ def plan_report(plan: RestorePlan, manifest: Manifest) -> Iterator[str]:
             yield f"  [bold]{word:<8}[/bold]{_counts(found)}"
             named = [each for each in found if each.kind != "state" and (plan.exists or op != "missing")]
             yield from (f"          {foreign(_line(each))}" for each in (named if len(named) <= _LISTED else ()))
-    yield f"  [bold]state[/bold]   {_STATES[plan.state]}"
+    if changes(plan):
+        yield f"  [bold]state[/bold]   {_STATES[plan.state]}"
     for queue, messages in _losses(plan).items():
         yield f"[bold red]{messages:,} message(s) in {foreign(queue)} would be deleted.[/bold red]"
     if left := plan.snapshot.left_out:
