@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from statistics import median
 
 from benchmarks.platform import platform
@@ -47,11 +48,11 @@ def main() -> int:
     return Report("rollouts over stacks of 8-module tenants", figures, bounds).print()
 
 
-def put(dsn: str, tenants: int, modules: tuple[str, ...] = MODULES) -> None:
-    """Write the tenants' desired states."""
+def put(dsn: str, tenants: int, modules_of: Callable[[int], tuple[str, ...]] = lambda _: MODULES) -> None:
+    """Write the tenants' desired states, with the modules of each number."""
     with connect(dsn) as connection:
         for number in range(tenants):
-            row = DesiredState(cliente_id=f"{PREFIX}{number:03}", modules=modules, plan="enterprise")
+            row = DesiredState(cliente_id=f"{PREFIX}{number:03}", modules=modules_of(number), plan="enterprise")
             put_desired_state(connection, row)
 
 
