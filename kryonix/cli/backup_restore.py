@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Self
 
@@ -15,6 +16,7 @@ from kryonix.backup.bundle import Bundle
 from kryonix.backup.encryption import Identities
 from kryonix.backup.errors import BackupError, InvalidBundle
 from kryonix.backup.manifest import Manifest
+from kryonix.backup.platform_reading import state_of
 from kryonix.backup.platform_restoring import PlatformPlan, PlatformRestore, PlatformRestored
 from kryonix.backup.platform_snapshot import PlatformSnapshot
 from kryonix.backup.restore_plan import RestorePlan
@@ -81,7 +83,7 @@ def restore(
     references = chosen_bundles(platform, bundle, source, every=options.every)
     if options.every:
         bundles, unread = _opened(references, identities)
-        _restore_all(platform, options, bundles, unread, json_output)
+        _restore_all(platform, options, bundles, unread, _older(references, identities), json_output)
         return
     opened = references[0].opened(identities)
     if opened.manifest.kind == "tenant":
@@ -89,7 +91,18 @@ def restore(
     elif options.as_id is not None:
         raise InvalidChoice("--as is for the bundle of one tenant, and this is the platform's")
     else:
-        _restore_platform(platform, options, opened, json_output)
+        _restore_platform(platform, options, opened, _older(references, identities), json_output)
+
+
+def _older(references: Iterable[Reference], identities: Identities) -> Iterator[Bundle]:
+    """Yield the platform's bundles older than the one among these, newest first. Damaged ones are left out."""
+    for each in references:
+        if each.archive is None or each.name is None or each.name.kind != "platform":
+            continue
+        names = [name for name, _ in each.archive.bundles("platform", each.name.subject) if name < each.name]
+        for name in reversed(names):
+            with suppress(InvalidBundle):
+                yield each.archive.read(name, identities)
 
 
 def _opened(references: Iterable[Reference], identities: Identities) -> tuple[list[Bundle], list[Outcome]]:
@@ -149,9 +162,11 @@ def _restorer(platform: PlatformOptions, site: Site, snapshot: TenantSnapshot) -
     )
 
 
-def _restore_platform(platform: PlatformOptions, options: RestoreOptions, bundle: Bundle, json_output: bool) -> None:
+def _restore_platform(
+    platform: PlatformOptions, options: RestoreOptions, bundle: Bundle, older: Iterable[Bundle], json_output: bool
+) -> None:
     """Show what would be added, ask, restore, and print what was added."""
-    planned = _planned(platform, bundle)
+    planned = _planned(platform, bundle, older)
     if options.asks:
         print_report(planned.report(), err)
         confirm(_COMMAND, f"Restore the platform of stack {platform.stack!r}?")
@@ -164,14 +179,15 @@ def _restore_all(
     options: RestoreOptions,
     bundles: Sequence[Bundle],
     unread: Sequence[Outcome],
+    older: Iterable[Bundle],
     json_output: bool,
 ) -> None:
     """Restore the platform, then every tenant. One tenant's failure does not stop the others.
 
-    `unread` are the tenants whose bundles can't be read.
+    `unread` are the tenants whose bundles can't be read, `older` the platform's other bundles.
     """
     tenants = [each for each in bundles if each.manifest.kind == "tenant"]
-    whole = next((_planned(platform, each) for each in bundles if each.manifest.kind == "platform"), None)
+    whole = next((_planned(platform, each, older) for each in bundles if each.manifest.kind == "platform"), None)
     if options.asks:
         print_report(whole.report() if whole else (), err)
         what = f"the platform and {len(tenants)} tenant(s)" if whole else f"{len(tenants)} tenant(s)"
@@ -194,6 +210,8 @@ class _WholePlatform:
     restorer: PlatformRestore
     plan: PlatformPlan
     manifest: Manifest
+    with_state: Manifest
+    """The manifest of the bundle that has the stack's state."""
     restored: PlatformRestored | None = None
 
     def run(self) -> Self:
@@ -202,16 +220,23 @@ class _WholePlatform:
             return replace(self, restored=self.restorer.run(self.plan, progress.on_event))
 
     def as_json(self) -> dict[str, Any]:
-        return output.platform_json(self.plan, self.manifest, self.restored)
+        return output.platform_json(self.plan, self.manifest, self.with_state, self.restored)
 
     def report(self) -> Iterable[str]:
         done = self.restored
-        return output.platform_report(self.plan, self.manifest) if done is None else [output.platform_text(done)]
+        if done is not None:
+            return [output.platform_text(done)]
+        return output.platform_report(self.plan, self.manifest, self.with_state)
 
 
-def _planned(platform: PlatformOptions, bundle: Bundle) -> _WholePlatform:
-    restorer = PlatformRestore(engine_of(platform), platform.stack)
-    return _WholePlatform(restorer, restorer.plan(PlatformSnapshot.of(bundle)), bundle.manifest)
+def _planned(platform: PlatformOptions, bundle: Bundle, older: Iterable[Bundle]) -> _WholePlatform:
+    """Plan the restore of a platform. A lost state comes from the newest bundle that has it: a schedule's has none."""
+    engine, snapshot, source = engine_of(platform), PlatformSnapshot.of(bundle), bundle
+    restorer = PlatformRestore(engine, platform.stack)
+    if snapshot.state is None and state_of(engine, platform.stack) is None:
+        source = next((each for each in older if "state.json" in each.members), bundle)
+        snapshot = replace(snapshot, state=PlatformSnapshot.of(source).state)
+    return _WholePlatform(restorer, restorer.plan(snapshot), bundle.manifest, source.manifest)
 
 
 def _restore_tenants(platform: PlatformOptions, options: RestoreOptions, bundles: Sequence[Bundle]) -> list[Outcome]:

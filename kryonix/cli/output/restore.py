@@ -110,11 +110,14 @@ class Outcome:
         return "would change" if dry_run else "restored"
 
 
-def platform_json(plan: PlatformPlan, manifest: Manifest, restored: PlatformRestored | None) -> dict[str, Any]:
+def platform_json(
+    plan: PlatformPlan, manifest: Manifest, with_state: Manifest, restored: PlatformRestored | None
+) -> dict[str, Any]:
     return {
         "platform": manifest.stack,
         "created_at": manifest.created_at,
         "state": plan.state,
+        "state_created_at": with_state.created_at if plan.state == "restored" else None,
         "services": plan.services,
         "rows": dict(plan.rows),
         "objects": {kind: list(names) for kind, names in plan.objects.items()},
@@ -125,11 +128,13 @@ def platform_json(plan: PlatformPlan, manifest: Manifest, restored: PlatformRest
     }
 
 
-def platform_report(plan: PlatformPlan, manifest: Manifest) -> Iterator[str]:
-    """Yield what a restore of the platform would do."""
+def platform_report(plan: PlatformPlan, manifest: Manifest, with_state: Manifest) -> Iterator[str]:
+    """Yield what a restore of the platform would do. `with_state` is of the bundle that has the stack's state."""
+    older = "" if with_state == manifest else f" {_made(with_state)}"
+    state = f"lost: restored from the bundle{older}" if plan.state == "restored" else "stays as it is"
     unless = _UNLESS[plan.services]
     yield f"Platform of stack [bold]{foreign(manifest.stack)}[/bold] from its bundle {_made(manifest)}:"
-    yield f"  [bold]state[/bold]   {'lost: restored from the bundle' if plan.state == 'restored' else 'stays as it is'}"
+    yield f"  [bold]state[/bold]   {state}"
     yield f"  [bold]stack[/bold]   {_SERVICES[plan.services]}"
     if plan.rows:
         beside = unless if plan.services == "unknown" else ""

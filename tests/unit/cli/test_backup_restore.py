@@ -15,6 +15,7 @@ import pytest
 import typer
 from rich.console import Console
 
+from kryonix.backup.bundle import Bundle
 from kryonix.backup.errors import InvalidBundle
 from kryonix.backup.names import BundleName
 from kryonix.backup.platform_restoring import PlatformPlan, PlatformRestored
@@ -23,6 +24,7 @@ from kryonix.backup.restore_plan import RestorePlan
 from kryonix.backup.snapshot import TenantSnapshot
 from kryonix.cli import backup_restore
 from kryonix.cli.backup_restore import RestoreOptions, restore
+from kryonix.cli.bundles import Reference
 from kryonix.cli.options import PlatformOptions
 from kryonix.cli.output.restore import (
     Outcome,
@@ -40,13 +42,14 @@ from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.tenants.errors import WouldLoseMessages
 from kryonix.topology.tenants import Tenant
-from tests.support.bundles import manifest
+from tests.support.bundles import bundle, manifest
 from tests.support.expanded import expanded
 
 PLATFORM = PlatformOptions(stack="dev")
 WAS = expanded(Tenant(id="acme", modules=("crm",), plan="basic"))
 QUEUE = "cliente_acme.crm.leads.create"
 AT = datetime(2026, 5, 1, 2, tzinfo=UTC)
+DAY = timedelta(days=1)
 
 
 def without_queue(snapshot: TenantSnapshot, *more: dict[str, Any]) -> TenantSnapshot:
@@ -130,14 +133,14 @@ def test_a_platforms_plan_says_what_is_lost() -> None:
         unfinished=2,
         left_out=["user admin"],
     )
-    shown = text_of(platform_report(planned, manifest()))
+    shown = text_of(platform_report(planned, manifest(), manifest()))
     assert "lost: restored from the bundle" in shown
     assert "3 added, in 1 table\n" in shown
     assert "2 vhosts, 1 global parameters, unless the stack makes them" in shown
     assert "2 unfinished operations of the signup service will count as failed." in shown
     assert "Tenants that the bundle does not have stay: new." in shown
     assert "user admin" not in shown, "the stack makes it"
-    unknown = text_of(platform_report(replace(planned, services="unknown"), manifest()))
+    unknown = text_of(platform_report(replace(planned, services="unknown"), manifest(), manifest()))
     assert "seen once the state is back: what runs goes on" in unknown
     assert "3 added, in 1 table, unless they are there" in unknown
 
@@ -281,3 +284,48 @@ def test_several_failures_have_one_exit_status(
     assert ended.value.exit_code == status
     assert bool(outages) == any(isinstance(error, BrokerUnavailable) for error in errors)
     exit_for(PLATFORM, [None, None])
+
+
+def platform_bundle(at: datetime, **members: Any) -> Bundle:
+    content = {"definitions.json": b"{}", "rows.json": b"{}"}
+    content |= {f"{name}.json": json.dumps(value).encode() for name, value in members.items()}
+    return bundle(content, kind="platform", subject="dev", stack="dev", created_at=at)
+
+
+def test_a_lost_state_comes_from_the_newest_bundle_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Restorer:
+        def __init__(self, *_: object) -> None: ...
+
+        def plan(self, snapshot: PlatformSnapshot) -> PlatformSnapshot:
+            return snapshot
+
+    states: dict[str, Any] = {"dev": None}
+    monkeypatch.setattr(backup_restore, "engine_of", lambda _: None)
+    monkeypatch.setattr(backup_restore, "state_of", lambda _, stack: states[stack])
+    monkeypatch.setattr(backup_restore, "PlatformRestore", Restorer)
+    own = {"version": 3, "deployment": {"resources": []}}
+    newest, middle, first = platform_bundle(AT), platform_bundle(AT - DAY), platform_bundle(AT - 3 * DAY, state={})
+    with_state = platform_bundle(AT - 2 * DAY, state=own)
+
+    found = cast("Any", backup_restore._planned(PLATFORM, newest, iter([middle, with_state, first])))
+    assert found.plan.state == own
+    assert (found.manifest, found.with_state) == (newest.manifest, with_state.manifest)
+
+    states["dev"] = own
+    kept = cast("Any", backup_restore._planned(PLATFORM, newest, iter([with_state])))
+    assert (kept.plan.state, kept.with_state) == (None, newest.manifest), "a state that is there stays"
+
+
+def test_damaged_bundles_are_left_out_of_the_older_ones() -> None:
+    names = [BundleName.of("dev", "platform", "dev", AT - days * DAY) for days in (3, 2, 1, 0)]
+
+    def read(name: BundleName, _: object) -> str:
+        if name == names[1]:
+            raise InvalidBundle(str(name), "is damaged")
+        return str(name)
+
+    archive = cast("Any", SimpleNamespace(bundles=lambda *_: [(name, None) for name in names], read=read))
+    newest = Reference(where="", name=names[3], archive=archive)
+    tenant = Reference(where="", name=BundleName.of("dev", "tenant", "acme", AT), archive=archive)
+    older: list[Any] = list(backup_restore._older([tenant, newest, Reference(where="a-file")], cast("Any", None)))
+    assert older == [str(names[2]), str(names[0])]
