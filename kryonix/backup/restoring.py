@@ -23,12 +23,13 @@ from kryonix.backup.restore_plan import (
     replaced_queues,
     trimmed_queues,
 )
-from kryonix.backup.rollback import COUNTS_AGE_S, Rollback, close_vhost, delete_objects, put_policies
+from kryonix.backup.rollback import Rollback, close_vhost, delete_objects, put_policies, settled_messages
 from kryonix.backup.snapshot import TenantSnapshot
 from kryonix.engines.engine import Engine, StackSpec, ignore
 from kryonix.engines.errors import Refused
 from kryonix.errors import KryonixError
 from kryonix.rabbitmq.broker import Broker
+from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.connection import Connection, connect
 from kryonix.registry.desired_states import mark_unapplied
 from kryonix.registry.tables import add_rows, put_rows, tenant_tables
@@ -184,11 +185,14 @@ class TenantRestore:
 
         The messages are counted again: until the vhost was closed, new ones may have come.
         """
+        vhost = plan.snapshot.names.vhost
         if plan.replaced or plan.narrowed:
-            time.sleep(COUNTS_AGE_S)
+            counts = settled_messages(self._broker, vhost, {queue["name"] for queue in plan.now.definitions["queues"]})
+            if uncounted := [name for name, count in counts.items() if count is None]:
+                problem = f"has not counted the messages of {len(uncounted)} queue(s) yet, such as {uncounted[0]}"
+                raise BrokerUnavailable(f"the broker at {self._broker.url} {problem}. Run again in a minute", problem)
             found = self._plan(plan.snapshot, plan.nodes, plan.renamed_from)
             found.refuse_losses(allow_delete)
-        vhost = plan.snapshot.names.vhost
         delete_objects(self._broker, vhost, "queues", plan.replaced)
         delete_objects(self._broker, vhost, "exchanges", plan.changed("exchange"))
 

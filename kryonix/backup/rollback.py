@@ -20,6 +20,9 @@ from kryonix.rabbitmq.broker import Broker
 COUNTS_AGE_S: Final = 8
 """Maximum age of the broker's message counts, with a margin: a quorum queue reports every 5 s."""
 
+_COUNTED_S: Final = 15
+"""Maximum wait for a first count."""
+
 
 class Rollback:
     """What there was of a tenant before a restore. `with_state`: the state of its stack may have been replaced."""
@@ -109,12 +112,20 @@ def put_policies(broker: Broker, wanted: TenantSnapshot, now: TenantSnapshot) ->
             broker.call("PUT", path, wanted.names.vhost, policy.name, json=body)
 
 
-def settled_messages(broker: Broker, vhost: str, queues: Collection[str]) -> dict[str, int]:
-    """Return the messages of queues in a closed vhost, counted after it was closed. Missing ones are left out."""
+def settled_messages(broker: Broker, vhost: str, queues: Collection[str]) -> dict[str, int | None]:
+    """Return the messages of queues in a closed vhost, counted after it was closed. Missing queues are left out.
+
+    None for a queue without a count: it has just been declared, the broker has just started, or it has no leader.
+    """
     if not queues:
         return {}
     time.sleep(COUNTS_AGE_S)
-    return {queue.name: queue.messages for queue in broker.queues(vhost) if queue.name in queues}
+    until = time.monotonic() + _COUNTED_S
+    while True:
+        counts = {name: count for name, count in broker.counts(vhost).items() if name in queues}
+        if None not in counts.values() or time.monotonic() > until:
+            return counts
+        time.sleep(0.5)
 
 
 def delete_objects(broker: Broker, vhost: str, kind: str, names: Iterable[str]) -> None:

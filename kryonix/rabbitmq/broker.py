@@ -94,6 +94,10 @@ class Broker(Client):
         """Return the messages of each non-empty queue of a vhost, up to 5 s old."""
         return {queue.name: queue.messages for queue in self.queues(vhost) if queue.messages}
 
+    def counts(self, vhost: str) -> dict[str, int | None]:
+        """Return the messages of each queue, up to 5 s old. None: not counted yet, as after a start of the broker."""
+        return {queue["name"]: queue.get("messages") for queue in self.find("queues", vhost, **LIVE_TOTALS) or []}
+
     def definitions(self, vhost: str) -> dict[str, Any]:
         """Return a vhost's exchanges, queues, bindings, policies and limits, no users. Empty if missing."""
         try:

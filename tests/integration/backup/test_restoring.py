@@ -188,7 +188,7 @@ def test_an_interrupted_restore_leaves_what_was_there(tenant: Restores, lost: bo
     if not lost:
         tenant.env.engine.rewrite(StackSpec(name=tenant.names.stack, config={}), emptied)
     before = tenant.now()
-    for step in STEPS:
+    for step in STEPS if lost else STEPS[1:3]:
         with pytest.raises(Stop):
             tenant.run(on_step=tenant.stopping(step, stop))
         assert names(differences(before, tenant.now())) == [], step

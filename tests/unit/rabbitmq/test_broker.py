@@ -48,6 +48,7 @@ def test_what_the_broker_says_is_read() -> None:
         assert broker.vhosts() == [VhostState("/", ""), VhostState("/v", "d")]
         first = QueueState("/v", "q", {"x-queue-type": "quorum"}, 3)
         assert broker.queues("/v") == [first, QueueState("/v", "empty", {}, 0)]
+        assert broker.counts("/v") == {"q": 3, "empty": None}
         assert broker.messages("/v") == {"q": 3}
         assert broker.fillings() == [Filling("/v", "q", 0, 9, {"ttl": 1})]
         assert broker.bindings(first) == [BindingState("/v", "e", "q", "k", {}, "k")]
