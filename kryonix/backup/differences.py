@@ -38,14 +38,18 @@ class Difference:
         return "".join(each if each.isprintable() else f"{each!a}"[1:-1] for each in text)  # a name may move the cursor
 
 
-def differences(was: TenantSnapshot, now: TenantSnapshot) -> list[Difference]:
-    """Return where `now` differs from `was`, sorted. The order of entries, and what each reading names, count not."""
+def differences(was: TenantSnapshot, now: TenantSnapshot, *, back: bool = False) -> list[Difference]:
+    """Return where `now` differs from `was`, sorted. The order of entries, and what each reading names, count not.
+
+    Details tell values as `was -> now`; with `back` as `now -> was`, which is what a restore does.
+    """
     before, after = _things(was), _things(now)
     found = [Difference(*key, "missing") for key in before.keys() - after.keys()]
     found += [Difference(*key, "extra") for key in after.keys() - before.keys()]
     for key in before.keys() & after.keys():
         if before[key] != after[key]:
-            found.append(Difference(*key, "changed", _detail(key[0], before[key], after[key])))
+            old, new = (after, before) if back else (before, after)
+            found.append(Difference(*key, "changed", _detail(key[0], old[key], new[key])))
     return sorted(found)
 
 

@@ -42,7 +42,7 @@ class RestorePlan:
     differences: tuple[Difference, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "differences", tuple(differences(self.snapshot, self.now)))
+        object.__setattr__(self, "differences", tuple(differences(self.snapshot, self.now, back=True)))
 
     @property
     def tenant(self) -> str:

@@ -18,6 +18,7 @@ from kryonix.backup.manifest import Manifest, Member
 from kryonix.backup.names import BundleName
 from kryonix.cli.bundles import reference
 from kryonix.cli.output.tables import Column, responsive_table
+from kryonix.review.escaping import counted
 
 _VERIFIED: Final = {
     "verified": Text("yes", "green"),
@@ -42,7 +43,7 @@ class Listed:
 
 _LISTED: Final[tuple[Column[Listed], ...]] = (
     Column("bundle", lambda listed: reference(listed.name), min_width=24),
-    Column("made (UTC)", lambda listed: f"{listed.name.at:%Y-%m-%d %H:%M}"),
+    Column("time (UTC)", lambda listed: f"{listed.name.at:%Y-%m-%d %H:%M}"),
     Column("size", lambda listed: decimal(listed.bytes), number=True),
     Column("verified", lambda listed: _VERIFIED[listed.verified]),
 )
@@ -122,11 +123,17 @@ def manifest_report(manifest: Manifest, where: str, console: Console) -> Iterato
         "made": f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC by kryonix {manifest.tool}",
         "broker": f"RabbitMQ {manifest.broker}, {nodes}",
         "registry": f"revision {manifest.registry}",
-        "holds": ", ".join(f"{count:,} {noun}" for noun, count in manifest.counts.items() if count),
+        "holds": ", ".join(of_kind(count, kind) for kind, count in manifest.counts.items() if count),
     }
     for name, text in fields.items():
         yield f"[bold]{name:<10}[/bold]{escape(text)}"
     yield responsive_table(f"format {manifest.format}", _MEMBERS, sorted(manifest.members.items()), console)
+
+
+def of_kind(count: int, kind: str) -> str:
+    """Return a count of objects whose kind the broker or a manifest names in the plural, such as `1 policy`."""
+    noun = "policy" if kind == "policies" else kind.replace("_", " ").removesuffix("s")
+    return counted(count, noun)
 
 
 def prune_json(

@@ -16,6 +16,7 @@ from kryonix.backup.differences import Difference
 from kryonix.backup.manifest import Manifest
 from kryonix.backup.platform_restoring import PlatformPlan, PlatformRestored
 from kryonix.backup.restore_plan import RestorePlan, StateFate
+from kryonix.cli.output.backup import of_kind
 from kryonix.cli.output.console import foreign
 from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.errors import KryonixError
@@ -141,7 +142,7 @@ def platform_report(plan: PlatformPlan, manifest: Manifest, with_state: Manifest
         tables = counted(len(plan.rows), "table")
         yield f"  [bold]rows[/bold]    {sum(plan.rows.values()):,} added, in {tables}{beside}"
     if plan.objects:
-        kinds = ", ".join(f"{len(names):,} {kind.replace('_', ' ')}" for kind, names in plan.objects.items())
+        kinds = ", ".join(of_kind(len(names), kind) for kind, names in plan.objects.items())
         yield f"  [bold]broker[/bold]  {kinds}{unless}"
     if plan.others:
         yield foreign(f"  Tenants that the bundle does not have stay: {', '.join(plan.others)}.")

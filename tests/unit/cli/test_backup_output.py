@@ -70,11 +70,11 @@ def test_a_bundles_json_has_its_address_and_is_null_where_nothing_is_known() -> 
 
 
 def test_what_a_bundle_holds_fits_a_narrow_terminal() -> None:
-    of = manifest()
+    of = manifest(counts={"queues": 2, "policies": 1, "global_parameters": 1, "users": 0})
     text = printed(manifest_report(of, "bundle.age", Console(width=80)))
     assert "tenant acme" in text
     assert "RabbitMQ 4.3.6, 1 node" in text
-    assert "2 queues" in text
+    assert "2 queues, 1 policy, 1 global parameter\n" in text
     assert "users.json" in text
     assert max(map(len, text.splitlines())) <= 80
     assert manifest_json(of, "bundle.age")["address"] == "bundle.age"

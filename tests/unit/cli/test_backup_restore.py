@@ -85,6 +85,14 @@ def test_what_differs_is_named_and_what_is_only_here_stays() -> None:
     assert restored_text(planned, 1.5) == "acme restored in 1.5 s: 1 queue added; 1 queue left as found."
 
 
+def test_changes_are_told_as_the_restore_makes_them() -> None:
+    (policy, *others) = WAS.definitions["policies"]
+    changed = [{**policy, "priority": 7}, *others]
+    now = replace(WAS, definitions={**WAS.definitions, "policies": changed})
+    was = f"priority: 7 -> {policy['priority']}"
+    assert f"change  1 policy\n          policy {policy['name']}: {was}\n" in report(plan(now))
+
+
 def test_messages_that_would_be_deleted_are_counted_by_queue() -> None:
     planned = plan(WAS, replaced={QUEUE: 1200, "empty": 0})
     assert f"1,200 message(s) in {QUEUE} would be deleted." in report(planned)
@@ -136,7 +144,7 @@ def test_a_platforms_plan_says_what_is_lost() -> None:
     shown = text_of(platform_report(planned, manifest(), manifest()))
     assert "lost: restored from the bundle" in shown
     assert "3 added, in 1 table\n" in shown
-    assert "2 vhosts, 1 global parameters, unless the stack makes them" in shown
+    assert "2 vhosts, 1 global parameter, unless the stack makes them" in shown
     assert "2 unfinished operations of the signup service will count as failed." in shown
     assert "Tenants that the bundle does not have stay: new." in shown
     assert "user admin" not in shown, "the stack makes it"
