@@ -36,7 +36,8 @@ class Archive:
             kind=kind,
             subject=subject,
             stack=self.stack,
-            created_at=name.at,
+            at=name.at,
+            created_at=datetime.now(UTC).replace(microsecond=0),
             members={member: member_of(content) for member, content in sorted(members.items())},
             **facts.model_dump(),
         )
@@ -49,7 +50,7 @@ class Archive:
         where = self.store.address_of(str(name))
         bundle = unpack(self.store.get(str(name)), identities, where)
         manifest = bundle.manifest
-        found = BundleName(manifest.stack, manifest.kind, manifest.subject, manifest.created_at.replace(microsecond=0))
+        found = BundleName(manifest.stack, manifest.kind, manifest.subject, manifest.at)
         if found != name:
             raise InvalidBundle(where, f"holds another bundle, {found}")
         return bundle

@@ -57,17 +57,21 @@ def member_of(content: bytes) -> Member:
 
 
 class Manifest(Facts):
-    """The first member of a bundle. `subject` is a tenant's id, or the platform's stack."""
+    """The first member of a bundle. `subject` is a tenant's id, or the platform's stack.
+
+    `at` is the time of the name, at which a scheduled bundle was due. That may be hours before `created_at`.
+    """
 
     format: Literal[1] = 1
     kind: Kind
     subject: Text
     stack: Text
+    at: AwareDatetime
     created_at: AwareDatetime
     tool: Text = __version__
     members: Mapping[MemberName, Member]
 
-    @field_validator("created_at")
+    @field_validator("at", "created_at")
     @classmethod
     def _in_utc(cls, at: datetime) -> datetime:
         if at.utcoffset() != timedelta(0):

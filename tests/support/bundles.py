@@ -31,6 +31,7 @@ def manifest(members: Mapping[str, bytes] = MEMBERS, **changed: Any) -> Manifest
         "kind": "tenant",
         "subject": "acme",
         "stack": "prod",
+        "at": AT,
         "created_at": AT,
         "members": {name: member_of(content) for name, content in members.items()},
         **FACTS.model_dump(),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -144,6 +144,8 @@ def test_an_archive_finds_the_newest_bundle_of_every_subject(store: BundleStore)
     assert archive.subjects() == [("platform", "prod"), ("tenant", "acme"), ("tenant", "beta")]
     bundle = archive.read(newest, identities)
     assert (bundle.members, bundle.manifest.facts) == (MEMBERS, FACTS)
+    assert bundle.manifest.at == newest.at
+    assert datetime.now(UTC) - bundle.manifest.created_at < timedelta(hours=1)  # not the time that it was due
     assert archive.newest("tenant", "nobody") is None
 
 
