@@ -62,7 +62,7 @@ def test_a_bundles_json_has_its_address_and_is_null_where_nothing_is_known() -> 
         "kind": "tenant",
         "subject": "acme",
         "stack": "dev",
-        "created_at": AT,
+        "at": AT,
         "bytes": 9_800,
         "verified": None,
         "address": "/backups/dev/tenants/acme/20260501T020000Z.tar.zst.age",
