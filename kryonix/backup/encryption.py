@@ -77,10 +77,12 @@ class Identities:
         """Return the identities of all files."""
         return cls(tuple(key for file in files for key in cls.parse(_text(file), str(file))._keys))
 
-    def recipients(self) -> Recipients:
-        """Return the recipients of the identities that are not SSH keys."""
-        keys = (str(key.to_public()) for key in self._keys if isinstance(key, pyrage.x25519.Identity))
-        return Recipients.parse("\n".join(keys), "identities")
+    def recipients(self, source: str = "identities") -> Recipients:
+        """Return the recipients of the identities that are not SSH keys. Raises InvalidKey if there is none."""
+        keys = [str(key.to_public()) for key in self._keys if isinstance(key, pyrage.x25519.Identity)]
+        if not keys:
+            raise InvalidKey(f"{source}: is an SSH key. Give one that `kryonix backup keygen` wrote")
+        return Recipients.parse("\n".join(keys), source)
 
     def decrypt(self, data: bytes, where: str) -> bytes:
         """Return the plain bytes. Raises WrongKey or InvalidBundle, which name `where`."""

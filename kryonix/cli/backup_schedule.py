@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from contextlib import suppress
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -73,9 +74,11 @@ def schedule(
         raise InvalidChoice(
             "a bundle is encrypted, and the schedule verifies it. Add --identity with a file of its own"
         )
+    if alive_file is not None:
+        _check_writable(alive_file)
     archive, recipients = archive_of(platform, to, "--to"), recipients_of(platform, recipient)
     own = _own_key(identity)
-    everyone = Recipients.joined([recipients, own.recipients()])
+    everyone = Recipients.joined([recipients, own.recipients(str(identity))])
 
     def opened() -> Creation:
         site = open_site(platform)
@@ -118,10 +121,19 @@ def _own_key(file: Path) -> Identities:
     return Identities.read([file])
 
 
-def _touch(file: Path, ending: Event) -> None:
-    file.touch()
-    while not ending.wait(_ALIVE_S):
+def _check_writable(file: Path) -> None:
+    try:
         file.touch()
+    except OSError as error:
+        raise InvalidChoice(f"--alive-file {file} can't be written ({error.strerror})") from None
+
+
+def _touch(file: Path, ending: Event) -> None:
+    """Touch a file until the end. While it can't be written, its age tells."""
+    while not ending.is_set():
+        with suppress(OSError):
+            file.touch()
+        ending.wait(_ALIVE_S)
 
 
 def _time(text: str) -> time:

@@ -39,6 +39,11 @@ def test_ssh_keys_are_recipients_and_identities() -> None:
     assert Identities.parse(private).decrypt(packed, "bundle") == b"x"
 
 
+def test_an_ssh_key_does_not_tell_its_recipient() -> None:
+    with pytest.raises(InvalidKey, match="own: is an SSH key"):
+        Identities.parse(ssh_key()[1]).recipients("own")
+
+
 def test_an_identity_is_never_shown() -> None:
     identities = Identities.parse(PRIVATE)
     assert (repr(identities), str(identities)) == ("Identities()", "Identities()")

@@ -93,6 +93,7 @@ def test_the_alive_file_is_touched_until_the_end(tmp_path: Path) -> None:
         (["--time-zone", "Mars/Base"], "--time-zone 'Mars/Base' is not a time zone"),
         (["--time-zone", "../etc/passwd"], "is not a time zone"),
         (["--keep-daily", "0", "--keep-weekly", "0", "--keep-monthly", "0"], "are all 0"),
+        (["--alive-file", "/proc/alive"], "--alive-file /proc/alive can't be written ("),
         (["--recipient", "age1nonsense"], "is not a valid recipient"),
         (["--to", "ftp://host/folder"], "ftp:// is not a store"),
     ],
