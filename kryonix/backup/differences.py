@@ -129,7 +129,14 @@ def _detail(kind: str, was: Any, now: Any) -> str:
     changed = list(_changed(was, now))
     if kind in _SECRET:
         return ", ".join(changed)
-    return ", ".join(f"{key}: {_shown(was.get(key))} -> {_shown(now.get(key))}" for key in changed)
+    return ", ".join(_values(key, was.get(key), now.get(key)) for key in changed)
+
+
+def _values(name: str, was: Any, now: Any) -> str:
+    """Return the two values of a field; of a mapping those that differ, as all of it would be cut before them."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        return ", ".join(_values(f"{name}.{key}", was.get(key), now.get(key)) for key in _changed(was, now))
+    return f"{name}: {_shown(was)} -> {_shown(now)}"
 
 
 def _changed(was: Entry, now: Entry) -> Iterator[str]:

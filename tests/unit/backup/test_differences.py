@@ -46,7 +46,7 @@ CHANGES: dict[str, tuple[Change, Difference]] = {
     ),
     "queue": (
         lambda f: f["definitions"]["queues"][0].update(arguments={}),
-        Difference("queue", "cliente_acme.crm.q", "changed", 'arguments: {"x-queue-type": "quorum"} -> {}'),
+        Difference("queue", "cliente_acme.crm.q", "changed", 'arguments.x-queue-type: "quorum" -> null'),
     ),
     "extra exchange": (
         lambda f: f["definitions"]["exchanges"].append({"name": "x", "type": "topic"}),
