@@ -169,7 +169,7 @@ def test_a_restore_that_would_delete_messages_is_refused(backups: Backups) -> No
         (2, ("verify",), "give a BUNDLE, or --all"),
         (2, ("restore", "--all", "--as", "new", "--yes"), "--as is for the bundle of one tenant"),
         (2, ("restore", "acme", "--as", "new", "--yes"), "has no stack made by `kryonix tenant`, which 'new' needs"),
-        (3, ("create", "--tenant", "acme", "--to", "/dev/null/store"), "Not a directory"),
+        (3, ("create", "--tenant", "acme", "--to", "/dev/null/store"), "Make /dev/null/store, writable"),
     ],
 )
 def test_what_can_not_be_done_is_refused_with_the_reason(
