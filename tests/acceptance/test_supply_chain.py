@@ -123,17 +123,18 @@ def test_tools_run_by_scripts_are_checked_by_hash(checkout: Path) -> None:
 
 @contextmanager
 def advisories(*known: str) -> Iterator[str]:
-    """A database that speaks OSV's protocol, and knows a vulnerability of each of these packages."""
+    """A database that speaks OSV's protocol, and knows a vulnerability of each of these: `name`, or `name==version`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))["package"]["name"]
+            query = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            asked, version = query["package"]["name"], query["version"]
             event = [{"introduced": "0"}, {"fixed": "99"}]
             affected = [
                 {"package": {"name": asked, "ecosystem": "PyPI"}, "ranges": [{"type": "ECOSYSTEM", "events": event}]}
             ]
             found = {"id": f"PYSEC-{asked}", "aliases": [], "summary": "", "details": "", "affected": affected}
-            body = json.dumps({"vulns": [found]} if asked in known else {}).encode()
+            body = json.dumps({"vulns": [found]} if {asked, f"{asked}=={version}"} & set(known) else {}).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -151,8 +152,8 @@ def advisories(*known: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("known", "status", "said"),
     [
-        (("jinja2",), 0, "packages asked about, 0 vulnerable, 0 not asked about"),
-        (("jinja2", "idna"), 1, ": PYSEC-idna"),
+        (("jinja2==2.4.1",), 0, "packages asked about, 0 vulnerable, 0 not asked about"),
+        (("jinja2==2.4.1", "idna"), 1, ": PYSEC-idna"),
         ((), 3, "NOT AUDITED: jinja2"),
     ],
     ids=["nothing known", "a finding", "a database that knows nothing"],
