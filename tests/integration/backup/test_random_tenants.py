@@ -19,8 +19,10 @@ from kryonix.backup.restoring import TenantRestore
 from kryonix.backup.snapshot import TenantSnapshot
 from kryonix.engines.process import LocalEngine
 from kryonix.rabbitmq.broker import Broker
+from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.connection import connect
 from tests.support.project import Project
+from tests.support.waiting import eventually
 
 ID: Final = "random"
 USERS: Final = (f"kryonix_{ID}", f"kryonix_{ID}.stats", f"kryonix_{ID}.2", f"kryonix_{ID}.2.stats")
@@ -148,9 +150,9 @@ class Place:
     engine: LocalEngine
 
     def restored(self, snapshot: TenantSnapshot) -> TenantSnapshot:
-        """Restore it, and return what there is then."""
+        """Restore it, and return what there is then. Until the broker has counted a new queue, it is refused."""
         restore = TenantRestore(self.broker, self.dsn, self.engine)
-        restore.run(restore.plan(snapshot))
+        eventually("it is restored", lambda: restore.run(restore.plan(snapshot)), ignoring=(BrokerUnavailable,))
         return read_live(self.broker, self.dsn, self.engine, ID)
 
     def lose(self, snapshot: TenantSnapshot, random: Random) -> None:
