@@ -9,9 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
-from kryonix.backup.archive import Archive
 from kryonix.backup.creation import Created, Creation, Subject
-from kryonix.backup.encryption import Recipients, new_identity
+from kryonix.backup.encryption import new_identity
 from kryonix.backup.names import BundleName
 from kryonix.backup.retention import Retention
 from kryonix.cli import backup_schedule
@@ -24,6 +23,7 @@ from kryonix.cli.bundles import (
     RecipientKeys,
     To,
     archive_of,
+    creation_of,
     find_bundle,
     identities_of,
     recipients_of,
@@ -34,7 +34,7 @@ from kryonix.cli.options import Json, PlatformOptions, Yes, command
 from kryonix.cli.output import backup as output
 from kryonix.cli.output.console import confirm, err, out, print_result
 from kryonix.cli.output.progress import CountedProgress
-from kryonix.cli.site import Site, exit_for, open_site, platform_command
+from kryonix.cli.site import exit_for, open_site, platform_command
 from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.registry.backups import fetch_verifications, forget_backup
 from kryonix.registry.connection import connect
@@ -89,18 +89,6 @@ def create(
     store = archive.store.address
     print_result(output.created_json(made, store), output.created_report(made, store, out), json_output)
     exit_for(platform, [each.error for each in made])
-
-
-def creation_of(site: Site, archive: Archive, recipients: Recipients) -> Creation:
-    """Return what makes the bundles of a site."""
-    return Creation(
-        stack=archive.stack,
-        registry_dsn=site.registry_dsn,
-        engine=site.engine,
-        cells=site.cells,
-        archive=archive,
-        recipients=recipients,
-    )
 
 
 def _create(creation: Creation, subjects: Sequence[Subject], concurrency: int) -> list[Created]:

@@ -18,7 +18,7 @@ from kryonix.backup.encryption import Identities, Recipients, new_identity
 from kryonix.backup.retention import Retention
 from kryonix.backup.rounds import Rounds
 from kryonix.backup.schedule import Schedule
-from kryonix.cli.bundles import RecipientKeys, To, archive_of, recipients_of
+from kryonix.cli.bundles import RecipientKeys, To, archive_of, creation_of, recipients_of
 from kryonix.cli.options import PlatformOptions, command
 from kryonix.cli.output.console import err
 from kryonix.cli.site import open_site
@@ -81,15 +81,7 @@ def schedule(
     everyone = Recipients.joined([recipients, own.recipients(str(identity))])
 
     def opened() -> Creation:
-        site = open_site(platform)
-        return Creation(
-            stack=archive.stack,
-            registry_dsn=site.registry_dsn,
-            engine=site.engine,
-            cells=site.cells,
-            archive=archive,
-            recipients=everyone,
-        )
+        return creation_of(open_site(platform), archive, everyone)
 
     # A mistyped stack, folder or login ends the command; what is down later is tried again.
     opened()

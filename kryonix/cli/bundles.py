@@ -11,11 +11,12 @@ import typer
 
 from kryonix.backup.archive import Archive
 from kryonix.backup.bundle import Bundle, unpack
+from kryonix.backup.creation import Creation
 from kryonix.backup.encryption import Identities, Recipients, is_private
 from kryonix.backup.names import SUFFIX, BundleName
 from kryonix.backup.store import BundleStore
 from kryonix.cli.options import PlatformOptions, read_bytes
-from kryonix.cli.site import engine_of
+from kryonix.cli.site import Site, engine_of
 from kryonix.engines.engine import StackSpec
 from kryonix.errors import InvalidChoice
 from kryonix.topology.errors import nearest, shown
@@ -75,6 +76,18 @@ class Reference:
         if self.archive is not None and self.name is not None:
             return self.archive.read(self.name, identities)
         return unpack(read_bytes(Path(self.where)), identities, self.where)
+
+
+def creation_of(site: Site, archive: Archive, recipients: Recipients) -> Creation:
+    """Return what makes the bundles of a site."""
+    return Creation(
+        stack=archive.stack,
+        registry_dsn=site.registry_dsn,
+        engine=site.engine,
+        cells=site.cells,
+        archive=archive,
+        recipients=recipients,
+    )
 
 
 def find_bundle(platform: PlatformOptions, text: str, source: str | None) -> Reference:
