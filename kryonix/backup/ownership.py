@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from kryonix.backup.errors import InvalidBundle
-from kryonix.engines.deployments import entries
-from kryonix.engines.provider_code import foreign_code
+from kryonix.engines.deployments import all_entries
+from kryonix.engines.provider_code import foreign_code, foreign_download
 from kryonix.registry.connection import SCHEMA
 from kryonix.registry.tables import TENANT_TABLES
 from kryonix.topology.errors import shown
@@ -24,8 +23,6 @@ EVERYTHING: Final = (".*", ".*", ".*")
 _STATE_TYPES: Final = re.compile(
     r"rabbitmq:index/.*|random:index/.*|pulumi:.*|kryonix:messaging:.*|pulumi-python:dynamic.*"
 )
-_DOWNLOAD: Final = "pluginDownloadURL"
-"""An input of a provider in a state: the address of a program that the Pulumi CLI fetches and runs."""
 
 
 def own_users(names: Names) -> re.Pattern[str]:
@@ -86,17 +83,16 @@ def _rows(snapshot: TenantSnapshot) -> Iterator[str]:
 
 
 def _state(state: Mapping[str, Any], names: Names) -> Iterator[str]:
-    pending = [operation["resource"] for operation in entries(state, "pending_operations")]
-    for resource in (*entries(state), *pending):
+    for resource in all_entries(state):
         urn = shown(resource["urn"])
         if not resource["urn"].startswith(f"urn:pulumi:{names.stack}::"):
             yield f"its state holds {urn}"
         if not _STATE_TYPES.fullmatch(resource["type"]):
             yield f"its state holds a resource of the type {shown(resource['type'])}"
-        if _DOWNLOAD in json.dumps(resource):
-            yield f"its state downloads a program for {urn}"
         for name in _foreign_names(resource, names):
             yield f"its state holds {shown(name)} in {urn}"
+    if download := foreign_download(state):
+        yield f"its state downloads a program for {shown(download)}"
     if foreign := foreign_code(state):
         yield f"its state holds a program for {shown(foreign)}"
 

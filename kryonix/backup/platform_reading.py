@@ -9,8 +9,8 @@ from typing import Any, Final
 from kryonix.backup.manifest import Facts
 from kryonix.backup.platform_objects import Objects
 from kryonix.backup.platform_snapshot import PlatformSnapshot
-from kryonix.backup.reading import consistent, facts_of
-from kryonix.engines.deployments import entries, inputs_of
+from kryonix.backup.reading import consistent, facts_of, state_of
+from kryonix.engines.deployments import inputs_of
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.rabbitmq.broker import Broker
 from kryonix.registry.connection import connect
@@ -66,12 +66,6 @@ def read_rows(dsn: str) -> RegistryRows:
         tables = fetch_tables(connection)
         rows = {name: fetch_rows(connection, table) for name, table in tables.items()}
         return RegistryRows(tables, rows, fetch_revision(connection))
-
-
-def state_of(engine: Engine, stack: str) -> dict[str, Any] | None:
-    """Return the deployment of a stack, with secrets encrypted; None if the engine has none."""
-    document = engine.export(StackSpec(name=stack))
-    return document if entries(document) or entries(document, "pending_operations") else None
 
 
 def whole_registry_dsn(engine: Engine, stack: str, registry_dsn: str) -> str:

@@ -15,8 +15,9 @@ from typing import Any, Final, Literal
 
 from kryonix.backup.errors import BackupError, Incomplete
 from kryonix.backup.platform_objects import Objects, left_out, missing, own_objects
-from kryonix.backup.platform_reading import RegistryRows, read_rows, state_of, whole_registry_dsn
+from kryonix.backup.platform_reading import RegistryRows, read_rows, whole_registry_dsn
 from kryonix.backup.platform_snapshot import PlatformSnapshot
+from kryonix.backup.reading import state_of
 from kryonix.engines.containers import with_live_ids
 from kryonix.engines.engine import Engine, StackSpec, ignore
 from kryonix.engines.errors import Refused

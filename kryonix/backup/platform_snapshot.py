@@ -11,14 +11,12 @@ from typing import Any, Final, Self
 from kryonix.backup.bundle import Bundle
 from kryonix.backup.errors import InvalidBundle
 from kryonix.backup.platform_objects import Objects, own_objects
-from kryonix.engines.deployments import entries
-from kryonix.engines.provider_code import foreign_code
+from kryonix.engines.deployments import all_entries
+from kryonix.engines.provider_code import foreign_code, foreign_download
 from kryonix.registry.tables import Rows
 from kryonix.topology.errors import shown
 
 _TABLE: Final = re.compile(r"(tenants|signup)\.[a-z_]+")
-_DOWNLOAD: Final = "pluginDownloadURL"
-"""An input of a provider: the address of a program that the Pulumi CLI fetches and runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +84,9 @@ def _problem(snapshot: PlatformSnapshot) -> str:
     if snapshot.state is None:
         return ""
     prefix = f"urn:pulumi:{snapshot.stack}::"
-    if strangers := [each["urn"] for each in entries(snapshot.state) if not each["urn"].startswith(prefix)]:
+    if strangers := [each["urn"] for each in all_entries(snapshot.state) if not each["urn"].startswith(prefix)]:
         return f"its state holds {shown(strangers[0])} of another stack"
-    if any(_DOWNLOAD in json.dumps(each) for each in entries(snapshot.state)):
+    if foreign_download(snapshot.state):
         return "its state downloads a program"
     if urn := foreign_code(snapshot.state):
         return f"its state holds code of somebody else in {shown(urn)}"

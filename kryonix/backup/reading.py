@@ -10,7 +10,7 @@ from kryonix.backup.manifest import Facts
 from kryonix.backup.objects import read_vhost
 from kryonix.backup.ownership import own_users
 from kryonix.backup.snapshot import Entry, TenantSnapshot
-from kryonix.engines.deployments import entries
+from kryonix.engines.deployments import all_entries
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.errors import KryonixError
 from kryonix.rabbitmq.broker import Broker
@@ -70,6 +70,12 @@ def read_live(broker: Broker, registry_dsn: str, engine: Engine | None, tenant_i
     return _read(broker, registry_dsn, engine, tenant_id)[0]
 
 
+def state_of(engine: Engine, stack: str) -> dict[str, Any] | None:
+    """Return the deployment of a stack, with secrets encrypted; None if the engine has none."""
+    document = engine.export(StackSpec(name=stack))
+    return document if all_entries(document) else None
+
+
 def facts_of(broker: Broker, revision: str, etag: str, counts: Mapping[str, int]) -> Facts:
     """Return the facts of a reading. `revision` is that of the registry's tables."""
     nodes = len(broker.nodes())
@@ -93,7 +99,7 @@ def _read(broker: Broker, registry_dsn: str, engine: Engine | None, tenant_id: s
         **read_vhost(broker, names.vhost, {*users, *_named(names, rows)}, administrators=(ADMIN_USER, broker.username)),
         rows=rows,
         entry=_entry(tenant_id, rows),
-        state=_state(engine, names.stack),
+        state=state_of(engine, names.stack) if engine else None,
     )
     return found, revision
 
@@ -127,8 +133,3 @@ def _entry(tenant_id: str, rows: Rows) -> dict[str, Any]:
 
 def _notify(row: Entry) -> dict[str, Any]:
     return {"notify": row["notify"]} if row.get("notify") else {}
-
-
-def _state(engine: Engine | None, stack: str) -> dict[str, Any] | None:
-    document = engine.export(StackSpec(name=stack)) if engine else {}
-    return document if entries(document) or entries(document, "pending_operations") else None

@@ -16,9 +16,9 @@ from kryonix.backup.bundle import Bundle
 from kryonix.backup.encryption import Identities
 from kryonix.backup.errors import BackupError, InvalidBundle
 from kryonix.backup.manifest import Manifest
-from kryonix.backup.platform_reading import state_of
 from kryonix.backup.platform_restoring import PlatformPlan, PlatformRestore, PlatformRestored
 from kryonix.backup.platform_snapshot import PlatformSnapshot
+from kryonix.backup.reading import state_of
 from kryonix.backup.restore_plan import RestorePlan
 from kryonix.backup.restoring import TenantRestore
 from kryonix.backup.snapshot import TenantSnapshot

@@ -28,6 +28,11 @@ def entries(document: Mapping[str, Any], kind: str = "resources") -> list[Mappin
     return (document.get("deployment") or {}).get(kind) or []
 
 
+def all_entries(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the resources of a deployment, with those of its pending operations."""
+    return [*entries(document), *(operation["resource"] for operation in entries(document, "pending_operations"))]
+
+
 def outputs_in(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stack's outputs; empty for a deployment without any."""
     return _values(document, STACK_TYPE, "outputs")

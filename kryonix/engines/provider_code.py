@@ -1,4 +1,4 @@
-"""The code of dynamic resources in a deployment, checked without loading it.
+"""The code that a deployment brings along, checked without loading it.
 
 The SDK stores a dynamic resource's provider as a pickle, which an engine loads: whoever writes it runs code there. The
 program's own providers are references to classes of `components`, and nothing else.
@@ -7,12 +7,13 @@ program's own providers are references to classes of `components`, and nothing e
 from __future__ import annotations
 
 import base64
+import json
 import pickletools
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kryonix.engines.deployments import entries
+from kryonix.engines.deployments import all_entries
 
 KEY: Final = "__provider"
 _REFERENCE: Final = [
@@ -21,16 +22,22 @@ _REFERENCE: Final = [
 ]
 _MAKE: Final = ["STACK_GLOBAL", "EMPTY_TUPLE", "NEWOBJ", "STOP"]
 _NEUTRAL: Final = ("PROTO", "FRAME", "MEMOIZE")
+_DOWNLOAD: Final = "pluginDownloadURL"
+"""An input of a provider: the address of a program that the Pulumi CLI fetches and runs."""
 
 
 def foreign_code(deployment: Mapping[str, Any]) -> str:
     """Return the URN of the first resource whose provider is not one of this program's classes; empty if none."""
-    pending = [operation["resource"] for operation in entries(deployment, "pending_operations")]
-    for resource in (*entries(deployment), *pending):
+    for resource in all_entries(deployment):
         for values in (resource.get("inputs") or {}, resource.get("outputs") or {}):
             if KEY in values and not _is_own(values[KEY]):
                 return str(resource["urn"])
     return ""
+
+
+def foreign_download(deployment: Mapping[str, Any]) -> str:
+    """Return the URN of the first resource that names a program to download; empty if none."""
+    return next((str(each["urn"]) for each in all_entries(deployment) if _DOWNLOAD in json.dumps(each)), "")
 
 
 def _is_own(code: Any) -> bool:
