@@ -8,9 +8,11 @@ import sys
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, tenant
 
 # A shell starts background jobs with SIGINT ignored, and SIGTERM ends Python at once: either has to end the run in
@@ -98,4 +100,18 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         receiveTime=True,
     )
     with project.running():
+        SHARED.append(LiveBroker(project.outputs()))
         yield project
+
+
+SHARED: list[LiveBroker] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_half_is_left() -> Iterator[None]:
+    """Fail where a file leaves a tenant's rows without its vhost on the shared platform: another file finds it lost."""
+    yield
+    for broker in SHARED:
+        with psycopg.connect(str(broker.outputs["registry_dsn"])) as connection:
+            rows = connection.execute("SELECT vhost FROM tenants.rabbitmq_configurations WHERE status <> 'removido'")
+            assert {vhost for (vhost,) in rows} <= broker.vhosts(), "remove a test's tenant with LiveBroker.forget"

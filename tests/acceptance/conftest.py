@@ -64,11 +64,7 @@ def beside(platform: Project, broker: LiveBroker) -> Iterator[Beside]:
     yield make
     for stack, id in made:
         stack.configure(deletionProtection=False)
-        vhost = f"/cliente_{id}"
-        if broker.has("vhosts", vhost):
-            broker.call("DELETE", "vhosts", vhost, "deletion", "protection")
-            broker.delete("vhosts", vhost)
-        broker.call("DELETE", "users", f"kryonix_{id}")
+        broker.forget(id)
 
 
 @dataclass(frozen=True)

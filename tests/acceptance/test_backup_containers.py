@@ -28,6 +28,7 @@ from kryonix.backup.encryption import Identities, new_identity
 from kryonix.registry.backups import NewestBackups, fetch_newest_backups
 from kryonix.registry.connection import connect
 from tests.acceptance.conftest import changed
+from tests.support.containers import output_of, process_status
 from tests.support.live_broker import LiveBroker
 from tests.support.project import ROOT, Project, free_port, tenant
 from tests.support.waiting import eventually
@@ -149,7 +150,7 @@ def test_the_exporter_serves_the_age_of_what_is_proven(scheduled: Scheduled) -> 
     ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9420/metrics', timeout=30).read().decode())"
 
     def served() -> set[str]:
-        metrics = scheduled.container("exporter").exec_run(["python", "-c", ask]).output.decode()
+        metrics = output_of(scheduled.container("exporter"), "python", "-c", ask)
         return set(re.findall(r'kryonix_backup_verified_timestamp_seconds{cliente_id="(\w*)"', metrics))
 
     eventually("all have a verified backup", lambda: served() == {"", "acme", "bought"})
@@ -167,8 +168,7 @@ def test_it_has_accounts_of_its_own_and_shows_no_secret(scheduled: Scheduled) ->
     assert (identity.mode & 0o777, identity.uid) == (0o600, 10001)
     key = text.splitlines()[-1]
     assert key.startswith("AGE-SECRET-KEY-1")
-    status = eventually("its rights", lambda: container.exec_run(["cat", "/proc/1/status"]).output.decode())
-    fields = dict(line.split(":", 1) for line in status.splitlines())
+    fields = process_status(container)
     assert {int(fields[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
     secrets = [key, known["admin_password"], re.sub(r".*:([^@]+)@.*", r"\1", known["registry_dsn"])]
     shown = json.dumps(container.attrs) + scheduled.log()

@@ -8,6 +8,7 @@ from typing import Any
 import docker
 import pytest
 
+from tests.support.containers import process_status
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project
 
@@ -35,9 +36,8 @@ def test_a_container_has_few_capabilities_and_gains_none(containers: dict[str, d
 def test_no_service_runs_with_a_capability_or_as_root(platform: Project, name: str) -> None:
     client = docker.from_env()
     container = client.containers.get(f"kryonix-{platform.stack}-{name}")
-    status = container.exec_run(["cat", "/proc/1/status"]).output.decode()
+    fields = process_status(container)
     client.close()
-    fields = dict(line.split(":", 1) for line in status.splitlines())
     assert {int(fields[key], 16) for key in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
     assert fields["Uid"].split()[0] != "0"
     assert fields["NoNewPrivs"].strip() == "1"

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import changed
+from tests.support.containers import process_status
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, free_port, tenant
 from tests.support.waiting import eventually
@@ -106,8 +107,7 @@ def test_a_restart_of_prometheus_keeps_its_data(platform: Project) -> None:
 def test_a_server_has_no_rights(platform: Project, role: str) -> None:
     with closing(docker.from_env()) as client:
         container = client.containers.get(f"kryonix-{platform.stack}-{role}")
-        host, status = container.attrs["HostConfig"], container.exec_run(["cat", "/proc/1/status"]).output.decode()
-    fields = dict(line.split(":", 1) for line in status.splitlines())
+        host, fields = container.attrs["HostConfig"], process_status(container)
     assert {int(fields[key], 16) for key in ("CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd")} == {0}
     assert (fields["Uid"].split()[0], fields["NoNewPrivs"].strip()) == ("65534", "1")
     assert host["Memory"] > 0

@@ -19,6 +19,7 @@ from components.product import IMAGE, source_hash
 from kryonix import __version__
 from kryonix.tenants.credentials import Credentials
 from tests.acceptance.conftest import changed
+from tests.support.containers import output_of, process_status
 from tests.support.live_broker import LiveBroker
 from tests.support.project import ROOT, Project, free_port
 from tests.support.signup_service import Caller
@@ -120,8 +121,7 @@ def test_an_image_is_built_once_of_a_source(service: Service) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_container_has_no_capability_and_shows_no_secret(service: Service, role: str) -> None:
     container = service.container(role)
-    status = container.exec_run(["cat", "/proc/1/status"]).output.decode()
-    fields = dict(line.split(":", 1) for line in status.splitlines())
+    fields = process_status(container)
     assert {int(fields[key], 16) for key in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
     assert fields["Uid"].split()[0] != "0"
     assert fields["NoNewPrivs"].strip() == "1"
@@ -139,12 +139,12 @@ def test_the_exporter_needs_no_rights_to_read_every_tenant(service: Service) -> 
     ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9420/metrics', timeout=30).read().decode())"
 
     def look() -> bool:
-        metrics = service.container("exporter").exec_run(["python", "-c", ask]).output.decode()
+        metrics = output_of(service.container("exporter"), "python", "-c", ask)
         read = re.findall(r'source_readable\{source="(\w+)[^}]*"\} ([\d.]+)', metrics)
         return 'tenant_info{cliente_id="counted"' in metrics and {value for _, value in read} == {"1.0"}
 
     eventually("the exporter has the tenant", look)
-    files = service.container("exporter").exec_run(["cat", "/etc/kryonix/platform.json"]).output.decode()
+    files = output_of(service.container("exporter"), "cat", "/etc/kryonix/platform.json")
     (known,) = json.loads(files).values()
     assert "admin_password" not in known
     assert "kryonix_exporter:" in known["registry_dsn"]

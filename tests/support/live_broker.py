@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
+import psycopg
 
 from kryonix.topology.naming import stats_user
 from tests.support.management import ManagementApi
@@ -38,6 +39,17 @@ class LiveBroker(ManagementApi):
         """Take messages out of a queue for good; how many there were, `count` at most."""
         how = {"count": count, "ackmode": "ack_requeue_false", "encoding": "auto"}
         return len(self.call("POST", "queues", vhost, queue, "get", json=how).raise_for_status().json())
+
+    def forget(self, id: str) -> None:
+        """Take away all of a tenant that was made by its stack: vhost, user, and its rows in the registry."""
+        vhost = f"/cliente_{id}"
+        if self.has("vhosts", vhost):
+            self.call("DELETE", "vhosts", vhost, "deletion", "protection")
+            self.delete("vhosts", vhost)
+        self.call("DELETE", "users", f"kryonix_{id}")
+        with psycopg.connect(str(self.outputs["registry_dsn"])) as connection:
+            for table in ("rabbitmq_credentials", "rabbitmq_configurations"):
+                connection.execute(f"DELETE FROM tenants.{table} WHERE cliente_id = %s", [id])
 
     def vhosts(self) -> set[str]:
         return {vhost["name"] for vhost in self.get("vhosts")}

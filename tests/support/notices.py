@@ -12,6 +12,7 @@ from typing import Any
 
 import docker
 
+from tests.support.containers import bridge_address
 from tests.support.waiting import eventually
 
 Labels = dict[str, str]
@@ -70,7 +71,7 @@ def receiver() -> Iterator[Notices]:
             """Keep the test's output quiet."""
 
     with closing(docker.from_env()) as client:
-        bridge = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+        bridge = bridge_address(client)
     with ThreadingHTTPServer((bridge, 0), Handler) as server:
         notices.host, notices.url = bridge, f"http://{bridge}:{server.server_port}/"
         Thread(target=server.serve_forever, daemon=True).start()

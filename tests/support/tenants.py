@@ -73,12 +73,8 @@ def owner(project: Project, id: str) -> Own:
 def own_tenant(platform: Project, broker: LiveBroker, id: str, *modules: str, plan: str) -> Iterator[Own]:
     """A tenant that is there for the block."""
     project = platform.beside(f"tenant-{id}", tenant=tenant(id, *modules, plan=plan))
-    vhost = f"/cliente_{id}"
     try:
         project.must("up")
         yield owner(project, id)
     finally:
-        if broker.has("vhosts", vhost):
-            broker.call("DELETE", "vhosts", vhost, "deletion", "protection")
-            broker.delete("vhosts", vhost)
-        broker.call("DELETE", "users", f"kryonix_{id}")
+        broker.forget(id)

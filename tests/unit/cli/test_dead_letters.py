@@ -31,7 +31,7 @@ def letter(id: str, action: str = "leads.create", **fields: Any) -> DeadLetter:
         "queue": f"cliente_acme.crm.{action}.dlq",
         "message_id": id,
         "reason": "not today",
-        "died_at": NOW - timedelta(hours=5),
+        "died_at": NOW - timedelta(days=2),
         "sent_at": NOW - timedelta(days=3),
         "attempts": None,
         "redrives": 0,
@@ -80,7 +80,7 @@ def discarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[DeadLette
 def test_letters_are_shown_without_their_data(discarded: list[DeadLetter], capsys: pytest.CaptureFixture[str]) -> None:
     dead_letters.show(ACME, limit=3)
     out, err = capsys.readouterr()
-    for part in ("acme: 3 dead letter(s)", "two", "not today", "expired", "5 h", "3 d", "?", "4"):
+    for part in ("acme: 3 dead letter(s)", "two", "not today", "expired", "2 d", "3 d", "?", "4"):
         assert part in out
     assert "Ana" not in out
     assert "the first 3 are shown" in err
@@ -102,7 +102,7 @@ def test_a_list_counts_reasons_by_action(discarded: list[DeadLetter], capsys: py
     dead_letters.list_queues(ACME, json_output=True)
     sync, create = json.loads(capsys.readouterr().out)
     assert (sync["action"], sync["reasons"]) == ("crm.contacts.sync", {"expired": 1})
-    assert (create["dead_letters"], create["oldest"]) == (2, (NOW - timedelta(hours=5)).isoformat())
+    assert (create["dead_letters"], create["oldest"]) == (2, (NOW - timedelta(days=2)).isoformat())
 
 
 def test_discarding_asks_with_counts_and_is_recorded(
