@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class Backups:
         return ["backup", command, *where, *rest, "--stack", self.platform.stack, "--engine", "local"]
 
     def run(self, command: str, *rest: str) -> Result:
+        if command == "create":  # a bundle is named by the second, and none is written over
+            eventually("a second without a bundle", self.second_is_free)
         return self.platform.kryonix(*self.arguments(command, *rest))
 
     def must(self, command: str, *rest: str) -> Any:
@@ -65,6 +68,10 @@ class Backups:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def second_is_free(self) -> bool:
+        now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        return not any(now in file.name for file in self.files())
 
     def files(self) -> list[Path]:
         """Return everything in the store, hidden files too."""

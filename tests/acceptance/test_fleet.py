@@ -71,9 +71,7 @@ class Fleet:
             for name in NAMES:
                 connection.execute("DELETE FROM tenants.desired_states WHERE cliente_id = %s", (name,))
         for name in NAMES:
-            self.broker.call("DELETE", "vhosts", f"/cliente_{name}", "deletion", "protection")
-            self.broker.call("DELETE", "vhosts", f"/cliente_{name}")
-            self.broker.call("DELETE", "users", f"kryonix_{name}")
+            self.broker.forget(name)
             stacks = self.platform.folder / ".kryonix" / "stacks"
             shutil.rmtree(stacks / f"tenant-{name}", ignore_errors=True)
 
