@@ -1,0 +1,1 @@
+"""TLS: certificates and their authority, their files and renewal, and what clients trust."""

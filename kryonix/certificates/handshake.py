@@ -1,0 +1,35 @@
+"""A TLS connection to a listener, for looking at its certificate. Only the standard library: the SDK imports it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Final, Literal
+
+StartTls = Literal["", "postgres"]
+"""How a listener's TLS starts: at once, or after PostgreSQL's request for it."""
+
+_SSL_REQUEST: Final = bytes.fromhex("0000000804d2162f")
+
+
+class SpeaksPlain(ssl.SSLError):
+    """The listener answers, and refuses TLS."""
+
+
+def connect(
+    host: str, port: int, context: ssl.SSLContext, *, starttls: StartTls = "", timeout: float = 10.0
+) -> ssl.SSLSocket:
+    """Return a connection after its handshake. Nothing else is sent or read. `timeout` is in seconds per step.
+
+    Raises OSError, of which ssl.SSLError is one.
+    """
+    plain = socket.create_connection((host, port), timeout=timeout)
+    try:
+        if starttls == "postgres":
+            plain.sendall(_SSL_REQUEST)
+            if plain.recv(1) != b"S":
+                raise SpeaksPlain(f"{host} has no TLS for PostgreSQL's clients")
+        return context.wrap_socket(plain, server_hostname=host)
+    except BaseException:
+        plain.close()
+        raise
