@@ -1,0 +1,76 @@
+"""A service's folder: `server.pem` with key, certificate and intermediates, and `ca.pem` with the trusted CAs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from kryonix.certificates.leaf import CertificateRejected, Leaf
+
+SERVER: Final = "server.pem"
+TRUST: Final = "ca.pem"
+_MODE: Final = 0o600
+
+
+def place(folder: Path, leaf: Leaf, trust: str, names: Iterable[str], now: datetime) -> bool:
+    """Put a certificate and the trusted CAs into a service's folder; return False if both were there.
+
+    Each file is renamed into place, so a reader sees the old one or the new one, with the folder's owner and mode 0600.
+    The CAs come first: whoever reads between the two trusts both. Raises CertificateRejected, before anything changes,
+    if clients would not accept the certificate, and OSError if the folder can't be written.
+    """
+    leaf.check(trust, names, now)
+    trusted = place_trust(folder, trust)
+    return _put(folder, SERVER, leaf.pem) or trusted
+
+
+def place_trust(folder: Path, trust: str) -> bool:
+    """Put the trusted CAs into a service's folder; return False if they were there. Raises OSError."""
+    return _put(folder, TRUST, trust)
+
+
+def placed(folder: Path) -> Leaf | None:
+    """Return the certificate in a folder; None if there is none that can be read."""
+    try:
+        return Leaf.read((folder / SERVER).read_text())
+    except (FileNotFoundError, UnicodeDecodeError, CertificateRejected):
+        return None
+
+
+def _put(folder: Path, name: str, text: str) -> bool:
+    owner, file, new = folder.stat(), folder / name, folder / f".{name}.new"
+    content = text.encode()
+    if _is_there(file, content, owner):
+        return False
+    new.unlink(missing_ok=True)  # left by a run that was ended
+    # O_EXCL and O_NOFOLLOW: the service owns the folder, and must not make a keeper that is root write elsewhere.
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _MODE)
+    with os.fdopen(descriptor, "wb") as writing:
+        writing.write(content)
+        writing.flush()
+        os.fchmod(descriptor, _MODE)  # whatever the umask
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        os.fsync(descriptor)
+    new.replace(file)
+    _sync(folder)
+    return True
+
+
+def _is_there(file: Path, content: bytes, owner: os.stat_result) -> bool:
+    try:
+        found = file.lstat()
+        kept = (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (owner.st_uid, owner.st_gid, _MODE)
+        return kept and not file.is_symlink() and file.read_bytes() == content
+    except FileNotFoundError:
+        return False
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
