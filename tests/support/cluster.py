@@ -1,18 +1,21 @@
-"""A cluster of three brokers in containers, for what a single node can't show."""
+"""A cluster of three brokers in containers, for what a single node can't show, and the faults of its nodes."""
 
 from __future__ import annotations
 
 import io
+import os
 import secrets
+import subprocess
 import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import docker
 
 from kryonix.rabbitmq.broker import Broker
+from kryonix.rabbitmq.client import BrokerUnavailable
 from tests.support.project import free_port
 from tests.support.waiting import eventually
 
@@ -20,36 +23,104 @@ __all__ = ["Cluster", "cluster"]
 
 _IMAGE: Final = "rabbitmq:4.3.6-management"
 _FRUGAL: Final = "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
+_HOSTS: Final = ("one", "two", "three")
+_PATIENCE_S: Final = 10
+"""For an answer: a node asks the others, and has to give up one that is silent first."""
+_AS_ROOT: Final = () if os.geteuid() == 0 else ("sudo", "-n")
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The containers of the nodes, and the management API of the first."""
+    """The containers of the nodes, their published ports, and the management API of the first.
+
+    Nodes are counted from 0. A fault stays until it is taken back; `start` takes back every one but a pause.
+    """
 
     nodes: Sequence[Any]
     broker: Broker
+    amqp_ports: Sequence[int]
+    management_ports: Sequence[int]
+    login: tuple[str, str] = field(repr=False)
+    """The administrator's name and password."""
 
-    def has(self, running: int) -> bool:
-        """Return True if so many of the nodes run."""
-        return sum(self.broker.nodes().values()) == running
+    @property
+    def addresses(self) -> list[str]:
+        """Return each node's `host:port` for AMQP."""
+        return [f"127.0.0.1:{port}" for port in self.amqp_ports]
+
+    def has(self, running: int, *, asked: int = 0) -> bool:
+        """Return True if so many of the nodes run, as one of them sees it. One that doesn't answer sees nothing."""
+        with suppress(BrokerUnavailable):
+            return sum(self.broker_at(asked).nodes().values()) == running
+        return False
+
+    def broker_at(self, i: int) -> Broker:
+        """Return the management API of a node."""
+        return Broker(f"http://127.0.0.1:{self.management_ports[i]}", *self.login, read_s=_PATIENCE_S)
+
+    def kill(self, i: int) -> None:
+        """End a node without a goodbye."""
+        self.nodes[i].kill("SIGKILL")
+
+    def start(self, i: int) -> None:
+        """Start a node's container. It is ready once `await_startup` returns, or clients get in."""
+        self.nodes[i].start()
+
+    def pause(self, i: int) -> None:
+        """Freeze a node: its connections stay open, and nothing answers."""
+        self.nodes[i].pause()
+
+    def resume(self, i: int) -> None:
+        self.nodes[i].unpause()
+
+    def cut(self, i: int) -> None:
+        """Drop all packets between a node and the rest of the world, in silence."""
+        for chain, interface in (("INPUT", "-i"), ("OUTPUT", "-o")):
+            self._filter(i, "-A", chain, "!", interface, "lo", "-j", "DROP")
+
+    def part(self, i: int) -> None:
+        """Drop all packets between a node and the other nodes, in silence. Clients still reach it."""
+        for other in self.nodes:
+            if other is not self.nodes[i]:
+                self._filter(i, "-A", "INPUT", "-s", _address(other), "-j", "DROP")
+                self._filter(i, "-A", "OUTPUT", "-d", _address(other), "-j", "DROP")
+
+    def mend(self, i: int) -> None:
+        """Let packets through again."""
+        self._filter(i, "-F")
+
+    def ctl(self, i: int, *command: str) -> str:
+        """Run rabbitmqctl in a node's container and return what it prints. Raises RuntimeError where it fails."""
+        result = self.nodes[i].exec_run(["rabbitmqctl", *command])
+        if result.exit_code:
+            raise RuntimeError(f"{self.nodes[i].name}: {command}: {result.output.decode()}")
+        return str(result.output.decode())
+
+    def _filter(self, i: int, *rule: str) -> None:
+        """Change the packet filter in a node's network namespace; it goes with the namespace when the node ends."""
+        node = self.nodes[i]
+        node.reload()
+        namespace = ["nsenter", "--net", "--target", str(node.attrs["State"]["Pid"])]
+        subprocess.run([*_AS_ROOT, *namespace, "iptables", "-w", *rule], check=True)
 
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
     """Run three nodes in one cluster for the block."""
-    name, password, port = f"kryonix-cluster-{secrets.token_hex(4)}", secrets.token_hex(8), free_port()
+    name, password = f"kryonix-cluster-{secrets.token_hex(4)}", secrets.token_hex(8)
+    amqp, management = [free_port() for _ in _HOSTS], [free_port() for _ in _HOSTS]
     with closing(docker.from_env()) as client:
         network = client.networks.create(name)
         nodes: list[Any] = []
         try:
-            for host in ("one", "two", "three"):
+            for host, *ports in zip(_HOSTS, amqp, management, strict=True):
                 node = client.containers.create(
                     _IMAGE,
                     name=f"{name}-{host}",
                     hostname=host,
                     network=name,
                     networking_config={name: client.api.create_endpoint_config(aliases=[host])},
-                    ports={"15672/tcp": ("127.0.0.1", port)} if host == "one" else {},
+                    ports={f"{n}/tcp": ("127.0.0.1", port) for n, port in zip((5672, 15672), ports, strict=True)},
                     environment={
                         "RABBITMQ_DEFAULT_USER": "admin",
                         "RABBITMQ_DEFAULT_PASS": password,
@@ -63,7 +134,8 @@ def cluster() -> Iterator[Cluster]:
             for node in nodes[1:]:
                 for command in (["stop_app"], ["join_cluster", "rabbit@one"], ["start_app"]):
                     assert _ctl(node, *command) == 0, f"{node.name}: {command}"
-            found = Cluster(nodes, Broker(f"http://127.0.0.1:{port}", "admin", password))
+            first = Broker(f"http://127.0.0.1:{management[0]}", "admin", password)
+            found = Cluster(nodes, first, amqp, management, ("admin", password))
             eventually("all nodes are members", lambda: found.has(3))
             yield found
         finally:
@@ -74,6 +146,12 @@ def cluster() -> Iterator[Cluster]:
 
 def _ctl(node: Any, *command: str) -> int:
     return int(node.exec_run(["rabbitmqctl", *command]).exit_code)
+
+
+def _address(node: Any) -> str:
+    node.reload()
+    (network,) = node.attrs["NetworkSettings"]["Networks"].values()
+    return str(network["IPAddress"])
 
 
 def _cookie(secret: str) -> bytes:
