@@ -21,6 +21,7 @@ _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "schema": ("CREATE", "USAGE"),
     "table": ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN"),
     "sequence": ("USAGE", "SELECT", "UPDATE"),
+    "function": ("EXECUTE",),
 }
 
 # The role's oid (0: PUBLIC), if role, schema and owner exist; otherwise there is nothing to read or to revoke.
@@ -39,7 +40,12 @@ _HELD: Final[Mapping[str, LiteralString]] = {
     "table": "SELECT relname AS name, p.privilege_type FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
     "LEFT JOIN LATERAL aclexplode(relacl) p ON p.grantee = %(grantee)s "
     "WHERE nspname = %(schema)s AND relname = ANY (%(objects)s)",
+    "function": "SELECT proname AS name, p.privilege_type FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace "
+    "LEFT JOIN LATERAL aclexplode(proacl) p ON p.grantee = %(grantee)s "
+    "WHERE nspname = %(schema)s AND proname = ANY (%(objects)s)",
 }
+_OBJECTS: Final = ("table", "function")
+"""Types of objects that a grant lists by name."""
 _HELD_BY_DEFAULT: Final[LiteralString] = (
     "SELECT defaclobjtype AS name, p.privilege_type FROM pg_default_acl d JOIN pg_namespace n ON n.oid = "
     "defaclnamespace, LATERAL aclexplode(defaclacl) p WHERE p.grantee = %(grantee)s AND nspname = %(schema)s "
@@ -130,7 +136,10 @@ def _lock(cursor: Cursor, *names: str) -> None:
 
 
 class GrantHandler(_Privileges):
-    """A role's privileges on a database, a schema or tables. Its id is `role_database[_schema]_type[_objects]`."""
+    """A role's privileges on a database, a schema, tables or functions.
+
+    Its id is `role_database[_schema]_type[_objects]`.
+    """
 
     pulumi_type = "postgresql:index/grant:Grant"
     fields: ClassVar[Fields] = {
@@ -143,7 +152,7 @@ class GrantHandler(_Privileges):
     def check(self, old: Mapping[str, Any] | None, new: Properties) -> Properties:
         values = super().check(old, new)
         kind = values["objectType"]
-        for name, kinds in (("schema", ("schema", "table")), ("objects", ("table",))):
+        for name, kinds in (("schema", ("schema", *_OBJECTS)), ("objects", _OBJECTS)):
             if kind is not UNKNOWN and bool(values.get(name)) is not (kind in kinds):
                 rule = "is required" if kind in kinds else "can't be given"
                 raise InvalidInputs(f"{self.pulumi_type}: `{name}` {rule} for `objectType` {kind!r}")
@@ -157,7 +166,7 @@ class GrantHandler(_Privileges):
 
     def apply(self, inputs: Properties) -> None:
         kind, schema, role = inputs["objectType"], inputs.get("schema") or "", _grantee(inputs)
-        names = [sql.Identifier(inputs[kind])] if kind != "table" else []
+        names = [sql.Identifier(inputs[kind])] if kind not in _OBJECTS else []
         names += [sql.Identifier(schema, name) for name in inputs.get("objects") or []]
         target = sql.SQL(f"{kind.upper()} ") + sql.SQL(", ").join(names)
 
@@ -165,7 +174,7 @@ class GrantHandler(_Privileges):
             _lock(cursor, inputs["database"], schema)
             try:
                 cursor.execute(sql.SQL("REVOKE ALL PRIVILEGES ON {} FROM {}").format(target, role))
-            except psycopg.errors.UndefinedTable:
+            except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction):
                 if inputs["privileges"]:
                     raise
                 return

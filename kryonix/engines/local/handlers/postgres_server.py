@@ -30,6 +30,7 @@ _CONFIG: Final[Mapping[str, Field]] = {
     **dict.fromkeys(("host", "username", "password"), REQUIRED),
     "port": Field(kind=Kind.WHOLE, default=5432),
     "sslmode": Field(default="require"),
+    "sslrootcert": Field(),
     "connectTimeout": Field(kind=Kind.WHOLE, default=30),  # the SDK always gives it
 }
 
@@ -92,6 +93,8 @@ class Server:
                 user=settings["username"],
                 password=settings["password"],
                 sslmode=settings["sslmode"],
+                # Else PGSSLROOTCERT, or a file in the user's folder.
+                sslrootcert=settings.get("sslrootcert") or "",
                 connect_timeout=settings["connectTimeout"],
                 dbname=database,
                 row_factory=dict_row,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg import sql
+from psycopg.errors import InsufficientPrivilege
 
 from kryonix.engines.local.errors import ApplyFailed, ServiceUnavailable
 from kryonix.engines.local.handlers import Handler, LiveResource, Provider, provider
 from tests.support.project import free_port
+from tests.support.tls import CA, HOST, faulty, serving
 
 from .conftest import Postgres
 
@@ -114,6 +117,34 @@ def test_database_schema_roles_and_grants_go_through_their_lifecycle(
     assert all(handler(postgresql, "Grant").read(*grant) is None for grant in grants)
     assert gone(postgresql, "Role", reader)
     assert gone(postgresql, "Role", owner)
+
+
+def test_a_role_may_call_only_the_function_that_it_is_granted(
+    postgresql: Provider, postgres: Postgres, unique: str
+) -> None:
+    role = make(postgresql, "Role", name=unique, login=True, password="secret")
+    grant = make(
+        postgresql,
+        "Grant",
+        role=unique,
+        database="postgres",
+        objectType="function",
+        schema="pg_catalog",
+        objects=["pg_reload_conf"],
+        privileges=["EXECUTE"],
+    )
+    assert grant[0] == f"{unique}_postgres_pg_catalog_function_pg_reload_conf"
+    assert unchanged(postgresql, "Grant", grant)
+    with postgres.connect(user=unique, password="secret") as connection:
+        connection.execute("SELECT pg_reload_conf()")
+        with pytest.raises(InsufficientPrivilege):
+            connection.execute("SELECT pg_switch_wal()")
+    run(postgres, "REVOKE ALL ON FUNCTION pg_reload_conf FROM {role}", role=unique)
+    assert repaired(postgresql, "Grant", grant) == ("privileges",)
+    handler(postgresql, "Grant").delete(*grant)
+    with postgres.connect(user=unique, password="secret") as connection, pytest.raises(InsufficientPrivilege):
+        connection.execute("SELECT pg_reload_conf()")
+    assert gone(postgresql, "Role", role)
 
 
 def test_a_manually_changed_role_is_repaired(postgresql: Provider, postgres: Postgres, unique: str) -> None:
@@ -247,3 +278,15 @@ def test_deleting_a_role_that_owns_objects_names_them(postgresql: Provider, post
         handler(postgresql, "Role").delete(*role)
     assert gone(postgresql, "Database", database)
     assert gone(postgresql, "Role", role)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("wrong CA", "certificate verify failed"), ("wrong host", "does not match host name")]
+)
+def test_a_server_with_an_untrusted_certificate_is_refused(tmp_path: Path, fault: str, reason: str) -> None:
+    (tmp_path / "ca.pem").write_text(CA.pem)
+    with serving(faulty(fault)) as port:
+        login = {"host": HOST, "port": str(port), "username": "admin", "password": "secret"}
+        verified = provider("postgresql", {**login, "sslmode": "verify-full", "sslrootcert": str(tmp_path / "ca.pem")})
+        with pytest.raises(ServiceUnavailable, match=reason):
+            make(verified, "Role", name="nobody")

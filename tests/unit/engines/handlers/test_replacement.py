@@ -143,6 +143,7 @@ def test_equal_inputs_are_no_change(type: str) -> None:
         ("docker:Container", {**CONTAINER, "restart": "sometimes"}, "`restart` is 'sometimes'"),
         ("postgresql:Grant", {**GRANT, "privileges": ["SELECT; DROP TABLE x"]}, "is not a privilege on a table"),
         ("postgresql:Grant", {**GRANT, "schema": ""}, "`schema` is required"),
+        ("postgresql:Grant", {**GRANT, "objectType": "function"}, "is not a privilege on a function"),
         (
             "postgresql:Grant",
             {**GRANT, "objectType": "schema", "privileges": ["USAGE"], "objects": ["t"]},
@@ -239,7 +240,7 @@ REFUSED = [
     ("rabbitmq:Binding", {**BINDING, "destinationType": "exchange"}, "destinationType"),
     *(
         ("postgresql:Grant", {**GRANT, "objectType": kind, "privileges": ["EXECUTE"]}, "objectType")
-        for kind in ("function", "procedure", "routine", "sequence")
+        for kind in ("procedure", "routine", "sequence")
     ),
 ]
 
@@ -283,7 +284,6 @@ def test_a_provider_with_unknown_settings_checks_and_compares(package: str) -> N
         ("rabbitmq", {"endpoint": "http://a:secret@b", "username": "u", "password": "p"}, "without credentials"),
         ("postgresql", {**CONFIG["postgresql"], "port": "x"}, "`port` "),
         ("postgresql", {"host": "h"}, "`password` is required"),
-        ("postgresql", {**CONFIG["postgresql"], "sslrootcert": "c"}, "`sslrootcert` is not an input"),
         ("docker", {"host": "unix:///x", "sshOpts": ["-p"]}, "`sshOpts` is not an input"),
         (
             "postgresql",
