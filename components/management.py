@@ -41,6 +41,11 @@ def access_properties(access: pulumi.Output[BrokerAccess]) -> dict[str, Any]:
         "adminPassword": pulumi.Output.secret(access.apply(lambda known: known.password)),
         "amqpHost": access.apply(lambda known: known.amqp_host),
         "amqpPort": access.apply(lambda known: known.amqp_port),
+        # None is no property: a platform of one node without TLS has the same ones as before there were others.
+        "managementUrls": access.apply(lambda known: list(known.management_urls) or None),
+        "amqpAddresses": access.apply(lambda known: list(known.amqp_addresses) or None),
+        "amqpTls": access.apply(lambda known: known.amqp_tls or None),
+        "caCertificate": access.apply(lambda known: known.ca_certificate or None),
     }
 
 
@@ -52,4 +57,8 @@ def access_of(props: dict[str, Any]) -> BrokerAccess:
         password=props["adminPassword"],
         amqp_host=props["amqpHost"],
         amqp_port=int(props["amqpPort"]),
+        management_urls=tuple(props.get("managementUrls") or ()),
+        amqp_addresses=tuple(props.get("amqpAddresses") or ()),
+        amqp_tls=bool(props.get("amqpTls")),
+        ca_certificate=props.get("caCertificate") or "",
     )

@@ -166,10 +166,4 @@ class _Checked:
 
     @property
     def _access(self) -> BrokerAccess:
-        return BrokerAccess(
-            management_url=self.outputs["management_url"],
-            username=self.outputs["admin_username"],
-            password=self.outputs["admin_password"],
-            amqp_host=self.outputs["amqp_host"],
-            amqp_port=int(self.outputs["amqp_port"]),
-        )
+        return BrokerAccess.of(self.outputs)

@@ -235,7 +235,14 @@ async def try_isolation(
 
 def _opened_by_http(access: BrokerAccess, vhost: str) -> Iterator[str]:
     for user in (access.username, stats_user(access.username)):
-        with Client(access.management_url, user, access.password, Timeout(connect=_CONNECT_S, read=30)) as client:
+        with Client(
+            access.management_url,
+            user,
+            access.password,
+            Timeout(connect=_CONNECT_S, read=30),
+            further_urls=access.management_urls,
+            ca_certificate=access.ca_certificate,
+        ) as client:
             try:
                 client.get("queues", vhost, columns="name")
             except BrokerFailed as error:

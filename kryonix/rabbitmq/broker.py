@@ -54,8 +54,26 @@ class Filling:
 class Broker(Client):
     """A client of one broker. Every call may raise BrokerUnavailable."""
 
-    def __init__(self, url: str, username: str, password: str, *, connect_s: float = 5, read_s: float = 30) -> None:
-        super().__init__(url, username, password, Timeout(connect=connect_s, read=read_s), maxsize=_AT_ONCE)
+    def __init__(
+        self,
+        url: str,
+        username: str,
+        password: str,
+        *,
+        connect_s: float = 5,
+        read_s: float = 30,
+        further_urls: Sequence[str] = (),
+        ca_certificate: str = "",
+    ) -> None:
+        super().__init__(
+            url,
+            username,
+            password,
+            Timeout(connect=connect_s, read=read_s),
+            further_urls=further_urls,
+            ca_certificate=ca_certificate,
+            maxsize=_AT_ONCE,
+        )
 
     @classmethod
     def of(cls, outputs: Mapping[str, Any], connect_s: float = 5, read_s: float = 30) -> Self:
@@ -64,7 +82,15 @@ class Broker(Client):
             problem = f"the platform has no {missing[0]} among its outputs: nothing is deployed"
             raise BrokerUnavailable(f"{problem}. Run `kryonix up` on its stack")
         url, username, password = (str(outputs[name]) for name in _OUTPUTS)
-        return cls(url, username, password, connect_s=connect_s, read_s=read_s)
+        return cls(
+            url,
+            username,
+            password,
+            connect_s=connect_s,
+            read_s=read_s,
+            further_urls=outputs.get("management_urls") or (),
+            ca_certificate=outputs.get("ca_certificate") or "",
+        )
 
     def answers(self) -> bool:
         """Return True if a broker answers, even with an error."""

@@ -1,10 +1,10 @@
-"""RabbitMQ's management API: requests by path segments over pooled connections."""
+"""RabbitMQ's management API: requests by path segments over pooled connections, to a node that answers."""
 
 from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
 from urllib.parse import quote, urlsplit
@@ -13,9 +13,17 @@ import urllib3
 from pydantic_core import from_json
 from urllib3.exceptions import HTTPError, ProtocolError, SSLError
 
+from kryonix.certificates.trust import context, why
 from kryonix.errors import ServiceUnreachable
 
 _REPEATS: Final = 2
+_UNTRUSTED: Final = "can't be trusted"
+_ALIVE: Final = urllib3.Timeout(connect=3, read=3)
+"""Of the question whether one of several nodes answers: a frozen one accepts a connection, and says nothing."""
+_TLS_ALERT: Final = "\\x15\\x03"
+"""The beginning of a TLS alert, as Python shows a status line that is none."""
+_NOT_NOW: Final = (500, 503)
+"""What a node that has lost the majority answers to a change. Others may carry it out."""
 _LONGEST: Final = 16 * 2**20
 """Maximum bytes read of a list: a tenant may have created any number of objects."""
 
@@ -41,26 +49,74 @@ def api_path(*segments: str) -> str:
     return "/api/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
-class Client:
-    """The management API of one broker, for many threads. It connects on first use.
+class _Node:
+    """The management API of one node. It connects on first use."""
 
-    Every request may raise BrokerUnavailable or BrokerFailed; their texts contain no password.
-    """
-
-    def __init__(self, url: str, username: str, password: str, timeout: urllib3.Timeout, **pool: Any) -> None:
-        """`pool` are options of urllib3's pool, such as the number of connections."""
-        self.url, self.username = url.rstrip("/"), username
-        login = b64encode(f"{username}:{password}".encode()).decode()
-        self._headers = {"authorization": f"Basic {login}"}
+    def __init__(self, url: str, timeout: urllib3.Timeout, ca_certificate: str, pool: Mapping[str, Any]) -> None:
+        self.url = url.rstrip("/")
+        self.alive = False
+        """True once it has answered, until it does not."""
         try:
             parts = urlsplit(self.url)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
                 raise ValueError("another kind of address")
             self._prefix, address = parts.path, f"{parts.scheme}://{parts.netloc}"
-            self._pool = urllib3.connection_from_url(address, timeout=timeout, retries=False, block=True, **pool)
+            trust = {"ssl_context": context(ca_certificate)} if parts.scheme == "https" else {}
+            options = {"timeout": timeout, "retries": False, "block": True, **trust, **pool}
+            self._pool = urllib3.connection_from_url(address, **options)
         except ValueError:
             problem = "is not a URL such as http://127.0.0.1:15672, without credentials"
             raise BrokerUnavailable(f"the broker's address {url.rpartition('@')[2]!r} {problem}", problem) from None
+
+    def request(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        """Repeat a request whose kept-alive connection turned out to be stale. Every request is idempotent."""
+        for _ in range(_REPEATS):
+            try:
+                return self._pool.request(method, self._prefix + path, redirect=False, **options)
+            except ProtocolError:
+                continue
+        return self._pool.request(method, self._prefix + path, redirect=False, **options)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def problem(self, error: HTTPError) -> str:
+        """Return why it did not answer, without urllib3's class names and addresses before the reason."""
+        if reason := why(error, urlsplit(self.url).netloc):
+            return f"{_UNTRUSTED}: {reason}"
+        if _TLS_ALERT in str(error):
+            return "does not answer: this port has TLS, and http:// is without it. Write https:// in its address"
+        cause = str(error.args[-1] if error.args else "").rpartition("): ")[2] or type(error).__name__
+        return f"{_UNTRUSTED if isinstance(error, SSLError) else 'does not answer'} ({cause})"
+
+
+class Client:
+    """The management API of a broker, for many threads. It connects on first use.
+
+    A broker of several nodes has several addresses: a request goes to the node that answered last, then to the others.
+    Every request may raise BrokerUnavailable or BrokerFailed; their texts contain no password.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        username: str,
+        password: str,
+        timeout: urllib3.Timeout,
+        *,
+        further_urls: Sequence[str] = (),
+        ca_certificate: str = "",
+        **pool: Any,
+    ) -> None:
+        """`ca_certificate` is the trusted CAs (PEM); empty: the system's. `pool` are options of urllib3's pools.
+
+        Raises InvalidChoice if it is not PEM.
+        """
+        self.url, self.username = url.rstrip("/"), username
+        login = b64encode(f"{username}:{password}".encode()).decode()
+        self._headers = {"authorization": f"Basic {login}"}
+        urls = dict.fromkeys((self.url, *(each.rstrip("/") for each in further_urls)))
+        self._nodes = [_Node(each, timeout, ca_certificate, pool) for each in urls]
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +126,8 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.close()
+        for node in self._nodes:
+            node.close()
 
     def get(self, *path: str, **params: str) -> Any:
         """Return what is at a path."""
@@ -101,32 +158,48 @@ class Client:
         """
         more = {"X-Reason": reason, "If-None-Match": unlike}
         headers = self._headers | {name: value for name, value in more.items() if value}
+        response = self._send(method, api_path(*path), headers=headers, **options)
+        if response.status < 300 or (missing_ok and response.status == 404) or (unlike and response.status == 304):
+            return response
         with self._explained():
-            response = self._send(method, self._prefix + api_path(*path), headers=headers, redirect=False, **options)
-            if response.status < 300 or (missing_ok and response.status == 404) or (unlike and response.status == 304):
-                return response
             text = response.data
         raise self._failed(f"answered {response.status} to {method}", path, response.status, _reason(response, text))
 
-    def _send(self, *args: Any, **options: Any) -> urllib3.BaseHTTPResponse:
-        """Repeat a request whose kept-alive connection turned out to be stale. Every request is idempotent."""
-        for _ in range(_REPEATS):
+    def _send(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        """Return the answer of the first node that gives one. Of several, a silent one costs 3 s before the request."""
+        failed: dict[_Node, HTTPError] = {}
+        refusal: urllib3.BaseHTTPResponse | None = None
+        for node in sorted(self._nodes, key=lambda each: not each.alive):
             try:
-                return self._pool.request(*args, **options)
-            except ProtocolError:
+                if len(self._nodes) > 1 and not node.alive:
+                    node.request("GET", api_path("whoami"), headers=self._headers, timeout=_ALIVE)
+                response = node.request(method, path, **options)
+            except HTTPError as error:
+                node.alive, failed[node] = False, error
                 continue
-        return self._pool.request(*args, **options)
+            node.alive = True
+            if response.status not in _NOT_NOW or method == "GET":
+                return response
+            refusal = response
+        if refusal is not None:
+            return refusal
+        raise self._unavailable(failed)
+
+    def _unavailable(self, failed: Mapping[_Node, HTTPError]) -> BrokerUnavailable:
+        """Return the error that names every node that was asked, in the order of the addresses."""
+        first, *others = [node for node in self._nodes if node in failed]
+        problem = first.problem(failed[first])
+        problem += "".join(f"; {node.url} {node.problem(failed[node])}" for node in others)
+        return BrokerUnavailable(f"the broker at {first.url} {problem}. Start it and run again", problem)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
+        """Translate an answer that ends early."""
         try:
             yield
         except HTTPError as error:
-            # urllib3 puts its own class names and addresses before the reason.
-            cause = str(error.args[-1] if error.args else "").rpartition("): ")[2] or type(error).__name__
-            what = "can't be trusted" if isinstance(error, SSLError) else "does not answer"
-            problem = f"{what} ({cause})"
-            raise BrokerUnavailable(f"the broker at {self.url} {problem}. Start it and run again", problem) from error
+            node = min(self._nodes, key=lambda each: not each.alive)
+            raise self._unavailable({node: error}) from error
 
     def _parsed(self, text: bytes, path: tuple[str, ...], *, cut: bool = False) -> Any:
         """Return what a response holds; of a list cut short, all but the last entry, which may be incomplete."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.topology.addresses import split_address
 from kryonix.topology.objects import QueueState
 
 if TYPE_CHECKING:
@@ -24,20 +26,60 @@ Answers = dict[tuple[str, str], "Queue.DeclareOk"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerAccess:
-    """A broker's addresses, as seen from an administrator's machine, and the user's credentials."""
+    """A broker's addresses, as seen from an administrator's machine, and the user's credentials.
+
+    A broker of several nodes has several addresses; the first ones are those of the first node.
+    """
 
     management_url: str
     username: str
     password: str = field(repr=False)
     amqp_host: str
     amqp_port: int
+    management_urls: tuple[str, ...] = ()
+    """One per node, where there are several."""
+    amqp_addresses: tuple[str, ...] = ()
+    """`host:port`, one per node, where there are several."""
+    amqp_tls: bool = False
+    ca_certificate: str = ""
+    """The CAs to trust (PEM); empty: the system's."""
+
+    @property
+    def amqp(self) -> list[tuple[str, int]]:
+        """Return host and port of every node, the first node's first."""
+        further = (split_address(address) for address in self.amqp_addresses)
+        return list(dict.fromkeys([(self.amqp_host, self.amqp_port), *further]))
+
+    @classmethod
+    def of(cls, outputs: Mapping[str, Any]) -> Self:
+        """Return the access to a platform's broker, from the outputs of its stack."""
+        url, addresses = str(outputs["management_url"]).rstrip("/"), tuple(outputs.get("amqp_addresses") or ())
+        return cls(
+            management_url=url,
+            username=str(outputs["admin_username"]),
+            password=str(outputs["admin_password"]),
+            amqp_host=str(outputs["amqp_host"]),
+            amqp_port=int(outputs["amqp_port"]),
+            management_urls=tuple(outputs.get("management_urls") or ()),
+            amqp_addresses=addresses,
+            # Outputs without addresses are older than TLS: an https:// there is a proxy of the operator's own.
+            amqp_tls=bool(addresses) and url.startswith("https:"),
+            ca_certificate=str(outputs.get("ca_certificate") or ""),
+        )
 
 
 class CountingBroker(Broker):
     """A broker whose queues are counted over AMQP too."""
 
     def __init__(self, access: BrokerAccess) -> None:
-        super().__init__(access.management_url, access.username, access.password, connect_s=CONNECT_S)
+        super().__init__(
+            access.management_url,
+            access.username,
+            access.password,
+            connect_s=CONNECT_S,
+            further_urls=access.management_urls,
+            ca_certificate=access.ca_certificate,
+        )
         self._access = access
 
     def exact(self, queues: list[QueueState]) -> list[QueueState]:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
 
 
 def host_port(host: str, port: int | str) -> str:
     """Return `HOST:PORT`, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_address(address: str, port: int | None = None) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`, or of `HOST` with a default port. Raises ValueError for anything else."""
+    parts = urlsplit(f"//{address}")
+    found = parts.port or port
+    if not parts.hostname or not found or parts.netloc != address or "@" in address:
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    return parts.hostname, found
 
 
 def is_loopback(address: str) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 from urllib3 import Timeout
 
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, Client
-from tests.support.management_api import Answer, by_path, reply, served
+from tests.support.management_api import Answer, Api, by_path, reply, served
+from tests.support.tls import CA, FAULTS, HOST, faulty, serving
 
 
 def client(url: str, read_s: float = 5) -> Client:
@@ -158,3 +162,112 @@ def test_a_list_is_read_up_to_16_mib_and_the_client_goes_on() -> None:
             assert (found[-1], complete) == (entry, False)
             assert 16_000 < len(found) < 17_000
         assert broker.listed("few") == ([entry], True)
+
+
+def several(*urls: str, read_s: float = 5, ca_certificate: str = "") -> Client:
+    timeout = Timeout(connect=3, read=read_s)
+    return Client(urls[0], "u", "s3cret", timeout, further_urls=urls, ca_certificate=ca_certificate, maxsize=1)
+
+
+@contextmanager
+def nobody() -> Iterator[str]:
+    """The address of a port that refuses connections."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def overviews(api: Api) -> int:
+    return sum(path == "/api/overview" for _, path, _ in api.requests)
+
+
+def test_the_next_node_is_asked_where_one_does_not_connect() -> None:
+    with nobody() as gone, served(by_path({"/api/overview": {}})) as api, several(gone, api.url) as broker:
+        assert [broker.get("overview") for _ in range(3)] == [{}] * 3
+        assert overviews(api) == 3
+
+
+def test_a_frozen_node_is_left_before_the_request_and_then_avoided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kryonix.rabbitmq.client._ALIVE", Timeout(connect=3, read=0.3))
+    with socket.create_server(("127.0.0.1", 0)) as frozen, served(by_path({"/api/overview": {}})) as api:
+        silent = f"http://127.0.0.1:{frozen.getsockname()[1]}"  # the kernel accepts, and nobody answers
+        with several(silent, api.url, read_s=60) as broker:
+            broker.get("overview")
+            frozen.close()
+            began = time.monotonic()
+            broker.get("overview")
+            assert time.monotonic() - began < 30
+        assert overviews(api) == 2
+
+
+def test_a_node_that_stops_answering_is_left_for_the_next() -> None:
+    def answer(to: BaseHTTPRequestHandler) -> None:
+        if to.path == "/api/overview":
+            time.sleep(1)
+        reply(to, 200)
+
+    with (
+        served(answer) as slow,
+        served(by_path({"/api/overview": {}})) as api,
+        several(slow.url, api.url, read_s=0.2) as broker,
+    ):
+        assert broker.get("overview") == {}
+    assert (overviews(slow), overviews(api)) == (1, 1)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_node_without_a_majority_leaves_a_change_to_the_next(status: int) -> None:
+    with (
+        served(lambda to: reply(to, status)) as minority,
+        served(lambda to: reply(to, 201)) as api,
+        several(minority.url, api.url) as broker,
+    ):
+        assert broker.call("PUT", "vhosts", "v").status == 201
+        with pytest.raises(BrokerFailed):
+            several(minority.url).call("PUT", "vhosts", "v")
+
+
+def test_a_health_check_that_fails_is_an_answer() -> None:
+    with (
+        served(lambda to: reply(to, 503, b'{"reason": "memory"}')) as alarmed,
+        served(lambda to: reply(to, 200)) as api,
+    ):
+        with several(alarmed.url, api.url) as broker, pytest.raises(BrokerFailed, match="memory"):
+            broker.get("health", "checks", "alarms")
+        assert api.requests == []
+
+
+def test_every_node_that_was_asked_is_named() -> None:
+    with nobody() as one, nobody() as two, pytest.raises(BrokerUnavailable) as error:
+        several(one, two).get("overview")
+    refused = r"does not answer \(.*refused\)"
+    assert re.match(rf"the broker at {one} {refused}; {two} {refused}\. Start it", str(error.value))
+
+
+def test_a_port_with_tls_is_told_from_a_broker_that_is_away() -> None:
+    def alert(to: BaseHTTPRequestHandler) -> None:
+        to.wfile.write(b"\x15\x03\x03\x00\x02\x02\x46")
+        to.close_connection = True
+
+    refused = pytest.raises(BrokerUnavailable, match="this port has TLS, and http:// is without it")
+    with served(alert) as api, client(api.url) as broker, refused:
+        broker.get("overview")
+
+
+def test_a_certificate_of_a_trusted_ca_is_accepted_by_the_client() -> None:
+    with serving(faulty("good")) as port, several(f"https://{HOST}:{port}", ca_certificate=CA.pem) as broker:
+        assert broker.call("DELETE", "users", "gone").status == 204
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_tls_is_refused_by_its_name(fault: str) -> None:
+    with serving(faulty(fault)) as port:
+        broker = several(f"https://{HOST}:{port}", ca_certificate=CA.pem)
+        with pytest.raises(BrokerUnavailable, match=f"can't be trusted: {fault}: .*{HOST}:{port}"):
+            broker.get("overview")
+
+
+def test_without_a_ca_of_its_own_the_systems_are_trusted() -> None:
+    untrusted = pytest.raises(BrokerUnavailable, match="can't be trusted: wrong CA")
+    with serving(faulty("good")) as port, several(f"https://{HOST}:{port}") as broker, untrusted:
+        broker.get("overview")
