@@ -81,6 +81,18 @@ if settings.platform is not None:
         after = pulumi.ResourceOptions.merge(on_broker, pulumi.ResourceOptions(depends_on=services))
         backup = Backup("backup", backups, after)
         services, outputs = [*services, backup], outputs | settings.platform.backup.outputs
+    if settings.platform.balancer is not None:
+        from components.balancer import Balancer, BalancerArgs, nodes_of
+
+        balanced = BalancerArgs(
+            settings=settings.platform.balancer,
+            network=own.broker_network,
+            nodes=nodes_of(settings.platform),
+            address=settings.platform.address,
+            advertised_host=settings.platform.advertised_host,
+        )
+        balancer = Balancer("balancer", balanced, pulumi.ResourceOptions(depends_on=platform.ready))
+        services, outputs = [*services, balancer], outputs | {"balancer_address": balancer.address}
     before = [own, exporter, shared, events, *services, *(tenant.safeguards for tenant in tenants.values())]
     BrokerSafeguards("broker-safeguards", platform.access, settings, pulumi.ResourceOptions(depends_on=before))
 

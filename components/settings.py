@@ -13,6 +13,7 @@ import yaml
 from pulumi.runtime.config import CONFIG
 
 from components.backup_settings import BackupSettings
+from components.balancer_settings import BalancerSettings
 from components.current_address import local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
@@ -56,6 +57,8 @@ class PlatformSettings:
     metrics: MetricsEndpoint
     domain: str
     receive_time: bool
+    balancer: BalancerSettings | None = None
+    """None where there is none."""
     monitoring: MonitoringSettings | None = None
     """None where monitoring is off."""
     product: ProductSettings = field(default_factory=ProductSettings)
@@ -68,6 +71,7 @@ class PlatformSettings:
             "managementPort": self.management_port,
             "metricsPort": self.metrics.port,
             "registryPort": self.registry_port,
+            **({"balancerPort": self.balancer.port} if self.balancer else {}),
             **(self.monitoring.ports if self.monitoring else {}),
             **({"signupPort": self.product.port} if self.product.signup else {}),
         }
@@ -87,6 +91,7 @@ class PlatformSettings:
         images = {
             "brokerImage": self.broker_image,
             "postgresImage": self.postgres_image,
+            **({"balancerImage": self.balancer.image} if self.balancer else {}),
             **(self.monitoring.images if self.monitoring else {}),
             "productImage": self.product.image,
         }
@@ -119,6 +124,7 @@ class PlatformSettings:
             ),
             domain=config.require("domain"),
             receive_time=config.require_bool("receiveTime"),
+            balancer=BalancerSettings.load(config),
             monitoring=MonitoringSettings.load(config, _ip_address(config, "monitoringAddress")),
             product=ProductSettings(
                 image=config.require("productImage"),

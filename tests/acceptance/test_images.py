@@ -105,6 +105,18 @@ def test_monitoring_has_its_images_where_it_is_on(folder: Folder, images: Regist
     assert list(printed) == [f"kryonix:{role}Image" for role in ("broker", "postgres", "prometheus", "alertmanager")]
 
 
+def test_a_balancer_has_its_image_where_it_is_on(folder: Folder, images: Registry) -> None:
+    for tag, what in (("4.3", "broker"), ("17", "database"), ("3.2", "balancer")):
+        images.push(tag, what)
+    folder.defaults(f"{images.repository}/broker:4.3", f"{images.repository}/database:17")
+    reference = f"{images.repository}/balancer:3.2"
+    folder.stack("plain", balancer=False, balancerImage=reference)
+    folder.stack("balanced", balancer=True, balancerImage=reference)
+    assert "balancer" not in folder.run("--stack", "plain").stderr
+    assert folder.run("--stack", "balanced").returncode == 0
+    assert "kryonix:balancerImage" in yaml.safe_load(folder.run("--stack", "balanced", "--digests").stdout)
+
+
 def test_an_image_with_another_digest_is_refused_without_a_substitute(folder: Folder, images: Registry) -> None:
     pinned = images.push("4.3", "broker")
     images.push("4.3", "somebody else's")

@@ -76,6 +76,9 @@ OF_A_PLATFORM: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
     "protect": value("protect", True),
 }
 OF_SERVICES: Final[dict[str, Any]] = {
+    "balancer": True,
+    "balancerImage": "haproxy:3.2.99",
+    "balancerPort": free_port(),
     "monitoring": True,
     "prometheusImage": "prom/prometheus:v3.5.99",
     "alertmanagerImage": "prom/alertmanager:v0.33.99",

@@ -1,0 +1,116 @@
+"""Balancer: HAProxy before the broker's nodes, one address for clients that can't take several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pulumi
+import pulumi_docker as docker
+
+from components.balancer_settings import BalancerSettings
+from components.containers import hardened_container
+from components.settings import PlatformSettings
+from kryonix.topology.addresses import host_port
+
+ROLE: Final = "balancer"
+FOLDER: Final = "/usr/local/etc/haproxy"
+
+_FILE: Final = Path(__file__).parent / "balancer_files" / "haproxy.cfg"
+_AMQP_PORT: Final = 5672
+_HEALTH_PORT: Final = 8404
+_MEMORY_MB: Final = 512
+"""8,000 connections, each with two buffers of 16 KiB."""
+_START_TIMEOUT_S: Final = 120
+
+# The image has bash, and no client for HTTP.
+_HEALTH: Final = (
+    f"exec 3<>/dev/tcp/127.0.0.1/{_HEALTH_PORT} && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3"
+    " && head -n 1 <&3 | grep -q ' 200 '"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalancedNode:
+    """A node as the balancer's container reaches it. `name` is in its certificate, where it has one."""
+
+    name: str
+    host: str
+    amqp_port: int
+    management_port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalancerArgs:
+    """The nodes and their network, and the address under which clients reach the balancer.
+
+    `trust` are the certificates (PEM) that the nodes' must be issued by, None if they speak no TLS.
+    """
+
+    settings: BalancerSettings
+    network: docker.Network
+    nodes: Sequence[BalancedNode]
+    address: str
+    advertised_host: str
+    trust: pulumi.Input[str] | None = None
+
+
+class Balancer(pulumi.ComponentResource):
+    """The container, which counts as created once a node takes connections through it."""
+
+    address: pulumi.Output[str]
+
+    def __init__(self, name: str, args: BalancerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kryonix:messaging:Balancer", name, None, opts)
+        files: dict[str, pulumi.Input[str]] = {"haproxy.cfg": configuration(args.nodes, tls=args.trust is not None)}
+        if args.trust is not None:
+            files["ca.pem"] = args.trust
+        if len(args.nodes) == 1:
+            pulumi.log.warn(
+                "kryonix:balancer: the broker has one node, so the balancer adds an address and nothing else. Set "
+                "kryonix:brokerNodes to 3, or remove kryonix:balancer",
+                self,
+            )
+        container = hardened_container(
+            self,
+            f"{name}-container",
+            ROLE,
+            networks=[args.network],
+            memory_mb=_MEMORY_MB,
+            volumes={},
+            image=args.settings.image,
+            user="haproxy",
+            ports=[docker.ContainerPortArgs(internal=_AMQP_PORT, ip=args.address, external=args.settings.port)],
+            # The root filesystem can't be read-only: Docker uploads no files into such a container.
+            uploads=[docker.ContainerUploadArgs(file=f"{FOLDER}/{file}", content=text) for file, text in files.items()],
+            healthcheck=docker.ContainerHealthcheckArgs(
+                tests=["CMD", "bash", "-c", _HEALTH], interval="2s", timeout="5s", retries=15, start_period="30s"
+            ),
+            wait_timeout=_START_TIMEOUT_S,
+        )
+        published = host_port(args.advertised_host, args.settings.port)
+        self.address = container.id.apply(lambda _: published)
+        self.register_outputs({"address": self.address})
+
+
+def nodes_of(settings: PlatformSettings) -> list[BalancedNode]:
+    """Return the nodes of a platform, by their names on the broker's network."""
+    return [BalancedNode(name="rabbitmq", host="rabbitmq", amqp_port=5672, management_port=15672)]
+
+
+def configuration(nodes: Sequence[BalancedNode], *, tls: bool) -> str:
+    """Return HAProxy's configuration for these nodes."""
+    return _FILE.read_text(encoding="utf-8") + "".join(f"    {_server(node, tls=tls)}\n" for node in nodes)
+
+
+def _server(node: BalancedNode, *, tls: bool) -> str:
+    """Return a node's line: AMQP goes there as it is, the check asks its management API, over TLS where that has it."""
+    verified = (
+        f" check-ssl check-sni {node.name} verify required verifyhost {node.name} ca-file {FOLDER}/ca.pem"
+        if tls
+        else ""
+    )
+    place = host_port(node.host, node.amqp_port)
+    return f"server {node.name} {place} check port {node.management_port}{verified}"
