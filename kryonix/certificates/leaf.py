@@ -31,6 +31,10 @@ class CertificateRejected(InvalidChoice):
     """A certificate that clients would not accept. What is in place stays."""
 
 
+class WrongHost(CertificateRejected):
+    """A certificate that is valid, for other names."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
     """The certificate of a service with its intermediates, and its key, all as PEM."""
@@ -106,7 +110,7 @@ class Leaf:
             try:
                 _shake_hands(server, client, name)
             except ssl.SSLCertVerificationError as error:
-                raise CertificateRejected(self._reason(error, name)) from error
+                raise self._rejected(error, name) from error
 
     def _check_key(self) -> None:
         form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -125,18 +129,17 @@ class Leaf:
                 raise CertificateRejected(f"OpenSSL does not take the certificate: {error.reason or error}") from error
         return made
 
-    def _reason(self, error: ssl.SSLCertVerificationError, name: str) -> str:
+    def _rejected(self, error: ssl.SSLCertVerificationError, name: str) -> CertificateRejected:
         match error.verify_code:
             case 62 | 64:
-                return f"wrong host: it is issued for {', '.join(self.names) or 'no name'}, and not for {name}"
+                return WrongHost(f"wrong host: it is issued for {', '.join(self.names) or 'no name'}, not for {name}")
             case 18:
-                return "self-signed: no CA issued it, and it is not trusted itself"
+                return CertificateRejected("self-signed: no CA issued it, and it is not trusted itself")
             case 2 | 7 | 19 | 20 | 21:
                 issuer = self.certificate.issuer.rfc4514_string()
-                return (
-                    f"not issued by a trusted CA, but by {issuer}: an intermediate or the CA's certificate is missing"
-                )
-        return f"not valid: {error.verify_message}"
+                remedy = "its intermediates or the CA's certificate are missing"
+                return CertificateRejected(f"not issued by a trusted CA, but by {issuer}: {remedy}")
+        return CertificateRejected(f"not valid: {error.verify_message}")
 
 
 def names_of(certificate: x509.Certificate) -> tuple[str, ...]:

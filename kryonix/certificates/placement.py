@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -15,21 +13,14 @@ TRUST: Final = "ca.pem"
 _MODE: Final = 0o600
 
 
-def place(folder: Path, leaf: Leaf, trust: str, names: Iterable[str], now: datetime) -> bool:
+def place(folder: Path, leaf: Leaf, trust: str) -> bool:
     """Put a certificate and the trusted CAs into a service's folder; return False if both were there.
 
-    Each file is renamed into place, so a reader sees the old one or the new one, with the folder's owner and mode 0600.
-    The CAs come first: whoever reads between the two trusts both. Raises CertificateRejected, before anything changes,
-    if clients would not accept the certificate, and OSError if the folder can't be written.
+    Check the certificate before. Each file is renamed into place, so a reader sees the old one or the new one, with the
+    folder's owner and mode 0600. The CAs come first: whoever reads between the two trusts both. Raises OSError.
     """
-    leaf.check(trust, names, now)
-    trusted = place_trust(folder, trust)
+    trusted = _put(folder, TRUST, trust)
     return _put(folder, SERVER, leaf.pem) or trusted
-
-
-def place_trust(folder: Path, trust: str) -> bool:
-    """Put the trusted CAs into a service's folder; return False if they were there. Raises OSError."""
-    return _put(folder, TRUST, trust)
 
 
 def placed(folder: Path) -> Leaf | None:

@@ -19,7 +19,7 @@ _PROBE_S: Final = 5.0
 
 _WRONG_CA: Final = (
     "wrong CA: no CA that is trusted here issued the certificate of {host}. "
-    "Trust the platform's CA (`kryonix certificates ca` prints it), or check the address"
+    "Trust the platform's CA (`kryonix certificates ca print`), or check the address"
 )
 _WRONG_HOST: Final = (
     "wrong host: the certificate of {host} is issued for other names. "

@@ -33,6 +33,10 @@ COMMANDS: Final = {
             "exporter",
             "Serve Prometheus metrics of tenants: limits, state, use, operations, backups, drift and certificates.",
         ),
+        "certificates": (
+            "certificates",
+            "Certificates of services: what is served, renewal, and the CA.",
+        ),
         "schema": ("plan", "Print the JSON Schema of tenants.yaml, for editors."),
     },
     "Tenants": {

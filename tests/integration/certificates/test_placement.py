@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from kryonix.certificates.authority import Authority
-from kryonix.certificates.leaf import CertificateRejected
 from kryonix.certificates.placement import SERVER, TRUST, place, placed
 
 CA = Authority.create("Kryonix test CA 1")
-NOW = datetime.now(UTC)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -24,7 +19,7 @@ def test_both_files_get_the_folders_owner_and_are_for_it_alone(tmp_path: Path) -
     if os.geteuid() == 0:
         os.chown(tmp_path, 1234, 4321)
     leaf = CA.issue_server(["broker"])
-    assert place(tmp_path, leaf, CA.certificate, ["broker"], NOW)
+    assert place(tmp_path, leaf, CA.certificate)
     assert content(tmp_path) == {SERVER: leaf.pem, TRUST: CA.certificate}
     owner = tmp_path.stat()
     for file in tmp_path.iterdir():
@@ -34,27 +29,18 @@ def test_both_files_get_the_folders_owner_and_are_for_it_alone(tmp_path: Path) -
 
 def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
     leaf = CA.issue_server(["broker"])
-    place(tmp_path, leaf, CA.certificate, ["broker"], NOW)
+    place(tmp_path, leaf, CA.certificate)
     before = {file.name: file.stat().st_ino for file in tmp_path.iterdir()}
-    assert not place(tmp_path, leaf, CA.certificate, ["broker"], NOW)
+    assert not place(tmp_path, leaf, CA.certificate)
     assert {file.name: file.stat().st_ino for file in tmp_path.iterdir()} == before
 
 
 def test_a_lost_mode_is_put_right(tmp_path: Path) -> None:
     leaf = CA.issue_server(["broker"])
-    place(tmp_path, leaf, CA.certificate, ["broker"], NOW)
+    place(tmp_path, leaf, CA.certificate)
     (tmp_path / SERVER).chmod(0o644)
-    assert place(tmp_path, leaf, CA.certificate, ["broker"], NOW)
+    assert place(tmp_path, leaf, CA.certificate)
     assert (tmp_path / SERVER).stat().st_mode & 0o777 == 0o600
-
-
-def test_a_bad_certificate_is_refused_and_the_old_one_stays(tmp_path: Path) -> None:
-    place(tmp_path, CA.issue_server(["broker"]), CA.certificate, ["broker"], NOW)
-    before = content(tmp_path)
-    other = Authority.create("Another CA")
-    with pytest.raises(CertificateRejected):
-        place(tmp_path, other.issue_server(["broker"]), CA.certificate, ["broker"], NOW)
-    assert content(tmp_path) == before
 
 
 def test_what_an_ended_run_left_is_in_nobodys_way(tmp_path: Path) -> None:
@@ -63,7 +49,7 @@ def test_what_an_ended_run_left_is_in_nobodys_way(tmp_path: Path) -> None:
     target.write_text("kept")
     (tmp_path / f".{TRUST}.new").symlink_to(target)  # by a service, which owns its folder
     leaf = CA.issue_server(["broker"])
-    place(tmp_path, leaf, CA.certificate, ["broker"], NOW)
+    place(tmp_path, leaf, CA.certificate)
     assert content(tmp_path) == {SERVER: leaf.pem, TRUST: CA.certificate}
     assert target.read_text() == "kept"
 
@@ -71,7 +57,7 @@ def test_what_an_ended_run_left_is_in_nobodys_way(tmp_path: Path) -> None:
 def test_what_is_placed_is_read_back(tmp_path: Path) -> None:
     assert placed(tmp_path) is None
     leaf = CA.issue_server(["broker"])
-    place(tmp_path, leaf, CA.certificate, ["broker"], NOW)
+    place(tmp_path, leaf, CA.certificate)
     assert placed(tmp_path) == leaf
     (tmp_path / SERVER).write_text("broken")
     assert placed(tmp_path) is None

@@ -37,7 +37,7 @@ def of_fault(fault: str) -> Leaf:
         ("wrong CA", "not issued by a trusted CA, but by CN=a CA"),
         ("expired", "expired: CN=expired was valid until"),
         ("not yet valid", "not yet valid: CN=future is valid from"),
-        ("wrong host", "wrong host: it is issued for elsewhere.example, 10.9.8.7, and not for 127.0.0.1"),
+        ("wrong host", "wrong host: it is issued for elsewhere.example, 10.9.8.7, not for 127.0.0.1"),
         ("self-signed", "self-signed: "),
     ],
 )
@@ -54,7 +54,7 @@ def test_a_key_of_another_certificate_is_rejected() -> None:
 
 def test_a_good_certificate_passes_and_every_name_is_checked() -> None:
     of_fault("good").check(CA.pem, [HOST], NOW)
-    with pytest.raises(CertificateRejected, match=r"and not for other\.example"):
+    with pytest.raises(CertificateRejected, match=r"not for other\.example"):
         of_fault("good").check(CA.pem, [HOST, "other.example"], NOW)
 
 
@@ -72,7 +72,7 @@ def test_an_intermediate_is_needed_unless_it_comes_along() -> None:
     between = pair("between", CA)
     end = pair("end", between, names=[HOST])
     Leaf.read(end.key_pem + end.pem + between.pem).check(CA.pem, [HOST], NOW)
-    with pytest.raises(CertificateRejected, match="an intermediate"):
+    with pytest.raises(CertificateRejected, match="its intermediates"):
         leaf(end).check(CA.pem, [HOST], NOW)
     assert Leaf.read(end.key_pem + end.pem + between.pem).issued_by(CA.pem)
     assert not leaf(end).issued_by(CA.pem)

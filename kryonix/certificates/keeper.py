@@ -1,0 +1,241 @@
+"""The keeper: issue, place and renew certificates, and see to it that they are served.
+
+A round brings every place to its goal from wherever the last one ended, so a keeper that is killed at any step needs no
+repair: a certificate that is in place and not served yet is loaded and verified by the next round.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from typing import Any, Final, Literal
+
+from kryonix.certificates.leaf import CertificateRejected, Leaf, WrongHost
+from kryonix.certificates.placement import place, placed
+from kryonix.certificates.places import KeeperFile, Place
+from kryonix.certificates.reloading import reload_postgres
+from kryonix.certificates.served import CertificateUnreadable, served
+from kryonix.errors import KryonixError
+
+log = logging.getLogger("kryonix.certificates")
+
+STATUS: Final = "status.json"
+_LOCK: Final = ".lock"
+_CHAIN, _KEY, _CA = "fullchain.pem", "privkey.pem", "ca.pem"
+_LOOK_S: Final = 0.25
+_TOUCH_S: Final = 2.0
+_RETRY_S: Final = 5.0
+
+State = Literal["served", "not served", "not answering", "waiting", "rejected"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceStatus:
+    """How a place was after a round. Times are in ISO 8601; the serial is in hexadecimal."""
+
+    role: str
+    state: State
+    endpoint: str
+    names: tuple[str, ...] = ()
+    serial: str = ""
+    issuer: str = ""
+    expires: str = ""
+    renews: str = ""
+    """When it will be renewed; empty for a certificate of your own."""
+    problem: str = ""
+
+
+class Keeper:
+    """Keeps the certificates of one keeper's file. `folder` is for its status and its lock."""
+
+    def __init__(
+        self, file: KeeperFile, folder: Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._file, self._folder, self._now = file, folder, now
+        self._started = False
+        self._known: dict[str, tuple[str, str]] = {}
+
+    def run(self, stop: Event, *, interval: float, patience: float, alive_file: Path | None = None) -> None:
+        """Keep certificates until `stop` is set: a round every `interval` seconds, sooner after a problem."""
+        while not stop.is_set():
+            statuses = self.round(patience=patience)
+            whole = all(status.state == "served" for status in statuses)
+            until = time.monotonic() + (interval if whole else min(interval, _RETRY_S))
+            while not stop.is_set() and (left := until - time.monotonic()) > 0:
+                if alive_file is not None:
+                    alive_file.touch()
+                stop.wait(min(left, _TOUCH_S))
+
+    def round(self, *, force: bool = False, patience: float) -> list[PlaceStatus]:
+        """Bring all places to their goal once, and return how they are. `force` renews what is not due too.
+
+        `patience` is how long services may take to serve what is in place, in seconds. Only one round runs at a time.
+        """
+        with self._locked():
+            leaves: dict[Place, Leaf] = {}
+            statuses: dict[Place, PlaceStatus] = {}
+            changed = set()
+            for each in self._file.places:
+                try:
+                    if not _taken(each.folder):
+                        problem = f"the service has not taken {each.folder} yet"
+                        statuses[each] = self._status(each, placed(each.folder), "waiting", problem)
+                        continue
+                    leaves[each], is_new = self._placed(each, force)
+                    changed |= {each} if is_new or not self._started else set()
+                except (CertificateRejected, OSError) as error:
+                    statuses[each] = self._status(each, placed(each.folder), "rejected", str(error))
+            statuses |= self._serve(leaves, changed, patience)
+            self._started = True
+            found = [statuses[each] for each in self._file.places]
+            self._report(found)
+            return found
+
+    def _placed(self, where: Place, force: bool) -> tuple[Leaf, bool]:
+        """Return the place's certificate, and True if it or the trusted CAs are new. Raises CertificateRejected."""
+        if self._file.source is not None:
+            leaf, trust = self._own(self._file.source, where)
+            return leaf, place(where.folder, leaf, trust)
+        present, trust = placed(where.folder), self._file.authorities.trusted
+        if (reason := self._why_new(present, where, force)) or present is None:
+            leaf = self._issue(where)
+            leaf.check(trust, where.names, self._now())
+            log.info("%s: issued %x, valid until %s: %s", where.role, leaf.serial, _day(leaf.expires), reason)
+        else:
+            leaf = present
+        return leaf, place(where.folder, leaf, trust)
+
+    def _issue(self, where: Place) -> Leaf:
+        issuing = self._file.authorities.issuing
+        if issuing is None:
+            raise CertificateRejected("there is no CA to issue it")
+        return issuing.authority.issue_server(where.names)
+
+    def _why_new(self, present: Leaf | None, where: Place, force: bool) -> str:
+        """Return why the place needs another certificate; empty if it doesn't."""
+        issuing, now = self._file.authorities.issuing, self._now()
+        if present is None:
+            return "there is none"
+        if force:
+            return "as asked for"
+        if set(present.names) != set(where.names):
+            return "its names have changed"
+        if issuing and not present.issued_by(issuing.certificate):
+            return "another CA issues now"
+        if present.due(now):
+            return "two thirds of its life are over"
+        try:
+            present.check(self._file.authorities.trusted, where.names, now)
+        except CertificateRejected as error:
+            return str(error)
+        return ""
+
+    def _own(self, source: Path, where: Place) -> tuple[Leaf, str]:
+        """Return the operator's certificate, and the trusted CAs. Raises CertificateRejected, and OSError.
+
+        It may name some of the service's addresses only: nobody issues the inner ones to the public.
+        """
+        leaf = Leaf.read(f"{(source / _CHAIN).read_text()}\n{(source / _KEY).read_text()}")
+        own = (source / _CA).read_text() if (source / _CA).exists() else ""
+        problems = []
+        for name in where.names:
+            try:
+                leaf.check(own, [name], self._now())
+            except WrongHost as error:
+                problems.append(error)
+        if len(problems) == len(where.names):
+            raise problems[0]
+        return leaf, (self._file.authorities.trusted + own) or leaf.chain
+
+    def _serve(self, leaves: dict[Place, Leaf], changed: set[Place], patience: float) -> dict[Place, PlaceStatus]:
+        """Have each certificate loaded and return what is served. What is not served counts as not loaded."""
+        until, loaded = time.monotonic() + patience, set[Place]()
+        found: dict[Place, PlaceStatus] = {}
+        while True:
+            for where, leaf in leaves.items():
+                if where in found and found[where].state == "served":
+                    continue
+                found[where] = self._looked_at(where, leaf)
+                if where not in loaded and (where in changed or found[where].state == "not served"):
+                    loaded.add(where)
+                    found[where] = self._loaded(where, leaf)
+            if all(each.state == "served" for each in found.values()) or time.monotonic() >= until:
+                return found
+            time.sleep(_LOOK_S)
+
+    def _loaded(self, where: Place, leaf: Leaf) -> PlaceStatus:
+        """Have a service load its certificate. RabbitMQ and our own services see a new file by themselves."""
+        if where.starttls != "postgres" or not self._file.registry_dsn:
+            return self._looked_at(where, leaf)
+        try:
+            reload_postgres(self._file.registry_dsn)
+        except KryonixError as error:
+            return self._status(where, leaf, "not answering", str(error))
+        return self._looked_at(where, leaf)
+
+    def _looked_at(self, where: Place, leaf: Leaf) -> PlaceStatus:
+        try:
+            now = served(*where.address, starttls=where.starttls)
+        except CertificateUnreadable as error:
+            return self._status(where, leaf, "not answering", str(error))
+        if now.serial != leaf.serial:
+            return self._status(where, leaf, "not served", f"{where.endpoint} still serves {now.serial:x}")
+        return self._status(where, leaf, "served")
+
+    def _status(self, where: Place, leaf: Leaf | None, state: State, problem: str = "") -> PlaceStatus:
+        known = PlaceStatus(role=where.role, state=state, endpoint=where.endpoint, problem=problem)
+        if leaf is None:
+            return known
+        renews = leaf.starts + (leaf.expires - leaf.starts) * 2 / 3
+        return PlaceStatus(
+            **{name: value for name, value in asdict(known).items() if value},
+            names=leaf.names,
+            serial=f"{leaf.serial:x}",
+            issuer=leaf.certificate.issuer.rfc4514_string(),
+            expires=leaf.expires.isoformat(),
+            renews="" if self._file.source else renews.isoformat(timespec="seconds"),
+        )
+
+    def _report(self, statuses: Sequence[PlaceStatus]) -> None:
+        """Write the status file, and log what has changed."""
+        for each in statuses:
+            if self._known.get(each.role) != (each.state, each.problem):
+                self._known[each.role] = each.state, each.problem
+                level = logging.INFO if each.state in ("served", "waiting", "not answering") else logging.ERROR
+                log.log(level, "%s: %s%s", each.role, each.state, each.problem and f": {each.problem}")
+        text = json.dumps(status_json(statuses, self._now()), indent=2)
+        new = self._folder / f".{STATUS}.new"
+        new.write_text(text)
+        new.replace(self._folder / STATUS)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def status_json(statuses: Sequence[PlaceStatus], at: datetime) -> dict[str, Any]:
+    """Return the places' statuses as the status file has them."""
+    return {"at": at.isoformat(timespec="seconds"), "places": [asdict(each) for each in statuses]}
+
+
+def _taken(folder: Path) -> bool:
+    """Return True once the service has made the folder its own; before, its files would have the wrong owner."""
+    return folder.is_dir() and folder.stat().st_uid != 0
+
+
+def _day(time: datetime) -> str:
+    return f"{time:%Y-%m-%d}"
