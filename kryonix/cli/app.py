@@ -28,6 +28,7 @@ COMMANDS: Final = {
         "export": ("stack", "Print the stack's deployment for `pulumi stack import`."),
         "check": ("check", "Check the platform and its tenants as they are: what fails, why, and what to do."),
         "status": ("status", "Show the tenants as the broker and the registry report them."),
+        "cluster": ("cluster", "The nodes of the broker: their state, replacing them one by one, adding nodes."),
         "top": ("top", "Show all tenants live: depth, rates, wait, consumers and the fullest limit."),
         "exporter": (
             "exporter",

@@ -31,6 +31,7 @@ RUN_BY: Final = {
     "status": PAGES,
     "outputs": "tests/acceptance/test_outputs.py",
     "export": PAGES,
+    "cluster status": PAGES,
     "top": "tests/acceptance/test_exporter.py",
     "exporter": "tests/acceptance/test_exporter.py",
     "tenant list": PAGES,

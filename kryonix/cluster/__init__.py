@@ -1,0 +1,1 @@
+"""A broker of several nodes: their state, replacing them one after the other, and adding nodes."""
