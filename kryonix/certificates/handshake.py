@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
 from typing import Final, Literal
 
 StartTls = Literal["", "postgres"]
 """How a listener's TLS starts: at once, or after PostgreSQL's request for it."""
 
 _SSL_REQUEST: Final = bytes.fromhex("0000000804d2162f")
+_GOODBYE_S: Final = 1.0
 
 
 class SpeaksPlain(ssl.SSLError):
@@ -33,3 +35,10 @@ def connect(
     except BaseException:
         plain.close()
         raise
+
+
+def goodbye(secured: ssl.SSLSocket) -> None:
+    """End TLS as its protocol wants it: RabbitMQ waits 10 s for a client that only closes, and logs an error."""
+    secured.settimeout(_GOODBYE_S)
+    with suppress(OSError):
+        secured.unwrap()

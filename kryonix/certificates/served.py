@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kryonix.certificates.handshake import StartTls, connect
+from kryonix.certificates.handshake import StartTls, connect, goodbye
 from kryonix.certificates.leaf import names_of
 from kryonix.certificates.trust import why
 from kryonix.errors import ServiceUnreachable
 from kryonix.topology.addresses import host_port
-
-_GOODBYE_S: Final = 1.0
 
 
 class CertificateUnreadable(ServiceUnreachable):
@@ -43,7 +39,7 @@ def served(host: str, port: int, *, starttls: StartTls = "") -> Served:
     try:
         with connect(host, port, context, starttls=starttls) as secured:
             found = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
-            _say_goodbye(secured)
+            goodbye(secured)
     except (OSError, ValueError) as error:
         reason = why(error, host) or getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise CertificateUnreadable(f"the certificate of {host_port(host, port)} can't be read: {reason}") from error
@@ -54,10 +50,3 @@ def served(host: str, port: int, *, starttls: StartTls = "") -> Served:
         issuer=found.issuer.rfc4514_string(),
         pem=found.public_bytes(Encoding.PEM).decode(),
     )
-
-
-def _say_goodbye(secured: ssl.SSLSocket) -> None:
-    """End TLS as its protocol wants it: RabbitMQ waits 10 s for a client that only closes, and logs an error."""
-    secured.settimeout(_GOODBYE_S)
-    with suppress(OSError):
-        secured.unwrap()

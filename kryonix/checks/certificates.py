@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from kryonix.certificates.listeners import Listener, listeners_of
+from kryonix.certificates.served import CertificateUnreadable
 from kryonix.checks.findings import Finding
-from kryonix.monitoring.certificates import CertificateUnreadable, expires_at, tls_endpoints
 
 _DAY_S: Final = 86_400
-_SOON_DAYS: Final = 14
+SOON_DAYS: Final = 14
+"""The keeper renews 30 days before: what has less left is not being renewed."""
 
 
 def certificate_findings(outputs: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield a finding on each certificate that has expired, expires soon or can't be read."""
-    endpoints = tls_endpoints(outputs)
-    if not endpoints:
+    """Yield a finding on each certificate that clients refuse, that expires soon or can't be read."""
+    listeners, ca = listeners_of(outputs), str(outputs.get("ca_certificate") or "")
+    if not listeners:
         yield Finding(check="certificates", outcome="not tried", why="no address of the platform has TLS")
-    for name, address in endpoints.items():
+    for name, listener in listeners.items():
         try:
-            yield from _judged(name, expires_at(*address), time.time())
+            if problem := problem_of(listener, ca, datetime.now(UTC)):
+                remedy = "Renew it (`kryonix certificates renew`)" if ca else f"Renew it where TLS of {name} ends"
+                yield Finding(check="certificates", outcome="fail", why=f"{name}: {problem}", remedy=remedy)
         except CertificateUnreadable as error:
             yield Finding(check="certificates", outcome="unreachable", why=str(error))
 
 
-def _judged(name: str, expires: float, now: float) -> Iterator[Finding]:
-    days, date = (expires - now) / _DAY_S, f"{datetime.fromtimestamp(expires, UTC):%Y-%m-%d}"
-    if days > _SOON_DAYS:
-        return
-    what = f"expired on {date}" if days <= 0 else f"expires on {date}, in {days:.0f} days"
-    remedy = f"Renew it where TLS of {name} ends, then restart or reload that service"
-    yield Finding(check="certificates", outcome="fail", why=f"the certificate of {name} {what}", remedy=remedy)
+def problem_of(listener: Listener, ca: str, now: datetime, days: float = SOON_DAYS) -> str:
+    """Return why clients refuse a listener's certificate, or will within some days; empty if neither.
+
+    `ca` is what they trust (PEM; empty: the system's CAs). Raises CertificateUnreadable.
+    """
+    expires = listener.served().expires
+    left, date = (expires - now).total_seconds() / _DAY_S, f"{expires:%Y-%m-%d}"
+    if left <= 0:
+        return f"the certificate expired on {date}"
+    if refused := listener.refused(ca):
+        return refused
+    return f"the certificate expires on {date}, in {left:.0f} days" if left <= days else ""

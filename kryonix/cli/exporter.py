@@ -15,6 +15,7 @@ import typer
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
+from kryonix.certificates.listeners import Listener, listener_of, listeners_of
 from kryonix.cli.options import PlatformOptions, command
 from kryonix.cli.output.console import err
 from kryonix.cli.site import open_site
@@ -24,7 +25,7 @@ from kryonix.errors import InvalidChoice
 from kryonix.fleet.members import registered_tenants
 from kryonix.monitoring.alertmanager import Alertmanager
 from kryonix.monitoring.backups import backup_figures
-from kryonix.monitoring.certificates import certificate_figures, tls_endpoints
+from kryonix.monitoring.certificates import certificate_figures
 from kryonix.monitoring.drift import DriftReader, Seen, read_seen
 from kryonix.monitoring.endpoint import Endpoint
 from kryonix.monitoring.exporter import Exporter, Read
@@ -96,7 +97,7 @@ def exporter(
         raise InvalidChoice("give --alertmanager and --alertmanager-config together, or neither")
     rare = _rare(access)
     if certificate:
-        rare["certificates"] = partial(certificate_figures, _endpoints(certificate))
+        rare["certificates"] = partial(certificate_figures, _listeners(certificate))
     registry, collected = CollectorRegistry(), Exporter(sources, interval, rare, slow_interval)
     registry.register(collected)
     ending = Event()
@@ -151,18 +152,18 @@ def _rare(access: Access) -> dict[str, Read]:
     return sources
 
 
-def _endpoints(urls: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """Return the addresses of URLs. Raises InvalidChoice for one without TLS."""
-    found: dict[str, tuple[str, int]] = {}
+def _listeners(urls: Sequence[str]) -> dict[str, Listener]:
+    """Return the listeners of URLs. Raises InvalidChoice for one without TLS."""
+    found: dict[str, Listener] = {}
     for url in urls:
-        if not (endpoint := tls_endpoints({"": url})):
+        if not (listener := listener_of(url)):
             raise InvalidChoice(f"--certificate: {shown(url)} is not a URL such as https://messaging.example.com")
-        found |= endpoint
+        found[str(listener)] = listener
     return found
 
 
 def _certificates(outputs: Outputs) -> list[Metric]:
-    return certificate_figures(tls_endpoints(outputs()))
+    return certificate_figures(listeners_of(outputs()))
 
 
 class _CellReader:

@@ -1,20 +1,15 @@
-"""Findings on certificates and on a platform's Prometheus."""
+"""Findings on a platform's Prometheus."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 
-from kryonix.checks import certificates, monitored
+from kryonix.checks import monitored
 from kryonix.checks.findings import Finding
-from kryonix.monitoring.certificates import CertificateUnreadable
 from kryonix.monitoring.prometheus import Prometheus, PrometheusUnavailable
 
-DAY = 86_400.0
-NOW = 1_800_000_000.0
-SECURED = {"management_url": "https://broker.example", "amqp_host": "broker.example"}
 WATCHED = {"prometheus_url": "http://127.0.0.1:9090"}
 
 
@@ -46,34 +41,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> tuple[set[str] | Non
     return monitored.read_monitored(WATCHED)
 
 
-@pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time", lambda: NOW)
-
-
-@pytest.mark.usefixtures("now")
-@pytest.mark.parametrize(
-    ("left", "why"),
-    [(-1.0, "expired on 2027-01-14"), (3.0, "expires on 2027-01-18, in 3 days"), (15.0, ""), (400.0, "")],
-)
-def test_a_certificate_that_ends_soon_is_found(monkeypatch: pytest.MonkeyPatch, left: float, why: str) -> None:
-    monkeypatch.setattr(certificates, "expires_at", lambda host, port: NOW + left * DAY)
-    found = list(certificates.certificate_findings(SECURED))
-    assert [(each.outcome, each.why) for each in found] == (
-        [("fail", f"the certificate of broker.example:443 {why}")] if why else []
-    )
-
-
-def test_a_certificate_that_cannot_be_read_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(host: str, port: int) -> float:
-        raise CertificateUnreadable("refused")
-
-    monkeypatch.setattr(certificates, "expires_at", refused)
-    assert [each.outcome for each in certificates.certificate_findings(SECURED)] == ["unreachable"]
-
-
-def test_without_tls_and_monitoring_nothing_is_tried() -> None:
-    assert [each.outcome for each in certificates.certificate_findings({"management_url": "http://x"})] == ["not tried"]
+def test_without_monitoring_nothing_is_tried() -> None:
     tenants, found = monitored.read_monitored({})
     assert (tenants, [(each.check, each.outcome) for each in found]) == (None, [("monitoring", "not tried")])
 
