@@ -1,15 +1,17 @@
-"""BrokerContainer: RabbitMQ 4.3 in Docker, configured by files; it gets the administrator's password as a hash."""
+"""The container of a node: RabbitMQ 4.3, configured by files. It gets the administrator's password as a hash."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
 
-from components.containers import Service, ServiceArgs, container_name
+from components.containers import ENTRYPOINT_CAPABILITIES, Inputs, hardened
+from components.node_settings import Node, NodeSettings
+from components.settings import PlatformSettings
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.naming import ADMIN_USER
 
@@ -17,6 +19,10 @@ _ROLE = "rabbitmq"
 _FILES = Path(__file__).parent / "broker_files"
 _MANAGEMENT_PORT, _AMQP_PORT, _METRICS_PORT = 15672, 5672, 15692
 _START_TIMEOUT_S = 180
+_DATA = "/var/lib/rabbitmq"
+_MEMBERS = 3
+"""Members of a queue that the broker declares on a cluster of any size, unless told otherwise."""
+_RECONCILIATION_MS = 5 * 60 * 1000
 _MIB = 1024 * 1024
 
 _WATERMARK = 0.4
@@ -36,74 +42,114 @@ _RECEIVE_TIME = "message_interceptors.incoming.set_header_timestamp.overwrite = 
 _HEALTH = "exec 3<>/dev/tcp/127.0.0.1/5672 && printf 'AMQP\\x00\\x00\\x09\\x01' >&3 && head -c 1 <&3 | grep -q ."
 
 
-@dataclass(frozen=True, kw_only=True)
-class BrokerContainerArgs(ServiceArgs):
-    """A service's arguments, and the password of the broker's administrator."""
+def inputs_digest(node: Node, settings: PlatformSettings) -> str:
+    """Return a hash of the inputs of a node's container, except its secrets, before any resource exists."""
+    inputs = container_inputs(node, settings, "network", "volume", password="", cookie="")
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=vars).encode()).hexdigest()[:16]
 
-    admin_password: pulumi.Input[str]
+
+def container_inputs(
+    node: Node,
+    settings: PlatformSettings,
+    network: docker.Network | str,
+    data: docker.Volume | str,
+    *,
+    password: pulumi.Output[str] | str,
+    cookie: pulumi.Output[str] | str | None,
+) -> Inputs:
+    """Return the inputs of a node's container. `cookie` is what nodes of a cluster know each other by."""
+    clustered = settings.nodes.clustered
+    return hardened(
+        node.container,
+        aliases=[_ROLE, f"{_ROLE}-{node.number}"] if clustered else [_ROLE],
+        hostname=node.container,  # part of the node's name, and so of its data directory's
+        networks=[network],
+        memory_mb=settings.broker_memory_mb,
+        volumes={_DATA: data},
+        adds=ENTRYPOINT_CAPABILITIES,
+        image=settings.broker_image,
+        ports=_ports(node, settings),
+        uploads=_uploads(settings, password, cookie if clustered else None),
+        labels=_labels(settings),
+        # The root filesystem can't be read-only: Docker uploads no files into such a container.
+        healthcheck=docker.ContainerHealthcheckArgs(
+            tests=["CMD", "bash", "-c", _HEALTH], interval="5s", timeout="5s", retries=24, start_period="1m0s"
+        ),
+        # The nodes of a new cluster wait for each other, so an engine must not wait for one before it starts the next.
+        wait=not clustered,
+        wait_timeout=_START_TIMEOUT_S,
+    )
 
 
-class BrokerContainer(Service):
-    """The broker."""
+def _ports(node: Node, settings: PlatformSettings) -> list[docker.ContainerPortArgs]:
+    published = (
+        (_AMQP_PORT, settings.address, node.amqp_port),
+        (_MANAGEMENT_PORT, settings.address, node.management_port),
+        (_METRICS_PORT, settings.metrics.address, node.metrics_port),
+    )
+    return [docker.ContainerPortArgs(internal=inside, ip=ip, external=port) for inside, ip, port in published]
 
-    def __init__(self, name: str, args: BrokerContainerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("kryonix:messaging:BrokerContainer", name, None, opts)
-        self._settings = args.settings
-        self._run(
-            name,
-            _ROLE,
-            args,
-            memory_mb=args.settings.broker_memory_mb,
-            data="/var/lib/rabbitmq",
-            image=args.settings.broker_image,
-            ports=self._ports(),
-            uploads=self._uploads(args.admin_password),
-            labels=self._labels(),
-            # The root filesystem can't be read-only: Docker uploads no files into such a container.
-            healthcheck=docker.ContainerHealthcheckArgs(
-                tests=["CMD", "bash", "-c", _HEALTH], interval="5s", timeout="5s", retries=24, start_period="1m0s"
-            ),
-            wait_timeout=_START_TIMEOUT_S,
-        )
-        self.register_outputs({"container_id": self.container.id, "network_name": self.network.name})
 
-    def _ports(self) -> list[docker.ContainerPortArgs]:
-        settings = self._settings
-        published = (
-            (_AMQP_PORT, settings.address, settings.amqp_port),
-            (_MANAGEMENT_PORT, settings.address, settings.management_port),
-            (_METRICS_PORT, settings.metrics.address, settings.metrics.port),
-        )
-        return [docker.ContainerPortArgs(internal=inside, ip=ip, external=port) for inside, ip, port in published]
+def _uploads(
+    settings: PlatformSettings, password: pulumi.Output[str] | str, cookie: pulumi.Output[str] | str | None
+) -> list[docker.ContainerUploadArgs]:
+    definitions = _definitions(password) if isinstance(password, str) else password.apply(_definitions)
+    files: dict[str, pulumi.Input[str]] = {
+        "rabbitmq.conf": (_FILES / "rabbitmq.conf").read_text(encoding="utf-8")
+        + settings.metrics.broker_settings
+        + (_RECEIVE_TIME if settings.receive_time else "")
+        + _memory_settings(settings.broker_memory_mb)
+        + (_cluster_settings(settings.nodes) if settings.nodes.clustered else ""),
+        "enabled_plugins": (_FILES / "enabled_plugins").read_text(encoding="utf-8"),
+        "definitions.json": definitions,
+    }
+    uploads = [docker.ContainerUploadArgs(file=f"/etc/rabbitmq/{file}", content=text) for file, text in files.items()]
+    if cookie is not None:
+        uploads.append(docker.ContainerUploadArgs(file=f"{_DATA}/.erlang.cookie", content=cookie, permissions="0400"))
+    return uploads
 
-    def _uploads(self, admin_password: pulumi.Input[str]) -> list[docker.ContainerUploadArgs]:
-        settings = self._settings
-        files: dict[str, pulumi.Input[str]] = {
-            "rabbitmq.conf": (_FILES / "rabbitmq.conf").read_text(encoding="utf-8")
-            + settings.metrics.broker_settings
-            + (_RECEIVE_TIME if settings.receive_time else "")
-            + _memory_settings(settings.broker_memory_mb),
-            "enabled_plugins": (_FILES / "enabled_plugins").read_text(encoding="utf-8"),
-            "definitions.json": pulumi.Output.from_input(admin_password).apply(_definitions),
-        }
-        return [docker.ContainerUploadArgs(file=f"/etc/rabbitmq/{file}", content=text) for file, text in files.items()]
 
-    def _labels(self) -> list[docker.ContainerLabelArgs]:
-        """Return Traefik's labels: AMQP over TLS at mensagens.DOMAIN, the management UI at painel-mensagens.DOMAIN."""
-        domain, router = self._settings.domain, container_name(_ROLE)
-        tcp, http = f"traefik.tcp.routers.{router}", f"traefik.http.routers.{router}-mgmt"
-        labels = {
-            "traefik.enable": "true",
-            f"{tcp}.rule": f"HostSNI(`mensagens.{domain}`)",
-            f"{tcp}.entrypoints": "amqps",
-            f"{tcp}.tls.certresolver": "letsencrypt",
-            f"traefik.tcp.services.{router}.loadbalancer.server.port": str(_AMQP_PORT),
-            f"{http}.rule": f"Host(`painel-mensagens.{domain}`)",
-            f"{http}.entrypoints": "websecure",
-            f"{http}.tls.certresolver": "letsencrypt",
-            f"traefik.http.services.{router}-mgmt.loadbalancer.server.port": str(_MANAGEMENT_PORT),
-        }
-        return [docker.ContainerLabelArgs(label=label, value=value) for label, value in sorted(labels.items())]
+def _labels(settings: PlatformSettings) -> list[docker.ContainerLabelArgs]:
+    """Return Traefik's labels: AMQP over TLS at mensagens.DOMAIN, the management UI at painel-mensagens.DOMAIN.
+
+    Those of all nodes are the same, so Traefik shares the connections out among them.
+    """
+    domain, router = settings.domain, settings.nodes.first.container
+    tcp, http = f"traefik.tcp.routers.{router}", f"traefik.http.routers.{router}-mgmt"
+    labels = {
+        "traefik.enable": "true",
+        f"{tcp}.rule": f"HostSNI(`mensagens.{domain}`)",
+        f"{tcp}.entrypoints": "amqps",
+        f"{tcp}.tls.certresolver": "letsencrypt",
+        f"traefik.tcp.services.{router}.loadbalancer.server.port": str(_AMQP_PORT),
+        f"{http}.rule": f"Host(`painel-mensagens.{domain}`)",
+        f"{http}.entrypoints": "websecure",
+        f"{http}.tls.certresolver": "letsencrypt",
+        f"traefik.http.services.{router}-mgmt.loadbalancer.server.port": str(_MANAGEMENT_PORT),
+    }
+    return [docker.ContainerLabelArgs(label=label, value=value) for label, value in sorted(labels.items())]
+
+
+def _cluster_settings(nodes: NodeSettings) -> str:
+    """Return what a node needs to find the others, and to spread queues over them.
+
+    A list without the node itself, or with one twice, would keep it from starting.
+    """
+    members = {f"cluster_formation.classic_config.nodes.{node.number}": node.name for node in nodes}
+    reconciliation = "quorum_queue.continuous_membership_reconciliation"
+    settings: dict[str, str | int] = {
+        "cluster_name": nodes.first.container,
+        "cluster_formation.peer_discovery_backend": "classic_config",
+        **members,
+        "cluster_formation.target_cluster_size_hint": len(nodes),
+        "queue_leader_locator": "balanced",
+        # A net below `kryonix cluster grow`: a queue declared while a node was away gets its member later.
+        f"{reconciliation}.enabled": "true",
+        f"{reconciliation}.auto_remove": "false",
+        f"{reconciliation}.interval": _RECONCILIATION_MS,
+        f"{reconciliation}.target_group_size": min(len(nodes), _MEMBERS),
+    }
+    return "".join(f"{key} = {value}\n" for key, value in settings.items())
 
 
 def _memory_settings(memory_mb: int) -> str:

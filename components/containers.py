@@ -1,18 +1,23 @@
-"""A service of the platform in Docker: its network, volume and container."""
+"""What a service of the platform has in Docker: its network, volume and hardened container."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pulumi
 import pulumi_docker as docker
 
 from components.previous_run import NO_NEW_PRIVILEGES
-from components.settings import PlatformSettings
 
-_CAPABILITIES: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID")
+if TYPE_CHECKING:  # the settings name the nodes' containers
+    from components.settings import PlatformSettings
+
+Inputs = dict[str, Any]
+"""The inputs of a container."""
+
+ENTRYPOINT_CAPABILITIES: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID")
 """Capabilities of an entrypoint that starts as root: take ownership of its volume, and become the service's user."""
 
 
@@ -29,72 +34,66 @@ class ServiceArgs:
     ignore_changes: Sequence[str] = ()
 
 
-class Service(pulumi.ComponentResource):
-    """A network, a volume and a container, which counts as created once the service answers."""
+def service_network(parent: pulumi.Resource, name: str, container: str) -> docker.Network:
+    """Return the network of a service: any container on Docker's default bridge could reach the service's ports."""
+    opts = pulumi.ResourceOptions(parent=parent)
+    return docker.Network(name, name=f"{container}-network", driver="bridge", opts=opts)
 
-    network: docker.Network
-    volume: docker.Volume
-    container: docker.Container
 
-    def _run(self, name: str, role: str, args: ServiceArgs, *, memory_mb: int, data: str, **inputs: Any) -> None:
-        """Create the children. `data` is the volume's path, `memory_mb` is in MiB."""
-        child, host = pulumi.ResourceOptions(parent=self), container_name(role)
-        # A network of its own: any container on Docker's default bridge could reach the service's ports.
-        self.network = docker.Network(f"{name}-network", name=f"{host}-network", driver="bridge", opts=child)
-        self.volume = docker.Volume(f"{name}-data", name=f"{host}-data", opts=child)
-        self.container = hardened_container(
-            self,
-            f"{name}-container",
-            role,
-            networks=[self.network],
-            memory_mb=memory_mb,
-            volumes={data: self.volume},
-            adds=_CAPABILITIES,
-            ignore_changes=args.ignore_changes,
-            hostname=host,  # part of the broker's node name, and so of its data directory's
-            **inputs,
-        )
+def service_volume(parent: pulumi.Resource, name: str, container: str) -> docker.Volume:
+    """Return the volume of a service's data."""
+    return docker.Volume(name, name=f"{container}-data", opts=pulumi.ResourceOptions(parent=parent))
 
 
 def hardened_container(
-    parent: pulumi.Resource,
-    name: str,
-    role: str,
+    parent: pulumi.Resource, name: str, role: str, *, ignore_changes: Sequence[str] = (), **inputs: Any
+) -> docker.Container:
+    """Return a container that counts as created once it is healthy, with `hardened` inputs."""
+    return created(parent, name, hardened(container_name(role), aliases=[role], **inputs), ignore_changes)
+
+
+def created(parent: pulumi.Resource, name: str, inputs: Inputs, ignore_changes: Sequence[str]) -> docker.Container:
+    """Return a container. A second one can't use the name, the ports and the volume of the first one."""
+    opts = pulumi.ResourceOptions(parent=parent, delete_before_replace=True, ignore_changes=list(ignore_changes))
+    return docker.Container(name, opts=opts, **inputs)
+
+
+def hardened(
+    container: str,
     *,
-    networks: Sequence[docker.Network],
+    aliases: Sequence[str],
+    networks: Sequence[docker.Network | str],
     memory_mb: int,
     volumes: Mapping[str, docker.Volume | str],
     mounts: Sequence[docker.ContainerVolumeArgs] = (),
     adds: Sequence[str] = (),
-    ignore_changes: Sequence[str] = (),
     **inputs: Any,
-) -> docker.Container:
-    """Return a container that counts as created once it is healthy, and may do nothing beyond `adds`.
+) -> Inputs:
+    """Return the inputs of a container that may do nothing beyond `adds`.
 
     `memory_mb` is in MiB, `volumes` are by path; one that is only named is made by Docker, and stays. `mounts` are
-    those that are read-only, and folders of the Docker host. On each network the container has its role for a name.
+    those that are read-only, and folders of the Docker host. On each network the container has the aliases for names.
     """
-    return docker.Container(
-        name,
-        name=container_name(role),
-        restart="unless-stopped",
-        memory=memory_mb,
-        memory_swap=2 * memory_mb,  # Docker's own default; if omitted, every preview would show its removal
-        destroy_grace_seconds=60,
-        networks_advanced=[
-            docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=[role]) for network in networks
+    return {
+        "name": container,
+        "restart": "unless-stopped",
+        "memory": memory_mb,
+        "memory_swap": 2 * memory_mb,  # Docker's own default; if omitted, every preview would show its removal
+        "destroy_grace_seconds": 60,
+        "networks_advanced": [
+            docker.ContainerNetworksAdvancedArgs(name=_named(network), aliases=list(aliases)) for network in networks
         ],
-        volumes=[
-            docker.ContainerVolumeArgs(
-                volume_name=volume if isinstance(volume, str) else volume.name, container_path=path
-            )
+        "volumes": [
+            docker.ContainerVolumeArgs(volume_name=_named(volume), container_path=path)
             for path, volume in volumes.items()
         ]
         + list(mounts),
-        capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(adds) or None),
-        security_opts=[NO_NEW_PRIVILEGES],
-        wait=True,
-        # A second container can't use the name, the ports and the volume of the first one.
-        opts=pulumi.ResourceOptions(parent=parent, delete_before_replace=True, ignore_changes=list(ignore_changes)),
+        "capabilities": docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(adds) or None),
+        "security_opts": [NO_NEW_PRIVILEGES],
+        "wait": True,
         **inputs,
-    )
+    }
+
+
+def _named(thing: docker.Network | docker.Volume | str) -> pulumi.Input[str]:
+    return thing if isinstance(thing, str) else thing.name

@@ -77,6 +77,31 @@ class BrokerRefuses(BrokerUnreachable):
     """The broker refuses the user or its password."""
 
 
+class MajorityMissing(BrokerUnreachable):
+    """Too few nodes of a cluster run for it to change anything."""
+
+    kind = "majority-missing"
+
+
+class ClusterNotFormed(ComponentError):
+    """The nodes of a broker have not become one cluster."""
+
+    kind = "cluster-not-formed"
+    exit_status = 3
+
+
+class ClusterNeedsRoll(ComponentError):
+    """The change would replace the nodes of a cluster at once."""
+
+    kind = "cluster-needs-roll"
+
+
+class ClusterNeedsGrow(ComponentError):
+    """The config names another number of nodes than the cluster has."""
+
+    kind = "cluster-needs-grow"
+
+
 class RegistryUnreachable(ComponentError):
     """The registry's PostgreSQL does not answer."""
 

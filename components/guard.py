@@ -16,7 +16,7 @@ import pulumi
 
 from components.errors import AdoptionUnfinished, BrokerRefuses, BrokerUnreachable, StateLost, TenantsWouldBeLost
 from components.losses import refuse_losses, refuse_trims
-from components.management import administration
+from components.management import administration, refuse_minority
 from components.previous_run import PreviousRun
 from components.withdrawal import let_in, put_back, withdraw_queues
 from kryonix.rabbitmq.counts import BrokerAccess, CountingBroker
@@ -91,6 +91,7 @@ class Guard:
 
     def _going(self, access: BrokerAccess) -> list[QueueState]:
         with administration(access) as broker:
+            refuse_minority(broker)
             vhosts = broker.vhosts() if self.whole_broker else []
             self._refuse_adopted(vhosts)
             queues = [queue for vhost in self._scope for queue in broker.queues(*vhost)]

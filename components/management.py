@@ -7,10 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pulumi
+import urllib3
+from urllib3.exceptions import HTTPError
 
-from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable
+from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable, MajorityMissing
+from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable
-from kryonix.rabbitmq.counts import BrokerAccess, CountingBroker
+from kryonix.rabbitmq.counts import CONNECT_S, BrokerAccess, CountingBroker
 
 
 @contextmanager
@@ -31,6 +34,27 @@ def administration(access: BrokerAccess) -> Iterator[CountingBroker]:
             "platform's stack first, then `kryonix tenant converge ID` for a tenant with a stack of its own"
         )
         raise BrokerUnreachable(f"the broker at {url} {error.problem}. {remedy}") from error
+
+
+def answers(url: str) -> bool:
+    """Return True if a management API answers, whoever asks."""
+    try:
+        return urllib3.request("GET", url, timeout=CONNECT_S, retries=False, redirect=False).status < 500
+    except HTTPError:
+        return False
+
+
+def refuse_minority(broker: Broker) -> None:
+    """Raise MajorityMissing if too few nodes of a cluster run: every change would wait for the others, and fail."""
+    nodes = broker.nodes()
+    absent = sorted(name for name, running in nodes.items() if not running)
+    majority = len(nodes) // 2 + 1
+    if len(nodes) - len(absent) < majority:
+        raise MajorityMissing(
+            f"{len(absent)} of {len(nodes)} nodes of the broker at {broker.url} don't run: {', '.join(absent)}. A "
+            f"change needs a majority, {majority} nodes. Start them (`docker start` with the name after the @), or "
+            "replace lost containers (`kryonix refresh` and `kryonix up` on the platform's stack), and run again"
+        )
 
 
 def access_properties(access: pulumi.Output[BrokerAccess]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
 
-from components.broker import BrokerContainer, BrokerContainerArgs
+from components.broker import inputs_digest
+from components.broker_cluster import BrokerCluster, BrokerClusterArgs
 from components.containers import ServiceArgs
 from components.existing_platform import PlatformOutputs
 from components.guard import Guard
@@ -18,8 +20,8 @@ from components.previous_run import LAYOUT, PreviousRun
 from components.product import BROKER_INSIDE, reached_at
 from components.registry import Registry, RegistryArgs
 from components.registry_check import answering
+from components.roll import Roll
 from components.settings import PlatformSettings
-from kryonix.topology.addresses import host_port
 from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.naming import ADMIN_USER
 
@@ -53,17 +55,20 @@ class Platform(pulumi.ComponentResource):
     registry_network: docker.Network
 
     def __init__(self, name: str, args: PlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        settings = args.settings
+        digests = {node.number: inputs_digest(node, settings) for node in settings.nodes}
+        kept = Roll.load().kept(pulumi.get_stack(), digests, args.previous.outputs)
         super().__init__("kryonix:messaging:Platform", name, None, opts)
-        child, settings = pulumi.ResourceOptions(parent=self), args.settings
+        child = pulumi.ResourceOptions(parent=self)
         secret = random.RandomPassword(f"{name}-admin", length=PASSWORD_LENGTH, special=False, opts=child)
         asked = args.guard.before_changes(settings.access(secret.result))
         after = pulumi.ResourceOptions(parent=self, depends_on=[asked.apply(lambda _: secret)])
         ignored = self._kept(args.previous)
         password = asked.apply(lambda access: access.password)
-        broker = BrokerContainer(
+        broker = BrokerCluster(
             f"{name}-rabbitmq",
-            BrokerContainerArgs(settings=settings, admin_password=password, ignore_changes=ignored),
-            _once_named("rabbitmq", after),
+            BrokerClusterArgs(settings=settings, admin_password=password, ignore_changes=ignored, kept=kept),
+            after,
         )
         server = PostgresContainer(
             f"{name}-postgres",
@@ -77,20 +82,20 @@ class Platform(pulumi.ComponentResource):
                 "registry", pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[server.container]))
             ),
         )
-        running = pulumi.Output.all(broker.container.id, asked).apply(lambda both: both[1])
-        answered = args.guard.before_tenants(running).apply(lambda _: broker.container)
+        running = pulumi.Output.all(broker.formed.id, asked).apply(lambda both: both[1])
+        answered = args.guard.before_tenants(running).apply(lambda _: broker.formed)
         listening = pulumi.Output.all(server.container.id, registry.dsn).apply(lambda both: str(both[1]))
         registered = answering(listening).apply(lambda _: server.container)
         host = settings.advertised_host
         self.outputs = PlatformOutputs(
             access=asked,
-            endpoint=settings.local_management_url,
+            endpoint=settings.answering.local_management_url,
             username=ADMIN_USER,
-            management_url=pulumi.Output.from_input(f"http://{host_port(host, settings.management_port)}"),
+            management_url=pulumi.Output.from_input(settings.nodes.first.management_url),
             amqp_host=pulumi.Output.from_input(host),
             amqp_port=pulumi.Output.from_input(settings.amqp_port),
             registry_dsn=registry.dsn,
-            ready=[broker.container, answered, registry, registered],
+            ready=[broker.formed, answered, registry, registered],
             data=broker.volume,
         )
         logins: dict[str, pulumi.Input[str]] = {
@@ -100,7 +105,7 @@ class Platform(pulumi.ComponentResource):
             "admin_password": pulumi.Output.secret(secret.result),
         }
         # A platform's only: the outputs of a tenant's stack contain no administrator.
-        self.administration = {**logins, "layout": LAYOUT}
+        self.administration = {**logins, "layout": LAYOUT, **_nodes(settings, {**digests, **kept})}
         self.broker_network, self.registry_network = broker.network, server.network
         self.reader_dsn = None if registry.reader_dsn is None else registry.reader_dsn.apply(_on_network)
         self.backup_dsn = None if registry.backup_dsn is None else registry.backup_dsn.apply(_on_network)
@@ -123,6 +128,26 @@ class Platform(pulumi.ComponentResource):
             "take every queue along. Run `up` once more to apply their settings, before you change those"
         )
         return ["*"]
+
+
+def _nodes(settings: PlatformSettings, digests: Mapping[int, str]) -> dict[str, Any]:
+    """Return the outputs of the broker's nodes. `digests` are those of the inputs that their containers have."""
+    return {
+        "amqp_addresses": [node.amqp for node in settings.nodes],
+        "management_urls": [node.management_url for node in settings.nodes],
+        "broker_nodes": [
+            {
+                "name": node.name,
+                "container": node.container,
+                "docker": node.docker,
+                "amqp": node.amqp,
+                "management": node.management_url,
+                "image": settings.broker_image,
+                "digest": digests[node.number],
+            }
+            for node in settings.nodes
+        ],
+    }
 
 
 def _on_network(dsn: str) -> str:

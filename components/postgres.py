@@ -6,18 +6,32 @@ import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
 
-from components.containers import Service, ServiceArgs
+from components.containers import (
+    ENTRYPOINT_CAPABILITIES,
+    Inputs,
+    ServiceArgs,
+    container_name,
+    created,
+    hardened,
+    service_network,
+    service_volume,
+)
+from components.settings import PlatformSettings
 from kryonix.topology.credentials import PASSWORD_LENGTH, scram_verifier
 
+_ROLE = "postgres"
 _SUPERUSER = "kryonix_admin"
 _MEMORY_MB = 512
 _START_TIMEOUT_S = 120
 _DATA = "/var/lib/postgresql/data"
 
 
-class PostgresContainer(Service):
+class PostgresContainer(pulumi.ComponentResource):
     """The server."""
 
+    network: docker.Network
+    volume: docker.Volume
+    container: docker.Container
     username: str
     password: pulumi.Output[str]
 
@@ -26,12 +40,23 @@ class PostgresContainer(Service):
         child, settings = pulumi.ResourceOptions(parent=self), args.settings
         password = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child)
         verifier = password.result.apply(lambda text: scram_verifier(_SUPERUSER, text))
-        self._run(
-            name,
-            "postgres",
-            args,
+        container = container_name(_ROLE)
+        self.network = service_network(self, f"{name}-network", container)
+        self.volume = service_volume(self, f"{name}-data", container)
+        inputs = self._inputs(settings, verifier)
+        self.container = created(self, f"{name}-container", inputs, args.ignore_changes)
+        self.username, self.password = _SUPERUSER, password.result
+        self.register_outputs({"container_id": self.container.id, "password": self.password})
+
+    def _inputs(self, settings: PlatformSettings, verifier: pulumi.Input[str]) -> Inputs:
+        return hardened(
+            container_name(_ROLE),
+            aliases=[_ROLE],
+            hostname=container_name(_ROLE),
+            networks=[self.network],
             memory_mb=_MEMORY_MB,
-            data=_DATA,
+            volumes={_DATA: self.volume},
+            adds=ENTRYPOINT_CAPABILITIES,
             image=settings.postgres_image,
             shm_size=128,
             # The server stores a verifier unchanged, so the password itself never enters the container.
@@ -54,5 +79,3 @@ class PostgresContainer(Service):
             ),
             wait_timeout=_START_TIMEOUT_S,
         )
-        self.username, self.password = _SUPERUSER, password.result
-        self.register_outputs({"container_id": self.container.id, "password": self.password})

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pulumi
@@ -14,15 +15,17 @@ from pulumi.runtime.config import CONFIG
 
 from components.backup_settings import BackupSettings
 from components.balancer_settings import BalancerSettings
+from components.containers import container_name
 from components.current_address import local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from components.guard import Guard
+from components.management import answers
 from components.monitoring_settings import MonitoringSettings
+from components.node_settings import SIZES, Node, NodeSettings
 from components.previous_run import PreviousRun
 from components.product import ProductSettings
 from kryonix.rabbitmq.counts import BrokerAccess
-from kryonix.topology.addresses import host_port
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.cells import CELLS_FILE
@@ -59,6 +62,7 @@ class PlatformSettings:
     receive_time: bool
     balancer: BalancerSettings | None = None
     """None where there is none."""
+    broker_nodes: int = 1
     monitoring: MonitoringSettings | None = None
     """None where monitoring is off."""
     product: ProductSettings = field(default_factory=ProductSettings)
@@ -66,12 +70,14 @@ class PlatformSettings:
     """None where backups are off."""
 
     def __post_init__(self) -> None:
+        sized = self.broker_nodes in SIZES
         ports = {
             "amqpPort": self.amqp_port,
             "managementPort": self.management_port,
             "metricsPort": self.metrics.port,
             "registryPort": self.registry_port,
             **({"balancerPort": self.balancer.port} if self.balancer else {}),
+            **(self.nodes.ports if sized else {}),
             **(self.monitoring.ports if self.monitoring else {}),
             **({"signupPort": self.product.port} if self.product.signup else {}),
         }
@@ -83,6 +89,11 @@ class PlatformSettings:
         if len(set(ports.values())) < len(ports):
             listed = ", ".join(f"kryonix:{key} {port}" for key, port in ports.items())
             problems.append(f"two of these are the same port: {listed}. Use a different port for each")
+        if not sized:
+            remedy = "Use 1, 3 or 5: an even number bears the loss of no more nodes than one fewer does"
+            problems.append(f"kryonix:brokerNodes: {self.broker_nodes} is not a valid number of nodes. {remedy}")
+        else:
+            problems += self.nodes.problems()
         if self.broker_memory_mb < 512:
             problems.append(f"kryonix:brokerMemoryMb: {self.broker_memory_mb} MiB is too small. Use 512 or more")
         for key, host in (("domain", self.domain), ("advertisedHost", self.advertised_host)):
@@ -125,6 +136,7 @@ class PlatformSettings:
             domain=config.require("domain"),
             receive_time=config.require_bool("receiveTime"),
             balancer=BalancerSettings.load(config),
+            broker_nodes=config.require_int("brokerNodes"),
             monitoring=MonitoringSettings.load(config, _ip_address(config, "monitoringAddress")),
             product=ProductSettings(
                 image=config.require("productImage"),
@@ -142,19 +154,34 @@ class PlatformSettings:
         """Return the published services' address on this machine."""
         return local_host(self.address)
 
-    @property
-    def local_management_url(self) -> str:
-        return f"http://{host_port(self.local_host, self.management_port)}"
+    @cached_property
+    def nodes(self) -> NodeSettings:
+        """Return the nodes of the broker."""
+        return NodeSettings.of(
+            self.broker_nodes,
+            container_name("rabbitmq"),
+            local=self.local_host,
+            address=self.advertised_host,
+            amqp=self.amqp_port,
+            management=self.management_port,
+            metrics=self.metrics.port,
+        )
+
+    @cached_property
+    def answering(self) -> Node:
+        """Return the first node whose management API answers from this machine; the first of all if none does."""
+        asked = self.nodes if self.nodes.clustered else ()
+        return next((node for node in asked if answers(node.local_management_url)), self.nodes.first)
 
     def access(self, admin_password: pulumi.Input[str]) -> pulumi.Output[BrokerAccess]:
         """Return the access to the broker from this machine."""
         return pulumi.Output.from_input(admin_password).apply(
             lambda password: BrokerAccess(
-                management_url=self.local_management_url,
+                management_url=self.answering.local_management_url,
                 username=ADMIN_USER,
                 password=password,
-                amqp_host=self.local_host,
-                amqp_port=self.amqp_port,
+                amqp_host=self.answering.local,
+                amqp_port=self.answering.amqp_port,
             )
         )
 

@@ -39,6 +39,7 @@ _UPLOAD: Final[Fields] = {
     "file": REQUIRED,
     "content": REQUIRED,
     "executable": Field(kind=Kind.FLAG, default=False),
+    "permissions": Field(pattern=r"0[0-7]{3}"),
 }
 _VOLUME: Final[Fields] = {
     "containerPath": REQUIRED,
@@ -146,7 +147,7 @@ def archive(uploads: Iterable[Mapping[str, Any]]) -> bytes:
             content = upload["content"].encode()
             entry = tarfile.TarInfo(upload["file"].lstrip("/"))
             entry.size = len(content)
-            entry.mode = 0o744 if upload["executable"] else 0o644
+            entry.mode = int(upload.get("permissions") or ("0744" if upload["executable"] else "0644"), 8)
             tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 

@@ -1,0 +1,69 @@
+"""BrokerCluster: the network, the secret and the nodes of a broker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pulumi
+import pulumi_docker as docker
+import pulumi_random as random
+
+from components.broker import container_inputs
+from components.cluster_formed import ClusterFormed
+from components.containers import ServiceArgs, created, service_network, service_volume
+from components.node_settings import Node
+from kryonix.topology.credentials import PASSWORD_LENGTH
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerClusterArgs(ServiceArgs):
+    """A service's arguments, the password of the broker's administrator, and the nodes that stay as they are.
+
+    `kept` are the numbers of those nodes, with the digests of their containers' inputs.
+    """
+
+    admin_password: pulumi.Output[str]
+    kept: Mapping[int, str] = field(default_factory=dict)
+
+
+class BrokerCluster(pulumi.ComponentResource):
+    """One node, or several that hold each queue together.
+
+    `volume` is the first node's. `formed` is there once all nodes run.
+    """
+
+    network: docker.Network
+    volume: docker.Volume
+    formed: pulumi.CustomResource
+
+    def __init__(self, name: str, args: BrokerClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        # Older versions had only one node, and called the component after its container.
+        before = [pulumi.Alias(name=was, type_="kryonix:messaging:BrokerContainer") for was in (name, "rabbitmq")]
+        aliases = pulumi.ResourceOptions(aliases=before)
+        super().__init__("kryonix:messaging:BrokerCluster", name, None, pulumi.ResourceOptions.merge(opts, aliases))
+        self._name, self._args, nodes = name, args, args.settings.nodes
+        child = pulumi.ResourceOptions(parent=self)
+        self.network = service_network(self, f"{name}-network", nodes.first.container)
+        cookie: pulumi.Output[str] | None = None
+        if nodes.clustered:
+            secret = random.RandomPassword(f"{name}-cookie", length=PASSWORD_LENGTH, special=False, opts=child)
+            cookie = secret.result
+        volumes = [service_volume(self, f"{self._named(node)}-data", node.container) for node in nodes]
+        # None waits for another: the first ones of a new cluster start only once they find each other.
+        made = [(node, self._container(node, volume, cookie)) for node, volume in zip(nodes, volumes, strict=True)]
+        self.volume, self.formed = volumes[0], made[0][1]
+        if nodes.clustered:
+            running = [(node, container.id) for node, container in made]
+            self.formed = ClusterFormed(f"{name}-formed", running, args.admin_password, child)
+        self.register_outputs({"network_name": self.network.name, "nodes": [node.name for node in nodes]})
+
+    def _named(self, node: Node) -> str:
+        return self._name if node.number == 1 else f"{self._name}-{node.number}"
+
+    def _container(self, node: Node, volume: docker.Volume, cookie: pulumi.Output[str] | None) -> docker.Container:
+        args = self._args
+        password = args.admin_password
+        inputs = container_inputs(node, args.settings, self.network, volume, password=password, cookie=cookie)
+        ignored: Sequence[str] = ["*"] if node.number in args.kept else args.ignore_changes
+        return created(self, f"{self._named(node)}-container", inputs, ignored)

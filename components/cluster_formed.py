@@ -1,0 +1,81 @@
+"""ClusterFormed: wait until all nodes of a broker run in one cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import pulumi
+from pulumi.dynamic import Resource
+
+from components.accepting_provider import ApplyingProvider
+from components.errors import ClusterNotFormed
+from components.node_settings import Node
+from kryonix.rabbitmq.broker import Broker
+from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.topology.naming import ADMIN_USER
+
+_DEADLINE_S: Final = 420
+"""Three nodes that start at once on two cores are together after 30 s; one whose peers are late waits two minutes."""
+_POLL_S: Final = 1.0
+_CONNECT_S: Final = 3
+
+
+class _ClusterFormedProvider(ApplyingProvider):
+    id_property = "name"
+
+    def apply(self, props: dict[str, Any]) -> None:
+        nodes, deadline = props["nodes"], time.monotonic() + _DEADLINE_S
+        while problems := _problems(nodes, props["adminUsername"], props["adminPassword"]):
+            if time.monotonic() > deadline:
+                raise ClusterNotFormed(
+                    f"the {len(nodes)} nodes of the broker are no cluster after {_DEADLINE_S} s:\n"
+                    + "".join(f"  {problem}\n" for problem in problems)
+                    + "Start what is stopped, correct what the logs show, and run `up` again"
+                )
+            time.sleep(_POLL_S)
+
+
+def _problems(nodes: Sequence[Mapping[str, Any]], username: str, password: str) -> list[str]:
+    """Return what is missing until each node sees all of them run."""
+    expected = {node["node"] for node in nodes}
+    return [problem for node in nodes if (problem := _problem(node, expected, username, password))]
+
+
+def _problem(node: Mapping[str, Any], expected: Iterable[str], username: str, password: str) -> str:
+    container = node["container"]
+    look = f"look at `docker ps -a --filter name={container}` and `docker logs --tail 50 {container}`"
+    try:
+        with Broker(node["url"], username, password, connect_s=_CONNECT_S) as broker:
+            seen = broker.nodes()
+    except BrokerUnavailable as error:
+        return f"{container}: {node['url']} {error.problem}; {look}"
+    strangers = ", ".join(sorted(seen.keys() - expected))
+    if strangers:
+        return f"{container}: it is in a cluster with {strangers}; {look}"
+    absent = ", ".join(sorted(name for name in expected if not seen.get(name)))
+    return f"{container}: it does not see {absent}; {look}" if absent else ""
+
+
+class ClusterFormed(Resource, module="kryonix", name="ClusterFormed"):
+    """Created, and updated after a change of a container, once every node sees all others run."""
+
+    def __init__(
+        self,
+        name: str,
+        nodes: Sequence[tuple[Node, pulumi.Input[str]]],
+        admin_password: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """`nodes` come with the ids of their containers."""
+        properties = {
+            "name": nodes[0][0].container,
+            "nodes": [
+                {"node": node.name, "container": node.container, "url": node.local_management_url, "id": id}
+                for node, id in nodes
+            ],
+            "adminUsername": ADMIN_USER,
+            "adminPassword": pulumi.Output.secret(admin_password),
+        }
+        super().__init__(_ClusterFormedProvider(), name, properties, opts)

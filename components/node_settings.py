@@ -1,0 +1,116 @@
+"""NodeSettings: the nodes of a platform's broker, their names, addresses and published ports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from kryonix.topology.addresses import host_port
+
+SIZES: Final = (1, 3, 5)
+_PORT_STEP: Final = 10
+"""Distance between the same port of two nodes that one Docker host publishes."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+"""A host name of one part: Erlang takes only what is before the first period, which would be equal for all nodes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One node: its container, which is its host name too, and the ports that its Docker host publishes.
+
+    `local` is the host of those ports for this machine, `address` for others. `docker` is the Docker host, "" for
+    this machine's.
+    """
+
+    number: int
+    container: str
+    local: str
+    address: str
+    amqp_port: int
+    management_port: int
+    metrics_port: int
+    docker: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the Erlang node's name."""
+        return f"rabbit@{self.container}"
+
+    @property
+    def amqp(self) -> str:
+        return host_port(self.address, self.amqp_port)
+
+    @property
+    def management_url(self) -> str:
+        return f"http://{host_port(self.address, self.management_port)}"
+
+    @property
+    def local_management_url(self) -> str:
+        return f"http://{host_port(self.local, self.management_port)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings:
+    """The nodes in order. The first one has the names and the ports of a broker of one node."""
+
+    nodes: Sequence[Node]
+
+    @classmethod
+    def of(
+        cls, count: int, container: str, *, local: str, address: str, amqp: int, management: int, metrics: int
+    ) -> NodeSettings:
+        """Return the nodes of a broker whose first container and first ports are these."""
+        return cls(
+            nodes=[
+                Node(
+                    number=number,
+                    container=container if number == 1 else f"{container}-{number}",
+                    local=local,
+                    address=address,
+                    amqp_port=amqp + _PORT_STEP * (number - 1),
+                    management_port=management + _PORT_STEP * (number - 1),
+                    metrics_port=metrics + _PORT_STEP * (number - 1),
+                )
+                for number in range(1, count + 1)
+            ]
+        )
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def first(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def clustered(self) -> bool:
+        return len(self.nodes) > 1
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """Return the ports of all nodes but the first, by config key and node: those that nobody has set."""
+        return {
+            f"{key} of node {node.number}": port
+            for node in self.nodes[1:]
+            for key, port in (
+                ("amqpPort", node.amqp_port),
+                ("managementPort", node.management_port),
+                ("metricsPort", node.metrics_port),
+            )
+        }
+
+    def problems(self) -> list[str]:
+        """Return what keeps the nodes from finding each other by their names."""
+        long = [node.container for node in self.nodes if self.clustered and not _NAME.fullmatch(node.container)]
+        if not long:
+            return []
+        return [
+            f"kryonix:brokerNodes: {long[0]!r} is not a valid host name of a node: up to 63 letters, digits, hyphens "
+            "and underscores, without a period. Use a stack with another name"
+        ]

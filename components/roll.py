@@ -1,0 +1,75 @@
+"""Roll: the nodes of a cluster whose containers may change in this run."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from components.errors import ClusterNeedsGrow, ClusterNeedsRoll, InvalidStack
+
+VARIABLE: Final = "KRYONIX_ROLL"
+"""Environment variable of a run of `kryonix cluster roll` (`2`, or `1,3`) or `kryonix cluster grow` (`grow:3`)."""
+
+_VALUE: Final = re.compile(r"(?:(?P<nodes>\d(?:,\d)*)|grow:(?P<size>\d))?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roll:
+    """The numbers of the nodes, or the size to which the cluster grows; neither in a run that others started."""
+
+    nodes: frozenset[int] = frozenset()
+    size: int = 0
+
+    @classmethod
+    def load(cls) -> Roll:
+        """Read the environment. Raises InvalidStack."""
+        value = os.environ.get(VARIABLE, "")
+        found = _VALUE.fullmatch(value)
+        if found is None:
+            remedy = "Unset it, and use `kryonix cluster roll` or `kryonix cluster grow`, which set it"
+            raise InvalidStack(f"{VARIABLE}: {value!r} is neither numbers of nodes nor a size. {remedy}")
+        return cls(
+            nodes=frozenset(int(number) for number in (found["nodes"] or "").split(",") if number),
+            size=int(found["size"] or 0),
+        )
+
+    def kept(self, stack: str, digests: Mapping[int, str], outputs: Mapping[str, Any]) -> dict[int, str]:
+        """Return the nodes whose containers stay as they are, with the digests of their inputs.
+
+        `digests` are those of this run's inputs by node, `outputs` the stack's of the last run. An engine would replace
+        the containers of all nodes at once. Raises ClusterNeedsRoll or ClusterNeedsGrow before anything changes.
+        """
+        if not outputs:
+            return {}
+        before: Sequence[Mapping[str, Any]] = outputs.get("broker_nodes") or [{}]  # an older version had one node
+        if len(before) != len(digests):
+            self._refuse_size(stack, len(before), len(digests))
+        if len(digests) == 1 or len(before) == 1:
+            return {}  # a node alone has no others to wait for: it gets a new configuration to become one of three
+        recorded = {number: str(entry.get("digest")) for number, entry in enumerate(before, 1)}
+        changed = [number for number, digest in recorded.items() if digest != digests[number]]
+        if changed and not self.nodes and not self.size:
+            names = ", ".join(str(before[number - 1].get("container")) for number in changed)
+            raise ClusterNeedsRoll(
+                f"this change would replace the containers of {len(changed)} of {len(before)} nodes at once: {names}; "
+                f"nothing has been changed. Run `kryonix cluster roll --stack {stack}`, which replaces one node after "
+                "the other while the others serve, or take the change back"
+            )
+        return {number: digest for number, digest in recorded.items() if number not in self.nodes}
+
+    def _refuse_size(self, stack: str, before: int, now: int) -> None:
+        if now < before:
+            raise ClusterNeedsGrow(
+                f"kryonix:brokerNodes: the cluster has {before} nodes, and can't shrink to {now}: queues would lose "
+                f"members, and with them their majority. Nothing has been changed. Set it to {before} again; to use "
+                "fewer nodes, move the tenants to another platform (docs/scale.md)"
+            )
+        if self.size != now:
+            raise ClusterNeedsGrow(
+                f"kryonix:brokerNodes: the broker has {before} node(s), and {now} are set; nothing has been changed. "
+                f"Run `kryonix cluster grow --stack {stack} --nodes {now}`, which also gives every queue its members "
+                f"on the new nodes, or set it to {before} again"
+            )
