@@ -19,9 +19,9 @@ from kryonix.messaging.configuration import (
     URI_VARIABLE,
     WRITE_IT,
     Address,
+    address_of,
     credentials_in,
     find_address,
-    parse_uri,
     read_outputs,
 )
 from kryonix.topology.catalog import Catalog
@@ -98,7 +98,7 @@ def find_connection(options: TenantOptions, management_url: str | None = None) -
     texts = isinstance(modules, list) and all(isinstance(each, str) for each in modules)
     if not isinstance(plan, str | None) or not (modules is None or texts):
         raise InvalidChoice(f"{source}: invalid plan or modules of the tenant. Run `kryonix outputs` again")
-    address = parse_uri(uri, management_url or outputs.get("management_url"))
+    address = address_of(uri, outputs, management_url)
     return TenantConnection(address, plan, None if modules is None else tuple(modules))
 
 

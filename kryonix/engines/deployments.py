@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from kryonix.engines import nested
 from kryonix.engines.errors import Refused
+from kryonix.topology.addresses import PLATFORM_ADDRESSES
 
 Deployment = dict[str, Any]
 """`version`, and `deployment` with its resources."""
@@ -20,7 +21,7 @@ Change = Callable[[Deployment], Deployment]
 TENANT_TYPE: Final = "kryonix:messaging:TenantMessaging"
 STACK_TYPE: Final = "pulumi:pulumi:Stack"
 SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
-_ADDRESSES: Final = ("management_url", "amqp_host", "amqp_port")
+_ADDRESSES: Final = (*PLATFORM_ADDRESSES, "amqp_host", "amqp_port")
 
 
 def entries(document: Mapping[str, Any], kind: str = "resources") -> list[Mapping[str, Any]]:

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, Unpack, get_args
 
@@ -43,6 +43,9 @@ from kryonix.topology.naming import Names
 
 _MAX_PREFETCH: Final = 65_535
 """The largest prefetch in AMQP."""
+_USUAL_HEARTBEAT: Final = 60
+_QUICK_HEARTBEAT: Final = 10
+"""Seconds, where there is another node to go to."""
 _MAX_HEARTBEAT: Final = 21_600
 """Seconds. With this value a dead connection is noticed after 18 hours."""
 
@@ -114,8 +117,10 @@ class MessagingClient(Facades):
         outputs: str | Path | None = None,
         tenant: str | None = None,
         management_url: str | None = None,
+        addresses: Sequence[str] | None = None,
+        ca_file: str | Path | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        heartbeat: int = 60,
+        heartbeat: int | None = None,
         timeout: float = 10.0,
         **options: Unpack[ClientOptions],
     ) -> Self:
@@ -126,8 +131,12 @@ class MessagingClient(Facades):
           `kryonix outputs --json --show-secrets`. Used instead of a URI; default is KRYONIX_OUTPUTS.
         - `tenant`: selects a tenant if the file has several.
         - `application`: default is the name of the running program. It names the connection, too.
-        - `ssl_context`: replaces the system's certificate authorities for `amqps`.
-        - `heartbeat`: seconds. A connection without traffic for three times as long is dead.
+        - `addresses`: `HOST:PORT` of each of the broker's nodes. Default is the outputs' or KRYONIX_AMQP_ADDRESSES.
+          Clients spread over them, move on from a node that is down, drained or frozen, and come back.
+        - `ca_file`: the CAs to trust (PEM) instead of the system's. Default is KRYONIX_CA_FILE or the outputs' CA.
+        - `ssl_context`: replaces both, for `amqps` and the management API.
+        - `heartbeat`: seconds, default 60, with several addresses 10. A connection without traffic for three times as
+          long is dead; with several addresses a silent node is given up sooner.
         - `timeout`: seconds.
         - The other options are those of MessagingClient.
 
@@ -135,8 +144,9 @@ class MessagingClient(Facades):
         """
         timeout = checked_seconds("timeout", timeout)
         check_type("ssl_context", ssl_context, ssl.SSLContext | None)
-        heartbeat = checked_count("heartbeat", heartbeat, _MAX_HEARTBEAT)
-        address = find_address(amqp_uri, outputs, tenant, management_url)
+        address = find_address(amqp_uri, outputs, tenant, management_url, addresses, ca_file)
+        usual = _QUICK_HEARTBEAT if address.others else _USUAL_HEARTBEAT
+        heartbeat = checked_count("heartbeat", usual if heartbeat is None else heartbeat, _MAX_HEARTBEAT)
         application = (Path(sys.argv[0]).stem[:100] or "python") if application is None else application
         transport = AmqpTransport(address, f"{address.tenant_id}/{application}", ssl_context, heartbeat)
         # Check the options before there is a connection to close.

@@ -1,25 +1,31 @@
-"""The broker's address and the tenant's credentials: from an AMQP URI, the environment, or a file."""
+"""The broker's addresses and the tenant's credentials: from an AMQP URI, the environment, or a file."""
 
 from __future__ import annotations
 
 import json
 import os
+import ssl
 import stat
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
+from kryonix.certificates.trust import context
+from kryonix.errors import InvalidChoice
 from kryonix.messaging.checks import check_type
 from kryonix.messaging.errors import ConfigurationError
-from kryonix.topology.addresses import host_port
+from kryonix.topology.addresses import PLATFORM_ADDRESSES, host_port, split_address
 from kryonix.topology.errors import nearest
 from kryonix.topology.naming import Names, tenant_of_vhost
 
 URI_VARIABLE: Final = "KRYONIX_AMQP_URI"
 OUTPUTS_VARIABLE: Final = "KRYONIX_OUTPUTS"
 MANAGEMENT_VARIABLE: Final = "KRYONIX_MANAGEMENT_URL"
+ADDRESSES_VARIABLE: Final = "KRYONIX_AMQP_ADDRESSES"
+"""`HOST:PORT` of each node, with commas between them."""
+CA_VARIABLE: Final = "KRYONIX_CA_FILE"
 
 WRITE_IT: Final = "`kryonix tenant credentials ID --output FILE`"
 """The command that writes a file of credentials."""
@@ -28,11 +34,15 @@ _REMEDY: Final = (
     "Write it as amqp://kryonix_TENANT:PASSWORD@HOST:5672/%2Fcliente_TENANT, "
     "with special characters of the password escaped as %2F, %23, %3F, %40"
 )
+_REMEDY_CA: Final = "Name the file that `kryonix certificates ca` writes, or leave it out to trust the system's CAs"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A tenant's vhost on a broker, with credentials."""
+    """A tenant's vhost on a broker, with credentials.
+
+    Host and port are one node's; `others` are those of the other nodes.
+    """
 
     scheme: str
     host: str
@@ -42,6 +52,29 @@ class Address:
     tenant_id: str
     management_url: str | None = None
     query: str = ""
+    others: tuple[tuple[str, int], ...] = ()
+    management_urls: tuple[str, ...] = ()
+    """One per node, where there are several."""
+    ca_certificate: str = ""
+    """The CAs to trust (PEM); empty: the system's."""
+
+    @property
+    def nodes(self) -> list[Address]:
+        """Return the address of each node alone."""
+        places = dict.fromkeys([(self.host, self.port), *self.others])
+        return [replace(self, host=host, port=port, others=()) for host, port in places]
+
+    @property
+    def amqp_addresses(self) -> list[str]:
+        """Return `HOST:PORT` of each node."""
+        return [host_port(node.host, node.port) for node in self.nodes]
+
+    def trust(self) -> ssl.SSLContext | None:
+        """Return what verifies the broker's certificate; None: the system's CAs. Raises ConfigurationError."""
+        try:
+            return context(self.ca_certificate) if self.ca_certificate else None
+        except InvalidChoice as error:
+            raise ConfigurationError(str(error), remedy=_REMEDY_CA) from error
 
     @property
     def vhost(self) -> str:
@@ -50,26 +83,32 @@ class Address:
     @property
     def place(self) -> str:
         """The address without credentials, for messages."""
-        return f"{self.scheme}://{host_port(self.host, self.port)}{self.vhost}"
+        return f"{self.scheme}://{','.join(self.amqp_addresses)}{self.vhost}"
 
     def uri(self) -> str:
-        """Return the complete URI, password included. Never show it."""
+        """Return the complete URI of one node, password included. Never show it."""
         login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
         query = f"?{self.query}" if self.query else ""
         return f"{self.scheme}://{login}@{host_port(self.host, self.port)}/{quote(self.vhost, safe='')}{query}"
 
 
 def find_address(
-    amqp_uri: str | None, outputs: str | Path | None, tenant: str | None, management_url: str | None
+    amqp_uri: str | None,
+    outputs: str | Path | None,
+    tenant: str | None,
+    management_url: str | None,
+    addresses: Sequence[str] | None = None,
+    ca_file: str | Path | None = None,
 ) -> Address:
     """Return the address of the URI, or else of the environment's URI, or of a file. Raises ConfigurationError."""
     texts = {"amqp_uri": amqp_uri, "tenant": tenant, "management_url": management_url}
     for name, value in texts.items():
         check_type(name, value, str | None)
     check_type("outputs", outputs, str | Path | None)
+    check_type("ca_file", ca_file, str | Path | None)
     management = management_url or os.environ.get(MANAGEMENT_VARIABLE)
     if uri := amqp_uri or (None if outputs else os.environ.get(URI_VARIABLE)):
-        address = parse_uri(uri, management)
+        address = address_of(uri, {}, management, addresses, ca_file)
         if tenant not in (None, address.tenant_id):
             problem = f"tenant {tenant!r} is not the one of the AMQP URI, {address.tenant_id!r}"
             raise ConfigurationError(problem, remedy="Make them the same, or leave tenant out")
@@ -77,9 +116,56 @@ def find_address(
     if file := outputs or os.environ.get(OUTPUTS_VARIABLE):
         content = read_outputs(Path(file), private=False)
         uri, _ = credentials_in(content, tenant, repr(str(file)))
-        return parse_uri(uri, management or content.get("management_url"))
+        return address_of(uri, content, management, addresses, ca_file)
     remedy = f"Pass amqp_uri, or set {URI_VARIABLE}, or set {OUTPUTS_VARIABLE} to a file written by {WRITE_IT}"
     raise ConfigurationError("no broker address", remedy=remedy)
+
+
+def address_of(
+    uri: str,
+    outputs: Mapping[str, Any],
+    management_url: str | None = None,
+    addresses: Sequence[str] | None = None,
+    ca_file: str | Path | None = None,
+) -> Address:
+    """Return the address of a URI on the platform of these outputs.
+
+    What is given replaces what the outputs have, and so does the environment's CA file. The environment's addresses are
+    for outputs without any: a login must not go to another platform's nodes. Raises ConfigurationError.
+    """
+    further = () if management_url else outputs.get("management_urls") or ()
+    address = parse_uri(uri, management_url or outputs.get("management_url"))
+    listed = [each.strip() for each in os.environ.get(ADDRESSES_VARIABLE, "").split(",") if each.strip()]
+    nodes = addresses or outputs.get("amqp_addresses") or listed
+    file = ca_file or os.environ.get(CA_VARIABLE)
+    return replace(
+        address,
+        others=tuple(_parsed(nodes, _PORTS[address.scheme])),
+        management_urls=tuple(map(checked_management_url, further)),
+        ca_certificate=_read_ca(Path(file)) if file else outputs.get("ca_certificate") or "",
+    )
+
+
+def _parsed(addresses: Sequence[str], port: int) -> Iterator[tuple[str, int]]:
+    """Yield host and port of each node. Raises ConfigurationError."""
+    check_type("addresses", addresses, list | tuple)
+    for address in addresses:
+        try:
+            yield split_address(address, port)
+        except (ValueError, TypeError, AttributeError):
+            shown = f" {address!r:.60}" if "@" not in str(address) else ""
+            problem = f"addresses:{shown} is not the HOST:PORT of a node"
+            remedy = "Write one for each node, without a scheme or a login, as in broker-1.example.com:5671"
+            raise ConfigurationError(problem, remedy=remedy) from None
+
+
+def _read_ca(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not PEM"
+        problem = f"cannot read the CA file {str(file)!r}: {reason}"
+        raise ConfigurationError(problem, remedy=_REMEDY_CA) from error
 
 
 def parse_uri(uri: str, management_url: str | None = None) -> Address:
@@ -91,6 +177,9 @@ def parse_uri(uri: str, management_url: str | None = None) -> Address:
         parts = urlsplit(uri)
         port = parts.port
     except ValueError:
+        if "," in uri.rpartition("@")[2].partition("/")[0]:
+            remedy = f"Name one host, and all of them in {ADDRESSES_VARIABLE} or `addresses=`"
+            raise ConfigurationError("the AMQP URI names several hosts", remedy=remedy) from None
         raise ConfigurationError("the AMQP URI is not a valid URI", remedy=_REMEDY) from None
     if parts.scheme not in _PORTS or not parts.hostname or not parts.username or parts.password is None:
         problem = "the AMQP URI is incomplete: it needs the scheme amqp or amqps, user, password and host"
@@ -171,7 +260,7 @@ def read_outputs(file: Path, *, private: bool) -> Any:
         remedy = f"Run `chmod 600 {file}`, and change the passwords if others may have read them"
         raise ConfigurationError(problem, remedy=remedy)
     if isinstance(content, Mapping) and "tenants" not in content and (tenant := _tenant_of(content)) is not None:
-        return {"management_url": content.get("management_url"), "tenants": {tenant: content}}
+        return {**{key: content[key] for key in PLATFORM_ADDRESSES if key in content}, "tenants": {tenant: content}}
     return content
 
 

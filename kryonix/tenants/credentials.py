@@ -8,6 +8,7 @@ from typing import Any
 
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.tenants.errors import NoCredentials
+from kryonix.topology.addresses import PLATFORM_ADDRESSES
 from kryonix.topology.naming import TENANT_STACK, Names
 
 
@@ -40,7 +41,7 @@ def find_credentials(engine: Engine, tenant_id: str, platform: str, cells: Itera
             return {
                 "tenant": tenant_id,
                 **asdict(Credentials.of(entry)),
-                "management_url": outputs["management_url"],
+                **{key: outputs[key] for key in PLATFORM_ADDRESSES if outputs.get(key)},
                 "plan": entry["plan"],
                 "modules": list(entry["modules"]),
             }

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Final
 from urllib.parse import urlsplit
+
+PLATFORM_ADDRESSES: Final = ("management_url", "management_urls", "amqp_addresses", "ca_certificate")
+"""A platform's outputs that say where its tenants connect to, and whom they trust there."""
 
 
 def host_port(host: str, port: int | str) -> str:

@@ -152,6 +152,8 @@ class Worker:
             self._address.uri(),
             application="kryonix worker",
             management_url=self._address.management_url,
+            addresses=self._address.amqp_addresses,
+            ssl_context=self._address.trust(),
             catalog=self._catalog,
         )
         async with client:

@@ -11,8 +11,10 @@ from typing import Final
 
 from aiormq import exceptions as amqp
 
+from kryonix.certificates.trust import why
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import AccessRefused, NotConnected
+from kryonix.topology.addresses import host_port
 
 BROKEN: Final = (amqp.AMQPError, OSError, RuntimeError, EOFError)
 """Errors of an unusable connection or channel. RuntimeError is aiormq's "closed"."""
@@ -27,6 +29,9 @@ _PLAIN: Final = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LEN
 """What OpenSSL, by its version, calls an answer that is not TLS."""
 _ALERT: Final = re.compile(r"Read 0 bytes but 131[3-8]\d\d bytes expected")
 """A TLS alert, whose bytes (version, length 2, level, description) aiormq takes for the size of a frame."""
+_REMEDY_TRUST: Final = (
+    "Trusted are the CA of the credentials' file, or the one in ca_file or KRYONIX_CA_FILE, or else the system's"
+)
 _REMEDY_SHUT: Final = (
     "An operator can check with `kryonix tenant list` whether it is suspended, and end that with "
     "`kryonix tenant resume`. Otherwise close unused connections, and check user and vhost in the AMQP URI"
@@ -55,9 +60,11 @@ def not_connected(address: Address, error: BaseException) -> NotConnected:
     if _ALERT.search(str(error)):
         remedy = "Write amqps:// in the AMQP URI, or use the port without TLS, 5672 by default"
         return AccessRefused(f"{place}: this port has TLS, and amqp:// is without it", remedy=remedy)
+    if fault := why(error, host_port(address.host, address.port)):
+        told, _, remedy = fault.partition(". ")
+        return AccessRefused(f"{place}: {told}", remedy=f"{remedy}. {_REMEDY_TRUST}")
     if isinstance(cause, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
-        remedy = "Connect to the name in the certificate, and pass ssl_context for a private certificate authority"
-        return AccessRefused(f"the certificate of {place} is not accepted ({reason})", remedy=remedy)
+        return AccessRefused(f"the certificate of {place} is not accepted ({reason})", remedy=_REMEDY_TRUST)
     return NotConnected(f"no connection to {place} ({reason})")
 
 

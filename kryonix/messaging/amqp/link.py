@@ -1,4 +1,4 @@
-"""A supervised connection: replaced whenever it breaks, and never waited for without a deadline."""
+"""A supervised connection: replaced whenever it breaks or its node dies, never waited for without a deadline."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import contextlib
 import logging
 import random
 import ssl
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
 
 import aio_pika
-from aio_pika.abc import AbstractConnection
 
+from kryonix.messaging.amqp.cluster import Cluster
 from kryonix.messaging.amqp.failures import BROKEN, not_connected
-from kryonix.messaging.amqp.wire import GatheringConnection, TolerantConnection, is_unreadable
+from kryonix.messaging.amqp.wire import GatheringConnection, TolerantConnection, is_blocked, is_unreadable, silence
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import AccessRefused, NotConnected
 
@@ -33,38 +33,94 @@ REPORTED: Final = (
 for _part in ("abc", "channel", "connection"):
     logging.getLogger(f"aiormq.{_part}").addFilter(lambda record: not str(record.msg).startswith(REPORTED))
 
-_ATTEMPT_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.1
 _MAX_PAUSE_S: Final = 5.0
 _CLOSE_S: Final = 3.0
 """Time for the broker to answer a close."""
+_LOOK_S: Final = 0.5
+_SILENT_S: Final = 2.0
+"""Silence while an answer is due. Then the node is asked by a new connection whether it is alive."""
+_STUCK_S: Final = 5.0
+"""Without any answer that is due, from a node that is alive: it may have lost the others, and its queues with them.
+
+It doubles with every such node in a row. A queue whose leader is gone has a new one after 9 s at most.
+"""
+_MAX_STUCK_S: Final = 60.0
+_LATE_S: Final = 2.0
+"""Silence beyond the heartbeat, which the broker keeps also where it has nothing to say."""
+_MAX_LOOK_S: Final = 30.0
+_AWAY_S: Final = 10.0
+"""Before the first attempt to go back to the own node. It doubles with every loss of that node soon after a return."""
+_MAX_AWAY_S: Final = 300.0
+_MAX_ATTEMPT_PAUSE_S: Final = 60.0
+_RETURN_S: Final = 5.0
+"""Time for a connection to the own node."""
+
+
+class User(Protocol):
+    """Who uses a link's connection."""
+
+    @property
+    def waiting(self) -> bool:
+        """True while an answer of the broker is due at once."""
+
+    @property
+    def answers(self) -> int:
+        """The number of answers so far."""
+
+    def lost(self) -> None:
+        """Note that the connection is broken."""
+
+    async def move(self) -> None:
+        """Use the link's new connection, and return once nothing is left on the old one."""
 
 
 class Link:
-    """A supervised connection.
+    """A supervised connection to one of the broker's nodes.
 
     aio-pika's robust connection lets publishers wait without end while it is down, and may come back without its
-    channels. This one is replaced by a new connection, and its users are notified.
+    channels. This one is replaced by a new connection, and its users are notified. With several nodes it moves on at
+    once, also from a node that is frozen, and goes back to its own node once that is up: nothing is cut off then.
     """
 
     def __init__(self, address: Address, name: str, ssl_context: ssl.SSLContext | None, heartbeat: int) -> None:
         self._address, self._name, self._ssl, self._heartbeat = address, name, ssl_context, heartbeat
-        self._connection: AbstractConnection | None = None
+        self._cluster = Cluster(address, ssl_context)
+        self.node = self._cluster.home
+        """The node of the connection, or of the last one."""
+        self._connection: aio_pika.Connection | None = None
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._ending = set[asyncio.Task[None]]()
+        """The ends of connections that are no longer offered."""
+        self._left = asyncio.Event()
         self._error: NotConnected | None = None
         self._logged: set[str] = set()
         self._opened = self._closed = False
         self._connection_class = GatheringConnection
-        self._on_loss: list[Callable[[], None]] = []
+        self._users = set[User]()
+        self._away_s, self._stuck_s = _AWAY_S, _STUCK_S
+        self._suspected = asyncio.Event()
+        self._on_dead: list[Callable[[Address], None]] = []
 
     @property
     def connected(self) -> bool:
         return self._connection is not None
 
-    def on_loss(self, notify: Callable[[], None]) -> None:
-        """Call `notify` whenever the connection breaks."""
-        self._on_loss.append(notify)
+    def add(self, user: User) -> None:
+        self._users.add(user)
+
+    def remove(self, user: User) -> None:
+        self._users.discard(user)
+
+    def on_dead(self, tell: Callable[[Address], None]) -> None:
+        """Call `tell` with a node that was found dead."""
+        self._on_dead.append(tell)
+
+    def suspect(self, node: Address) -> None:
+        """Ask soon whether a node is alive, if this link is on it: another one has found it dead."""
+        if self.node == node:
+            self._suspected.set()
 
     async def open(self, timeout: float) -> None:
         """Connect. Raises AccessRefused at once, NotConnected at the deadline."""
@@ -83,7 +139,7 @@ class Link:
             await self.close()
             raise
 
-    async def connection(self, timeout: float) -> AbstractConnection:
+    async def connection(self, timeout: float) -> aio_pika.Connection:
         """Return the connection as soon as there is one. Raises NotConnected after `timeout` seconds."""
         if self._connection is not None:
             return self._connection
@@ -93,6 +149,10 @@ class Link:
         if self._connection is None:
             raise self.missing(timeout)
         return self._connection
+
+    def offers(self, connection: aio_pika.Connection) -> bool:
+        """Return True if this is still the connection to use."""
+        return self._connection is connection
 
     def missing(self, timeout: float) -> NotConnected:
         """Return the reason for the missing connection, after a wait of `timeout` seconds."""
@@ -109,61 +169,156 @@ class Link:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper], timeout=_CLOSE_S + 1)
+            self._left.set()
+            if self._ending:
+                await asyncio.wait(self._ending, timeout=_CLOSE_S + 1)
         self._keeper, self._closed = None, True
         self._up.set()
 
     async def _keep(self) -> None:
+        lost: Address | None = None
+        while True:
+            node, connection = await self._reached(lost)
+            while (home := await self._used(node, connection)) is not None:
+                self._later(self._retire(connection))
+                node, connection = self._cluster.home, home
+            lost = node
+
+    async def _reached(self, lost: Address | None) -> tuple[Address, aio_pika.Connection]:
+        """Return a connection to a node, which is another than the one just lost if one of the others answers."""
         pause = _FIRST_PAUSE_S
         while True:
-            connection = await self._connect()
-            if connection is None:
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, guards nothing
-                pause = min(pause * 2, _MAX_PAUSE_S)
-                continue
-            pause = _FIRST_PAUSE_S
             try:
-                await self._use(connection)
-            finally:
+                return await self._cluster.connect(self._dial, lost)
+            except NotConnected as error:
+                self._report(error)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, guards nothing
+            pause = min(pause * 2, _MAX_PAUSE_S)
+
+    async def _used(self, node: Address, connection: aio_pika.Connection) -> aio_pika.Connection | None:
+        """Offer a connection until it is lost, or until there is one to the own node: return that."""
+        assert connection.transport is not None  # noqa: S101 - connect() returns an open one
+        closing = connection.transport.connection.closing
+        began = asyncio.get_running_loop().time()
+        self._offer(node, connection)
+        watch, back = asyncio.create_task(self._watch(node, connection)), asyncio.create_task(self._back(node))
+        home: aio_pika.Connection | None = None
+        try:
+            await asyncio.wait([closing, watch, back], return_when=asyncio.FIRST_COMPLETED)
+            home = back.result() if back.done() else None
+            if home is None:
+                self._error = watch.result() if watch.done() else self._reason(node, closing)
+                log.warning("%s: connection lost, connecting again: %s", self._name, self._error.problem)
+        finally:
+            watch.cancel()
+            back.cancel()
+            if home is None:
+                if node is self._cluster.home:
+                    soon = asyncio.get_running_loop().time() - began < _MAX_AWAY_S
+                    self._away_s = min(self._away_s * 2, _MAX_AWAY_S) if soon else _AWAY_S
                 self._connection = None
                 self._up.clear()
-                for notify in self._on_loss:
-                    notify()
-                with contextlib.suppress(*BROKEN, TimeoutError):
-                    async with asyncio.timeout(_CLOSE_S):
-                        await connection.close()
+                for user in tuple(self._users):
+                    user.lost()
+                self._later(self._end(connection))
+        return home
 
-    async def _use(self, connection: AbstractConnection) -> None:
-        """Offer a connection until it is lost."""
-        assert connection.transport is not None  # noqa: S101 - connect() returns an open one
-        lost = connection.transport.connection.closing
+    def _offer(self, node: Address, connection: aio_pika.Connection) -> None:
         if self._error is not None:
-            log.warning("%s: connected again to %s", self._name, self._address.place)
-        self._connection, self._error = connection, None
+            log.warning("%s: connected again to %s", self._name, node.place)
+        self.node, self._connection, self._error = node, connection, None
         self._logged.clear()
         self._up.set()
-        await asyncio.wait([lost])
-        reason = asyncio.CancelledError() if lost.cancelled() else lost.exception()
+
+    def _reason(self, node: Address, closing: asyncio.Future[Any]) -> NotConnected:
+        reason = asyncio.CancelledError() if closing.cancelled() else closing.exception()
         if reason is not None and is_unreadable(reason):
             self._connection_class = TolerantConnection
-        self._error = not_connected(self._address, reason or ConnectionError("closed by the broker"))
-        log.warning("%s: connection lost, connecting again: %s", self._name, self._error.problem)
+        return not_connected(node, reason or ConnectionError("closed by the broker"))
 
-    async def _connect(self) -> AbstractConnection | None:
-        try:
-            async with asyncio.timeout(_ATTEMPT_S):
-                return await aio_pika.connect(
-                    f"{self._address.uri()}{'&' if self._address.query else '?'}heartbeat={self._heartbeat}",
-                    client_properties={"connection_name": self._name},
-                    ssl_context=self._ssl,
-                    connection_class=self._connection_class,
-                )
-        except TimeoutError:
-            error = NotConnected(f"{self._address.place} did not answer within {_ATTEMPT_S:g} s")
-        except Exception as failure:  # noqa: BLE001 - the keeper must survive any answer of any server
-            error = not_connected(self._address, failure)
+    async def _watch(self, node: Address, connection: aio_pika.Connection) -> NotConnected:
+        """Return why to leave the node, once there is a reason. Without another node, heartbeats decide.
+
+        It is dead if it is silent where it should not be, and does not answer a new connection. An alive one may be
+        silent while a queue has no leader, or while an alarm stops publishers; but if nothing is answered for long, it
+        may have lost the other nodes.
+        """
+        if not self._cluster.has_others:
+            await asyncio.Event().wait()
+        clock = asyncio.get_running_loop().time
+        asked, pause, progress, since = 0.0, _LOOK_S, -1, clock()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._suspected.wait()
+            suspected = self._suspected.is_set()
+            self._suspected.clear()
+            waiting, answers = any(user.waiting for user in self._users), sum(user.answers for user in self._users)
+            if answers > progress > -1:
+                self._stuck_s = _STUCK_S
+            if not waiting or answers != progress or is_blocked(connection):
+                progress, since = answers, clock()
+            if (stuck := clock() - since) > self._stuck_s:
+                self._stuck_s = min(self._stuck_s * 2, _MAX_STUCK_S)
+                return NotConnected(f"{node.place} answers nothing of what was sent for {stuck:.1f} s")
+            due = _SILENT_S if waiting or suspected else self._heartbeat + _LATE_S
+            if silence(connection) < due:
+                pause = _LOOK_S
+            elif suspected or clock() >= asked + pause:
+                if not await self._cluster.is_alive(node) and (silent := silence(connection)) >= due:
+                    for tell in self._on_dead:
+                        tell(node)
+                    return NotConnected(f"{node.place} was silent for {silent:.1f} s, and answers no new connection")
+                asked, pause = clock(), min(pause * 2, _MAX_LOOK_S)
+
+    async def _back(self, node: Address) -> aio_pika.Connection:
+        """Return a connection to the own node once there is one. It is not wanted while that node is in use."""
+        if node is self._cluster.home:
+            await asyncio.Event().wait()
+        pause = self._away_s
+        while True:
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, guards nothing
+            with contextlib.suppress(*BROKEN, TimeoutError):
+                async with asyncio.timeout(_RETURN_S):
+                    return await self._dial(self._cluster.home)
+            pause = min(pause * 2, _MAX_ATTEMPT_PAUSE_S)
+
+    async def _retire(self, connection: aio_pika.Connection) -> None:
+        """Close a connection once its users have left it, or it breaks, or the client is closed."""
+        assert connection.transport is not None  # noqa: S101 - it was in use
+        log.info("%s: back on %s", self._name, self._cluster.home.place)
+        moves = asyncio.gather(*(user.move() for user in self._users), return_exceptions=True)
+        left = asyncio.create_task(self._left.wait())
+        closing = connection.transport.connection.closing
+        ends: list[asyncio.Future[Any]] = [moves, left, closing]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        moves.cancel()
+        left.cancel()
+        await self._end(connection)
+
+    @staticmethod
+    async def _end(connection: aio_pika.Connection) -> None:
+        with contextlib.suppress(*BROKEN, TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await connection.close()
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it beside what goes on: a frozen node would hold it up."""
+        task = asyncio.create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _dial(self, node: Address) -> aio_pika.Connection:
+        return await aio_pika.connect(
+            f"{node.uri()}{'&' if node.query else '?'}heartbeat={self._heartbeat}",
+            client_properties={"connection_name": self._name},
+            ssl_context=self._ssl,
+            connection_class=self._connection_class,
+        )
+
+    def _report(self, error: NotConnected) -> None:
         refused = isinstance(error, AccessRefused) and not self._opened  # open() raises it, and does not try again
         if not refused and error.problem not in self._logged:
             self._logged.add(error.problem)  # a broker that starts alternates between several
             log.warning("%s: %s; trying again", self._name, error.problem)
         self._error = error
-        return None

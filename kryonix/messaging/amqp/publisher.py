@@ -40,8 +40,13 @@ class Publisher:
         self._frame_max = _FRAME_MAX
         self._opening: asyncio.Event | None = None
         self._turns = asyncio.Semaphore(_MAX_IN_FLIGHT)
-        self._waiting: set[asyncio.Timeout] = set()
-        link.on_loss(self._lost)
+        self.answers = 0
+        self._waiting: dict[asyncio.Timeout, Channel] = {}
+        link.add(self)
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._waiting)
 
     async def publish(self, envelope: Envelope, deadline: float) -> None:
         """Publish until the message is confirmed or refused, or the loop's clock reaches `deadline`.
@@ -79,7 +84,7 @@ class Publisher:
         """Return True if the broker has confirmed, False if the channel broke or the deadline passed before."""
         try:
             async with asyncio.timeout_at(deadline) as scope:
-                self._waiting.add(scope)
+                self._waiting[scope] = channel
                 try:
                     async with self._turns:
                         with translate_amqp_errors():
@@ -91,12 +96,14 @@ class Publisher:
                                 mandatory=True,
                                 wait=False,
                             )
+                            self.answers += 1
                 finally:
-                    self._waiting.discard(scope)
+                    del self._waiting[scope]
         except TimeoutError:
             return False
         except BROKEN as error:
             if problem := _refusal(envelope, error):
+                self.answers += 1
                 raise problem from error
             return False
         return True
@@ -124,20 +131,34 @@ class Publisher:
             connection = await self._link.connection(deadline - asyncio.get_running_loop().time())
             try:
                 with translate_amqp_errors():
-                    self._live = await open_channel(connection, confirmed=True)
-                    self._frame_max = self._live.connection.connection_tune.frame_max or sys.maxsize
+                    opened = await open_channel(connection, confirmed=True)
+                if self._link.offers(connection):  # else the link has moved on meanwhile
+                    self._live = opened
+                    self._frame_max = opened.connection.connection_tune.frame_max or sys.maxsize
             except BROKEN:
                 await asyncio.sleep(_PAUSE_S)
         finally:
             self._opening = None
             done.set()
 
-    def _lost(self) -> None:
-        """Wake the tasks waiting on the broken connection: some of aiormq's waits never end by themselves."""
-        self._live = None
+    def lost(self) -> None:
+        live, self._live = self._live, None
+        self._wake(live)
+
+    async def move(self) -> None:
+        """Publish over the link's new connection. Wait for the answers that are due over the old one."""
+        old, self._live = self._live, None
+        try:
+            while any(channel is old for channel in self._waiting.values()):
+                await asyncio.sleep(_PAUSE_S)
+        finally:
+            self._wake(old)
+
+    def _wake(self, ended: Channel | None) -> None:
+        """Wake the tasks waiting on a channel that is gone: some of aiormq's waits never end by themselves."""
         now = asyncio.get_running_loop().time()
-        for scope in self._waiting:
-            if not scope.expired():
+        for scope, channel in self._waiting.items():
+            if channel is ended and not scope.expired():
                 scope.reschedule(now)
 
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
+from aio_pika.abc import AbstractConnection
 from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
@@ -41,9 +42,18 @@ class AmqpSubscription:
         self._unanswered = kept
         self._arguments: dict[str, Any] | None = {_TIMEOUT_ARGUMENT: int(answer_within * 1000)}
         self._channel: AbstractChannel | None = None
-        self._interrupted = asyncio.Event()
+        self._handout: Handout | None = None
+        self._broken = asyncio.Event()
+        """Set once the current handout has ended."""
         self._keeper: asyncio.Task[None] | None = None
         self._tags: list[str] = []
+        self._asking: asyncio.Timeout | None = None
+        self.answers = 0
+        link.add(self)
+
+    @property
+    def waiting(self) -> bool:
+        return self._asking is not None
 
     async def open(self, timeout: float) -> None:
         """Subscribe, repeatedly if the connection breaks. Raises NotConnected, NotRoutable or AccessRefused."""
@@ -68,6 +78,14 @@ class AmqpSubscription:
 
     async def _subscribe(self, timeout: float) -> None:
         connection = await self._link.connection(timeout)
+        try:
+            async with asyncio.timeout(None) as self._asking:
+                await self._consume(connection, timeout)
+                self.answers += 1
+        finally:
+            self._asking = None
+
+    async def _consume(self, connection: AbstractConnection, timeout: float) -> None:
         channel = await open_channel(connection)
         handout = Handout(channel)
 
@@ -77,7 +95,8 @@ class AmqpSubscription:
 
         channel.closing.add_done_callback(closed)
         channel.on_consumer_cancel_callbacks.add(lambda _: self._end(handout, "the broker has cancelled the consumer"))
-        self._channel, self._interrupted, self._tags = channel, handout.interrupted, []
+        self._channel, self._handout, self._tags = channel, handout, []
+        self._broken.clear()
         await channel.basic_qos(prefetch_count=self._prefetch, timeout=timeout)
         try:
             for queue in self._queues:
@@ -98,6 +117,10 @@ class AmqpSubscription:
         if handout.interrupted.is_set():
             return
         handling, waiting = handout.end()
+        if handout is self._handout:
+            self._broken.set()
+        elif not handling and not waiting:
+            return  # moved away from, and done
         if self._keeper is None:
             # Closed on purpose: other consumers may handle the messages.
             return
@@ -127,7 +150,7 @@ class AmqpSubscription:
     async def _keep(self) -> None:
         pause, logged = _PAUSE_S, ""
         while True:
-            await self._interrupted.wait()
+            await self._broken.wait()
             await self._leave()
             await asyncio.sleep(pause)
             try:
@@ -140,20 +163,47 @@ class AmqpSubscription:
                 if logged != type(error).__name__:
                     logged = type(error).__name__
                     log.warning("%s: not subscribed yet, trying again: %s: %s", self._queues[0], logged, error)
-                self._interrupted.set()
+                self._broken.set()
                 pause = min(pause * 2, _MAX_PAUSE_S)
+
+    def lost(self) -> None:
+        self._channel = None  # nobody answers any more, not even its closing
+        if self._handout is not None:
+            self._end(self._handout, "the connection is lost")
+        if self._asking is not None and not self._asking.expired():
+            self._asking.reschedule(asyncio.get_running_loop().time())
+
+    async def move(self) -> None:
+        """Consume over the link's new connection. Wait for the answers to what has come over the old one."""
+        channel, handout, tags = self._channel, self._handout, self._tags
+        if self._keeper is None or channel is None or handout is None or self._broken.is_set():
+            return  # `_keep` subscribes over the new connection anyway
+        try:
+            await self._cancel(channel, tags)
+            async with asyncio.timeout(_ANSWER_S):
+                with translate_amqp_errors():
+                    await self._subscribe(_ANSWER_S)
+        except (*BROKEN, NotConnected, TimeoutError):
+            self._broken.set()
+        while handout.open and not handout.ended:
+            await asyncio.sleep(_PAUSE_S)
 
     async def cancel(self) -> None:
         await self._stop_keeping()
-        channel = self._channel
-        if channel is None or channel.is_closed:
+        if self._channel is not None:
+            await self._cancel(self._channel, self._tags)
+
+    @staticmethod
+    async def _cancel(channel: AbstractChannel, tags: Sequence[str]) -> None:
+        if channel.is_closed:
             return
-        for tag in self._tags:
+        for tag in tags:
             with contextlib.suppress(*BROKEN, TimeoutError):
                 async with asyncio.timeout(_ANSWER_S):
                     await channel.basic_cancel(tag, timeout=_ANSWER_S)
 
     async def close(self) -> None:
+        self._link.remove(self)
         await self._stop_keeping()
         await self._leave()
 

@@ -31,7 +31,8 @@ class AmqpTransport:
     """A tenant's vhost on RabbitMQ."""
 
     def __init__(self, address: Address, name: str, ssl_context: ssl.SSLContext | None, heartbeat: int) -> None:
-        self._address, self._name, self._ssl, self._heartbeat = address, name, ssl_context, heartbeat
+        self._address, self._name, self._heartbeat = address, name, heartbeat
+        self._ssl = ssl_context or address.trust()
         self._links: list[Link] = []
         self._unused: list[Link] = []
         self._publisher: Publisher | None = None
@@ -40,6 +41,8 @@ class AmqpTransport:
         self._unanswered = Unanswered()
         self._lock = asyncio.Lock()
         self._questions = asyncio.Lock()
+        self._asking: asyncio.Timeout | None = None
+        self.answers = 0
 
     async def open(self, timeout: float) -> None:
         self._unused = [await self._link(timeout)]
@@ -50,8 +53,15 @@ class AmqpTransport:
             return self._unused.pop()
         link = Link(self._address, self._name, self._ssl, self._heartbeat)
         await link.open(timeout)
+        if not self._links:
+            link.add(self)  # for the questions
+        link.on_dead(self._suspect)
         self._links.append(link)
         return link
+
+    def _suspect(self, node: Address) -> None:
+        for link in self._links:
+            link.suspect(node)
 
     @property
     def connected(self) -> bool:
@@ -59,7 +69,21 @@ class AmqpTransport:
 
     @property
     def server(self) -> tuple[str, int]:
-        return self._address.host, self._address.port
+        node = self._links[0].node if self._links else self._address
+        return node.host, node.port
+
+    @property
+    def waiting(self) -> bool:
+        return self._asking is not None
+
+    def lost(self) -> None:
+        self._question_channel = None
+        if self._asking is not None and not self._asking.expired():
+            self._asking.reschedule(asyncio.get_running_loop().time())
+
+    async def move(self) -> None:
+        """Ask the next question over the new connection. One that is under way is asked again if it is cut off."""
+        self._question_channel = None
 
     async def publish(self, envelope: Envelope, timeout: float) -> None:
         deadline = asyncio.get_running_loop().time() + timeout
@@ -105,10 +129,12 @@ class AmqpTransport:
                 while True:
                     connection = await self._links[0].connection(timeout)
                     try:
-                        with translate_amqp_errors():
-                            if self._question_channel is None or self._question_channel.is_closed:
-                                self._question_channel = await open_channel(connection)
-                            await self._question_channel.queue_declare(queue, passive=True)
+                        async with asyncio.timeout(None) as self._asking:
+                            with translate_amqp_errors():
+                                if self._question_channel is None or self._question_channel.is_closed:
+                                    self._question_channel = await open_channel(connection)
+                                await self._question_channel.queue_declare(queue, passive=True)
+                        self.answers += 1
                         return True
                     except amqp.ChannelNotFoundEntity:
                         return False
@@ -119,12 +145,14 @@ class AmqpTransport:
                     except BROKEN:
                         self._question_channel = None
                         await asyncio.sleep(0.05)
+                    finally:
+                        self._asking = None
         except TimeoutError as error:
             problem = f"{self._address.place} did not say within {round(timeout, 3):g} s whether it has {queue}"
             raise NotConnected(problem) from error
 
     async def queues(self, timeout: float) -> Sequence[Mapping[str, Any]]:
-        return await queue_figures(self._address, timeout)
+        return await queue_figures(self._address, timeout, self._ssl)
 
     async def ping(self, timeout: float) -> None:
         try:

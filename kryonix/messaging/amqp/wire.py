@@ -180,6 +180,18 @@ async def open_channel(connection: AbstractConnection, *, confirmed: bool = Fals
     return cast(Channel, await opened.get_underlay_channel())
 
 
+def silence(connection: AbstractConnection) -> float:
+    """Return the seconds since the broker's last frame, a heartbeat included."""
+    under = connection.transport.connection if connection.transport else None
+    return under.silent_for if isinstance(under, _RoomyConnection) else 0.0
+
+
+def is_blocked(connection: AbstractConnection) -> bool:
+    """Return True while the broker stops publishers."""
+    under = connection.transport.connection if connection.transport else None
+    return isinstance(under, _RoomyConnection) and under.blocked
+
+
 def copied(properties: Basic.Properties, **changed: Any) -> ExactProperties:
     """Return the properties of a copy, without user_id: the broker accepts only the publisher's own name there."""
     names = (*PASSED_ON, "headers", "delivery_mode", "priority", "expiration", "message_id")
@@ -216,6 +228,18 @@ class _RoomyConnection(aiormq.Connection):
     """
 
     FRAME_BUFFER_SIZE = 1_000
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the last frame, which aiormq keeps to itself."""
+        last: float = vars(self)["_Connection__last_frame_time"]
+        return self.loop.time() - last
+
+    @property
+    def blocked(self) -> bool:
+        """True while the broker stops publishers, as at a memory alarm."""
+        unblocked: asyncio.Event = vars(self)["_Connection__connection_unblocked"]
+        return not unblocked.is_set()
 
 
 class _Underlay(UnderlayConnection):

@@ -15,9 +15,11 @@ from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
+from kryonix.messaging.amqp.cluster import Cluster
 from kryonix.messaging.amqp.failures import BROKEN, is_of_connection, not_connected, translate_amqp_errors
 from kryonix.messaging.amqp.wire import open_channel
 from kryonix.messaging.configuration import Address
+from kryonix.messaging.errors import NotConnected
 from kryonix.topology.naming import Names
 
 Routes = Sequence[tuple[str, str]]
@@ -25,6 +27,7 @@ Routes = Sequence[tuple[str, str]]
 
 ANSWER_S: Final = 30.0
 """Time for one answer of the broker."""
+_REMEDY: Final = "Nothing is lost; run the same command again to continue"
 _MAX_REASONS: Final = 3
 """Reasons kept per queue."""
 
@@ -96,11 +99,19 @@ async def connected(
     address: Address, name: str, connection_class: type[aio_pika.Connection] = aio_pika.Connection
 ) -> AsyncIterator[AbstractConnection]:
     """Connect once. Raises KryonixError, or ServiceUnreachable if there is no connection, or it ends."""
+    trust = address.trust()
+
+    async def dial(node: Address) -> aio_pika.Connection:
+        return await aio_pika.connect(
+            node.uri(),
+            client_properties={"connection_name": name},
+            ssl_context=trust,
+            connection_class=connection_class,
+        )
+
     try:
         async with asyncio.timeout(ANSWER_S):
-            connection = await aio_pika.connect(
-                address.uri(), client_properties={"connection_name": name}, connection_class=connection_class
-            )
+            _, connection = await Cluster(address, trust).connect(dial)
         try:
             with translate_amqp_errors():
                 yield connection
@@ -108,17 +119,18 @@ async def connected(
             with contextlib.suppress(*BROKEN, TimeoutError):
                 async with asyncio.timeout(5):
                     await connection.close()
+    except NotConnected as error:
+        raise ServiceUnreachable(f"{error}. {_REMEDY}") from error
     except (*BROKEN, TimeoutError) as error:
         raise _translated(address, error) from error
 
 
 def _translated(address: Address, error: BaseException) -> KryonixError:
-    remedy = "Nothing is lost; run the same command again to continue"
     if type(error) is TimeoutError:
-        return ServiceUnreachable(f"{address.place} did not answer within {ANSWER_S:g} s. {remedy}")
+        return ServiceUnreachable(f"{address.place} did not answer within {ANSWER_S:g} s. {_REMEDY}")
     if is_of_connection(error):
-        return ServiceUnreachable(f"{not_connected(address, error)}. {remedy}")
-    return KryonixError(f"{address.place} refuses it ({type(error).__name__}: {error}). {remedy}")
+        return ServiceUnreachable(f"{not_connected(address, error)}. {_REMEDY}")
+    return KryonixError(f"{address.place} refuses it ({type(error).__name__}: {error}). {_REMEDY}")
 
 
 async def existing_queues(connection: AbstractConnection, names: Names, routes: Routes) -> list[Tally]:

@@ -4,18 +4,25 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kryonix.messaging import ConfigurationError
-from kryonix.messaging.configuration import find_address, parse_uri
+from kryonix.messaging.configuration import Address, find_address, parse_uri
 
 URI = "amqp://kryonix_acme:s%2Fcret@broker.example:5673/%2Fcliente_acme"
 
 
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("KRYONIX_AMQP_URI", "KRYONIX_OUTPUTS", "KRYONIX_MANAGEMENT_URL"):
+    for name in (
+        "KRYONIX_AMQP_URI",
+        "KRYONIX_OUTPUTS",
+        "KRYONIX_MANAGEMENT_URL",
+        "KRYONIX_AMQP_ADDRESSES",
+        "KRYONIX_CA_FILE",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -191,3 +198,48 @@ def test_a_missing_choice_of_a_tenant_lists_the_tenants(tmp_path: Path) -> None:
     many = outputs(tmp_path, *(f"tenant-{number}" for number in range(200)))
     with pytest.raises(ConfigurationError, match=r"did you mean 'tenant-\d+'\? Name one"):
         find_address(None, many, "tenant-x", None)
+
+
+def of_nodes(**given: Any) -> Address:
+    return find_address(URI_OF_NODES, None, None, None, **given)
+
+
+URI_OF_NODES = "amqp://kryonix_acme:pw@one:5672/%2Fcliente_acme"
+"""Of the first of several nodes."""
+
+
+def test_the_nodes_come_from_argument_outputs_or_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "outputs.json"
+    file.touch(mode=0o600)
+    tenants = {"tenants": {"acme": {"amqp_uri": URI_OF_NODES}}}
+    file.write_text(json.dumps({**tenants, "amqp_addresses": ["one:5672", "two:5672"], "ca_certificate": "PEM"}))
+    monkeypatch.setenv("KRYONIX_AMQP_ADDRESSES", "one:5672, three:5673,")
+    assert of_nodes().amqp_addresses == ["one:5672", "three:5673"]
+    assert of_nodes(addresses=["[::1]", "four:1"]).amqp_addresses == ["one:5672", "[::1]:5672", "four:1"]
+    found = find_address(None, file, None, None)
+    assert (found.amqp_addresses, found.ca_certificate) == (["one:5672", "two:5672"], "PEM")
+    file.write_text(json.dumps(tenants))  # an older platform's
+    assert find_address(None, file, None, None).amqp_addresses == ["one:5672", "three:5673"]
+
+
+def test_one_tenants_file_of_credentials_has_the_nodes_too(tmp_path: Path) -> None:
+    file = tmp_path / "acme.json"
+    file.touch(mode=0o600)
+    platform = {"amqp_addresses": ["two:5672"], "management_url": "http://one", "management_urls": ["http://two"]}
+    file.write_text(json.dumps({"tenant": "acme", "amqp_uri": URI_OF_NODES, **platform}))
+    found = find_address(None, file, None, None)
+    assert (found.amqp_addresses, found.management_urls) == (["one:5672", "two:5672"], ("http://two",))
+    assert find_address(None, file, None, "http://mine").management_urls == ()
+
+
+@pytest.mark.parametrize("address", ["", "two:x", "amqp://two:5672", "pw@two:5672", "two:5672/x", 5])
+def test_an_invalid_address_of_a_node_is_refused(address: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is not the HOST:PORT of a node") as error:
+        of_nodes(addresses=[address])
+    assert "pw" not in str(error.value)
+
+
+def test_a_uri_with_several_hosts_says_where_to_write_them() -> None:
+    with pytest.raises(ConfigurationError, match=r"names several hosts.*KRYONIX_AMQP_ADDRESSES") as error:
+        parse_uri("amqp://kryonix_acme:s3cret@one:5672,two:5672/%2Fcliente_acme")
+    assert "s3cret" not in str(error.value)

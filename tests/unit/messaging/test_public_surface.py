@@ -64,12 +64,13 @@ def test_the_sdk_imports_only_the_topology_and_its_dependencies() -> None:
                 _check_import(file, name)
 
 
+_OF_THE_SDK = ("kryonix.messaging", "kryonix.topology", "kryonix.errors", "kryonix.certificates.trust")
+
+
 def _check_import(file: Path, name: str) -> None:
     top = name.partition(".")[0]
     if top == "kryonix":
-        assert name == "kryonix" or name.startswith(("kryonix.messaging", "kryonix.topology", "kryonix.errors")), (
-            f"{file.name} imports {name}"
-        )
+        assert name == "kryonix" or name.startswith(_OF_THE_SDK), f"{file.name} imports {name}"
     elif top == "psycopg":
         assert file.name == "postgres.py", f"{file.name} imports {name}"
     else:
