@@ -97,7 +97,7 @@ class Balancer(pulumi.ComponentResource):
 
 def nodes_of(settings: PlatformSettings) -> list[BalancedNode]:
     """Return the nodes of a platform, by their names on the broker's network."""
-    return [BalancedNode(name="rabbitmq", host="rabbitmq", amqp_port=5672, management_port=15672)]
+    return [BalancedNode(name=host, host=host, amqp_port=5672, management_port=15672) for host in settings.nodes.inside]
 
 
 def configuration(nodes: Sequence[BalancedNode], *, tls: bool) -> str:

@@ -10,12 +10,11 @@ import pulumi
 import pulumi_docker as docker
 
 from components.containers import ENTRYPOINT_CAPABILITIES, Inputs, hardened
-from components.node_settings import Node, NodeSettings
+from components.node_settings import ROLE, Node, NodeSettings
 from components.settings import PlatformSettings
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.naming import ADMIN_USER
 
-_ROLE = "rabbitmq"
 _FILES = Path(__file__).parent / "broker_files"
 _MANAGEMENT_PORT, _AMQP_PORT, _METRICS_PORT = 15672, 5672, 15692
 _START_TIMEOUT_S = 180
@@ -61,7 +60,7 @@ def container_inputs(
     clustered = settings.nodes.clustered
     return hardened(
         node.container,
-        aliases=[_ROLE, f"{_ROLE}-{node.number}"] if clustered else [_ROLE],
+        aliases=list(dict.fromkeys((ROLE, settings.nodes.inside[node.number - 1]))),
         hostname=node.container,  # part of the node's name, and so of its data directory's
         networks=[network],
         memory_mb=settings.broker_memory_mb,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import pulumi
 
 from components.errors import InvalidStack
 from components.guard import Guard
+from components.management import answering_url
 from components.registry_check import answering
 from kryonix.engines.platform_file import ADVERTISED, VARIABLE, described_platforms
 from kryonix.rabbitmq.counts import BrokerAccess
@@ -20,8 +22,9 @@ from kryonix.topology.addresses import host_port
 class PlatformOutputs:
     """The values of a platform that tenants and stack outputs need.
 
-    `endpoint` and `username` are those of `access`. Resources on the platform depend on `ready`, and are deleted with
-    `data`, the broker's volume, if this stack owns it: then a destroy does not need a running broker.
+    `username` is that of `access`, and `endpoint` the first of its nodes that answers. Resources on the platform depend
+    on `ready`, and are deleted with `data`, the broker's volume, if this stack owns it: then a destroy does not need a
+    running broker.
     """
 
     access: pulumi.Output[BrokerAccess]
@@ -62,11 +65,13 @@ class ExistingPlatform(PlatformOutputs):
         reference = config.get("platform")
         described = described_platforms().get((reference or "").rpartition("/")[2])
         given: dict[str, pulumi.Input[str]]
+        further: dict[str, pulumi.Input[Any]] = {}
         if described:
-            given = _from_file(described)
+            given, further = _from_file(described), {key: described.get(key) for key in _NODES}
         elif reference:
             stack = pulumi.StackReference(reference)
             given = {key: stack.require_output(key) for key in (*_ACCESS, "registry_dsn")}
+            further = {key: stack.get_output(key) for key in _NODES}
         else:
             given = _from_config(config)
         # A platform named twice is one reference: two would have the same URN.
@@ -74,11 +79,12 @@ class ExistingPlatform(PlatformOutputs):
         advertised = {**given, **(described or {}).get(ADVERTISED, {})}
         if registry and registry != reference:
             given["registry_dsn"] = pulumi.StackReference(registry).require_output("registry_dsn")
-        access = pulumi.Output.all(*(given[key] for key in _ACCESS)).apply(_build_access)
+        known = {**{key: given[key] for key in _ACCESS}, **further}
+        access = pulumi.Output.all(**known).apply(_build_access)
         access = guard.before_tenants(access)
         return cls(
             access=access,
-            endpoint=pulumi.Output.unsecret(access.apply(lambda known: known.management_url)),
+            endpoint=pulumi.Output.unsecret(access.apply(_endpoint)),
             username=pulumi.Output.unsecret(access.apply(lambda known: known.username)),
             management_url=pulumi.Output.from_input(advertised["management_url"]),
             amqp_host=pulumi.Output.from_input(advertised["amqp_host"]),
@@ -89,6 +95,8 @@ class ExistingPlatform(PlatformOutputs):
 
 
 _ACCESS = ("management_url", "admin_username", "admin_password", "amqp_host", "amqp_port")
+_NODES = ("management_urls", "amqp_addresses")
+"""Outputs with an address of each node, which a platform of an older version doesn't have."""
 _CONFIG_KEYS = {
     "management_url": "managementUrl",
     "admin_username": "adminUsername",
@@ -124,8 +132,19 @@ def _from_config(config: pulumi.Config) -> dict[str, pulumi.Input[str]]:
     return given | {"amqp_port": config.require("amqpPort")}
 
 
-def _build_access(values: list[str]) -> BrokerAccess:
-    url, username, password, host, port = values
+def _build_access(known: Mapping[str, Any]) -> BrokerAccess:
+    # A node alone has one address: its tenants' stacks stay as older versions made them.
+    urls, addresses = (tuple(found) if len(found := known.get(key) or ()) > 1 else () for key in _NODES)
     return BrokerAccess(
-        management_url=url.rstrip("/"), username=username, password=password, amqp_host=host, amqp_port=int(port)
+        management_url=known["management_url"].rstrip("/"),
+        username=known["admin_username"],
+        password=known["admin_password"],
+        amqp_host=known["amqp_host"],
+        amqp_port=int(known["amqp_port"]),
+        management_urls=urls,
+        amqp_addresses=addresses,
     )
+
+
+async def _endpoint(access: BrokerAccess) -> str:
+    return await asyncio.to_thread(answering_url, access.management_urls or (access.management_url,))

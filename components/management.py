@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable, MajorityMissing
+from kryonix.certificates.trust import context
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable
 from kryonix.rabbitmq.counts import CONNECT_S, BrokerAccess, CountingBroker
@@ -36,12 +37,18 @@ def administration(access: BrokerAccess) -> Iterator[CountingBroker]:
         raise BrokerUnreachable(f"the broker at {url} {error.problem}. {remedy}") from error
 
 
-def answers(url: str) -> bool:
-    """Return True if a management API answers, whoever asks."""
-    try:
-        return urllib3.request("GET", url, timeout=CONNECT_S, retries=False, redirect=False).status < 500
-    except HTTPError:
-        return False
+def answering_url(urls: Sequence[str], ca_certificate: str = "") -> str:
+    """Return the first management API that answers, whoever asks; the first of all if none does, or there is one."""
+    return next((url for url in urls if len(urls) > 1 and _answers(url, ca_certificate)), urls[0])
+
+
+def _answers(url: str, ca_certificate: str) -> bool:
+    trust = context(ca_certificate) if url.startswith("https:") else None
+    with urllib3.PoolManager(timeout=CONNECT_S, retries=False, ssl_context=trust) as pool:
+        try:
+            return pool.request("GET", url, redirect=False).status < 500
+        except HTTPError:
+            return False
 
 
 def refuse_minority(broker: Broker) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from kryonix.topology.addresses import host_port
 
+ROLE: Final = "rabbitmq"
 SIZES: Final = (1, 3, 5)
 _PORT_STEP: Final = 10
 """Distance between the same port of two nodes that one Docker host publishes."""
@@ -91,6 +92,11 @@ class NodeSettings:
     @property
     def clustered(self) -> bool:
         return len(self.nodes) > 1
+
+    @property
+    def inside(self) -> list[str]:
+        """Return each node's own name on the broker's network, where `rabbitmq` stands for any of them."""
+        return [f"{ROLE}-{node.number}" for node in self.nodes] if self.clustered else [ROLE]
 
     @property
     def ports(self) -> Mapping[str, int]:

@@ -89,7 +89,7 @@ class Platform(pulumi.ComponentResource):
         host = settings.advertised_host
         self.outputs = PlatformOutputs(
             access=asked,
-            endpoint=settings.answering.local_management_url,
+            endpoint=settings.endpoint,
             username=ADMIN_USER,
             management_url=pulumi.Output.from_input(settings.nodes.first.management_url),
             amqp_host=pulumi.Output.from_input(host),

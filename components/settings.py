@@ -20,12 +20,13 @@ from components.current_address import local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from components.guard import Guard
-from components.management import answers
+from components.management import answering_url
 from components.monitoring_settings import MonitoringSettings
-from components.node_settings import SIZES, Node, NodeSettings
+from components.node_settings import ROLE, SIZES, NodeSettings
 from components.previous_run import PreviousRun
 from components.product import ProductSettings
 from kryonix.rabbitmq.counts import BrokerAccess
+from kryonix.topology.addresses import host_port
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.cells import CELLS_FILE
@@ -159,7 +160,7 @@ class PlatformSettings:
         """Return the nodes of the broker."""
         return NodeSettings.of(
             self.broker_nodes,
-            container_name("rabbitmq"),
+            container_name(ROLE),
             local=self.local_host,
             address=self.advertised_host,
             amqp=self.amqp_port,
@@ -168,20 +169,22 @@ class PlatformSettings:
         )
 
     @cached_property
-    def answering(self) -> Node:
-        """Return the first node whose management API answers from this machine; the first of all if none does."""
-        asked = self.nodes if self.nodes.clustered else ()
-        return next((node for node in asked if answers(node.local_management_url)), self.nodes.first)
+    def endpoint(self) -> str:
+        """Return the management API for this run: that of the first node that answers."""
+        return answering_url([node.local_management_url for node in self.nodes])
 
     def access(self, admin_password: pulumi.Input[str]) -> pulumi.Output[BrokerAccess]:
         """Return the access to the broker from this machine."""
+        several = self.nodes if self.nodes.clustered else ()
         return pulumi.Output.from_input(admin_password).apply(
             lambda password: BrokerAccess(
-                management_url=self.answering.local_management_url,
+                management_url=self.nodes.first.local_management_url,
                 username=ADMIN_USER,
                 password=password,
-                amqp_host=self.answering.local,
-                amqp_port=self.answering.amqp_port,
+                amqp_host=self.nodes.first.local,
+                amqp_port=self.nodes.first.amqp_port,
+                management_urls=tuple(node.local_management_url for node in several),
+                amqp_addresses=tuple(host_port(node.local, node.amqp_port) for node in several),
             )
         )
 

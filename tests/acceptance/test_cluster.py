@@ -1,20 +1,26 @@
-"""A platform of three nodes: made, unchanged, short of one node or two, repaired."""
+"""A platform of three nodes: made, unchanged, refused a change of all at once, short of one node or two, repaired."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from typing import Any
 
 import docker
 import pytest
 
 from kryonix.rabbitmq.broker import Broker
+from kryonix.rabbitmq.client import BrokerUnavailable
 from tests.acceptance.conftest import changed
+from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, tenant
 from tests.support.waiting import eventually
 
 NODES = 3
+COOKIE = "/var/lib/rabbitmq/.erlang.cookie"
 
 
 @pytest.fixture(scope="module")
@@ -29,32 +35,81 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.fixture
 def nodes(cluster: Project) -> Iterator[list[Any]]:
-    """The containers of the nodes, in order. All run, and know each other, before the test and after it."""
+    """The containers of the nodes, in order. All run again after the test."""
     with closing(docker.from_env()) as client:
-        found = [client.containers.get(node["container"]) for node in cluster.outputs()["broker_nodes"]]
-        yield found
-        for node in found:
-            node.start()
+        names = [node["container"] for node in cluster.outputs()["broker_nodes"]]
+        yield [client.containers.get(name) for name in names]
+        for name in names:
+            client.containers.get(name).start()
+    whole(cluster)
+
+
+def whole(cluster: Project) -> None:
+    """Wait until each node sees all of them run."""
     eventually("all nodes run", lambda: all(running(cluster, number) == NODES for number in range(NODES)))
 
 
 def broker_at(cluster: Project, number: int) -> Broker:
+    """Return the management API of a node, counted from 0."""
     outputs = cluster.outputs()
     return Broker(outputs["management_urls"][number], outputs["admin_username"], outputs["admin_password"])
 
 
 def running(cluster: Project, number: int) -> int:
     """Return how many nodes one of them sees, 0 if it does not answer."""
+    with suppress(BrokerUnavailable), broker_at(cluster, number) as broker:
+        return sum(broker.nodes().values())
+    return 0
+
+
+def members(cluster: Project, vhost: str, number: int = 1) -> set[int]:
+    """Return how many members the queues of a vhost have."""
     with broker_at(cluster, number) as broker:
-        return sum(broker.nodes().values()) if broker.answers() else 0
+        queues = broker.get("queues", vhost)
+    assert len(queues) > 3
+    return {len(queue["members"]) for queue in queues}
+
+
+def kill(nodes: Sequence[Any]) -> None:
+    for node in nodes:
+        node.kill("SIGKILL")
 
 
 def test_each_queue_of_a_tenant_has_three_members(cluster: Project) -> None:
-    with broker_at(cluster, 1) as broker:
-        queues = broker.get("queues", "/cliente_acme")
-    assert len(queues) > 5
-    assert {len(queue["members"]) for queue in queues} == {NODES}
-    assert len({queue["leader"] for queue in queues}) > 1, "the leaders are spread"
+    assert members(cluster, "/cliente_acme") == {NODES}
+
+
+def test_outputs_name_every_node(cluster: Project) -> None:
+    outputs = cluster.outputs()
+    assert outputs["amqp_addresses"][0] == f"{outputs['amqp_host']}:{outputs['amqp_port']}"
+    assert outputs["management_urls"][0] == outputs["management_url"]
+    ports = [int(address.rpartition(":")[2]) for address in outputs["amqp_addresses"]]
+    assert ports == [ports[0], ports[0] + 10, ports[0] + 20]
+    names = [f"kryonix-{cluster.stack}-rabbitmq", *(f"kryonix-{cluster.stack}-rabbitmq-{n}" for n in (2, 3))]
+    assert [node["name"] for node in outputs["broker_nodes"]] == [f"rabbit@{name}" for name in names]
+    assert len({node["digest"] for node in outputs["broker_nodes"]}) == NODES
+
+
+def test_the_nodes_secret_is_in_their_files_only(cluster: Project, nodes: list[Any]) -> None:
+    secrets = []
+    for node in nodes:
+        chunks, _ = node.get_archive(COOKIE)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar:
+            (entry,) = tar.getmembers()
+            content = tar.extractfile(entry)
+            assert content is not None
+            secrets.append(content.read().decode())
+            assert entry.mode == 0o400
+            assert entry.uname == "rabbitmq" or entry.uid > 0
+        assert secrets[-1] not in json.dumps(node.attrs)
+        environment = node.exec_run(["cat", "/proc/1/environ"], user="root", privileged=True).output.decode()
+        assert "PATH=" in environment
+        assert secrets[-1] not in environment
+    (secret,) = set(secrets)
+    assert len(secret) > 20
+    state = "".join(path.read_text() for path in (cluster.folder / ".kryonix").rglob("*.json"))
+    assert "platform-rabbitmq-cookie" in state
+    assert secret not in state
 
 
 def test_a_second_run_changes_nothing(cluster: Project) -> None:
@@ -62,3 +117,89 @@ def test_a_second_run_changes_nothing(cluster: Project) -> None:
     assert changed(cluster.must("preview")) == []
     assert changed(cluster.must("up")) == []
     assert cluster.outputs() == before
+
+
+def test_a_change_of_all_nodes_at_once_is_refused(cluster: Project, nodes: list[Any]) -> None:
+    """Nothing changes, not even what has nothing to do with the nodes."""
+    state = cluster.run("export").stdout
+    cases = (
+        ({"domain": "another.example", "receiveTime": True}, "kryonix cluster roll --stack"),
+        ({"brokerImage": "rabbitmq:4.3.99-management", "monitoring": True}, "kryonix cluster roll --stack"),
+        ({"brokerNodes": 5}, "kryonix cluster grow --stack"),
+        ({"brokerNodes": 1}, "can't shrink"),
+    )
+    for changes, said in cases:
+        cluster.configure(**changes)
+        try:
+            for operation in ("preview", "up"):
+                refused = cluster.run(operation)
+                assert refused.returncode == 2, (changes, refused.stdout, refused.stderr)
+                assert said in refused.stderr
+                assert "nothing has been changed" in refused.stderr.lower()
+                assert "Traceback" not in refused.stderr
+        finally:
+            cluster.configure(**{**dict.fromkeys(changes), "brokerNodes": NODES})
+    assert cluster.run("export").stdout == state
+    for node in nodes:
+        node.reload()
+        assert node.status == "running"
+    assert changed(cluster.must("preview")) == []
+
+
+@pytest.mark.parametrize("down", [0, 2])
+def test_a_tenant_is_created_while_a_node_is_down(cluster: Project, nodes: list[Any], down: int) -> None:
+    id, stack = f"without{down}", ("--stack", cluster.stack, "--engine", "local")
+    kill([nodes[down]])
+    made = cluster.kryonix("tenant", "create", id, "--modules", "portal", "--plan", "basic", *stack, "--json")
+    assert made.returncode == 0, (made.stdout, made.stderr)
+    cluster.tenants(tenant("acme", "portal", plan="basic"), tenant(f"listed{down}", "portal", plan="basic"))
+    assert f"create listed{down}" in changed(cluster.must("up"))
+    nodes[down].start()
+    whole(cluster)
+    for vhost in (f"/cliente_{id}", f"/cliente_listed{down}"):
+        # Declared while a node was down, a queue has a member there too: the node catches up.
+        assert members(cluster, vhost) == {NODES}
+    assert changed(cluster.must("up")) == [], "the run through another node left nothing behind"
+    converged = cluster.kryonix("tenant", "converge", id, *stack, "--json")
+    assert converged.returncode == 0, (converged.stdout, converged.stderr)
+
+
+def test_a_minority_refuses_changes_and_they_converge_later(cluster: Project, nodes: list[Any]) -> None:
+    stack = ("--stack", cluster.stack, "--engine", "local")
+    create = ("tenant", "create", "later", "--modules", "portal", "--plan", "basic", *stack)
+    kill(nodes[1:])
+    eventually("the node knows that it is alone", lambda: running(cluster, 0) == 1)
+    refused = cluster.kryonix(*create)
+    up = cluster.run("up")
+    for result in (refused, up):
+        assert result.returncode == 3, (result.stdout, result.stderr)
+        assert "Traceback" not in result.stderr
+        for said in ("2 of 3 nodes", *(f"rabbit@{node.name}" for node in nodes[1:]), "needs a majority, 2 nodes"):
+            assert said in result.stderr, result.stderr
+    for node in nodes[1:]:
+        node.start()
+    whole(cluster)
+    converged = cluster.kryonix("tenant", "converge", "later", *stack, "--json")
+    assert converged.returncode == 0, (converged.stdout, converged.stderr)
+    assert members(cluster, "/cliente_later") == {NODES}
+    assert changed(cluster.must("up")) == []
+
+
+def test_lost_containers_return_with_their_data(cluster: Project, nodes: list[Any]) -> None:
+    """Two of three, so that the cluster can't do without them."""
+    with broker_at(cluster, 0) as administrator:
+        names = [each.name for each in administrator.queues("/cliente_acme")]
+    queue = next(name for name in names if name.startswith("cliente_acme.portal.") and not name.endswith(".dlq"))
+    with LiveBroker(cluster.outputs()) as broker:
+        broker.publish("/cliente_acme", queue, 5)
+    for node in nodes[1:]:
+        node.remove(force=True)
+    cluster.must("refresh")
+    summary = cluster.must("up")
+    made = {f"create platform-rabbitmq-{number}-container" for number in (2, 3)}
+    assert {*changed(summary)} == {*made, "update platform-rabbitmq-formed"}
+    whole(cluster)
+    assert members(cluster, "/cliente_acme") == {NODES}
+    with LiveBroker(cluster.outputs()) as broker:
+        assert broker.take("/cliente_acme", queue, 10) == 5
+    assert changed(cluster.must("preview")) == []

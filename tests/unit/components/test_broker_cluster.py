@@ -281,17 +281,17 @@ def test_a_minority_is_refused_by_name(absent: tuple[str, ...], *, refused: bool
 def test_the_first_node_that_answers_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def answers(url: str) -> bool:
+    def answers(url: str, ca_certificate: str) -> bool:
         asked.append(url)
         return url.endswith("15692")
 
-    monkeypatch.setattr("components.settings.answers", answers)
-    assert settings(3).answering.number == 3
+    monkeypatch.setattr(management, "_answers", answers)
+    assert settings(3).endpoint == "http://127.0.0.1:15692"
     assert len(asked) == 3
-    assert settings(1).answering.number == 1
+    assert settings(1).endpoint == "http://127.0.0.1:15672"
     assert len(asked) == 3, "a node alone has no other to ask"
-    monkeypatch.setattr("components.settings.answers", lambda url: False)
-    assert settings(3).answering.number == 1
+    monkeypatch.setattr(management, "_answers", lambda *_: False)
+    assert settings(3).endpoint == "http://127.0.0.1:15672"
 
 
 def test_a_replaced_settings_object_has_its_own_nodes() -> None:
