@@ -26,6 +26,8 @@ _CA_DAYS: Final = 3652
 _CLOCKS: Final = timedelta(hours=1)
 """How far a client's clock may be behind."""
 _LONGEST_CN: Final = 64
+_CLIENT: Final = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+_SERVICE: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,28 +53,29 @@ class Authority:
     def issue_server(self, names: Sequence[str], *, days: float = 90) -> Leaf:
         """Return a new certificate of a service, with its key, for host names and IP addresses.
 
+        A service is also a client of others: a broker's node shows it to the nodes that it connects to.
         Raises InvalidChoice if a name is neither, or if there is none.
         """
         if not names:
             raise InvalidChoice("a service's certificate needs at least one host name or IP address")
         common = next((name for name in names if len(name) <= _LONGEST_CN), "kryonix")
-        return self._issue(common, [_general_name(name) for name in names], ExtendedKeyUsageOID.SERVER_AUTH, days)
+        return self._issue(common, [_general_name(name) for name in names], _SERVICE, days)
 
     def issue_client(self, common_name: str, *, days: float = 90) -> Leaf:
         """Return a new certificate of a client, with its key. Raises InvalidChoice if the name is too long."""
         if not 0 < len(common_name) <= _LONGEST_CN:
             raise InvalidChoice(f"{common_name!r} is not a name for a certificate (1 to {_LONGEST_CN} characters)")
-        return self._issue(common_name, [], ExtendedKeyUsageOID.CLIENT_AUTH, days)
+        return self._issue(common_name, [], _CLIENT, days)
 
     def _issue(
-        self, common_name: str, names: Sequence[x509.GeneralName], purpose: ObjectIdentifier, days: float
+        self, common_name: str, names: Sequence[x509.GeneralName], purposes: Sequence[ObjectIdentifier], days: float
     ) -> Leaf:
         own = x509.load_pem_x509_certificate(self.certificate.encode())
         signing, key = self._signing_key(), ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_subject(common_name), own.subject, key, signing.public_key(), days)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_usage(signs=True), critical=True)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return Leaf(chain=_pem(builder.sign(signing, hashes.SHA256())), key=_key_pem(key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from kryonix.certificates.leaf import CertificateRejected, Leaf
 SERVER: Final = "server.pem"
 TRUST: Final = "ca.pem"
 _MODE: Final = 0o600
+_AHEAD_S: Final = 2.0
 
 
 def place(folder: Path, leaf: Leaf, trust: str) -> bool:
@@ -44,10 +46,17 @@ def _put(folder: Path, name: str, text: str) -> bool:
         writing.flush()
         os.fchmod(descriptor, _MODE)  # whatever the umask
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        _date(descriptor)
         os.fsync(descriptor)
     new.replace(file)
     _sync(folder)
     return True
+
+
+def _date(descriptor: int) -> None:
+    """Date a file to a moment after its rename: Erlang reads a file again if it is not older than its last look."""
+    now = time.time()
+    os.utime(descriptor, (now, now + _AHEAD_S))
 
 
 def _is_there(file: Path, content: bytes, owner: os.stat_result) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import docker
 import requests
+from docker import DockerClient
 from docker.errors import DockerException
 
 from kryonix.certificates.authority import Authority
@@ -26,7 +27,7 @@ __all__ = ["DockerHost", "DockerHosts", "docker_hosts"]
 
 _PORT: Final = 2376
 _SHARED: Final = ("image", "overlay2")
-"""The folders of a daemon's data that hold images: layers are never written again, so hosts share them as hard links."""
+"""Folders of a daemon's data with its images: layers are never written again, so hosts share them as hard links."""
 
 
 @dataclass
@@ -48,9 +49,9 @@ class DockerHost:
         return f"unix://{self.folder}/docker.sock"
 
     @contextmanager
-    def client(self) -> Iterator[docker.DockerClient]:
+    def client(self) -> Iterator[DockerClient]:
         """Yield a client by the socket, which works while the network is cut."""
-        with closing(docker.DockerClient(base_url=self.socket)) as client:
+        with closing(DockerClient(base_url=self.socket)) as client:
             yield client
 
     def start(self) -> None:
@@ -59,7 +60,7 @@ class DockerHost:
         inside = ["nsenter", f"--net=/run/netns/{self.namespace}", "setpriv", "--pdeathsig", "TERM"]
         listening = ["-H", self.socket, "-H", self.docker, "--tlsverify", f"--tlscacert={pem}/ca.pem"]
         files = [f"--tlscert={pem}/cert.pem", f"--tlskey={pem}/key.pem", f"--pidfile={self.folder}/pid"]
-        with open(self.folder / "log", "ab") as log:
+        with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*inside, "dockerd", f"--data-root={data}", f"--exec-root={run}", *listening, *files],
                 stdin=subprocess.DEVNULL,
@@ -137,7 +138,7 @@ def docker_hosts(*images: str, count: int = 3) -> Iterator[DockerHosts]:
     assert os.geteuid() == 0, "Docker hosts in network namespaces need root"
     name = f"kx{secrets.token_hex(3)}"
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir="/var/tmp"))  # noqa: S108  /tmp may be in memory
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir="/var/tmp"))
         stack.callback(_remove, folder)
         network = stack.enter_context(_switch(name))
         hosts = [DockerHost(f"{name}-{n}", f"{network}.{10 + n}", folder / str(n)) for n in range(1, count + 1)]
@@ -221,7 +222,7 @@ def _load(host: DockerHost, images: Sequence[str]) -> None:
     host.stop()
 
 
-def _saved(source: docker.DockerClient, image: str) -> Any:
+def _saved(source: DockerClient, image: str) -> Any:
     return source.images.get(image).save(named=image)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from kryonix.certificates.authority import Authority
@@ -33,6 +34,13 @@ def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
     before = {file.name: file.stat().st_ino for file in tmp_path.iterdir()}
     assert not place(tmp_path, leaf, CA.certificate)
     assert {file.name: file.stat().st_ino for file in tmp_path.iterdir()} == before
+
+
+def test_a_file_is_newer_than_any_look_before_its_rename(tmp_path: Path) -> None:
+    place(tmp_path, CA.issue_server(["broker"]), CA.certificate)
+    now = time.time()
+    for file in tmp_path.iterdir():
+        assert file.stat().st_mtime > now, "Erlang would keep the old one"
 
 
 def test_a_lost_mode_is_put_right(tmp_path: Path) -> None:

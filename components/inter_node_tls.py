@@ -1,0 +1,24 @@
+"""TLS between the broker's nodes, and from the command-line tools to their node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+_FILE: Final = "inter_node_tls.config"
+_CONTENT: Final = (Path(__file__).parent / "broker_files" / _FILE).read_text(encoding="utf-8")
+_SPEAKS: Final = f"-proto_dist inet_tls -ssl_dist_optfile /etc/rabbitmq/{_FILE}"
+_REREAD: Final = "-ssl ssl_pem_cache_clean 500"
+"""Milliseconds after which Erlang looks for changed PEM files, whose renewal and whose CAs it then uses at once.
+
+Erlang reads it from the command line only: TLS between nodes starts before any configuration. Its other setting,
+`bypass_pem_cache`, never reads a CA that was added or taken away while a connection is open.
+"""
+
+UPLOADS: Final = {_FILE: _CONTENT}
+"""Files in /etc/rabbitmq."""
+ENVIRONMENT: Final = {
+    "RABBITMQ_CTL_ERL_ARGS": _SPEAKS,
+    "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{_SPEAKS} {_REREAD}",
+}
+"""What the server and the command-line tools get: a tool without it can't speak to its node."""
