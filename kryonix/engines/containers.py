@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any, Final
 
 from kryonix.engines.deployments import Deployment, entries
+from kryonix.errors import ServiceUnreachable
 
 _CONTAINER: Final = "docker:index/container:Container"
 _REFERENCE: Final = "pulumi:pulumi:StackReference"
@@ -16,6 +17,11 @@ _TIMEOUT_S: Final = 5
 def worker_container(stack: str) -> str:
     """Return the name of the container with the worker of a platform's signup service."""
     return f"kryonix-{stack}-worker"
+
+
+def keeper_container(stack: str) -> str:
+    """Return the name of the container that keeps the certificates of a platform's services."""
+    return f"kryonix-{stack}-keeper"
 
 
 def container_names(deployment: Mapping[str, Any]) -> list[str]:
@@ -83,6 +89,30 @@ def _inspected(names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
     except (DockerException, OSError):
         return {}
     return inspected
+
+
+def run_inside(container: str, command: Sequence[str], docker_host: str = "") -> tuple[int, str, str]:
+    """Run a command in a container; return its status, output and error output.
+
+    `docker_host` is the Docker host's URL; empty for this machine's. Raises ServiceUnreachable if the container does
+    not run there.
+    """
+    import docker
+    from docker.errors import APIError, DockerException, NotFound
+
+    where = f"Docker at {docker_host}" if docker_host else "Docker here"
+    try:
+        made = docker.DockerClient(docker_host, use_ssh_client=True) if docker_host else docker.from_env()
+        with closing(made) as client:
+            status, (out, err) = client.containers.get(container).exec_run(list(command), demux=True)
+    except NotFound as error:
+        remedy = "Run this where the platform's Docker is, or `kryonix up` if it is gone"
+        raise ServiceUnreachable(f"{where} has no container {container}. {remedy}") from error
+    except APIError as error:
+        raise ServiceUnreachable(f"the container {container} does not run: {error.explanation or error}") from error
+    except (DockerException, OSError) as error:
+        raise ServiceUnreachable(f"{where} does not answer ({error}): {container} can't be reached") from error
+    return int(status), (out or b"").decode(), (err or b"").decode()
 
 
 def _advice(stack: str, name: str, state: Mapping[str, Any] | None, noted: bool) -> str | None:
