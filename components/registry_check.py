@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import psycopg
 import pulumi
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from components.errors import RegistryUnreachable, registry_errors
-from kryonix.registry.connection import given_settings
-from kryonix.registry.errors import address_parts
+from kryonix.registry.connection import BoundedConnection, given_settings
+from kryonix.registry.errors import address_parts, trust_fault
 from kryonix.topology.addresses import host_port
 
 _TIMEOUT_S: Final = 5
@@ -37,12 +38,23 @@ def ping(dsn: str) -> pq.Ping:
     return pq.Ping(pq.PGconn.ping(make_conninfo(dsn, connect_timeout=timeout, **given_settings(dsn)).encode()))
 
 
+def _untrusted(dsn: str) -> str:
+    """Return why TLS with the server fails, which a ping does not say; empty if it does not."""
+    try:
+        BoundedConnection.connect(dsn).close()
+    except psycopg.OperationalError as error:
+        return trust_fault(error, dsn)
+    return ""
+
+
 def _ask(dsn: str) -> None:
     parts = address_parts(dsn)
     found = ping(dsn)
     if found == pq.Ping.OK:
         return
     where = host_port(str(parts.get("host")), parts.get("port", 5432))
+    if found == pq.Ping.NO_RESPONSE and (fault := _untrusted(dsn)):
+        raise RegistryUnreachable(f"the registry's PostgreSQL at {where} can't be trusted: {fault}")
     what = "is starting or stopping" if found == pq.Ping.REJECT else "does not answer"
     raise RegistryUnreachable(
         f"the registry's PostgreSQL at {where} {what}. Start it and run again: `docker ps -a` shows whether its "

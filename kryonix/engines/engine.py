@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from kryonix.certificates.trust import trust_file
 from kryonix.engines.deployments import Change, Deployment
 from kryonix.engines.events import Event, OnEvent, Summary
+
+
+def trusted(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stack's outputs, after writing the CA among them to the file that libpq reads. Raises InvalidChoice."""
+    if ca := outputs.get("ca_certificate"):
+        trust_file(str(ca))
+    return dict(outputs)
 
 
 def ignore(event: Event) -> None:
@@ -48,7 +56,10 @@ class Engine(Protocol):
         """Remove everything that the stack has made. Accepts a stack that has nothing."""
 
     def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
-        """Return the stack's outputs, empty if nothing is deployed. Hidden secrets read `[secret]`."""
+        """Return the stack's outputs, empty if nothing is deployed. Hidden secrets read `[secret]`.
+
+        Write the file of the platform's CA, which the `registry_dsn` among them names.
+        """
 
     def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
         """Return the deployment as `pulumi stack import` takes it, secrets encrypted; empty for an unknown stack."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kryonix.engines.deployments import Change, Deployment
-from kryonix.engines.engine import Engine, StackSpec, ignore
+from kryonix.engines.engine import Engine, StackSpec, ignore, trusted
 from kryonix.engines.errors import Refused
 from kryonix.engines.events import OnEvent, Summary
 
@@ -61,7 +61,7 @@ class DescribedPlatforms:
         if stack.name not in self._platforms:
             return self._engine.outputs(stack, show_secrets=show_secrets)
         outputs = self._platforms[stack.name]
-        return {k: "[secret]" if _SECRET.search(k) and not show_secrets else v for k, v in outputs.items()}
+        return trusted({k: "[secret]" if _SECRET.search(k) and not show_secrets else v for k, v in outputs.items()})
 
     def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
         return {} if stack.name in self._platforms else self._engine.export(stack, show_secrets=show_secrets)

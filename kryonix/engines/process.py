@@ -25,7 +25,7 @@ from threading import BoundedSemaphore, Lock, Thread
 from typing import IO, Any, Final
 
 from kryonix.engines.deployments import Change, Deployment
-from kryonix.engines.engine import StackSpec, ignore
+from kryonix.engines.engine import StackSpec, ignore, trusted
 from kryonix.engines.errors import EngineFailed, OperationDied, Refused
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.engines.local import LocalStack
@@ -55,7 +55,7 @@ class LocalEngine:
         self._slots = BoundedSemaphore(concurrency)
 
     def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
-        return self._open(stack).outputs(show_secrets=show_secrets)
+        return trusted(self._open(stack).outputs(show_secrets=show_secrets))
 
     def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
         return self._open(stack).export(show_secrets)

@@ -18,7 +18,7 @@ import pulumi.automation as auto
 import yaml
 
 from kryonix.engines.deployments import Change, Deployment
-from kryonix.engines.engine import StackSpec, ignore
+from kryonix.engines.engine import StackSpec, ignore, trusted
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary, count_changes
 from kryonix.engines.pulumi_events import EventLog, translated
@@ -55,9 +55,8 @@ class PulumiEngine:
 
     def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
         outputs = self._read(stack, lambda found: found.stack_outputs(stack.name)) or {}
-        return {
-            name: "[secret]" if output.secret and not show_secrets else output.value for name, output in outputs.items()
-        }
+        shown = {n: "[secret]" if output.secret and not show_secrets else output.value for n, output in outputs.items()}
+        return trusted(shown)
 
     def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
         # Not the SDK's `export_stack`: it always shows secrets.

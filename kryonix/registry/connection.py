@@ -81,6 +81,7 @@ _DEFAULTS: Final = {
     "gssencmode": "prefer",
     "hostaddr": "",
     "sslmode": "prefer",
+    "sslrootcert": "",
     "target_session_attrs": "any",
 }
 PINNED: Final = (

@@ -10,9 +10,11 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from kryonix.certificates.trust import why
 from kryonix.errors import KryonixError
 from kryonix.topology.addresses import host_port
 
+_NO_FILE: Final = re.compile(r"root certificate file .* does not exist")
 _NOT_MADE: Final = re.compile(r"FATAL: .*(does not exist|password authentication failed|not permitted to log in)")
 """PostgreSQL's messages for a database or a role that does not exist (or no longer does)."""
 
@@ -46,6 +48,10 @@ class RegistryNotMade(RegistryUnavailable):
     """The server has no such database or role, or no longer."""
 
 
+class RegistryUntrusted(RegistryUnavailable):
+    """TLS with the server fails: its certificate is not accepted, or it has no TLS."""
+
+
 class RegistryRefused(RegistryError):
     """The database refused a statement."""
 
@@ -57,12 +63,26 @@ def translated(dsn: str) -> Iterator[None]:
     try:
         yield
     except psycopg.OperationalError as error:
+        if fault := trust_fault(error, dsn):
+            raise RegistryUntrusted(f"registry {where} can't be trusted: {fault}") from error
         remedy = "Check that PostgreSQL runs there and that the registry_dsn is right, then run again"
         kind = RegistryNotMade if _NOT_MADE.search(str(error)) else RegistryUnavailable
         raise kind(f"registry {where} can't be used: {_first_line(error)}. {remedy}") from error
     except psycopg.Error as error:
         remedy = "Check that the migrations ran (`kryonix up`) and that the role has its grants"
         raise RegistryRefused(f"registry {where} refused: {_first_line(error)}. {remedy}") from error
+
+
+def trust_fault(error: Exception, dsn: str) -> str:
+    """Return why TLS with a DSN's server fails, and the remedy; empty if another reason keeps a connection away.
+
+    libpq tells little of a certificate: the handshake is then repeated, for 5 seconds at most.
+    """
+    parts = address_parts(dsn)
+    if _NO_FILE.search(str(error)):
+        remedy = "`kryonix status` writes it where it runs, and `kryonix certificates ca` prints it"
+        return f"there is no file {parts.get('sslrootcert')!r} with the CA to trust. {remedy}"
+    return why(error, host_port(str(parts.get("host")), parts.get("port", 5432))) or ""
 
 
 def address_parts(dsn: str) -> dict[str, Any]:

@@ -38,6 +38,16 @@ def test_outputs_come_from_the_file_without_state_or_passphrase(
     assert engine.export(StackSpec(name="dev")) == {}
 
 
+def test_the_ca_of_a_platform_is_written_where_its_dsn_names_it(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file.write_text(json.dumps({"dev": DEV | {"ca_certificate": "a CA"}}))
+    assert engine_for("local", tmp_path).outputs(StackSpec(name="dev"))["ca_certificate"] == "a CA"
+    (written,) = (tmp_path / ".kryonix" / "trust").iterdir()
+    assert written.read_text() == "a CA"
+
+
 @pytest.mark.parametrize("operation", ["preview", "up", "refresh", "destroy"])
 def test_a_described_platform_is_never_run_here(file: Path, tmp_path: Path, operation: str) -> None:
     engine = engine_for("local", tmp_path)

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from components.errors import RegistryUnreachable
+from components.registry_check import _ask
 from kryonix.registry import rollouts, schema
 from kryonix.registry.connection import connect, tenant_lock
-from kryonix.registry.errors import RegistryAddressInvalid, RegistryError, RegistryUnavailable, translated
+from kryonix.registry.errors import (
+    RegistryAddressInvalid,
+    RegistryError,
+    RegistryUnavailable,
+    RegistryUntrusted,
+    translated,
+)
 from kryonix.signup.database import Database
+from tests.support.tls import CA, FAULTS, HOST, faulty, serving
 
 UNREADABLE = {
     "percent sign": "postgresql://someone:S3cr%t@127.0.0.1:1/kryonix",
@@ -68,3 +78,44 @@ def test_a_valid_registry_url_is_accepted(dsn: str) -> None:
     with pytest.raises(RegistryUnavailable, match="down") as caught, translated(dsn):
         raise psycopg.OperationalError("down")
     assert "S3cr" not in str(caught.value)
+
+
+def verified(port: int, trust: Path) -> str:
+    return f"postgresql://someone:S3cr@{HOST}:{port}/kryonix?sslmode=verify-full&sslrootcert={trust}"
+
+
+@pytest.fixture
+def trust(tmp_path: Path) -> Path:
+    file = tmp_path / "ca.pem"
+    file.write_text(CA.pem)
+    return file
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_tls_is_told_by_its_name(fault: str, trust: Path) -> None:
+    with (
+        serving(faulty(fault)) as port,
+        pytest.raises(RegistryUntrusted, match=f"can't be trusted: {fault}: ") as error,
+    ):
+        connected(verified(port, trust))
+    assert f"{HOST}:{port}" in str(error.value)
+    assert "S3cr" not in str(error.value)
+
+
+def test_a_missing_file_with_the_ca_is_named_with_what_writes_it(tmp_path: Path) -> None:
+    with serving(faulty("good")) as port, pytest.raises(RegistryUntrusted, match=r"gone\.pem.*`kryonix status`"):
+        connected(verified(port, tmp_path / "gone.pem"))
+
+
+def test_the_program_tells_a_fault_of_tls_from_a_stopped_server(trust: Path) -> None:
+    with serving(faulty("expired")) as port, pytest.raises(RegistryUnreachable, match="can't be trusted: expired: "):
+        _ask(verified(port, trust))
+    with pytest.raises(RegistryUnreachable, match="does not answer"):
+        _ask(verified(port, trust))
+
+
+def test_the_environments_trust_is_not_the_registrys(trust: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLROOTCERT", str(trust))
+    monkeypatch.setenv("HOME", str(trust.parent))
+    with serving(faulty("good")) as port, pytest.raises(RegistryUntrusted, match="there is no file"):
+        connected(f"postgresql://someone:S3cr@{HOST}:{port}/kryonix?sslmode=verify-full")
