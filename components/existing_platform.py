@@ -34,17 +34,20 @@ class PlatformOutputs:
     amqp_host: pulumi.Output[str]
     amqp_port: pulumi.Output[int]
     registry_dsn: pulumi.Output[str]
+    authority: pulumi.Input[Mapping[str, str]] | None = None
+    """Certificate and key of the CA that issues clients' certificates, a secret; None where there is no TLS."""
     ready: Sequence[pulumi.Input[pulumi.Resource]] = ()
     data: pulumi.Resource | None = None
 
     def amqp_uri(
         self, user: pulumi.Input[str], password: pulumi.Input[str], vhost: pulumi.Input[str]
     ) -> pulumi.Output[str]:
-        """Return the URI of a user's connections, a secret."""
+        """Return the URI of a user's connections, a secret. `password` is empty for one with a certificate."""
 
         def build(known: Sequence[Any]) -> str:
             user, password, host, port, vhost = known
-            return f"amqp://{user}:{password}@{host_port(host, port)}/{vhost.replace('/', '%2F')}"
+            login = f"{user}:{password}" if password else user
+            return f"amqp://{login}@{host_port(host, port)}/{vhost.replace('/', '%2F')}"
 
         return pulumi.Output.secret(
             pulumi.Output.all(user, password, self.amqp_host, self.amqp_port, vhost).apply(build)

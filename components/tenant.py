@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
@@ -55,7 +56,7 @@ class TenantMessaging(pulumi.ComponentResource):
         admin = permit(f"{name}/admin", args.platform.username, vhost.name, Permissions(".*", ".*", ".*"), within)
         own = pulumi.ResourceOptions(parent=self, deleted_with=args.platform.data, delete_before_replace=True)
         users = [
-            TenantUser.make(name, generation, args.topology, admin.vhost, own, within)
+            TenantUser.make(name, generation, args.topology, admin.vhost, self._authority(), own, within)
             for generation in args.settings.generations.all
         ]
         current = users[0]
@@ -64,13 +65,15 @@ class TenantMessaging(pulumi.ComponentResource):
         )
         routing = Routing(name, in_vhost, within)
         self.vhost, self.username, self.password = vhost.name, current.user.name, current.password
-        self.amqp_uri = args.platform.amqp_uri(self.username, self.password, self.vhost)
+        self._certificate = current.certificate
+        login = pulumi.Output.from_input("") if current.certificate else current.password
+        self.amqp_uri = args.platform.amqp_uri(self.username, login, self.vhost)
         record = TenantRecord(
             f"{name}/record",
             registry_dsn=args.platform.registry_dsn,
             tenant=args.topology.tenant,
             username=self.username,
-            password_hash=pulumi.Output.all(self.username, self.password).apply(lambda known: rabbitmq_hash(*known)),
+            password_hash=pulumi.Output.all(self.username, login).apply(lambda known: rabbitmq_hash(*known)),
             opts=pulumi.ResourceOptions(parent=self),
         )
         permissions = [one for user in users for one in user.permissions]
@@ -100,7 +103,38 @@ class TenantMessaging(pulumi.ComponentResource):
             "plan": topology.tenant.plan,
             "modules": list(topology.tenant.modules),
             "queues": len(topology.queues),
+            **self._certified(),
         }
+
+    def _certified(self) -> dict[str, pulumi.Input[object]]:
+        """Return the outputs of a tenant that logs in with a certificate."""
+        if self._certificate is None:
+            return {}
+        certificate = self._certificate
+        return {
+            "auth": "certificate",
+            "client_certificate": certificate.certificate,
+            "client_key": certificate.key.apply(str),
+        }
+
+    def _authority(self) -> pulumi.Output[dict[str, str]]:
+        """Return the CA that issues the tenant's certificate; raises InvalidStack for a platform without one."""
+        tenant, authority = self._args.topology.tenant, self._args.platform.authority
+        if tenant.auth == "password":
+            return pulumi.Output.from_input({})
+        refusal = InvalidStack(
+            f"tenant {tenant.id!r}: `auth: certificate` needs a platform that speaks TLS and issues certificates, and "
+            "this one doesn't. Set kryonix:tls on the platform's stack and run `up` there, or use `auth: password`"
+        )
+
+        def checked(known: Mapping[str, str] | None) -> dict[str, str]:
+            if not known:
+                raise refusal
+            return dict(known)
+
+        if authority is None:
+            raise refusal
+        return pulumi.Output.from_input(authority).apply(checked)
 
     def _vhost(self) -> rabbitmq.VHost:
         topology = self._args.topology

@@ -123,7 +123,8 @@ def _entry(tenant_id: str, rows: Rows) -> dict[str, Any]:
         if row["status"] != "removed":
             status = "active" if row["status"] == "active" else "suspended"
             fields = {"modules": row["modules"], "plan": row["plan"], "status": status, "cell": row["cell"]}
-            return {"id": tenant_id, **fields, **_notify(row)}
+            certified = {"auth": row["auth"]} if row.get("auth", "password") != "password" else {}
+            return {"id": tenant_id, **fields, **certified, **_notify(row)}
     statuses = {name: status for status, name in STATUS_NAMES.items()}
     for row in rows["tenants.rabbitmq_configurations"]:
         fields = {"modules": row["modulos_habilitados"], "plan": row["plano"], "status": statuses.get(row["status"])}

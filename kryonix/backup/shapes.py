@@ -74,7 +74,7 @@ class _Definitions(BaseModel):
 
 class _User(_Shape):
     name: str
-    password_hash: str = Field(min_length=1)
+    password_hash: str  # empty for a user that logs in with a certificate
     hashing_algorithm: Literal["rabbit_password_hashing_sha256", "rabbit_password_hashing_sha512"]
     tags: list[str]
     limits: dict[str, int]

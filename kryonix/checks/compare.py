@@ -115,7 +115,8 @@ class Comparison:
             if sorted(user["tags"]) != sorted(tags):
                 yield self._problem("users", f"the user {name} has the tags {user['tags']} instead of {list(tags)}")
             current = name in (self.declared.username, stats_user(self.declared.username))
-            if current and self.declared.password and not is_hash_of(user["password_hash"], self.declared.password):
+            password = self.declared.password_of(name)
+            if current and password is not None and not is_hash_of(user["password_hash"], password):
                 yield self._problem("users", f"the user {name} has another password than its stack's outputs")
             allowed = {"max-connections": 0} if for_figures else limits
             yield from self._changed("user limits", f"the user {name}'s", allowed, user.get("limits") or {})
@@ -232,7 +233,8 @@ def delete_command(admin: str, url: str, path: Sequence[str]) -> str:
 def registry_findings(declared: Declared, row: TenantRow | None, state: DesiredState | None) -> Iterator[Finding]:
     """Yield where the registry's rows differ from what the tenant's stack declares."""
     tenant, mend = declared.tenant, declared.mend
-    password = declared.password
+    password = declared.password_of(declared.username)
+    known = row.password_hash if row else None
     wanted = TenantRow(
         cliente_id=tenant.id,
         vhost=tenant.names.vhost,
@@ -240,7 +242,7 @@ def registry_findings(declared: Declared, row: TenantRow | None, state: DesiredS
         plano=tenant.plan,
         status=STATUS_NAMES[tenant.status],
         username=declared.username,
-        password_hash=rabbitmq_hash(declared.username, password) if password else (row.password_hash if row else None),
+        password_hash=known if password is None else rabbitmq_hash(declared.username, password),
         notify=row.notify if row else None,  # a secret of the stack's state, and nothing of the broker
     )
     problem = Finding(check="registry", outcome="fail", tenant=tenant.id, remedy=mend)

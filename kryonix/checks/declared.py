@@ -28,6 +28,11 @@ class Declared:
     """The command to repair the tenant."""
     password: str | None = field(default=None, repr=False)
 
+    def password_of(self, user: str) -> str | None:
+        """Return a current user's password: empty if it logs in with a certificate, None if it is not known."""
+        certified = self.tenant.auth == "certificate" and user == self.username
+        return "" if certified and self.password is not None else self.password
+
 
 def declared_tenants(
     stack: str, deployment: Mapping[str, Any], outputs: Mapping[str, Any], mend: Mapping[str, str]
@@ -45,7 +50,13 @@ def declared_tenants(
         id, first = record["clienteId"], f"kryonix_{record['clienteId']}"
         made = (outputs.get("tenants") or {}).get(id) or {}
         yield Declared(
-            tenant=Tenant(id=id, modules=record["modulos"], plan=record["plano"], status=_STATUSES[record["status"]]),
+            tenant=Tenant(
+                id=id,
+                modules=record["modulos"],
+                plan=record["plano"],
+                status=_STATUSES[record["status"]],
+                auth=made.get("auth", "password"),
+            ),
             stack=stack,
             username=record["username"],
             users=tuple(sorted(name for name in users if name == first or name.startswith(f"{first}."))),

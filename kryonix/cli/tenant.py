@@ -156,12 +156,21 @@ def create(
     modules: Annotated[str, Modules],
     plan: Annotated[str, Plan],
     cell: Annotated[str, typer.Option(help="Cell to create it in; `kryonix fleet place` suggests one.")] = "main",
+    auth: Annotated[
+        str, typer.Option(metavar="password|certificate", help="How its applications log in; a certificate needs TLS.")
+    ] = "password",
     notify_webhook: Annotated[str | None, Webhook] = None,
     notify_email: Annotated[list[str] | None, Email] = None,
     json_output: Json = False,
 ) -> None:
     """Create a tenant and print its credentials. If interrupted, run the same command again."""
-    wanted: dict[str, Any] = {"id": tenant, "modules": list(parse_names(modules)), "plan": plan, "cell": cell}
+    wanted: dict[str, Any] = {
+        "id": tenant,
+        "modules": list(parse_names(modules)),
+        "plan": plan,
+        "cell": cell,
+        "auth": auth,
+    }
     if notify := _addresses(notify_webhook, notify_email):
         wanted["notify"] = notify
     parsed = parse_tenant(wanted, "kryonix tenant create", default_catalog())
@@ -423,7 +432,7 @@ def _print_dry_run(tenant: str, summary: Summary, refusal: WouldLoseMessages | N
 
 
 def _print_credentials(made: Credentials, json_output: bool) -> None:
-    found = asdict(made)
+    found = made.shown()
     print_result(found, fields_text(found), json_output)
     if not json_output:
         err.print("Give these to the tenant's applications. `kryonix tenant credentials` prints them again.")

@@ -99,6 +99,7 @@ def other_tenants(
             cell=cells.get(row.cliente_id, UNKNOWN_CELL),
             applied_at=datetime.max,
             updated_at=datetime.max,
+            auth="certificate" if row.password_hash == "" else "password",
             notify=Notify.stored(row.notify),
         )
         found[row.cliente_id] = state, LIST if listed else f"Pulumi.{stack}.yaml" if stack in stacks else ELSEWHERE

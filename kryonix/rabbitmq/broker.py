@@ -12,7 +12,6 @@ from urllib3 import Timeout
 
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, Client
 from kryonix.topology.credentials import is_hash_of
-from kryonix.topology.naming import stats_user
 from kryonix.topology.objects import QueueState, VhostState
 
 LIVE_TOTALS: Final = {"disable_stats": "true", "enable_queue_totals": "true"}
@@ -193,15 +192,15 @@ class Broker(Client):
     def set_user_limit(self, user: str, limit: str, value: int) -> None:
         self.call("PUT", "user-limits", user, limit, json={"value": value})
 
-    def with_other_password(self, user: str, password: str) -> list[str]:
-        """Return those of a tenant's two users, for messages and for metrics, that have another password."""
-        both = [(name, self.find("users", name)) for name in (user, stats_user(user))]
-        return [name for name, found in both if found and not is_hash_of(str(found["password_hash"]), password)]
+    def with_other_password(self, passwords: Mapping[str, str]) -> list[str]:
+        """Return the users, of these by name, that have another password than this. Empty is none at all."""
+        live = [(name, self.find("users", name)) for name in passwords]
+        return [name for name, found in live if found and not is_hash_of(str(found["password_hash"]), passwords[name])]
 
     def set_password(self, user: str, password: str) -> None:
-        """Set a user's password and keep its tags."""
-        tags = ",".join(self.get("users", user)["tags"])
-        self.call("PUT", "users", user, json={"password": password, "tags": tags})
+        """Set a user's password, or take it away if this is empty, and keep its tags."""
+        body = {"password": password} if password else {}
+        self.call("PUT", "users", user, json={**body, "tags": ",".join(self.get("users", user)["tags"])})
 
     def close_connections(self, user: str, reason: str = "the tenant is being removed") -> None:
         """Close all connections of a user."""

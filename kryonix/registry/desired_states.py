@@ -13,6 +13,7 @@ from kryonix.registry.connection import QUERIES, Connection
 from kryonix.topology.notify import Notify
 
 DesiredStatus = Literal["active", "suspended", "offboarding", "removed"]
+Auth = Literal["password", "certificate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class DesiredState:
     applied_generation: int = 0
     applied_at: datetime | None = None
     updated_at: datetime | None = None
+    auth: Auth = "password"
+    """How its applications log in."""
     notify: Notify | None = None
     """Where its alerts go. No part of the stack: a change needs no run, and leaves `updated_at` as it is."""
 
@@ -96,6 +99,9 @@ def put_desired_state(connection: Connection, state: DesiredState) -> DesiredSta
         notify = None if state.notify is None else Jsonb(state.notify.plain())
         connection.execute(QUERIES["put_desired_notify"], {"id": state.cliente_id, "notify": notify})
         written = replace(written, notify=state.notify)
+    if written is not None and written.auth != state.auth:
+        connection.execute(QUERIES["put_desired_auth"], {"id": state.cliente_id, "auth": state.auth})
+        written = replace(written, auth=state.auth)
     return state if written is None else written
 
 

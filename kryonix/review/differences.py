@@ -101,6 +101,7 @@ class TenantDifference:
             FieldChange("modules", was and ", ".join(was.modules), now and ", ".join(now.modules)),
             FieldChange("status", was and was.status, now and now.status),
             FieldChange("cell", was and was.cell, now and now.cell),
+            FieldChange("auth", was and was.auth, now and now.auth),
             FieldChange("notify", was and was.notify, now and now.notify),  # shows of a webhook only the host
         )
 

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any, Final
@@ -87,7 +86,7 @@ class Executor:
             return
         sealed = None
         if made is not None and operation.sealing_key is not None:
-            sealed = seal(operation.sealing_key, str(operation.id), asdict(made))
+            sealed = seal(operation.sealing_key, str(operation.id), made.shown())
         event = "tenant.removed" if result.get("removed") else _EVENTS.get(operation.kind)
         with self._database.transaction() as connection:
             ended = operations.end(connection, operation.id, "succeeded", result=result, sealed=sealed)

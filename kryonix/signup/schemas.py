@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -45,6 +45,9 @@ class NewTenant(_Body):
     modules: Modules = Field(description="The tenant's business modules", examples=[["crm"]])
     plan: Name = Field(description="The plan; it sets the limits", examples=["basic"])
     cell: Name | None = Field(None, description="The cell (broker); default: one with room")
+    auth: Literal["password", "certificate"] | None = Field(
+        None, description="How its applications log in; default: password. A certificate needs a platform with TLS"
+    )
     notify: Notify | None = Field(None, description="Where the tenant's alerts go, besides the operators")
 
 
@@ -218,6 +221,10 @@ class CredentialsAnswer(BaseModel):
     username: str
     password: str
     amqp_uri: str
+    client_certificate: str | None = Field(
+        None, description="PEM, for a tenant that logs in with a certificate; its password is that of the metrics' user"
+    )
+    client_key: str | None = Field(None, description="The certificate's private key, PEM")
 
 
 class ModuleAnswer(BaseModel):

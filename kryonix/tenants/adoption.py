@@ -50,6 +50,7 @@ _ADDRESS: Final = frozenset(
         "protected",
         "allowDelete",
         "notify",
+        "authority",
     }
 )
 """Inputs of the dynamic resources that come from the platform, from the stack's config, or only from a list."""
@@ -161,11 +162,17 @@ class Adoption:
         declared = {**(entry or {}), "notify": Notify.stored((entry or {}).get("notify"))}
         if begun:  # the first run of the tenant's own stack drops it from the row that a list's tenant has
             notify = notify or declared["notify"]
-        deployed = {"modules": list(made["modules"]), "plan": made["plan"], "status": status, "notify": notify}
+        deployed = {
+            "modules": list(made["modules"]),
+            "plan": made["plan"],
+            "status": status,
+            "auth": made.get("auth", "password"),
+            "notify": notify,
+        }
         if entry is None and not begun:
             remedy = f"the next `up` would remove it. Put its entry back into {self._file.path.name}, then try again"
             raise Refused(f"{self._file.path.name} has no tenant {tenant_id!r}, and {remedy}")
-        wanted = {"status": "active", **declared} | (deployed if begun else {})
+        wanted = {"status": "active", "auth": "password", **declared} | (deployed if begun else {})
         if different := [name for name, value in deployed.items() if wanted.get(name) != value]:
             where = self._file.path.name
             raise Refused(f"{where} has changes of {tenant_id!r} that are not applied: {', '.join(different)}. {up}")
@@ -176,6 +183,7 @@ class Adoption:
             plan=made["plan"],
             status=status,
             cell=cell,
+            auth=deployed["auth"],
             notify=notify,
         )
 

@@ -9,22 +9,41 @@ from typing import Any
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.tenants.errors import NoCredentials
 from kryonix.topology.addresses import PLATFORM_ADDRESSES
-from kryonix.topology.naming import TENANT_STACK, Names
+from kryonix.topology.naming import TENANT_STACK, Names, stats_user
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """A tenant's current user. Never stored or logged in plain text."""
+    """A tenant's current user. Never stored or logged in plain text.
+
+    With a certificate (PEM, with its key) the password is that of the user for figures only.
+    """
 
     vhost: str
     username: str
     password: str = field(repr=False)
     amqp_uri: str = field(repr=False)
+    client_certificate: str = ""
+    client_key: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, outputs: Mapping[str, Any]) -> Credentials:
         """Read a tenant's entry in the stack outputs."""
-        return cls(**{name: outputs[name] for name in ("vhost", "username", "password", "amqp_uri")})
+        fields = ("vhost", "username", "password", "amqp_uri")
+        certificate = {name: outputs.get(name, "") for name in ("client_certificate", "client_key")}
+        return cls(**{name: outputs[name] for name in fields}, **certificate)
+
+    @property
+    def passwords(self) -> dict[str, str]:
+        """Return the password of each of the two users; empty for none."""
+        return {
+            self.username: "" if self.client_certificate else self.password,
+            stats_user(self.username): self.password,
+        }
+
+    def shown(self) -> dict[str, str]:
+        """Return the fields to hand out, without those that the tenant has not got."""
+        return {name: value for name, value in asdict(self).items() if value}
 
 
 def find_credentials(engine: Engine, tenant_id: str, platform: str, cells: Iterable[str] = ()) -> dict[str, Any]:
@@ -40,7 +59,7 @@ def find_credentials(engine: Engine, tenant_id: str, platform: str, cells: Itera
         if entry := outputs.get("tenants", {}).get(tenant_id):
             return {
                 "tenant": tenant_id,
-                **asdict(Credentials.of(entry)),
+                **Credentials.of(entry).shown(),
                 **{key: outputs[key] for key in PLATFORM_ADDRESSES if outputs.get(key)},
                 "plan": entry["plan"],
                 "modules": list(entry["modules"]),

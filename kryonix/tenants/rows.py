@@ -64,6 +64,7 @@ class TenantRows:
             plan=tenant.plan,
             status=tenant.status,
             cell=tenant.cell,
+            auth=tenant.auth,
             notify=tenant.notify,
         )
         with connect(self._dsn) as connection:
@@ -71,7 +72,7 @@ class TenantRows:
             if found is not None and found.status != "removed":
                 if not again:
                     unfinished_creation(tenant.id, found, registered=True)
-                fields = ("modules", "plan", "cell", "status", "notify")
+                fields = ("modules", "plan", "cell", "status", "auth", "notify")
                 if any(getattr(found, name) != getattr(wanted, name) for name in fields):
                     raise tenant_exists(tenant.id)
                 return found

@@ -18,7 +18,14 @@ from kryonix.topology.tenants import Tenant
 def tenant_of(state: DesiredState) -> Tenant:
     """Return the tenant of a row. For the broker, an offboarding or removed tenant is suspended."""
     status: Literal["active", "suspended"] = "active" if state.status == "active" else "suspended"
-    return Tenant(id=state.cliente_id, modules=state.modules, plan=state.plan, status=status, cell=state.cell)
+    return Tenant(
+        id=state.cliente_id,
+        modules=state.modules,
+        plan=state.plan,
+        status=status,
+        cell=state.cell,
+        auth=state.auth,
+    )
 
 
 def users_of(state: DesiredState) -> list[str]:
@@ -44,8 +51,7 @@ def spec_for(
     cell, tenant = cells.cell(state.cell), tenant_of(state)
     config: dict[str, Any] = {
         "kryonix:platform": cell.platform,
-        # Where its alerts go stays in the registry: a webhook may hold a token, and backends keep config as it is.
-        "kryonix:tenant": {**tenant.model_dump(exclude={"notify"}), "modules": list(tenant.modules)},
+        "kryonix:tenant": _declared(tenant),
         "kryonix:deletionProtection": deletion_protection,
         "kryonix:protect": cell.protect if protect is None else protect,
     }
@@ -59,6 +65,16 @@ def spec_for(
     if sold:
         config["kryonix:sold"] = list(sold["modules"])
     return StackSpec(name=tenant.names.stack, config=config)
+
+
+def _declared(tenant: Tenant) -> dict[str, Any]:
+    """Return a tenant as its stack's config has it.
+
+    Where its alerts go stays in the registry: a webhook may hold a token, and backends keep config as it is. The usual
+    way to log in is left out, so no tenant's config has changed since there are two.
+    """
+    left_out = {"notify"} | ({"auth"} if tenant.auth == "password" else set())
+    return {**tenant.model_dump(exclude=left_out), "modules": list(tenant.modules)}
 
 
 def what_is_sold(state: DesiredState, engine: Engine, catalog: Catalog) -> Mapping[str, Any] | None:

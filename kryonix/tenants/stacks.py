@@ -102,9 +102,9 @@ class TenantStacks:
         if declared := self.declared(state):
             broker = self.broker(state)
             if made := self.changed_logins(state, broker):
-                password = self.credentials(state).password
+                passwords = self.credentials(state).passwords
                 for step in made:
-                    broker.set_password(step.name, password)
+                    broker.set_password(step.name, passwords[step.name])
             made += self._removed_strangers(state, broker, declared, on_event)
         counted = Counter(summary.changes) + Counter(step.op for step in made)
         return Summary(dict(counted), (*summary.steps, *made), summary.outputs, summary.seconds)
@@ -118,7 +118,7 @@ class TenantStacks:
         made = deployed(self._engine, state.cliente_id)
         if not made:
             return []
-        changed = broker.with_other_password(str(made["username"]), str(made["password"]))
+        changed = broker.with_other_password(Credentials.of(made).passwords)
         return [Step("", user, "rabbitmq:index/user:User", "update", ("password",)) for user in changed]
 
     def undeclared(self, state: DesiredState) -> Undeclared:

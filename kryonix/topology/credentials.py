@@ -52,13 +52,17 @@ def parse_generations(value: Any, file: str) -> Generations:
 def rabbitmq_hash(user: str, password: str) -> str:
     """Return RabbitMQ's salted SHA-256, the `password_hash` of definitions and of the management API.
 
+    A user without a password, which can only log in with a certificate, has an empty one.
+
     https://www.rabbitmq.com/docs/passwords#computing-password-hash
     """
-    return _salted(_salt(user, password)[:4], password)
+    return _salted(_salt(user, password)[:4], password) if password else ""
 
 
 def is_hash_of(found: str, password: str) -> bool:
-    """Return True if a broker's `password_hash`, with any salt, belongs to this password."""
+    """Return True if a broker's `password_hash`, with any salt, belongs to this password, which may be none."""
+    if not password or not found:
+        return found == password
     try:
         salt = b64decode(found, validate=True)[:4]
     except ValueError:

@@ -43,6 +43,9 @@ class Tenant(Model):
     cell: str = Field(
         "main", pattern=r"^[a-z][a-z0-9-]*$", max_length=63, description="The broker that carries the tenant"
     )
+    auth: Literal["password", "certificate"] = Field(
+        "password", description="How applications log in: with a password, or with a client certificate over TLS"
+    )
     notify: Notify | None = Field(None, description="Where the tenant's alerts go, besides the operators")
 
     @field_validator("id")

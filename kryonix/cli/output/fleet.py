@@ -98,6 +98,7 @@ def state_json(state: DesiredState) -> dict[str, Any]:
         "plan": state.plan,
         "modules": list(state.modules),
         "cell": state.cell,
+        "auth": state.auth,
         "notify": None if state.notify is None else state.notify.masked(),
     }
 

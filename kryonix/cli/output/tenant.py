@@ -109,6 +109,7 @@ def tenant_report(tenant: Mapping[str, Any], console: Console) -> Iterator[str |
         "cell": tenant["cell"],
         "vhost": tenant["vhost"],
         "users": "?" if tenant["users"] is None else ", ".join(tenant["users"]),
+        "login": "" if tenant["auth"] == "password" else tenant["auth"],
         "use": ", ".join(use),
         "notify": ", ".join(filter(None, [notify.get("webhook"), *notify.get("email", ())])),
         "pending": "; ".join(tenant["pending"]),

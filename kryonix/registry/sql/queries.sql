@@ -58,14 +58,16 @@ ORDER BY cliente_id;
 
 -- fetch_desired_state --
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
-    remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify
+    remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify,
+    coalesce(to_jsonb(d) ->> 'auth', 'password') AS auth
 FROM tenants.desired_states AS d
 WHERE cliente_id = %(id)s;
 
 -- lock_desired_state --
 -- The same, locked until the transaction ends.
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
-    remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify
+    remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify,
+    coalesce(to_jsonb(d) ->> 'auth', 'password') AS auth
 FROM tenants.desired_states AS d
 WHERE cliente_id = %(id)s
 FOR UPDATE;
@@ -73,7 +75,8 @@ FOR UPDATE;
 -- fetch_desired_states --
 -- All, or one cell's, ordered by id.
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
-    remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify
+    remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify,
+    coalesce(to_jsonb(d) ->> 'auth', 'password') AS auth
 FROM tenants.desired_states AS d
 WHERE %(cell)s::text IS NULL OR cell = %(cell)s
 ORDER BY cliente_id;
@@ -81,7 +84,8 @@ ORDER BY cliente_id;
 -- fetch_due --
 -- Tenants with an ended credentials overlap or grace period, or with an interrupted removal.
 SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
-    remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify
+    remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify,
+    coalesce(to_jsonb(d) ->> 'auth', 'password') AS auth
 FROM tenants.desired_states AS d
 WHERE (status <> 'removed' AND retiring_until <= now()) OR (status = 'offboarding' AND remove_after <= now())
     OR (status = 'removed' AND remove_after IS NOT NULL)
@@ -115,6 +119,10 @@ WHERE (d.modules, d.plan, d.status, d.cell, d.credentials_generation, d.retiring
 -- put_desired_notify --
 -- Beside the rest of the row: no part of what a run applies.
 UPDATE tenants.desired_states SET notify = %(notify)s WHERE cliente_id = %(id)s;
+
+-- put_desired_auth --
+-- Only where it differs: an older registry has no column for it.
+UPDATE tenants.desired_states SET auth = %(auth)s WHERE cliente_id = %(id)s;
 
 -- mark_applied --
 -- Only if the row is still the one that was run.

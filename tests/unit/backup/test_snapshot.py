@@ -103,7 +103,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "an administrator by tag": (lambda f: user(f, 0, tags=["administrator"]), "the tags administrator"),
     "figures by more than a tag": (lambda f: user(f, 1, tags=["management", "administrator"]), "the tags"),
     "HTTP for the application's user": (lambda f: user(f, 0, tags=["management"]), "the tags management"),
-    "a user without a password": (lambda f: user(f, 0, password_hash=""), "users.0.password_hash"),
+    "a user with no hash": (lambda f: user(f, 0, password_hash=None), "users.0.password_hash"),
     "an unknown hash": (lambda f: user(f, 0, hashing_algorithm="md5"), "users.0.hashing_algorithm"),
     "a right of another tenant": (lambda f: right(f, user="kryonix_beta"), "the user 'kryonix_beta'"),
     "a second administrator": (lambda f: right(f, user="eve", configure=".*", write=".*", read=".*"), "'eve'"),

@@ -95,10 +95,15 @@ def test_users_with_another_password_are_found_and_repaired() -> None:
     right = {"password_hash": rabbitmq_hash("a", "right"), "tags": ["one", "two"]}
     with served(by_path({"/api/users/a": right, "/api/users/a.stats": right})) as api:
         broker = Broker.of(api.outputs)
-        assert broker.with_other_password("a", "right") == broker.with_other_password("missing", "right") == []
-        assert "a" in broker.with_other_password("a", "wrong")
+        assert broker.with_other_password({"a": "right", "missing": "right"}) == []
+        assert broker.with_other_password({"a": "wrong", "a.stats": "right"}) == ["a"]
+        assert broker.with_other_password({"a": ""}) == ["a"], "it shall have none"
         broker.set_password("a", "new")
-    assert api.requests[-1] == ("PUT", "/api/users/a", b'{"password":"new","tags":"one,two"}')
+        broker.set_password("a", "")
+    assert [request for request in api.requests if request[0] == "PUT"] == [
+        ("PUT", "/api/users/a", b'{"password":"new","tags":"one,two"}'),
+        ("PUT", "/api/users/a", b'{"tags":"one,two"}'),
+    ]
 
 
 def test_users_are_cut_off_until_no_connection_is_open() -> None:

@@ -7,7 +7,7 @@ import hmac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kryonix.topology.credentials import is_verifier_of, rabbitmq_hash, scram_verifier
+from kryonix.topology.credentials import is_hash_of, is_verifier_of, rabbitmq_hash, scram_verifier
 
 texts = st.text(min_size=1)
 
@@ -45,3 +45,10 @@ def test_a_password_is_compared_with_the_servers_verifier() -> None:
     assert not is_verifier_of(verifier, "other")
     assert not is_verifier_of("", "secret")
     assert is_verifier_of(scram_verifier("role", "secret"), "secret")
+
+
+def test_a_user_without_a_password_has_an_empty_hash_and_no_other() -> None:
+    assert rabbitmq_hash("kryonix_acme", "") == ""
+    assert is_hash_of("", "")
+    assert not is_hash_of("", "a password")
+    assert not is_hash_of(rabbitmq_hash("kryonix_acme", "a password"), "")

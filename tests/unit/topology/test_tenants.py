@@ -144,6 +144,7 @@ def test_a_file_of_errors_is_refused_with_the_first_500(content: str) -> None:
         ("{id: acme, modules: [crm]}", "'plan' is missing"),
         ("{id: acme, modules: [crm], plan: 3}", "expected text"),
         ("{id: acme, modules: [crm], plan: pro, status: on}", "allowed: active, suspended"),
+        ("{id: acme, modules: [crm], plan: pro, auth: certificates}", "did you mean 'certificate'?"),
         ("{id: acme, modules: [crm], plan: pro, status: suspendd}", "did you mean 'suspended'?"),
         ("{id: acme, modules: [crm], plan: pro, cell: [a]}", "expected text"),
         ("{id: acme, modules: [crm], plan: pro, cell: " + "a" * 64 + "}", "is too long: at most 63 characters"),

@@ -128,7 +128,11 @@ class VHostHandler(_BrokerObject):
 
 
 class UserHandler(_BrokerObject):
-    """A user with password and tags. Its id is its name. The password is never read back, only compared."""
+    """A user with password and tags. Its id is its name. The password is never read back, only compared.
+
+    An empty password is left out of the request, as the provider plugin does: the user then has none, and can log in
+    with a certificate only.
+    """
 
     pulumi_type = "rabbitmq:index/user:User"
     path, label, id = ("users", "{name}"), "user `{name}`", "{name}"
@@ -136,13 +140,15 @@ class UserHandler(_BrokerObject):
     secret_outputs = frozenset({"password"})
 
     def body(self, inputs: Properties) -> Mapping[str, Any]:
-        return {"password": inputs["password"], "tags": ",".join(inputs.get("tags") or [])}
+        password = {"password": inputs["password"]} if inputs["password"] else {}
+        return {**password, "tags": ",".join(inputs.get("tags") or [])}
 
     def live(self, inputs: Properties, found: Mapping[str, Any]) -> Properties:
         tags, wanted = _tags(found.get("tags")), inputs.get("tags")
         live: Properties = {"tags": wanted if set(tags) == set(wanted or []) else tags}
         if not password_matches(found, inputs.get("password", "")):
-            live["password"] = None
+            # Not known, and other than the wanted one, which may be none.
+            live["password"] = None if inputs.get("password") else "*"
         return live
 
 

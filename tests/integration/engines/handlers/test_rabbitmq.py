@@ -134,6 +134,20 @@ def test_a_users_password_and_tags_are_set_and_repaired(rabbitmq: Provider, brok
     assert handler.read(id, inputs, outputs) is None
 
 
+def test_a_user_without_a_password_is_made_and_stays_without(rabbitmq: Provider, broker: Broker, unique: str) -> None:
+    handler = rabbitmq.handler("rabbitmq:index/user:User")
+    id, inputs, outputs = make(handler, {"name": unique, "password": "", "tags": []})
+    assert broker.api.get(f"/api/users/{unique}").json()["password_hash"] == ""
+    assert unchanged(handler, id, inputs, outputs)
+    for password in ("", "guessed"):
+        assert broker.api.get("/api/whoami", auth=(unique, password)).status_code == 401
+
+    broker.api.put(f"/api/users/{unique}", json={"password": "by hand", "tags": ""})
+    assert repaired(handler, id, inputs, outputs) == ("password",)
+    assert broker.api.get(f"/api/users/{unique}").json()["password_hash"] == ""
+    handler.delete(id, inputs, outputs)
+
+
 def test_permissions_are_set_and_repaired(rabbitmq: Provider, broker: Broker, vhost: str) -> None:
     handler = rabbitmq.handler("rabbitmq:index/permissions:Permissions")
     granted = {"configure": "^$", "write": "^a(\\.|$)", "read": ""}
