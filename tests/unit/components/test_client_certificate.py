@@ -113,7 +113,7 @@ def test_a_platform_without_tls_is_refused(authority: Any) -> None:
         tenant("certificate", authority)
 
 
-def test_the_issued_certificate_names_the_user_and_is_accepted_by_its_ca_only() -> None:
+def test_the_certificate_names_the_user_and_is_issued_by_the_given_ca() -> None:
     made = _ClientCertificateProvider().create({"commonName": "kryonix_acme", "authority": stored(AUTHORITY)})
     assert made.outs is not None
     assert "authority" not in made.outs

@@ -20,7 +20,7 @@ def declared(**fields: Any) -> Any:
     return (config or {})["kryonix:tenant"]
 
 
-def test_a_stacks_config_names_a_certificate_and_says_nothing_of_a_password() -> None:
+def test_a_stacks_config_names_a_certificate_but_not_a_password() -> None:
     assert "auth" not in declared(), "as it was before there was a choice"
     assert declared(auth="certificate")["auth"] == "certificate"
 
