@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,9 +24,19 @@ __all__ = ["Cluster", "cluster"]
 
 _IMAGE: Final = "rabbitmq:4.3.6-management"
 _FRUGAL: Final = "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
+_AS_THE_PRODUCT: Final = "-aten poll_interval 2000"
 _HOSTS: Final = ("one", "two", "three")
 _PATIENCE_S: Final = 10
 """For an answer: a node asks the others, and has to give up one that is silent first."""
+_LED: Final = """
+    length([Name || {Name, leader, _} <- ets:tab2list(ra_state), string:prefix(atom_to_list(Name), "%s_") /= nomatch]).
+"""
+_SPREAD: Final = """
+    Nodes = lists:sort([node() | nodes()]),
+    ByName = fun(A, B) -> amqqueue:get_name(A) =< amqqueue:get_name(B) end,
+    [rabbit_quorum_queue:transfer_leadership(Queue, lists:nth(1 + I rem length(Nodes), Nodes))
+     || {I, Queue} <- lists:enumerate(lists:sort(ByName, rabbit_amqqueue:list(<<"%s">>)))].
+"""
 _AS_ROOT: Final = () if os.geteuid() == 0 else ("sudo", "-n")
 
 
@@ -53,6 +64,25 @@ class Cluster:
         with suppress(BrokerUnavailable):
             return sum(self.broker_at(asked).nodes().values()) == running
         return False
+
+    def is_whole(self) -> bool:
+        """Return True if every node runs, and no queue is lost with any one of them."""
+        with suppress(BrokerUnavailable):
+            for i in range(len(self.nodes)):
+                self.broker_at(i).call("GET", "health", "checks", "node-is-quorum-critical")
+            return self.has(len(self.nodes))
+        return False
+
+    def leaders(self, vhost: str) -> Counter[int]:
+        """Return how many queues of a vhost each node leads, as Raft has it: the queues' records lag behind a cut."""
+        counts = [self.cli(i, "rabbitmqctl", "eval", _LED % vhost) for i in range(len(self.nodes))]
+        return Counter({i: int(count) for i, count in enumerate(counts)})
+
+    def spread(self, vhost: str) -> None:
+        """Wait until the cluster is whole, and let the nodes lead the queues of a vhost in turn."""
+        eventually("the cluster is whole", self.is_whole)
+        self.cli(0, "rabbitmqctl", "eval", _SPREAD % vhost)
+        assert len(+self.leaders(vhost)) == len(self.nodes), "each node leads queues"
 
     def broker_at(self, i: int) -> Broker:
         """Return the management API of a node."""
@@ -89,9 +119,9 @@ class Cluster:
         """Let packets through again."""
         self._filter(i, "-F")
 
-    def ctl(self, i: int, *command: str) -> str:
-        """Run rabbitmqctl in a node's container and return what it prints. Raises RuntimeError where it fails."""
-        result = self.nodes[i].exec_run(["rabbitmqctl", *command])
+    def cli(self, i: int, *command: str) -> str:
+        """Run one of RabbitMQ's commands in a node's container, return what it prints. Raises if it fails."""
+        result = self.nodes[i].exec_run(list(command))
         if result.exit_code:
             raise RuntimeError(f"{self.nodes[i].name}: {command}: {result.output.decode()}")
         return str(result.output.decode())
@@ -124,7 +154,7 @@ def cluster() -> Iterator[Cluster]:
                     environment={
                         "RABBITMQ_DEFAULT_USER": "admin",
                         "RABBITMQ_DEFAULT_PASS": password,
-                        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _FRUGAL,
+                        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{_FRUGAL} {_AS_THE_PRODUCT}",
                     },
                 )
                 nodes.append(node)
