@@ -17,6 +17,7 @@ MESSAGING: Final = "tests/integration/messaging/test_docs.py"
 _BACKUP: Final = "tests/acceptance/test_backup.py"
 _FLEET: Final = "tests/acceptance/test_fleet.py"
 _LIFE: Final = "tests/acceptance/test_tenant_lifecycle.py"
+_CERTIFICATES: Final = "tests/integration/certificates/test_commands.py"
 _SIGNUP: Final = "tests/support/signup_service.py"
 
 RUN_BY: Final = {
@@ -32,6 +33,10 @@ RUN_BY: Final = {
     "outputs": "tests/acceptance/test_outputs.py",
     "export": PAGES,
     "cluster status": PAGES,
+    "certificates list": _CERTIFICATES,
+    "certificates check": _CERTIFICATES,
+    "certificates renew": _CERTIFICATES,
+    "certificates ca print": _CERTIFICATES,
     "top": "tests/acceptance/test_exporter.py",
     "exporter": "tests/acceptance/test_exporter.py",
     "tenant list": PAGES,
