@@ -161,6 +161,7 @@ def worker(
         concurrency=concurrency,
         keep=timedelta(days=keep_days),
         alive_file=alive_file,
+        ca_certificate=str(site.outputs.get("ca_certificate") or ""),
         say=lambda text: err.print(f"worker: {text}", soft_wrap=True),
     )
 

@@ -7,10 +7,12 @@ import json
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractExchange
 
+from kryonix.certificates.trust import context, why
 from kryonix.registry.errors import RegistryError
 from kryonix.signup.database import QUERIES, Database
 from kryonix.topology.shared import EVENTS_EXCHANGE
@@ -26,9 +28,11 @@ _CONFIRM_S: Final = 10
 class EventPublisher:
     """Publish the outbox until cancelled. Several may run: a row is locked by one at a time."""
 
-    def __init__(self, database: Database, uri: str) -> None:
+    def __init__(self, database: Database, uri: str, ca_certificate: str = "") -> None:
+        """`ca_certificate` is the CAs (PEM) to trust for `amqps`; empty: the system's. Raises InvalidChoice."""
         self._database = database
         self._uri = uri
+        self._trust = context(ca_certificate)
         self._connection: AbstractConnection | None = None
         self._exchange: AbstractExchange
 
@@ -49,7 +53,8 @@ class EventPublisher:
             log.warning("events wait: %s", error)
             return _PAUSE_AFTER_FAILURE_S
         except Exception as error:  # noqa: BLE001  the client reports a lost broker in many ways, and events must not stop
-            log.warning("events wait: the broker does not take them (%s: %s)", type(error).__name__, error)
+            reason = why(error, urlsplit(self._uri).netloc.rpartition("@")[2]) or f"{type(error).__name__}: {error}"
+            log.warning("events wait: the broker does not take them (%s)", reason)
             await self._close()
             return _PAUSE_AFTER_FAILURE_S
         return 0 if published else _PAUSE_S
@@ -64,7 +69,7 @@ class EventPublisher:
 
     async def _publish(self, event: Mapping[str, Any]) -> None:
         if self._connection is None or self._connection.is_closed:
-            self._connection = await aio_pika.connect(self._uri, timeout=_CONFIRM_S)
+            self._connection = await aio_pika.connect(self._uri, timeout=_CONFIRM_S, ssl_context=self._trust)
             channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
             self._exchange = await channel.get_exchange(EVENTS_EXCHANGE.name, ensure=False)
         body = {"event": event["event"], "at": event["created_at"].isoformat(), **event["payload"]}

@@ -67,19 +67,21 @@ def run_worker(
     concurrency: int = 2,
     keep: timedelta = timedelta(days=400),
     alive_file: Path | None = None,
+    ca_certificate: str = "",
     say: Callable[[str], None],
 ) -> None:
     """Work until SIGTERM or SIGINT, then finish running operations.
 
     `dsn` is the signup role's, `events_uri` the event publisher's. Ended operations are kept for `keep`. `alive_file`
-    is touched while the worker runs, even if the database is away. `say` gets status lines.
+    is touched while the worker runs, even if the database is away. `ca_certificate` is the CAs to trust (PEM) for the
+    events; empty: the system's. `say` gets status lines.
     """
     for folder in clear_abandoned():
         log.warning("removed the folder %s of a killed run", folder)
     with Database(dsn, size=concurrency + 4, answer_s=_ANSWER_S) as database:
         worker = _Worker(dsn, database, lifecycle, concurrency, say)
         housekeeper = Housekeeper(database, lifecycle, Intake(database, catalog, cells), keep=keep)
-        asyncio.run(worker.run(housekeeper, EventPublisher(database, events_uri), alive_file))
+        asyncio.run(worker.run(housekeeper, EventPublisher(database, events_uri, ca_certificate), alive_file))
 
 
 async def _touch(file: Path | None) -> None:
