@@ -1,0 +1,57 @@
+"""`kryonix:hosts`: what is refused before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.host_settings import Host, HostSettings
+
+SSH = [Host(address=f"10.0.0.{n}", docker=f"ssh://ops@10.0.0.{n}") for n in (1, 2, 3)]
+TCP = [Host(address=f"10.0.0.{n}", docker=f"tcp://10.0.0.{n}:2376") for n in (1, 2, 3)]
+
+
+@pytest.fixture(autouse=True)
+def certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CERT_PATH", "/certificates")
+
+
+def problems(*hosts: Host, nodes: int = 3, tls: bool = True) -> str:
+    return "\n".join(HostSettings(hosts=hosts).problems(nodes, tls=tls))
+
+
+@pytest.mark.parametrize("hosts", [SSH, TCP, [Host(address="10.0.0.9"), *SSH[1:]], []])
+def test_a_machine_for_each_node_is_accepted(hosts: list[Host]) -> None:
+    assert not problems(*hosts)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "problem"),
+    [
+        (SSH[:2], "2 hosts for 3 nodes"),
+        ([*SSH[:2], SSH[0]], "two hosts have the address '10.0.0.1'"),
+        ([Host(address="10.0.0.8"), Host(address="10.0.0.9"), SSH[0]], "two hosts have the docker ''"),
+        ([*SSH[:2], Host(address="node-3", docker=SSH[2].docker)], "'node-3' is not an IPv4 address"),
+        ([*SSH[:2], Host(address="::1", docker=SSH[2].docker)], "'::1' is not an IPv4 address"),
+        ([*SSH[:2], Host(address="127.0.0.1", docker=SSH[2].docker)], "'127.0.0.1' is not an IPv4 address"),
+        ([*SSH[:2], Host(address="0.0.0.0", docker=SSH[2].docker)], "'0.0.0.0' is not an IPv4 address"),
+        ([*SSH[:2], Host(address="10.0.0.3", docker="http://10.0.0.3")], "is not the URL of a Docker daemon"),
+        ([*SSH[:2], Host(address="10.0.0.3", docker="ssh://")], "is not the URL of a Docker daemon"),
+        ([*SSH[:2], Host(address="10.0.0.3", docker="ssh://ops:secret@10.0.0.3")], "not the URL of a Docker daemon"),
+        ([*SSH[:2], Host(address="10.0.0.3", docker="ssh://ops@10.0.0.3:many")], "not the URL of a Docker daemon"),
+        ([*SSH[:2], TCP[2]], "one folder of certificates"),
+    ],
+)
+def test_hosts_that_can_not_work_are_refused(hosts: list[Host], problem: str) -> None:
+    found = problems(*hosts)
+    assert problem in found
+    assert "secret" not in found
+
+
+def test_nodes_do_not_talk_in_plain_text_over_a_network() -> None:
+    assert "Set kryonix:tls to true" in problems(*SSH, tls=False)
+
+
+def test_a_daemon_is_not_asked_without_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOCKER_CERT_PATH")
+    assert "Set DOCKER_CERT_PATH" in problems(*TCP)
+    assert not problems(*SSH)
