@@ -50,6 +50,16 @@ class Authority:
         builder = builder.add_extension(_usage(signs=False), critical=True)
         return cls(certificate=_pem(builder.sign(key, hashes.SHA256())), key=_key_pem(key))
 
+    def check(self) -> None:
+        """Raise InvalidChoice if the certificate or the key can't be read, or if they don't belong together."""
+        try:
+            own = x509.load_pem_x509_certificate(self.certificate.encode())
+            same = own.public_key() == self._signing_key().public_key()
+        except (ValueError, TypeError) as error:
+            raise InvalidChoice(f"the CA can't be read: {error}") from error
+        if not same:
+            raise InvalidChoice("the CA's key is not that of its certificate")
+
     def issue_server(self, names: Sequence[str], *, days: float = 90) -> Leaf:
         """Return a new certificate of a service, with its key, for host names and IP addresses.
 

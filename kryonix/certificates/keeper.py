@@ -33,6 +33,8 @@ _LOCK: Final = ".lock"
 _CHAIN, _KEY, _CA = "fullchain.pem", "privkey.pem", "ca.pem"
 _LOOK_S: Final = 0.25
 _TOUCH_S: Final = 2.0
+_ANSWER_S: Final = 3.0
+"""A round has to end before the keeper counts as hanging, even if every service hangs."""
 _RETRY_S: Final = 5.0
 
 State = Literal["served", "not served", "not answering", "waiting", "rejected"]
@@ -92,7 +94,7 @@ class Keeper:
                         continue
                     leaves[each], is_new = self._placed(each, force)
                     changed |= {each} if is_new or not self._started else set()
-                except (CertificateRejected, OSError) as error:
+                except (KryonixError, OSError) as error:
                     statuses[each] = self._status(each, placed(each.folder), "rejected", str(error))
             statuses |= self._serve(leaves, changed, patience)
             self._started = True
@@ -144,8 +146,10 @@ class Keeper:
 
         It may name some of the service's addresses only: nobody issues the inner ones to the public.
         """
-        leaf = Leaf.read(f"{(source / _CHAIN).read_text()}\n{(source / _KEY).read_text()}")
-        own = (source / _CA).read_text() if (source / _CA).exists() else ""
+        chain, key = ((source / name).read_text(errors="replace") for name in (_CHAIN, _KEY))
+        leaf, own = Leaf.read(f"{chain}\n{key}"), ""
+        if (source / _CA).exists():
+            own = (source / _CA).read_text(errors="replace")
         problems = []
         for name in where.names:
             try:
@@ -184,7 +188,7 @@ class Keeper:
 
     def _looked_at(self, where: Place, leaf: Leaf) -> PlaceStatus:
         try:
-            now = served(*where.address, starttls=where.starttls)
+            now = served(*where.address, starttls=where.starttls, timeout=_ANSWER_S)
         except CertificateUnreadable as error:
             return self._status(where, leaf, "not answering", str(error))
         if now.serial != leaf.serial:

@@ -74,9 +74,12 @@ class KeeperFile(_Part):
 
 
 def read_keeper_file(file: Path) -> KeeperFile:
-    """Return the keeper's file. Raises InvalidChoice, whose message has none of its secrets."""
+    """Return the keeper's file. Raises InvalidChoice, whose message has none of its secrets, if it is not one."""
     try:
-        return KeeperFile.model_validate_json(file.read_bytes())
+        found = KeeperFile.model_validate_json(file.read_bytes())
+        if found.authorities.issuing:
+            found.authorities.issuing.authority.check()
+        return found
     except OSError as error:
         raise InvalidChoice(f"{str(file)!r} can't be read: {error.strerror}. `kryonix up` makes it") from error
     except ValidationError as error:
