@@ -16,7 +16,7 @@ from kryonix.cli.output.console import print_error
 from kryonix.engines.choice import engine_for
 from kryonix.engines.containers import advice, container_names, paused, platform_of, worker_container
 from kryonix.engines.engine import Engine, StackSpec
-from kryonix.engines.errors import Refused
+from kryonix.engines.errors import EngineFailed, Refused
 from kryonix.errors import InvalidChoice, KryonixError, MissingPrerequisite, ServiceUnreachable
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.fleet.members import cell_loads, other_tenants
@@ -37,6 +37,8 @@ from kryonix.topology.naming import TENANT_STACK
 P = ParamSpec("P")
 
 _FAILED: Final = 1
+_NODES_NAMED: Final = ("majority-missing", "cluster-not-formed")
+"""Kinds of failures that name every node of a cluster that is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +250,10 @@ class Outage:
         try:
             yield
         except KryonixError as error:
-            # A missing image or an occupied port is itself the cause.
+            # A missing image or an occupied port is itself the cause. So are nodes that their error names already.
             refused = isinstance(error, Refused) or error.exit_status == Refused.exit_status
-            if refused or _caused_by_prerequisite(error) or not (text := self.advice()):
+            named = isinstance(error, EngineFailed) and error.kind in _NODES_NAMED
+            if refused or named or _caused_by_prerequisite(error) or not (text := self.advice()):
                 raise
             raise ServiceUnreachable(text) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
@@ -11,6 +12,8 @@ from kryonix.errors import ServiceUnreachable
 
 _CONTAINER: Final = "docker:index/container:Container"
 _REFERENCE: Final = "pulumi:pulumi:StackReference"
+_NODE: Final = re.compile(r"-rabbitmq(-\d)?$")
+"""The name of a container of a broker's node."""
 _TIMEOUT_S: Final = 5
 
 
@@ -55,22 +58,30 @@ def with_live_ids(document: Deployment) -> Deployment:
 def advice(stack: str, names: Sequence[str], noted: Collection[str] = ()) -> str | None:
     """Return what is wrong with the first container that does not run, and what to do; None if all run.
 
-    Also None if Docker does not answer here. `noted`: containers that the state has lost already.
+    Also None if Docker does not answer here, or only a minority of a cluster's nodes is away. `noted`: containers that
+    the state has lost already.
     """
-    states = _states(names)
+    states = _without_spare(_states(names))
     wrong = (_advice(stack, name, state, name in noted) for name, state in states.items())
     return next((text for text in wrong if text), None)
 
 
 def paused(stack: str, names: Sequence[str]) -> str | None:
-    """Return what to do about the first paused container; None if there is none."""
-    states = _states(names)
+    """Return what to do about the first paused container; None if there is none that is missed."""
+    states = _without_spare(_states(names))
     return next((_paused(stack, name) for name, state in states.items() if state and state.get("Paused")), None)
 
 
 def _states(names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
     """Return the state of each container, None for one that is gone; empty if Docker does not answer."""
     return {name: found and found["State"] for name, found in _inspected(names).items()}
+
+
+def _without_spare(states: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str, Any] | None]:
+    """Return the states without those of a broker's nodes that are away, while a majority of its nodes runs."""
+    nodes = {name: state for name, state in states.items() if _NODE.search(name)}
+    away = {name for name, state in nodes.items() if not state or not state["Running"] or state.get("Paused")}
+    return {name: state for name, state in states.items() if name not in away or 2 * len(away) >= len(nodes)}
 
 
 def _inspected(names: Sequence[str]) -> dict[str, dict[str, Any] | None]:

@@ -1,0 +1,41 @@
+"""Which container of a platform is to blame for an outage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from kryonix.engines import containers
+
+RUNS = {"Running": True}
+STOPPED = {"Running": False, "ExitCode": 137}
+PAUSED = {"Running": True, "Paused": True}
+ONE, TWO, THREE, DATABASE = (f"kryonix-dev-{name}" for name in ("rabbitmq", "rabbitmq-2", "rabbitmq-3", "postgres"))
+
+
+@pytest.mark.parametrize(
+    ("states", "blamed"),
+    [
+        ({ONE: STOPPED, DATABASE: RUNS}, ONE),
+        ({ONE: STOPPED, TWO: RUNS, THREE: RUNS, DATABASE: RUNS}, None),
+        ({ONE: STOPPED, TWO: RUNS, THREE: RUNS, DATABASE: STOPPED}, DATABASE),
+        ({ONE: RUNS, TWO: STOPPED, THREE: None}, TWO),
+        ({ONE: RUNS, TWO: None, THREE: RUNS}, None),
+        ({ONE: RUNS, TWO: RUNS, THREE: PAUSED}, None),
+    ],
+)
+def test_a_cluster_can_do_without_a_minority_of_its_nodes(
+    states: Mapping[str, Any], blamed: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {name: state and {"State": state} for name, state in states.items()}
+    monkeypatch.setattr(containers, "_inspected", lambda names: found)
+    advice = containers.advice("dev", list(states))
+    assert (advice is None) if blamed is None else (f"the container {blamed} " in str(advice))
+
+
+def test_a_frozen_node_is_missed_if_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "_inspected", lambda names: dict.fromkeys(names, {"State": PAUSED}))
+    assert "is paused" in str(containers.paused("dev", [ONE]))
+    assert "is paused" in str(containers.paused("dev", [ONE, TWO, THREE]))
