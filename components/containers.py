@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pulumi
 import pulumi_docker as docker
 
 from components.previous_run import NO_NEW_PRIVILEGES
-
-if TYPE_CHECKING:  # the settings name the nodes' containers
-    from components.settings import PlatformSettings
+from components.settings import PlatformSettings
+from kryonix.topology.naming import platform_container
 
 Inputs = dict[str, Any]
 """The inputs of a container."""
@@ -23,7 +22,7 @@ ENTRYPOINT_CAPABILITIES: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER",
 
 def container_name(role: str) -> str:
     """Return the name of a service's container. `role` is its part on the network, whatever its component is called."""
-    return f"kryonix-{pulumi.get_stack()}-{role}"
+    return platform_container(pulumi.get_stack(), role)
 
 
 @dataclass(frozen=True, kw_only=True)

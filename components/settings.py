@@ -15,7 +15,6 @@ from pulumi.runtime.config import CONFIG
 
 from components.backup_settings import BackupSettings
 from components.balancer_settings import BalancerSettings
-from components.containers import container_name
 from components.current_address import local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
@@ -34,7 +33,7 @@ from kryonix.topology.credentials import Generations, parse_generations
 from kryonix.topology.document import read
 from kryonix.topology.errors import InvalidInput, nearest
 from kryonix.topology.expansion import Topology, expand
-from kryonix.topology.naming import ADMIN_USER, TENANT_STACK
+from kryonix.topology.naming import ADMIN_USER, TENANT_STACK, platform_container
 from kryonix.topology.ownership import too_wide
 from kryonix.topology.tenants import Tenant, parse_tenant
 
@@ -160,7 +159,7 @@ class PlatformSettings:
         """Return the nodes of the broker."""
         return NodeSettings.of(
             self.broker_nodes,
-            container_name(ROLE),
+            platform_container(pulumi.get_stack(), ROLE),
             local=self.local_host,
             address=self.advertised_host,
             amqp=self.amqp_port,

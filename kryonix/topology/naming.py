@@ -34,6 +34,11 @@ def stats_user(user: str) -> str:
     return f"{user}.stats"
 
 
+def platform_container(stack: str, role: str) -> str:
+    """Return the name of a container of a platform's stack. `role` is its part on the network."""
+    return f"kryonix-{stack}-{role}"
+
+
 def tenant_of_vhost(vhost: str) -> str | None:
     """Return the id of a vhost's tenant, or None."""
     match = _VHOST.match(vhost)

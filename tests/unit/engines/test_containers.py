@@ -36,6 +36,6 @@ def test_a_cluster_can_do_without_a_minority_of_its_nodes(
 
 
 def test_a_frozen_node_is_missed_if_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "_inspected", lambda names: dict.fromkeys(names, {"State": PAUSED}))
+    monkeypatch.setattr(containers, "_inspected", lambda names: {name: {"State": PAUSED} for name in names})
     assert "is paused" in str(containers.paused("dev", [ONE]))
     assert "is paused" in str(containers.paused("dev", [ONE, TWO, THREE]))
