@@ -98,7 +98,7 @@ def find_connection(options: TenantOptions, management_url: str | None = None) -
     texts = isinstance(modules, list) and all(isinstance(each, str) for each in modules)
     if not isinstance(plan, str | None) or not (modules is None or texts):
         raise InvalidChoice(f"{source}: invalid plan or modules of the tenant. Run `kryonix outputs` again")
-    address = address_of(uri, outputs, management_url)
+    address = address_of(uri, outputs, management_url, fields=fields)
     return TenantConnection(address, plan, None if modules is None else tuple(modules))
 
 

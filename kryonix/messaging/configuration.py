@@ -6,6 +6,7 @@ import json
 import os
 import ssl
 import stat
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ MANAGEMENT_VARIABLE: Final = "KRYONIX_MANAGEMENT_URL"
 ADDRESSES_VARIABLE: Final = "KRYONIX_AMQP_ADDRESSES"
 """`HOST:PORT` of each node, with commas between them."""
 CA_VARIABLE: Final = "KRYONIX_CA_FILE"
+CERTIFICATE_VARIABLE: Final = "KRYONIX_CLIENT_CERTIFICATE"
+"""A file with the tenant's certificate and its key (PEM), for a tenant that has no password."""
 
 WRITE_IT: Final = "`kryonix tenant credentials ID --output FILE`"
 """The command that writes a file of credentials."""
@@ -35,6 +38,11 @@ _REMEDY: Final = (
     "with special characters of the password escaped as %2F, %23, %3F, %40"
 )
 _REMEDY_CA: Final = "Name the file that `kryonix certificates ca` writes, or leave it out to trust the system's CAs"
+
+_PAIR: Final = ("client_certificate", "client_key", "password")
+_EXTERNAL: Final = "auth=EXTERNAL"
+"""The query of a URI whose user is the common name of the client's certificate."""
+_REMEDY_CERTIFICATE: Final = f"Take both from {WRITE_IT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,9 @@ class Address:
     """One per node, where there are several."""
     ca_certificate: str = ""
     """The CAs to trust (PEM); empty: the system's."""
+    client_certificate: str = ""
+    """The tenant's certificate (PEM), for one that logs in with it; the password is then that for figures only."""
+    client_key: str = field(default="", repr=False)
 
     @property
     def nodes(self) -> list[Address]:
@@ -70,11 +81,19 @@ class Address:
         return [host_port(node.host, node.port) for node in self.nodes]
 
     def trust(self) -> ssl.SSLContext | None:
-        """Return what verifies the broker's certificate; None: the system's CAs. Raises ConfigurationError."""
+        """Return what verifies the broker's certificate, and shows the tenant's if there is one.
+
+        None: the system's CAs alone. Raises ConfigurationError.
+        """
+        if not self.ca_certificate and not self.client_certificate:
+            return None
         try:
-            return context(self.ca_certificate) if self.ca_certificate else None
+            verifying = context(self.ca_certificate)
         except InvalidChoice as error:
             raise ConfigurationError(str(error), remedy=_REMEDY_CA) from error
+        if self.client_certificate:
+            _show(verifying, self.client_key + self.client_certificate)
+        return verifying
 
     @property
     def vhost(self) -> str:
@@ -87,7 +106,9 @@ class Address:
 
     def uri(self) -> str:
         """Return the complete URI of one node, password included. Never show it."""
-        login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
+        login = quote(self.username, safe="")
+        if not _is_external(self.query):
+            login += f":{quote(self.password, safe='')}"
         query = f"?{self.query}" if self.query else ""
         return f"{self.scheme}://{login}@{host_port(self.host, self.port)}/{quote(self.vhost, safe='')}{query}"
 
@@ -115,8 +136,8 @@ def find_address(
         return address
     if file := outputs or os.environ.get(OUTPUTS_VARIABLE):
         content = read_outputs(Path(file), private=False)
-        uri, _ = credentials_in(content, tenant, repr(str(file)))
-        return address_of(uri, content, management, addresses, ca_file)
+        uri, fields = credentials_in(content, tenant, repr(str(file)))
+        return address_of(uri, content, management, addresses, ca_file, fields)
     remedy = f"Pass amqp_uri, or set {URI_VARIABLE}, or set {OUTPUTS_VARIABLE} to a file written by {WRITE_IT}"
     raise ConfigurationError("no broker address", remedy=remedy)
 
@@ -127,14 +148,23 @@ def address_of(
     management_url: str | None = None,
     addresses: Sequence[str] | None = None,
     ca_file: str | Path | None = None,
+    fields: Mapping[str, Any] | None = None,
 ) -> Address:
-    """Return the address of a URI on the platform of these outputs.
+    """Return the address of a URI on the platform of these outputs. `fields` are the tenant's.
 
     What is given replaces what the outputs have, and so does the environment's CA file. The environment's addresses are
     for outputs without any: a login must not go to another platform's nodes. Raises ConfigurationError.
     """
     further = () if management_url else outputs.get("management_urls") or ()
-    address = parse_uri(uri, management_url or outputs.get("management_url"))
+    certificate, key, password = _certificate(fields or {})
+    address = parse_uri(uri, management_url or outputs.get("management_url"), password if certificate else None)
+    if certificate and address.password != password:  # the URI has a password of its own, which counts
+        certificate = key = ""
+    if certificate and not _is_external(address.query):
+        address = replace(address, query="&".join(filter(None, (address.query, _EXTERNAL))))
+    if _is_external(address.query) and address.scheme != "amqps":
+        remedy = "Write the URI as amqps://, or use a tenant with a password"
+        raise ConfigurationError("a client certificate needs TLS, and the AMQP URI has none", remedy=remedy)
     listed = [each.strip() for each in os.environ.get(ADDRESSES_VARIABLE, "").split(",") if each.strip()]
     nodes = addresses or outputs.get("amqp_addresses") or listed
     file = ca_file or os.environ.get(CA_VARIABLE)
@@ -143,7 +173,38 @@ def address_of(
         others=tuple(_parsed(nodes, _PORTS[address.scheme])),
         management_urls=tuple(map(checked_management_url, further)),
         ca_certificate=_read_ca(Path(file)) if file else outputs.get("ca_certificate") or "",
+        client_certificate=certificate,
+        client_key=key,
     )
+
+
+def _certificate(fields: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the tenant's certificate, its key and the password for figures; empty if it logs in with a password."""
+    if file := os.environ.get(CERTIFICATE_VARIABLE):
+        try:
+            return Path(file).read_text(encoding="ascii"), "", ""
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not PEM"
+            raise ConfigurationError(f"cannot read {file!r}: {reason}", remedy=_REMEDY_CERTIFICATE) from error
+    certificate, key, password = (str(fields.get(name) or "") for name in _PAIR)
+    return certificate, key, password
+
+
+def _is_external(query: str) -> bool:
+    """Return True for a URI's query of a client that logs in with a certificate."""
+    return _EXTERNAL in query.split("&")
+
+
+def _show(verifying: ssl.SSLContext, pem: str) -> None:
+    """Let a client show a certificate. Raises ConfigurationError. The library takes it from a file only."""
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # of mode 600
+        file.write(pem)
+        file.flush()
+        try:
+            verifying.load_cert_chain(file.name)
+        except (ssl.SSLError, OSError) as error:
+            problem = "the client certificate can't be used: it is not a certificate with its own key, in PEM"
+            raise ConfigurationError(problem, remedy=_REMEDY_CERTIFICATE) from error
 
 
 def _parsed(addresses: Sequence[str], port: int) -> Iterator[tuple[str, int]]:
@@ -168,9 +229,11 @@ def _read_ca(file: Path) -> str:
         raise ConfigurationError(problem, remedy=_REMEDY_CA) from error
 
 
-def parse_uri(uri: str, management_url: str | None = None) -> Address:
+def parse_uri(uri: str, management_url: str | None = None, figures_password: str | None = None) -> Address:
     """Parse an AMQP URI. Raises ConfigurationError, without any part that may be a password.
 
+    One without a password, or with the query `auth=EXTERNAL`, is a tenant's that logs in with a certificate.
+    `figures_password` is that of its user for figures.
     An unescaped `/`, `#` or `?` in the password ends up in the port, path or query.
     """
     try:
@@ -181,7 +244,10 @@ def parse_uri(uri: str, management_url: str | None = None) -> Address:
             remedy = f"Name one host, and all of them in {ADDRESSES_VARIABLE} or `addresses=`"
             raise ConfigurationError("the AMQP URI names several hosts", remedy=remedy) from None
         raise ConfigurationError("the AMQP URI is not a valid URI", remedy=_REMEDY) from None
-    if parts.scheme not in _PORTS or not parts.hostname or not parts.username or parts.password is None:
+    password = figures_password if parts.password is None else unquote(parts.password)
+    if password is None and _is_external(parts.query):
+        password = ""  # the certificate is in the caller's own SSL context
+    if parts.scheme not in _PORTS or not parts.hostname or not parts.username or password is None:
         problem = "the AMQP URI is incomplete: it needs the scheme amqp or amqps, user, password and host"
         raise ConfigurationError(problem, remedy=_REMEDY)
     vhost = unquote(parts.path[1:])
@@ -194,7 +260,7 @@ def parse_uri(uri: str, management_url: str | None = None) -> Address:
         host=parts.hostname,
         port=port or _PORTS[parts.scheme],
         username=unquote(parts.username),
-        password=unquote(parts.password),
+        password=password,
         tenant_id=tenant_id,
         management_url=None if management_url is None else checked_management_url(management_url),
         query=parts.query,

@@ -10,6 +10,7 @@ import pytest
 
 from kryonix.messaging import ConfigurationError
 from kryonix.messaging.configuration import Address, find_address, parse_uri
+from tests.support.tls import CA, pair
 
 URI = "amqp://kryonix_acme:s%2Fcret@broker.example:5673/%2Fcliente_acme"
 
@@ -22,6 +23,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "KRYONIX_MANAGEMENT_URL",
         "KRYONIX_AMQP_ADDRESSES",
         "KRYONIX_CA_FILE",
+        "KRYONIX_CLIENT_CERTIFICATE",
     ):
         monkeypatch.delenv(name, raising=False)
 
@@ -243,3 +245,55 @@ def test_a_uri_with_several_hosts_says_where_to_write_them() -> None:
     with pytest.raises(ConfigurationError, match=r"names several hosts.*KRYONIX_AMQP_ADDRESSES") as error:
         parse_uri("amqp://kryonix_acme:s3cret@one:5672,two:5672/%2Fcliente_acme")
     assert "s3cret" not in str(error.value)
+
+
+PAIR = pair("kryonix_acme", CA)
+CERTIFIED = {
+    "amqp_uri": "amqps://kryonix_acme@one:5671/%2Fcliente_acme",
+    "username": "kryonix_acme",
+    "password": "for figures",
+    "client_certificate": PAIR.pem,
+    "client_key": PAIR.key_pem,
+}
+
+
+def test_a_certificate_that_was_handed_out_is_shown_instead_of_a_password(tmp_path: Path) -> None:
+    file = tmp_path / "acme.json"
+    file.write_text(json.dumps(CERTIFIED))
+    file.chmod(0o600)
+    address = find_address(None, file, None, None)
+    assert address.uri() == "amqps://kryonix_acme@one:5671/%2Fcliente_acme?auth=EXTERNAL"
+    assert address.password == "for figures"
+    assert address.trust() is not None
+    assert PAIR.key_pem not in repr(address)
+
+
+def test_a_certificate_comes_from_a_file_for_a_uri_without_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "client.pem"
+    file.write_text(PAIR.key_pem + PAIR.pem)
+    monkeypatch.setenv("KRYONIX_CLIENT_CERTIFICATE", str(file))
+    assert find_address(CERTIFIED["amqp_uri"], None, None, None).uri().endswith("?auth=EXTERNAL")
+    assert find_address(URI, None, None, None).uri() == URI, "a password of its own counts"
+    file.write_text("not PEM")
+    with pytest.raises(ConfigurationError, match="certificate with its own key"):
+        find_address(CERTIFIED["amqp_uri"], None, None, None).trust()
+    file.unlink()
+    with pytest.raises(ConfigurationError, match=r"cannot read .*client\.pem"):
+        find_address(CERTIFIED["amqp_uri"], None, None, None)
+
+
+def test_a_certificate_is_refused_without_tls(tmp_path: Path) -> None:
+    file = tmp_path / "acme.json"
+    file.write_text(json.dumps({**CERTIFIED, "amqp_uri": "amqp://kryonix_acme@one:5672/%2Fcliente_acme"}))
+    file.chmod(0o600)
+    with pytest.raises(ConfigurationError, match="a client certificate needs TLS"):
+        find_address(None, file, None, None)
+
+
+def test_a_certificate_of_the_callers_own_context_needs_no_password() -> None:
+    uri = "amqps://kryonix_acme@one:5671/%2Fcliente_acme?auth=EXTERNAL"
+    assert parse_uri(uri).uri() == uri
+    with pytest.raises(ConfigurationError, match="incomplete"):
+        parse_uri(uri.partition("?")[0])
