@@ -45,6 +45,8 @@ _STUCK_S: Final = 5.0
 
 It doubles with every such node in a row. A queue whose leader is gone has a new one after 9 s at most.
 """
+_IDLE_S: Final = 5.0
+"""Without an answer or a message. Then a user asks."""
 _MAX_STUCK_S: Final = 60.0
 _LATE_S: Final = 2.0
 """Silence beyond the heartbeat, which the broker keeps also where it has nothing to say."""
@@ -67,6 +69,9 @@ class User(Protocol):
     @property
     def answers(self) -> int:
         """The number of answers so far."""
+
+    async def ask(self) -> None:
+        """Ask for an answer that a node without the others can't give, and be `waiting` until it comes."""
 
     def lost(self) -> None:
         """Note that the connection is broken."""
@@ -246,7 +251,7 @@ class Link:
         if not self._cluster.has_others:
             await asyncio.Event().wait()
         clock = asyncio.get_running_loop().time
-        asked, pause, progress, since = 0.0, _LOOK_S, -1, clock()
+        asked, pause, progress, since, heard = 0.0, _LOOK_S, -1, clock(), clock()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
@@ -254,8 +259,13 @@ class Link:
             suspected = self._suspected.is_set()
             self._suspected.clear()
             waiting, answers = any(user.waiting for user in self._users), sum(user.answers for user in self._users)
-            if answers > progress > -1:
-                self._stuck_s = _STUCK_S
+            if answers > progress:
+                heard = clock()
+                if progress >= 0:
+                    self._stuck_s = _STUCK_S
+            if not waiting and clock() - heard > _IDLE_S:
+                heard = clock()
+                self._later(random.choice(list(self._users)).ask())  # noqa: S311 - each in its turn will do
             if not waiting or answers != progress or is_blocked(connection):
                 progress, since = answers, clock()
             if (stuck := clock() - since) > self._stuck_s:

@@ -141,6 +141,9 @@ class Publisher:
             self._opening = None
             done.set()
 
+    async def ask(self) -> None:
+        """Ask nothing: the next message asks."""
+
     def lost(self) -> None:
         live, self._live = self._live, None
         self._wake(live)

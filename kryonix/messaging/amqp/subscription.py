@@ -26,6 +26,7 @@ _PAUSE_S: Final = 0.2
 _MAX_PAUSE_S: Final = 5.0
 _ANSWER_S: Final = 5.0
 """Time for an answer of the broker. After that the connection is dead."""
+_ASK_AGAIN_S: Final = 0.5
 _TIMEOUT_ARGUMENT: Final = "x-consumer-timeout"
 
 
@@ -48,12 +49,13 @@ class AmqpSubscription:
         self._keeper: asyncio.Task[None] | None = None
         self._tags: list[str] = []
         self._asking: asyncio.Timeout | None = None
+        self._doubted = False
         self.answers = 0
         link.add(self)
 
     @property
     def waiting(self) -> bool:
-        return self._asking is not None
+        return self._asking is not None or self._doubted
 
     async def open(self, timeout: float) -> None:
         """Subscribe, repeatedly if the connection breaks. Raises NotConnected, NotRoutable or AccessRefused."""
@@ -136,6 +138,7 @@ class AmqpSubscription:
 
     def _receiver(self, queue: str, handout: Handout) -> Callable[[DeliveredMessage], Coroutine[Any, Any, None]]:
         async def receive(message: DeliveredMessage) -> None:
+            self.answers += 1
             delivery = AmqpDelivery(message, queue, handout)
             if (reason := delivery.envelope.headers.get(Header.UNREADABLE)) is not None:
                 log.warning("%s: a message with unreadable properties is a dead letter: %s", queue, reason)
@@ -166,8 +169,22 @@ class AmqpSubscription:
                 self._broken.set()
                 pause = min(pause * 2, _MAX_PAUSE_S)
 
+    async def ask(self) -> None:
+        """Ask a queue for its consumers: there is one, but a node that can't reach the queue's leader counts none."""
+        channel = self._channel
+        self._doubted = self._keeper is not None and channel is not None
+        with contextlib.suppress(*BROKEN), translate_amqp_errors():
+            while self._doubted and channel is not None and channel is self._channel:
+                with contextlib.suppress(TimeoutError):
+                    if (await channel.queue_declare(self._queues[0], passive=True, timeout=_ANSWER_S)).consumer_count:
+                        self.answers += 1
+                        break
+                await asyncio.sleep(_ASK_AGAIN_S)
+        self._doubted = False
+
     def lost(self) -> None:
         self._channel = None  # nobody answers any more, not even its closing
+        self._doubted = False
         if self._handout is not None:
             self._end(self._handout, "the connection is lost")
         if self._asking is not None and not self._asking.expired():

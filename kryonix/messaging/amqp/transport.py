@@ -76,6 +76,9 @@ class AmqpTransport:
     def waiting(self) -> bool:
         return self._asking is not None
 
+    async def ask(self) -> None:
+        """Ask nothing: senders ask."""
+
     def lost(self) -> None:
         self._question_channel = None
         if self._asking is not None and not self._asking.expired():
