@@ -60,6 +60,7 @@ if settings.platform is not None:
             settings=settings.platform.monitoring,
             advertised_host=settings.platform.advertised_host,
             broker_network=own.broker_network,
+            brokers=settings.platform.nodes.inside,
             metrics_password=exporter.outputs["metrics_password"],
             signup=settings.platform.product.signup,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,12 @@ from kryonix.topology.credentials import PASSWORD_LENGTH, bcrypt_hash
 
 @dataclass(frozen=True, kw_only=True)
 class MonitoringArgs:
-    """The broker's network, the password for its metrics, and True if there is a signup service to scrape."""
+    """The broker's network and nodes, the password for their metrics, and True if there is a signup service."""
 
     settings: MonitoringSettings
     advertised_host: str
     broker_network: docker.Network
+    brokers: Sequence[str]
     metrics_password: pulumi.Input[str]
     signup: bool = False
 
@@ -75,6 +77,7 @@ class Monitoring(pulumi.ComponentResource):
             settings=self._args.settings,
             networks=[self.network, self._args.broker_network],
             url=self._url(self._args.settings.prometheus_port),
+            brokers=self._args.brokers,
             metrics_password=self._args.metrics_password,
             signup=self._args.signup,
             **self._login,

@@ -17,12 +17,16 @@ INSIDE: Final = "http://prometheus:9090"
 _FOLDER: Final = "/etc/prometheus"
 _MEMORY_MB: Final = 1024
 _SIGNUP: Final = "web:8080"
+_BROKER_PORT: Final = 15692
+_BROKERS: Final = f'["rabbitmq:{_BROKER_PORT}"]'
+"""The targets in the file, those of a broker of one node."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrometheusContainerArgs(MonitoringServerArgs):
-    """A server's arguments, the password for the broker's metrics, and True if there is a signup service to scrape."""
+    """A server's arguments, the broker's nodes, their metrics' password, and True if there is a signup service."""
 
+    brokers: Sequence[str]
     metrics_password: pulumi.Input[str]
     signup: bool = False
 
@@ -55,8 +59,10 @@ class PrometheusContainer(MonitoringServer):
 
 
 def _files(args: PrometheusContainerArgs) -> dict[str, pulumi.Input[str]]:
+    files = read_files("prometheus.yml")
+    brokers = json.dumps([f"{host}:{_BROKER_PORT}" for host in args.brokers])
     return {
-        **read_files("prometheus.yml"),
+        "prometheus.yml": files["prometheus.yml"].replace(_BROKERS, brokers),
         **read_files("rules/*.yaml"),
         "workers.json": _targets(args.settings.worker_targets),
         "signup.json": _targets([_SIGNUP] if args.signup else []),

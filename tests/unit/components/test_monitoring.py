@@ -34,13 +34,14 @@ def settings(**given: Any) -> MonitoringSettings:
 
 def made(**given: Any) -> Recorder:
     """The registrations of a platform's monitoring."""
-    signup = given.pop("signup", False)
+    signup, brokers = given.pop("signup", False), given.pop("brokers", ("rabbitmq",))
 
     def program() -> None:
         args = MonitoringArgs(
             settings=settings(**given),
             advertised_host="kryonix.example",
             broker_network=docker.Network("broker", name="broker-net"),
+            brokers=brokers,
             metrics_password=pulumi.Output.secret(SECRET),
             signup=signup,
         )
@@ -67,6 +68,16 @@ def plain(value: Any) -> Any:
 def files(inputs: Mapping[str, Any]) -> dict[str, str]:
     """Return a container's uploads by path."""
     return {upload["file"]: upload["content"] for upload in inputs["uploads"]}
+
+
+def test_prometheus_scrapes_every_node() -> None:
+    uploaded = files(container(made(brokers=("rabbitmq-1", "rabbitmq-2", "rabbitmq-3")), "prometheus"))
+    jobs = yaml.safe_load(uploaded["/etc/prometheus/prometheus.yml"])["scrape_configs"]
+    of_brokers = [job["static_configs"] for job in jobs if ":15692" in str(job.get("static_configs"))]
+    assert len(of_brokers) >= 3
+    assert {str(configs) for configs in of_brokers} == {
+        str([{"targets": ["rabbitmq-1:15692", "rabbitmq-2:15692", "rabbitmq-3:15692"]}])
+    }
 
 
 def test_prometheus_gets_its_files_and_the_networks_of_its_targets() -> None:
