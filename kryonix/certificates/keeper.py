@@ -20,7 +20,7 @@ from threading import Event
 from typing import Any, Final, Literal
 
 from kryonix.certificates.leaf import CertificateRejected, Leaf, WrongHost
-from kryonix.certificates.placement import place, placed
+from kryonix.certificates.placement import SERVER, place, placed
 from kryonix.certificates.places import KeeperFile, Place
 from kryonix.certificates.reloading import reload_postgres
 from kryonix.certificates.served import CertificateUnreadable, served
@@ -86,6 +86,7 @@ class Keeper:
             leaves: dict[Place, Leaf] = {}
             statuses: dict[Place, PlaceStatus] = {}
             changed = set()
+            problem = self._obtain(force)
             for each in self._file.places:
                 try:
                     if not _taken(each.folder):
@@ -95,12 +96,32 @@ class Keeper:
                     leaves[each], is_new = self._placed(each, force)
                     changed |= {each} if is_new or not self._started else set()
                 except (KryonixError, OSError) as error:
-                    statuses[each] = self._status(each, placed(each.folder), "rejected", str(error))
+                    why = f"{problem or error}"
+                    statuses[each] = self._status(each, placed(each.folder), "rejected", why)
             statuses |= self._serve(leaves, changed, patience)
             self._started = True
             found = [statuses[each] for each in self._file.places]
             self._report(found)
             return found
+
+    def _obtain(self, force: bool) -> str:
+        """Have the source's certificate issued by ACME if it is due; return why it was not. The old one stays then."""
+        acme, source = self._file.acme, self._file.source
+        if acme is None or source is None:
+            return ""
+        from kryonix.certificates.acme import AcmeFailed, obtain  # imported late: few platforms need it
+
+        present = placed(source)
+        if present and not force and not present.due(self._now()) and set(present.names) == set(acme.names):
+            return ""
+        try:
+            source.mkdir(mode=0o700, exist_ok=True)
+            leaf = obtain(acme, source, force=force)
+        except (AcmeFailed, OSError) as error:
+            log.error("%s", error)
+            return str(error)
+        log.info("%s issued %x, valid until %s", acme.directory, leaf.serial, _day(leaf.expires))
+        return ""
 
     def _placed(self, where: Place, force: bool) -> tuple[Leaf, bool]:
         """Return the place's certificate, and True if it or the trusted CAs are new. Raises CertificateRejected."""
@@ -146,8 +167,8 @@ class Keeper:
 
         It may name some of the service's addresses only: nobody issues the inner ones to the public.
         """
-        chain, key = ((source / name).read_text(errors="replace") for name in (_CHAIN, _KEY))
-        leaf, own = Leaf.read(f"{chain}\n{key}"), ""
+        parts = (SERVER,) if self._file.acme else (_CHAIN, _KEY)
+        leaf, own = Leaf.read("\n".join((source / name).read_text(errors="replace") for name in parts)), ""
         if (source / _CA).exists():
             own = (source / _CA).read_text(errors="replace")
         problems = []
@@ -206,7 +227,7 @@ class Keeper:
             serial=f"{leaf.serial:x}",
             issuer=leaf.certificate.issuer.rfc4514_string(),
             expires=leaf.expires.isoformat(),
-            renews="" if self._file.source else renews.isoformat(timespec="seconds"),
+            renews="" if self._file.source and not self._file.acme else renews.isoformat(timespec="seconds"),
         )
 
     def _report(self, statuses: Sequence[PlaceStatus]) -> None:

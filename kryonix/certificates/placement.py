@@ -21,8 +21,8 @@ def place(folder: Path, leaf: Leaf, trust: str) -> bool:
     Check the certificate before. Each file is renamed into place, so a reader sees the old one or the new one, with the
     folder's owner and mode 0600. The CAs come first: whoever reads between the two trusts both. Raises OSError.
     """
-    trusted = _put(folder, TRUST, trust)
-    return _put(folder, SERVER, leaf.pem) or trusted
+    trusted = put_file(folder, TRUST, trust)
+    return put_file(folder, SERVER, leaf.pem) or trusted
 
 
 def placed(folder: Path) -> Leaf | None:
@@ -33,7 +33,8 @@ def placed(folder: Path) -> Leaf | None:
         return None
 
 
-def _put(folder: Path, name: str, text: str) -> bool:
+def put_file(folder: Path, name: str, text: str) -> bool:
+    """Put a file into a folder by a rename, for its owner alone; return False if it was there. Raises OSError."""
     owner, file, new = folder.stat(), folder / name, folder / f".{name}.new"
     content = text.encode()
     if _is_there(file, content, owner):

@@ -58,18 +58,37 @@ class Authorities(_Part):
     trusted: str = ""
 
 
+class Acme(_Part):
+    """A CA that issues by ACME, and the public names for which."""
+
+    directory: Annotated[str, Field(pattern="^https://")]
+    names: Annotated[tuple[str, ...], Field(min_length=1)]
+    contact: str = ""
+    """An e-mail address that the CA may write to."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 80
+    """Where the keeper answers the CA's challenge; port 80 of the names has to lead here."""
+    directory_ca: str = ""
+    """Who issued the certificate of the directory itself (PEM); empty for the system's CAs."""
+
+
 class KeeperFile(_Part):
-    """What the keeper has to do. With a `source`, its certificate is placed, and none is issued."""
+    """What the keeper has to do. With a `source`, its certificate is placed, and no CA of the platform issues any.
+
+    With `acme`, the source is a folder of the keeper's own, where it keeps what that CA issues.
+    """
 
     authorities: Authorities
     places: tuple[Place, ...]
     source: Path | None = None
+    acme: Acme | None = None
     registry_dsn: str | None = Field(default=None, repr=False)
 
     @model_validator(mode="after")
     def _has_a_source(self) -> KeeperFile:
         if self.source is None and self.authorities.issuing is None:
             raise ValueError("give authorities.issuing, or source")
+        if self.acme and self.source is None:
+            raise ValueError("acme needs source, a folder of its own")
         return self
 
 

@@ -1,0 +1,142 @@
+"""Certificates of a public CA by ACME (RFC 8555), with the challenge http-01.
+
+http-01 needs port 80 alone, which no service of a platform uses. tls-alpn-01 would need 443, where a proxy listens
+already if there is one, and which would have to pass the challenges on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import requests
+from acme import challenges, crypto_util, errors, messages
+from acme.client import ClientNetwork, ClientV2
+from acme.standalone import HTTP01DualNetworkedServers, HTTP01RequestHandler
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from josepy.errors import Error as JoseError
+from josepy.jwa import ES256
+from josepy.jwk import JWKEC
+
+from kryonix.certificates.leaf import Leaf
+from kryonix.certificates.placement import SERVER, put_file
+from kryonix.certificates.places import Acme
+from kryonix.certificates.trust import why
+from kryonix.errors import ServiceUnreachable
+
+_ACCOUNT: Final = "account.pem"
+_ATTEMPT: Final = "attempt"
+_BETWEEN_S: Final = 900
+"""Time between attempts: a public CA takes five failures of a name an hour."""
+_REQUEST_S: Final = 15
+_ORDER: Final = timedelta(seconds=60)
+
+
+class AcmeFailed(ServiceUnreachable):
+    """The CA does not answer, refuses the order, or could not reach this machine."""
+
+
+def obtain(acme: Acme, folder: Path, *, force: bool = False) -> Leaf:
+    """Have a new certificate issued, keep it in a folder beside the account's key, and return it.
+
+    Raises AcmeFailed; also within 15 minutes of the last attempt, unless forced.
+    """
+    attempt = folder / _ATTEMPT
+    if not force and attempt.exists() and (left := attempt.stat().st_mtime + _BETWEEN_S - time.time()) > 0:
+        raise AcmeFailed(f"the last attempt failed; the next one is in {left / 60:.0f} minutes")
+    attempt.touch()
+    try:
+        leaf = _ordered(acme, folder)
+    except (errors.Error, JoseError, requests.RequestException, OSError, ValueError) as error:
+        raise AcmeFailed(f"{acme.directory} issued nothing: {_explained(error, acme)}") from error
+    put_file(folder, SERVER, leaf.pem)
+    attempt.unlink()
+    return leaf
+
+
+def _ordered(acme: Acme, folder: Path) -> Leaf:
+    client = _client(acme, folder)
+    key = _pem(ec.generate_private_key(ec.SECP256R1()))
+    order = client.new_order(crypto_util.make_csr(key, list(acme.names)))
+    offered = [_http01(each) for each in order.authorizations if each.body.status != messages.STATUS_VALID]
+    answers = [(each, *each.response_and_validation(client.net.key)) for each in offered]
+    with _answering(acme.port, answers):
+        for challenge, response, _ in answers:
+            client.answer_challenge(challenge, response)
+        # The library compares with a time without a zone.
+        issued = client.poll_and_finalize(order, datetime.now() + _ORDER)
+    return Leaf.read(key.decode() + issued.fullchain_pem)
+
+
+def _client(acme: Acme, folder: Path) -> ClientV2:
+    """Return a client with an account, which is made on the first use of its key."""
+    key = JWKEC(key=_account_key(folder))
+    trust: Any = str(folder / "directory.pem") if acme.directory_ca else True
+    if acme.directory_ca:
+        put_file(folder, "directory.pem", acme.directory_ca)
+    network = ClientNetwork(key, alg=ES256, verify_ssl=trust, user_agent="kryonix", timeout=_REQUEST_S)
+    client = ClientV2(ClientV2.get_directory(acme.directory, network), network)
+    wanted = messages.NewRegistration.from_data(email=acme.contact or None, terms_of_service_agreed=True)
+    try:
+        client.new_account(wanted)
+    except errors.ConflictError as known:
+        network.account = messages.RegistrationResource(uri=known.location, body=messages.Registration())
+    return client
+
+
+def _account_key(folder: Path) -> ec.EllipticCurvePrivateKey:
+    file = folder / _ACCOUNT
+    with suppress(FileNotFoundError):
+        key = load_pem_private_key(file.read_bytes(), password=None)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            return key
+    made = ec.generate_private_key(ec.SECP256R1())
+    put_file(folder, _ACCOUNT, _pem(made).decode())
+    return made
+
+
+def _http01(authorization: messages.AuthorizationResource) -> messages.ChallengeBody:
+    for each in authorization.body.challenges:
+        if isinstance(each.chall, challenges.HTTP01):
+            return each
+    raise ValueError(f"the CA offers no http-01 for {authorization.body.identifier.value}")
+
+
+@contextmanager
+def _answering(port: int, answers: Sequence[tuple[Any, Any, str]]) -> Iterator[None]:
+    """Answer the CA's requests while it validates."""
+    resources = {
+        HTTP01RequestHandler.HTTP01Resource(chall=challenge.chall, response=response, validation=validation)
+        for challenge, response, validation in answers
+    }
+    servers = HTTP01DualNetworkedServers(("", port), resources)
+    servers.serve_forever()
+    try:
+        yield
+    finally:
+        servers.shutdown_and_server_close()
+
+
+def _explained(error: Exception, acme: Acme) -> str:
+    if isinstance(error, errors.ValidationError):
+        failed = [
+            f"{each.body.identifier.value}: {challenge.error.detail}"
+            for each in error.failed_authzrs
+            for challenge in each.body.challenges
+            if challenge.error is not None
+        ]
+        return f"{'; '.join(failed)}. Its challenge has to reach port 80 of these names, here port {acme.port}"
+    if isinstance(error, errors.TimeoutError):
+        return f"it did not finish within {_ORDER.total_seconds():.0f} s"
+    if isinstance(error, messages.Error):
+        return str(error.detail or error)
+    return why(error, acme.directory) or str(error) or type(error).__name__
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
