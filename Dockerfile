@@ -35,8 +35,9 @@ RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3.*/ensurepip /usr/local/lib
     && find / -xdev -perm /6000 -type f -exec chmod a-s {} + \
     && echo 'kryonix:x:10001:10001::/var/lib/kryonix:/usr/sbin/nologin' >>/etc/passwd \
     && echo 'kryonix:x:10001:' >>/etc/group \
-    && mkdir -p /var/lib/kryonix /var/lib/kryonix-backup /etc/kryonix \
-    && chown 10001:10001 /var/lib/kryonix /var/lib/kryonix-backup
+    && mkdir -p /var/lib/kryonix /var/lib/kryonix-backup /etc/kryonix /srv/kryonix /tls \
+    && ln -s /var/lib/kryonix /srv/kryonix/.kryonix \
+    && chown 10001:10001 /var/lib/kryonix /var/lib/kryonix-backup /tls
 COPY --from=packages /srv/kryonix/.venv /srv/kryonix/.venv
 COPY --from=program /srv/kryonix /srv/kryonix
 ARG VERSION=unknown

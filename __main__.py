@@ -30,6 +30,7 @@ provider = rabbitmq.Provider(
     endpoint=platform.endpoint,
     username=platform.username,
     password=platform.access.apply(lambda access: access.password),
+    cacert_file=platform.trust_file,
 )
 on_broker = pulumi.ResourceOptions(providers=[provider], depends_on=[*platform.ready, provider])
 tenants = {
@@ -63,6 +64,7 @@ if settings.platform is not None:
             brokers=settings.platform.nodes.inside,
             metrics_password=exporter.outputs["metrics_password"],
             signup=settings.platform.product.signup,
+            trust=platform.ca_certificate if settings.platform.tls.on else None,
         )
         monitoring = Monitoring("monitoring", watched)
         services, outputs = [monitoring], outputs | monitoring.outputs
@@ -98,5 +100,6 @@ if settings.platform is not None:
     BrokerSafeguards("broker-safeguards", platform.access, settings, pulumi.ResourceOptions(depends_on=before))
 
 outputs |= {"management_url": platform.management_url, "amqp_host": platform.amqp_host, "amqp_port": platform.amqp_port}
+outputs["ca_certificate"] = platform.ca_certificate
 for name, value in {**outputs, "tenants": {id: tenant.summary() for id, tenant in tenants.items()}}.items():
     pulumi.export(name, value)

@@ -16,7 +16,7 @@ from components.backup_settings import BackupSettings
 from components.containers import container_name
 from components.exporter_container import platform_file
 from components.platform import Platform
-from components.product import BROKER_INSIDE, ProductSettings
+from components.product import ProductSettings
 from components.product_container import FILES, PLATFORM_FILE, ProductContainer, ProductContainerArgs, touched
 from components.signup_service import STATE, state_volume
 from kryonix.topology.credentials import PASSWORD_LENGTH
@@ -85,9 +85,10 @@ def _files(args: BackupArgs, password: pulumi.Output[str]) -> Mapping[str, pulum
         "admin_password": password,
         "registry_dsn": args.platform.backup_dsn,
         "signup_dsn": args.platform.backup_dsn,
-        **BROKER_INSIDE,
+        **args.platform.broker_inside,
     }
     files: dict[str, pulumi.Input[str]] = {
+        **args.platform.trust_files,
         PLATFORM_FILE: platform_file(known),
         _RECIPIENTS_FILE: "".join(f"{recipient}\n" for recipient in args.settings.recipients),
     }

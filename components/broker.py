@@ -9,14 +9,15 @@ from pathlib import Path
 import pulumi
 import pulumi_docker as docker
 
+from components.broker_listeners import BrokerListeners, listeners_of
 from components.containers import ENTRYPOINT_CAPABILITIES, Inputs, hardened
 from components.node_settings import ROLE, Node, NodeSettings
 from components.settings import PlatformSettings
+from components.tls_settings import FOLDER
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.naming import ADMIN_USER
 
 _FILES = Path(__file__).parent / "broker_files"
-_MANAGEMENT_PORT, _AMQP_PORT, _METRICS_PORT = 15672, 5672, 15692
 _START_TIMEOUT_S = 180
 _DATA = "/var/lib/rabbitmq"
 _MEMBERS = 3
@@ -38,13 +39,11 @@ _RECEIVE_TIME = "message_interceptors.incoming.set_header_timestamp.overwrite = 
 """Adds the header `timestamp_in_ms` to messages without one. With `true` the broker would also replace the property
 `timestamp`, which is the sender's. A tenant that writes the header itself changes only its own figures."""
 
-# Sends the protocol header and waits for the answer. `rabbitmq-diagnostics` would start an Erlang VM each time.
-_HEALTH = "exec 3<>/dev/tcp/127.0.0.1/5672 && printf 'AMQP\\x00\\x00\\x09\\x01' >&3 && head -c 1 <&3 | grep -q ."
-
 
 def inputs_digest(node: Node, settings: PlatformSettings) -> str:
     """Return a hash of the inputs of a node's container, except its secrets, before any resource exists."""
-    inputs = container_inputs(node, settings, "network", "volume", password="", cookie="")
+    certificate = "certificate" if settings.tls.on else None
+    inputs = container_inputs(node, settings, "network", "volume", certificate=certificate, password="", cookie="")
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=vars).encode()).hexdigest()[:16]
 
 
@@ -54,38 +53,44 @@ def container_inputs(
     network: docker.Network | str,
     data: docker.Volume | str,
     *,
+    certificate: docker.Volume | str | None = None,
     password: pulumi.Output[str] | str,
     cookie: pulumi.Output[str] | str | None,
 ) -> Inputs:
-    """Return the inputs of a node's container. `cookie` is what nodes of a cluster know each other by."""
-    clustered = settings.nodes.clustered
+    """Return the inputs of a node's container.
+
+    `cookie` is what nodes of a cluster know each other by. `certificate` is a volume, None without TLS.
+    """
+    clustered, listeners = settings.nodes.clustered, listeners_of(settings.tls)
     return hardened(
         node.container,
         aliases=list(dict.fromkeys((ROLE, settings.nodes.inside[node.number - 1]))),
         hostname=node.container,  # part of the node's name, and so of its data directory's
         networks=[network],
         memory_mb=settings.broker_memory_mb,
-        volumes={_DATA: data},
+        volumes={_DATA: data, **({FOLDER: certificate} if certificate else {})},
         adds=ENTRYPOINT_CAPABILITIES,
         image=settings.broker_image,
         ports=_ports(node, settings),
         uploads=_uploads(settings, password, cookie if clustered else None),
-        labels=_labels(settings),
+        labels=_labels(settings, listeners),
         # The root filesystem can't be read-only: Docker uploads no files into such a container.
         healthcheck=docker.ContainerHealthcheckArgs(
-            tests=["CMD", "bash", "-c", _HEALTH], interval="5s", timeout="5s", retries=24, start_period="1m0s"
+            tests=["CMD", "bash", "-c", listeners.health], interval="5s", timeout="5s", retries=24, start_period="1m0s"
         ),
         # The nodes of a new cluster wait for each other, so an engine must not wait for one before it starts the next.
         wait=not clustered,
         wait_timeout=_START_TIMEOUT_S,
+        **listeners.inputs,
     )
 
 
 def _ports(node: Node, settings: PlatformSettings) -> list[docker.ContainerPortArgs]:
+    listeners = listeners_of(settings.tls)
     published = (
-        (_AMQP_PORT, settings.address, node.amqp_port),
-        (_MANAGEMENT_PORT, settings.address, node.management_port),
-        (_METRICS_PORT, settings.metrics.address, node.metrics_port),
+        (listeners.amqp, settings.address, node.amqp_port),
+        (listeners.management, settings.address, node.management_port),
+        (listeners.metrics, settings.metrics.address, node.metrics_port),
     )
     return [docker.ContainerPortArgs(internal=inside, ip=ip, external=port) for inside, ip, port in published]
 
@@ -93,15 +98,17 @@ def _ports(node: Node, settings: PlatformSettings) -> list[docker.ContainerPortA
 def _uploads(
     settings: PlatformSettings, password: pulumi.Output[str] | str, cookie: pulumi.Output[str] | str | None
 ) -> list[docker.ContainerUploadArgs]:
+    listeners = listeners_of(settings.tls)
     definitions = _definitions(password) if isinstance(password, str) else password.apply(_definitions)
     files: dict[str, pulumi.Input[str]] = {
-        "rabbitmq.conf": (_FILES / "rabbitmq.conf").read_text(encoding="utf-8")
+        "rabbitmq.conf": listeners.configuration
         + settings.metrics.broker_settings
         + (_RECEIVE_TIME if settings.receive_time else "")
         + _memory_settings(settings.broker_memory_mb)
         + (_cluster_settings(settings.nodes) if settings.nodes.clustered else ""),
         "enabled_plugins": (_FILES / "enabled_plugins").read_text(encoding="utf-8"),
         "definitions.json": definitions,
+        **listeners.more_files,
     }
     uploads = [docker.ContainerUploadArgs(file=f"/etc/rabbitmq/{file}", content=text) for file, text in files.items()]
     if cookie is not None:
@@ -109,24 +116,9 @@ def _uploads(
     return uploads
 
 
-def _labels(settings: PlatformSettings) -> list[docker.ContainerLabelArgs]:
-    """Return Traefik's labels: AMQP over TLS at mensagens.DOMAIN, the management UI at painel-mensagens.DOMAIN.
-
-    Those of all nodes are the same, so Traefik shares the connections out among them.
-    """
-    domain, router = settings.domain, settings.nodes.first.container
-    tcp, http = f"traefik.tcp.routers.{router}", f"traefik.http.routers.{router}-mgmt"
-    labels = {
-        "traefik.enable": "true",
-        f"{tcp}.rule": f"HostSNI(`mensagens.{domain}`)",
-        f"{tcp}.entrypoints": "amqps",
-        f"{tcp}.tls.certresolver": "letsencrypt",
-        f"traefik.tcp.services.{router}.loadbalancer.server.port": str(_AMQP_PORT),
-        f"{http}.rule": f"Host(`painel-mensagens.{domain}`)",
-        f"{http}.entrypoints": "websecure",
-        f"{http}.tls.certresolver": "letsencrypt",
-        f"traefik.http.services.{router}-mgmt.loadbalancer.server.port": str(_MANAGEMENT_PORT),
-    }
+def _labels(settings: PlatformSettings, listeners: BrokerListeners) -> list[docker.ContainerLabelArgs]:
+    """Return Traefik's labels. Those of all nodes are the same, so Traefik shares the connections out among them."""
+    labels = listeners.routes(settings.nodes.first.container, settings.domain)
     return [docker.ContainerLabelArgs(label=label, value=value) for label, value in sorted(labels.items())]
 
 

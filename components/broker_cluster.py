@@ -11,7 +11,7 @@ import pulumi_random as random
 
 from components.broker import container_inputs
 from components.cluster_formed import ClusterFormed
-from components.containers import ServiceArgs, created, service_network, service_volume
+from components.containers import ServiceArgs, certificate_volume, created, service_network, service_volume
 from components.node_settings import Node
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
@@ -20,10 +20,12 @@ from kryonix.topology.credentials import PASSWORD_LENGTH
 class BrokerClusterArgs(ServiceArgs):
     """A service's arguments, the password of the broker's administrator, and the nodes that stay as they are.
 
-    `kept` are the numbers of those nodes, with the digests of their containers' inputs.
+    `kept` are the numbers of those nodes, with the digests of their containers' inputs. `trust` are the CAs of their
+    certificates, PEM, None without TLS.
     """
 
     admin_password: pulumi.Output[str]
+    trust: pulumi.Input[str | None] = None
     kept: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -35,6 +37,8 @@ class BrokerCluster(pulumi.ComponentResource):
 
     network: docker.Network
     volume: docker.Volume
+    certificates: Sequence[docker.Volume] = ()
+    """One per node; none without TLS."""
     formed: pulumi.CustomResource
 
     def __init__(self, name: str, args: BrokerClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -50,12 +54,14 @@ class BrokerCluster(pulumi.ComponentResource):
             secret = random.RandomPassword(f"{name}-cookie", length=PASSWORD_LENGTH, special=False, opts=child)
             cookie = secret.result
         volumes = [service_volume(self, f"{self._named(node)}-data", node.container) for node in nodes]
+        if args.settings.tls.on:
+            self.certificates = [certificate_volume(self, f"{self._named(node)}-tls", node.container) for node in nodes]
         # None waits for another: the first ones of a new cluster start only once they find each other.
         made = [(node, self._container(node, volume, cookie)) for node, volume in zip(nodes, volumes, strict=True)]
         self.volume, self.formed = volumes[0], made[0][1]
         if nodes.clustered:
             running = [(node, container.id) for node, container in made]
-            self.formed = ClusterFormed(f"{name}-formed", running, args.admin_password, child)
+            self.formed = ClusterFormed(f"{name}-formed", running, args.admin_password, args.trust, child)
         self.register_outputs({"network_name": self.network.name, "nodes": [node.name for node in nodes]})
 
     def _named(self, node: Node) -> str:
@@ -64,6 +70,9 @@ class BrokerCluster(pulumi.ComponentResource):
     def _container(self, node: Node, volume: docker.Volume, cookie: pulumi.Output[str] | None) -> docker.Container:
         args = self._args
         password = args.admin_password
-        inputs = container_inputs(node, args.settings, self.network, volume, password=password, cookie=cookie)
+        certificate = self.certificates[node.number - 1] if self.certificates else None
+        inputs = container_inputs(
+            node, args.settings, self.network, volume, certificate=certificate, password=password, cookie=cookie
+        )
         ignored: Sequence[str] = ["*"] if node.number in args.kept else args.ignore_changes
         return created(self, f"{self._named(node)}-container", inputs, ignored)

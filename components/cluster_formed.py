@@ -27,7 +27,7 @@ class _ClusterFormedProvider(ApplyingProvider):
 
     def apply(self, props: dict[str, Any]) -> None:
         nodes, deadline = props["nodes"], time.monotonic() + _DEADLINE_S
-        while problems := _problems(nodes, props["adminUsername"], props["adminPassword"]):
+        while problems := _problems(nodes, props):
             if time.monotonic() > deadline:
                 raise ClusterNotFormed(
                     f"the {len(nodes)} nodes of the broker are no cluster after {_DEADLINE_S} s:\n"
@@ -37,17 +37,18 @@ class _ClusterFormedProvider(ApplyingProvider):
             time.sleep(_POLL_S)
 
 
-def _problems(nodes: Sequence[Mapping[str, Any]], username: str, password: str) -> list[str]:
+def _problems(nodes: Sequence[Mapping[str, Any]], props: Mapping[str, Any]) -> list[str]:
     """Return what is missing until each node sees all of them run."""
     expected = {node["node"] for node in nodes}
-    return [problem for node in nodes if (problem := _problem(node, expected, username, password))]
+    return [problem for node in nodes if (problem := _problem(node, expected, props))]
 
 
-def _problem(node: Mapping[str, Any], expected: Iterable[str], username: str, password: str) -> str:
+def _problem(node: Mapping[str, Any], expected: Iterable[str], props: Mapping[str, Any]) -> str:
     container = node["container"]
     look = f"look at `docker ps -a --filter name={container}` and `docker logs --tail 50 {container}`"
     try:
-        with Broker(node["url"], username, password, connect_s=_CONNECT_S) as broker:
+        login, trust = (props["adminUsername"], props["adminPassword"]), props.get("caCertificate") or ""
+        with Broker(node["url"], *login, connect_s=_CONNECT_S, ca_certificate=trust) as broker:
             seen = broker.nodes()
     except BrokerUnavailable as error:
         return f"{container}: {node['url']} {error.problem}; {look}"
@@ -66,6 +67,7 @@ class ClusterFormed(Resource, module="kryonix", name="ClusterFormed"):
         name: str,
         nodes: Sequence[tuple[Node, pulumi.Input[str]]],
         admin_password: pulumi.Input[str],
+        ca_certificate: pulumi.Input[str | None] = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """`nodes` come with the ids of their containers."""
@@ -77,5 +79,6 @@ class ClusterFormed(Resource, module="kryonix", name="ClusterFormed"):
             ],
             "adminUsername": ADMIN_USER,
             "adminPassword": pulumi.Output.secret(admin_password),
+            "caCertificate": ca_certificate,
         }
         super().__init__(_ClusterFormedProvider(), name, properties, opts)

@@ -11,6 +11,7 @@ import pulumi_docker as docker
 
 from components.previous_run import NO_NEW_PRIVILEGES
 from components.settings import PlatformSettings
+from components.tls_settings import CERTIFICATE, FOLDER
 from kryonix.topology.naming import platform_container
 
 Inputs = dict[str, Any]
@@ -42,6 +43,23 @@ def service_network(parent: pulumi.Resource, name: str, container: str) -> docke
 def service_volume(parent: pulumi.Resource, name: str, container: str) -> docker.Volume:
     """Return the volume of a service's data."""
     return docker.Volume(name, name=f"{container}-data", opts=pulumi.ResourceOptions(parent=parent))
+
+
+def certificate_volume(parent: pulumi.Resource, name: str, container: str) -> docker.Volume:
+    """Return the volume of a service's certificate."""
+    return docker.Volume(name, name=f"{container}-tls", opts=pulumi.ResourceOptions(parent=parent))
+
+
+def entry_with_certificate(user: str, prepare: str = "true") -> list[str]:
+    """Return the entrypoint of a service that reads its certificate as `user`: it gives the folder to it, and waits.
+
+    The keeper of certificates writes as soon as the folder has an owner. `prepare` is a command to run before the
+    image's own entrypoint.
+    """
+    wait = f"until test -s {CERTIFICATE}; do sleep 0.2; done"
+    say = f"test -s {CERTIFICATE} || echo 'waiting for {CERTIFICATE}, which the keeper of certificates writes' >&2"
+    script = f"trap 'exit 143' TERM; chown {user}: {FOLDER} && {{ {say}; {wait}; {prepare}; }}"
+    return ["sh", "-c", f'{script} && exec docker-entrypoint.sh "$@"', "--"]
 
 
 def hardened_container(

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pulumi.dynamic import Config
 
+from components.tls_settings import speaks_tls
+from kryonix.certificates.trust import trusted_here
 from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.addresses import host_port
 
@@ -26,6 +28,7 @@ class CurrentAddress:
     amqp_port: int
     management_port: int
     registry_port: int
+    tls: bool = False
 
     @classmethod
     def of(cls, config: Config) -> CurrentAddress | None:
@@ -38,20 +41,27 @@ class CurrentAddress:
             local = local_host(host)
         except ValueError:  # the program refuses it; where it does not run, the last run's address is used
             return None
+        listening = [config.get(f"kryonix:{key}") or host for key in ("metricsAddress", "signupAddress")]
+        signup = config.get("kryonix:signup") == "true"
+        tls = speaks_tls(config.get("kryonix:tls") or "auto", [host, *(listening if signup else listening[:1])])
         amqp, management, registry = (int(port) for port in ports if port)
-        return cls(host=local, amqp_port=amqp, management_port=management, registry_port=registry)
+        return cls(host=local, amqp_port=amqp, management_port=management, registry_port=registry, tls=tls)
 
     def broker(self, access: BrokerAccess) -> BrokerAccess:
         """Return the access with this address."""
         return replace(
             access,
-            management_url=f"http://{host_port(self.host, self.management_port)}",
+            management_url=f"{'https' if self.tls else 'http'}://{host_port(self.host, self.management_port)}",
             amqp_host=self.host,
             amqp_port=self.amqp_port,
+            amqp_tls=self.tls,
+            # What was made before the platform had TLS has no CA of its own.
+            ca_certificate=(access.ca_certificate or trusted_here()) if self.tls else "",
         )
 
     def registry(self, dsn: str) -> str:
         """Return the DSN with this server's address."""
         parts = urlsplit(dsn)
         login = parts.netloc.rpartition("@")[0]
-        return parts._replace(netloc=f"{login}@{host_port(self.host, self.registry_port)}").geturl()
+        query = parts.query if self.tls else ""  # how the client verifies the server
+        return parts._replace(netloc=f"{login}@{host_port(self.host, self.registry_port)}", query=query).geturl()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pulumi
@@ -13,6 +13,7 @@ from components.errors import InvalidStack
 from components.guard import Guard
 from components.management import answering_url
 from components.registry_check import answering
+from kryonix.certificates.trust import trust_file
 from kryonix.engines.platform_file import ADVERTISED, VARIABLE, described_platforms
 from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.addresses import host_port
@@ -45,13 +46,27 @@ class PlatformOutputs:
         """Return the URI of a user's connections, a secret. `password` is empty for one with a certificate."""
 
         def build(known: Sequence[Any]) -> str:
-            user, password, host, port, vhost = known
-            login = f"{user}:{password}" if password else user
-            return f"amqp://{login}@{host_port(host, port)}/{vhost.replace('/', '%2F')}"
+            user, password, host, port, vhost, tls = known
+            scheme, login = "amqps" if tls else "amqp", f"{user}:{password}" if password else user
+            return f"{scheme}://{login}@{host_port(host, port)}/{vhost.replace('/', '%2F')}"
 
         return pulumi.Output.secret(
-            pulumi.Output.all(user, password, self.amqp_host, self.amqp_port, vhost).apply(build)
+            pulumi.Output.all(user, password, self.amqp_host, self.amqp_port, vhost, self._amqp_tls).apply(build)
         )
+
+    @property
+    def _amqp_tls(self) -> pulumi.Output[bool]:
+        return self.access.apply(lambda known: known.amqp_tls)
+
+    @property
+    def ca_certificate(self) -> pulumi.Output[str]:
+        """Return the CAs that clients trust (PEM); empty: the system's."""
+        return pulumi.Output.unsecret(self.access.apply(lambda known: known.ca_certificate))
+
+    @property
+    def trust_file(self) -> pulumi.Output[str | None]:
+        """Return the path of a file with them, for provider plugins; None for the system's."""
+        return self.ca_certificate.apply(lambda known: trust_file(known) if known else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +91,16 @@ class ExistingPlatform(PlatformOutputs):
             given = {key: stack.require_output(key) for key in (*_ACCESS, "registry_dsn")}
             further = {key: stack.get_output(key) for key in _NODES}
         else:
-            given = _from_config(config)
+            given, further = _from_config(config)
         # A platform named twice is one reference: two would have the same URN.
         registry = config.get("registry") or reference or ""
         advertised = {**given, **(described or {}).get(ADVERTISED, {})}
+        access_given = {**{key: given[key] for key in _ACCESS}, **further}
+        registry_ca = further.get(_CA)
         if registry and registry != reference:
-            given["registry_dsn"] = pulumi.StackReference(registry).require_output("registry_dsn")
-        known = {**{key: given[key] for key in _ACCESS}, **further}
-        access = pulumi.Output.all(**known).apply(_build_access)
-        access = guard.before_tenants(access)
+            other = pulumi.StackReference(registry)
+            given["registry_dsn"], registry_ca = other.require_output("registry_dsn"), other.get_output(_CA)
+        access = guard.before_tenants(pulumi.Output.all(**access_given).apply(_build_access))
         return cls(
             access=access,
             endpoint=pulumi.Output.unsecret(access.apply(_endpoint)),
@@ -92,14 +108,15 @@ class ExistingPlatform(PlatformOutputs):
             management_url=pulumi.Output.from_input(advertised["management_url"]),
             amqp_host=pulumi.Output.from_input(advertised["amqp_host"]),
             amqp_port=pulumi.Output.from_input(advertised["amqp_port"]).apply(int),
-            registry_dsn=answering(given["registry_dsn"]),
+            registry_dsn=answering(_with_trust(given["registry_dsn"], registry_ca)),
             registry_stack=registry,
         )
 
 
 _ACCESS = ("management_url", "admin_username", "admin_password", "amqp_host", "amqp_port")
-_NODES = ("management_urls", "amqp_addresses")
-"""Outputs with an address of each node, which a platform of an older version doesn't have."""
+_CA = "ca_certificate"
+_NODES = ("management_urls", "amqp_addresses", _CA)
+"""Outputs that a platform of an older version doesn't have: an address of each node, and the CAs of certificates."""
 _CONFIG_KEYS = {
     "management_url": "managementUrl",
     "admin_username": "adminUsername",
@@ -107,6 +124,18 @@ _CONFIG_KEYS = {
     "amqp_host": "advertisedHost",
     "registry_dsn": "registryDsn",
 }
+
+
+def _with_trust(dsn: pulumi.Input[str], ca_certificate: pulumi.Input[str | None]) -> pulumi.Output[str]:
+    """Return a DSN once the file with the CAs that it may name has been written."""
+
+    def write(known: Sequence[Any]) -> str:
+        dsn, ca_certificate = known
+        if ca_certificate:
+            trust_file(ca_certificate)
+        return str(dsn)
+
+    return pulumi.Output.all(dsn, ca_certificate).apply(write)
 
 
 def _from_file(outputs: Mapping[str, Any]) -> dict[str, pulumi.Input[str]]:
@@ -120,7 +149,8 @@ def _from_file(outputs: Mapping[str, Any]) -> dict[str, pulumi.Input[str]]:
     }
 
 
-def _from_config(config: pulumi.Config) -> dict[str, pulumi.Input[str]]:
+def _from_config(config: pulumi.Config) -> tuple[dict[str, pulumi.Input[str]], dict[str, pulumi.Input[Any]]]:
+    """Return the access in this stack's config, and what a platform with TLS has beside it. Raises InvalidStack."""
     missing = [f"kryonix:{key}" for key in _CONFIG_KEYS.values() if not config.get(key)]
     if missing:
         remedy = "Set `kryonix:platform` to the platform's stack, or all of these"
@@ -132,21 +162,19 @@ def _from_config(config: pulumi.Config) -> dict[str, pulumi.Input[str]]:
     given: dict[str, pulumi.Input[str]] = {key: config.require(name) for key, name in _CONFIG_KEYS.items()}
     given["admin_password"] = config.require_secret("adminPassword")
     given["registry_dsn"] = config.require_secret("registryDsn")
-    return given | {"amqp_port": config.require("amqpPort")}
+    given |= {"amqp_port": config.require("amqpPort")}
+    if config.require("tls") != "true":
+        return given, {}
+    address = host_port(config.require("advertisedHost"), config.require("amqpPort"))
+    return given, {"amqp_addresses": [address], _CA: config.get("caCertificate") or ""}
 
 
 def _build_access(known: Mapping[str, Any]) -> BrokerAccess:
+    found = BrokerAccess.of(known)
+    if len(found.amqp_addresses) > 1:
+        return found
     # A node alone has one address: its tenants' stacks stay as older versions made them.
-    urls, addresses = (tuple(found) if len(found := known.get(key) or ()) > 1 else () for key in _NODES)
-    return BrokerAccess(
-        management_url=known["management_url"].rstrip("/"),
-        username=known["admin_username"],
-        password=known["admin_password"],
-        amqp_host=known["amqp_host"],
-        amqp_port=int(known["amqp_port"]),
-        management_urls=urls,
-        amqp_addresses=addresses,
-    )
+    return replace(found, management_urls=(), amqp_addresses=())
 
 
 async def _endpoint(access: BrokerAccess) -> str:

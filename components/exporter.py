@@ -20,6 +20,7 @@ class MetricsEndpoint:
 
     address: str = "127.0.0.1"
     port: int = 9419
+    tls: bool = False
 
     @property
     def authenticated(self) -> bool:
@@ -32,7 +33,7 @@ class MetricsEndpoint:
 
     def url(self, host: str) -> str:
         """Return the URL under the broker's advertised host, or on loopback under the metrics' own address."""
-        return f"http://{host_port(reached_as(self.address, host), self.port)}/metrics"
+        return f"{'https' if self.tls else 'http'}://{host_port(reached_as(self.address, host), self.port)}/metrics"
 
 
 @dataclass(frozen=True, kw_only=True)

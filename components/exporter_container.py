@@ -21,12 +21,14 @@ _MEMORY_MB: Final = 384
 class ExporterContainerArgs:
     """The networks of broker, registry and Prometheus, and the platform as it is reached on them.
 
-    `options` are further options of the command, `volumes` are by path, `user` is their owner.
+    `options` are further options of the command, `files` further ones beside the platform's. `volumes` are by path,
+    `user` is their owner.
     """
 
     product: ProductSettings
     networks: Sequence[docker.Network]
     platform: Mapping[str, pulumi.Input[Any]]
+    files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     options: Sequence[str] = ()
     volumes: Mapping[str, docker.Volume | str] = field(default_factory=dict)
     user: str = USER
@@ -42,7 +44,7 @@ class ExporterContainer(ProductContainer):
             role="exporter",
             command=["exporter", "--stack", stack, "--host", "0.0.0.0", "--port", str(PORT), *args.options],  # noqa: S104, within its networks
             networks=args.networks,
-            files={PLATFORM_FILE: platform_file(args.platform)},
+            files={PLATFORM_FILE: platform_file(args.platform), **args.files},
             healthy=answers(PORT, "/metrics"),
             memory_mb=_MEMORY_MB,
             environment={"KRYONIX_PLATFORM_FILE": PLATFORM_FILE},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -37,14 +38,15 @@ def administration(access: BrokerAccess) -> Iterator[CountingBroker]:
         raise BrokerUnreachable(f"the broker at {url} {error.problem}. {remedy}") from error
 
 
-def answering_url(urls: Sequence[str], ca_certificate: str = "") -> str:
+def answering_url(urls: Sequence[str]) -> str:
     """Return the first management API that answers, whoever asks; the first of all if none does, or there is one."""
-    return next((url for url in urls if len(urls) > 1 and _answers(url, ca_certificate)), urls[0])
+    return next((url for url in urls if len(urls) > 1 and _answers(url)), urls[0])
 
 
-def _answers(url: str, ca_certificate: str) -> bool:
-    trust = context(ca_certificate) if url.startswith("https:") else None
-    with urllib3.PoolManager(timeout=CONNECT_S, retries=False, ssl_context=trust) as pool:
+def _answers(url: str) -> bool:
+    unverified = context("")  # nothing but the path is sent
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    with urllib3.PoolManager(timeout=CONNECT_S, retries=False, ssl_context=unverified) as pool:
         try:
             return pool.request("GET", url, redirect=False).status < 500
         except HTTPError:

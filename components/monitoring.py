@@ -30,6 +30,8 @@ class MonitoringArgs:
     brokers: Sequence[str]
     metrics_password: pulumi.Input[str]
     signup: bool = False
+    trust: pulumi.Input[str] | None = None
+    """The CAs of the broker's and the signup service's certificates, PEM; None if they speak plain text."""
 
 
 class Monitoring(pulumi.ComponentResource):
@@ -80,6 +82,7 @@ class Monitoring(pulumi.ComponentResource):
             brokers=self._args.brokers,
             metrics_password=self._args.metrics_password,
             signup=self._args.signup,
+            trust=self._args.trust,
             **self._login,
         )
         return PrometheusContainer(f"{self._name}-prometheus", args, self._child)

@@ -34,6 +34,16 @@ class Node:
     management_port: int
     metrics_port: int
     docker: str = ""
+    tls: bool = False
+
+    @property
+    def role(self) -> str:
+        """Return its part on the networks, which names its volume with a certificate."""
+        return "rabbitmq" if self.number == 1 else f"rabbitmq-{self.number}"
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self.tls else "http"
 
     @property
     def name(self) -> str:
@@ -46,11 +56,11 @@ class Node:
 
     @property
     def management_url(self) -> str:
-        return f"http://{host_port(self.address, self.management_port)}"
+        return f"{self._scheme}://{host_port(self.address, self.management_port)}"
 
     @property
     def local_management_url(self) -> str:
-        return f"http://{host_port(self.local, self.management_port)}"
+        return f"{self._scheme}://{host_port(self.local, self.management_port)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +71,16 @@ class NodeSettings:
 
     @classmethod
     def of(
-        cls, count: int, container: str, *, local: str, address: str, amqp: int, management: int, metrics: int
+        cls,
+        count: int,
+        container: str,
+        *,
+        local: str,
+        address: str,
+        amqp: int,
+        management: int,
+        metrics: int,
+        tls: bool = False,
     ) -> NodeSettings:
         """Return the nodes of a broker whose first container and first ports are these."""
         return cls(
@@ -74,6 +93,7 @@ class NodeSettings:
                     amqp_port=amqp + _PORT_STEP * (number - 1),
                     management_port=management + _PORT_STEP * (number - 1),
                     metrics_port=metrics + _PORT_STEP * (number - 1),
+                    tls=tls,
                 )
                 for number in range(1, count + 1)
             ]

@@ -12,16 +12,21 @@ import pulumi_random as random
 
 from components.broker import inputs_digest
 from components.broker_cluster import BrokerCluster, BrokerClusterArgs
-from components.containers import ServiceArgs
+from components.broker_listeners import ENCRYPTED
+from components.certificate_authorities import CertificateAuthorities
+from components.certificate_keeper import CertificateKeeper, CertificateKeeperArgs, Place
+from components.containers import ServiceArgs, certificate_volume, container_name
 from components.existing_platform import PlatformOutputs
 from components.guard import Guard
-from components.postgres import PostgresContainer
+from components.postgres import PORT, PostgresContainer
 from components.previous_run import LAYOUT, PreviousRun
-from components.product import BROKER_INSIDE, reached_at
-from components.registry import Registry, RegistryArgs
+from components.product import broker_inside, reached_at
+from components.product_container import CA_FILE
+from components.registry import DATABASE, Registry, RegistryArgs, verified
 from components.registry_check import answering
 from components.roll import Roll
 from components.settings import PlatformSettings
+from components.signup_service import PORT as WEB
 from kryonix.topology.credentials import PASSWORD_LENGTH
 from kryonix.topology.naming import ADMIN_USER
 
@@ -53,6 +58,12 @@ class Platform(pulumi.ComponentResource):
     """The DSN of the backups' role there."""
     broker_network: docker.Network
     registry_network: docker.Network
+    broker_inside: dict[str, pulumi.Input[Any]]
+    """The part of `inside` with the broker's address."""
+    trust_files: dict[str, pulumi.Input[str]]
+    """The file with the CAs to trust, for containers on these networks; none without TLS."""
+    web_certificate: docker.Volume | None = None
+    """The volume for the certificate of the signup service."""
 
     def __init__(self, name: str, args: PlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         settings = args.settings
@@ -61,13 +72,17 @@ class Platform(pulumi.ComponentResource):
         super().__init__("kryonix:messaging:Platform", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         secret = random.RandomPassword(f"{name}-admin", length=PASSWORD_LENGTH, special=False, opts=child)
-        asked = args.guard.before_changes(settings.access(secret.result))
+        authorities = CertificateAuthorities(f"{name}-ca", settings.tls, child) if settings.tls.on else None
+        trust = authorities.trust if authorities else None
+        asked = args.guard.before_changes(settings.access(secret.result, trust or ""))
         after = pulumi.ResourceOptions(parent=self, depends_on=[asked.apply(lambda _: secret)])
         ignored = self._kept(args.previous)
         password = asked.apply(lambda access: access.password)
         broker = BrokerCluster(
             f"{name}-rabbitmq",
-            BrokerClusterArgs(settings=settings, admin_password=password, ignore_changes=ignored, kept=kept),
+            BrokerClusterArgs(
+                settings=settings, admin_password=password, trust=trust, ignore_changes=ignored, kept=kept
+            ),
             after,
         )
         server = PostgresContainer(
@@ -75,9 +90,14 @@ class Platform(pulumi.ComponentResource):
             ServiceArgs(settings=settings, ignore_changes=ignored),
             _once_named("postgres", after),
         )
+        keeper = None
+        if authorities:
+            keeper = self._keeper(f"{name}-keeper", settings, authorities, broker, server, after)
         registry = Registry(
             f"{name}-registry",
-            RegistryArgs(settings=settings, server=server),
+            RegistryArgs(
+                settings=settings, server=server, trust=trust, keeper_password=keeper.password if keeper else None
+            ),
             _once_named(
                 "registry", pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[server.container]))
             ),
@@ -107,16 +127,59 @@ class Platform(pulumi.ComponentResource):
         # A platform's only: the outputs of a tenant's stack contain no administrator.
         self.administration = {**logins, "layout": LAYOUT, **_nodes(settings, {**digests, **kept})}
         self.broker_network, self.registry_network = broker.network, server.network
+        self.trust_files = {} if trust is None else {CA_FILE: trust}
+        self.broker_inside = {
+            **broker_inside(tls=settings.tls.on),
+            **({} if trust is None else {"ca_certificate": trust}),
+        }
         self.reader_dsn = None if registry.reader_dsn is None else registry.reader_dsn.apply(_on_network)
         self.backup_dsn = None if registry.backup_dsn is None else registry.backup_dsn.apply(_on_network)
         self.inside = {
             **logins,
             "registry_dsn": registry.dsn.apply(_on_network),
             "signup_dsn": registry.signup_dsn.apply(_on_network),
-            **BROKER_INSIDE,
+            **self.broker_inside,
         }
         addresses = {key: getattr(self.outputs, key) for key in ("management_url", "amqp_host", "amqp_port")}
         self.register_outputs({**addresses, **logins})
+
+    def _keeper(
+        self,
+        name: str,
+        settings: PlatformSettings,
+        authorities: CertificateAuthorities,
+        broker: BrokerCluster,
+        server: PostgresContainer,
+        opts: pulumi.ResourceOptions,
+    ) -> CertificateKeeper:
+        """Run the keeper of certificates. It starts beside the services, which wait for theirs."""
+        places = [
+            Place(
+                role=node.role,
+                volume=volume,
+                host=f"rabbitmq-{node.number}" if settings.nodes.clustered else "rabbitmq",
+                port=ENCRYPTED.amqp,
+            )
+            for node, volume in zip(settings.nodes, broker.certificates, strict=True)
+        ]
+        places += [Place(role="postgres", volume=server.certificate, host="postgres", port=PORT, starttls="postgres")]
+        if settings.product.signup:
+            self.web_certificate = certificate_volume(self, f"{name}-web", container_name("web"))
+            places.append(Place(role="web", volume=self.web_certificate, host="web", port=WEB))
+        keeper = CertificateKeeperArgs(
+            settings=settings,
+            authorities=authorities,
+            places=places,
+            networks=[broker.network, server.network],
+            registry=f"postgres:{PORT}/{DATABASE}",
+        )
+        return CertificateKeeper(name, keeper, opts)
+
+    @staticmethod
+    def on_broker_network(uri: str) -> str:
+        """Return the URI of an AMQP connection as containers on the broker's network have it."""
+        inside = broker_inside(tls=uri.startswith("amqps:"))
+        return reached_at(uri, inside["amqp_host"], inside["amqp_port"])
 
     @staticmethod
     def _kept(previous: PreviousRun) -> list[str]:
@@ -151,7 +214,9 @@ def _nodes(settings: PlatformSettings, digests: Mapping[int, str]) -> dict[str, 
 
 
 def _on_network(dsn: str) -> str:
-    return reached_at(dsn, "postgres", 5432)
+    """Return a DSN as containers on the registry's network have it."""
+    address, query, _ = reached_at(dsn, "postgres", PORT).partition("?")
+    return f"{address}{verified(CA_FILE)}" if query else address
 
 
 def _once_named(name: str, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
@@ -10,13 +12,16 @@ from components.containers import (
     ENTRYPOINT_CAPABILITIES,
     Inputs,
     ServiceArgs,
+    certificate_volume,
     container_name,
     created,
+    entry_with_certificate,
     hardened,
     service_network,
     service_volume,
 )
 from components.settings import PlatformSettings
+from components.tls_settings import CERTIFICATE, FOLDER
 from kryonix.topology.credentials import PASSWORD_LENGTH, scram_verifier
 
 _ROLE = "postgres"
@@ -24,6 +29,11 @@ _SUPERUSER = "kryonix_admin"
 _MEMORY_MB = 512
 _START_TIMEOUT_S = 120
 _DATA = "/var/lib/postgresql/data"
+PORT: Final = 5432
+
+_HBA: Final = "/tmp/pg_hba.conf"  # noqa: S108, a folder of the container's own
+_RULES: Final = ("local all all trust", "hostssl all all all scram-sha-256")
+"""Who may connect where TLS is on: nobody by TCP without it. The socket is in the container."""
 
 
 class PostgresContainer(pulumi.ComponentResource):
@@ -31,6 +41,8 @@ class PostgresContainer(pulumi.ComponentResource):
 
     network: docker.Network
     volume: docker.Volume
+    certificate: docker.Volume | None = None
+    """None without TLS."""
     container: docker.Container
     username: str
     password: pulumi.Output[str]
@@ -43,6 +55,8 @@ class PostgresContainer(pulumi.ComponentResource):
         container = container_name(_ROLE)
         self.network = service_network(self, f"{name}-network", container)
         self.volume = service_volume(self, f"{name}-data", container)
+        if settings.tls.on:
+            self.certificate = certificate_volume(self, f"{name}-tls", container)
         inputs = self._inputs(settings, verifier)
         self.container = created(self, f"{name}-container", inputs, args.ignore_changes)
         self.username, self.password = _SUPERUSER, password.result
@@ -55,7 +69,7 @@ class PostgresContainer(pulumi.ComponentResource):
             hostname=container_name(_ROLE),
             networks=[self.network],
             memory_mb=_MEMORY_MB,
-            volumes={_DATA: self.volume},
+            volumes={_DATA: self.volume, **({FOLDER: self.certificate} if self.certificate else {})},
             adds=ENTRYPOINT_CAPABILITIES,
             image=settings.postgres_image,
             shm_size=128,
@@ -66,7 +80,7 @@ class PostgresContainer(pulumi.ComponentResource):
                 "POSTGRES_DB=postgres",
                 f"PGDATA={_DATA}",
             ],
-            ports=[docker.ContainerPortArgs(internal=5432, ip=settings.address, external=settings.registry_port)],
+            ports=[docker.ContainerPortArgs(internal=PORT, ip=settings.address, external=settings.registry_port)],
             read_only=True,
             tmpfs={"/tmp": "", "/var/run/postgresql": ""},  # noqa: S108, a folder of the container's own
             # By TCP: while a new database is made, the server listens on its socket only.
@@ -78,4 +92,22 @@ class PostgresContainer(pulumi.ComponentResource):
                 start_period="30s",
             ),
             wait_timeout=_START_TIMEOUT_S,
+            **(_encrypted() if settings.tls.on else {}),
         )
+
+
+def _encrypted() -> dict[str, Any]:
+    """Return the inputs that make the server refuse what is not encrypted."""
+    options = {
+        "ssl": "on",
+        "ssl_cert_file": CERTIFICATE,
+        "ssl_key_file": CERTIFICATE,
+        "ssl_min_protocol_version": "TLSv1.2",
+        "hba_file": _HBA,
+    }
+    rules = " ".join(f"'{rule}'" for rule in _RULES)
+    return {
+        # The root filesystem is read-only, so Docker can't upload the file.
+        "entrypoints": entry_with_certificate("postgres", f"printf '%s\\n' {rules} >{_HBA}"),
+        "command": ["postgres", *(part for key, value in options.items() for part in ("-c", f"{key}={value}"))],
+    }

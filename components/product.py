@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from kryonix import __version__
@@ -17,13 +17,8 @@ from kryonix.topology.cells import CELLS_FILE, parse_cells
 IMAGE: Final = f"kryonix:{__version__}"
 """What scripts/images makes of this project, unless a stack names another image."""
 
-BROKER_INSIDE: Final[Mapping[str, str | int]] = {
-    "management_url": "http://rabbitmq:15672",
-    "amqp_host": "rabbitmq",
-    "amqp_port": 5672,
-}
-"""The broker's address on its network."""
-METRICS_INSIDE: Final = "http://rabbitmq:15692/metrics"
+BROKER_ADDRESS: Final = ("management_url", "amqp_host", "amqp_port")
+"""The outputs with a broker's address."""
 
 _SOURCES: Final = (
     "Dockerfile",
@@ -82,6 +77,23 @@ class ProductSettings:
         As a label it replaces the containers once the source has changed: the image's name stays the same.
         """
         return source_hash(Path(__file__).resolve().parents[1]) if self.image == IMAGE else ""
+
+
+def broker_inside(*, tls: bool) -> Mapping[str, Any]:
+    """Return the outputs with the broker's address on its network."""
+    if not tls:
+        return {"management_url": "http://rabbitmq:15672", "amqp_host": "rabbitmq", "amqp_port": 5672}
+    return {
+        "management_url": "https://rabbitmq:15671",
+        "amqp_host": "rabbitmq",
+        "amqp_port": 5671,
+        "amqp_addresses": ["rabbitmq:5671"],
+    }
+
+
+def metrics_inside(*, tls: bool) -> str:
+    """Return the URL of the broker's metrics on its network."""
+    return "https://rabbitmq:15691/metrics" if tls else "http://rabbitmq:15692/metrics"
 
 
 def source_hash(root: Path) -> str:

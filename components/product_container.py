@@ -18,6 +18,9 @@ USER: Final = "10001:10001"
 """The image's own user."""
 SOURCE_LABEL: Final = "br.com.kryonix.source"
 
+CA_FILE: Final = f"{FILES}/ca.pem"
+"""The CAs that a container's clients trust, where the platform has TLS."""
+
 _CELLS: Final = "/srv/kryonix/cells.yaml"
 _START_TIMEOUT_S: Final = 180
 
@@ -41,6 +44,8 @@ class ProductContainerArgs:
     volumes: Mapping[str, docker.Volume | str] = field(default_factory=dict)
     mounts: Sequence[docker.ContainerVolumeArgs] = ()
     user: str = USER
+    adds: Sequence[str] = ()
+    """Capabilities."""
 
 
 class ProductContainer(pulumi.ComponentResource):
@@ -60,6 +65,7 @@ class ProductContainer(pulumi.ComponentResource):
             memory_mb=args.memory_mb,
             volumes=args.volumes,
             mounts=args.mounts,
+            adds=args.adds,
             image=args.product.image,
             command=list(args.command),
             user=args.user,
@@ -82,10 +88,11 @@ class ProductContainer(pulumi.ComponentResource):
         self.register_outputs({"container_id": self.container.id})
 
 
-def answers(port: int, path: str) -> str:
-    """Return a line of Python that fails unless a port of this container answers 200."""
-    get = f"c = http.client.HTTPConnection('127.0.0.1', {port}, timeout=8); c.request('GET', '{path}')"
-    return f"import http.client; {get}; exit(c.getresponse().status != 200)"
+def answers(port: int, path: str, *, tls: bool = False) -> str:
+    """Return a line of Python that fails unless a port of this container answers 200, with whatever certificate."""
+    kind, context = ("HTTPSConnection", ", context=ssl._create_unverified_context()") if tls else ("HTTPConnection", "")
+    get = f"c = http.client.{kind}('127.0.0.1', {port}, timeout=8{context}); c.request('GET', '{path}')"
+    return f"import http.client{', ssl' if tls else ''}; {get}; exit(c.getresponse().status != 200)"
 
 
 def touched(file: str, seconds: int) -> str:

@@ -15,7 +15,7 @@ from components.exporter_container import ExporterContainer, ExporterContainerAr
 from components.monitoring import Monitoring
 from components.platform import Platform
 from components.platform_events import PlatformEvents
-from components.product import BROKER_INSIDE, METRICS_INSIDE, reached_at
+from components.product import BROKER_ADDRESS, metrics_inside
 from components.prometheus import INSIDE as PROMETHEUS
 from components.settings import PlatformSettings
 from components.signup_service import SignupService, SignupServiceArgs
@@ -43,7 +43,7 @@ class ProductServices(pulumi.ComponentResource):
         super().__init__("kryonix:messaging:ProductServices", name, None, opts)
         self._name, self._args, self._child = name, args, pulumi.ResourceOptions(parent=self)
         login = {key: args.metrics.outputs[key] for key in ("metrics_username", "metrics_password")}
-        metrics: dict[str, pulumi.Input[str]] = {**login, "metrics_url": METRICS_INSIDE}
+        metrics: dict[str, pulumi.Input[str]] = {**login, "metrics_url": metrics_inside(tls=args.settings.tls.on)}
         exporter = self._exporter(metrics)
         self.outputs, self.containers = {}, [exporter.container]
         if args.settings.product.signup:
@@ -54,11 +54,12 @@ class ProductServices(pulumi.ComponentResource):
 
     def _exporter(self, metrics: Mapping[str, pulumi.Input[str]]) -> ExporterContainer:
         platform, product = self._args.platform, self._args.settings.product
-        known = {"registry_dsn": platform.reader_dsn, **metrics, **BROKER_INSIDE}
+        known = {"registry_dsn": platform.reader_dsn, **metrics, **platform.broker_inside}
         exporter = ExporterContainerArgs(
             product=product,
             networks=[platform.broker_network, platform.registry_network, *self._scraped],
             platform=known,
+            files=platform.trust_files,
             **self._alertmanager(),
         )
         return ExporterContainer(f"{self._name}-exporter", exporter, self._child)
@@ -86,10 +87,8 @@ class ProductServices(pulumi.ComponentResource):
 
     def _signup(self, metrics: Mapping[str, pulumi.Input[str]]) -> SignupService:
         platform, settings = self._args.platform, self._args.settings
-        advertised = {key: getattr(platform.outputs, key) for key in BROKER_INSIDE}
-        events = self._args.events.uri.apply(
-            lambda uri: reached_at(uri, str(BROKER_INSIDE["amqp_host"]), int(BROKER_INSIDE["amqp_port"]))
-        )
+        advertised = {key: getattr(platform.outputs, key) for key in BROKER_ADDRESS}
+        events = self._args.events.uri.apply(platform.on_broker_network)
         known = {**platform.inside, **metrics, "events_uri": events, ADVERTISED: pulumi.Output.all(**advertised)}
         service = SignupServiceArgs(
             product=settings.product,
@@ -100,5 +99,7 @@ class ProductServices(pulumi.ComponentResource):
             prometheus=PROMETHEUS if self._args.monitoring else "",
             prometheus_login=self._login(),
             advertised_host=settings.advertised_host,
+            trust_files=platform.trust_files,
+            certificate=platform.web_certificate,
         )
         return SignupService(f"{self._name}-signup", service, self._child)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import pulumi
+import yaml
 
+from components.broker_listeners import ENCRYPTED, PLAIN
 from components.monitoring_server import MonitoringServer, MonitoringServerArgs, Server, read_files, web_options
 
 INSIDE: Final = "http://prometheus:9090"
@@ -17,9 +19,11 @@ INSIDE: Final = "http://prometheus:9090"
 _FOLDER: Final = "/etc/prometheus"
 _MEMORY_MB: Final = 1024
 _SIGNUP: Final = "web:8080"
-_BROKER_PORT: Final = 15692
-_BROKERS: Final = f'["rabbitmq:{_BROKER_PORT}"]'
+_BROKERS: Final = f'["rabbitmq:{PLAIN.metrics}"]'
 """The targets in the file, those of a broker of one node."""
+_CA_FILE: Final = "ca.pem"
+_ENCRYPTED: Final = ("kryonix-broker", "kryonix-tenants", "kryonix-tenant-bytes", "kryonix-signup")
+"""Jobs of services whose listeners speak TLS where the platform has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,8 @@ class PrometheusContainerArgs(MonitoringServerArgs):
     brokers: Sequence[str]
     metrics_password: pulumi.Input[str]
     signup: bool = False
+    trust: pulumi.Input[str] | None = None
+    """The CAs of the certificates of what it scrapes, PEM; None for plain text."""
 
 
 class PrometheusContainer(MonitoringServer):
@@ -59,15 +65,27 @@ class PrometheusContainer(MonitoringServer):
 
 
 def _files(args: PrometheusContainerArgs) -> dict[str, pulumi.Input[str]]:
-    files = read_files("prometheus.yml")
-    brokers = json.dumps([f"{host}:{_BROKER_PORT}" for host in args.brokers])
     return {
-        "prometheus.yml": files["prometheus.yml"].replace(_BROKERS, brokers),
+        **_configuration(args),
         **read_files("rules/*.yaml"),
         "workers.json": _targets(args.settings.worker_targets),
         "signup.json": _targets([_SIGNUP] if args.signup else []),
         "metrics_password": pulumi.Output.secret(args.metrics_password),
     }
+
+
+def _configuration(args: PrometheusContainerArgs) -> dict[str, pulumi.Input[str]]:
+    """Return Prometheus' configuration, and the CAs that it needs."""
+    port = (PLAIN if args.trust is None else ENCRYPTED).metrics
+    brokers = json.dumps([f"{host}:{port}" for host in args.brokers])
+    text = read_files("prometheus.yml")["prometheus.yml"].replace(_BROKERS, brokers)
+    if args.trust is None:
+        return {"prometheus.yml": text}
+    config = yaml.safe_load(text)
+    for job in config["scrape_configs"]:
+        if job["job_name"] in _ENCRYPTED:
+            job |= {"scheme": "https", "tls_config": {"ca_file": f"{_FOLDER}/{_CA_FILE}", "min_version": "TLS12"}}
+    return {"prometheus.yml": yaml.safe_dump(config, sort_keys=False, width=1000), _CA_FILE: args.trust}
 
 
 def _targets(targets: Sequence[str]) -> str:

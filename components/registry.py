@@ -10,14 +10,16 @@ import pulumi
 import pulumi_postgresql as postgresql
 import pulumi_random as random
 
+from components.certificate_keeper import DATABASE_USER as _KEEPER
 from components.migrations import Migrations
 from components.postgres import PostgresContainer
 from components.settings import PlatformSettings
+from kryonix.certificates.trust import trust_file
 from kryonix.registry.connection import BACKUP_READS, BACKUP_WRITES, EXPORTER_READS, SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
 from kryonix.topology.addresses import host_port
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
-_DATABASE, _OWNER, _WRITER, _SIGNUP = "kryonix_main", "kryonix_migrator", "kryonix_registry", "kryonix_signup"
+DATABASE, _OWNER, _WRITER, _SIGNUP = "kryonix_main", "kryonix_migrator", "kryonix_registry", "kryonix_signup"
 _READER, _BACKUP = "kryonix_exporter", "kryonix_backup"
 
 
@@ -26,10 +28,15 @@ R = TypeVar("R", bound=pulumi.Resource)
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryArgs:
-    """The platform's settings, and its server. The deletion of the server's volume removes database and roles."""
+    """The platform's settings, and its server. The deletion of the server's volume removes database and roles.
+
+    With TLS, `trust` is the certificates (PEM) that clients trust, and `keeper_password` that of the keeper's role.
+    """
 
     settings: PlatformSettings
     server: PostgresContainer
+    trust: pulumi.Output[str] | None = None
+    keeper_password: pulumi.Output[str] | None = None
 
 
 class Registry(pulumi.ComponentResource):
@@ -49,14 +56,17 @@ class Registry(pulumi.ComponentResource):
     def __init__(self, name: str, args: RegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Registry", name, None, opts)
         host, port = args.settings.local_host, args.settings.registry_port
-        self._name, self._address = name, f"{host_port(host, port)}/{_DATABASE}"
+        self._name, self._address = name, f"{host_port(host, port)}/{DATABASE}"
+        trusted = args.trust.apply(trust_file) if args.trust is not None else None
+        self._query: pulumi.Input[str] = "" if trusted is None else trusted.apply(verified)
         provider = postgresql.Provider(
             f"{name}-server",
             host=host,
             port=port,
             username=args.server.username,
             password=args.server.password,
-            sslmode="prefer",
+            sslmode="prefer" if trusted is None else "verify-full",
+            sslrootcert=trusted,
             opts=pulumi.ResourceOptions(parent=self),
         )
         self._child = pulumi.ResourceOptions(parent=self, provider=provider, deleted_with=args.server.volume)
@@ -64,7 +74,7 @@ class Registry(pulumi.ComponentResource):
         owner, owner_password = self._role("migrator", _OWNER)
         writer, writer_password = self._role("writer", _WRITER)
         signup, signup_password = self._role("signup", _SIGNUP)
-        self._database = postgresql.Database(f"{name}-database", name=_DATABASE, owner=owner.name, opts=self._child)
+        self._database = postgresql.Database(f"{name}-database", name=DATABASE, owner=owner.name, opts=self._child)
         tenants = self._next(postgresql.Schema, "schema", name=SCHEMA, owner=owner.name)
         jobs = self._next(postgresql.Schema, "signup-schema", name=SIGNUP_SCHEMA, owner=owner.name)
         self._schemas = {SCHEMA: tenants, SIGNUP_SCHEMA: jobs}
@@ -94,6 +104,8 @@ class Registry(pulumi.ComponentResource):
             self._reader()
         if args.settings.backup is not None:
             self._backup()
+        if args.keeper_password is not None:
+            self._keeper(args.keeper_password)
         self.dsn, self.signup_dsn = self._dsn(_WRITER, writer_password), self._dsn(_SIGNUP, signup_password)
         self.register_outputs({"dsn": self.dsn, "signup_dsn": self.signup_dsn})
 
@@ -115,6 +127,12 @@ class Registry(pulumi.ComponentResource):
         rows = ["DELETE", "INSERT", "SELECT", "UPDATE"]
         self._grant("backup-writes", role.name, "table", rows, self._schemas[SCHEMA], objects=list(BACKUP_WRITES))
         self.backup_dsn = self._dsn(_BACKUP, password)
+
+    def _keeper(self, password: pulumi.Output[str]) -> None:
+        """Make the role that may let the server load a renewed certificate, and nothing else."""
+        role = postgresql.Role(f"{self._name}-keeper", name=_KEEPER, login=True, password=password, opts=self._child)
+        self._grant("keeper-connect", role.name, "database", ["CONNECT"])
+        self._grant("keeper-reloads", role.name, "function", ["EXECUTE"], "pg_catalog", objects=["pg_reload_conf"])
 
     def _reads(self, short: str, role: postgresql.Role, tables: Mapping[str, Sequence[str]]) -> None:
         """Let a role read tables, given by schema."""
@@ -147,12 +165,18 @@ class Registry(pulumi.ComponentResource):
         role: pulumi.Input[str],
         object_type: str,
         privileges: list[str],
-        schema: postgresql.Schema | None = None,
+        schema: postgresql.Schema | str | None = None,
         kind: Callable[..., pulumi.Resource] = postgresql.Grant,
         **inputs: Any,
     ) -> None:
         inputs |= {"role": role, "object_type": object_type, "privileges": privileges}
-        self._next(kind, short, schema=schema.name if schema else None, **inputs)
+        self._next(kind, short, schema=schema.name if isinstance(schema, postgresql.Schema) else schema, **inputs)
 
     def _dsn(self, role: str, password: pulumi.Output[str]) -> pulumi.Output[str]:
-        return password.apply(lambda known: f"postgresql://{role}:{known}@{self._address}")
+        every = pulumi.Output.all(password, self._query)
+        return every.apply(lambda known: f"postgresql://{role}:{known[0]}@{self._address}{known[1]}")
+
+
+def verified(trust: str) -> str:
+    """Return the query of a DSN whose client verifies the server by the certificates in a file."""
+    return f"?sslmode=verify-full&sslrootcert={trust}"

@@ -24,8 +24,9 @@ from components.monitoring_settings import MonitoringSettings
 from components.node_settings import ROLE, SIZES, NodeSettings
 from components.previous_run import PreviousRun
 from components.product import ProductSettings
+from components.tls_settings import TlsSettings
 from kryonix.rabbitmq.counts import BrokerAccess
-from kryonix.topology.addresses import host_port
+from kryonix.topology.addresses import host_port, reached_as
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.cells import CELLS_FILE
@@ -63,6 +64,7 @@ class PlatformSettings:
     balancer: BalancerSettings | None = None
     """None where there is none."""
     broker_nodes: int = 1
+    tls: TlsSettings = field(default_factory=TlsSettings)
     monitoring: MonitoringSettings | None = None
     """None where monitoring is off."""
     product: ProductSettings = field(default_factory=ProductSettings)
@@ -120,7 +122,17 @@ class PlatformSettings:
 
     @classmethod
     def load(cls, config: pulumi.Config) -> PlatformSettings:
-        address = _ip_address(config, "bindAddress")
+        address, metrics = _ip_address(config, "bindAddress"), _ip_address(config, "metricsAddress")
+        product = ProductSettings(
+            image=config.require("productImage"),
+            monitored=config.require_bool("monitoring"),
+            signup=config.require_bool("signup"),
+            address=_ip_address(config, "signupAddress"),
+            port=config.require_int("signupPort"),
+            cells=_read(CELLS_FILE, "signup").decode() if Path(CELLS_FILE).is_file() else "",
+        )
+        listening = (address, metrics, *([product.address] if product.signup else []))
+        tls = TlsSettings.load(config, listening)
         return cls(
             broker_image=config.require("brokerImage"),
             broker_memory_mb=config.require_int("brokerMemoryMb"),
@@ -130,22 +142,14 @@ class PlatformSettings:
             amqp_port=config.require_int("amqpPort"),
             management_port=config.require_int("managementPort"),
             registry_port=config.require_int("registryPort"),
-            metrics=MetricsEndpoint(
-                address=_ip_address(config, "metricsAddress"), port=config.require_int("metricsPort")
-            ),
+            metrics=MetricsEndpoint(address=metrics, port=config.require_int("metricsPort"), tls=tls.on),
             domain=config.require("domain"),
             receive_time=config.require_bool("receiveTime"),
             balancer=BalancerSettings.load(config),
             broker_nodes=config.require_int("brokerNodes"),
+            tls=tls,
             monitoring=MonitoringSettings.load(config, _ip_address(config, "monitoringAddress")),
-            product=ProductSettings(
-                image=config.require("productImage"),
-                monitored=config.require_bool("monitoring"),
-                signup=config.require_bool("signup"),
-                address=_ip_address(config, "signupAddress"),
-                port=config.require_int("signupPort"),
-                cells=_read(CELLS_FILE, "signup").decode() if Path(CELLS_FILE).is_file() else "",
-            ),
+            product=product,
             backup=BackupSettings.load(config),
         )
 
@@ -165,6 +169,7 @@ class PlatformSettings:
             amqp=self.amqp_port,
             management=self.management_port,
             metrics=self.metrics.port,
+            tls=self.tls.on,
         )
 
     @cached_property
@@ -172,18 +177,34 @@ class PlatformSettings:
         """Return the management API for this run: that of the first node that answers."""
         return answering_url([node.local_management_url for node in self.nodes])
 
-    def access(self, admin_password: pulumi.Input[str]) -> pulumi.Output[BrokerAccess]:
+    def names_of(self, role: str) -> list[str]:
+        """Return the names and addresses in a service's certificate. The first is its name on the networks."""
+        nodes = {node.role: node for node in self.nodes}
+        found = [role, platform_container(pulumi.get_stack(), role), self.advertised_host, self.local_host]
+        if node := nodes.get(role):
+            metrics = reached_as(self.metrics.address, self.advertised_host)
+            routes = (f"mensagens.{self.domain}", f"painel-mensagens.{self.domain}")
+            found += ["rabbitmq", f"rabbitmq-{node.number}", node.local, node.address, metrics, *routes]
+        if role == "web":
+            found += [local_host(self.product.address)]
+        return list(dict.fromkeys([*found, "localhost", "127.0.0.1", "::1"]))
+
+    def access(
+        self, admin_password: pulumi.Input[str], ca_certificate: pulumi.Input[str]
+    ) -> pulumi.Output[BrokerAccess]:
         """Return the access to the broker from this machine."""
         several = self.nodes if self.nodes.clustered else ()
-        return pulumi.Output.from_input(admin_password).apply(
-            lambda password: BrokerAccess(
+        return pulumi.Output.all(admin_password, ca_certificate).apply(
+            lambda known: BrokerAccess(
                 management_url=self.nodes.first.local_management_url,
                 username=ADMIN_USER,
-                password=password,
+                password=known[0],
                 amqp_host=self.nodes.first.local,
                 amqp_port=self.nodes.first.amqp_port,
                 management_urls=tuple(node.local_management_url for node in several),
                 amqp_addresses=tuple(host_port(node.local, node.amqp_port) for node in several),
+                amqp_tls=self.tls.on,
+                ca_certificate=known[1],
             )
         )
 
@@ -211,15 +232,19 @@ class Settings:
             topologies = _topologies(config)
             single = bool(config.get_object("tenant"))
             _refuse_missing_tenant(single)
+            # A stack of one tenant has neither containers nor a broker of its own.
+            previous = PreviousRun(outputs={}) if single else PreviousRun.load()
+            platform = None if single else PlatformSettings.load(config)
+            if platform is not None:
+                platform.tls.refuse_unasked(previous.outputs)
             return cls(
                 topologies=topologies,
-                platform=None if single else PlatformSettings.load(config),
+                platform=platform,
                 deletion_protection=config.require_bool("deletionProtection"),
                 allow_delete=_allow_delete(config),
                 protect=config.require_bool("protect"),
                 generations=_generations(config, single),
-                # A stack of one tenant has neither containers nor a broker of its own.
-                previous=PreviousRun(outputs={}) if single else PreviousRun.load(),
+                previous=previous,
                 as_sold=single and _keeps(topologies[0].tenant, config),
             )
         except (InvalidInput, pulumi.ConfigTypeError, pulumi.ConfigMissingError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pulumi
@@ -13,6 +13,7 @@ from components.containers import container_name
 from components.exporter_container import platform_file
 from components.product import ProductSettings
 from components.product_container import (
+    CA_FILE,
     FILES,
     PLATFORM_FILE,
     ProductContainer,
@@ -20,12 +21,16 @@ from components.product_container import (
     answers,
     touched,
 )
+from components.tls_settings import CERTIFICATE, FOLDER
 from kryonix.topology.addresses import host_port, reached_as
 
 PORT: Final = 8080
 _DSN_FILE: Final = f"{FILES}/signup_dsn"
 _LOGIN_FILE: Final = f"{FILES}/prometheus_login"
 STATE: Final = "/var/lib/kryonix"
+_TRUST_FILE: Final = f"{FOLDER}/ca.pem"
+_LISTEN: Final = ("--workers", "0", "--host", "0.0.0.0")  # noqa: S104, within its networks
+_TLS: Final = ("--certificate", CERTIFICATE)
 _ALIVE: Final = "/tmp/alive"  # noqa: S108, a folder of the container's own
 _WEB_MEMORY_MB: Final = 384
 _WORKER_MEMORY_MB: Final = 1024
@@ -37,7 +42,8 @@ class SignupServiceArgs:
     """The platform as its containers reach it, and the networks of broker, registry and Prometheus.
 
     `advertised_host` is the host name for other machines. `prometheus` is the URL that the page's charts are read from,
-    empty for none, and `prometheus_login` is `username:password` if it wants one.
+    empty for none, and `prometheus_login` is `username:password` if it wants one. With TLS, `trust_files` are the
+    files with the CAs that the worker trusts, and `certificate` is the volume with the web's.
     """
 
     product: ProductSettings
@@ -48,6 +54,8 @@ class SignupServiceArgs:
     prometheus: str = ""
     prometheus_login: pulumi.Input[str] | None = None
     advertised_host: str
+    trust_files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    certificate: docker.Volume | None = None
 
 
 class SignupService(pulumi.ComponentResource):
@@ -70,7 +78,7 @@ class SignupService(pulumi.ComponentResource):
                 role="worker",
                 command=["signup", "worker", "--stack", stack, "--make-passphrase", "--alive-file", _ALIVE],
                 networks=[args.broker, args.registry],
-                files={PLATFORM_FILE: platform_file(args.platform)},
+                files={PLATFORM_FILE: platform_file(args.platform), **args.trust_files},
                 healthy=touched(_ALIVE, _HANGS_S),
                 memory_mb=_WORKER_MEMORY_MB,
                 environment={
@@ -83,32 +91,36 @@ class SignupService(pulumi.ComponentResource):
         )
         # Ready means that a worker runs.
         after = pulumi.ResourceOptions(parent=self, depends_on=[worker.container])
-        product = args.product
+        product, tls = args.product, args.certificate is not None
+        dsn = pulumi.Output.secret(args.platform["signup_dsn"])
+        if tls:  # beside its certificate, where the CAs change without a new container
+            dsn = dsn.apply(lambda known: known.replace(CA_FILE, _TRUST_FILE))
         web = ProductContainer(
             f"{name}-web",
             ProductContainerArgs(
                 product=product,
                 role="web",
-                command=["signup", "serve", "--stack", stack, "--workers", "0", "--host", "0.0.0.0"],  # noqa: S104, within its networks
+                command=["signup", "serve", "--stack", stack, *_LISTEN, *(_TLS if tls else ())],
                 networks=[args.registry, *args.monitoring],
-                files={_DSN_FILE: pulumi.Output.secret(args.platform["signup_dsn"]), **_login(args)},
-                healthy=answers(PORT, "/readyz"),
+                files={_DSN_FILE: dsn, **_login(args)},
+                healthy=answers(PORT, "/readyz", tls=tls),
                 memory_mb=_WEB_MEMORY_MB,
                 environment={"KRYONIX_SIGNUP_DSN_FILE": _DSN_FILE, **_proxies(product), **_prometheus(args)},
                 port=docker.ContainerPortArgs(internal=PORT, ip=product.address, external=product.port),
+                volumes={FOLDER: args.certificate} if args.certificate is not None else {},
             ),
             after,
         )
-        if product.exposed:
+        if product.exposed and not tls:
             pulumi.log.warn(
                 f"kryonix:signupAddress: {product.address} lets other machines reach the signup service without TLS: "
-                "API keys and credentials cross the network unencrypted. Put a proxy in front that terminates TLS, "
-                "and listen on 127.0.0.1",
+                'API keys and credentials cross the network unencrypted. Set kryonix:tls to "true", or put a proxy in '
+                "front that terminates TLS and listen on 127.0.0.1",
                 self,
             )
         self.containers = [worker.container, web.container]
         host = reached_as(product.address, args.advertised_host)
-        self.url = web.container.id.apply(lambda _: f"http://{host_port(host, product.port)}")
+        self.url = web.container.id.apply(lambda _: f"{'https' if tls else 'http'}://{host_port(host, product.port)}")
         self.register_outputs({"url": self.url})
 
 

@@ -87,6 +87,11 @@ def trust_file(pem: str) -> str:
     return str(file)
 
 
+def trusted_here() -> str:
+    """Return the trust bundles that were written into this folder, PEM; empty if there is none."""
+    return "".join(file.read_text(encoding="utf-8") for file in sorted(_FOLDER.glob("*.pem")))
+
+
 def _write(file: Path, content: bytes) -> None:
     """Write a file that readers see whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 import urllib3
 
+from kryonix.certificates.trust import context
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable
 
@@ -72,7 +73,7 @@ def measured_vhosts(outputs: Mapping[str, Any]) -> set[str]:
     login = f"{outputs.get('metrics_username')}:{outputs.get('metrics_password')}"
     url = f"{outputs.get('metrics_url')}/detailed"
     try:
-        answer = urllib3.request(
+        answer = urllib3.PoolManager(ssl_context=context(str(outputs.get("ca_certificate") or ""))).request(
             "GET",
             url,
             fields={"family": "vhost_status"},

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 from psycopg import Connection
 
+from kryonix.certificates.serving import serving_context, wait_for
 from kryonix.cli.groups import group
 from kryonix.cli.options import Json, PlatformOptions, command, read_bytes
 from kryonix.cli.output.console import err, out, print_json, print_result
@@ -70,6 +71,10 @@ def serve(
     ] = 2,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests per second and caller, sustained.")] = 20,
     burst: Annotated[int, typer.Option(min=1, help="Requests per caller, at once.")] = 60,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Speak TLS with the key and chain in this file (PEM), also once renewed."),
+    ] = None,
     prometheus: Annotated[
         str | None,
         typer.Option(
@@ -91,6 +96,8 @@ def serve(
     from kryonix.signup.service import build_service
 
     _configure_logging()
+    if certificate is not None:
+        wait_for(certificate, lambda text: err.print(text, soft_wrap=True, markup=False))
     listening = _listen(host, port)
     cells = load_cells(Path.cwd(), platform.stack)
     given = _given_dsn()
@@ -106,15 +113,18 @@ def serve(
     settings = uvicorn.Config(
         service, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
     )
+    if certificate is not None:
+        settings.ssl_certfile = str(certificate)
+        settings.load()
+        settings.ssl = serving_context(certificate)
     address, actual = listening.getsockname()[:2]
-    if not is_loopback(address):
+    if certificate is None and not is_loopback(address):
         err.print(_EXPOSED.format(address=address), soft_wrap=True, markup=False)
     process = _WorkerProcess(workers, platform) if workers else None
     try:
         ready = "; /readyz returns 200 once the worker is ready" if workers else ""
-        text = (
-            f"listening on http://{host_port(address, actual)}; operators' page at /, API description at /openapi.json"
-        )
+        url = f"{'http' if certificate is None else 'https'}://{host_port(address, actual)}"
+        text = f"listening on {url}; operators' page at /, API description at /openapi.json"
         err.print(text + ready, soft_wrap=True, markup=False)
         uvicorn.Server(settings).run(sockets=[listening])
     finally:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import urllib3
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from kryonix.certificates.trust import context
 from kryonix.fleet.members import UNKNOWN_CELL, expanded
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
@@ -99,7 +100,7 @@ def _metric_lines(outputs: Mapping[str, Any]) -> Iterator[str]:
     login = f"{outputs.get('metrics_username')}:{outputs.get('metrics_password')}"
     rest = ""
     try:
-        answer = urllib3.request(
+        answer = urllib3.PoolManager(ssl_context=context(str(outputs.get("ca_certificate") or ""))).request(
             "GET",
             url,
             headers=urllib3.make_headers(basic_auth=login),

@@ -53,6 +53,7 @@ def by_address(stacks: Stacks) -> dict[str, Any]:
         "adminUsername": outputs["admin_username"],
         "adminPassword": stacks.own.secret(outputs["admin_password"]),
         "registryDsn": stacks.own.secret(outputs["registry_dsn"]),
+        "caCertificate": outputs["ca_certificate"],
     }
 
 
@@ -68,6 +69,10 @@ OF_A_PLATFORM: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
     "receiveTime": value("receiveTime", True),
     "registryPort": value("registryPort", free_port),
     "domain": value("domain", "example.com"),
+    "tls": value("tls", "true"),
+    "caTrusted": value("caTrusted", [1, 2]),
+    "caIssuing": lambda _: {"caTrusted": [1, 2], "caIssuing": 2},
+    "certificateDir": lambda _: {"tls": "true", "certificateDir": "/etc/certificates"},
     "brokerImage": value("brokerImage", "rabbitmq:4.3.99-management"),
     "brokerMemoryMb": value("brokerMemoryMb", 1280),
     "postgresImage": value("postgresImage", "postgres:17.99"),
@@ -123,6 +128,7 @@ OF_ONE_TENANT: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
     "adminUsername": by_address,
     "adminPassword": by_address,
     "registryDsn": by_address,
+    "caCertificate": by_address,
 }
 
 

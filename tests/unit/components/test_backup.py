@@ -15,7 +15,8 @@ import pytest
 from components.backup import Backup, BackupArgs
 from components.backup_settings import BackupSettings
 from components.platform import Platform
-from components.product import ProductSettings
+from components.product import ProductSettings, broker_inside
+from components.product_container import CA_FILE
 from tests.support.mocked import Recorder, registered
 
 AGE = "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg"
@@ -31,7 +32,7 @@ def problems(**changed: Any) -> list[str]:
     return settings(**changed).problems()
 
 
-def registrations(product: ProductSettings, **changed: Any) -> Recorder:
+def registrations(product: ProductSettings, *, tls: bool = False, **changed: Any) -> Recorder:
     """The registrations of the component on a platform."""
 
     def program() -> None:
@@ -40,6 +41,8 @@ def registrations(product: ProductSettings, **changed: Any) -> Recorder:
             broker_network=docker.Network("broker", name="broker-net"),
             registry_network=docker.Network("registry", name="registry-net"),
             backup_dsn=dsn,
+            broker_inside=broker_inside(tls=tls),
+            trust_files={CA_FILE: "the platform's CA"} if tls else {},
             outputs=SimpleNamespace(data=None, registry_dsn=dsn),
         )
         Backup("backup", BackupArgs(settings=settings(**changed), platform=cast("Platform", platform), product=product))
@@ -54,6 +57,15 @@ def container(product: ProductSettings | None = None, **changed: Any) -> Mapping
 
 def files(inputs: Mapping[str, Any]) -> dict[str, str]:
     return {upload["file"]: upload["content"] for upload in inputs["uploads"]["value"]}
+
+
+def test_with_tls_it_trusts_the_platforms_ca_only() -> None:
+    made = registrations(ProductSettings(), tls=True).of("docker:index/container:Container")
+    uploaded = files(made["backup-container"])
+    (known,) = json.loads(uploaded["/etc/kryonix/platform.json"]).values()
+    assert known["management_url"] == "https://rabbitmq:15671"
+    assert known["amqp_addresses"] == ["rabbitmq:5671"]
+    assert uploaded["/etc/kryonix/ca.pem"] == "the platform's CA"
 
 
 def test_the_container_has_no_rights_and_one_command() -> None:
@@ -207,4 +219,4 @@ def test_a_time_zone_is_a_name(zone: str) -> None:
 
 def test_the_image_has_the_folder_of_the_keys() -> None:
     made = (Path(__file__).parents[3] / "Dockerfile").read_text()
-    assert "chown 10001:10001 /var/lib/kryonix /var/lib/kryonix-backup\n" in made
+    assert "chown 10001:10001 /var/lib/kryonix /var/lib/kryonix-backup /tls\n" in made

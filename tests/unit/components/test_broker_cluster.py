@@ -281,7 +281,7 @@ def test_a_minority_is_refused_by_name(absent: tuple[str, ...], *, refused: bool
 def test_the_first_node_that_answers_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def answers(url: str, ca_certificate: str) -> bool:
+    def answers(url: str) -> bool:
         asked.append(url)
         return url.endswith("15692")
 

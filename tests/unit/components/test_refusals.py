@@ -403,7 +403,7 @@ def test_removed_objects_are_checked_at_the_brokers_current_address(
     given = {f"kryonix:{key}": value for key, value in CONFIG.items()}
     provider.configure(ConfigureRequest(config=Config(given, "kryonix")))
     found = provider.found(ACCESS)
-    where = "http://127.0.0.1:7002" if answering else ACCESS.management_url
+    where = "https://127.0.0.1:7002" if answering else ACCESS.management_url
     assert (found.management_url, found.password) == (where, ACCESS.password)
 
 

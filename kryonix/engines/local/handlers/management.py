@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import urllib3
 from urllib3.exceptions import SSLError
 
+from kryonix.certificates.trust import context
 from kryonix.engines.local.errors import ApplyFailed, InvalidInputs, ServiceUnavailable
 from kryonix.engines.local.handlers.base import NOT_YET, UNKNOWN
 from kryonix.engines.local.handlers.fields import REQUIRED, Field, Kind, accepted
@@ -23,6 +26,15 @@ _CONFIG: Final[Mapping[str, Field]] = {
 }
 
 
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text"
+        remedy = "Name a file with the broker's CA (PEM)"
+        raise InvalidInputs(f"provider rabbitmq: `cacertFile` {file} can't be read: {reason}. {remedy}") from None
+
+
 class Management:
     """The management API of one broker, for many threads. It connects on first use."""
 
@@ -33,12 +45,15 @@ class Management:
         if UNKNOWN in values.values():
             return
         self.endpoint, self.username = values["endpoint"], values["username"]
-        tls: dict[str, Any] = {}
-        if self.endpoint.startswith("https:"):
-            checks = "CERT_NONE" if values["insecure"] else "CERT_REQUIRED"
-            tls = {"cert_reqs": checks, "ca_certs": values.get("cacertFile")}
+        pool: dict[str, Any] = {"maxsize": CONNECTIONS}
+        if values["insecure"] and self.endpoint.startswith("https:"):
+            pool["ssl_context"] = unverified = context("")
+            unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+        trust = _read(values["cacertFile"]) if values.get("cacertFile") else ""
         try:
-            self._client = Client(self.endpoint, self.username, values["password"], TIMEOUT, maxsize=CONNECTIONS, **tls)
+            self._client = Client(
+                self.endpoint, self.username, values["password"], TIMEOUT, ca_certificate=trust, **pool
+            )
         except BrokerUnavailable as error:
             raise InvalidInputs(f"provider rabbitmq: `endpoint` {error.problem}") from None
 

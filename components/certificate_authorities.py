@@ -1,0 +1,24 @@
+"""CertificateAuthorities: a platform's own CAs, one per generation, and what its clients trust."""
+
+from __future__ import annotations
+
+import pulumi
+
+from components.certificate_authority import CertificateAuthority
+from components.tls_settings import TlsSettings
+
+
+class CertificateAuthorities(pulumi.ComponentResource):
+    """The generations of `kryonix:caTrusted`. The one of `kryonix:caIssuing` issues all certificates."""
+
+    issuing: CertificateAuthority
+    trust: pulumi.Output[str]
+    """The certificates of all generations, PEM."""
+
+    def __init__(self, name: str, tls: TlsSettings, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kryonix:messaging:CertificateAuthorities", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        made = {each: CertificateAuthority(f"{name}-{each}", generation=each, opts=child) for each in tls.trusted}
+        self.issuing = made[tls.issuing]
+        self.trust = pulumi.Output.all(*(each.certificate for each in made.values())).apply("".join)
+        self.register_outputs({"trust": self.trust})
