@@ -163,7 +163,7 @@ async def _consume(
 
 
 async def _connect(address: Address, catalog: Catalog, timeout: float) -> MessagingClient:
-    return await MessagingClient.connect(address.uri(), application=_APPLICATION, timeout=timeout, catalog=catalog)
+    return await MessagingClient.connect_to(address, application=_APPLICATION, timeout=timeout, catalog=catalog)
 
 
 def _message_json(message: Message) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from kryonix.messaging.checks import (
     checked_patience,
     checked_seconds,
 )
-from kryonix.messaging.configuration import find_address
+from kryonix.messaging.configuration import Address, find_address
 from kryonix.messaging.consuming.consumer import MAX_HANDLER_S, Consumer, Data, Handler, Model
 from kryonix.messaging.consuming.stream import Stream
 from kryonix.messaging.consuming.work import Source
@@ -142,9 +142,30 @@ class MessagingClient(Facades):
 
         Raises ConfigurationError, NotConnected or AccessRefused.
         """
+        address = find_address(amqp_uri, outputs, tenant, management_url, addresses, ca_file)
+        return await cls.connect_to(
+            address,
+            application=application,
+            ssl_context=ssl_context,
+            heartbeat=heartbeat,
+            timeout=timeout,
+            **options,
+        )
+
+    @classmethod
+    async def connect_to(
+        cls,
+        address: Address,
+        *,
+        application: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        heartbeat: int | None = None,
+        timeout: float = 10.0,
+        **options: Unpack[ClientOptions],
+    ) -> Self:
+        """Connect as `connect`, to an address that is known."""
         timeout = checked_seconds("timeout", timeout)
         check_type("ssl_context", ssl_context, ssl.SSLContext | None)
-        address = find_address(amqp_uri, outputs, tenant, management_url, addresses, ca_file)
         usual = _QUICK_HEARTBEAT if address.others else _USUAL_HEARTBEAT
         heartbeat = checked_count("heartbeat", usual if heartbeat is None else heartbeat, _MAX_HEARTBEAT)
         application = (Path(sys.argv[0]).stem[:100] or "python") if application is None else application

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
-from kryonix.topology.addresses import split_address
+from kryonix.topology.addresses import speaks_amqps, split_address
 from kryonix.topology.objects import QueueState
 
 if TYPE_CHECKING:
@@ -53,17 +53,15 @@ class BrokerAccess:
     @classmethod
     def of(cls, outputs: Mapping[str, Any]) -> Self:
         """Return the access to a platform's broker, from the outputs of its stack."""
-        url, addresses = str(outputs["management_url"]).rstrip("/"), tuple(outputs.get("amqp_addresses") or ())
         return cls(
-            management_url=url,
+            management_url=str(outputs["management_url"]).rstrip("/"),
             username=str(outputs["admin_username"]),
             password=str(outputs["admin_password"]),
             amqp_host=str(outputs["amqp_host"]),
             amqp_port=int(outputs["amqp_port"]),
             management_urls=tuple(outputs.get("management_urls") or ()),
-            amqp_addresses=addresses,
-            # Outputs without addresses are older than TLS: an https:// there is a proxy of the operator's own.
-            amqp_tls=bool(addresses) and url.startswith("https:"),
+            amqp_addresses=tuple(outputs.get("amqp_addresses") or ()),
+            amqp_tls=speaks_amqps(outputs),
             ca_certificate=str(outputs.get("ca_certificate") or ""),
         )
 

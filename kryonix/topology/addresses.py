@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 PLATFORM_ADDRESSES: Final = ("management_url", "management_urls", "amqp_addresses", "ca_certificate")
@@ -22,6 +23,14 @@ def split_address(address: str, port: int | None = None) -> tuple[str, int]:
     if not parts.hostname or not found or parts.netloc != address or "@" in address:
         raise ValueError(f"{address!r} is not HOST:PORT")
     return parts.hostname, found
+
+
+def speaks_amqps(outputs: Mapping[str, Any]) -> bool:
+    """Return True if a platform's AMQP addresses, as its outputs have them, are those of TLS listeners.
+
+    Outputs without `amqp_addresses` are older than TLS: an https:// among them is a proxy of the operator's own.
+    """
+    return bool(outputs.get("amqp_addresses")) and str(outputs.get("management_url")).startswith("https:")
 
 
 def is_loopback(address: str) -> bool:

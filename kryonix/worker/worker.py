@@ -148,14 +148,7 @@ class Worker:
         log.info("stopped")
 
     async def _work(self) -> None:
-        client = await MessagingClient.connect(
-            self._address.uri(),
-            application="kryonix worker",
-            management_url=self._address.management_url,
-            addresses=self._address.amqp_addresses,
-            ssl_context=self._address.trust(),
-            catalog=self._catalog,
-        )
+        client = await MessagingClient.connect_to(self._address, application="kryonix worker", catalog=self._catalog)
         async with client:
             try:
                 await self._start(client)

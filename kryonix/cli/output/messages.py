@@ -56,7 +56,9 @@ def headers_json(headers: Mapping[str, Any]) -> dict[str, Any]:
 async def read_queues(address: Address, catalog: Catalog, module: str | None) -> list[QueueStats]:
     """Return the statistics of all queues, or of one module's, by name. Raises StatsUnavailable."""
     names = Names(address.tenant_id)
-    stats = [read_stats(figures, names, catalog) for figures in await queue_figures(address, _TIMEOUT_S)]
+    stats = [
+        read_stats(figures, names, catalog) for figures in await queue_figures(address, _TIMEOUT_S, address.trust())
+    ]
     return sorted((queue for queue in stats if module in (None, queue.module)), key=lambda queue: queue.name)
 
 

@@ -13,10 +13,10 @@ from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
 
 from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.messaging.amqp.wire import copied
-from kryonix.messaging.configuration import Address
+from kryonix.messaging.configuration import Address, address_of
 from kryonix.messaging.redrive import ANSWER_S, Reading, connected, count
 from kryonix.messaging.redrive.dead_letters import Origin
-from kryonix.topology.addresses import host_port
+from kryonix.topology.addresses import host_port, speaks_amqps
 from kryonix.topology.naming import Names
 
 _NEEDED: Final = ("amqp_host", "amqp_port", "admin_username", "admin_password")
@@ -88,7 +88,8 @@ async def _opened(outputs: Any, names: Names) -> AsyncIterator[AbstractChannel]:
     if missing := [key for key in _NEEDED if not outputs.get(key)]:
         raise InvalidChoice(f"the stack has no {missing[0]!r} in its outputs. Give the platform's stack with --stack")
     host, port, username, password = (str(outputs[key]) for key in _NEEDED)
-    address = Address("amqp", host, int(port), username, password, names.tenant_id)
+    one = Address("amqps" if speaks_amqps(outputs) else "amqp", host, int(port), username, password, names.tenant_id)
+    address = address_of(one.uri(), outputs)
     try:
         async with (
             connected(address, "kryonix unrouted") as connection,
