@@ -24,7 +24,7 @@ __all__ = ["Cluster", "cluster"]
 
 _IMAGE: Final = "rabbitmq:4.3.6-management"
 _FRUGAL: Final = "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
-_AS_THE_PRODUCT: Final = "-aten poll_interval 2000"
+_AS_THE_PRODUCT: Final = "-aten poll_interval 2000 -kernel net_ticktime 6"
 _HOSTS: Final = ("one", "two", "three")
 _PATIENCE_S: Final = 10
 """For an answer: a node asks the others, and has to give up one that is silent first."""
