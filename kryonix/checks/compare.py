@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote_plus
 
+from kryonix.certificates.leaf import Leaf
 from kryonix.checks.declared import Declared
 from kryonix.checks.findings import Finding
 from kryonix.checks.live import Entry, Live
@@ -19,6 +21,8 @@ from kryonix.topology.naming import TRIAL_PREFIX, stats_user
 from kryonix.topology.objects import NO_PERMISSIONS, Binding, Permissions, Policy, effective_policy
 from kryonix.topology.ownership import description
 
+_SOON: Final = timedelta(days=30)
+"""How long before its end a tenant's certificate needs a rotation: the tenant has to put the next one in place."""
 _NAMED: Final = 5
 """Names in one finding; all are counted."""
 _STRANGERS: Final = 20
@@ -120,6 +124,13 @@ class Comparison:
                 yield self._problem("users", f"the user {name} has another password than its stack's outputs")
             allowed = {"max-connections": 0} if for_figures else limits
             yield from self._changed("user limits", f"the user {name}'s", allowed, user.get("limits") or {})
+
+        if self.declared.client_certificate:
+            expires = Leaf(chain=self.declared.client_certificate, key="").expires
+            if (left := expires - datetime.now(UTC)) < _SOON:
+                ends = f"expires on {expires:%Y-%m-%d}" if left > timedelta() else f"expired on {expires:%Y-%m-%d}"
+                remedy = f"Hand out a new one (`kryonix tenant rotate {self.topology.tenant.id}`)"
+                yield self._problem("users", f"the certificate of {self.declared.username} {ends}", remedy)
 
     def _permissions(self) -> Iterator[Finding]:
         wanted = {

@@ -27,6 +27,8 @@ class Declared:
     mend: str
     """The command to repair the tenant."""
     password: str | None = field(default=None, repr=False)
+    client_certificate: str = ""
+    """That of the current user (PEM), if the tenant logs in with one."""
 
     def password_of(self, user: str) -> str | None:
         """Return a current user's password: empty if it logs in with a certificate, None if it is not known."""
@@ -63,4 +65,5 @@ def declared_tenants(
             protected=protection.get(record["vhost"], False),
             mend=mend.get(id, f"kryonix refresh --stack {stack} && kryonix up --stack {stack}"),
             password=made.get("password"),
+            client_certificate=str(made.get("client_certificate") or ""),
         )

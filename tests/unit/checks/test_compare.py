@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kryonix.certificates.authority import Authority
 from kryonix.checks.compare import Comparison, registry_findings
 from kryonix.checks.declared import Declared, declared_tenants
 from kryonix.checks.findings import TENANT_CHECKS, Finding, complete, junit
@@ -63,7 +64,12 @@ def definitions(one: Declared, topology: Topology) -> dict[str, Any]:
             }
         ],
         "users": [
-            {"name": name, "tags": tags, "limits": allowed, "password_hash": rabbitmq_hash(name, PASSWORD)}
+            {
+                "name": name,
+                "tags": tags,
+                "limits": allowed,
+                "password_hash": rabbitmq_hash(name, one.password_of(name) or ""),
+            }
             for name, (tags, allowed) in users.items()
         ],
         "permissions": [
@@ -113,6 +119,31 @@ class Case:
 @pytest.mark.parametrize("status", ["active", "suspended"])
 def test_a_tenant_as_declared_has_no_findings(status: str) -> None:
     assert Case(status=status).found() == []
+
+
+def certified(days: float) -> Case:
+    """A tenant with a certificate for so many days more."""
+    case = Case(auth="certificate")
+    leaf = Authority.create("a CA").issue_client("kryonix_acme", days=days)
+    case.declared = replace(case.declared, client_certificate=leaf.chain)
+    return case
+
+
+def test_a_tenant_with_a_certificate_has_no_password_on_the_broker() -> None:
+    case = certified(days=365)
+    assert [user["password_hash"] != "" for user in case.definitions["users"]] == [False, True]
+    assert case.found() == []
+    case.definitions["users"][0]["password_hash"] = rabbitmq_hash("kryonix_acme", "by hand")
+    assert case.found() == [
+        ("users", "the user kryonix_acme has another password than its stack's outputs", "mend it"),
+    ]
+
+
+@pytest.mark.parametrize(("days", "verb"), [(20, "expires"), (-0.02, "expired")])
+def test_a_tenants_certificate_needs_a_rotation_before_it_ends(days: float, verb: str) -> None:
+    ((check, why, remedy),) = certified(days).found()
+    assert (check, remedy) == ("users", "Hand out a new one (`kryonix tenant rotate acme`)")
+    assert why.startswith(f"the certificate of kryonix_acme {verb} on 20")
 
 
 def test_a_tenant_suspended_by_hand_is_found() -> None:
