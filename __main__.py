@@ -91,6 +91,8 @@ if settings.platform is not None:
             settings=settings.platform.balancer,
             network=own.broker_network,
             nodes=nodes_of(settings.platform),
+            tls=settings.platform.tls.on,
+            trust=own.nodes_trust,
             address=settings.platform.address,
             advertised_host=settings.platform.advertised_host,
         )

@@ -11,6 +11,7 @@ import pulumi
 import pulumi_docker as docker
 
 from components.balancer_settings import BalancerSettings
+from components.broker_listeners import listeners_of
 from components.containers import hardened_container
 from components.settings import PlatformSettings
 from kryonix.topology.addresses import host_port
@@ -46,7 +47,7 @@ class BalancedNode:
 class BalancerArgs:
     """The nodes and their network, and the address under which clients reach the balancer.
 
-    `trust` are the certificates (PEM) that the nodes' must be issued by, None if they speak no TLS.
+    `tls` says that the nodes speak TLS, and `trust` are the CAs (PEM) that issue their certificates, None if not known.
     """
 
     settings: BalancerSettings
@@ -54,6 +55,7 @@ class BalancerArgs:
     nodes: Sequence[BalancedNode]
     address: str
     advertised_host: str
+    tls: bool = False
     trust: pulumi.Input[str] | None = None
 
 
@@ -64,7 +66,10 @@ class Balancer(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: BalancerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:Balancer", name, None, opts)
-        files: dict[str, pulumi.Input[str]] = {"haproxy.cfg": configuration(args.nodes, tls=args.trust is not None)}
+        verified = args.trust is not None
+        files: dict[str, pulumi.Input[str]] = {
+            "haproxy.cfg": configuration(args.nodes, tls=args.tls, verified=verified)
+        }
         if args.trust is not None:
             files["ca.pem"] = args.trust
         if len(args.nodes) == 1:
@@ -97,20 +102,29 @@ class Balancer(pulumi.ComponentResource):
 
 def nodes_of(settings: PlatformSettings) -> list[BalancedNode]:
     """Return the nodes of a platform, by their names on the broker's network."""
-    return [BalancedNode(name=host, host=host, amqp_port=5672, management_port=15672) for host in settings.nodes.inside]
+    listeners = listeners_of(settings.tls)
+    return [
+        BalancedNode(name=host, host=host, amqp_port=listeners.amqp, management_port=listeners.management)
+        for host in settings.nodes.inside
+    ]
 
 
-def configuration(nodes: Sequence[BalancedNode], *, tls: bool) -> str:
-    """Return HAProxy's configuration for these nodes."""
-    return _FILE.read_text(encoding="utf-8") + "".join(f"    {_server(node, tls=tls)}\n" for node in nodes)
+def configuration(nodes: Sequence[BalancedNode], *, tls: bool = False, verified: bool = True) -> str:
+    """Return HAProxy's configuration for these nodes. Their certificates are `verified` by the CAs in a file."""
+    checked = _verified if verified else _unverified
+    lines = (f"    {_server(node)}{checked(node) if tls else ''}\n" for node in nodes)
+    return _FILE.read_text(encoding="utf-8") + "".join(lines)
 
 
-def _server(node: BalancedNode, *, tls: bool) -> str:
-    """Return a node's line: AMQP goes there as it is, the check asks its management API, over TLS where that has it."""
-    verified = (
-        f" check-ssl check-sni {node.name} verify required verifyhost {node.name} ca-file {FOLDER}/ca.pem"
-        if tls
-        else ""
-    )
-    place = host_port(node.host, node.amqp_port)
-    return f"server {node.name} {place} check port {node.management_port}{verified}"
+def _server(node: BalancedNode) -> str:
+    """Return a node's line: AMQP goes there as it is, the check asks its management API."""
+    return f"server {node.name} {host_port(node.host, node.amqp_port)} check port {node.management_port}"
+
+
+def _verified(node: BalancedNode) -> str:
+    return f" check-ssl check-sni {node.name} verify required verifyhost {node.name} ca-file {FOLDER}/ca.pem"
+
+
+def _unverified(node: BalancedNode) -> str:
+    """Return the options for certificates of CAs that only clients know. The check sends no secret."""
+    return f" check-ssl check-sni {node.name} verify none"

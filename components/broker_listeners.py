@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +35,8 @@ class BrokerListeners:
     metrics: int
     greeting: str
     """What the health check sends, as `printf` has it."""
+    more_settings: str = ""
+    """Lines of rabbitmq.conf."""
     more_files: Mapping[str, str] = field(default_factory=dict)
     """Further files of /etc/rabbitmq."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -44,7 +46,9 @@ class BrokerListeners:
     def configuration(self) -> str:
         """Return rabbitmq.conf with these listeners."""
         text = (_FILES / "rabbitmq.conf").read_text(encoding="utf-8")
-        return _PLAIN.sub("", text) + (_FILES / "tls.conf").read_text(encoding="utf-8") if self.encrypted else text
+        if not self.encrypted:
+            return text
+        return _PLAIN.sub("", text) + (_FILES / "tls.conf").read_text(encoding="utf-8") + self.more_settings
 
     @property
     def health(self) -> str:
@@ -96,6 +100,24 @@ ENCRYPTED: Final = BrokerListeners(
 )
 
 
+CERTIFYING: Final = replace(
+    ENCRYPTED,
+    more_settings=(_FILES / "client_certificates.conf").read_text(encoding="utf-8"),
+    more_files={
+        **ENCRYPTED.more_files,
+        "enabled_plugins": (_FILES / "enabled_plugins")
+        .read_text(encoding="utf-8")
+        .replace("[", "[rabbitmq_auth_mechanism_ssl,", 1),
+    },
+)
+"""The encrypted ones, where clients may log in with a certificate."""
+
+
 def listeners_of(tls: TlsSettings) -> BrokerListeners:
-    """Return the listeners of a platform's nodes."""
-    return ENCRYPTED if tls.on else PLAIN
+    """Return the listeners of a platform's nodes.
+
+    A CA of others may issue a certificate with any common name, so it is nobody's login.
+    """
+    if not tls.on:
+        return PLAIN
+    return ENCRYPTED if tls.certificate_dir else CERTIFYING

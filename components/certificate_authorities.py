@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pulumi
 
 from components.certificate_authority import CertificateAuthority
@@ -22,3 +24,9 @@ class CertificateAuthorities(pulumi.ComponentResource):
         self.issuing = made[tls.issuing]
         self.trust = pulumi.Output.all(*(each.certificate for each in made.values())).apply("".join)
         self.register_outputs({"trust": self.trust})
+
+    @property
+    def of_clients(self) -> pulumi.Output[Mapping[str, str]]:
+        """Return certificate and key of the CA that issues clients' certificates, a secret."""
+        issuing = self.issuing
+        return pulumi.Output.secret(pulumi.Output.all(certificate=issuing.certificate, key=issuing.key).apply(dict))

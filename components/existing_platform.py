@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import pulumi
 
@@ -84,12 +84,15 @@ class ExistingPlatform(PlatformOutputs):
         described = described_platforms().get((reference or "").rpartition("/")[2])
         given: dict[str, pulumi.Input[str]]
         further: dict[str, pulumi.Input[Any]] = {}
+        authority: pulumi.Output[Any] | None = None
         if described:
             given, further = _from_file(described), {key: described.get(key) for key in _NODES}
+            authority = pulumi.Output.secret(described.get(AUTHORITY))
         elif reference:
             stack = pulumi.StackReference(reference)
             given = {key: stack.require_output(key) for key in (*_ACCESS, "registry_dsn")}
             further = {key: stack.get_output(key) for key in _NODES}
+            authority = stack.get_output(AUTHORITY)
         else:
             given, further = _from_config(config)
         # A platform named twice is one reference: two would have the same URN.
@@ -108,11 +111,14 @@ class ExistingPlatform(PlatformOutputs):
             management_url=pulumi.Output.from_input(advertised["management_url"]),
             amqp_host=pulumi.Output.from_input(advertised["amqp_host"]),
             amqp_port=pulumi.Output.from_input(advertised["amqp_port"]).apply(int),
+            authority=authority,
             registry_dsn=answering(_with_trust(given["registry_dsn"], registry_ca)),
             registry_stack=registry,
         )
 
 
+AUTHORITY: Final = "client_authority"
+"""The output with the CA that issues clients' certificates, of a platform that has one."""
 _ACCESS = ("management_url", "admin_username", "admin_password", "amqp_host", "amqp_port")
 _CA = "ca_certificate"
 _NODES = ("management_urls", "amqp_addresses", _CA)

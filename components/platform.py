@@ -16,7 +16,7 @@ from components.broker_listeners import ENCRYPTED
 from components.certificate_authorities import CertificateAuthorities
 from components.certificate_keeper import CertificateKeeper, CertificateKeeperArgs, Place
 from components.containers import ServiceArgs, certificate_volume, container_name
-from components.existing_platform import PlatformOutputs
+from components.existing_platform import AUTHORITY, PlatformOutputs
 from components.guard import Guard
 from components.postgres import PORT, PostgresContainer
 from components.previous_run import LAYOUT, PreviousRun
@@ -60,6 +60,8 @@ class Platform(pulumi.ComponentResource):
     registry_network: docker.Network
     broker_inside: dict[str, pulumi.Input[Any]]
     """The part of `inside` with the broker's address."""
+    nodes_trust: pulumi.Output[str] | None
+    """The CAs that issue the nodes' certificates (PEM); None if others do, and without TLS."""
     trust_files: dict[str, pulumi.Input[str]]
     """The file with the CAs to trust, for containers on these networks; none without TLS."""
     web_certificate: docker.Volume | None = None
@@ -107,6 +109,9 @@ class Platform(pulumi.ComponentResource):
         listening = pulumi.Output.all(server.container.id, registry.dsn).apply(lambda both: str(both[1]))
         registered = answering(listening).apply(lambda _: server.container)
         host = settings.advertised_host
+        # The broker trusts the CAs of certificates that others make, and those may issue any common name.
+        clients = authorities if authorities and not settings.tls.certificate_dir else None
+        issuing: dict[str, pulumi.Input[Any]] = {AUTHORITY: clients.of_clients} if clients else {}
         self.outputs = PlatformOutputs(
             access=asked,
             endpoint=settings.endpoint,
@@ -115,6 +120,7 @@ class Platform(pulumi.ComponentResource):
             amqp_host=pulumi.Output.from_input(host),
             amqp_port=pulumi.Output.from_input(settings.amqp_port),
             registry_dsn=registry.dsn,
+            authority=issuing.get(AUTHORITY),
             ready=[broker.formed, answered, registry, registered],
             data=broker.volume,
         )
@@ -125,8 +131,9 @@ class Platform(pulumi.ComponentResource):
             "admin_password": pulumi.Output.secret(secret.result),
         }
         # A platform's only: the outputs of a tenant's stack contain no administrator.
-        self.administration = {**logins, "layout": LAYOUT, **_nodes(settings, {**digests, **kept})}
+        self.administration = {**logins, **issuing, "layout": LAYOUT, **_nodes(settings, {**digests, **kept})}
         self.broker_network, self.registry_network = broker.network, server.network
+        self.nodes_trust = trust if clients else None
         self.trust_files = {} if trust is None else {CA_FILE: trust}
         self.broker_inside = {
             **broker_inside(tls=settings.tls.on),
@@ -136,6 +143,7 @@ class Platform(pulumi.ComponentResource):
         self.backup_dsn = None if registry.backup_dsn is None else registry.backup_dsn.apply(_on_network)
         self.inside = {
             **logins,
+            **issuing,
             "registry_dsn": registry.dsn.apply(_on_network),
             "signup_dsn": registry.signup_dsn.apply(_on_network),
             **self.broker_inside,

@@ -106,10 +106,10 @@ def container(node: Any, port: int) -> dict[str, Any]:
     return from_struct(to_struct({**inputs, "name": f"{network}-balancer"}))
 
 
-@pytest.mark.parametrize("tls", [False, True])
-def test_haproxy_takes_the_configuration_without_a_warning(tls: bool) -> None:
+@pytest.mark.parametrize(("tls", "verified"), [(False, True), (True, True), (True, False)])
+def test_haproxy_takes_the_configuration_without_a_warning(tls: bool, verified: bool) -> None:
     nodes = [BalancedNode(name=host, host="127.0.0.1", amqp_port=5671, management_port=15671) for host in NODES]
-    content = {"haproxy.cfg": configuration(nodes, tls=tls), "ca.pem": CA.pem}
+    content = {"haproxy.cfg": configuration(nodes, tls=tls, verified=verified), "ca.pem": CA.pem}
     command = ["haproxy", "-c", "-dW", "-f", f"{FOLDER}/haproxy.cfg"]
     checking = docker.from_env().containers.create(IMAGE, command)
     try:

@@ -49,11 +49,11 @@ def test_its_container_may_do_nothing_and_publishes_amqp_only() -> None:
     assert inputs["user"] == "haproxy"
     assert inputs["ports"] == [{"internal": 5672, "ip": "0.0.0.0", "external": 5670}]
     assert [joined["name"] for joined in inputs["networksAdvanced"]] == ["broker-net"]
-    assert files(inputs) == {f"{FOLDER}/haproxy.cfg": configuration(NODES, tls=False)}
+    assert files(inputs) == {f"{FOLDER}/haproxy.cfg": configuration(NODES)}
 
 
 def test_nodes_with_tls_are_verified_and_get_the_clients_bytes_unchanged() -> None:
-    uploaded = files(container(trust=CA))
+    uploaded = files(container(tls=True, trust=CA))
     assert uploaded[f"{FOLDER}/ca.pem"] == CA
     servers = [line.split() for line in uploaded[f"{FOLDER}/haproxy.cfg"].splitlines() if "server rabbitmq-" in line]
     assert [words[1:3] for words in servers] == [[node.name, f"{node.host}:5671"] for node in NODES]
@@ -64,15 +64,22 @@ def test_nodes_with_tls_are_verified_and_get_the_clients_bytes_unchanged() -> No
         assert "ssl" not in words, "the client's TLS ends at the node"
 
 
+def test_certificates_of_unknown_cas_are_not_verified() -> None:
+    uploaded = files(container(tls=True))
+    assert list(uploaded) == [f"{FOLDER}/haproxy.cfg"]
+    assert uploaded[f"{FOLDER}/haproxy.cfg"].count(" check-ssl check-sni rabbitmq-") == len(NODES)
+    assert "ca-file" not in uploaded[f"{FOLDER}/haproxy.cfg"]
+
+
 def test_without_tls_nothing_is_verified() -> None:
-    text = configuration(NODES, tls=False)
+    text = configuration(NODES)
     assert "check-ssl" not in text
     assert text.count("check port 15671\n") == len(NODES)
 
 
 def test_a_node_at_an_ipv6_address_has_brackets() -> None:
     node = BalancedNode(name="rabbitmq-2", host="fd00::2", amqp_port=5672, management_port=15672)
-    assert "server rabbitmq-2 [fd00::2]:5672 check port 15672\n" in configuration([node], tls=False)
+    assert "server rabbitmq-2 [fd00::2]:5672 check port 15672\n" in configuration([node])
 
 
 def test_one_node_needs_no_balancer(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,12 +11,14 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from components.broker_listeners import listeners_of
 from components.client_certificate import _ClientCertificateProvider
 from components.errors import InvalidStack
 from components.existing_platform import PlatformOutputs
 from components.previous_run import PreviousRun
 from components.settings import Settings
 from components.tenant import TenantMessaging, TenantMessagingArgs
+from components.tls_settings import TlsSettings
 from kryonix.certificates.authority import Authority
 from kryonix.certificates.leaf import Leaf
 from kryonix.engines.deployments import SIGNATURE
@@ -134,3 +136,14 @@ def test_only_another_name_makes_another_certificate() -> None:
     assert not rotated.changes, "what was handed out stays"
     renamed = provider.diff("kryonix_acme", olds, {"commonName": "kryonix_acme.2", "authority": other})
     assert (renamed.changes, renamed.replaces) == (True, ["commonName"])
+
+
+def test_a_ca_of_others_logs_nobody_in() -> None:
+    """It may issue any common name, the administrator's too."""
+    own, others = (listeners_of(TlsSettings(on=True, certificate_dir=folder)) for folder in ("", "/etc/certificates"))
+    assert "EXTERNAL" in own.configuration
+    assert "rabbitmq_auth_mechanism_ssl" in own.more_files["enabled_plugins"]
+    for listeners in (others, listeners_of(TlsSettings())):
+        assert "EXTERNAL" not in listeners.configuration
+        assert "verify_peer" not in listeners.configuration
+        assert "enabled_plugins" not in listeners.more_files
