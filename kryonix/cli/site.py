@@ -16,7 +16,7 @@ from kryonix.cli.output.console import print_error
 from kryonix.engines.choice import engine_for
 from kryonix.engines.containers import advice, container_names, paused, platform_of, worker_container
 from kryonix.engines.engine import Engine, StackSpec
-from kryonix.engines.errors import EngineFailed, Refused
+from kryonix.engines.errors import Refused
 from kryonix.errors import InvalidChoice, KryonixError, MissingPrerequisite, ServiceUnreachable
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.fleet.members import cell_loads, other_tenants
@@ -252,7 +252,7 @@ class Outage:
         except KryonixError as error:
             # A missing image or an occupied port is itself the cause. So are nodes that their error names already.
             refused = isinstance(error, Refused) or error.exit_status == Refused.exit_status
-            named = isinstance(error, EngineFailed) and error.kind in _NODES_NAMED
+            named = error.failure is not None and error.failure.kind in _NODES_NAMED
             if refused or named or _caused_by_prerequisite(error) or not (text := self.advice()):
                 raise
             raise ServiceUnreachable(text) from error
