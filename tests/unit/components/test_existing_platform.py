@@ -55,6 +55,23 @@ def test_a_registry_is_found_in_the_named_stack(testbed: EngineTestbed, registry
     assert testbed.stack("tenant").outputs()["found"] == ["management_url of cell", f"registry_dsn of {stack}"]
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_tenants_stack_names_the_nodes_only_if_there_are_several(testbed: EngineTestbed, count: int) -> None:
+    """A platform of one node, or of an older version, has the tenants' stacks that it always had."""
+    urls = [f"http://127.0.0.1:{port}" for port in range(1, count + 1)]
+    platform = f"pulumi.export('management_urls', {urls})\n" if urls else ""
+    testbed.program(PLATFORM + platform + f"pulumi.export('amqp_addresses', {[url[7:] for url in urls]})\n")
+    testbed.stack("cell").up()
+    config = {"kryonix:platform": "organization/demo/cell"}
+    (testbed.folder / "Pulumi.tenant.yaml").write_text(yaml.safe_dump({"config": config}))
+    nodes = "found.access.apply(lambda known: [*known.management_urls, *known.amqp_addresses])"
+    testbed.program(TENANT + f"pulumi.export('nodes', {nodes})\npulumi.export('endpoint', found.endpoint)\n")
+    testbed.stack("tenant").up()
+    outputs = testbed.stack("tenant").outputs()
+    assert outputs["nodes"] == ([*urls, *(url[7:] for url in urls)] if count > 1 else [])
+    assert outputs["endpoint"] == (urls[0] if count > 1 else "management_url of cell"), "none answers"
+
+
 def test_a_described_platform_needs_no_stack_and_keeps_its_public_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
