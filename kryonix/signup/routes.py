@@ -251,7 +251,11 @@ async def follow_operation(operation: UUID, using: Using, caller: Reader) -> Str
     return StreamingResponse(_events(using.streams, first, caller), media_type="text/event-stream")
 
 
-@running.post("/{operation}/credentials", responses=problems(401, 403, 404, 409, 410, 422, 429, 503))
+@running.post(
+    "/{operation}/credentials",
+    responses=problems(401, 403, 404, 409, 410, 422, 429, 503),
+    response_model_exclude_none=True,  # most tenants have no certificate
+)
 def fetch_credentials(
     operation: UUID, wanted: CredentialsRequest, using: Using, caller: Writer, request: Request
 ) -> CredentialsAnswer:

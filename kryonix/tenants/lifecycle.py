@@ -116,11 +116,13 @@ class TenantLifecycle:
     def create(self, tenant: Tenant, on_event: OnEvent = ignore, *, again: bool = False) -> Credentials:
         """Create a tenant and return its credentials; continue an interrupted creation.
 
-        Raises TenantExists after a finished creation. With `again`, returns its credentials instead.
+        Raises InvalidTenant, DoesNotFit, and TenantExists after a finished creation. With `again`, returns its
+        credentials instead.
         """
         admit(tenant, self._catalog)
         with invalid_tenant():
             self._cells.cell(tenant.cell)
+        self._stacks.refuse_login(tenant)
         with self._lock(tenant.id):
             state = self._rows.claim(tenant, again=again)
             self._apply(state, on_event)

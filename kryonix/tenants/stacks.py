@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.desired_states import DesiredState
 from kryonix.tenants.credentials import Credentials
-from kryonix.tenants.errors import NotRemoved, WouldLoseMessages, translate_loss_errors
+from kryonix.tenants.errors import InvalidTenant, NotRemoved, WouldLoseMessages, translate_loss_errors
 from kryonix.tenants.specs import deployed, spec_for, users_of, vhost_of, what_is_sold
 from kryonix.tenants.undeclared import (
     LEFT_ALONE,
@@ -27,6 +27,7 @@ from kryonix.tenants.undeclared import (
 )
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.cells import Cells
+from kryonix.topology.tenants import Tenant
 
 
 class TenantStacks:
@@ -53,7 +54,20 @@ class TenantStacks:
 
     def broker(self, state: DesiredState) -> Broker:
         """Return the broker of the tenant's cell."""
-        return Broker.of(self._engine.outputs(StackSpec(name=self._cells.cell(state.cell).stack)))
+        return Broker.of(self._platform(state.cell))
+
+    def refuse_login(self, tenant: Tenant) -> None:
+        """Raise InvalidTenant for a new tenant with a certificate, if its platform issues none.
+
+        Its stack would be refused too, but then there would be a row of a tenant that can't be made.
+        """
+        if tenant.auth == "certificate" and not self._platform(tenant.cell).get("client_authority"):
+            reason = "the platform issues no certificates: it has no TLS, or certificates that others make"
+            raise InvalidTenant([f"auth: {reason}. Use `password`, or set kryonix:tls on the platform's stack"])
+
+    def _platform(self, cell: str) -> Mapping[str, Any]:
+        """Return the outputs of a cell's platform."""
+        return self._engine.outputs(StackSpec(name=self._cells.cell(cell).stack))
 
     def is_made_elsewhere(self, state: DesiredState) -> bool:
         """Return True if the broker has the tenant's vhost, and the stack has no state here."""

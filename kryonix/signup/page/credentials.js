@@ -8,7 +8,10 @@ import { button, byId, element } from "./dom.js";
 import { watch } from "./operations.js";
 
 const STORED = "kryonix-credentials";
-const NAMES = { amqp_uri: "AMQP URI", username: "User", password: "Password", vhost: "Virtual host" };
+const NAMES = {
+  amqp_uri: "AMQP URI", username: "User", password: "Password", vhost: "Virtual host",
+  client_certificate: "Certificate", client_key: "Private key",
+};
 const values = new Map();
 let expected = JSON.parse(sessionStorage.getItem(STORED) || "[]");
 let shown = null;
@@ -91,7 +94,8 @@ async function open(entry) {
   shown = entry;
   byId("credentials-heading").textContent = `Credentials of ${entry.tenant}`;
   byId("credentials-said").textContent = "";
-  const rows = Object.entries(NAMES).map(([name, label]) => {
+  const given = Object.entries(NAMES).filter(([name]) => values.get(entry.id)[name]);
+  const rows = given.map(([name, label]) => {
     const value = element("span", { id: `credentials-${name}` }, values.get(entry.id)[name]);
     const copying = button("Copy", () => copy(value.textContent, label, value), { "aria-label": `Copy ${label}` });
     return element("div", {}, element("dt", {}, label), element("dd", {}, value, copying));
