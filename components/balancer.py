@@ -13,6 +13,7 @@ import pulumi_docker as docker
 from components.balancer_settings import BalancerSettings
 from components.broker_listeners import listeners_of
 from components.containers import hardened_container
+from components.node_settings import Node
 from components.settings import PlatformSettings
 from kryonix.topology.addresses import host_port
 
@@ -101,12 +102,18 @@ class Balancer(pulumi.ComponentResource):
 
 
 def nodes_of(settings: PlatformSettings) -> list[BalancedNode]:
-    """Return the nodes of a platform, by their names on the broker's network."""
-    listeners = listeners_of(settings.tls)
+    """Return a platform's nodes: by their names on the broker's network, on other machines by their addresses."""
     return [
-        BalancedNode(name=host, host=host, amqp_port=listeners.amqp, management_port=listeners.management)
-        for host in settings.nodes.inside
+        _balanced(node, inside, settings) for node, inside in zip(settings.nodes, settings.nodes.inside, strict=True)
     ]
+
+
+def _balanced(node: Node, inside: str, settings: PlatformSettings) -> BalancedNode:
+    if node.docker != settings.nodes.first.docker:
+        ports = {"amqp_port": node.amqp_port, "management_port": node.management_port}
+        return BalancedNode(name=inside, host=node.address, **ports)
+    listeners = listeners_of(settings.tls)
+    return BalancedNode(name=inside, host=inside, amqp_port=listeners.amqp, management_port=listeners.management)
 
 
 def configuration(nodes: Sequence[BalancedNode], *, tls: bool = False, verified: bool = True) -> str:

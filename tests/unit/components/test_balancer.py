@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pulumi
 import pulumi_docker as docker
 import pytest
 
-from components.balancer import BalancedNode, Balancer, BalancerArgs, configuration
+from components.balancer import BalancedNode, Balancer, BalancerArgs, configuration, nodes_of
 from components.balancer_settings import BalancerSettings
+from components.node_settings import NodeSettings
+from components.settings import PlatformSettings
+from components.tls_settings import TlsSettings
 from tests.support.mocked import registered
 
 NODES = [
@@ -69,6 +74,18 @@ def test_certificates_of_unknown_cas_are_not_verified() -> None:
     assert list(uploaded) == [f"{FOLDER}/haproxy.cfg"]
     assert uploaded[f"{FOLDER}/haproxy.cfg"].count(" check-ssl check-sni rabbitmq-") == len(NODES)
     assert "ca-file" not in uploaded[f"{FOLDER}/haproxy.cfg"]
+
+
+def test_nodes_of_other_machines_are_reached_at_their_addresses() -> None:
+    made = NodeSettings.of(3, "kryonix-dev-rabbitmq", local="h", address="h", amqp=1, management=2, metrics=3)
+    third = replace(made.nodes[2], docker="ssh://other", address="10.0.0.3", amqp_port=5671, management_port=15671)
+    nodes = replace(made, nodes=[*made.nodes[:2], third])
+    found = nodes_of(cast("PlatformSettings", SimpleNamespace(nodes=nodes, tls=TlsSettings(on=True))))
+    assert [(each.name, each.host, each.amqp_port, each.management_port) for each in found] == [
+        ("rabbitmq-1", "rabbitmq-1", 5671, 15671),
+        ("rabbitmq-2", "rabbitmq-2", 5671, 15671),
+        ("rabbitmq-3", "10.0.0.3", 5671, 15671),
+    ]
 
 
 def test_without_tls_nothing_is_verified() -> None:
