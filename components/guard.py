@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
@@ -66,14 +66,12 @@ class Guard:
         return access
 
     def _before(self, access: BrokerAccess) -> BrokerAccess:
-        """Return the access with the previous run's address, as far as its outputs have it."""
-        outputs = self.previous.outputs
-        return replace(
-            access,
-            management_url=str(outputs.get("management_url") or access.management_url),
-            amqp_host=str(outputs.get("amqp_host") or access.amqp_host),
-            amqp_port=int(outputs.get("amqp_port") or access.amqp_port),
-        )
+        """Return the access at the previous run's addresses, which may be others, and without TLS."""
+        if not (outputs := self.previous.outputs).get("management_url"):
+            return access
+        here = {"amqp_host": access.amqp_host, "amqp_port": access.amqp_port}
+        login = {"admin_username": access.username, "admin_password": access.password}
+        return BrokerAccess.of({**here, **outputs, **login})
 
     async def _ask(self, access: BrokerAccess) -> BrokerAccess:
         if self._agreed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pulumi
@@ -337,6 +337,13 @@ def test_replacing_a_queue_requires_removing_the_safeguards(news: Any, replaces:
 
 def guarded(**outputs: Any) -> Guard:
     return Guard(stack="dev", topologies=[], allow_delete=(), whole_broker=True, previous=PreviousRun(outputs=outputs))
+
+
+def test_a_run_that_turns_tls_on_asks_the_broker_where_it_is_without() -> None:
+    secured = replace(ACCESS, management_url="https://127.0.0.1:1", amqp_tls=True, ca_certificate="a CA")
+    before = guarded(management_url="http://127.0.0.1:1", amqp_host="127.0.0.1", amqp_port=1)._before(secured)
+    assert before == ACCESS
+    assert guarded()._before(secured) == secured
 
 
 def test_a_new_state_refused_by_the_broker_is_another_runs(answer: Callable[[Broker], Broker]) -> None:
