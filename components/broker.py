@@ -23,6 +23,7 @@ _DATA = "/var/lib/rabbitmq"
 _MEMBERS = 3
 """Members of a queue that the broker declares on a cluster of any size, unless told otherwise."""
 _DETECTOR_MS = 2_000
+_DISCONNECTED_MS = 10_000
 _TICK_S = 6
 _RECONCILIATION_MS = 5 * 60 * 1000
 _MIB = 1024 * 1024
@@ -138,6 +139,8 @@ def _cluster_settings(nodes: NodeSettings) -> str:
         "queue_leader_locator": "balanced",
         # How soon the others give up a silent node: queues that it leads wait for 4 s, by default (5000) for 7 to 10 s.
         "raft.adaptive_failure_detector.poll_interval": _DETECTOR_MS,
+        # How long messages on their way to a consumer on a lost node wait for its return; by default 60 s.
+        "consumer_disconnected_timeout": _DISCONNECTED_MS,
         # Until then no node lets a client of a limited tenant in: it asks all of them for the tenant's connections. By
         # default (60) that is a minute for a node whose network is cut. A busy machine stops for seconds, not for 4.5.
         "net_ticktime": _TICK_S,
