@@ -15,14 +15,15 @@ class CertificateAuthorities(pulumi.ComponentResource):
 
     issuing: CertificateAuthority
     trust: pulumi.Output[str]
-    """The certificates of all generations, PEM."""
+    """The certificates of all generations, and of the CA of `kryonix:certificateDir`, PEM."""
 
     def __init__(self, name: str, tls: TlsSettings, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:CertificateAuthorities", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         made = {each: CertificateAuthority(f"{name}-{each}", generation=each, opts=child) for each in tls.trusted}
         self.issuing = made[tls.issuing]
-        self.trust = pulumi.Output.all(*(each.certificate for each in made.values())).apply("".join)
+        own = [each.certificate for each in made.values()]
+        self.trust = pulumi.Output.all(*own, tls.certificate_ca).apply("".join)
         self.register_outputs({"trust": self.trust})
 
     @property

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import pulumi
 
 from components.errors import InvalidStack
+from kryonix.certificates.trust import context
+from kryonix.errors import InvalidChoice
 from kryonix.topology.addresses import is_loopback
 
 FOLDER: Final = "/tls"
@@ -37,6 +39,8 @@ class TlsSettings:
     issuing: int = 1
     certificate_dir: str = ""
     """A folder of the Docker host with certificates made by others; empty for the platform's own."""
+    certificate_ca: str = ""
+    """Who issued them (PEM)."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -53,6 +57,14 @@ class TlsSettings:
         if self.certificate_dir and not self.certificate_dir.startswith("/"):
             remedy = "Give the path from / on, on the Docker host"
             problems.append(f"kryonix:certificateDir: {self.certificate_dir!r} is not an absolute path. {remedy}")
+        if self.certificate_dir and not self.certificate_ca:
+            remedy = "Set it to the certificate of the CA that issued those in the folder, PEM, a public CA's too"
+            problems.append(f"kryonix:certificateDir needs kryonix:caCertificate: clients trust no other. {remedy}")
+        if self.certificate_ca:
+            try:
+                context(self.certificate_ca)
+            except InvalidChoice as error:
+                problems.append(f"kryonix:caCertificate: {error}")
         if problems:
             raise InvalidStack("\n".join(problems))
 
@@ -65,7 +77,8 @@ class TlsSettings:
             choice=choice,
             trusted=tuple(config.require_object("caTrusted")),
             issuing=config.require_int("caIssuing"),
-            certificate_dir=config.get("certificateDir") or "",
+            certificate_dir=(folder := config.get("certificateDir") or ""),
+            certificate_ca=(config.get("caCertificate") or "") if folder else "",
         )
 
     def refuse_unasked(self, outputs: Mapping[str, Any]) -> None:

@@ -35,6 +35,7 @@ _BETWEEN_S: Final = 900
 """Time between attempts: a public CA takes five failures of a name an hour."""
 _REQUEST_S: Final = 15
 _ORDER: Final = timedelta(seconds=60)
+_ORDERS: Final = 3
 
 
 class AcmeFailed(ServiceUnreachable):
@@ -51,12 +52,23 @@ def obtain(acme: Acme, folder: Path, *, force: bool = False) -> Leaf:
         raise AcmeFailed(f"the last attempt failed; the next one is in {left / 60:.0f} minutes")
     attempt.touch()
     try:
-        leaf = _ordered(acme, folder)
+        leaf = _issued(acme, folder)
     except (errors.Error, JoseError, requests.RequestException, OSError, ValueError) as error:
         raise AcmeFailed(f"{acme.directory} issued nothing: {_explained(error, acme)}") from error
     put_file(folder, SERVER, leaf.pem)
     attempt.unlink()
     return leaf
+
+
+def _issued(acme: Acme, folder: Path) -> Leaf:
+    """Order again if the CA takes no nonce: the library repeats a request once, and a CA may refuse twice."""
+    for _ in range(_ORDERS - 1):
+        try:
+            return _ordered(acme, folder)
+        except messages.Error as error:
+            if error.code != "badNonce":
+                raise
+    return _ordered(acme, folder)
 
 
 def _ordered(acme: Acme, folder: Path) -> Leaf:

@@ -30,7 +30,7 @@ log = logging.getLogger("kryonix.certificates")
 
 STATUS: Final = "status.json"
 _LOCK: Final = ".lock"
-_CHAIN, _KEY, _CA = "fullchain.pem", "privkey.pem", "ca.pem"
+_CHAIN, _KEY = "fullchain.pem", "privkey.pem"
 _LOOK_S: Final = 0.25
 _TOUCH_S: Final = 2.0
 _ANSWER_S: Final = 3.0
@@ -165,21 +165,19 @@ class Keeper:
     def _own(self, source: Path, where: Place) -> tuple[Leaf, str]:
         """Return the operator's certificate, and the trusted CAs. Raises CertificateRejected, and OSError.
 
-        It may name some of the service's addresses only: nobody issues the inner ones to the public.
+        One of the names is enough: an operator has no certificate for all of the inner ones.
         """
         parts = (SERVER,) if self._file.acme else (_CHAIN, _KEY)
-        leaf, own = Leaf.read("\n".join((source / name).read_text(errors="replace") for name in parts)), ""
-        if (source / _CA).exists():
-            own = (source / _CA).read_text(errors="replace")
-        problems = []
+        leaf = Leaf.read("\n".join((source / name).read_text(errors="replace") for name in parts))
+        trust, problems = self._file.authorities.trusted, []
         for name in where.names:
             try:
-                leaf.check(own, [name], self._now())
+                leaf.check(trust, [name], self._now())
             except WrongHost as error:
                 problems.append(error)
         if len(problems) == len(where.names):
             raise problems[0]
-        return leaf, (self._file.authorities.trusted + own) or leaf.chain
+        return leaf, trust or leaf.chain
 
     def _serve(self, leaves: dict[Place, Leaf], changed: set[Place], patience: float) -> dict[Place, PlaceStatus]:
         """Have each certificate loaded and return what is served. What is not served counts as not loaded."""

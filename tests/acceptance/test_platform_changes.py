@@ -22,6 +22,7 @@ from kryonix.messaging import MessagingClient, MessagingError
 from tests.acceptance.conftest import OWN, Stacks, changed
 from tests.support.live_broker import LiveBroker
 from tests.support.project import ROOT, Project, free_port, tenant
+from tests.support.tls import CA
 from tests.support.waiting import eventually_async
 
 CONTAINERS: Final = frozenset({"platform-rabbitmq-container", "platform-postgres-container"})
@@ -72,7 +73,7 @@ OF_A_PLATFORM: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
     "tls": value("tls", "true"),
     "caTrusted": value("caTrusted", [1, 2]),
     "caIssuing": lambda _: {"caTrusted": [1, 2], "caIssuing": 2},
-    "certificateDir": lambda _: {"tls": "true", "certificateDir": "/etc/certificates"},
+    "certificateDir": lambda _: {"tls": "true", "certificateDir": "/etc/certificates", "caCertificate": CA.pem},
     "brokerImage": value("brokerImage", "rabbitmq:4.3.99-management"),
     "brokerMemoryMb": value("brokerMemoryMb", 1280),
     "postgresImage": value("postgresImage", "postgres:17.99"),

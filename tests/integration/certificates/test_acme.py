@@ -78,10 +78,9 @@ class Kept:
         self.source.mkdir()
         self.place.mkdir()
         os.chown(self.place, 1234, 1234)
-        (self.source / "ca.pem").write_text(ca.root())
         places = [{"role": "web", "folder": str(self.place), "names": ["web", *NAMES], "endpoint": f"{HOST}:1"}]
         acme = {"directory": ca.directory, "names": NAMES, "port": ca.port, "directory_ca": ca.own_ca}
-        document = {"authorities": {}, "places": places, "source": str(self.source), "acme": acme}
+        document = {"authorities": {"trusted": ca.root()}, "places": places, "source": str(self.source), "acme": acme}
         self.file = folder / "certificates.json"
         self.file.write_text(json.dumps(document))
 

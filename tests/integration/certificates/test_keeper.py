@@ -181,12 +181,11 @@ def test_your_own_certificate_is_picked_up_and_a_bad_one_is_not(kept: Kept, tmp_
     def give(leaf: Leaf, key: str) -> int:
         (tmp_path / "fullchain.pem").write_text(leaf.chain)
         (tmp_path / "privkey.pem").write_text(key)
-        (tmp_path / "ca.pem").write_text(own.certificate)
         return leaf.serial
 
     first, second, other = (own.issue_server([HOST]) for _ in range(3))
     serial = give(first, first.key)
-    file = kept.services.keeper_file([CA], CA, source=str(tmp_path))
+    file = kept.services.keeper_file([CA, own], CA, source=str(tmp_path))
     stop, alive = Event(), tmp_path / "alive"
     keeper = Keeper(read_keeper_file(file), kept.services.folder)
     run = partial(keeper.run, stop, interval=0.2, patience=0.5, alive_file=alive)
@@ -207,6 +206,9 @@ def test_your_own_certificate_is_picked_up_and_a_bad_one_is_not(kept: Kept, tmp_
         assert kept.serials() == {serial}
         give(second, "")
         eventually("it is rejected", lambda: rejected("no private key"))
+        strange = Authority.create("Nobody's CA").issue_server([HOST])
+        give(strange, strange.key)
+        eventually("it is rejected", lambda: rejected("not issued by a trusted CA, but by CN=Nobody's CA"))
         elsewhere = own.issue_server(["elsewhere.example"])
         give(elsewhere, elsewhere.key)
         eventually("it is rejected", lambda: rejected("issued for elsewhere.example, not for 127.0.0.1"))

@@ -140,7 +140,8 @@ def test_only_another_name_makes_another_certificate() -> None:
 
 def test_a_ca_of_others_logs_nobody_in() -> None:
     """It may issue any common name, the administrator's too."""
-    own, others = (listeners_of(TlsSettings(on=True, certificate_dir=folder)) for folder in ("", "/etc/certificates"))
+    made_by_others = TlsSettings(on=True, certificate_dir="/etc/certificates", certificate_ca=AUTHORITY.certificate)
+    own, others = listeners_of(TlsSettings(on=True)), listeners_of(made_by_others)
     assert "EXTERNAL" in own.configuration
     assert "rabbitmq_auth_mechanism_ssl" in own.more_files["enabled_plugins"]
     for listeners in (others, listeners_of(TlsSettings())):
