@@ -10,7 +10,7 @@ import pulumi_docker as docker
 import pulumi_random as random
 
 from components.broker import container_inputs
-from components.cluster_formed import ClusterFormed
+from components.cluster_formed import ClusterFormed, joinable
 from components.containers import ServiceArgs, certificate_volume, created, service_network, service_volume
 from components.node_settings import Node
 from kryonix.topology.credentials import PASSWORD_LENGTH
@@ -21,12 +21,14 @@ class BrokerClusterArgs(ServiceArgs):
     """A service's arguments, the password of the broker's administrator, and the nodes that stay as they are.
 
     `kept` are the numbers of those nodes, with the digests of their containers' inputs. `trust` are the CAs of their
-    certificates, PEM, None without TLS.
+    certificates, PEM, None without TLS. `growing_from` is the number of nodes that exist while others are added,
+    else 0.
     """
 
     admin_password: pulumi.Output[str]
     trust: pulumi.Input[str | None] = None
     kept: Mapping[int, str] = field(default_factory=dict)
+    growing_from: int = 0
 
 
 class BrokerCluster(pulumi.ComponentResource):
@@ -57,7 +59,13 @@ class BrokerCluster(pulumi.ComponentResource):
         if args.settings.tls.on:
             self.certificates = [certificate_volume(self, f"{self._named(node)}-tls", node.container) for node in nodes]
         # None waits for another: the first ones of a new cluster start only once they find each other.
-        made = [(node, self._container(node, volume, cookie)) for node, volume in zip(nodes, volumes, strict=True)]
+        made: list[tuple[Node, docker.Container]] = []
+        for node, volume in zip(nodes, volumes, strict=True):
+            if cookie is not None and made and len(made) == args.growing_from:
+                # But new ones must find the cluster that exists: while it restarts, they would form another.
+                ids = [container.id for _, container in made]
+                cookie = joinable(cookie, nodes.first, args.admin_password, args.trust, ids)
+            made.append((node, self._container(node, volume, cookie)))
         self.volume, self.formed = volumes[0], made[0][1]
         if nodes.clustered:
             running = [(node, container.id) for node, container in made]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -43,7 +44,8 @@ def _problems(nodes: Sequence[Mapping[str, Any]], props: Mapping[str, Any]) -> l
     return [problem for node in nodes if (problem := _problem(node, expected, props))]
 
 
-def _problem(node: Mapping[str, Any], expected: Iterable[str], props: Mapping[str, Any]) -> str:
+def _problem(node: Mapping[str, Any], expected: Iterable[str], props: Mapping[str, Any], *, alone: bool = True) -> str:
+    """Return why a node does not see those that are expected. `alone`: nor may it see others."""
     container = node["container"]
     look = f"look at `docker ps -a --filter name={container}` and `docker logs --tail 50 {container}`"
     try:
@@ -53,7 +55,7 @@ def _problem(node: Mapping[str, Any], expected: Iterable[str], props: Mapping[st
     except BrokerUnavailable as error:
         return f"{container}: {node['url']} {error.problem}; {look}"
     strangers = ", ".join(sorted(seen.keys() - expected))
-    if strangers:
+    if strangers and alone:
         return f"{container}: it is in a cluster with {strangers}; {look}"
     absent = ", ".join(sorted(name for name in expected if not seen.get(name)))
     return f"{container}: it does not see {absent}; {look}" if absent else ""
@@ -82,3 +84,36 @@ class ClusterFormed(Resource, module="kryonix", name="ClusterFormed"):
             "caCertificate": ca_certificate,
         }
         super().__init__(_ClusterFormedProvider(), name, properties, opts)
+
+
+def joinable(
+    cookie: pulumi.Output[str],
+    node: Node,
+    admin_password: pulumi.Input[str],
+    ca_certificate: pulumi.Input[str | None],
+    containers: Sequence[pulumi.Input[str]],
+) -> pulumi.Output[str]:
+    """Return the cookie once a node runs in its container, so that the containers with the cookie find it running.
+
+    `containers` are the ids of those that exist before. Raises ClusterNotFormed.
+    """
+
+    async def wait(known: list[Any]) -> str:
+        secret, password, trust, _ = known
+        await asyncio.to_thread(_wait_for, node, password, trust or "")
+        return str(secret)
+
+    known: pulumi.Output[list[Any]] = pulumi.Output.all(
+        cookie, admin_password, ca_certificate, pulumi.Output.all(*containers)
+    )
+    return pulumi.Output.secret(known.apply(wait))
+
+
+def _wait_for(node: Node, password: str, trust: str) -> None:
+    deadline = time.monotonic() + _DEADLINE_S
+    entry = {"node": node.name, "container": node.container, "url": node.local_management_url}
+    props = {"adminUsername": ADMIN_USER, "adminPassword": password, "caCertificate": trust}
+    while problem := _problem(entry, {node.name}, props, alone=False):
+        if time.monotonic() > deadline:
+            raise ClusterNotFormed(f"no node can be added: {problem}. Correct what the logs show, and run this again")
+        time.sleep(_POLL_S)

@@ -70,7 +70,8 @@ class Platform(pulumi.ComponentResource):
     def __init__(self, name: str, args: PlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         settings = args.settings
         digests = {node.number: inputs_digest(node, settings) for node in settings.nodes}
-        kept = Roll.load().kept(pulumi.get_stack(), digests, args.previous.outputs)
+        roll = Roll.load()
+        kept = roll.kept(pulumi.get_stack(), digests, args.previous.outputs)
         super().__init__("kryonix:messaging:Platform", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         secret = random.RandomPassword(f"{name}-admin", length=PASSWORD_LENGTH, special=False, opts=child)
@@ -83,7 +84,12 @@ class Platform(pulumi.ComponentResource):
         broker = BrokerCluster(
             f"{name}-rabbitmq",
             BrokerClusterArgs(
-                settings=settings, admin_password=password, trust=trust, ignore_changes=ignored, kept=kept
+                settings=settings,
+                admin_password=password,
+                trust=trust,
+                ignore_changes=ignored,
+                kept=kept,
+                growing_from=roll.growing_from(args.previous.outputs),
             ),
             after,
         )

@@ -60,6 +60,10 @@ class Roll:
             )
         return {number: digest for number, digest in recorded.items() if number not in self.nodes}
 
+    def growing_from(self, outputs: Mapping[str, Any]) -> int:
+        """Return the number of nodes that exist while this run adds others; 0 for any other run."""
+        return len(outputs.get("broker_nodes") or [{}]) if self.size and outputs else 0
+
     def _refuse_size(self, stack: str, before: int, now: int) -> None:
         if now < before:
             raise ClusterNeedsGrow(

@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from kryonix.certificates.served import CertificateUnreadable, served
-from kryonix.cli import site
+from kryonix.cli import cluster_grow, cluster_roll, site
 from kryonix.cli.groups import group
 from kryonix.cli.options import Json, StackOptions, command
 from kryonix.cli.output.console import foreign, out, print_result
@@ -46,11 +46,8 @@ _QUEUE_COLUMNS: Final[tuple[Column[Mapping[str, Any]], ...]] = (
 )
 
 app = group("cluster", "The nodes of the broker: their state, replacing them one by one, adding nodes.")
-
-
-@app.callback()
-def cluster() -> None:
-    """Keep a group of one command a group."""
+app.add_typer(cluster_roll.app)
+app.add_typer(cluster_grow.app)
 
 
 @command(app)

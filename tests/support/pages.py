@@ -33,6 +33,8 @@ RUN_BY: Final = {
     "outputs": "tests/acceptance/test_outputs.py",
     "export": PAGES,
     "cluster status": PAGES,
+    "cluster roll": "tests/acceptance/test_cluster_nodes.py",
+    "cluster grow": "tests/acceptance/test_cluster_nodes.py",
     "certificates list": _CERTIFICATES,
     "certificates check": _CERTIFICATES,
     "certificates renew": _CERTIFICATES,

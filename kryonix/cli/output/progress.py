@@ -90,6 +90,12 @@ class RunProgress(Live):
         self._title, self._total, self._last, self._failures = title, total, "", failures
         self._done: set[str] = set()
 
+    def on_stage(self, text: str) -> None:
+        """Print what the run does now, and begin to count anew."""
+        self._done.clear()
+        self._last = ""
+        self._console.print(f"{escape(self._title)}: {escape(text)}", soft_wrap=True)
+
     def on_event(self, event: Event) -> None:
         """Show one event; thread-safe."""
         if isinstance(event, Diagnostic):

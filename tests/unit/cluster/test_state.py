@@ -6,27 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from kryonix.cluster.state import ClusterState, NodeState, ReplicatedQueue, names_text
-
-NODES = ("rabbit@a", "rabbit@b", "rabbit@c")
-
-
-def node(name: str, **changed: object) -> NodeState:
-    entry = {"name": name, "running": True, "being_drained": False, "rabbitmq_version": "4.3.6", "uptime": 61_000}
-    return NodeState.of({**entry, **changed})
-
-
-def queue(members: str = "abc", online: str | None = None, name: str = "q") -> ReplicatedQueue:
-    """Return a queue of the nodes with these letters; by default all are online."""
-    found, present = (
-        [f"rabbit@{letter}" for letter in part] for part in (members, members if online is None else online)
-    )
-    entry = {"vhost": "/v", "name": name, "type": "quorum", "leader": found[0], "members": found, "online": present}
-    return ReplicatedQueue.of(entry)
-
-
-def cluster(*queues: ReplicatedQueue, nodes: int = 3) -> ClusterState:
-    return ClusterState(nodes=[node(name) for name in NODES[:nodes]], queues=queues, disabled_flags=())
+from kryonix.cluster.state import names_text
+from tests.support.cluster_states import cluster_of, node_state, queue_on
 
 
 @pytest.mark.parametrize(
@@ -45,19 +26,19 @@ def cluster(*queues: ReplicatedQueue, nodes: int = 3) -> ClusterState:
     ],
 )
 def test_a_queue_stops_without_a_majority_of_its_members(members: str, online: str, without: str, stops: bool) -> None:
-    assert queue(members, online).stops_without(f"rabbit@{without}") is stops
+    assert queue_on(members, online).stops_without(f"rabbit@{without}") is stops
 
 
 @pytest.mark.parametrize(("members", "online", "nodes"), [("a", "a", 3), ("abc", "ab", 3), ("a", "", 1)])
 def test_a_queue_with_few_or_absent_members_is_short(members: str, online: str, nodes: int) -> None:
-    found = cluster(queue(members, online), nodes=nodes)
+    found = cluster_of(queue_on(members, online), nodes=nodes)
     assert found.short() == list(found.queues)
     assert found.problems() != []
 
 
 @pytest.mark.parametrize(("members", "nodes"), [("abc", 3), ("a", 1)])
 def test_queues_with_all_their_members_online_are_healthy(members: str, nodes: int) -> None:
-    assert cluster(queue(members), nodes=nodes).problems() == []
+    assert cluster_of(queue_on(members), nodes=nodes).problems() == []
 
 
 @pytest.mark.parametrize(
@@ -70,22 +51,20 @@ def test_queues_with_all_their_members_online_are_healthy(members: str, nodes: i
     ],
 )
 def test_a_node_that_is_not_well_is_named(changed: dict[str, object], problem: str) -> None:
-    state = cluster(queue())
-    nodes = [node(each.name, **changed) if each.name == "rabbit@b" else each for each in state.nodes]
-    assert replace(state, nodes=nodes).problems() == [problem]
+    assert cluster_of(queue_on(), changed=[node_state("rabbit@b", **changed)]).problems() == [problem]
 
 
 def test_a_node_that_is_down_has_neither_version_nor_alarms() -> None:
-    down = node("rabbit@a", running=False, mem_alarm=True, mem_used=1)
+    down = node_state("rabbit@a", running=False, mem_alarm=True, mem_used=1)
     assert (down.version, down.uptime_s, down.alarms, down.memory) == (None, None, (), None)
 
 
 def test_flags_that_are_not_enabled_are_a_problem() -> None:
-    state = replace(cluster(), disabled_flags=["new_one"])
+    state = replace(cluster_of(), disabled_flags=["new_one"])
     assert state.problems() == ["stable feature flags not enabled: new_one"]
 
 
 def test_many_queues_are_named_by_the_first_few() -> None:
-    queues = [queue("ab", name=f"q{number}") for number in range(7)]
+    queues = [queue_on("ab", name=f"q{number}") for number in range(7)]
     assert names_text(queues, most=1) == "q0 in /v (2 of 2 online), 6 more"
-    assert cluster(*queues).problems()[0].startswith("7 queues short of members: q0 in /v")
+    assert cluster_of(*queues).problems()[0].startswith("7 queues short of members: q0 in /v")

@@ -1,0 +1,152 @@
+"""`kryonix cluster grow`: add nodes to a platform's broker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+import typer
+import yaml
+from rich.markup import escape
+
+from kryonix.cli.cluster_roll import all_of, refuse, roll_nodes
+from kryonix.cli.cluster_stack import ClusterStack
+from kryonix.cli.options import Json, StackOptions, Yes, command
+from kryonix.cli.output.changes import change_lines
+from kryonix.cli.output.console import confirm, err, out, print_report, print_result, refuse_without_terminal
+from kryonix.cli.output.progress import Live
+from kryonix.cluster.errors import ClusterNotReady, OperationStopped
+from kryonix.cluster.growth import Room, target_size
+from kryonix.cluster.members import add_members
+from kryonix.cluster.nodes import RecordedNode
+from kryonix.cluster.roll import due_nodes, finish, in_order, wait_for
+from kryonix.cluster.state import ClusterState, read_state
+from kryonix.engines.containers import container_names
+from kryonix.errors import KryonixError
+
+_SIZE: Final = "kryonix:brokerNodes"
+_FORMED_S: Final = 300
+_FAILED: Final = 1
+
+app = typer.Typer()
+
+
+@command(app)
+def grow(
+    target: StackOptions,
+    nodes: Annotated[
+        int | None, typer.Option("--nodes", metavar="N", help="Number of nodes to have: 3 or 5. Default: the next.")
+    ] = None,
+    yes: Yes = False,
+    json_output: Json = False,
+) -> None:
+    """Add nodes to the broker, and give every quorum queue its members on them. Messages stay.
+
+    Grows from 1 node to 3, or from 3 to 5. A broker of one node restarts once on the way. Interrupted at any point,
+    the same command continues.
+
+    Exit status: 0 done; 1 failed midway, or queues still lack members; 2 refused before anything was changed.
+    """
+    if not yes:
+        refuse_without_terminal("cluster grow")
+    stack = ClusterStack.of(target)
+    before = max(len(stack.nodes), 1)
+    size = target_size(before, nodes, _state(stack))
+    if size > before:
+        _add_nodes(stack, before, size, yes=yes)
+        stack = stack.read_again()
+    try:
+        left = _complete(stack)
+    except KryonixError as error:
+        raise _stopped(size, error) from error
+    value = {"nodes": size, "added": size - before, "queues_short": left}
+    print_result(value, _report(size, size - before, left), json_output)
+    if left:
+        raise typer.Exit(_FAILED)
+
+
+def _state(stack: ClusterStack) -> ClusterState | None:
+    """Return the broker's state, None if it does not answer: a killed run may have left it stopped."""
+    try:
+        with stack.broker() as broker:
+            return read_state(broker)
+    except KryonixError:
+        return None
+
+
+def _add_nodes(stack: ClusterStack, before: int, size: int, *, yes: bool) -> None:
+    """Make the containers of the new nodes, and wait until all nodes run in one cluster."""
+    first = _first(stack)
+    wanted = stack.with_settings({_SIZE: size})
+    if not (yaml.safe_load(wanted.config)["config"].get("kryonix:hosts") or []):
+        Room.of(stack.deployment, first.container, size).check(first)
+    allowed = f"grow:{size}"
+    summary = wanted.preview(allowed)
+    if not yes:
+        print_report(change_lines(summary.steps), out)
+        err.print(_warning(before, first.container), soft_wrap=True, markup=False)
+        confirm("cluster grow", f"Grow the broker of stack {stack.spec.name!r} from {before} to {size} nodes?")
+    wanted.write_config()
+    try:
+        wanted.up(allowed)
+    except KryonixError as error:
+        raise _stopped(size, error) from error
+
+
+def _first(stack: ClusterStack) -> RecordedNode:
+    """Return the first node; an older version's outputs don't have it."""
+    if stack.nodes:
+        return stack.nodes[0]
+    suffix = "-rabbitmq"
+    name = next((each for each in container_names(stack.deployment) if each.endswith(suffix)), "")
+    if not name:
+        raise ClusterNotReady(f"stack {stack.spec.name!r} has no container of a broker. Run `kryonix up` on it first")
+    return RecordedNode(number=1, name=f"rabbit@{name}", container=name, docker="")
+
+
+def _complete(stack: ClusterStack) -> Mapping[str, str]:
+    """Add the members, roll out what the old nodes lack, and spread the leaders. Return queues short of members."""
+    names = [node.name for node in stack.nodes]
+
+    def absent(state: ClusterState) -> str:
+        found = [name for name in names if (node := state.node(name)) is None or not node.running]
+        return f"not running: {', '.join(found)}" if found else ""
+
+    with stack.broker() as broker:
+        if problem := wait_for(broker, absent, _FORMED_S):
+            raise ClusterNotReady(f"{problem}. `docker logs` of their containers say why")
+        with Live(err, f"grow {stack.spec.name}", counted=True).running() as progress:
+            title = f"grow {escape(stack.spec.name)}: queues with all members"
+            left = add_members(
+                broker,
+                lambda done, total: progress.update(title, f"{title}: {done} of {total}", completed=done, total=total),
+            )
+        if not left:
+            summary, state = stack.preview(all_of(stack)), read_state(broker)
+            due = in_order(state, due_nodes(summary.steps, stack.deployment, stack.nodes))
+            refuse(state, stack.nodes, due)
+            roll_nodes(stack, broker, due)
+        finish(broker)
+    return left
+
+
+def _stopped(size: int, error: KryonixError) -> OperationStopped:
+    remedy = f"Correct the cause, then run `kryonix cluster grow --nodes {size}` again: it continues"
+    return OperationStopped(f"growing the broker to {size} nodes stopped: {error}\nNo message is lost. {remedy}")
+
+
+def _warning(before: int, container: str) -> str:
+    if before > 1:
+        return "The nodes that exist are then replaced one after the other, to know the new ones."
+    return (
+        f"{container} restarts once, to get the secret that nodes share: its clients are disconnected for about 20 s, "
+        "and messages stay."
+    )
+
+
+def _report(size: int, added: int, left: Mapping[str, str]) -> list[str]:
+    lines = [f"{size} nodes run, {added} of them new." if added else f"{size} nodes run already."]
+    if left:
+        names = "\n".join(f"  {escape(name)}: {escape(why)}" for name, why in left.items())
+        return [*lines, f"[red]{len(left)} queue(s) still lack members[/red]; run the same command again:\n{names}"]
+    return [*lines, "Every quorum queue has all its members, and the leaders are spread over the nodes."]

@@ -1,0 +1,98 @@
+"""The nodes that a platform's stack has recorded, and commands in their containers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from kryonix.cluster.errors import CommandFailed
+from kryonix.errors import ServiceUnreachable
+
+ROLL_VARIABLE: Final = "KRYONIX_ROLL"
+"""Environment variable of a run that may change nodes: their numbers (`2`, or `1,3`), or `grow:3`."""
+
+_COMMAND_S: Final = 900
+"""Seconds for a command in a container. Draining a node moves its leaders: 11 s for 86, on a busy machine longer."""
+_BROKER_USER: Final = "rabbitmq"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedNode:
+    """A node as the stack's outputs describe it. `docker` is its Docker host, empty for this machine's."""
+
+    number: int
+    name: str
+    container: str
+    docker: str
+
+    @classmethod
+    def of(cls, outputs: Mapping[str, Any]) -> list[Self]:
+        """Return the nodes of a platform's outputs, in order; none if another program made the broker."""
+        return [
+            cls(number=number, name=each["name"], container=each["container"], docker=each.get("docker") or "")
+            for number, each in enumerate(outputs.get("broker_nodes") or (), 1)
+        ]
+
+    def drain(self) -> None:
+        """Put the node into maintenance mode: it closes its clients' connections, and others lead its queues.
+
+        Raises CommandFailed and ServiceUnreachable.
+        """
+        self.run(["rabbitmq-upgrade", "drain"])
+
+    def revive(self) -> None:
+        """Take the node out of maintenance mode. Raises CommandFailed and ServiceUnreachable."""
+        self.run(["rabbitmq-upgrade", "revive"])
+
+    def run(self, command: Sequence[str]) -> str:
+        """Run a command in the container, as the broker's user, and return its output.
+
+        Raises CommandFailed and ServiceUnreachable.
+        """
+        with self.docker_host() as client:
+            created = client.api.exec_create(self.container, list(command), user=_BROKER_USER)["Id"]
+            output = str(client.api.exec_start(created).decode(errors="replace")).strip()
+            status = client.api.exec_inspect(created)["ExitCode"]
+        if status:
+            tail = "\n".join(output.splitlines()[-12:])
+            raise CommandFailed(f"`{' '.join(command)}` in {self.container} failed (status {status}):\n{tail}")
+        return output
+
+    @contextmanager
+    def docker_host(self) -> Iterator[Any]:
+        """Yield a client of the node's Docker host, and translate its errors. Raises ServiceUnreachable."""
+        import docker  # takes as long as a tenth of a command, and most commands have no need to ask
+        import requests
+        from docker.errors import APIError, DockerException
+
+        place = self.docker or os.environ.get("DOCKER_HOST") or "this machine"
+        try:
+            tls = docker.utils.kwargs_from_env().get("tls") if self.docker.startswith("tcp:") else None
+            options = {"base_url": self.docker, "tls": tls or False, "use_ssh_client": True} if self.docker else {}
+            made = docker.DockerClient if self.docker else docker.from_env
+            with closing(made(timeout=_COMMAND_S, **options)) as client:
+                yield client
+        except APIError as error:
+            raise ServiceUnreachable(
+                f"Docker on {place} refuses to look into {self.container}: {error.explanation or error}. Look at "
+                f"`docker ps -a --filter name={self.container}` there, then run this again"
+            ) from error
+        except (DockerException, requests.RequestException, OSError) as error:
+            raise ServiceUnreachable(f"Docker on {place} does not answer: {error}. Start it and run again") from error
+
+
+@contextmanager
+def allowed_to_change(value: str) -> Iterator[None]:
+    """Let the runs of the block change nodes: their numbers, such as `2` or `1,3`, or `grow:3`."""
+    before = os.environ.get(ROLL_VARIABLE)
+    os.environ[ROLL_VARIABLE] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[ROLL_VARIABLE]
+        else:
+            os.environ[ROLL_VARIABLE] = before

@@ -1,0 +1,55 @@
+"""To which size a broker grows, what it needs, and which queue gets its next member where."""
+
+from __future__ import annotations
+
+import pytest
+
+from kryonix.cluster.growth import Room, target_size
+from kryonix.cluster.members import additions
+from kryonix.errors import InvalidChoice
+from tests.support.cluster_states import cluster_of, node_state, queue_on
+
+CONTAINER = "docker:index/container:Container"
+PORTS = [{"internal": 5672, "ip": "127.0.0.1", "external": 5672}, {"internal": 15672, "external": 15672}]
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "members", "size"),
+    [(1, None, "a", 3), (1, 3, "a", 3), (1, 5, "a", 5), (3, None, "abc", 5), (3, None, "a", 3), (3, 3, "abc", 3)],
+)
+def test_a_broker_grows_to_the_next_size_or_finishes_this_one(
+    before: int, wanted: int | None, members: str, size: int
+) -> None:
+    assert target_size(before, wanted, cluster_of(queue_on(members), nodes=before)) == size
+
+
+@pytest.mark.parametrize(("wanted", "problem"), [(2, "not a size"), (1, "can't shrink")])
+def test_a_size_that_is_none_or_smaller_is_refused(wanted: int, problem: str) -> None:
+    with pytest.raises(InvalidChoice, match=problem):
+        target_size(3, wanted, cluster_of())
+
+
+def test_the_next_member_goes_where_the_fewest_are() -> None:
+    first, second = queue_on("a", name="first"), queue_on("a", name="second")
+    chosen = additions(cluster_of(first, second, queue_on("abc", name="whole")))
+    assert sorted(chosen.values()) == ["rabbit@b", "rabbit@c"]
+    assert {queue.name for queue in chosen} == {"first", "second"}
+
+
+def test_no_member_goes_to_a_node_that_does_not_serve() -> None:
+    absent = [node_state("rabbit@b", running=False), node_state("rabbit@c", being_drained=True)]
+    assert additions(cluster_of(queue_on("a"), changed=absent)) == {}
+
+
+def test_five_nodes_want_three_members_of_a_queue() -> None:
+    assert additions(cluster_of(queue_on("abc"), nodes=5)) == {}
+
+
+def test_new_nodes_need_the_ports_of_the_first_ten_apart() -> None:
+    resources = [
+        {"urn": name, "type": CONTAINER, "inputs": {"name": name, "memory": 512, "ports": PORTS}}
+        for name in ("first", "first-3")
+    ]
+    room = Room.of({"deployment": {"resources": resources}}, "first", 3)
+    assert room.memory == 512 * 2**20
+    assert room.ports == {"first-2": [("127.0.0.1", 5682), ("0.0.0.0", 15682)]}  # the third is there

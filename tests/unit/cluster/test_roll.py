@@ -1,0 +1,144 @@
+"""Which nodes a roll replaces, in which order, and when it refuses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import pytest
+
+from kryonix.cluster import roll
+from kryonix.cluster.errors import OperationStopped
+from kryonix.cluster.nodes import ROLL_VARIABLE, RecordedNode
+from kryonix.cluster.roll import Roll, due_nodes, finish, in_order, is_back, refusals
+from kryonix.cluster.state import ClusterState
+from kryonix.engines.engine import StackSpec
+from kryonix.engines.errors import EngineFailed
+from kryonix.engines.events import Op, Step
+from tests.support.cluster_states import cluster_of, node_state, queue_on, recorded
+
+NODES = recorded()
+DOWN, DRAINED = node_state("rabbit@b", running=False), node_state("rabbit@b", being_drained=True)
+CONTAINER = "docker:index/container:Container"
+
+
+def deployment(*containers: str) -> dict[str, object]:
+    found = [{"urn": f"urn:{name}", "type": CONTAINER, "inputs": {"name": name}} for name in containers]
+    return {"deployment": {"resources": found}}
+
+
+def steps(**ops: Op) -> list[Step]:
+    return [Step(f"urn:node-{letter}", letter, CONTAINER, op) for letter, op in ops.items()]
+
+
+def test_nodes_whose_containers_change_are_due() -> None:
+    found = due_nodes(steps(a="same", b="replace", c="update"), deployment("node-a", "node-b", "node-c"), NODES)
+    assert found == NODES[1:]
+
+
+def test_a_node_whose_container_the_state_has_lost_is_due() -> None:
+    assert due_nodes(steps(a="same"), deployment("node-a", "node-c"), NODES) == [NODES[1]]
+
+
+def test_a_whole_cluster_with_whole_queues_is_not_refused() -> None:
+    assert refusals(cluster_of(queue_on("abc"), queue_on("abc", type="stream")), NODES, NODES) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "due", "problem"),
+    [
+        (cluster_of(queue_on("a", name="lonely")), NODES, "1 queue would stop without one of the nodes: lonely in /v"),
+        (cluster_of(queue_on("ab", name="pair")), NODES[:1], "pair in /v (2 of 2 online)"),
+        (cluster_of(queue_on("abc", "ab")), NODES[:1], "1 queue would stop"),
+        (cluster_of(queue_on(), changed=[node_state("rabbit@c", mem_alarm=True)]), NODES, "rabbit@c (memory)"),
+        (cluster_of(queue_on(), changed=[DOWN]), NODES[:1], "docker start node-b"),
+        (cluster_of(queue_on(), changed=[DRAINED]), NODES[:1], "docker exec node-b rabbitmq-upgrade revive"),
+        (cluster_of(nodes=2), NODES[:1], "node-c does not run"),
+    ],
+)
+def test_a_cluster_that_can_lose_no_node_is_refused(
+    state: ClusterState, due: Sequence[RecordedNode], problem: str
+) -> None:
+    (found,) = refusals(state, NODES, due)
+    assert problem in found
+
+
+def test_a_queue_without_a_member_on_the_node_does_not_refuse_it() -> None:
+    assert refusals(cluster_of(queue_on("c")), NODES, NODES[:2]) == []
+
+
+@pytest.mark.parametrize("left", [DOWN, DRAINED], ids=["down", "drained"])
+def test_a_node_that_a_roll_has_left_comes_first(left: object) -> None:
+    state = cluster_of(queue_on("abc", "ac"), changed=[left])  # type: ignore[list-item]
+    assert refusals(state, NODES, NODES) == []
+    assert [node.number for node in in_order(state, NODES)] == [2, 1, 3]
+
+
+def test_two_nodes_down_are_refused_even_if_both_are_due() -> None:
+    state = cluster_of(changed=[DOWN, node_state("rabbit@c", running=False)])
+    assert len(refusals(state, NODES, NODES)) == 2
+
+
+def test_a_node_is_back_once_its_members_are_online() -> None:
+    assert not is_back(cluster_of(queue_on("abc", "ac")), NODES[1])
+    assert not is_back(cluster_of(queue_on(), changed=[DRAINED]), NODES[1])
+    assert is_back(cluster_of(queue_on(), queue_on("ac")), NODES[1])
+
+
+class Recording:
+    """An engine and a broker's API that note what is asked of them."""
+
+    def __init__(self, fail: str = "") -> None:
+        self.fail, self.calls = fail, list[str]()
+
+    def up(self, spec: StackSpec, on_event: object) -> None:
+        self.calls.append(f"up {os.environ[ROLL_VARIABLE]}")
+        if os.environ[ROLL_VARIABLE] == self.fail:
+            raise EngineFailed("no such image")
+
+    def call(self, method: str, *path: str, **options: object) -> None:
+        self.calls.append(f"{method} {'/'.join(path)}")
+
+
+@pytest.fixture
+def recording(monkeypatch: pytest.MonkeyPatch) -> Recording:
+    found = Recording()
+    for command in ("drain", "revive"):
+        note = lambda node, command=command: found.calls.append(f"{command} {node.number}")  # noqa: E731
+        monkeypatch.setattr(RecordedNode, command, note)
+    return found
+
+
+def rolling(recording: Recording, monkeypatch: pytest.MonkeyPatch, state: ClusterState) -> Roll:
+    monkeypatch.setattr(roll, "read_state", lambda broker: state)
+    return Roll(
+        engine=recording,  # type: ignore[arg-type]
+        spec=StackSpec(name="dev"),
+        broker=recording,  # type: ignore[arg-type]
+        on_stage=lambda text: None,
+    )
+
+
+def test_each_node_is_drained_and_then_replaced(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    rolling(recording, monkeypatch, cluster_of(queue_on())).run(NODES[1:], NODES[:1])
+    assert recording.calls == ["drain 2", "up 1,2", "drain 3", "up 1,2,3"]
+    assert ROLL_VARIABLE not in os.environ
+
+
+def test_the_first_failure_stops_a_roll_and_lets_the_node_serve(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording.fail = "1"
+    state = cluster_of(queue_on(), changed=[node_state("rabbit@a", being_drained=True)])
+    with pytest.raises(OperationStopped, match=r"stopped at node-a, with 0 of 3 nodes done: no such image"):
+        rolling(recording, monkeypatch, state).run(NODES, [])
+    assert recording.calls == ["drain 1", "up 1", "revive 1"]
+
+
+def test_flags_stay_as_they_are_while_versions_differ(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    flagged = ClusterState(nodes=cluster_of().nodes, queues=(), disabled_flags=["new"])
+    mixed = cluster_of(changed=[node_state("rabbit@a", rabbitmq_version="4.3.7")])
+    for state, enabled in ((flagged, ["new"]), (ClusterState(nodes=mixed.nodes, queues=(), disabled_flags=["n"]), [])):
+        monkeypatch.setattr(roll, "read_state", lambda broker, state=state: state)
+        assert finish(recording) == enabled  # type: ignore[arg-type]
+    assert recording.calls == ["PUT feature-flags/new/enable", "POST rebalance/queues", "POST rebalance/queues"]
