@@ -4,6 +4,7 @@
 WITH own AS (
     SELECT cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
         remove_after, applied_generation, applied_at, updated_at, to_jsonb(d) -> 'notify' AS notify,
+        coalesce(to_jsonb(d) ->> 'auth', 'password') AS auth,
         CASE WHEN status = 'removed' AND remove_after IS NOT NULL THEN 'removing' ELSE status END AS stage
     FROM tenants.desired_states AS d
 ), live AS (
@@ -14,8 +15,8 @@ WITH own AS (
     SELECT own.*, false AS declared FROM own
     WHERE stage <> 'removed' OR NOT EXISTS (SELECT 1 FROM live WHERE live.cliente_id = own.cliente_id)
     UNION ALL
-    SELECT cliente_id, modules, plan, status, 'unknown', 1, NULL, NULL, NULL, 1, updated_at, updated_at, notify, status,
-        true FROM live
+    SELECT cliente_id, modules, plan, status, 'unknown', 1, NULL, NULL, NULL, 1, updated_at, updated_at, notify,
+        'password', status, true FROM live
     WHERE NOT EXISTS (SELECT 1 FROM own WHERE own.cliente_id = live.cliente_id AND own.stage <> 'removed')
 ), keyed AS (
     SELECT *, CASE %(sort)s
@@ -34,7 +35,8 @@ WITH own AS (
     SELECT coalesce((SELECT key FROM keyed WHERE cliente_id = %(after)s), '') AS key
 )
 SELECT wanted.cliente_id, modules, plan, status, cell, credentials_generation, retiring_generation, retiring_until,
-    remove_after, applied_generation, applied_at, updated_at, notify, declared, (SELECT count(*) FROM wanted) AS total
+    remove_after, applied_generation, applied_at, updated_at, notify, auth, declared,
+    (SELECT count(*) FROM wanted) AS total
 FROM wanted, place
 WHERE %(after)s = ''
     OR CASE WHEN %(descending)s THEN (wanted.key, wanted.cliente_id) < (place.key, %(after)s)
