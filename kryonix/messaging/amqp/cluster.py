@@ -82,7 +82,7 @@ class Cluster:
                         deadline = min(deadline, asyncio.get_running_loop().time() + _REFUSED_S)
         finally:
             for task in trying:
-                _abandon(task)
+                abandon(task)
         failed += [NotConnected(f"{node.place} did not answer in time") for node in [*trying.values(), *waiting]]
         raise _all_of(failed)
 
@@ -99,11 +99,11 @@ class Cluster:
                     writer.transport.abort()
         except ssl.SSLError:  # it may serve another certificate by now, but it lives
             return True
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError, ValueError):
             return False
 
 
-def _abandon(task: asyncio.Task[Connection]) -> None:
+def abandon(task: asyncio.Task[Connection]) -> None:
     """End an attempt that is not needed, and whatever it may have reached. Closing takes its time: don't wait."""
 
     def close(ended: asyncio.Task[Connection]) -> None:

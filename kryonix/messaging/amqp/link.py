@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import aio_pika
 
-from kryonix.messaging.amqp.cluster import Cluster
+from kryonix.messaging.amqp.cluster import Cluster, abandon
 from kryonix.messaging.amqp.failures import BROKEN, not_connected
 from kryonix.messaging.amqp.wire import GatheringConnection, TolerantConnection, is_blocked, is_unreadable, silence
 from kryonix.messaging.configuration import Address
@@ -216,8 +216,8 @@ class Link:
                 log.warning("%s: connection lost, connecting again: %s", self._name, self._error.problem)
         finally:
             watch.cancel()
-            back.cancel()
             if home is None:
+                abandon(back)
                 if node is self._cluster.home:
                     soon = asyncio.get_running_loop().time() - began < _MAX_AWAY_S
                     self._away_s = min(self._away_s * 2, _MAX_AWAY_S) if soon else _AWAY_S
@@ -263,7 +263,7 @@ class Link:
                 heard = clock()
                 if progress >= 0:
                     self._stuck_s = _STUCK_S
-            if not waiting and clock() - heard > _IDLE_S:
+            if self._users and not waiting and clock() - heard > _IDLE_S:
                 heard = clock()
                 self._later(random.choice(list(self._users)).ask())  # noqa: S311 - each in its turn will do
             if not waiting or answers != progress or is_blocked(connection):
@@ -288,9 +288,17 @@ class Link:
         pause = self._away_s
         while True:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, guards nothing
-            with contextlib.suppress(*BROKEN, TimeoutError):
-                async with asyncio.timeout(_RETURN_S):
-                    return await self._dial(self._cluster.home)
+            # A task of its own: aiormq may cancel whoever waits for it, and raise anything.
+            dialling = asyncio.create_task(self._dial(self._cluster.home))
+            reached = False
+            try:
+                await asyncio.wait([dialling], timeout=_RETURN_S)
+                reached = dialling.done() and not dialling.cancelled() and dialling.exception() is None
+            finally:
+                if not reached:
+                    abandon(dialling)
+            if reached:
+                return dialling.result()
             pause = min(pause * 2, _MAX_ATTEMPT_PAUSE_S)
 
     async def _retire(self, connection: aio_pika.Connection) -> None:

@@ -61,11 +61,12 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     return made
 
 
-async def watched(user: User, address: Address = THREE, within: float = 30) -> NotConnected | None:
+async def watched(user: User | None, address: Address = THREE, within: float = 30) -> NotConnected | None:
     """Return why the node is left; None if it is not left in time."""
     connection: Any = None
     watching = Link(address, "acme/shop", None, 10)
-    watching.add(user)
+    if user is not None:
+        watching.add(user)
     try:
         async with asyncio.timeout(within):
             return await watching._watch(watching.node, connection)
@@ -131,3 +132,7 @@ async def test_a_client_of_one_node_has_nowhere_to_go(node: Node) -> None:
     user = User(waiting=True)
     assert await watched(user, ONE, within=0.5) is None
     assert (node.probes, user.asked) == (0, 0)
+
+
+async def test_a_connection_that_nobody_uses_is_kept(node: Node) -> None:
+    assert await watched(None, within=0.5) is None
