@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -11,7 +10,7 @@ import pulumi
 
 from components.errors import InvalidStack
 from components.guard import Guard
-from components.management import answering_url
+from components.management import endpoint_of
 from components.registry_check import answering
 from kryonix.certificates.trust import trust_file
 from kryonix.engines.platform_file import ADVERTISED, VARIABLE, described_platforms
@@ -23,9 +22,9 @@ from kryonix.topology.addresses import host_port
 class PlatformOutputs:
     """The values of a platform that tenants and stack outputs need.
 
-    `username` is that of `access`, and `endpoint` the first of its nodes that answers. Resources on the platform depend
-    on `ready`, and are deleted with `data`, the broker's volume, if this stack owns it: then a destroy does not need a
-    running broker.
+    `username` is that of `access`, and `endpoint` its first node that can change things. Resources on the platform
+    depend on `ready`, and are deleted with `data`, the broker's volume, if this stack owns it: then a destroy does not
+    need a running broker.
     """
 
     access: pulumi.Output[BrokerAccess]
@@ -106,7 +105,7 @@ class ExistingPlatform(PlatformOutputs):
         access = guard.before_tenants(pulumi.Output.all(**access_given).apply(_build_access))
         return cls(
             access=access,
-            endpoint=pulumi.Output.unsecret(access.apply(_endpoint)),
+            endpoint=pulumi.Output.unsecret(access.apply(endpoint_of)),
             username=pulumi.Output.unsecret(access.apply(lambda known: known.username)),
             management_url=pulumi.Output.from_input(advertised["management_url"]),
             amqp_host=pulumi.Output.from_input(advertised["amqp_host"]),
@@ -181,7 +180,3 @@ def _build_access(known: Mapping[str, Any]) -> BrokerAccess:
         return found
     # A node alone has one address: its tenants' stacks stay as older versions made them.
     return replace(found, management_urls=(), amqp_addresses=())
-
-
-async def _endpoint(access: BrokerAccess) -> str:
-    return await asyncio.to_thread(answering_url, access.management_urls or (access.management_url,))

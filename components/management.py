@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import pulumi
-import urllib3
-from urllib3.exceptions import HTTPError
 
 from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable, MajorityMissing
-from kryonix.certificates.trust import context
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable
 from kryonix.rabbitmq.counts import CONNECT_S, BrokerAccess, CountingBroker
+from kryonix.topology.addresses import split_address
+
+_READ_S: Final = 5
+"""Seconds to wait for a node's list of nodes. One that is frozen never answers."""
 
 
 @contextmanager
 def administration(access: BrokerAccess) -> Iterator[CountingBroker]:
     """Connect to a broker. Raises BrokerUnreachable for errors of the block."""
+    access = reached(access)
     url, user = access.management_url, access.username
     try:
         with CountingBroker(access) as broker:
@@ -38,32 +41,43 @@ def administration(access: BrokerAccess) -> Iterator[CountingBroker]:
         raise BrokerUnreachable(f"the broker at {url} {error.problem}. {remedy}") from error
 
 
-def answering_url(urls: Sequence[str]) -> str:
-    """Return the first management API that answers, whoever asks; the first of all if none does, or there is one."""
-    return next((url for url in urls if len(urls) > 1 and _answers(url)), urls[0])
+def reached(access: BrokerAccess) -> BrokerAccess:
+    """Return the access with the first node that is with a majority of its cluster as its first address.
 
-
-def _answers(url: str) -> bool:
-    unverified = context("")  # nothing but the path is sent
-    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
-    with urllib3.PoolManager(timeout=CONNECT_S, retries=False, ssl_context=unverified) as pool:
+    Unchanged for a node alone, and if there is no such node: the request that follows tells the reason.
+    """
+    for url, amqp in zip(access.management_urls, access.amqp_addresses, strict=False):
+        trust, login = access.ca_certificate, (access.username, access.password)
         try:
-            return pool.request("GET", url, redirect=False).status < 500
-        except HTTPError:
-            return False
+            with Broker(url, *login, connect_s=CONNECT_S, read_s=_READ_S, ca_certificate=trust) as broker:
+                nodes = broker.nodes()
+        except BrokerUnavailable:
+            continue
+        if sum(nodes.values()) >= _majority(nodes):
+            host, port = split_address(amqp)
+            return replace(access, management_url=url, amqp_host=host, amqp_port=port)
+    return access
+
+
+async def endpoint_of(access: BrokerAccess) -> str:
+    """Return the management API for the resources of this run."""
+    return (await asyncio.to_thread(reached, access)).management_url
 
 
 def refuse_minority(broker: Broker) -> None:
     """Raise MajorityMissing if too few nodes of a cluster run: every change would wait for the others, and fail."""
     nodes = broker.nodes()
     absent = sorted(name for name, running in nodes.items() if not running)
-    majority = len(nodes) // 2 + 1
-    if len(nodes) - len(absent) < majority:
+    if len(nodes) - len(absent) < (majority := _majority(nodes)):
         raise MajorityMissing(
             f"{len(absent)} of {len(nodes)} nodes of the broker at {broker.url} don't run: {', '.join(absent)}. A "
             f"change needs a majority, {majority} nodes. Start them (`docker start` with the name after the @), or "
             "replace lost containers (`kryonix refresh` and `kryonix up` on the platform's stack), and run again"
         )
+
+
+def _majority(nodes: Sized) -> int:
+    return len(nodes) // 2 + 1
 
 
 def access_properties(access: pulumi.Output[BrokerAccess]) -> dict[str, Any]:

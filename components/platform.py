@@ -18,6 +18,7 @@ from components.certificate_keeper import CertificateKeeper, CertificateKeeperAr
 from components.containers import ServiceArgs, certificate_volume, container_name
 from components.existing_platform import AUTHORITY, PlatformOutputs
 from components.guard import Guard
+from components.management import endpoint_of
 from components.postgres import PORT, PostgresContainer
 from components.previous_run import LAYOUT, PreviousRun
 from components.product import broker_inside, reached_at
@@ -114,13 +115,16 @@ class Platform(pulumi.ComponentResource):
         answered = args.guard.before_tenants(running).apply(lambda _: broker.formed)
         listening = pulumi.Output.all(server.container.id, registry.dsn).apply(lambda both: str(both[1]))
         registered = answering(listening).apply(lambda _: server.container)
+        endpoint: pulumi.Input[str] = settings.nodes.first.local_management_url
+        if settings.nodes.clustered:
+            endpoint = pulumi.Output.unsecret(asked.apply(endpoint_of))
         host = settings.advertised_host
         # The broker trusts the CAs of certificates that others make, and those may issue any common name.
         clients = authorities if authorities and not settings.tls.certificate_dir else None
         issuing: dict[str, pulumi.Input[Any]] = {AUTHORITY: clients.of_clients} if clients else {}
         self.outputs = PlatformOutputs(
             access=asked,
-            endpoint=settings.endpoint,
+            endpoint=endpoint,
             username=ADMIN_USER,
             management_url=pulumi.Output.from_input(settings.nodes.first.management_url),
             amqp_host=pulumi.Output.from_input(host),

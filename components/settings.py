@@ -19,7 +19,6 @@ from components.current_address import local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from components.guard import Guard
-from components.management import answering_url
 from components.monitoring_settings import MonitoringSettings
 from components.node_settings import ROLE, SIZES, NodeSettings
 from components.previous_run import PreviousRun
@@ -171,11 +170,6 @@ class PlatformSettings:
             metrics=self.metrics.port,
             tls=self.tls.on,
         )
-
-    @cached_property
-    def endpoint(self) -> str:
-        """Return the management API for this run: that of the first node that answers."""
-        return answering_url([node.local_management_url for node in self.nodes])
 
     def names_of(self, role: str) -> list[str]:
         """Return the names and addresses in a service's certificate. The first is its name on the networks."""

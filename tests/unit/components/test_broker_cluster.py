@@ -19,6 +19,7 @@ from components.roll import VARIABLE, Roll
 from components.settings import PlatformSettings
 from kryonix.engines.deployments import SIGNATURE
 from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.rabbitmq.counts import BrokerAccess
 from tests.support.mocked import Recorder, registered
 
 IMAGE = "rabbitmq:4.3.6-management"
@@ -278,20 +279,41 @@ def test_a_minority_is_refused_by_name(absent: tuple[str, ...], *, refused: bool
         management.refuse_minority(broker)
 
 
-def test_the_first_node_that_answers_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+@pytest.mark.parametrize(
+    ("seen", "port"),
+    [
+        ({1: "abc", 2: "abc", 3: "abc"}, 1),
+        ({1: "", 2: "bc", 3: "bc"}, 2),
+        ({1: "a", 2: "", 3: "bc"}, 3),
+        ({1: "a", 2: "", 3: ""}, 1),
+        ({1: "", 2: "", 3: ""}, 1),
+    ],
+    ids=["all run", "the first is down", "the first is cut off", "a minority", "none answers"],
+)
+def test_a_run_goes_to_the_first_node_with_a_majority(
+    seen: Mapping[int, str], port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`seen` is what the node of each port sees run; nothing if it does not answer."""
 
-    def answers(url: str) -> bool:
-        asked.append(url)
-        return url.endswith("15692")
+    def view(url: str, *_: object, **__: object) -> View:
+        running = seen[int(url.rpartition(":")[2])]
+        return View({name: name in running for name in "abc"} if running else None)
 
-    monkeypatch.setattr(management, "_answers", answers)
-    assert settings(3).endpoint == "http://127.0.0.1:15692"
-    assert len(asked) == 3
-    assert settings(1).endpoint == "http://127.0.0.1:15672"
-    assert len(asked) == 3, "a node alone has no other to ask"
-    monkeypatch.setattr(management, "_answers", lambda *_: False)
-    assert settings(3).endpoint == "http://127.0.0.1:15672"
+    monkeypatch.setattr(management, "Broker", view)
+    access = BrokerAccess(
+        management_url="http://h:1",
+        username="u",
+        password="p",
+        amqp_host="h",
+        amqp_port=11,
+        management_urls=("http://h:1", "http://h:2", "http://h:3"),
+        amqp_addresses=("h:11", "h:12", "h:13"),
+    )
+    found = management.reached(access)
+    assert (found.management_url, found.amqp_port) == (f"http://h:{port}", 10 + port)
+    assert found.management_urls == access.management_urls
+    alone = replace(access, management_urls=(), amqp_addresses=())
+    assert management.reached(alone) == alone, "nobody is asked"
 
 
 def test_a_replaced_settings_object_has_its_own_nodes() -> None:
