@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from kryonix.engines.deployments import Change, Deployment
 from kryonix.engines.engine import Engine, StackSpec, ignore, trusted
 from kryonix.engines.errors import Refused
 from kryonix.engines.events import OnEvent, Summary
+from kryonix.errors import InvalidChoice
 
 VARIABLE: Final = "KRYONIX_PLATFORM_FILE"
 """Names the file: JSON, `{STACK: {OUTPUT: VALUE}}`."""
@@ -61,7 +63,10 @@ class DescribedPlatforms:
         if stack.name not in self._platforms:
             return self._engine.outputs(stack, show_secrets=show_secrets)
         outputs = self._platforms[stack.name]
-        return trusted({k: "[secret]" if _SECRET.search(k) and not show_secrets else v for k, v in outputs.items()})
+        shown = {k: "[secret]" if _SECRET.search(k) and not show_secrets else v for k, v in outputs.items()}
+        with suppress(InvalidChoice):  # a container may write nowhere: its DSNs name a file of its own
+            trusted(shown)
+        return shown
 
     def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
         return {} if stack.name in self._platforms else self._engine.export(stack, show_secrets=show_secrets)

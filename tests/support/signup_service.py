@@ -15,6 +15,7 @@ import httpx
 import psycopg
 from psycopg.rows import dict_row
 
+from kryonix.certificates.trust import context
 from kryonix.tenants.credentials import Credentials
 from tests.support.project import Project
 from tests.support.waiting import eventually
@@ -64,11 +65,11 @@ class Process:
 class Caller:
     """One caller with an API key."""
 
-    def __init__(self, base: str, key: str | None) -> None:
+    def __init__(self, base: str, key: str | None, ca_certificate: str = "") -> None:
         # No connection is used again: uvicorn closes idle ones, and httpx's pool may close one that it has just given
         # to another thread.
         headers = {"Connection": "close"} | ({} if key is None else {"Authorization": f"Bearer {key}"})
-        self.http = httpx.Client(base_url=base, headers=headers, timeout=60)
+        self.http = httpx.Client(base_url=base, headers=headers, timeout=60, verify=context(ca_certificate))
 
     def ask(self, method: str, path: str, json: Any = None, key: str | None = None) -> httpx.Response:
         headers = {} if key is None else {"Idempotency-Key": key}

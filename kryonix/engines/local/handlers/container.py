@@ -221,8 +221,11 @@ def _wait_until_healthy(api: docker.APIClient, id: str, inputs: Properties) -> N
 
 _CONFIG_KEYS: Final = {
     5672: "amqpPort",
+    5671: "amqpPort",
     15672: "managementPort",
+    15671: "managementPort",
     15692: "metricsPort",
+    15691: "metricsPort",
     5432: "registryPort",
     9090: "prometheusPort",
     9093: "alertmanagerPort",

@@ -1,0 +1,71 @@
+"""Where listeners speak TLS, what config is refused, and that no client loses its plain port unasked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.errors import InvalidStack
+from components.tls_settings import TlsSettings, speaks_tls
+
+LOCAL = {
+    "management_url": "http://127.0.0.1:15672",
+    "metrics_url": "http://localhost:9419/metrics",
+    "ca_certificate": "",
+}
+REACHED = {"management_url": "http://broker.example:15672", "metrics_url": "http://127.0.0.1:9419/metrics"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "addresses", "on"),
+    [
+        ("auto", ["127.0.0.1", "::1"], False),
+        ("auto", ["127.0.0.1", "0.0.0.0"], True),
+        ("auto", ["192.0.2.1"], True),
+        ("true", ["127.0.0.1"], True),
+        ("false", ["0.0.0.0"], False),
+    ],
+)
+def test_tls_is_on_off_loopback_and_by_choice(choice: str, addresses: list[str], on: bool) -> None:
+    assert speaks_tls(choice, addresses) is on
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"choice": "yes"}, r"kryonix:tls: 'yes' is none of auto, true and false"),
+        ({"trusted": []}, r"kryonix:caTrusted: \[\] is not a list of generations"),
+        ({"trusted": [0, 1]}, r"kryonix:caTrusted: \[0, 1\] is not a list of generations"),
+        ({"trusted": [2, 1], "issuing": 1}, r"kryonix:caTrusted: \[2, 1\] must be ascending"),
+        (
+            {"trusted": [1, 2], "issuing": 3},
+            r"kryonix:caIssuing: 3 is not trusted. Use one of .*\(1, 2\)",
+        ),
+        (
+            {"certificate_dir": "certs"},
+            r"kryonix:certificateDir: 'certs' is not an absolute path",
+        ),
+        (
+            {"certificate_dir": "/certs", "certificate_ca": "PEM"},
+            r"kryonix:caCertificate: the trusted CA can't be read",
+        ),
+        ({"certificate_dir": "/certs"}, r"kryonix:certificateDir needs kryonix:caCertificate"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InvalidStack, match=problem):
+        TlsSettings(**given)
+
+
+@pytest.mark.parametrize("outputs", [{}, LOCAL, {**REACHED, "ca_certificate": "PEM"}])
+def test_a_platform_that_nobody_reaches_in_plain_text_may_get_tls(outputs: dict[str, str]) -> None:
+    TlsSettings(on=True).refuse_unasked(outputs)
+
+
+def test_a_platform_that_others_reach_in_plain_text_gets_tls_only_if_asked() -> None:
+    with pytest.raises(InvalidStack, match=r"broker\.example.*Set kryonix:tls to \"true\""):
+        TlsSettings(on=True).refuse_unasked(REACHED)
+    TlsSettings(on=True, choice="true").refuse_unasked(REACHED)
+    TlsSettings(on=False).refuse_unasked(REACHED)
+    TlsSettings(on=False, choice="false").refuse_unasked(REACHED)
