@@ -12,7 +12,7 @@ import pulumi
 
 from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable, MajorityMissing
 from kryonix.rabbitmq.broker import Broker
-from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable
+from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, BrokerUntrusted
 from kryonix.rabbitmq.counts import CONNECT_S, BrokerAccess, CountingBroker
 from kryonix.topology.addresses import split_address
 
@@ -33,6 +33,8 @@ def administration(access: BrokerAccess) -> Iterator[CountingBroker]:
             raise BrokerAnswersBadly(f"the broker at {url} {error.problem}") from error
         remedy = "Check the stack's credentials for it; if its platform was recreated, run `up` on this stack first"
         raise BrokerRefuses(f"the broker at {url} refuses the user {user!r}. {remedy}") from error
+    except BrokerUntrusted as error:
+        raise BrokerUnreachable(str(error)) from error
     except BrokerUnavailable as error:
         remedy = (
             "Start it and run again. If its container was removed, run `kryonix refresh` and `kryonix up` on the "

@@ -36,6 +36,10 @@ class BrokerUnavailable(ServiceUnreachable):
         self.problem = problem
 
 
+class BrokerUntrusted(BrokerUnavailable):
+    """TLS with every node fails. The message says why and what to do."""
+
+
 class BrokerFailed(BrokerUnavailable):
     """The broker answers with an error."""
 
@@ -183,13 +187,15 @@ class Client:
             refusal = response
         if refusal is not None:
             return refusal
-        raise self._unavailable(failed)
+        raise self._unavailable(failed) from next(iter(failed.values()))
 
     def _unavailable(self, failed: Mapping[_Node, HTTPError]) -> BrokerUnavailable:
         """Return the error that names every node that was asked, in the order of the addresses."""
         first, *others = [node for node in self._nodes if node in failed]
         problem = first.problem(failed[first])
         problem += "".join(f"; {node.url} {node.problem(failed[node])}" for node in others)
+        if all(why(error, node.url) for node, error in failed.items()):
+            return BrokerUntrusted(f"the broker at {first.url} {problem}", problem)
         return BrokerUnavailable(f"the broker at {first.url} {problem}. Start it and run again", problem)
 
     @contextmanager

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from urllib3 import Timeout
 
-from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, Client
+from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, BrokerUntrusted, Client
 from tests.support.management_api import Answer, Api, by_path, reply, served
 from tests.support.tls import CA, FAULTS, HOST, faulty, serving
 
@@ -263,8 +263,9 @@ def test_a_certificate_of_a_trusted_ca_is_accepted_by_the_client() -> None:
 def test_a_fault_of_tls_is_refused_by_its_name(fault: str) -> None:
     with serving(faulty(fault)) as port:
         broker = several(f"https://{HOST}:{port}", ca_certificate=CA.pem)
-        with pytest.raises(BrokerUnavailable, match=f"can't be trusted: {fault}: .*{HOST}:{port}"):
+        with pytest.raises(BrokerUntrusted, match=f"can't be trusted: {fault}: .*{HOST}:{port}") as error:
             broker.get("overview")
+        assert "Start it" not in str(error.value)
 
 
 def test_without_a_ca_of_its_own_the_systems_are_trusted() -> None:
