@@ -149,3 +149,16 @@ def test_invalid_config_is_refused_with_the_cli(
     assert (result.returncode, result.stdout) == (2, ""), result.stderr
     assert said in result.stderr
     assert "an unhandled error" not in result.stderr
+
+
+def test_the_cli_changes_nothing_of_three_nodes_with_tls(project: Project, tmp_path: Path) -> None:
+    project.configure(brokerNodes=3, brokerMemoryMb=512, tls="true")
+    pulumi = Cli(project, tmp_path / "backend")
+    pulumi.init()
+    pulumi("up", "--yes", "--skip-preview")
+    outputs = json.loads(pulumi("stack", "output", "--json"))
+    pulumi("up", "--yes", "--skip-preview", "--expect-no-changes")
+    addresses, certificate = outputs["amqp_addresses"], outputs["ca_certificate"]
+    pulumi("destroy", "--yes", "--skip-preview")
+    assert len(addresses) == 3
+    assert certificate.startswith("-----BEGIN CERTIFICATE-----")
