@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from kryonix.cluster.growth import PORT_STEP
 from kryonix.topology.addresses import host_port
 
 ROLE: Final = "rabbitmq"
-SIZES: Final = (1, 3, 5)
-_PORT_STEP: Final = 10
-"""Distance between the same port of two nodes that one Docker host publishes."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """A host name of one part: Erlang takes only what is before the first period, which would be equal for all nodes."""
@@ -90,9 +88,9 @@ class NodeSettings:
                     container=container if number == 1 else f"{container}-{number}",
                     local=local,
                     address=address,
-                    amqp_port=amqp + _PORT_STEP * (number - 1),
-                    management_port=management + _PORT_STEP * (number - 1),
-                    metrics_port=metrics + _PORT_STEP * (number - 1),
+                    amqp_port=amqp + PORT_STEP * (number - 1),
+                    management_port=management + PORT_STEP * (number - 1),
+                    metrics_port=metrics + PORT_STEP * (number - 1),
                     tls=tls,
                 )
                 for number in range(1, count + 1)

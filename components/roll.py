@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from components.errors import ClusterNeedsGrow, ClusterNeedsRoll, InvalidStack
-
-VARIABLE: Final = "KRYONIX_ROLL"
-"""Environment variable of a run of `kryonix cluster roll` (`2`, or `1,3`) or `kryonix cluster grow` (`grow:3`)."""
+from kryonix.cluster.nodes import ROLL_VARIABLE
 
 _VALUE: Final = re.compile(r"(?:(?P<nodes>\d(?:,\d)*)|grow:(?P<size>\d))?")
 
@@ -26,11 +24,11 @@ class Roll:
     @classmethod
     def load(cls) -> Roll:
         """Read the environment. Raises InvalidStack."""
-        value = os.environ.get(VARIABLE, "")
+        value = os.environ.get(ROLL_VARIABLE, "")
         found = _VALUE.fullmatch(value)
         if found is None:
             remedy = "Unset it, and use `kryonix cluster roll` or `kryonix cluster grow`, which set it"
-            raise InvalidStack(f"{VARIABLE}: {value!r} is neither numbers of nodes nor a size. {remedy}")
+            raise InvalidStack(f"{ROLL_VARIABLE}: {value!r} is neither numbers of nodes nor a size. {remedy}")
         return cls(
             nodes=frozenset(int(number) for number in (found["nodes"] or "").split(",") if number),
             size=int(found["size"] or 0),

@@ -20,10 +20,11 @@ from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from components.guard import Guard
 from components.monitoring_settings import MonitoringSettings
-from components.node_settings import ROLE, SIZES, NodeSettings
+from components.node_settings import ROLE, NodeSettings
 from components.previous_run import PreviousRun
 from components.product import ProductSettings
 from components.tls_settings import TlsSettings
+from kryonix.cluster.growth import SIZES
 from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.addresses import host_port, reached_as
 from kryonix.topology.capacity import expand_file, expand_within_plans

@@ -14,7 +14,8 @@ from kryonix.engines.deployments import entries
 from kryonix.errors import InvalidChoice
 
 SIZES: Final = (1, 3, 5)
-_PORT_STEP: Final = 10
+PORT_STEP: Final = 10
+"""Distance between the same port of two nodes that one Docker host publishes."""
 _CONTAINER: Final = "docker:index/container:Container"
 _MIB: Final = 2**20
 _ANY: Final = "0.0.0.0"  # noqa: S104, the default of Docker
@@ -63,7 +64,7 @@ class Room:
             size=size,
             memory=int(own.get("memory") or 0) * _MIB,
             ports={
-                name: [(ip, port + _PORT_STEP * (number - 1)) for ip, port in published]
+                name: [(ip, port + PORT_STEP * (number - 1)) for ip, port in published]
                 for number, name in names.items()
                 if name not in containers
             },

@@ -36,7 +36,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A platform of one node, with many queues that hold messages."""
     folder = tmp_path_factory.mktemp("nodes") / "project"
     project = Project.platform(folder, *(tenant(id, *default_catalog().modules) for id in TENANTS))
-    project.configure(brokerMemoryMb=512, brokerNodes=1)
+    project.configure(brokerNodes=1)
     with project.running():
         asyncio.run(fill(project))
         yield project

@@ -15,8 +15,9 @@ from components.broker import inputs_digest
 from components.broker_cluster import BrokerCluster, BrokerClusterArgs
 from components.errors import ClusterNeedsGrow, ClusterNeedsRoll, ClusterNotFormed, InvalidStack, MajorityMissing
 from components.exporter import MetricsEndpoint
-from components.roll import VARIABLE, Roll
+from components.roll import Roll
 from components.settings import PlatformSettings
+from kryonix.cluster.nodes import ROLL_VARIABLE
 from kryonix.engines.deployments import SIGNATURE
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.rabbitmq.counts import BrokerAccess
@@ -113,6 +114,14 @@ def test_nodes_know_each_other_by_one_list_and_one_secret(count: int) -> None:
     assert formed["nodes"][0]["id"] == "broker-container-id"
 
 
+def test_new_nodes_are_made_once_the_cluster_can_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []
+    monkeypatch.setattr(cluster_formed, "_wait_for", lambda node, password, trust: waited.append(node.name))
+    grown, new = made(3, growing_from=1), made(3)
+    assert waited == ["rabbit@kryonix-dev-rabbitmq"]
+    assert containers(grown) == containers(new), "the wait changes no input"
+
+
 def test_a_digest_is_of_all_inputs_but_the_secrets() -> None:
 
     def digest(number: int, **changes: Any) -> str:
@@ -166,7 +175,7 @@ def outputs(count: int, **changes: Any) -> dict[str, Any]:
 
 
 def kept(now: PlatformSettings, before: dict[str, Any], value: str, monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
-    monkeypatch.setenv(VARIABLE, value)
+    monkeypatch.setenv(ROLL_VARIABLE, value)
     return Roll.load().kept("dev", {node.number: inputs_digest(node, now) for node in now.nodes}, before)
 
 
@@ -215,7 +224,7 @@ def test_growing_leaves_the_nodes_of_a_cluster_but_not_a_node_alone(monkeypatch:
 
 @pytest.mark.parametrize("value", ["all", "1,", "grow", "grow:", "12", "2 3"])
 def test_another_value_of_the_roll_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InvalidStack, match=VARIABLE):
+    with pytest.raises(InvalidStack, match=ROLL_VARIABLE):
         kept(settings(3), outputs(3), value, monkeypatch)
 
 
