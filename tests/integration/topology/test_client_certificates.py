@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import ssl
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,20 +15,26 @@ from typing import Any, Final
 import aiormq
 import docker
 import httpx
+import pulumi_docker
 import pytest
 from aiormq.exceptions import AMQPError
 from yarl import URL
 
+from components.balancer import BalancedNode, Balancer, BalancerArgs
+from components.balancer_settings import BalancerSettings
 from components.broker_listeners import CERTIFYING
 from kryonix.certificates.authority import Authority
 from kryonix.certificates.leaf import Leaf
 from kryonix.certificates.trust import context
+from kryonix.engines.local.handlers import provider
 from kryonix.engines.local.handlers.container_spec import archive
+from kryonix.engines.local.values import from_struct, to_struct
 from kryonix.messaging import MessagingClient, MessagingError
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import Names
 from kryonix.topology.tenants import Tenant
+from tests.support.mocked import registered
 from tests.support.project import free_port
 from tests.support.waiting import eventually
 
@@ -35,6 +42,7 @@ pytestmark = pytest.mark.anyio
 
 _IMAGE: Final = "rabbitmq:4.3.6-management"
 _AT_ONCE: Final = 8
+_CONTAINER: Final = "docker:index/container:Container"
 REFUSED: Final = (AMQPError, OSError)
 """What a refused connection raises: an error of the protocol, or of the handshake."""
 
@@ -46,6 +54,7 @@ class Broker:
     """A broker as a platform with TLS runs it, with its CA, and with each tenant's user and vhost."""
 
     authority: Authority
+    network: str
     amqp: int
     management: int
     login: tuple[str, str] = field(repr=False)
@@ -63,10 +72,12 @@ class Broker:
             made.load_cert_chain(file)
         return made
 
-    async def opens(self, vhost: str, shown: ssl.SSLContext, login: str = "", auth: str = "external") -> bool:
-        """Return True if a client gets into a vhost."""
+    async def opens(
+        self, vhost: str, shown: ssl.SSLContext, login: str = "", auth: str = "external", port: int = 0
+    ) -> bool:
+        """Return True if a client gets into a vhost, at another port than the broker's own if one is given."""
         host = f"{login}@127.0.0.1" if login else "127.0.0.1"
-        url = URL(f"amqps://{host}:{self.amqp}/").with_path(f"/{vhost}").with_query(auth=auth)
+        url = URL(f"amqps://{host}:{port or self.amqp}/").with_path(f"/{vhost}").with_query(auth=auth)
         try:
             connection = await aiormq.connect(url, context=shown)
         except REFUSED:
@@ -84,8 +95,11 @@ def broker() -> Iterator[Broker]:
     authority, amqp, management = Authority.create("Kryonix test CA 1"), free_port(), free_port()
     login = ("kryonix_admin", "known to the test")
     with closing(docker.from_env()) as client:
+        network = client.networks.create(f"kryonix-certificates-{secrets.token_hex(4)}")
         container = client.containers.create(
             _IMAGE,
+            network=network.name,
+            networking_config={network.name: client.api.create_endpoint_config(aliases=["rabbitmq"])},
             entrypoint=list(CERTIFYING.inputs["entrypoints"]),
             command=list(CERTIFYING.inputs["command"]),
             ports={"5671/tcp": ("127.0.0.1", amqp), "15671/tcp": ("127.0.0.1", management)},
@@ -93,7 +107,7 @@ def broker() -> Iterator[Broker]:
         try:
             container.put_archive("/", _files(authority, login))
             container.start()
-            found = Broker(authority, amqp, management, login)
+            found = Broker(authority, network.name, amqp, management, login)
             with found.api() as api:
                 answers = lambda: api.get("whoami").status_code == 200  # noqa: E731
                 eventually("the broker answers", answers, ignoring=(httpx.HTTPError,))
@@ -102,6 +116,34 @@ def broker() -> Iterator[Broker]:
             yield found
         finally:
             container.remove(force=True, v=True)
+            network.remove()
+
+
+@pytest.fixture(scope="module")
+def balancer(broker: Broker) -> Iterator[int]:
+    """The port of a balancer that verifies the broker. There is none for another CA: the node stays down."""
+    port = free_port()
+
+    def program() -> None:
+        args = BalancerArgs(
+            settings=BalancerSettings(image="haproxy:3.2", port=port),
+            network=pulumi_docker.Network("broker", name=broker.network),
+            nodes=[BalancedNode(name="rabbitmq", host="rabbitmq", amqp_port=5671, management_port=15671)],
+            address="127.0.0.1",
+            advertised_host="127.0.0.1",
+            tls=True,
+            trust=broker.authority.certificate,
+        )
+        Balancer("balancer", args)
+
+    (inputs,) = registered(program).of(_CONTAINER).values()
+    containers = provider("docker", {}).handler(_CONTAINER)
+    checked = containers.check(None, from_struct(to_struct({**inputs, "name": f"{broker.network}-balancer"})))
+    id, outputs = containers.create(checked)
+    try:
+        yield port
+    finally:
+        containers.delete(id, checked, outputs)
 
 
 def _files(authority: Authority, login: tuple[str, str]) -> bytes:
@@ -111,7 +153,7 @@ def _files(authority: Authority, login: tuple[str, str]) -> bytes:
             "load_definitions = /etc/rabbitmq/definitions.json\n", f"default_user = {name}\ndefault_pass = {password}\n"
         ),
         **{f"/etc/rabbitmq/{file}": text for file, text in CERTIFYING.more_files.items()},
-        "/tls/server.pem": authority.issue_server(["127.0.0.1"]).pem,
+        "/tls/server.pem": authority.issue_server(["rabbitmq", "127.0.0.1"]).pem,
         "/tls/ca.pem": authority.certificate,
     }
     return archive({"file": file, "content": text, "executable": False} for file, text in files.items())
@@ -185,6 +227,16 @@ async def test_the_sdk_logs_in_with_what_was_handed_out(broker: Broker, tmp_path
     file.write_text(json.dumps({**handed_out, "client_certificate": other.chain, "client_key": other.key}))
     with pytest.raises(MessagingError):
         await MessagingClient.connect(outputs=file)
+
+
+async def test_the_balancer_verifies_the_node_and_passes_certificates_on(
+    broker: Broker, balancer: int, tmp_path: Path
+) -> None:
+    names = Names(TENANTS[5])
+    shown = broker.shown(broker.authority.issue_client(names.user), tmp_path)
+    assert await broker.opens(names.vhost, shown, port=balancer)
+    assert not await broker.opens(Names(TENANTS[6]).vhost, shown, port=balancer)
+    assert not await broker.opens(names.vhost, broker.shown(None, tmp_path), port=balancer)
 
 
 async def test_passwords_work_beside_certificates(broker: Broker, tmp_path: Path) -> None:
