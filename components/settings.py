@@ -232,6 +232,9 @@ class Settings:
             platform = None if single else PlatformSettings.load(config)
             if platform is not None:
                 platform.tls.refuse_unasked(previous.outputs)
+                if platform.tls.on and previous.has_older_layout:
+                    remedy = 'Run `up` twice with kryonix:tls "false" (docs/platform.md, Stacks of an older version)'
+                    raise InvalidStack(f"kryonix:tls: an older version made this stack's containers. {remedy}")
             return cls(
                 topologies=topologies,
                 platform=platform,

@@ -25,6 +25,7 @@ from kryonix.messaging import MessagingClient
 from tests.acceptance.conftest import changed
 from tests.support.project import ROOT, Project, free_port, tenant
 from tests.support.signup_service import Caller
+from tests.support.waiting import eventually_async
 
 LISTENERS = ("amqp", "management", "metrics", "registry", "signup")
 PLAIN_PORTS = {5672, 15672, 15692}
@@ -184,7 +185,13 @@ def test_a_new_ca_takes_over_in_three_runs_and_no_client_fails(platform: Platfor
 
     async def through() -> None:
         async with await MessagingClient.connect(uri, application="t", timeout=30, ssl_context=context(both)) as client:
-            done = asyncio.Event()
+            done, handled = asyncio.Event(), 0
+
+            async def handle(_message: object) -> None:
+                nonlocal handled
+                handled += 1
+
+            await client.crm.consume("leads.create", handle)
 
             async def send() -> int:
                 count = 0
@@ -199,7 +206,9 @@ def test_a_new_ca_takes_over_in_three_runs_and_no_client_fails(platform: Platfor
                 await asyncio.to_thread(project.must, "up")
                 await asyncio.to_thread(platform.must, "certificates", "check")
             done.set()
-            assert await sending > 0
+            sent = await sending
+            assert sent > 0
+            await eventually_async(lambda: handled >= sent)
 
     asyncio.run(through())
     only = str(project.outputs()["ca_certificate"])
