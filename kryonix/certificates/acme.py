@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,7 +49,8 @@ def obtain(acme: Acme, folder: Path, *, force: bool = False) -> Leaf:
     """
     attempt = folder / _ATTEMPT
     if not force and attempt.exists() and (left := attempt.stat().st_mtime + _BETWEEN_S - time.time()) > 0:
-        raise AcmeFailed(f"the last attempt failed; the next one is in {left / 60:.0f} minutes")
+        at = f"{datetime.now(UTC) + timedelta(seconds=left):%H:%M} UTC"
+        raise AcmeFailed(f"the last attempt failed; the next one is at {at}")
     attempt.touch()
     try:
         leaf = _issued(acme, folder)

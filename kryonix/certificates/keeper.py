@@ -35,7 +35,8 @@ _LOOK_S: Final = 0.25
 _TOUCH_S: Final = 2.0
 _ANSWER_S: Final = 3.0
 """A round has to end before the keeper counts as hanging, even if every service hangs."""
-_RETRY_S: Final = 5.0
+_RETRY_S: Final = 2.0
+"""A service that has just taken its folder waits this long at most."""
 
 State = Literal["served", "not served", "not answering", "waiting", "rejected"]
 
@@ -65,6 +66,7 @@ class Keeper:
         self._file, self._folder, self._now = file, folder, now
         self._started = False
         self._known: dict[str, tuple[str, str]] = {}
+        self._refusal = ""
 
     def run(self, stop: Event, *, interval: float, patience: float, alive_file: Path | None = None) -> None:
         """Keep certificates until `stop` is set: a round every `interval` seconds, sooner after a problem."""
@@ -118,8 +120,10 @@ class Keeper:
             source.mkdir(mode=0o700, exist_ok=True)
             leaf = obtain(acme, source, force=force)
         except (AcmeFailed, OSError) as error:
-            log.error("%s", error)
-            return str(error)
+            if str(error) != self._refusal:
+                log.error("%s", error)
+            self._refusal = str(error)
+            return self._refusal
         log.info("%s issued %x, valid until %s", acme.directory, leaf.serial, _day(leaf.expires))
         return ""
 

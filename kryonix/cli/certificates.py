@@ -29,7 +29,7 @@ from kryonix.engines.containers import keeper_container, run_inside
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
 
 _FAILED: Final = 1
-_LOOP_PATIENCE_S: Final = 10.0
+_LOOP_PATIENCE_S: Final = 2.0
 _FOLDER: Final = Path("/tls")
 _READS: Final = 3
 """Docker may lose the output of a quick command."""
