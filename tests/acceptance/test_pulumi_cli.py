@@ -151,14 +151,26 @@ def test_invalid_config_is_refused_with_the_cli(
     assert "an unhandled error" not in result.stderr
 
 
-def test_the_cli_changes_nothing_of_three_nodes_with_tls(project: Project, tmp_path: Path) -> None:
+def test_the_cli_rolls_three_nodes_with_tls(project: Project, tmp_path: Path) -> None:
     project.configure(brokerNodes=3, brokerMemoryMb=512, tls="true")
     pulumi = Cli(project, tmp_path / "backend")
+    project.env["PULUMI_BACKEND_URL"] = f"file://{tmp_path / 'backend'}"
     pulumi.init()
     pulumi("up", "--yes", "--skip-preview")
-    outputs = json.loads(pulumi("stack", "output", "--json"))
+    before = json.loads(pulumi("stack", "output", "--json"))
+    assert len(before["amqp_addresses"]) == 3
+    assert before["ca_certificate"].startswith("-----BEGIN CERTIFICATE-----")
     pulumi("up", "--yes", "--skip-preview", "--expect-no-changes")
-    addresses, certificate = outputs["amqp_addresses"], outputs["ca_certificate"]
+    project.configure(brokerMemoryMb=640)
+    refused = project.kryonix("up", "--stack", project.stack, "--yes", timeout=600)
+    assert (refused.returncode, "kryonix cluster roll" in refused.stderr) == (2, True), refused.stderr
+    rolled = project.kryonix("cluster", "roll", "--stack", project.stack, "--yes", timeout=900)
+    assert rolled.returncode == 0, rolled.stdout + rolled.stderr
+    renewed = project.kryonix("certificates", "renew", "--stack", project.stack, timeout=600)
+    assert renewed.returncode == 0, renewed.stdout + renewed.stderr
+    pulumi("up", "--yes", "--skip-preview", "--expect-no-changes")
+    digests = {node["digest"] for node in before["broker_nodes"]}
+    assert digests.isdisjoint(
+        node["digest"] for node in json.loads(pulumi("stack", "output", "--json"))["broker_nodes"]
+    )
     pulumi("destroy", "--yes", "--skip-preview")
-    assert len(addresses) == 3
-    assert certificate.startswith("-----BEGIN CERTIFICATE-----")
