@@ -19,10 +19,13 @@ if settings.platform is None:
     outputs = {"registry_stack": existing.registry_stack}
 else:
     # Imported here: a tenant's own stack, created while a customer waits, needs neither Docker nor migrations.
+    from components.docker_daemons import docker_daemons, on_machine
     from components.platform import Platform, PlatformArgs
 
-    args = PlatformArgs(settings=settings.platform, guard=settings.guard(), previous=settings.previous)
-    own = Platform("platform", args)
+    daemons = docker_daemons(settings.platform.hosts)
+    first = on_machine(daemons, 1)
+    args = PlatformArgs(settings=settings.platform, guard=settings.guard(), previous=settings.previous, daemons=daemons)
+    own = Platform("platform", args, first)
     platform, outputs = own.outputs, own.administration
 
 provider = rabbitmq.Provider(
@@ -66,7 +69,7 @@ if settings.platform is not None:
             signup=settings.platform.product.signup,
             trust=platform.ca_certificate if settings.platform.tls.on else None,
         )
-        monitoring = Monitoring("monitoring", watched)
+        monitoring = Monitoring("monitoring", watched, first)
         services, outputs = [monitoring], outputs | monitoring.outputs
     if settings.platform.product.runs:
         from components.product_services import ProductServices, ProductServicesArgs
@@ -74,7 +77,9 @@ if settings.platform is not None:
         running = ProductServicesArgs(
             settings=settings.platform, platform=own, metrics=exporter, events=events, monitoring=monitoring
         )
-        after = pulumi.ResourceOptions(depends_on=[*platform.ready, events, *services])
+        after = pulumi.ResourceOptions.merge(
+            first, pulumi.ResourceOptions(depends_on=[*platform.ready, events, *services])
+        )
         product = ProductServices("services", running, after)
         services, outputs = [*services, product], outputs | product.outputs
     if settings.platform.backup is not None:
@@ -82,6 +87,7 @@ if settings.platform is not None:
 
         backups = BackupArgs(settings=settings.platform.backup, platform=own, product=settings.platform.product)
         after = pulumi.ResourceOptions.merge(on_broker, pulumi.ResourceOptions(depends_on=services))
+        after = pulumi.ResourceOptions.merge(after, first)
         backup = Backup("backup", backups, after)
         services, outputs = [*services, backup], outputs | settings.platform.backup.outputs
     if settings.platform.balancer is not None:
@@ -96,7 +102,8 @@ if settings.platform is not None:
             address=settings.platform.address,
             advertised_host=settings.platform.advertised_host,
         )
-        balancer = Balancer("balancer", balanced, pulumi.ResourceOptions(depends_on=platform.ready))
+        after = pulumi.ResourceOptions.merge(first, pulumi.ResourceOptions(depends_on=platform.ready))
+        balancer = Balancer("balancer", balanced, after)
         services, outputs = [*services, balancer], outputs | {"balancer_address": balancer.address}
     before = [own, exporter, shared, events, *services, *(tenant.safeguards for tenant in tenants.values())]
     BrokerSafeguards("broker-safeguards", platform.access, settings, pulumi.ResourceOptions(depends_on=before))

@@ -11,6 +11,7 @@ import pulumi_docker as docker
 
 from components.broker_listeners import BrokerListeners, listeners_of
 from components.containers import ENTRYPOINT_CAPABILITIES, Inputs, hardened
+from components.inter_node_tls import INTER_NODE_PORTS
 from components.node_settings import ROLE, Node, NodeSettings
 from components.settings import PlatformSettings
 from components.tls_settings import FOLDER
@@ -84,16 +85,25 @@ def container_inputs(
         wait=not clustered,
         wait_timeout=_START_TIMEOUT_S,
         **listeners.inputs,
+        **_peers(node),
     )
+
+
+def _peers(node: Node) -> Inputs:
+    """Return what maps the names of nodes on other machines to their addresses."""
+    hosts = [docker.ContainerHostArgs(host=name, ip=address) for name, address in sorted(node.peers.items())]
+    return {"hosts": hosts} if hosts else {}
 
 
 def _ports(node: Node, settings: PlatformSettings) -> list[docker.ContainerPortArgs]:
     listeners = listeners_of(settings.tls)
-    published = (
-        (listeners.amqp, settings.address, node.amqp_port),
-        (listeners.management, settings.address, node.management_port),
+    address = node.address if node.peers else settings.address
+    published = [
+        (listeners.amqp, address, node.amqp_port),
+        (listeners.management, address, node.management_port),
         (listeners.metrics, settings.metrics.address, node.metrics_port),
-    )
+        *((port, address, port) for port in INTER_NODE_PORTS if node.peers),
+    ]
     return [docker.ContainerPortArgs(internal=inside, ip=ip, external=port) for inside, ip, port in published]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
@@ -12,6 +12,7 @@ import pulumi_random as random
 from components.broker import container_inputs
 from components.cluster_formed import ClusterFormed, joinable
 from components.containers import ServiceArgs, certificate_volume, created, service_network, service_volume
+from components.docker_daemons import Daemons
 from components.node_settings import Node
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
@@ -26,6 +27,7 @@ class BrokerClusterArgs(ServiceArgs):
     """
 
     admin_password: pulumi.Output[str]
+    daemons: Daemons = ()
     trust: pulumi.Input[str | None] = None
     kept: Mapping[int, str] = field(default_factory=dict)
     growing_from: int = 0
@@ -37,7 +39,8 @@ class BrokerCluster(pulumi.ComponentResource):
     `volume` is the first node's. `formed` is there once all nodes run.
     """
 
-    network: docker.Network
+    networks: Sequence[docker.Network]
+    """One per node: nodes on one machine share it."""
     volume: docker.Volume
     certificates: Sequence[docker.Volume] = ()
     """One per node; none without TLS."""
@@ -50,14 +53,15 @@ class BrokerCluster(pulumi.ComponentResource):
         super().__init__("kryonix:messaging:BrokerCluster", name, None, pulumi.ResourceOptions.merge(opts, aliases))
         self._name, self._args, nodes = name, args, args.settings.nodes
         child = pulumi.ResourceOptions(parent=self)
-        self.network = service_network(self, f"{name}-network", nodes.first.container)
+        self._daemons: Sequence[docker.Provider | None] = args.daemons or [None] * len(nodes)
+        self.networks = self._connected()
         cookie: pulumi.Output[str] | None = None
         if nodes.clustered:
             secret = random.RandomPassword(f"{name}-cookie", length=PASSWORD_LENGTH, special=False, opts=child)
             cookie = secret.result
-        volumes = [service_volume(self, f"{self._named(node)}-data", node.container) for node in nodes]
+        volumes = [self._volume(service_volume, node, "data") for node in nodes]
         if args.settings.tls.on:
-            self.certificates = [certificate_volume(self, f"{self._named(node)}-tls", node.container) for node in nodes]
+            self.certificates = [self._volume(certificate_volume, node, "tls") for node in nodes]
         # None waits for another: the first ones of a new cluster start only once they find each other.
         made: list[tuple[Node, docker.Container]] = []
         for node, volume in zip(nodes, volumes, strict=True):
@@ -70,17 +74,35 @@ class BrokerCluster(pulumi.ComponentResource):
         if nodes.clustered:
             running = [(node, container.id) for node, container in made]
             self.formed = ClusterFormed(f"{name}-formed", running, args.admin_password, args.trust, child)
-        self.register_outputs({"network_name": self.network.name, "nodes": [node.name for node in nodes]})
+        self.register_outputs({"network_name": self.networks[0].name, "nodes": [node.name for node in nodes]})
 
     def _named(self, node: Node) -> str:
         return self._name if node.number == 1 else f"{self._name}-{node.number}"
+
+    def _connected(self) -> Sequence[docker.Network]:
+        nodes = self._args.settings.nodes
+        machines = nodes if self._args.daemons else [nodes.first]
+        made = [
+            service_network(self, f"{self._named(node)}-network", node.container, daemon)
+            for node, daemon in zip(machines, self._daemons, strict=False)
+        ]
+        return made if self._args.daemons else made * len(nodes)
+
+    def _volume(self, kind: Callable[..., docker.Volume], node: Node, suffix: str) -> docker.Volume:
+        return kind(self, f"{self._named(node)}-{suffix}", node.container, self._daemons[node.number - 1])
 
     def _container(self, node: Node, volume: docker.Volume, cookie: pulumi.Output[str] | None) -> docker.Container:
         args = self._args
         password = args.admin_password
         certificate = self.certificates[node.number - 1] if self.certificates else None
         inputs = container_inputs(
-            node, args.settings, self.network, volume, certificate=certificate, password=password, cookie=cookie
+            node,
+            args.settings,
+            self.networks[node.number - 1],
+            volume,
+            certificate=certificate,
+            password=password,
+            cookie=cookie,
         )
         ignored: Sequence[str] = ["*"] if node.number in args.kept else args.ignore_changes
-        return created(self, f"{self._named(node)}-container", inputs, ignored)
+        return created(self, f"{self._named(node)}-container", inputs, ignored, self._daemons[node.number - 1])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.containers import entry_with_certificate
+from components.inter_node_tls import ENVIRONMENT, UPLOADS
 from components.tls_settings import TlsSettings
 
 _FILES: Final = Path(__file__).parent / "broker_files"
@@ -95,8 +96,12 @@ ENCRYPTED: Final = BrokerListeners(
     management=15671,
     metrics=15691,
     greeting=_HELLO,
-    more_files={"advanced.config": (_FILES / "advanced.config").read_text(encoding="utf-8")},
-    inputs={"entrypoints": entry_with_certificate("rabbitmq"), "command": ["rabbitmq-server"]},
+    more_files={"advanced.config": (_FILES / "advanced.config").read_text(encoding="utf-8"), **UPLOADS},
+    inputs={
+        "entrypoints": entry_with_certificate("rabbitmq"),
+        "command": ["rabbitmq-server"],
+        "envs": [f"{key}={value}" for key, value in sorted(ENVIRONMENT.items())],
+    },
 )
 
 

@@ -12,6 +12,7 @@ import pulumi_docker as docker
 import pulumi_random as random
 
 from components.certificate_authorities import CertificateAuthorities
+from components.node_settings import Node
 from components.product_container import FILES, ProductContainer, ProductContainerArgs, touched
 from components.settings import PlatformSettings
 from components.tls_settings import FOLDER
@@ -30,6 +31,11 @@ _CAPABILITIES: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER")
 """Each service's files belong to its own user."""
 
 
+def keeper_role(node: Node) -> str:
+    """Return the role of the keeper on a node's machine."""
+    return ROLE if node.number == 1 else f"{ROLE}-{node.number}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """A service's listener with a certificate: its volume, and its address on the networks."""
@@ -45,34 +51,37 @@ class Place:
 class CertificateKeeperArgs:
     """The platform's settings, its authorities, the places, and the networks on which to reach them.
 
-    `registry` is the registry's address on its network, as HOST:PORT/DATABASE.
+    `registry` is the registry's address on its network, as HOST:PORT/DATABASE; empty for a keeper without a database.
     """
 
     settings: PlatformSettings
     authorities: CertificateAuthorities
     places: Sequence[Place]
     networks: Sequence[docker.Network]
-    registry: str
+    registry: str = ""
+    role: str = ROLE
 
 
 class CertificateKeeper(pulumi.ComponentResource):
-    """The keeper. `password` is that of its role in the database, which needs a certificate before it has roles.
+    """The keeper of one machine. `password` is that of its role in the database, if it has one.
 
     It runs as root, and may do no more than write files of other users. Its file holds the key of the issuing CA.
     """
 
-    password: pulumi.Output[str]
+    password: pulumi.Output[str] | None = None
     container: docker.Container
 
     def __init__(self, name: str, args: CertificateKeeperArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:CertificateKeeper", name, None, opts)
         child, tls = pulumi.ResourceOptions(parent=self), args.settings.tls
-        secret = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child)
-        self.password = secret.result
+        if args.registry:
+            # A database has no roles before it has a certificate.
+            secret = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child)
+            self.password = secret.result
         own = docker.ContainerVolumeArgs(host_path=tls.certificate_dir, container_path=_OWN, read_only=True)
         container = ProductContainerArgs(
             product=args.settings.product,
-            role=ROLE,
+            role=args.role,
             command=["certificates", "keep", "--file", _FILE, "--alive-file", _ALIVE],
             networks=args.networks,
             files={_FILE: _document(args, self.password)},
@@ -87,17 +96,17 @@ class CertificateKeeper(pulumi.ComponentResource):
         self.register_outputs({"container_id": self.container.id})
 
 
-def _document(args: CertificateKeeperArgs, password: pulumi.Output[str]) -> pulumi.Output[str]:
+def _document(args: CertificateKeeperArgs, password: pulumi.Output[str] | None) -> pulumi.Output[str]:
     """Return the keeper's file, a secret."""
     tls = args.settings.tls
     issuing = args.authorities.issuing
 
-    def build(known: Sequence[str]) -> str:
+    def build(known: Sequence[Any]) -> str:
         certificate, key, trusted, login = known
         document: dict[str, Any] = {
             "authorities": {"issuing": {"certificate": certificate, "key": key}, "trusted": trusted},
             "places": [_described(args, place) for place in args.places],
-            "registry_dsn": _dsn(args, login),
+            "registry_dsn": _dsn(args, login) if login else None,
         }
         if tls.certificate_dir:
             document["source"] = _OWN

@@ -34,20 +34,26 @@ class ServiceArgs:
     ignore_changes: Sequence[str] = ()
 
 
-def service_network(parent: pulumi.Resource, name: str, container: str) -> docker.Network:
+def service_network(
+    parent: pulumi.Resource, name: str, container: str, daemon: docker.Provider | None = None
+) -> docker.Network:
     """Return the network of a service: any container on Docker's default bridge could reach the service's ports."""
-    opts = pulumi.ResourceOptions(parent=parent)
+    opts = pulumi.ResourceOptions(parent=parent, provider=daemon)
     return docker.Network(name, name=f"{container}-network", driver="bridge", opts=opts)
 
 
-def service_volume(parent: pulumi.Resource, name: str, container: str) -> docker.Volume:
+def service_volume(
+    parent: pulumi.Resource, name: str, container: str, daemon: docker.Provider | None = None
+) -> docker.Volume:
     """Return the volume of a service's data."""
-    return docker.Volume(name, name=f"{container}-data", opts=pulumi.ResourceOptions(parent=parent))
+    return docker.Volume(name, name=f"{container}-data", opts=pulumi.ResourceOptions(parent=parent, provider=daemon))
 
 
-def certificate_volume(parent: pulumi.Resource, name: str, container: str) -> docker.Volume:
+def certificate_volume(
+    parent: pulumi.Resource, name: str, container: str, daemon: docker.Provider | None = None
+) -> docker.Volume:
     """Return the volume of a service's certificate."""
-    return docker.Volume(name, name=f"{container}-tls", opts=pulumi.ResourceOptions(parent=parent))
+    return docker.Volume(name, name=f"{container}-tls", opts=pulumi.ResourceOptions(parent=parent, provider=daemon))
 
 
 def entry_with_certificate(user: str, prepare: str = "true") -> list[str]:
@@ -69,9 +75,17 @@ def hardened_container(
     return created(parent, name, hardened(container_name(role), aliases=[role], **inputs), ignore_changes)
 
 
-def created(parent: pulumi.Resource, name: str, inputs: Inputs, ignore_changes: Sequence[str]) -> docker.Container:
+def created(
+    parent: pulumi.Resource,
+    name: str,
+    inputs: Inputs,
+    ignore_changes: Sequence[str],
+    daemon: docker.Provider | None = None,
+) -> docker.Container:
     """Return a container. A second one can't use the name, the ports and the volume of the first one."""
-    opts = pulumi.ResourceOptions(parent=parent, delete_before_replace=True, ignore_changes=list(ignore_changes))
+    opts = pulumi.ResourceOptions(
+        parent=parent, provider=daemon, delete_before_replace=True, ignore_changes=list(ignore_changes)
+    )
     return docker.Container(name, opts=opts, **inputs)
 
 

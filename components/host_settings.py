@@ -45,6 +45,10 @@ class HostSettings:
     def __bool__(self) -> bool:
         return bool(self.hosts)
 
+    @property
+    def first(self) -> Host:
+        return self.hosts[0]
+
     def __iter__(self) -> Iterator[Host]:
         return iter(self.hosts)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from components.host_settings import Host
 from kryonix.cluster.growth import PORT_STEP
 from kryonix.topology.addresses import host_port
 
@@ -33,6 +34,8 @@ class Node:
     metrics_port: int
     docker: str = ""
     tls: bool = False
+    peers: Mapping[str, str] = field(default_factory=dict)
+    """The addresses of the nodes on other machines, by their containers' names; empty where all are on one."""
 
     @property
     def role(self) -> str:
@@ -79,21 +82,30 @@ class NodeSettings:
         management: int,
         metrics: int,
         tls: bool = False,
+        hosts: Sequence[Host] = (),
     ) -> NodeSettings:
-        """Return the nodes of a broker whose first container and first ports are these."""
+        """Return the nodes of a broker whose first container and first ports are these.
+
+        On machines of their own they have the same ports, each at its machine's address.
+        """
+        names = [container if number == 1 else f"{container}-{number}" for number in range(1, count + 1)]
+        addresses = {name: host.address for name, host in zip(names, hosts, strict=False)}
+        step = 0 if hosts else PORT_STEP
         return cls(
             nodes=[
                 Node(
                     number=number,
-                    container=container if number == 1 else f"{container}-{number}",
-                    local=local,
-                    address=address,
-                    amqp_port=amqp + PORT_STEP * (number - 1),
-                    management_port=management + PORT_STEP * (number - 1),
-                    metrics_port=metrics + PORT_STEP * (number - 1),
+                    container=name,
+                    local=addresses.get(name, local),
+                    address=addresses.get(name, address),
+                    amqp_port=amqp + step * (number - 1),
+                    management_port=management + step * (number - 1),
+                    metrics_port=metrics + step * (number - 1),
+                    docker=hosts[number - 1].docker if name in addresses else "",
                     tls=tls,
+                    peers={other: place for other, place in addresses.items() if other != name},
                 )
-                for number in range(1, count + 1)
+                for number, name in enumerate(names, 1)
             ]
         )
 
@@ -112,6 +124,11 @@ class NodeSettings:
         return len(self.nodes) > 1
 
     @property
+    def elsewhere(self) -> list[Node]:
+        """Return the nodes on other machines than the first."""
+        return [node for node in self.nodes[1:] if node.peers]
+
+    @property
     def inside(self) -> list[str]:
         """Return each node's own name on the broker's network, where `rabbitmq` stands for any of them."""
         return [f"{ROLE}-{node.number}" for node in self.nodes] if self.clustered else [ROLE]
@@ -122,6 +139,7 @@ class NodeSettings:
         return {
             f"{key} of node {node.number}": port
             for node in self.nodes[1:]
+            if not node.peers  # elsewhere these are the ports of the first, on another machine
             for key, port in (
                 ("amqpPort", node.amqp_port),
                 ("managementPort", node.management_port),

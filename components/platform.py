@@ -14,11 +14,13 @@ from components.broker import inputs_digest
 from components.broker_cluster import BrokerCluster, BrokerClusterArgs
 from components.broker_listeners import ENCRYPTED
 from components.certificate_authorities import CertificateAuthorities
-from components.certificate_keeper import CertificateKeeper, CertificateKeeperArgs, Place
+from components.certificate_keeper import CertificateKeeper, CertificateKeeperArgs, Place, keeper_role
 from components.containers import ServiceArgs, certificate_volume, container_name
+from components.docker_daemons import Daemons, on_machine
 from components.existing_platform import AUTHORITY, PlatformOutputs
 from components.guard import Guard
 from components.management import endpoint_of
+from components.node_settings import Node
 from components.postgres import PORT, PostgresContainer
 from components.previous_run import LAYOUT, PreviousRun
 from components.product import broker_inside, reached_at
@@ -34,11 +36,15 @@ from kryonix.topology.naming import ADMIN_USER
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformArgs:
-    """How the platform runs, the guard to ask before it changes, and the previous run of its stack."""
+    """How the platform runs, the guard to ask before it changes, and the previous run of its stack.
+
+    `daemons` are those of the nodes' machines. All that is not of one node runs on the first.
+    """
 
     settings: PlatformSettings
     guard: Guard
     previous: PreviousRun
+    daemons: Daemons = ()
 
 
 class Platform(pulumi.ComponentResource):
@@ -87,6 +93,7 @@ class Platform(pulumi.ComponentResource):
             BrokerClusterArgs(
                 settings=settings,
                 admin_password=password,
+                daemons=args.daemons,
                 trust=trust,
                 ignore_changes=ignored,
                 kept=kept,
@@ -102,6 +109,7 @@ class Platform(pulumi.ComponentResource):
         keeper = None
         if authorities:
             keeper = self._keeper(f"{name}-keeper", settings, authorities, broker, server, after)
+            self._keepers(f"{name}-keeper", args, authorities, broker, after)
         registry = Registry(
             f"{name}-registry",
             RegistryArgs(
@@ -142,7 +150,7 @@ class Platform(pulumi.ComponentResource):
         }
         # A platform's only: the outputs of a tenant's stack contain no administrator.
         self.administration = {**logins, **issuing, "layout": LAYOUT, **_nodes(settings, {**digests, **kept})}
-        self.broker_network, self.registry_network = broker.network, server.network
+        self.broker_network, self.registry_network = broker.networks[0], server.network
         self.nodes_trust = trust if clients else None
         self.trust_files = {} if trust is None else {CA_FILE: trust}
         self.broker_inside = {
@@ -172,13 +180,7 @@ class Platform(pulumi.ComponentResource):
     ) -> CertificateKeeper:
         """Run the keeper of certificates. It starts beside the services, which wait for theirs."""
         places = [
-            Place(
-                role=node.role,
-                volume=volume,
-                host=f"rabbitmq-{node.number}" if settings.nodes.clustered else "rabbitmq",
-                port=ENCRYPTED.amqp,
-            )
-            for node, volume in zip(settings.nodes, broker.certificates, strict=True)
+            _place(node, settings, broker) for node in settings.nodes if node is settings.nodes.first or not node.peers
         ]
         places += [Place(role="postgres", volume=server.certificate, host="postgres", port=PORT, starttls="postgres")]
         if settings.product.signup:
@@ -188,10 +190,30 @@ class Platform(pulumi.ComponentResource):
             settings=settings,
             authorities=authorities,
             places=places,
-            networks=[broker.network, server.network],
+            networks=[broker.networks[0], server.network],
             registry=f"postgres:{PORT}/{DATABASE}",
         )
         return CertificateKeeper(name, keeper, opts)
+
+    @staticmethod
+    def _keepers(
+        name: str,
+        args: PlatformArgs,
+        authorities: CertificateAuthorities,
+        broker: BrokerCluster,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        """Run a keeper on each further machine: a certificate is in a volume there."""
+        for node in args.settings.nodes.elsewhere:
+            keeper = CertificateKeeperArgs(
+                settings=args.settings,
+                authorities=authorities,
+                places=[_place(node, args.settings, broker)],
+                networks=[broker.networks[node.number - 1]],
+                role=keeper_role(node),
+            )
+            on = pulumi.ResourceOptions.merge(opts, on_machine(args.daemons, node.number))
+            CertificateKeeper(f"{name}-{node.number}", keeper, on)
 
     @staticmethod
     def on_broker_network(uri: str) -> str:
@@ -211,6 +233,12 @@ class Platform(pulumi.ComponentResource):
         return ["*"]
 
 
+def _place(node: Node, settings: PlatformSettings, broker: BrokerCluster) -> Place:
+    """Return the place of a node's certificate."""
+    host, volume = settings.nodes.inside[node.number - 1], broker.certificates[node.number - 1]
+    return Place(role=node.role, volume=volume, host=host, port=ENCRYPTED.amqp)
+
+
 def _nodes(settings: PlatformSettings, digests: Mapping[int, str]) -> dict[str, Any]:
     """Return the outputs of the broker's nodes. `digests` are those of the inputs that their containers have."""
     return {
@@ -228,7 +256,15 @@ def _nodes(settings: PlatformSettings, digests: Mapping[int, str]) -> dict[str, 
             }
             for node in settings.nodes
         ],
+        **_keepers(settings),
     }
+
+
+def _keepers(settings: PlatformSettings) -> dict[str, Any]:
+    """Return the output of the keepers, where there are several."""
+    machines = [settings.nodes.first, *settings.nodes.elsewhere]
+    known = [{"container": container_name(keeper_role(node)), "docker": node.docker} for node in machines]
+    return {"certificate_keepers": known} if settings.nodes.elsewhere else {}
 
 
 def _on_network(dsn: str) -> str:

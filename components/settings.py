@@ -19,6 +19,7 @@ from components.current_address import local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
 from components.guard import Guard
+from components.host_settings import HostSettings
 from components.monitoring_settings import MonitoringSettings
 from components.node_settings import ROLE, NodeSettings
 from components.previous_run import PreviousRun
@@ -64,6 +65,7 @@ class PlatformSettings:
     balancer: BalancerSettings | None = None
     """None where there is none."""
     broker_nodes: int = 1
+    hosts: HostSettings = field(default_factory=HostSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
     monitoring: MonitoringSettings | None = None
     """None where monitoring is off."""
@@ -96,6 +98,7 @@ class PlatformSettings:
             problems.append(f"kryonix:brokerNodes: {self.broker_nodes} is not a valid number of nodes. {remedy}")
         else:
             problems += self.nodes.problems()
+            problems += self.hosts.problems(self.broker_nodes, tls=self.tls.on)
         if self.broker_memory_mb < 512:
             problems.append(f"kryonix:brokerMemoryMb: {self.broker_memory_mb} MiB is too small. Use 512 or more")
         for key, host in (("domain", self.domain), ("advertisedHost", self.advertised_host)):
@@ -122,7 +125,10 @@ class PlatformSettings:
 
     @classmethod
     def load(cls, config: pulumi.Config) -> PlatformSettings:
-        address, metrics = _ip_address(config, "bindAddress"), _ip_address(config, "metricsAddress")
+        hosts = HostSettings.load(config)
+        # Machines have no address in common.
+        address = hosts.first.address if hosts else _ip_address(config, "bindAddress")
+        metrics = _ip_address(config, "metricsAddress")
         product = ProductSettings(
             image=config.require("productImage"),
             monitored=config.require_bool("monitoring"),
@@ -147,6 +153,7 @@ class PlatformSettings:
             receive_time=config.require_bool("receiveTime"),
             balancer=BalancerSettings.load(config),
             broker_nodes=config.require_int("brokerNodes"),
+            hosts=hosts,
             tls=tls,
             monitoring=MonitoringSettings.load(config, _ip_address(config, "monitoringAddress")),
             product=product,
@@ -170,6 +177,7 @@ class PlatformSettings:
             management=self.management_port,
             metrics=self.metrics.port,
             tls=self.tls.on,
+            hosts=self.hosts.hosts,
         )
 
     def names_of(self, role: str) -> list[str]:

@@ -15,6 +15,7 @@ _REFERENCE: Final = "pulumi:pulumi:StackReference"
 _NODE: Final = re.compile(r"-rabbitmq(-\d)?$")
 """The name of a container of a broker's node."""
 _TIMEOUT_S: Final = 5
+_RUN_S: Final = 300
 
 
 def worker_container(stack: str) -> str:
@@ -108,14 +109,16 @@ def run_inside(container: str, command: Sequence[str], docker_host: str = "") ->
     `docker_host` is the Docker host's URL; empty for this machine's. Raises ServiceUnreachable if the container does
     not run there.
     """
-    import docker
     from docker.errors import APIError, DockerException, NotFound
+
+    from kryonix.engines.docker_client import default_host, docker_client
 
     where = f"Docker at {docker_host}" if docker_host else "Docker here"
     try:
-        made = docker.DockerClient(docker_host, use_ssh_client=True) if docker_host else docker.from_env()
-        with closing(made) as client:
-            status, (out, err) = client.containers.get(container).exec_run(list(command), demux=True)
+        with closing(docker_client(docker_host or default_host(), _RUN_S)) as client:
+            id = client.exec_create(container, list(command))["Id"]
+            out, err = client.exec_start(id, demux=True)
+            status = client.exec_inspect(id)["ExitCode"]
     except NotFound as error:
         remedy = "Run this where the platform's Docker is, or `kryonix up` if it is gone"
         raise ServiceUnreachable(f"{where} has no container {container}. {remedy}") from error

@@ -117,7 +117,7 @@ OF_SERVICES: Final[dict[str, Any]] = {
     "backupKeepMonthly": 1,
 }
 """Keys of the services beside the broker. They have containers of their own, so one change tries all."""
-OF_A_CLUSTER: Final = frozenset({"brokerNodes"})
+OF_A_CLUSTER: Final = frozenset({"brokerNodes", "hosts"})
 """Keys that no run changes by itself: test_cluster.py tries them."""
 OF_ONE_TENANT: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
     "tenant": value("tenant", {**OWN, "plan": "enterprise", "status": "suspended"}),

@@ -48,6 +48,12 @@ class DockerHost:
     def socket(self) -> str:
         return f"unix://{self.folder}/docker.sock"
 
+    @property
+    def pid(self) -> int:
+        """Return the daemon's process, which is in the host's namespace."""
+        assert self._process is not None
+        return self._process.pid
+
     @contextmanager
     def client(self) -> Iterator[DockerClient]:
         """Yield a client by the socket, which works while the network is cut."""

@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
 import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from kryonix.engines.local.errors import ApplyFailed, PrerequisiteMissing, ServiceUnavailable
+from kryonix.engines.docker_client import default_host, docker_client
+from kryonix.engines.local.errors import ApplyFailed, ServiceUnavailable
 from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.fields import KEY, Field, Fields, TableHandler, accepted
 
 Result = TypeVar("Result")
 
-DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 REQUEST_SECONDS: Final = 300
 REMOVE_SECONDS: Final = 30.0
 ELSEWHERE: Final = "or name another daemon by DOCKER_HOST or the config key docker:host"
-
-
-class _Client(docker.APIClient):  # type: ignore[misc]  # docker has no types
-    """A client that trusts the daemon's own CA: a bundle in REQUESTS_CA_BUNDLE would take its place."""
-
-    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        verify = self.verify if verify is None else verify
-        return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
 
 class Daemon:
     """A Docker daemon. It connects on first use; many threads may share it."""
 
     def __init__(self, config: Properties) -> None:
-        """Use the daemon of the provider's `config`, else of DOCKER_HOST. Raise `InvalidInputs`.
-
-        Certificates for a daemon with TLS are in the folder DOCKER_CERT_PATH, as for Docker's own tools.
-        """
+        """Use the daemon of the provider's `config`, else of DOCKER_HOST. Raise `InvalidInputs`."""
         given = {key: value for key, value in config.items() if value}
         remedy = ". Set DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH instead, or use the Pulumi CLI."
         values = accepted("provider docker", {"host": Field()}, given, remedy)
-        self.host = str(values.get("host") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
+        self.host = str(values.get("host") or default_host())
         self._lock = threading.Lock()
         self._api: docker.APIClient | None = None
 
@@ -55,7 +42,7 @@ class Daemon:
         try:
             with self._lock:
                 if self._api is None:
-                    self._api = self._connect()
+                    self._api = docker_client(self.host, REQUEST_SECONDS)
             yield self._api
         except NotFound:
             raise
@@ -88,26 +75,6 @@ class Daemon:
         """Close the connection."""
         if self._api is not None:
             self._api.close()
-
-    def _connect(self) -> docker.APIClient:
-        # `ssh` itself, as the provider plugin does: with the user's own keys, agent and known hosts.
-        return _Client(
-            base_url=self.host, version="auto", timeout=REQUEST_SECONDS, tls=self._tls(), use_ssh_client=True
-        )
-
-    def _tls(self) -> docker.tls.TLSConfig | None:
-        """Return the certificates for the daemon. Raises `PrerequisiteMissing` where they can't be read."""
-        folder = Path(os.environ.get("DOCKER_CERT_PATH", ""))
-        if not self.host.startswith("tcp:") or folder == Path():
-            return docker.utils.kwargs_from_env().get("tls") if self.host == os.environ.get("DOCKER_HOST") else None
-        try:
-            pair = (str(folder / "cert.pem"), str(folder / "key.pem"))
-            return docker.tls.TLSConfig(client_cert=pair, ca_cert=str(folder / "ca.pem"), verify=True)
-        except docker.errors.TLSParameterError as error:
-            raise PrerequisiteMissing(
-                f"docker at {self.host}: the folder DOCKER_CERT_PATH, {folder}, has no usable certificates: "
-                f"{str(error).partition(' TLS configurations')[0]} It needs ca.pem, cert.pem and key.pem."
-            ) from None
 
     def _unreachable(self, reason: str) -> str:
         if "Permission denied" in reason:

@@ -1,0 +1,46 @@
+"""A client of the Docker daemon on this machine, or of another one by TLS or SSH."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+from docker.errors import TLSParameterError
+
+_FOLDER: Final = "DOCKER_CERT_PATH"
+
+
+class DockerApi(docker.APIClient):  # type: ignore[misc]  # docker has no types
+    """A client that trusts the daemon's own CA: a bundle in REQUESTS_CA_BUNDLE would take its place."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        verify = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+
+def default_host() -> str:
+    """Return the URL of the daemon in DOCKER_HOST, else of this machine's."""
+    return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+
+def docker_client(host: str, timeout_s: float) -> DockerApi:
+    """Return a client of the daemon at a URL. Raises DockerException if it can't be reached.
+
+    For a daemon with TLS the folder DOCKER_CERT_PATH holds ca.pem, cert.pem and key.pem, as for Docker's own tools. SSH
+    is the program `ssh`, with the user's own keys, agent and known hosts.
+    """
+    return DockerApi(base_url=host, version="auto", timeout=timeout_s, tls=_tls(host), use_ssh_client=True)
+
+
+def _tls(host: str) -> docker.tls.TLSConfig | None:
+    given = os.environ.get(_FOLDER, "")
+    if not host.startswith("tcp:") or not given:
+        return docker.utils.kwargs_from_env().get("tls") if host == os.environ.get("DOCKER_HOST") else None
+    folder = Path(given)
+    try:
+        pair = (str(folder / "cert.pem"), str(folder / "key.pem"))
+        return docker.tls.TLSConfig(client_cert=pair, ca_cert=str(folder / "ca.pem"), verify=True)
+    except TLSParameterError as error:
+        raise TLSParameterError(f"the folder {_FOLDER}, {folder}, lacks ca.pem, cert.pem or key.pem.") from error
