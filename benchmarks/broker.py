@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 import pika
 
+from kryonix.certificates.trust import context
 from kryonix.topology.expansion import Topology
 
 
@@ -20,6 +21,7 @@ class Broker:
     def __init__(self, outputs: Mapping[str, Any]) -> None:
         self._url = f"{outputs['management_url']}/api"
         self._auth = (outputs["admin_username"], outputs["admin_password"])
+        self._trust = context(outputs.get("ca_certificate"))
         self._amqp = pika.ConnectionParameters(
             host=outputs["amqp_host"], port=int(outputs["amqp_port"]), credentials=pika.PlainCredentials(*self._auth)
         )
@@ -73,7 +75,8 @@ class Broker:
         return took
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> None:
-        httpx.request(method, f"{self._url}/{path}", json=body, auth=self._auth, timeout=60).raise_for_status()
+        url = f"{self._url}/{path}"
+        httpx.request(method, url, json=body, auth=self._auth, timeout=60, verify=self._trust).raise_for_status()
 
 
 def _definitions(topology: Topology) -> dict[str, Any]:
