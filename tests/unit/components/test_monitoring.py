@@ -35,6 +35,7 @@ def settings(**given: Any) -> MonitoringSettings:
 def made(**given: Any) -> Recorder:
     """The registrations of a platform's monitoring."""
     signup, brokers = given.pop("signup", False), given.pop("brokers", ("rabbitmq",))
+    trust = given.pop("trust", None)
 
     def program() -> None:
         args = MonitoringArgs(
@@ -44,6 +45,7 @@ def made(**given: Any) -> Recorder:
             brokers=brokers,
             metrics_password=pulumi.Output.secret(SECRET),
             signup=signup,
+            trust=trust,
         )
         outputs = Monitoring("monitoring", args).outputs
         pulumi.export("keys", sorted(outputs))
@@ -78,6 +80,20 @@ def test_prometheus_scrapes_every_node() -> None:
     assert {str(configs) for configs in of_brokers} == {
         str([{"targets": ["rabbitmq-1:15692", "rabbitmq-2:15692", "rabbitmq-3:15692"]}])
     }
+
+
+def test_prometheus_scrapes_over_tls_where_the_broker_has_it() -> None:
+    uploaded = files(container(made(trust="the CA", brokers=("rabbitmq-1", "rabbitmq-2"), signup=True), "prometheus"))
+    assert uploaded["/etc/prometheus/ca.pem"] == "the CA"
+    jobs = yaml.safe_load(uploaded["/etc/prometheus/prometheus.yml"])["scrape_configs"]
+    encrypted = {job["job_name"]: job for job in jobs if job.get("scheme") == "https"}
+    of_broker = {"kryonix-broker", "kryonix-tenants", "kryonix-tenant-bytes"}
+    assert encrypted.keys() == of_broker | {"kryonix-signup"}
+    for name, job in encrypted.items():
+        assert job["tls_config"] == {"ca_file": "/etc/prometheus/ca.pem", "min_version": "TLS12"}
+        if name in of_broker:
+            assert job["static_configs"] == [{"targets": ["rabbitmq-1:15691", "rabbitmq-2:15691"]}]
+    assert ":15692" not in uploaded["/etc/prometheus/prometheus.yml"]
 
 
 def test_prometheus_gets_its_files_and_the_networks_of_its_targets() -> None:
