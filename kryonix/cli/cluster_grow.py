@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Annotated, Final
 
@@ -56,10 +57,10 @@ def grow(
         _add_nodes(stack, before, size, yes=yes)
         stack = stack.read_again()
     try:
-        left = _complete(stack)
+        left, members_s = _complete(stack)
     except KryonixError as error:
         raise _stopped(size, error) from error
-    value = {"nodes": size, "added": size - before, "queues_short": left}
+    value = {"nodes": size, "added": size - before, "queues_short": left, "members_s": round(members_s, 1)}
     print_result(value, _report(size, size - before, left), json_output)
     if left:
         raise typer.Exit(_FAILED)
@@ -104,8 +105,11 @@ def _first(stack: ClusterStack) -> RecordedNode:
     return RecordedNode(number=1, name=f"rabbit@{name}", container=name, docker="")
 
 
-def _complete(stack: ClusterStack) -> Mapping[str, str]:
-    """Add the members, roll out what the old nodes lack, and spread the leaders. Return queues short of members."""
+def _complete(stack: ClusterStack) -> tuple[Mapping[str, str], float]:
+    """Add the members, roll out what the old nodes lack, and spread the leaders.
+
+    Return the queues that are still short of members, and the seconds until all others had theirs.
+    """
     names = [node.name for node in stack.nodes]
 
     def absent(state: ClusterState) -> str:
@@ -115,19 +119,21 @@ def _complete(stack: ClusterStack) -> Mapping[str, str]:
     with stack.broker() as broker:
         if problem := wait_for(broker, absent, _FORMED_S):
             raise ClusterNotReady(f"{problem}. `docker logs` of their containers say why")
+        started = time.monotonic()
         with Live(err, f"grow {stack.spec.name}", counted=True).running() as progress:
             title = f"grow {escape(stack.spec.name)}: queues with all members"
             left = add_members(
                 broker,
                 lambda done, total: progress.update(title, f"{title}: {done} of {total}", completed=done, total=total),
             )
+        members_s = time.monotonic() - started
         if not left:
             summary, state = stack.preview(all_of(stack)), read_state(broker)
             due = in_order(state, due_nodes(summary.steps, stack.deployment, stack.nodes))
             refuse(state, stack.nodes, due)
             roll_nodes(stack, broker, due)
         finish(broker)
-    return left
+    return left, members_s
 
 
 def _stopped(size: int, error: KryonixError) -> OperationStopped:
