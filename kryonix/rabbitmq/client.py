@@ -181,8 +181,8 @@ class Client:
             except HTTPError as error:
                 node.alive, failed[node] = False, error
                 continue
-            node.alive = True
-            if response.status not in _NOT_NOW or method == "GET":
+            node.alive = method == "GET" or not _lacks_majority(response)
+            if node.alive:
                 return response
             refusal = response
         if refusal is not None:
@@ -219,6 +219,11 @@ class Client:
         return BrokerFailed(
             f"the broker at {self.url} {problem}. Run again once it is healthy", problem, status, reason
         )
+
+
+def _lacks_majority(response: urllib3.BaseHTTPResponse) -> bool:
+    """Return True for the answer of a node that has lost the others, which is 400 to a change of a user."""
+    return response.status in _NOT_NOW or (response.status == 400 and _reason(response, response.data) == "timeout")
 
 
 def _reason(response: urllib3.BaseHTTPResponse, text: bytes) -> str:

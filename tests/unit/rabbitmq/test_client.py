@@ -215,14 +215,17 @@ def test_a_node_that_stops_answering_is_left_for_the_next() -> None:
     assert (overviews(slow), overviews(api)) == (1, 1)
 
 
-@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize("status", [500, 503, 400])
 def test_a_node_without_a_majority_leaves_a_change_to_the_next(status: int) -> None:
     with (
-        served(lambda to: reply(to, status)) as minority,
+        served(lambda to: reply(to, status, b'{"reason": "timeout"}')) as minority,
         served(lambda to: reply(to, 201)) as api,
         several(minority.url, api.url) as broker,
     ):
         assert broker.call("PUT", "vhosts", "v").status == 201
+        asked = len(minority.requests)
+        assert broker.call("PUT", "vhosts", "w").status == 201
+        assert len(minority.requests) == asked  # the next one goes to the node that could
         with pytest.raises(BrokerFailed):
             several(minority.url).call("PUT", "vhosts", "v")
 
