@@ -1,26 +1,32 @@
-"""A platform whose nodes run on three Docker hosts, which find each other by their addresses."""
+"""A platform whose nodes run on three Docker hosts, which find each other by their addresses. One platform for all."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from kryonix.certificates.served import served
 from kryonix.messaging import MessagingClient
 from kryonix.rabbitmq.broker import Broker
-from tests.support.docker_hosts import docker_hosts
+from tests.acceptance.conftest import changed
+from tests.support.docker_hosts import DockerHost, DockerHosts, docker_hosts
 from tests.support.project import Project, tenant
+from tests.support.waiting import eventually
 
 IMAGES: Final = ("rabbitmq:4.3.6-management", "postgres:17", "kryonix:1.0.0")
+EPMD, DISTRIBUTION, DOCKER = 4369, 25672, 2376
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The platform."""
+    """The platform and its hosts."""
 
+    hosts: DockerHosts
     project: Project
     outputs: dict[str, Any]
 
@@ -58,7 +64,7 @@ def spread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spread]:
         project = Project.platform(folder, tenant("acme", "crm", plan="basic"), brokerNodes=3, hosts=machines)
         project.env["DOCKER_CERT_PATH"] = str(hosts.certificates)
         with project.running():
-            yield Spread(project, project.must("outputs", "--show-secrets"))
+            yield Spread(hosts, project, project.must("outputs", "--show-secrets"))
 
 
 def test_the_nodes_of_all_hosts_are_one_cluster(spread: Spread) -> None:
@@ -66,3 +72,57 @@ def test_the_nodes_of_all_hosts_are_one_cluster(spread: Spread) -> None:
     with spread.broker(0) as broker:
         assert {len(queue["members"]) for queue in broker.get("queues", "/cliente_acme")} == {3}
     spread.send()
+
+
+def test_the_next_run_changes_nothing(spread: Spread) -> None:
+    assert changed(spread.project.must("preview")) == []
+
+
+def test_each_host_runs_its_node_and_the_first_all_else(spread: Spread) -> None:
+    name, found = f"kryonix-{spread.project.stack}", []
+    for host in spread.hosts:
+        with host.client() as client:
+            found.append({container.name for container in client.containers.list()})
+    first = {f"{name}-rabbitmq", f"{name}-keeper", f"{name}-postgres"}
+    assert found == [first, *({f"{name}-rabbitmq-{n}", f"{name}-keeper-{n}"} for n in (2, 3))]
+
+
+def test_a_host_listens_at_its_address_only_with_tls(spread: Spread) -> None:
+    for number, host in enumerate(spread.hosts):
+        address, _, amqp = spread.outputs["amqp_addresses"][number].partition(":")
+        assert address == host.address
+        management = spread.outputs["management_urls"][number].rpartition(":")[2]
+        metrics = spread.outputs["metrics_url"].rpartition(":")[2].partition("/")[0]
+        known = {(address, int(port)) for port in (amqp, management, EPMD, DISTRIBUTION, DOCKER)}
+        known |= {("127.0.0.1", int(metrics))}
+        if number == 0:
+            registry = spread.outputs["registry_dsn"].partition("@")[2].partition("/")[0].rpartition(":")[2]
+            known.add((address, int(registry)))
+        assert listening(host) == known
+        container = spread.outputs["broker_nodes"][number]["container"]
+        assert all(container in served(address, int(port)).names for port in (amqp, management, DISTRIBUTION))
+
+
+def test_the_loss_of_a_host_is_borne_and_it_comes_back(spread: Spread) -> None:
+    lost, others = spread.hosts[2], [name for name in spread.nodes if not name.endswith("-3")]
+    lost.lose()
+    try:
+        spread.send()
+        eventually("the others notice", lambda: spread.running(0) == others)
+        spread.project.tenants(tenant("acme", "crm", plan="basic"), tenant("later", "crm", plan="basic"))
+        spread.project.must("up")
+    finally:
+        lost.bring_back()
+    eventually("the node is back", lambda: spread.running(0) == spread.nodes)
+    assert changed(spread.project.must("preview")) == []
+
+
+def listening(host: DockerHost) -> set[tuple[str, int]]:
+    """Return address and port of each TCP listener in a host's namespace."""
+    pid = host.pid
+    lines = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return {(_dotted(local), int(local[9:], 16)) for _, local, _, state, *_ in lines if state == "0A"}
+
+
+def _dotted(local: str) -> str:
+    return ".".join(str(byte) for byte in reversed(bytes.fromhex(local[:8])))
