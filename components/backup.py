@@ -83,12 +83,12 @@ def _files(args: BackupArgs, password: pulumi.Output[str]) -> Mapping[str, pulum
     known: dict[str, pulumi.Input[Any]] = {
         "admin_username": _USER,
         "admin_password": password,
-        "registry_dsn": args.platform.backup_dsn,
-        "signup_dsn": args.platform.backup_dsn,
-        **args.platform.broker_inside,
+        "registry_dsn": args.platform.inside.backup_dsn,
+        "signup_dsn": args.platform.inside.backup_dsn,
+        **args.platform.inside.broker,
     }
     files: dict[str, pulumi.Input[str]] = {
-        **args.platform.trust_files,
+        **args.platform.inside.trust_files,
         PLATFORM_FILE: platform_file(known),
         _RECIPIENTS_FILE: "".join(f"{recipient}\n" for recipient in args.settings.recipients),
     }

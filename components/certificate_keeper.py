@@ -12,7 +12,6 @@ import pulumi_docker as docker
 import pulumi_random as random
 
 from components.certificate_authorities import CertificateAuthorities
-from components.node_settings import Node
 from components.product_container import FILES, ProductContainer, ProductContainerArgs, touched
 from components.settings import PlatformSettings
 from components.tls_settings import FOLDER
@@ -29,11 +28,6 @@ _HANGS_S: Final = 120
 _MEMORY_MB: Final = 192
 _CAPABILITIES: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER")
 """Each service's files belong to its own user."""
-
-
-def keeper_role(node: Node) -> str:
-    """Return the role of the keeper on a node's machine."""
-    return ROLE if node.number == 1 else f"{ROLE}-{node.number}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 from kryonix import __version__
-from kryonix.topology.addresses import host_port, is_loopback
+from kryonix.topology.addresses import is_loopback
 from kryonix.topology.cells import CELLS_FILE, parse_cells
 
 IMAGE: Final = f"kryonix:{__version__}"
 """What scripts/images makes of this project, unless a stack names another image."""
-
-BROKER_ADDRESS: Final = ("management_url", "amqp_host", "amqp_port")
-"""The outputs with a broker's address."""
 
 _SOURCES: Final = (
     "Dockerfile",
@@ -79,23 +75,6 @@ class ProductSettings:
         return source_hash(Path(__file__).resolve().parents[1]) if self.image == IMAGE else ""
 
 
-def broker_inside(*, tls: bool) -> Mapping[str, Any]:
-    """Return the outputs with the broker's address on its network."""
-    if not tls:
-        return {"management_url": "http://rabbitmq:15672", "amqp_host": "rabbitmq", "amqp_port": 5672}
-    return {
-        "management_url": "https://rabbitmq:15671",
-        "amqp_host": "rabbitmq",
-        "amqp_port": 5671,
-        "amqp_addresses": ["rabbitmq:5671"],
-    }
-
-
-def metrics_inside(*, tls: bool) -> str:
-    """Return the URL of the broker's metrics on its network."""
-    return "https://rabbitmq:15691/metrics" if tls else "http://rabbitmq:15692/metrics"
-
-
 def source_hash(root: Path) -> str:
     """Return the hash of the files that the image is made from, as scripts/images computes it."""
     lines = "".join(f"{file.as_posix()} {_git_hash((root / file).read_bytes())}\n" for file in _sources(root))
@@ -117,10 +96,3 @@ def _files(path: Path) -> Iterator[Path]:
 def _git_hash(content: bytes) -> str:
     """Return what `git hash-object` calls a file: scripts/images has no Python yet."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def reached_at(uri: str, host: str, port: int) -> str:
-    """Return a URI with another host and port, and the same login."""
-    parts = urlsplit(uri)
-    login, at, _ = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{login}{at}{host_port(host, port)}").geturl()

@@ -15,7 +15,7 @@ from components.exporter_container import ExporterContainer, ExporterContainerAr
 from components.monitoring import Monitoring
 from components.platform import Platform
 from components.platform_events import PlatformEvents
-from components.product import BROKER_ADDRESS, metrics_inside
+from components.platform_inside import BROKER_ADDRESS, amqp_inside, metrics_inside
 from components.prometheus import INSIDE as PROMETHEUS
 from components.settings import PlatformSettings
 from components.signup_service import SignupService, SignupServiceArgs
@@ -54,12 +54,12 @@ class ProductServices(pulumi.ComponentResource):
 
     def _exporter(self, metrics: Mapping[str, pulumi.Input[str]]) -> ExporterContainer:
         platform, product = self._args.platform, self._args.settings.product
-        known = {"registry_dsn": platform.reader_dsn, **metrics, **platform.broker_inside}
+        known = {"registry_dsn": platform.inside.reader_dsn, **metrics, **platform.inside.broker}
         exporter = ExporterContainerArgs(
             product=product,
             networks=[platform.broker_network, platform.registry_network, *self._scraped],
             platform=known,
-            files=platform.trust_files,
+            files=platform.inside.trust_files,
             **self._alertmanager(),
         )
         return ExporterContainer(f"{self._name}-exporter", exporter, self._child)
@@ -88,8 +88,13 @@ class ProductServices(pulumi.ComponentResource):
     def _signup(self, metrics: Mapping[str, pulumi.Input[str]]) -> SignupService:
         platform, settings = self._args.platform, self._args.settings
         advertised = {key: getattr(platform.outputs, key) for key in BROKER_ADDRESS}
-        events = self._args.events.uri.apply(platform.on_broker_network)
-        known = {**platform.inside, **metrics, "events_uri": events, ADVERTISED: pulumi.Output.all(**advertised)}
+        events = self._args.events.uri.apply(amqp_inside)
+        known = {
+            **platform.inside.outputs,
+            **metrics,
+            "events_uri": events,
+            ADVERTISED: pulumi.Output.all(**advertised),
+        }
         service = SignupServiceArgs(
             product=settings.product,
             platform=known,
@@ -99,7 +104,7 @@ class ProductServices(pulumi.ComponentResource):
             prometheus=PROMETHEUS if self._args.monitoring else "",
             prometheus_login=self._login(),
             advertised_host=settings.advertised_host,
-            trust_files=platform.trust_files,
+            trust_files=platform.inside.trust_files,
             certificate=platform.web_certificate,
         )
         return SignupService(f"{self._name}-signup", service, self._child)

@@ -15,7 +15,8 @@ import pytest
 from components.backup import Backup, BackupArgs
 from components.backup_settings import BackupSettings
 from components.platform import Platform
-from components.product import ProductSettings, broker_inside
+from components.platform_inside import broker_inside
+from components.product import ProductSettings
 from components.product_container import CA_FILE
 from tests.support.mocked import Recorder, registered
 
@@ -40,9 +41,11 @@ def registrations(product: ProductSettings, *, tls: bool = False, **changed: Any
         platform = SimpleNamespace(
             broker_network=docker.Network("broker", name="broker-net"),
             registry_network=docker.Network("registry", name="registry-net"),
-            backup_dsn=dsn,
-            broker_inside=broker_inside(tls=tls),
-            trust_files={CA_FILE: "the platform's CA"} if tls else {},
+            inside=SimpleNamespace(
+                backup_dsn=dsn,
+                broker=broker_inside(tls=tls),
+                trust_files={CA_FILE: "the platform's CA"} if tls else {},
+            ),
             outputs=SimpleNamespace(data=None, registry_dsn=dsn),
         )
         Backup("backup", BackupArgs(settings=settings(**changed), platform=cast("Platform", platform), product=product))

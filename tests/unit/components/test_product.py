@@ -12,7 +12,8 @@ import pulumi_docker as docker
 import pytest
 
 from components.exporter_container import ExporterContainer, ExporterContainerArgs
-from components.product import IMAGE, ProductSettings, reached_at, source_hash
+from components.platform_inside import reached_at
+from components.product import IMAGE, ProductSettings, source_hash
 from components.signup_service import SignupService, SignupServiceArgs
 from kryonix import __version__
 from kryonix.engines.deployments import SIGNATURE

@@ -1,0 +1,85 @@
+"""PlatformInside: a platform as containers on its networks reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import pulumi
+
+from components.postgres import PORT
+from components.product_container import CA_FILE
+from components.registry import Registry, verified
+from kryonix.topology.addresses import host_port
+
+BROKER_ADDRESS: Final = ("management_url", "amqp_host", "amqp_port")
+"""The outputs with a broker's address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlatformInside:
+    """The outputs that differ from the stack's. `broker` are those of them with the broker's address.
+
+    The DSNs are those of the exporter's role and of the backups', None where these do not run. `trust_files` has the
+    file with the CAs to trust, and nothing without TLS.
+    """
+
+    outputs: Mapping[str, pulumi.Input[Any]]
+    broker: Mapping[str, pulumi.Input[Any]]
+    reader_dsn: pulumi.Output[str] | None
+    backup_dsn: pulumi.Output[str] | None
+    trust_files: Mapping[str, pulumi.Input[str]]
+
+    @classmethod
+    def of(cls, registry: Registry, logins: Mapping[str, pulumi.Input[Any]], trust: pulumi.Output[str] | None) -> Self:
+        """Return a platform with these logins. `trust` are the CAs of its certificates (PEM), None without TLS."""
+        trusted: dict[str, pulumi.Input[str]] = {} if trust is None else {"ca_certificate": trust}
+        broker = {**broker_inside(tls=trust is not None), **trusted}
+        dsns = {"registry_dsn": _on_network(registry.dsn), "signup_dsn": _on_network(registry.signup_dsn)}
+        return cls(
+            outputs={**logins, **dsns, **broker},
+            broker=broker,
+            reader_dsn=None if registry.reader_dsn is None else _on_network(registry.reader_dsn),
+            backup_dsn=None if registry.backup_dsn is None else _on_network(registry.backup_dsn),
+            trust_files={} if trust is None else {CA_FILE: trust},
+        )
+
+
+def broker_inside(*, tls: bool) -> Mapping[str, Any]:
+    """Return the outputs with the broker's address on its network."""
+    if not tls:
+        return {"management_url": "http://rabbitmq:15672", "amqp_host": "rabbitmq", "amqp_port": 5672}
+    return {
+        "management_url": "https://rabbitmq:15671",
+        "amqp_host": "rabbitmq",
+        "amqp_port": 5671,
+        "amqp_addresses": ["rabbitmq:5671"],
+    }
+
+
+def metrics_inside(*, tls: bool) -> str:
+    """Return the URL of the broker's metrics on its network."""
+    return "https://rabbitmq:15691/metrics" if tls else "http://rabbitmq:15692/metrics"
+
+
+def amqp_inside(uri: str) -> str:
+    """Return the URI of an AMQP connection on the broker's network."""
+    inside = broker_inside(tls=uri.startswith("amqps:"))
+    return reached_at(uri, inside["amqp_host"], inside["amqp_port"])
+
+
+def reached_at(uri: str, host: str, port: int) -> str:
+    """Return a URI with another host and port, and the same login."""
+    parts = urlsplit(uri)
+    login, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{login}{at}{host_port(host, port)}").geturl()
+
+
+def _on_network(dsn: pulumi.Output[str]) -> pulumi.Output[str]:
+    def moved(known: str) -> str:
+        address, query, _ = reached_at(known, "postgres", PORT).partition("?")
+        return f"{address}{verified(CA_FILE)}" if query else address
+
+    return dsn.apply(moved)
