@@ -65,7 +65,7 @@ class HostSettings:
             if twice is not None:
                 problems.append(f"{_KEY}: two hosts have the {name} {twice!r}. Use a machine of its own for each node")
         if not tls:
-            remedy = "Set kryonix:tls to true"
+            remedy = 'Set kryonix:tls to "true"'
             problems.append(f"{_KEY}: the nodes would speak plain text with each other over the network. {remedy}")
         by_tls = [host.docker.startswith("tcp:") for host in self.hosts]
         if any(by_tls) and not all(by_tls):

@@ -93,7 +93,8 @@ class TlsSettings:
             raise InvalidStack(
                 f"this platform is reached in plain text at {reached[0]}, and would now speak TLS only, because an "
                 "address is off loopback: its clients would lose their connections. Nothing has been changed. Set "
-                'kryonix:tls to "true" once clients can use TLS (docs/platform.md, TLS), or to "false" to keep it plain'
+                'kryonix:tls to "true" once clients can use TLS (docs/platform.md, Turn TLS on), or to "false" to keep '
+                "it plain"
             )
 
 

@@ -26,7 +26,7 @@ _WRONG_HOST: Final = (
     "Use an address that the certificate names, or have one issued that names this address"
 )
 _PLAIN: Final = (
-    "plain: {host} speaks no TLS on this port. Use the port that has TLS, or turn TLS on there (`kryonix:tls: true`)"
+    'plain: {host} speaks no TLS on this port. Use the port that has TLS, or turn TLS on there (`kryonix:tls: "true"`)'
 )
 _CAUSES: Final = {
     2: _WRONG_CA,  # X509_V_ERR_*: unable to get issuer certificate

@@ -140,7 +140,7 @@ def _secured(platform: PlatformOptions) -> Mapping[str, Any]:
     """Return a platform's outputs. Raises InvalidChoice if none of its addresses has TLS."""
     outputs = open_site(platform).outputs
     if not listeners_of(outputs):
-        remedy = "`kryonix:tls` turns it on (docs/certificates.md)"
+        remedy = "`kryonix:tls` turns it on (docs/platform.md, Turn TLS on)"
         raise InvalidChoice(f"no address of the platform {platform.stack!r} has TLS. {remedy}")
     return outputs
 

@@ -125,7 +125,7 @@ def _bundle(platform: PlatformOptions, outputs: Mapping[str, Any]) -> list[str]:
     """Return the CAs that clients trust. Raises InvalidChoice if the platform has none of its own."""
     found = _CERTIFICATE.findall(str(outputs.get("ca_certificate") or ""))
     if not found:
-        raise InvalidChoice(f"the platform {platform.stack!r} has no CA of its own. Turn TLS on: `kryonix:tls: true`")
+        raise InvalidChoice(f"the platform {platform.stack!r} has no CA of its own. Turn TLS on (docs/platform.md)")
     return [each.rstrip("\n") + "\n" for each in found]
 
 

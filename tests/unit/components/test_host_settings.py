@@ -48,7 +48,7 @@ def test_hosts_that_can_not_work_are_refused(hosts: list[Host], problem: str) ->
 
 
 def test_nodes_do_not_talk_in_plain_text_over_a_network() -> None:
-    assert "Set kryonix:tls to true" in problems(*SSH, tls=False)
+    assert 'Set kryonix:tls to "true"' in problems(*SSH, tls=False)
 
 
 def test_a_daemon_is_not_asked_without_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
