@@ -32,7 +32,7 @@ def test_a_tenants_metrics_name_only_its_own_queues(outputs: dict[str, Any]) -> 
 
 
 def test_metrics_beyond_loopback_require_a_user(tmp_path: Path) -> None:
-    project = Project.platform(tmp_path / "project", tenant("unica", "crm"), metricsAddress="0.0.0.0")
+    project = Project.platform(tmp_path / "project", tenant("unica", "crm"), metricsAddress="0.0.0.0", tls="false")
     with project.running():
         outputs = project.outputs()
         admin, url = administrator(outputs), outputs["metrics_url"]
