@@ -1,4 +1,4 @@
-"""CertificateAuthorities: a platform's own CAs, one per generation, and what its clients trust."""
+"""CertificateAuthorities: a platform's own CAs, per generation one of services and one of clients."""
 
 from __future__ import annotations
 
@@ -11,23 +11,34 @@ from components.tls_settings import TlsSettings
 
 
 class CertificateAuthorities(pulumi.ComponentResource):
-    """The generations of `kryonix:caTrusted`. The one of `kryonix:caIssuing` issues all certificates."""
+    """The generations of `kryonix:caTrusted`. Those of `kryonix:caIssuing` issue all certificates.
+
+    Clients have a CA of their own: no client passes for a service or a node, and no service for a client.
+    """
 
     issuing: CertificateAuthority
+    """It issues services' certificates."""
     trust: pulumi.Output[str]
-    """The certificates of all generations, and of the CA of `kryonix:certificateDir`, PEM."""
+    """What clients and nodes trust: the CAs of services, and that of `kryonix:certificateDir`, PEM."""
+    clients: pulumi.Output[str]
+    """What the broker trusts of clients' certificates: the CAs of clients, PEM."""
 
     def __init__(self, name: str, tls: TlsSettings, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kryonix:messaging:CertificateAuthorities", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        made = {each: CertificateAuthority(f"{name}-{each}", generation=each, opts=child) for each in tls.trusted}
-        self.issuing = made[tls.issuing]
-        own = [each.certificate for each in made.values()]
+        services = {each: CertificateAuthority(f"{name}-{each}", generation=each, opts=child) for each in tls.trusted}
+        clients = {
+            each: CertificateAuthority(f"{name}-clients-{each}", generation=each, kind="clients' CA", opts=child)
+            for each in tls.trusted
+        }
+        self.issuing, self._issuing_clients = services[tls.issuing], clients[tls.issuing]
+        own = [each.certificate for each in services.values()]
         self.trust = pulumi.Output.all(*own, tls.certificate_ca).apply("".join)
+        self.clients = pulumi.Output.all(*(each.certificate for each in clients.values())).apply("".join)
         self.register_outputs({"trust": self.trust})
 
     @property
     def of_clients(self) -> pulumi.Output[Mapping[str, str]]:
         """Return certificate and key of the CA that issues clients' certificates, a secret."""
-        issuing = self.issuing
+        issuing = self._issuing_clients
         return pulumi.Output.secret(pulumi.Output.all(certificate=issuing.certificate, key=issuing.key).apply(dict))

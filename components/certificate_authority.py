@@ -1,4 +1,4 @@
-"""CertificateAuthority: one generation of a platform's own CA. Its key exists in the state only, as a secret."""
+"""CertificateAuthority: one generation of a CA of a platform's own. Its key exists in the state only, as a secret."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ class CertificateAuthority(Resource, module="kryonix", name="CertificateAuthorit
     key: pulumi.Output[str]
     """Its private key, PEM, a secret."""
 
-    def __init__(self, name: str, *, generation: int, opts: pulumi.ResourceOptions | None = None) -> None:
-        common_name = f"Kryonix {pulumi.get_stack()[:40]} CA {generation}"  # 64 characters at most
+    def __init__(
+        self, name: str, *, generation: int, kind: str = "CA", opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        common_name = f"Kryonix {pulumi.get_stack()[:40]} {kind} {generation}"  # 64 characters at most
         properties = {"commonName": common_name, "certificate": None, "key": None}
         secret = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=["key"]))
         super().__init__(_CertificateAuthorityProvider(), name, properties, secret)

@@ -93,12 +93,16 @@ class CertificateKeeper(pulumi.ComponentResource):
 def _document(args: CertificateKeeperArgs, password: pulumi.Output[str] | None) -> pulumi.Output[str]:
     """Return the keeper's file, a secret."""
     tls = args.settings.tls
-    issuing = args.authorities.issuing
+    authorities, issuing = args.authorities, args.authorities.issuing
 
     def build(known: Sequence[Any]) -> str:
-        certificate, key, trusted, login = known
+        certificate, key, trusted, clients, login = known
         document: dict[str, Any] = {
-            "authorities": {"issuing": {"certificate": certificate, "key": key}, "trusted": trusted},
+            "authorities": {
+                "issuing": {"certificate": certificate, "key": key},
+                "trusted": trusted,
+                "clients": clients,
+            },
             "places": [_described(args, place) for place in args.places],
             "registry_dsn": _dsn(args, login) if login else None,
         }
@@ -106,7 +110,7 @@ def _document(args: CertificateKeeperArgs, password: pulumi.Output[str] | None) 
             document["source"] = _OWN
         return json.dumps(document, sort_keys=True)
 
-    every = pulumi.Output.all(issuing.certificate, issuing.key, args.authorities.trust, password)
+    every = pulumi.Output.all(issuing.certificate, issuing.key, authorities.trust, authorities.clients, password)
     return pulumi.Output.secret(every.apply(build))
 
 

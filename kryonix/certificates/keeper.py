@@ -129,9 +129,10 @@ class Keeper:
 
     def _placed(self, where: Place, force: bool) -> tuple[Leaf, bool]:
         """Return the place's certificate, and True if it or the trusted CAs are new. Raises CertificateRejected."""
+        clients = self._file.authorities.clients
         if self._file.source is not None:
             leaf, trust = self._own(self._file.source, where)
-            return leaf, place(where.folder, leaf, trust)
+            return leaf, place(where.folder, leaf, trust, clients)
         present, trust = placed(where.folder), self._file.authorities.trusted
         if (reason := self._why_new(present, where, force)) or present is None:
             leaf = self._issue(where)
@@ -139,7 +140,7 @@ class Keeper:
             log.info("%s: issued %x, valid until %s: %s", where.role, leaf.serial, _day(leaf.expires), reason)
         else:
             leaf = present
-        return leaf, place(where.folder, leaf, trust)
+        return leaf, place(where.folder, leaf, trust, clients)
 
     def _issue(self, where: Place) -> Leaf:
         issuing = self._file.authorities.issuing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from kryonix.certificates.trust import context
+from kryonix.certificates.trust import context, show
 from kryonix.errors import InvalidChoice
 
 _ROUNDS: Final = 8
@@ -120,13 +119,10 @@ class Leaf:
 
     def _server(self) -> ssl.SSLContext:
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # ssl reads a key from a file only
-            file.write(self.pem)
-            file.flush()
-            try:
-                made.load_cert_chain(file.name)
-            except ssl.SSLError as error:
-                raise CertificateRejected(f"OpenSSL does not take the certificate: {error.reason or error}") from error
+        try:
+            show(made, self.pem)
+        except ssl.SSLError as error:
+            raise CertificateRejected(f"OpenSSL does not take the certificate: {error.reason or error}") from error
         return made
 
     def _rejected(self, error: ssl.SSLCertVerificationError, name: str) -> CertificateRejected:

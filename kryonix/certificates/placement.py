@@ -1,4 +1,4 @@
-"""A service's folder: `server.pem` with key, certificate and intermediates, and `ca.pem` with the trusted CAs."""
+"""A service's folder: `server.pem` with key and certificates, `ca.pem` and `clients.pem` with the trusted CAs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from kryonix.certificates.leaf import CertificateRejected, Leaf
 
 SERVER: Final = "server.pem"
 TRUST: Final = "ca.pem"
+"""The CAs of services."""
+CLIENTS: Final = "clients.pem"
+"""The CAs of clients, where there are any."""
 _MODE: Final = 0o600
 _AHEAD_S: Final = 2.0
 
 
-def place(folder: Path, leaf: Leaf, trust: str) -> bool:
-    """Put a certificate and the trusted CAs into a service's folder; return False if both were there.
+def place(folder: Path, leaf: Leaf, trust: str, clients: str = "") -> bool:
+    """Put a certificate and the trusted CAs into a service's folder; return False if all were there.
 
     Check the certificate before. Each file is renamed into place, so a reader sees the old one or the new one, with the
-    folder's owner and mode 0600. The CAs come first: whoever reads between the two trusts both. Raises OSError.
+    folder's owner and mode 0600. The CAs come first: whoever reads in between trusts old and new, and a service that
+    waits for its certificate finds them all. Raises OSError.
     """
-    trusted = put_file(folder, TRUST, trust)
-    return put_file(folder, SERVER, leaf.pem) or trusted
+    trusted = [put_file(folder, name, text) for name, text in ((TRUST, trust), (CLIENTS, clients)) if text]
+    return put_file(folder, SERVER, leaf.pem) or any(trusted)
 
 
 def placed(folder: Path) -> Leaf | None:

@@ -52,10 +52,11 @@ class Issuing(_Part):
 
 
 class Authorities(_Part):
-    """The CA that issues, and the certificates of all that are trusted."""
+    """The CA that issues, and the certificates of all that are trusted: as CAs of services, and of clients."""
 
     issuing: Issuing | None = None
     trusted: str = ""
+    clients: str = ""
 
 
 class Acme(_Part):

@@ -70,6 +70,14 @@ def context(ca: str | None) -> ssl.SSLContext:
     return made
 
 
+def show(made: ssl.SSLContext, pem: str) -> None:
+    """Have a context show a certificate, with its key (PEM). Raises OSError, of which ssl.SSLError is one."""
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # of mode 600; ssl reads a key from a file only
+        file.write(pem)
+        file.flush()
+        made.load_cert_chain(file.name)
+
+
 def trust_file(pem: str) -> str:
     """Return the path of a file with a trust bundle, for libraries that take no text, such as libpq.
 

@@ -29,6 +29,7 @@ class Declared:
     password: str | None = field(default=None, repr=False)
     client_certificate: str = ""
     """That of the current user (PEM), if the tenant logs in with one."""
+    client_key: str = field(default="", repr=False)
 
     def password_of(self, user: str) -> str | None:
         """Return a current user's password: empty if it logs in with a certificate, None if it is not known."""
@@ -66,4 +67,5 @@ def declared_tenants(
             mend=mend.get(id, f"kryonix refresh --stack {stack} && kryonix up --stack {stack}"),
             password=made.get("password"),
             client_certificate=str(made.get("client_certificate") or ""),
+            client_key=str(made.get("client_key") or ""),
         )

@@ -28,7 +28,7 @@ from kryonix.topology.expansion import Topology
 from kryonix.topology.naming import TRIAL_PREFIX, stats_user
 
 _CONNECT_S: Final = 5
-_CONNECTION: Final = {"timeout": _CONNECT_S, "client_properties": {"connection_name": "kryonix check"}}
+_CONNECTION: Final[dict[str, Any]] = {"timeout": _CONNECT_S, "client_properties": {"connection_name": "kryonix check"}}
 _TRIAL_S: Final = 30
 _ARRIVAL_S: Final = 5
 _LONGEST_DELAY_S: Final = 10
@@ -219,7 +219,7 @@ async def try_isolation(
         for user in await asyncio.to_thread(lambda: list(_opened_by_http(own, vhost))):
             why = f"the credentials of {user} open the vhost {vhost} over the management API"
             found.append(replace(result, outcome="fail", why=why, remedy=remedies.get(user, tenant.mend)))
-        async with await connect(own, vhost, **_CONNECTION):
+        async with await connect(own, vhost, tenant.client_key + tenant.client_certificate, **_CONNECTION):
             why = f"the credentials of {tenant.username} open the vhost {vhost} over AMQP"
             found.append(replace(result, outcome="fail", why=why, remedy=remedies.get(tenant.username, tenant.mend)))
     except BrokerUnavailable as error:

@@ -6,14 +6,13 @@ import json
 import os
 import ssl
 import stat
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from kryonix.certificates.trust import context
+from kryonix.certificates.trust import context, show
 from kryonix.errors import InvalidChoice
 from kryonix.messaging.checks import check_type
 from kryonix.messaging.errors import ConfigurationError
@@ -196,15 +195,12 @@ def _is_external(query: str) -> bool:
 
 
 def _show(verifying: ssl.SSLContext, pem: str) -> None:
-    """Let a client show a certificate. Raises ConfigurationError. The library takes it from a file only."""
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # of mode 600
-        file.write(pem)
-        file.flush()
-        try:
-            verifying.load_cert_chain(file.name)
-        except (ssl.SSLError, OSError) as error:
-            problem = "the client certificate can't be used: it is not a certificate with its own key, in PEM"
-            raise ConfigurationError(problem, remedy=_REMEDY_CERTIFICATE) from error
+    """Let a client show a certificate. Raises ConfigurationError."""
+    try:
+        show(verifying, pem)
+    except OSError as error:
+        problem = "the client certificate can't be used: it is not a certificate with its own key, in PEM"
+        raise ConfigurationError(problem, remedy=_REMEDY_CERTIFICATE) from error
 
 
 def _parsed(addresses: Sequence[str], port: int) -> Iterator[tuple[str, int]]:

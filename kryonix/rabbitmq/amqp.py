@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, ProbableAuthenticationError
 from pamqp.commands import Queue
 
-from kryonix.certificates.trust import context, why
+from kryonix.certificates.trust import context, show, why
 from kryonix.rabbitmq.counts import CONNECT_S, Answers, BrokerAccess
 from kryonix.topology.addresses import host_port
 from kryonix.topology.objects import QueueState
@@ -20,13 +20,17 @@ from kryonix.topology.objects import QueueState
 _RELIABLE_S: Final = 0.2  # a later zero may be the broker's, for a queue that did not respond
 
 
-async def connect(access: BrokerAccess, vhost: str, **options: Any) -> aio_pika.Connection:
+async def connect(access: BrokerAccess, vhost: str, certificate: str = "", **options: Any) -> aio_pika.Connection:
     """Connect to a vhost on the first node that answers, whose certificate is verified.
 
-    `options` are aio-pika's: at least `timeout`, in seconds, for each node. Raises its errors and OSError.
+    `certificate` (PEM, with its key) logs in instead of the password. `options` are aio-pika's: at least `timeout`, in
+    seconds, for each node. Raises its errors and OSError.
     """
     failed: dict[str, BaseException] = {}
     trust = context(access.ca_certificate) if access.amqp_tls else None
+    if trust and certificate:
+        show(trust, certificate)
+        options["auth"] = "external"
     for host, port in access.amqp:
         try:
             return await aio_pika.connect(

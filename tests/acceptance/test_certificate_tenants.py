@@ -11,6 +11,7 @@ from typing import Any
 import pika
 import pytest
 
+from kryonix.certificates.leaf import Leaf
 from kryonix.certificates.trust import context
 from kryonix.messaging import MessagingClient
 from kryonix.topology.naming import Names
@@ -78,9 +79,17 @@ def test_only_the_one_with_a_password_is_handed_one_for_messages(platform: Proje
     _, acme = handed_out(platform, "acme", tmp_path)
     _, bank = handed_out(platform, "bank", tmp_path)
     assert "client_certificate" not in acme
+    issued = Leaf(chain=bank["client_certificate"], key="")
+    assert not issued.issued_by(bank["ca_certificate"]), "it would pass for a service's, also between nodes"
     assert bank["amqp_uri"].startswith("amqps://kryonix_bank@")
     without = {key: value for key, value in bank.items() if not key.startswith("client_")}
     assert not opens(platform, Names("bank").vhost, without, tmp_path)
+
+
+def test_both_are_found_isolated(platform: Project) -> None:
+    result = platform.kryonix("check", "--stack", platform.stack, "--engine", "local", "--json")
+    found = [each for each in json.loads(result.stdout)["findings"] if each["check"] == "isolation"]
+    assert {(each["tenant"], each["outcome"]) for each in found} == {("acme", "pass"), ("bank", "pass")}
 
 
 def test_a_second_run_changes_nothing_and_hides_the_keys(platform: Project) -> None:

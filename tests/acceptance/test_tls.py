@@ -20,7 +20,7 @@ from psycopg.errors import InsufficientPrivilege
 from components.product import IMAGE
 from kryonix.certificates.handshake import StartTls, connect
 from kryonix.certificates.served import served
-from kryonix.certificates.trust import context
+from kryonix.certificates.trust import context, show
 from kryonix.messaging import MessagingClient
 from tests.acceptance.conftest import changed
 from tests.support.project import ROOT, Project, free_port, tenant
@@ -103,6 +103,24 @@ def test_a_listener_speaks_tls_1_2_and_1_3_only(platform: Platform, name: str) -
 def test_no_other_ca_is_trusted(platform: Platform, name: str) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
         platform.handshake(name, context(""))
+
+
+def test_a_services_certificate_logs_nobody_in(platform: Platform) -> None:
+    """Its common name would be the user."""
+
+    def answers(trust: ssl.SSLContext) -> bool:
+        try:
+            with connect(*platform.addresses["amqp"], trust) as connection:
+                connection.sendall(b"AMQP\x00\x00\x09\x01")
+                return bool(connection.recv(1))
+        except OSError:
+            return False
+
+    shown = context(platform.trust)
+    assert answers(shown)
+    _, pem = platform.container("keeper").exec_run(["cat", "/tls/web/server.pem"])
+    show(shown, pem.decode())
+    assert not answers(shown)
 
 
 def test_the_broker_has_no_plain_listener(platform: Platform) -> None:
@@ -217,6 +235,9 @@ def test_a_new_ca_takes_over_in_three_runs_and_no_client_fails(platform: Platfor
         assert platform.handshake(name, context(only)) == "TLSv1.3"
         with pytest.raises(ssl.SSLCertVerificationError):
             platform.handshake(name, context(first))
+    _, clients = platform.container("rabbitmq").exec_run(["cat", "/tls/clients.pem"])
+    assert clients.decode() == project.outputs()["client_authority"]["certificate"]
+    assert clients.decode() != platform.outputs["client_authority"]["certificate"]
     kept = ("rabbitmq", "postgres", "web")
     assert all(platform.container(role).id == served_by[f"kryonix-{project.stack}-{role}"] for role in kept)
     assert changed(project.must("preview")) == []

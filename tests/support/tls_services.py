@@ -24,6 +24,7 @@ from tests.support.waiting import eventually
 HOST = "127.0.0.1"
 NAMES = ["127.0.0.1", "localhost"]
 PASSWORD = "a-test-password"
+CLIENTS_CA = Authority.create("Kryonix test clients' CA 1")
 _WAITS = f'chown {{user}}: /tls && until test -s /tls/{SERVER}; do sleep 0.2; done; exec docker-entrypoint.sh "$@"'
 _BROKER = """
 listeners.tcp = none
@@ -54,12 +55,19 @@ class TlsServices:
     folder: Path
     ports: Mapping[str, int]
 
-    def keeper_file(self, trusted: Sequence[Authority], issuing: Authority, **more: Any) -> Path:
-        """Write the keeper's file and return it."""
+    def keeper_file(
+        self,
+        trusted: Sequence[Authority],
+        issuing: Authority,
+        clients: Sequence[Authority] = (CLIENTS_CA,),
+        **more: Any,
+    ) -> Path:
+        """Write the keeper's file and return it. `clients` are the CAs of clients' certificates."""
         document = {
             "authorities": {
                 "issuing": {"certificate": issuing.certificate, "key": issuing.key},
                 "trusted": "".join(each.certificate for each in trusted),
+                "clients": "".join(each.certificate for each in clients),
             },
             "places": [
                 self._place("rabbitmq", self.ports["amqps"]),

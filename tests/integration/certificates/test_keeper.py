@@ -21,12 +21,12 @@ import pytest
 from kryonix.certificates.authority import Authority
 from kryonix.certificates.keeper import Keeper
 from kryonix.certificates.leaf import Leaf
-from kryonix.certificates.placement import SERVER, TRUST, place, placed
+from kryonix.certificates.placement import CLIENTS, SERVER, TRUST, place, placed
 from kryonix.certificates.places import read_keeper_file
 from kryonix.certificates.reloading import reload_postgres
 from kryonix.certificates.served import served
 from kryonix.certificates.trust import context, why
-from tests.support.tls_services import HOST, NAMES, PASSWORD, TlsServices, tls_services
+from tests.support.tls_services import CLIENTS_CA, HOST, NAMES, PASSWORD, TlsServices, tls_services
 from tests.support.waiting import eventually
 
 BROKER_IMAGE = os.environ.get("KRYONIX_TEST_BROKER_IMAGE", "rabbitmq:4.3.6-management")
@@ -127,7 +127,7 @@ def test_a_keeper_killed_at_any_step_leaves_nothing_to_repair(kept: Kept) -> Non
     for role in ("rabbitmq", "postgres"):  # it was killed before each of the renames
         assert any("os.rename" in step and f"{role}/.{SERVER}.new" in step for step in steps)
     kept.serials()
-    assert {file.name for file in (kept.services.folder / "rabbitmq").iterdir()} == {SERVER, TRUST}
+    assert {file.name for file in (kept.services.folder / "rabbitmq").iterdir()} == {SERVER, TRUST, CLIENTS}
 
 
 def test_a_certificate_in_place_that_nobody_loaded_is_loaded(kept: Kept) -> None:
@@ -163,13 +163,17 @@ def test_a_ca_is_changed_in_three_steps_without_a_client_that_fails(kept: Kept, 
     both.write_text(CA.certificate + SECOND.certificate)
     new = tmp_path / "new.pem"
     new.write_text(SECOND.certificate)
+    of_clients = {CA: CLIENTS_CA, SECOND: Authority.create("Kryonix test clients' CA 2")}
     steps = (([CA, SECOND], CA, (old, both)), ([CA, SECOND], SECOND, (both, new)), ([SECOND], SECOND, (both, new)))
     for trusted, issuing, clients in steps:
-        file = kept.services.keeper_file(trusted, issuing)
+        others = [of_clients[each] for each in trusted]
+        file = kept.services.keeper_file(trusted, issuing, others)
         assert {each.state for each in kept.services.round(file)} == {"served"}
         for trust in clients:
             kept.services.connect(trust).close()
-        assert (kept.services.folder / "rabbitmq" / TRUST).read_text().count("BEGIN") == len(trusted)
+        for name, wanted in ((TRUST, trusted), (CLIENTS, others)):
+            content = (kept.services.folder / "rabbitmq" / name).read_text()
+            assert content == "".join(each.certificate for each in wanted)
     file = kept.services.keeper_file([CA], CA)
     assert {each.state for each in kept.services.round(file)} == {"served"}
     assert kept.leaf("rabbitmq").issued_by(CA.certificate)

@@ -6,22 +6,25 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from kryonix.certificates.authority import Authority
-from kryonix.certificates.placement import SERVER, TRUST, place, placed
+from kryonix.certificates.placement import CLIENTS, SERVER, TRUST, place, placed
 
 CA = Authority.create("Kryonix test CA 1")
+OF_CLIENTS = Authority.create("Kryonix test clients' CA 1").certificate
 
 
 def content(folder: Path) -> dict[str, str]:
     return {file.name: file.read_text() for file in folder.iterdir()}
 
 
-def test_both_files_get_the_folders_owner_and_are_for_it_alone(tmp_path: Path) -> None:
+def test_all_files_get_the_folders_owner_and_are_for_it_alone(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         os.chown(tmp_path, 1234, 4321)
     leaf = CA.issue_server(["broker"])
-    assert place(tmp_path, leaf, CA.certificate)
-    assert content(tmp_path) == {SERVER: leaf.pem, TRUST: CA.certificate}
+    assert place(tmp_path, leaf, CA.certificate, OF_CLIENTS)
+    assert content(tmp_path) == {SERVER: leaf.pem, TRUST: CA.certificate, CLIENTS: OF_CLIENTS}
     owner = tmp_path.stat()
     for file in tmp_path.iterdir():
         found = file.stat()
@@ -34,6 +37,15 @@ def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
     before = {file.name: file.stat().st_ino for file in tmp_path.iterdir()}
     assert not place(tmp_path, leaf, CA.certificate)
     assert {file.name: file.stat().st_ino for file in tmp_path.iterdir()} == before
+
+
+def test_the_certificate_is_placed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that waits for it starts with all that it needs."""
+    order: list[str] = []
+    monkeypatch.setattr(Path, "replace", lambda _, target: order.append(target.name))
+    place(tmp_path, CA.issue_server(["broker"]), CA.certificate, OF_CLIENTS)
+    assert sorted(order) == sorted([SERVER, TRUST, CLIENTS])
+    assert order[-1] == SERVER
 
 
 def test_a_file_is_newer_than_any_look_before_its_rename(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ _NODES: Final = ("one", "two")
 _CONFIG: Final = """
 listeners.tcp = none
 listeners.ssl.default = 5671
-ssl_options.cacertfile = /tls/ca.pem
+ssl_options.cacertfile = /tls/clients.pem
 ssl_options.certfile = /tls/server.pem
 ssl_options.keyfile = /tls/server.pem
 ssl_options.verify = verify_peer
@@ -43,6 +43,13 @@ _PING: Final = "io:format(\"~p~n\", [net_adm:ping('rabbit@one')]), halt()."
 _SERVES: Final = "rabbit:is_running()."
 CA, OTHER_CA = Authority.create("Kryonix of a test"), Authority.create("another of a test")
 BOTH: Final = CA.certificate + OTHER_CA.certificate
+CLIENTS, OTHER_CLIENTS = Authority.create("clients of a test"), Authority.create("other clients of a test")
+OF_CLIENTS: Final = {
+    CA.certificate: CLIENTS.certificate,
+    OTHER_CA.certificate: OTHER_CLIENTS.certificate,
+    BOTH: CLIENTS.certificate + OTHER_CLIENTS.certificate,
+}
+"""The CAs of clients, by those of nodes that are trusted at the same time."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +150,17 @@ def test_a_node_of_the_same_ca_gets_in(nodes: Nodes) -> None:
         (OTHER_CA.issue_server(["stranger"]), BOTH),
         (CA.issue_server(["stranger"], days=-0.01), CA.certificate),
         (CA.issue_server(["stranger"]), OTHER_CA.certificate),
+        (CLIENTS.issue_client("kryonix_acme"), CA.certificate),
     ],
-    ids=["of another CA", "expired", "that trusts another CA"],
+    ids=["of another CA", "expired", "that trusts another CA", "of a tenant"],
 )
 def test_a_stranger_with_the_cookie_stays_out(nodes: Nodes, leaf: Leaf, trust: str) -> None:
     assert not nodes.asks(leaf, trust)
+
+
+def test_a_nodes_certificate_is_no_clients(nodes: Nodes, tmp_path: Path) -> None:
+    assert _gets_in(nodes, CLIENTS.issue_client("kryonix_acme"), tmp_path)
+    assert not _gets_in(nodes, CA.issue_server(["one"]), tmp_path)
 
 
 def test_plain_connections_stay_out(nodes: Nodes) -> None:
@@ -175,18 +188,18 @@ def test_a_node_with_another_hosts_certificate_is_refused(nodes: Nodes) -> None:
 
 def test_a_ca_is_changed_without_a_restart(nodes: Nodes, tmp_path: Path) -> None:
     theirs = OTHER_CA.issue_server(["stranger"])
-    with _opened(nodes.address("one"), CA.issue_client("first"), tmp_path):
+    with _opened(nodes.address("one"), CLIENTS.issue_client("first"), tmp_path):
         for node in _NODES:
             nodes.put(node, CA.issue_server([node]), BOTH)
         eventually("the nodes trust both", lambda: nodes.asks(theirs, BOTH))
-        eventually("so do clients' listeners", lambda: _gets_in(nodes, OTHER_CA.issue_client("next"), tmp_path))
+        eventually("so do clients' listeners", lambda: _gets_in(nodes, OTHER_CLIENTS.issue_client("next"), tmp_path))
         for node in _NODES:
             nodes.put(node, OTHER_CA.issue_server([node]), BOTH)
         assert nodes.asks(CA.issue_server(["stranger"]), BOTH)
         for node in _NODES:
             nodes.put(node, OTHER_CA.issue_server([node]), OTHER_CA.certificate)
         eventually("the old one is refused", lambda: not nodes.asks(CA.issue_server(["stranger"]), BOTH))
-        eventually("by listeners too", lambda: not _gets_in(nodes, CA.issue_client("first"), tmp_path))
+        eventually("by listeners too", lambda: not _gets_in(nodes, CLIENTS.issue_client("first"), tmp_path))
     again = "erlang:disconnect_node('rabbit@one'), timer:sleep(500), net_adm:ping('rabbit@one')."
     eventually("the nodes find each other again", lambda: "pong" in nodes.ctl("two", "eval", again))
 
@@ -229,7 +242,7 @@ def _context(leaf: Leaf, folder: Path) -> ssl.SSLContext:
 
 def _files(leaf: Leaf, trust: str) -> dict[str, str]:
     files = {f"etc/rabbitmq/{name}": text for name, text in UPLOADS.items()}
-    return files | {"tls/ca.pem": trust, "tls/server.pem": leaf.pem}
+    return files | {"tls/ca.pem": trust, "tls/clients.pem": OF_CLIENTS[trust], "tls/server.pem": leaf.pem}
 
 
 def _archive(files: Mapping[str, str]) -> bytes:

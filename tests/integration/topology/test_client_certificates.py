@@ -26,10 +26,13 @@ from components.broker_listeners import CERTIFYING
 from kryonix.certificates.authority import Authority
 from kryonix.certificates.leaf import Leaf
 from kryonix.certificates.trust import context
+from kryonix.checks.declared import Declared
+from kryonix.checks.trials import try_isolation
 from kryonix.engines.local.handlers import provider
 from kryonix.engines.local.handlers.container_spec import archive
 from kryonix.engines.local.values import from_struct, to_struct
 from kryonix.messaging import MessagingClient, MessagingError
+from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import Names
@@ -51,9 +54,10 @@ TENANTS: Final = [f"tenant-{number:02}" for number in range(20)]
 
 @dataclass(frozen=True)
 class Broker:
-    """A broker as a platform with TLS runs it, with its CA, and with each tenant's user and vhost."""
+    """A broker as a platform with TLS runs it, with its CA and its clients', and with each tenant's user and vhost."""
 
     authority: Authority
+    clients: Authority
     network: str
     amqp: int
     management: int
@@ -62,6 +66,19 @@ class Broker:
     def api(self) -> httpx.Client:
         trusted = context(self.authority.certificate)
         return httpx.Client(base_url=f"https://127.0.0.1:{self.management}/api/", verify=trusted, auth=self.login)
+
+    @property
+    def access(self) -> BrokerAccess:
+        name, password = self.login
+        return BrokerAccess(
+            management_url=f"https://127.0.0.1:{self.management}",
+            username=name,
+            password=password,
+            amqp_host="127.0.0.1",
+            amqp_port=self.amqp,
+            amqp_tls=True,
+            ca_certificate=self.authority.certificate,
+        )
 
     def shown(self, leaf: Leaf | None, folder: Path) -> ssl.SSLContext:
         """Return a client's settings: it verifies the broker, and shows a certificate if it has one."""
@@ -92,7 +109,8 @@ def topology_of(tenant_id: str) -> Topology:
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
-    authority, amqp, management = Authority.create("Kryonix test CA 1"), free_port(), free_port()
+    authority, clients = Authority.create("Kryonix test CA 1"), Authority.create("Kryonix test clients' CA 1")
+    amqp, management = free_port(), free_port()
     login = ("kryonix_admin", "known to the test")
     with closing(docker.from_env()) as client:
         network = client.networks.create(f"kryonix-certificates-{secrets.token_hex(4)}")
@@ -105,9 +123,9 @@ def broker() -> Iterator[Broker]:
             ports={"5671/tcp": ("127.0.0.1", amqp), "15671/tcp": ("127.0.0.1", management)},
         )
         try:
-            container.put_archive("/", _files(authority, login))
+            container.put_archive("/", _files(authority, clients, login))
             container.start()
-            found = Broker(authority, network.name, amqp, management, login)
+            found = Broker(authority, clients, network.name, amqp, management, login)
             with found.api() as api:
                 answers = lambda: api.get("whoami").status_code == 200  # noqa: E731
                 eventually("the broker answers", answers, ignoring=(httpx.HTTPError,))
@@ -146,7 +164,7 @@ def balancer(broker: Broker) -> Iterator[int]:
         containers.delete(id, checked, outputs)
 
 
-def _files(authority: Authority, login: tuple[str, str]) -> bytes:
+def _files(authority: Authority, clients: Authority, login: tuple[str, str]) -> bytes:
     name, password = login
     files = {
         "/etc/rabbitmq/rabbitmq.conf": CERTIFYING.configuration.replace(
@@ -155,6 +173,7 @@ def _files(authority: Authority, login: tuple[str, str]) -> bytes:
         **{f"/etc/rabbitmq/{file}": text for file, text in CERTIFYING.more_files.items()},
         "/tls/server.pem": authority.issue_server(["rabbitmq", "127.0.0.1"]).pem,
         "/tls/ca.pem": authority.certificate,
+        "/tls/clients.pem": clients.certificate,
     }
     return archive({"file": file, "content": text, "executable": False} for file, text in files.items())
 
@@ -182,7 +201,7 @@ async def test_a_tenants_certificate_opens_its_own_vhost_and_no_other(broker: Br
                     found.add(other)
         return found
 
-    certificates = {each: broker.authority.issue_client(Names(each).user) for each in TENANTS}
+    certificates = {each: broker.clients.issue_client(Names(each).user) for each in TENANTS}
     found = await asyncio.gather(*(opened(each, broker.shown(leaf, tmp_path)) for each, leaf in certificates.items()))
     assert dict(zip(TENANTS, found, strict=True)) == {each: {each} for each in TENANTS}
 
@@ -192,25 +211,25 @@ async def test_a_user_with_a_certificate_has_no_password(broker: Broker, tmp_pat
     for password in ("", names.user, "guessed"):
         assert not await broker.opens(names.vhost, plain, f"{names.user}:{password}", "plain")
     assert not await broker.opens(names.vhost, plain), "nor does it get in without one"
-    shown = broker.shown(broker.authority.issue_client(names.user), tmp_path)
+    shown = broker.shown(broker.clients.issue_client(names.user), tmp_path)
     assert not await broker.opens(names.vhost, shown, f"{names.user}:", "plain")
 
 
 async def test_other_certificates_open_nothing(broker: Broker, tmp_path: Path) -> None:
     names = Names(TENANTS[0])
-    foreign = Authority.create("Kryonix test CA 1").issue_client(names.user)  # another key, and the same name
+    foreign = Authority.create("Kryonix test clients' CA 1").issue_client(names.user)  # another key, and the same name
     assert not await broker.opens(names.vhost, broker.shown(foreign, tmp_path))
-    of_a_service = broker.authority.issue_server(["rabbitmq", "127.0.0.1"])
+    of_a_service = broker.authority.issue_server([names.user, "127.0.0.1"])  # its common name is a user's
     assert not await broker.opens(names.vhost, broker.shown(of_a_service, tmp_path))
-    expired = broker.authority.issue_client(names.user, days=-0.01)
+    expired = broker.clients.issue_client(names.user, days=-0.01)
     assert not await broker.opens(names.vhost, broker.shown(expired, tmp_path))
-    stranger = broker.authority.issue_client("kryonix_nobody")
+    stranger = broker.clients.issue_client("kryonix_nobody")
     assert not await broker.opens(names.vhost, broker.shown(stranger, tmp_path))
-    assert await broker.opens(names.vhost, broker.shown(broker.authority.issue_client(names.user), tmp_path))
+    assert await broker.opens(names.vhost, broker.shown(broker.clients.issue_client(names.user), tmp_path))
 
 
 async def test_the_sdk_logs_in_with_what_was_handed_out(broker: Broker, tmp_path: Path) -> None:
-    names, leaf = Names(TENANTS[3]), broker.authority.issue_client(Names(TENANTS[3]).user)
+    names, leaf = Names(TENANTS[3]), broker.clients.issue_client(Names(TENANTS[3]).user)
     file = tmp_path / "credentials.json"
     handed_out = {
         "amqp_uri": f"amqps://{names.user}@127.0.0.1:{broker.amqp}/{names.vhost.replace('/', '%2F')}",
@@ -223,7 +242,7 @@ async def test_the_sdk_logs_in_with_what_was_handed_out(broker: Broker, tmp_path
     file.chmod(0o600)
     async with await MessagingClient.connect(outputs=file) as client:
         await client.ping()
-    other = broker.authority.issue_client(Names(TENANTS[4]).user)
+    other = broker.clients.issue_client(Names(TENANTS[4]).user)
     file.write_text(json.dumps({**handed_out, "client_certificate": other.chain, "client_key": other.key}))
     with pytest.raises(MessagingError):
         await MessagingClient.connect(outputs=file)
@@ -233,10 +252,37 @@ async def test_the_balancer_verifies_the_node_and_passes_certificates_on(
     broker: Broker, balancer: int, tmp_path: Path
 ) -> None:
     names = Names(TENANTS[5])
-    shown = broker.shown(broker.authority.issue_client(names.user), tmp_path)
+    shown = broker.shown(broker.clients.issue_client(names.user), tmp_path)
     assert await broker.opens(names.vhost, shown, port=balancer)
     assert not await broker.opens(Names(TENANTS[6]).vhost, shown, port=balancer)
     assert not await broker.opens(names.vhost, broker.shown(None, tmp_path), port=balancer)
+
+
+async def test_the_check_of_isolation_shows_the_tenants_certificate(broker: Broker) -> None:
+    def declared(tenant_id: str) -> Declared:
+        topology = topology_of(tenant_id)
+        leaf = broker.clients.issue_client(topology.user)
+        return Declared(
+            tenant=topology.tenant,
+            stack="dev",
+            username=topology.user,
+            users=(topology.user,),
+            protected=False,
+            mend="up",
+            password="for figures",
+            client_certificate=leaf.chain,
+            client_key=leaf.key,
+        )
+
+    one, other = declared(TENANTS[7]), declared(TENANTS[8])
+    vhost = other.tenant.names.vhost
+    assert [each.outcome for each in await try_isolation(broker.access, one, other, {})] == ["pass"]
+    with broker.api() as api:
+        permission = f"permissions/{vhost.replace('/', '%2F')}/{one.username}"
+        api.put(permission, json={"configure": "^$", "write": "^$", "read": "^$"}).raise_for_status()
+        (found,) = await try_isolation(broker.access, one, other, {})
+        api.delete(permission).raise_for_status()
+    assert (found.outcome, found.why) == ("fail", f"the credentials of {one.username} open the vhost {vhost} over AMQP")
 
 
 async def test_passwords_work_beside_certificates(broker: Broker, tmp_path: Path) -> None:
@@ -251,7 +297,7 @@ async def test_passwords_work_beside_certificates(broker: Broker, tmp_path: Path
 async def test_a_rotation_ends_one_generation_and_not_the_other(broker: Broker, tmp_path: Path) -> None:
     names = Names(TENANTS[2])
     topology = topology_of(TENANTS[2])
-    first, second = (broker.authority.issue_client(names.user_of(generation)) for generation in (1, 2))
+    first, second = (broker.clients.issue_client(names.user_of(generation)) for generation in (1, 2))
     with broker.api() as api:
         api.put(f"users/{names.user_of(2)}", json={"tags": ""}).raise_for_status()
         rights: dict[str, Any] = {part: getattr(topology.granted, part) for part in ("configure", "write", "read")}

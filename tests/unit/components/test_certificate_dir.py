@@ -1,4 +1,4 @@
-"""Certificates made by others: who issued them is named, and trusted beside the platform's own CA."""
+"""A platform's CAs, of services and of clients; certificates made by others, whose CA is trusted beside the former."""
 
 from __future__ import annotations
 
@@ -31,11 +31,23 @@ def test_a_folder_without_the_ca_of_its_certificates_is_refused(ca: str, problem
 
 @pytest.mark.parametrize("ca", ["", CA.pem])
 def test_clients_trust_every_generation_and_that_ca(monkeypatch: pytest.MonkeyPatch, ca: str) -> None:
-    def made(_name: str, *, generation: int, opts: object) -> SimpleNamespace:
-        return SimpleNamespace(certificate=pulumi.Output.from_input(f"generation {generation}\n"))
+    """Both kinds of CA change by the same generations, and neither is trusted where the other is."""
+
+    def made(name: str, *, generation: int, kind: str = "CA", opts: object) -> SimpleNamespace:
+        of = pulumi.Output.from_input
+        return SimpleNamespace(certificate=of(f"{name}: {kind} {generation}\n"), key=of(f"key of {name}"))
+
+    def program() -> None:
+        both = certificate_authorities.CertificateAuthorities("ca", settings)
+        pulumi.Output.all(both.trust, both.clients, both.issuing.key, both.of_clients).apply(found.extend)
 
     monkeypatch.setattr(certificate_authorities, "CertificateAuthority", made)
-    settings = TlsSettings(on=True, trusted=(1, 2), certificate_dir=FOLDER if ca else "", certificate_ca=ca)
-    trust: list[str] = []
-    registered(lambda: certificate_authorities.CertificateAuthorities("ca", settings).trust.apply(trust.append))
-    assert trust == [f"generation 1\ngeneration 2\n{ca}"]
+    settings = TlsSettings(on=True, trusted=(1, 2), issuing=2, certificate_dir=FOLDER if ca else "", certificate_ca=ca)
+    found: list[object] = []
+    registered(program)
+    assert found == [
+        f"ca-1: CA 1\nca-2: CA 2\n{ca}",
+        "ca-clients-1: clients' CA 1\nca-clients-2: clients' CA 2\n",
+        "key of ca-2",
+        {"certificate": "ca-clients-2: clients' CA 2\n", "key": "key of ca-clients-2"},
+    ]

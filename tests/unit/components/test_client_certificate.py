@@ -143,6 +143,8 @@ def test_a_ca_of_others_logs_nobody_in() -> None:
     made_by_others = TlsSettings(on=True, certificate_dir="/etc/certificates", certificate_ca=AUTHORITY.certificate)
     own, others = listeners_of(TlsSettings(on=True)), listeners_of(made_by_others)
     assert "EXTERNAL" in own.configuration
+    assert own.configuration.count("\nssl_options.cacertfile = /tls/clients.pem\n") == 1
+    assert own.configuration.count("\nssl_options.cacertfile") == 1
     assert "rabbitmq_auth_mechanism_ssl" in own.more_files["enabled_plugins"]
     for listeners in (others, listeners_of(TlsSettings())):
         assert "EXTERNAL" not in listeners.configuration
