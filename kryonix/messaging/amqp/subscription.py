@@ -47,6 +47,8 @@ class AmqpSubscription:
         self._broken = asyncio.Event()
         """Set once the current handout has ended."""
         self._keeper: asyncio.Task[None] | None = None
+        self._renewing = asyncio.Lock()
+        """Held while the subscription changes: two channels at once would leave one that nobody ever closes."""
         self._tags: list[str] = []
         self._asking: asyncio.Timeout | None = None
         self._doubted = False
@@ -154,20 +156,23 @@ class AmqpSubscription:
         pause, logged = _PAUSE_S, ""
         while True:
             await self._broken.wait()
-            await self._leave()
-            await asyncio.sleep(pause)
-            try:
-                async with asyncio.timeout(_MAX_PAUSE_S * 2):
-                    with translate_amqp_errors():
-                        await self._subscribe(_MAX_PAUSE_S)
-                log.warning("%s: subscribed again", self._queues[0])
-                pause, logged = _PAUSE_S, ""
-            except (*BROKEN, NotConnected, TimeoutError) as error:
-                if logged != type(error).__name__:
-                    logged = type(error).__name__
-                    log.warning("%s: not subscribed yet, trying again: %s: %s", self._queues[0], logged, error)
-                self._broken.set()
-                pause = min(pause * 2, _MAX_PAUSE_S)
+            async with self._renewing:
+                if not self._broken.is_set():
+                    continue  # moved meanwhile
+                await self._leave()
+                await asyncio.sleep(pause)
+                try:
+                    async with asyncio.timeout(_MAX_PAUSE_S * 2):
+                        with translate_amqp_errors():
+                            await self._subscribe(_MAX_PAUSE_S)
+                    log.warning("%s: subscribed again", self._queues[0])
+                    pause, logged = _PAUSE_S, ""
+                except (*BROKEN, NotConnected, TimeoutError) as error:
+                    if logged != type(error).__name__:
+                        logged = type(error).__name__
+                        log.warning("%s: not subscribed yet, trying again: %s: %s", self._queues[0], logged, error)
+                    self._broken.set()
+                    pause = min(pause * 2, _MAX_PAUSE_S)
 
     async def ask(self) -> None:
         """Ask a queue for its consumers: there is one, but a node that can't reach the queue's leader counts none."""
@@ -192,23 +197,28 @@ class AmqpSubscription:
 
     async def move(self) -> None:
         """Consume over the link's new connection. Wait for the answers to what has come over the old one."""
-        channel, handout, tags = self._channel, self._handout, self._tags
-        if self._keeper is None or channel is None or handout is None or self._broken.is_set():
-            return  # `_keep` subscribes over the new connection anyway
-        try:
-            await self._cancel(channel, tags)
-            async with asyncio.timeout(_ANSWER_S):
-                with translate_amqp_errors():
-                    await self._subscribe(_ANSWER_S)
-        except (*BROKEN, NotConnected, TimeoutError):
-            self._broken.set()
+        async with self._renewing:
+            channel, handout, tags = self._channel, self._handout, self._tags
+            if self._keeper is None or channel is None or handout is None or self._broken.is_set():
+                return  # `_keep` subscribes over the new connection anyway
+            try:
+                await self._cancel(channel, tags)
+                async with asyncio.timeout(_ANSWER_S):
+                    with translate_amqp_errors():
+                        await self._subscribe(_ANSWER_S)
+            except (*BROKEN, NotConnected, TimeoutError):
+                self._broken.set()
+            except asyncio.CancelledError:  # the old connection has ended meanwhile, and the new channel is half made
+                self._broken.set()
+                raise
         while handout.open and not handout.ended:
             await asyncio.sleep(_PAUSE_S)
 
     async def cancel(self) -> None:
         await self._stop_keeping()
-        if self._channel is not None:
-            await self._cancel(self._channel, self._tags)
+        async with self._renewing:
+            if self._channel is not None:
+                await self._cancel(self._channel, self._tags)
 
     @staticmethod
     async def _cancel(channel: AbstractChannel, tags: Sequence[str]) -> None:
@@ -222,7 +232,8 @@ class AmqpSubscription:
     async def close(self) -> None:
         self._link.remove(self)
         await self._stop_keeping()
-        await self._leave()
+        async with self._renewing:
+            await self._leave()
 
     async def _stop_keeping(self) -> None:
         if self._keeper is not None:
