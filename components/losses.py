@@ -17,10 +17,13 @@ AFTER_AN_UP: Final = "run `up` (`kryonix up` or `pulumi up`), and run this again
 
 
 def refuse_losses(counted: Iterable[QueueState], allow_delete: Collection[str], remedy: str = "and run again") -> None:
-    """Raise MessagesWouldBeLost if queues about to be deleted hold messages whose loss is not accepted."""
-    held = [queue for queue in counted if queue.messages and not accepted(queue.name, allow_delete)]
+    """Raise MessagesWouldBeLost if queues about to be deleted hold messages whose loss is not accepted.
+
+    A queue that is down, as its nodes are, may hold any.
+    """
+    held = [queue for queue in counted if (queue.messages or queue.down) and not accepted(queue.name, allow_delete)]
     if held:
-        counts = [f"{queue.messages:,} messages in {queue.name} (vhost {queue.vhost})" for queue in held]
+        counts = [_count_text(queue) for queue in held]
         what = f"{len(held)} queue(s) that still hold messages"
         raise _refusal(MessagesWouldBeLost, what, held, counts, allow_delete, remedy)
 
@@ -62,6 +65,12 @@ def _refusal(
         f"  kryonix:allowDelete: [{', '.join(dict.fromkeys([*allow_delete, *by_name]))}]",
         by_name,
     )
+
+
+def _count_text(queue: QueueState) -> str:
+    if queue.down:
+        return f"an unknown number of messages in {queue.name} (vhost {queue.vhost}), until its nodes run again"
+    return f"{queue.messages:,} messages in {queue.name} (vhost {queue.vhost})"
 
 
 def _trims(holds: int, bound: Definition, policy: Definition, key: str) -> bool:

@@ -19,6 +19,8 @@ _POLICY: Final = "effective_policy_definition"
 _FILLING: Final = f"vhost,name,messages,message_bytes,{_POLICY}"
 _OUTPUTS: Final = ("management_url", "admin_username", "admin_password")
 _NO_VHOST: Final = "vhost_not_found"
+_DOWN: Final = ("down", "minority", "stopped", "crashed")
+"""States of a queue that says nothing of its messages: the broker counts none."""
 _CUT_OFF_S: Final = 10
 _AT_ONCE: Final = 8
 
@@ -105,7 +107,18 @@ class Broker(Client):
     def queues(self, *vhost: str) -> list[QueueState]:
         """Return all queues, or one vhost's; none for an unknown vhost."""
         found = self.find("queues", *vhost, **LIVE_TOTALS) or []
-        return [QueueState(q["vhost"], q["name"], q["arguments"], q.get("messages", 0)) for q in found]
+        counted = {
+            (q["vhost"], q["name"]): QueueState(
+                q["vhost"], q["name"], q["arguments"], q.get("messages", 0), down=q.get("state") in _DOWN
+            )
+            for q in found
+        }
+        if all(node["running"] for node in self.find("nodes", columns="name,running") or ()):
+            return list(counted.values())
+        # The list with totals leaves out queues whose leaders were on nodes that are down.
+        every = self.find("queues", *vhost, disable_stats="true", columns="vhost,name,arguments") or []
+        uncounted = (QueueState(q["vhost"], q["name"], q["arguments"], 0, down=True) for q in every)
+        return list({**{(queue.vhost, queue.name): queue for queue in uncounted}, **counted}.values())
 
     def fillings(self, *vhost: str) -> list[Filling]:
         """Return the fillings of all queues, or of one vhost's; none for an unknown vhost."""
@@ -116,8 +129,15 @@ class Broker(Client):
         ]
 
     def messages(self, vhost: str) -> dict[str, int]:
-        """Return the messages of each non-empty queue of a vhost, up to 5 s old."""
-        return {queue.name: queue.messages for queue in self.queues(vhost) if queue.messages}
+        """Return the messages of each non-empty queue of a vhost, up to 5 s old.
+
+        Raises BrokerUnavailable if one of them is down: it may hold any.
+        """
+        queues = self.queues(vhost)
+        if down := [queue.name for queue in queues if queue.down]:
+            problem = f"can't count the messages of {len(down)} queue(s), whose nodes are down, such as {down[0]}"
+            raise BrokerUnavailable(f"the broker at {self.url} {problem}. Start them and run again", problem)
+        return {queue.name: queue.messages for queue in queues if queue.messages}
 
     def counts(self, vhost: str) -> dict[str, int | None]:
         """Return the messages of each queue, up to 5 s old. None: not counted yet, as after a start of the broker."""

@@ -127,8 +127,11 @@ def _with_ready(queue: QueueState, answers: Answers) -> QueueState:
 
 
 def _unsure(queue: QueueState, answers: Answers) -> bool:
-    """Return True if new counts are needed: no answer, consumers with possible messages, or a possibly old count."""
+    """Return True if new counts are needed: no answer, consumers with possible messages, or a possibly old count.
+
+    A queue that is down may have just started.
+    """
     answer = answers.get((queue.vhost, queue.name))
-    if answer is None:
+    if answer is None or queue.down:
         return True
     return not answer.message_count and bool(answer.consumer_count or queue.messages)

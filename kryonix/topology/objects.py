@@ -126,6 +126,8 @@ class QueueState:
     name: str
     arguments: Mapping[str, Any]
     messages: int
+    down: bool = False
+    """True while too few of its members are online to count its messages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,23 @@ def test_any_node_tells_of_one_that_is_down(three: Cluster, vhost: str) -> None:
     eventually("the cluster is whole", lambda: not state(three, 1).problems())
 
 
+def test_a_queue_without_its_nodes_is_down_and_not_empty(three: Cluster, vhost: str) -> None:
+    with three.broker_at(1) as second:
+        declare(second, vhost, "alone", **{"x-quorum-initial-group-size": 1, "x-queue-leader-locator": "client-local"})
+        message = {"properties": {}, "routing_key": "alone", "payload": "m", "payload_encoding": "string"}
+        second.call("POST", "exchanges", vhost, "amq.default", "publish", json=message)
+    declare(three.broker, vhost, "whole")
+    three.kill(1)
+    try:
+        eventually("its node is missed", lambda: wounded(state(three)))
+        found = {queue.name: queue.down for queue in three.broker.queues(vhost)}
+        assert found == {"alone": True, "whole": False}
+    finally:
+        three.start(1)
+    eventually("it is back", lambda: not any(queue.down for queue in three.broker.queues(vhost)))
+    eventually("the node runs", lambda: three.has(3))
+
+
 def test_other_nodes_tell_of_one_that_is_drained(three: Cluster, vhost: str) -> None:
     declare(three.broker, vhost, "a")
     assert three.nodes[1].exec_run(["rabbitmq-upgrade", "drain"]).exit_code == 0

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
+from pamqp.commands import Queue
 
 from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable
 from components.management import administration
+from kryonix.rabbitmq import counts
 from kryonix.rabbitmq.broker import BindingState, Broker, Filling
 from kryonix.rabbitmq.client import BrokerUnavailable
-from kryonix.rabbitmq.counts import BrokerAccess
+from kryonix.rabbitmq.counts import BrokerAccess, CountingBroker
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.objects import QueueState, VhostState
 from tests.support.management_api import by_path, reply, served
@@ -31,6 +35,7 @@ def test_what_the_broker_says_is_read() -> None:
     answers = {
         "/api/vhosts": [{"name": "/"}, {"name": "/v", "description": "d"}],
         "/api/queues/%2Fv": [queue, {"vhost": "/v", "name": "empty", "arguments": {}}],
+        "/api/queues/%2Fcut": [{"vhost": "/cut", "name": "q", "arguments": {}, "state": "minority"}],
         "/api/queues": [{"vhost": "/v", "name": "q", "message_bytes": 9, "effective_policy_definition": {"ttl": 1}}],
         "/api/queues/%2Fv/q/bindings": [
             {"source": "", "routing_key": "q", "arguments": {}, "properties_key": "q"},
@@ -48,6 +53,9 @@ def test_what_the_broker_says_is_read() -> None:
         assert broker.vhosts() == [VhostState("/", ""), VhostState("/v", "d")]
         first = QueueState("/v", "q", {"x-queue-type": "quorum"}, 3)
         assert broker.queues("/v") == [first, QueueState("/v", "empty", {}, 0)]
+        assert broker.queues("/cut") == [QueueState("/cut", "q", {}, 0, down=True)]
+        with pytest.raises(BrokerUnavailable, match=r"can't count the messages of 1 queue\(s\), .* such as q"):
+            broker.messages("/cut")
         assert broker.counts("/v") == {"q": 3, "empty": None}
         assert broker.messages("/v") == {"q": 3}
         assert broker.fillings() == [Filling("/v", "q", 0, 9, {"ttl": 1})]
@@ -148,3 +156,30 @@ def test_an_absent_broker_is_unreachable_for_the_program() -> None:
     assert type(error.value) is BrokerUnreachable
     with administration(access(api.url)) as broker:
         assert not broker.answers()
+
+
+def test_a_queue_that_the_list_with_totals_leaves_out_is_down() -> None:
+    queue = {"vhost": "/v", "name": "q", "arguments": {}}
+
+    def answer(to: BaseHTTPRequestHandler) -> None:
+        if "/nodes" in to.path:
+            found: list[dict[str, Any]] = [{"name": "a", "running": True}, {"name": "b", "running": False}]
+        else:
+            found = [] if "totals" in to.path else [queue]
+        reply(to, 200, json.dumps(found).encode())
+
+    with served(answer) as api:
+        assert Broker.of(api.outputs).queues("/v") == [QueueState("/v", "q", {}, 0, down=True)]
+
+
+def test_a_queue_that_is_down_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its broker may have just started."""
+    listed = [QueueState("/v", name, {}, 0, down=down) for name, down in (("up", False), ("down", True))]
+    after = [QueueState("/v", "down", {}, 2)]
+    monkeypatch.setattr(counts, "_COUNTS_AGE_S", 0)
+    monkeypatch.setattr(
+        CountingBroker, "_answers", lambda _, queues: {("/v", q.name): Queue.DeclareOk("", 0, 0) for q in queues}
+    )
+    monkeypatch.setattr(CountingBroker, "queues", lambda _, *vhost: after)
+    assert CountingBroker(access("http://127.0.0.1:1")).exact(listed) == [listed[0], *after]
+    assert CountingBroker(access("http://127.0.0.1:1")).exact(listed[:1]) == listed[:1]
