@@ -16,7 +16,7 @@ import pulumi
 
 from components.errors import AdoptionUnfinished, BrokerRefuses, BrokerUnreachable, StateLost, TenantsWouldBeLost
 from components.losses import refuse_losses, refuse_trims
-from components.management import administration, refuse_minority
+from components.management import administration, refuse_fewer_nodes, refuse_minority
 from components.previous_run import PreviousRun
 from components.withdrawal import let_in, put_back, withdraw_queues
 from kryonix.rabbitmq.counts import BrokerAccess, CountingBroker
@@ -39,6 +39,8 @@ class Guard:
     whole_broker: bool
     """True to look for tenants that the stack no longer lists. A stack of one tenant has no others."""
     previous: PreviousRun
+    nodes: int = 0
+    """The number of nodes that the broker has after the run; 0 for a stack that has no broker of its own."""
     _agreed: bool = field(default=False, init=False)
 
     def before_changes(self, access: pulumi.Output[BrokerAccess]) -> pulumi.Output[BrokerAccess]:
@@ -90,6 +92,8 @@ class Guard:
     def _going(self, access: BrokerAccess) -> list[QueueState]:
         with administration(access) as broker:
             refuse_minority(broker)
+            if self.nodes:
+                refuse_fewer_nodes(broker, self.nodes, self.stack)
             vhosts = broker.vhosts() if self.whole_broker else []
             self._refuse_adopted(vhosts)
             queues = [queue for vhost in self._scope for queue in broker.queues(*vhost)]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pulumi
+
+from components.errors import InvalidStack
 
 _KEY: Final = "kryonix:hosts"
 _CERTIFICATES: Final = "DOCKER_CERT_PATH"
@@ -51,6 +53,25 @@ class HostSettings:
 
     def __iter__(self) -> Iterator[Host]:
         return iter(self.hosts)
+
+    def machine(self, number: int) -> dict[str, str]:
+        """Return what a node's entry in the stack's outputs says of its machine; nothing without a list."""
+        return {"machine": self.hosts[number - 1].address} if self.hosts else {}
+
+    def refuse_moves(self, outputs: Mapping[str, Any]) -> None:
+        """Raise InvalidStack if a node that exists would be made on another machine: its messages stay on this one.
+
+        `outputs` are the previous run's.
+        """
+        before: Sequence[Mapping[str, Any]] = (outputs.get("broker_nodes") or [{}]) if outputs else ()
+        was = [entry.get("docker") or "" if "machine" in entry else None for entry in before]
+        now: list[str | None] = [host.docker for host in self.hosts] or [None] * len(was)
+        if moved := [number for number, (old, new) in enumerate(zip(was, now, strict=False), 1) if old != new]:
+            raise InvalidStack(
+                f"{_KEY}: node {moved[0]} would get another Docker daemon, and leave its volume with its messages "
+                "behind. Nothing has been changed. Take the change back. The machine that replaces a lost one takes "
+                "over its addresses; to use other machines, move the tenants to another platform (docs/scale.md)"
+            )
 
     def problems(self, nodes: int, *, tls: bool) -> list[str]:
         """Return what keeps this number of nodes from running on these machines."""

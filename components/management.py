@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import pulumi
 
-from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable, MajorityMissing
+from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable, ClusterNeedsGrow, MajorityMissing
+from kryonix.cluster.growth import SIZES
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, BrokerUntrusted
 from kryonix.rabbitmq.counts import CONNECT_S, BrokerAccess, CountingBroker
@@ -75,6 +76,21 @@ def refuse_minority(broker: Broker) -> None:
             f"{len(absent)} of {len(nodes)} nodes of the broker at {broker.url} don't run: {', '.join(absent)}. A "
             f"change needs a majority, {majority} nodes. Start them (`docker start` with the name after the @), or "
             "replace lost containers (`kryonix refresh` and `kryonix up` on the platform's stack), and run again"
+        )
+
+
+def refuse_fewer_nodes(broker: Broker, keeps: int, stack: str) -> None:
+    """Raise ClusterNeedsGrow if a run would remove members of the cluster: `keeps` are the nodes that it leaves.
+
+    A `grow` that ended midway has made members of nodes that no output names yet.
+    """
+    members = sorted(broker.nodes())
+    if len(members) > keeps:
+        size = next((each for each in SIZES if each >= len(members)), len(members))
+        raise ClusterNeedsGrow(
+            f"kryonix:brokerNodes: the cluster has {len(members)} members: {', '.join(members)}. This "
+            f"run would leave {keeps}, which would lose the majority, and messages with it; nothing has been changed. "
+            f"Run `kryonix cluster grow --stack {stack} --nodes {size}`, which completes it"
         )
 
 

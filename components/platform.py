@@ -195,6 +195,7 @@ def _nodes(settings: PlatformSettings, digests: Mapping[int, str]) -> dict[str, 
                 "management": node.management_url,
                 "image": settings.broker_image,
                 "digest": digests[node.number],
+                **settings.hosts.machine(node.number),
             }
             for node in settings.nodes
         ],

@@ -239,6 +239,7 @@ class Settings:
             previous = PreviousRun(outputs={}) if single else PreviousRun.load()
             platform = None if single else PlatformSettings.load(config)
             if platform is not None:
+                platform.hosts.refuse_moves(previous.outputs)
                 platform.tls.refuse_unasked(previous.outputs)
                 if platform.tls.on and previous.has_older_layout:
                     remedy = 'Run `up` twice with kryonix:tls "false" (docs/platform.md, Stacks of an older version)'
@@ -263,6 +264,7 @@ class Settings:
             allow_delete=self.allow_delete,
             whole_broker=self.platform is not None,
             previous=self.previous,
+            nodes=self.platform.broker_nodes if self.platform else 0,
         )
 
 

@@ -288,6 +288,15 @@ def test_a_minority_is_refused_by_name(absent: tuple[str, ...], *, refused: bool
         management.refuse_minority(broker)
 
 
+@pytest.mark.parametrize(("members", "keeps", "size"), [("abc", 1, 3), ("ab", 1, 3), ("abcd", 3, 5), ("abcde", 3, 5)])
+def test_members_that_a_killed_grow_has_made_are_not_removed(members: str, keeps: int, size: int) -> None:
+    """No output names them yet, so their containers would go, and their volumes."""
+    broker: Any = View({f"rabbit@{name}": True for name in members})
+    with pytest.raises(ClusterNeedsGrow, match=rf"rabbit@b.* would leave {keeps}.*grow --stack dev --nodes {size}`"):
+        management.refuse_fewer_nodes(broker, keeps, "dev")
+    management.refuse_fewer_nodes(broker, len(members), "dev")
+
+
 @pytest.mark.parametrize(
     ("seen", "port"),
     [

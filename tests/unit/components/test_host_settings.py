@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from components.errors import InvalidStack
 from components.host_settings import Host, HostSettings
 
 SSH = [Host(address=f"10.0.0.{n}", docker=f"ssh://ops@10.0.0.{n}") for n in (1, 2, 3)]
@@ -55,3 +58,45 @@ def test_a_daemon_is_not_asked_without_certificates(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("DOCKER_CERT_PATH")
     assert "Set DOCKER_CERT_PATH" in problems(*TCP)
     assert not problems(*SSH)
+
+
+def outputs(*hosts: Host, nodes: int = 3) -> dict[str, Any]:
+    """The outputs of a run with these machines."""
+    made = HostSettings(hosts=hosts)
+    entries = [{"docker": hosts[n].docker if hosts else "", **made.machine(n + 1)} for n in range(nodes)]
+    return {"layout": 2, "broker_nodes": entries}
+
+
+LOCAL = Host(address="10.0.0.9")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "node"),
+    [
+        (outputs(), SSH, 1),
+        (outputs(nodes=1), [LOCAL], 1),
+        ({"layout": 2}, SSH, 1),
+        (outputs(*SSH), [], 1),
+        (outputs(*SSH), [SSH[0], SSH[2], SSH[1]], 2),
+        (outputs(*SSH[:1], nodes=1), [LOCAL, *SSH[1:]], 1),
+    ],
+)
+def test_a_node_that_exists_stays_on_its_machine(before: dict[str, Any], now: list[Host], node: int) -> None:
+    """An engine would delete its volume, or leave it behind, with all messages."""
+    with pytest.raises(InvalidStack, match=f"kryonix:hosts: node {node} would get another Docker daemon"):
+        HostSettings(hosts=now).refuse_moves(before)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({}, SSH),
+        ({}, []),
+        (outputs(), []),
+        ({"layout": 2}, []),
+        (outputs(*SSH), [Host(address="10.1.0.1", docker=SSH[0].docker), *SSH[1:]]),
+        (outputs(LOCAL, nodes=1), [LOCAL, *SSH[1:]]),
+    ],
+)
+def test_new_nodes_and_new_addresses_are_accepted(before: dict[str, Any], now: list[Host]) -> None:
+    HostSettings(hosts=now).refuse_moves(before)

@@ -20,6 +20,7 @@ from components.errors import (
     AdoptionUnfinished,
     BrokerRefuses,
     BrokerUnreachable,
+    ClusterNeedsGrow,
     ComponentError,
     MessagesWouldBeLost,
     StateLost,
@@ -244,6 +245,14 @@ def test_a_loss_is_accepted_by_name_or_wildcard(
             run(*allowed)
 
 
+def test_a_queue_that_nobody_can_count_is_not_deleted(answer: Callable[[Broker], Broker]) -> None:
+    """Its only members are on nodes that are down: the broker says 0, and would delete it by force."""
+    answer(Broker([replace(queue, messages=0, down=True) for queue in holding(QUEUE)]))
+    with pytest.raises(MessagesWouldBeLost, match=f"an unknown number of messages in {QUEUE}"):
+        change()
+    change(QUEUE)
+
+
 def test_a_refused_change_does_not_advise_up_and_destroy() -> None:
     with pytest.raises(MessagesWouldBeLost, match="and run again:") as raised:
         refuse_losses(holding(QUEUE), ())
@@ -333,6 +342,15 @@ def test_replacing_a_queue_requires_removing_the_safeguards(news: Any, replaces:
     before = {**PROPS, "queues": QUEUES}
     diff = safeguards._SafeguardsProvider().diff("id", before, {**before, "queues": news})
     assert (diff.changes, diff.replaces) == (True, replaces)
+
+
+def test_a_run_that_would_remove_members_of_the_cluster_is_refused(answer: Callable[[Broker], Broker]) -> None:
+    broker = answer(Broker())
+    members = {"rabbit@one": True, "rabbit@two": True}
+    broker.nodes = lambda: members  # type: ignore[method-assign]
+    with pytest.raises(ClusterNeedsGrow, match="rabbit@two"):
+        asyncio.run(replace(guarded(), nodes=1)._ask(ACCESS))
+    asyncio.run(replace(guarded(), nodes=3)._ask(ACCESS))
 
 
 def guarded(**outputs: Any) -> Guard:
