@@ -109,6 +109,6 @@ if settings.platform is not None:
     BrokerSafeguards("broker-safeguards", platform.access, settings, pulumi.ResourceOptions(depends_on=before))
 
 outputs |= {"management_url": platform.management_url, "amqp_host": platform.amqp_host, "amqp_port": platform.amqp_port}
-outputs["ca_certificate"] = platform.ca_certificate
+outputs |= {"ca_certificate": platform.ca_certificate, **platform.nodes}
 for name, value in {**outputs, "tenants": {id: tenant.summary() for id, tenant in tenants.items()}}.items():
     pulumi.export(name, value)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pulumi
 
 from components.errors import InvalidStack
+from components.foreign_settings import AMQP_TLS, ForeignSettings
 from components.guard import Guard
 from components.management import endpoint_of
 from components.registry_check import answering
@@ -34,6 +35,8 @@ class PlatformOutputs:
     amqp_host: pulumi.Output[str]
     amqp_port: pulumi.Output[int]
     registry_dsn: pulumi.Output[str]
+    nodes: Mapping[str, pulumi.Input[Sequence[str]]]
+    """The outputs with an address of each node, `management_urls` and `amqp_addresses`. Each may be empty."""
     authority: pulumi.Input[Mapping[str, str]] | None = None
     """Certificate and key of the CA that issues clients' certificates, a secret; None where there is no TLS."""
     ready: Sequence[pulumi.Input[pulumi.Resource]] = ()
@@ -85,18 +88,20 @@ class ExistingPlatform(PlatformOutputs):
         further: dict[str, pulumi.Input[Any]] = {}
         authority: pulumi.Output[Any] | None = None
         if described:
-            given, further = _from_file(described), {key: described.get(key) for key in _NODES}
+            given, further = _from_file(described), {key: described.get(key) for key in _FURTHER}
             authority = pulumi.Output.secret(described.get(AUTHORITY))
         elif reference:
             stack = pulumi.StackReference(reference)
             given = {key: stack.require_output(key) for key in (*_ACCESS, "registry_dsn")}
-            further = {key: stack.get_output(key) for key in _NODES}
+            further = {key: stack.get_output(key) for key in _FURTHER}
             authority = stack.get_output(AUTHORITY)
         else:
-            given, further = _from_config(config)
+            foreign = ForeignSettings.load(config)
+            given, further = {**foreign.addresses, **foreign.logins(config)}, dict(foreign.nodes)
         # A platform named twice is one reference: two would have the same URN.
         registry = config.get("registry") or reference or ""
-        advertised = {**given, **(described or {}).get(ADVERTISED, {})}
+        public = (described or {}).get(ADVERTISED)
+        advertised, nodes = {**given, **(public or {})}, further if public is None else public
         access_given = {**{key: given[key] for key in _ACCESS}, **further}
         registry_ca = further.get(_CA)
         if registry and registry != reference:
@@ -110,6 +115,7 @@ class ExistingPlatform(PlatformOutputs):
             management_url=pulumi.Output.from_input(advertised["management_url"]),
             amqp_host=pulumi.Output.from_input(advertised["amqp_host"]),
             amqp_port=pulumi.Output.from_input(advertised["amqp_port"]).apply(int),
+            nodes={key: pulumi.Output.from_input(nodes.get(key)).apply(lambda known: known or []) for key in _NODES},
             authority=authority,
             registry_dsn=answering(_with_trust(given["registry_dsn"], registry_ca)),
             registry_stack=registry,
@@ -120,15 +126,9 @@ AUTHORITY: Final = "client_authority"
 """The output with the CA that issues clients' certificates, of a platform that has one."""
 _ACCESS = ("management_url", "admin_username", "admin_password", "amqp_host", "amqp_port")
 _CA = "ca_certificate"
-_NODES = ("management_urls", "amqp_addresses", _CA)
+_NODES = ("management_urls", "amqp_addresses")
+_FURTHER = (*_NODES, _CA)
 """Outputs that a platform of an older version doesn't have: an address of each node, and the CAs of certificates."""
-_CONFIG_KEYS = {
-    "management_url": "managementUrl",
-    "admin_username": "adminUsername",
-    "admin_password": "adminPassword",
-    "amqp_host": "advertisedHost",
-    "registry_dsn": "registryDsn",
-}
 
 
 def _with_trust(dsn: pulumi.Input[str], ca_certificate: pulumi.Input[str | None]) -> pulumi.Output[str]:
@@ -154,29 +154,11 @@ def _from_file(outputs: Mapping[str, Any]) -> dict[str, pulumi.Input[str]]:
     }
 
 
-def _from_config(config: pulumi.Config) -> tuple[dict[str, pulumi.Input[str]], dict[str, pulumi.Input[Any]]]:
-    """Return the access in this stack's config, and what a platform with TLS has beside it. Raises InvalidStack."""
-    missing = [f"kryonix:{key}" for key in _CONFIG_KEYS.values() if not config.get(key)]
-    if missing:
-        remedy = "Set `kryonix:platform` to the platform's stack, or all of these"
-        raise InvalidStack(f"a stack of one tenant has to know its platform; missing: {', '.join(missing)}. {remedy}")
-    for secret in ("adminPassword", "registryDsn"):
-        if not pulumi.runtime.is_config_secret(f"kryonix:{secret}"):
-            remedy = f"Set it again with `pulumi config set --secret kryonix:{secret}`, and replace it where it is used"
-            raise InvalidStack(f"kryonix:{secret} is stored in plain text in the stack's file. {remedy}")
-    given: dict[str, pulumi.Input[str]] = {key: config.require(name) for key, name in _CONFIG_KEYS.items()}
-    given["admin_password"] = config.require_secret("adminPassword")
-    given["registry_dsn"] = config.require_secret("registryDsn")
-    given |= {"amqp_port": config.require("amqpPort")}
-    if config.require("tls") != "true":
-        return given, {}
-    address = host_port(config.require("advertisedHost"), config.require("amqpPort"))
-    return given, {"amqp_addresses": [address], _CA: config.get("caCertificate") or ""}
-
-
 def _build_access(known: Mapping[str, Any]) -> BrokerAccess:
     found = BrokerAccess.of(known)
-    if len(found.amqp_addresses) > 1:
+    if AMQP_TLS in known:
+        found = replace(found, amqp_tls=known[AMQP_TLS])
+    if max(len(found.amqp_addresses), len(found.management_urls)) > 1:
         return found
     # A node alone has one address: its tenants' stacks stay as older versions made them.
     return replace(found, management_urls=(), amqp_addresses=())

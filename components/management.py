@@ -15,7 +15,7 @@ from kryonix.cluster.growth import SIZES
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, BrokerUntrusted
 from kryonix.rabbitmq.counts import CONNECT_S, BrokerAccess, CountingBroker
-from kryonix.topology.addresses import split_address
+from kryonix.topology.addresses import host_port, split_address
 
 _READ_S: Final = 5
 """Seconds to wait for a node's list of nodes. One that is frozen never answers."""
@@ -49,7 +49,9 @@ def reached(access: BrokerAccess) -> BrokerAccess:
 
     Unchanged for a node alone, and if there is no such node: the request that follows tells the reason.
     """
-    for url, amqp in zip(access.management_urls, access.amqp_addresses, strict=False):
+    # One address may lead to all nodes, by a load balancer.
+    several = access.amqp_addresses or [host_port(access.amqp_host, access.amqp_port)] * len(access.management_urls)
+    for url, amqp in zip(access.management_urls, several, strict=False):
         trust, login = access.ca_certificate, (access.username, access.password)
         try:
             with Broker(url, *login, connect_s=CONNECT_S, read_s=_READ_S, ca_certificate=trust) as broker:

@@ -164,6 +164,10 @@ class Platform(pulumi.ComponentResource):
             amqp_host=pulumi.Output.from_input(settings.advertised_host),
             amqp_port=pulumi.Output.from_input(settings.amqp_port),
             registry_dsn=registry.dsn,
+            nodes={
+                "management_urls": [node.management_url for node in settings.nodes],
+                "amqp_addresses": [node.amqp for node in settings.nodes],
+            },
             authority=issuing.get(AUTHORITY),
             ready=ready,
             data=broker.volume,
@@ -184,8 +188,6 @@ class Platform(pulumi.ComponentResource):
 def _nodes(settings: PlatformSettings, digests: Mapping[int, str]) -> dict[str, Any]:
     """Return the outputs of the broker's nodes. `digests` are those of the inputs that their containers have."""
     return {
-        "amqp_addresses": [node.amqp for node in settings.nodes],
-        "management_urls": [node.management_url for node in settings.nodes],
         "broker_nodes": [
             {
                 "name": node.name,

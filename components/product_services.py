@@ -88,6 +88,8 @@ class ProductServices(pulumi.ComponentResource):
     def _signup(self, metrics: Mapping[str, pulumi.Input[str]]) -> SignupService:
         platform, settings = self._args.platform, self._args.settings
         advertised = {key: getattr(platform.outputs, key) for key in BROKER_ADDRESS}
+        if settings.nodes.clustered:
+            advertised |= platform.outputs.nodes
         events = self._args.events.uri.apply(amqp_inside)
         known = {
             **platform.inside.outputs,

@@ -24,7 +24,7 @@ from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, fetch_desired_states
 from kryonix.registry.errors import RegistryError
 from kryonix.registry.rows import TenantRow, fetch_tenants
-from kryonix.topology.addresses import host_port
+from kryonix.topology.addresses import host_port, speaks_amqps
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import Names
 
@@ -101,12 +101,13 @@ def read_status(
             problems["registry"] = f"the registry was not read: {_NO_PLATFORM}"
     except RegistryError as error:
         problems["registry"] = str(error)
+    scheme = "amqps" if speaks_amqps(outputs) else "amqp"
     return {
         "tenants": [_tenant_json(name, tenant, uses, registered) for name, tenant in sorted(tenants.items())],
         "broker": {"reachable": uses is not None, "problem": problems.get("broker")},
         "registry": {"reachable": registered is not None, "problem": problems.get("registry")},
         **{name: outputs[name] for name in _URLS if name in outputs},
-        "amqp": f"amqp://{host_port(outputs['amqp_host'], int(outputs['amqp_port']))}",
+        "amqp": f"{scheme}://{host_port(outputs['amqp_host'], int(outputs['amqp_port']))}",
     }
 
 

@@ -46,6 +46,8 @@ _ADDRESS: Final = frozenset(
         "adminPassword",
         "amqpHost",
         "amqpPort",
+        "managementUrls",
+        "amqpAddresses",
         "dsn",
         "protected",
         "allowDelete",

@@ -170,6 +170,7 @@ def test_modules_beyond_the_plan_are_refused_with_the_smallest_plan(project: Pro
             ("kryonix:adminPassword is stored in plain text",),
             id="plain-password",
         ),
+        pytest.param({"managementUrls": "http://127.0.0.1:1"}, ("kryonix:managementUrls",), id="text-for-list"),
         pytest.param(
             {"tenant": {"id": "acme", "modules": ["crm"], "plan": "pro"}, "platform": "organization/kryonix/none"},
             ("organization/kryonix/none",),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +39,8 @@ def foreign(server: Registry, tmp_path_factory: pytest.TempPathFactory) -> Itera
         own.configure(
             tenant=OWN,
             managementUrl=f"http://127.0.0.1:{found.management_ports[0]}",
+            managementUrls=[f"http://127.0.0.1:{each}" for each in found.management_ports],
+            amqpAddresses=found.addresses,
             advertisedHost=address,
             amqpPort=int(port),
             adminUsername=found.login[0],
@@ -44,6 +48,15 @@ def foreign(server: Registry, tmp_path_factory: pytest.TempPathFactory) -> Itera
         own.configure(adminPassword=own.secret(found.login[1]), registryDsn=own.secret(server.dsn(WRITER)))
         own.must("up")
         yield Foreign(found, own)
+
+
+@pytest.fixture
+def credentials(foreign: Foreign, tmp_path: Path) -> Path:
+    """The file of `kryonix tenant credentials`."""
+    file, stack = tmp_path / "credentials.json", foreign.own.stack
+    written = foreign.own.kryonix("tenant", "credentials", "own", "--stack", stack, "--output", str(file))
+    assert written.returncode == 0, written.stderr
+    return file
 
 
 def test_every_queue_of_the_tenant_has_three_members(foreign: Foreign) -> None:
@@ -56,20 +69,33 @@ def test_the_next_run_changes_nothing(foreign: Foreign) -> None:
     assert changed(foreign.own.must("preview")) == []
 
 
-def test_messages_and_changes_go_on_without_a_node(foreign: Foreign) -> None:
-    (tenant,) = foreign.own.must("outputs", "--show-secrets")["tenants"].values()
+def test_credentials_name_every_node(credentials: Path, foreign: Foreign) -> None:
+    known = json.loads(credentials.read_text())
+    assert known["amqp_addresses"] == foreign.cluster.addresses
+    assert len(known["management_urls"]) == 3
+    assert foreign.cluster.login[1] not in credentials.read_text()
 
-    async def send() -> None:
-        nodes = foreign.cluster.addresses
-        async with await MessagingClient.connect(amqp_uri=tenant["amqp_uri"], addresses=nodes) as client:
+
+def test_messages_and_changes_go_on_without_the_first_node(foreign: Foreign, credentials: Path) -> None:
+    """Its address is `managementUrl`. Applications have their credentials alone, and one starts meanwhile."""
+
+    async def work() -> None:
+        async with await MessagingClient.connect(outputs=credentials, timeout=60) as client:
             await client.send("crm", "leads.create", {"name": "Ana"})
+            foreign.cluster.kill(0)
+            await client.send("crm", "leads.create", {"name": "Bia"}, timeout=60)
+        async with await MessagingClient.connect(outputs=credentials, timeout=60) as client:
+            await client.send("crm", "leads.create", {"name": "Eva"}, timeout=60)
+            assert await client.queue_stats(timeout=60)
 
-    foreign.cluster.kill(2)
     try:
-        asyncio.run(send())
+        asyncio.run(work())
         foreign.own.configure(tenant={**OWN, "modules": ["crm", "financeiro"]})
         foreign.own.must("up")
+        with foreign.cluster.broker_at(1) as broker:
+            assert any(queue.name.startswith("cliente_own.financeiro.") for queue in broker.queues(VHOST))
     finally:
-        foreign.cluster.start(2)
+        foreign.cluster.start(0)
     eventually("the node is back", lambda: foreign.cluster.has(3))
+    assert changed(foreign.own.must("up")) == ["update broker"]
     assert changed(foreign.own.must("preview")) == []

@@ -49,6 +49,8 @@ def by_address(stacks: Stacks) -> dict[str, Any]:
     return {
         "platform": None,
         "managementUrl": outputs["management_url"],
+        "managementUrls": outputs["management_urls"],
+        "amqpAddresses": outputs["amqp_addresses"],
         "advertisedHost": outputs["amqp_host"],
         "amqpPort": outputs["amqp_port"],
         "adminUsername": outputs["admin_username"],
@@ -126,6 +128,8 @@ OF_ONE_TENANT: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
     "credentials": value("credentials", {"generation": 2, "retiring": 1}),
     "sold": value("sold", ["crm"]),
     "managementUrl": by_address,
+    "managementUrls": by_address,
+    "amqpAddresses": by_address,
     "adminUsername": by_address,
     "adminPassword": by_address,
     "registryDsn": by_address,

@@ -27,3 +27,11 @@ def test_unread_values_are_null_and_the_reason_is_printed() -> None:
     with console.capture() as shown:
         console.print(*status_report(status, console))
     assert "showing the recorded state" in shown.get()
+
+
+def test_the_amqp_address_has_the_scheme_that_is_served() -> None:
+    secured = {**OUTPUTS, "management_url": "https://broker:15672", "amqp_addresses": ["broker:5672"]}
+    assert [read_status(outputs)["amqp"] for outputs in (OUTPUTS, secured)] == [
+        "amqp://broker:5672",
+        "amqps://broker:5672",
+    ]

@@ -330,6 +330,8 @@ def test_a_run_goes_to_the_first_node_with_a_majority(
     found = management.reached(access)
     assert (found.management_url, found.amqp_port) == (f"http://h:{port}", 10 + port)
     assert found.management_urls == access.management_urls
+    balanced = management.reached(replace(access, amqp_addresses=()))
+    assert (balanced.management_url, balanced.amqp_port) == (found.management_url, 11), "one address for AMQP"
     alone = replace(access, management_urls=(), amqp_addresses=())
     assert management.reached(alone) == alone, "nobody is asked"
 

@@ -54,6 +54,7 @@ def tenant(auth: str, authority: Any = None, **generations: int) -> Recorder:
             amqp_host=pulumi.Output.from_input(access.amqp_host),
             amqp_port=pulumi.Output.from_input(access.amqp_port),
             registry_dsn=pulumi.Output.from_input("postgresql://registry"),
+            nodes={},
             authority=authority,
         )
         settings = Settings(

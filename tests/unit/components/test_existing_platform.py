@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+import pulumi
 import pytest
 import yaml
 
+from components import existing_platform
+from components.existing_platform import ExistingPlatform
+from components.guard import Guard
 from kryonix.engines.local.errors import ProgramFailed
+from kryonix.rabbitmq.counts import BrokerAccess
 from tests.support.engine_testbed import EngineTestbed
+from tests.support.mocked import registered
 
 PLATFORM = """
 for name in ("management_url", "admin_username", "admin_password", "amqp_host", "registry_dsn"):
@@ -65,10 +73,50 @@ def test_a_tenants_stack_names_the_nodes_only_if_there_are_several(testbed: Engi
     config = {"kryonix:platform": "organization/demo/cell"}
     (testbed.folder / "Pulumi.tenant.yaml").write_text(yaml.safe_dump({"config": config}))
     nodes = "found.access.apply(lambda known: [*known.management_urls, *known.amqp_addresses])"
-    testbed.program(TENANT + f"pulumi.export('nodes', {nodes})\n")
+    testbed.program(TENANT + f"pulumi.export('nodes', {nodes})\npulumi.export('own', found.nodes)\n")
     testbed.stack("tenant").up()
     found = testbed.stack("tenant").outputs()["nodes"]
     assert found == ([*urls, *(url[7:] for url in urls)] if count > 1 else [])
+    assert testbed.stack("tenant").outputs()["own"] == {
+        "management_urls": urls,
+        "amqp_addresses": [url[7:] for url in urls],
+    }
+
+
+@pytest.mark.parametrize("tls", ["true", "auto"])
+def test_a_platform_in_the_config_has_every_node_that_it_names(tls: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tenants have TLS by the config's own word: the management API may be behind a proxy."""
+    urls, addresses = ["https://one:15671", "https://two:15671"], ["one:5671", "two:5671"]
+    monkeypatch.setattr(existing_platform, "answering", pulumi.Output.from_input)
+    monkeypatch.setattr(existing_platform, "endpoint_of", lambda access: access.management_urls[1])
+    monkeypatch.delenv("KRYONIX_PLATFORM_FILE", raising=False)
+    given = {
+        "managementUrl": urls[0],
+        "managementUrls": json.dumps(urls),
+        "amqpAddresses": json.dumps(addresses),
+        "advertisedHost": "one",
+        "amqpPort": "5671",
+        "adminUsername": "admin",
+        "adminPassword": "the admin's",
+        "registryDsn": "postgresql://r:its-own@postgres/kryonix_main",
+        "tls": tls,
+    }
+    found: list[BrokerAccess] = []
+    nodes: dict[str, object] = {}
+
+    def program() -> None:
+        secrets = ["kryonix:adminPassword", "kryonix:registryDsn"]
+        pulumi.runtime.set_all_config({f"kryonix:{key}": value for key, value in given.items()}, secrets)
+        platform = ExistingPlatform.load(cast("Guard", SimpleNamespace(before_tenants=lambda access: access)))
+        platform.access.apply(found.append)
+        pulumi.Output.all(**platform.nodes).apply(nodes.update)
+        pulumi.Output.from_input(platform.endpoint).apply(lambda known: nodes.update(endpoint=known))
+
+    registered(program)
+    (access,) = found
+    assert (list(access.management_urls), list(access.amqp_addresses)) == (urls, addresses)
+    assert (access.management_url, access.amqp_port, access.amqp_tls) == (urls[0], 5671, tls == "true")
+    assert nodes == {"management_urls": urls, "amqp_addresses": addresses, "endpoint": urls[1]}
 
 
 def test_a_described_platform_needs_no_stack_and_keeps_its_public_address(
@@ -84,18 +132,30 @@ def test_a_described_platform_needs_no_stack_and_keeps_its_public_address(
         "amqp_host": "rabbitmq",
         "amqp_port": 5672,
         "registry_dsn": "postgresql://r:its-own@postgres/kryonix_main",
+        "amqp_addresses": ["rabbitmq:5671"],
     }
-    advertised = {"management_url": "https://panel.example", "amqp_host": "amqp.example", "amqp_port": 5671}
+    advertised: dict[str, Any] = {
+        "management_url": "https://panel.example",
+        "amqp_host": "amqp.example",
+        "amqp_port": 5671,
+    }
     file.write_text(json.dumps({"cell": outputs | {"advertised": advertised}}))
     monkeypatch.setenv("KRYONIX_PLATFORM_FILE", str(file))
     (testbed.folder / "Pulumi.tenant.yaml").write_text(
         yaml.safe_dump({"config": {"kryonix:platform": "organization/demo/cell"}})
     )
-    testbed.program(TENANT + "pulumi.export('reached', [found.endpoint, found.amqp_host, found.amqp_port])\n")
+    reached = "[found.endpoint, found.amqp_host, found.amqp_port]"
+    testbed.program(TENANT + f"pulumi.export('reached', {reached})\npulumi.export('nodes', found.nodes)\n")
     testbed.stack("tenant").up()
     found = testbed.stack("tenant").outputs()
+    assert found["nodes"] == {"management_urls": [], "amqp_addresses": []}, "those in it are not the tenant's"
     assert found["found"] == ["https://panel.example", "[secret]"]
     assert found["reached"] == ["http://rabbitmq:15672", "amqp.example", 5671]
+
+    advertised["amqp_addresses"] = ["amqp.example:5671", "amqp2.example:5671"]
+    file.write_text(json.dumps({"cell": outputs | {"advertised": advertised}}))
+    testbed.stack("tenant").up()
+    assert testbed.stack("tenant").outputs()["nodes"]["amqp_addresses"] == advertised["amqp_addresses"]
 
     file.write_text(json.dumps({"cell": {"management_url": "http://rabbitmq:15672"}}))
     with pytest.raises(ProgramFailed, match="lacks admin_username, admin_password, amqp_host, amqp_port, registry_dsn"):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pulumi
 import pulumi_docker as docker
 import pytest
 
+from components.exporter import MetricsEndpoint
 from components.exporter_container import ExporterContainer, ExporterContainerArgs
 from components.platform_inside import reached_at
 from components.product import IMAGE, ProductSettings, source_hash
+from components.product_services import ProductServices, ProductServicesArgs
+from components.settings import PlatformSettings
 from components.signup_service import SignupService, SignupServiceArgs
 from kryonix import __version__
 from kryonix.engines.deployments import SIGNATURE
@@ -184,6 +188,47 @@ def test_the_service_is_refused_where_it_could_not_reach_a_cell() -> None:
     assert settings.problems("dev") == []
     for name, inputs in containers(settings).items():
         assert files(inputs)["/srv/kryonix/cells.yaml"] == own, name
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_tenants_made_in_the_container_get_the_address_of_every_node(count: int) -> None:
+    """With one node the file, and so the container, is what it was before there were several."""
+
+    def program() -> None:
+        settings = PlatformSettings(
+            broker_image="rabbitmq:4.3.6-management",
+            broker_memory_mb=1024,
+            postgres_image="postgres:17",
+            address="127.0.0.1",
+            advertised_host="broker.example",
+            amqp_port=5672,
+            management_port=15672,
+            registry_port=5432,
+            metrics=MetricsEndpoint(),
+            domain="kryonix.example",
+            receive_time=False,
+            broker_nodes=count,
+            product=ProductSettings(signup=True),
+        )
+        nodes = {"management_urls": ["http://a"] * count, "amqp_addresses": ["a:5672"] * count}
+        platform = SimpleNamespace(
+            broker_network=docker.Network("broker", name="broker-net"),
+            registry_network=docker.Network("registry", name="registry-net"),
+            inside=SimpleNamespace(outputs=PLATFORM, broker={}, reader_dsn=None, trust_files={}),
+            outputs=SimpleNamespace(management_url="http://a", amqp_host="a", amqp_port=5672, nodes=nodes),
+            web_certificate=None,
+        )
+        args: Any = {
+            "platform": platform,
+            "metrics": SimpleNamespace(outputs={"metrics_username": "m", "metrics_password": "p"}),
+            "events": SimpleNamespace(uri=pulumi.Output.from_input(PLATFORM["events_uri"])),
+        }
+        ProductServices("services", ProductServicesArgs(settings=settings, **args))
+
+    made = registered(program).of("docker:index/container:Container")
+    (known,) = json.loads(files(made["services-signup-worker-container"])["/etc/kryonix/platform.json"]).values()
+    several = {"management_urls": ["http://a"] * 3, "amqp_addresses": ["a:5672"] * 3} if count == 3 else {}
+    assert known["advertised"] == {"management_url": "http://a", "amqp_host": "a", "amqp_port": 5672, **several}
 
 
 def test_a_uri_keeps_its_login_at_another_address() -> None:

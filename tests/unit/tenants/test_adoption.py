@@ -267,6 +267,14 @@ def test_a_dry_run_changes_nothing(world: World, adoption: Adoption, file: Path)
     assert (world.changes, file.read_text()) == (0, LIST)
 
 
+def test_the_platforms_public_addresses_are_no_change(world: World, adoption: Adoption, file: Path) -> None:
+    """The platform's own stack uses those of its machine, of each node too."""
+    moved = ("managementUrl", "managementUrls", "amqpHost", "amqpAddresses", "dsn")
+    world.steps = (DESCRIBED, Step("", "acme/safeguards", "pulumi-python:dynamic/kryonix:Safeguards", "update", moved))
+    adoption.run("acme")
+    assert_adopted(world, file)
+
+
 def test_a_tenant_that_would_change_is_refused_and_stays(world: World, adoption: Adoption, file: Path) -> None:
     """Its queue would be replaced: the program or the catalog is another than that of the platform's last run."""
     world.steps = (DESCRIBED, Step("", "acme/crm.leads.create", "rabbitmq:index/queue:Queue", "replace", ("settings",)))

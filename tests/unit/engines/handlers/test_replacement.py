@@ -78,6 +78,7 @@ def diff(type: str, inputs: dict[str, Any], **changed: Any) -> Any:
         ("docker:Container", CONTAINER, {"envs": ["A=1"]}),
         ("docker:Container", CONTAINER, {"ports": [{"internal": 80, "external": 80, "ip": "::"}]}),
         ("docker:Container", CONTAINER, {"uploads": [{"file": "/f", "content": "c"}]}),
+        ("docker:Container", CONTAINER, {"hosts": [{"host": "other", "ip": "10.0.0.12"}]}),
         ("random:RandomPassword", {"length": 8}, {"length": 9}),
         ("random:RandomPassword", {"length": 8}, {"special": False}),
     ],
@@ -141,6 +142,7 @@ def test_equal_inputs_are_no_change(type: str) -> None:
         ("rabbitmq:Policy", {"name": "p", "vhost": "v", "policy": {}}, "`policy.pattern` is required"),
         ("docker:Container", {**CONTAINER, "devices": []}, "`devices` is not an input of the local engine"),
         ("docker:Container", {**CONTAINER, "restart": "sometimes"}, "`restart` is 'sometimes'"),
+        ("docker:Container", {**CONTAINER, "hosts": ["x"]}, r"`hosts\[0\]` is 'x'; it must be an object"),
         ("postgresql:Grant", {**GRANT, "privileges": ["SELECT; DROP TABLE x"]}, "is not a privilege on a table"),
         ("postgresql:Grant", {**GRANT, "schema": ""}, "`schema` is required"),
         ("postgresql:Grant", {**GRANT, "objectType": "function"}, "is not a privilege on a function"),
@@ -160,7 +162,7 @@ def test_invalid_inputs_are_refused(type: str, inputs: dict[str, Any], problem: 
 REMOVED: dict[str, tuple[dict[str, Any], str]] = {
     "docker:Container": (
         CONTAINER,
-        "cpus cpuSet cpuShares devices dns domainname gpus groupAdds hosts init ipcMode logDriver logOpts "
+        "cpus cpuSet cpuShares devices dns domainname gpus groupAdds init ipcMode logDriver logOpts "
         "maxRetryCount mounts pidMode platform privileged runtime stopSignal stopTimeout storageOpts sysctls ulimits "
         "user usernsMode workingDir",
     ),
