@@ -53,10 +53,32 @@ def foreign(server: Registry, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture
 def credentials(foreign: Foreign, tmp_path: Path) -> Path:
     """The file of `kryonix tenant credentials`."""
-    file, stack = tmp_path / "credentials.json", foreign.own.stack
-    written = foreign.own.kryonix("tenant", "credentials", "own", "--stack", stack, "--output", str(file))
+    file = tmp_path / "credentials.json"
+    where = ("--stack", foreign.own.stack, "--engine", "local")
+    written = foreign.own.kryonix("tenant", "credentials", "own", *where, "--output", str(file))
     assert written.returncode == 0, written.stderr
     return file
+
+
+@pytest.fixture
+def described(foreign: Foreign, server: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The cluster in a file of platforms, for commands on tenants; its name there."""
+    nodes = foreign.cluster
+    urls = [f"http://127.0.0.1:{port}" for port in nodes.management_ports]
+    outputs = {
+        "management_url": urls[0],
+        "management_urls": urls,
+        "admin_username": nodes.login[0],
+        "admin_password": nodes.login[1],
+        "amqp_host": "127.0.0.1",
+        "amqp_port": nodes.amqp_ports[0],
+        "amqp_addresses": nodes.addresses,
+        "registry_dsn": server.dsn(WRITER),
+    }
+    file = tmp_path / "platforms.json"
+    file.write_text(json.dumps({"foreign": outputs}))
+    monkeypatch.setitem(foreign.own.env, "KRYONIX_PLATFORM_FILE", str(file))
+    return "foreign"
 
 
 def test_every_queue_of_the_tenant_has_three_members(foreign: Foreign) -> None:
@@ -76,7 +98,7 @@ def test_credentials_name_every_node(credentials: Path, foreign: Foreign) -> Non
     assert foreign.cluster.login[1] not in credentials.read_text()
 
 
-def test_messages_and_changes_go_on_without_the_first_node(foreign: Foreign, credentials: Path) -> None:
+def test_messages_and_changes_go_on_without_the_first_node(foreign: Foreign, credentials: Path, described: str) -> None:
     """Its address is `managementUrl`. Applications have their credentials alone, and one starts meanwhile."""
 
     async def work() -> None:
@@ -92,6 +114,9 @@ def test_messages_and_changes_go_on_without_the_first_node(foreign: Foreign, cre
         asyncio.run(work())
         foreign.own.configure(tenant={**OWN, "modules": ["crm", "financeiro"]})
         foreign.own.must("up")
+        arguments = ("another", "--modules", "crm", "--plan", "basic", "--stack", described, "--engine", "local")
+        created = foreign.own.kryonix("tenant", "create", *arguments)
+        assert created.returncode == 0, created.stderr
         with foreign.cluster.broker_at(1) as broker:
             assert any(queue.name.startswith("cliente_own.financeiro.") for queue in broker.queues(VHOST))
     finally:

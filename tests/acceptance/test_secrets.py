@@ -70,7 +70,8 @@ def test_a_tenants_outputs_hold_no_administrator_credentials(platform: Project, 
     stack.must("up")
     administrators = {str(platform.outputs()[name]) for name in ("admin_password", "registry_dsn", "signup_dsn")}
     own, shown = stack.outputs(), stack.run("outputs", "--show-secrets", "--json").stdout
-    assert set(own) == {"amqp_host", "amqp_port", "ca_certificate", "management_url", "registry_stack", "tenants"}
+    addresses = {"amqp_addresses", "amqp_host", "amqp_port", "ca_certificate", "management_url", "management_urls"}
+    assert set(own) == addresses | {"registry_stack", "tenants"}
     assert not any(secret in shown for secret in administrators)
     (status,) = stack.must("status")["tenants"]
     assert status["registry"] == "ativo", "found by way of the platform's stack"
