@@ -212,7 +212,8 @@ def outputs_with_platform(options: StackOptions, deployment: Mapping[str, Any]) 
     platform = platform_of(deployment)
     if platform is None:
         return own
-    found = {**engine.outputs(StackSpec(name=platform)), **own}
+    # A tenant's own stack may name no nodes, where its platform's does.
+    found = {**engine.outputs(StackSpec(name=platform)), **{key: value for key, value in own.items() if value != []}}
     registry = str(own.get("registry_stack") or platform).rpartition("/")[2]
     if registry != platform:
         found["registry_dsn"] = engine.outputs(StackSpec(name=registry)).get("registry_dsn")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
 from rich.console import Console
 
+from kryonix.cli import site
+from kryonix.cli.options import StackOptions
 from kryonix.cli.status import problems_of, read_status, status_report
+from kryonix.engines.engine import StackSpec
 
 OUTPUTS = {
     "management_url": "http://broker:15672",
@@ -35,3 +41,14 @@ def test_the_amqp_address_has_the_scheme_that_is_served() -> None:
         "amqp://broker:5672",
         "amqps://broker:5672",
     ]
+
+
+def test_a_tenants_stack_without_nodes_has_those_of_its_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_platform = {"management_url": "http://inside", "management_urls": ["http://one", "http://two"]}
+    stacks = {"dev": of_platform, "tenant-acme": {"management_url": "http://outside", "management_urls": []}}
+    engine = SimpleNamespace(outputs=lambda spec: stacks[spec.name])
+    monkeypatch.setattr(site, "engine_of", lambda _: engine)
+    monkeypatch.setattr(site, "spec_of", lambda _: StackSpec(name="tenant-acme"))
+    monkeypatch.setattr(site, "platform_of", lambda _: "dev")
+    found = site.outputs_with_platform(StackOptions(), {})
+    assert (found["management_url"], len(found["management_urls"])) == ("http://outside", 2)
