@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -39,11 +38,9 @@ class CurrentAddress:
         if config.get("kryonix:tenant") not in (None, "", "{}") or not host or not all(ports):
             return None
         try:
-            if hosts := json.loads(config.get("kryonix:hosts") or "[]"):
-                host = str(hosts[0]["address"])
             local = local_host(host)
-        except (ValueError, LookupError, TypeError):
-            return None  # the program refuses it; where it does not run, the last run's address is used
+        except ValueError:  # the program refuses it; where it does not run, the last run's address is used
+            return None
         listening = [config.get(f"kryonix:{key}") or host for key in ("metricsAddress", "signupAddress")]
         signup = config.get("kryonix:signup") == "true"
         tls = speaks_tls(config.get("kryonix:tls") or "auto", [host, *(listening if signup else listening[:1])])

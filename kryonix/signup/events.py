@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -29,13 +28,10 @@ _CONFIRM_S: Final = 10
 class EventPublisher:
     """Publish the outbox until cancelled. Several may run: a row is locked by one at a time."""
 
-    def __init__(self, database: Database, uri: str, ca_certificate: str = "", addresses: Iterable[str] = ()) -> None:
-        """`ca_certificate` is the CAs (PEM) to trust for `amqps`; empty: the system's. Raises InvalidChoice.
-
-        `addresses` are `HOST:PORT` of the broker's nodes: after a failure the next one is tried.
-        """
+    def __init__(self, database: Database, uri: str, ca_certificate: str = "") -> None:
+        """`ca_certificate` is the CAs (PEM) to trust for `amqps`; empty: the system's. Raises InvalidChoice."""
         self._database = database
-        self._uris = deque(dict.fromkeys([uri, *(_at(address, uri) for address in addresses)]))
+        self._uri = uri
         self._trust = context(ca_certificate)
         self._connection: AbstractConnection | None = None
         self._exchange: AbstractExchange
@@ -57,11 +53,9 @@ class EventPublisher:
             log.warning("events wait: %s", error)
             return _PAUSE_AFTER_FAILURE_S
         except Exception as error:  # noqa: BLE001  the client reports a lost broker in many ways, and events must not stop
-            place = urlsplit(self._uris[0]).netloc.rpartition("@")[2]
-            reason = why(error, place) or f"{type(error).__name__}: {error}"
+            reason = why(error, urlsplit(self._uri).netloc.rpartition("@")[2]) or f"{type(error).__name__}: {error}"
             log.warning("events wait: the broker does not take them (%s)", reason)
             await self._close()
-            self._uris.rotate(-1)
             return _PAUSE_AFTER_FAILURE_S
         return 0 if published else _PAUSE_S
 
@@ -75,7 +69,7 @@ class EventPublisher:
 
     async def _publish(self, event: Mapping[str, Any]) -> None:
         if self._connection is None or self._connection.is_closed:
-            self._connection = await aio_pika.connect(self._uris[0], timeout=_CONFIRM_S, ssl_context=self._trust)
+            self._connection = await aio_pika.connect(self._uri, timeout=_CONFIRM_S, ssl_context=self._trust)
             channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
             self._exchange = await channel.get_exchange(EVENTS_EXCHANGE.name, ensure=False)
         body = {"event": event["event"], "at": event["created_at"].isoformat(), **event["payload"]}
@@ -93,9 +87,3 @@ class EventPublisher:
         connection, self._connection = self._connection, None
         if connection is not None:
             await asyncio.gather(connection.close(), return_exceptions=True)
-
-
-def _at(address: str, uri: str) -> str:
-    """Return a URI with the host and port of another node."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@{address}").geturl()

@@ -68,22 +68,20 @@ def run_worker(
     keep: timedelta = timedelta(days=400),
     alive_file: Path | None = None,
     ca_certificate: str = "",
-    amqp_addresses: Iterable[str] = (),
     say: Callable[[str], None],
 ) -> None:
     """Work until SIGTERM or SIGINT, then finish running operations.
 
     `dsn` is the signup role's, `events_uri` the event publisher's. Ended operations are kept for `keep`. `alive_file`
     is touched while the worker runs, even if the database is away. `ca_certificate` is the CAs to trust (PEM) for the
-    events; empty: the system's. `amqp_addresses` are `HOST:PORT` of the broker's nodes. `say` gets status lines.
+    events; empty: the system's. `say` gets status lines.
     """
     for folder in clear_abandoned():
         log.warning("removed the folder %s of a killed run", folder)
     with Database(dsn, size=concurrency + 4, answer_s=_ANSWER_S) as database:
         worker = _Worker(dsn, database, lifecycle, concurrency, say)
         housekeeper = Housekeeper(database, lifecycle, Intake(database, catalog, cells), keep=keep)
-        publisher = EventPublisher(database, events_uri, ca_certificate, amqp_addresses)
-        asyncio.run(worker.run(housekeeper, publisher, alive_file))
+        asyncio.run(worker.run(housekeeper, EventPublisher(database, events_uri, ca_certificate), alive_file))
 
 
 async def _touch(file: Path | None) -> None:

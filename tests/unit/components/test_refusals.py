@@ -442,22 +442,6 @@ def test_a_tenant_stack_has_no_address_of_its_own() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("hosts", "host"),
-    [
-        ('[{"address": "10.0.0.11"}, {"address": "10.0.0.12"}]', "10.0.0.11"),
-        ("[]", "127.0.0.1"),
-        ('[{"docker": "ssh://one"}]', None),
-        ("[", None),
-    ],
-)
-def test_a_platform_on_several_machines_is_found_on_the_first(hosts: str, host: str | None) -> None:
-    """Something else may answer at the bind address, which such a platform does not use."""
-    given = {f"kryonix:{key}": value for key, value in {**CONFIG, "hosts": hosts}.items()}
-    found = CurrentAddress.of(Config(given, "kryonix"))
-    assert (found and found.host) == host
-
-
 def test_a_queue_outside_the_state_is_neither_counted_nor_unbound(answer: Callable[[Broker], Broker]) -> None:
     class Foreign(Broker):
         def bindings(self, queue: QueueState) -> list[Any]:
