@@ -36,14 +36,14 @@ app = typer.Typer()
 def grow(
     target: StackOptions,
     nodes: Annotated[
-        int | None, typer.Option("--nodes", metavar="N", help="Number of nodes to have: 3 or 5. Default: the next.")
+        int | None, typer.Option("--nodes", metavar="N", help="Number of nodes to have: 3 (default) or 5.")
     ] = None,
     yes: Yes = False,
     json_output: Json = False,
 ) -> None:
     """Add nodes to the broker, and give every quorum queue its members on them. Messages stay.
 
-    Grows from 1 node to 3, or from 3 to 5. A broker of one node restarts once on the way. Interrupted at any point,
+    Grows to 3 nodes, or with --nodes 5 to 5. A broker of one node restarts once on the way. Interrupted at any point,
     the same command continues.
 
     Exit status: 0 done; 1 failed midway, or queues still lack members; 2 refused before anything was changed.
@@ -52,7 +52,7 @@ def grow(
         refuse_without_terminal("cluster grow")
     stack = ClusterStack.of(target)
     before = max(len(stack.nodes), 1)
-    size = target_size(before, nodes, _state(stack))
+    size = target_size(before, nodes)
     if size > before:
         _add_nodes(stack, before, size, yes=yes)
         stack = stack.read_again()
@@ -66,18 +66,13 @@ def grow(
         raise typer.Exit(_FAILED)
 
 
-def _state(stack: ClusterStack) -> ClusterState | None:
-    """Return the broker's state, None if it does not answer: a killed run may have left it stopped."""
-    try:
-        with stack.broker() as broker:
-            return read_state(broker)
-    except KryonixError:
-        return None
-
-
 def _add_nodes(stack: ClusterStack, before: int, size: int, *, yes: bool) -> None:
     """Make the containers of the new nodes, and wait until all nodes run in one cluster."""
     first = _first(stack)
+    if before > 1:  # a killed run may have left a single node stopped
+        with stack.broker() as broker:
+            if problem := _absent(stack, read_state(broker)):
+                raise ClusterNotReady(f"{problem}. New nodes need all that exist: start it. Nothing has been changed")
     wanted = stack.with_settings({_SIZE: size})
     if not (yaml.safe_load(wanted.config)["config"].get("kryonix:hosts") or []):
         Room.of(stack.deployment, first.container, size).check(first)
@@ -110,14 +105,8 @@ def _complete(stack: ClusterStack) -> tuple[Mapping[str, str], float]:
 
     Return the queues that are still short of members, and the seconds until all others had theirs.
     """
-    names = [node.name for node in stack.nodes]
-
-    def absent(state: ClusterState) -> str:
-        found = [name for name in names if (node := state.node(name)) is None or not node.running]
-        return f"not running: {', '.join(found)}" if found else ""
-
     with stack.broker() as broker:
-        if problem := wait_for(broker, absent, _FORMED_S):
+        if problem := wait_for(broker, lambda state: _absent(stack, state), _FORMED_S):
             raise ClusterNotReady(f"{problem}. `docker logs` of their containers say why")
         started = time.monotonic()
         with Live(err, f"grow {stack.spec.name}", counted=True).running() as progress:
@@ -134,6 +123,12 @@ def _complete(stack: ClusterStack) -> tuple[Mapping[str, str], float]:
             roll_nodes(stack, broker, due)
         finish(broker)
     return left, members_s
+
+
+def _absent(stack: ClusterStack, state: ClusterState) -> str:
+    """Return which of the stack's nodes don't run; empty if all do."""
+    found = [each.name for each in stack.nodes if (node := state.node(each.name)) is None or not node.running]
+    return f"not running: {', '.join(found)}" if found else ""
 
 
 def _stopped(size: int, error: KryonixError) -> OperationStopped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,11 @@ from typing import Any, Final, Self
 
 from kryonix.cluster.errors import ClusterNotReady
 from kryonix.cluster.nodes import RecordedNode
-from kryonix.cluster.state import ClusterState
 from kryonix.engines.deployments import entries
 from kryonix.errors import InvalidChoice
 
 SIZES: Final = (1, 3, 5)
+_SIZE: Final = 3
 PORT_STEP: Final = 10
 """Distance between the same port of two nodes that one Docker host publishes."""
 _CONTAINER: Final = "docker:index/container:Container"
@@ -21,27 +22,22 @@ _MIB: Final = 2**20
 _ANY: Final = "0.0.0.0"  # noqa: S104, the default of Docker
 
 
-def target_size(before: int, wanted: int | None, state: ClusterState | None) -> int:
-    """Return the number of nodes to have: the next one, or this one if queues still lack members.
+def target_size(before: int, wanted: int | None) -> int:
+    """Return the number of nodes to have: three, or as many as there are. Five only if they are asked for.
 
-    `state` is None if the broker does not answer.
-
-    Raises InvalidChoice for a number that is none.
+    So the same command, run again after it was killed, has the same target. Raises InvalidChoice for a number that is
+    none.
     """
-    if wanted is not None and wanted not in SIZES:
+    if wanted is None:
+        return max(before, _SIZE)
+    if wanted not in SIZES or wanted == before == 1:
         raise InvalidChoice(f"--nodes {wanted} is not a size of a cluster: 3 or 5")
-    if wanted is not None and wanted < before:
+    if wanted < before:
         raise InvalidChoice(
             f"--nodes {wanted}: the cluster has {before} nodes, and can't shrink: queues would lose members, and with "
             "them their majority"
         )
-    if wanted is not None:
-        return wanted
-    unfinished = state is not None and any(len(queue.members) < state.members_wanted for queue in state.queues)
-    larger = [size for size in SIZES if size > before]
-    if (before > SIZES[0] and unfinished) or not larger:
-        return before
-    return larger[0]
+    return wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +75,7 @@ class Room:
             f"port {port} is in use, and {name} would publish it"
             for name, published in self.ports.items()
             for address, port in published
-            if name not in existing and not _is_free(address, port)
+            if name not in existing and not is_free(address, port)
         ]
         if self.size * self.memory > total:
             problems.append(
@@ -91,11 +87,15 @@ class Room:
             raise ClusterNotReady(f"there is no room for {self.size} nodes; nothing has been changed:\n{text}")
 
 
-def _is_free(address: str, port: int) -> bool:
-    with socket.socket() as tried:
+def is_free(address: str, port: int) -> bool:
+    """Return False if another program of this machine listens at the port."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Docker's proxy binds it
         try:
             tried.bind((address, port))
-        except OSError:
-            return False
+        except OverflowError:
+            return True  # the program refuses such a number
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE  # Docker's machine may be another one, with another address
     return True

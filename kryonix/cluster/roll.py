@@ -145,12 +145,16 @@ class Roll:
                 node.revive()
 
     def _wait_for_turn(self, node: RecordedNode) -> None:
-        """Wait until no queue stops without the node. Raises ClusterNotReady."""
+        """Wait until all others serve, and no queue stops without the node. Raises ClusterNotReady."""
 
         def problem(state: ClusterState) -> str:
             found = state.node(node.name)
             if found is None or not found.running:
                 return ""
+            others = [other for other in state.nodes if other is not found]
+            away = [o.name for o in others if not o.running or (o.drained and not found.drained)]
+            if away:
+                return f"{', '.join(away)} serves no clients, so this node has to"
             stopped = stopped_without(state, [node])
             return f"queues would stop without it: {names_text(stopped)}" if stopped else ""
 

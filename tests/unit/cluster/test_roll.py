@@ -11,7 +11,7 @@ from kryonix.cluster import roll
 from kryonix.cluster.errors import OperationStopped
 from kryonix.cluster.nodes import ROLL_VARIABLE, RecordedNode
 from kryonix.cluster.roll import Roll, due_nodes, finish, in_order, is_back, refusals
-from kryonix.cluster.state import ClusterState
+from kryonix.cluster.state import ClusterState, NodeState
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import Op, Step
@@ -133,6 +133,17 @@ def test_the_first_failure_stops_a_roll_and_lets_the_node_serve(
     with pytest.raises(OperationStopped, match=r"stopped at node-a, with 0 of 3 nodes done: no such image"):
         rolling(recording, monkeypatch, state).run(NODES, [])
     assert recording.calls == ["drain 1", "up 1", "revive 1"]
+
+
+@pytest.mark.parametrize("other", [DOWN, DRAINED], ids=["down", "drained"])
+def test_no_node_goes_while_another_serves_nobody(
+    other: NodeState, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no queue would notice: two of three nodes away are the majority, and a second roll may be going on."""
+    monkeypatch.setattr(roll, "_TURN_S", 0)
+    with pytest.raises(OperationStopped, match="rabbit@b serves no clients"):
+        rolling(recording, monkeypatch, cluster_of(changed=[other])).run(NODES[:1], [])
+    assert recording.calls == []
 
 
 def test_flags_stay_as_they_are_while_versions_differ(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
