@@ -107,8 +107,9 @@ def test_the_loss_of_a_host_is_borne_and_it_comes_back(spread: Spread) -> None:
     lost, others = spread.hosts[2], [name for name in spread.nodes if not name.endswith("-3")]
     lost.lose()
     try:
-        spread.send()
+        # Until then they refuse new clients, because they can't count the tenant's connections on the lost one.
         eventually("the others notice", lambda: spread.running(0) == others)
+        spread.send()
         spread.project.tenants(tenant("acme", "crm", plan="basic"), tenant("later", "crm", plan="basic"))
         spread.project.must("up")
     finally:
