@@ -5,6 +5,7 @@ Exit statuses are in docs/commands.md.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Annotated, Any, Final
@@ -15,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from kryonix import __version__
 from kryonix.cli.groups import Group
 from kryonix.cli.output.console import err, print_error, print_json
+from kryonix.cluster.nodes import ROLL_VARIABLE
 from kryonix.errors import KryonixError
 
 COMMANDS: Final = {
@@ -106,6 +108,8 @@ def kryonix(
     ] = False,
 ) -> None:
     """Isolated RabbitMQ infrastructure for every Kryonix customer."""
+    # Left in a shell it would let `up` replace all nodes at once. `cluster roll` and `grow` set it themselves.
+    os.environ.pop(ROLL_VARIABLE, None)
 
 
 def main() -> None:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Annotated, Final
 
 import typer
-import yaml
 from rich.markup import escape
 
-from kryonix.cli.cluster_roll import all_of, refuse, roll_nodes
+from kryonix.cli.cluster_roll import all_of, fetch_image, refuse, roll_nodes
 from kryonix.cli.cluster_stack import ClusterStack
 from kryonix.cli.options import Json, StackOptions, Yes, command
 from kryonix.cli.output.changes import change_lines
@@ -18,7 +17,7 @@ from kryonix.cli.output.console import confirm, err, out, print_report, print_re
 from kryonix.cli.output.progress import Live
 from kryonix.cluster.errors import ClusterNotReady, OperationStopped
 from kryonix.cluster.growth import Room, target_size
-from kryonix.cluster.members import add_members
+from kryonix.cluster.members import add_members, add_replicas
 from kryonix.cluster.nodes import RecordedNode
 from kryonix.cluster.roll import due_nodes, finish, in_order, wait_for
 from kryonix.cluster.state import ClusterState, read_state
@@ -41,7 +40,7 @@ def grow(
     yes: Yes = False,
     json_output: Json = False,
 ) -> None:
-    """Add nodes to the broker, and give every quorum queue its members on them. Messages stay.
+    """Add nodes to the broker, and give every quorum queue and stream its members on them. Messages stay.
 
     Grows to 3 nodes, or with --nodes 5 to 5. A broker of one node restarts once on the way. Interrupted at any point,
     the same command continues.
@@ -74,7 +73,7 @@ def _add_nodes(stack: ClusterStack, before: int, size: int, *, yes: bool) -> Non
             if problem := _absent(stack, read_state(broker)):
                 raise ClusterNotReady(f"{problem}. New nodes need all that exist: start it. Nothing has been changed")
     wanted = stack.with_settings({_SIZE: size})
-    if not (yaml.safe_load(wanted.config)["config"].get("kryonix:hosts") or []):
+    if not wanted.setting("kryonix:hosts"):
         Room.of(stack.deployment, first.container, size).check(first)
     allowed = f"grow:{size}"
     summary = wanted.preview(allowed)
@@ -115,11 +114,13 @@ def _complete(stack: ClusterStack) -> tuple[Mapping[str, str], float]:
                 broker,
                 lambda done, total: progress.update(title, f"{title}: {done} of {total}", completed=done, total=total),
             )
+            left |= add_replicas(broker, stack.nodes)
         members_s = time.monotonic() - started
         if not left:
             summary, state = stack.preview(all_of(stack)), read_state(broker)
             due = in_order(state, due_nodes(summary.steps, stack.deployment, stack.nodes))
             refuse(state, stack.nodes, due)
+            fetch_image(stack, due)
             roll_nodes(stack, broker, due)
         finish(broker)
     return left, members_s
@@ -150,4 +151,4 @@ def _report(size: int, added: int, left: Mapping[str, str]) -> list[str]:
     if left:
         names = "\n".join(f"  {escape(name)}: {escape(why)}" for name, why in left.items())
         return [*lines, f"[red]{len(left)} queue(s) still lack members[/red]; run the same command again:\n{names}"]
-    return [*lines, "Every quorum queue has all its members, and the leaders are spread over the nodes."]
+    return [*lines, "Every quorum queue and stream has all its members, and the leaders are spread over the nodes."]

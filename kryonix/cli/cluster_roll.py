@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Final
 
 import typer
+from rich.markup import escape
 
 from kryonix.cli.cluster_stack import ClusterStack
 from kryonix.cli.options import Json, StackOptions, Yes, command
@@ -57,13 +58,15 @@ def roll(
         refuse(state, stack.nodes, due)
         if due and not yes:
             confirm("cluster roll", _question(due, summary))
+        fetch_image(stack, due)
         stack.write_config()
         roll_nodes(stack, broker, due)
         if not due and stack.needs_roll():
             stack.up(all_of(stack))  # a killed roll replaced the last container, and has not recorded it
         enabled = finish(broker)
     value = {"rolled": [node.container for node in due], "feature_flags_enabled": enabled}
-    print_result(value, _report(due, enabled, summary), json_output)
+    others = [] if due else refusals(state, stack.nodes, due)
+    print_result(value, _report(due, enabled, summary, others), json_output)
 
 
 def all_of(stack: ClusterStack) -> str:
@@ -76,6 +79,13 @@ def refuse(state: ClusterState, nodes: Sequence[RecordedNode], due: Sequence[Rec
     if due and (problems := refusals(state, nodes, due)):
         text = "\n".join(f"  {problem}" for problem in problems)
         raise ClusterNotReady(f"the nodes can't be replaced now, and none has been touched:\n{text}")
+
+
+def fetch_image(stack: ClusterStack, due: Sequence[RecordedNode]) -> None:
+    """Pull the image before a node stops for it. Raises ClusterNotReady."""
+    image = str(stack.setting(_IMAGE))
+    for node in due:
+        node.fetch(image)
 
 
 def roll_nodes(stack: ClusterStack, broker: Broker, due: Sequence[RecordedNode]) -> None:
@@ -98,12 +108,15 @@ def _question(due: Sequence[RecordedNode], summary: Summary) -> str:
     return f"Replace {len(due)} container(s), one after the other: {containers}?{more}"
 
 
-def _report(due: Sequence[RecordedNode], enabled: Sequence[str], summary: Summary) -> list[str]:
+def _report(
+    due: Sequence[RecordedNode], enabled: Sequence[str], summary: Summary, problems: Sequence[str]
+) -> list[str]:
     lines = [f"{len(due)} node(s) replaced: {', '.join(node.container for node in due)}."]
     if not due:
         lines = ["Nothing to roll out: no node's container would change."]
         if summary.changed:
             lines.append("`kryonix up` applies the other changes of the stack.")
+        lines += [f"[yellow]But[/yellow] {escape(problem)}." for problem in problems]  # a killed roll may have left it
     if enabled:
         lines.append(f"Feature flags enabled: {', '.join(enabled)}.")
     return [*lines, "The leaders of the queues are spread over the nodes."]

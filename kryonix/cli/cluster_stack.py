@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Self
 
+import yaml
+
 from kryonix.cli import site
 from kryonix.cli.options import StackOptions, read_bytes
 from kryonix.cli.output.console import err
@@ -78,6 +80,15 @@ class ClusterStack:
         for key, value in self.settings.items():
             content = with_value(content, self.file.name, key, value)
         return content
+
+    def setting(self, key: str) -> Any:
+        """Return a setting as a run would have it: the stack's, or the project's default."""
+        value: Any = None
+        for content in (read_bytes(site.project_folder() / "Pulumi.yaml"), self.config):
+            config = (yaml.safe_load(content) or {}).get("config") or {}
+            found = config.get(key, config.get(key.partition(":")[2], value))
+            value = found.get("default", value) if isinstance(found, dict) else found
+        return value
 
     def write_config(self) -> None:
         """Write the settings into the stack's config file."""

@@ -1,14 +1,17 @@
-"""Give every quorum queue its members on the nodes of a cluster that has grown."""
+"""Give every quorum queue and stream its members on the nodes of a cluster that has grown."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from kryonix.cluster.state import ClusterState, ReplicatedQueue, read_state
+from kryonix.cluster.errors import CommandFailed
+from kryonix.cluster.nodes import RecordedNode
+from kryonix.cluster.roll import wait_for
+from kryonix.cluster.state import ClusterState, ReplicatedQueue, names_text, read_state
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable
 
@@ -54,11 +57,41 @@ def add_members(broker: Broker, on_queues: OnQueues = lambda done, total: None) 
             progress, until = sum(len(queue.online) for queue in state.queues), time.monotonic() + _PATIENCE_S
         refused = _add(broker, additions(state))
         if time.monotonic() > until:
-            return {
-                f"{q.name} in {q.vhost}": refused.get(q, f"{len(q.online)} of {len(q.members)} members online")
-                for q in short
-            }
+            return {_place(q): refused.get(q, f"{len(q.online)} of {len(q.members)} members online") for q in short}
         time.sleep(_POLL_S)
+
+
+def add_replicas(broker: Broker, nodes: Sequence[RecordedNode]) -> dict[str, str]:
+    """Add replicas until every stream has enough, and all are online. `nodes` are those of the stack.
+
+    Only a command in a node's container does it. Return why each remaining stream is short, by `STREAM in VHOST`.
+    """
+    state, refused = read_state(broker), dict[str, str]()
+    ready = [node.name for node in state.nodes if node.running and not node.drained]
+    asked = next((node for node in nodes if node.name in ready), None)
+    for stream in (queue for queue in state.short() if queue.type == "stream"):
+        free = [name for name in ready if name not in stream.members]
+        for name in free[: max(state.members_wanted - len(stream.members), 0)]:
+            if asked is None:
+                break
+            try:
+                asked.run(["rabbitmq-streams", "add_replica", "--vhost", stream.vhost, stream.name, name])
+            except CommandFailed as error:
+                refused[_place(stream)] = str(error)
+
+    def short(state: ClusterState) -> str:
+        return names_text(queue for queue in state.short() if queue.type == "stream" and _place(queue) not in refused)
+
+    wait_for(broker, short, _PATIENCE_S)
+    return {
+        _place(q): refused.get(_place(q), f"{len(q.online)} of {len(q.members)} replicas online")
+        for q in read_state(broker).short()
+        if q.type == "stream"
+    }
+
+
+def _place(queue: ReplicatedQueue) -> str:
+    return f"{queue.name} in {queue.vhost}"
 
 
 def _add(broker: Broker, chosen: Mapping[ReplicatedQueue, str]) -> dict[ReplicatedQueue, str]:

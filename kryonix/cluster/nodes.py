@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from kryonix.cluster.errors import CommandFailed
+from kryonix.cluster.errors import ClusterNotReady, CommandFailed
 from kryonix.errors import ServiceUnreachable
 
 ROLL_VARIABLE: Final = "KRYONIX_ROLL"
@@ -46,6 +46,22 @@ class RecordedNode:
     def revive(self) -> None:
         """Take the node out of maintenance mode. Raises CommandFailed and ServiceUnreachable."""
         self.run(["rabbitmq-upgrade", "revive"])
+
+    def fetch(self, image: str) -> None:
+        """Pull an image, unless the node's Docker host has it. Raises ClusterNotReady and ServiceUnreachable."""
+        from docker.errors import APIError, ImageNotFound
+
+        with self.docker_host() as client:
+            try:
+                try:
+                    client.images.get(image)
+                except ImageNotFound:
+                    client.images.pull(image)
+            except APIError as error:
+                raise ClusterNotReady(
+                    f"the Docker host of {self.container} has no image {image!r}, and can't pull it: "
+                    f"{error.explanation or error}. No node has been touched. Correct its name, or load it there"
+                ) from error
 
     def run(self, command: Sequence[str]) -> str:
         """Run a command in the container, as the broker's user, and return its output.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from kryonix.cluster.errors import CommandFailed, OperationStopped
-from kryonix.cluster.members import add_members
+from kryonix.cluster.members import add_members, add_replicas
 from kryonix.cluster.nodes import RecordedNode
 from kryonix.cluster.roll import Roll, finish, refusals
 from kryonix.cluster.state import read_state
@@ -100,6 +100,14 @@ def test_queues_get_the_members_that_they_lack(three: Cluster, vhost: str) -> No
     assert add_members(three.broker) == {}
     found = [queue for queue in read_state(three.broker).queues if queue.vhost == vhost]
     assert [(len(queue.members), len(queue.online)) for queue in found] == [(3, 3)] * 9
+
+
+def test_streams_get_the_replicas_that_they_lack(three: Cluster, vhost: str, nodes: list[RecordedNode]) -> None:
+    declare(three, vhost, "log", **{"x-queue-type": "stream", "x-initial-cluster-size": 1})
+    declare(three, vhost, "whole", **{"x-queue-type": "stream"})
+    assert add_replicas(three.broker, nodes) == {}
+    found = [queue for queue in read_state(three.broker).queues if queue.vhost == vhost]
+    assert [(len(queue.members), len(queue.online)) for queue in found] == [(3, 3)] * 2
 
 
 def test_a_command_that_fails_in_a_container_says_why(nodes: list[RecordedNode]) -> None:

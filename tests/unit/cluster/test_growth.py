@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from kryonix.cluster import members, roll
+from kryonix.cluster.errors import CommandFailed
 from kryonix.cluster.growth import Room, is_free, target_size
-from kryonix.cluster.members import additions
+from kryonix.cluster.members import add_replicas, additions
+from kryonix.cluster.nodes import RecordedNode
 from kryonix.errors import InvalidChoice
-from tests.support.cluster_states import cluster_of, node_state, queue_on
+from tests.support.cluster_states import cluster_of, node_state, queue_on, recorded
 
 CONTAINER = "docker:index/container:Container"
 PORTS = [{"internal": 5672, "ip": "127.0.0.1", "external": 5672}, {"internal": 15672, "external": 15672}]
@@ -45,6 +50,22 @@ def test_no_member_goes_to_a_node_that_does_not_serve() -> None:
 
 def test_five_nodes_want_three_members_of_a_queue() -> None:
     assert additions(cluster_of(queue_on("abc"), nodes=5)) == {}
+
+
+def test_a_stream_that_gets_no_replica_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[Sequence[str]]()
+
+    def refuse(node: RecordedNode, command: Sequence[str]) -> str:
+        asked.append(command)
+        raise CommandFailed("no such node")
+
+    state = cluster_of(queue_on("a", name="log", type="stream"), queue_on("a", name="not a stream"))
+    monkeypatch.setattr(RecordedNode, "run", refuse)
+    monkeypatch.setattr(members, "read_state", lambda broker: state)
+    monkeypatch.setattr(roll, "read_state", lambda broker: state)
+    broker: Any = None
+    assert add_replicas(broker, recorded()) == {"log in /v": "no such node"}
+    assert [command[-1] for command in asked] == ["rabbit@b", "rabbit@c"]
 
 
 def test_new_nodes_need_the_ports_of_the_first_ten_apart() -> None:
