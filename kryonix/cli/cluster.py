@@ -7,13 +7,13 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from kryonix.certificates.served import CertificateUnreadable, served
+from kryonix.certificates.listeners import listener_of
+from kryonix.certificates.served import CertificateUnreadable
 from kryonix.cli import cluster_grow, cluster_roll, site
 from kryonix.cli.groups import group
 from kryonix.cli.options import Json, StackOptions, command
@@ -21,7 +21,6 @@ from kryonix.cli.output.console import foreign, out, print_result
 from kryonix.cli.output.tables import Column, responsive_table
 from kryonix.cluster.state import ClusterState, NodeState, ReplicatedQueue, read_state
 from kryonix.rabbitmq.broker import Broker
-from kryonix.topology.addresses import host_port
 
 _UNHEALTHY: Final = 1
 _EXPIRES_SOON: Final = timedelta(days=20)
@@ -122,21 +121,20 @@ def _certificates(outputs: Mapping[str, Any]) -> dict[str, datetime | None]:
     """Return when the certificate of each management API with TLS expires; None for one that does not answer."""
     found: dict[str, datetime | None] = {}
     for url in outputs.get("management_urls") or [outputs.get("management_url", "")]:
-        parts = urlsplit(url)
-        if parts.scheme == "https" and parts.hostname:
+        if listener := listener_of(url):
             found[url] = None
             with suppress(CertificateUnreadable):
-                found[url] = served(parts.hostname, parts.port or 443).expires
+                found[url] = listener.served().expires
     return found
 
 
 def _certificate_problems(certificates: Mapping[str, datetime | None]) -> list[str]:
     soon = datetime.now(UTC) + _EXPIRES_SOON
-    late = {urlsplit(url): expires for url, expires in certificates.items() if expires and expires < soon}
+    late = {listener_of(url): expires for url, expires in certificates.items() if expires and expires < soon}
     return [
-        f"the certificate of {host_port(str(url.hostname), url.port or 443)} expires on {expires:%Y-%m-%d}; "
+        f"the certificate of {listener} expires on {expires:%Y-%m-%d}; "
         "`kryonix certificates list` says why it was not renewed"
-        for url, expires in late.items()
+        for listener, expires in late.items()
     ]
 
 

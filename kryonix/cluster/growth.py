@@ -70,7 +70,8 @@ class Room:
         """Raise ClusterNotReady if this machine has not the memory or the ports. Raises ServiceUnreachable."""
         with first.docker_host() as client:
             total = int(client.info()["MemTotal"])
-            existing = {container.name for container in client.containers.list(all=True)}  # a killed run's, too
+            # Those of a killed run, too.
+            existing = {name.lstrip("/") for each in client.containers(all=True) for name in each["Names"]}
         problems = [
             f"port {port} is in use, and {name} would publish it"
             for name, published in self.ports.items()

@@ -50,13 +50,16 @@ class RecordedNode:
     def fetch(self, image: str) -> None:
         """Pull an image, unless the node's Docker host has it. Raises ClusterNotReady and ServiceUnreachable."""
         from docker.errors import APIError, ImageNotFound
+        from docker.utils import parse_repository_tag
 
         with self.docker_host() as client:
             try:
                 try:
-                    client.images.get(image)
+                    client.inspect_image(image)
                 except ImageNotFound:
-                    client.images.pull(image)
+                    repository, tag = parse_repository_tag(image)
+                    client.pull(repository, tag=tag or "latest")
+                    client.inspect_image(image)
             except APIError as error:
                 raise ClusterNotReady(
                     f"the Docker host of {self.container} has no image {image!r}, and can't pull it: "
@@ -69,9 +72,9 @@ class RecordedNode:
         Raises CommandFailed and ServiceUnreachable.
         """
         with self.docker_host() as client:
-            created = client.api.exec_create(self.container, list(command), user=_BROKER_USER)["Id"]
-            output = str(client.api.exec_start(created).decode(errors="replace")).strip()
-            status = client.api.exec_inspect(created)["ExitCode"]
+            created = client.exec_create(self.container, list(command), user=_BROKER_USER)["Id"]
+            output = str(client.exec_start(created).decode(errors="replace")).strip()
+            status = client.exec_inspect(created)["ExitCode"]
         if status:
             tail = "\n".join(output.splitlines()[-12:])
             raise CommandFailed(f"`{' '.join(command)}` in {self.container} failed (status {status}):\n{tail}")
@@ -80,16 +83,14 @@ class RecordedNode:
     @contextmanager
     def docker_host(self) -> Iterator[Any]:
         """Yield a client of the node's Docker host, and translate its errors. Raises ServiceUnreachable."""
-        import docker  # takes as long as a tenth of a command, and most commands have no need to ask
-        import requests
+        import requests  # these take as long as a tenth of a command, and most commands have no need to ask
         from docker.errors import APIError, DockerException
+
+        from kryonix.engines.docker_client import default_host, docker_client
 
         place = self.docker or os.environ.get("DOCKER_HOST") or "this machine"
         try:
-            tls = docker.utils.kwargs_from_env().get("tls") if self.docker.startswith("tcp:") else None
-            options = {"base_url": self.docker, "tls": tls or False, "use_ssh_client": True} if self.docker else {}
-            made = docker.DockerClient if self.docker else docker.from_env
-            with closing(made(timeout=_COMMAND_S, **options)) as client:
+            with closing(docker_client(self.docker or default_host(), _COMMAND_S)) as client:
                 yield client
         except APIError as error:
             raise ServiceUnreachable(

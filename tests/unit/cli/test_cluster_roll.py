@@ -33,14 +33,14 @@ class Images:
     def __init__(self, *had: str) -> None:
         self.had, self.pulled = had, list[str]()
 
-    def get(self, image: str) -> None:
-        if image not in self.had:
+    def inspect_image(self, image: str) -> None:
+        if image not in (*self.had, *self.pulled):
             raise docker.errors.ImageNotFound("no such image")
 
-    def pull(self, image: str) -> None:
-        if image != "there":
+    def pull(self, repository: str, tag: str) -> None:
+        if (repository, tag) != ("there", "latest"):
             raise docker.errors.NotFound("manifest unknown")
-        self.pulled.append(image)
+        self.pulled.append(repository)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> Images:
 
     @contextmanager
     def docker_host(node: RecordedNode) -> Iterator[Any]:
-        yield type("Client", (), {"images": found})
+        yield found
 
     monkeypatch.setattr(RecordedNode, "docker_host", docker_host)
     return found
