@@ -64,12 +64,13 @@ class BrokerCluster(pulumi.ComponentResource):
             self.certificates = [self._volume(certificate_volume, node, "tls") for node in nodes]
         # None waits for another: the first ones of a new cluster start only once they find each other.
         made: list[tuple[Node, docker.Container]] = []
+        after: pulumi.Input[Sequence[pulumi.Resource]] = []
         for node, volume in zip(nodes, volumes, strict=True):
-            if cookie is not None and made and len(made) == args.growing_from:
+            if made and len(made) == args.growing_from:
                 # But new ones must find the cluster that exists: while it restarts, they would form another.
-                ids = [container.id for _, container in made]
-                cookie = joinable(cookie, nodes.first, args.admin_password, args.trust, ids)
-            made.append((node, self._container(node, volume, cookie)))
+                existing = [container for _, container in made]
+                after = joinable(nodes.first, args.admin_password, args.trust, existing)
+            made.append((node, self._container(node, volume, cookie, after)))
         self.volume, self.formed = volumes[0], made[0][1]
         if nodes.clustered:
             running = [(node, container.id) for node, container in made]
@@ -91,7 +92,13 @@ class BrokerCluster(pulumi.ComponentResource):
     def _volume(self, kind: Callable[..., docker.Volume], node: Node, suffix: str) -> docker.Volume:
         return kind(self, f"{self._named(node)}-{suffix}", node.container, self._daemons[node.number - 1])
 
-    def _container(self, node: Node, volume: docker.Volume, cookie: pulumi.Output[str] | None) -> docker.Container:
+    def _container(
+        self,
+        node: Node,
+        volume: docker.Volume,
+        cookie: pulumi.Output[str] | None,
+        after: pulumi.Input[Sequence[pulumi.Resource]],
+    ) -> docker.Container:
         args = self._args
         password = args.admin_password
         certificate = self.certificates[node.number - 1] if self.certificates else None
@@ -105,4 +112,5 @@ class BrokerCluster(pulumi.ComponentResource):
             cookie=cookie,
         )
         ignored: Sequence[str] = ["*"] if node.number in args.kept else args.ignore_changes
-        return created(self, f"{self._named(node)}-container", inputs, ignored, self._daemons[node.number - 1])
+        name = f"{self._named(node)}-container"
+        return created(self, name, inputs, ignored, self._daemons[node.number - 1], after)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import pulumi
+import pulumi_docker as docker
 from pulumi.dynamic import Resource
 
 from components.accepting_provider import ApplyingProvider
@@ -87,26 +88,24 @@ class ClusterFormed(Resource, module="kryonix", name="ClusterFormed"):
 
 
 def joinable(
-    cookie: pulumi.Output[str],
     node: Node,
     admin_password: pulumi.Input[str],
     ca_certificate: pulumi.Input[str | None],
-    containers: Sequence[pulumi.Input[str]],
-) -> pulumi.Output[str]:
-    """Return the cookie once a node runs in its container, so that the containers with the cookie find it running.
+    containers: Sequence[docker.Container],
+) -> pulumi.Output[Sequence[pulumi.Resource]]:
+    """Return the containers that exist before others are added, once a node runs in its own: for `depends_on`.
 
-    `containers` are the ids of those that exist before. Raises ClusterNotFormed.
+    An input of the others must not depend on them: an engine that replaces a container would replace the others along
+    with it. Raises ClusterNotFormed.
     """
 
-    async def wait(known: list[Any]) -> str:
-        secret, password, trust, _ = known
+    async def wait(known: list[Any]) -> Sequence[pulumi.Resource]:
+        password, trust, _ = known
         await asyncio.to_thread(_wait_for, node, password, trust or "")
-        return str(secret)
+        return containers
 
-    known: pulumi.Output[list[Any]] = pulumi.Output.all(
-        cookie, admin_password, ca_certificate, pulumi.Output.all(*containers)
-    )
-    return pulumi.Output.secret(known.apply(wait))
+    ids = pulumi.Output.all(*(container.id for container in containers))
+    return pulumi.Output.all(admin_password, ca_certificate, ids).apply(wait)
 
 
 def _wait_for(node: Node, password: str, trust: str) -> None:

@@ -81,10 +81,15 @@ def created(
     inputs: Inputs,
     ignore_changes: Sequence[str],
     daemon: docker.Provider | None = None,
+    after: pulumi.Input[Sequence[pulumi.Resource]] = (),
 ) -> docker.Container:
     """Return a container. A second one can't use the name, the ports and the volume of the first one."""
     opts = pulumi.ResourceOptions(
-        parent=parent, provider=daemon, delete_before_replace=True, ignore_changes=list(ignore_changes)
+        parent=parent,
+        provider=daemon,
+        depends_on=after,
+        delete_before_replace=True,
+        ignore_changes=list(ignore_changes),
     )
     return docker.Container(name, opts=opts, **inputs)
 

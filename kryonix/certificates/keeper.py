@@ -20,7 +20,7 @@ from threading import Event
 from typing import Any, Final, Literal
 
 from kryonix.certificates.leaf import CertificateRejected, Leaf, WrongHost
-from kryonix.certificates.placement import SERVER, place, placed
+from kryonix.certificates.placement import SERVER, date, place, placed
 from kryonix.certificates.places import KeeperFile, Place
 from kryonix.certificates.reloading import reload_postgres
 from kryonix.certificates.served import CertificateUnreadable, served
@@ -201,12 +201,13 @@ class Keeper:
             time.sleep(_LOOK_S)
 
     def _loaded(self, where: Place, leaf: Leaf) -> PlaceStatus:
-        """Have a service load its certificate. RabbitMQ and our own services see a new file by themselves."""
-        if where.starttls != "postgres" or not self._file.registry_dsn:
-            return self._looked_at(where, leaf)
+        """Have a service load its certificate. RabbitMQ and our own services look at the date of the file."""
         try:
-            reload_postgres(self._file.registry_dsn)
-        except KryonixError as error:
+            if where.starttls != "postgres":
+                date(where.folder)
+            elif self._file.registry_dsn:
+                reload_postgres(self._file.registry_dsn)
+        except (KryonixError, OSError) as error:
             return self._status(where, leaf, "not answering", str(error))
         return self._looked_at(where, leaf)
 

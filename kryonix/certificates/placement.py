@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,6 @@ TRUST: Final = "ca.pem"
 CLIENTS: Final = "clients.pem"
 """The CAs of clients, where there are any."""
 _MODE: Final = 0o600
-_AHEAD_S: Final = 2.0
 
 
 def place(folder: Path, leaf: Leaf, trust: str, clients: str = "") -> bool:
@@ -51,17 +50,26 @@ def put_file(folder: Path, name: str, text: str) -> bool:
         writing.flush()
         os.fchmod(descriptor, _MODE)  # whatever the umask
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        _date(descriptor)
         os.fsync(descriptor)
     new.replace(file)
     _sync(folder)
+    _date(file)
     return True
 
 
-def _date(descriptor: int) -> None:
-    """Date a file to a moment after its rename: Erlang reads a file again if it is not older than its last look."""
-    now = time.time()
-    os.utime(descriptor, (now, now + _AHEAD_S))
+def date(folder: Path) -> None:
+    """Have a service read its files again. Raises OSError.
+
+    Erlang reads a file again if it is not older than its last look, and a rename keeps a file's date. So the date comes
+    after the rename, however long that took.
+    """
+    for name in (TRUST, CLIENTS, SERVER):
+        with suppress(FileNotFoundError):
+            _date(folder / name)
+
+
+def _date(file: Path) -> None:
+    os.utime(file, follow_symlinks=False)  # the service owns the folder, and may have put a link there
 
 
 def _is_there(file: Path, content: bytes, owner: os.stat_result) -> bool:

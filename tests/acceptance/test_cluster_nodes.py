@@ -130,6 +130,17 @@ def test_grown_queues_have_three_members_and_their_messages(grown: tuple[Project
     assert held(project) == MESSAGES
 
 
+def test_no_nodes_container_is_replaced_along_with_another(cluster: Project) -> None:
+    """An engine that replaces a container replaces what has an input that depends on it."""
+    resources = json.loads(cluster.run("export").stdout)["deployment"]["resources"]
+    kinds = {each["urn"]: each["type"] for each in resources}
+    nodes = [each for each in resources if each["type"] == "docker:index/container:Container"]
+    assert len(nodes) >= 3
+    for node in nodes:
+        used = {kinds[urn] for urns in node.get("propertyDependencies", {}).values() for urn in urns or ()}
+        assert "docker:index/container:Container" not in used, node["urn"]
+
+
 def test_a_run_after_growing_changes_nothing(cluster: Project) -> None:
     assert changed(cluster.must("preview")) == []
 
@@ -177,9 +188,9 @@ def test_a_roll_to_another_image_loses_no_message(cluster: Project, image: str) 
     with load(partial(client_of, cluster, "two"), ROUTES) as running:
         running.mark()
         result = operate(cluster, "roll", "--image", image)
+        assert result.returncode == 0, result.stderr
         running.flows()
         outcome = running.outcome()
-    assert result.returncode == 0, result.stderr
     assert not set(containers(cluster).values()) & set(before.values())
     assert {node["image"] for node in cluster.outputs()["broker_nodes"]} == {image}
     assert outcome.intact, outcome
@@ -206,7 +217,7 @@ def test_a_killed_roll_is_continued_by_the_same_command(cluster: Project, image:
 
 def replaced(project: Project, before: Mapping[str, str]) -> bool:
     with closing(docker.from_env()) as client:
-        found = {container.id for container in client.containers.list(all=True)}
+        found = {container.id for container in client.containers.list(all=True, ignore_removed=True)}
     return not set(before.values()) <= found
 
 

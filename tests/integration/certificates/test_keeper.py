@@ -131,10 +131,16 @@ def test_a_keeper_killed_at_any_step_leaves_nothing_to_repair(kept: Kept) -> Non
 
 
 def test_a_certificate_in_place_that_nobody_loaded_is_loaded(kept: Kept) -> None:
-    leaf = CA.issue_server(NAMES)
-    place(kept.services.folder / "postgres", leaf, CA.certificate)
-    kept.services.round(kept.file)
-    assert served(HOST, kept.services.ports["postgres"], starttls="postgres").serial == leaf.serial
+    for role in ("postgres", "rabbitmq"):
+        file, owner = kept.services.folder / role / SERVER, (kept.services.folder / role).stat()
+        new = file.with_name(f".{SERVER}.new")
+        new.write_text(CA.issue_server(NAMES).pem)
+        new.chmod(0o600)
+        os.chown(new, owner.st_uid, owner.st_gid)
+        os.utime(new, ns=(0, 0))  # older than the broker's last look
+        new.replace(file)
+    assert {each.state for each in kept.services.round(kept.file)} == {"served"}
+    assert kept.leaf("postgres").serial in kept.serials()
 
 
 @pytest.mark.parametrize("days", [-0.01, 0.0])

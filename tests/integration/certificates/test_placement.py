@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from kryonix.certificates.authority import Authority
-from kryonix.certificates.placement import CLIENTS, SERVER, TRUST, place, placed
+from kryonix.certificates.placement import CLIENTS, SERVER, TRUST, date, place, placed
 
 CA = Authority.create("Kryonix test CA 1")
+TICK_NS = 20_000_000
+"""More than a tick of the clock by which a file system dates files."""
 OF_CLIENTS = Authority.create("Kryonix test clients' CA 1").certificate
 
 
@@ -41,18 +43,39 @@ def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
 
 def test_the_certificate_is_placed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that waits for it starts with all that it needs."""
-    order: list[str] = []
-    monkeypatch.setattr(Path, "replace", lambda _, target: order.append(target.name))
+    order, rename = list[str](), Path.replace
+
+    def noted(self: Path, target: Path) -> Path:
+        order.append(target.name)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
     place(tmp_path, CA.issue_server(["broker"]), CA.certificate, OF_CLIENTS)
     assert sorted(order) == sorted([SERVER, TRUST, CLIENTS])
     assert order[-1] == SERVER
 
 
-def test_a_file_is_newer_than_any_look_before_its_rename(tmp_path: Path) -> None:
+def test_a_file_is_newer_than_any_look_before_its_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renamed, rename = dict[str, int](), Path.replace
+
+    def slowly(self: Path, target: Path) -> Path:
+        os.utime(self, ns=(0, 0))  # as if writing it had taken long
+        renamed[target.name] = time.time_ns() - TICK_NS
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", slowly)
     place(tmp_path, CA.issue_server(["broker"]), CA.certificate)
-    now = time.time()
+    assert renamed.keys() == {SERVER, TRUST}
+    for name, at in renamed.items():
+        assert (tmp_path / name).stat().st_mtime_ns >= at, "Erlang would keep the old one"
+
+
+def test_a_file_that_a_service_missed_gets_another_date(tmp_path: Path) -> None:
+    place(tmp_path, CA.issue_server(["broker"]), CA.certificate)
     for file in tmp_path.iterdir():
-        assert file.stat().st_mtime > now, "Erlang would keep the old one"
+        os.utime(file, ns=(0, 0))
+    date(tmp_path)
+    assert [file.name for file in tmp_path.iterdir() if not file.stat().st_mtime_ns] == []
 
 
 def test_a_lost_mode_is_put_right(tmp_path: Path) -> None:

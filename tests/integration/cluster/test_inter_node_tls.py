@@ -68,11 +68,12 @@ class Nodes:
         return bool(answer.output.decode().split()[-1] == "pong")
 
     def put(self, node: str, leaf: Leaf, trust: str = CA.certificate) -> None:
-        """Put a certificate into a node's folder as the keeper does: by a rename."""
+        """Put a certificate into a node's folder as the keeper does: by a rename, and then the date."""
         files = {f"{path}.new": text for path, text in _files(leaf, trust).items() if path.startswith("tls/")}
         self.nodes[node].put_archive("/", _archive(files))
         for path in files:
-            assert self.nodes[node].exec_run(["mv", f"/{path}", f"/{path.removesuffix('.new')}"]).exit_code == 0
+            file = f"/{path.removesuffix('.new')}"
+            assert self.nodes[node].exec_run(["sh", "-c", f"mv {file}.new {file} && touch {file}"]).exit_code == 0
 
     def ctl(self, node: str, *command: str) -> str:
         """Run rabbitmqctl in a node's container; empty where it fails."""
