@@ -26,6 +26,7 @@ from components.settings import PlatformSettings
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.topology.naming import ADMIN_USER
+from tests.support.platform_settings import platform_settings
 from tests.support.project import free_port
 from tests.support.waiting import eventually
 
@@ -39,20 +40,8 @@ PASSWORD = "of a test"
 def settings(monkeypatch: pytest.MonkeyPatch) -> PlatformSettings:
     stack = f"starts-{secrets.token_hex(3)}"
     monkeypatch.setattr(pulumi, "get_stack", lambda: stack)
-    return PlatformSettings(
-        broker_image="rabbitmq:4.3.6-management",
-        broker_memory_mb=512,
-        postgres_image="postgres:17",
-        address="127.0.0.1",
-        advertised_host="127.0.0.1",
-        amqp_port=free_port(),
-        management_port=free_port(),
-        registry_port=free_port(),
-        metrics=MetricsEndpoint(port=free_port()),
-        domain="kryonix.example",
-        receive_time=False,
-        broker_nodes=3,
-    )
+    ports = {key: free_port() for key in ("amqp_port", "management_port", "registry_port")}
+    return platform_settings(broker_nodes=3, broker_memory_mb=512, metrics=MetricsEndpoint(port=free_port()), **ports)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from kryonix.engines.deployments import SIGNATURE
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.rabbitmq.counts import BrokerAccess
 from tests.support.mocked import Recorder, registered
+from tests.support.platform_settings import platform_settings
 
 IMAGE = "rabbitmq:4.3.6-management"
 COOKIE = "/var/lib/rabbitmq/.erlang.cookie"
@@ -33,21 +34,8 @@ def _stack(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(count: int = 1, **changes: Any) -> PlatformSettings:
-    given: dict[str, Any] = {
-        "broker_image": IMAGE,
-        "broker_memory_mb": 1024,
-        "postgres_image": "postgres:17",
-        "address": "0.0.0.0",
-        "advertised_host": "broker.example",
-        "amqp_port": 5672,
-        "management_port": 15672,
-        "registry_port": 5432,
-        "metrics": MetricsEndpoint(),
-        "domain": "kryonix.example",
-        "receive_time": False,
-        "broker_nodes": count,
-    }
-    return PlatformSettings(**given | changes)
+    given: dict[str, Any] = {"address": "0.0.0.0", "advertised_host": "broker.example", "broker_nodes": count}
+    return platform_settings(**given | changes)
 
 
 def made(count: int, **args: Any) -> Recorder:

@@ -15,12 +15,11 @@ import yaml
 
 from components.alertmanager import base_config
 from components.errors import InvalidStack
-from components.exporter import MetricsEndpoint
 from components.monitoring import Monitoring, MonitoringArgs
 from components.monitoring_settings import MonitoringSettings
-from components.settings import PlatformSettings
 from kryonix.engines.deployments import SIGNATURE
 from tests.support.mocked import Recorder, registered
+from tests.support.platform_settings import platform_settings
 
 FILES = Path(__file__).parents[3] / "components" / "monitoring_files"
 CONTAINER = "docker:index/container:Container"
@@ -237,26 +236,13 @@ def test_a_password_in_plain_text_is_refused() -> None:
     assert "kryonix:smtpPassword is stored in plain text" in problem
 
 
-def platform(monitoring: MonitoringSettings) -> PlatformSettings:
-    return PlatformSettings(
-        broker_image="rabbitmq:4.3.6-management",
-        broker_memory_mb=1024,
-        postgres_image="postgres:17",
-        address="127.0.0.1",
-        advertised_host="127.0.0.1",
-        amqp_port=5672,
-        management_port=15672,
-        registry_port=5432,
-        metrics=MetricsEndpoint(),
-        domain="kryonix.example",
-        receive_time=False,
-        monitoring=monitoring,
-    )
-
-
 def test_ports_and_images_are_checked_with_the_platforms_own() -> None:
     with pytest.raises(InvalidStack) as refused:
-        platform(settings(prometheus_port=5672, alertmanager_port=0, retention="x", alertmanager_image="a@sha256:1"))
+        platform_settings(
+            monitoring=settings(
+                prometheus_port=5672, alertmanager_port=0, retention="x", alertmanager_image="a@sha256:1"
+            )
+        )
     lines = [line for line in str(refused.value).splitlines() if not line.startswith("kryonix-error")]
     assert len(lines) == 4
     said = (
@@ -266,7 +252,9 @@ def test_ports_and_images_are_checked_with_the_platforms_own() -> None:
         "Retention: 'x'",
     )
     assert all(any(part in line for line in lines) for part in said)
-    assert platform(settings(grafana_port=5672)).monitoring is not None, "no Grafana, so no port of it"
+    assert platform_settings(monitoring=settings(grafana_port=5672)).monitoring is not None, (
+        "no Grafana, so no port of it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,15 @@ import pulumi
 import pulumi_docker as docker
 import pytest
 
-from components.exporter import MetricsEndpoint
 from components.exporter_container import ExporterContainer, ExporterContainerArgs
 from components.platform_inside import reached_at
 from components.product import IMAGE, ProductSettings, source_hash
 from components.product_services import ProductServices, ProductServicesArgs
-from components.settings import PlatformSettings
 from components.signup_service import SignupService, SignupServiceArgs
 from kryonix import __version__
 from kryonix.engines.deployments import SIGNATURE
 from tests.support.mocked import Recorder, registered
+from tests.support.platform_settings import platform_settings
 
 PLATFORM = {
     "admin_password": "the admin's",
@@ -195,20 +194,8 @@ def test_tenants_made_in_the_container_get_the_address_of_every_node(count: int)
     """With one node the file, and so the container, is what it was before there were several."""
 
     def program() -> None:
-        settings = PlatformSettings(
-            broker_image="rabbitmq:4.3.6-management",
-            broker_memory_mb=1024,
-            postgres_image="postgres:17",
-            address="127.0.0.1",
-            advertised_host="broker.example",
-            amqp_port=5672,
-            management_port=15672,
-            registry_port=5432,
-            metrics=MetricsEndpoint(),
-            domain="kryonix.example",
-            receive_time=False,
-            broker_nodes=count,
-            product=ProductSettings(signup=True),
+        settings = platform_settings(
+            advertised_host="broker.example", broker_nodes=count, product=ProductSettings(signup=True)
         )
         nodes = {"management_urls": ["http://a"] * count, "amqp_addresses": ["a:5672"] * count}
         platform = SimpleNamespace(
