@@ -119,7 +119,8 @@ def _problems(host: Host) -> list[str]:
 def _is_daemon(docker: str) -> bool:
     with suppress(ValueError):
         url = urlsplit(docker)
-        return bool(url.scheme in ("ssh", "tcp") and url.hostname and url.port != 0 and url.password is None)
+        known = url.scheme in ("ssh", "tcp") and url.path in ("", "/")
+        return bool(known and url.hostname and url.port != 0 and url.password is None)
     return False
 
 

@@ -21,7 +21,7 @@ from kryonix.cluster.members import add_members, add_replicas
 from kryonix.cluster.nodes import RecordedNode
 from kryonix.cluster.roll import due_nodes, finish, in_order, wait_for
 from kryonix.cluster.state import ClusterState, read_state
-from kryonix.engines.containers import container_names
+from kryonix.engines.containers import containers
 from kryonix.errors import KryonixError
 
 _SIZE: Final = "kryonix:brokerNodes"
@@ -93,7 +93,7 @@ def _first(stack: ClusterStack) -> RecordedNode:
     if stack.nodes:
         return stack.nodes[0]
     suffix = "-rabbitmq"
-    name = next((each for each in container_names(stack.deployment) if each.endswith(suffix)), "")
+    name = next((each for each in containers(stack.deployment) if each.endswith(suffix)), "")
     if not name:
         raise ClusterNotReady(f"stack {stack.spec.name!r} has no container of a broker. Run `kryonix up` on it first")
     return RecordedNode(number=1, name=f"rabbit@{name}", container=name, docker="")

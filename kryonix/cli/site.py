@@ -14,7 +14,7 @@ import typer
 from kryonix.cli.options import PlatformOptions, StackOptions, command
 from kryonix.cli.output.console import print_error
 from kryonix.engines.choice import engine_for
-from kryonix.engines.containers import advice, container_names, paused, platform_of, worker_container
+from kryonix.engines.containers import advice, containers, paused, platform_of, worker_container
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.engines.errors import Refused
 from kryonix.errors import InvalidChoice, KryonixError, MissingPrerequisite, ServiceUnreachable
@@ -238,11 +238,11 @@ class Outage:
         self._options = options
         deployment = self._export(options.stack)
         self._stack = platform_of(deployment) or options.stack
-        self._names = container_names(deployment if self._stack == options.stack else self._export(self._stack))
+        self._containers = containers(deployment if self._stack == options.stack else self._export(self._stack))
 
     def refuse_paused(self) -> None:
         """Raise ServiceUnreachable if a container is paused: each request to it would wait until it times out."""
-        if text := paused(self._stack, self._names):
+        if text := paused(self._stack, self._containers):
             raise ServiceUnreachable(text)
 
     @contextmanager
@@ -260,8 +260,8 @@ class Outage:
 
     def advice(self) -> str | None:
         """Return which container does not run and what to do, or None if all run."""
-        noted = frozenset(self._names) - frozenset(container_names(self._export(self._stack)))
-        return advice(self._stack, self._names, noted)
+        noted = frozenset(self._containers) - frozenset(containers(self._export(self._stack)))
+        return advice(self._stack, self._containers, noted)
 
     def _export(self, stack: str) -> Mapping[str, Any]:
         try:

@@ -87,6 +87,7 @@ class RecordedNode:
         from docker.errors import APIError, DockerException
 
         from kryonix.engines.docker_client import default_host, docker_client
+        from kryonix.engines.docker_ssh import SshFailed
 
         place = self.docker or os.environ.get("DOCKER_HOST") or "this machine"
         try:
@@ -97,6 +98,8 @@ class RecordedNode:
                 f"Docker on {place} refuses to look into {self.container}: {error.explanation or error}. Look at "
                 f"`docker ps -a --filter name={self.container}` there, then run this again"
             ) from error
+        except SshFailed as error:
+            raise ServiceUnreachable(f"Docker on {place} can't be reached: {error}") from error
         except (DockerException, requests.RequestException, OSError) as error:
             raise ServiceUnreachable(f"Docker on {place} does not answer: {error}. Start it and run again") from error
 

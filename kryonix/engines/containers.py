@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, Final
 
 from kryonix.engines.deployments import Deployment, entries
 from kryonix.errors import ServiceUnreachable
 
 _CONTAINER: Final = "docker:index/container:Container"
+_PROVIDER: Final = "pulumi:providers:docker"
 _REFERENCE: Final = "pulumi:pulumi:StackReference"
 _NODE: Final = re.compile(r"-rabbitmq(-\d)?$")
 """The name of a container of a broker's node."""
@@ -28,9 +29,15 @@ def keeper_container(stack: str) -> str:
     return f"kryonix-{stack}-keeper"
 
 
-def container_names(deployment: Mapping[str, Any]) -> list[str]:
-    """Return the names of the containers in a stack's state."""
-    return [str(resource["inputs"]["name"]) for resource in entries(deployment) if resource["type"] == _CONTAINER]
+def containers(deployment: Mapping[str, Any]) -> dict[str, str]:
+    """Return the containers in a stack's state: the URL of its Docker host by its name; empty for the default one."""
+    resources = entries(deployment)
+    hosts = {each["urn"]: str(each["inputs"].get("host") or "") for each in resources if each["type"] == _PROVIDER}
+    return {
+        str(each["inputs"]["name"]): hosts.get(each.get("provider", "").rpartition("::")[0], "")
+        for each in resources
+        if each["type"] == _CONTAINER
+    }
 
 
 def platform_of(deployment: Mapping[str, Any]) -> str | None:
@@ -44,7 +51,7 @@ def with_live_ids(document: Deployment) -> Deployment:
 
     Unchanged if Docker does not answer here.
     """
-    live = {name: state["Id"] for name, state in _inspected(container_names(document)).items() if state}
+    live = {name: state["Id"] for name, state in _inspected(containers(document)).items() if state}
 
     def today(resource: Mapping[str, Any]) -> Mapping[str, Any]:
         id = live.get(str(resource["inputs"]["name"])) if resource["type"] == _CONTAINER else None
@@ -56,26 +63,26 @@ def with_live_ids(document: Deployment) -> Deployment:
     return {**document, "deployment": {**document["deployment"], "resources": resources}}
 
 
-def advice(stack: str, names: Sequence[str], noted: Collection[str] = ()) -> str | None:
+def advice(stack: str, hosts: Mapping[str, str], noted: Collection[str] = ()) -> str | None:
     """Return what is wrong with the first container that does not run, and what to do; None if all run.
 
-    Also None if Docker does not answer here, or only a minority of a cluster's nodes is away. `noted`: containers that
-    the state has lost already.
+    Also None if Docker does not answer, or only a minority of a cluster's nodes is away. `hosts`: each container's
+    Docker host. `noted`: containers that the state has lost already.
     """
-    states = _without_spare(_states(names))
+    states = _without_spare(_states(hosts))
     wrong = (_advice(stack, name, state, name in noted) for name, state in states.items())
     return next((text for text in wrong if text), None)
 
 
-def paused(stack: str, names: Sequence[str]) -> str | None:
+def paused(stack: str, hosts: Mapping[str, str]) -> str | None:
     """Return what to do about the first paused container; None if there is none that is missed."""
-    states = _without_spare(_states(names))
+    states = _without_spare(_states(hosts))
     return next((_paused(stack, name) for name, state in states.items() if state and state.get("Paused")), None)
 
 
-def _states(names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
-    """Return the state of each container, None for one that is gone; empty if Docker does not answer."""
-    return {name: found and found["State"] for name, found in _inspected(names).items()}
+def _states(hosts: Mapping[str, str]) -> dict[str, dict[str, Any] | None]:
+    """Return the state of each container, None for one that is gone; without those whose Docker does not answer."""
+    return {name: found and found["State"] for name, found in _inspected(hosts).items()}
 
 
 def _without_spare(states: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str, Any] | None]:
@@ -85,22 +92,30 @@ def _without_spare(states: Mapping[str, dict[str, Any] | None]) -> dict[str, dic
     return {name: state for name, state in states.items() if name not in away or 2 * len(away) >= len(nodes)}
 
 
-def _inspected(names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
-    """Return what Docker says of each container, None for one that is gone; empty if Docker does not answer."""
-    import docker  # takes as long as a tenth of a command, and most commands have no need to ask
-    from docker.errors import DockerException, NotFound
+def _inspected(hosts: Mapping[str, str]) -> dict[str, dict[str, Any] | None]:
+    """Return what Docker says of each container, None for one that is gone; without those whose Docker does not answer.
+
+    `hosts` are the URLs of their Docker hosts.
+    """
+    from docker.errors import DockerException  # takes as long as a tenth of a command, and most have no need to ask
+
+    from kryonix.engines.docker_client import default_host, docker_client
 
     inspected: dict[str, dict[str, Any] | None] = {}
+    for host in set(hosts.values()):
+        names = [name for name, its_host in hosts.items() if its_host == host]
+        with suppress(DockerException, OSError), closing(docker_client(host or default_host(), _TIMEOUT_S)) as client:
+            inspected.update({name: _found(client, name) for name in names})
+    return {name: inspected[name] for name in hosts if name in inspected}
+
+
+def _found(client: Any, name: str) -> dict[str, Any] | None:
+    from docker.errors import NotFound
+
     try:
-        with closing(docker.from_env(timeout=_TIMEOUT_S)) as client:
-            for name in names:
-                try:
-                    inspected[name] = client.api.inspect_container(name)
-                except NotFound:
-                    inspected[name] = None
-    except (DockerException, OSError):
-        return {}
-    return inspected
+        return dict(client.inspect_container(name))
+    except NotFound:
+        return None
 
 
 def run_inside(container: str, command: Sequence[str], docker_host: str = "") -> tuple[int, str, str]:

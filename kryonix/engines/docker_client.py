@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import docker
+from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.errors import TLSParameterError
+
+from kryonix.engines.docker_ssh import SshAdapter
 
 _FOLDER: Final = "DOCKER_CERT_PATH"
 
@@ -28,10 +31,19 @@ def default_host() -> str:
 def docker_client(host: str, timeout_s: float) -> DockerApi:
     """Return a client of the daemon at a URL. Raises DockerException if it can't be reached.
 
-    For a daemon with TLS the folder DOCKER_CERT_PATH holds ca.pem, cert.pem and key.pem, as for Docker's own tools. SSH
-    is the program `ssh`, with the user's own keys, agent and known hosts.
+    For a daemon with TLS the folder DOCKER_CERT_PATH holds ca.pem, cert.pem and key.pem, as for Docker's own tools.
     """
-    return DockerApi(base_url=host, version="auto", timeout=timeout_s, tls=_tls(host), use_ssh_client=True)
+    if not host.startswith("ssh:"):
+        return DockerApi(base_url=host, version="auto", timeout=timeout_s, tls=_tls(host))
+    # docker's own way needs paramiko, never times out, and says nothing of why `ssh` failed.
+    api = DockerApi(base_url="unix:///ssh", version=DEFAULT_DOCKER_API_VERSION, timeout=timeout_s)
+    api.mount("http+docker://", SshAdapter(host, timeout_s))
+    try:
+        api._version = api.version(api_version=False)["ApiVersion"]
+    except BaseException:
+        api.close()
+        raise
+    return api
 
 
 def _tls(host: str) -> docker.tls.TLSConfig | None:

@@ -30,12 +30,23 @@ def test_a_cluster_can_do_without_a_minority_of_its_nodes(
     states: Mapping[str, Any], blamed: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {name: state and {"State": state} for name, state in states.items()}
-    monkeypatch.setattr(containers, "_inspected", lambda names: found)
-    advice = containers.advice("dev", list(states))
+    monkeypatch.setattr(containers, "_inspected", lambda hosts: found)
+    advice = containers.advice("dev", dict.fromkeys(states, ""))
     assert (advice is None) if blamed is None else (f"the container {blamed} " in str(advice))
 
 
 def test_a_frozen_node_is_missed_if_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "_inspected", lambda names: {name: {"State": PAUSED} for name in names})
-    assert "is paused" in str(containers.paused("dev", [ONE]))
-    assert "is paused" in str(containers.paused("dev", [ONE, TWO, THREE]))
+    monkeypatch.setattr(containers, "_inspected", lambda hosts: {name: {"State": PAUSED} for name in hosts})
+    assert "is paused" in str(containers.paused("dev", {ONE: ""}))
+    assert "is paused" in str(containers.paused("dev", dict.fromkeys([ONE, TWO, THREE], "")))
+
+
+def test_a_container_is_looked_for_on_its_own_docker_host() -> None:
+    provider = "urn:pulumi:dev::kryonix::pulumi:providers:docker::docker-2"
+    container = {"type": "docker:index/container:Container"}
+    resources = [
+        {"type": "pulumi:providers:docker", "urn": provider, "inputs": {"host": "ssh://two"}},
+        {**container, "inputs": {"name": TWO}, "provider": f"{provider}::4711"},
+        {**container, "inputs": {"name": ONE}, "provider": "urn:of::another::5"},
+    ]
+    assert containers.containers({"deployment": {"resources": resources}}) == {TWO: "ssh://two", ONE: ""}

@@ -13,6 +13,7 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 
 from kryonix.engines.docker_client import default_host, docker_client
+from kryonix.engines.docker_ssh import SshFailed
 from kryonix.engines.local.errors import ApplyFailed, ServiceUnavailable
 from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.fields import KEY, Field, Fields, TableHandler, accepted
@@ -48,6 +49,8 @@ class Daemon:
             raise
         except APIError as error:
             raise ApplyFailed(f"docker refused to {doing}: {error.explanation or error}") from None
+        except SshFailed as error:
+            raise ServiceUnavailable(f"docker can't be reached at {self.host}: {error}") from None
         except (DockerException, requests.RequestException) as error:
             raise ServiceUnavailable(self._unreachable(str(error))) from None
 
