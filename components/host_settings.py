@@ -61,6 +61,8 @@ class HostSettings:
     def refuse_moves(self, outputs: Mapping[str, Any]) -> None:
         """Raise InvalidStack if a node that exists would be made on another machine: its messages stay on this one.
 
+        Raise it too if nodes of a cluster would lose each other, because several get another address.
+
         `outputs` are the previous run's.
         """
         before: Sequence[Mapping[str, Any]] = (outputs.get("broker_nodes") or [{}]) if outputs else ()
@@ -71,6 +73,13 @@ class HostSettings:
                 f"{_KEY}: node {moved[0]} would get another Docker daemon, and leave its volume with its messages "
                 "behind. Nothing has been changed. Take the change back. The machine that replaces a lost one takes "
                 "over its addresses; to use other machines, move the tenants to another platform (docs/scale.md)"
+            )
+        addresses = [(entry.get("machine"), host.address) for entry, host in zip(before, self.hosts, strict=False)]
+        if len(before) > 1 and sum(old != new for old, new in addresses) > 1:
+            raise InvalidStack(
+                f"{_KEY}: the addresses of several nodes would change at once. The first one that gets its new address "
+                "could not reach another, which still has its old one. Nothing has been changed. Change one node's "
+                f"address, run `kryonix cluster roll --stack {pulumi.get_stack()}`, then change the next"
             )
 
     def problems(self, nodes: int, *, tls: bool) -> list[str]:

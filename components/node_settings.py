@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
+from components.errors import InvalidStack
 from components.host_settings import Host
 from kryonix.cluster.growth import PORT_STEP
 from kryonix.topology.addresses import host_port
@@ -147,6 +149,32 @@ class NodeSettings:
             )
         }
 
+    def refuse_exchanges(self, outputs: Mapping[str, Any]) -> None:
+        """Raise InvalidStack if a node of a cluster can't be replaced while the others are as they were.
+
+        It would get another name, and so leave the cluster and its data, or a port that another node publishes.
+        `outputs` are the previous run's.
+        """
+        before: Sequence[Mapping[str, Any]] = outputs.get("broker_nodes") or ()
+        if len(before) < 2:
+            return
+        for node, entry in zip(self.nodes, before, strict=False):
+            if node.name != entry["name"]:
+                raise InvalidStack(
+                    f"node {node.number} of the broker is {entry['name']}, and would become {node.name}: it would "
+                    "leave the cluster and its data behind. A stack with a cluster can't be renamed. Nothing has been "
+                    "changed. Give the stack its old name again (`pulumi stack rename`)"
+                )
+        ports = {port: number for number, entry in enumerate(before, 1) for port in _published(entry, number, outputs)}
+        for node in self.nodes:
+            for port in (node.amqp_port, node.management_port, node.metrics_port):
+                if not node.peers and (other := ports.get(port, node.number)) != node.number:
+                    raise InvalidStack(
+                        f"kryonix:amqpPort, kryonix:managementPort, kryonix:metricsPort: node {node.number} would "
+                        f"publish port {port}, which node {other} has until it is replaced itself. Nothing has been "
+                        "changed. Choose ports that no node has now"
+                    )
+
     def problems(self) -> list[str]:
         """Return what keeps the nodes from finding each other by their names."""
         long = [node.container for node in self.nodes if self.clustered and not _NAME.fullmatch(node.container)]
@@ -156,3 +184,11 @@ class NodeSettings:
             f"kryonix:brokerNodes: {long[0]!r} is not a valid host name of a node: up to 63 letters, digits, hyphens "
             "and underscores, without a period. Use a stack with another name"
         ]
+
+
+def _published(entry: Mapping[str, Any], number: int, outputs: Mapping[str, Any]) -> list[int]:
+    """Return the ports that a node published in the previous run. Only the first one's for metrics is an output."""
+    metrics = urlsplit(str(outputs.get("metrics_url") or "")).port
+    urls = [f"//{entry['amqp']}", str(entry["management"])]
+    found = [port for url in urls if (port := urlsplit(url).port)]
+    return [*found, metrics + PORT_STEP * (number - 1)] if metrics else found

@@ -54,8 +54,7 @@ class Roll:
             raise ClusterNeedsRoll(
                 f"this change would replace the containers of {len(changed)} of {len(before)} nodes at once: {names}; "
                 f"nothing has been changed. Run `kryonix cluster roll --stack {stack}`, which replaces one node after "
-                "the other while the others serve, or take the change back. Take back a change of TLS in any case: "
-                "nodes with and without it can't speak with each other (docs/platform.md, Turn TLS on)"
+                "the other while the others serve, or take the change back"
             )
         return {number: digest for number, digest in recorded.items() if number not in self.nodes}
 

@@ -240,6 +240,8 @@ class Settings:
             platform = None if single else PlatformSettings.load(config)
             if platform is not None:
                 platform.hosts.refuse_moves(previous.outputs)
+                platform.nodes.refuse_exchanges(previous.outputs)
+                platform.tls.refuse_mixture(previous.outputs)
                 platform.tls.refuse_unasked(previous.outputs)
                 if platform.tls.on and previous.has_older_layout:
                     remedy = 'Run `up` twice with kryonix:tls "false" (docs/platform.md, Stacks of an older version)'

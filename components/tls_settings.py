@@ -20,6 +20,7 @@ CERTIFICATE: Final = f"{FOLDER}/server.pem"
 """Key and chain in one file, so that one rename replaces both."""
 
 _CHOICES: Final = ("auto", "true", "false")
+_SPEECH: Final = {False: "plain text", True: "TLS"}
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 _URLS: Final = ("management_url", "metrics_url", "signup_url")
 
@@ -80,6 +81,19 @@ class TlsSettings:
             certificate_dir=(folder := config.get("certificateDir") or ""),
             certificate_ca=(config.get("caCertificate") or "") if folder else "",
         )
+
+    def refuse_mixture(self, outputs: Mapping[str, Any]) -> None:
+        """Raise InvalidStack if the nodes of a cluster would change to TLS or back, one after the other.
+
+        `outputs` are the previous run's.
+        """
+        was = bool(outputs.get("ca_certificate"))
+        if was != self.on and len(outputs.get("broker_nodes") or ()) > 1:
+            raise InvalidStack(
+                f"kryonix:tls: the nodes of this cluster speak {_SPEECH[was]}, and would change to {_SPEECH[self.on]}: "
+                "nodes with TLS and nodes without can't speak with each other, so no roll can make this change. "
+                f'Nothing has been changed. Set kryonix:tls to "{str(was).lower()}" (docs/platform.md, Turn TLS on)'
+            )
 
     def refuse_unasked(self, outputs: Mapping[str, Any]) -> None:
         """Raise InvalidStack if a platform that others reach in plain text would change to TLS without being asked.

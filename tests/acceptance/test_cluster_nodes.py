@@ -183,6 +183,16 @@ def test_an_image_that_is_not_there_is_refused_before_a_node_is_touched(cluster:
     assert (containers(cluster), cluster.config_file.read_text()) == (before, config)
 
 
+def test_tls_is_refused_before_a_node_is_touched(cluster: Project) -> None:
+    before = containers(cluster)
+    cluster.configure(tls="true")
+    result = operate(cluster, "roll")
+    cluster.configure(tls=None)
+    assert result.returncode == 2, result.stderr
+    assert 'Set kryonix:tls to "false"' in result.stderr
+    assert containers(cluster) == before
+
+
 def test_a_roll_to_another_image_loses_no_message(cluster: Project, image: str) -> None:
     before = containers(cluster)
     with load(partial(client_of, cluster, "two"), ROUTES) as running:

@@ -158,8 +158,17 @@ def test_a_stack_whose_nodes_have_no_names_is_refused(stack: str, monkeypatch: p
 def outputs(count: int, **changes: Any) -> dict[str, Any]:
     """The outputs of a last run with other settings."""
     before = settings(count, **changes)
-    nodes = [{"container": node.container, "digest": inputs_digest(node, before)} for node in before.nodes]
-    return {"layout": 2, "broker_nodes": nodes}
+    nodes = [
+        {
+            "name": node.name,
+            "container": node.container,
+            "amqp": node.amqp,
+            "management": node.management_url,
+            "digest": inputs_digest(node, before),
+        }
+        for node in before.nodes
+    ]
+    return {"layout": 2, "broker_nodes": nodes, "metrics_url": "http://127.0.0.1:9419/metrics"}
 
 
 def kept(now: PlatformSettings, before: dict[str, Any], value: str, monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
@@ -175,6 +184,37 @@ def test_a_change_of_a_cluster_is_refused_before_anything_changes(monkeypatch: p
         kept(settings(3, **OTHER), outputs(3), "", monkeypatch)
     for said in ("3 of 3 nodes", "kryonix-dev-rabbitmq-2", "kryonix cluster roll --stack dev", "nothing has been"):
         assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({"management_port": 15682}, "node 1 would publish port 15682, which node 2 has"),
+        (
+            {"amqp_port": 9429, "metrics": MetricsEndpoint(port=9519)},
+            "node 1 would publish port 9429, which node 2 has",
+        ),
+        ({"management_port": 5662}, "node 2 would publish port 5672, which node 1 has"),
+        ({"amqp_port": 5673, "management_port": 5672}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_node_can_not_have_a_port_of_another_one(change: dict[str, Any], refused: str) -> None:
+    now = settings(3, **{"amqp_port": 6672, **change} if refused else change)
+    if not refused:
+        now.nodes.refuse_exchanges(outputs(3))
+        return
+    with pytest.raises(InvalidStack, match=refused):
+        now.nodes.refuse_exchanges(outputs(3))
+    now.nodes.refuse_exchanges({})
+    now.nodes.refuse_exchanges(outputs(1))
+
+
+def test_a_stack_with_a_cluster_is_not_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = outputs(3)
+    monkeypatch.setattr(pulumi, "get_stack", lambda: "prod")
+    with pytest.raises(InvalidStack, match="rabbit@kryonix-dev-rabbitmq, and would become rabbit@kryonix-prod"):
+        settings(3).nodes.refuse_exchanges(before)
 
 
 def test_an_unchanged_cluster_keeps_its_containers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,11 @@ def outputs(*hosts: Host, nodes: int = 3) -> dict[str, Any]:
     return {"layout": 2, "broker_nodes": entries}
 
 
+def moved(host: Host) -> Host:
+    """The same machine at another address."""
+    return replace(host, address=host.address.replace("10.0.", "10.1."))
+
+
 LOCAL = Host(address="10.0.0.9")
 
 
@@ -94,9 +100,16 @@ def test_a_node_that_exists_stays_on_its_machine(before: dict[str, Any], now: li
         ({}, []),
         (outputs(), []),
         ({"layout": 2}, []),
-        (outputs(*SSH), [Host(address="10.1.0.1", docker=SSH[0].docker), *SSH[1:]]),
+        (outputs(*SSH), [moved(SSH[0]), *SSH[1:]]),
+        (outputs(*SSH[:1], nodes=1), [moved(SSH[0]), *SSH[1:]]),
         (outputs(LOCAL, nodes=1), [LOCAL, *SSH[1:]]),
     ],
 )
 def test_new_nodes_and_new_addresses_are_accepted(before: dict[str, Any], now: list[Host]) -> None:
     HostSettings(hosts=now).refuse_moves(before)
+
+
+def test_two_nodes_of_a_cluster_do_not_move_at_once() -> None:
+    """The first to be replaced would look for the second where it is not yet, and be looked for where it was."""
+    with pytest.raises(InvalidStack, match=r"addresses of several nodes would change at once.*kryonix cluster roll"):
+        HostSettings(hosts=[moved(SSH[0]), moved(SSH[1]), SSH[2]]).refuse_moves(outputs(*SSH))

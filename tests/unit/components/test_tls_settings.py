@@ -69,3 +69,14 @@ def test_a_platform_that_others_reach_in_plain_text_gets_tls_only_if_asked() -> 
     TlsSettings(on=True, choice="true").refuse_unasked(REACHED)
     TlsSettings(on=False).refuse_unasked(REACHED)
     TlsSettings(on=False, choice="false").refuse_unasked(REACHED)
+
+
+@pytest.mark.parametrize(("was", "on"), [("", True), ("PEM", False)])
+def test_a_cluster_neither_gets_tls_nor_loses_it(was: str, *, on: bool) -> None:
+    """Its nodes are replaced one by one, and those with TLS can't speak with those without."""
+    outputs = {"ca_certificate": was, "broker_nodes": [{}] * 3}
+    with pytest.raises(InvalidStack, match=f'kryonix:tls: .*Set kryonix:tls to "{str(not on).lower()}"'):
+        TlsSettings(on=on).refuse_mixture(outputs)
+    TlsSettings(on=not on).refuse_mixture(outputs)
+    for alone in ({}, {"ca_certificate": was, "broker_nodes": [{}]}):
+        TlsSettings(on=on).refuse_mixture(alone)
