@@ -19,16 +19,14 @@ from kryonix.topology.addresses import host_port
 BROKEN: Final = (amqp.AMQPError, OSError, RuntimeError, EOFError)
 """Errors of an unusable connection or channel. RuntimeError is aiormq's "closed"."""
 
-_REFUSED: Final = (
-    amqp.AuthenticationError,
-    amqp.ProbableAuthenticationError,
-    amqp.ConnectionNotAllowed,
-    amqp.ChannelAccessRefused,
-)
+_REFUSED: Final = (amqp.AuthenticationError, amqp.ProbableAuthenticationError, amqp.ChannelAccessRefused)
 _PLAIN: Final = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG|UNKNOWN_PROTOCOL")
 """What OpenSSL, by its version, calls an answer that is not TLS."""
 _ALERT: Final = re.compile(r"Read 0 bytes but 131[3-8]\d\d bytes expected")
 """A TLS alert, whose bytes (version, length 2, level, description) aiormq takes for the size of a frame."""
+_NONE: Final = "connection limit (0) is reached"
+_UNKNOWN: Final = "connection limit cannot be queried"
+"""The broker's words where it does not know: another node may, or the same one soon."""
 _REMEDY_TRUST: Final = (
     "Trusted are the CA of the credentials' file, or the one in ca_file or KRYONIX_CA_FILE, or else the system's"
 )
@@ -46,12 +44,9 @@ def not_connected(address: Address, error: BaseException) -> NotConnected:
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, _REFUSED):
         return AccessRefused(f"{place} refuses the connection ({reason})")
-    if isinstance(error, amqp.InvalidFrameError) and "Connection.OpenOk" in reason:
-        # The broker closed instead of opening; aiormq drops the broker's text.
-        problem = (
-            f"{place} does not let {address.username} in: the tenant is suspended, or at its plan's limit of "
-            "connections, or the vhost does not exist, or the user has no permission there"
-        )
+    if isinstance(error, amqp.ConnectionNotAllowed) and _UNKNOWN not in reason:
+        suspended = "the tenant is suspended: " if _NONE in reason else ""
+        problem = f"{place} does not let {address.username} in: {suspended}{str(error).removeprefix('NOT_ALLOWED - ')}"
         return AccessRefused(problem, remedy=_REMEDY_SHUT)
     cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
     if _PLAIN.search(str(cause)):

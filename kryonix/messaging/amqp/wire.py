@@ -1,5 +1,7 @@
 """aiormq made faster, exact and tolerant: a gathering writer, exact properties, a reader of undecodable headers.
 
+A new connection waits past heartbeats, and has the broker's reason for a refusal: see `_RoomyConnection`.
+
 One write to the socket per turn of the event loop, not per frame, saves much of a message's cost. pamqp's writer halves
 floats, cuts names after 128 bytes, and refuses text that is not UTF-8. And each delivery of a message with undecodable
 properties (a time in microseconds, an id that is not UTF-8, lists 1,000 deep) would end the connection, and cost every
@@ -20,10 +22,20 @@ import pamqp.constants
 import pamqp.frame
 from aio_pika.abc import AbstractConnection, UnderlayConnection
 from aiormq.channel import Channel
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.connection import (
+    FrameReceiver,
+    TCPTransportFactory,
+    TLSTransportFactory,
+    TransportFactory,
+    exception_by_code,
+)
 from pamqp import encode
+from pamqp.base import Frame
 from pamqp.commands import Basic
+from pamqp.commands import Connection as Method
+from pamqp.exceptions import AMQPAccessRefused
 from pamqp.header import ContentHeader
+from pamqp.heartbeat import Heartbeat
 from yarl import URL
 
 from kryonix.messaging.message import Header
@@ -240,6 +252,28 @@ class _RoomyConnection(aiormq.Connection):
         """True while the broker stops publishers, as at a memory alarm."""
         unblocked: asyncio.Event = vars(self)["_Connection__connection_unblocked"]
         return not unblocked.is_set()
+
+    @staticmethod
+    async def _rpc(
+        request: Frame, writer: asyncio.StreamWriter, frame_receiver: FrameReceiver, wait_response: bool = True
+    ) -> pamqp.frame.FrameTypes | None:
+        """Send a request of the login, and return its answer.
+
+        aiormq takes a heartbeat for the answer. RabbitMQ sends them while it lets a client wait: to count a tenant's
+        connections it asks every node, also one that was just lost in silence, which it gives up after 7 s at most.
+        And aiormq drops the reason of a close.
+        """
+        writer.write(pamqp.frame.marshal(request, 0))
+        await writer.drain()
+        while wait_response:
+            _, _, frame = await frame_receiver.get_frame()
+            if isinstance(frame, Method.Close):
+                if frame.reply_code == AMQPAccessRefused.value:
+                    raise aiormq.exceptions.ProbableAuthenticationError(frame.reply_text)
+                raise exception_by_code(frame)
+            if not isinstance(frame, Heartbeat):
+                return frame
+        return None
 
 
 class _Underlay(UnderlayConnection):

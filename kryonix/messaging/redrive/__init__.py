@@ -17,7 +17,7 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
 from kryonix.messaging.amqp.cluster import Cluster
 from kryonix.messaging.amqp.failures import BROKEN, is_of_connection, not_connected, translate_amqp_errors
-from kryonix.messaging.amqp.wire import open_channel
+from kryonix.messaging.amqp.wire import GatheringConnection, open_channel
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import NotConnected
 from kryonix.topology.naming import Names
@@ -96,7 +96,7 @@ class Reading:
 
 @asynccontextmanager
 async def connected(
-    address: Address, name: str, connection_class: type[aio_pika.Connection] = aio_pika.Connection
+    address: Address, name: str, connection_class: type[GatheringConnection] = GatheringConnection
 ) -> AsyncIterator[AbstractConnection]:
     """Connect once. Raises KryonixError, or ServiceUnreachable if there is no connection, or it ends."""
     trust = address.trust()
