@@ -151,12 +151,14 @@ def test_invalid_config_is_refused_with_the_cli(
     assert "an unhandled error" not in result.stderr
 
 
-def test_the_cli_rolls_three_nodes_with_tls(project: Project, tmp_path: Path) -> None:
-    project.configure(brokerNodes=3, brokerMemoryMb=512, tls="true")
+def test_the_cli_grows_and_rolls_nodes_with_tls(project: Project, tmp_path: Path) -> None:
+    project.configure(brokerNodes=1, brokerMemoryMb=512, tls="true")
     pulumi = Cli(project, tmp_path / "backend")
     project.env["PULUMI_BACKEND_URL"] = f"file://{tmp_path / 'backend'}"
     pulumi.init()
     pulumi("up", "--yes", "--skip-preview")
+    grown = project.kryonix("cluster", "grow", "--stack", project.stack, "--nodes", "3", "--yes", timeout=900)
+    assert grown.returncode == 0, grown.stdout + grown.stderr
     before = json.loads(pulumi("stack", "output", "--json"))
     assert len(before["amqp_addresses"]) == 3
     assert before["ca_certificate"].startswith("-----BEGIN CERTIFICATE-----")
