@@ -47,6 +47,7 @@ if settings.platform is not None:
     from components.broker_safeguards import BrokerSafeguards
     from components.exporter import Exporter, ExporterArgs
     from components.platform_events import PlatformEvents, PlatformEventsArgs
+    from components.platform_inside import metrics_targets, nodes_inside
     from components.shared_vhosts import SharedVhosts
 
     with_data = pulumi.ResourceOptions.merge(on_broker, pulumi.ResourceOptions(deleted_with=platform.data))
@@ -64,7 +65,7 @@ if settings.platform is not None:
             settings=settings.platform.monitoring,
             advertised_host=settings.platform.advertised_host,
             broker_network=own.broker_network,
-            brokers=settings.platform.nodes.inside,
+            brokers=metrics_targets(nodes_inside(settings.platform)),
             metrics_password=exporter.outputs["metrics_password"],
             signup=settings.platform.product.signup,
             trust=platform.ca_certificate if settings.platform.tls.on else None,
@@ -91,12 +92,12 @@ if settings.platform is not None:
         backup = Backup("backup", backups, after)
         services, outputs = [*services, backup], outputs | settings.platform.backup.outputs
     if settings.platform.balancer is not None:
-        from components.balancer import Balancer, BalancerArgs, nodes_of
+        from components.balancer import Balancer, BalancerArgs
 
         balanced = BalancerArgs(
             settings=settings.platform.balancer,
             network=own.broker_network,
-            nodes=nodes_of(settings.platform),
+            nodes=nodes_inside(settings.platform),
             tls=settings.platform.tls.on,
             trust=own.nodes_trust,
             address=settings.platform.address,

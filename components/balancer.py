@@ -11,10 +11,8 @@ import pulumi
 import pulumi_docker as docker
 
 from components.balancer_settings import BalancerSettings
-from components.broker_listeners import listeners_of
 from components.containers import hardened_container
-from components.node_settings import Node
-from components.settings import PlatformSettings
+from components.platform_inside import NodeInside
 from kryonix.topology.addresses import host_port
 
 ROLE: Final = "balancer"
@@ -35,16 +33,6 @@ _HEALTH: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class BalancedNode:
-    """A node as the balancer's container reaches it. `name` is in its certificate, where it has one."""
-
-    name: str
-    host: str
-    amqp_port: int
-    management_port: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class BalancerArgs:
     """The nodes and their network, and the address under which clients reach the balancer.
 
@@ -53,7 +41,7 @@ class BalancerArgs:
 
     settings: BalancerSettings
     network: docker.Network
-    nodes: Sequence[BalancedNode]
+    nodes: Sequence[NodeInside]
     address: str
     advertised_host: str
     tls: bool = False
@@ -101,37 +89,22 @@ class Balancer(pulumi.ComponentResource):
         self.register_outputs({"address": self.address})
 
 
-def nodes_of(settings: PlatformSettings) -> list[BalancedNode]:
-    """Return a platform's nodes: by their names on the broker's network, on other machines by their addresses."""
-    return [
-        _balanced(node, inside, settings) for node, inside in zip(settings.nodes, settings.nodes.inside, strict=True)
-    ]
-
-
-def _balanced(node: Node, inside: str, settings: PlatformSettings) -> BalancedNode:
-    if node.docker != settings.nodes.first.docker:
-        ports = {"amqp_port": node.amqp_port, "management_port": node.management_port}
-        return BalancedNode(name=inside, host=node.address, **ports)
-    listeners = listeners_of(settings.tls)
-    return BalancedNode(name=inside, host=inside, amqp_port=listeners.amqp, management_port=listeners.management)
-
-
-def configuration(nodes: Sequence[BalancedNode], *, tls: bool = False, verified: bool = True) -> str:
+def configuration(nodes: Sequence[NodeInside], *, tls: bool = False, verified: bool = True) -> str:
     """Return HAProxy's configuration for these nodes. Their certificates are `verified` by the CAs in a file."""
     checked = _verified if verified else _unverified
     lines = (f"    {_server(node)}{checked(node) if tls else ''}\n" for node in nodes)
     return _FILE.read_text(encoding="utf-8") + "".join(lines)
 
 
-def _server(node: BalancedNode) -> str:
+def _server(node: NodeInside) -> str:
     """Return a node's line: AMQP goes there as it is, the check asks its management API."""
-    return f"server {node.name} {host_port(node.host, node.amqp_port)} check port {node.management_port}"
+    return f"server {node.name} {node.amqp} check port {node.management_port}"
 
 
-def _verified(node: BalancedNode) -> str:
+def _verified(node: NodeInside) -> str:
     return f" check-ssl check-sni {node.name} verify required verifyhost {node.name} ca-file {FOLDER}/ca.pem"
 
 
-def _unverified(node: BalancedNode) -> str:
+def _unverified(node: NodeInside) -> str:
     """Return the options for certificates of CAs that only clients know. The check sends no secret."""
     return f" check-ssl check-sni {node.name} verify none"

@@ -69,6 +69,7 @@ class Platform(pulumi.ComponentResource):
         kept = roll.kept(pulumi.get_stack(), digests, previous)
         super().__init__("kryonix:messaging:Platform", name, None, opts)
         self._name, self._args, child = name, args, pulumi.ResourceOptions(parent=self)
+        warn_of_plain_text(settings)
         secret = random.RandomPassword(f"{name}-admin", length=PASSWORD_LENGTH, special=False, opts=child)
         authorities = CertificateAuthorities(f"{name}-ca", settings.tls, child) if settings.tls.on else None
         trust = authorities.trust if authorities else None
@@ -183,6 +184,18 @@ class Platform(pulumi.ComponentResource):
             "take every queue along. Run `up` once more to apply their settings, before you change those"
         )
         return ["*"]
+
+
+def warn_of_plain_text(settings: PlatformSettings) -> None:
+    """Warn of all addresses at which other machines reach services without TLS, and say what to do."""
+    if not settings.in_plain_text:
+        return
+    listed = ", ".join(f"kryonix:{key} {address}" for key, address in settings.in_plain_text.items())
+    pulumi.log.warn(
+        f'kryonix:tls is "false", and other machines reach services in plain text ({listed}): passwords, API keys and '
+        'messages cross the network unencrypted. Set kryonix:tls to "true" (docs/platform.md, Turn TLS on), or listen '
+        "on 127.0.0.1 behind a proxy that ends TLS"
+    )
 
 
 def _nodes(settings: PlatformSettings, digests: Mapping[int, str]) -> dict[str, Any]:

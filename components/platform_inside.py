@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import pulumi
 
+from components.broker_listeners import listeners_of
 from components.postgres import PORT
 from components.product_container import CA_FILE
 from components.registry import Registry, verified
+from components.settings import PlatformSettings
 from kryonix.topology.addresses import host_port
 
 BROKER_ADDRESS: Final = ("management_url", "amqp_host", "amqp_port")
@@ -45,6 +47,47 @@ class PlatformInside:
             backup_dsn=None if registry.backup_dsn is None else _on_network(registry.backup_dsn),
             trust_files={} if trust is None else {CA_FILE: trust},
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeInside:
+    """A node as containers on the broker's network reach it: by its name, on another machine by its address.
+
+    `name` is in its certificate, where it has one. `metrics_port` is None where only its own machine reads its metrics.
+    """
+
+    name: str
+    host: str
+    amqp_port: int
+    management_port: int
+    metrics_port: int | None = None
+
+    @property
+    def amqp(self) -> str:
+        return host_port(self.host, self.amqp_port)
+
+
+def nodes_inside(settings: PlatformSettings) -> Sequence[NodeInside]:
+    """Return a platform's nodes, in order."""
+    listeners, first = listeners_of(settings.tls), settings.nodes.first
+    inside = {"amqp_port": listeners.amqp, "management_port": listeners.management, "metrics_port": listeners.metrics}
+    return [
+        NodeInside(name=name, host=name, **inside)
+        if node.docker == first.docker
+        else NodeInside(
+            name=name,
+            host=node.address,
+            amqp_port=node.amqp_port,
+            management_port=node.management_port,
+            metrics_port=node.metrics_port if settings.metrics.authenticated else None,
+        )
+        for node, name in zip(settings.nodes, settings.nodes.inside, strict=True)
+    ]
+
+
+def metrics_targets(nodes: Sequence[NodeInside]) -> Sequence[str]:
+    """Return HOST:PORT of the metrics of the nodes that can be read."""
+    return [host_port(node.host, node.metrics_port) for node in nodes if node.metrics_port]
 
 
 def broker_inside(*, tls: bool) -> Mapping[str, Any]:

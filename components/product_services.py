@@ -15,8 +15,9 @@ from components.exporter_container import ExporterContainer, ExporterContainerAr
 from components.monitoring import Monitoring
 from components.platform import Platform
 from components.platform_events import PlatformEvents
-from components.platform_inside import BROKER_ADDRESS, amqp_inside, metrics_inside
+from components.platform_inside import BROKER_ADDRESS, amqp_inside, metrics_inside, nodes_inside
 from components.prometheus import INSIDE as PROMETHEUS
+from components.prometheus import SIGNUP
 from components.settings import PlatformSettings
 from components.signup_service import SignupService, SignupServiceArgs
 from kryonix.engines.platform_file import ADVERTISED
@@ -54,7 +55,7 @@ class ProductServices(pulumi.ComponentResource):
 
     def _exporter(self, metrics: Mapping[str, pulumi.Input[str]]) -> ExporterContainer:
         platform, product = self._args.platform, self._args.settings.product
-        known = {"registry_dsn": platform.inside.reader_dsn, **metrics, **platform.inside.broker}
+        known = {"registry_dsn": platform.inside.reader_dsn, **metrics, **platform.inside.broker, **self._watched()}
         exporter = ExporterContainerArgs(
             product=product,
             networks=[platform.broker_network, platform.registry_network, *self._scraped],
@@ -63,6 +64,14 @@ class ProductServices(pulumi.ComponentResource):
             **self._alertmanager(),
         )
         return ExporterContainer(f"{self._name}-exporter", exporter, self._child)
+
+    def _watched(self) -> Mapping[str, pulumi.Input[Any]]:
+        """Return the listeners whose certificates the exporter reads, besides the broker's first and PostgreSQL's."""
+        settings = self._args.settings
+        if not settings.tls.on:
+            return {}
+        web = {"signup_url": f"https://{SIGNUP}"} if settings.product.signup else {}
+        return {"amqp_addresses": [node.amqp for node in nodes_inside(settings)], **web}
 
     @property
     def _scraped(self) -> list[docker.Network]:

@@ -10,15 +10,17 @@ from typing import Final
 import pulumi
 import yaml
 
-from components.broker_listeners import ENCRYPTED, PLAIN
+from components.broker_listeners import PLAIN
 from components.monitoring_server import MonitoringServer, MonitoringServerArgs, Server, read_files, web_options
 
 INSIDE: Final = "http://prometheus:9090"
 """The server for containers on its networks."""
 
+SIGNUP: Final = "web:8080"
+"""The signup service on its networks."""
+
 _FOLDER: Final = "/etc/prometheus"
 _MEMORY_MB: Final = 1024
-_SIGNUP: Final = "web:8080"
 _BROKERS: Final = f'["rabbitmq:{PLAIN.metrics}"]'
 """The targets in the file, those of a broker of one node."""
 _CA_FILE: Final = "ca.pem"
@@ -28,7 +30,7 @@ _ENCRYPTED: Final = ("kryonix-broker", "kryonix-tenants", "kryonix-tenant-bytes"
 
 @dataclass(frozen=True, kw_only=True)
 class PrometheusContainerArgs(MonitoringServerArgs):
-    """A server's arguments, the broker's nodes, their metrics' password, and True if there is a signup service."""
+    """A server's arguments, HOST:PORT of the nodes' metrics, their password, and True if there is a signup service."""
 
     brokers: Sequence[str]
     metrics_password: pulumi.Input[str]
@@ -69,16 +71,14 @@ def _files(args: PrometheusContainerArgs) -> dict[str, pulumi.Input[str]]:
         **_configuration(args),
         **read_files("rules/*.yaml"),
         "workers.json": _targets(args.settings.worker_targets),
-        "signup.json": _targets([_SIGNUP] if args.signup else []),
+        "signup.json": _targets([SIGNUP] if args.signup else []),
         "metrics_password": pulumi.Output.secret(args.metrics_password),
     }
 
 
 def _configuration(args: PrometheusContainerArgs) -> dict[str, pulumi.Input[str]]:
     """Return Prometheus' configuration, and the CAs that it needs."""
-    port = (PLAIN if args.trust is None else ENCRYPTED).metrics
-    brokers = json.dumps([f"{host}:{port}" for host in args.brokers])
-    text = read_files("prometheus.yml")["prometheus.yml"].replace(_BROKERS, brokers)
+    text = read_files("prometheus.yml")["prometheus.yml"].replace(_BROKERS, json.dumps(list(args.brokers)))
     if args.trust is None:
         return {"prometheus.yml": text}
     config = yaml.safe_load(text)

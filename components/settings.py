@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +28,7 @@ from components.product import ProductSettings
 from components.tls_settings import TlsSettings
 from kryonix.cluster.growth import SIZES
 from kryonix.rabbitmq.counts import BrokerAccess
-from kryonix.topology.addresses import host_port, reached_as
+from kryonix.topology.addresses import host_port, is_loopback, reached_as
 from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.cells import CELLS_FILE
@@ -164,6 +165,14 @@ class PlatformSettings:
     def local_host(self) -> str:
         """Return the published services' address on this machine."""
         return local_host(self.address)
+
+    @property
+    def in_plain_text(self) -> Mapping[str, str]:
+        """Return the addresses at which other machines reach services without TLS, by their config keys."""
+        addresses = {"bindAddress": self.address, "metricsAddress": self.metrics.address}
+        if self.product.signup:
+            addresses["signupAddress"] = self.product.address
+        return {key: address for key, address in addresses.items() if not (self.tls.on or is_loopback(address))}
 
     @cached_property
     def nodes(self) -> NodeSettings:

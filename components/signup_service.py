@@ -111,13 +111,6 @@ class SignupService(pulumi.ComponentResource):
             ),
             after,
         )
-        if product.exposed and not tls:
-            pulumi.log.warn(
-                f"kryonix:signupAddress: {product.address} lets other machines reach the signup service without TLS: "
-                'API keys and credentials cross the network unencrypted. Set kryonix:tls to "true", or put a proxy in '
-                "front that terminates TLS and listen on 127.0.0.1",
-                self,
-            )
         self.containers = [worker.container, web.container]
         host = reached_as(product.address, args.advertised_host)
         self.url = web.container.id.apply(lambda _: f"{'https' if tls else 'http'}://{host_port(host, product.port)}")

@@ -16,8 +16,9 @@ import pulumi_docker
 import pytest
 from aiormq.abc import AbstractConnection
 
-from components.balancer import FOLDER, BalancedNode, Balancer, BalancerArgs, configuration
+from components.balancer import FOLDER, Balancer, BalancerArgs, configuration
 from components.balancer_settings import BalancerSettings
+from components.platform_inside import NodeInside
 from kryonix.engines.local.handlers import provider
 from kryonix.engines.local.handlers.container_spec import archive
 from kryonix.engines.local.values import from_struct, to_struct
@@ -92,7 +93,7 @@ def container(node: Any, port: int) -> dict[str, Any]:
     (network,) = node.attrs["NetworkSettings"]["Networks"]
 
     def program() -> None:
-        nodes = [BalancedNode(name=host, host=host, amqp_port=5672, management_port=15672) for host in NODES]
+        nodes = [NodeInside(name=host, host=host, amqp_port=5672, management_port=15672) for host in NODES]
         args = BalancerArgs(
             settings=BalancerSettings(image=IMAGE, port=port),
             network=pulumi_docker.Network("broker", name=network),
@@ -108,7 +109,7 @@ def container(node: Any, port: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("tls", "verified"), [(False, True), (True, True), (True, False)])
 def test_haproxy_takes_the_configuration_without_a_warning(tls: bool, verified: bool) -> None:
-    nodes = [BalancedNode(name=host, host="127.0.0.1", amqp_port=5671, management_port=15671) for host in NODES]
+    nodes = [NodeInside(name=host, host="127.0.0.1", amqp_port=5671, management_port=15671) for host in NODES]
     content = {"haproxy.cfg": configuration(nodes, tls=tls, verified=verified), "ca.pem": CA.pem}
     command = ["haproxy", "-c", "-dW", "-f", f"{FOLDER}/haproxy.cfg"]
     checking = docker.from_env().containers.create(IMAGE, command)

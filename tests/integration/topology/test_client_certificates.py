@@ -20,9 +20,10 @@ import pytest
 from aiormq.exceptions import AMQPError
 from yarl import URL
 
-from components.balancer import BalancedNode, Balancer, BalancerArgs
+from components.balancer import Balancer, BalancerArgs
 from components.balancer_settings import BalancerSettings
 from components.broker_listeners import CERTIFYING
+from components.platform_inside import NodeInside
 from kryonix.certificates.authority import Authority
 from kryonix.certificates.leaf import Leaf
 from kryonix.certificates.trust import context
@@ -146,7 +147,7 @@ def balancer(broker: Broker) -> Iterator[int]:
         args = BalancerArgs(
             settings=BalancerSettings(image="haproxy:3.2", port=port),
             network=pulumi_docker.Network("broker", name=broker.network),
-            nodes=[BalancedNode(name="rabbitmq", host="rabbitmq", amqp_port=5671, management_port=15671)],
+            nodes=[NodeInside(name="rabbitmq", host="rabbitmq", amqp_port=5671, management_port=15671)],
             address="127.0.0.1",
             advertised_host="127.0.0.1",
             tls=True,

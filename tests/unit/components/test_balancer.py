@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pulumi
 import pulumi_docker as docker
 import pytest
 
-from components.balancer import BalancedNode, Balancer, BalancerArgs, configuration, nodes_of
+from components.balancer import Balancer, BalancerArgs, configuration
 from components.balancer_settings import BalancerSettings
-from components.node_settings import NodeSettings
-from components.settings import PlatformSettings
+from components.exporter import MetricsEndpoint
+from components.host_settings import Host, HostSettings
+from components.platform_inside import NodeInside, metrics_targets, nodes_inside
 from components.tls_settings import TlsSettings
 from tests.support.mocked import registered
+from tests.support.platform_settings import platform_settings
 
 NODES = [
-    BalancedNode(name=f"rabbitmq-{number}", host=f"rabbitmq-{number}", amqp_port=5671, management_port=15671)
+    NodeInside(name=f"rabbitmq-{number}", host=f"rabbitmq-{number}", amqp_port=5671, management_port=15671)
     for number in (1, 2, 3)
 ]
 FOLDER = "/usr/local/etc/haproxy"
@@ -77,15 +77,17 @@ def test_certificates_of_unknown_cas_are_not_verified() -> None:
 
 
 def test_nodes_of_other_machines_are_reached_at_their_addresses() -> None:
-    made = NodeSettings.of(3, "kryonix-dev-rabbitmq", local="h", address="h", amqp=1, management=2, metrics=3)
-    third = replace(made.nodes[2], docker="ssh://other", address="10.0.0.3", amqp_port=5671, management_port=15671)
-    nodes = replace(made, nodes=[*made.nodes[:2], third])
-    found = nodes_of(cast("PlatformSettings", SimpleNamespace(nodes=nodes, tls=TlsSettings(on=True))))
-    assert [(each.name, each.host, each.amqp_port, each.management_port) for each in found] == [
-        ("rabbitmq-1", "rabbitmq-1", 5671, 15671),
-        ("rabbitmq-2", "rabbitmq-2", 5671, 15671),
-        ("rabbitmq-3", "10.0.0.3", 5671, 15671),
+    hosts = HostSettings(hosts=[Host(address=f"10.0.0.{n}", docker=f"ssh://{n}" if n > 1 else "") for n in (1, 2, 3)])
+    given: dict[str, Any] = {"hosts": hosts, "broker_nodes": 3, "tls": TlsSettings(on=True)}
+    found = nodes_inside(platform_settings(**given))
+    assert [(each.name, each.amqp, each.management_port) for each in found] == [
+        ("rabbitmq-1", "rabbitmq-1:5671", 15671),
+        ("rabbitmq-2", "10.0.0.2:5672", 15672),
+        ("rabbitmq-3", "10.0.0.3:5672", 15672),
     ]
+    assert metrics_targets(found) == ["rabbitmq-1:15691"], "the others' are on loopback"
+    opened = nodes_inside(platform_settings(**given, metrics=MetricsEndpoint(address="0.0.0.0", tls=True)))
+    assert metrics_targets(opened) == ["rabbitmq-1:15691", "10.0.0.2:9419", "10.0.0.3:9419"]
 
 
 def test_without_tls_nothing_is_verified() -> None:
@@ -95,7 +97,7 @@ def test_without_tls_nothing_is_verified() -> None:
 
 
 def test_a_node_at_an_ipv6_address_has_brackets() -> None:
-    node = BalancedNode(name="rabbitmq-2", host="fd00::2", amqp_port=5672, management_port=15672)
+    node = NodeInside(name="rabbitmq-2", host="fd00::2", amqp_port=5672, management_port=15672)
     assert "server rabbitmq-2 [fd00::2]:5672 check port 15672\n" in configuration([node])
 
 

@@ -33,7 +33,7 @@ def settings(**given: Any) -> MonitoringSettings:
 
 def made(**given: Any) -> Recorder:
     """The registrations of a platform's monitoring."""
-    signup, brokers = given.pop("signup", False), given.pop("brokers", ("rabbitmq",))
+    signup, brokers = given.pop("signup", False), given.pop("brokers", ("rabbitmq:15692",))
     trust = given.pop("trust", None)
 
     def program() -> None:
@@ -72,17 +72,16 @@ def files(inputs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def test_prometheus_scrapes_every_node() -> None:
-    uploaded = files(container(made(brokers=("rabbitmq-1", "rabbitmq-2", "rabbitmq-3")), "prometheus"))
+    uploaded = files(container(made(brokers=("rabbitmq-1:15692", "10.0.0.2:9419")), "prometheus"))
     jobs = yaml.safe_load(uploaded["/etc/prometheus/prometheus.yml"])["scrape_configs"]
     of_brokers = [job["static_configs"] for job in jobs if ":15692" in str(job.get("static_configs"))]
     assert len(of_brokers) >= 3
-    assert {str(configs) for configs in of_brokers} == {
-        str([{"targets": ["rabbitmq-1:15692", "rabbitmq-2:15692", "rabbitmq-3:15692"]}])
-    }
+    assert {str(configs) for configs in of_brokers} == {str([{"targets": ["rabbitmq-1:15692", "10.0.0.2:9419"]}])}
 
 
 def test_prometheus_scrapes_over_tls_where_the_broker_has_it() -> None:
-    uploaded = files(container(made(trust="the CA", brokers=("rabbitmq-1", "rabbitmq-2"), signup=True), "prometheus"))
+    brokers = ("rabbitmq-1:15691", "rabbitmq-2:15691")
+    uploaded = files(container(made(trust="the CA", brokers=brokers, signup=True), "prometheus"))
     assert uploaded["/etc/prometheus/ca.pem"] == "the CA"
     jobs = yaml.safe_load(uploaded["/etc/prometheus/prometheus.yml"])["scrape_configs"]
     encrypted = {job["job_name"]: job for job in jobs if job.get("scheme") == "https"}
@@ -91,7 +90,7 @@ def test_prometheus_scrapes_over_tls_where_the_broker_has_it() -> None:
     for name, job in encrypted.items():
         assert job["tls_config"] == {"ca_file": "/etc/prometheus/ca.pem", "min_version": "TLS12"}
         if name in of_broker:
-            assert job["static_configs"] == [{"targets": ["rabbitmq-1:15691", "rabbitmq-2:15691"]}]
+            assert job["static_configs"] == [{"targets": list(brokers)}]
     assert ":15692" not in uploaded["/etc/prometheus/prometheus.yml"]
 
 

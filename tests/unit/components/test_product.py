@@ -17,6 +17,7 @@ from components.platform_inside import reached_at
 from components.product import IMAGE, ProductSettings, source_hash
 from components.product_services import ProductServices, ProductServicesArgs
 from components.signup_service import SignupService, SignupServiceArgs
+from components.tls_settings import TlsSettings
 from kryonix import __version__
 from kryonix.engines.deployments import SIGNATURE
 from tests.support.mocked import Recorder, registered
@@ -189,13 +190,12 @@ def test_the_service_is_refused_where_it_could_not_reach_a_cell() -> None:
         assert files(inputs)["/srv/kryonix/cells.yaml"] == own, name
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_tenants_made_in_the_container_get_the_address_of_every_node(count: int) -> None:
-    """With one node the file, and so the container, is what it was before there were several."""
+def known(role: str, count: int, tls: TlsSettings) -> dict[str, Any]:
+    """Return what the container of a platform with so many nodes knows of it."""
 
     def program() -> None:
         settings = platform_settings(
-            advertised_host="broker.example", broker_nodes=count, product=ProductSettings(signup=True)
+            advertised_host="broker.example", broker_nodes=count, product=ProductSettings(signup=True), tls=tls
         )
         nodes = {"management_urls": ["http://a"] * count, "amqp_addresses": ["a:5672"] * count}
         platform = SimpleNamespace(
@@ -213,9 +213,23 @@ def test_tenants_made_in_the_container_get_the_address_of_every_node(count: int)
         ProductServices("services", ProductServicesArgs(settings=settings, **args))
 
     made = registered(program).of("docker:index/container:Container")
-    (known,) = json.loads(files(made["services-signup-worker-container"])["/etc/kryonix/platform.json"]).values()
+    (found,) = json.loads(files(made[f"services-{role}-container"])["/etc/kryonix/platform.json"]).values()
+    return dict(found)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_tenants_made_in_the_container_get_the_address_of_every_node(count: int) -> None:
+    """With one node the file, and so the container, is what it was before there were several."""
     several = {"management_urls": ["http://a"] * 3, "amqp_addresses": ["a:5672"] * 3} if count == 3 else {}
-    assert known["advertised"] == {"management_url": "http://a", "amqp_host": "a", "amqp_port": 5672, **several}
+    found = known("signup-worker", count, TlsSettings())
+    assert found["advertised"] == {"management_url": "http://a", "amqp_host": "a", "amqp_port": 5672, **several}
+
+
+def test_the_exporter_reads_the_certificates_of_all_nodes_and_the_web() -> None:
+    found = known("exporter", 3, TlsSettings(on=True))
+    assert found["amqp_addresses"] == ["rabbitmq-1:5671", "rabbitmq-2:5671", "rabbitmq-3:5671"]
+    assert found["signup_url"] == "https://web:8080"
+    assert not {"amqp_addresses", "signup_url"} & known("exporter", 3, TlsSettings()).keys()
 
 
 def test_a_uri_keeps_its_login_at_another_address() -> None:

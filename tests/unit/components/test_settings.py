@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,13 @@ import pytest
 from components.current_address import CurrentAddress, local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
+from components.platform import warn_of_plain_text
+from components.product import ProductSettings
 from components.settings import _ip_address, _place
+from components.tls_settings import TlsSettings
 from kryonix.rabbitmq.counts import BrokerAccess
+from tests.support.mocked import registered
+from tests.support.platform_settings import platform_settings
 
 
 def test_a_value_of_the_config_file_is_located(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,6 +46,23 @@ def test_an_address_with_a_zone_or_brackets_is_refused(key: str) -> None:
     for value in ("fe80::1%eth0", "[::1]", "localhost", "1.2.3"):
         with pytest.raises(InvalidStack, match=f"kryonix:{key}: .* is not a valid IP address"):
             _ip_address(_Config({key: value}), key)
+
+
+def test_one_warning_names_all_addresses_reached_in_plain_text(caplog: pytest.LogCaptureFixture) -> None:
+    off: dict[str, Any] = {"address": "0.0.0.0", "metrics": MetricsEndpoint(address="192.0.2.1")}
+    web = ProductSettings(signup=True, address="::")
+
+    def warned(**given: Any) -> list[str]:
+        caplog.clear()
+        registered(lambda: warn_of_plain_text(platform_settings(**given)))
+        return [message for message in caplog.messages if "plain text" in message]
+
+    (said,) = warned(**off, product=web)
+    assert "(kryonix:bindAddress 0.0.0.0, kryonix:metricsAddress 192.0.2.1, kryonix:signupAddress ::)" in said
+    assert 'Set kryonix:tls to "true"' in said
+    (said,) = warned(metrics=off["metrics"], product=replace(web, signup=False))
+    assert "(kryonix:metricsAddress 192.0.2.1)" in said
+    assert warned() == warned(**off, product=web, tls=TlsSettings(on=True)) == []
 
 
 class _Config(pulumi.Config):
