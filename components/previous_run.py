@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pulumi
 
+from kryonix.engines.deployments import CONTAINER_TYPE
 from kryonix.topology.objects import QUEUE
 
 _READ_OUTPUTS: Final = "pulumi:pulumi:readStackOutputs"
@@ -46,7 +47,7 @@ class PreviousRun:
         except Exception as reason:  # noqa: BLE001, the SDK raises no other; the CLI fails for a stack without a state
             pulumi.log.debug(f"there is no state yet: {reason}")
             return cls(outputs=outputs, containers=[{}] if outputs else ())
-        return cls(outputs=outputs, containers=_of_type(answer, "docker:index/container:Container"))
+        return cls(outputs=outputs, containers=_of_type(answer, CONTAINER_TYPE))
 
     async def managed_queues(self) -> set[tuple[str, str]] | None:
         """Return vhost and name of every queue in this stack's state: those that an engine can delete.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from kryonix.certificates.listeners import Listener, listeners_of
@@ -40,4 +40,9 @@ def problem_of(listener: Listener, ca: str, now: datetime, days: float = SOON_DA
         return f"the certificate expired on {date}"
     if refused := listener.refused(ca):
         return refused
-    return f"the certificate expires on {date}, in {left:.0f} days" if left <= days else ""
+    return f"the certificate expires on {date}, in {left:.0f} days" if expires_soon(expires, now, days) else ""
+
+
+def expires_soon(expires: datetime, now: datetime, days: float = SOON_DAYS) -> bool:
+    """Return True if a certificate has no more than some days left, or none."""
+    return expires - now <= timedelta(days=days)

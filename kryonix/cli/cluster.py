@@ -14,6 +14,7 @@ from rich.text import Text
 
 from kryonix.certificates.listeners import listener_of
 from kryonix.certificates.served import CertificateUnreadable
+from kryonix.checks.certificates import expires_soon
 from kryonix.cli import cluster_grow, cluster_roll, site
 from kryonix.cli.groups import group
 from kryonix.cli.options import Json, StackOptions, command
@@ -23,7 +24,6 @@ from kryonix.cluster.state import ClusterState, NodeState, ReplicatedQueue, read
 from kryonix.rabbitmq.broker import Broker
 
 _UNHEALTHY: Final = 1
-_EXPIRES_SOON: Final = timedelta(days=20)
 _MIB: Final = 2**20
 _SHOWN: Final = 20
 _NODE_COLUMNS: Final[tuple[Column[Mapping[str, Any]], ...]] = (
@@ -129,8 +129,10 @@ def _certificates(outputs: Mapping[str, Any]) -> dict[str, datetime | None]:
 
 
 def _certificate_problems(certificates: Mapping[str, datetime | None]) -> list[str]:
-    soon = datetime.now(UTC) + _EXPIRES_SOON
-    late = {listener_of(url): expires for url, expires in certificates.items() if expires and expires < soon}
+    now = datetime.now(UTC)
+    late = {
+        listener_of(url): expires for url, expires in certificates.items() if expires and expires_soon(expires, now)
+    }
     return [
         f"the certificate of {listener} expires on {expires:%Y-%m-%d}; "
         "`kryonix certificates list` says why it was not renewed"

@@ -10,14 +10,13 @@ from typing import Any, Final, Self
 
 from kryonix.cluster.errors import ClusterNotReady
 from kryonix.cluster.nodes import RecordedNode
-from kryonix.engines.deployments import entries
+from kryonix.engines.deployments import CONTAINER_TYPE, entries
 from kryonix.errors import InvalidChoice
 
 SIZES: Final = (1, 3, 5)
 _SIZE: Final = 3
 PORT_STEP: Final = 10
 """Distance between the same port of two nodes that one Docker host publishes."""
-_CONTAINER: Final = "docker:index/container:Container"
 _MIB: Final = 2**20
 _ANY: Final = "0.0.0.0"  # noqa: S104, the default of Docker
 
@@ -52,7 +51,9 @@ class Room:
     @classmethod
     def of(cls, deployment: Mapping[str, Any], first: str, size: int) -> Self:
         """Return what a broker of this size needs whose first container is `first`. Containers it has need no more."""
-        containers = {str(r["inputs"].get("name")): r["inputs"] for r in entries(deployment) if r["type"] == _CONTAINER}
+        containers = {
+            str(r["inputs"].get("name")): r["inputs"] for r in entries(deployment) if r["type"] == CONTAINER_TYPE
+        }
         own = containers.get(first, {})
         published = [(str(port.get("ip") or _ANY), int(port["external"])) for port in own.get("ports") or ()]
         names = {number: f"{first}-{number}" for number in range(2, size + 1)}

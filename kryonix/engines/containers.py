@@ -7,10 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any, Final
 
-from kryonix.engines.deployments import Deployment, entries
+from kryonix.engines.deployments import CONTAINER_TYPE, Deployment, entries
 from kryonix.errors import ServiceUnreachable
 
-_CONTAINER: Final = "docker:index/container:Container"
 _PROVIDER: Final = "pulumi:providers:docker"
 _REFERENCE: Final = "pulumi:pulumi:StackReference"
 _NODE: Final = re.compile(r"-rabbitmq(-\d)?$")
@@ -36,7 +35,7 @@ def containers(deployment: Mapping[str, Any]) -> dict[str, str]:
     return {
         str(each["inputs"]["name"]): hosts.get(each.get("provider", "").rpartition("::")[0], "")
         for each in resources
-        if each["type"] == _CONTAINER
+        if each["type"] == CONTAINER_TYPE
     }
 
 
@@ -54,7 +53,7 @@ def with_live_ids(document: Deployment) -> Deployment:
     live = {name: state["Id"] for name, state in _inspected(containers(document)).items() if state}
 
     def today(resource: Mapping[str, Any]) -> Mapping[str, Any]:
-        id = live.get(str(resource["inputs"]["name"])) if resource["type"] == _CONTAINER else None
+        id = live.get(str(resource["inputs"]["name"])) if resource["type"] == CONTAINER_TYPE else None
         if id is None or id == resource.get("id"):
             return resource
         return {**resource, "id": id, "outputs": {**resource.get("outputs", {}), "id": id}}

@@ -20,6 +20,7 @@ Change = Callable[[Deployment], Deployment]
 
 TENANT_TYPE: Final = "kryonix:messaging:TenantMessaging"
 STACK_TYPE: Final = "pulumi:pulumi:Stack"
+CONTAINER_TYPE: Final = "docker:index/container:Container"
 SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 _ADDRESSES: Final = (*PLATFORM_ADDRESSES, "amqp_host", "amqp_port")
 

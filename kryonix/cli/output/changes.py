@@ -8,7 +8,7 @@ from typing import Final
 
 from rich.markup import escape
 
-from kryonix.engines.deployments import TENANT_TYPE
+from kryonix.engines.deployments import CONTAINER_TYPE, TENANT_TYPE
 from kryonix.engines.events import Op, Step
 from kryonix.review.differences import Action
 from kryonix.review.escaping import DONE, counted
@@ -16,11 +16,11 @@ from kryonix.topology.objects import KINDS, QUEUE
 
 _ACTIONS: Final[dict[Op, Action]] = {"delete": "remove", "replace": "replace", "update": "change", "create": "add"}
 _VHOST: Final = "rabbitmq:index/vHost:VHost"
-_DATA: Final = (QUEUE.resource_type, _VHOST, "docker:index/container:Container", "docker:index/volume:Volume")
+_DATA: Final = (QUEUE.resource_type, _VHOST, CONTAINER_TYPE, "docker:index/volume:Volume")
 """Types that hold data, or whose replacement interrupts the tenants."""
 _NOUNS: Final = {kind.resource_type: kind.name for kind in (QUEUE, *KINDS.values())} | {
     _VHOST: "vhost",
-    "docker:index/container:Container": "container",
+    CONTAINER_TYPE: "container",
     "docker:index/volume:Volume": "volume",
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from kryonix.checks.certificates import SOON_DAYS
 from kryonix.cli.cluster import status_json, status_report
 from kryonix.cluster.state import ClusterState, NodeState, ReplicatedQueue
 
@@ -49,7 +50,7 @@ def test_a_node_that_is_down_and_its_queues_are_shown() -> None:
     assert "2 online of 3" in text
 
 
-@pytest.mark.parametrize(("days", "healthy"), [(60, True), (19, False), (-1, False)])
+@pytest.mark.parametrize(("days", "healthy"), [(SOON_DAYS + 1, True), (SOON_DAYS, False), (-1, False)])
 def test_a_certificate_that_expires_soon_is_a_problem(days: int, healthy: bool) -> None:
     expires = datetime.now(UTC) + timedelta(days=days)
     outputs = {"broker_nodes": [{"name": "rabbit@a", "container": "c", "management": URL, "image": "i"}]}
