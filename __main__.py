@@ -51,7 +51,11 @@ if settings.platform is not None:
     from components.shared_vhosts import SharedVhosts
 
     with_data = pulumi.ResourceOptions.merge(on_broker, pulumi.ResourceOptions(deleted_with=platform.data))
-    metrics = ExporterArgs(endpoint=settings.platform.metrics, advertised_host=settings.platform.advertised_host)
+    metrics = ExporterArgs(
+        endpoint=settings.platform.metrics,
+        advertised_host=settings.platform.advertised_host,
+        nodes=settings.platform.nodes,
+    )
     exporter = Exporter("exporter", metrics, with_data)
     shared = SharedVhosts("shared", with_data)
     events = PlatformEvents("events", PlatformEventsArgs(shared=shared, platform=platform), on_broker)

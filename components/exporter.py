@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pulumi
 import pulumi_rabbitmq as rabbitmq
 import pulumi_random as random
 
+from components.node_settings import NodeSettings
 from kryonix.topology.addresses import host_port, is_loopback, reached_as
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
@@ -35,19 +37,26 @@ class MetricsEndpoint:
         """Return the URL under the broker's advertised host, or on loopback under the metrics' own address."""
         return f"{'https' if self.tls else 'http'}://{host_port(reached_as(self.address, host), self.port)}/metrics"
 
+    def urls(self, advertised_host: str, nodes: NodeSettings) -> list[str]:
+        """Return the URL of each node, without those that serve metrics on another machine's loopback."""
+        others = [node for node in nodes.nodes[1:] if self.authenticated or not node.peers]
+        further = [replace(self, port=node.metrics_port).url(node.address) for node in others]
+        return [self.url(advertised_host), *further]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExporterArgs:
-    """The broker's endpoint, and the host name for other machines."""
+    """The broker's endpoint, the host name for other machines, and the nodes."""
 
     endpoint: MetricsEndpoint
     advertised_host: str
+    nodes: NodeSettings
 
 
 class Exporter(pulumi.ComponentResource):
     """The metrics of a broker: their URL, and who may read them."""
 
-    outputs: dict[str, pulumi.Output[str]]
+    outputs: dict[str, pulumi.Output[Any]]
     """The stack outputs of the metrics."""
 
     def __init__(self, name: str, args: ExporterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -56,6 +65,11 @@ class Exporter(pulumi.ComponentResource):
         password = random.RandomPassword(f"{name}-password", length=PASSWORD_LENGTH, special=False, opts=child).result
         user = rabbitmq.User(f"{name}-user", name=_USER, password=password, tags=["monitoring"], opts=child)
         # The broker serves metrics once it is up, which is when its user exists.
-        url = user.name.apply(lambda _: args.endpoint.url(args.advertised_host))
-        self.outputs = {"metrics_url": url, "metrics_username": user.name, "metrics_password": password}
-        self.register_outputs({"metrics_url": url, "username": user.name, "password": password})
+        urls = user.name.apply(lambda _: args.endpoint.urls(args.advertised_host, args.nodes))
+        self.outputs = {
+            "metrics_url": urls[0],
+            "metrics_urls": urls,
+            "metrics_username": user.name,
+            "metrics_password": password,
+        }
+        self.register_outputs({"metrics_url": urls[0], "username": user.name, "password": password})

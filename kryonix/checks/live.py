@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-import urllib3
-
-from kryonix.certificates.trust import context
 from kryonix.rabbitmq.broker import Broker
-from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable
+from kryonix.rabbitmq.client import BrokerFailed
+from kryonix.rabbitmq.metrics import metric_lines
 
-_STATUS: Final = re.compile(r'^rabbitmq_cluster_vhost_status\{vhost="((?:[^"\\]|\\.)*)"\} 1(?:\.0)?$', re.MULTILINE)
+_STATUS: Final = re.compile(r'^rabbitmq_cluster_vhost_status\{vhost="((?:[^"\\]|\\.)*)"\} 1(?:\.0)?$')
+_READ_S: Final = 30
 _KINDS: Final = ("exchanges", "queues", "bindings", "policies", "parameters", "permissions", "topic_permissions")
 
 _EFFECTIVE: Final = "effective_policy_definition"
@@ -70,19 +69,5 @@ def alarms(broker: Broker) -> str:
 
 def measured_vhosts(outputs: Mapping[str, Any]) -> set[str]:
     """Return the vhosts that the broker's metrics report as running. Raises BrokerUnavailable."""
-    login = f"{outputs.get('metrics_username')}:{outputs.get('metrics_password')}"
-    url = f"{outputs.get('metrics_url')}/detailed"
-    try:
-        answer = urllib3.PoolManager(ssl_context=context(str(outputs.get("ca_certificate") or ""))).request(
-            "GET",
-            url,
-            fields={"family": "vhost_status"},
-            headers=urllib3.make_headers(basic_auth=login),
-            timeout=urllib3.Timeout(connect=5, read=30),
-            retries=False,
-        )
-    except urllib3.exceptions.HTTPError as error:
-        raise BrokerUnavailable(f"the metrics at {url} can't be read ({type(error).__name__})") from error
-    if answer.status != 200:
-        raise BrokerUnavailable(f"the metrics at {url} can't be read: status {answer.status}")
-    return set(_STATUS.findall(answer.data.decode(errors="replace")))
+    lines = metric_lines(outputs, "vhost_status", read_s=_READ_S)
+    return {match[1] for line in lines if (match := _STATUS.match(line))}

@@ -9,17 +9,16 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import urllib3
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from kryonix.certificates.trust import context
 from kryonix.fleet.members import UNKNOWN_CELL, expanded
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.rabbitmq.metrics import metric_lines
 from kryonix.registry.desired_states import DesiredState
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.expansion import Topology
@@ -32,6 +31,7 @@ _LINE: Final = re.compile(
 )
 _MAX_OBJECTS: Final = 1_000_000
 """Most queues and exchanges that are read of a broker."""
+_READ_S: Final = 60
 _SETTLED_S: Final = 30
 """Pause before a difference is read again: a change that is being applied is no drift."""
 
@@ -87,35 +87,11 @@ def read_seen(outputs: Mapping[str, Any], broker: Broker) -> Seen:
     seen = Seen(
         vhosts={each["name"]: each for each in vhosts}, limits={each["vhost"]: each["value"] for each in limits}
     )
-    for count, line in enumerate(_metric_lines(outputs)):
+    for count, line in enumerate(metric_lines(outputs, *_FAMILIES, read_s=_READ_S)):
         if count > _MAX_OBJECTS:
-            raise BrokerUnavailable(f"the metrics at {outputs.get('metrics_url')} have over {_MAX_OBJECTS:,} lines")
+            raise BrokerUnavailable(f"the metrics of the broker at {broker.url} have over {_MAX_OBJECTS:,} lines")
         seen.add(line)
     return seen
-
-
-def _metric_lines(outputs: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of a broker's metrics as they arrive. Raises BrokerUnavailable."""
-    url = f"{outputs.get('metrics_url')}/detailed?{'&'.join(f'family={each}' for each in _FAMILIES)}"
-    login = f"{outputs.get('metrics_username')}:{outputs.get('metrics_password')}"
-    rest = ""
-    try:
-        answer = urllib3.PoolManager(ssl_context=context(str(outputs.get("ca_certificate") or ""))).request(
-            "GET",
-            url,
-            headers=urllib3.make_headers(basic_auth=login),
-            timeout=urllib3.Timeout(connect=5, read=60),
-            retries=False,
-            preload_content=False,
-        )
-        with answer:
-            if answer.status != 200:
-                raise BrokerUnavailable(f"the metrics at {url} can't be read: status {answer.status}")
-            for part in answer.stream(65_536):
-                *lines, rest = (rest + part.decode("utf-8", "replace")).split("\n")
-                yield from lines
-    except urllib3.exceptions.HTTPError as error:
-        raise BrokerUnavailable(f"the metrics at {url} can't be read ({type(error).__name__})") from error
 
 
 class DriftReader:

@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import docker
 import pytest
@@ -94,8 +95,10 @@ def test_outputs_name_every_node(cluster: Project) -> None:
     outputs = cluster.outputs()
     assert outputs["amqp_addresses"][0] == f"{outputs['amqp_host']}:{outputs['amqp_port']}"
     assert outputs["management_urls"][0] == outputs["management_url"]
-    ports = [int(address.rpartition(":")[2]) for address in outputs["amqp_addresses"]]
-    assert ports == [ports[0], ports[0] + 10, ports[0] + 20]
+    assert outputs["metrics_urls"][0] == outputs["metrics_url"]
+    for addresses in (outputs["amqp_addresses"], [urlsplit(url).netloc for url in outputs["metrics_urls"]]):
+        ports = [int(address.rpartition(":")[2]) for address in addresses]
+        assert ports == [ports[0], ports[0] + 10, ports[0] + 20]
     names = [f"kryonix-{cluster.stack}-rabbitmq", *(f"kryonix-{cluster.stack}-rabbitmq-{n}" for n in (2, 3))]
     assert [node["name"] for node in outputs["broker_nodes"]] == [f"rabbit@{name}" for name in names]
     assert len({node["digest"] for node in outputs["broker_nodes"]}) == NODES
@@ -170,6 +173,9 @@ def test_a_platform_changes_while_its_first_node_is_down(cluster: Project, nodes
     kill(nodes[:1])
     cluster.tenants(ACME, tenant("listed", "portal", plan="basic"))
     assert "create listed" in changed(cluster.must("up"))
+    checked = cluster.kryonix("check", "--tenant", "acme", *on(cluster), "--json")
+    found = [each for each in json.loads(checked.stdout)["findings"] if each["outcome"] == "unreachable"]
+    assert found == [], "the metrics are read of another node, too"
     nodes[0].start()
     whole(cluster)
     assert members(cluster, "/cliente_listed") == {NODES}

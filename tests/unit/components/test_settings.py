@@ -12,6 +12,8 @@ import pytest
 from components.current_address import CurrentAddress, local_host
 from components.errors import InvalidStack
 from components.exporter import MetricsEndpoint
+from components.host_settings import Host
+from components.node_settings import NodeSettings
 from components.platform import warn_of_plain_text
 from components.product import ProductSettings
 from components.settings import _ip_address, _place
@@ -39,6 +41,17 @@ def test_an_ipv6_address_has_brackets_in_every_url() -> None:
     assert MetricsEndpoint(address="::", port=4).url("fd00::1") == "http://[fd00::1]:4/metrics"
     assert MetricsEndpoint(address="::1", port=4).url("fd00::1") == "http://[::1]:4/metrics"
     assert MetricsEndpoint(port=4).url("broker.example") == "http://127.0.0.1:4/metrics"
+
+
+def test_every_node_has_a_url_for_its_metrics_where_others_reach_them() -> None:
+    ports: dict[str, Any] = {"amqp": 5672, "management": 15672, "metrics": 9419}
+    hosts = [Host(address=address) for address in ("a.example", "b.example")]
+    here = NodeSettings.of(2, "rabbitmq", local="127.0.0.1", address="broker.example", **ports)
+    there = NodeSettings.of(2, "rabbitmq", local="a.example", address="a.example", hosts=hosts, **ports)
+    loopback, wide = MetricsEndpoint(), MetricsEndpoint(address="0.0.0.0", tls=True)
+    assert loopback.urls("h", here) == ["http://127.0.0.1:9419/metrics", "http://127.0.0.1:9429/metrics"]
+    assert loopback.urls("h", there) == ["http://127.0.0.1:9419/metrics"], "the other one is on another machine"
+    assert wide.urls("a.example", there) == ["https://a.example:9419/metrics", "https://b.example:9419/metrics"]
 
 
 @pytest.mark.parametrize("key", ["bindAddress", "metricsAddress"])
