@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
@@ -288,8 +288,7 @@ def credentials(
         write_private(output, found)
         err.print(f"wrote the credentials of {tenant} to {escape(str(output))}", soft_wrap=True)
         return
-    fields = {name: value if isinstance(value, str) else ", ".join(value) for name, value in found.items()}
-    print_result(found, fields_text(fields), json_output)
+    print_result(found, _credentials_text(found), json_output)
 
 
 @platform_command(app)
@@ -433,9 +432,13 @@ def _print_dry_run(tenant: str, summary: Summary, refusal: WouldLoseMessages | N
 
 def _print_credentials(made: Credentials, json_output: bool) -> None:
     found = made.shown()
-    print_result(found, fields_text(found), json_output)
+    print_result(found, _credentials_text(found), json_output)
     if not json_output:
         err.print("Give these to the tenant's applications. `kryonix tenant credentials` prints them again.")
+
+
+def _credentials_text(found: Mapping[str, Any]) -> str:
+    return fields_text({name: value if isinstance(value, str) else ", ".join(value) for name, value in found.items()})
 
 
 def _operate(

@@ -225,6 +225,10 @@ class CredentialsAnswer(BaseModel):
         None, description="PEM, for a tenant that logs in with a certificate; its password is that of the metrics' user"
     )
     client_key: str | None = Field(None, description="The certificate's private key, PEM")
+    amqp_addresses: list[str] | None = Field(
+        None, description="HOST:PORT of each of the broker's nodes; `amqp_uri` names the first"
+    )
+    ca_certificate: str | None = Field(None, description="PEM, the CAs to trust, where `amqp_uri` is `amqps`")
 
 
 class ModuleAnswer(BaseModel):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.tenants.errors import NoCredentials
 from kryonix.topology.addresses import PLATFORM_ADDRESSES
 from kryonix.topology.naming import TENANT_STACK, Names, stats_user
+
+_ADDRESSES: Final = ("amqp_addresses", "ca_certificate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +27,18 @@ class Credentials:
     amqp_uri: str = field(repr=False)
     client_certificate: str = ""
     client_key: str = field(default="", repr=False)
+    amqp_addresses: Sequence[str] = ()
+    """`host:port` of each of the broker's nodes. The URI names the first."""
+    ca_certificate: str = ""
+    """The CAs to trust (PEM); empty without TLS."""
 
     @classmethod
-    def of(cls, outputs: Mapping[str, Any]) -> Credentials:
-        """Read a tenant's entry in the stack outputs."""
+    def of(cls, entry: Mapping[str, Any], outputs: Mapping[str, Any] | None = None) -> Credentials:
+        """Read a tenant's entry in the stack outputs, and the addresses in these."""
         fields = ("vhost", "username", "password", "amqp_uri")
-        certificate = {name: outputs.get(name, "") for name in ("client_certificate", "client_key")}
-        return cls(**{name: outputs[name] for name in fields}, **certificate)
+        certificate = {name: entry.get(name, "") for name in ("client_certificate", "client_key")}
+        addresses = {name: found for name in _ADDRESSES if (found := (outputs or {}).get(name))}
+        return cls(**{name: entry[name] for name in fields}, **certificate, **addresses)
 
     @property
     def passwords(self) -> dict[str, str]:
@@ -41,7 +48,7 @@ class Credentials:
             stats_user(self.username): self.password,
         }
 
-    def shown(self) -> dict[str, str]:
+    def shown(self) -> dict[str, Any]:
         """Return the fields to hand out, without those that the tenant has not got."""
         return {name: value for name, value in asdict(self).items() if value}
 

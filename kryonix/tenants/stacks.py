@@ -182,7 +182,8 @@ class TenantStacks:
 
     def credentials(self, state: DesiredState) -> Credentials:
         """Return the credentials in the stack's outputs."""
-        return Credentials.of(self._engine.outputs(self.spec(state))["tenants"][state.cliente_id])
+        outputs = self._engine.outputs(self.spec(state))
+        return Credentials.of(outputs["tenants"][state.cliente_id], outputs)
 
     def definitions(self, state: DesiredState) -> dict[str, Any]:
         """Return exchanges, queues, bindings, policies and limits of the vhost; empty without a vhost."""

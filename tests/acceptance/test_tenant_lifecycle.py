@@ -58,7 +58,8 @@ def operator(platform: Project, broker: LiveBroker) -> Iterator[Operator]:
 def test_the_command_runs_a_tenants_whole_lifecycle(operator: Operator) -> None:
     mail = ("--notify-email", "ops@example.com")
     made = operator.must("create", ID, "--modules", "crm,portal", "--plan", "basic", *mail)
-    assert set(made) == {"vhost", "username", "password", "amqp_uri"}
+    assert set(made) == {"vhost", "username", "password", "amqp_uri", "amqp_addresses"}
+    assert made["amqp_addresses"] == operator.platform.outputs()["amqp_addresses"]
     operator.broker.publish(VHOST, LEADS, 2)
     dry = operator.run("change", ID, "--modules", "portal", "--dry-run", "--json")
     assert (dry.returncode, json.loads(dry.stdout)["messages"]) == (2, {LEADS: 2}), dry.stderr

@@ -11,6 +11,7 @@ const STORED = "kryonix-credentials";
 const NAMES = {
   amqp_uri: "AMQP URI", username: "User", password: "Password", vhost: "Virtual host",
   client_certificate: "Certificate", client_key: "Private key",
+  amqp_addresses: "Addresses", ca_certificate: "CA certificate",
 };
 const values = new Map();
 let expected = JSON.parse(sessionStorage.getItem(STORED) || "[]");
@@ -51,6 +52,9 @@ export async function credentialsReady(operation) {
   const busy = document.querySelector("dialog[open]") || document.activeElement?.matches("input, select, textarea");
   if (!busy && !document.hidden) await open(entry);
 }
+
+// One address is in the URI.
+const textOf = (value) => (Array.isArray(value) ? value.length > 1 && value.join(", ") : value);
 
 const noticeOf = (entry) => `credentials-${entry.id}`;
 
@@ -94,9 +98,9 @@ async function open(entry) {
   shown = entry;
   byId("credentials-heading").textContent = `Credentials of ${entry.tenant}`;
   byId("credentials-said").textContent = "";
-  const given = Object.entries(NAMES).filter(([name]) => values.get(entry.id)[name]);
+  const given = Object.entries(NAMES).filter(([name]) => textOf(values.get(entry.id)[name]));
   const rows = given.map(([name, label]) => {
-    const value = element("span", { id: `credentials-${name}` }, values.get(entry.id)[name]);
+    const value = element("span", { id: `credentials-${name}` }, textOf(values.get(entry.id)[name]));
     const copying = button("Copy", () => copy(value.textContent, label, value), { "aria-label": `Copy ${label}` });
     return element("div", {}, element("dt", {}, label), element("dd", {}, value, copying));
   });

@@ -54,6 +54,7 @@ def test_one_request_creates_a_working_tenant(caller: Caller) -> None:
     assert (shown["status"], shown["converged"], shown["queues"]) == ("active", True, {"used": 87, "allowed": 500})
     credentials = caller.credentials(taken)
     assert asyncio.run(_first_message(credentials.amqp_uri)) == {"name": "Ana"}
+    assert credentials.amqp_addresses == [credentials.amqp_uri.partition("@")[2].partition("/")[0]]
 
 
 @pytest.fixture(scope="module")
