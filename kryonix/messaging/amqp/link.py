@@ -80,6 +80,17 @@ class User(Protocol):
         """Use the link's new connection, and return once nothing is left on the old one."""
 
 
+class _Answers:
+    """The answers that a watch has seen: their number, -1 before the first look, and times of the event loop."""
+
+    def __init__(self, now: float) -> None:
+        self.count = -1
+        self.since = now
+        """When it last changed, or nothing was due."""
+        self.heard = now
+        """When it last grew, or a user was told to ask."""
+
+
 class Link:
     """A supervised connection to one of the broker's nodes.
 
@@ -251,27 +262,16 @@ class Link:
         if not self._cluster.has_others:
             await asyncio.Event().wait()
         clock = asyncio.get_running_loop().time
-        asked, pause, progress, since, heard = 0.0, _LOOK_S, -1, clock(), clock()
+        answers, asked, pause = _Answers(clock()), 0.0, _LOOK_S
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self._suspected.wait()
             suspected = self._suspected.is_set()
             self._suspected.clear()
-            waiting, answers = any(user.waiting for user in self._users), sum(user.answers for user in self._users)
-            if answers > progress:
-                heard = clock()
-                if progress >= 0:
-                    self._stuck_s = _STUCK_S
-            if self._users and not waiting and clock() - heard > _IDLE_S:
-                heard = clock()
-                self._later(random.choice(list(self._users)).ask())  # noqa: S311 - each in its turn will do
-            if not waiting or answers != progress or is_blocked(connection):
-                progress, since = answers, clock()
-            if (stuck := clock() - since) > self._stuck_s:
-                self._stuck_s = min(self._stuck_s * 2, _MAX_STUCK_S)
+            if (stuck := self._stuck(connection, answers, clock())) is not None:
                 return NotConnected(f"{node.place} answers nothing of what was sent for {stuck:.1f} s")
-            due = _SILENT_S if waiting or suspected else self._heartbeat + _LATE_S
+            due = _SILENT_S if self._waiting or suspected else self._heartbeat + _LATE_S
             if silence(connection) < due:
                 pause = _LOOK_S
             elif suspected or clock() >= asked + pause:
@@ -280,6 +280,27 @@ class Link:
                         tell(node)
                     return NotConnected(f"{node.place} was silent for {silent:.1f} s, and answers no new connection")
                 asked, pause = clock(), min(pause * 2, _MAX_LOOK_S)
+
+    @property
+    def _waiting(self) -> bool:
+        return any(user.waiting for user in self._users)
+
+    def _stuck(self, connection: aio_pika.Connection, seen: _Answers, now: float) -> float | None:
+        """Return for how long nothing was answered if that is too long. Ask where nothing is due for a while."""
+        waiting, answers = self._waiting, sum(user.answers for user in self._users)
+        if answers > seen.count:
+            seen.heard = now
+            if seen.count >= 0:
+                self._stuck_s = _STUCK_S
+        if self._users and not waiting and now - seen.heard > _IDLE_S:
+            seen.heard = now
+            self._later(random.choice(list(self._users)).ask())  # noqa: S311 - each in its turn will do
+        if not waiting or answers != seen.count or is_blocked(connection):
+            seen.count, seen.since = answers, now
+        if (stuck := now - seen.since) <= self._stuck_s:
+            return None
+        self._stuck_s = min(self._stuck_s * 2, _MAX_STUCK_S)
+        return stuck
 
     async def _back(self, node: Address) -> aio_pika.Connection:
         """Return a connection to the own node once there is one. It is not wanted while that node is in use."""
