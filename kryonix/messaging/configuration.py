@@ -36,11 +36,16 @@ _REMEDY: Final = (
     "Write it as amqp://kryonix_TENANT:PASSWORD@HOST:5672/%2Fcliente_TENANT, "
     "with special characters of the password escaped as %2F, %23, %3F, %40"
 )
-_REMEDY_CA: Final = "Name the file that `kryonix certificates ca` writes, or leave it out to trust the system's CAs"
+_REMEDY_CA: Final = (
+    "Name a file with what `kryonix certificates ca print` prints, or leave it out to trust the system's CAs"
+)
 
 _PAIR: Final = ("client_certificate", "client_key", "password")
 _EXTERNAL: Final = "auth=EXTERNAL"
 """The query of a URI whose user is the common name of the client's certificate."""
+_REMEDY_NEITHER: Final = (
+    f"A tenant that logs in with a certificate has no password: use its whole file of credentials ({WRITE_IT})"
+)
 _REMEDY_CERTIFICATE: Final = f"Take both from {WRITE_IT}"
 
 
@@ -245,7 +250,8 @@ def parse_uri(uri: str, management_url: str | None = None, figures_password: str
         password = ""  # the certificate is in the caller's own SSL context
     if parts.scheme not in _PORTS or not parts.hostname or not parts.username or password is None:
         problem = "the AMQP URI is incomplete: it needs the scheme amqp or amqps, user, password and host"
-        raise ConfigurationError(problem, remedy=_REMEDY)
+        without = parts.scheme == "amqps" and parts.hostname and parts.username
+        raise ConfigurationError(problem, remedy=f"{_REMEDY}. {_REMEDY_NEITHER}" if without else _REMEDY)
     vhost = unquote(parts.path[1:])
     tenant_id = tenant_of_vhost(vhost)
     if tenant_id is None:

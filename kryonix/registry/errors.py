@@ -80,7 +80,7 @@ def trust_fault(error: Exception, dsn: str) -> str:
     """
     parts = address_parts(dsn)
     if _NO_FILE.search(str(error)):
-        remedy = "`kryonix status` writes it where it runs, and `kryonix certificates ca` prints it"
+        remedy = "`kryonix status` writes it where it runs, and `kryonix certificates ca print` prints it"
         return f"there is no file {parts.get('sslrootcert')!r} with the CA to trust. {remedy}"
     return why(error, host_port(str(parts.get("host")), parts.get("port", 5432))) or ""
 

@@ -24,6 +24,17 @@ _PLAIN: Final = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LEN
 """What OpenSSL, by its version, calls an answer that is not TLS."""
 _ALERT: Final = re.compile(r"Read 0 bytes but 131[3-8]\d\d bytes expected")
 """A TLS alert, whose bytes (version, length 2, level, description) aiormq takes for the size of a frame."""
+_OWN: Final = re.compile(r"ALERT_(UNKNOWN_CA|BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_\w+)")
+"""A broker's alert on the certificate that the client shows."""
+_OWN_FAULTS: Final = {
+    "UNKNOWN_CA": "wrong CA: none that the broker trusts issued it",
+    "CERTIFICATE_EXPIRED": "expired, or not yet valid",
+    "BAD_CERTIFICATE": "self-signed, or broken",
+}
+_REMEDY_OWN: Final = (
+    "Use the newest file of `kryonix tenant credentials ID --output FILE`, and check the clocks. An operator issues "
+    "another certificate with `kryonix tenant rotate ID`"
+)
 _NONE: Final = "connection limit (0) is reached"
 _UNKNOWN: Final = "connection limit cannot be queried"
 """The broker's words where it does not know: another node may, or the same one soon."""
@@ -55,6 +66,9 @@ def not_connected(address: Address, error: BaseException) -> NotConnected:
     if _ALERT.search(str(error)):
         remedy = "Write amqps:// in the AMQP URI, or use the port without TLS, 5672 by default"
         return AccessRefused(f"{place}: this port has TLS, and amqp:// is without it", remedy=remedy)
+    if own := _OWN.search(str(cause)):
+        fault = _OWN_FAULTS.get(own[1], own[1].lower().replace("_", " "))
+        return AccessRefused(f"{place} refuses the client certificate: {fault}", remedy=_REMEDY_OWN)
     if fault := why(error, host_port(address.host, address.port)):
         told, _, remedy = fault.partition(". ")
         return AccessRefused(f"{place}: {told}", remedy=f"{remedy}. {_REMEDY_TRUST}")

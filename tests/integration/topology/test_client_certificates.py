@@ -32,7 +32,7 @@ from kryonix.checks.trials import try_isolation
 from kryonix.engines.local.handlers import provider
 from kryonix.engines.local.handlers.container_spec import archive
 from kryonix.engines.local.values import from_struct, to_struct
-from kryonix.messaging import MessagingClient, MessagingError
+from kryonix.messaging import AccessRefused, MessagingClient, MessagingError
 from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import Topology, expand
@@ -40,6 +40,7 @@ from kryonix.topology.naming import Names
 from kryonix.topology.tenants import Tenant
 from tests.support.mocked import registered
 from tests.support.project import free_port
+from tests.support.tls import pair
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -247,6 +248,22 @@ async def test_the_sdk_logs_in_with_what_was_handed_out(broker: Broker, tmp_path
     file.write_text(json.dumps({**handed_out, "client_certificate": other.chain, "client_key": other.key}))
     with pytest.raises(MessagingError):
         await MessagingClient.connect(outputs=file)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("foreign", "wrong CA: "), ("expired", "expired, or not yet"), ("self-signed", "self-signed, or broken")],
+)
+async def test_the_sdk_says_why_a_certificate_is_refused(broker: Broker, tmp_path: Path, fault: str, said: str) -> None:
+    names, alone = Names(TENANTS[3]), pair("alone", names=["alone.example"])
+    leaves = {
+        "foreign": Authority.create("another").issue_client(names.user),
+        "expired": broker.clients.issue_client(names.user, days=-0.01),
+        "self-signed": Leaf(chain=alone.pem, key=alone.key_pem),
+    }
+    uri = f"amqps://{names.user}@127.0.0.1:{broker.amqp}/{names.vhost.replace('/', '%2F')}?auth=EXTERNAL"
+    with pytest.raises(AccessRefused, match=rf"refuses the client certificate: {said}.*kryonix tenant rotate"):
+        await MessagingClient.connect(uri, ssl_context=broker.shown(leaves[fault], tmp_path))
 
 
 async def test_the_balancer_verifies_the_node_and_passes_certificates_on(
