@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from components.containers import entry_with_certificate
 from components.inter_node_tls import ENVIRONMENT, UPLOADS
-from components.tls_settings import TlsSettings
+from components.tls_settings import FOLDER, TlsSettings
+from kryonix.certificates.placement import PUBLIC
 
 _FILES: Final = Path(__file__).parent / "broker_files"
 _PLAIN: Final = re.compile(r"^(listeners\.tcp|management\.tcp|prometheus\.tcp)\..*\n", re.MULTILINE)
@@ -24,6 +25,10 @@ _HELLO: Final = (
     "\\x00\\x00\\x02\\xc0\\x2b\\x01\\x00\\x00\\x16\\x00\\x0a\\x00\\x04\\x00\\x02\\x00\\x17"
     "\\x00\\x0b\\x00\\x02\\x01\\x00\\x00\\x0d\\x00\\x04\\x00\\x02\\x04\\x03"
 )
+
+
+_PUBLIC: Final = f"{FOLDER}/{PUBLIC}"
+_PUBLIC_IS_THERE: Final = f"until test -s {_PUBLIC}; do sleep 0.2; done"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,4 +130,18 @@ def listeners_of(tls: TlsSettings) -> BrokerListeners:
     """
     if not tls.on:
         return PLAIN
-    return ENCRYPTED if tls.certificate_dir else CERTIFYING
+    if tls.certificate_dir:
+        return ENCRYPTED
+    return _by_name(tls.acme.names) if tls.acme else CERTIFYING
+
+
+def _by_name(names: Sequence[str]) -> BrokerListeners:
+    """Return listeners that show another certificate to clients that ask for these names."""
+    certificate = f'[{{certfile, "{_PUBLIC}"}}, {{keyfile, "{_PUBLIC}"}}]'
+    hosts = ", ".join(f'{{"{name}", {certificate}}}' for name in names)
+    text = (_FILES / "public_names.config").read_text(encoding="utf-8").replace("PUBLIC_NAMES", hosts)
+    return replace(
+        CERTIFYING,
+        more_files={**CERTIFYING.more_files, "advanced.config": text},
+        inputs={**CERTIFYING.inputs, "entrypoints": entry_with_certificate("rabbitmq", _PUBLIC_IS_THERE)},
+    )

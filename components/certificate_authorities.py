@@ -18,8 +18,10 @@ class CertificateAuthorities(pulumi.ComponentResource):
 
     issuing: CertificateAuthority
     """It issues services' certificates."""
+    own: pulumi.Output[str]
+    """The CAs of services, which nodes trust among each other (PEM)."""
     trust: pulumi.Output[str]
-    """What clients and nodes trust: the CAs of services, and that of `kryonix:certificateDir`, PEM."""
+    """What clients trust: the CAs of services, and those in `kryonix:caCertificate`, PEM."""
     clients: pulumi.Output[str]
     """What the broker trusts of clients' certificates: the CAs of clients, PEM."""
 
@@ -33,6 +35,7 @@ class CertificateAuthorities(pulumi.ComponentResource):
         }
         self.issuing, self._issuing_clients = services[tls.issuing], clients[tls.issuing]
         own = [each.certificate for each in services.values()]
+        self.own = pulumi.Output.all(*own).apply("".join)
         self.trust = pulumi.Output.all(*own, tls.certificate_ca).apply("".join)
         self.clients = pulumi.Output.all(*(each.certificate for each in clients.values())).apply("".join)
         self.register_outputs({"trust": self.trust})

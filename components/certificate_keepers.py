@@ -78,13 +78,13 @@ class CertificateKeepers(pulumi.ComponentResource):
         certificate = self._args.server.certificate
         places.append(Place(role="postgres", volume=certificate, host="postgres", port=PORT, starttls="postgres"))
         if self.web:
-            places.append(Place(role="web", volume=self.web, host="web", port=WEB_PORT))
+            places.append(Place(role="web", volume=self.web, host="web", port=WEB_PORT, public=True))
         return places
 
     def _place(self, node: Node) -> Place:
         index = node.number - 1
         host, volume = self._args.settings.nodes.inside[index], self._args.broker.certificates[index]
-        return Place(role=node.role, volume=volume, host=host, port=ENCRYPTED.amqp)
+        return Place(role=node.role, volume=volume, host=host, port=ENCRYPTED.amqp, public=True)
 
 
 def keepers(nodes: NodeSettings) -> dict[str, Any]:

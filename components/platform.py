@@ -104,7 +104,8 @@ class Platform(pulumi.ComponentResource):
         self.administration = {**logins, **issuing, "layout": LAYOUT, **_nodes(settings, {**digests, **kept})}
         self.inside = PlatformInside.of(registry, {**logins, **issuing}, trust)
         self.broker_network, self.registry_network = broker.networks[0], server.network
-        self.nodes_trust, self.web_certificate = trust if clients else None, certificates.web if certificates else None
+        self.nodes_trust = clients.own if clients else None
+        self.web_certificate = certificates.web if certificates else None
         addresses = {key: getattr(self.outputs, key) for key in ("management_url", "amqp_host", "amqp_port")}
         self.register_outputs({**addresses, **logins})
 

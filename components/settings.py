@@ -85,6 +85,7 @@ class PlatformSettings:
             **(self.nodes.ports if sized else {}),
             **(self.monitoring.ports if self.monitoring else {}),
             **({"signupPort": self.product.port} if self.product.signup else {}),
+            **({"acmePort": self.tls.acme.port} if self.tls.acme else {}),
         }
         problems = [
             f"{_place(key, port)}kryonix:{key}: {port} is not a valid port (1-65535)"
@@ -100,6 +101,11 @@ class PlatformSettings:
         else:
             problems += self.nodes.problems()
             problems += self.hosts.problems(self.broker_nodes, tls=self.tls.on)
+        if self.tls.acme and self.hosts:
+            remedy = "Use kryonix:certificateDir there, or a proxy in front that ends TLS"
+            problems.append(
+                f"kryonix:acmeDirectory: the CA's challenge reaches one machine, kryonix:hosts are several. {remedy}"
+            )
         if self.broker_memory_mb < 512:
             problems.append(f"kryonix:brokerMemoryMb: {self.broker_memory_mb} MiB is too small. Use 512 or more")
         for key, host in (("domain", self.domain), ("advertisedHost", self.advertised_host)):
@@ -139,13 +145,14 @@ class PlatformSettings:
             cells=_read(CELLS_FILE, "signup").decode() if Path(CELLS_FILE).is_file() else "",
         )
         listening = (address, metrics, *([product.address] if product.signup else []))
-        tls = TlsSettings.load(config, listening)
+        advertised = config.get("advertisedHost") or address
+        tls = TlsSettings.load(config, listening, advertised)
         return cls(
             broker_image=config.require("brokerImage"),
             broker_memory_mb=config.require_int("brokerMemoryMb"),
             postgres_image=config.require("postgresImage"),
             address=address,
-            advertised_host=config.get("advertisedHost") or address,
+            advertised_host=advertised,
             amqp_port=config.require_int("amqpPort"),
             management_port=config.require_int("managementPort"),
             registry_port=config.require_int("registryPort"),
@@ -199,6 +206,8 @@ class PlatformSettings:
             found += ["rabbitmq", f"rabbitmq-{node.number}", node.local, node.address, metrics, *routes]
         if role == "web":
             found += [local_host(self.product.address)]
+        if self.tls.acme and role != "postgres":
+            found += self.tls.acme.names
         return list(dict.fromkeys([*found, "localhost", "127.0.0.1", "::1"]))
 
     def access(

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pulumi
 
+from components.acme_settings import AcmeSettings
 from components.errors import InvalidStack
 from kryonix.certificates.trust import context
 from kryonix.errors import InvalidChoice
@@ -41,7 +42,9 @@ class TlsSettings:
     certificate_dir: str = ""
     """A folder of the Docker host with certificates made by others; empty for the platform's own."""
     certificate_ca: str = ""
-    """Who issued them (PEM)."""
+    """Who issues those, or by ACME (PEM)."""
+    acme: AcmeSettings | None = None
+    """None where no public CA issues by ACME."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -61,6 +64,7 @@ class TlsSettings:
         if self.certificate_dir and not self.certificate_ca:
             remedy = "Set it to the certificate of the CA that issued those in the folder, PEM, a public CA's too"
             problems.append(f"kryonix:certificateDir needs kryonix:caCertificate: clients trust no other. {remedy}")
+        problems += self._acme_problems()
         if self.certificate_ca:
             try:
                 context(self.certificate_ca)
@@ -69,17 +73,34 @@ class TlsSettings:
         if problems:
             raise InvalidStack("\n".join(problems))
 
+    def _acme_problems(self) -> list[str]:
+        if self.acme is None:
+            return []
+        problems = self.acme.problems()
+        if not self.on:
+            remedy = 'Set kryonix:tls to "true", or remove kryonix:acmeDirectory'
+            problems.append(f"kryonix:acmeDirectory needs TLS, and kryonix:tls {self.choice!r} is off here. {remedy}")
+        if self.certificate_dir:
+            problems.append("kryonix:acmeDirectory and kryonix:certificateDir: two sources of certificates. Set one")
+        elif not self.certificate_ca:
+            remedy = "Set it to the roots of the CA, PEM, for Let's Encrypt ISRG Root X1 and X2"
+            problems.append(
+                f"kryonix:acmeDirectory needs kryonix:caCertificate: the platform's clients trust no other. {remedy}"
+            )
+        return problems
+
     @classmethod
-    def load(cls, config: pulumi.Config, listening: Iterable[str]) -> TlsSettings:
+    def load(cls, config: pulumi.Config, listening: Iterable[str], advertised_host: str) -> TlsSettings:
         """Return the stack's settings. `listening` are all addresses on which services are published."""
-        choice = config.require("tls")
+        choice, acme = config.require("tls"), AcmeSettings.load(config, advertised_host)
         return cls(
             on=speaks_tls(choice, listening),
             choice=choice,
             trusted=tuple(config.require_object("caTrusted")),
             issuing=config.require_int("caIssuing"),
             certificate_dir=(folder := config.get("certificateDir") or ""),
-            certificate_ca=(config.get("caCertificate") or "") if folder else "",
+            certificate_ca=(config.get("caCertificate") or "") if folder or acme else "",
+            acme=acme,
         )
 
     def refuse_mixture(self, outputs: Mapping[str, Any]) -> None:

@@ -31,6 +31,8 @@ from kryonix.errors import ServiceUnreachable
 
 _ACCOUNT: Final = "account.pem"
 _ATTEMPT: Final = "attempt"
+_TRUST: Final = "directory.pem"
+"""Who may have issued the certificate of the directory itself."""
 _BETWEEN_S: Final = 900
 """Time between attempts: a public CA takes five failures of a name an hour."""
 _REQUEST_S: Final = 15
@@ -42,38 +44,43 @@ class AcmeFailed(ServiceUnreachable):
     """The CA does not answer, refuses the order, or could not reach this machine."""
 
 
-def obtain(acme: Acme, folder: Path, *, force: bool = False) -> Leaf:
-    """Have a new certificate issued, keep it in a folder beside the account's key, and return it.
+def obtain(acme: Acme, *, force: bool = False) -> Leaf:
+    """Have a new certificate issued, keep it in the CA's folder beside the account's key, and return it.
 
     Raises AcmeFailed; also within 15 minutes of the last attempt, unless forced.
     """
-    attempt = folder / _ATTEMPT
-    if not force and attempt.exists() and (left := attempt.stat().st_mtime + _BETWEEN_S - time.time()) > 0:
-        at = f"{datetime.now(UTC) + timedelta(seconds=left):%H:%M} UTC"
-        raise AcmeFailed(f"the last attempt failed; the next one is at {at}")
-    attempt.touch()
+    attempt = acme.kept / _ATTEMPT
+    if not force and attempt.exists() and time.time() < attempt.stat().st_mtime + _BETWEEN_S:
+        raise _failed(attempt)
+    attempt.write_text(f"{acme.directory} issued nothing: the keeper was ended meanwhile")
     try:
-        leaf = _issued(acme, folder)
+        leaf = _issued(acme)
     except (errors.Error, JoseError, requests.RequestException, OSError, ValueError) as error:
-        raise AcmeFailed(f"{acme.directory} issued nothing: {_explained(error, acme)}") from error
-    put_file(folder, SERVER, leaf.pem)
+        attempt.write_text(f"{acme.directory} issued nothing: {_explained(error, acme)}")
+        raise _failed(attempt) from error
+    put_file(acme.kept, SERVER, leaf.pem)
     attempt.unlink()
     return leaf
 
 
-def _issued(acme: Acme, folder: Path) -> Leaf:
+def _failed(attempt: Path) -> AcmeFailed:
+    following = datetime.fromtimestamp(attempt.stat().st_mtime + _BETWEEN_S, UTC)
+    return AcmeFailed(f"{attempt.read_text()}. The next attempt is at {following:%H:%M} UTC")
+
+
+def _issued(acme: Acme) -> Leaf:
     """Order again if the CA takes no nonce: the library repeats a request once, and a CA may refuse twice."""
     for _ in range(_ORDERS - 1):
         try:
-            return _ordered(acme, folder)
+            return _ordered(acme)
         except messages.Error as error:
             if error.code != "badNonce":
                 raise
-    return _ordered(acme, folder)
+    return _ordered(acme)
 
 
-def _ordered(acme: Acme, folder: Path) -> Leaf:
-    client = _client(acme, folder)
+def _ordered(acme: Acme) -> Leaf:
+    client = _client(acme)
     key = _pem(ec.generate_private_key(ec.SECP256R1()))
     order = client.new_order(crypto_util.make_csr(key, list(acme.names)))
     offered = [_http01(each) for each in order.authorizations if each.body.status != messages.STATUS_VALID]
@@ -86,12 +93,11 @@ def _ordered(acme: Acme, folder: Path) -> Leaf:
     return Leaf.read(key.decode() + issued.fullchain_pem)
 
 
-def _client(acme: Acme, folder: Path) -> ClientV2:
+def _client(acme: Acme) -> ClientV2:
     """Return a client with an account, which is made on the first use of its key."""
-    key = JWKEC(key=_account_key(folder))
-    trust: Any = str(folder / "directory.pem") if acme.directory_ca else True
-    if acme.directory_ca:
-        put_file(folder, "directory.pem", acme.directory_ca)
+    key = JWKEC(key=_account_key(acme.kept))
+    put_file(acme.kept, _TRUST, Path(requests.utils.DEFAULT_CA_BUNDLE_PATH).read_text(encoding="utf-8") + acme.trusted)
+    trust: Any = str(acme.kept / _TRUST)  # the library's annotation says bool, and Requests takes a file
     network = ClientNetwork(key, alg=ES256, verify_ssl=trust, user_agent="kryonix", timeout=_REQUEST_S)
     client = ClientV2(ClientV2.get_directory(acme.directory, network), network)
     wanted = messages.NewRegistration.from_data(email=acme.contact or None, terms_of_service_agreed=True)
@@ -143,7 +149,7 @@ def _explained(error: Exception, acme: Acme) -> str:
             for challenge in each.body.challenges
             if challenge.error is not None
         ]
-        return f"{'; '.join(failed)}. Its challenge has to reach port 80 of these names, here port {acme.port}"
+        return f"{'; '.join(failed)}. Port 80 of these names has to lead to port {acme.port} of the keeper's machine"
     if isinstance(error, errors.TimeoutError):
         return f"it did not finish within {_ORDER.total_seconds():.0f} s"
     if isinstance(error, messages.Error):

@@ -19,11 +19,17 @@ class SpeaksPlain(ssl.SSLError):
 
 
 def connect(
-    host: str, port: int, context: ssl.SSLContext, *, starttls: StartTls = "", timeout: float = 10.0
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    *,
+    starttls: StartTls = "",
+    name: str = "",
+    timeout: float = 10.0,
 ) -> ssl.SSLSocket:
     """Return a connection after its handshake. Nothing else is sent or read. `timeout` is in seconds per step.
 
-    Raises OSError, of which ssl.SSLError is one.
+    `name` is what the certificate has to name, by default the host. Raises OSError, of which ssl.SSLError is one.
     """
     plain = socket.create_connection((host, port), timeout=timeout)
     try:
@@ -31,7 +37,7 @@ def connect(
             plain.sendall(_SSL_REQUEST)
             if plain.recv(1) != b"S":
                 raise SpeaksPlain(f"{host} has no TLS for PostgreSQL's clients")
-        return context.wrap_socket(plain, server_hostname=host)
+        return context.wrap_socket(plain, server_hostname=name or host)
     except BaseException:
         plain.close()
         raise

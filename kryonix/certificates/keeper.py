@@ -6,22 +6,20 @@ repair: a certificate that is in place and not served yet is loaded and verified
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any, Final, Literal
 
 from kryonix.certificates.leaf import CertificateRejected, Leaf, WrongHost
-from kryonix.certificates.placement import SERVER, date, place, placed
+from kryonix.certificates.placement import PUBLIC, date, locked, place, placed
 from kryonix.certificates.places import KeeperFile, Place
+from kryonix.certificates.public import PublicCertificate, Shown
 from kryonix.certificates.reloading import reload_postgres
 from kryonix.certificates.served import CertificateUnreadable, served
 from kryonix.errors import KryonixError
@@ -29,7 +27,6 @@ from kryonix.errors import KryonixError
 log = logging.getLogger("kryonix.certificates")
 
 STATUS: Final = "status.json"
-_LOCK: Final = ".lock"
 _CHAIN, _KEY = "fullchain.pem", "privkey.pem"
 _LOOK_S: Final = 0.25
 _TOUCH_S: Final = 2.0
@@ -64,14 +61,18 @@ class Keeper:
         self, file: KeeperFile, folder: Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._file, self._folder, self._now = file, folder, now
+        self._public = PublicCertificate(file.acme, now) if file.acme else None
         self._started = False
-        self._known: dict[str, tuple[str, str]] = {}
-        self._refusal = ""
+        self._known: dict[tuple[str, str], tuple[str, str]] = {}
 
     def run(self, stop: Event, *, interval: float, patience: float, alive_file: Path | None = None) -> None:
         """Keep certificates until `stop` is set: a round every `interval` seconds, sooner after a problem."""
         while not stop.is_set():
             statuses = self.round(patience=patience)
+            if alive_file is not None:
+                alive_file.touch()  # a CA may take its time
+            if not stop.is_set() and self.order():
+                continue
             whole = all(status.state == "served" for status in statuses)
             until = time.monotonic() + (interval if whole else min(interval, _RETRY_S))
             while not stop.is_set() and (left := until - time.monotonic()) > 0:
@@ -79,60 +80,47 @@ class Keeper:
                     alive_file.touch()
                 stop.wait(min(left, _TOUCH_S))
 
+    def order(self, *, force: bool = False) -> bool:
+        """Have the certificate for public names issued if it is due or forced; return True if a round has to place it.
+
+        No service waits for it: until then, rounds place one of the platform's CA.
+        """
+        return self._public is not None and self._public.order(force=force)
+
     def round(self, *, force: bool = False, patience: float) -> list[PlaceStatus]:
         """Bring all places to their goal once, and return how they are. `force` renews what is not due too.
 
         `patience` is how long services may take to serve what is in place, in seconds. Only one round runs at a time.
         """
-        with self._locked():
+        with locked(self._folder):
             leaves: dict[Place, Leaf] = {}
             statuses: dict[Place, PlaceStatus] = {}
-            changed = set()
-            problem = self._obtain(force)
+            changed = set[Place]()
+            public = {each: self._public.shown(each) for each in self._file.places if each.public and self._public}
             for each in self._file.places:
                 try:
                     if not _taken(each.folder):
                         problem = f"the service has not taken {each.folder} yet"
                         statuses[each] = self._status(each, placed(each.folder), "waiting", problem)
                         continue
-                    leaves[each], is_new = self._placed(each, force)
+                    leaves[each], is_new = self._placed(each, force, public.get(each))
                     changed |= {each} if is_new or not self._started else set()
                 except (KryonixError, OSError) as error:
-                    why = f"{problem or error}"
-                    statuses[each] = self._status(each, placed(each.folder), "rejected", why)
+                    statuses[each] = self._status(each, placed(each.folder), "rejected", str(error))
+            leaves |= {each.listener: each.leaf for place, each in public.items() if each.leaf and place in leaves}
             statuses |= self._serve(leaves, changed, patience)
             self._started = True
             found = [statuses[each] for each in self._file.places]
+            found += [self._public_status(each, statuses, statuses[place]) for place, each in public.items()]
             self._report(found)
             return found
 
-    def _obtain(self, force: bool) -> str:
-        """Have the source's certificate issued by ACME if it is due; return why it was not. The old one stays then."""
-        acme, source = self._file.acme, self._file.source
-        if acme is None or source is None:
-            return ""
-        from kryonix.certificates.acme import AcmeFailed, obtain  # imported late: few platforms need it
-
-        present = placed(source)
-        if present and not force and not present.due(self._now()) and set(present.names) == set(acme.names):
-            return ""
-        try:
-            source.mkdir(mode=0o700, exist_ok=True)
-            leaf = obtain(acme, source, force=force)
-        except (AcmeFailed, OSError) as error:
-            if str(error) != self._refusal:
-                log.error("%s", error)
-            self._refusal = str(error)
-            return self._refusal
-        log.info("%s issued %x, valid until %s", acme.directory, leaf.serial, _day(leaf.expires))
-        return ""
-
-    def _placed(self, where: Place, force: bool) -> tuple[Leaf, bool]:
+    def _placed(self, where: Place, force: bool, public: Shown | None) -> tuple[Leaf, bool]:
         """Return the place's certificate, and True if it or the trusted CAs are new. Raises CertificateRejected."""
         clients = self._file.authorities.clients
         if self._file.source is not None:
             leaf, trust = self._own(self._file.source, where)
-            return leaf, place(where.folder, leaf, trust, clients)
+            return leaf, place(where.folder, leaf, trust, clients, _beside(where, leaf, public))
         present, trust = placed(where.folder), self._file.authorities.trusted
         if (reason := self._why_new(present, where, force)) or present is None:
             leaf = self._issue(where)
@@ -140,7 +128,7 @@ class Keeper:
             log.info("%s: issued %x, valid until %s: %s", where.role, leaf.serial, _day(leaf.expires), reason)
         else:
             leaf = present
-        return leaf, place(where.folder, leaf, trust, clients)
+        return leaf, place(where.folder, leaf, trust, clients, _beside(where, leaf, public))
 
     def _issue(self, where: Place) -> Leaf:
         issuing = self._file.authorities.issuing
@@ -172,8 +160,7 @@ class Keeper:
 
         One of the names is enough: an operator has no certificate for all of the inner ones.
         """
-        parts = (SERVER,) if self._file.acme else (_CHAIN, _KEY)
-        leaf = Leaf.read("\n".join((source / name).read_text(errors="replace") for name in parts))
+        leaf = Leaf.read("\n".join((source / name).read_text(errors="replace") for name in (_CHAIN, _KEY)))
         trust, problems = self._file.authorities.trusted, []
         for name in where.names:
             try:
@@ -213,7 +200,8 @@ class Keeper:
 
     def _looked_at(self, where: Place, leaf: Leaf) -> PlaceStatus:
         try:
-            now = served(*where.address, starttls=where.starttls, timeout=_ANSWER_S)
+            # Nodes and our own services choose by the name.
+            now = served(*where.address, starttls=where.starttls, name=where.names[0], timeout=_ANSWER_S)
         except CertificateUnreadable as error:
             return self._status(where, leaf, "not answering", str(error))
         if now.serial != leaf.serial:
@@ -231,29 +219,32 @@ class Keeper:
             serial=f"{leaf.serial:x}",
             issuer=leaf.certificate.issuer.rfc4514_string(),
             expires=leaf.expires.isoformat(),
-            renews="" if self._file.source and not self._file.acme else renews.isoformat(timespec="seconds"),
+            renews="" if self._file.source else renews.isoformat(timespec="seconds"),
         )
+
+    def _public_status(self, shown: Shown, found: Mapping[Place, PlaceStatus], own: PlaceStatus) -> PlaceStatus:
+        """Return how a service's public certificate is; `own` is how the service's own is."""
+        if shown.leaf is None:
+            problem = shown.problem or "none is issued yet"
+            return self._status(shown.listener, None, "rejected" if shown.problem else "waiting", problem)
+        if shown.listener not in found:
+            return self._status(shown.listener, shown.leaf, own.state, own.problem)
+        if shown.problem:
+            return replace(found[shown.listener], state="rejected", problem=shown.problem)
+        return found[shown.listener]
 
     def _report(self, statuses: Sequence[PlaceStatus]) -> None:
         """Write the status file, and log what has changed."""
         for each in statuses:
-            if self._known.get(each.role) != (each.state, each.problem):
-                self._known[each.role] = each.state, each.problem
+            listener = each.role, each.endpoint
+            if self._known.get(listener) != (each.state, each.problem):
+                self._known[listener] = each.state, each.problem
                 level = logging.INFO if each.state in ("served", "waiting", "not answering") else logging.ERROR
                 log.log(level, "%s: %s%s", each.role, each.state, each.problem and f": {each.problem}")
         text = json.dumps(status_json(statuses, self._now()), indent=2)
         new = self._folder / f".{STATUS}.new"
         new.write_text(text)
         new.replace(self._folder / STATUS)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        descriptor = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def status_json(statuses: Sequence[PlaceStatus], at: datetime) -> dict[str, Any]:
@@ -264,6 +255,13 @@ def status_json(statuses: Sequence[PlaceStatus], at: datetime) -> dict[str, Any]
 def _taken(folder: Path) -> bool:
     """Return True once the service has made the folder its own; before, its files would have the wrong owner."""
     return folder.is_dir() and folder.stat().st_uid != 0
+
+
+def _beside(where: Place, leaf: Leaf, public: Shown | None) -> Leaf | None:
+    """Return what a service shows under public names: its own certificate until there is a public one, and after."""
+    if public is not None:
+        return public.leaf or leaf
+    return leaf if (where.folder / PUBLIC).exists() else None
 
 
 def _day(time: datetime) -> str:

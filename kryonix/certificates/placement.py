@@ -1,37 +1,45 @@
-"""A service's folder: `server.pem` with key and certificates, `ca.pem` and `clients.pem` with the trusted CAs."""
+"""A service's folder: `server.pem` with key and certificates, `ca.pem` and `clients.pem` with the trusted CAs.
+
+`public.pem` is the certificate for public names, where the service has any.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from kryonix.certificates.leaf import CertificateRejected, Leaf
 
 SERVER: Final = "server.pem"
+PUBLIC: Final = "public.pem"
 TRUST: Final = "ca.pem"
 """The CAs of services."""
 CLIENTS: Final = "clients.pem"
 """The CAs of clients, where there are any."""
+_LOCK: Final = ".lock"
 _MODE: Final = 0o600
 
 
-def place(folder: Path, leaf: Leaf, trust: str, clients: str = "") -> bool:
-    """Put a certificate and the trusted CAs into a service's folder; return False if all were there.
+def place(folder: Path, leaf: Leaf, trust: str, clients: str = "", public: Leaf | None = None) -> bool:
+    """Put certificates and the trusted CAs into a service's folder; return False if all were there.
 
-    Check the certificate before. Each file is renamed into place, so a reader sees the old one or the new one, with the
-    folder's owner and mode 0600. The CAs come first: whoever reads in between trusts old and new, and a service that
-    waits for its certificate finds them all. Raises OSError.
+    Check the certificates before. Each file is renamed into place, so a reader sees the old one or the new one, with
+    the folder's owner and mode 0600. The service's own comes last: whoever reads in between trusts old and new, and a
+    service that waits for its certificate finds all files. Raises OSError.
     """
-    trusted = [put_file(folder, name, text) for name, text in ((TRUST, trust), (CLIENTS, clients)) if text]
-    return put_file(folder, SERVER, leaf.pem) or any(trusted)
+    before = ((TRUST, trust), (CLIENTS, clients), (PUBLIC, public.pem if public else ""))
+    others = [put_file(folder, name, text) for name, text in before if text]
+    return put_file(folder, SERVER, leaf.pem) or any(others)
 
 
-def placed(folder: Path) -> Leaf | None:
+def placed(folder: Path, name: str = SERVER) -> Leaf | None:
     """Return the certificate in a folder; None if there is none that can be read."""
     try:
-        return Leaf.read((folder / SERVER).read_text())
+        return Leaf.read((folder / name).read_text())
     except (FileNotFoundError, UnicodeDecodeError, CertificateRejected):
         return None
 
@@ -63,9 +71,20 @@ def date(folder: Path) -> None:
     Erlang reads a file again if it is not older than its last look, and a rename keeps a file's date. So the date comes
     after the rename, however long that took.
     """
-    for name in (TRUST, CLIENTS, SERVER):
+    for name in (TRUST, CLIENTS, PUBLIC, SERVER):
         with suppress(FileNotFoundError):
             _date(folder / name)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from changing what belongs to a folder. Raises OSError."""
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, _MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _date(file: Path) -> None:

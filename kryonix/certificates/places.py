@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,6 +33,8 @@ class Place(_Part):
     names: Annotated[tuple[Annotated[str, AfterValidator(_plain)], ...], Field(min_length=1)]
     endpoint: Annotated[str, Field(pattern=r"^(\[[^\]]+\]|[^:]+):[0-9]{1,5}$")]
     starttls: Literal["", "postgres"] = ""
+    public: bool = False
+    """True if the service has a second certificate, which it shows to clients that ask for a public name."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -60,23 +63,29 @@ class Authorities(_Part):
 
 
 class Acme(_Part):
-    """A CA that issues by ACME, and the public names for which."""
+    """A CA that issues by ACME, and the public names for which.
+
+    `folder` is the keeper's own, for the account's key and the newest certificate. `trusted` are the CAs (PEM) that
+    clients trust under public names. The directory's own certificate may be of one of them, or of the system's.
+    """
 
     directory: Annotated[str, Field(pattern="^https://")]
+    folder: Path
     names: Annotated[tuple[str, ...], Field(min_length=1)]
     contact: str = ""
     """An e-mail address that the CA may write to."""
     port: Annotated[int, Field(ge=1, le=65535)] = 80
     """Where the keeper answers the CA's challenge; port 80 of the names has to lead here."""
-    directory_ca: str = ""
-    """Who issued the certificate of the directory itself (PEM); empty for the system's CAs."""
+    trusted: str
+
+    @property
+    def kept(self) -> Path:
+        """The folder of what this CA knows and has issued. With another directory everything starts anew."""
+        return self.folder / hashlib.sha256(self.directory.encode()).hexdigest()[:16]
 
 
 class KeeperFile(_Part):
-    """What the keeper has to do. With a `source`, its certificate is placed, and no CA of the platform issues any.
-
-    With `acme`, the source is a folder of the keeper's own, where it keeps what that CA issues.
-    """
+    """What the keeper has to do. With a `source`, its certificate is placed, and no CA of the platform issues any."""
 
     authorities: Authorities
     places: tuple[Place, ...]
@@ -88,8 +97,10 @@ class KeeperFile(_Part):
     def _has_a_source(self) -> KeeperFile:
         if self.source is None and self.authorities.issuing is None:
             raise ValueError("give authorities.issuing, or source")
-        if self.acme and self.source is None:
-            raise ValueError("acme needs source, a folder of its own")
+        if self.source and self.acme:
+            raise ValueError("acme is beside authorities.issuing, not beside source")
+        if any(place.public for place in self.places) and self.acme is None:
+            raise ValueError("a public place needs acme")
         return self
 
 

@@ -32,12 +32,15 @@ class Served:
     pem: str
 
 
-def served(host: str, port: int, *, starttls: StartTls = "", timeout: float = 10.0) -> Served:
-    """Return the certificate that a listener serves. Raises CertificateUnreadable. `timeout` is in seconds per step."""
+def served(host: str, port: int, *, starttls: StartTls = "", name: str = "", timeout: float = 10.0) -> Served:
+    """Return the certificate that a listener serves. Raises CertificateUnreadable. `timeout` is in seconds per step.
+
+    `name` is the host name to ask for, by default the host's.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with connect(host, port, context, starttls=starttls, timeout=timeout) as secured:
+        with connect(host, port, context, starttls=starttls, name=name, timeout=timeout) as secured:
             found = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
             goodbye(secured)
     except (OSError, ValueError) as error:

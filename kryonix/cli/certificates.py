@@ -119,6 +119,7 @@ def keep(
                 signal.signal(number, lambda *_: stop.set())
             keeper.run(stop, interval=interval, patience=_LOOP_PATIENCE_S, alive_file=alive_file)
             return
+        keeper.order(force=force)
         found = status_json(keeper.round(force=force, patience=timeout), datetime.now(UTC))
     except OSError as error:
         raise InvalidChoice(f"--folder {str(folder)!r} can't be used: {error.strerror}") from error
@@ -187,7 +188,10 @@ def _look(listener: Listener, ca: str, days: float) -> Seen:
 
 
 def _joined(seen: Sequence[Seen], places: Iterable[Mapping[str, Any]]) -> list[Seen]:
-    """Return what is seen with the keeper's part of it, and the places that are seen at no address."""
+    """Return what is seen with the keeper's part of it, and the places that are seen at no address or have a problem.
+
+    An address shows a public certificate only to clients that use a public name.
+    """
     known = {place["serial"]: place for place in places if place["serial"]}
     joined = [
         replace(each, service=known[each.serial]["role"], renews=known[each.serial]["renews"])
@@ -195,7 +199,8 @@ def _joined(seen: Sequence[Seen], places: Iterable[Mapping[str, Any]]) -> list[S
         else each
         for each in seen
     ]
-    unseen = [place for place in places if place["serial"] not in {each.serial for each in seen}]
+    seen_serials = {each.serial for each in seen}
+    unseen = [place for place in places if place["serial"] not in seen_serials or place["state"] == "rejected"]
     return joined + [
         Seen(
             address=place["endpoint"],

@@ -21,6 +21,7 @@ from kryonix.topology.document import parse
 
 _TRUSTED: Final = "kryonix:caTrusted"
 _ISSUING: Final = "kryonix:caIssuing"
+_OTHERS: Final = "kryonix:caCertificate"
 _CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 app = group("ca", "The platform's own CA: print it, and change it in three steps.")
@@ -33,6 +34,8 @@ class Generations:
     file: Path
     trusted: Sequence[int]
     issuing: int
+    others: Sequence[str] = ()
+    """The certificates in `kryonix:caCertificate`: CAs outside, which clients trust beside the platform's own (PEM)."""
 
     @classmethod
     def read(cls, platform: StackOptions) -> Generations:
@@ -43,13 +46,15 @@ class Generations:
         found = [int(each) for each in trusted if str(each).isdigit()] if isinstance(trusted, list) else []
         if not found or not str(issuing).isdigit() or int(issuing) not in found:
             raise InvalidChoice(f"{file.name}: {_ISSUING} must be one of {_TRUSTED}, whole numbers from 1 on")
-        return cls(file=file, trusted=found, issuing=int(issuing))
+        return cls(file=file, trusted=found, issuing=int(issuing), others=_certificates(values.get(_OTHERS)))
 
-    def refuse_unapplied(self, bundle: Sequence[str]) -> None:
-        """Raise InvalidChoice unless the platform's clients trust as many CAs as the config says."""
-        if len(bundle) != len(self.trusted):
-            problem = f"{_TRUSTED} is {list(self.trusted)} in {self.file.name}, and {len(bundle)} CA(s) are in use"
+    def own(self, bundle: Sequence[str]) -> Sequence[str]:
+        """Return the platform's own CAs in a bundle. Raises InvalidChoice unless the config says as many."""
+        found = [each for each in bundle if each not in self.others]
+        if len(found) != len(self.trusted):
+            problem = f"{_TRUSTED} is {list(self.trusted)} in {self.file.name}, and {len(found)} CA(s) are in use"
             raise InvalidChoice(f"{problem}. Run `kryonix up` first")
+        return found
 
 
 @platform_command(app, "print")
@@ -66,7 +71,7 @@ def rotate(platform: StackOptions, json_output: Json = False) -> None:
         step = "use" if found.issuing != found.trusted[-1] else "retire"
         problem = f"a change of the CA is under way: {_TRUSTED} is {list(found.trusted)}"
         raise InvalidChoice(f"{problem}. The next step is `kryonix certificates ca {step}`")
-    found.refuse_unapplied(bundle)
+    found.own(bundle)
     trusted = [*found.trusted, found.trusted[-1] + 1]
     following = (
         "Give the bundle to clients outside (`kryonix certificates ca print`), and when all have it, "
@@ -84,7 +89,7 @@ def use(platform: StackOptions, json_output: Json = False) -> None:
         raise InvalidChoice(f"there is no new CA: {_TRUSTED} is {list(found.trusted)}. `ca rotate` adds one")
     if found.issuing == newest:
         raise InvalidChoice(f"the new CA issues already: {_ISSUING} is {newest}. The next step is `ca retire`")
-    found.refuse_unapplied(bundle)
+    found.own(bundle)
     following = (
         "The keeper then renews all certificates within a minute. Give each application that has a certificate of its "
         f"own a new one, then `kryonix certificates ca retire --stack {platform.stack}`."
@@ -102,9 +107,9 @@ def retire(platform: StackOptions, json_output: Json = False) -> None:
         raise InvalidChoice(f"there is one CA only: {_TRUSTED} is {list(found.trusted)}. `ca rotate` adds a new one")
     if found.issuing != newest:
         raise InvalidChoice(f"the old CA still issues: {_ISSUING} is {found.issuing}. The next step is `ca use`")
-    found.refuse_unapplied(bundle)
+    remaining = "".join([found.own(bundle)[-1], *found.others])
     for name, listener in listeners_of(outputs).items():
-        if refused := listener.refused(bundle[-1]):
+        if refused := listener.refused(remaining):
             remedy = f"Run `kryonix up --stack {platform.stack}`, and see `kryonix certificates list`"
             raise InvalidChoice(f"{name} would be refused by clients that trust the new CA only ({refused}). {remedy}")
     following = "Clients that still have the old bundle go on: the new CA is in it."
@@ -123,10 +128,15 @@ def _change(
 
 def _bundle(platform: PlatformOptions, outputs: Mapping[str, Any]) -> list[str]:
     """Return the CAs that clients trust. Raises InvalidChoice if the platform has none of its own."""
-    found = _CERTIFICATE.findall(str(outputs.get("ca_certificate") or ""))
+    found = _certificates(outputs.get("ca_certificate"))
     if not found:
         raise InvalidChoice(f"the platform {platform.stack!r} has no CA of its own. Turn TLS on (docs/platform.md)")
-    return [each.rstrip("\n") + "\n" for each in found]
+    return found
+
+
+def _certificates(pem: object) -> list[str]:
+    """Return the certificates of a text, without what is between them."""
+    return [each.rstrip("\n") + "\n" for each in _CERTIFICATE.findall(str(pem or ""))]
 
 
 def _config(file: Path) -> dict[str, Any]:

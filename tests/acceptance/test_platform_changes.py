@@ -60,6 +60,17 @@ def by_address(stacks: Stacks) -> dict[str, Any]:
     }
 
 
+def by_acme() -> dict[str, Any]:
+    return {
+        "tls": "true",
+        "acmeDirectory": "https://ca.example.com/directory",
+        "acmeNames": ["messaging.example.com"],
+        "acmeContact": "operators@example.com",
+        "acmePort": free_port(),
+        "caCertificate": CA.pem,
+    }
+
+
 OF_A_PLATFORM: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
     "tenantsFile": copied("tenants.yaml"),
     "catalogFile": copied("kryonix/topology/catalog.yaml"),
@@ -76,6 +87,7 @@ OF_A_PLATFORM: Final[dict[str, Callable[[Stacks], dict[str, Any]]]] = {
     "caTrusted": value("caTrusted", [1, 2]),
     "caIssuing": lambda _: {"caTrusted": [1, 2], "caIssuing": 2},
     "certificateDir": lambda _: {"tls": "true", "certificateDir": "/etc/certificates", "caCertificate": CA.pem},
+    **dict.fromkeys(("acmeDirectory", "acmeNames", "acmeContact", "acmePort"), lambda _: by_acme()),
     "brokerImage": value("brokerImage", "rabbitmq:4.3.99-management"),
     "brokerMemoryMb": value("brokerMemoryMb", 1280),
     "postgresImage": value("postgresImage", "postgres:17.99"),

@@ -1,4 +1,4 @@
-"""One platform with TLS, in order: its listeners, its tenants, a renewal, and a change of its CA under traffic."""
+"""One platform with TLS, in order: its listeners and tenants, a renewal, a change of its CA under traffic, and ACME."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,15 +21,19 @@ from psycopg.errors import InsufficientPrivilege
 
 from components.product import IMAGE
 from kryonix.certificates.handshake import StartTls, connect
-from kryonix.certificates.served import served
+from kryonix.certificates.served import Served, served
 from kryonix.certificates.trust import context, show
 from kryonix.messaging import MessagingClient
 from tests.acceptance.conftest import changed
+from tests.support.pebble import HOST, pebble
 from tests.support.project import ROOT, Project, free_port, tenant
 from tests.support.signup_service import Caller
-from tests.support.waiting import eventually_async
+from tests.support.waiting import eventually, eventually_async
 
 LISTENERS = ("amqp", "management", "metrics", "registry", "signup")
+CHOOSING = ("amqp", "management", "metrics", "signup")
+"""Those that choose their certificate by the name that a client uses."""
+PUBLIC_NAME = "messaging.example.com"
 PLAIN_PORTS = {5672, 15672, 15692}
 ENCRYPTED_PORTS = {5671, 15671, 15691}
 
@@ -57,6 +63,13 @@ class Platform:
 
     def serials(self) -> dict[str, int]:
         return {name: served(*self.addresses[name], starttls=starttls(name)).serial for name in LISTENERS}
+
+    def shown(self, name: str) -> Served:
+        """Return what a listener shows to a client that uses the public name."""
+        return served(*self.addresses[name], name=PUBLIC_NAME)
+
+    def shows_pebbles(self, name: str) -> bool:
+        return "Pebble" in self.shown(name).issuer
 
     def must(self, *arguments: str) -> str:
         """Run a command on the stack, and return what it prints."""
@@ -257,6 +270,30 @@ def test_a_plain_platform_that_others_reach_is_not_changed_unasked(platform: Pla
         refused = platform.project.run(operation)
         assert refused.returncode == 2
         assert "kryonix:tls" in refused.stderr
-    platform.project.configure(tls="true")
-    platform.project.must("up")
+
+
+def test_tls_and_a_certificate_for_a_public_name_come_in_one_run(platform: Platform, tmp_path: Path) -> None:
+    """Services that choose by the name show it, and their own to all others. Clients without the bundle accept it."""
+    gateway = platform.docker.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    with pebble(tmp_path, gateway) as ca:
+        given = {"acmeDirectory": ca.directory, "acmeNames": [PUBLIC_NAME], "acmePort": ca.port}
+        platform.project.configure(tls="true", advertisedHost=HOST, caCertificate=ca.trusted(), **given)
+        platform.project.must("up")
+        outside, bundle = context(ca.root()), context(str(platform.project.outputs()["ca_certificate"]))
+        for name in CHOOSING:
+            eventually(f"{name} shows it", partial(platform.shows_pebbles, name))
+            connect(*platform.addresses[name], outside, name=PUBLIC_NAME).close()
+            connect(*platform.addresses[name], bundle, name=PUBLIC_NAME).close()
+        for name in LISTENERS:
+            assert platform.handshake(name, bundle) == "TLSv1.3"
+            with pytest.raises(ssl.SSLCertVerificationError):
+                platform.handshake(name, outside)
+        before, containers = {platform.shown(name).serial for name in CHOOSING}, platform.containers()
+        platform.must("certificates", "renew")
+        after = {platform.shown(name).serial for name in CHOOSING}
+        assert (len(before), len(after), before & after) == (1, 1, set())
+        assert platform.containers() == containers
+    rows = json.loads(platform.must("certificates", "list", "--json"))
+    public = {each["address"]: each["state"] for each in rows if each["service"] == "public"}
+    assert public == {"rabbitmq:5671": "served", "web:8080": "served"}
     assert changed(platform.project.must("preview")) == []

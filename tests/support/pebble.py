@@ -35,17 +35,21 @@ class Pebble:
         """Return the CA that issues, which is another one each time (PEM)."""
         return httpx.get(f"{self.management}/roots/0", verify=context(self.own_ca)).raise_for_status().text
 
+    def trusted(self) -> str:
+        """Return both CAs, as `kryonix:caCertificate` names them."""
+        return self.own_ca + self.root()
+
 
 @contextmanager
-def pebble(folder: Path) -> Iterator[Pebble]:
-    """Run it; one of five of its nonces is refused, as its default is."""
+def pebble(folder: Path, host: str = HOST) -> Iterator[Pebble]:
+    """Run it on an address of this machine. Some of its nonces are refused, as its default is."""
     own = Authority.create("Pebble's own CA")
-    leaf = own.issue_server([HOST])
+    leaf = own.issue_server([HOST, host])
     (folder / "cert.pem").write_text(leaf.chain)
     (folder / "key.pem").write_text(leaf.key)
     directory, management, challenge, dns, control = (free_port() for _ in range(5))
     configuration = {
-        "listenAddress": f"{HOST}:{directory}",
+        "listenAddress": f"{host}:{directory}",
         "managementListenAddress": f"{HOST}:{management}",
         "certificate": str(folder / "cert.pem"),
         "privateKey": str(folder / "key.pem"),
@@ -64,7 +68,7 @@ def pebble(folder: Path) -> Iterator[Pebble]:
         subprocess.Popen(server, env=quick, stdout=null, stderr=null) as process,
     ):
         made = Pebble(
-            directory=f"https://{HOST}:{directory}/dir",
+            directory=f"https://{host}:{directory}/dir",
             port=challenge,
             own_ca=own.certificate,
             management=f"https://{HOST}:{management}",

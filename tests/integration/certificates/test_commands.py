@@ -95,6 +95,16 @@ def test_the_list_joins_what_is_served_with_what_is_kept(world: World) -> None:
     assert kept in run("list").stdout
 
 
+def test_the_list_tells_of_a_public_certificate_that_is_not_renewed(world: World) -> None:
+    good = faulty("good")
+    assert good
+    shown = world.serve("management_url", good)
+    world.keep("public", good, state="rejected", problem="the CA issued nothing")
+    rows = {each["address"]: each for each in json.loads(run("list", "--json").stdout)}
+    assert (rows[shown]["service"], rows[shown]["state"]) == ("public", "accepted")
+    assert (rows["public:1"]["state"], rows["public:1"]["problem"]) == ("rejected", "the CA issued nothing")
+
+
 def test_the_list_goes_without_the_keeper(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: object) -> tuple[int, str, str]:
         raise ServiceUnreachable("Docker here has no container kryonix-prod-keeper")
@@ -200,6 +210,21 @@ def test_a_ca_is_changed_step_by_step_and_no_step_is_taken_twice(world: World) -
     world.outputs["ca_certificate"] = second.certificate
     run("ca", "rotate")
     assert generations(world) == {"caTrusted": [2, 3], "caIssuing": 2}
+
+
+def test_cas_outside_stay_while_the_platforms_own_is_changed(world: World) -> None:
+    """A public name is served a certificate of theirs."""
+    first, second = Authority.create("Kryonix prod CA 1"), Authority.create("Kryonix prod CA 2")
+    world.config.write_text(yaml.safe_dump({"config": {"kryonix:caCertificate": f"# roots\n{CA.pem}"}}))
+    world.outputs["ca_certificate"] = f"{first.certificate}# roots\n{CA.pem}"
+    world.serve("signup_url", faulty("good"))
+    assert run("ca", "rotate").exit_code == 0
+    world.outputs["ca_certificate"] = f"{first.certificate}{second.certificate}# roots\n{CA.pem}"
+    assert run("ca", "use").exit_code == 0
+    address = world.serve("management_url", first.issue_server([HOST]))
+    assert f"{address} would be refused" in str(run("ca", "retire").exception)
+    world.serve("management_url", second.issue_server([HOST]))
+    assert run("ca", "retire").exit_code == 0, run("ca", "retire").exception
 
 
 def test_a_platform_without_a_ca_of_its_own_has_none_to_print(world: World) -> None:

@@ -16,6 +16,8 @@ CA = Authority.create("Kryonix test CA 1")
 OTHER = Authority.create("Kryonix test CA 2")
 PLACE = {"role": "rabbitmq", "folder": "/tls/rabbitmq", "names": ["rabbitmq", "::0001"], "endpoint": "[fd00::2]:5671"}
 
+ACME = {"directory": "https://ca.example/dir", "folder": "/tls/acme", "names": ["a.example"], "trusted": CA.certificate}
+
 
 def document(**changed: Any) -> dict[str, Any]:
     issuing = {"certificate": CA.certificate, "key": CA.key}
@@ -36,6 +38,17 @@ def test_a_place_has_its_address_and_names_as_certificates_show_them(tmp_path: P
     assert (place.starttls, found.source, found.registry_dsn) == ("", None, None)
 
 
+def test_another_directory_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    test, real = (
+        read_keeper_file(written(tmp_path, document(acme={**ACME, "directory": f"https://ca.example/{name}"}))).acme
+        for name in ("test", "real")
+    )
+    assert test
+    assert real
+    assert test.kept != real.kept
+    assert test.kept.parent == real.kept.parent == Path("/tls/acme")
+
+
 def test_no_secret_is_in_a_repr(tmp_path: Path) -> None:
     found = read_keeper_file(written(tmp_path, document(registry_dsn="postgresql://keeper:a-secret@postgres/kryonix")))
     assert "PRIVATE KEY" not in repr(found)
@@ -50,6 +63,10 @@ def test_no_secret_is_in_a_repr(tmp_path: Path) -> None:
         (document(places=[{**PLACE, "names": []}]), "places.0.names"),
         (document(places=[{**PLACE, "starttls": "smtp"}]), "places.0.starttls"),
         (document(other="x"), "other: Extra inputs are not permitted"),
+        (document(places=[{**PLACE, "public": True}]), "a public place needs acme"),
+        (document(acme=ACME, source="/tls/own"), "acme is beside authorities.issuing"),
+        (document(acme={**ACME, "names": []}), "acme.names"),
+        (document(acme={**ACME, "directory": "http://ca.example/dir"}), "acme.directory"),
         (document(authorities={"trusted": CA.certificate}), "give authorities.issuing, or source"),
         (document(authorities={"issuing": {"certificate": CA.certificate, "key": OTHER.key}}), "not that of its"),
         (document(authorities={"issuing": {"certificate": "x", "key": OTHER.key}}), "the CA can't be read"),

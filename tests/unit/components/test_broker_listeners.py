@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 import pytest
 
-from components.broker_listeners import ENCRYPTED, PLAIN
+from components.acme_settings import AcmeSettings
+from components.broker_listeners import ENCRYPTED, PLAIN, listeners_of
+from components.tls_settings import TlsSettings
+from tests.support.tls import CA
 
 
 def test_plain_listeners_are_as_older_versions_made_them() -> None:
@@ -26,6 +30,31 @@ def test_encrypted_listeners_are_the_only_ones() -> None:
     assert "{rabbitmq_prometheus, [{tcp_config, []}]}" in ENCRYPTED.more_files["advanced.config"]
     versions = [line.split(" = ")[1] for line in lines if ".versions." in line]
     assert versions == ["tlsv1.3", "tlsv1.2"] * 3
+
+
+def test_a_public_name_gets_another_certificate_and_all_other_options_stay() -> None:
+    """A key of advanced.config replaces the one of rabbitmq.conf whole."""
+    acme = AcmeSettings(directory="https://ca.example/dir", names=("a.example", "b.example"))
+    tls = TlsSettings(on=True, acme=acme, certificate_ca=CA.pem)
+    named, plain = listeners_of(tls), listeners_of(TlsSettings(on=True))
+    assert named.configuration == plain.configuration
+    text = re.sub(r"\s+", " ", named.more_files["advanced.config"])
+    parts = {
+        "ssl_options": "rabbit, ",
+        "management.ssl": "rabbitmq_management, ",
+        "prometheus.ssl": "rabbitmq_prometheus, ",
+    }
+    for prefix, start in parts.items():
+        part = text.partition(f"{{{start}")[2].partition("sni_hosts")[0]
+        assert "{versions, ['tlsv1.3', 'tlsv1.2']}" in part
+        lines = re.findall(rf"^{re.escape(prefix)}\.([a-z_]+) = (\S+)$", plain.configuration, re.MULTILINE)
+        assert len(lines) >= 4
+        for key, value in lines:
+            assert f'{{{key}, "{value}"}}' in part or f"{{{key}, {value}}}" in part, (prefix, key)
+    for name in acme.names:
+        assert text.count(f'{{"{name}", [{{certfile, "/tls/public.pem"}}, {{keyfile, "/tls/public.pem"}}]}}') == 3
+    assert text.count('{sni_hosts, [{"a.example", ') == 3
+    assert "/tls/public.pem" in named.inputs["entrypoints"][2]
 
 
 def test_traefik_passes_encrypted_connections_through() -> None:

@@ -6,9 +6,18 @@ from typing import Any
 
 import pytest
 
+from components.acme_settings import AcmeSettings
 from components.errors import InvalidStack
 from components.tls_settings import TlsSettings, speaks_tls
 
+DIRECTORY = "https://ca.example/directory"
+
+
+def acme(**given: Any) -> AcmeSettings:
+    return AcmeSettings(**{"directory": DIRECTORY, "names": ["messaging.example.com"], **given})
+
+
+ACME = acme()
 LOCAL = {
     "management_url": "http://127.0.0.1:15672",
     "metrics_url": "http://localhost:9419/metrics",
@@ -51,6 +60,18 @@ def test_tls_is_on_off_loopback_and_by_choice(choice: str, addresses: list[str],
             r"kryonix:caCertificate: the trusted CA can't be read",
         ),
         ({"certificate_dir": "/certs"}, r"kryonix:certificateDir needs kryonix:caCertificate"),
+        ({"on": True, "acme": ACME}, r"kryonix:acmeDirectory needs kryonix:caCertificate: .*ISRG Root"),
+        ({"acme": ACME}, r"kryonix:acmeDirectory needs TLS, and kryonix:tls 'auto' is off here. Set kryonix:tls to"),
+        ({"acme": ACME, "certificate_dir": "/certs"}, r"acmeDirectory and kryonix:certificateDir: .* Set one"),
+        ({"acme": acme(directory="http://ca.example")}, r"acmeDirectory: 'http://ca.example' is not the https URL"),
+        (
+            {"acme": acme(names=["192.0.2.1"])},
+            r"acmeDirectory: '192.0.2.1' is not a public DNS name, .*kryonix:advertisedHost",
+        ),
+        ({"acme": acme(names=["localhost"])}, r"acmeDirectory: 'localhost' is not a public DNS name"),
+        ({"acme": acme(names=["*.example.com"])}, r"acmeDirectory: '\*.example.com' is not a public DNS name"),
+        ({"acme": acme(names=["a.example", "a.example"])}, r"acmeNames: .* has a name twice"),
+        ({"acme": acme(contact="operators")}, r"acmeContact: 'operators' is not an e-mail address"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(given: dict[str, Any], problem: str) -> None:
