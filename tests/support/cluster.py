@@ -7,17 +7,19 @@ import os
 import secrets
 import subprocess
 import tarfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from statistics import median
+from typing import Any, Final, Self
 
 import docker
 
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
-from tests.support.project import free_port
+from tests.support.project import Project, free_port
 from tests.support.waiting import eventually
 
 __all__ = ["Cluster", "cluster"]
@@ -28,6 +30,8 @@ _AS_THE_PRODUCT: Final = "-aten poll_interval 2000 -kernel net_ticktime 6"
 _HOSTS: Final = ("one", "two", "three")
 _PATIENCE_S: Final = 10
 """For an answer: a node asks the others, and has to give up one that is silent first."""
+_START_S: Final = 0.5
+"""What a command of RabbitMQ takes to start on the machine of the bounds, with a load beside it."""
 _LED: Final = """
     length([Name || {Name, leader, _} <- ets:tab2list(ra_state), string:prefix(atom_to_list(Name), "%s_") /= nomatch]).
 """
@@ -53,6 +57,24 @@ class Cluster:
     management_ports: Sequence[int]
     login: tuple[str, str] = field(repr=False)
     """The administrator's name and password."""
+    ca: str = field(default="", repr=False)
+    """The certificate of the CA, empty without TLS."""
+
+    @classmethod
+    def of(cls, platform: Project, client: docker.DockerClient) -> Self:
+        """Return the nodes of a platform that runs."""
+        outputs = platform.outputs()
+        amqp, management = (
+            [int(place.rpartition(":")[2]) for place in outputs[name]] for name in ("amqp_addresses", "management_urls")
+        )
+        return cls(
+            [client.containers.get(node["container"]) for node in outputs["broker_nodes"]],
+            Broker.of(outputs),
+            amqp,
+            management,
+            (outputs["admin_username"], outputs["admin_password"]),
+            outputs["ca_certificate"],
+        )
 
     @property
     def addresses(self) -> list[str]:
@@ -86,7 +108,8 @@ class Cluster:
 
     def broker_at(self, i: int) -> Broker:
         """Return the management API of a node."""
-        return Broker(f"http://127.0.0.1:{self.management_ports[i]}", *self.login, read_s=_PATIENCE_S)
+        url = f"{'https' if self.ca else 'http'}://127.0.0.1:{self.management_ports[i]}"
+        return Broker(url, *self.login, read_s=_PATIENCE_S, ca_certificate=self.ca)
 
     def kill(self, i: int) -> None:
         """End a node without a goodbye."""
@@ -119,9 +142,19 @@ class Cluster:
         """Let packets through again."""
         self._filter(i, "-F")
 
+    def slowness(self) -> float:
+        """Return how many times slower this machine is now than the one that the tests' bounds are for; at least 1."""
+
+        def took() -> float:
+            began = time.monotonic()
+            self.cli(0, "rabbitmqctl", "eval", "ok.")
+            return time.monotonic() - began
+
+        return max(1.0, median(took() for _ in range(5)) / _START_S)
+
     def cli(self, i: int, *command: str) -> str:
         """Run one of RabbitMQ's commands in a node's container, return what it prints. Raises if it fails."""
-        result = self.nodes[i].exec_run(list(command))
+        result = self.nodes[i].exec_run(list(command), user="rabbitmq")
         if result.exit_code:
             raise RuntimeError(f"{self.nodes[i].name}: {command}: {result.output.decode()}")
         return str(result.output.decode())
