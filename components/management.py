@@ -13,7 +13,7 @@ import pulumi
 from components.errors import BrokerAnswersBadly, BrokerRefuses, BrokerUnreachable, ClusterNeedsGrow, MajorityMissing
 from kryonix.cluster.growth import SIZES
 from kryonix.rabbitmq.broker import Broker
-from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, BrokerUntrusted
+from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable, BrokerUntrusted, is_silent
 from kryonix.rabbitmq.counts import CONNECT_S, BrokerAccess, CountingBroker
 from kryonix.topology.addresses import host_port, split_address
 
@@ -51,7 +51,8 @@ def reached(access: BrokerAccess) -> BrokerAccess:
     """
     # One address may lead to all nodes, by a load balancer.
     several = access.amqp_addresses or [host_port(access.amqp_host, access.amqp_port)] * len(access.management_urls)
-    for url, amqp in zip(access.management_urls, several, strict=False):
+    nodes_in_order = sorted(zip(access.management_urls, several, strict=False), key=lambda node: is_silent(node[0]))
+    for url, amqp in nodes_in_order:
         trust, login = access.ca_certificate, (access.username, access.password)
         try:
             with Broker(url, *login, connect_s=CONNECT_S, read_s=_READ_S, ca_certificate=trust) as broker:

@@ -20,6 +20,8 @@ _REPEATS: Final = 2
 _UNTRUSTED: Final = "can't be trusted"
 _ALIVE: Final = urllib3.Timeout(connect=3, read=3)
 """Of the question whether one of several nodes answers: a frozen one accepts a connection, and says nothing."""
+_silent: Final = set[str]()
+"""Nodes that gave no answer when this process asked them last: each of its clients asks the others first."""
 _TLS_ALERT: Final = "\\x15\\x03"
 """The beginning of a TLS alert, as Python shows a status line that is none."""
 _NOT_NOW: Final = (500, 503)
@@ -51,6 +53,11 @@ class BrokerFailed(BrokerUnavailable):
 def api_path(*segments: str) -> str:
     """Return the path of an object, with every segment quoted, including slashes in names."""
     return "/api/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+def is_silent(url: str) -> bool:
+    """Return True if a node gave no answer when this process asked it last."""
+    return url.rstrip("/") in _silent
 
 
 class _Node:
@@ -97,7 +104,8 @@ class _Node:
 class Client:
     """The management API of a broker, for many threads. It connects on first use.
 
-    A broker of several nodes has several addresses: a request goes to the node that answered last, then to the others.
+    A broker of several nodes has several addresses: a request goes to the node that answered last, then to the others,
+    and to nodes that gave no answer in the end.
     Every request may raise BrokerUnavailable or BrokerFailed; their texts contain no password.
     """
 
@@ -173,14 +181,16 @@ class Client:
         """Return the answer of the first node that gives one. Of several, a silent one costs 3 s before the request."""
         failed: dict[_Node, HTTPError] = {}
         refusal: urllib3.BaseHTTPResponse | None = None
-        for node in sorted(self._nodes, key=lambda each: not each.alive):
+        for node in sorted(self._nodes, key=lambda each: (not each.alive, is_silent(each.url))):
             try:
                 if len(self._nodes) > 1 and not node.alive:
                     node.request("GET", api_path("whoami"), headers=self._headers, timeout=_ALIVE)
                 response = node.request(method, path, **options)
             except HTTPError as error:
                 node.alive, failed[node] = False, error
+                _silent.add(node.url)
                 continue
+            _silent.discard(node.url)
             node.alive = method == "GET" or not _lacks_majority(response)
             if node.alive:
                 return response

@@ -200,6 +200,19 @@ def test_a_frozen_node_is_left_before_the_request_and_then_avoided(monkeypatch: 
         assert overviews(api) == 2
 
 
+def test_a_node_that_one_client_found_silent_is_asked_last_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kryonix.rabbitmq.client._ALIVE", Timeout(connect=3, read=0.3))
+    with socket.create_server(("127.0.0.1", 0)) as frozen, served(by_path({"/api/overview": {}})) as api:
+        silent = f"http://127.0.0.1:{frozen.getsockname()[1]}"
+        for _ in range(3):
+            with several(silent, api.url) as broker:
+                broker.get("overview")
+        frozen.setblocking(False)
+        frozen.accept()
+        with pytest.raises(BlockingIOError):  # nobody else has called
+            frozen.accept()
+
+
 def test_a_node_that_stops_answering_is_left_for_the_next() -> None:
     def answer(to: BaseHTTPRequestHandler) -> None:
         if to.path == "/api/overview":
