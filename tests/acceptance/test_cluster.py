@@ -161,6 +161,7 @@ def test_a_tenant_is_created_while_a_node_is_down(cluster: Project, nodes: list[
     kill([nodes[down]])
     made = cluster.kryonix("tenant", "create", id, "--modules", "portal", "--plan", "basic", *on(cluster), "--json")
     assert made.returncode == 0, (made.stdout, made.stderr)
+    assert json.loads(made.stdout)["amqp_addresses"] == cluster.outputs()["amqp_addresses"]
     nodes[down].start()
     whole(cluster)
     # Declared while a node was down, a queue has a member there too: the node catches up.

@@ -23,6 +23,7 @@ from components.product import IMAGE
 from kryonix.certificates.handshake import StartTls, connect
 from kryonix.certificates.served import Served, served
 from kryonix.certificates.trust import context, show
+from kryonix.cli.output.console import write_private
 from kryonix.messaging import MessagingClient
 from tests.acceptance.conftest import changed
 from tests.support.pebble import HOST, pebble
@@ -175,17 +176,17 @@ def test_the_cas_key_is_in_no_plain_state_and_no_containers_settings(platform: P
         assert "PRIVATE KEY" not in json.dumps(container.attrs)
 
 
-def test_a_tenant_that_signs_up_sends_over_tls(platform: Platform) -> None:
+def test_a_tenant_that_signs_up_sends_over_tls(platform: Platform, tmp_path: Path) -> None:
     made = json.loads(platform.must("signup", "keys", "create", "a shop", "--scope", "admin", "--json"))
     caller = Caller(platform.outputs["signup_url"], str(made["key"]), platform.trust)
     with closing(caller.http):
         taken = caller.done("POST", "/v1/tenants", {"id": "shop", "plan": "basic", "modules": ["crm"]})
-        uri = caller.credentials(taken).amqp_uri
-    assert uri.startswith("amqps://")
+        credentials = caller.credentials(taken)
+    assert credentials.amqp_uri.startswith("amqps://")
+    write_private(file := tmp_path / "shop.json", credentials.shown())
 
     async def send() -> None:
-        trusting = context(platform.trust)
-        async with await MessagingClient.connect(uri, application="t", timeout=30, ssl_context=trusting) as client:
+        async with await MessagingClient.connect(outputs=file, application="t", timeout=30) as client:
             await client.crm.send("leads.create", {"number": 1})
 
     asyncio.run(send())
