@@ -101,7 +101,7 @@ def _ports(node: Node, settings: PlatformSettings) -> list[docker.ContainerPortA
     published = [
         (listeners.amqp, address, node.amqp_port),
         (listeners.management, address, node.management_port),
-        (listeners.metrics, settings.metrics.address, node.metrics_port),
+        (listeners.metrics, address if node.peers else settings.metrics.address, node.metrics_port),
         *((port, address, port) for port in INTER_NODE_PORTS if node.peers),
     ]
     return [docker.ContainerPortArgs(internal=inside, ip=ip, external=port) for inside, ip, port in published]

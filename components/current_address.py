@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -33,8 +34,7 @@ class CurrentAddress:
     @classmethod
     def of(cls, config: Config) -> CurrentAddress | None:
         """Return the address in a platform's config; None for a stack of one tenant, or if the config is unknown."""
-        keys = ("bindAddress", "amqpPort", "managementPort", "registryPort")
-        host, *ports = (config.get(f"kryonix:{key}") for key in keys)
+        host, *ports = _host(config), *(config.get(f"kryonix:{key}Port") for key in ("amqp", "management", "registry"))
         if config.get("kryonix:tenant") not in (None, "", "{}") or not host or not all(ports):
             return None
         try:
@@ -65,3 +65,12 @@ class CurrentAddress:
         login = parts.netloc.rpartition("@")[0]
         query = parts.query if self.tls else ""  # how the client verifies the server
         return parts._replace(netloc=f"{login}@{host_port(self.host, self.registry_port)}", query=query).geturl()
+
+
+def _host(config: Config) -> str | None:
+    """Return the address of what runs on the first machine."""
+    try:
+        hosts = json.loads(config.get("kryonix:hosts") or "[]")
+        return str(hosts[0]["address"]) if hosts else config.get("kryonix:bindAddress")
+    except (ValueError, LookupError, TypeError):  # the program refuses it
+        return None

@@ -38,9 +38,8 @@ class MetricsEndpoint:
         return f"{'https' if self.tls else 'http'}://{host_port(reached_as(self.address, host), self.port)}/metrics"
 
     def urls(self, advertised_host: str, nodes: NodeSettings) -> list[str]:
-        """Return the URL of each node, without those that serve metrics on another machine's loopback."""
-        others = [node for node in nodes.nodes[1:] if self.authenticated or not node.peers]
-        further = [replace(self, port=node.metrics_port).url(node.address) for node in others]
+        """Return the URL of each node."""
+        further = [replace(self, port=node.metrics_port).url(node.address) for node in nodes.nodes[1:]]
         return [self.url(advertised_host), *further]
 
 

@@ -102,7 +102,7 @@ class Platform(pulumi.ComponentResource):
         }
         # A platform's only: the outputs of a tenant's stack contain no administrator.
         self.administration = {**logins, **issuing, "layout": LAYOUT, **_nodes(settings, {**digests, **kept})}
-        self.inside = PlatformInside.of(registry, {**logins, **issuing}, trust)
+        self.inside = PlatformInside.of(registry, {**logins, **issuing}, trust, settings.nodes.elsewhere)
         self.broker_network, self.registry_network = broker.networks[0], server.network
         self.nodes_trust = clients.own if clients else None
         self.web_certificate = certificates.web if certificates else None

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pulumi
 
 from components.broker_listeners import listeners_of
+from components.node_settings import Node
 from components.postgres import PORT
 from components.product_container import CA_FILE
 from components.registry import Registry, verified
@@ -35,10 +36,19 @@ class PlatformInside:
     trust_files: Mapping[str, pulumi.Input[str]]
 
     @classmethod
-    def of(cls, registry: Registry, logins: Mapping[str, pulumi.Input[Any]], trust: pulumi.Output[str] | None) -> Self:
-        """Return a platform with these logins. `trust` are the CAs of its certificates (PEM), None without TLS."""
+    def of(
+        cls,
+        registry: Registry,
+        logins: Mapping[str, pulumi.Input[Any]],
+        trust: pulumi.Output[str] | None,
+        elsewhere: Sequence[Node] = (),
+    ) -> Self:
+        """Return a platform with these logins. `trust` are the CAs of its certificates (PEM), None without TLS.
+
+        `elsewhere` are the nodes on other machines.
+        """
         trusted: dict[str, pulumi.Input[str]] = {} if trust is None else {"ca_certificate": trust}
-        broker = {**broker_inside(tls=trust is not None), **trusted}
+        broker = {**broker_inside(tls=trust is not None, elsewhere=elsewhere), **trusted}
         dsns = {"registry_dsn": _on_network(registry.dsn), "signup_dsn": _on_network(registry.signup_dsn)}
         return cls(
             outputs={**logins, **dsns, **broker},
@@ -53,14 +63,14 @@ class PlatformInside:
 class NodeInside:
     """A node as containers on the broker's network reach it: by its name, on another machine by its address.
 
-    `name` is in its certificate, where it has one. `metrics_port` is None where only its own machine reads its metrics.
+    `name` is in its certificate, where it has one.
     """
 
     name: str
     host: str
     amqp_port: int
     management_port: int
-    metrics_port: int | None = None
+    metrics_port: int = 0
 
     @property
     def amqp(self) -> str:
@@ -79,26 +89,28 @@ def nodes_inside(settings: PlatformSettings) -> Sequence[NodeInside]:
             host=node.address,
             amqp_port=node.amqp_port,
             management_port=node.management_port,
-            metrics_port=node.metrics_port if settings.metrics.authenticated else None,
+            metrics_port=node.metrics_port,
         )
         for node, name in zip(settings.nodes, settings.nodes.inside, strict=True)
     ]
 
 
 def metrics_targets(nodes: Sequence[NodeInside]) -> Sequence[str]:
-    """Return HOST:PORT of the metrics of the nodes that can be read."""
-    return [host_port(node.host, node.metrics_port) for node in nodes if node.metrics_port]
+    """Return HOST:PORT of the nodes' metrics."""
+    return [host_port(node.host, node.metrics_port) for node in nodes]
 
 
-def broker_inside(*, tls: bool) -> Mapping[str, Any]:
-    """Return the outputs with the broker's address on its network."""
+def broker_inside(*, tls: bool, elsewhere: Sequence[Node] = ()) -> Mapping[str, Any]:
+    """Return the outputs with the broker's address on its network, and with those of its nodes on other machines."""
     if not tls:
         return {"management_url": "http://rabbitmq:15672", "amqp_host": "rabbitmq", "amqp_port": 5672}
+    url = "https://rabbitmq:15671"
     return {
-        "management_url": "https://rabbitmq:15671",
+        "management_url": url,
         "amqp_host": "rabbitmq",
         "amqp_port": 5671,
-        "amqp_addresses": ["rabbitmq:5671"],
+        "amqp_addresses": ["rabbitmq:5671", *(node.amqp for node in elsewhere)],
+        **({"management_urls": [url, *(node.management_url for node in elsewhere)]} if elsewhere else {}),
     }
 
 

@@ -15,7 +15,7 @@ from components.exporter_container import ExporterContainer, ExporterContainerAr
 from components.monitoring import Monitoring
 from components.platform import Platform
 from components.platform_events import PlatformEvents
-from components.platform_inside import BROKER_ADDRESS, amqp_inside, metrics_inside, nodes_inside
+from components.platform_inside import BROKER_ADDRESS, amqp_inside, metrics_inside, metrics_targets, nodes_inside
 from components.prometheus import INSIDE as PROMETHEUS
 from components.prometheus import SIGNUP
 from components.settings import PlatformSettings
@@ -44,7 +44,10 @@ class ProductServices(pulumi.ComponentResource):
         super().__init__("kryonix:messaging:ProductServices", name, None, opts)
         self._name, self._args, self._child = name, args, pulumi.ResourceOptions(parent=self)
         login = {key: args.metrics.outputs[key] for key in ("metrics_username", "metrics_password")}
-        metrics: dict[str, pulumi.Input[str]] = {**login, "metrics_url": metrics_inside(tls=args.settings.tls.on)}
+        metrics: dict[str, pulumi.Input[Any]] = {**login, "metrics_url": metrics_inside(tls=args.settings.tls.on)}
+        if args.settings.nodes.elsewhere:
+            targets = metrics_targets(nodes_inside(args.settings))
+            metrics["metrics_urls"] = [f"https://{target}/metrics" for target in targets]
         exporter = self._exporter(metrics)
         self.outputs, self.containers = {}, [exporter.container]
         if args.settings.product.signup:
@@ -53,7 +56,7 @@ class ProductServices(pulumi.ComponentResource):
             self.containers = [*self.containers, *service.containers]
         self.register_outputs(dict(self.outputs))
 
-    def _exporter(self, metrics: Mapping[str, pulumi.Input[str]]) -> ExporterContainer:
+    def _exporter(self, metrics: Mapping[str, pulumi.Input[Any]]) -> ExporterContainer:
         platform, product = self._args.platform, self._args.settings.product
         known = {"registry_dsn": platform.inside.reader_dsn, **metrics, **platform.inside.broker, **self._watched()}
         exporter = ExporterContainerArgs(
@@ -94,7 +97,7 @@ class ProductServices(pulumi.ComponentResource):
             return None
         return pulumi.Output.concat(outputs["monitoring_username"], ":", outputs["monitoring_password"])
 
-    def _signup(self, metrics: Mapping[str, pulumi.Input[str]]) -> SignupService:
+    def _signup(self, metrics: Mapping[str, pulumi.Input[Any]]) -> SignupService:
         platform, settings = self._args.platform, self._args.settings
         advertised = {key: getattr(platform.outputs, key) for key in BROKER_ADDRESS}
         if settings.nodes.clustered:

@@ -33,6 +33,7 @@ class PrometheusContainerArgs(MonitoringServerArgs):
     """A server's arguments, HOST:PORT of the nodes' metrics, their password, and True if there is a signup service."""
 
     brokers: Sequence[str]
+    """HOST:PORT of their metrics, as the container reaches them."""
     metrics_password: pulumi.Input[str]
     signup: bool = False
     trust: pulumi.Input[str] | None = None

@@ -133,9 +133,9 @@ class PlatformSettings:
     @classmethod
     def load(cls, config: pulumi.Config) -> PlatformSettings:
         hosts = HostSettings.load(config)
-        # Machines have no address in common.
+        # Machines have no address in common, and their loopback is reached from none of the others.
         address = hosts.first.address if hosts else _ip_address(config, "bindAddress")
-        metrics = _ip_address(config, "metricsAddress")
+        metrics = hosts.first.address if hosts else _ip_address(config, "metricsAddress")
         product = ProductSettings(
             image=config.require("productImage"),
             monitored=config.require_bool("monitoring"),

@@ -78,8 +78,13 @@ def renew(platform: PlatformOptions, json_output: Json = False) -> None:
     """
     outputs = _secured(platform)
     places: list[dict[str, Any]] = []
+    away: list[ServiceUnreachable] = []
     for container, host in _keepers(platform, outputs):
-        status, said, problem = run_inside(container, ["kryonix", *_RENEW], host)
+        try:
+            status, said, problem = run_inside(container, ["kryonix", *_RENEW], host)
+        except ServiceUnreachable as error:  # the other machines' certificates are renewed all the same
+            away.append(error)
+            continue
         try:
             places += json.loads(said)["places"]
         except (ValueError, KeyError):
@@ -89,6 +94,8 @@ def renew(platform: PlatformOptions, json_output: Json = False) -> None:
     failed = {each["state"] for each in places} | {each.state for each in seen}
     tables = [places_table(places, out), seen_table(seen, out)]
     print_result({"places": places, "addresses": seen}, tables, json_output)
+    if away:
+        raise away[0]
     _exit(failed - {"served", "accepted"}, platform)
 
 

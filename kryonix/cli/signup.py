@@ -172,6 +172,7 @@ def worker(
         keep=timedelta(days=keep_days),
         alive_file=alive_file,
         ca_certificate=str(site.outputs.get("ca_certificate") or ""),
+        addresses=site.outputs.get("amqp_addresses") or (),
         say=lambda text: err.print(f"worker: {text}", soft_wrap=True),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any, Final
 
 from kryonix.engines.deployments import CONTAINER_TYPE, Deployment, entries
@@ -50,7 +50,7 @@ def with_live_ids(document: Deployment) -> Deployment:
 
     Unchanged if Docker does not answer here.
     """
-    live = {name: state["Id"] for name, state in _inspected(containers(document)).items() if state}
+    live = {name: state["Id"] for name, state in _inspected(containers(document)).items() if state and "Id" in state}
 
     def today(resource: Mapping[str, Any]) -> Mapping[str, Any]:
         id = live.get(str(resource["inputs"]["name"])) if resource["type"] == CONTAINER_TYPE else None
@@ -65,7 +65,7 @@ def with_live_ids(document: Deployment) -> Deployment:
 def advice(stack: str, hosts: Mapping[str, str], noted: Collection[str] = ()) -> str | None:
     """Return what is wrong with the first container that does not run, and what to do; None if all run.
 
-    Also None if Docker does not answer, or only a minority of a cluster's nodes is away. `hosts`: each container's
+    Also None if Docker does not answer here, or only a minority of a cluster's nodes is away. `hosts`: each container's
     Docker host. `noted`: containers that the state has lost already.
     """
     states = _without_spare(_states(hosts))
@@ -80,7 +80,7 @@ def paused(stack: str, hosts: Mapping[str, str]) -> str | None:
 
 
 def _states(hosts: Mapping[str, str]) -> dict[str, dict[str, Any] | None]:
-    """Return the state of each container, None for one that is gone; without those whose Docker does not answer."""
+    """Return the state of each container, None for one that is gone; nothing if this machine's does not answer."""
     return {name: found and found["State"] for name, found in _inspected(hosts).items()}
 
 
@@ -92,9 +92,9 @@ def _without_spare(states: Mapping[str, dict[str, Any] | None]) -> dict[str, dic
 
 
 def _inspected(hosts: Mapping[str, str]) -> dict[str, dict[str, Any] | None]:
-    """Return what Docker says of each container, None for one that is gone; without those whose Docker does not answer.
+    """Return what Docker says of each container, None for one that is gone; nothing if this machine's does not answer.
 
-    `hosts` are the URLs of their Docker hosts.
+    `hosts` are the URLs of their Docker hosts. A container on one that does not answer is `Away`.
     """
     from docker.errors import DockerException  # takes as long as a tenth of a command, and most have no need to ask
 
@@ -103,8 +103,12 @@ def _inspected(hosts: Mapping[str, str]) -> dict[str, dict[str, Any] | None]:
     inspected: dict[str, dict[str, Any] | None] = {}
     for host in set(hosts.values()):
         names = [name for name, its_host in hosts.items() if its_host == host]
-        with suppress(DockerException, OSError), closing(docker_client(host or default_host(), _TIMEOUT_S)) as client:
-            inspected.update({name: _found(client, name) for name in names})
+        try:
+            with closing(docker_client(host or default_host(), _TIMEOUT_S)) as client:
+                inspected.update({name: _found(client, name) for name in names})
+        except (DockerException, OSError):
+            if host:  # Docker may be missing here, but not on the machine of a node
+                inspected.update({name: {"State": {"Running": False, "Away": host}} for name in names})
     return {name: inspected[name] for name in hosts if name in inspected}
 
 
@@ -149,6 +153,8 @@ def _advice(stack: str, name: str, state: Mapping[str, Any] | None, noted: bool)
         note = "and the state says so now" if noted else f"which `kryonix refresh --stack {stack}` takes note of"
         then = "" if noted else ", after that"
         return f"{what} is gone, {note}. Run `kryonix up --stack {stack}`{then}: it is made again on its volume"
+    if away := state.get("Away"):
+        return f"Docker at {away} does not answer, where {what} is. Bring that machine back, then run this again"
     if state.get("Paused"):
         return _paused(stack, name)
     if state.get("Restarting"):

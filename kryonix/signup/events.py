@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractExchange
 
-from kryonix.certificates.trust import context, why
+from kryonix.rabbitmq.amqp import connect
+from kryonix.rabbitmq.counts import BrokerAccess
 from kryonix.registry.errors import RegistryError
 from kryonix.signup.database import QUERIES, Database
 from kryonix.topology.shared import EVENTS_EXCHANGE
@@ -23,16 +24,31 @@ _BATCH: Final = 100
 _PAUSE_S: Final = 0.5
 _PAUSE_AFTER_FAILURE_S: Final = 3
 _CONFIRM_S: Final = 10
+_CONNECT_S: Final = 3
+"""Seconds for each node."""
 
 
 class EventPublisher:
     """Publish the outbox until cancelled. Several may run: a row is locked by one at a time."""
 
-    def __init__(self, database: Database, uri: str, ca_certificate: str = "") -> None:
-        """`ca_certificate` is the CAs (PEM) to trust for `amqps`; empty: the system's. Raises InvalidChoice."""
+    def __init__(self, database: Database, uri: str, ca_certificate: str = "", addresses: Sequence[str] = ()) -> None:
+        """`addresses` (HOST:PORT) are those of further nodes, for when that of the URI does not answer.
+
+        `ca_certificate` is the CAs (PEM) to trust for `amqps`; empty: the system's.
+        """
         self._database = database
-        self._uri = uri
-        self._trust = context(ca_certificate)
+        parts = urlsplit(uri)
+        self._vhost = unquote(parts.path[1:])
+        self._access = BrokerAccess(
+            management_url="",
+            username=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            amqp_host=parts.hostname or "",
+            amqp_port=parts.port or 0,
+            amqp_addresses=tuple(addresses),
+            amqp_tls=parts.scheme == "amqps",
+            ca_certificate=ca_certificate,
+        )
         self._connection: AbstractConnection | None = None
         self._exchange: AbstractExchange
 
@@ -53,8 +69,7 @@ class EventPublisher:
             log.warning("events wait: %s", error)
             return _PAUSE_AFTER_FAILURE_S
         except Exception as error:  # noqa: BLE001  the client reports a lost broker in many ways, and events must not stop
-            reason = why(error, urlsplit(self._uri).netloc.rpartition("@")[2]) or f"{type(error).__name__}: {error}"
-            log.warning("events wait: the broker does not take them (%s)", reason)
+            log.warning("events wait: the broker does not take them (%s: %s)", type(error).__name__, error)
             await self._close()
             return _PAUSE_AFTER_FAILURE_S
         return 0 if published else _PAUSE_S
@@ -69,7 +84,7 @@ class EventPublisher:
 
     async def _publish(self, event: Mapping[str, Any]) -> None:
         if self._connection is None or self._connection.is_closed:
-            self._connection = await aio_pika.connect(self._uri, timeout=_CONFIRM_S, ssl_context=self._trust)
+            self._connection = await connect(self._access, self._vhost, timeout=_CONNECT_S)
             channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
             self._exchange = await channel.get_exchange(EVENTS_EXCHANGE.name, ensure=False)
         body = {"event": event["event"], "at": event["created_at"].isoformat(), **event["payload"]}

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -68,20 +68,22 @@ def run_worker(
     keep: timedelta = timedelta(days=400),
     alive_file: Path | None = None,
     ca_certificate: str = "",
+    addresses: Sequence[str] = (),
     say: Callable[[str], None],
 ) -> None:
     """Work until SIGTERM or SIGINT, then finish running operations.
 
     `dsn` is the signup role's, `events_uri` the event publisher's. Ended operations are kept for `keep`. `alive_file`
     is touched while the worker runs, even if the database is away. `ca_certificate` is the CAs to trust (PEM) for the
-    events; empty: the system's. `say` gets status lines.
+    events; empty: the system's. `addresses` are those of the broker's nodes. `say` gets status lines.
     """
     for folder in clear_abandoned():
         log.warning("removed the folder %s of a killed run", folder)
     with Database(dsn, size=concurrency + 4, answer_s=_ANSWER_S) as database:
         worker = _Worker(dsn, database, lifecycle, concurrency, say)
         housekeeper = Housekeeper(database, lifecycle, Intake(database, catalog, cells), keep=keep)
-        asyncio.run(worker.run(housekeeper, EventPublisher(database, events_uri, ca_certificate), alive_file))
+        events = EventPublisher(database, events_uri, ca_certificate, addresses)
+        asyncio.run(worker.run(housekeeper, events, alive_file))
 
 
 async def _touch(file: Path | None) -> None:

@@ -170,6 +170,24 @@ def test_a_renewal_that_the_keeper_cannot_do_tells_its_error(world: World, monke
     assert "the renewal in kryonix-prod-keeper failed: error: the file is broken" in str(result.exception)
 
 
+def test_a_renewal_goes_on_without_a_machine_that_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = faulty("good")
+    assert good
+    world.serve("management_url", good)
+    world.keep("rabbitmq-2", good)
+    world.outputs["certificate_keepers"] = [{"container": f"keeper-{n}", "docker": f"ssh://{n}"} for n in (1, 2)]
+
+    def inside(container: str, command: Sequence[str], docker_host: str) -> tuple[int, str, str]:
+        if docker_host == "ssh://1":
+            raise ServiceUnreachable("Docker at ssh://1 does not answer")
+        return 0, json.dumps({"at": "", "places": world.places}), ""
+
+    monkeypatch.setattr(certificates, "run_inside", inside)
+    result = run("renew", "--json")
+    assert "Docker at ssh://1 does not answer" in str(result.exception)
+    assert [each["role"] for each in json.loads(result.stdout)["places"]] == ["rabbitmq-2"]
+
+
 @pytest.mark.parametrize("command", ["list", "check", "renew"])
 def test_a_platform_without_tls_is_told_how_to_get_it(world: World, command: str) -> None:
     result = run(command)

@@ -10,6 +10,7 @@ import pytest
 from components.broker_cluster import BrokerCluster, BrokerClusterArgs
 from components.docker_daemons import docker_daemons
 from components.host_settings import Host, HostSettings
+from components.platform_inside import broker_inside
 from components.tls_settings import TlsSettings
 from tests.support.mocked import Recorder, registered
 from tests.unit.components.test_broker_cluster import containers, files, settings
@@ -37,7 +38,7 @@ def test_a_machine_has_the_ports_and_the_network_of_its_node(spread: Recorder) -
         published = {(port["ip"], port["internal"], port["external"]) for port in inputs["ports"]}
         address = f"10.0.0.{number}"
         ports = {(address, 5671, 5672), (address, 15671, 15672), (address, 4369, 4369), (address, 25672, 25672)}
-        assert published == ports | {("127.0.0.1", 15691, 9419)}
+        assert published == ports | {(address, 15691, 9419)}
         assert [network["name"] for network in inputs["networksAdvanced"]] == [f"{NAMES[number - 1]}-network"]
 
 
@@ -53,6 +54,13 @@ def test_nodes_speak_tls_with_each_other(spread: Recorder) -> None:
         assert "/etc/rabbitmq/inter_node_tls.config" in files(inputs)
         assert all("-proto_dist inet_tls" in variable for variable in inputs["envs"])
         assert len(inputs["envs"]) == 2, "the server, and the command-line tools"
+
+
+def test_the_first_machine_reaches_the_others_nodes_by_their_addresses() -> None:
+    nodes = settings(3, hosts=HOSTS, tls=TlsSettings(on=True), address="10.0.0.1").nodes
+    inside = broker_inside(tls=True, elsewhere=nodes.elsewhere)
+    assert inside["amqp_addresses"] == ["rabbitmq:5671", "10.0.0.2:5672", "10.0.0.3:5672"]
+    assert inside["management_urls"] == [inside["management_url"], "https://10.0.0.2:15672", "https://10.0.0.3:15672"]
 
 
 def test_each_daemon_is_a_provider_without_a_secret(spread: Recorder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -440,6 +441,15 @@ def test_a_tenant_stack_has_no_address_of_its_own() -> None:
     assert platform.registry("postgresql://a:b%40c@10.0.0.1:5432/kryonix_main") == (
         "postgresql://a:b%40c@127.0.0.1:7003/kryonix_main"
     )
+
+
+def test_a_platform_of_several_machines_is_at_the_first_ones_address() -> None:
+    hosts = [{"address": f"10.0.0.{n}", "docker": f"ssh://10.0.0.{n}"} for n in (1, 2, 3)]
+    given = {f"kryonix:{key}": value for key, value in (CONFIG | {"bindAddress": "127.0.0.1"}).items()}
+    platform = CurrentAddress.of(Config(given | {"kryonix:hosts": json.dumps(hosts)}, "kryonix"))
+    assert platform is not None
+    assert platform.broker(ACCESS).management_url == "https://10.0.0.1:7002"
+    assert CurrentAddress.of(Config(given | {"kryonix:hosts": '["10.0.0.1"]'}, "kryonix")) is None
 
 
 def test_a_queue_outside_the_state_is_neither_counted_nor_unbound(answer: Callable[[Broker], Broker]) -> None:

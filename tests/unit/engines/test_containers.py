@@ -41,6 +41,13 @@ def test_a_frozen_node_is_missed_if_it_is_alone(monkeypatch: pytest.MonkeyPatch)
     assert "is paused" in str(containers.paused("dev", dict.fromkeys([ONE, TWO, THREE], "")))
 
 
+def test_a_machine_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # no `ssh`: nothing is asked
+    told = f"Docker at ssh://one does not answer, where the container {DATABASE} of the stack 'dev' is. Bring"
+    assert told in str(containers.advice("dev", {DATABASE: "ssh://one", ONE: "ssh://one"}))
+    assert containers.paused("dev", {ONE: "ssh://one"}) is None
+
+
 def test_a_container_is_looked_for_on_its_own_docker_host() -> None:
     provider = "urn:pulumi:dev::kryonix::pulumi:providers:docker::docker-2"
     container = {"type": "docker:index/container:Container"}
