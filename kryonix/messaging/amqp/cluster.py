@@ -19,6 +19,8 @@ from kryonix.messaging.errors import AccessRefused, NotConnected
 _ATTEMPT_S: Final = 10.0
 _STAGGER_S: Final = 1.0
 """Until the next node is tried, too: a frozen one accepts a connection and says nothing."""
+_LOST_S: Final = 5.0
+"""Until the node just lost is tried beside others: it may have lost them, and be the first to answer all the same."""
 _REFUSED_S: Final = 2.0
 """For the others, once one node has refused: it speaks for all of them, unless it has just started."""
 _ALIVE_S: Final = 2.0
@@ -60,17 +62,19 @@ class Cluster:
         waiting = sorted([self.home, *others], key=lambda node: node == lost)
         trying: dict[asyncio.Task[Connection], Address] = {}
         failed: list[NotConnected] = []
-        deadline = asyncio.get_running_loop().time() + _ATTEMPT_S
+        clock = asyncio.get_running_loop().time
+        began, deadline = clock(), clock() + _ATTEMPT_S
         try:
             while waiting or trying:
-                if waiting:
+                if waiting and not (waiting == [lost] and trying and clock() < began + _LOST_S):
                     node = waiting.pop(0)
                     trying[asyncio.create_task(dial(node))] = node
-                left = deadline - asyncio.get_running_loop().time()
+                left = deadline - clock()
                 if left <= 0:
                     break
+                pause = began + _LOST_S - clock() if waiting == [lost] else _STAGGER_S
                 done, _ = await asyncio.wait(
-                    trying, timeout=min(left, _STAGGER_S) if waiting else left, return_when=asyncio.FIRST_COMPLETED
+                    trying, timeout=min(left, max(pause, 0)) if waiting else left, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
                     node = trying.pop(task)
@@ -79,7 +83,7 @@ class Cluster:
                         return node, task.result()
                     failed.append(not_connected(node, error))
                     if isinstance(failed[-1], AccessRefused):
-                        deadline = min(deadline, asyncio.get_running_loop().time() + _REFUSED_S)
+                        deadline = min(deadline, clock() + _REFUSED_S)
         finally:
             for task in trying:
                 abandon(task)

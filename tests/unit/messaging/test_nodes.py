@@ -84,6 +84,21 @@ async def test_the_node_just_lost_is_the_last_to_be_tried() -> None:
     assert tried == {"two", "three"}
 
 
+async def test_the_node_just_lost_is_not_taken_for_being_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the others it answers, and can confirm nothing; they may still wait for its count of connections."""
+    monkeypatch.setattr(cluster, "_STAGGER_S", 0.01)
+    made = at_home("one")
+    assert (await made.connect(dialling(two=0.2, three=0.2), lost=made.home))[0].host != "one"
+
+
+async def test_the_node_just_lost_is_taken_where_the_others_stay_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_STAGGER_S", 0.01)
+    monkeypatch.setattr(cluster, "_LOST_S", 0.1)
+    made = at_home("one")
+    async with asyncio.timeout(5):
+        assert (await made.connect(dialling(two=3600.0, three=3600.0), lost=made.home))[0].host == "one"
+
+
 async def test_a_connection_that_comes_second_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_STAGGER_S", 0.01)
     opened: list[Connection] = []
