@@ -80,7 +80,7 @@ async def test_an_unusable_ca_file_is_refused(tmp_path: Path, content: str) -> N
     file = tmp_path / "ca.pem"
     if content:
         file.write_text(content)
-    with pytest.raises(ConfigurationError, match=r"CA .*`kryonix certificates ca`"):
+    with pytest.raises(ConfigurationError, match=r"CA .*`kryonix certificates ca print`"):
         await MessagingClient.connect(uri(1), application="shop", ca_file=file)
 
 
