@@ -11,10 +11,10 @@ import pulumi_docker as docker
 
 from components.broker_listeners import BrokerListeners, listeners_of
 from components.containers import ENTRYPOINT_CAPABILITIES, Inputs, hardened
-from components.inter_node_tls import INTER_NODE_PORTS
 from components.node_settings import ROLE, Node, NodeSettings
 from components.settings import PlatformSettings
 from components.tls_settings import FOLDER
+from kryonix.cluster.growth import INTER_NODE_PORTS
 from kryonix.topology.credentials import rabbitmq_hash
 from kryonix.topology.naming import ADMIN_USER
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
@@ -10,7 +10,7 @@ import pulumi_docker as docker
 import pulumi_random as random
 
 from components.broker import container_inputs
-from components.cluster_formed import ClusterFormed, joinable
+from components.cluster_formed import ClusterFormed, ClusterFormedArgs, joinable
 from components.containers import ServiceArgs, certificate_volume, created, service_network, service_volume
 from components.docker_daemons import Daemons
 from components.node_settings import Node
@@ -21,15 +21,16 @@ from kryonix.topology.credentials import PASSWORD_LENGTH
 class BrokerClusterArgs(ServiceArgs):
     """A service's arguments, the password of the broker's administrator, and the nodes that stay as they are.
 
-    `kept` are the numbers of those nodes, with the digests of their containers' inputs. `trust` are the CAs of their
-    certificates, PEM, None without TLS. `growing_from` is the number of nodes that exist while others are added,
-    else 0.
+    `kept` are the numbers of those nodes, with the digests of their containers' inputs; `outdated` are those of them
+    that have other inputs than this run's. `trust` are the CAs of their certificates, PEM, None without TLS.
+    `growing_from` is the number of nodes that exist while others are added, else 0.
     """
 
     admin_password: pulumi.Output[str]
     daemons: Daemons = ()
     trust: pulumi.Input[str | None] = None
     kept: Mapping[int, str] = field(default_factory=dict)
+    outdated: Collection[int] = ()
     growing_from: int = 0
 
 
@@ -74,7 +75,10 @@ class BrokerCluster(pulumi.ComponentResource):
         self.volume, self.formed = volumes[0], made[0][1]
         if nodes.clustered:
             running = [(node, container.id) for node, container in made]
-            self.formed = ClusterFormed(f"{name}-formed", running, args.admin_password, args.trust, child)
+            formed = ClusterFormedArgs(
+                nodes=running, unasked=args.outdated, admin_password=args.admin_password, ca_certificate=args.trust
+            )
+            self.formed = ClusterFormed(f"{name}-formed", formed, child)
         self.register_outputs({"network_name": self.networks[0].name, "nodes": [node.name for node in nodes]})
 
     def _named(self, node: Node) -> str:

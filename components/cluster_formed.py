@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pulumi
@@ -40,9 +41,9 @@ class _ClusterFormedProvider(ApplyingProvider):
 
 
 def _problems(nodes: Sequence[Mapping[str, Any]], props: Mapping[str, Any]) -> list[str]:
-    """Return what is missing until each node sees all of them run."""
+    """Return what is missing until each node that is asked sees all of them run."""
     expected = {node["node"] for node in nodes}
-    return [problem for node in nodes if (problem := _problem(node, expected, props))]
+    return [problem for node in nodes if "url" in node and (problem := _problem(node, expected, props))]
 
 
 def _problem(node: Mapping[str, Any], expected: Iterable[str], props: Mapping[str, Any], *, alone: bool = True) -> str:
@@ -62,27 +63,35 @@ def _problem(node: Mapping[str, Any], expected: Iterable[str], props: Mapping[st
     return f"{container}: it does not see {absent}; {look}" if absent else ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClusterFormedArgs:
+    """The nodes with the ids of their containers.
+
+    `unasked` are the numbers of those that a roll has not come to: the settings may have other addresses for them.
+    """
+
+    nodes: Sequence[tuple[Node, pulumi.Input[str]]]
+    unasked: Collection[int] = ()
+    admin_password: pulumi.Input[str]
+    ca_certificate: pulumi.Input[str | None] = None
+
+    def address(self, node: Node) -> dict[str, str]:
+        return {} if node.number in self.unasked else {"url": node.local_management_url}
+
+
 class ClusterFormed(Resource, module="kryonix", name="ClusterFormed"):
     """Created, and updated after a change of a container, once every node sees all others run."""
 
-    def __init__(
-        self,
-        name: str,
-        nodes: Sequence[tuple[Node, pulumi.Input[str]]],
-        admin_password: pulumi.Input[str],
-        ca_certificate: pulumi.Input[str | None] = None,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        """`nodes` come with the ids of their containers."""
+    def __init__(self, name: str, args: ClusterFormedArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         properties = {
-            "name": nodes[0][0].container,
+            "name": args.nodes[0][0].container,
             "nodes": [
-                {"node": node.name, "container": node.container, "url": node.local_management_url, "id": id}
-                for node, id in nodes
+                {"node": node.name, "container": node.container, "id": id, **args.address(node)}
+                for node, id in args.nodes
             ],
             "adminUsername": ADMIN_USER,
-            "adminPassword": pulumi.Output.secret(admin_password),
-            "caCertificate": ca_certificate,
+            "adminPassword": pulumi.Output.secret(args.admin_password),
+            "caCertificate": args.ca_certificate,
         }
         super().__init__(_ClusterFormedProvider(), name, properties, opts)
 

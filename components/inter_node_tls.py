@@ -15,8 +15,6 @@ Erlang reads it from the command line only: TLS between nodes starts before any 
 `bypass_pem_cache`, never reads a CA that was added or taken away while a connection is open.
 """
 
-INTER_NODE_PORTS: Final = (4369, 25672)
-"""epmd, which tells where a node listens and knows nothing else, and the node itself."""
 UPLOADS: Final = {_FILE: _CONTENT}
 """Files in /etc/rabbitmq."""
 ENVIRONMENT: Final = {

@@ -83,6 +83,7 @@ class Platform(pulumi.ComponentResource):
             trust=trust,
             ignore_changes=ignored,
             kept=kept,
+            outdated=[number for number, digest in kept.items() if digest != digests[number]],
             growing_from=roll.growing_from(previous),
         )
         broker = BrokerCluster(f"{name}-rabbitmq", nodes, self._after)

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import pulumi
+
 from components.errors import ClusterNeedsGrow, ClusterNeedsRoll, InvalidStack
 from kryonix.cluster.nodes import ROLL_VARIABLE
 
-_VALUE: Final = re.compile(r"(?:(?P<nodes>\d(?:,\d)*)|grow:(?P<size>\d))?")
+_NUMBERS: Final = r"\d(?:,\d)*"
+_VALUE: Final = re.compile(rf"(?P<nodes>{_NUMBERS})?(?:\+(?P<settled>{_NUMBERS}))?|grow:(?P<size>\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,9 @@ class Roll:
     """The numbers of the nodes, or the size to which the cluster grows; neither in a run that others started."""
 
     nodes: frozenset[int] = frozenset()
+    """A preview may show all at once what an `up` does to one after the other."""
+    settled: frozenset[int] = frozenset()
+    """Those whose containers have this run's inputs already: the outputs say so after it."""
     size: int = 0
 
     @classmethod
@@ -29,10 +35,13 @@ class Roll:
         if found is None:
             remedy = "Unset it, and use `kryonix cluster roll` or `kryonix cluster grow`, which set it"
             raise InvalidStack(f"{ROLL_VARIABLE}: {value!r} is neither numbers of nodes nor a size. {remedy}")
-        return cls(
-            nodes=frozenset(int(number) for number in (found["nodes"] or "").split(",") if number),
-            size=int(found["size"] or 0),
-        )
+        roll = cls(nodes=_numbers(found["nodes"]), settled=_numbers(found["settled"]), size=int(found["size"] or 0))
+        if len(roll.nodes) > 1 and not pulumi.runtime.is_dry_run():
+            raise InvalidStack(
+                f"{ROLL_VARIABLE}: {value!r} lets a run replace {len(roll.nodes)} nodes at once, and stop their "
+                "queues. Nothing has been changed. Unset it, and use `kryonix cluster roll`, which names one at a time"
+            )
+        return roll
 
     def kept(self, stack: str, digests: Mapping[int, str], outputs: Mapping[str, Any]) -> dict[int, str]:
         """Return the nodes whose containers stay as they are, with the digests of their inputs.
@@ -49,14 +58,15 @@ class Roll:
             return {}  # a node alone has no others to wait for: it gets a new configuration to become one of three
         recorded = {number: str(entry.get("digest")) for number, entry in enumerate(before, 1)}
         changed = [number for number, digest in recorded.items() if digest != digests[number]]
-        if changed and not self.nodes and not self.size:
+        if changed and self == Roll():
             names = ", ".join(str(before[number - 1].get("container")) for number in changed)
             raise ClusterNeedsRoll(
                 f"this change would replace the containers of {len(changed)} of {len(before)} nodes at once: {names}; "
                 f"nothing has been changed. Run `kryonix cluster roll --stack {stack}`, which replaces one node after "
                 "the other while the others serve, or take the change back"
             )
-        return {number: digest for number, digest in recorded.items() if number not in self.nodes}
+        known = {**recorded, **{number: digests[number] for number in self.settled & recorded.keys()}}
+        return {number: digest for number, digest in known.items() if number not in self.nodes}
 
     def growing_from(self, outputs: Mapping[str, Any]) -> int:
         """Return the number of nodes that exist while this run adds others; 0 for any other run."""
@@ -75,3 +85,7 @@ class Roll:
                 f"Run `kryonix cluster grow --stack {stack} --nodes {now}`, which also gives every queue its members "
                 f"on the new nodes, or set it to {before} again"
             )
+
+
+def _numbers(text: str | None) -> frozenset[int]:
+    return frozenset(map(int, text.split(","))) if text else frozenset()

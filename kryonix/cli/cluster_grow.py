@@ -16,16 +16,21 @@ from kryonix.cli.output.changes import change_lines
 from kryonix.cli.output.console import confirm, err, out, print_report, print_result, refuse_without_terminal
 from kryonix.cli.output.progress import Live
 from kryonix.cluster.errors import ClusterNotReady, OperationStopped
-from kryonix.cluster.growth import Room, target_size
+from kryonix.cluster.growth import Room, refuse_crowded, target_size
 from kryonix.cluster.members import add_members, add_replicas
 from kryonix.cluster.nodes import RecordedNode
 from kryonix.cluster.roll import due_nodes, finish, in_order, wait_for
 from kryonix.cluster.state import ClusterState, read_state
 from kryonix.engines.containers import containers
 from kryonix.errors import KryonixError
+from kryonix.rabbitmq.broker import Broker
 
 _SIZE: Final = "kryonix:brokerNodes"
+_IMAGES: Final = ("kryonix:brokerImage", "kryonix:productImage")
+"""Those of a node, and of the keeper that each machine has."""
 _FORMED_S: Final = 300
+_BACK_S: Final = 60
+"""Seconds for a node that a killed run has just restarted."""
 _FAILED: Final = 1
 
 app = typer.Typer()
@@ -49,16 +54,12 @@ def grow(
     """
     if not yes:
         refuse_without_terminal("cluster grow")
-    stack = ClusterStack.of(target)
-    before = max(len(stack.nodes), 1)
-    size = target_size(before, nodes)
-    if size > before:
-        _add_nodes(stack, before, size, yes=yes)
-        stack = stack.read_again()
-    try:
-        left, members_s = _complete(stack)
-    except KryonixError as error:
-        raise _stopped(size, error) from error
+    with ClusterStack.alone(target) as stack:
+        before = max(len(stack.nodes), 1)
+        size = target_size(before, nodes)
+        if size > before:
+            _add_nodes(stack, before, size, yes=yes)
+        left, members_s = _complete(stack.read_again(), size, added=size > before)
     value = {"nodes": size, "added": size - before, "queues_short": left, "members_s": round(members_s, 1)}
     print_result(value, _report(size, size - before, left), json_output)
     if left:
@@ -73,10 +74,14 @@ def _add_nodes(stack: ClusterStack, before: int, size: int, *, yes: bool) -> Non
             if problem := _absent(stack, read_state(broker)):
                 raise ClusterNotReady(f"{problem}. New nodes need all that exist: start it. Nothing has been changed")
     wanted = stack.with_settings({_SIZE: size})
-    if not wanted.setting("kryonix:hosts"):
-        Room.of(stack.deployment, first.container, size).check(first)
     allowed = f"grow:{size}"
     summary = wanted.preview(allowed)
+    hosts = wanted.setting("kryonix:hosts")
+    rooms = Room.of(stack.deployment, first, size, hosts)
+    refuse_crowded(rooms, size)
+    for room in rooms:
+        for image in _IMAGES if hosts else _IMAGES[:1]:
+            room.host.fetch(str(wanted.setting(image)))
     if not yes:
         print_report(change_lines(summary.steps), out)
         err.print(_warning(before, first.container), soft_wrap=True, markup=False)
@@ -99,31 +104,50 @@ def _first(stack: ClusterStack) -> RecordedNode:
     return RecordedNode(number=1, name=f"rabbit@{name}", container=name, docker="")
 
 
-def _complete(stack: ClusterStack) -> tuple[Mapping[str, str], float]:
-    """Add the members, roll out what the old nodes lack, and spread the leaders.
+def _complete(stack: ClusterStack, size: int, *, added: bool) -> tuple[Mapping[str, str], float]:
+    """Add the members, roll out what the old nodes lack, and spread the leaders. `added`: there are new nodes.
 
-    Return the queues that are still short of members, and the seconds until all others had theirs.
+    Return the queues that are still short of members, and the seconds until all others had theirs. Raises
+    OperationStopped once anything has been changed, and before that what keeps it from being done.
     """
+    changed = added
     with stack.broker() as broker:
-        if problem := wait_for(broker, lambda state: _absent(stack, state), _FORMED_S):
-            raise ClusterNotReady(f"{problem}. `docker logs` of their containers say why")
-        started = time.monotonic()
-        with Live(err, f"grow {stack.spec.name}", counted=True).running() as progress:
-            title = f"grow {escape(stack.spec.name)}: queues with all members"
-            left = add_members(
-                broker,
-                lambda done, total: progress.update(title, f"{title}: {done} of {total}", completed=done, total=total),
-            )
-            left |= add_replicas(broker, stack.nodes)
-        members_s = time.monotonic() - started
-        if not left:
-            summary, state = stack.preview(all_of(stack)), read_state(broker)
-            due = in_order(state, due_nodes(summary.steps, stack.deployment, stack.nodes))
-            refuse(state, stack.nodes, due)
-            fetch_image(stack, due)
-            roll_nodes(stack, broker, due)
+        try:
+            if problem := wait_for(broker, lambda state: _absent(stack, state), _FORMED_S if added else _BACK_S):
+                raise ClusterNotReady(f"{problem}. `docker logs` of their containers say why")
+            changed = added or bool(read_state(broker).short())
+            started = time.monotonic()
+            left = _add_members(stack, broker)
+            members_s = time.monotonic() - started
+            if not left:
+                _roll_out(stack, broker)
+        except KryonixError as error:
+            if not changed:
+                raise
+            raise _stopped(size, error) from error
+    with stack.broker() as broker:
         finish(broker)
     return left, members_s
+
+
+def _add_members(stack: ClusterStack, broker: Broker) -> Mapping[str, str]:
+    """Return why each queue that is still short of members is, with progress."""
+    title = f"grow {escape(stack.spec.name)}: queues with all members"
+    with Live(err, f"grow {stack.spec.name}", counted=True).running() as progress:
+        left = add_members(
+            broker,
+            lambda done, total: progress.update(title, f"{title}: {done} of {total}", completed=done, total=total),
+        )
+        return left | add_replicas(broker, stack.nodes)
+
+
+def _roll_out(stack: ClusterStack, broker: Broker) -> None:
+    """Replace the nodes that were there before: they don't know the new ones."""
+    summary, state = stack.preview(all_of(stack)), read_state(broker)
+    due = in_order(state, due_nodes(summary.steps, stack.deployment, stack.nodes))
+    refuse(state, stack.nodes, due)
+    fetch_image(stack, due)
+    roll_nodes(stack, due)
 
 
 def _absent(stack: ClusterStack, state: ClusterState) -> str:

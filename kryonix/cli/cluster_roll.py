@@ -14,11 +14,10 @@ from kryonix.cli.output.console import confirm, err, print_result, refuse_withou
 from kryonix.cli.output.progress import RunProgress
 from kryonix.cluster.errors import ClusterNotReady
 from kryonix.cluster.nodes import RecordedNode
-from kryonix.cluster.roll import Roll, due_nodes, finish, in_order, refusals
+from kryonix.cluster.roll import Roll, due_nodes, finish, in_order, only, refusals
 from kryonix.cluster.state import ClusterState, read_state
 from kryonix.engines.events import Summary
 from kryonix.errors import InvalidChoice
-from kryonix.rabbitmq.broker import Broker
 
 _IMAGE: Final = "kryonix:brokerImage"
 
@@ -44,25 +43,30 @@ def roll(
     """
     if not yes:
         refuse_without_terminal("cluster roll")
-    stack = ClusterStack.of(target)
-    if not stack.nodes[1:]:
-        raise InvalidChoice(
-            f"stack {target.stack!r} has no broker of several nodes. `kryonix up` replaces the container of a single "
-            "node; `kryonix cluster grow` makes it three"
-        )
-    stack = stack.with_settings({_IMAGE: image} if image else {})
+    with ClusterStack.alone(target) as stack:
+        if not stack.nodes[1:]:
+            raise InvalidChoice(
+                f"stack {target.stack!r} has no broker of several nodes. `kryonix up` replaces the container of a "
+                "single node; `kryonix cluster grow` makes it three"
+            )
+        _roll(stack.with_settings({_IMAGE: image} if image else {}), yes=yes, json_output=json_output)
+
+
+def _roll(stack: ClusterStack, *, yes: bool, json_output: bool) -> None:
     summary = stack.preview(all_of(stack))
     with stack.broker() as broker:
         state = read_state(broker)
-        due = in_order(state, due_nodes(summary.steps, stack.deployment, stack.nodes))
-        refuse(state, stack.nodes, due)
-        if due and not yes:
-            confirm("cluster roll", _question(due, summary))
-        fetch_image(stack, due)
-        stack.write_config()
-        roll_nodes(stack, broker, due)
-        if not due and stack.needs_roll():
-            stack.up(all_of(stack))  # a killed roll replaced the last container, and has not recorded it
+    due = in_order(state, due_nodes(summary.steps, stack.deployment, stack.nodes))
+    refuse(state, stack.nodes, due)
+    if due and not yes:
+        confirm("cluster roll", _question(due, summary))
+    fetch_image(stack, due)
+    stack.write_config()
+    roll_nodes(stack, due)
+    if not due and stack.needs_roll():
+        # A killed roll replaced the last container, and has not recorded it.
+        stack.up(only(stack.nodes[0], [node.number for node in stack.nodes[1:]]))
+    with stack.broker() as broker:
         enabled = finish(broker)
     value = {"rolled": [node.container for node in due], "feature_flags_enabled": enabled}
     others = [] if due else refusals(state, stack.nodes, due)
@@ -88,14 +92,14 @@ def fetch_image(stack: ClusterStack, due: Sequence[RecordedNode]) -> None:
         node.fetch(image)
 
 
-def roll_nodes(stack: ClusterStack, broker: Broker, due: Sequence[RecordedNode]) -> None:
+def roll_nodes(stack: ClusterStack, due: Sequence[RecordedNode]) -> None:
     """Replace the nodes, with progress. Raises OperationStopped at the first failure."""
     progress = RunProgress(err, f"roll {stack.spec.name}", failures=False)
     with progress.running():
         Roll(
             engine=stack.engine,
             spec=stack.spec,
-            broker=broker,
+            connect=stack.broker,
             on_stage=progress.on_stage,
             on_event=progress.on_event,
         ).run(due, [node for node in stack.nodes if node not in due])

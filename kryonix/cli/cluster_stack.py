@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,11 +15,13 @@ from kryonix.cli import site
 from kryonix.cli.options import StackOptions, read_bytes
 from kryonix.cli.output.console import err
 from kryonix.cli.output.progress import RunProgress
+from kryonix.cluster.errors import ClusterNotReady
 from kryonix.cluster.nodes import RecordedNode, allowed_to_change
 from kryonix.engines.containers import platform_of
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import Summary
+from kryonix.engines.lock import Locked, exclusive
 from kryonix.engines.stack_config import set_value, with_value
 from kryonix.errors import InvalidChoice
 from kryonix.rabbitmq.broker import Broker
@@ -60,6 +62,28 @@ class ClusterStack:
             outputs=outputs,
             file=file,
         )
+
+    @classmethod
+    @contextmanager
+    def alone(cls, target: StackOptions) -> Iterator[Self]:
+        """Yield the stack, while no other operation on its cluster runs on this machine.
+
+        An engine locks a stack for one run, and an operation has several. Raises ClusterNotReady.
+        """
+        stack = cls.of(target)
+        name = stack.spec.name.rpartition("/")[2]
+        with ExitStack() as held:
+            try:
+                held.enter_context(exclusive(site.project_folder() / ".kryonix" / "cluster" / f"{name}.lock"))
+            except Locked as holder:
+                raise ClusterNotReady(
+                    f"the nodes of the stack {name!r} are in use by {holder}\nWait for it to end, or stop it: the same "
+                    "command continues what it began. Nothing has been changed"
+                ) from holder
+            except OSError as error:
+                problem = f"{error.filename} can't be written ({error.strerror})"
+                raise ClusterNotReady(f"{problem}. Run as the user to whom it belongs, or make room for it") from error
+            yield stack.read_again()
 
     @property
     def nodes(self) -> list[RecordedNode]:
@@ -126,8 +150,9 @@ class ClusterStack:
 
     @contextmanager
     def broker(self) -> Iterator[Broker]:
-        """Yield the broker, any of whose nodes answers. An error names a stopped container."""
-        with site.Outage(self.target).explained(), Broker.of(self.outputs, connect_s=_CONNECT_S) as broker:
+        """Yield the broker, any of whose nodes answers, at its addresses now. An error names a stopped container."""
+        outputs = self.engine.outputs(self.spec)
+        with site.Outage(self.target).explained(), Broker.of(outputs, connect_s=_CONNECT_S) as broker:
             yield broker
 
 

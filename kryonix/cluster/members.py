@@ -29,7 +29,7 @@ def additions(state: ClusterState) -> dict[ReplicatedQueue, str]:
 
     One member a queue at a time: a queue accepts the next one once the last has joined.
     """
-    ready = [node.name for node in state.nodes if node.running and not node.drained]
+    ready = [node.name for node in state.nodes if node.serves]
     held = Counter({name: sum(name in queue.members for queue in state.queues) for name in ready})
     chosen: dict[ReplicatedQueue, str] = {}
     for queue in state.queues:
@@ -67,7 +67,7 @@ def add_replicas(broker: Broker, nodes: Sequence[RecordedNode]) -> dict[str, str
     Only a command in a node's container does it. Return why each remaining stream is short, by `STREAM in VHOST`.
     """
     state, refused = read_state(broker), dict[str, str]()
-    ready = [node.name for node in state.nodes if node.running and not node.drained]
+    ready = [node.name for node in state.nodes if node.serves]
     asked = next((node for node in nodes if node.name in ready), None)
     for stream in (queue for queue in state.short() if queue.type == "stream"):
         free = [name for name in ready if name not in stream.members]

@@ -12,7 +12,10 @@ from kryonix.cluster.errors import ClusterNotReady, CommandFailed
 from kryonix.errors import ServiceUnreachable
 
 ROLL_VARIABLE: Final = "KRYONIX_ROLL"
-"""Environment variable of a run that may change nodes: their numbers (`2`, or `1,3`), or `grow:3`."""
+"""Environment variable of a run that may change nodes: their numbers (`2`, in a preview also `1,3`), or `grow:3`.
+
+After a `+`, the numbers of nodes that have this run's inputs already, as in `2+1`: the run records it.
+"""
 
 _COMMAND_S: Final = 900
 """Seconds for a command in a container. Draining a node moves its leaders: 11 s for 86, on a busy machine longer."""
@@ -121,7 +124,7 @@ class RecordedNode:
 
 @contextmanager
 def allowed_to_change(value: str) -> Iterator[None]:
-    """Let the runs of the block change nodes: their numbers, such as `2` or `1,3`, or `grow:3`."""
+    """Let the runs of the block change nodes: a value of ROLL_VARIABLE."""
     before = os.environ.get(ROLL_VARIABLE)
     os.environ[ROLL_VARIABLE] = value
     try:

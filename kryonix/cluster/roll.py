@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from kryonix.cluster.errors import ClusterNotReady, OperationStopped
 from kryonix.cluster.nodes import RecordedNode, allowed_to_change
 from kryonix.cluster.state import ClusterState, ReplicatedQueue, count_text, names_text, read_state
-from kryonix.engines.deployments import entries
+from kryonix.engines.deployments import CONTAINER_TYPE, entries
 from kryonix.engines.engine import Engine, StackSpec, ignore
 from kryonix.engines.events import OnEvent, Step
 from kryonix.errors import KryonixError
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerFailed, BrokerUnavailable
 
-_CONTAINER: Final = "docker:index/container:Container"
 _BACK_S: Final = 600
 """Seconds until a node runs again with all its members: it reads its log, and takes what it has missed."""
 _TURN_S: Final = 120
@@ -34,7 +33,7 @@ def due_nodes(
 ) -> list[RecordedNode]:
     """Return the nodes whose containers a preview would change, and those whose containers the state has lost."""
     changed = {step.urn for step in steps if step.op not in ("same", "read", "refresh")}
-    recorded = {str(r["inputs"].get("name")): r["urn"] for r in entries(deployment) if r["type"] == _CONTAINER}
+    recorded = {str(r["inputs"].get("name")): r["urn"] for r in entries(deployment) if r["type"] == CONTAINER_TYPE}
     return [node for node in nodes if recorded.get(node.container) is None or recorded[node.container] in changed]
 
 
@@ -77,27 +76,27 @@ def in_order(state: ClusterState, due: Sequence[RecordedNode]) -> list[RecordedN
     """Return the nodes in the order of their turn: what a roll that ended midway has left first."""
     states = {node.name: node for node in state.nodes}
 
-    def serves(node: RecordedNode) -> bool:
-        return node.name in states and states[node.name].running and not states[node.name].drained
-
-    return sorted(due, key=lambda node: (serves(node), node.number))
+    return sorted(due, key=lambda node: (node.name in states and states[node.name].serves, node.number))
 
 
 def is_back(state: ClusterState, node: RecordedNode) -> bool:
     """Return True if a node serves, with all members of queues that it has."""
     found = state.node(node.name)
-    if found is None or not found.running or found.drained:
+    if found is None or not found.serves:
         return False
     return all(node.name in queue.online for queue in state.queues if node.name in queue.members)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roll:
-    """Replacing nodes of one stack's cluster. `on_stage` is called with each stage, `on_event` with the engine's."""
+    """Replacing nodes of one stack's cluster. `on_stage` is called with each stage, `on_event` with the engine's.
+
+    `connect` opens the broker at the addresses that the last run has recorded: a roll may change them.
+    """
 
     engine: Engine
     spec: StackSpec
-    broker: Broker
+    connect: Callable[[], AbstractContextManager[Broker]]
     on_stage: OnStage
     on_event: OnEvent = ignore
 
@@ -108,9 +107,9 @@ class Roll:
         """
         numbers = [node.number for node in settled]
         for done, node in enumerate(due):
-            numbers.append(node.number)
             try:
-                self._replace(node, ",".join(map(str, sorted(numbers))))
+                self._replace(node, only(node, numbers))
+                numbers.append(node.number)
             except KryonixError as error:
                 raise OperationStopped(
                     f"the roll stopped at {node.container}, with {done} of {len(due)} nodes done: {error}\n"
@@ -119,61 +118,81 @@ class Roll:
                 ) from error
 
     def _replace(self, node: RecordedNode, allowed: str) -> None:
-        self._wait_for_turn(node)
-        self.on_stage(f"{node.container}: draining")
-        try:
-            if self._runs(node):
-                node.drain()
-            self.on_stage(f"{node.container}: replacing the container")
-            with allowed_to_change(allowed):
-                self.engine.up(self.spec, self.on_event)
-        except BaseException:
-            self._revive(node)
-            raise
+        with self.connect() as broker:
+            _wait_for_turn(broker, node)
+            self.on_stage(f"{node.container}: draining")
+            try:
+                if _runs(broker, node):
+                    node.drain()
+                    _refuse_second(broker, node)
+                self.on_stage(f"{node.container}: replacing the container")
+                with allowed_to_change(allowed):
+                    self.engine.up(self.spec, self.on_event)
+            except BaseException:
+                _revive(broker, node)
+                raise
         self.on_stage(f"{node.container}: waiting until it is back")
-        self._wait_until_back(node)
+        with self.connect() as broker:
+            _wait_until_back(broker, node)
 
-    def _runs(self, node: RecordedNode) -> bool:
-        found = read_state(self.broker).node(node.name)
-        return found is not None and found.running
 
-    def _revive(self, node: RecordedNode) -> None:
-        """Let a node serve again whose container was not replaced."""
-        with suppress(KryonixError):
-            found = read_state(self.broker).node(node.name)
-            if found is not None and found.running and found.drained:
-                node.revive()
+def only(node: RecordedNode, settled: Iterable[int]) -> str:
+    """Return the value for a run that may change this node, and records that the settled ones need no change."""
+    others = ",".join(map(str, sorted(settled)))
+    return f"{node.number}+{others}" if others else str(node.number)
 
-    def _wait_for_turn(self, node: RecordedNode) -> None:
-        """Wait until all others serve, and no queue stops without the node. Raises ClusterNotReady."""
 
-        def problem(state: ClusterState) -> str:
-            found = state.node(node.name)
-            if found is None or not found.running:
-                return ""
-            others = [other for other in state.nodes if other is not found]
-            away = [o.name for o in others if not o.running or (o.drained and not found.drained)]
-            if away:
-                return f"{', '.join(away)} serves no clients, so this node has to"
-            stopped = stopped_without(state, [node])
-            return f"queues would stop without it: {names_text(stopped)}" if stopped else ""
+def _runs(broker: Broker, node: RecordedNode) -> bool:
+    found = read_state(broker).node(node.name)
+    return found is not None and found.running
 
-        if left := wait_for(self.broker, problem, _TURN_S):
-            raise ClusterNotReady(left)
 
-    def _wait_until_back(self, node: RecordedNode) -> None:
-        """Wait until the node serves with all its members. Raises ClusterNotReady."""
+def _refuse_second(broker: Broker, node: RecordedNode) -> None:
+    """Raise ClusterNotReady if another node went while this one was drained: one of the two has to stay."""
+    away = [each.name for each in read_state(broker).nodes if each.name != node.name and not each.serves]
+    if away:
+        raise ClusterNotReady(f"{', '.join(away)} stopped serving clients meanwhile. Another roll may be going on")
 
-        def problem(state: ClusterState) -> str:
-            found = state.node(node.name)
-            if found is not None and found.running and found.drained:
-                node.revive()  # a restart ends maintenance mode; this one was not replaced
-            if is_back(state, node):
-                return ""
-            return f"it is not back after {_BACK_S} s: `docker logs --tail 50 {node.container}` says why"
 
-        if left := wait_for(self.broker, problem, _BACK_S):
-            raise ClusterNotReady(left)
+def _revive(broker: Broker, node: RecordedNode) -> None:
+    """Let a node serve again whose container was not replaced."""
+    with suppress(KryonixError):
+        found = read_state(broker).node(node.name)
+        if found is not None and found.running and found.drained:
+            node.revive()
+
+
+def _wait_for_turn(broker: Broker, node: RecordedNode) -> None:
+    """Wait until all others serve, and no queue stops without the node. Raises ClusterNotReady."""
+
+    def problem(state: ClusterState) -> str:
+        found = state.node(node.name)
+        if found is None or not found.running:
+            return ""
+        others = [other for other in state.nodes if other is not found]
+        away = [o.name for o in others if not o.running or (o.drained and not found.drained)]
+        if away:
+            return f"{', '.join(away)} serves no clients, so this node has to"
+        stopped = stopped_without(state, [node])
+        return f"queues would stop without it: {names_text(stopped)}" if stopped else ""
+
+    if left := wait_for(broker, problem, _TURN_S):
+        raise ClusterNotReady(left)
+
+
+def _wait_until_back(broker: Broker, node: RecordedNode) -> None:
+    """Wait until the node serves with all its members. Raises ClusterNotReady."""
+
+    def problem(state: ClusterState) -> str:
+        found = state.node(node.name)
+        if found is not None and found.running and found.drained:
+            node.revive()  # a restart ends maintenance mode; this one was not replaced
+        if is_back(state, node):
+            return ""
+        return f"it is not back after {_BACK_S} s: `docker logs --tail 50 {node.container}` says why"
+
+    if left := wait_for(broker, problem, _BACK_S):
+        raise ClusterNotReady(left)
 
 
 def wait_for(broker: Broker, problem: Callable[[ClusterState], str], within_s: float) -> str:

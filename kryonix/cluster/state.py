@@ -29,6 +29,10 @@ class NodeState:
     memory: int | None
     disk_free: int | None
 
+    @property
+    def serves(self) -> bool:
+        return self.running and not self.drained
+
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
         """Return the node that the management API describes; it keeps some figures of a node that is gone."""

@@ -16,6 +16,7 @@ import pytest
 
 from tests.acceptance.conftest import changed
 from tests.support.containers import process_status
+from tests.support.deployments import entangled
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, free_port, tenant
 from tests.support.waiting import eventually
@@ -75,6 +76,10 @@ def test_a_running_platform_gets_monitoring_and_is_left_alone(platform: Project)
     assert (shown["prometheus_url"], shown["alertmanager_url"]) == tuple(
         outputs[f"{role}_url"] for role in ("prometheus", "alertmanager")
     )
+
+
+def test_no_container_is_replaced_along_with_another(platform: Project) -> None:
+    assert entangled(json.loads(platform.run("export").stdout)["deployment"]["resources"]) == []
 
 
 def test_prometheus_reads_its_targets_and_the_tenants_labels(platform: Project) -> None:

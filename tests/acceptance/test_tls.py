@@ -26,6 +26,7 @@ from kryonix.certificates.trust import context, show
 from kryonix.cli.output.console import write_private
 from kryonix.messaging import MessagingClient
 from tests.acceptance.conftest import changed
+from tests.support.deployments import entangled
 from tests.support.pebble import HOST, pebble
 from tests.support.project import ROOT, Project, free_port, tenant
 from tests.support.signup_service import Caller
@@ -98,6 +99,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 def test_a_second_run_changes_nothing(platform: Platform) -> None:
     assert changed(platform.project.must("preview")) == []
+
+
+def test_no_container_is_replaced_along_with_another(platform: Platform) -> None:
+    assert entangled(json.loads(platform.must("export"))["deployment"]["resources"]) == []
 
 
 @pytest.mark.parametrize("name", LISTENERS)

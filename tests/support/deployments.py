@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kryonix.engines.deployments import CONTAINER_TYPE
 from kryonix.engines.local.secrets import Vault
 from kryonix.engines.local.state import State
 from kryonix.engines.local.store import Store, state_root
+from kryonix.topology.objects import QUEUE
 
-__all__ = ["concealed", "put_state", "revealed"]
+__all__ = ["concealed", "entangled", "put_state", "revealed"]
+
+_KEPT = (
+    CONTAINER_TYPE,
+    "docker:index/volume:Volume",
+    "docker:index/network:Network",
+    "rabbitmq:index/vHost:VHost",
+    "postgresql:index/database:Database",
+    QUEUE.resource_type,
+)
+"""What an engine must never replace along with a container: messages, data, and other containers."""
+
+
+def entangled(resources: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the URNs of containers and of what holds data, where an input depends on a container's outputs.
+
+    An engine that replaces the container replaces them too, also through the inputs of resources between them.
+    """
+    of = {each["urn"]: each for each in resources}
+
+    def used(urn: str) -> set[str]:
+        direct = {one for urns in of[urn].get("propertyDependencies", {}).values() for one in urns or ()}
+        return direct.union(*map(used, direct))
+
+    kept = [each["urn"] for each in resources if each["type"] in _KEPT]
+    assert {of[urn]["type"] for urn in kept} >= {*_KEPT[:4], QUEUE.resource_type}
+    return [urn for urn in kept if any(of[one]["type"] == CONTAINER_TYPE for one in used(urn))]
 
 
 def put_state(project: Path, stack: str, deployment: dict[str, Any]) -> None:

@@ -6,21 +6,18 @@ records written so far: sixteen parallel changes share one sync.
 
 from __future__ import annotations
 
-import fcntl
-import getpass
 import hashlib
 import json
 import os
-import socket
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
 
 from kryonix.engines.local.errors import ServiceUnavailable, StateCorrupt, StateLocked
 from kryonix.engines.local.secrets import Vault
-from kryonix.engines.local.state import Record, State, now
+from kryonix.engines.local.state import Record, State
+from kryonix.engines.lock import Locked, exclusive
 from kryonix.engines.workspace import check_name
 
 CHECKPOINT, BACKUP, JOURNAL = "checkpoint.json", "checkpoint.json.bak", "journal.jsonl"
@@ -52,33 +49,20 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Make the folder and hold the stack's lock; it ends with the process. Raise `StateLocked`."""
-        path = self.folder / "lock"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ServiceUnavailable(
-                f"The state folder {self.folder} can't be created or written: {error.strerror}. "
-                "Make room for it, run as the user to whom it belongs, or set KRYONIX_STATE_DIR."
-            ) from error
-        try:
+        with ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                holder = (
-                    path.read_text(encoding="utf-8", errors="replace")
-                    or "another process, which has not written its name yet"
-                )
+                held.enter_context(exclusive(self.folder / "lock"))
+            except Locked as holder:
                 raise StateLocked(
                     f"The stack {self._stack!r} is in use by {holder}\n"
                     "Wait for it to end, or stop it; the lock goes with the process, so there is nothing to remove."
+                ) from holder
+            except OSError as error:
+                raise ServiceUnavailable(
+                    f"The state folder {self.folder} can't be created or written: {error.strerror}. "
+                    "Make room for it, run as the user to whom it belongs, or set KRYONIX_STATE_DIR."
                 ) from error
-            os.ftruncate(file, 0)
-            os.pwrite(file, _this_process().encode(errors="backslashreplace"), 0)
             yield
-            os.ftruncate(file, 0)
-        finally:
-            os.close(file)
 
     def load(self) -> State:
         """Return the state of the last record on disk. Raise `StateCorrupt`."""
@@ -240,11 +224,3 @@ def _sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _this_process() -> str:
-    user = str(os.getuid())
-    with suppress(KeyError, OSError):
-        user = getpass.getuser()
-    command = " ".join(sys.argv)[:200]
-    return f"process {os.getpid()} on {socket.gethostname()} (user {user}, since {now()}): {command}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -43,12 +44,15 @@ def nodes(three: Cluster) -> list[RecordedNode]:
 class Restarting:
     """An engine whose run restarts the container of a node, as a replacement would."""
 
-    def __init__(self, three: Cluster, *, fails: bool = False) -> None:
-        self.three, self.fails, self.turn = three, fails, 0
+    def __init__(self, three: Cluster, *, fails: bool = False, turn: int = 0) -> None:
+        self.three, self.fails, self.turn = three, fails, turn
+        self.alone = list[bool]()
+        """For each restart, True if the other nodes served."""
 
     def up(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
         if self.fails:
             raise EngineFailed("no such image")
+        self.alone.append(sum(not node.serves for node in read_state(self.three.broker).nodes) <= 1)
         self.three.nodes[self.turn].restart(timeout=30)
         self.turn += 1
         return Summary({}, ())
@@ -59,7 +63,7 @@ def rolled(three: Cluster, engine: Restarting) -> Roll:
     return Roll(
         engine=engine,  # type: ignore[arg-type]
         spec=StackSpec(name="dev"),
-        broker=Broker(urls[0], *three.login, further_urls=urls[1:]),
+        connect=lambda: Broker(urls[0], *three.login, further_urls=urls[1:]),
         on_stage=lambda text: None,
     )
 
@@ -86,6 +90,22 @@ def test_a_failed_replacement_leaves_the_node_serving(three: Cluster, vhost: str
     with pytest.raises(OperationStopped, match="no such image"):
         rolled(three, Restarting(three, fails=True)).run(nodes[1:2], [])
     eventually("it serves", lambda: not read_state(three.broker).problems())
+
+
+def test_two_rolls_at_once_never_take_two_nodes(three: Cluster, vhost: str, nodes: list[RecordedNode]) -> None:
+    """Those of one machine lock each other out; these are of two."""
+    declare(three, vhost, "q")
+    first, second = Restarting(three), Restarting(three, turn=2)
+    with ThreadPoolExecutor() as pool:
+        rolls = [
+            pool.submit(rolled(three, engine).run, nodes[engine.turn : engine.turn + 1], [])
+            for engine in (first, second)
+        ]
+    problems = [str(each.exception()) for each in rolls if each.exception()]
+    assert all("Another roll may be going on" in each for each in problems), problems
+    assert len(problems) + len(first.alone) + len(second.alone) == 2
+    assert all([*first.alone, *second.alone]), "all other nodes served when a container was replaced"
+    eventually("all serve", lambda: not read_state(three.broker).problems())
 
 
 def test_a_queue_with_one_member_refuses_its_node(three: Cluster, vhost: str, nodes: list[RecordedNode]) -> None:

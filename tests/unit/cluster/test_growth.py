@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from kryonix.cluster import members, roll
-from kryonix.cluster.errors import CommandFailed
-from kryonix.cluster.growth import Room, is_free, target_size
+from kryonix.cluster import growth, members, roll
+from kryonix.cluster.errors import ClusterNotReady, CommandFailed
+from kryonix.cluster.growth import Room, answers, is_free, refuse_crowded, target_size
 from kryonix.cluster.members import add_replicas, additions
 from kryonix.cluster.nodes import RecordedNode
 from kryonix.errors import InvalidChoice
 from tests.support.cluster_states import cluster_of, node_state, queue_on, recorded
 
 CONTAINER = "docker:index/container:Container"
-PORTS = [{"internal": 5672, "ip": "127.0.0.1", "external": 5672}, {"internal": 15672, "external": 15672}]
+PORTS: list[dict[str, Any]] = [
+    {"internal": 5672, "ip": "127.0.0.1", "external": 5672},
+    {"internal": 15672, "external": 15672},
+]
 
 
 @pytest.mark.parametrize(
@@ -68,14 +72,69 @@ def test_a_stream_that_gets_no_replica_is_named(monkeypatch: pytest.MonkeyPatch)
     assert [command[-1] for command in asked] == ["rabbit@b", "rabbit@c"]
 
 
+FIRST = RecordedNode(number=1, name="rabbit@first", container="first", docker="")
+HOSTS = [{"address": f"10.0.0.{n}", "docker": f"ssh://ops@10.0.0.{n}" if n > 1 else ""} for n in (1, 2, 3)]
+
+
+def deployment(*names: str, ports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    inputs = {"memory": 512, "ports": ports}
+    resources = [{"urn": name, "type": CONTAINER, "inputs": {"name": name, **inputs}} for name in names]
+    return {"deployment": {"resources": resources}}
+
+
 def test_new_nodes_need_the_ports_of_the_first_ten_apart() -> None:
-    resources = [
-        {"urn": name, "type": CONTAINER, "inputs": {"name": name, "memory": 512, "ports": PORTS}}
-        for name in ("first", "first-3")
-    ]
-    room = Room.of({"deployment": {"resources": resources}}, "first", 3)
-    assert room.memory == 512 * 2**20
+    (room,) = Room.of(deployment("first", "first-3", ports=PORTS), FIRST, 3)
+    assert (room.host, room.nodes, room.memory) == (FIRST, 3, 512 * 2**20)
     assert room.ports == {"first-2": [("127.0.0.1", 5682), ("0.0.0.0", 15682)]}  # the third is there
+
+
+def test_a_new_machine_needs_room_for_its_own_node() -> None:
+    """At its own address, and for the ports between nodes, which a node alone did not publish."""
+    ports = [{"ip": "10.0.0.1", "external": 5672}, {"ip": "127.0.0.1", "external": 9419}]
+    second, third = Room.of(deployment("first", ports=ports), FIRST, 3, HOSTS)
+    assert (second.nodes, second.host.docker, third.host.docker) == (1, HOSTS[1]["docker"], HOSTS[2]["docker"])
+    own = [("10.0.0.2", 5672), ("127.0.0.1", 9419), ("10.0.0.2", 4369), ("10.0.0.2", 25672)]
+    assert second.ports == {"first-2": own}
+
+
+class Machine:
+    """A Docker host with a container that publishes a port."""
+
+    def __init__(self, memory: int, ip: str, port: int, name: str = "/other") -> None:
+        self.memory, self.published = memory, {"Names": [name], "Ports": [{"IP": ip, "PublicPort": port}]}
+
+    def info(self) -> dict[str, int]:
+        return {"MemTotal": self.memory}
+
+    def containers(self, *, all: bool) -> list[dict[str, Any]]:
+        return [self.published]
+
+
+@pytest.mark.parametrize(
+    ("machine", "problem"),
+    [
+        (Machine(2**30, "0.0.0.0", 5672), "port 5672 of ssh://ops@10.0.0.2 is in use, and first-2 would publish it"),
+        (Machine(2**30, "127.0.0.1", 9419), "port 9419 of ssh://ops@10.0.0.2 is in use"),
+        (Machine(2**28, "10.0.0.9", 5672), r"1 node\(s\) of 512 MiB each exceed the 256 MiB of ssh://ops@10.0.0.2"),
+        (Machine(2**30, "10.0.0.9", 5672), ""),
+        (Machine(2**30, "0.0.0.0", 5672, "/first-2"), ""),
+    ],
+    ids=["a container", "on loopback", "little memory", "another address", "a killed run's"],
+)
+def test_a_machine_without_room_is_refused(machine: Machine, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RecordedNode, "docker_host", lambda node: nullcontext(machine))
+    monkeypatch.setattr(growth, "answers", lambda address, port: False)
+    ports = [{"ip": "10.0.0.1", "external": 5672}, {"ip": "127.0.0.1", "external": 9419}]
+    rooms = Room.of(deployment("first", "first-3", ports=ports), FIRST, 3, HOSTS)
+    with pytest.raises(ClusterNotReady, match=problem) if problem else nullcontext():
+        refuse_crowded(rooms, 3)
+
+
+def test_another_machines_program_is_seen_at_its_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
+        assert not answers("127.0.0.1", port), "that is this machine's loopback"
+    assert not answers("192.0.2.1", 1)
 
 
 def test_only_a_port_that_is_in_use_is_not_free() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import pytest
 
@@ -114,14 +115,14 @@ def rolling(recording: Recording, monkeypatch: pytest.MonkeyPatch, state: Cluste
     return Roll(
         engine=recording,  # type: ignore[arg-type]
         spec=StackSpec(name="dev"),
-        broker=recording,  # type: ignore[arg-type]
+        connect=lambda: nullcontext(recording),  # type: ignore[arg-type]
         on_stage=lambda text: None,
     )
 
 
 def test_each_node_is_drained_and_then_replaced(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     rolling(recording, monkeypatch, cluster_of(queue_on())).run(NODES[1:], NODES[:1])
-    assert recording.calls == ["drain 2", "up 1,2", "drain 3", "up 1,2,3"]
+    assert recording.calls == ["drain 2", "up 2+1", "drain 3", "up 3+1,2"]
     assert ROLL_VARIABLE not in os.environ
 
 
@@ -144,6 +145,19 @@ def test_no_node_goes_while_another_serves_nobody(
     with pytest.raises(OperationStopped, match="rabbit@b serves no clients"):
         rolling(recording, monkeypatch, cluster_of(changed=[other])).run(NODES[:1], [])
     assert recording.calls == []
+
+
+def test_a_node_that_goes_while_another_is_drained_keeps_that_one(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rolls on two machines may both have seen all nodes serve."""
+    states = iter([cluster_of(), cluster_of()])
+    drained = node_state("rabbit@a", being_drained=True)
+    rolled = rolling(recording, monkeypatch, cluster_of())
+    monkeypatch.setattr(roll, "read_state", lambda broker: next(states, cluster_of(changed=[drained, DRAINED])))
+    with pytest.raises(OperationStopped, match=r"rabbit@b stopped serving clients meanwhile\. Another roll may be"):
+        rolled.run(NODES[:1], [])
+    assert recording.calls == ["drain 1", "revive 1"]
 
 
 def test_flags_stay_as_they_are_while_versions_differ(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:

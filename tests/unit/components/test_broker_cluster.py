@@ -221,11 +221,33 @@ def test_an_unchanged_cluster_keeps_its_containers(monkeypatch: pytest.MonkeyPat
     assert kept(settings(3), outputs(3), "", monkeypatch).keys() == {1, 2, 3}
 
 
-def test_a_roll_changes_the_named_nodes_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = outputs(3)
-    held = kept(settings(3, **OTHER), before, "2", monkeypatch)
-    assert held == {number: before["broker_nodes"][number - 1]["digest"] for number in (1, 3)}
-    assert kept(settings(3, **OTHER), before, "1,2,3", monkeypatch) == {}
+def test_a_roll_changes_the_named_node_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, now = outputs(3), settings(3, **OTHER)
+    was, digests = (
+        [each["digest"] for each in entries]
+        for entries in (before["broker_nodes"], outputs(3, **OTHER)["broker_nodes"])
+    )
+    assert kept(now, before, "2", monkeypatch) == {1: was[0], 3: was[2]}
+    assert kept(now, before, "2+1", monkeypatch) == {1: digests[0], 3: was[2]}, "what is settled stays, and is recorded"
+    assert kept(now, before, "1+2,3", monkeypatch) == {2: digests[1], 3: digests[2]}
+
+
+def test_only_a_preview_may_change_several_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set by hand, the variable would let `pulumi up` take all nodes down at once."""
+    for value in ("1,2,3", "1,2+3"):
+        with pytest.raises(InvalidStack, match=r"lets a run replace \d nodes at once.*use `kryonix cluster roll`"):
+            kept(settings(3, **OTHER), outputs(3), value, monkeypatch)
+    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: True)
+    assert kept(settings(3, **OTHER), outputs(3), "1,2,3", monkeypatch) == {}
+
+
+def test_nodes_whose_turn_is_yet_to_come_have_no_new_address() -> None:
+    def asked(**args: Any) -> list[int]:
+        (formed,) = made(3, **args).of("pulumi-python:dynamic/kryonix:ClusterFormed").values()
+        return [number for number, node in enumerate(formed["nodes"], 1) if "url" in node]
+
+    assert asked(kept={1: "", 3: ""}, outdated=[3]) == [1, 2]
+    assert asked() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("before", [{}, outputs(1), {"layout": 2}])
@@ -236,7 +258,7 @@ def test_a_node_alone_and_a_new_platform_change_freely(before: dict[str, Any], m
 
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 5), (3, 1), (5, 3)])
 def test_another_number_of_nodes_is_refused(before: int, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for roll in ("", "1,2"):
+    for roll in ("", "1+2"):
         with pytest.raises(ClusterNeedsGrow) as refused:
             kept(settings(after), outputs(before), roll, monkeypatch)
         said = "kryonix cluster grow --stack dev" if after > before else "can't shrink"
@@ -250,7 +272,7 @@ def test_growing_leaves_the_nodes_of_a_cluster_but_not_a_node_alone(monkeypatch:
         kept(settings(5), outputs(3), "grow:3", monkeypatch)
 
 
-@pytest.mark.parametrize("value", ["all", "1,", "grow", "grow:", "12", "2 3"])
+@pytest.mark.parametrize("value", ["all", "1,", "grow", "grow:", "12", "2 3", "2+", "+grow:3"])
 def test_another_value_of_the_roll_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidStack, match=ROLL_VARIABLE):
         kept(settings(3), outputs(3), value, monkeypatch)
