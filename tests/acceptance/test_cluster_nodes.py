@@ -27,6 +27,8 @@ from tests.support.project import Project, Result, free_port, tenant
 from tests.support.waiting import eventually
 
 IMAGE: Final = "rabbitmq:4.3.6-management"
+OWN: Final = f"kryonix-test-rabbitmq-{secrets.token_hex(4)}"
+"""A name for its copies that no other run of these tests removes."""
 TENANTS: Final = ("one", "two", "three")
 QUEUES, MESSAGES = 258, 10_000
 GROWN_S: Final = 60
@@ -67,7 +69,7 @@ def cluster(grown: tuple[Project, Result]) -> Project:
 @pytest.fixture
 def image() -> Iterator[str]:
     """Another tag of the broker's image."""
-    name = f"kryonix-test-rabbitmq:{secrets.token_hex(4)}"
+    name = f"{OWN}:{secrets.token_hex(4)}"
     with closing(docker.from_env()) as client:
         client.images.get(IMAGE).tag(name)
         yield name
@@ -78,9 +80,9 @@ def untagged() -> Iterator[None]:
     """Remove the tags once no container has them."""
     yield
     with closing(docker.from_env()) as client:
-        for found in client.images.list("kryonix-test-rabbitmq"):
+        for found in client.images.list(OWN):
             for tag in found.tags:
-                if tag.startswith("kryonix-test-rabbitmq:"):
+                if tag.startswith(f"{OWN}:"):
                     client.images.remove(tag)
 
 
@@ -177,7 +179,7 @@ def test_a_queue_short_of_members_keeps_every_node_as_it_is(cluster: Project, im
 
 def test_an_image_that_is_not_there_is_refused_before_a_node_is_touched(cluster: Project) -> None:
     before, config = containers(cluster), cluster.config_file.read_text()
-    result = operate(cluster, "roll", "--image", "kryonix-test-rabbitmq:absent")
+    result = operate(cluster, "roll", "--image", f"{OWN}:absent")
     assert result.returncode == 2
     assert "No node has been touched" in result.stderr
     assert (containers(cluster), cluster.config_file.read_text()) == (before, config)
