@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 
+from urllib3 import Timeout
+
 from kryonix.engines.local.handlers.base import LiveResource, Properties
 from kryonix.engines.local.handlers.fields import KEY, REQUIRED, Field, Fields, HandlerTable, Kind, TableHandler
-from kryonix.engines.local.handlers.management import Management
+from kryonix.engines.local.handlers.management import TIMEOUT, Management
 from kryonix.topology.credentials import is_hash_of
 
 LIMITS: Final = {"maxConnections": "max-connections", "maxQueues": "max-queues"}
@@ -41,6 +43,7 @@ class _BrokerObject(TableHandler):
     path: ClassVar[tuple[str, ...]]
     label: ClassVar[str]
     id: ClassVar[str] = "{name}@{vhost}"
+    deletion: ClassVar[Timeout] = TIMEOUT
 
     def __init__(self, api: Management) -> None:
         self._api = api
@@ -65,7 +68,8 @@ class _BrokerObject(TableHandler):
         return LiveResource(id, live, dict(live))
 
     def delete(self, id: str, inputs: Properties, outputs: Properties) -> None:
-        self._api.call("DELETE", self._path(outputs or inputs), f"delete {self._label(inputs)}", missing_ok=True)
+        path, doing = self._path(outputs or inputs), f"delete {self._label(inputs)}"
+        self._api.call("DELETE", path, doing, missing_ok=True, timeout=self.deletion)
 
     def _path(self, inputs: Properties) -> tuple[str, ...]:
         return tuple(part.format_map(inputs) for part in self.path)
@@ -79,6 +83,8 @@ class VHostHandler(_BrokerObject):
 
     pulumi_type = "rabbitmq:index/vHost:VHost"
     path, label, id = ("vhosts", "{name}"), "vhost `{name}`", "{name}"
+    # One queue after the other: 5 s for each with a member on a node that is down, 8 s if that is cut off in silence.
+    deletion = Timeout(connect=10, read=600)
     fields: ClassVar[Fields] = {
         "name": KEY,
         "description": Field(),
