@@ -23,7 +23,7 @@ from tests.acceptance.conftest import changed
 from tests.support.cluster import Cluster
 from tests.support.deployments import entangled
 from tests.support.load import load
-from tests.support.project import Project, Result, tenant
+from tests.support.project import Project, Result, free_port, tenant
 from tests.support.waiting import eventually
 
 IMAGE: Final = "rabbitmq:4.3.6-management"
@@ -212,7 +212,9 @@ def test_a_roll_to_another_image_loses_no_message(cluster: Project, image: str) 
 
 
 def test_a_killed_roll_is_continued_by_the_same_command(cluster: Project, image: str) -> None:
+    """Its nodes get other ports too, so the roll has to follow them."""
     before = containers(cluster)
+    cluster.configure(managementPort=free_port())
     command = ["cluster", "roll", "--stack", cluster.stack, "--engine", "local", "--yes", "--image", image]
     with subprocess.Popen(cluster.command(*command), cwd=cluster.folder, env=cluster.env) as process:
         eventually("one node is new", lambda: replaced(cluster, before), process=process)
