@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 from kryonix.certificates.leaf import CertificateRejected, Leaf, WrongHost
 from kryonix.certificates.placement import PUBLIC, date, locked, place, placed
 from kryonix.certificates.places import KeeperFile, Place
-from kryonix.certificates.public import PublicCertificate, Shown
+from kryonix.certificates.public import ROLE, PublicCertificate, Shown
 from kryonix.certificates.reloading import reload_postgres
 from kryonix.certificates.served import CertificateUnreadable, served
 from kryonix.errors import KryonixError
@@ -73,7 +73,8 @@ class Keeper:
                 alive_file.touch()  # a CA may take its time
             if not stop.is_set() and self.order():
                 continue
-            whole = all(status.state == "served" for status in statuses)
+            # A CA that has refused is asked again in 15 minutes, and a round sooner would change nothing.
+            whole = all(each.state == "served" or (each.role, each.state) == (ROLE, "rejected") for each in statuses)
             until = time.monotonic() + (interval if whole else min(interval, _RETRY_S))
             while not stop.is_set() and (left := until - time.monotonic()) > 0:
                 if alive_file is not None:
@@ -81,7 +82,7 @@ class Keeper:
                 stop.wait(min(left, _TOUCH_S))
 
     def order(self, *, force: bool = False) -> bool:
-        """Have the certificate for public names issued if it is due or forced; return True if a round has to place it.
+        """Have the certificate for public names issued if it is due or forced; return True if a round has news of it.
 
         No service waits for it: until then, rounds place one of the platform's CA.
         """

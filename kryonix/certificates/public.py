@@ -6,12 +6,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from kryonix.certificates.leaf import CertificateRejected, Leaf
 from kryonix.certificates.placement import PUBLIC, SERVER, locked, placed
 from kryonix.certificates.places import Acme, Place
 
 log = logging.getLogger("kryonix.certificates")
+
+ROLE: Final = "public"
+"""What a service's listener is called where it is reached by a public name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +39,9 @@ class PublicCertificate:
         self._problem = ""
 
     def order(self, *, force: bool) -> bool:
-        """Have it issued if it is due, or forced; return True if there is a new one. What is in place stays till then.
+        """Have it issued if it is due, or forced; return True if there is a new one, or a new reason why there is none.
 
-        It takes seconds, and minutes with a CA that does not answer.
+        What is in place stays till then. It takes seconds, and minutes with a CA that does not answer.
         """
         from kryonix.certificates.acme import AcmeFailed, obtain  # imported late: few platforms need it
 
@@ -50,17 +54,17 @@ class PublicCertificate:
                     return False
                 leaf = obtain(self._acme, force=force)
         except (AcmeFailed, OSError) as error:
-            if str(error) != self._problem:
+            known, self._problem = self._problem, str(error)
+            if is_new := self._problem != known:
                 log.error("%s", error)
-            self._problem = str(error)
-            return False
+            return is_new
         log.info("%s issued %x, valid until %s", self._acme.directory, leaf.serial, f"{leaf.expires:%Y-%m-%d}")
         self._problem = ""
         return True
 
     def shown(self, where: Place) -> Shown:
         """Return what a service shows: the newest certificate that clients accept, or else the one in its place."""
-        listener = where.model_copy(update={"role": "public", "names": self._acme.names})
+        listener = where.model_copy(update={"role": ROLE, "names": self._acme.names})
         problem = self._problem
         for folder, name in ((self._acme.kept, SERVER), (where.folder, PUBLIC)):
             try:

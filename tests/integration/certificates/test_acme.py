@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socket import create_server
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from kryonix.certificates.served import served
 from kryonix.certificates.serving import serving_context
 from tests.support.pebble import HOST, Pebble, pebble
 from tests.support.project import free_port
+from tests.support.waiting import eventually
 
 NAMES = ("messaging.example.com", "mensagens.example.com")
 CA = Authority.create("Kryonix test CA 1")
@@ -177,13 +179,14 @@ def test_what_is_issued_is_shown_under_public_names_and_renewed_in_time(kept: Ke
 
 def test_a_ca_that_is_away_changes_nothing_that_is_shown(kept: Kept) -> None:
     away = f"https://{HOST}:{free_port()}/dir"
-    assert not kept.start(directory=away).order()
+    assert kept.start(directory=away).order(), "the reason is news"
+    assert not kept.keeper.order(), "and asked again it is the same"
     status = kept.round()
     assert (status.state, kept.shown()) == ("rejected", CA_NAME)
     assert f"{away} issued nothing: " in status.problem
     assert kept.start().order()
     serial = kept.round().serial
-    assert not kept.start(directory=away).order()
+    kept.start(directory=away).order()
     status = kept.round()
     assert (status.state, status.serial, "Pebble" in kept.shown()) == ("rejected", serial, True)
 
@@ -209,3 +212,25 @@ def test_a_service_goes_on_under_its_public_names_without_acme(kept: Kept) -> No
     file.write_text(json.dumps({**kept.document, "places": [{**place, "public": False}]}))
     (status,) = Keeper(read_keeper_file(file), kept.folder).round(patience=0)
     assert (status.state, kept.shown()) == ("served", CA_NAME)
+
+
+def test_a_refusal_is_told_at_once_and_no_round_follows_soon(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kryonix.certificates.keeper._RETRY_S", 0.05)  # after a problem that a round can mend
+    rounds, stop = [], Event()
+    keeper = kept.start(directory=f"https://{HOST}:{free_port()}/dir")
+    whole = keeper.round
+
+    def counted(**options: Any) -> list[PlaceStatus]:
+        rounds.append(whole(**options))
+        return rounds[-1]
+
+    keeper.round = counted  # type: ignore[method-assign]
+    running = Thread(target=keeper.run, args=(stop,), kwargs={"interval": 600, "patience": 0})
+    running.start()
+    try:
+        eventually("the reason is told", lambda: len(rounds) > 1)
+        time.sleep(0.5)
+        assert [each[1].state for each in rounds] == ["waiting", "rejected"]
+    finally:
+        stop.set()
+        running.join()
