@@ -1,4 +1,4 @@
-"""A platform with signup and `kryonix:backup: true`: its bundles are made in a folder, then in a store, and verified.
+"""A platform with TLS, signup and `kryonix:backup: true`: bundles are made in a folder, then in a store, and verified.
 
 The tests run in order on one platform: backups are turned on, killed, sent to a store, and turned off.
 """
@@ -93,13 +93,19 @@ def scheduled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduled]:
     to.chmod(0o777)  # the container's user is not the tests'
     recipient = new_identity(folder / "operator.key")
     listed = tenant("acme", "crm", plan="basic")
-    project = Project.platform(folder / "project", listed, signup=True, signupPort=free_port())
+    project = Project.platform(folder / "project", listed, tls="true", signup=True, signupPort=free_port())
     with project.running(), closing(docker.from_env()) as client:
         made = Scheduled(project, to, folder / "operator.key", recipient, client)
         create = ["kryonix", "tenant", "create", "bought", "--modules", "crm", "--plan", "basic"]
         status, printed = made.container("worker").exec_run([*create, "--stack", project.stack])
         assert status == 0, printed.decode()
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _there(scheduled: Scheduled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry's DSN names the file with the CA from the project's folder on."""
+    monkeypatch.chdir(scheduled.project.folder)
 
 
 @pytest.fixture(scope="module")

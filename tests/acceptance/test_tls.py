@@ -20,6 +20,7 @@ import pytest
 from psycopg.errors import InsufficientPrivilege
 
 from components.product import IMAGE
+from kryonix.backup.encryption import new_identity
 from kryonix.certificates.handshake import StartTls, connect
 from kryonix.certificates.served import Served, served
 from kryonix.certificates.trust import context, show
@@ -27,17 +28,22 @@ from kryonix.cli.output.console import write_private
 from kryonix.messaging import MessagingClient
 from tests.acceptance.conftest import changed
 from tests.support.deployments import entangled
+from tests.support.live_broker import LiveBroker
 from tests.support.pebble import HOST, pebble
 from tests.support.project import ROOT, Project, free_port, tenant
 from tests.support.signup_service import Caller
 from tests.support.waiting import eventually, eventually_async
 
+QUEUE = "cliente_acme.crm.leads.create"
 LISTENERS = ("amqp", "management", "metrics", "registry", "signup")
 CHOOSING = ("amqp", "management", "metrics", "signup")
 """Those that choose their certificate by the name that a client uses."""
 PUBLIC_NAME = "messaging.example.com"
 PLAIN_PORTS = {5672, 15672, 15692}
 ENCRYPTED_PORTS = {5671, 15671, 15691}
+ENCRYPTED_JOBS = {"kryonix-broker", "kryonix-tenants", "kryonix-tenant-bytes", "kryonix-signup"}
+INSIDE = {*(f"rabbitmq:{port}" for port in ENCRYPTED_PORTS), "postgres:5432", "web:8080"}
+"""The listeners as containers reach them."""
 
 
 class Platform:
@@ -73,6 +79,17 @@ class Platform:
     def shows_pebbles(self, name: str) -> bool:
         return "Pebble" in self.shown(name).issuer
 
+    def asked(self, path: str, **parameters: str) -> Any:
+        """Return what Prometheus answers."""
+        answer = httpx.get(f"{self.outputs['prometheus_url']}/api/v1/{path}", params=parameters, trust_env=False)
+        return answer.raise_for_status().json()["data"]
+
+    def all_targets_up(self) -> bool:
+        """Return True if Prometheus reads every target that it has, those with TLS among them."""
+        targets = self.asked("targets")["activeTargets"]
+        encrypted = {each["labels"]["job"] for each in targets if each["scrapeUrl"].startswith("https:")}
+        return encrypted >= ENCRYPTED_JOBS and {each["health"] for each in targets} == {"up"}
+
     def must(self, *arguments: str) -> str:
         """Run a command on the stack, and return what it prints."""
         done = self.project.kryonix(*arguments, "--stack", self.project.stack, "--engine", "local")
@@ -90,7 +107,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     subprocess.run([ROOT / "scripts/product-image", IMAGE], check=True)
     folder = tmp_path_factory.mktemp("tls") / "project"
     acme = tenant("acme", "crm", plan="basic")
-    project = Project.platform(folder, acme, tls="true", signup=True, signupPort=free_port())
+    ports = {key: free_port() for key in ("signupPort", "prometheusPort", "alertmanagerPort")}
+    project = Project.platform(folder, acme, tls="true", signup=True, monitoring=True, **ports)
     with project.running():
         made = Platform(project)
         with closing(made.docker):
@@ -208,6 +226,17 @@ def test_a_renewal_replaces_certificates_and_no_container(platform: Platform) ->
     assert changed(platform.project.must("preview")) == []
 
 
+def test_a_bundle_is_made_verified_and_restored_over_tls(platform: Platform, tmp_path: Path) -> None:
+    recipient, store = new_identity(tmp_path / "identity"), str(tmp_path / "bundles")
+    platform.must("backup", "create", "--all", "--to", store, "--recipient", recipient)
+    opened = ("--from", store, "--identity", str(tmp_path / "identity"))
+    platform.must("backup", "verify", "--all", *opened)
+    with LiveBroker(platform.outputs) as broker:
+        broker.delete("queues", "/cliente_acme", QUEUE)
+        platform.must("backup", "restore", "acme", *opened, "--yes")
+        assert broker.has("queues", "/cliente_acme", QUEUE)
+
+
 def test_a_new_ca_takes_over_in_three_runs_and_no_client_fails(platform: Platform) -> None:
     """A client has the new bundle before the new CA issues: that is what the first run is for."""
     project, uri = platform.project, platform.outputs["tenants"]["acme"]["amqp_uri"]
@@ -260,6 +289,18 @@ def test_a_new_ca_takes_over_in_three_runs_and_no_client_fails(platform: Platfor
     kept = ("rabbitmq", "postgres", "web")
     assert all(platform.container(role).id == served_by[f"kryonix-{project.stack}-{role}"] for role in kept)
     assert changed(project.must("preview")) == []
+
+
+def test_monitoring_reads_every_service_and_certificate_over_tls(platform: Platform) -> None:
+    """With the new CA too: Prometheus and the exporter got it by the runs before."""
+    eventually("all targets are up", platform.all_targets_up)
+
+    def read() -> bool:
+        found = platform.asked("query", query="kryonix_certificate_expiry_timestamp_seconds")["result"]
+        unread = platform.asked("query", query="kryonix_exporter_source_readable == 0")["result"]
+        return {each["metric"]["endpoint"] for each in found} == INSIDE and not unread
+
+    eventually("the exporter reads every certificate", read)
 
 
 def test_a_plain_platform_that_others_reach_is_not_changed_unasked(platform: Platform) -> None:

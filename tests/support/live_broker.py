@@ -21,7 +21,8 @@ class LiveBroker(ManagementApi):
 
     def __init__(self, outputs: Mapping[str, Any]) -> None:
         self.outputs = outputs
-        super().__init__(outputs["management_url"], outputs["admin_username"], outputs["admin_password"])
+        login = outputs["admin_username"], outputs["admin_password"]
+        super().__init__(outputs["management_url"], *login, str(outputs.get("ca_certificate") or ""))
 
     def publish(self, vhost: str, queue: str, count: int = 1) -> None:
         """Put messages into a queue; each is in it when this returns."""

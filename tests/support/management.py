@@ -7,16 +7,20 @@ from urllib.parse import quote
 
 import httpx
 
+from kryonix.certificates.trust import context
+
 __all__ = ["ManagementApi"]
 
 
 class ManagementApi:
     """A connection to the API; a path is given in parts, which may hold slashes."""
 
-    def __init__(self, url: str, username: str, password: str) -> None:
+    def __init__(self, url: str, username: str, password: str, ca_certificate: str = "") -> None:
         # The broker closes a connection that is idle for 5 s: one that is as old is not used again.
         limits = httpx.Limits(keepalive_expiry=1)
-        self._http = httpx.Client(base_url=f"{url}/api/", auth=(username, password), timeout=30, limits=limits)
+        self._http = httpx.Client(
+            base_url=f"{url}/api/", auth=(username, password), timeout=30, limits=limits, verify=context(ca_certificate)
+        )
 
     def __enter__(self) -> Self:
         return self
