@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, Final
 import pytest
 
 from kryonix.certificates.served import served
+from kryonix.cluster.nodes import RecordedNode
+from kryonix.cluster.state import read_state
 from kryonix.messaging import MessagingClient
 from kryonix.rabbitmq.broker import Broker
 from tests.acceptance.conftest import changed
@@ -43,6 +46,13 @@ class Spread:
     def nodes(self) -> list[str]:
         return sorted(node["name"] for node in self.outputs["broker_nodes"])
 
+    def command(self, *words: str) -> dict[str, Any]:
+        """Run a command on the stack that has to succeed, and return its JSON."""
+        result = self.project.kryonix(*words, "--stack", self.project.stack, "--engine", "local", "--json")
+        assert result.returncode == 0, result.stderr
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
     def send(self) -> None:
         """Publish a message with a confirm, as a tenant's application that was given the outputs."""
         uri, trust = self.outputs["tenants"]["acme"]["amqp_uri"], self.project.folder / "trust.pem"
@@ -67,6 +77,13 @@ def spread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spread]:
         project.env["DOCKER_CERT_PATH"] = str(hosts.certificates)
         with project.running():
             yield Spread(hosts, project, project.must("outputs", "--show-secrets"))
+
+
+@pytest.fixture
+def reached(spread: Spread, monkeypatch: pytest.MonkeyPatch) -> list[RecordedNode]:
+    """The nodes, whose Docker hosts take this process for the operator's."""
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(spread.hosts.certificates))
+    return RecordedNode.of(spread.outputs)
 
 
 def test_the_nodes_of_all_hosts_are_one_cluster(spread: Spread) -> None:
@@ -115,6 +132,31 @@ def test_the_loss_of_a_host_is_borne_and_it_comes_back(spread: Spread) -> None:
     finally:
         lost.bring_back()
     eventually("the node is back", lambda: spread.running(0) == spread.nodes)
+    assert changed(spread.project.must("preview")) == []
+
+
+def test_commands_run_in_the_containers_of_every_host(spread: Spread, reached: list[RecordedNode]) -> None:
+    places = spread.command("certificates", "renew")["places"]
+    assert {place["role"] for place in places} == {"rabbitmq", "rabbitmq-2", "rabbitmq-3", "postgres"}
+    reached[1].drain()
+    with spread.broker(0) as broker:
+        assert [node.drained for node in read_state(broker).nodes] == [False, True, False]
+    reached[1].revive()
+
+
+def test_a_host_with_an_empty_disk_gets_its_node_again(spread: Spread, reached: list[RecordedNode]) -> None:
+    """As docs/runbooks.md has it."""
+    lost = reached[2]
+    with spread.hosts[2].client() as client:
+        client.containers.get(lost.container).remove(force=True)
+        client.volumes.get(f"{lost.container}-data").remove()
+    spread.project.must("refresh")
+    reached[0].run(["rabbitmqctl", "forget_cluster_node", lost.name])
+    spread.project.must("up")
+    spread.command("cluster", "grow", "--yes")
+    assert spread.running(0) == spread.nodes
+    with spread.broker(0) as broker:
+        assert all(lost.name in queue.online for queue in read_state(broker).queues)
     assert changed(spread.project.must("preview")) == []
 
 
