@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from statistics import median
 from typing import Any, Final
 
 import pytest
 
+from kryonix.cluster.nodes import RecordedNode
 from kryonix.messaging import MessagingClient
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.tenants import Tenant
@@ -25,8 +25,6 @@ from tests.support.load import Load, load
 _MODULES: Final = tuple(default_catalog().modules)
 _TENANT: Final = Tenant(id="load", modules=_MODULES, plan="enterprise")
 _ROUTES: Final = [(name, action) for name in _MODULES for action in default_catalog().modules[name].actions][:18]
-_START_S: Final = 0.5
-"""What a command of RabbitMQ takes to start on the machine of the bounds, with the load beside it."""
 _FAULT_S: Final = 10.0
 _DRAIN_S: Final = 3.0
 _FROZEN_S: Final = 20.0
@@ -50,13 +48,7 @@ def under_load(three: Cluster) -> Iterator[Load]:
 @pytest.fixture(scope="module")
 def slowness(three: Cluster, under_load: Load) -> float:
     """How many times slower this machine is than that of the bounds, measured under the load; at least 1."""
-
-    def took() -> float:
-        began = time.monotonic()
-        three.cli(0, "rabbitmqctl", "eval", "ok.")
-        return time.monotonic() - began
-
-    return max(1.0, median(took() for _ in range(5)) / _START_S)
+    return three.slowness()
 
 
 @pytest.fixture
@@ -138,7 +130,9 @@ def test_two_killed_nodes_stop_publishing_until_one_is_back(
 def test_a_drained_node_interrupts_publishing_for_a_moment(
     three: Cluster, under_load: Load, publishing: Measured
 ) -> None:
+    """As `kryonix cluster roll` drains it."""
+    second = RecordedNode(number=2, name="rabbit@two", container=three.nodes[1].name, docker="")
     with publishing("drain, stop and start of node 2", _DRAIN_S):
-        three.cli(1, "rabbitmq-upgrade", "drain")
+        second.drain()
         three.nodes[1].stop()
         three.start(1)
