@@ -19,7 +19,7 @@ from kryonix.messaging.errors import AccessRefused, NotConnected
 _ATTEMPT_S: Final = 10.0
 _STAGGER_S: Final = 1.0
 """Until the next node is tried, too: a frozen one accepts a connection and says nothing."""
-_LOST_S: Final = 9.0
+_LOST_S: Final = 5.0
 """Until the node just lost is tried beside others: it may have lost them, and be the first to answer all the same."""
 _REFUSED_S: Final = 2.0
 """For the others, once one node has refused: it speaks for all of them, unless it has just started."""
