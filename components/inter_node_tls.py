@@ -14,11 +14,20 @@ _REREAD: Final = "-ssl ssl_pem_cache_clean 500"
 Erlang reads it from the command line only: TLS between nodes starts before any configuration. Its other setting,
 `bypass_pem_cache`, never reads a CA that was added or taken away while a connection is open.
 """
+_GIVE_UP: Final = "[{nodelay,true},{raw,6,18,<<6000:32/native>>}]"
+"""Linux' TCP_USER_TIMEOUT (IPPROTO_TCP, 18): milliseconds for which what was sent may stay without an answer.
+
+Where packets are lost in silence, a full buffer of TLS blocks what looks for lost nodes: with 200 messages a second a
+node noticed after 17 s that another was cut off, not after `net_ticktime`, and let no client of a limited tenant in
+until then. Measured with RabbitMQ 4.3.6.
+"""
 
 UPLOADS: Final = {_FILE: _CONTENT}
 """Files in /etc/rabbitmq."""
 ENVIRONMENT: Final = {
     "RABBITMQ_CTL_ERL_ARGS": _SPEAKS,
-    "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{_SPEAKS} {_REREAD}",
+    "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+        f"{_SPEAKS} {_REREAD} -kernel inet_dist_connect_options {_GIVE_UP} -kernel inet_dist_listen_options {_GIVE_UP}"
+    ),
 }
 """What the server and the command-line tools get: a tool without it can't speak to its node."""

@@ -1,29 +1,31 @@
-"""Faults of a cluster's nodes under load: nothing confirmed is lost, and publishing goes on soon.
+"""Faults of a platform's nodes under load, with TLS: nothing confirmed is lost, and publishing goes on soon.
 
-All tests share one cluster and one load that never stops: 200 confirmed messages a second into 18 queues, by three
+All tests share one platform and one load that never stops: 200 confirmed messages a second into 18 queues, by three
 publishing and three consuming clients. The bounds are for a machine on which a command of RabbitMQ starts within half
 a second; on a slower one they grow as that does.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Final
 
+import docker
 import pytest
 
 from kryonix.cluster.nodes import RecordedNode
 from kryonix.messaging import MessagingClient
 from kryonix.topology.catalog import default_catalog
-from kryonix.topology.tenants import Tenant
 from tests.support.cluster import Cluster
-from tests.support.imported_tenant import import_tenant
 from tests.support.load import Load, load
+from tests.support.project import Project, tenant
 
 _MODULES: Final = tuple(default_catalog().modules)
-_TENANT: Final = Tenant(id="load", modules=_MODULES, plan="enterprise")
+_TENANT: Final = "load"
+_VHOST: Final = f"/cliente_{_TENANT}"
 _ROUTES: Final = [(name, action) for name in _MODULES for action in default_catalog().modules[name].actions][:18]
 _FAULT_S: Final = 10.0
 _DRAIN_S: Final = 3.0
@@ -33,16 +35,33 @@ Measured = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def under_load(three: Cluster) -> Iterator[Load]:
-    uri = import_tenant(three.broker, _TENANT, three.addresses[0])
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A platform of three nodes with TLS, and a tenant with every module."""
+    folder = tmp_path_factory.mktemp("faults") / "project"
+    project = Project.platform(folder, tenant(_TENANT, *_MODULES))
+    project.configure(brokerNodes=3, brokerMemoryMb=512, tls="true")
+    with project.running():
+        yield project
+
+
+@pytest.fixture(scope="module")
+def three(platform: Project) -> Iterator[Cluster]:
+    """Return its nodes; each test leaves all of them running."""
+    with closing(docker.from_env()) as client:
+        yield Cluster.of(platform, client)
+
+
+@pytest.fixture(scope="module")
+def under_load(platform: Project) -> Iterator[Load]:
+    file = platform.folder / "outputs.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(platform.outputs()))
 
     async def connect(**options: Any) -> MessagingClient:
-        return await MessagingClient.connect(uri, addresses=three.addresses, timeout=60, **options)
+        return await MessagingClient.connect(outputs=file, tenant=_TENANT, timeout=60, **options)
 
     with load(connect, _ROUTES) as running:
         yield running
-    three.broker.call("DELETE", "vhosts", _TENANT.names.vhost)
-    three.broker.call("DELETE", "users", _TENANT.names.user)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +78,7 @@ def publishing(
 
     @contextmanager
     def measured(what: str, bound_s: float) -> Iterator[None]:
-        three.spread(_TENANT.names.vhost)
+        three.spread(_VHOST)
         under_load.flows()
         under_load.mark()
         yield
@@ -128,10 +147,10 @@ def test_two_killed_nodes_stop_publishing_until_one_is_back(
 
 
 def test_a_drained_node_interrupts_publishing_for_a_moment(
-    three: Cluster, under_load: Load, publishing: Measured
+    platform: Project, three: Cluster, under_load: Load, publishing: Measured
 ) -> None:
     """As `kryonix cluster roll` drains it."""
-    second = RecordedNode(number=2, name="rabbit@two", container=three.nodes[1].name, docker="")
+    second = RecordedNode.of(platform.outputs())[1]
     with publishing("drain, stop and start of node 2", _DRAIN_S):
         second.drain()
         three.nodes[1].stop()
