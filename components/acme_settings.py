@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -44,10 +45,10 @@ class AcmeSettings:
     def problems(self) -> list[str]:
         """Return what a CA would not take."""
         problems = []
-        url = urlsplit(self.directory)
-        if url.scheme != "https" or not url.hostname:
-            remedy = "Give the CA's, as https://acme-v02.api.letsencrypt.org/directory"
-            problems.append(f"{_KEY}: {self.directory!r} is not the https URL of a directory. {remedy}")
+        if not _is_directory(self.directory):
+            remedy = "Give the CA's, as https://acme-v02.api.letsencrypt.org/directory, without a login"
+            given = "the value" if "@" in self.directory else repr(self.directory)  # it may hold a password
+            problems.append(f"{_KEY}: {given} is not the https URL of a directory. {remedy}")
         problems += [
             f"{_KEY}: {name!r} is not a public DNS name, and no certificate is asked for another. Set "
             "kryonix:advertisedHost to one, as messaging.example.com, or list them in kryonix:acmeNames"
@@ -59,3 +60,12 @@ class AcmeSettings:
         if self.contact and not _CONTACT.fullmatch(self.contact):
             problems.append(f"kryonix:acmeContact: {self.contact!r} is not an e-mail address. Give one, or none")
         return problems
+
+
+def _is_directory(text: str) -> bool:
+    """Return True for a URL with `https` in lower case, as the keeper's file wants it."""
+    with suppress(ValueError):
+        url = urlsplit(text)
+        known = text.startswith("https://") and url.hostname and url.port != 0 and url.username is None
+        return bool(known and text.isprintable() and " " not in text)
+    return False

@@ -128,7 +128,7 @@ def _problems(host: Host) -> list[str]:
 def _is_daemon(docker: str) -> bool:
     with suppress(ValueError):
         url = urlsplit(docker)
-        known = url.scheme in ("ssh", "tcp") and url.path in ("", "/")
+        known = docker.startswith(("ssh://", "tcp://")) and url.path in ("", "/") and not (url.query or url.fragment)
         return bool(known and url.hostname and url.port != 0 and url.password is None)
     return False
 

@@ -19,7 +19,6 @@ from acme.client import ClientNetwork, ClientV2
 from acme.standalone import HTTP01DualNetworkedServers, HTTP01RequestHandler
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from josepy.errors import Error as JoseError
 from josepy.jwa import ES256
 from josepy.jwk import JWKEC
 
@@ -38,6 +37,8 @@ _BETWEEN_S: Final = 900
 _REQUEST_S: Final = 15
 _ORDER: Final = timedelta(seconds=60)
 _ORDERS: Final = 3
+_SAID: Final = 500
+"""Characters of a reason, which the CA may have written, in the log and in the keeper's status."""
 
 
 class AcmeFailed(ServiceUnreachable):
@@ -55,8 +56,9 @@ def obtain(acme: Acme, *, force: bool = False) -> Leaf:
     attempt.write_text(f"{acme.directory} issued nothing: the keeper was ended meanwhile")
     try:
         leaf = _issued(acme)
-    except (errors.Error, JoseError, requests.RequestException, OSError, ValueError) as error:
-        attempt.write_text(f"{acme.directory} issued nothing: {_explained(error, acme)}")
+    except Exception as error:  # the library raises KeyError, TypeError and others where an answer is a wrong one
+        said = "".join(each if each.isprintable() else " " for each in _explained(error, acme))[:_SAID]
+        attempt.write_text(f"{acme.directory} issued nothing: {said}")
         raise _failed(attempt) from error
     put_file(acme.kept, SERVER, leaf.pem)
     attempt.unlink()
@@ -154,6 +156,8 @@ def _explained(error: Exception, acme: Acme) -> str:
         return f"it did not finish within {_ORDER.total_seconds():.0f} s"
     if isinstance(error, messages.Error):
         return str(error.detail or error)
+    if isinstance(error, (KeyError, TypeError, AttributeError)):
+        return "it does not answer as an ACME directory does. Compare the URL with the CA's documentation"
     return why(error, acme.directory) or str(error) or type(error).__name__
 
 

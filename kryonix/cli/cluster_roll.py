@@ -49,7 +49,7 @@ def roll(
                 f"stack {target.stack!r} has no broker of several nodes. `kryonix up` replaces the container of a "
                 "single node; `kryonix cluster grow` makes it three"
             )
-        _roll(stack.with_settings({_IMAGE: image} if image else {}), yes=yes, json_output=json_output)
+        _roll(stack.with_settings({_IMAGE: image} if image is not None else {}), yes=yes, json_output=json_output)
 
 
 def _roll(stack: ClusterStack, *, yes: bool, json_output: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ After a `+`, the numbers of nodes that have this run's inputs already, as in `2+
 
 _COMMAND_S: Final = 900
 """Seconds for a command in a container. Draining a node moves its leaders: 11 s for 86, on a busy machine longer."""
+_POLL_S: Final = 0.2
 _BROKER_USER: Final = "rabbitmq"
 _MOVE_LEADERS: Final = """
     Others = rabbit_maintenance:primary_replica_transfer_candidate_nodes(),
@@ -65,6 +68,18 @@ class RecordedNode:
         """Take the node out of maintenance mode. Raises CommandFailed and ServiceUnreachable."""
         self.run(["rabbitmq-upgrade", "revive"])
 
+    def refuse_alarm(self) -> None:
+        """Raise ClusterNotReady if the node has an alarm. Also raises CommandFailed and ServiceUnreachable.
+
+        The management API tells of one seconds later, and `check_local_alarms` of 4.3.6 finds none.
+        """
+        said = json.loads(self.run(["rabbitmq-diagnostics", "-q", "alarms", "--formatter", "json"]))
+        if alarms := said.get("local"):
+            raise ClusterNotReady(
+                f"it has an alarm, and so every node blocks publishers: {', '.join(alarms)}. If new settings are the "
+                "cause (kryonix:brokerMemoryMb makes the limits of memory and disk), take them back"
+            )
+
     def fetch(self, image: str) -> None:
         """Pull an image, unless the node's Docker host has it. Raises ClusterNotReady and ServiceUnreachable."""
         from docker.errors import APIError, ImageNotFound
@@ -91,7 +106,13 @@ class RecordedNode:
         """
         with self.docker_host() as client:
             created = client.exec_create(self.container, list(command), user=_BROKER_USER)["Id"]
-            output = str(client.exec_start(created).decode(errors="replace")).strip()
+            try:
+                output = str(client.exec_start(created).decode(errors="replace")).strip()
+            except KeyboardInterrupt:
+                # The command goes on in the container: what undoes it has to come after its end.
+                while client.exec_inspect(created)["Running"]:
+                    time.sleep(_POLL_S)
+                raise
             status = client.exec_inspect(created)["ExitCode"]
         if status:
             tail = "\n".join(output.splitlines()[-12:])

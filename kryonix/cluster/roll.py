@@ -41,13 +41,18 @@ def refusals(state: ClusterState, nodes: Sequence[RecordedNode], due: Sequence[R
     """Return why the nodes that are due can't be replaced now. Empty: they can.
 
     A node that is due and does not serve was left by a roll that ended midway: it comes first, and it is no reason.
+    Nor is an alarm of a node that is due: its limits may be what is changed, and only another container has others.
     """
     states = {node.name: node for node in state.nodes}
     absent = [node for node in nodes if node.name not in states or not states[node.name].running]
     drained = [node for node in nodes if node not in absent and states[node.name].drained]
-    alarms = [f"{node.name} ({', '.join(node.alarms)})" for node in state.nodes if node.alarms]
+    due_names = {node.name for node in due}
+    alarms = [
+        f"{node.name} ({', '.join(node.alarms)})" for node in state.nodes if node.alarms and node.name not in due_names
+    ]
     found = [
-        f"{node.container} does not run. Start it (`docker start {node.container}`) and wait until it is back"
+        f"{node.container} does not run. Start it (`docker start {node.container}`, or `docker unpause` if it is "
+        "paused) and wait until it is back"
         for node in absent
         if node not in due or len(absent) > 1
     ]
@@ -134,6 +139,7 @@ class Roll:
         self.on_stage(f"{node.container}: waiting until it is back")
         with self.connect() as broker:
             _wait_until_back(broker, node)
+        node.refuse_alarm()
 
 
 def only(node: RecordedNode, settled: Iterable[int]) -> str:

@@ -42,5 +42,6 @@ def _this_process() -> str:
     user = str(os.getuid())
     with suppress(KeyError, OSError):
         user = getpass.getuser()
-    command, since = " ".join(sys.argv)[:200], f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    command = "".join(each if each.isprintable() else "?" for each in " ".join(sys.argv)[:200])
+    since = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return f"process {os.getpid()} on {socket.gethostname()} (user {user}, since {since}): {command}"

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from kryonix.certificates import acme as acme_module
 from kryonix.certificates.acme import AcmeFailed, obtain
 from kryonix.certificates.authority import Authority
 from kryonix.certificates.keeper import Keeper, PlaceStatus
+from kryonix.certificates.leaf import Leaf
 from kryonix.certificates.placement import placed
 from kryonix.certificates.places import Acme, read_keeper_file
 from kryonix.certificates.served import served
@@ -83,6 +85,22 @@ def test_what_a_ca_refuses_is_told(ca: Pebble, tmp_path: Path, changed: dict[str
     with pytest.raises(AcmeFailed, match=problem) as caught:
         obtain(acme)
     assert str(caught.value).startswith(f"{acme.directory} issued nothing: ")
+
+
+@pytest.mark.parametrize("error", [KeyError("newNonce"), TypeError("null"), ValueError("a\ud800\x1b[31m\nb")])
+def test_what_no_ca_answers_is_told_in_a_line(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def issued(acme: Acme) -> Leaf:
+        raise error
+
+    monkeypatch.setattr(acme_module, "_issued", issued)
+    acme = Acme(directory="https://ca.example/", names=NAMES, folder=tmp_path, trusted="")
+    acme.kept.mkdir()
+    with pytest.raises(AcmeFailed, match=r"ca\.example/ issued nothing: .") as caught:
+        obtain(acme)
+    assert str(caught.value).isprintable()
+    assert "meanwhile" not in str(caught.value)
 
 
 class Kept:

@@ -146,7 +146,7 @@ def test_growing_is_refused_until_something_has_changed(
     monkeypatch.setattr(cluster_grow, "_add_members", lambda stack, broker: {})
     refused = cluster_of(changed=[node_state("rabbit@b", mem_alarm=True)])
     monkeypatch.setattr(
-        cluster_grow, "_roll_out", lambda stack, broker: cluster_roll.refuse(refused, *[recorded()] * 2)
+        cluster_grow, "_roll_out", lambda stack, broker: cluster_roll.refuse(refused, recorded(), recorded()[:1])
     )
     stack: Any = SimpleNamespace(nodes=recorded(), broker=lambda: nullcontext(None))
     with pytest.raises(error, match=r"rabbit@b \(memory\)"):

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from kryonix.cluster import roll
+from kryonix.cluster import nodes, roll
 from kryonix.cluster.errors import OperationStopped
 from kryonix.cluster.nodes import ROLL_VARIABLE, RecordedNode
 from kryonix.cluster.roll import Roll, due_nodes, finish, in_order, is_back, refusals
@@ -20,6 +20,7 @@ from tests.support.cluster_states import cluster_of, node_state, queue_on, recor
 
 NODES = recorded()
 DOWN, DRAINED = node_state("rabbit@b", running=False), node_state("rabbit@b", being_drained=True)
+REFUSE_ALARM = RecordedNode.refuse_alarm
 CONTAINER = "docker:index/container:Container"
 
 
@@ -51,7 +52,7 @@ def test_a_whole_cluster_with_whole_queues_is_not_refused() -> None:
         (cluster_of(queue_on("a", name="lonely")), NODES, "1 queue would stop without one of the nodes: lonely in /v"),
         (cluster_of(queue_on("ab", name="pair")), NODES[:1], "pair in /v (2 of 2 online)"),
         (cluster_of(queue_on("abc", "ab")), NODES[:1], "1 queue would stop"),
-        (cluster_of(queue_on(), changed=[node_state("rabbit@c", mem_alarm=True)]), NODES, "rabbit@c (memory)"),
+        (cluster_of(queue_on(), changed=[node_state("rabbit@c", mem_alarm=True)]), NODES[:1], "rabbit@c (memory)"),
         (cluster_of(queue_on(), changed=[DOWN]), NODES[:1], "docker start node-b"),
         (cluster_of(queue_on(), changed=[DRAINED]), NODES[:1], "docker exec node-b rabbitmq-upgrade revive"),
         (cluster_of(nodes=2), NODES[:1], "node-c does not run"),
@@ -73,6 +74,11 @@ def test_a_node_that_a_roll_has_left_comes_first(left: object) -> None:
     state = cluster_of(queue_on("abc", "ac"), changed=[left])  # type: ignore[list-item]
     assert refusals(state, NODES, NODES) == []
     assert [node.number for node in in_order(state, NODES)] == [2, 1, 3]
+
+
+def test_an_alarm_of_a_node_is_no_reason_to_keep_it() -> None:
+    """Other limits come with another container only."""
+    assert refusals(cluster_of(queue_on(), changed=[node_state("rabbit@c", mem_alarm=True)]), NODES, NODES) == []
 
 
 def test_two_nodes_down_are_refused_even_if_both_are_due() -> None:
@@ -104,7 +110,7 @@ class Recording:
 @pytest.fixture
 def recording(monkeypatch: pytest.MonkeyPatch) -> Recording:
     found = Recording()
-    for command in ("drain", "revive"):
+    for command in ("drain", "revive", "refuse_alarm"):
         note = lambda node, command=command: found.calls.append(f"{command} {node.number}")  # noqa: E731
         monkeypatch.setattr(RecordedNode, command, note)
     return found
@@ -122,7 +128,8 @@ def rolling(recording: Recording, monkeypatch: pytest.MonkeyPatch, state: Cluste
 
 def test_each_node_is_drained_and_then_replaced(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     rolling(recording, monkeypatch, cluster_of(queue_on())).run(NODES[1:], NODES[:1])
-    assert recording.calls == ["drain 2", "up 2+1", "drain 3", "up 3+1,2"]
+    expected = ["drain 2", "up 2+1", "refuse_alarm 2", "drain 3", "up 3+1,2", "refuse_alarm 3"]
+    assert recording.calls == expected
     assert ROLL_VARIABLE not in os.environ
 
 
@@ -134,6 +141,57 @@ def test_the_first_failure_stops_a_roll_and_lets_the_node_serve(
     with pytest.raises(OperationStopped, match=r"stopped at node-a, with 0 of 3 nodes done: no such image"):
         rolling(recording, monkeypatch, state).run(NODES, [])
     assert recording.calls == ["drain 1", "up 1", "revive 1"]
+
+
+def test_a_node_that_comes_back_with_an_alarm_stops_a_roll(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others would get the limits that block publishers, too."""
+
+    said = '{"global":[],"local":["Free disk space alarm on node rabbit@a"],"result":"ok"}'  # RabbitMQ 4.3.6
+    monkeypatch.setattr(RecordedNode, "refuse_alarm", REFUSE_ALARM)
+    monkeypatch.setattr(RecordedNode, "run", lambda node, command: said)
+    with pytest.raises(OperationStopped, match=r"stopped at node-a, with 0 of 3 nodes done: it has an alarm.*disk"):
+        rolling(recording, monkeypatch, cluster_of(queue_on())).run(NODES, [])
+    assert recording.calls == ["drain 1", "up 1"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"message":"Node rabbit@a reported no alarms, local or clusterwide","result":"ok"}',
+        '{"global":["Memory alarm on node rabbit@b"],"local":[],"result":"ok"}',
+    ],
+)
+def test_a_node_without_an_alarm_of_its_own_is_not_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RecordedNode, "run", lambda node, command: said)
+    NODES[0].refuse_alarm()
+
+
+class _Interrupted:
+    """Docker's API, interrupted while a command runs in a container."""
+
+    def __init__(self) -> None:
+        self.running = [True, True, False]
+
+    def exec_create(self, *_: object, **__: object) -> dict[str, str]:
+        return {"Id": "1"}
+
+    def exec_start(self, _: str) -> bytes:
+        raise KeyboardInterrupt
+
+    def exec_inspect(self, _: str) -> dict[str, object]:
+        return {"Running": self.running.pop(0), "ExitCode": None}
+
+
+def test_an_interrupt_waits_for_the_command_in_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a node that is revived then would go on to be drained."""
+    client = _Interrupted()
+    monkeypatch.setattr(RecordedNode, "docker_host", lambda node: nullcontext(client))
+    monkeypatch.setattr(nodes, "_POLL_S", 0)
+    with pytest.raises(KeyboardInterrupt):
+        NODES[0].run(["rabbitmq-upgrade", "drain"])
+    assert client.running == []
 
 
 @pytest.mark.parametrize("other", [DOWN, DRAINED], ids=["down", "drained"])

@@ -42,6 +42,9 @@ def test_a_machine_for_each_node_is_accepted(hosts: list[Host]) -> None:
         ([*SSH[:2], Host(address="10.0.0.3", docker="ssh://")], "is not the URL of a Docker daemon"),
         ([*SSH[:2], Host(address="10.0.0.3", docker="ssh://ops:secret@10.0.0.3")], "not the URL of a Docker daemon"),
         ([*SSH[:2], Host(address="10.0.0.3", docker="ssh://ops@10.0.0.3:many")], "not the URL of a Docker daemon"),
+        ([*SSH[:2], Host(address="10.0.0.3", docker="SSH://ops@10.0.0.3")], "not the URL of a Docker daemon"),
+        ([*TCP[:2], Host(address="10.0.0.3", docker="TCP://10.0.0.3:2376")], "not the URL of a Docker daemon"),
+        ([*SSH[:2], Host(address="10.0.0.3", docker="ssh://ops@10.0.0.3?a=b")], "not the URL of a Docker daemon"),
         ([*SSH[:2], TCP[2]], "one folder of certificates"),
     ],
 )
