@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kryonix.cluster.errors import CommandFailed, OperationStopped
+from kryonix.cluster.errors import ClusterNotReady, CommandFailed, OperationStopped
 from kryonix.cluster.members import add_members, add_replicas
 from kryonix.cluster.nodes import RecordedNode
 from kryonix.cluster.roll import Roll, finish, refusals
@@ -128,6 +128,18 @@ def test_streams_get_the_replicas_that_they_lack(three: Cluster, vhost: str, nod
     assert add_replicas(three.broker, nodes) == {}
     found = [queue for queue in read_state(three.broker).queues if queue.vhost == vhost]
     assert [(len(queue.members), len(queue.online)) for queue in found] == [(3, 3)] * 2
+
+
+def test_an_alarm_is_told_by_its_node_at_once(nodes: list[RecordedNode]) -> None:
+    nodes[1].run(["rabbitmqctl", "set_disk_free_limit", "100000GB"])
+    try:
+        for node in (nodes[0], nodes[2]):
+            node.refuse_alarm()
+        with pytest.raises(ClusterNotReady, match="disk space alarm on node rabbit@two"):
+            nodes[1].refuse_alarm()
+    finally:
+        nodes[1].run(["rabbitmqctl", "set_disk_free_limit", "50MB"])
+    nodes[1].refuse_alarm()
 
 
 def test_a_command_that_fails_in_a_container_says_why(nodes: list[RecordedNode]) -> None:
