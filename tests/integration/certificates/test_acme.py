@@ -103,6 +103,17 @@ def test_what_no_ca_answers_is_told_in_a_line(
     assert "meanwhile" not in str(caught.value)
 
 
+def test_a_ca_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = Event()
+    monkeypatch.setattr(acme_module, "_issued", lambda acme: ended.wait())
+    monkeypatch.setattr(acme_module, "_TOTAL_S", 0.05)
+    acme = Acme(directory="https://ca.example/", names=NAMES, folder=tmp_path, trusted="")
+    acme.kept.mkdir()
+    with pytest.raises(AcmeFailed, match=r"did not finish within 0\.05 s"):
+        obtain(acme)
+    ended.set()
+
+
 class Kept:
     """A keeper with one place, whose service, as the signup service, serves what it finds there."""
 
