@@ -22,6 +22,7 @@ After a `+`, the numbers of nodes that have this run's inputs already, as in `2+
 _COMMAND_S: Final = 900
 """Seconds for a command in a container. Draining a node moves its leaders: 11 s for 86, on a busy machine longer."""
 _POLL_S: Final = 0.2
+_TRIES: Final = 3
 _BROKER_USER: Final = "rabbitmq"
 _MOVE_LEADERS: Final = """
     Others = rabbit_maintenance:primary_replica_transfer_candidate_nodes(),
@@ -73,8 +74,11 @@ class RecordedNode:
 
         The management API tells of one seconds later, and `check_local_alarms` of 4.3.6 finds none.
         """
-        said = json.loads(self.run(["rabbitmq-diagnostics", "-q", "alarms", "--formatter", "json"]))
-        if alarms := said.get("local"):
+        command, said = ["rabbitmq-diagnostics", "-q", "alarms", "--formatter", "json"], ""
+        for _ in range(_TRIES):
+            if said := self.run(command):  # on a busy machine Docker may lose the output
+                break
+        if alarms := json.loads(said or "{}").get("local"):
             raise ClusterNotReady(
                 f"it has an alarm, and so every node blocks publishers: {', '.join(alarms)}. If new settings are the "
                 "cause (kryonix:brokerMemoryMb makes the limits of memory and disk), take them back"

@@ -16,10 +16,16 @@ export function question({ title, text, yes, danger = false, confirm = "" }) {
   typed.oninput = () => { byId("question-yes").disabled = Boolean(confirm) && typed.value.trim() !== confirm; };
   typed.oninput();
   dialog.returnValue = "";
+  const before = document.activeElement;
+  const key = before?.closest("[data-key]")?.dataset.key;
   dialog.showModal();
   (confirm ? typed : byId("question-no")).focus();
   return new Promise((answer) => {
-    dialog.addEventListener("close", () => answer(dialog.returnValue === "yes"), { once: true });
+    dialog.addEventListener("close", () => {
+      // The browser goes back to what had the keyboard's focus, and not to what replaced it meanwhile.
+      if (key && !before.isConnected) document.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+      answer(dialog.returnValue === "yes");
+    }, { once: true });
   });
 }
 
