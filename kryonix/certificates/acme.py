@@ -170,7 +170,9 @@ def _explained(error: Exception, acme: Acme) -> str:
             if challenge.error is not None
         ]
         return f"{'; '.join(failed)}. Port 80 of these names has to lead to port {acme.port} of the keeper's machine"
-    if isinstance(error, errors.TimeoutError | TimeoutError):
+    if isinstance(error, errors.TimeoutError):
+        return f"it did not finish within {_ORDER.total_seconds():.0f} s"
+    if isinstance(error, TimeoutError):
         return f"it did not finish within {_TOTAL_S} s"
     if isinstance(error, messages.Error):
         return str(error.detail or error)
