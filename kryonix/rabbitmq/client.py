@@ -18,7 +18,7 @@ from kryonix.errors import ServiceUnreachable
 
 _REPEATS: Final = 2
 _UNTRUSTED: Final = "can't be trusted"
-_ALIVE: Final = urllib3.Timeout(connect=3, read=3)
+ALIVE: Final = urllib3.Timeout(connect=3, read=3)
 """Of the question whether one of several nodes answers: a frozen one accepts a connection, and says nothing."""
 _silent: Final = set[str]()
 """Nodes that gave no answer when this process asked them last: each of its clients asks the others first."""
@@ -184,7 +184,7 @@ class Client:
         for node in sorted(self._nodes, key=lambda each: (not each.alive, is_silent(each.url))):
             try:
                 if len(self._nodes) > 1 and not node.alive:
-                    node.request("GET", api_path("whoami"), headers=self._headers, timeout=_ALIVE)
+                    node.request("GET", api_path("whoami"), headers=self._headers, timeout=ALIVE)
                 response = node.request(method, path, **options)
             except HTTPError as error:
                 node.alive, failed[node] = False, error

@@ -9,11 +9,9 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from kryonix.certificates.trust import context
-from kryonix.rabbitmq.client import BrokerUnavailable
+from kryonix.rabbitmq.client import ALIVE, BrokerUnavailable
 
 _CONNECT_S: Final = 5
-_ALIVE: Final = urllib3.Timeout(connect=3, read=3)
-"""Of the question whether one of several nodes answers, which has no families and so no lines."""
 
 
 def metric_lines(outputs: Mapping[str, Any], *families: str, read_s: float) -> Iterator[str]:
@@ -45,7 +43,7 @@ def _answer(outputs: Mapping[str, Any], families: tuple[str, ...], read_s: float
     for url in (f"{each}/detailed" for each in urls):
         try:
             if len(urls) > 1:
-                pool.request("GET", url, timeout=_ALIVE)
+                pool.request("GET", url, timeout=ALIVE)  # without families, and so without lines
             answer = pool.request("GET", url, fields=asked, preload_content=False)
         except HTTPError as error:
             problems.append(f"the metrics at {url} can't be read ({type(error).__name__})")

@@ -1,6 +1,6 @@
 // The dialogs that ask before something is done.
 
-import { byId, element } from "./dom.js";
+import { byId, element, keyOf } from "./dom.js";
 
 // Asks, and returns whether the answer is yes. `confirm` is a text that has to be typed first.
 export function question({ title, text, yes, danger = false, confirm = "" }) {
@@ -17,7 +17,7 @@ export function question({ title, text, yes, danger = false, confirm = "" }) {
   typed.oninput();
   dialog.returnValue = "";
   const before = document.activeElement;
-  const key = before?.closest("[data-key]")?.dataset.key;
+  const key = keyOf(before);
   dialog.showModal();
   (confirm ? typed : byId("question-no")).focus();
   return new Promise((answer) => {

@@ -39,12 +39,14 @@ export function meter(label, capacity) {
   );
 }
 
+// What stays the same of an element that is shown anew.
+export const keyOf = (each) => each?.closest("[data-key]")?.dataset.key;
+
 // Shows new content. What is open stays open, and the keyboard's focus stays where it was; where that is gone, it goes to
 // the link of the same row, or to the heading.
 export function replace(container, ...children) {
-  const name = (each) => each.closest("[data-key]")?.dataset.key;
-  const open = new Set([...container.querySelectorAll("details[open]")].map(name));
-  const held = container.contains(document.activeElement) ? name(document.activeElement) : null;
+  const open = new Set([...container.querySelectorAll("details[open]")].map(keyOf));
+  const held = container.contains(document.activeElement) ? keyOf(document.activeElement) : null;
   const place = held && document.activeElement.tagName;
   container.replaceChildren(...present(children));
   for (const each of container.querySelectorAll("[data-key]")) {

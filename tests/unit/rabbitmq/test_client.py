@@ -188,7 +188,7 @@ def test_the_next_node_is_asked_where_one_does_not_connect() -> None:
 
 
 def test_a_frozen_node_is_left_before_the_request_and_then_avoided(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kryonix.rabbitmq.client._ALIVE", Timeout(connect=3, read=0.3))
+    monkeypatch.setattr("kryonix.rabbitmq.client.ALIVE", Timeout(connect=3, read=0.3))
     with socket.create_server(("127.0.0.1", 0)) as frozen, served(by_path({"/api/overview": {}})) as api:
         silent = f"http://127.0.0.1:{frozen.getsockname()[1]}"  # the kernel accepts, and nobody answers
         with several(silent, api.url, read_s=60) as broker:
@@ -201,7 +201,7 @@ def test_a_frozen_node_is_left_before_the_request_and_then_avoided(monkeypatch: 
 
 
 def test_a_node_that_one_client_found_silent_is_asked_last_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kryonix.rabbitmq.client._ALIVE", Timeout(connect=3, read=0.3))
+    monkeypatch.setattr("kryonix.rabbitmq.client.ALIVE", Timeout(connect=3, read=0.3))
     with socket.create_server(("127.0.0.1", 0)) as frozen, served(by_path({"/api/overview": {}})) as api:
         silent = f"http://127.0.0.1:{frozen.getsockname()[1]}"
         for _ in range(3):

@@ -45,7 +45,7 @@ def test_a_broker_of_one_address_is_asked_once_with_its_login() -> None:
 def test_the_next_node_is_read_where_one_is_gone_frozen_or_failing(
     silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "_ALIVE", Timeout(connect=1, read=0.1))
+    monkeypatch.setattr(metrics, "ALIVE", Timeout(connect=1, read=0.1))
     with served(up) as api, served(lambda to: reply(to, 500)) as failing:
         urls = [gone(), silent, f"{failing.url}/metrics", f"{api.url}/metrics"]
         assert measured_vhosts({"metrics_url": urls[0], "metrics_urls": urls, **LOGIN}) == {"/v"}
