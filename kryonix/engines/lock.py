@@ -31,7 +31,7 @@ def exclusive(path: Path) -> Iterator[None]:
             holder = path.read_text(encoding="utf-8", errors="replace")
             raise Locked(holder or "another process, which has not written its name yet") from error
         os.ftruncate(file, 0)
-        os.pwrite(file, _this_process().encode(errors="backslashreplace"), 0)
+        os.pwrite(file, _this_process().encode(), 0)
         yield
         os.ftruncate(file, 0)
     finally:
@@ -42,6 +42,6 @@ def _this_process() -> str:
     user = str(os.getuid())
     with suppress(KeyError, OSError):
         user = getpass.getuser()
-    command = "".join(each if each.isprintable() else "?" for each in " ".join(sys.argv)[:200])
-    since = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return f"process {os.getpid()} on {socket.gethostname()} (user {user}, since {since}): {command}"
+    command, since = " ".join(sys.argv)[:200], f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    name = f"process {os.getpid()} on {socket.gethostname()} (user {user}, since {since}): {command}"
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)

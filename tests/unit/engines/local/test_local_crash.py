@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -173,12 +174,15 @@ def test_the_lock_names_its_holder_and_ends_with_its_process(testbed: EngineTest
     assert testbed.stack().destroy().changes == {"delete": 1}
 
 
-def test_a_command_line_that_is_not_unicode_can_hold_the_lock(
-    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "shown"), [("caf\udce9.yaml", r"caf\udce9.yaml"), ("a\nb.yaml", r"a\nb.yaml"), ("café.yaml", "café.yaml")]
+)
+def test_a_lock_names_any_command_line_that_holds_it(
+    testbed: EngineTestbed, monkeypatch: pytest.MonkeyPatch, name: str, shown: str
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["kryonix", "--config-file", "caf\udce9.yaml"])
+    monkeypatch.setattr("sys.argv", ["kryonix", "--config-file", name])
     store = Store(testbed.folder / ".kryonix" / "stacks", "dev")
-    with store.lock(), pytest.raises(StateLocked, match=r"--config-file caf\\udce9\.yaml"), store.lock():
+    with store.lock(), pytest.raises(StateLocked, match=re.escape(f"--config-file {shown}\n")), store.lock():
         pass
 
 
