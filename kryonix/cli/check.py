@@ -93,7 +93,7 @@ def check_site(site: Site, stack: str, tenant: str | None = None) -> list[Findin
     registered, found = _registry(site.registry_dsn, stack)
     found += _backups(site.registry_dsn, stack, tenant, found)
     outputs, declared = _declared(site, stack, registered, tenant)
-    unknown = [] if registered is None else _undeclared(registered, declared, stack, tenant)
+    unknown = [] if registered is None else _undeclared(registered, declared, site.service_worker, stack, tenant)
     if tenant is not None:
         declared = {name: members for name, members in declared.items() if tenant in _ids(members)}
         if not declared and not unknown:
@@ -177,9 +177,12 @@ def _converge(tenant: str, stack: str) -> str:
 
 
 def _undeclared(
-    registered: Registered, declared: dict[str, list[Declared]], stack: str, tenant: str | None
+    registered: Registered, declared: dict[str, list[Declared]], worker: str, stack: str, tenant: str | None
 ) -> list[Finding]:
-    """Return a finding on each tenant of the registry that no stack declares."""
+    """Return a finding on each tenant of the registry that no stack declares.
+
+    `worker` is the container of the signup service's worker, if there is one: it has stacks of its own.
+    """
     known = _ids(chain.from_iterable(declared.values()))
     found: list[Finding] = []
     for id in sorted({*registered.rows, *registered.states} - known):
@@ -188,6 +191,9 @@ def _undeclared(
             continue
         if state is None:
             why = "another project declares it"
+            found.append(Finding(check="vhost", outcome="not tried", tenant=id, why=why))
+        elif worker:
+            why = f"its stack has no state here; one that signed up has it in the container {worker}"
             found.append(Finding(check="vhost", outcome="not tried", tenant=id, why=why))
         else:
             why, remedy = f"its stack {Names(id).stack} has nothing", _converge(id, stack)

@@ -214,7 +214,7 @@ def test_a_roll_to_another_image_loses_no_message(cluster: Project, image: str) 
 def test_a_killed_roll_is_continued_by_the_same_command(cluster: Project, image: str) -> None:
     """Its nodes get other ports too, so the roll has to follow them."""
     before = containers(cluster)
-    cluster.configure(managementPort=free_port())
+    cluster.configure(managementPort=free_port(nodes=3))
     command = ["cluster", "roll", "--stack", cluster.stack, "--engine", "local", "--yes", "--image", image]
     with subprocess.Popen(cluster.command(*command), cwd=cluster.folder, env=cluster.env) as process:
         eventually("one node is new", lambda: replaced(cluster, before), process=process)

@@ -35,26 +35,39 @@ _claims: list[int] = []
 """Open files that hold the locks of the ports that this process has been given; they go with it."""
 
 
-def free_port() -> int:
+def free_port(nodes: int = 1) -> int:
     """A port that nobody listens on, and that is given out once: by the kernel never, by another test process neither.
 
     It is bound only later, by a container. So it is none of those that the kernel picks (32768 and above), and each is
-    claimed with a lock.
+    claimed with a lock. So are those of further `nodes`, each 10 above the one before.
     """
+    for port in random.sample(range(20_000, 32_000), 200):
+        claims: list[int] = []
+        for each in range(port, port + 10 * nodes, 10):
+            if (claim := _claim(each)) is None:
+                break
+            claims.append(claim)
+        else:
+            _claims.extend(claims)
+            return port
+        for claim in claims:
+            os.close(claim)
+    raise RuntimeError(f"of 200 ports between 20000 and 32000 none is free, with those of {nodes} nodes")
+
+
+def _claim(port: int) -> int | None:
+    """Lock a port, and return the lock's file; None if another has it, or it is in use."""
     claimed = Path(tempfile.gettempdir()) / "kryonix-test-ports"
     claimed.mkdir(exist_ok=True)
-    for port in random.sample(range(20_000, 32_000), 200):
-        claim = os.open(claimed / str(port), os.O_CREAT | os.O_RDWR)
-        try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", port))
-        except OSError:
-            os.close(claim)
-            continue
-        _claims.append(claim)
-        return port
-    raise RuntimeError("of 200 ports between 20000 and 32000 none is free")
+    claim = os.open(claimed / str(port), os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+    except OSError:
+        os.close(claim)
+        return None
+    return claim
 
 
 def tenant(id: str, *modules: str, plan: str = "enterprise", **fields: Any) -> dict[str, Any]:
@@ -78,8 +91,8 @@ class Project:
     def platform(cls, folder: Path, *tenants: Mapping[str, Any], **config: Any) -> Project:
         """A platform of its own, on free ports."""
         project = cls(folder)
-        ports = {key: free_port() for key in ("amqpPort", "managementPort", "metricsPort", "registryPort")}
-        project.configure(**ports, brokerMemoryMb=1024, **config)
+        ports = {key: free_port(nodes=3) for key in ("amqpPort", "managementPort", "metricsPort")}
+        project.configure(**ports, registryPort=free_port(), brokerMemoryMb=1024, **config)
         project.tenants(*tenants)
         return project
 

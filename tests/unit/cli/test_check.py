@@ -103,10 +103,12 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_check(monkeypatch: 
 def test_a_registered_tenant_that_no_stack_declares_is_reported() -> None:
     state = DesiredState(cliente_id="lost", modules=("crm",), plan="basic")
     registered = Registered(rows={}, states={"lost": state})
-    (finding,) = check._undeclared(registered, {"dev": []}, "dev", None)
+    (finding,) = check._undeclared(registered, {"dev": []}, "", "dev", None)
     assert (finding.tenant, finding.outcome, finding.remedy) == (
         "lost",
         "fail",
         "kryonix tenant converge lost --stack dev",
     )
-    assert check._undeclared(registered, {"dev": []}, "dev", "acme") == []
+    assert check._undeclared(registered, {"dev": []}, "", "dev", "acme") == []
+    (elsewhere,) = check._undeclared(registered, {"dev": []}, "kryonix-dev-worker", "dev", None)
+    assert (elsewhere.outcome, "kryonix-dev-worker" in elsewhere.why) == ("not tried", True)
