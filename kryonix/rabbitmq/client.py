@@ -25,7 +25,9 @@ _silent: Final = set[str]()
 _TLS_ALERT: Final = "\\x15\\x03"
 """The beginning of a TLS alert, as Python shows a status line that is none."""
 _NOT_NOW: Final = (500, 503)
-"""What a node that has lost the majority answers to a change. Others may carry it out."""
+"""What a node answers that starts, or to a change if it has lost the majority. Others may know better."""
+_HEALTH: Final = "/api/health/"
+"""Of checks, whose failure is a 503."""
 _LONGEST: Final = 16 * 2**20
 """Maximum bytes read of a list: a tenant may have created any number of objects."""
 
@@ -87,6 +89,12 @@ class _Node:
             except ProtocolError:
                 continue
         return self._pool.request(method, self._prefix + path, redirect=False, **options)
+
+    def expect_api(self, missing: urllib3.BaseHTTPResponse, headers: Mapping[str, str]) -> None:
+        """Raise HTTPError if the object is missing along with the whole API, which a node drops before it stops."""
+        _ = missing.data  # before another request over the same connection
+        if self.request("GET", api_path("whoami"), headers=headers, timeout=ALIVE).status == missing.status:
+            raise ProtocolError("it has no management API: it stops, or is another service")
 
     def close(self) -> None:
         self._pool.close()
@@ -186,12 +194,14 @@ class Client:
                 if len(self._nodes) > 1 and not node.alive:
                     node.request("GET", api_path("whoami"), headers=self._headers, timeout=ALIVE)
                 response = node.request(method, path, **options)
+                if response.status == 404:
+                    node.expect_api(response, self._headers)
+                node.alive = not _is_not_now(method, path, response)
             except HTTPError as error:
                 node.alive, failed[node] = False, error
                 _silent.add(node.url)
                 continue
             _silent.discard(node.url)
-            node.alive = method == "GET" or not _lacks_majority(response)
             if node.alive:
                 return response
             refusal = response
@@ -231,9 +241,15 @@ class Client:
         )
 
 
-def _lacks_majority(response: urllib3.BaseHTTPResponse) -> bool:
-    """Return True for the answer of a node that has lost the others, which is 400 to a change of a user."""
-    return response.status in _NOT_NOW or (response.status == 400 and _reason(response, response.data) == "timeout")
+def _is_not_now(method: str, path: str, response: urllib3.BaseHTTPResponse) -> bool:
+    """Return True for the answer of a node that starts, or that has lost the others.
+
+    The latter is 400 to a change of a user.
+    """
+    if response.status in _NOT_NOW:
+        _ = response.data  # it may be the last answer, and its connection is for the next request
+        return not path.startswith(_HEALTH)
+    return method != "GET" and response.status == 400 and _reason(response, response.data) == "timeout"
 
 
 def _reason(response: urllib3.BaseHTTPResponse, text: bytes) -> str:

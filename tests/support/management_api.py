@@ -66,10 +66,11 @@ def reply(to: BaseHTTPRequestHandler, status: int, body: bytes = b"{}") -> None:
 
 
 def by_path(answers: dict[str, Any]) -> Answer:
-    """Answer a path, without its query, with JSON; any other with 404."""
+    """Answer a path, without its query, with JSON, and whoami as RabbitMQ does; any other with 404."""
+    known = {"/api/whoami": {"name": "u"}} | answers
 
     def answer(to: BaseHTTPRequestHandler) -> None:
-        found = answers.get(to.path.partition("?")[0])
+        found = known.get(to.path.partition("?")[0])
         reply(to, 404 if found is None else 200, json.dumps(found).encode())
 
     return answer

@@ -243,6 +243,32 @@ def test_a_node_without_a_majority_leaves_a_change_to_the_next(status: int) -> N
             several(minority.url).call("PUT", "vhosts", "v")
 
 
+def test_a_node_that_starts_leaves_a_question_to_the_next() -> None:
+    """Before it knows the others, GET /api/nodes is a 500 without a body."""
+    with (
+        served(lambda to: reply(to, 500, b"")) as starting,
+        served(by_path({"/api/nodes": [{}]})) as api,
+        several(starting.url, api.url) as broker,
+    ):
+        assert broker.get("nodes") == broker.listed("nodes")[0] == [{}]
+        with several(starting.url) as alone, pytest.raises(BrokerFailed, match="answered 500"):
+            alone.get("nodes")
+
+
+def test_a_node_that_stops_has_nothing_to_say_of_objects() -> None:
+    """It answers 404 to everything for a moment, and a change that was not made would count as made."""
+    with (
+        served(lambda to: reply(to, 404)) as stopping,
+        served(by_path({"/api/users/u": {}})) as api,
+        several(stopping.url, api.url) as broker,
+    ):
+        assert broker.find("users", "u") == {}
+        with several(stopping.url) as alone:
+            for ask in (alone.find, alone.listed, lambda *path: alone.call("DELETE", *path, missing_ok=True)):
+                with pytest.raises(BrokerUnavailable, match="it has no management API: it stops, or is another"):
+                    ask("users", "u")
+
+
 def test_a_health_check_that_fails_is_an_answer() -> None:
     with (
         served(lambda to: reply(to, 503, b'{"reason": "memory"}')) as alarmed,
