@@ -90,11 +90,9 @@ class _Node:
                 continue
         return self._pool.request(method, self._prefix + path, redirect=False, **options)
 
-    def expect_api(self, missing: urllib3.BaseHTTPResponse, headers: Mapping[str, str]) -> None:
-        """Raise HTTPError if the object is missing along with the whole API, which a node drops before it stops."""
-        _ = missing.data  # before another request over the same connection
-        if self.request("GET", api_path("whoami"), headers=headers, timeout=ALIVE).status == missing.status:
-            raise ProtocolError("it has no management API: it stops, or is another service")
+    def whoami(self, headers: Mapping[str, str]) -> int:
+        """Return the status of the answer to the smallest question. Raises HTTPError soon if there is none."""
+        return self.request("GET", api_path("whoami"), headers=headers, timeout=ALIVE).status
 
     def close(self) -> None:
         self._pool.close()
@@ -192,10 +190,13 @@ class Client:
         for node in sorted(self._nodes, key=lambda each: (not each.alive, is_silent(each.url))):
             try:
                 if len(self._nodes) > 1 and not node.alive:
-                    node.request("GET", api_path("whoami"), headers=self._headers, timeout=ALIVE)
+                    node.whoami(self._headers)
                 response = node.request(method, path, **options)
-                if response.status == 404:
-                    node.expect_api(response, self._headers)
+                if response.status >= 400:
+                    _ = response.data  # all of it: the next request takes the same connection
+                # A node that stops drops the whole API first: what it had is missing then, and not gone.
+                if response.status == 404 and node.whoami(self._headers) == 404:
+                    raise ProtocolError("it has no management API: it stops, or is another service")
                 node.alive = not _is_not_now(method, path, response)
             except HTTPError as error:
                 node.alive, failed[node] = False, error
@@ -247,7 +248,6 @@ def _is_not_now(method: str, path: str, response: urllib3.BaseHTTPResponse) -> b
     The latter is 400 to a change of a user.
     """
     if response.status in _NOT_NOW:
-        _ = response.data  # it may be the last answer, and its connection is for the next request
         return not path.startswith(_HEALTH)
     return method != "GET" and response.status == 400 and _reason(response, response.data) == "timeout"
 

@@ -147,7 +147,6 @@ def test_a_node_that_comes_back_with_an_alarm_stops_a_roll(
     recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others would get the limits that block publishers, too."""
-
     said = '{"global":[],"local":["Free disk space alarm on node rabbit@a"],"result":"ok"}'  # RabbitMQ 4.3.6
     monkeypatch.setattr(RecordedNode, "refuse_alarm", REFUSE_ALARM)
     answers = iter(["", said])  # Docker may lose the first
