@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kryonix.errors import KryonixError
+from kryonix.topology.errors import printable
 
 
 class Locked(KryonixError):
@@ -43,5 +44,4 @@ def _this_process() -> str:
     with suppress(KeyError, OSError):
         user = getpass.getuser()
     command, since = " ".join(sys.argv)[:200], f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    name = f"process {os.getpid()} on {socket.gethostname()} (user {user}, since {since}): {command}"
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)
+    return printable(f"process {os.getpid()} on {socket.gethostname()} (user {user}, since {since}): {command}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from kryonix.review.differences import Action, FieldChange
+from kryonix.topology.errors import printable
 from kryonix.topology.objects import KINDS
 
 _MOST: Final = 240
@@ -45,9 +46,7 @@ def prose(text: str) -> str:
 def plain_text(value: object, most: int | None = _MOST) -> str:
     """Return a value, cut after `most`, without characters special to Markdown, HTML or GitHub."""
     text = str(value)
-    shown = text if most is None or len(text) <= most else f"{text[: most - 1]}…"
-    if not shown.isprintable():
-        shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
+    shown = printable(text if most is None or len(text) <= most else f"{text[: most - 1]}…")
     encoded = _SAFE_RUN_OR_ONE.sub(lambda found: found[1] or f"&#{ord(found[0])};", shown)
     return _WWW.sub(r"\1&#46;", encoded)
 

@@ -47,6 +47,11 @@ class CapacityExceeded(InvalidInput):
     """At least one tenant whose modules do not fit its plan."""
 
 
+def printable(text: str) -> str:
+    """Return a text with an escape in place of each character that can't be printed."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def shown(text: str, longest: int = 60) -> str:
     """Return a text for a message: cut, with an ASCII form to expose look-alike letters."""
     cut = text if len(text) <= longest else f"{text[: longest - 3]}..."
