@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -152,38 +153,44 @@ class _Worker:
         working = asyncio.create_task(self._work())
         await self._stop.wait()
         self._say("stopping: running operations are finished first")
+        threading.Thread(target=self._leave, daemon=True).start()
         pending = {working, *background}
         for task in pending:
             task.cancel()
-        while pending:
-            _, pending = await asyncio.wait(pending, timeout=_STOP_S)
-            if pending and not self._running:
-                log.warning("the database does not answer: stopping without it")
-                logging.shutdown()
-                os._exit(0)  # others notice the missing heartbeat
+        await asyncio.wait(pending)
+
+    def _leave(self) -> None:
+        """End the process when nothing has run for a while, whatever still waits: a task, a thread, or a pool."""
+        idle_s = 0
+        while idle_s < _STOP_S:
+            time.sleep(1)
+            idle_s = 0 if self._running else idle_s + 1
+        log.warning("the database does not answer: stopping without it")
+        logging.shutdown()
+        os._exit(0)  # others notice the missing heartbeat
 
     async def _work(self) -> None:
         """Take jobs until the stop, waiting for a database that is away."""
         said = False
         while not self._stop.is_set():  # a database that is away turns the cancellation into an error
             try:
-                async with self._app.open_async():
-                    self._open = True
-                    if not said:
-                        said = True
-                        self._say(f"working, {self._concurrency} operation(s) at a time")
-                    self._worker = Worker(
-                        self._app,
-                        queues=[QUEUE],
-                        concurrency=self._concurrency,
-                        install_signal_handlers=False,
-                        fetch_job_polling_interval=_POLL_S,
-                        update_heartbeat_interval=_HEARTBEAT_S,
-                        stalled_worker_timeout=_STALLED_S,
-                        delete_jobs="successful",
-                    )
-                    self._run = asyncio.create_task(self._worker.run())  # type: ignore[no-untyped-call]  # not annotated by procrastinate
-                    await self._run
+                await self._app.open_async()
+                self._open = True
+                if not said:
+                    said = True
+                    self._say(f"working, {self._concurrency} operation(s) at a time")
+                self._worker = Worker(
+                    self._app,
+                    queues=[QUEUE],
+                    concurrency=self._concurrency,
+                    install_signal_handlers=False,
+                    fetch_job_polling_interval=_POLL_S,
+                    update_heartbeat_interval=_HEARTBEAT_S,
+                    stalled_worker_timeout=_STALLED_S,
+                    delete_jobs="successful",
+                )
+                self._run = asyncio.create_task(self._worker.run())  # type: ignore[no-untyped-call]  # not annotated by procrastinate
+                await self._run
             except asyncio.CancelledError:
                 if self._stop.is_set():
                     raise
@@ -191,6 +198,7 @@ class _Worker:
                 log.warning("jobs wait: the database does not answer (%s)", type(error).__name__)
             finally:
                 self._open = False
+                await self._app.close_async()  # also when opening was cancelled: the pool's tasks ignore a cancellation
             await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
     async def _stalled(self) -> int:

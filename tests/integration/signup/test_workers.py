@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -37,10 +38,10 @@ class Worker:
 
 @contextmanager
 def worker(
-    registry: Registry, folder: Path, *, clock_s: float = 0, failures: int = 0, ends: bool = False
+    dsn: str, folder: Path, *, clock_s: float = 0, failures: int = 0, ends: bool = False
 ) -> Iterator[Worker]:
     log = folder / f"worker-{uuid4()}.log"
-    command = [sys.executable, "-m", "tests.support.signup_working", registry.dsn()]
+    command = [sys.executable, "-m", "tests.support.signup_working", dsn]
     with log.open("wb") as sink:
         process = subprocess.Popen(
             [*command, str(clock_s), str(failures), str(folder)], cwd=ROOT, stdout=sink, stderr=sink
@@ -50,7 +51,11 @@ def worker(
         assert (process.poll() is not None) is ends, f"it ended:\n{log.read_text()}"
     finally:
         process.terminate()
-        process.wait(120)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            pytest.fail(f"it did not end:\n{log.read_text()}")
 
 
 def asked(registry: Registry, kind: str = "suspend", request: str = "{}") -> tuple[UUID, str]:
@@ -96,7 +101,7 @@ def test_retry_delays_ignore_the_workers_clock(
     registry: Registry, tmp_path: Path, delays: None, clock_s: float
 ) -> None:
     id, tenant = asked(registry)
-    with worker(registry, tmp_path, clock_s=clock_s, failures=3) as working:
+    with worker(registry.dsn(), tmp_path, clock_s=clock_s, failures=3) as working:
         eventually("it has succeeded", lambda: operation(registry, id)["status"] == "succeeded")
         assert working.attempts(tenant) == 4
     seconds = [row["seconds"] for row in registry.query("SELECT seconds FROM signup.delays ORDER BY attempts")]
@@ -114,14 +119,14 @@ def test_a_dead_workers_job_is_resumed_whatever_the_clock(registry: Registry, tm
         "UPDATE signup.procrastinate_jobs SET status = 'doing', "
         "worker_id = (SELECT max(id) FROM signup.procrastinate_workers)"
     )
-    with worker(registry, tmp_path, clock_s=clock_s):
+    with worker(registry.dsn(), tmp_path, clock_s=clock_s):
         eventually("it has succeeded", lambda: operation(registry, id)["status"] == "succeeded")
 
 
 def test_a_job_with_an_unknown_field_waits_for_a_newer_worker(registry: Registry, tmp_path: Path) -> None:
     id, tenant = asked(registry, request='{"gently": true}')
     known, _ = asked(registry)
-    with worker(registry, tmp_path) as older:
+    with worker(registry.dsn(), tmp_path) as older:
         eventually("it is left", lambda: operation(registry, id)["problem"])
         eventually("others are done", lambda: operation(registry, known)["status"] == "succeeded")
         eventually("it has come by again", lambda: older.said.count(f"operation {id} (suspend) waits") > 1)
@@ -146,7 +151,7 @@ def test_jobs_of_a_newer_release_wait_and_are_reported_after_a_day(registry: Reg
     registry.query("ALTER TABLE signup.operations ADD COLUMN since_then text DEFAULT 'x'")
     try:
         id, _ = asked(registry, kind="merge")
-        with worker(registry, tmp_path) as older:
+        with worker(registry.dsn(), tmp_path) as older:
             eventually("it is left", lambda: operation(registry, id)["problem"])
             assert operation(registry, id)["status"] == "queued"
             assert "operations of the kind 'merge'" in older.said
@@ -161,7 +166,7 @@ def test_jobs_of_a_newer_release_wait_and_are_reported_after_a_day(registry: Reg
 
 def test_a_worker_continues_after_its_database_was_frozen(registry: Registry, tmp_path: Path) -> None:
     first, _ = asked(registry)
-    with worker(registry, tmp_path) as working:
+    with worker(registry.dsn(), tmp_path) as working:
         eventually("it works", lambda: operation(registry, first)["status"] == "succeeded")
         second, _ = asked(registry)
         with registry.frozen():
@@ -176,7 +181,7 @@ def test_a_worker_continues_after_its_database_was_frozen(registry: Registry, tm
 @pytest.mark.parametrize("after_s", [0, 1, 5], ids=["at once", "in its start-up", "later"])
 @pytest.mark.parametrize("frozen", [False, True], ids=["with a database", "with a frozen database"])
 def test_sigterm_ends_a_worker_at_any_moment(registry: Registry, tmp_path: Path, frozen: bool, after_s: float) -> None:
-    with worker(registry, tmp_path, clock_s=0, ends=True) as working:
+    with worker(registry.dsn(), tmp_path, clock_s=0, ends=True) as working:
         if after_s > 1:
             eventually("it works", lambda: "working" in working.said)
         else:
@@ -186,11 +191,23 @@ def test_sigterm_ends_a_worker_at_any_moment(registry: Registry, tmp_path: Path,
             working.process.wait(60)
 
 
+def test_sigterm_ends_a_worker_that_waits_for_its_first_connection(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+        with worker(dsn, tmp_path, ends=True) as working:
+            # Two of the connections can be those of the threads, the third is that of the event loop.
+            connecting = [silent.accept() for _ in range(3)]
+            working.process.terminate()
+            working.process.wait(60)
+    assert len(connecting) == 3
+    assert "stopping without it" not in working.said, "it ends by itself"
+
+
 def test_a_failed_operation_shows_addresses_to_administrators_only(
     base: str, registry: Registry, tmp_path: Path
 ) -> None:
     id, _ = asked(registry)
-    with worker(registry, tmp_path, failures=100) as working:
+    with worker(registry.dsn(), tmp_path, failures=100) as working:
         eventually("an attempt has failed", lambda: operation(registry, id)["problem"])
         assert "10.9.8.7" in working.said
     for scope in SCOPES:
