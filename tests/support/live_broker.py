@@ -1,4 +1,4 @@
-"""The broker's management API as its administrator: read objects, publish messages."""
+"""The broker's management API as its administrator: read objects, publish and take messages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
+import pika
 import psycopg
 
+from kryonix.certificates.trust import context
 from kryonix.topology.naming import stats_user
 from tests.support.management import ManagementApi
 
@@ -25,16 +27,20 @@ class LiveBroker(ManagementApi):
         super().__init__(outputs["management_url"], *login, str(outputs.get("ca_certificate") or ""))
 
     def publish(self, vhost: str, queue: str, count: int = 1) -> None:
-        """Put messages into a queue; each is in it when this returns."""
-        message = {
-            "properties": {"delivery_mode": 2},
-            "routing_key": queue,
-            "payload": "x",
-            "payload_encoding": "string",
-        }
-        for _ in range(count):
-            answer = self.call("POST", "exchanges", vhost, "amq.default", "publish", json=message)
-            assert answer.raise_for_status().json()["routed"], f"{queue} did not take the message"
+        """Put messages into a queue; each is confirmed when this returns."""
+        ca = self.outputs.get("ca_certificate")
+        parameters = pika.ConnectionParameters(
+            self.outputs["amqp_host"],
+            self.outputs["amqp_port"],
+            vhost,
+            pika.PlainCredentials(self.outputs["admin_username"], self.outputs["admin_password"]),
+            ssl_options=pika.SSLOptions(context(str(ca)), self.outputs["amqp_host"]) if ca else None,
+        )
+        with pika.BlockingConnection(parameters) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            for _ in range(count):
+                channel.basic_publish("", queue, b"x", pika.BasicProperties(delivery_mode=2), mandatory=True)
 
     def take(self, vhost: str, queue: str, count: int) -> int:
         """Take messages out of a queue for good; how many there were, `count` at most."""

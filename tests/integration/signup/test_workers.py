@@ -37,9 +37,7 @@ class Worker:
 
 
 @contextmanager
-def worker(
-    dsn: str, folder: Path, *, clock_s: float = 0, failures: int = 0, ends: bool = False
-) -> Iterator[Worker]:
+def worker(dsn: str, folder: Path, *, clock_s: float = 0, failures: int = 0, ends: bool = False) -> Iterator[Worker]:
     log = folder / f"worker-{uuid4()}.log"
     command = [sys.executable, "-m", "tests.support.signup_working", dsn]
     with log.open("wb") as sink:
