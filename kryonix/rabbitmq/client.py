@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from kryonix.certificates.trust import context, why
 from kryonix.errors import ServiceUnreachable
 
 _REPEATS: Final = 2
+_PAUSE_S: Final = 0.25
+PATIENCE_S: Final = 10.0
+"""How long one client waits, in all, for nodes that answer 500 without a word. Its container is healthy before that."""
 _UNTRUSTED: Final = "can't be trusted"
 ALIVE: Final = urllib3.Timeout(connect=3, read=3)
 """Of the question whether one of several nodes answers: a frozen one accepts a connection, and says nothing."""
@@ -135,6 +139,7 @@ class Client:
         self._headers = {"authorization": f"Basic {login}"}
         urls = dict.fromkeys((self.url, *(each.rstrip("/") for each in further_urls)))
         self._nodes = [_Node(each, timeout, ca_certificate, pool) for each in urls]
+        self._patience_s = PATIENCE_S
 
     def __enter__(self) -> Self:
         return self
@@ -184,6 +189,15 @@ class Client:
         raise self._failed(f"answered {response.status} to {method}", path, response.status, _reason(response, text))
 
     def _send(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        """Return the answer. A node that has just started has no words for its failure, and is asked again."""
+        while True:
+            response = self._sent(method, path, **options)
+            if response.status != 500 or response.data or self._patience_s <= 0:
+                return response
+            self._patience_s -= _PAUSE_S
+            time.sleep(_PAUSE_S)
+
+    def _sent(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
         """Return the answer of the first node that gives one. Of several, a silent one costs 3 s before the request."""
         failed: dict[_Node, HTTPError] = {}
         refusal: urllib3.BaseHTTPResponse | None = None

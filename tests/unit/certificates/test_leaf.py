@@ -18,7 +18,9 @@ from kryonix.certificates.authority import Authority
 from kryonix.certificates.leaf import CertificateRejected, Leaf
 from tests.support.tls import CA, HOST, Pair, faulty, pair
 
-NOW = datetime.now(UTC)
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 def leaf(made: Pair) -> Leaf:
@@ -43,37 +45,37 @@ def of_fault(fault: str) -> Leaf:
 )
 def test_a_faulty_certificate_is_rejected_with_its_fault(fault: str, told: str) -> None:
     with pytest.raises(CertificateRejected) as caught:
-        of_fault(fault).check(CA.pem, [HOST], NOW)
+        of_fault(fault).check(CA.pem, [HOST], now())
     assert str(caught.value).startswith(told)
 
 
 def test_a_key_of_another_certificate_is_rejected() -> None:
     with pytest.raises(CertificateRejected, match="the key is not the certificate's"):
-        Leaf(chain=of_fault("good").chain, key=of_fault("good").key).check(CA.pem, [HOST], NOW)
+        Leaf(chain=of_fault("good").chain, key=of_fault("good").key).check(CA.pem, [HOST], now())
 
 
 def test_a_good_certificate_passes_and_every_name_is_checked() -> None:
-    of_fault("good").check(CA.pem, [HOST], NOW)
+    of_fault("good").check(CA.pem, [HOST], now())
     with pytest.raises(CertificateRejected, match=r"not for other\.example"):
-        of_fault("good").check(CA.pem, [HOST, "other.example"], NOW)
+        of_fault("good").check(CA.pem, [HOST, "other.example"], now())
 
 
 def test_the_time_is_the_one_that_is_given() -> None:
     with pytest.raises(CertificateRejected, match="expired"):
-        of_fault("good").check(CA.pem, [HOST], NOW + timedelta(days=91))
+        of_fault("good").check(CA.pem, [HOST], now() + timedelta(days=91))
 
 
 def test_either_ca_of_a_bundle_will_do() -> None:
     other = pair("another CA")
-    of_fault("good").check(other.pem + CA.pem, [HOST], NOW)
+    of_fault("good").check(other.pem + CA.pem, [HOST], now())
 
 
 def test_an_intermediate_is_needed_unless_it_comes_along() -> None:
     between = pair("between", CA)
     end = pair("end", between, names=[HOST])
-    Leaf.read(end.key_pem + end.pem + between.pem).check(CA.pem, [HOST], NOW)
+    Leaf.read(end.key_pem + end.pem + between.pem).check(CA.pem, [HOST], now())
     with pytest.raises(CertificateRejected, match="its intermediates"):
-        leaf(end).check(CA.pem, [HOST], NOW)
+        leaf(end).check(CA.pem, [HOST], now())
     assert Leaf.read(end.key_pem + end.pem + between.pem).issued_by(CA.pem)
     assert not leaf(end).issued_by(CA.pem)
 

@@ -243,8 +243,9 @@ def test_a_node_without_a_majority_leaves_a_change_to_the_next(status: int) -> N
             several(minority.url).call("PUT", "vhosts", "v")
 
 
-def test_a_node_that_starts_leaves_a_question_to_the_next() -> None:
+def test_a_node_that_starts_leaves_a_question_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before it knows the others, GET /api/nodes is a 500 without a body."""
+    monkeypatch.setattr("kryonix.rabbitmq.client.PATIENCE_S", 0.0)
     with (
         served(lambda to: reply(to, 500, b"")) as starting,
         served(by_path({"/api/nodes": [{}]})) as api,
@@ -253,6 +254,34 @@ def test_a_node_that_starts_leaves_a_question_to_the_next() -> None:
         assert broker.get("nodes") == broker.listed("nodes")[0] == [{}]
         with several(starting.url) as alone, pytest.raises(BrokerFailed, match="answered 500"):
             alone.get("nodes")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_node_that_starts_is_asked_again(method: str) -> None:
+    answers = [b"", b"", b"{}"]
+
+    def answer(to: BaseHTTPRequestHandler) -> None:
+        body = answers.pop(0)
+        reply(to, 200 if body else 500, body)
+
+    with served(answer) as api, client(api.url) as broker:
+        assert broker.call(method, "nodes").data == b"{}"
+
+
+def test_the_patience_with_a_node_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kryonix.rabbitmq.client.PATIENCE_S", 0.5)
+    with served(lambda to: reply(to, 500, b"")) as api, client(api.url) as broker:
+        for asked in (3, 4):
+            with pytest.raises(BrokerFailed, match="answered 500"):
+                broker.get("nodes")
+            assert len(api.requests) == asked
+
+
+def test_a_failure_in_words_is_an_answer() -> None:
+    with served(lambda to: reply(to, 500, b'{"reason": "no"}')) as api, client(api.url) as broker:
+        with pytest.raises(BrokerFailed, match="no"):
+            broker.get("nodes")
+        assert len(api.requests) == 1
 
 
 def test_a_node_that_stops_has_nothing_to_say_of_objects() -> None:
