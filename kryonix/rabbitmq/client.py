@@ -20,7 +20,7 @@ from kryonix.errors import ServiceUnreachable
 _REPEATS: Final = 2
 _PAUSE_S: Final = 0.25
 PATIENCE_S: Final = 10.0
-"""How long one client waits, in all, for nodes that answer 500 without a word. Its container is healthy before that."""
+"""How long one client waits, in all, for a node that answers 500 without a word: it starts, and looks healthy."""
 _UNTRUSTED: Final = "can't be trusted"
 ALIVE: Final = urllib3.Timeout(connect=3, read=3)
 """Of the question whether one of several nodes answers: a frozen one accepts a connection, and says nothing."""
@@ -191,13 +191,13 @@ class Client:
     def _send(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
         """Return the answer. A node that has just started has no words for its failure, and is asked again."""
         while True:
-            response = self._sent(method, path, **options)
+            response = self._first_answer(method, path, **options)
             if response.status != 500 or response.data or self._patience_s <= 0:
                 return response
             self._patience_s -= _PAUSE_S
             time.sleep(_PAUSE_S)
 
-    def _sent(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
+    def _first_answer(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
         """Return the answer of the first node that gives one. Of several, a silent one costs 3 s before the request."""
         failed: dict[_Node, HTTPError] = {}
         refusal: urllib3.BaseHTTPResponse | None = None

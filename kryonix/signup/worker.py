@@ -72,7 +72,7 @@ def run_worker(
     addresses: Sequence[str] = (),
     say: Callable[[str], None],
 ) -> None:
-    """Work until SIGTERM or SIGINT, then finish running operations.
+    """Work until SIGTERM or SIGINT, then finish running operations. The process ends soon after them, whatever hangs.
 
     `dsn` is the signup role's, `events_uri` the event publisher's. Ended operations are kept for `keep`. `alive_file`
     is touched while the worker runs, even if the database is away. `ca_certificate` is the CAs to trust (PEM) for the
