@@ -47,9 +47,7 @@ def run(arguments: list[str]) -> Result:
 def put(broker: LiveBroker, queue: str, message_id: str = "m-1") -> None:
     """Put a message with an id and JSON into a queue of the tenant, past its exchanges."""
     origin = {"kryonix-exchange": "cliente_acme", "kryonix-routing-key": "crm.leads.create.medium"}
-    properties = {"delivery_mode": 2, "message_id": message_id, "headers": origin}
-    message = {"properties": properties, "routing_key": queue, "payload": "{}", "payload_encoding": "string"}
-    broker.call("POST", "exchanges", VHOST, "amq.default", "publish", json=message).raise_for_status()
+    broker.publish(VHOST, queue, body=b"{}", message_id=message_id, headers=origin)
 
 
 def test_the_pages_commands_run_on_a_platform(platform: Project, broker: LiveBroker, folder: Path) -> None:

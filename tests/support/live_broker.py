@@ -8,10 +8,12 @@ from typing import Any
 import httpx
 import pika
 import psycopg
+from pika.exceptions import ProbableAccessDeniedError
 
 from kryonix.certificates.trust import context
 from kryonix.topology.naming import stats_user
 from tests.support.management import ManagementApi
+from tests.support.waiting import eventually
 
 __all__ = ["LiveBroker"]
 
@@ -26,7 +28,7 @@ class LiveBroker(ManagementApi):
         login = outputs["admin_username"], outputs["admin_password"]
         super().__init__(outputs["management_url"], *login, str(outputs.get("ca_certificate") or ""))
 
-    def publish(self, vhost: str, queue: str, count: int = 1) -> None:
+    def publish(self, vhost: str, queue: str, count: int = 1, body: bytes = b"x", **properties: Any) -> None:
         """Put messages into a queue; each is confirmed when this returns."""
         ca = self.outputs.get("ca_certificate")
         parameters = pika.ConnectionParameters(
@@ -36,11 +38,15 @@ class LiveBroker(ManagementApi):
             pika.PlainCredentials(self.outputs["admin_username"], self.outputs["admin_password"]),
             ssl_options=pika.SSLOptions(context(str(ca)), self.outputs["amqp_host"]) if ca else None,
         )
-        with pika.BlockingConnection(parameters) as connection:
+        # The broker may say of a new vhost that it is down, and starts it within 30 s.
+        down = (ProbableAccessDeniedError,)
+        with eventually(f"{vhost} is up", lambda: pika.BlockingConnection(parameters), ignoring=down) as connection:
             channel = connection.channel()
             channel.confirm_delivery()
             for _ in range(count):
-                channel.basic_publish("", queue, b"x", pika.BasicProperties(delivery_mode=2), mandatory=True)
+                channel.basic_publish(
+                    "", queue, body, pika.BasicProperties(delivery_mode=2, **properties), mandatory=True
+                )
 
     def take(self, vhost: str, queue: str, count: int) -> int:
         """Take messages out of a queue for good; how many there were, `count` at most."""
