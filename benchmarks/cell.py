@@ -26,6 +26,7 @@ from benchmarks.report import Bound, Report
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.tenants import Tenant
+from tests.support.containers import output_of
 from tests.support.project import Project
 
 CATALOG: Final = default_catalog()
@@ -115,8 +116,7 @@ class Cell:
         return int(self._container.stats(stream=False, one_shot=True)["cpu_stats"]["cpu_usage"]["total_usage"])
 
     def _disk_mib(self) -> float:
-        output = self._container.exec_run(["du", "-sk", "/var/lib/rabbitmq"]).output
-        return int(output.split()[0]) / 1024
+        return int(output_of(self._container, "du", "-sk", "/var/lib/rabbitmq").split()[0]) / 1024
 
 
 def main() -> int:

@@ -86,7 +86,8 @@ def renew(platform: PlatformOptions, json_output: Json = False) -> None:
             away.append(error)
             continue
         try:
-            places += json.loads(said)["places"]
+            # On a busy machine Docker may lose the output of what succeeded; the keeper has written it down.
+            places += json.loads(said)["places"] if said or status else _status(container, host)
         except (ValueError, KeyError):
             last = problem.strip().splitlines()[-1:] or [f"status {status}"]
             raise KryonixError(f"the renewal in {container} failed: {last[0]}") from None

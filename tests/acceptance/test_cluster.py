@@ -16,6 +16,7 @@ import pytest
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
 from tests.acceptance.conftest import changed
+from tests.support.containers import output_of
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, tenant
 from tests.support.waiting import eventually
@@ -123,7 +124,7 @@ def test_the_nodes_secret_is_in_their_files_only(cluster: Project, nodes: list[A
             assert entry.mode & 0o777 == 0o400
             assert entry.uname == "rabbitmq" or entry.uid > 0
         assert secrets[-1] not in json.dumps(node.attrs)
-        environment = node.exec_run(["cat", "/proc/1/environ"], user="rabbitmq").output.decode()
+        environment = output_of(node, "cat", "/proc/1/environ", user="rabbitmq")
         assert "PATH=" in environment
         assert secrets[-1] not in environment
     (secret,) = set(secrets)

@@ -17,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from aio_pika.exceptions import DeliveryError
 
@@ -26,6 +27,7 @@ from kryonix.messaging.configuration import find_address
 from kryonix.messaging.redrive.letters import peek
 from kryonix.topology.catalog import default_catalog
 from tests.support.amqp import publish, ready, take
+from tests.support.containers import output_of
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project
 from tests.support.tenants import Own, own_tenant, owner
@@ -373,20 +375,19 @@ def test_redrive_keeps_a_dead_letter_larger_than_the_brokers_limit(own: Own) -> 
 @contextmanager
 def largest_message(own: Own, size: int) -> Iterator[None]:
     """The broker takes no larger messages for the block: an administrator has lowered the limit."""
-    port = str(own.application.admin.port)
-    listed = ["docker", "ps", "--quiet", "--filter", f"publish={port}"]
-    container = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.strip()
+    client = docker.from_env()
+    (broker,) = client.containers.list(filters={"publish": own.application.admin.port})
 
-    def put(value: str) -> str:
-        code = f"W = persistent_term:get(max_message_size), persistent_term:put(max_message_size, {value}), W."
-        command = ["docker", "exec", container, "rabbitmqctl", "eval", code]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    def run(code: str) -> str:
+        return output_of(broker, "rabbitmqctl", "eval", f"{code}.").strip()
 
-    before = put(str(size))
+    before = run("persistent_term:get(max_message_size)")
+    run(f"persistent_term:put(max_message_size, {size})")
     try:
         yield
     finally:
-        put(before)
+        run(f"persistent_term:put(max_message_size, {before})")
+        client.close()
 
 
 def test_redrive_does_not_repeat_a_cc_copy(own: Own) -> None:

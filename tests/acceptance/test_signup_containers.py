@@ -48,10 +48,8 @@ class Service:
         return self.docker.containers.get(f"kryonix-{self.project.stack}-{role}")
 
     def in_worker(self, *arguments: str) -> str:
-        """Run the command in the worker's container, where the state of its tenants is."""
-        status, printed = self.container("worker").exec_run(["kryonix", *arguments, "--stack", self.project.stack])
-        assert status == 0, printed.decode()
-        return str(printed.decode())
+        """Run a command that may run twice in the worker's container, where the state of its tenants is."""
+        return output_of(self.container("worker"), "kryonix", *arguments, "--stack", self.project.stack)
 
     def kill(self, role: str) -> None:
         """Kill a container's process from outside, as a crash: `docker kill` would count as a stop by hand."""

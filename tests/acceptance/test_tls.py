@@ -27,6 +27,7 @@ from kryonix.certificates.trust import context, show
 from kryonix.cli.output.console import write_private
 from kryonix.messaging import MessagingClient
 from tests.acceptance.conftest import changed
+from tests.support.containers import output_of
 from tests.support.deployments import entangled
 from tests.support.live_broker import LiveBroker
 from tests.support.pebble import HOST, pebble
@@ -155,14 +156,13 @@ def test_a_services_certificate_logs_nobody_in(platform: Platform) -> None:
 
     shown = context(platform.trust)
     assert answers(shown)
-    _, pem = platform.container("keeper").exec_run(["cat", "/tls/web/server.pem"])
-    show(shown, pem.decode())
+    show(shown, output_of(platform.container("keeper"), "cat", "/tls/web/server.pem"))
     assert not answers(shown)
 
 
 def test_the_broker_has_no_plain_listener(platform: Platform) -> None:
-    _, tables = platform.container("rabbitmq").exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"])
-    rows = [line.split() for line in tables.decode().splitlines()]
+    tables = output_of(platform.container("rabbitmq"), "cat", "/proc/net/tcp", "/proc/net/tcp6")
+    rows = [line.split() for line in tables.splitlines()]
     listening = {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
     assert listening >= ENCRYPTED_PORTS
     assert not listening & PLAIN_PORTS
@@ -179,7 +179,7 @@ def test_plain_clients_are_refused(platform: Platform) -> None:
 
 
 def test_the_keepers_login_may_load_certificates_and_nothing_else(platform: Platform) -> None:
-    _, text = platform.container("keeper").exec_run(["cat", "/etc/kryonix/certificates.json"])
+    text = output_of(platform.container("keeper"), "cat", "/etc/kryonix/certificates.json")
     host, port = platform.addresses["registry"]
     login = urlsplit(json.loads(text)["registry_dsn"])
     with psycopg.connect(
@@ -283,9 +283,9 @@ def test_a_new_ca_takes_over_in_three_runs_and_no_client_fails(platform: Platfor
         assert platform.handshake(name, context(only)) == "TLSv1.3"
         with pytest.raises(ssl.SSLCertVerificationError):
             platform.handshake(name, context(first))
-    _, clients = platform.container("rabbitmq").exec_run(["cat", "/tls/clients.pem"])
-    assert clients.decode() == project.outputs()["client_authority"]["certificate"]
-    assert clients.decode() != platform.outputs["client_authority"]["certificate"]
+    clients = output_of(platform.container("rabbitmq"), "cat", "/tls/clients.pem")
+    assert clients == project.outputs()["client_authority"]["certificate"]
+    assert clients != platform.outputs["client_authority"]["certificate"]
     kept = ("rabbitmq", "postgres", "web")
     assert all(platform.container(role).id == served_by[f"kryonix-{project.stack}-{role}"] for role in kept)
     assert changed(project.must("preview")) == []

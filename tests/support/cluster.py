@@ -19,6 +19,7 @@ import docker
 
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
+from tests.support.containers import output_of
 from tests.support.project import Project, free_port
 from tests.support.waiting import eventually
 
@@ -97,13 +98,13 @@ class Cluster:
 
     def leaders(self, vhost: str) -> Counter[int]:
         """Return how many queues of a vhost each node leads, as Raft has it: the queues' records lag behind a cut."""
-        counts = [self.cli(i, "rabbitmqctl", "eval", _LED % vhost) for i in range(len(self.nodes))]
+        counts = [output_of(node, "rabbitmqctl", "eval", _LED % vhost, user="rabbitmq") for node in self.nodes]
         return Counter({i: int(count) for i, count in enumerate(counts)})
 
     def spread(self, vhost: str) -> None:
         """Wait until the cluster is whole, and let the nodes lead the queues of a vhost in turn."""
         eventually("the cluster is whole", self.is_whole)
-        self.cli(0, "rabbitmqctl", "eval", _SPREAD % vhost)
+        self.ctl(0, "eval", _SPREAD % vhost)
         assert len(+self.leaders(vhost)) == len(self.nodes), "each node leads queues"
 
     def broker_at(self, i: int) -> Broker:
@@ -147,17 +148,16 @@ class Cluster:
 
         def took() -> float:
             began = time.monotonic()
-            self.cli(0, "rabbitmqctl", "eval", "ok.")
+            self.ctl(0, "eval", "ok.")
             return time.monotonic() - began
 
         return max(1.0, median(took() for _ in range(5)) / _START_S)
 
-    def cli(self, i: int, *command: str) -> str:
-        """Run one of RabbitMQ's commands in a node's container, return what it prints. Raises if it fails."""
-        result = self.nodes[i].exec_run(list(command), user="rabbitmq")
-        if result.exit_code:
-            raise RuntimeError(f"{self.nodes[i].name}: {command}: {result.output.decode()}")
-        return str(result.output.decode())
+    def ctl(self, i: int, *command: str) -> None:
+        """Run rabbitmqctl in a node's container. Raises if it fails."""
+        status, output = self.nodes[i].exec_run(["rabbitmqctl", *command], user="rabbitmq")
+        if status:
+            raise RuntimeError(f"{self.nodes[i].name}: {command}: {output.decode()}")
 
     def _filter(self, i: int, *rule: str) -> None:
         """Change the packet filter in a node's network namespace; it goes with the namespace when the node ends."""

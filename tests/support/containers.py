@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_network
 
 from docker import DockerClient
@@ -12,9 +13,18 @@ from tests.support.waiting import eventually
 __all__ = ["bridge_address", "output_of", "process_status"]
 
 
-def output_of(container: Container, *command: str) -> str:
-    """Return what a command prints, asking again where it is nothing: Docker may lose a quick command's output."""
-    return eventually(f"what {command} prints", lambda: str(container.exec_run(list(command)).output.decode()))
+def output_of(container: Container, *command: str, user: str = "", env: Mapping[str, str] | None = None) -> str:
+    """Return what a command prints that always prints something, and may run twice. Fails where the command does.
+
+    Asks again where it is nothing: on a busy machine Docker may lose a quick command's output.
+    """
+
+    def printed() -> str:
+        status, output = container.exec_run(list(command), user=user, environment=dict(env or {}))
+        assert status == 0, f"{container.name}: {command}: {output.decode()}"
+        return str(output.decode())
+
+    return eventually(f"what {command} prints", printed)
 
 
 def process_status(container: Container) -> dict[str, str]:

@@ -170,6 +170,19 @@ def test_a_renewal_that_the_keeper_cannot_do_tells_its_error(world: World, monke
     assert "the renewal in kryonix-prod-keeper failed: error: the file is broken" in str(result.exception)
 
 
+def test_a_renewal_whose_output_was_lost_is_read_from_the_keepers_status(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = faulty("good")
+    assert good
+    world.serve("management_url", good)
+    world.keep("rabbitmq", good)
+    status = json.dumps({"at": "", "places": world.places})
+    monkeypatch.setattr(certificates, "run_inside", lambda _, c, *__: (0, status if c[0] == "cat" else "", ""))
+    result = run("renew", "--json")
+    assert (result.exit_code, [each["role"] for each in json.loads(result.stdout)["places"]]) == (0, ["rabbitmq"])
+
+
 def test_a_renewal_goes_on_without_a_machine_that_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     good = faulty("good")
     assert good

@@ -9,7 +9,7 @@ import ssl
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from components.inter_node_tls import ENVIRONMENT, UPLOADS
 from kryonix.certificates.authority import Authority
 from kryonix.certificates.leaf import Leaf
 from kryonix.certificates.served import served
+from tests.support.containers import output_of
 from tests.support.waiting import eventually
 
 _IMAGE: Final = "rabbitmq:4.3.6-management"
@@ -64,8 +65,8 @@ class Nodes:
         self.stranger.put_archive("/", _archive(_files(leaf, trust)))
         speaking = ENVIRONMENT["RABBITMQ_CTL_ERL_ARGS"].split() if tls else []
         command = ["erl", "-noinput", "-sname", "probe", *speaking, "-eval", _PING]
-        answer = self.stranger.exec_run(command, user="rabbitmq", environment={"HOME": "/var/lib/rabbitmq"})
-        return bool(answer.output.decode().split()[-1] == "pong")
+        answer = output_of(self.stranger, *command, user="rabbitmq", env={"HOME": "/var/lib/rabbitmq"})
+        return answer.split()[-1] == "pong"
 
     def put(self, node: str, leaf: Leaf, trust: str = CA.certificate) -> None:
         """Put a certificate into a node's folder as the keeper does: by a rename, and then the date."""
@@ -77,8 +78,9 @@ class Nodes:
 
     def ctl(self, node: str, *command: str) -> str:
         """Run rabbitmqctl in a node's container; empty where it fails."""
-        result = self.nodes[node].exec_run(["rabbitmqctl", "-q", *command], user="rabbitmq")
-        return "" if result.exit_code else str(result.output.decode())
+        with suppress(AssertionError):
+            return output_of(self.nodes[node], "rabbitmqctl", "-q", *command, user="rabbitmq")
+        return ""
 
     def address(self, node: str) -> str:
         self.nodes[node].reload()

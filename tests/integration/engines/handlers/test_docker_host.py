@@ -12,6 +12,7 @@ import pytest
 from kryonix.certificates.authority import Authority
 from kryonix.engines.local.errors import ServiceUnavailable
 from kryonix.engines.local.handlers import provider
+from tests.support.containers import output_of
 from tests.support.docker_hosts import DockerHosts, docker_hosts
 
 from .conftest import POSTGRES_IMAGE
@@ -38,7 +39,7 @@ def test_a_container_runs_on_its_host_and_knows_other_hosts_by_name(
         with hosts[0].client() as client:
             (found,) = client.containers.list()
             assert (found.id, found.name) == (id, name)
-            assert b"198.51.100.2" in found.exec_run(["getent", "hosts", "node-2"]).output
+            assert "198.51.100.2" in output_of(found, "getent", "hosts", "node-2")
         assert handler.diff(id, inputs, outputs, inputs).changed == ()
         moved = handler.check(None, {**sleeping, "hosts": [{"host": "node-2", "ip": "198.51.100.3"}]})
         assert handler.diff(id, inputs, outputs, moved).replaces == ("hosts",)
