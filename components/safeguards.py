@@ -41,6 +41,7 @@ class _SafeguardsProvider(AcceptingProvider):
             for user in props.get("statsUsers", ()):
                 broker.set_user_limit(user, _CONNECTIONS, 0)
             broker.protect(props["vhost"], protected=props["protected"])
+            broker.start(props["vhost"])
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         try:

@@ -75,6 +75,7 @@ def open_vhost(broker: Broker, snapshot: TenantSnapshot, vhost: str) -> None:
     protected = bool(snapshot.vhost and snapshot.vhost["protected"])
     with _accepted(vhost):
         broker.protect(vhost, protected=protected)
+        broker.start(vhost)
         for limit in _CLOSED.keys() - wanted.keys():
             broker.call("DELETE", "vhost-limits", vhost, limit, missing_ok=True)
         _set_limits(broker, vhost, wanted)

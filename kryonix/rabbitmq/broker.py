@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -247,6 +248,17 @@ class Broker(Client):
         """Switch a vhost's protection from deletion. Accepts switching it off for a missing vhost."""
         method = "POST" if protected else "DELETE"
         self.call(method, "vhosts", vhost, "deletion", "protection", missing_ok=not protected)
+
+    def start(self, vhost: str) -> None:
+        """Start a vhost on those running nodes where it is stopped: it refuses connections there.
+
+        The broker cuts the making of a vhost short where the client that asks for it goes away, and starts it within
+        30 s by itself. A node that can't start it now is left to that.
+        """
+        for node, state in (self.find("vhosts", vhost) or {}).get("cluster_state", {}).items():
+            if state == "stopped":
+                with suppress(BrokerUnavailable):
+                    self.call("POST", "vhosts", vhost, "start", node)
 
     def remains(self, vhost: str, users: Iterable[str]) -> list[str]:
         """Return the names of the vhost and of those users that exist."""

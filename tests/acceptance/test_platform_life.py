@@ -6,17 +6,23 @@ Each test but the last leaves it up.
 from __future__ import annotations
 
 import json
+import socket
+import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import docker
 import httpx
 import psycopg
 import pytest
 
+from kryonix.topology.ownership import description
 from tests.acceptance.conftest import changed
+from tests.support.containers import output_of
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, tenant
 from tests.support.waiting import eventually
@@ -78,6 +84,41 @@ def test_a_platform_killed_during_creation_is_completed(
     for planned in plans.values():
         its_broker.assert_is(planned)
     assert changed(own.must("preview")) == []
+
+
+def cut_short(broker: LiveBroker, vhost: str, description: str) -> bool:
+    """Ask for a vhost, and go away; return True if the broker has made it without starting it."""
+    body = json.dumps({"description": description, "default_queue_type": "quorum"})
+    login = b64encode(f"{broker.outputs['admin_username']}:{broker.outputs['admin_password']}".encode()).decode()
+    head = f"PUT /api/vhosts/{quote(vhost, safe='')} HTTP/1.1\r\nhost: broker\r\nauthorization: Basic {login}"
+    address = urlsplit(broker.outputs["management_url"])
+    with socket.create_connection((str(address.hostname), address.port)) as connection:
+        connection.sendall(f"{head}\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
+        time.sleep(0.005)
+    found = broker.call("GET", "vhosts", vhost)
+    if found.status_code == httpx.codes.OK and "stopped" in found.json()["cluster_state"].values():
+        return True
+    broker.call("DELETE", "vhosts", vhost)
+    return False
+
+
+def test_a_vhost_whose_making_was_cut_short_takes_connections_after_up(own: Project, its_broker: LiveBroker) -> None:
+    """The broker itself starts it up to 30 s later: not here."""
+    mark = description("cut", own.stack)
+    client = docker.from_env()
+    node = client.containers.get(f"kryonix-{own.stack}-rabbitmq")
+    output_of(node, "rabbitmqctl", "eval", "rabbit_vhosts:disable_reconciliation().")
+    eventually("a vhost is stopped", lambda: cut_short(its_broker, "/cliente_cut", mark))
+    own.tenants(KEPT, GUARDED, EMPTY, tenant("cut", "crm", plan="basic"))
+    own.must("up")
+    its_broker.publish("/cliente_cut", "cliente_cut.crm.leads.create")
+    own.configure(allowDelete=["cliente_cut.crm.leads.create"])
+    own.tenants(KEPT, GUARDED, EMPTY)
+    own.must("up")
+    own.configure(allowDelete=None)
+    own.must("up")
+    output_of(node, "rabbitmqctl", "eval", "rabbit_vhosts:enable_reconciliation(), rabbit_vhosts:reconcile().")
+    client.close()
 
 
 def test_a_tenant_taken_off_the_list_is_removed_if_its_queues_are_empty(

@@ -8,12 +8,10 @@ from typing import Any
 import httpx
 import pika
 import psycopg
-from pika.exceptions import ProbableAccessDeniedError
 
 from kryonix.certificates.trust import context
 from kryonix.topology.naming import stats_user
 from tests.support.management import ManagementApi
-from tests.support.waiting import eventually
 
 __all__ = ["LiveBroker"]
 
@@ -38,9 +36,7 @@ class LiveBroker(ManagementApi):
             pika.PlainCredentials(self.outputs["admin_username"], self.outputs["admin_password"]),
             ssl_options=pika.SSLOptions(context(str(ca)), self.outputs["amqp_host"]) if ca else None,
         )
-        # The broker may say of a new vhost that it is down, and starts it within 30 s.
-        down = (ProbableAccessDeniedError,)
-        with eventually(f"{vhost} is up", lambda: pika.BlockingConnection(parameters), ignoring=down) as connection:
+        with pika.BlockingConnection(parameters) as connection:
             channel = connection.channel()
             channel.confirm_delivery()
             for _ in range(count):

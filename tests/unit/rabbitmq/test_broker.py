@@ -75,6 +75,14 @@ def test_a_missing_vhost_has_no_definitions() -> None:
         Broker.of(api.outputs).definitions("/v")
 
 
+def test_a_vhost_is_started_where_it_is_stopped() -> None:
+    states = {"rabbit@one": "running", "rabbit@two": "stopped", "rabbit@three": "stopped"}
+    with served(by_path({"/api/vhosts/%2Fv": {"cluster_state": states}})) as api:  # starting it is answered 404
+        Broker.of(api.outputs).start("/v")
+    started = [path for method, path, _ in api.requests if method == "POST"]
+    assert started == ["/api/vhosts/%2Fv/start/rabbit%40two", "/api/vhosts/%2Fv/start/rabbit%40three"]
+
+
 def test_what_does_not_exist_is_empty() -> None:
     with served(by_path({})) as api:
         broker = Broker.of(api.outputs)
@@ -87,6 +95,7 @@ def test_what_does_not_exist_is_empty() -> None:
         broker.unbind(binding)
         broker.drop_note("n")
         broker.protect("/v", protected=False)
+        broker.start("/v")
         broker.delete_all([("policies", "/v", str(number)) for number in range(20)])
         for refused in (broker.vhosts, lambda: broker.protect("/v", protected=True), lambda: broker.notes("x")):
             with pytest.raises(BrokerUnavailable, match="answered 404"):
