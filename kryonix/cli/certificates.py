@@ -81,16 +81,9 @@ def renew(platform: PlatformOptions, json_output: Json = False) -> None:
     away: list[ServiceUnreachable] = []
     for container, host in _keepers(platform, outputs):
         try:
-            status, said, problem = run_inside(container, ["kryonix", *_RENEW], host)
+            places += _renewed(container, host)
         except ServiceUnreachable as error:  # the other machines' certificates are renewed all the same
             away.append(error)
-            continue
-        try:
-            # On a busy machine Docker may lose the output of what succeeded; the keeper has written it down.
-            places += json.loads(said)["places"] if said or status else _status(container, host)
-        except (ValueError, KeyError):
-            last = problem.strip().splitlines()[-1:] or [f"status {status}"]
-            raise KryonixError(f"the renewal in {container} failed: {last[0]}") from None
     seen = _joined(list(_seen(outputs, SOON_DAYS)), places)
     failed = {each["state"] for each in places} | {each.state for each in seen}
     tables = [places_table(places, out), seen_table(seen, out)]
@@ -158,6 +151,18 @@ def _keepers(platform: PlatformOptions, outputs: Mapping[str, Any]) -> Iterable[
     """Return the keepers' containers, and the URLs of their Docker hosts; this machine's is empty."""
     own = {"container": keeper_container(platform.stack.rpartition("/")[2]), "docker": ""}
     return [(each["container"], each.get("docker", "")) for each in outputs.get("certificate_keepers") or [own]]
+
+
+def _renewed(container: str, host: str) -> list[dict[str, Any]]:
+    """Let a keeper renew all its places; return how they are. Raises KryonixError and ServiceUnreachable."""
+    status, said, problem = run_inside(container, ["kryonix", *_RENEW], host)
+    if not (said or status):  # on a busy machine Docker may lose the output; the keeper has written it down
+        return _status(container, host)
+    try:
+        return list(json.loads(said)["places"])
+    except (ValueError, KeyError):
+        last = problem.strip().splitlines()[-1:] or [f"status {status}"]
+        raise KryonixError(f"the renewal in {container} failed: {last[0]}") from None
 
 
 def _status(container: str, host: str) -> list[dict[str, Any]]:

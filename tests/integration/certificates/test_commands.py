@@ -201,6 +201,19 @@ def test_a_renewal_goes_on_without_a_machine_that_is_away(world: World, monkeypa
     assert [each["role"] for each in json.loads(result.stdout)["places"]] == ["rabbitmq-2"]
 
 
+def test_a_renewal_goes_on_where_a_keeper_says_nothing_at_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = faulty("good")
+    assert good
+    world.serve("management_url", good)
+    world.keep("rabbitmq-2", good)
+    world.outputs["certificate_keepers"] = [{"container": f"keeper-{n}", "docker": ""} for n in (1, 2)]
+    said = {"keeper-1": "", "keeper-2": json.dumps({"at": "", "places": world.places})}
+    monkeypatch.setattr(certificates, "run_inside", lambda container, *_: (0, said[container], ""))
+    result = run("renew", "--json")
+    assert "keeper-1 has done no round yet" in str(result.exception)
+    assert [each["role"] for each in json.loads(result.stdout)["places"]] == ["rabbitmq-2"]
+
+
 @pytest.mark.parametrize("command", ["list", "check", "renew"])
 def test_a_platform_without_tls_is_told_how_to_get_it(world: World, command: str) -> None:
     result = run(command)
