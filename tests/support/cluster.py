@@ -104,7 +104,7 @@ class Cluster:
     def spread(self, vhost: str) -> None:
         """Wait until the cluster is whole, and let the nodes lead the queues of a vhost in turn."""
         eventually("the cluster is whole", self.is_whole)
-        self.ctl(0, "eval", _SPREAD % vhost)
+        output_of(self.nodes[0], "rabbitmqctl", "eval", _SPREAD % vhost, user="rabbitmq")
         assert len(+self.leaders(vhost)) == len(self.nodes), "each node leads queues"
 
     def broker_at(self, i: int) -> Broker:
@@ -148,16 +148,10 @@ class Cluster:
 
         def took() -> float:
             began = time.monotonic()
-            self.ctl(0, "eval", "ok.")
+            output_of(self.nodes[0], "rabbitmqctl", "eval", "ok.", user="rabbitmq")
             return time.monotonic() - began
 
         return max(1.0, median(took() for _ in range(5)) / _START_S)
-
-    def ctl(self, i: int, *command: str) -> None:
-        """Run rabbitmqctl in a node's container. Raises if it fails."""
-        status, output = self.nodes[i].exec_run(["rabbitmqctl", *command], user="rabbitmq")
-        if status:
-            raise RuntimeError(f"{self.nodes[i].name}: {command}: {output.decode()}")
 
     def _filter(self, i: int, *rule: str) -> None:
         """Change the packet filter in a node's network namespace; it goes with the namespace when the node ends."""
