@@ -15,6 +15,7 @@ from typing import Any
 import docker
 import psycopg
 
+from components.inter_node_tls import REREAD
 from kryonix.certificates.authority import Authority
 from kryonix.certificates.keeper import Keeper, PlaceStatus
 from kryonix.certificates.placement import SERVER
@@ -100,11 +101,7 @@ def tls_services(folder: Path, broker_image: str, postgres_image: str) -> Iterat
     configuration = folder / "configuration"
     configuration.mkdir()
     (configuration / "10-tls.conf").write_text(_BROKER)
-    (configuration / "advanced.config").write_text("[{ssl, [{bypass_pem_cache, true}]}].\n")
-    binds = {
-        str(configuration / "10-tls.conf"): {"bind": "/etc/rabbitmq/conf.d/10-tls.conf", "mode": "ro"},
-        str(configuration / "advanced.config"): {"bind": "/etc/rabbitmq/advanced.config", "mode": "ro"},
-    }
+    binds = {str(configuration / "10-tls.conf"): {"bind": "/etc/rabbitmq/conf.d/10-tls.conf", "mode": "ro"}}
     settings = [part for name, value in _POSTGRES.items() for part in ("-c", f"{name}={value}")]
     with ExitStack() as stack:
         client = docker.from_env()
@@ -132,7 +129,7 @@ def _running(client: Any, folder: Path, image: str, command: Sequence[str], bind
         ["sh", "-c", _WAITS.format(user=user), "--", *server],
         entrypoint="",
         user="root",
-        environment={"POSTGRES_PASSWORD": PASSWORD},
+        environment={"POSTGRES_PASSWORD": PASSWORD, "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": REREAD},
         volumes={str(folder): {"bind": "/tls", "mode": "rw"}, **binds},
         ports={f"{port}/tcp": (HOST, None) for port in (5671, 15671, 15691, 5432)},
         detach=True,

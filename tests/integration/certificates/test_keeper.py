@@ -87,12 +87,12 @@ def test_what_is_served_and_not_due_is_left_alone(kept: Kept) -> None:
 
 def test_a_renewal_fails_no_send_and_ends_no_connection(kept: Kept) -> None:
     before, trust = kept.serials(), kept.services.folder / "postgres" / TRUST
+    uri = f"amqps://admin:{PASSWORD}@{HOST}:{kept.services.ports['amqps']}/"
 
-    async def send(stop: asyncio.Event) -> int:
+    async def send(connected: asyncio.Event, stop: asyncio.Event) -> int:
         """Publish with confirms over one connection that never connects again; return how many were confirmed."""
-        uri = f"amqps://admin:{PASSWORD}@{HOST}:{kept.services.ports['amqps']}/"
-        connection = await aio_pika.connect(uri, ssl_context=context(CA.certificate))
-        async with connection:
+        async with await aio_pika.connect(uri, ssl_context=context(CA.certificate)) as connection:
+            connected.set()
             channel = await connection.channel(publisher_confirms=True)
             queue = await channel.declare_queue(exclusive=True)
             sent = 0
@@ -102,9 +102,9 @@ def test_a_renewal_fails_no_send_and_ends_no_connection(kept: Kept) -> None:
             return sent
 
     async def renew() -> int:
-        stop = asyncio.Event()
-        sending = asyncio.create_task(send(stop))
-        await asyncio.sleep(0)
+        connected, stop = asyncio.Event(), asyncio.Event()
+        sending = asyncio.create_task(send(connected, stop))
+        await asyncio.wait([sending, asyncio.create_task(connected.wait())], return_when=asyncio.FIRST_COMPLETED)
         statuses = await asyncio.to_thread(kept.services.round, kept.file, force=True)
         assert {each.state for each in statuses} == {"served"}
         stop.set()
