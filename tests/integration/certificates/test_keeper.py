@@ -17,6 +17,7 @@ from threading import Event, Thread
 import aio_pika
 import psycopg
 import pytest
+from aio_pika.abc import AbstractConnection
 
 from kryonix.certificates.authority import Authority
 from kryonix.certificates.keeper import Keeper
@@ -89,26 +90,24 @@ def test_a_renewal_fails_no_send_and_ends_no_connection(kept: Kept) -> None:
     before, trust = kept.serials(), kept.services.folder / "postgres" / TRUST
     uri = f"amqps://admin:{PASSWORD}@{HOST}:{kept.services.ports['amqps']}/"
 
-    async def send(connected: asyncio.Event, stop: asyncio.Event) -> int:
-        """Publish with confirms over one connection that never connects again; return how many were confirmed."""
-        async with await aio_pika.connect(uri, ssl_context=context(CA.certificate)) as connection:
-            connected.set()
-            channel = await connection.channel(publisher_confirms=True)
-            queue = await channel.declare_queue(exclusive=True)
-            sent = 0
-            while not stop.is_set() or sent < 100:
-                await channel.default_exchange.publish(aio_pika.Message(b"x"), queue.name)
-                sent += 1
-            return sent
+    async def send(connection: AbstractConnection, stop: asyncio.Event) -> int:
+        """Publish with confirms over a connection that never connects again; return how many were confirmed."""
+        channel = await connection.channel(publisher_confirms=True)
+        queue = await channel.declare_queue(exclusive=True)
+        sent = 0
+        while not stop.is_set() or sent < 100:
+            await channel.default_exchange.publish(aio_pika.Message(b"x"), queue.name)
+            sent += 1
+        return sent
 
     async def renew() -> int:
-        connected, stop = asyncio.Event(), asyncio.Event()
-        sending = asyncio.create_task(send(connected, stop))
-        await asyncio.wait([sending, asyncio.create_task(connected.wait())], return_when=asyncio.FIRST_COMPLETED)
-        statuses = await asyncio.to_thread(kept.services.round, kept.file, force=True)
-        assert {each.state for each in statuses} == {"served"}
-        stop.set()
-        return await sending
+        async with await aio_pika.connect(uri, ssl_context=context(CA.certificate)) as connection:
+            stop = asyncio.Event()
+            sending = asyncio.create_task(send(connection, stop))
+            statuses = await asyncio.to_thread(kept.services.round, kept.file, force=True)
+            assert {each.state for each in statuses} == {"served"}
+            stop.set()
+            return await sending
 
     with kept.services.connect(trust) as connection:
         pid = connection.info.backend_pid
