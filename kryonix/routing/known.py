@@ -1,0 +1,58 @@
+"""What is known of a message when it is sent: all that a model may look at."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+DEVICES: Final = ("unknown", "web", "mobile")
+FEATURES: Final = ("shape: time", "shape: left", "bytes", "device", "hour", "weekday", "priority")
+"""The numbers that a forest reads, in order. The first two stand for the payload's shape, as the model knows it."""
+
+URGENT_MS: Final = 30_000
+"""A message with a shorter time to live is urgent."""
+USUAL_PRIORITY: Final = 5
+
+_DAY_S: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A message before it is sent. `shape` is a keyed hash of its keys and their types, never of a value."""
+
+    module: str
+    action: str
+    at: float
+    """Seconds since 1970."""
+    message_id: str
+    bytes: int
+    """Size of the body before compression."""
+    device: str
+    shape: str
+    priority: int | None
+    """As given by the sender."""
+    expires_ms: float | None
+    """Time to live as given by the sender, in ms."""
+
+    @property
+    def hour(self) -> int:
+        """0 to 23, UTC."""
+        return int(self.at % _DAY_S) // 3600
+
+    @property
+    def weekday(self) -> int:
+        """0 for Monday to 6."""
+        return (int(self.at // _DAY_S) + 3) % 7  # 1970 began on a Thursday
+
+
+def rules_priority(priority: int | None, expires_ms: float | None) -> int:
+    """Return the priority that the rules choose: as given, but 8 for a message with less than half a minute to live."""
+    given = USUAL_PRIORITY if priority is None else priority
+    return 8 if given < 8 and expires_ms is not None and expires_ms <= URGENT_MS else given
+
+
+def draws(message_id: str) -> tuple[float, float]:
+    """Return two independent numbers from 0 to below 1, always the same for the same message."""
+    digest = hashlib.sha256(message_id.encode(errors="surrogatepass")).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32, int.from_bytes(digest[4:8], "big") / 2**32

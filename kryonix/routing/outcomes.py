@@ -1,0 +1,139 @@
+"""What became of messages: one line of JSON a message, for training and for anyone's data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Annotated, Any, Final, Literal
+
+from annotated_types import Ge, Le, MaxLen
+from pydantic import AllowInfNan, ConfigDict, Strict, TypeAdapter, ValidationError
+
+from kryonix.errors import InvalidChoice
+from kryonix.routing.known import Known
+
+Became = Literal["done", "retried", "dead", "expired"]
+Priority = Annotated[int, Ge(0), Le(10)]
+Text = Annotated[str, MaxLen(255)]
+Milliseconds = Annotated[float, Ge(0), AllowInfNan(False)]
+
+Bytes = Annotated[int, Ge(0), Strict(False)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One message: what was known when it was sent, and what became of it."""
+
+    __pydantic_config__ = ConfigDict(strict=True)
+
+    module: Text
+    action: Text
+    at: Annotated[float, Ge(0), Le(1e11)]
+    """Seconds since 1970."""
+    message_id: Text
+    bytes: Bytes
+    device: Text
+    shape: Text
+    priority: Priority | None
+    expires_ms: Milliseconds | None
+    waited_ms: Milliseconds | None
+    """From the broker's receive time to the first handler's start; None for one that no handler got."""
+    handled_ms: Milliseconds | None
+    """Of the last attempt."""
+    attempts: Annotated[int, Ge(0)]
+    outcome: Became
+    priority_used: Priority
+    decision: Text | None = None
+    """Who decided: `rules`, `explored` or `learned`."""
+    propensity: Annotated[float, Ge(0), Le(1)] | None = None
+    """The share of messages like this that get such a decision."""
+    compressed_bytes: Annotated[int, Ge(0)] | None = None
+    """Size on the wire, if compression was tried."""
+
+    @property
+    def route(self) -> str:
+        return f"{self.module}.{self.action}"
+
+    @property
+    def known(self) -> Known:
+        return Known(
+            self.module,
+            self.action,
+            self.at,
+            self.message_id,
+            self.bytes,
+            self.device,
+            self.shape,
+            self.priority,
+            self.expires_ms,
+        )
+
+    @property
+    def missed(self) -> bool | None:
+        """True if it waited longer than its stated expiry, None without one."""
+        if self.expires_ms is None:
+            return None
+        return self.outcome == "expired" or (self.waited_ms is not None and self.waited_ms > self.expires_ms)
+
+    def line(self) -> str:
+        """Return it as a line of a file."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        kept = {name: value for name, value in values.items() if value is not None or name in _REQUIRED}
+        return json.dumps(kept, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+_REQUIRED: Final = ("priority", "expires_ms", "waited_ms", "handled_ms")
+
+
+def read_outcomes(lines: Iterable[bytes], source: str) -> Iterator[Outcome]:
+    """Yield the outcomes of a file's lines. Raises InvalidChoice with the number of a wrong line."""
+    return _read(lines, source, Outcome)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One message to decide, as `kryonix router decide` reads it."""
+
+    __pydantic_config__ = ConfigDict(strict=True)
+
+    module: Text
+    action: Text
+    at: Annotated[float, Ge(0), Le(1e11)]
+    message_id: Text
+    bytes: Bytes
+    device: Text
+    shape: Text
+    priority: Priority | None
+    expires_ms: Milliseconds | None
+
+    @property
+    def known(self) -> Known:
+        return Known(**{each.name: getattr(self, each.name) for each in fields(self)})
+
+
+def read_asked(lines: Iterable[bytes], source: str) -> Iterator[Asked]:
+    """Yield the messages of a file's lines. Raises InvalidChoice with the number of a wrong line."""
+    return _read(lines, source, Asked)
+
+
+_ADAPTERS: Final[dict[type[Any], Callable[[], TypeAdapter[Any]]]] = {
+    kind: cache(lambda kind=kind: TypeAdapter(kind)) for kind in (Outcome, Asked)
+}
+"""Made at first use: an application that only sends needs none."""
+
+
+def _read(lines: Iterable[bytes], source: str, kind: type[Any]) -> Iterator[Any]:
+    adapter = _ADAPTERS[kind]()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield adapter.validate_json(line)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            place = ".".join(str(each) for each in first["loc"])
+            given = f", not {first['input']!r:.60}" if place and first["type"] != "missing" else ""
+            problem = f"{place + ': ' if place else ''}{first['msg']}{given}"
+            raise InvalidChoice(f"{source}:{number}: {problem}. The format is in docs/routing.md") from error

@@ -1,0 +1,52 @@
+"""From predictions to one of a queue's priorities."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from kryonix.routing.numbers import Number
+
+HIGHEST = 9
+"""The most urgent that a model gives; 10 stays with senders who ask for it."""
+LEVELS = 7
+"""Thresholds between HIGHEST and the lowest ordinary priority, 2."""
+LAST = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A weighted sum of the logarithms of the time left and of the handling time, both in ms."""
+
+    left: Number
+    time: Number
+
+    def of(self, left: float, time: float) -> float:
+        return self.left * left + self.time * time
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """What may wait for everything else: messages whose index is above a value."""
+
+    index: Index
+    above: Number
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Cut an index into priorities: at most the first level is HIGHEST, above the seventh is 2, and the last ones 1."""
+
+    index: Index
+    levels: tuple[Number, ...]
+    last: Last | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.levels) != LEVELS or list(self.levels) != sorted(self.levels):
+            raise ValueError(f"levels are not {LEVELS} ascending numbers")
+
+    def priority(self, left: float, time: float) -> int:
+        """Return the priority for a time left and a handling time (logarithms of ms)."""
+        if self.last is not None and self.last.index.of(left, time) > self.last.above:
+            return LAST
+        return HIGHEST - bisect_left(self.levels, self.index.of(left, time))
