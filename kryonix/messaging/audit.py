@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import logging
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from kryonix.messaging.postgres import PostgresTable
-
-log = logging.getLogger("kryonix.messaging")
-
-_CAPACITY: Final = 10_000
-_BATCH: Final = 500
-_GOODBYE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,66 +39,6 @@ class AuditSink(Protocol):
     async def write(self, records: Sequence[AuditRecord]) -> None: ...
 
     async def close(self) -> None: ...
-
-
-class Auditor:
-    """A bounded queue in front of a sink."""
-
-    def __init__(self, sink: AuditSink, capacity: int = _CAPACITY) -> None:
-        self._sink, self._capacity = sink, capacity
-        self._records: deque[AuditRecord] = deque()
-        self._wake = asyncio.Event()
-        self._writer: asyncio.Task[None] | None = None
-        self._closed = False
-        self.dropped = 0
-        """Number of records lost: the queue was full, or the sink failed."""
-
-    def note(self, record: AuditRecord) -> None:
-        """Take a record without waiting."""
-        if self._closed or len(self._records) >= self._capacity:
-            self._drop(1, "the client was closed" if self._closed else "the sink is too slow")
-            return
-        self._records.append(record)
-        self._wake.set()
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write(), name="kryonix audit")
-
-    def _drop(self, count: int, why: str) -> None:
-        if not self.dropped:
-            log.warning("audit records are dropped: %s", why)
-        self.dropped += count
-
-    async def _write(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while batch := list(islice(self._records, _BATCH)):
-                try:
-                    await self._sink.write(batch)
-                except Exception as error:  # noqa: BLE001 - a sink may raise anything; sends continue
-                    self._drop(len(batch), f"{type(error).__name__}: {error}")
-                    await asyncio.sleep(0.1)
-                # Not earlier: close() counts the rest as lost.
-                for _ in batch:
-                    self._records.popleft()
-
-    async def close(self) -> None:
-        """Write the remaining records, within a few seconds."""
-        self._closed = True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GOODBYE):
-                while self._records:
-                    await asyncio.sleep(0.01)
-        if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.wait([self._writer], timeout=_GOODBYE)
-        if self._records:
-            self._drop(len(self._records), "the client was closed")
-        try:
-            async with asyncio.timeout(_GOODBYE):
-                await self._sink.close()
-        except Exception:
-            log.exception("cannot close the audit sink")
 
 
 class JsonLinesAudit:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Self, Unpack, get_args
 
 from kryonix.messaging.amqp.transport import AmqpTransport
-from kryonix.messaging.audit import Auditor, AuditSink
+from kryonix.messaging.audit import AuditRecord, AuditSink
 from kryonix.messaging.checks import (
     check_handler,
     check_module,
@@ -38,6 +38,7 @@ from kryonix.messaging.routing import Router, Rules, SafeRouter
 from kryonix.messaging.sender import Batch, Sender
 from kryonix.messaging.stats import QueueStats, read_stats
 from kryonix.messaging.transport import Transport
+from kryonix.messaging.writer import Writer
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.naming import Names
 
@@ -96,7 +97,7 @@ class MessagingClient(Facades):
         self._transport = transport
         self._prefetch = checked_count("prefetch", prefetch, _MAX_PREFETCH)
         self._max_bytes = checked_count("max_bytes", max_bytes, MAX_BYTES)
-        self._auditor = None if audit is None else Auditor(audit)
+        self._auditor = None if audit is None else Writer[AuditRecord](audit, "audit records")
         self._idempotency = idempotency
         self._reach = Reach(transport)
         safe = SafeRouter(router, Rules(self._catalog), checked_seconds("router_timeout", router_timeout))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from kryonix.messaging.message import Outgoing
+from kryonix.routing.known import URGENT_MS, rules_priority
 from kryonix.topology.catalog import Catalog, Module
 from kryonix.topology.naming import Names, priority_name
 
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 Exchange = Literal["main", "mobile", "critical"]
 
-URGENT: Final = 30.0
+URGENT: Final = URGENT_MS / 1000
 """Seconds. A message with a shorter time to live is urgent."""
 
 
@@ -46,20 +47,24 @@ class Rules:
         return self.apply(message)
 
     def apply(self, message: Outgoing) -> Decision:
+        priority = rules_priority(message.priority, expires_ms(message))
+        raised = priority != message.priority
+        return self.place(message, priority, f"; priority 8 because it expires within {URGENT:.0f} s" if raised else "")
+
+    def place(self, message: Outgoing, priority: int, why: str = "") -> Decision:
+        """Return the route of a message that gets this priority. `why` ends the reason."""
         module = self.catalog.modules[message.module]
-        priority, why_priority = _priority(message)
         mobile = module.mobile_priority and message.device == "mobile"
-        exchange, why_exchange = _exchange(module, message, priority, mobile)
-        return Decision(exchange, priority, mobile, f"{why_exchange}{why_priority}")
+        exchange, reason = _exchange(module, message, priority, mobile)
+        return Decision(exchange, priority, mobile, f"{reason}{why}")
 
 
-def _priority(message: Outgoing) -> tuple[int, str]:
-    if message.expires is None or message.priority >= 8:
-        return message.priority, ""
-    expires = message.expires if isinstance(message.expires, (int, float)) else message.expires.total_seconds()
-    if expires > URGENT:
-        return message.priority, ""
-    return 8, f"; priority 8 because it expires within {URGENT:.0f} s"
+def expires_ms(message: Outgoing) -> float | None:
+    """Return the time to live given by the sender in ms, not rounded."""
+    expires = message.expires
+    if expires is None:
+        return None
+    return (expires if isinstance(expires, (int, float)) else expires.total_seconds()) * 1000
 
 
 def _exchange(module: Module, message: Outgoing, priority: int, mobile: bool) -> tuple[Exchange, str]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from kryonix import __version__
-from kryonix.messaging.audit import Auditor, AuditRecord
+from kryonix.messaging.audit import AuditRecord
 from kryonix.messaging.checks import (
     check_options,
     check_route,
@@ -29,6 +29,7 @@ from kryonix.messaging.reach import Reach
 from kryonix.messaging.routing import Decision, SafeRouter, address
 from kryonix.messaging.tracing import inject, sending
 from kryonix.messaging.transport import Transport
+from kryonix.messaging.writer import Writer
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
@@ -60,7 +61,7 @@ class Sender:
     application: str
     router: SafeRouter
     compression: Compression | None
-    auditor: Auditor | None
+    auditor: Writer[AuditRecord] | None
     max_bytes: int
     reach: Reach
 

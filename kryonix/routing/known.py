@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ URGENT_MS: Final = 30_000
 USUAL_PRIORITY: Final = 5
 
 _DAY_S: Final = 86_400
+_WORDS: Final = struct.Struct(">III")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,11 @@ def rules_priority(priority: int | None, expires_ms: float | None) -> int:
     return 8 if given < 8 and expires_ms is not None and expires_ms <= URGENT_MS else given
 
 
-def draws(message_id: str) -> tuple[float, float]:
-    """Return two independent numbers from 0 to below 1, always the same for the same message."""
+def draws(message_id: str) -> tuple[float, float, float]:
+    """Return three independent numbers from 0 to below 1, always the same for the same message.
+
+    They decide what is explored, what is in the canary, and of which messages notes are taken.
+    """
     digest = hashlib.sha256(message_id.encode(errors="surrogatepass")).digest()
-    return int.from_bytes(digest[:4], "big") / 2**32, int.from_bytes(digest[4:8], "big") / 2**32
+    first, second, third = _WORDS.unpack_from(digest)
+    return first / 2**32, second / 2**32, third / 2**32

@@ -84,7 +84,7 @@ async def test_each_send_and_its_outcome_is_one_line(tmp_path: Path) -> None:
 async def test_a_slow_sink_delays_no_send_and_dropped_records_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kryonix.messaging.audit._GOODBYE", 0.05)
+    monkeypatch.setattr("kryonix.messaging.writer._GOODBYE", 0.05)
     sink = Slow()
     client = await MemoryBroker(modules=["crm"]).connect(audit=sink)
     client._auditor._capacity = 50  # type: ignore[union-attr]
@@ -129,7 +129,7 @@ async def test_closing_waits_for_the_current_batch() -> None:
 
 
 async def test_records_unwritten_at_close_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kryonix.messaging.audit._GOODBYE", 0.05)
+    monkeypatch.setattr("kryonix.messaging.writer._GOODBYE", 0.05)
     client = await MemoryBroker(modules=["crm"]).connect(audit=Slow())
     await client.crm.send("leads.create", {})
     await asyncio.sleep(0.01)

@@ -52,7 +52,7 @@ def test_the_types_of_modules_and_actions_are_those_of_the_catalog() -> None:
     )
 
 
-def test_the_sdk_imports_only_the_topology_and_its_dependencies() -> None:
+def test_the_sdk_imports_only_topology_routing_and_its_dependencies() -> None:
     for file in FOLDER.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = []
@@ -64,7 +64,13 @@ def test_the_sdk_imports_only_the_topology_and_its_dependencies() -> None:
                 _check_import(file, name)
 
 
-_OF_THE_SDK = ("kryonix.messaging", "kryonix.topology", "kryonix.errors", "kryonix.certificates.trust")
+_OF_THE_SDK = (
+    "kryonix.messaging",
+    "kryonix.topology",
+    "kryonix.errors",
+    "kryonix.certificates.trust",
+    "kryonix.routing",
+)
 
 
 def _check_import(file: Path, name: str) -> None:
