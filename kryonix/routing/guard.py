@@ -24,6 +24,8 @@ _STEP: Final = 250
 _FEWEST: Final = 300
 """Errors before they are compared."""
 _WORSE: Final = 2.0
+_RIGHT: Final = 0.05
+"""An error (logarithm) up to which a prediction is right: a smaller one may double."""
 SURE: Final = 200.0
 """Odds against chance at which the rules' share is believed to be better, at whatever moment one looks."""
 _FEWEST_MISSES: Final = 20
@@ -157,7 +159,7 @@ class _Rolling:
 
     @property
     def has_doubled(self) -> bool:
-        return len(self._errors) >= _FEWEST and self.mean > _WORSE * self.usual
+        return len(self._errors) >= _FEWEST and self.mean > _WORSE * max(self.usual, _RIGHT)
 
 
 class Trial:
