@@ -55,6 +55,7 @@ COMMANDS: Final = {
         "dead-letters": ("dead_letters", "List, show, redrive, discard and export dead letters."),
         "redrive": ("messages", "Return dead letters to their original exchange and routing key."),
         "unrouted": ("messages", "Show messages that reached no queue, as the platform's administrator."),
+        "router": ("router", "Routing that learns: outcomes, training, evaluation, modes and decisions."),
         "worker": ("worker", "Run handlers, with consumers scaled by queue depth within the plan."),
     },
 }
