@@ -11,13 +11,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from kryonix.messaging import Handler, Message, Reject
 from kryonix.monitoring.endpoint import Endpoint
+from kryonix.topology.naming import priority_name
 
 _ROUTE = ("tenant", "module", "action")
 _WAIT_BUCKETS_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 
 class WorkerMetrics:
-    """The metrics of one worker, in their own registry. Labels: tenant, module and action."""
+    """The metrics of one worker, in their own registry. Labels: tenant, module and action, of waits the priority."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -36,7 +37,7 @@ class WorkerMetrics:
         self._wait = Histogram(
             "kryonix_worker_wait_seconds",
             "From the broker's receive time to the handler's start, at the first attempt.",
-            _ROUTE,
+            (*_ROUTE, "priority"),
             registry=registry,
             buckets=_WAIT_BUCKETS_S,
         )
@@ -75,4 +76,5 @@ class WorkerMetrics:
         """Count each message once: the time before a further attempt is the retry's delay."""
         if message.received_at is not None and message.attempt == 1:
             waited = (datetime.now(UTC) - message.received_at).total_seconds()
-            self._wait.labels(*route).observe(max(waited, 0.0))  # the two clocks may differ
+            priority = priority_name(message.priority)
+            self._wait.labels(*route, priority).observe(max(waited, 0.0))  # the two clocks may differ

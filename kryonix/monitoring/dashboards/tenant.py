@@ -46,6 +46,11 @@ def _held(title: str, labels: str, description: str) -> Panel:
     )
 
 
+def _waits(share: float, by: str) -> str:
+    rate = f"rate(kryonix_worker_wait_seconds_bucket{{{_ROUTE}}}[$__rate_interval])"
+    return f"histogram_quantile({share}, sum by (le, {by}) ({rate}))"
+
+
 _NOW: Final = Row(
     title="Now",
     panels=[
@@ -140,8 +145,7 @@ _MESSAGES: Final = Row(
             unit="s",
             queries=[
                 Query(
-                    expr="histogram_quantile(0.95, sum by (le, modulo, acao)"
-                    f" (rate(kryonix_worker_wait_seconds_bucket{{{_ROUTE}}}[$__rate_interval])))",
+                    expr=_waits(0.95, "modulo, acao"),
                     name=_NAME,
                 )
             ],
@@ -193,6 +197,24 @@ _MESSAGES: Final = Row(
                     may_be_empty=True,
                 )
             ],
+        ),
+    ],
+)
+
+_ROUTING: Final = Row(
+    title="Routing",
+    panels=[
+        Panel(
+            title="Wait by priority, 95th percentile",
+            description="High priorities wait least if the order helps. Needs `kryonix:receiveTime`.",
+            unit="s",
+            queries=[Query(expr=_waits(0.95, "priority"), name="{{priority}}")],
+        ),
+        Panel(
+            title="Wait, median",
+            description="Half of an action's messages wait no longer. Compare it with the 95th percentile above.",
+            unit="s",
+            queries=[Query(expr=_waits(0.5, "modulo, acao"), name=_NAME)],
         ),
     ],
 )
@@ -316,5 +338,5 @@ TENANT: Final = Dashboard(
         ),
     ],
     alerts=f'ALERTS{{{_T}, alertstate="firing"}}',
-    rows=[_NOW, _MESSAGES, _FAILURES, _WORKERS, _LIMITS],
+    rows=[_NOW, _MESSAGES, _ROUTING, _FAILURES, _WORKERS, _LIMITS],
 )

@@ -32,8 +32,8 @@ async def handled(message: Message) -> None:
     """Do nothing."""
 
 
-def waits(*messages: Message) -> tuple[float, float]:
-    """Return the number and the sum of the waits that a worker observes."""
+def waits(*messages: Message, priority: str = "medium") -> tuple[float, float]:
+    """Return the number and the sum of the waits of a priority that a worker observes."""
     metrics = WorkerMetrics()
     handle = metrics.measured(ROUTE, handled)
 
@@ -42,22 +42,28 @@ def waits(*messages: Message) -> tuple[float, float]:
             await handle(message)
 
     asyncio.run(run())
-    count, total = (metrics.registry.get_sample_value(f"kryonix_worker_wait_seconds_{of}", SERIES) for of in _SAMPLES)
+    series = SERIES | {"priority": priority}
+    count, total = (metrics.registry.get_sample_value(f"kryonix_worker_wait_seconds_{of}", series) for of in _SAMPLES)
     return count or 0.0, total or 0.0
 
 
 _SAMPLES = ("count", "sum")
 
 
-def received(ago_s: float | None, attempt: int = 1) -> Message:
+def received(ago_s: float | None, attempt: int = 1, priority: int = 5) -> Message:
     at = None if ago_s is None else datetime.now(UTC) - timedelta(seconds=ago_s)
-    return Message({}, "m", attempt, {}, Route("crm", "leads.create", "q", "e", "k"), received_at=at)
+    return Message({}, "m", attempt, {}, Route("crm", "leads.create", "q", "e", "k"), priority, received_at=at)
 
 
 def test_the_wait_is_the_time_since_the_broker_received_it() -> None:
     count, total = waits(received(20), received(30))
     assert count == 2
     assert 50 <= total < 60
+
+
+def test_waits_are_counted_by_priority() -> None:
+    messages = [received(1, priority=9), received(1, priority=8), received(1), received(1, priority=4)]
+    assert [waits(*messages, priority=name)[0] for name in ("high", "medium", "low")] == [2, 1, 1]
 
 
 def test_a_clock_ahead_of_the_workers_gives_no_negative_wait() -> None:
