@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush, heapreplace
 from random import Random
@@ -12,13 +12,30 @@ from typing import Final
 from kryonix.routing.known import Known, rules_priority
 from kryonix.routing.outcomes import Outcome
 
-__all__ = ["LOADS", "RECIPES", "Played", "Recipe", "Sent", "World", "changed", "make", "play", "played", "shuffled"]
+__all__ = [
+    "LOADS",
+    "RECIPES",
+    "Played",
+    "Recipe",
+    "Sent",
+    "World",
+    "changed",
+    "live",
+    "make",
+    "missed",
+    "play",
+    "played",
+    "shuffled",
+]
 
 LOADS: Final = (0.8, 0.95, 1.1)
 
 _BEGIN: Final = 1_767_600_000.0
 """Monday, 5 January 2026, 08:00 UTC."""
 _DAY_S: Final = 86_400.0
+_WEEK_S: Final = 7 * _DAY_S
+_CHANGED: Final = 100
+"""The part of a world that comes after its change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +142,21 @@ class _Kind:
 
 
 def make(
-    recipe: Recipe, *, load: float = 0.95, messages: int = 20_000, seed: int = 1, stated: float | None = None
+    recipe: Recipe,
+    *,
+    load: float = 0.95,
+    messages: int = 20_000,
+    seed: int = 1,
+    stated: float | None = None,
+    part: int = 0,
 ) -> World:
     """Return the world of a recipe and a seed. The load only moves the messages together or apart, or what they take.
 
-    `stated` is the share of senders who state their patience, instead of the recipe's.
+    `stated` is the share of senders who state their patience, instead of the recipe's. A later `part` has other
+    messages of the same kinds.
     """
     recipe = recipe if stated is None else replace(recipe, stated=stated)
-    return _build(recipe, _kinds(recipe, Random(f"kinds {seed}")), load, messages, seed)
+    return _build(recipe, _kinds(recipe, Random(f"kinds {seed}")), load, messages, seed, part)
 
 
 def changed(world: World, *, messages: int = 20_000) -> World:
@@ -156,15 +180,7 @@ def changed(world: World, *, messages: int = 20_000) -> World:
         hours=-recipe.hours,
     )
     # The shift keeps the mean of the patience: with few kinds, the device and the size carry it.
-    made = _build(opposite, turned, world.load, messages, world.seed + 1_000, shift=0.8 * recipe.mobile)
-    later = world.messages[-1].known.at - _BEGIN + 1
-    return replace(
-        made,
-        messages=[
-            replace(each, known=replace(each.known, at=each.known.at + later, message_id=f"c{number}"))
-            for number, each in enumerate(made.messages)
-        ],
-    )
+    return _build(opposite, turned, world.load, messages, world.seed, _CHANGED, shift=0.8 * recipe.mobile)
 
 
 def _kinds(recipe: Recipe, random: Random) -> list[_Kind]:
@@ -185,9 +201,16 @@ def _kinds(recipe: Recipe, random: Random) -> list[_Kind]:
 
 
 def _build(
-    recipe: Recipe, kinds: Sequence[_Kind], load: float, messages: int, seed: int, *, shift: float = 0.0
+    recipe: Recipe,
+    kinds: Sequence[_Kind],
+    load: float,
+    messages: int,
+    seed: int,
+    part: int,
+    *,
+    shift: float = 0.0,
 ) -> World:
-    random = Random(f"messages {seed}")
+    random = Random(f"messages {seed} {part}")
     arrivals, chosen = _arrivals(recipe, kinds, messages, random)
     drafts = [_draft(recipe, kind, random) for kind in chosen]
     mean = sum(draft.handling for draft in drafts) / messages
@@ -198,12 +221,13 @@ def _build(
         scale = load * recipe.servers * span * 1000 / messages / mean
     usual = scale * mean / (load if recipe.days is not None else 1)
     stretch = span / arrivals[-1]
+    begin = _BEGIN + part * math.ceil(span / _WEEK_S) * _WEEK_S
     sent = []
     for number, (draft, kind, arrival) in enumerate(zip(drafts, chosen, arrivals, strict=True)):
-        at = _BEGIN + arrival * stretch
+        at = begin + arrival * stretch
         swing = recipe.hours * math.cos((at % _DAY_S / 3600 - kind.phase) / 24 * math.tau)
         patience = usual * math.exp(draft.patience + swing + shift)
-        sent.append(_sent(recipe, draft, f"m{number}", at, draft.handling * scale, patience, usual))
+        sent.append(_sent(recipe, draft, f"{part}-{number}", at, draft.handling * scale, patience, usual))
     return World(recipe.name, sent, recipe.servers, load, recipe, seed)
 
 
@@ -296,16 +320,30 @@ def play(world: World, priorities: Sequence[int]) -> list[Played]:
 
     A message whose stated expiry has passed is dropped when its turn comes, without work, as RabbitMQ does.
     """
+    return live(world, priorities.__getitem__)
+
+
+def live(
+    world: World, decide: Callable[[int], int], became: Callable[[int, Played], None] = lambda number, played: None
+) -> list[Played]:
+    """Play the world, and decide each priority when the message is sent, with what has become of others by then.
+
+    Both functions are given the message's number. `became` is called when it is handled or dropped.
+    """
     messages = world.messages
     arrivals = [(each.known.at - messages[0].known.at) * 1000 for each in messages]
     found: list[Played] = [Played(0.0, False)] * len(messages)
     free = [0.0] * world.servers
     waiting: list[tuple[int, int]] = []
+    handling: list[tuple[float, int]] = []
     arrived = 0
     while arrived < len(messages) or waiting:
         now = free[0] if waiting else max(free[0], arrivals[arrived])
         while arrived < len(messages) and arrivals[arrived] <= now:
-            heappush(waiting, (-priorities[arrived], arrived))
+            while handling and handling[0][0] <= arrivals[arrived]:
+                _, number = heappop(handling)
+                became(number, found[number])
+            heappush(waiting, (-decide(arrived), arrived))
             arrived += 1
         _, number = heappop(waiting)
         waited, expires = now - arrivals[number], messages[number].known.expires_ms
@@ -313,7 +351,13 @@ def play(world: World, priorities: Sequence[int]) -> list[Played]:
         found[number] = Played(waited, expired)
         if not expired:
             heapreplace(free, now + messages[number].handled_ms)
+        heappush(handling, (now if expired else now + messages[number].handled_ms, number))
     return found
+
+
+def missed(world: World, found: Sequence[Played]) -> int:
+    """Return how many messages waited longer than their patience."""
+    return sum(one.waited_ms > sent.patience_ms for one, sent in zip(found, world.messages, strict=True))
 
 
 def played(world: World, priorities: Sequence[int] | None = None) -> list[Outcome]:
