@@ -15,7 +15,16 @@ from components.migrations import Migrations
 from components.postgres import PostgresContainer
 from components.settings import PlatformSettings
 from kryonix.certificates.trust import trust_file
-from kryonix.registry.connection import BACKUP_READS, BACKUP_WRITES, EXPORTER_READS, SCHEMA, SIGNUP_READS, SIGNUP_SCHEMA
+from kryonix.registry.connection import (
+    BACKUP_READS,
+    BACKUP_WRITES,
+    EXPORTER_READS,
+    ROUTING_READS,
+    ROUTING_TABLES,
+    SCHEMA,
+    SIGNUP_READS,
+    SIGNUP_SCHEMA,
+)
 from kryonix.topology.addresses import host_port
 from kryonix.topology.credentials import PASSWORD_LENGTH
 
@@ -45,7 +54,8 @@ class Registry(pulumi.ComponentResource):
     The role of `dsn` reads and writes tenants' rows. The role of `signup_dsn` owns rows in the signup schema and reads
     desired states. The role of `reader_dsn`, where an exporter runs, reads states and operations. That of `backup_dsn`,
     where backups are made, reads all, writes their records, and makes schemas to verify bundles in. None can do more,
-    and no other role may connect. All are plain values: resources that need the tables depend on this component.
+    and no other role may connect, but those that `kryonix router access` makes: each reads one tenant's model. All are
+    plain values: resources that need the tables depend on this component.
     """
 
     dsn: pulumi.Output[str]
@@ -71,7 +81,8 @@ class Registry(pulumi.ComponentResource):
         )
         self._child = pulumi.ResourceOptions(parent=self, provider=provider, deleted_with=args.server.volume)
         self._last: list[pulumi.Resource] = []
-        owner, owner_password = self._role("migrator", _OWNER)
+        # The owner's functions make and drop the logins with which tenants read their models.
+        owner, owner_password = self._role("migrator", _OWNER, create_role=True)
         writer, writer_password = self._role("writer", _WRITER)
         signup, signup_password = self._role("signup", _SIGNUP)
         self._database = postgresql.Database(f"{name}-database", name=DATABASE, owner=owner.name, opts=self._child)
@@ -117,6 +128,8 @@ class Registry(pulumi.ComponentResource):
         # A grant of its own: with other objects, the one above would be replaced, and the old one revoked last.
         records = list(BACKUP_WRITES)
         self._grant("reader-reads-backups", reader.name, "table", ["SELECT"], self._schemas[SCHEMA], objects=records)
+        modes = list(ROUTING_READS)
+        self._grant("reader-reads-routing", reader.name, "table", ["SELECT"], self._schemas[SCHEMA], objects=modes)
         self.reader_dsn = self._dsn(_READER, password)
 
     def _backup(self) -> None:
@@ -126,6 +139,8 @@ class Registry(pulumi.ComponentResource):
         self._reads("backup", role, BACKUP_READS)
         rows = ["DELETE", "INSERT", "SELECT", "UPDATE"]
         self._grant("backup-writes", role.name, "table", rows, self._schemas[SCHEMA], objects=list(BACKUP_WRITES))
+        routing = list(ROUTING_TABLES)
+        self._grant("backup-reads-routing", role.name, "table", ["SELECT"], self._schemas[SCHEMA], objects=routing)
         self.backup_dsn = self._dsn(_BACKUP, password)
 
     def _keeper(self, password: pulumi.Output[str]) -> None:
@@ -140,11 +155,18 @@ class Registry(pulumi.ComponentResource):
             self._grant(f"{short}-look-{name}", role.name, "schema", ["USAGE"], schema)
             self._grant(f"{short}-reads-{name}", role.name, "table", ["SELECT"], schema, objects=list(tables[name]))
 
-    def _role(self, short: str, name: str) -> tuple[postgresql.Role, pulumi.Output[str]]:
+    def _role(
+        self, short: str, name: str, *, create_role: bool | None = None
+    ) -> tuple[postgresql.Role, pulumi.Output[str]]:
         opts = pulumi.ResourceOptions(parent=self)
         password = random.RandomPassword(f"{self._name}-{short}", length=PASSWORD_LENGTH, special=False, opts=opts)
         role = postgresql.Role(
-            f"{self._name}-{short}", name=name, login=True, password=password.result, opts=self._child
+            f"{self._name}-{short}",
+            name=name,
+            login=True,
+            password=password.result,
+            opts=self._child,
+            create_role=create_role,
         )
         return role, password.result
 

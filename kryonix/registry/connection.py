@@ -50,7 +50,14 @@ BACKUP_READS: Final = {
         "procrastinate_workers",
     ),
 }
-"""Every other table, by schema: the backups' role may read them."""
+"""Every other table but those of routing, by schema: the backups' role may read them."""
+ROUTING_TABLES: Final = ("routing_models", "routing_modes", "routing_sharing")
+"""Tables of the tenants schema about routing that learns. The backups' role may read them.
+
+Not among BACKUP_READS: a grant with other objects would be replaced, and the old one revoked last.
+"""
+ROUTING_READS: Final = ("routing_modes",)
+"""The table of them that the exporter's role may read: no model, and not who shares."""
 
 _QUERY: Final = re.compile(r"^-- (\w+) --$\n(.*?)(?=^-- \w+ --$|\Z)", re.MULTILINE | re.DOTALL)
 

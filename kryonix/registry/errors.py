@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from kryonix.certificates.trust import why
-from kryonix.errors import KryonixError
+from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.topology.addresses import host_port
 
 _NO_FILE: Final = re.compile(r"root certificate file .* does not exist")
@@ -54,6 +54,23 @@ class RegistryUntrusted(RegistryUnavailable):
 
 class RegistryRefused(RegistryError):
     """The database refused a statement."""
+
+
+class RoutingBusy(RegistryError):
+    """Another process changes a tenant's routing."""
+
+    exit_status = 3
+
+    def __init__(self, cliente_id: str) -> None:
+        super().__init__(
+            f"another process changes the routing of the tenant {cliente_id!r}. Run again once it has ended"
+        )
+
+
+class RoutingRefused(RegistryError, InvalidChoice):
+    """A change of a tenant's routing that is not valid. Nothing has been changed."""
+
+    exit_status = 2
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 
 from kryonix.registry.connection import QUERIES, Connection
 from kryonix.registry.desired_states import DesiredStatus
+from kryonix.registry.routing_models import remove_routing
 
 Status = Literal["ativo", "suspenso", "removido"]
 
@@ -48,10 +49,14 @@ def _put_notify(connection: Connection, cliente_id: str, notify: Mapping[str, An
 
 
 def retire_tenant(connection: Connection, cliente_id: str) -> None:
-    """Mark a tenant as removed; delete its credentials, and where its alerts go. The rest stays as history."""
+    """Mark a tenant as removed; delete its credentials, its models, and where its alerts go.
+
+    The rest stays as history.
+    """
     connection.execute(QUERIES["retire_configuration"], {"cliente_id": cliente_id})
     _put_notify(connection, cliente_id, None)
     connection.execute(QUERIES["delete_credentials"], {"cliente_id": cliente_id})
+    remove_routing(connection, cliente_id)
 
 
 def fetch_tenants(connection: Connection, cliente_id: str | None = None) -> list[TenantRow]:

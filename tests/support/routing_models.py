@@ -12,10 +12,10 @@ from kryonix.routing.forest import Forest, Tree
 from kryonix.routing.guard import Spread, Usual
 from kryonix.routing.known import FEATURES, Known
 from kryonix.routing.learned import Errors, Learned
-from kryonix.routing.model import Model
+from kryonix.routing.model import Model, write_model
 from kryonix.routing.policy import Index, Policy
 
-__all__ = ["LEVELS_MS", "URGENT", "known", "learned", "model", "spread", "stump"]
+__all__ = ["LEVELS_MS", "URGENT", "known", "learned", "model", "model_file", "spread", "stump"]
 
 URGENT: Final = "aaaaaaaaaaaaaaaa"
 """The shape that `learned` expects to be urgent: half a second is left; an hour for any other."""
@@ -68,6 +68,11 @@ def learned(
 def model(actions: Mapping[str, Learned] | None = None, *, explore: float = 0.05) -> Model:
     at = datetime(2026, 1, 5, tzinfo=UTC)
     return Model(at, at, at, 5_000, explore, actions or {"crm.leads.create": learned()}, {})
+
+
+def model_file(messages: int = 1_000, tenants: tuple[str, ...] = ()) -> tuple[bytes, str]:
+    """Return the file of a model and its version: another one for other arguments."""
+    return write_model(replace(model(), messages=messages, tenants=tenants))
 
 
 def spread(messages: Sequence[Known], feature: str, edges: Sequence[float] = (), ordinary: float = 0.02) -> Spread:

@@ -16,7 +16,7 @@ ALLOWED = {
     "topology": set(),
     "certificates": {"topology"},
     "rabbitmq": {"certificates", "topology"},
-    "registry": {"certificates", "topology"},
+    "registry": {"certificates", "routing", "topology"},
     "checks": {"certificates", "monitoring", "rabbitmq", "registry", "topology"},
     "engines": {"certificates", "topology"},
     LOCAL: {"certificates", "engines", "rabbitmq", "topology"},

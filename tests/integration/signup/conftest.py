@@ -81,7 +81,8 @@ def _make(registry: Registry) -> None:
     """Declare the registry as `components/registry.py` does, with the current tables."""
     with psycopg.connect(registry.dsn("admin", "postgres"), autocommit=True) as server:
         for role in (OWNER, WRITER, SIGNUP):
-            server.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+            rights = "CREATEROLE" if role == OWNER else ""
+            server.execute(f"CREATE ROLE {role} LOGIN {rights} PASSWORD '{PASSWORD}'")
         server.execute(f"CREATE DATABASE kryonix_main OWNER {OWNER} TEMPLATE template0")
     with psycopg.connect(registry.dsn("admin"), autocommit=True) as database:
         for schema, role in ((SCHEMA, WRITER), (SIGNUP_SCHEMA, SIGNUP)):

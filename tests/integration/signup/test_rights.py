@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryonix.registry.connection import BACKUP_READS, BACKUP_WRITES, SCHEMA
+from kryonix.registry.connection import BACKUP_READS, BACKUP_WRITES, ROUTING_TABLES, SCHEMA
 from kryonix.signup.database import QUERIES, Database
 from tests.integration.signup.conftest import SIGNUP, Registry
 
@@ -79,6 +79,7 @@ def test_the_backups_role_is_given_every_table(registry: Registry) -> None:
         "SELECT schemaname AS schema, tablename AS name FROM pg_tables WHERE schemaname IN ('tenants', 'signup')"
     )
     given = {(schema, name) for schema, names in BACKUP_READS.items() for name in names}
+    given |= {(SCHEMA, name) for name in ROUTING_TABLES}
     written = {(SCHEMA, name) for name in BACKUP_WRITES}
     assert {(row["schema"], row["name"]) for row in tables} == given | written
     assert not given & written

@@ -146,11 +146,15 @@ class RoleHandler(ServerHandler):
 
     pulumi_type = "postgresql:index/role:Role"
     secret_outputs = frozenset({"password"})
-    fields: ClassVar[Fields] = {"name": REQUIRED, "password": Field(), "login": Field(kind=Kind.FLAG, default=False)}
+    fields: ClassVar[Fields] = {
+        "name": REQUIRED,
+        "password": Field(),
+        **dict.fromkeys(("createRole", "login"), Field(kind=Kind.FLAG, default=False)),
+    }
     constants: ClassVar[Properties] = {
         "connectionLimit": -1,
         "validUntil": "infinity",
-        **dict.fromkeys(_ATTRIBUTES, False),
+        **dict.fromkeys(_ATTRIBUTES.keys() - fields, False),
         **dict.fromkeys(("skipDropRole", "skipReassignOwned"), False),
         **dict.fromkeys(("inherit", "encryptedPassword"), True),
     }

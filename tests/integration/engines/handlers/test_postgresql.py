@@ -157,6 +157,18 @@ def test_a_manually_changed_role_is_repaired(postgresql: Provider, postgres: Pos
     assert gone(postgresql, "Role", role)
 
 
+def test_only_a_role_with_that_right_creates_others(postgresql: Provider, postgres: Postgres, unique: str) -> None:
+    role = make(postgresql, "Role", name=unique, login=True, password="secret", createRole=True)
+    with postgres.connect(user=unique, password="secret") as connection:
+        connection.execute(f"CREATE ROLE {unique}_other".encode())
+        connection.execute(f"DROP ROLE {unique}_other".encode())
+    run(postgres, "ALTER ROLE {role} NOCREATEROLE", role=unique)
+    with postgres.connect(user=unique, password="secret") as connection, pytest.raises(InsufficientPrivilege):
+        connection.execute(f"CREATE ROLE {unique}_other".encode())
+    assert repaired(postgresql, "Role", role) == ("createRole",)
+    assert gone(postgresql, "Role", role)
+
+
 def test_a_role_accepts_a_scram_verifier_as_password(postgresql: Provider, postgres: Postgres, unique: str) -> None:
     with postgres.connect() as connection:
         verifier = connection.pgconn.encrypt_password(b"secret", unique.encode(), b"scram-sha-256").decode()

@@ -199,7 +199,7 @@ CONSTANT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "postgresql:Role": (
         {"name": "r"},
         {
-            **dict.fromkeys(("bypassRowLevelSecurity", "createDatabase", "createRole"), True),
+            **dict.fromkeys(("bypassRowLevelSecurity", "createDatabase"), True),
             **dict.fromkeys(("replication", "skipDropRole", "skipReassignOwned", "superuser"), True),
             **dict.fromkeys(("encryptedPassword", "inherit"), False),
             "connectionLimit": 3,
