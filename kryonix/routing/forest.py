@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kryonix.routing.numbers import Number
 
@@ -46,27 +47,6 @@ class Tree:
             node = lefts[node] if row[features[node]] <= thresholds[node] else rights[node]
         return self.leaves[~node]
 
-    def explain(self, row: Sequence[float], totals: list[float]) -> float:
-        """Return the score, and add to each feature's total what it changes on the row's way down."""
-        if not self.features:
-            return self.leaves[0]
-        features, thresholds, lefts, rights, means = (
-            self.features,
-            self.thresholds,
-            self.lefts,
-            self.rights,
-            self.means,
-        )
-        node, before = 0, means[0]
-        while True:
-            feature = features[node]
-            node = lefts[node] if row[feature] <= thresholds[node] else rights[node]
-            now = means[node] if node >= 0 else self.leaves[~node]
-            totals[feature] += now - before
-            if node < 0:
-                return now
-            before = now
-
 
 @dataclass(frozen=True, slots=True)
 class Forest:
@@ -76,11 +56,6 @@ class Forest:
 
     def score(self, row: Sequence[float]) -> float:
         return sum([tree.score(row) for tree in self.trees])
-
-    def explain(self, row: Sequence[float], features: int) -> tuple[float, list[float]]:
-        """Return the score, and what each feature adds to it, against the average message."""
-        totals = [0.0] * features
-        return sum([tree.explain(row, totals) for tree in self.trees]), totals
 
     def thresholds(self, feature: int) -> set[float]:
         """Return all values at which the score may change with a feature."""
@@ -101,3 +76,38 @@ class Forest:
         for number, tree in enumerate(self.trees):
             if not tree.is_sound(features):
                 raise ValueError(f"tree {number} does not lead from its root to its leaves")
+
+
+class Explainer:
+    """A forest in the form that is quick to explain: at each leaf what the way to it has changed, by feature."""
+
+    def __init__(self, forest: Forest, features: int) -> None:
+        self._none: tuple[float, ...] = (0.0,) * (features + 1)
+        self._roots = [_unrolled(tree, features) for tree in forest.trees]
+
+    def explain(self, row: Sequence[float]) -> tuple[float, list[float]]:
+        """Return the forest's score, and what each feature adds to it, against the average message."""
+        leaves = [self._none]
+        for feature, threshold, left, right in self._roots:
+            while feature >= 0:
+                feature, threshold, left, right = left if row[feature] <= threshold else right
+            leaves.append(threshold)
+        score, *totals = [sum(column, 0.0) for column in zip(*leaves, strict=True)]
+        return score, totals
+
+
+def _unrolled(tree: Tree, features: int) -> tuple[int, Any, Any, Any]:
+    """Return a node as feature, threshold, left and right; a leaf as -1, its score and contributions, and nothing."""
+    if not tree.features:
+        return -1, (tree.leaves[0], *[0.0] * features), None, None
+    ways: dict[int, list[float]] = {0: [0.0] * features}
+    made: dict[int, tuple[int, Any, Any, Any]] = {}
+    for node, feature in enumerate(tree.features):  # a child has a higher number than its parent
+        for child in (tree.lefts[node], tree.rights[node]):
+            way = ways[child] = ways[node].copy()
+            way[feature] += (tree.means[child] if child >= 0 else tree.leaves[~child]) - tree.means[node]
+            if child < 0:
+                made[child] = (-1, (tree.leaves[~child], *way), None, None)
+    for node in reversed(range(len(tree.features))):
+        made[node] = (tree.features[node], tree.thresholds[node], made[tree.lefts[node]], made[tree.rights[node]])
+    return made[0]

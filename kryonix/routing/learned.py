@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kryonix.routing.forest import Forest
+from kryonix.routing.forest import Explainer, Forest
 from kryonix.routing.guard import Usual
 from kryonix.routing.known import DEVICES, FEATURES, Known, draws, rules_priority
 from kryonix.routing.numbers import Number
@@ -95,19 +95,6 @@ class Learned:
         priority = -1 if known.priority is None else known.priority
         return time, left, known.bytes, device, known.hour, known.weekday, priority
 
-    def predict(self, known: Known) -> Prediction:
-        row, index = self.row(known), self.policy.index
-        time, time_parts = self.time.explain(row, len(FEATURES))
-        left, left_parts = self.left.explain(row, len(FEATURES))
-        by_time = tuple([index.time * each for each in _by_name(time_parts)])
-        return Prediction(
-            left=left,
-            time=time,
-            saving=None if self.saving is None else self.saving.score(row),
-            parts=tuple([index.left * one + other for one, other in zip(_by_name(left_parts), by_time, strict=True)]),
-            time_parts=by_time,
-        )
-
 
 def _by_name(contributions: list[float]) -> list[float]:
     """Return the contributions with both numbers of the shape as one."""
@@ -119,21 +106,45 @@ class Decider:
 
     def __init__(self, learned: Learned, explore: float) -> None:
         self.learned, self._explore = learned, explore
+        self._time, self._left = (Explainer(each, len(FEATURES)) for each in (learned.time, learned.left))
         forests = [each for each in (learned.time, learned.left, learned.saving) if each is not None]
-        self._sizes = sorted(set().union(*(forest.thresholds(FEATURES.index("bytes")) for forest in forests)))
+        self._sizes, self._hours, self._weekdays = (
+            sorted(set().union(*(forest.thresholds(FEATURES.index(name)) for forest in forests)))
+            for name in ("bytes", "hour", "weekday")
+        )
         self._usual_left = learned.left.mean
         self._seen: dict[tuple[Any, ...], Prediction] = {}
         self._texts: dict[tuple[int, int], str] = {}
 
     def predict(self, known: Known) -> Prediction:
-        hour = known.at // 3600 % 168  # of a week: hour and weekday in one
-        key = (known.shape, known.device, bisect_left(self._sizes, known.bytes), hour, known.priority)
+        key = (
+            known.shape if known.shape in self.learned.shapes else None,
+            known.device,
+            bisect_left(self._sizes, known.bytes),
+            bisect_left(self._hours, known.hour) if self._hours else 0,
+            bisect_left(self._weekdays, known.weekday) if self._weekdays else 0,
+            known.priority,
+        )
         if (seen := self._seen.get(key)) is None:
             if len(self._seen) >= _REMEMBERED:
                 self._seen.clear()
                 self._texts.clear()
-            seen = self._seen[key] = self.learned.predict(known)
+            seen = self._seen[key] = self._predict(known)
         return seen
+
+    def _predict(self, known: Known) -> Prediction:
+        learned = self.learned
+        row, index = learned.row(known), learned.policy.index
+        time, time_parts = self._time.explain(row)
+        left, left_parts = self._left.explain(row)
+        by_time = tuple([index.time * each for each in _by_name(time_parts)])
+        return Prediction(
+            left=left,
+            time=time,
+            saving=None if learned.saving is None else learned.saving.score(row),
+            parts=tuple([index.left * one + other for one, other in zip(_by_name(left_parts), by_time, strict=True)]),
+            time_parts=by_time,
+        )
 
     def choose(self, known: Known) -> Choice:
         """Return the priority. It is never lower than the rules' if that is 8 or more, or if an expiry is stated."""

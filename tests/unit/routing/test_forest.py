@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kryonix.routing.forest import Forest, Tree
+from kryonix.routing.forest import Explainer, Forest, Tree
 
 TREE = Tree(
     features=(0, 1, 0),
@@ -44,14 +44,34 @@ def test_the_score_of_a_forest_is_the_sum_of_its_trees() -> None:
 @pytest.mark.parametrize("row", [(0.0, 0.0), (0.0, 9.0), (15.0, 0.0), (25.0, 0.0)])
 def test_the_contributions_add_up_to_the_difference_from_the_mean(row: tuple[float, float]) -> None:
     forest = Forest((TREE, LEAF))
-    score, parts = forest.explain(row, 2)
+    score, parts = Explainer(forest, 2).explain(row)
     assert score == forest.score(row)
     assert forest.mean + sum(parts) == pytest.approx(score)
 
 
 def test_a_contribution_belongs_to_the_feature_that_was_asked() -> None:
-    _, parts = Forest((TREE,)).explain((0.0, 9.0), 2)
+    _, parts = Explainer(Forest((TREE,)), 2).explain((0.0, 9.0))
     assert parts == [2.0 - 4.0, 3.0 - 2.0]
+
+
+@pytest.mark.parametrize("trees", [(), (LEAF,), (LEAF, LEAF)])
+def test_a_forest_without_nodes_explains_nothing(trees: tuple[Tree, ...]) -> None:
+    assert Explainer(Forest(trees), 2).explain((0.0, 9.0)) == (2.5 * len(trees), [0.0, 0.0])
+
+
+def test_a_very_deep_tree_is_scored_and_explained() -> None:
+    nodes = range(20_000)
+    deep = Tree(
+        features=tuple(0 for _ in nodes),
+        thresholds=tuple(-float(node) for node in nodes),
+        lefts=(*range(1, len(nodes)), -1),
+        rights=tuple(~(node + 1) for node in nodes),
+        means=tuple(0.0 for _ in nodes),
+        leaves=tuple(float(leaf) for leaf in range(len(nodes) + 1)),
+    )
+    forest = Forest((deep,))
+    forest.check(1)
+    assert Explainer(forest, 1).explain((-15_000.0,)) == (forest.score((-15_000.0,)), [15_002.0])
 
 
 def test_the_thresholds_are_those_of_one_feature() -> None:
