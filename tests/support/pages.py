@@ -24,6 +24,8 @@ RUN_BY: Final = {
     "plan": UNIT,
     "plan --against": UNIT,
     "schema": UNIT,
+    "router show": UNIT,
+    "router decide": UNIT,
     "preview": "tests/acceptance/test_guard.py",
     "up": "tests/acceptance/test_guard.py",
     "destroy": "tests/acceptance/test_guard.py",

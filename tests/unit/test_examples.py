@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from kryonix.cli.app import app, load_command
 from kryonix.messaging import MemoryBroker, MessagingClient
 from kryonix.review.guardrails import parse_acceptances
+from kryonix.routing.model import write_model
 from kryonix.signup.service import build_service
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import parse_cells, single_cell
@@ -23,6 +25,7 @@ from kryonix.worker.handlers import load_handlers
 from tests.support.pages import MESSAGING, NOT_RUN, RUN_BY, UNIT, Block, Command, blocks, commands, content
 from tests.support.project import ROOT
 from tests.support.review_repository import Repository
+from tests.support.routing_models import known, model
 
 LANGUAGES = {
     "sh": "commands, below",
@@ -76,7 +79,9 @@ def test_every_command_has_arguments_that_the_command_takes() -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with lists of tenants, as those of the commands, and its `origin/main`."""
+    """A repository with lists of tenants and a model, as those of the commands, and its `origin/main`."""
+    (tmp_path / "model.json").write_bytes(write_model(model())[0])
+    (tmp_path / "messages.jsonl").write_text(json.dumps(asdict(known())))
     for name in ("tenants.yaml", "other-tenants.yaml"):
         (tmp_path / name).write_bytes((ROOT / "tenants.yaml").read_bytes())
     repository = Repository.empty(tmp_path)
@@ -95,7 +100,7 @@ def offline() -> list[Command]:
 def test_a_command_that_needs_no_platform_runs(words: tuple[str, ...], repository: Path) -> None:
     result = CliRunner().invoke(app, words[1:])
     assert result.exit_code == 0, (result.output, result.exception)
-    assert result.output
+    assert result.stdout
 
 
 @pytest.mark.parametrize("block", of("yaml"), ids=str)
