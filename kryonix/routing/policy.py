@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from kryonix.routing.numbers import Number
 
-HIGHEST = 9
-"""The most urgent that a model gives; 10 stays with senders who ask for it."""
-LEVELS = 7
+HIGHEST = 10
+"""The most urgent that a model gives, the same as a sender can ask for."""
+LEVELS = 8
 """Thresholds between HIGHEST and the lowest ordinary priority, 2."""
 LAST = 1
 
@@ -35,7 +35,7 @@ class Last:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Cut an index into priorities: at most the first level is HIGHEST, above the seventh is 2, and the last ones 1."""
+    """Cut an index into priorities: HIGHEST up to the first level, 2 above the last level, and 1 for what goes last."""
 
     index: Index
     levels: tuple[Number, ...]

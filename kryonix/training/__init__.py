@@ -1,0 +1,1 @@
+"""Train and judge routing models. It needs numpy and LightGBM: the extra `router`."""
