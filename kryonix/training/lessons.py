@@ -58,7 +58,7 @@ class Lesson:
         return np.where(self.traffic.stated, np.log(np.maximum(self.traffic.deadlines, 1.0)), predicted)
 
     def completed(self, time: Numbers, left: Numbers) -> Traffic:
-        """Return the traffic with plausible values for what nobody saw: predictions, as wrong as those that were seen."""
+        """Return the traffic with plausible values for what nobody saw: predictions, wrong as those that were seen."""
         random = np.random.default_rng(_SEED)
 
         def filled(labels: Labels, predicted: Numbers) -> Numbers:

@@ -118,7 +118,7 @@ def crossed(known: Sequence[Known], time: Labels, left: Labels) -> tuple[Numbers
     for fold in range(_FOLDS):
         inside = folds == fold
         learned = fit(known, time.only(~inside), left.only(~inside))
-        here = np.flatnonzero(inside)
+        here = np.flatnonzero(inside).tolist()
         rows = matrix([known[number] for number in here], learned.shapes, learned.unknown)
         times[inside], lefts[inside] = score(learned.time, rows), score(learned.left, rows)
     return times, lefts
@@ -130,7 +130,7 @@ def _mean(labels: Labels) -> float:
 
 def _shape_means(known: Sequence[Known], labels: Labels) -> dict[str, float]:
     found: defaultdict[str, list[float]] = defaultdict(list)
-    for number in np.flatnonzero(labels.known):
+    for number in np.flatnonzero(labels.known).tolist():
         found[known[number].shape].append(float(labels.values[number]))
     overall = _mean(labels)
     return {
@@ -168,7 +168,8 @@ def _tree(root: dict[str, Any]) -> Tree:
     """Number the nodes from the root down, and the leaves, each in the order of a walk."""
     if "leaf_value" in root and "split_feature" not in root:
         return Tree((), (), (), (), (), (_rounded(root["leaf_value"]),))
-    nodes, leaves = [root], []
+    nodes = [root]
+    leaves: list[float] = []
     lefts: list[int] = []
     rights: list[int] = []
     for node in nodes:  # grows while it is walked

@@ -24,15 +24,15 @@ _CUTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Priorities by shape, in the order of the median expiry seen. `floor`: never below the rules' 8, nor if stated."""
+    """Priorities by shape, in the order of the median expiry seen.
+
+    It keeps the promises that a model keeps: a priority of 8 or more is not lowered, nor a message with an expiry.
+    """
 
     priorities: dict[str, int]
-    floor: bool
 
     def of(self, known: Sequence[Known], rules: Priorities) -> Priorities:
         found = np.array([self.priorities.get(each.shape, 5) for each in known])
-        if not self.floor:
-            return found
         kept = (rules >= 8) | np.array([each.expires_ms is not None for each in known])
         return np.where(kept, np.maximum(found, rules), found)
 
@@ -40,7 +40,7 @@ class Table:
 def candidates(lesson: Lesson) -> list[Table]:
     """Return the tables to tune among: the order of the shapes is that of their median expiry, the cuts differ."""
     lefts: defaultdict[str, list[float]] = defaultdict(list)
-    for number in np.flatnonzero(lesson.left.known):
+    for number in np.flatnonzero(lesson.left.known).tolist():
         lefts[lesson.known[number].shape].append(lesson.left.values[number])
     counts: defaultdict[str, int] = defaultdict(int)
     for each in lesson.known:
@@ -54,5 +54,5 @@ def candidates(lesson: Lesson) -> list[Table]:
             middle = (before + counts[name] / 2) / len(lesson)
             before += counts[name]
             priorities[name] = 9 - int(np.searchsorted(cuts, middle))
-        found += [Table(priorities, floor) for floor in (True, False)]
+        found.append(Table(priorities))
     return found
