@@ -20,7 +20,7 @@ __all__ = ["LEVELS_MS", "URGENT", "known", "learned", "model", "model_file", "sp
 URGENT: Final = "aaaaaaaaaaaaaaaa"
 """The shape that `learned` expects to be urgent: half a second is left; an hour for any other."""
 
-LEVELS_MS: Final = (1_000, 5_000, 20_000, 60_000, 300_000, 1_200_000, 7_200_000)
+LEVELS_MS: Final = (100, 1_000, 5_000, 20_000, 60_000, 300_000, 1_200_000, 7_200_000)
 """Times left between the priorities 9, 8, and so on down to 2."""
 
 

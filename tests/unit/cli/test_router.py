@@ -83,7 +83,7 @@ def test_a_model_is_shown_without_its_trees() -> None:
     found = model_json(read_model(content, "model.json"))
     action = found["actions"][ROUTE]
     assert (found["version"], found["messages"], found["tenants"]) == (version, 5_000, ["acme"])
-    assert (action["messages"], action["trees"], len(action["levels"])) == (5_000, {"time": 1, "left": 1}, 7)
+    assert (action["messages"], action["trees"], len(action["levels"])) == (5_000, {"time": 1, "left": 1}, 8)
     assert action["features"] == {"shape: left": 1.0}
     with CONSOLE.capture() as capture:
         for each in model_report(read_model(content, "model.json"), CONSOLE):

@@ -52,7 +52,7 @@ def test_a_stated_expiry_counts_more_than_the_predicted_time_left() -> None:
 
 
 def test_an_expiry_of_nothing_is_the_most_urgent() -> None:
-    assert priority(known(expires_ms=0.0)) == 9
+    assert priority(known(expires_ms=0.0)) == 10
 
 
 def test_no_decision_is_outside_the_learned_range_or_the_floor() -> None:
@@ -68,7 +68,7 @@ def test_no_decision_is_outside_the_learned_range_or_the_floor() -> None:
         rules = rules_priority(message.priority, message.expires_ms)
         chosen = decider.choose(message)
         assert chosen.rules == rules
-        assert 1 <= chosen.priority <= 9 or chosen.priority == rules
+        assert 1 <= chosen.priority <= 10 or chosen.priority == rules
         if rules >= 8 or message.expires_ms is not None:
             assert chosen.priority >= rules
 
@@ -145,7 +145,7 @@ def test_a_remembered_prediction_is_that_of_a_new_decider() -> None:
             ("shape: left", 8.0),
         )
     ]
-    made = learned(left=Forest(tuple(trees)), policy=Policy(Index(1.0, 0.0), (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 3.0)))
+    made = learned(left=Forest(tuple(trees)), policy=Policy(Index(1.0, 0.0), (-5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 3.0)))
     decider = Decider(made, 0.0)
     for number in range(2_000):
         message = known(

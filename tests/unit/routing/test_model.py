@@ -121,8 +121,8 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "a number beyond all": (lambda f: action(f).update(unknown=[10**400, 1]), "unknown.0"),
     "a missing field": (lambda f: action(f).pop("policy"), "policy: Field required"),
     "actions that are a list": (lambda f: f.update(actions=[]), "actions"),
-    "too few levels": (lambda f: action(f)["policy"]["levels"].pop(), "levels are not 7 ascending numbers"),
-    "levels that descend": (lambda f: action(f)["policy"]["levels"].reverse(), "levels are not 7 ascending numbers"),
+    "too few levels": (lambda f: action(f)["policy"]["levels"].pop(), "levels are not 8 ascending numbers"),
+    "levels that descend": (lambda f: action(f)["policy"]["levels"].reverse(), "levels are not 8 ascending numbers"),
     "a tree with a cycle": (
         lambda f: action(f)["left"]["trees"][0].update(lefts=[0]),
         "tree 0 does not lead from its root to its leaves",

@@ -14,13 +14,13 @@ LEVELS = tuple(math.log(each) for each in LEVELS_MS)
 BY_LEFT = Policy(Index(1.0, 0.0), LEVELS)
 
 
-@pytest.mark.parametrize(("left_ms", "priority"), [*zip(LEVELS_MS, range(9, 2, -1), strict=True), (1e9, 2), (1, 9)])
+@pytest.mark.parametrize(("left_ms", "priority"), [*zip(LEVELS_MS, range(10, 2, -1), strict=True), (1e9, 2), (1, 10)])
 def test_less_time_left_is_a_higher_priority(left_ms: float, priority: int) -> None:
     assert BY_LEFT.priority(math.log(left_ms), 0.0) == priority
 
 
 def test_just_above_a_level_is_the_next_lower_priority() -> None:
-    assert [BY_LEFT.priority(math.log(level + 1), 0.0) for level in LEVELS_MS] == [8, 7, 6, 5, 4, 3, 2]
+    assert [BY_LEFT.priority(math.log(level + 1), 0.0) for level in LEVELS_MS] == [9, 8, 7, 6, 5, 4, 3, 2]
 
 
 def test_the_handling_time_counts_by_its_weight() -> None:
@@ -36,8 +36,8 @@ def test_what_may_wait_for_everything_else_goes_last() -> None:
 
 
 @pytest.mark.parametrize(
-    "levels", [(), LEVELS[1:], (*LEVELS, 20.0), LEVELS[::-1]], ids=["none", "six", "eight", "descending"]
+    "levels", [(), LEVELS[1:], (*LEVELS, 20.0), LEVELS[::-1]], ids=["none", "seven", "nine", "descending"]
 )
 def test_levels_that_are_not_seven_ascending_numbers_are_refused(levels: Any) -> None:
-    with pytest.raises(ValueError, match="levels are not 7 ascending numbers"):
+    with pytest.raises(ValueError, match="levels are not 8 ascending numbers"):
         Policy(Index(1.0, 0.0), levels)
