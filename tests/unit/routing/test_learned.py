@@ -145,7 +145,9 @@ def test_a_remembered_prediction_is_that_of_a_new_decider() -> None:
             ("shape: left", 8.0),
         )
     ]
-    made = learned(left=Forest(tuple(trees)), policy=Policy(Index(1.0, 0.0), (-5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 3.0)))
+    made = learned(
+        left=Forest(tuple(trees)), policy=Policy(Index(1.0, 0.0), (-5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 3.0))
+    )
     decider = Decider(made, 0.0)
     for number in range(2_000):
         message = known(
