@@ -34,7 +34,7 @@ COMMANDS: Final = {
         "top": ("top", "Show all tenants live: depth, rates, wait, consumers and the fullest limit."),
         "exporter": (
             "exporter",
-            "Serve Prometheus metrics of tenants: limits, state, use, operations, backups, drift and certificates.",
+            "Serve Prometheus metrics of tenants: limits, use, operations, backups, routing, drift and certificates.",
         ),
         "certificates": (
             "certificates",

@@ -30,6 +30,7 @@ from kryonix.monitoring.drift import DriftReader, Seen, read_seen
 from kryonix.monitoring.endpoint import Endpoint
 from kryonix.monitoring.exporter import Exporter, Read
 from kryonix.monitoring.figures import connection_figures, registry_figures
+from kryonix.monitoring.routing import routing_figures
 from kryonix.rabbitmq.broker import Broker
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.signup.figures import operation_figures
@@ -82,7 +83,7 @@ def exporter(
         typer.Option(metavar="FILE", help="Alertmanager's file to write, from base.yml beside it and the tenants."),
     ] = None,
 ) -> None:
-    """Serve Prometheus metrics of tenants: limits, state, use, operations, backups, drift and certificates.
+    """Serve Prometheus metrics of tenants: limits, use, operations, backups, routing, drift and certificates.
 
     A figure that cannot be read is absent, never 0. With --alertmanager, also keep Alertmanager's configuration equal
     to what the tenants' entries say of notifications.
@@ -135,6 +136,7 @@ def _sources(access: Access) -> dict[str, Read]:
     """Return what is read at every interval."""
     sources: dict[str, Read] = {"registry": partial(registry_figures, access.registry_dsn, access.catalog)}
     sources["backups"] = partial(backup_figures, access.registry_dsn)
+    sources["routing"] = partial(routing_figures, access.registry_dsn)
     sources["operations"] = partial(operation_figures, access.operations_dsn)
     for name, outputs in access.cells.items():
         sources[f"cell {name}"] = _CellReader(outputs).connections

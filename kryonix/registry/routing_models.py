@@ -128,7 +128,9 @@ def fetch_content(connection: Connection, cliente_id: str, version: str) -> byte
 
 
 def fetch_modes(connection: Connection) -> list[RoutingMode]:
-    """Return the modes of all tenants that have one, ordered by id."""
+    """Return the modes of all tenants that have one, ordered by id; none of a registry of an older version."""
+    if not _is_made(connection):
+        return []
     return [RoutingMode(**row) for row in connection.execute(QUERIES["fetch_routing_modes"])]
 
 
@@ -149,10 +151,14 @@ def fetch_sharing(connection: Connection) -> dict[str, datetime]:
 
 def remove_routing(connection: Connection, cliente_id: str) -> None:
     """Delete a removed tenant's models, mode and login, and end its sharing."""
-    (found,) = connection.execute(QUERIES["has_routing"])
-    if found["made"]:
+    if _is_made(connection):
         for query in ("delete_modes", "delete_models", "unshare_outcomes", "revoke_routing"):
             connection.execute(QUERIES[query], {"id": cliente_id})
+
+
+def _is_made(connection: Connection) -> bool:
+    (found,) = connection.execute(QUERIES["has_routing"])
+    return bool(found["made"])
 
 
 def _lock(connection: Connection, cliente_id: str) -> None:

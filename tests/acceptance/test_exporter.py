@@ -72,7 +72,7 @@ def test_every_tenants_limits_state_and_connections_are_served(platform: Project
             shows(url, f'kryonix_exporter_source_readable{{source="{source}"}} 1.0')
         shows(url, "kryonix_tenant_larger_plan{")
         shows(url, 'kryonix_operations_total{kind="create",outcome="failed"} 0.0')
-        for source in ("operations", "backups", "drift main", "certificates main"):
+        for source in ("operations", "backups", "routing", "drift main", "certificates main"):
             shows(url, f'kryonix_exporter_source_readable{{source="{source}"}} 1.0')
         assert 'kryonix_tenant_drifted{cliente_id="acme"} 0.0' in shows(url, "kryonix_tenant_drifted{")
         asyncio.run(connected(url))

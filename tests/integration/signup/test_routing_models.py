@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from kryonix.registry.connection import ROUTING_TABLES, connect
+from kryonix.monitoring.routing import routing_figures
+from kryonix.registry.connection import EXPORTER_READS, ROUTING_READS, ROUTING_TABLES, SCHEMA, connect
 from kryonix.registry.errors import RegistryRefused, RoutingBusy, RoutingRefused
 from kryonix.registry.routing_access import end_access, give_access, has_access
 from kryonix.registry.routing_models import (
@@ -27,7 +28,7 @@ from kryonix.registry.routing_models import (
 from kryonix.registry.rows import TenantRow, put_tenant, retire_tenant
 from kryonix.registry.tables import fetch_rows, fetch_tables
 from kryonix.routing.model import ModelRefused
-from tests.integration.signup.conftest import OWNER, SIGNUP, WRITER, Registry
+from tests.integration.signup.conftest import OWNER, PASSWORD, SIGNUP, WRITER, Registry
 from tests.support.routing_models import model, model_file
 
 MADE_AT = model().made_at
@@ -266,6 +267,32 @@ def test_no_other_role_sees_models_or_makes_logins(registry: Registry, dsn: str)
         give_access(connection, dsn, "acme")
 
 
+@pytest.fixture
+def reader(registry: Registry) -> Iterator[str]:
+    """The DSN of a role with the rights to routing that the exporter's has."""
+    registry.query(f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'")
+    registry.query("GRANT USAGE ON SCHEMA tenants TO reader")
+    for table in (*EXPORTER_READS[SCHEMA], *ROUTING_READS):
+        registry.query(f"GRANT SELECT ON tenants.{table} TO reader")
+    yield registry.dsn("reader")
+    registry.query("DROP OWNED BY reader")
+    registry.query("DROP ROLE reader")
+
+
+def test_the_exporter_reads_modes_and_times_and_no_model(dsn: str, reader: str) -> None:
+    version = published(dsn)
+    with connect(dsn) as connection:
+        set_mode(connection, "acme", "shadow")
+    samples = [sample for family in routing_figures(reader) for sample in family.samples]
+    assert [(tuple(each.labels.values()), each.value) for each in samples] == [
+        (("acme", "shadow"), 1),
+        (("acme", version), MADE_AT.timestamp()),
+    ]
+    for table in ("routing_models", "routing_sharing", "routing_current"):
+        with pytest.raises(RegistryRefused, match="permission denied"), connect(reader) as connection:
+            connection.execute(f"SELECT FROM tenants.{table}".encode())
+
+
 def test_a_new_login_ends_the_one_before_and_a_dropped_one_ends(dsn: str) -> None:
     published(dsn)
     with connect(dsn) as connection:
@@ -308,6 +335,7 @@ def test_a_registry_without_routing_removes_tenants(registry: Registry, dsn: str
             registry.query(f"CREATE VIEW tenants.{table} AS SELECT * FROM hidden.{table}")
             registry.query(f"GRANT ALL ON tenants.{table} TO {WRITER}")
         with connect(dsn) as connection:
+            assert fetch_modes(connection) == []
             retire_tenant(connection, "beta")
     finally:
         registry.query("DROP SCHEMA tenants CASCADE")
