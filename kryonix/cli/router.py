@@ -1,4 +1,4 @@
-"""`kryonix router`: routing that learns. What a model is, and its decisions for messages that are read from a file."""
+"""`kryonix router`: routing that learns. Its decisions for messages that are read from a file."""
 
 from __future__ import annotations
 
@@ -11,28 +11,21 @@ from typing import Annotated, Final, cast
 
 import typer
 
+from kryonix.cli import router_models, router_outcomes, router_training
 from kryonix.cli.groups import group
-from kryonix.cli.options import Json, command, read_bytes
-from kryonix.cli.output.console import out, print_result
-from kryonix.cli.output.router import model_json, model_report
+from kryonix.cli.options import command
+from kryonix.cli.router_models import ModelFile, model_of
 from kryonix.errors import InvalidChoice
 from kryonix.routing.known import rules_priority
 from kryonix.routing.learned import Decider
-from kryonix.routing.model import Model, read_model
+from kryonix.routing.model import Model
 from kryonix.routing.outcomes import Asked, read_asked
 
 _BLOCK: Final = 65_536
 
-ModelFile = Annotated[Path, typer.Option("--model", metavar="FILE", help="Model that `router train` has written.")]
-
 app = group("router", "Routing that learns: outcomes, training, evaluation, modes and decisions.")
-
-
-@command(app)
-def show(model: ModelFile, json_output: Json = False) -> None:
-    """Show a model: what it learned from, its figures, and how it decides each action."""
-    found = model_of(model)
-    print_result(model_json(found), model_report(found, out), json_output)
+for _part in (router_outcomes, router_training, router_models):
+    app.add_typer(_part.app)
 
 
 @command(app)
@@ -54,11 +47,6 @@ def decide(
         raise InvalidChoice(f"{str(file)!r} can't be read: {error.strerror}. Check the path") from error
     with opened:
         _answer(found, opened, str(file))
-
-
-def model_of(file: Path) -> Model:
-    """Return a file's model. Raises InvalidChoice and ModelRefused."""
-    return read_model(read_bytes(file), str(file))
 
 
 def _answer(model: Model, stream: BufferedReader, source: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import stat
 import sys
 import tempfile
@@ -141,6 +142,35 @@ def write_private(file: Path, content: Mapping[str, Any]) -> None:
             fresh.unlink()
 
 
-def unwritable(file: Path, error: OSError) -> InvalidChoice:
-    """Return the error for a file of --output that can't be written."""
-    return InvalidChoice(f"--output {str(file)!r} can't be written: {error.strerror}. Give another file")
+def check_output(file: Path, option: str) -> None:
+    """Raise InvalidChoice if a result without secrets can't be written there. `option` names it."""
+    try:
+        if file.exists() and not file.is_file():
+            raise InvalidChoice(f"{option} {str(file)!r} is not a regular file. Give a file")
+        with tempfile.NamedTemporaryFile(prefix=f".{file.name}.", dir=file.resolve().parent):
+            return
+    except OSError as error:
+        raise unwritable(file, error, option) from error
+
+
+def write_output(file: Path, content: bytes, option: str) -> None:
+    """Write a result without secrets, replacing the file atomically. Raises InvalidChoice."""
+    check_output(file, option)
+    target = file.resolve()  # a link stays
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        fresh.replace(target)
+    except OSError as error:
+        raise unwritable(file, error, option) from error
+    finally:
+        with suppress(FileNotFoundError):
+            fresh.unlink()
+
+
+def unwritable(file: Path, error: OSError, option: str = "--output") -> InvalidChoice:
+    """Return the error for an option's file that can't be written."""
+    return InvalidChoice(f"{option} {str(file)!r} can't be written: {error.strerror}. Give another file")

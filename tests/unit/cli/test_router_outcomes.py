@@ -1,0 +1,46 @@
+"""Outcomes for `kryonix router`: their sources, and addresses with a password."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kryonix.cli.router_outcomes import outcomes_of
+from kryonix.errors import InvalidChoice
+
+LINE = (
+    '{"module":"crm","action":"leads.create","at":1767600000,"message_id":"%s","bytes":10,"device":"web","shape":"s",'
+    '"priority":null,"expires_ms":null,"waited_ms":1,"handled_ms":2,"attempts":1,"outcome":"done","priority_used":5}\n'
+)
+
+
+def test_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(LINE % name)
+    found = outcomes_of([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert [each.message_id for each in found] == ["a", "b"]
+
+
+def test_the_variable_names_the_source_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text(LINE % "a")
+    monkeypatch.setenv("KRYONIX_OUTCOMES", str(tmp_path / "a"))
+    assert [each.message_id for each in outcomes_of(None)] == ["a"]
+    monkeypatch.delenv("KRYONIX_OUTCOMES")
+    with pytest.raises(InvalidChoice, match="Give --outcomes FILE, or set KRYONIX_OUTCOMES"):
+        outcomes_of(None)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(InvalidChoice, match=r"'none\.jsonl' can't be read: No such file"):
+        outcomes_of(["none.jsonl"])
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["postgresql://kryonix:hidden@db/kryonix", "postgres://db/kryonix?user=kryonix&password=hidden"],
+)
+def test_an_address_with_a_password_is_refused_without_showing_it(address: str) -> None:
+    with pytest.raises(InvalidChoice, match=r"Set KRYONIX_OUTCOMES to it, or keep the password in ~/\.pgpass") as error:
+        outcomes_of([address])
+    assert "hidden" not in str(error.value)
