@@ -205,16 +205,40 @@ _ROUTING: Final = Row(
     title="Routing",
     panels=[
         Panel(
+            title="Mode",
+            description="What the tenant's routing model may do. Without one the rules decide. See docs/routing.md.",
+            kind="table",
+            columns=["mode=Mode"],
+            queries=[Query(expr=f"max by (mode) (kryonix_routing_mode{{{_T}}}) > 0", name="", may_be_empty=True)],
+            width=4,
+        ),
+        Panel(
+            title="Model's age",
+            description="Time since the model in use was trained. An old one knows the messages of that time only.",
+            kind="stat",
+            unit="s",
+            queries=[
+                Query(
+                    expr=f"time() - max(kryonix_routing_model_made_timestamp_seconds{{{_T}}})",
+                    name="Model's age",
+                    may_be_empty=True,
+                )
+            ],
+            width=4,
+        ),
+        Panel(
             title="Wait by priority, 95th percentile",
             description="High priorities wait least if the order helps. Needs `kryonix:receiveTime`.",
             unit="s",
             queries=[Query(expr=_waits(0.95, "priority"), name="{{priority}}")],
+            width=8,
         ),
         Panel(
             title="Wait, median",
             description="Half of an action's messages wait no longer. Compare it with the 95th percentile above.",
             unit="s",
             queries=[Query(expr=_waits(0.5, "modulo, acao"), name=_NAME)],
+            width=8,
         ),
     ],
 )
