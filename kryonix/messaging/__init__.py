@@ -29,9 +29,11 @@ from kryonix.messaging.errors import (
 )
 from kryonix.messaging.facade import ClientOptions, ConsumeOptions, Facade
 from kryonix.messaging.idempotency import Claim, IdempotencyStore, MemoryIdempotency, PostgresIdempotency
+from kryonix.messaging.learned import LearnedRouter, RouterStatus
 from kryonix.messaging.memory import MemoryBroker
 from kryonix.messaging.message import Device, Message, Outgoing, Route, SendOptions, SendResult
 from kryonix.messaging.modules import ActionName, ModuleName
+from kryonix.messaging.outcomes import JsonLinesOutcomes, Outcomes, OutcomeSink, PostgresOutcomes
 from kryonix.messaging.routing import Decision, Router, Rules
 from kryonix.messaging.sender import Batch
 from kryonix.messaging.stats import QueueStats
@@ -54,6 +56,8 @@ __all__ = [
     "IdempotencyStore",
     "Item",
     "JsonLinesAudit",
+    "JsonLinesOutcomes",
+    "LearnedRouter",
     "MemoryBroker",
     "MemoryIdempotency",
     "Message",
@@ -63,15 +67,19 @@ __all__ = [
     "NotConnected",
     "NotRoutable",
     "NotSerializable",
+    "OutcomeSink",
+    "Outcomes",
     "Outgoing",
     "PostgresAudit",
     "PostgresIdempotency",
+    "PostgresOutcomes",
     "QueueFull",
     "QueueStats",
     "Reject",
     "Retry",
     "Route",
     "Router",
+    "RouterStatus",
     "Rules",
     "SendOptions",
     "SendResult",

@@ -31,8 +31,12 @@ from kryonix.messaging.encoding import MAX_BYTES, Compression
 from kryonix.messaging.errors import ConfigurationError, NotConnected
 from kryonix.messaging.facade import ClientOptions, Facade
 from kryonix.messaging.idempotency import IdempotencyStore
+from kryonix.messaging.learned import LearnedRouter
 from kryonix.messaging.message import Outgoing, SendOptions, SendResult
 from kryonix.messaging.modules import ActionName, Facades, ModuleName
+from kryonix.messaging.outcomes.note import Consumed
+from kryonix.messaging.outcomes.recorder import Outcomes, Recorder, shapes_of
+from kryonix.messaging.outcomes.table import PostgresOutcomes
 from kryonix.messaging.reach import Reach
 from kryonix.messaging.routing import Router, Rules, SafeRouter
 from kryonix.messaging.sender import Batch, Sender
@@ -66,6 +70,7 @@ class MessagingClient(Facades):
         router_timeout: float = 1.0,
         compression: Compression | None = "zstd",
         audit: AuditSink | None = None,
+        outcomes: Outcomes | None = None,
         idempotency: IdempotencyStore | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
@@ -73,9 +78,10 @@ class MessagingClient(Facades):
 
         - `catalog`: the platform's catalog. Default: the package's.
         - `prefetch`: messages delivered to a consumer before its first answer.
-        - `router`: replaces the default rules. After `router_timeout` seconds the rules decide.
+        - `router`: replaces the default rules, as LearnedRouter does. After `router_timeout` seconds the rules decide.
         - `compression`: for messages to mobile devices; None turns it off.
         - `audit`: receives a record of every send.
+        - `outcomes`: where a share of the messages is noted, without their data: what was known, what became of it.
         - `idempotency`: remembers handled messages.
         - `max_bytes`: the largest message to send or decode.
 
@@ -89,6 +95,7 @@ class MessagingClient(Facades):
         check_type("catalog", catalog, Catalog | None)
         check_type("router", router, Router | None)
         check_type("audit", audit, AuditSink | None)
+        check_type("outcomes", outcomes, Outcomes | None)
         check_type("idempotency", idempotency, IdempotencyStore | None)
         if compression not in (None, *get_args(Compression)):
             problem = f"compression: {compression!r:.60} is not one of {', '.join(get_args(Compression))}"
@@ -100,10 +107,26 @@ class MessagingClient(Facades):
         self._auditor = None if audit is None else Writer[AuditRecord](audit, "audit records")
         self._idempotency = idempotency
         self._reach = Reach(transport)
-        safe = SafeRouter(router, Rules(self._catalog), checked_seconds("router_timeout", router_timeout))
+        self._learned = router if isinstance(router, LearnedRouter) else None
+        self._recorder = None if outcomes is None else Recorder(outcomes)
+        self._router_timeout = checked_seconds("router_timeout", router_timeout)
+        chosen = None if self._learned is not None else router
         self._sender = Sender(
-            transport, self._names, self._catalog, application, safe, compression, self._auditor, max_bytes, self._reach
+            transport,
+            self._names,
+            self._catalog,
+            application,
+            SafeRouter(chosen, Rules(self._catalog), self._router_timeout),
+            compression,
+            self._auditor,
+            max_bytes,
+            self._reach,
+            shapes_of(outcomes, tenant_id),
+            self._learned,
+            self._recorder,
         )
+        self._feedback = outcomes.sink if outcomes is not None and isinstance(outcomes.sink, PostgresOutcomes) else None
+        self._ready = False
         self._consumers: list[Consumer] = []
         self._streams: list[Stream] = []
         self._closing = self._closed = False
@@ -174,7 +197,17 @@ class MessagingClient(Facades):
         # Check the options before there is a connection to close.
         client = cls(transport, address.tenant_id, application=application, **options)
         await transport.open(timeout)
+        await client.ready(timeout=timeout)
         return client
+
+    async def ready(self, *, timeout: float = 10.0) -> None:
+        """Begin to load a learned router's model, and wait for it up to two seconds, at most `timeout`.
+
+        `connect` does it. Without a model, or until it is there, the rules decide.
+        """
+        if self._learned is not None and not self._ready and not self._closing:
+            self._ready = True
+            await self._learned.start(self.tenant_id, timeout, self._router_timeout, self._feedback)
 
     @property
     def tenant_id(self) -> str:
@@ -193,6 +226,11 @@ class MessagingClient(Facades):
     def audit_dropped(self) -> int:
         """Number of audit records lost because the sink was too slow or failed."""
         return 0 if self._auditor is None else self._auditor.dropped
+
+    @property
+    def outcomes_dropped(self) -> int:
+        """Number of notes lost because the sink of `outcomes` was too slow or failed."""
+        return 0 if self._recorder is None else self._recorder.writer.dropped
 
     def module(self, name: str) -> Facade[str]:
         """Return the facade of any module, including one of a custom catalog."""
@@ -345,6 +383,8 @@ class MessagingClient(Facades):
     def _source(self, module: str, action: str, handler_timeout: float | None, model: Any) -> Source:
         self._check_open(self._closing)
         check_route(self._catalog, module, action)
+        if self._learned is not None:
+            self._learned.consumes(module, action)
         lease = 3_600.0 if handler_timeout is None else handler_timeout + 30.0
         return Source(
             self._transport,
@@ -356,7 +396,15 @@ class MessagingClient(Facades):
             lease,
             self._max_bytes,
             checked_model(model),
+            None if self._learned is None and self._recorder is None else self._consumed,
         )
+
+    def _consumed(self, note: Consumed) -> None:
+        """Note the end of an attempt to handle a message. It never raises."""
+        if self._recorder is not None and self._recorder.takes(note.message_id):
+            self._recorder.writer.note(note)
+        if self._learned is not None:
+            self._learned.became(note)
 
     def _checked_prefetch(self, prefetch: int | None, concurrency: int) -> int:
         chosen = self._prefetch if prefetch is None else checked_count("prefetch", prefetch, _MAX_PREFETCH)
@@ -385,6 +433,10 @@ class MessagingClient(Facades):
             self._reach.close()
             if self._auditor is not None:
                 await self._auditor.close()
+            if self._ready and self._learned is not None:
+                await self._learned.close()
+            if self._recorder is not None:
+                await self._recorder.writer.close()
             if self._idempotency is not None:
                 await self._idempotency.close()
         finally:

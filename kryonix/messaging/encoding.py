@@ -43,7 +43,8 @@ _MAX_KEY: Final = 40
 """Characters of a key in such a path; a longer one is cut."""
 _MAX_PROBLEMS: Final = 3
 """Reasons why data does not fit a model that are named."""
-_MIN_COMPRESSED: Final = 512
+MIN_COMPRESSED: Final = 512
+"""Bytes. A smaller body is not compressed."""
 _MIN_SAVING: Final = 0.9
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _ZSTD_WINDOW: Final = 1 << 27
@@ -145,7 +146,7 @@ def _is_encodable(value: Any) -> bool:
 
 def compress(body: bytes, how: Compression) -> tuple[bytes, str | None]:
     """Return the body and its content encoding: compressed if that saves at least a tenth, else unchanged."""
-    if len(body) < _MIN_COMPRESSED:
+    if len(body) < MIN_COMPRESSED:
         return body, None
     if how == "zstd":
         smaller = zstandard.ZstdCompressor(level=3).compress(body)

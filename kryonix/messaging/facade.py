@@ -10,6 +10,7 @@ from kryonix.messaging.consuming.stream import Stream
 from kryonix.messaging.encoding import Compression
 from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import SendOptions, SendResult
+from kryonix.messaging.outcomes.recorder import Outcomes
 from kryonix.messaging.routing import Router
 from kryonix.topology.catalog import Catalog
 
@@ -28,6 +29,7 @@ class ClientOptions(TypedDict, total=False):
     router_timeout: float
     compression: Compression | None
     audit: AuditSink | None
+    outcomes: Outcomes | None
     idempotency: IdempotencyStore | None
     max_bytes: int
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from opentelemetry import metrics
-from opentelemetry.metrics import Histogram, Meter
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from kryonix import __version__
 
 _BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """The conventions' advice for every duration."""
+
+
+decisions: Counter[tuple[tuple[str, str], str]] = Counter()
+"""Of learned routers: by module and action, and who decided. Counted without an OpenTelemetry SDK too: it is cheap."""
+
+
+def _decided(options: CallbackOptions) -> Iterable[Observation]:
+    for (route, who), count in list(decisions.items()):
+        yield Observation(count, {"kryonix.action": ".".join(route), "kryonix.decided_by": who})
 
 
 class Instruments:
@@ -32,6 +42,13 @@ class Instruments:
             "process": seconds("messaging.process.duration", "Time to handle a message."),
         }
 
+        self.fallbacks = meter.create_counter(
+            "kryonix.routing.fallbacks", "{fallback}", "Actions that went back from a model to the rules."
+        )
+        meter.create_observable_counter(
+            "kryonix.routing.decisions", [_decided], "{message}", "Messages routed, by action and by who decided."
+        )
+
     def record(self, operation: str, duration_s: float, attributes: Mapping[str, str | int]) -> None:
         self._counts[operation].add(1, attributes)
         self._seconds[operation].record(duration_s, attributes)
@@ -50,3 +67,8 @@ def are_off() -> bool:
 def record(operation: str, duration_s: float, attributes: Mapping[str, str | int]) -> None:
     """Count a message, and the duration of its operation, `send` or `process`."""
     _instruments.record(operation, duration_s, attributes)
+
+
+def fell_back(action: str) -> None:
+    """Count an action's fall back to the rules."""
+    _instruments.fallbacks.add(1, {"kryonix.action": action})

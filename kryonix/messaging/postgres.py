@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,17 +15,10 @@ if TYPE_CHECKING:
     import psycopg
 
 
-class PostgresTable:
-    """Run statements one after the other. The connection is opened at first use, and again after it breaks.
+class Postgres:
+    """Run statements one after the other. The connection is opened at first use, and again after it breaks."""
 
-    The first connection creates the table: `table` is its name, with or without schema.
-    """
-
-    def __init__(self, dsn: str, table: str, columns: str) -> None:
-        check_type("table", table, str)
-        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?", table):
-            problem = f"table: {table!r:.60} is not a valid table name"
-            raise ConfigurationError(problem, remedy="Use lower-case letters, digits and _")
+    def __init__(self, dsn: str) -> None:
         try:
             import psycopg  # noqa: F401 - fail here, not at the first message
         except ImportError as error:
@@ -32,10 +26,43 @@ class PostgresTable:
                 "psycopg is not installed", remedy="Install it with `pip install 'kryonix-messaging[postgres]'`"
             ) from error
         check_type("dsn", dsn, str)
-        self._dsn, self._table, self._columns = dsn, table, columns
+        self._dsn = dsn
         self._connection: psycopg.AsyncConnection[Any] | None = None
-        self._created = False
         self._turn = asyncio.Lock()
+
+    async def fetch(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Return the rows of a query. Raises psycopg's errors."""
+        async with self._turn:
+            connection = await self._connected()
+            cursor = await connection.execute(statement.encode(), parameters)
+            return await cursor.fetchall()
+
+    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+        import psycopg
+
+        if self._connection is None or self._connection.closed:
+            # The encoding is the SDK's, whatever PGCLIENTENCODING or the role says.
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._dsn, autocommit=True, connect_timeout=5, client_encoding="utf8"
+            )
+        return self._connection
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+
+class PostgresTable(Postgres):
+    """A table that the first connection creates: `table` is its name, with or without schema."""
+
+    def __init__(self, dsn: str, table: str, columns: str, indexes: Sequence[str] = ()) -> None:
+        check_type("table", table, str)
+        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?", table):
+            problem = f"table: {table!r:.60} is not a valid table name"
+            raise ConfigurationError(problem, remedy="Use lower-case letters, digits and _")
+        super().__init__(dsn)
+        self._table, self._columns, self._indexes = table, columns, indexes
+        self._created = False
 
     async def _execute(
         self, statement: str, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -58,22 +85,22 @@ class PostgresTable:
                     raise
             return await _run(await self._connected(), text, parameters)
 
+    async def _fetch(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return await self.fetch(statement.format(table=self._table), parameters)
+
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         import psycopg
 
-        if self._connection is None or self._connection.closed:
-            # The encoding is the SDK's, whatever PGCLIENTENCODING or the role says.
-            self._connection = await psycopg.AsyncConnection.connect(
-                self._dsn, autocommit=True, connect_timeout=5, client_encoding="utf8"
-            )
+        connection = await super()._connected()
         if not self._created:
-            await self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self._table} ({self._columns})".encode())
+            await connection.execute(f"CREATE TABLE IF NOT EXISTS {self._table} ({self._columns})".encode())
+            for number, columns in enumerate(self._indexes):
+                name = f"{self._table.rpartition('.')[2][:55]}_{number}"
+                # Another process may make it at the same moment.
+                with contextlib.suppress(psycopg.errors.UniqueViolation):
+                    await connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {self._table} ({columns})".encode())
             self._created = True
-        return self._connection
-
-    async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        return connection
 
 
 async def _run(

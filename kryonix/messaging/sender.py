@@ -22,14 +22,19 @@ from kryonix.messaging.checks import (
     checked_seconds,
     milliseconds,
 )
-from kryonix.messaging.encoding import Compression, compress, encode
+from kryonix.messaging.encoding import MIN_COMPRESSED, Compression, compress, encode
 from kryonix.messaging.errors import ConfigurationError, MessagingError, NotRoutable
+from kryonix.messaging.learned import Chosen, LearnedRouter
 from kryonix.messaging.message import Envelope, Outgoing, SendResult
+from kryonix.messaging.outcomes.note import Published
+from kryonix.messaging.outcomes.recorder import Recorder
 from kryonix.messaging.reach import Reach
-from kryonix.messaging.routing import Decision, SafeRouter, address
+from kryonix.messaging.routing import Decision, SafeRouter, address, expires_ms
 from kryonix.messaging.tracing import inject, sending
 from kryonix.messaging.transport import Transport
 from kryonix.messaging.writer import Writer
+from kryonix.routing.known import Known
+from kryonix.routing.shapes import Shapes
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
@@ -64,6 +69,10 @@ class Sender:
     auditor: Writer[AuditRecord] | None
     max_bytes: int
     reach: Reach
+    shapes: Shapes
+    learned: LearnedRouter | None = None
+    """Instead of the router's own choice: it decides without waiting."""
+    recorder: Recorder | None = None
 
     async def send(self, message: Outgoing, timeout: float) -> SendResult:
         """Send and wait for the broker's confirmation."""
@@ -71,9 +80,14 @@ class Sender:
         timeout = checked_seconds("timeout", timeout)
         check_type("message", message, Outgoing)
         envelope = self._encoded(message, started)
-        decision = await self.router.decide(message, timeout / 2)
-        if decision.mobile_optimized and self.compression is not None:
-            envelope.body, envelope.content_encoding = compress(envelope.body, self.compression)
+        known = self._known(message, envelope)
+        chosen = None
+        if self.learned is None or known is None:
+            decision = await self.router.decide(message, timeout / 2)
+        else:
+            chosen = self.learned.choose(known)
+            decision = self.learned.route(message, chosen, self.router.rules)
+        tried = self._compress(envelope, decision, chosen)
         envelope.headers = {**message.headers, "modulo": message.module, "acao": message.action}
         envelope.exchange, envelope.routing_key = address(self.names, message, decision)
         # The shorter of the caller's time and, for mobile, the catalog's.
@@ -81,7 +95,66 @@ class Sender:
         mobile = self.catalog.modules[message.module].mobile_expiry if decision.mobile_optimized else None
         envelope.expiration = min((limit for limit in (own, mobile) if limit is not None), default=None)
         queue = self.names.queue(message.module, message.action)
-        return await self._publish(message, envelope, decision, timeout, started, queue)
+        try:
+            result = await self._publish(message, envelope, decision, timeout, started, queue)
+        except BaseException:
+            if known is not None and self.learned is not None:
+                self.learned.forget(known)
+            raise
+        if known is not None and self.recorder is not None and self.recorder.takes(known.message_id):
+            self.recorder.writer.note(self._note(known, chosen, decision, len(envelope.body) if tried else None))
+        return result
+
+    def _known(self, message: Outgoing, envelope: Envelope) -> Known | None:
+        """Return what a model may look at, if one is asked or a note is taken."""
+        if self.learned is None and (self.recorder is None or not self.recorder.takes(envelope.message_id)):
+            return None
+        try:
+            shape = self.shapes.of(message.data)
+        except Exception:  # noqa: BLE001 - the caller's own containers may raise anything; the rules decide
+            return None
+        return Known(
+            message.module,
+            message.action,
+            time.time(),
+            envelope.message_id,
+            len(envelope.body),
+            message.device,
+            shape,
+            message.priority,
+            expires_ms(message),
+        )
+
+    def _compress(self, envelope: Envelope, decision: Decision, chosen: Chosen | None) -> bool:
+        """Compress a message to a mobile device, unless a model that is obeyed expects no saving. Return True if so."""
+        if not decision.mobile_optimized or self.compression is None or len(envelope.body) < MIN_COMPRESSED:
+            return False
+        if chosen is not None and chosen.obeyed and not chosen.choice.prediction.compresses:
+            return False
+        envelope.body, envelope.content_encoding = compress(envelope.body, self.compression)
+        return True
+
+    def _note(self, known: Known, chosen: Chosen | None, decision: Decision, compressed: int | None) -> Published:
+        expected = None if chosen is None else chosen.choice.prediction
+        return Published(
+            tenant=self.names.tenant_id,
+            module=known.module,
+            action=known.action,
+            message_id=known.message_id,
+            at=known.at,
+            bytes=known.bytes,
+            device=known.device,
+            shape=known.shape,
+            priority=known.priority,
+            expires_ms=known.expires_ms,
+            priority_used=decision.priority,
+            decision="rules" if chosen is None else chosen.who,
+            propensity=1.0 if chosen is None else chosen.propensity,
+            compressed_bytes=compressed,
+            time=None if expected is None else expected.time,
+            left=None if expected is None else expected.left,
+            version=None if chosen is None else chosen.version,
+        )
 
     async def broadcast(self, data: Any, message_id: str | None, timeout: float) -> SendResult:
         """Publish to every queue of the modules with AI routing."""

@@ -153,6 +153,7 @@ class Consumer:
 
     async def _process(self, work: Work) -> None:
         message = work.message
+        work.begin()
         with processing(message, self._source.transport.server) as operation:
             try:
                 async with asyncio.timeout(self._handler_timeout):

@@ -25,6 +25,7 @@ class Item(Generic[Data_co]):
         self._span = ExitStack()
 
     async def __aenter__(self) -> Message[Data_co]:
+        self._work.begin()
         self._operation = self._span.enter_context(processing(self._work.message, self._work.server))
         return self._work.message
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -13,7 +15,9 @@ from pydantic import TypeAdapter
 
 from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import CONTROL_HEADERS, Header, Message, shown_id
+from kryonix.messaging.outcomes.note import Consumed
 from kryonix.messaging.transport import Delivery, Transport
+from kryonix.routing.outcomes import Became
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
@@ -42,6 +46,8 @@ class Source:
     max_bytes: int
     adapter: TypeAdapter[Any] | None = None
     """The type of the data, if it is not plain JSON."""
+    note: Callable[[Consumed], None] | None = None
+    """Takes a note of each attempt."""
 
     @property
     def dead_letter_queue(self) -> str:
@@ -60,12 +66,41 @@ class Source:
 class Work:
     """A message to handle. Call exactly one of done, retry, reject and give_back."""
 
-    __slots__ = ("_delivery", "_key", "_source", "message", "settled")
+    __slots__ = ("_delivery", "_key", "_source", "_started", "message", "settled")
 
     def __init__(self, source: Source, delivery: Delivery, message: Message, key: str | None) -> None:
         self._source, self._delivery, self._key = source, delivery, key
         self.message = message
         self.settled = False
+        self._started: float | None = None
+
+    def begin(self) -> None:
+        """Start the time of the handler."""
+        self._started = time.time()
+
+    def _note(self, outcome: Became) -> None:
+        """Note the attempt's end. A broadcast has several: one in each module."""
+        source, message, started = self._source, self.message, self._started
+        if source.note is None or message.broadcast or not message.message_id.isprintable() or not message.message_id:
+            return
+        now, waited = time.time(), None
+        since = message.received_at or message.sent_at
+        if message.attempt == 1 and started is not None and since is not None:
+            with suppress(ValueError, OverflowError, OSError):  # another application's time may be any
+                waited = max(started - since.timestamp(), 0.0) * 1000
+        source.note(
+            Consumed(
+                tenant=source.names.tenant_id,
+                module=source.module,
+                action=source.action,
+                message_id=message.message_id,
+                at=now,
+                waited_ms=waited,
+                handled_ms=None if started is None else max(now - started, 0.0) * 1000,
+                attempts=message.attempt,
+                outcome=outcome,
+            )
+        )
 
     @property
     def server(self) -> tuple[str, int] | None:
@@ -87,6 +122,7 @@ class Work:
     async def done(self) -> None:
         """Remember the message, then acknowledge it: in this order a crash in between loses nothing."""
         self.settled = True
+        self._note("done")
         if self._key is not None and self._source.idempotency is not None:
             failure = f"message {self.message.message_id!r} is handled, but cannot be remembered"
             await ask_store(self._source.idempotency.done(self._key), failure)
@@ -95,12 +131,13 @@ class Work:
     async def retry(self) -> None:
         """Count a failure. The broker delivers the message later, or makes it a dead letter after the last attempt."""
         self.settled = True
+        self._note("retried" if self.attempts_left else "dead")
         await self._release()
         source, attempt = self._source, self.message.attempt
         if source.catalog.retry.strategy != "queues":
             await self._delivery.reject(requeue=True)
         elif attempt > source.catalog.retry.limit:
-            await self.reject(f"failed {attempt} times")
+            await self._die(f"failed {attempt} times")
         else:
             key = source.names.retry_key(self._delivery.queue, attempt)
             await self._move(key, {Header.FAILURES: attempt}, requeue=True)
@@ -108,7 +145,11 @@ class Work:
     async def reject(self, reason: str) -> None:
         """Make the message a dead letter with a reason."""
         self.settled = True
+        self._note("dead")
         await self._release()
+        await self._die(reason)
+
+    async def _die(self, reason: str) -> None:
         key = self._source.names.dead_letter_key(self._source.module, self._source.action)
         # A reason may contain half of a name in a file system that is not UTF-8.
         writable = reason[:_MAX_REASON].encode(errors="backslashreplace").decode()

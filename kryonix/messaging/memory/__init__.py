@@ -67,7 +67,9 @@ class MemoryBroker:
     async def connect(self, *, application: str = "test", **options: Unpack[ClientOptions]) -> MessagingClient:
         """Return a client of this broker. The options are those of MessagingClient."""
         options.setdefault("catalog", self.catalog)
-        return MessagingClient(MemoryTransport(self), self.names.tenant_id, application=application, **options)
+        client = MessagingClient(MemoryTransport(self), self.names.tenant_id, application=application, **options)
+        await client.ready()
+        return client
 
     def messages(self, module: str, action: str) -> list[Envelope]:
         """Return the messages waiting in an action's queue, the next one first."""

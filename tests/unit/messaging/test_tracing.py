@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from kryonix.messaging import MemoryBroker, Message, NotConnected, Reject, metrics, tracing
+from kryonix.messaging import LearnedRouter, MemoryBroker, Message, NotConnected, Reject, metrics, tracing
 from kryonix.messaging.message import Route
+from tests.support.learned import model_file, model_of, only_device
 from tests.support.recording_handler import Seen
 from tests.support.waiting import eventually_async
 
@@ -49,6 +52,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
 def reader(monkeypatch: pytest.MonkeyPatch) -> InMemoryMetricReader:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
+    monkeypatch.setattr(metrics, "decisions", Counter())
     monkeypatch.setattr(metrics, "_instruments", metrics.Instruments(provider.get_meter("test")))
     return reader
 
@@ -193,3 +197,17 @@ async def test_an_invalid_trace_header_is_ignored(spans: InMemorySpanExporter) -
         await client.crm.send("leads.create", {}, headers={"baggage": 3})
         await seen.wait(1)
     assert [message.data for message in seen.messages] == [{}]
+
+
+async def test_metrics_count_decisions_and_fallbacks(reader: InMemoryMetricReader, tmp_path: Path) -> None:
+    file = tmp_path / "model.json"
+    file.write_bytes(model_file(model_of(9, usual=only_device("web"))))
+    router = LearnedRouter(file, mode="on")
+    async with await MemoryBroker(modules=["crm"]).connect(router=router) as client:
+        for _ in range(1_100):
+            await client.crm.send("leads.create", {}, device="mobile")
+    action, found = {"kryonix.action": "crm.leads.create"}, points(reader)
+    assert found["kryonix.routing.fallbacks {fallback}"] == [(action, 1)]
+    decided = {labels["kryonix.decided_by"]: count for labels, count in found["kryonix.routing.decisions {message}"]}
+    assert decided["learned"] + decided["rules"] == 1_100
+    assert decided["learned"] >= 900
