@@ -18,6 +18,7 @@ _BACKUP: Final = "tests/acceptance/test_backup.py"
 _FLEET: Final = "tests/acceptance/test_fleet.py"
 _LIFE: Final = "tests/acceptance/test_tenant_lifecycle.py"
 _CERTIFICATES: Final = "tests/integration/certificates/test_commands.py"
+_ROUTER: Final = "tests/acceptance/test_router.py"
 _SIGNUP: Final = "tests/support/signup_service.py"
 
 RUN_BY: Final = {
@@ -26,6 +27,11 @@ RUN_BY: Final = {
     "schema": UNIT,
     "router show": UNIT,
     "router decide": UNIT,
+    "router train": _ROUTER,
+    "router evaluate": _ROUTER,
+    "router enable": _ROUTER,
+    "router status": _ROUTER,
+    "router access": _ROUTER,
     "preview": "tests/acceptance/test_guard.py",
     "up": "tests/acceptance/test_guard.py",
     "destroy": "tests/acceptance/test_guard.py",
