@@ -115,7 +115,7 @@ def status(
             return
         found = _tenant(connection, tenant)
         model = _published(connection, tenant, None) if outcomes else None
-    actions = [] if model is None else health(model, outcomes_of(outcomes))
+    actions = [] if model is None else health(model, outcomes_of(outcomes, [str(tenant)]))
     value = {**found, **({"actions": actions} if model else {})}
     print_result(value, output.tenant_report(found, actions, out), json_output)
     if any(each.problem for each in actions):

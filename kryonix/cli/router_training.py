@@ -64,7 +64,7 @@ def train(
     tenants = [] if tenant is None else [tenant, *(also or ())]
     if also:
         _check_sharing(platform, tenants)
-    found = outcomes_of(outcomes)
+    found = outcomes_of(outcomes, tenants)
     try:
         with _progress("training") as tell:
             trained = train_model(found, explore=explore, tenants=tenants, progress=tell)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
+import docker
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from kryonix.routing.outcomes import Outcome
+from tests.support.containers import output_of
 from tests.support.project import Project
 from tests.support.worlds import RECIPES, make, played, shuffled
 
@@ -185,6 +191,85 @@ def test_two_trainings_of_one_file_leave_a_whole_model(tmp_path: Path, outcomes:
     assert [each.returncode for each in done] == [0, 0], [each.stderr for each in done]
     assert router("show", "--model", file).returncode == 0
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_notes_in_a_file_are_exported_as_outcomes(tmp_path: Path) -> None:
+    sent: dict[str, Any] = {
+        "note": "published",
+        "tenant": "acme",
+        "module": "crm",
+        "action": "leads.create",
+        "bytes": 10,
+    }
+    sent |= {"device": "web", "shape": "s", "priority": None, "expires_ms": None, "priority_used": 5}
+    now = time.time()
+    handled: dict[str, Any] = {
+        "note": "consumed",
+        "tenant": "acme",
+        "module": "crm",
+        "action": "leads.create",
+        "message_id": "new",
+    }
+    handled |= {"at": now, "waited_ms": 5, "handled_ms": 7, "attempts": 1, "outcome": "done"}
+    notes = tmp_path / "notes.jsonl"
+    published = [{**sent, "message_id": id, "at": at} for id, at in (("old", now - 9e5), ("new", now), ("open", now))]
+    old = {**handled, "message_id": "old"}
+    notes.write_text("".join(json.dumps(each) + "\n" for each in (*published, handled, old)) + "no note\n")
+    found = router("outcomes", "export", "--notes", notes, "--since", "7d")
+    assert found.returncode == 0, found.stderr
+    (outcome,) = [json.loads(line) for line in found.stdout.splitlines()]
+    assert (outcome["message_id"], outcome["waited_ms"], outcome["outcome"]) == ("new", 5, "done")
+    assert "1 outcome(s); left out: " in found.stderr
+    assert "1 not yet handled" in found.stderr
+    assert "1 line(s) that are no notes" in found.stderr
+    whole = router("outcomes", "export", "--notes", notes, "--output", tmp_path / "outcomes.jsonl")
+    assert whole.returncode == 0, whole.stderr
+    assert len((tmp_path / "outcomes.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.fixture
+def table(platform: Project) -> Iterator[str]:
+    """The address of an empty database, with a password."""
+    name, password = f"outcomes_{secrets.token_hex(4)}", secrets.token_hex(8)
+    server = str(platform.outputs()["registry_dsn"]).rpartition("@")[2].partition("/")[0]
+    with closing(docker.from_env()) as client:
+        container = client.containers.get(f"kryonix-{platform.stack}-postgres")
+
+        def run(*statements: str) -> None:
+            for statement in statements:
+                script = f'psql -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "{statement}"'
+                output_of(container, "sh", "-c", script)
+
+        run(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'", f"CREATE DATABASE {name} OWNER {name}")
+        yield f"postgresql://{name}:{password}@{server}/{name}"
+        run(f"DROP DATABASE {name} WITH (FORCE)", f"DROP ROLE {name}")
+
+
+def test_imported_outcomes_come_back_as_they_were(table: str, outcomes: Path) -> None:
+    env = {"KRYONIX_OUTCOMES": table}
+    for _ in range(2):  # the second time nothing is new
+        stored = router("outcomes", "import", outcomes, "--tenant", "acme", env=env)
+        assert stored.returncode == 0, stored.stderr
+    exported = router("outcomes", "export", "--tenant", "acme", env=env)
+    assert exported.returncode == 0, exported.stderr
+    assert str(conninfo_to_dict(table)["password"]) not in stored.stdout + stored.stderr + exported.stderr
+
+    def by_id(lines: str) -> dict[str, dict[str, object]]:
+        return {(found := json.loads(line))["message_id"]: found for line in lines.splitlines()}
+
+    sent, came = by_id(outcomes.read_text()), by_id(exported.stdout)
+    assert len(exported.stdout.splitlines()) == len(came)
+    assert came.keys() == sent.keys()
+    assert [id for id, found in came.items() if sent[id].items() - found.items()] == []
+
+
+def test_a_table_that_cannot_be_reached_is_an_error_without_the_password() -> None:
+    env = {"KRYONIX_OUTCOMES": "postgresql://kryonix:hidden@127.0.0.1:1/none"}
+    for arguments in (["outcomes", "export"], ["train", "--out", "/tmp/never.json"]):
+        away = router(*arguments, env=env)
+        assert away.returncode == 3, away.stderr
+        assert "hidden" not in away.stdout + away.stderr
+        assert "Traceback" not in away.stderr
 
 
 def test_a_tenants_model_is_published_used_and_watched(platform: Project, outcomes: Path, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from kryonix.cli.router_outcomes import outcomes_of
+from kryonix.cli.router_outcomes import outcomes_of, parse_age
 from kryonix.errors import InvalidChoice
 
 LINE = (
@@ -44,3 +45,17 @@ def test_an_address_with_a_password_is_refused_without_showing_it(address: str) 
     with pytest.raises(InvalidChoice, match=r"Set KRYONIX_OUTCOMES to it, or keep the password in ~/\.pgpass") as error:
         outcomes_of([address])
     assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "age"),
+    [("14d", timedelta(days=14)), ("12h", timedelta(hours=12)), ("90min", timedelta(minutes=90))],
+)
+def test_an_age_has_a_unit(text: str, age: timedelta) -> None:
+    assert parse_age(text) == age
+
+
+@pytest.mark.parametrize("text", ["", "14", "d", "-1d", "0d", "1.5h", "999999999d", "14 d"])
+def test_other_ages_are_refused(text: str) -> None:
+    with pytest.raises(InvalidChoice, match="is not an age, such as 14d, 12h or 90min"):
+        parse_age(text)
