@@ -1,4 +1,4 @@
-"""Three ways to do the same messaging: the SDK, bare aio-pika, and pika."""
+"""Four ways to do the same messaging: the SDK, the SDK with a model, bare aio-pika, and pika."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import uuid
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from itertools import pairwise
+from tempfile import NamedTemporaryFile
 from typing import Any, Self
 
 import aio_pika
@@ -17,9 +18,10 @@ from aio_pika.abc import AbstractConnection, AbstractExchange, AbstractIncomingM
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 from kryonix import __version__
-from kryonix.messaging import Message, MessagingClient
+from kryonix.messaging import LearnedRouter, Message, MessagingClient
 from kryonix.messaging.configuration import parse_uri
 from kryonix.topology.naming import Names
+from tests.support.learned import model_file, model_of
 
 MODULE, ACTION = "portal", "interacoes.track"
 WINDOW, PREFETCH, CONCURRENCY = 256, 100, 10
@@ -139,6 +141,21 @@ class Sdk(Coroutines):
 
     async def close(self) -> None:
         await self._client.close()
+
+
+class Learned(Sdk):
+    """The SDK with a model that decides. It gives the priority of the rules: the broker's work is the same."""
+
+    @classmethod
+    async def connect(cls, uri: str) -> Self:
+        with NamedTemporaryFile(suffix=".json") as file:
+            file.write(model_file(model_of(5, explore=0.05, actions=[f"{MODULE}.{ACTION}"])))
+            file.flush()
+            router = LearnedRouter(file.name, mode="on", refresh=3_600)
+            client = await MessagingClient.connect(uri, application="benchmark", router=router)
+        if (status := router.status()).unusable or status.version is None:
+            raise RuntimeError(f"the benchmark's model is not used: {status.unusable}")
+        return cls(client)
 
 
 class BareAioPika(Coroutines):

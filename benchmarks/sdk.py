@@ -1,4 +1,4 @@
-"""Compare the SDK with bare aio-pika and pika: `python -m benchmarks.sdk [--json] [--messages N]`.
+"""Compare the SDK with bare aio-pika and pika, and with a model: `python -m benchmarks.sdk [--json] [--messages N]`.
 
 Same work means: data of 1 KiB encoded as JSON, a message id, the same headers, persistent, mandatory, confirmed; and to
 consume: decoded, handed to a coroutine, acknowledged, with the same prefetch. The broker is that of
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 
-from benchmarks.contenders import BareAioPika, Contender, Pika, Sdk
+from benchmarks.contenders import BareAioPika, Contender, Learned, Pika, Sdk
 from benchmarks.report import Bound, Report
 from tests.support.project import Project, tenant
 
@@ -26,8 +26,10 @@ ROUNDS = 5
 MESSAGES = 10_000
 ONE_BY_ONE = 1_000
 RATIO = 0.9
+LEARNED_RATIO = 0.95
+"""Of the throughput of the rules."""
 
-CONTENDERS: dict[str, type[Contender]] = {"sdk": Sdk, "aio_pika": BareAioPika, "pika": Pika}
+CONTENDERS: dict[str, type[Contender]] = {"sdk": Sdk, "learned": Learned, "aio_pika": BareAioPika, "pika": Pika}
 WORKLOADS = ("pipelined", "one_by_one", "consume")
 
 
@@ -58,7 +60,7 @@ async def measure(uri: str, messages: int) -> Report:
     results = {(name, workload): Measured() for name in CONTENDERS for workload in WORKLOADS}
     for number in range(-1, ROUNDS):
         # Who comes first changes from round to round; the round before the first warms up and does not count.
-        order = list(CONTENDERS)[number % 3 :] + list(CONTENDERS)[: number % 3]
+        order = list(CONTENDERS)[number % 4 :] + list(CONTENDERS)[: number % 4]
         for name in order:
             async with await CONTENDERS[name].connect(uri) as contender:
                 for workload, count, run in (
@@ -90,6 +92,11 @@ def report(results: dict[tuple[str, str], Measured], messages: int) -> Report:
         # Round by round, so that a machine that is slower for a while slows both.
         pairs = zip(results["aio_pika", workload].rates, results["sdk", workload].rates, strict=True)
         bounds.append(Bound(f"{workload}: bare aio-pika / SDK", median(bare / sdk for bare, sdk in pairs), 1 / RATIO))
+    for workload in ("pipelined", "one_by_one"):
+        both = zip(results["sdk", workload].rates, results["learned", workload].rates, strict=True)
+        bounds.append(
+            Bound(f"{workload}: rules / a model", median(rules / model for rules, model in both), 1 / LEARNED_RATIO)
+        )
     title = f"{messages} messages of 1 KiB ({messages // 10} one by one), median of {ROUNDS} rounds"
     return Report(title, figures, bounds)
 

@@ -206,6 +206,7 @@ class LearnedRouter:
         self._consumed: set[Route] = set()
         self._counted: OrderedDict[str, None] = OrderedDict()
         self._decisions: Counter[tuple[Route, Decided]] = Counter()
+        metrics.decisions.append(self._decisions)
         self._loaded = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._users = 0
@@ -232,13 +233,14 @@ class LearnedRouter:
         route = known.module, known.action
         action, mode = self._actions.get(route), self._mode
         if action is None or action.problem is not None or mode == "off":
-            self._count(route, "rules")
+            self._decisions[route, "rules"] += 1
             return None
         began = time.perf_counter()
         try:
             choice = action.decider.choose(known)
-            stated = None if known.expires_ms is None else math.log(max(known.expires_ms, 1.0))
-            action.guard.decided(known, None if stated is None else stated - choice.prediction.left)
+            expires = known.expires_ms
+            error = None if expires is None else math.log(max(expires, 1.0)) - choice.prediction.left
+            action.guard.decided(known, error)
             chosen = self._followed(known, choice, mode)
             if route in self._consumed:
                 action.remember(known, chosen)
@@ -248,7 +250,7 @@ class LearnedRouter:
         if problem is not None:
             self._fall_back(action, problem)
             chosen = None
-        self._count(route, "rules" if chosen is None else chosen.who)
+        self._decisions[route, "rules" if chosen is None else chosen.who] += 1
         return chosen
 
     def _followed(self, known: Known, choice: Choice, mode: Mode) -> Chosen:
@@ -264,17 +266,12 @@ class LearnedRouter:
         """Return the route of a message by a choice, or by the rules without one."""
         if chosen is None or chosen.who == "rules":
             return rules.apply(message)
-        placed = rules.place(message, chosen.choice.priority)
-        return Decision(placed.exchange, placed.priority, placed.mobile_optimized, chosen.choice.reason)
+        return rules.place(message, chosen.choice.priority, chosen.choice.reason)
 
     def forget(self, known: Known) -> None:
         """Expect no outcome of a message: it was not sent."""
         if (action := self._actions.get((known.module, known.action))) is not None:
             action.pending.pop(known.message_id, None)
-
-    def _count(self, route: Route, who: Decided) -> None:
-        self._decisions[route, who] += 1
-        metrics.decisions[route, who] += 1
 
     def _fall_back(self, action: _Action, problem: str) -> None:
         """Let the rules decide an action until another version of the model is loaded."""

@@ -10,17 +10,18 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from kryonix import __version__
+from kryonix.messaging.outcomes.note import Decided
 
 _BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """The conventions' advice for every duration."""
 
 
-decisions: Counter[tuple[tuple[str, str], str]] = Counter()
-"""Of learned routers: by module and action, and who decided. Counted without an OpenTelemetry SDK too: it is cheap."""
+decisions: list[Counter[tuple[tuple[str, str], Decided]]] = []
+"""One counter of each learned router: by module and action, and who decided."""
 
 
 def _decided(options: CallbackOptions) -> Iterable[Observation]:
-    for (route, who), count in list(decisions.items()):
+    for (route, who), count in sum(decisions, Counter()).items():
         yield Observation(count, {"kryonix.action": ".".join(route), "kryonix.decided_by": who})
 
 

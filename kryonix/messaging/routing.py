@@ -18,6 +18,7 @@ Exchange = Literal["main", "mobile", "critical"]
 
 URGENT: Final = URGENT_MS / 1000
 """Seconds. A message with a shorter time to live is urgent."""
+_RAISED: Final = f"; priority 8 because it expires within {URGENT:.0f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,14 @@ class Rules:
     def apply(self, message: Outgoing) -> Decision:
         priority = rules_priority(message.priority, expires_ms(message))
         raised = priority != message.priority
-        return self.place(message, priority, f"; priority 8 because it expires within {URGENT:.0f} s" if raised else "")
+        return self.place(message, priority, None, _RAISED if raised else "")
 
-    def place(self, message: Outgoing, priority: int, why: str = "") -> Decision:
-        """Return the route of a message that gets this priority. `why` ends the reason."""
+    def place(self, message: Outgoing, priority: int, why: str | None, further: str = "") -> Decision:
+        """Return the route of a message that gets this priority, and why: by default why it gets its exchange."""
         module = self.catalog.modules[message.module]
         mobile = module.mobile_priority and message.device == "mobile"
         exchange, reason = _exchange(module, message, priority, mobile)
-        return Decision(exchange, priority, mobile, f"{reason}{why}")
+        return Decision(exchange, priority, mobile, f"{reason}{further}" if why is None else why)
 
 
 def expires_ms(message: Outgoing) -> float | None:

@@ -10,6 +10,8 @@ _DEPTH: Final = 3
 _WIDTH: Final = 64
 """Keys of one object that are looked at."""
 _REMEMBERED: Final = 1_000
+_PLAIN: Final = {kind: kind.__name__ for kind in (str, int, float, bool, type(None))}
+"""Types that need no question whether they are a mapping: it takes most of the time."""
 
 
 class Shapes:
@@ -32,10 +34,12 @@ class Shapes:
 
 def _structure(value: Any, depth: int) -> Any:
     """Return names and types as something that can be a key: quick, in the order of the data."""
-    if isinstance(value, Mapping):
+    if (plain := _PLAIN.get(type(value))) is not None:
+        return plain
+    if type(value) is dict or isinstance(value, Mapping):
         if not depth or len(value) > _WIDTH:
             return "object"
-        return tuple((key, _structure(each, depth - 1)) for key, each in value.items() if isinstance(key, str))
+        return tuple([(key, _structure(each, depth - 1)) for key, each in value.items() if isinstance(key, str)])
     if isinstance(value, (list, tuple)):
         return ("[]", _structure(value[0], depth - 1)) if value and depth else "[]"
     return type(value).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
 def reader(monkeypatch: pytest.MonkeyPatch) -> InMemoryMetricReader:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
-    monkeypatch.setattr(metrics, "decisions", Counter())
+    monkeypatch.setattr(metrics, "decisions", [])
     monkeypatch.setattr(metrics, "_instruments", metrics.Instruments(provider.get_meter("test")))
     return reader
 
