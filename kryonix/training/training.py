@@ -29,13 +29,18 @@ EXPLORE: Final = 0.01
 LEARNED_PART: Final = 0.7
 """Of the time; the rest is held out."""
 
+LONGEST: Final = 2.5
+"""The ageing bound: no held-out message may wait this many times as long as the longest by the rules."""
+
 _SEARCHED: Final = 12_000
 """Messages that the search for a policy replays."""
 _LEAST_EXPLAINED: Final = 0.02
 """Of the variance of held-out times; below it nothing was learned."""
 _BYTES_OF_TREE: Final = 320
 _BYTES_OF_SHAPE: Final = 48
-_BUDGET: Final = 850_000
+_FORESTS: Final = 2.25
+"""Of the same number of trees: that of compression has a quarter."""
+_BUDGET: Final = 800_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,11 @@ class Held:
     model: float
     longest_rules_ms: float
     longest_model_ms: float
+
+    @property
+    def ageing(self) -> float:
+        """The longest wait, against the longest by the rules."""
+        return self.longest_model_ms / max(self.longest_rules_ms, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +106,7 @@ def train(
     if not outcomes:
         raise InvalidChoice("there are no outcomes to learn from. Note them for some days; see docs/routing.md")
     found = by_action(outcomes)
-    trees = max(min(TREES, int(_BUDGET * 0.7 / (len(found) * 2 * _BYTES_OF_TREE))), 4)
-    shapes = max(min(MAX_SHAPES, int(_BUDGET * 0.3 / (len(found) * _BYTES_OF_SHAPE))), 4)
+    trees, shapes = sizes(len(found))
     learned: dict[str, Learned] = {}
     report: list[ActionReport] = []
     for action, messages in found.items():
@@ -119,6 +128,13 @@ def train(
         tenants=tuple(tenants),
     )
     return Trained(model, tuple(report))
+
+
+def sizes(actions: int) -> tuple[int, int]:
+    """Return how many trees a forest of each action may have, and how many shapes, so that the file stays small."""
+    trees = int(_BUDGET * 0.7 / (actions * _FORESTS * _BYTES_OF_TREE))
+    shapes = int(_BUDGET * 0.3 / (actions * _BYTES_OF_SHAPE))
+    return max(min(TREES, trees), 4), max(min(MAX_SHAPES, shapes), 4)
 
 
 class _Action:
@@ -179,6 +195,9 @@ class _Action:
         if gain >= 0:
             why = f"it does not beat the tuned table: {100 * gain:+.1f} % missed or nearly missed on held-out messages"
             return None, _but(base, refused=why)
+        if slowest := next((each for each in held if each.ageing > LONGEST), None):
+            why = f"at load {slowest.load} a message waits {slowest.ageing:.1f} times as long as any by the rules"
+            return None, _but(base, refused=f"{why}, at most {LONGEST} are allowed")
         errors = Errors(_error(late.time, time), _error(late.left, left))
         learned = Learned(
             messages=len(self._outcomes),
