@@ -42,7 +42,7 @@ def test_a_message_past_its_stated_expiry_is_dropped_without_work() -> None:
     assert found.waits.tolist() == [0, 9, 8]
 
 
-def test_a_message_past_a_deadline_that_nobody_stated_is_handled_and_missed() -> None:
+def test_a_message_past_an_unstated_deadline_is_handled_and_missed() -> None:
     found = simulate(traffic((0, 10), (1, 10), (2, 10), deadline=8.5), (5, 5, 5))
     assert not found.dropped.any()
     assert found.missed.tolist() == [False, True, True]
