@@ -24,7 +24,7 @@ from kryonix.routing.outcomes import Outcome, read_outcomes
 Result = TypeVar("Result")
 
 VARIABLE: Final = "KRYONIX_OUTCOMES"
-_DATABASE: Final = ("postgresql://", "postgres://")
+DATABASE: Final = ("postgresql://", "postgres://")
 _UNITS_S: Final = {"d": 86_400, "h": 3_600, "min": 60}
 _LONGEST_DAYS: Final = 36_500
 _BATCH: Final = 1_000
@@ -58,7 +58,7 @@ def export(
 
     Messages that may still be waiting are left out, and counted on standard error.
     """
-    source, now = _place(notes, "--notes FILE"), datetime.now(UTC)
+    source, now = place_of(notes, "--notes FILE"), datetime.now(UTC)
     begin = datetime.fromtimestamp(0, UTC) if since is None else now - parse_age(since)
     if output is not None:
         check_output(output, "--output")
@@ -90,8 +90,8 @@ def import_outcomes(
     from kryonix.messaging.outcomes import PostgresOutcomes
 
     check_tenant(tenant)
-    address = _place(to, "--to ADDRESS")
-    if not address.startswith(_DATABASE):
+    address = place_of(to, "--to ADDRESS")
+    if not address.startswith(DATABASE):
         raise InvalidChoice(f"{address!r} is not an address of PostgreSQL, such as postgresql://USER@HOST/DATABASE")
     found = list(_read_file(str(file)))  # all lines are right before the first is stored
 
@@ -111,8 +111,8 @@ def outcomes_of(sources: list[str] | None, tenants: Sequence[str] = ()) -> list[
     """
     now = datetime.now(UTC)
     found: list[Outcome] = []
-    for source in [_place(each, "") for each in sources] if sources else [_place(None, "--outcomes FILE")]:
-        if source.startswith(_DATABASE):
+    for source in [place_of(each, "") for each in sources] if sources else [place_of(None, "--outcomes FILE")]:
+        if source.startswith(DATABASE):
             for tenant in tenants or (None,):
                 found += _joined(source, datetime.fromtimestamp(0, UTC), now, tenant, Counter())
         else:
@@ -129,12 +129,12 @@ def parse_age(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _place(given: str | None, option: str) -> str:
+def place_of(given: str | None, option: str) -> str:
     """Return a place as given, or as the variable says. Raises InvalidChoice for none, or a password in argv."""
     if given is not None:
         # Other users of this machine can read command lines.
         address = given.partition("://")[2].rpartition("@")[0]
-        if given.startswith(_DATABASE) and (":" in address or "password=" in given):
+        if given.startswith(DATABASE) and (":" in address or "password=" in given):
             problem = "other users of this machine can read command lines, and the address has a password"
             raise InvalidChoice(f"{problem}. Set {VARIABLE} to it, or keep the password in ~/.pgpass")
         return given
@@ -155,7 +155,7 @@ def _joined(source: str, since: datetime, now: datetime, tenant: str | None, cou
     """Return the outcomes of notes in a file or a table."""
     from kryonix.messaging.outcomes import PostgresOutcomes, join, read_notes
 
-    if source.startswith(_DATABASE):
+    if source.startswith(DATABASE):
 
         async def fetch(table: PostgresOutcomes) -> list[Outcome]:
             return await table.joined(since, now, tenant=tenant)
@@ -172,15 +172,10 @@ def _joined(source: str, since: datetime, now: datetime, tenant: str | None, cou
 def _with_table(address: str, work: Callable[[Any], Coroutine[Any, Any, Result]]) -> Result:
     """Run work on a table of outcomes. Raises InvalidChoice and ServiceUnreachable, without any password."""
     import psycopg
-    from psycopg.conninfo import conninfo_to_dict
 
     from kryonix.messaging.outcomes import PostgresOutcomes
 
-    try:
-        conninfo_to_dict(address)
-    except psycopg.Error:
-        problem = "the address of the outcomes is malformed; it is not shown, as it may contain a password"
-        raise InvalidChoice(f"{problem}. Write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from None
+    check_address(address)
 
     async def run() -> Result:
         table = PostgresOutcomes(address)
@@ -194,6 +189,18 @@ def _with_table(address: str, work: Callable[[Any], Coroutine[Any, Any, Result]]
     except psycopg.Error as error:
         remedy = "Check that PostgreSQL runs there and that the role may use the table"
         raise ServiceUnreachable(f"the table of outcomes can't be used: {_first(error)}. {remedy}") from error
+
+
+def check_address(address: str) -> None:
+    """Raise InvalidChoice for a malformed address of PostgreSQL, without showing it."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        conninfo_to_dict(address)
+    except psycopg.Error:
+        problem = "the address of the outcomes is malformed; it is not shown, as it may contain a password"
+        raise InvalidChoice(f"{problem}. Write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from None
 
 
 def _first(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from kryonix.cli.connection import (
     select_routes,
 )
 from kryonix.cli.options import command, load_catalog, read_bytes
+from kryonix.cli.router_outcomes import DATABASE, VARIABLE, check_address, place_of
 from kryonix.errors import InvalidChoice
-from kryonix.messaging import ConsumeOptions
+from kryonix.messaging import ConsumeOptions, JsonLinesOutcomes, Outcomes, PostgresOutcomes
 from kryonix.messaging.configuration import choose_tenant
 from kryonix.topology.catalog import Catalog, Scaling
 from kryonix.topology.errors import nearest
@@ -73,6 +75,16 @@ def worker(
     drain: Annotated[float, typer.Option(min=0, max=_DAY_S, help="Seconds for handlers to finish at the end.")] = 30.0,
     metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics here.")] = None,
     metrics_host: Annotated[str, typer.Option(help="Address to serve metrics on.")] = "127.0.0.1",
+    outcomes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|ADDRESS",
+            help=f"Note here what became of messages: a file, or PostgreSQL's address. Default: {VARIABLE}.",
+        ),
+    ] = None,
+    outcomes_share: Annotated[
+        float, typer.Option(min=0.0001, max=1, help="Share of the messages to note; the same as the senders'.")
+    ] = 0.1,
     keda: Annotated[bool, typer.Option("--keda", help="Print KEDA ScaledObjects of the plan instead.")] = False,
     namespace: Annotated[str, typer.Option(help="Namespace of the KEDA objects.")] = "default",
     tenants: Annotated[Path, typer.Option(metavar="FILE", help="List of tenants, for --keda without outputs.")] = Path(
@@ -90,13 +102,14 @@ def worker(
     consume = ConsumeOptions(concurrency=concurrency, prefetch=prefetch, handler_timeout=handler_timeout)
     options = WorkerOptions(scaling, interval, window, drain, consume)
     handlers = _handlers(selection, connection.modules, catalog)
+    noted = _outcomes(outcomes, outcomes_share)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     metrics = WorkerMetrics()
     try:
         if metrics_port is not None:
             metrics.serve(metrics_host, metrics_port)
-        run_async(Worker(connection.address, catalog, handlers, options, metrics).run())
+        run_async(Worker(connection.address, catalog, handlers, options, metrics, noted).run())
     finally:
         metrics.close()
 
@@ -136,6 +149,22 @@ def _scaling(selection: SelectionOptions, tenant_plan: str | None, catalog: Cata
         return scaling
     fewer = min(selection.max_consumers, scaling.max_consumers_per_queue)
     return scaling.model_copy(update={"max_consumers_per_queue": fewer})
+
+
+def _outcomes(given: str | None, share: float) -> Outcomes | None:
+    """Return where notes go; None if neither the option nor the variable says so. Raises InvalidChoice."""
+    if given is None and not os.environ.get(VARIABLE):
+        return None
+    place = place_of(given, "--outcomes FILE")
+    if place.startswith(DATABASE):
+        check_address(place)
+        return Outcomes(PostgresOutcomes(place), share)
+    file = Path(place)
+    try:
+        file.open("ab").close()
+    except OSError as error:
+        raise InvalidChoice(f"--outcomes {place!r} can't be written: {error.strerror}. Choose another file") from error
+    return Outcomes(JsonLinesOutcomes(file), share)
 
 
 def _handlers(selection: SelectionOptions, modules: tuple[str, ...] | None, catalog: Catalog) -> Handlers:

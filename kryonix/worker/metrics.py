@@ -9,7 +9,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from kryonix.messaging import Handler, Message, Reject
+from kryonix.messaging import Handler, Message, OutcomeSink, Reject
+from kryonix.messaging.outcomes import Note
 from kryonix.monitoring.endpoint import Endpoint
 from kryonix.topology.naming import priority_name
 
@@ -44,6 +45,13 @@ class WorkerMetrics:
         self.moves = Counter(
             "kryonix_worker_scaling", "Changes of the number of consumers.", (*_ROUTE, "direction"), registry=registry
         )
+        self._notes = Counter(
+            "kryonix_worker_outcome_notes",
+            "Notes of what became of messages: written, or dropped because the sink was too slow or failed.",
+            ("tenant", "result"),
+            registry=registry,
+        )
+        self._dropped = 0
         self._endpoint: Endpoint | None = None
 
     def serve(self, host: str, port: int) -> None:
@@ -72,9 +80,32 @@ class WorkerMetrics:
 
         return handle
 
+    def counted(self, tenant: str, sink: OutcomeSink) -> OutcomeSink:
+        """Return the sink with a count of the notes that it has written."""
+        return _Counted(sink, self._notes.labels(tenant, "written"))
+
+    def dropped(self, tenant: str, notes: int) -> None:
+        """Take the number of notes that the worker has dropped so far."""
+        self._notes.labels(tenant, "dropped").inc(notes - self._dropped)
+        self._dropped = notes
+
     def _waited(self, route: tuple[str, str, str], message: Message) -> None:
         """Count each message once: the time before a further attempt is the retry's delay."""
         if message.received_at is not None and message.attempt == 1:
             waited = (datetime.now(UTC) - message.received_at).total_seconds()
             priority = priority_name(message.priority)
             self._wait.labels(*route, priority).observe(max(waited, 0.0))  # the two clocks may differ
+
+
+class _Counted:
+    """A sink that counts what it has written."""
+
+    def __init__(self, sink: OutcomeSink, written: Counter) -> None:
+        self._sink, self._written = sink, written
+
+    async def write(self, notes: Sequence[Note], /) -> None:
+        await self._sink.write(notes)
+        self._written.inc(len(notes))
+
+    async def close(self) -> None:
+        await self._sink.close()

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from kryonix.messaging import ConsumeOptions, Consumer, Handler, MessagingClient, MessagingError, QueueStats
+from kryonix.messaging import ConsumeOptions, Consumer, Handler, MessagingClient, MessagingError, Outcomes, QueueStats
 from kryonix.messaging.configuration import Address
 from kryonix.topology.catalog import Catalog, Scaling
 from kryonix.worker.handlers import Handlers
@@ -119,10 +119,16 @@ class Worker:
     """Run one tenant's handlers until SIGTERM or SIGINT."""
 
     def __init__(
-        self, address: Address, catalog: Catalog, handlers: Handlers, options: WorkerOptions, metrics: WorkerMetrics
+        self,
+        address: Address,
+        catalog: Catalog,
+        handlers: Handlers,
+        options: WorkerOptions,
+        metrics: WorkerMetrics,
+        outcomes: Outcomes | None = None,
     ) -> None:
         self._address, self._catalog, self._handlers = address, catalog, handlers
-        self._options, self._metrics = options, metrics
+        self._options, self._metrics, self._outcomes = options, metrics, outcomes
         self._pools: list[ConsumerPool] = []
 
     async def run(self) -> None:
@@ -148,7 +154,12 @@ class Worker:
         log.info("stopped")
 
     async def _work(self) -> None:
-        client = await MessagingClient.connect_to(self._address, application="kryonix worker", catalog=self._catalog)
+        outcomes = self._outcomes
+        if outcomes is not None:
+            outcomes = replace(outcomes, sink=self._metrics.counted(self._address.tenant_id, outcomes.sink))
+        client = await MessagingClient.connect_to(
+            self._address, application="kryonix worker", catalog=self._catalog, outcomes=outcomes
+        )
         async with client:
             try:
                 await self._start(client)
@@ -157,6 +168,7 @@ class Worker:
                     for pool in self._pools:
                         await self._scale(pool, figures.get((pool.module, pool.action)))
                         self._show(pool)
+                    self._metrics.dropped(self._address.tenant_id, client.outcomes_dropped)
                     await asyncio.sleep(self._options.interval)
             finally:
                 log.info("stopping: taking no more messages, finishing the current ones")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 import subprocess
@@ -179,7 +180,8 @@ def working(own: Own, *options: str, management_url: str | None = None) -> Itera
 
 def test_a_worker_scales_up_by_depth_and_down_after_the_window(own: Own) -> None:
     send(own, 150)
-    with working(own, "--window", "2") as worker:
+    notes = own.project.folder / "notes.jsonl"
+    with working(own, "--window", "2", "--outcomes", str(notes), "--outcomes-share", "1") as worker:
         worker.comes_to("two consumers", lambda: worker.metric("kryonix_worker_consumers") == 2)
         let_through(own, None)
         worker.comes_to("all handled", lambda: len(handled(own)) == 150)
@@ -189,6 +191,9 @@ def test_a_worker_scales_up_by_depth_and_down_after_the_window(own: Own) -> None
         worker.comes_to("150 waits", lambda: worker.metric("kryonix_worker_wait_seconds_count") == 150)
         worker.comes_to("figures", lambda: worker.metric("kryonix_worker_figures_readable") == 1)
         said = worker.end()
+    noted = [json.loads(line) for line in notes.read_text().splitlines()]
+    assert sorted(int(note["message_id"]) for note in noted) == list(range(150))
+    assert {(note["note"], note["tenant"], note["outcome"]) for note in noted} == {("consumed", "opswork", "done")}
     assert "crm.leads.create from 1 to 2 consumers: depth" in said
     assert "from 2 to 1 consumers" in said
     assert sorted(handled(own), key=int) == [str(number) for number in range(150)]

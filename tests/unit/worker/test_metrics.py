@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from kryonix.messaging import Message
 from kryonix.messaging.message import RECEIVED_HEADER, Route, receive_time
+from kryonix.messaging.outcomes import Consumed, Note
 from kryonix.worker.metrics import WorkerMetrics
 from tests.support.project import free_port
 
@@ -64,6 +66,38 @@ def test_the_wait_is_the_time_since_the_broker_received_it() -> None:
 def test_waits_are_counted_by_priority() -> None:
     messages = [received(1, priority=9), received(1, priority=8), received(1), received(1, priority=4)]
     assert [waits(*messages, priority=name)[0] for name in ("high", "medium", "low")] == [2, 1, 1]
+
+
+def test_notes_of_outcomes_are_counted_as_written_or_dropped() -> None:
+    class Full:
+        full = False
+
+        async def write(self, notes: Sequence[Note], /) -> None:
+            if self.full:
+                raise OSError("no space left")
+
+        async def close(self) -> None: ...
+
+    async def run() -> None:
+        await counted.write([note, note])
+        sink.full = True
+        with pytest.raises(OSError, match="no space"):
+            await counted.write([note])
+
+    metrics, sink = WorkerMetrics(), Full()
+    counted = metrics.counted("acme", sink)
+    note = Consumed(
+        tenant="acme", module="crm", action="leads.create", message_id="m", at=1, waited_ms=1, handled_ms=1, attempts=1,
+        outcome="done",
+    )  # fmt: skip
+    asyncio.run(run())
+    for dropped in (1, 3):
+        metrics.dropped("acme", dropped)
+    found = [
+        metrics.registry.get_sample_value("kryonix_worker_outcome_notes_total", {"tenant": "acme", "result": result})
+        for result in ("written", "dropped")
+    ]
+    assert found == [2, 3]
 
 
 def test_a_clock_ahead_of_the_workers_gives_no_negative_wait() -> None:
