@@ -13,9 +13,20 @@ from kryonix.backup.reading import consistent, facts_of, state_of
 from kryonix.engines.deployments import inputs_of
 from kryonix.engines.engine import Engine, StackSpec
 from kryonix.rabbitmq.broker import Broker
-from kryonix.registry.connection import connect
-from kryonix.registry.tables import Rows, Table, fetch_revision, fetch_rows, fetch_tables
+from kryonix.registry.connection import SCHEMA, Connection, connect
+from kryonix.registry.tables import (
+    Row,
+    Rows,
+    Table,
+    fetch_models_to_keep,
+    fetch_revision,
+    fetch_rows,
+    fetch_tables,
+)
 
+MODELS: Final = f"{SCHEMA}.routing_models"
+MODELS_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of routing models in a bundle. Of more, only those in use are backed up: a model can be trained again."""
 _MIGRATIONS: Final = "pulumi-python:dynamic/kryonix:Migrations"
 
 
@@ -29,7 +40,7 @@ def read_platform(broker: Broker, registry_dsn: str, engine: Engine, stack: str)
 
     def read() -> _Reading:
         definitions = broker.get("definitions")
-        registry = read_rows(dsn)
+        registry = read_rows(dsn, models_bytes=MODELS_BYTES)
         found = PlatformSnapshot(
             stack=stack, definitions=definitions, rows=registry.rows, state=state_of(engine, stack)
         )
@@ -59,12 +70,18 @@ class RegistryRows:
     revision: str
 
 
-def read_rows(dsn: str) -> RegistryRows:
-    """Return the registry's rows."""
+def read_rows(dsn: str, *, models_bytes: int | None = None) -> RegistryRows:
+    """Return the registry's rows: all, or routing models that nobody uses up to a number of bytes."""
+
+    def rows_of(connection: Connection, name: str, table: Table) -> list[Row]:
+        if name == MODELS and models_bytes is not None:
+            return fetch_models_to_keep(connection, models_bytes)
+        return fetch_rows(connection, table)
+
     with connect(dsn) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         tables = fetch_tables(connection)
-        rows = {name: fetch_rows(connection, table) for name, table in tables.items()}
+        rows = {name: rows_of(connection, name, table) for name, table in tables.items()}
         return RegistryRows(tables, rows, fetch_revision(connection))
 
 

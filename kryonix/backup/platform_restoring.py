@@ -33,6 +33,7 @@ OnStep = Callable[[str, float], object]
 """Gets what was done, and its seconds."""
 
 _TENANTS: Final = (f"{SCHEMA}.desired_states", f"{SCHEMA}.rabbitmq_configurations")
+_ROUTING: Final = frozenset({f"{SCHEMA}.routing_models", f"{SCHEMA}.routing_modes"})
 _OPERATIONS: Final = f"{SIGNUP_SCHEMA}.operations"
 _INTERRUPTED: Final = {
     "type": "urn:kryonix:problem:restored",
@@ -95,7 +96,7 @@ class PlatformRestore:
             raise BackupError(f"the state of stack {self._stack!r} is lost, and the bundle does not hold it. {remedy}")
         live = None if state is None else self._live()
         registry, objects = live or (None, own_objects({}))
-        lacking, lost = _lacking(snapshot.rows, registry), missing(snapshot.objects, objects)
+        lacking, lost = lacking_rows(snapshot.rows, registry), missing(snapshot.objects, objects)
         return PlatformPlan(
             snapshot=snapshot,
             state="restored" if state is None else "kept",
@@ -169,16 +170,17 @@ class PlatformRestore:
     def _add_rows(self, plan: PlatformPlan, registry_dsn: str, listed: Mapping[str, Any]) -> dict[str, int]:
         """Add the rows that the registry lacks, in one transaction."""
         dsn = whole_registry_dsn(self.engine, self._stack, registry_dsn)
-        if more := set(_others(plan.snapshot.rows, read_rows(dsn).rows)) - {*plan.others, *listed}:
+        now = read_rows(dsn).rows
+        if more := set(_others(plan.snapshot.rows, now)) - {*plan.others, *listed}:
             problem = f"the registry has tenants that the bundle does not have: {', '.join(sorted(more))}"
             raise BackupError(f"{problem}. They were not shown, so no row was added. Run this again: they stay")
-        ended = datetime.now(UTC)
+        ended, was = datetime.now(UTC), _without_removed(plan.snapshot.rows, now)
         with connect(dsn) as connection:
             tables = fetch_tables(connection)
             if unknown := plan.snapshot.rows.keys() - tables.keys():
                 remedy = "Restore it with the version of kryonix that made it"
                 raise Incomplete(f"the registry has no table {min(unknown)}, of which the bundle has rows. {remedy}")
-            rows = {name: [_row(name, row, ended) for row in plan.snapshot.rows.get(name, ())] for name in tables}
+            rows = {name: [_row(name, row, ended) for row in was.get(name, ())] for name in tables}
             return {name: count for name in tables if (count := add_missing(connection, tables[name], rows[name]))}
 
 
@@ -196,17 +198,26 @@ def _row(table: str, row: Row, ended: datetime) -> Row:
     return row | {"status": "failed", "problem": _INTERRUPTED, "ended_at": ended.isoformat(), "sealed": None}
 
 
-def _lacking(was: Rows, registry: RegistryRows | None) -> Rows:
+def lacking_rows(was: Rows, registry: RegistryRows | None) -> Rows:
     """Return the rows of each table that are not there, whatever has become of their other fields."""
     if registry is None:
         return {name: rows for name, rows in was.items() if rows}
     found: Rows = {}
-    for name, rows in was.items():
+    for name, rows in _without_removed(was, registry.rows).items():
         table = registry.tables.get(name)
         there = {_key(table, row) for row in registry.rows.get(name, ())}
         if lacking := [row for row in rows if _key(table, row) not in there]:
             found[name] = lacking
     return found
+
+
+def _without_removed(was: Rows, now: Rows) -> Rows:
+    """Return the rows without routing of tenants that were removed since: a new tenant of that id begins anew."""
+    gone = {row["cliente_id"] for row in now.get(_TENANTS[1], ()) if row["status"] == "removido"}
+    return {
+        name: [row for row in rows if row["cliente_id"] not in gone] if name in _ROUTING else rows
+        for name, rows in was.items()
+    }
 
 
 def _key(table: Table | None, row: Row) -> str:

@@ -14,17 +14,23 @@ from typing import Any, Final
 
 from kryonix.backup.snapshot import TenantSnapshot
 from kryonix.engines.deployments import SIGNATURE, STACK_TYPE, Change, Deployment
+from kryonix.registry.connection import SCHEMA
 
 _IDS: Final = frozenset({"id", "clienteId", "cliente_id"})
 """Fields that hold a tenant's id and nothing else."""
 _ENGINES: Final = "pulumi:"
 """The prefix of the engine's own types: the stack, providers, and references to the platform's stack."""
 _VALUES: Final = ("id", "inputs", "outputs")
+_LEARNED: Final = frozenset({f"{SCHEMA}.routing_models", f"{SCHEMA}.routing_modes"})
 
 
 def renamed(snapshot: TenantSnapshot, new_id: str) -> TenantSnapshot:
-    """Return the snapshot with another id in every name. Secrets of its state stay as they are: see `rename_state`."""
+    """Return the snapshot with another id in every name. Secrets of its state stay as they are: see `rename_state`.
+
+    Without its routing models: the other tenant has not agreed to what was learned from this one's messages.
+    """
     name = _Renaming(snapshot.tenant, new_id)
+    rows = {table: [] if table in _LEARNED else found for table, found in snapshot.rows.items()}
     return replace(
         snapshot,
         tenant=new_id,
@@ -33,7 +39,7 @@ def renamed(snapshot: TenantSnapshot, new_id: str) -> TenantSnapshot:
         users=name.value(snapshot.users),
         permissions=name.value(snapshot.permissions),
         topic_permissions=name.value(snapshot.topic_permissions),
-        rows=name.value(snapshot.rows),
+        rows=name.value(rows),
         entry=name.value(snapshot.entry),
         state=None if snapshot.state is None else name.deployment(dict(snapshot.state)),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import Any, Final
@@ -16,8 +17,18 @@ Row = dict[str, Any]
 Rows = dict[str, list[Row]]
 """The rows of each table, by its name with the schema."""
 
-TENANT_TABLES: Final = ("desired_states", "rabbitmq_configurations", "rabbitmq_credentials", "final_exports")
-"""The tables of the tenants schema with a tenant's rows, without the history of rollouts, which is of all tenants."""
+TENANT_TABLES: Final = (
+    "desired_states",
+    "rabbitmq_configurations",
+    "rabbitmq_credentials",
+    "final_exports",
+    "routing_models",
+    "routing_modes",
+)
+"""The tables of the tenants schema with a tenant's rows: all but the history of rollouts, which is of all tenants, and
+the consent to share outcomes, which nobody gets back with an old backup."""
+_BATCH: Final = 16 * 1024 * 1024
+"""Characters of JSON that one statement gets: PostgreSQL takes at most 256 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +84,19 @@ def fetch_rows(connection: Connection, table: Table, cliente_id: str | None = No
     return [found["row"] for found in connection.execute(statement)]
 
 
+def fetch_models_to_keep(connection: Connection, limit: int) -> list[Row]:
+    """Return routing models as `fetch_rows` does: those in use, and others from the newest on, up to `limit` bytes."""
+    connection.execute("SET LOCAL TIME ZONE 'UTC'")
+    return [found["row"] for found in connection.execute(QUERIES["fetch_models_to_keep"], {"limit": limit})]
+
+
 def put_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows with their numbers, or overwrite those with the same key. Missing columns get their default."""
-    if not rows:
-        return
+    for batch in _batches(rows):
+        _put_rows(connection, table, batch)
+
+
+def _put_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     columns = [column for column in table.columns if column in rows[0]]
     others = [column for column in columns if column not in table.key]
     changes = [sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(column)) for column in others]
@@ -105,8 +125,10 @@ def add_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str
 
     Where other rows have taken their numbers, history that nothing refers to is added under new ones.
     """
-    if not rows:
-        return 0
+    return sum(_add_missing(connection, table, batch) for batch in _batches(rows))
+
+
+def _add_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
     columns = [column for column in table.columns if column in rows[0]]
     statement = sql.SQL("{} ON CONFLICT DO NOTHING").format(_insert(table, columns))
     added = connection.execute(statement, {"rows": Jsonb([dict(row) for row in rows])}).rowcount
@@ -115,6 +137,21 @@ def add_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str
         if added < len(rows) and not table.referenced:
             added += add_rows(connection, table, rows)
     return added
+
+
+def _batches(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Yield the rows in batches that one statement takes; nothing for none."""
+    batch: list[Mapping[str, Any]] = []
+    size = 0
+    for row in rows:
+        length = len(json.dumps(row))
+        if batch and size + length > _BATCH:
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += length
+    if batch:
+        yield batch
 
 
 def _advance(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -23,3 +23,16 @@ FROM (SELECT pg_get_serial_sequence(%(table)s, %(column)s) AS name) AS s;
 
 -- fetch_revision --
 SELECT version_num FROM tenants.alembic_version;
+
+-- fetch_models_to_keep --
+-- Those in use, and of the others the newest, while all together have no more bytes than the limit.
+WITH counted AS (
+    SELECT m.cliente_id, m.version, o.version IS NOT NULL AS in_use, sum(octet_length(m.content)) OVER (
+        ORDER BY o.version IS NULL, m.published_at DESC, m.cliente_id, m.version) AS bytes
+    FROM tenants.routing_models AS m
+    LEFT JOIN tenants.routing_modes AS o ON (o.cliente_id, o.version) = (m.cliente_id, m.version)
+)
+SELECT to_jsonb(m) AS row
+FROM tenants.routing_models AS m JOIN counted AS c ON (c.cliente_id, c.version) = (m.cliente_id, m.version)
+WHERE c.in_use OR c.bytes <= %(limit)s
+ORDER BY m.cliente_id, m.version;

@@ -22,7 +22,9 @@ from kryonix.engines.deployments import emptied
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import Refused
 from kryonix.rabbitmq.broker import Broker
+from kryonix.registry.connection import connect
 from kryonix.registry.errors import RegistryUnavailable
+from kryonix.registry.routing_models import fetch_models, fetch_routing, publish, set_mode
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.errors import TenantBusy, TenantExists, WouldLoseMessages
 from kryonix.tenants.rows import TenantRows
@@ -31,6 +33,7 @@ from kryonix.topology.naming import Names
 from tests.support.lifecycle_env import LifecycleEnv, cells_of, connects
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project
+from tests.support.routing_models import model_file
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("counted_at_once")
@@ -51,6 +54,11 @@ class Restores:
         self.dsn = str(env.broker.outputs["registry_dsn"])
         self.broker = Broker.of(env.broker.outputs)
         self.credentials = env.create(id, *(modules or ("crm",)))
+        with connect(self.dsn) as connection:
+            for messages in (1, 2):
+                content, version = model_file(messages)
+                publish(connection, id, version, content)
+            set_mode(connection, id, "canary", 12.5)
         self.snapshot, self.facts = read_tenant(self.broker, self.dsn, env.engine, id)
         self.queue = f"cliente_{id}.crm.leads.create"
 
@@ -77,7 +85,10 @@ class Restores:
         """Take everything of the tenant away: vhost, users, rows and state."""
         names = Names(id or self.id)
         remove_vhost(self.broker, names.vhost, (names.user, names.stats_user_of(1)))
-        for table in ("final_exports", "rabbitmq_credentials", "rabbitmq_configurations", "desired_states"):
+        for table in (
+            *("routing_modes", "routing_models", "final_exports"),
+            *("rabbitmq_credentials", "rabbitmq_configurations", "desired_states"),
+        ):
             self.env.execute(f"DELETE FROM tenants.{table} WHERE cliente_id = '{names.tenant_id}'")
         self.env.engine.rewrite(StackSpec(name=names.stack, config={}), emptied)
 
@@ -172,6 +183,24 @@ def test_a_lost_tenant_comes_back_with_its_password(tenant: Restores) -> None:
     assert tenant.run().differences == (), "a second restore finds nothing to do"
 
 
+def test_a_lost_tenants_models_and_mode_come_back(tenant: Restores) -> None:
+    tenant.lose()
+    tenant.run()
+    content, version = model_file(2)
+    with connect(tenant.dsn) as connection:
+        assert len(fetch_models(connection, tenant.id)) == 2
+        found = fetch_routing(connection, tenant.id)
+    assert found is not None
+    assert (found.mode, found.canary, found.version, found.content) == ("canary", 12.5, version, content)
+
+
+def test_a_bundle_from_before_routing_leaves_it_as_it_is(tenant: Restores) -> None:
+    rows = {name: each for name, each in tenant.snapshot.rows.items() if "routing" not in name}
+    tenant.damage()
+    tenant.restore.run(tenant.restore.plan(replace(tenant.snapshot, rows=rows)))
+    assert tenant.now().rows == tenant.snapshot.rows
+
+
 def test_a_damaged_tenant_is_mended_and_keeps_every_message(tenant: Restores) -> None:
     tenant.damage()
     tenant.run()
@@ -246,6 +275,8 @@ def test_a_tenant_is_restored_beside_itself_under_another_id(tenant: Restores) -
     twin = tenant.env.engine.outputs(StackSpec(name="tenant-crm"))["tenants"]["crm"]
     assert (twin["username"], twin["password"]) == ("kryonix_crm", tenant.credentials.password)
     assert connects(Credentials.of(twin))
+    with connect(tenant.dsn) as connection:
+        assert (fetch_routing(connection, "crm"), fetch_models(connection, "crm")) == (None, [])
     assert tenant.unchanged("crm")
     assert differences(tenant.snapshot, tenant.now()) == []
     assert connects(tenant.credentials)

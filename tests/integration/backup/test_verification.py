@@ -31,6 +31,7 @@ from kryonix.tenants.errors import UnknownTenant
 from kryonix.topology.naming import TRIAL_PREFIX
 from tests.support.bundles import bundle
 from tests.support.project import ROOT, Project
+from tests.support.routing_models import model_file
 from tests.support.snapshots import bundle_of, snapshot, values
 from tests.support.waiting import eventually
 
@@ -93,7 +94,13 @@ def kept() -> TenantSnapshot:
     sold = {"modulos_habilitados": ["crm"], "plano": "basic", "status": "ativo"}
     login = {"username": f"kryonix_{KEPT}.2", "password_hash": "c2VjcmV0"}
     export = {"id": 7001, "definitions": {"queues": []}, "rows": {"n": 0.1}, "exported_at": times["created_at"]}
+    content, version = model_file()
+    trained = {"version": version, "made_at": times["created_at"]}
+    published = {"content": f"\\x{content.hex()}", "messages": 9, "made_of": [KEPT], "published_by": "ana"}
+    mode = {"mode": "canary", "canary": 12.5, "changed_at": times["updated_at"], "changed_by": "bo"}
     fields["rows"] = {
+        "tenants.routing_models": [own | trained | published | {"published_at": times["created_at"]}],
+        "tenants.routing_modes": [own | trained | mode],
         "tenants.desired_states": [own | desired | generations | times],
         "tenants.rabbitmq_configurations": [own | vhost | sold | times],
         "tenants.rabbitmq_credentials": [own | vhost | login | times],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from kryonix.backup.platform_reading import MODELS, read_rows
 from kryonix.monitoring.routing import routing_figures
 from kryonix.registry.connection import EXPORTER_READS, ROUTING_READS, ROUTING_TABLES, SCHEMA, connect
 from kryonix.registry.errors import RegistryRefused, RoutingBusy, RoutingRefused
@@ -26,7 +28,7 @@ from kryonix.registry.routing_models import (
     set_sharing,
 )
 from kryonix.registry.rows import TenantRow, put_tenant, retire_tenant
-from kryonix.registry.tables import fetch_rows, fetch_tables
+from kryonix.registry.tables import add_missing, fetch_tables
 from kryonix.routing.model import ModelRefused
 from tests.integration.signup.conftest import OWNER, PASSWORD, SIGNUP, WRITER, Registry
 from tests.support.routing_models import model, model_file
@@ -342,12 +344,42 @@ def test_a_registry_without_routing_removes_tenants(registry: Registry, dsn: str
         registry.query("ALTER SCHEMA hidden RENAME TO tenants")
 
 
-def test_rows_with_models_survive_a_journey_through_json(registry: Registry, dsn: str) -> None:
-    published(dsn)
-    with connect(registry.dsn(OWNER)) as connection:
-        tables = fetch_tables(connection)
-        (row,) = fetch_rows(connection, tables["tenants.routing_models"])
-    assert bytes.fromhex(row["content"].removeprefix("\\x")) == model_file()[0]
-    names = list(tables)
-    assert names.index("tenants.rabbitmq_configurations") < names.index("tenants.routing_models")
-    assert names.index("tenants.routing_models") < names.index("tenants.routing_modes")
+def test_models_beyond_the_limit_of_a_backup_are_left_out(registry: Registry, dsn: str) -> None:
+    versions = [published(dsn, number) for number in range(4)]
+    with connect(dsn) as connection:
+        set_mode(connection, "acme", "on", version=versions[0])
+    size = len(model_file()[0])
+    kept = {limit: read_rows(registry.dsn(OWNER), models_bytes=limit) for limit in (0, 2 * size + 20, 9 * size)}
+    found = [{row["version"] for row in each.rows[MODELS]} for each in kept.values()]
+    assert found == [{versions[0]}, {versions[0], versions[3]}, set(versions)]
+    whole = read_rows(registry.dsn(OWNER))
+    assert kept[9 * size].rows == whole.rows
+
+
+def test_models_modes_and_withdrawn_consent_survive_a_restore(
+    registry: Registry, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kryonix.registry.tables._BATCH", 1)  # each row is a batch
+    used = published(dsn, 1)
+    published(dsn, 2)
+    with connect(dsn) as connection:
+        set_mode(connection, "acme", "canary", 12.5, used)
+        for id in ("acme", "beta"):
+            set_sharing(connection, id, True)
+    before = json.loads(json.dumps(read_rows(registry.dsn(OWNER)).rows))
+    assert bytes.fromhex(before[MODELS][0]["content"].removeprefix("\\x")) in (model_file(1)[0], model_file(2)[0])
+    with connect(dsn) as connection:
+        set_sharing(connection, "beta", False)
+    registry.query("DELETE FROM tenants.routing_modes")
+    registry.query("DELETE FROM tenants.routing_models")
+    for added in (2, 0):
+        with connect(registry.dsn(OWNER)) as connection:
+            tables = fetch_tables(connection).items()
+            counts = {name: add_missing(connection, table, before[name]) for name, table in tables}
+        assert counts[MODELS] == added
+    with connect(dsn) as connection:
+        assert len(fetch_models(connection, "acme")) == 2
+        routing = fetch_routing(connection, "acme")
+        assert list(fetch_sharing(connection)) == ["acme"]
+    assert routing is not None
+    assert (routing.mode, routing.canary, routing.content) == ("canary", 12.5, model_file(1)[0])

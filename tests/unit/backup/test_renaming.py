@@ -16,6 +16,7 @@ from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import TENANT_ID
 from kryonix.topology.tenants import Tenant
 from tests.support.expanded import expanded
+from tests.support.snapshots import snapshot, values
 
 CATALOG = default_catalog()
 TAKEN = (
@@ -80,3 +81,11 @@ def test_the_names_of_a_tenant_with_a_longer_id_are_left_alone(other: str) -> No
     names = {"queue": f"cliente_{other}.crm", "user": f"kryonix_{other}.2", "stack": f"tenant-{other}", "id": other}
     was = replace(expanded(tenant("acme")), entry=names)
     assert json.dumps(renamed(was, "beta").entry) == json.dumps(names)
+
+
+def test_a_copy_gets_no_model_of_the_others_messages() -> None:
+    row = {"cliente_id": "acme", "version": "0123456789ab"}
+    rows = {**values()["rows"], "tenants.routing_models": [row], "tenants.routing_modes": [row]}
+    found = renamed(snapshot(rows=rows), "other")
+    assert found.rows["tenants.routing_models"] == found.rows["tenants.routing_modes"] == []
+    assert len(found.rows["tenants.rabbitmq_configurations"]) == 1
