@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from kryonix.routing.learned import Errors
 
 WINDOW: Final = 1_000
-"""Messages over which drift and errors are measured."""
+"""Messages over which drift is measured."""
 DRIFT: Final = 0.25
 """Of the population stability index, above what is ordinary for windows of this length."""
 _STEP: Final = 250
 """Messages between two looks at the drift."""
-_FEWEST: Final = 300
-"""Errors before they are compared."""
+_ERRORS: Final = 200
+"""Over so many their mean is taken. A longer memory would hide for too long that what few state has changed."""
 _WORSE: Final = 2.0
 _RIGHT: Final = 0.05
 """An error (logarithm) up to which a prediction is right: a smaller one may double."""
@@ -150,7 +150,7 @@ class _Rolling:
     def add(self, error: float) -> None:
         self._errors.append(error)
         self._total += error
-        if len(self._errors) > WINDOW:
+        if len(self._errors) > _ERRORS:
             self._total -= self._errors.popleft()
 
     @property
@@ -159,7 +159,7 @@ class _Rolling:
 
     @property
     def has_doubled(self) -> bool:
-        return len(self._errors) >= _FEWEST and self.mean > _WORSE * max(self.usual, _RIGHT)
+        return len(self._errors) >= _ERRORS and self.mean > _WORSE * max(self.usual, _RIGHT)
 
 
 class Trial:

@@ -159,11 +159,11 @@ def make(
     return _build(recipe, _kinds(recipe, Random(f"kinds {seed}")), load, messages, seed, part)
 
 
-def changed(world: World, *, messages: int = 20_000) -> World:
+def changed(world: World, *, messages: int = 20_000, handling: bool = True) -> World:
     """Return a later world of the same senders in which everything means the opposite.
 
     The most patient shape is now the least patient, and so on; what size, device and hour say is turned around. The
-    messages themselves look like before.
+    messages themselves look like before. With `handling` false, what they take is as before too.
     """
     recipe = world.recipe
     kinds = _kinds(recipe, Random(f"kinds {world.seed}"))
@@ -171,11 +171,13 @@ def changed(world: World, *, messages: int = 20_000) -> World:
     turned = list(kinds)
     for one, other in zip(order, reversed(order), strict=True):
         meaning = kinds[other]
-        turned[one] = replace(kinds[one], patience=meaning.patience, handling=meaning.handling, phase=meaning.phase)
+        turned[one] = replace(kinds[one], patience=meaning.patience, phase=meaning.phase)
+        if handling:
+            turned[one] = replace(turned[one], handling=meaning.handling)
     opposite = replace(
         recipe,
         name=f"{recipe.name}, changed",
-        size=(-recipe.size[0], -recipe.size[1]),
+        size=(-recipe.size[0] if handling else recipe.size[0], -recipe.size[1]),
         mobile=-recipe.mobile,
         hours=-recipe.hours,
     )

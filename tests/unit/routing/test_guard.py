@@ -134,9 +134,19 @@ def test_doubled_errors_of_stated_times_left_end_the_use() -> None:
 
 def test_a_few_large_errors_do_not_end_the_use() -> None:
     guard = watched()
-    for error in _errors(Random(4), 5.0, 250):
+    for error in _errors(Random(4), 5.0, 150):
         guard.became(error, None, by_rules=False)
     assert guard.problem is None
+
+
+def test_a_long_time_without_errors_does_not_hide_that_they_double() -> None:
+    guard = watched()
+    for error in _errors(Random(6), 0.5, 20_000):
+        guard.became(error, None, by_rules=False)
+    assert guard.problem is None
+    for error in _errors(Random(7), 2.0, 150):
+        guard.became(error, None, by_rules=False)
+    assert guard.problem is not None
 
 
 def test_errors_of_a_nearly_perfect_prediction_may_double() -> None:
