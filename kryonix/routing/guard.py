@@ -44,7 +44,7 @@ class Spread:
     """Names with a bin of their own; the last bin is for all others."""
     shares: tuple[Number, ...]
     ordinary: Number
-    """The index that nineteen of twenty windows of the training's own messages stay within."""
+    """The index that windows of ordinary messages stay within: half more than any of the training's own."""
 
     def __post_init__(self) -> None:
         if len(self.shares) != self.bins:

@@ -15,6 +15,8 @@ from kryonix.routing.known import Known
 _NAMES: Final = 20
 _EDGES: Final = 8
 _STEP: Final = 250
+_MARGIN: Final = 1.5
+"""Bursts to come may be larger than those that were seen."""
 
 
 def usual(known: Sequence[Known]) -> Usual:
@@ -40,4 +42,4 @@ def _spread(values: Sequence[Any]) -> Spread:
         spread.index(Counter(placed[begin : begin + WINDOW].tolist()))
         for begin in range(0, max(len(values) - WINDOW, 0) + 1, _STEP)
     ]
-    return replace(spread, ordinary=float(f"{np.quantile(windows, 0.95):.6g}"))
+    return replace(spread, ordinary=float(f"{_MARGIN * max(windows):.6g}"))

@@ -1,0 +1,267 @@
+"""Compare learned routing with the rules, a tuned table and an oracle: `python -m benchmarks.router [--json]`.
+
+Worlds of `tests.support.worlds`, whose true deadlines are known. A model learns from what became of a world's messages
+under the rules at load 0.95, and decides other messages of the same world at three loads. The table gives a priority
+to each payload shape, in the order of the median expiry seen; of some cuts it has the one with the fewest missed
+deadlines in the past, which it knows exactly. The oracle knows each message's deadline and handling time, and the best
+of some weights of the two for these very messages. It keeps the promises that a model keeps: what has a stated expiry
+or a given priority of 8 is never lowered, and the explored share stays where the rules put it. `free` is an oracle
+without promises.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Final
+
+from benchmarks.report import Bound, Report
+from kryonix.errors import InvalidChoice
+from kryonix.routing.known import draws, rules_priority
+from kryonix.routing.learned import Decider
+from kryonix.routing.model import Model, read_model, write_model
+from kryonix.training.policies import AGEING
+from kryonix.training.training import EXPLORE, train
+from tests.support.worlds import LOADS, RECIPES, World, make, missed, play, played
+
+TRAINED_AT: Final = 0.95
+OF_RULES: Final = 0.5
+OF_TABLE: Final = 0.8
+OF_ORACLE: Final = 1.3
+P99_US: Final = 50.0
+ROUNDS: Final = 5
+ARTIFACT_BYTES: Final = 1_000_000
+IMPORT_MS: Final = 5.0
+LINES: Final = 50_000
+DECIDE_S: Final = 10.0
+
+_CUTS: Final = (
+    (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875),
+    (0.02, 0.05, 0.1, 0.2, 0.35, 0.55, 0.8),
+    (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+)
+"""Shares of the messages above the priorities 9 to 3."""
+_WEIGHTS: Final = (0.0, 0.3, 0.6, 1.0, 2.0)
+"""Of the logarithm of the handling time, against that of the deadline."""
+_OF_FEATURE: Final = ("kryonix.routing", "kryonix.messaging.learned", "kryonix.messaging.outcomes")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Shares of missed deadlines, and the longest wait of a handled message in ms."""
+
+    missed: float
+    longest_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A world at a load, by way of deciding."""
+
+    name: str
+    load: float
+    rules: Way
+    table: Way
+    model: Way
+    oracle: Way
+    free: Way
+
+    @property
+    def bound(self) -> Bound:
+        """At most 1 if the model misses few enough, against rules and table, or else against the oracle."""
+        few = 1 / 1_000_000
+        ours = self.model.missed
+        behind = max(ours / (OF_RULES * self.rules.missed + few), ours / (OF_TABLE * self.table.missed + few))
+        return Bound(f"missed: {self.name}, {self.load}", min(behind, ours / (OF_ORACLE * self.oracle.missed + few)), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A world's cells, and its model's file and decisions. Without a model, why it was refused."""
+
+    cells: list[Cell]
+    content: bytes
+    train_s: float
+    refused: str | None = None
+
+
+def tried(name: str) -> Tried:
+    recipe = RECIPES[name]
+    past = make(recipe, load=TRAINED_AT)
+    outcomes = played(past)
+    began, refused = time.perf_counter(), None
+    model: Model | None = None
+    content = b""
+    try:
+        content, _ = write_model(train(outcomes).model)
+        model = read_model(content, name)
+    except InvalidChoice as error:
+        refused = str(error)
+    train_s = time.perf_counter() - began
+    table = tuned(past)
+    cells = []
+    for load in LOADS:
+        world = make(recipe, load=load, part=1)
+        rules = [rules_priority(each.known.priority, each.known.expires_ms) for each in world.messages]
+        ours = rules if model is None else decided(model, world)
+        tabled = [table.get(each.known.shape, 5) for each in world.messages]
+        free = oracle(world)
+        cells.append(
+            Cell(
+                name=name,
+                load=load,
+                rules=way(world, rules),
+                table=way(world, tabled),
+                model=way(world, ours),
+                oracle=best(world, [promised(world, one, rules) for one in free]),
+                free=best(world, free),
+            )
+        )
+    return Tried(cells, content, train_s, refused)
+
+
+def decided(model: Model, world: World) -> list[int]:
+    decider = Decider(model.actions["crm.leads.create"], model.explore)
+    return [decider.choose(each.known).priority for each in world.messages]
+
+
+def p99_us(content: bytes, name: str) -> float:
+    """Return the 99th percentile of a new process's first 20,000 decisions: of some rounds the one least disturbed."""
+    model, world = read_model(content, name), make(RECIPES[name], part=1)
+    found = []
+    for _ in range(ROUNDS):
+        decider, took = Decider(model.actions["crm.leads.create"], model.explore), []
+        for each in world.messages:
+            began = time.perf_counter_ns()
+            decider.choose(each.known)
+            took.append((time.perf_counter_ns() - began) / 1000)
+        found.append(quantiles(took, n=100)[98])
+    return min(found)
+
+
+def way(world: World, priorities: Sequence[int]) -> Way:
+    found = play(world, priorities)
+    return Way(missed(world, found) / len(found), max(each.waited_ms for each in found if not each.expired))
+
+
+def tuned(past: World) -> dict[str, int]:
+    """Return the priority of each shape."""
+    expiries, counts = defaultdict[str, list[float]](list), defaultdict[str, int](int)
+    for each in past.messages:
+        counts[each.known.shape] += 1
+        if each.known.expires_ms is not None:
+            expiries[each.known.shape].append(each.known.expires_ms)
+    order = sorted(counts, key=lambda shape: median(expiries[shape] or [math.inf]))
+    tables = []
+    for cuts in _CUTS:
+        before, table = 0.0, {}
+        for shape in order:
+            table[shape] = 9 - bisect_left(cuts, (before + counts[shape] / 2) / len(past.messages))
+            before += counts[shape]
+        tables.append(table)
+    return min(tables, key=lambda table: way(past, [table[each.known.shape] for each in past.messages]).missed)
+
+
+def oracle(world: World) -> list[list[int]]:
+    found = []
+    for weight in _WEIGHTS:
+        index = [math.log(each.patience_ms) + weight * math.log(each.handled_ms) for each in world.messages]
+        places = {number: place for place, number in enumerate(sorted(range(len(index)), key=index.__getitem__))}
+        for cuts in _CUTS:
+            found += [[9 - bisect_left(cuts, places[number] / len(index)) for number in range(len(index))]]
+    return found
+
+
+def promised(world: World, priorities: Sequence[int], rules: Sequence[int]) -> list[int]:
+    """Return the priorities with what a model may not change."""
+    found = []
+    for each, ours, theirs in zip(world.messages, priorities, rules, strict=True):
+        kept = theirs >= 8 or each.stated
+        explored = draws(each.known.message_id)[0] < EXPLORE
+        found.append(theirs if explored else max(ours, theirs) if kept else ours)
+    return found
+
+
+def best(world: World, choices: Sequence[Sequence[int]]) -> Way:
+    return min((way(world, each) for each in choices), key=lambda each: each.missed)
+
+
+def import_ms() -> float:
+    """Return what the feature's own modules add to `import kryonix.messaging`: the median of some new processes."""
+    found = []
+    for _ in range(ROUNDS):
+        command = [sys.executable, "-X", "importtime", "-c", "import kryonix.messaging"]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()[1:]
+        rows = [line.removeprefix("import time:").split("|") for line in lines]
+        own = [float(took) for took, _, name in rows if name.strip().startswith(_OF_FEATURE)]
+        heavy = {name.strip() for _, _, name in rows} & {"numpy", "lightgbm"}
+        assert not heavy, f"importing kryonix.messaging imports {', '.join(heavy)}"
+        found.append(sum(own) / 1000)
+    return median(found)
+
+
+def decide_s(content: bytes, name: str) -> float:
+    """Return how long `kryonix router decide` takes for LINES messages."""
+    world = make(RECIPES[name], messages=LINES, part=2)
+    fields = ("module", "action", "at", "message_id", "bytes", "device", "shape", "priority", "expires_ms")
+    with tempfile.TemporaryDirectory() as folder:
+        model, lines = Path(folder) / "model.json", Path(folder) / "messages.jsonl"
+        model.write_bytes(content)
+        asked = [{field: getattr(each.known, field) for field in fields} for each in world.messages]
+        lines.write_text("".join(json.dumps(each) + "\n" for each in asked))
+        command = [sys.executable, "-m", "kryonix", "router", "decide", "--model", str(model), str(lines)]
+        began = time.perf_counter()
+        answers = subprocess.run(command, capture_output=True, check=True).stdout.splitlines()
+        took = time.perf_counter() - began
+    assert [json.loads(each)["message_id"] for each in answers] == [each["message_id"] for each in asked]
+    return took
+
+
+def measure(names: Sequence[str]) -> Report:
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        results = dict(zip(names, pool.map(tried, names), strict=True))
+    figures, bounds = dict[str, float](), list[Bound]()
+    longest = 0.0
+    for name, result in results.items():
+        for cell in result.cells:
+            for kind in ("rules", "table", "model", "oracle", "free"):
+                figures[f"{name}_{cell.load}_missed_{kind}_percent"] = 100 * getattr(cell, kind).missed
+            figures[f"{name}_{cell.load}_longest_of_rules"] = cell.model.longest_ms / cell.rules.longest_ms
+            longest = max(longest, cell.model.longest_ms / cell.rules.longest_ms)
+            bounds.append(cell.bound)
+        figures[f"{name}_train_s"] = result.train_s
+        if result.refused is not None:
+            print(f"{name}: {result.refused}", file=sys.stderr)
+    made = {name: result for name, result in results.items() if result.content}
+    bounds.append(Bound("worlds without a model", len(results) - len(made), 0))
+    bounds.append(Bound("longest wait, of the rules'", longest, AGEING))
+    if made:
+        p99 = max(p99_us(result.content, name) for name, result in made.items())
+        largest = max(made, key=lambda name: len(made[name].content))
+        bounds += [
+            Bound("decision p99, µs", p99, P99_US),
+            Bound("artifact, bytes", len(made[largest].content), ARTIFACT_BYTES),
+            Bound(f"decide, s for {LINES} lines", decide_s(made[largest].content, largest), DECIDE_S),
+        ]
+    bounds.append(Bound("import, ms more", import_ms(), IMPORT_MS))
+    return Report(f"{len(names)} worlds of 20,000 messages at loads {', '.join(map(str, LOADS))}", figures, bounds)
+
+
+def main() -> int:
+    return measure(list(RECIPES)).print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

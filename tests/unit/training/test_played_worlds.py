@@ -1,0 +1,38 @@
+"""The replay that models are chosen by is the same queue as the one that worlds are played in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kryonix.routing.known import rules_priority
+from kryonix.training.lessons import lesson_of
+from kryonix.training.replay import Traffic, simulate
+from tests.support.worlds import LOADS, RECIPES, World, make, missed, play, played
+
+
+def traffic(world: World) -> Traffic:
+    return Traffic(
+        np.array([(each.known.at - world.messages[0].known.at) * 1000 for each in world.messages]),
+        np.array([each.handled_ms for each in world.messages]),
+        np.array([each.patience_ms for each in world.messages]),
+        np.array([each.stated for each in world.messages]),
+        world.servers,
+    )
+
+
+@pytest.mark.parametrize("load", LOADS)
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_replay_of_a_world_is_how_the_world_was_played(name: str, load: float) -> None:
+    world = make(RECIPES[name], load=load, messages=2_000)
+    priorities = [rules_priority(each.known.priority, each.known.expires_ms) for each in world.messages]
+    expected, found = play(world, priorities), simulate(traffic(world), priorities)
+    assert found.waits == pytest.approx([each.waited_ms for each in expected])
+    assert found.dropped.tolist() == [each.expired for each in expected]
+    assert found.missed.sum() == missed(world, expected)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_number_of_handlers_is_found_in_the_outcomes(name: str) -> None:
+    world = make(RECIPES[name], messages=4_000)
+    assert lesson_of(played(world)).traffic.servers == world.servers
