@@ -1,4 +1,4 @@
-"""A router in use, in worlds that stay the same and that change: the same code as in an application, without a broker."""
+"""A router in use, in worlds that stay the same and that change: an application's own code, without a broker."""
 
 from __future__ import annotations
 
