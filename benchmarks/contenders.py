@@ -146,16 +146,26 @@ class Sdk(Coroutines):
 class Learned(Sdk):
     """The SDK with a model that decides. It gives the priority of the rules: the broker's work is the same."""
 
+    _router: LearnedRouter
+
     @classmethod
     async def connect(cls, uri: str) -> Self:
         with NamedTemporaryFile(suffix=".json") as file:
-            file.write(model_file(model_of(5, explore=0.05, actions=[f"{MODULE}.{ACTION}"])))
+            model = model_of(5, explore=0.05, actions=[f"{MODULE}.{ACTION}"], handled_ms=1.0)
+            file.write(model_file(model))
             file.flush()
             router = LearnedRouter(file.name, mode="on", refresh=3_600)
             client = await MessagingClient.connect(uri, application="benchmark", router=router)
         if (status := router.status()).unusable or status.version is None:
             raise RuntimeError(f"the benchmark's model is not used: {status.unusable}")
-        return cls(client)
+        made = cls(client)
+        made._router = router
+        return made
+
+    async def close(self) -> None:
+        await super().close()
+        if problems := self._router.status().problem:
+            raise RuntimeError(f"the benchmark's model was given up: {problems}")
 
 
 class BareAioPika(Coroutines):

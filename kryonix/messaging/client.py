@@ -9,7 +9,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, Self, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack, get_args
 
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.audit import AuditRecord, AuditSink
@@ -34,7 +34,6 @@ from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.learned import LearnedRouter
 from kryonix.messaging.message import Outgoing, SendOptions, SendResult
 from kryonix.messaging.modules import ActionName, Facades, ModuleName
-from kryonix.messaging.outcomes.note import Consumed
 from kryonix.messaging.outcomes.recorder import Outcomes, Recorder, shapes_of
 from kryonix.messaging.outcomes.table import PostgresOutcomes
 from kryonix.messaging.reach import Reach
@@ -45,6 +44,9 @@ from kryonix.messaging.transport import Transport
 from kryonix.messaging.writer import Writer
 from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.naming import Names
+
+if TYPE_CHECKING:
+    from kryonix.messaging.outcomes.note import Consumed
 
 _MAX_PREFETCH: Final = 65_535
 """The largest prefetch in AMQP."""

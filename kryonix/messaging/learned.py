@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol, get_args
+from typing import TYPE_CHECKING, Final, Protocol, get_args
 
 from kryonix.messaging import metrics
 from kryonix.messaging.checks import check_type, checked_seconds
@@ -20,16 +20,18 @@ from kryonix.messaging.encoding import encode
 from kryonix.messaging.errors import ConfigurationError
 from kryonix.messaging.message import Outgoing
 from kryonix.messaging.models import Fetched, source_of
-from kryonix.messaging.outcomes.note import Consumed, Decided
 from kryonix.messaging.outcomes.recorder import shapes_of
-from kryonix.messaging.outcomes.table import Result
 from kryonix.messaging.routing import Decision, Rules, expires_ms
-from kryonix.routing.guard import Guard
 from kryonix.routing.known import Known, draws
-from kryonix.routing.learned import Choice, Decider, Learned
-from kryonix.routing.model import Model, ModelRefused, read_model
 from kryonix.routing.modes import Mode
 from kryonix.topology.catalog import default_catalog
+
+if TYPE_CHECKING:
+    from kryonix.messaging.outcomes.note import Consumed, Decided
+    from kryonix.messaging.outcomes.table import Result
+    from kryonix.routing.guard import Guard
+    from kryonix.routing.learned import Choice, Decider, Learned
+    from kryonix.routing.model import Model
 
 log = logging.getLogger("kryonix.messaging")
 
@@ -354,6 +356,8 @@ class LearnedRouter:
 
     async def refresh(self) -> None:
         """Look for another model or mode now."""
+        from kryonix.routing.model import ModelRefused  # not earlier: most applications have no model
+
         try:
             fetched = await self._source.fetch(self._tenant)
             await self._take(fetched)
@@ -368,6 +372,8 @@ class LearnedRouter:
 
     async def _take(self, fetched: Fetched) -> None:
         """Use a model and a mode. The same model keeps what is known of it. Raises ModelRefused."""
+        from kryonix.routing.model import read_model
+
         if fetched.content is None:  # only together with the mode off
             self._actions, self._content, self._version = {}, None, None
         elif fetched.content != self._content:
@@ -424,4 +430,7 @@ def _route(name: str) -> Route:
 
 
 def _action(route: Route, learned: Learned, model: Model) -> _Action:
+    from kryonix.routing.guard import Guard
+    from kryonix.routing.learned import Decider
+
     return _Action(route, Decider(learned, model.explore), Guard(learned.usual, learned.errors))

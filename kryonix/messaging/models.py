@@ -10,7 +10,6 @@ from urllib.parse import unquote, urlsplit
 
 from kryonix.messaging.errors import ConfigurationError
 from kryonix.messaging.postgres import Postgres
-from kryonix.routing.model import MAX_BYTES, ModelRefused
 from kryonix.routing.modes import Mode
 
 if TYPE_CHECKING:
@@ -71,12 +70,16 @@ class _File:
         self._path, self.shown = path, str(path)
 
     async def fetch(self, tenant: str) -> Fetched:
+        from kryonix.routing.model import ModelRefused
+
         try:
             return Fetched(self.shown, await asyncio.to_thread(self._read))
         except OSError as error:
             raise ModelRefused(f"{self.shown}: there is no model ({error.strerror})") from error
 
     def _read(self) -> bytes:
+        from kryonix.routing.model import MAX_BYTES
+
         with self._path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
 
@@ -95,6 +98,8 @@ class _Web:
 
     async def fetch(self, tenant: str) -> Fetched:
         import httpx
+
+        from kryonix.routing.model import MAX_BYTES, ModelRefused
 
         if self._client is None:
             self._client = httpx.AsyncClient(timeout=_TIMEOUT_S)
@@ -130,6 +135,8 @@ class _Registry:
         self._held: tuple[str, bytes] | None = None
 
     async def fetch(self, tenant: str) -> Fetched:
+        from kryonix.routing.model import ModelRefused
+
         asked = {"tenant": tenant}
         rows = await self._database.fetch(f"SELECT mode, canary, version {_CURRENT}", asked)
         if not rows:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kryonix import __version__
 from kryonix.messaging.audit import AuditRecord
@@ -26,7 +26,6 @@ from kryonix.messaging.encoding import MIN_COMPRESSED, Compression, compress, en
 from kryonix.messaging.errors import ConfigurationError, MessagingError, NotRoutable
 from kryonix.messaging.learned import Chosen, LearnedRouter
 from kryonix.messaging.message import Envelope, Outgoing, SendResult
-from kryonix.messaging.outcomes.note import Published
 from kryonix.messaging.outcomes.recorder import Recorder
 from kryonix.messaging.reach import Reach
 from kryonix.messaging.routing import Decision, SafeRouter, address, expires_ms
@@ -37,6 +36,9 @@ from kryonix.routing.known import Known
 from kryonix.routing.shapes import Shapes
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
+
+if TYPE_CHECKING:
+    from kryonix.messaging.outcomes.note import Published
 
 _MAX_WINDOW: Final = 10_000
 """Messages in flight, with one task each."""
@@ -135,6 +137,8 @@ class Sender:
         return True
 
     def _note(self, known: Known, chosen: Chosen | None, decision: Decision, compressed: int | None) -> Published:
+        from kryonix.messaging.outcomes.note import Published
+
         expected = None if chosen is None else chosen.choice.prediction
         return Published(
             tenant=self.names.tenant_id,

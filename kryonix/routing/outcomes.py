@@ -6,15 +6,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from annotated_types import Ge, Le, MaxLen
 from pydantic import AllowInfNan, ConfigDict, Strict, TypeAdapter, ValidationError
 
 from kryonix.errors import InvalidChoice
+from kryonix.routing.endings import Became
 from kryonix.routing.known import Known
 
-Became = Literal["done", "retried", "dead", "expired"]
 Priority = Annotated[int, Ge(0), Le(10)]
 Text = Annotated[str, MaxLen(255)]
 Milliseconds = Annotated[float, Ge(0), AllowInfNan(False)]

@@ -19,14 +19,20 @@ HANDLED_MS, LEFT_MS = 10.0, 60_000.0
 _DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def learned_of(priority: int = HIGHEST, *, saving: float | None = None, usual: Usual | None = None) -> Learned:
+def learned_of(
+    priority: int = HIGHEST,
+    *,
+    saving: float | None = None,
+    usual: Usual | None = None,
+    handled_ms: float = HANDLED_MS,
+) -> Learned:
     """Return what is known of an action all of whose messages get one priority. `saving` is a share of the size."""
     above = HIGHEST - priority
     return Learned(
         messages=1_000,
         shapes={},
         unknown=(0.0, 0.0),
-        time=_always(math.log(HANDLED_MS)),
+        time=_always(math.log(handled_ms)),
         left=_always(math.log(LEFT_MS)),
         policy=Policy(Index(0.0, 0.0), (*(-1.0,) * above, *(1.0,) * (LEVELS - above))),
         errors=Errors(time=0.5, left=5.0),
@@ -42,8 +48,9 @@ def model_of(
     actions: Sequence[str] = ("crm.leads.create",),
     saving: float | None = None,
     usual: Usual | None = None,
+    handled_ms: float = HANDLED_MS,
 ) -> Model:
-    known = learned_of(priority, saving=saving, usual=usual)
+    known = learned_of(priority, saving=saving, usual=usual, handled_ms=handled_ms)
     return Model(_DAY, _DAY, _DAY, 1_000, explore, dict.fromkeys(actions, known), {})
 
 

@@ -9,17 +9,19 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
 from kryonix.messaging.idempotency import IdempotencyStore
 from kryonix.messaging.message import CONTROL_HEADERS, Header, Message, shown_id
-from kryonix.messaging.outcomes.note import Consumed
 from kryonix.messaging.transport import Delivery, Transport
-from kryonix.routing.outcomes import Became
 from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
+
+if TYPE_CHECKING:
+    from kryonix.messaging.outcomes.note import Consumed
+    from kryonix.routing.endings import Became
 
 log = logging.getLogger("kryonix.messaging")
 
@@ -83,6 +85,8 @@ class Work:
         source, message, started = self._source, self.message, self._started
         if source.note is None or message.broadcast or not message.message_id.isprintable() or not message.message_id:
             return
+        from kryonix.messaging.outcomes.note import Consumed
+
         now, waited = time.time(), None
         since = message.received_at or message.sent_at
         if message.attempt == 1 and started is not None and since is not None:

@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kryonix.messaging.outcomes.note import Consumed, Note, Published
-
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+
+    from kryonix.messaging.outcomes.note import Note
 
 
 class JsonLinesOutcomes:
@@ -45,6 +45,8 @@ class JsonLinesOutcomes:
 
 def line_of(note: Note) -> str:
     """Return a note as a line of a file."""
+    from kryonix.messaging.outcomes.note import Published
+
     kind = "published" if isinstance(note, Published) else "consumed"
     return json.dumps({"note": kind, **asdict(note)}, ensure_ascii=False, separators=(",", ":")) + "\n"
 
@@ -52,6 +54,8 @@ def line_of(note: Note) -> str:
 @cache
 def _adapters() -> dict[Any, TypeAdapter[Any]]:
     from pydantic import TypeAdapter
+
+    from kryonix.messaging.outcomes.note import Consumed, Published
 
     return {"published": TypeAdapter(Published), "consumed": TypeAdapter(Consumed)}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from kryonix.routing.endings import Became
 from kryonix.routing.known import Known
-from kryonix.routing.outcomes import Became
 
 Decided = Literal["rules", "learned", "explored"]
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from kryonix.messaging.checks import check_type
 from kryonix.messaging.errors import ConfigurationError
-from kryonix.messaging.outcomes.note import Note
 from kryonix.messaging.writer import Writer
 from kryonix.routing.known import draws
 from kryonix.routing.shapes import Shapes
+
+if TYPE_CHECKING:
+    from kryonix.messaging.outcomes.note import Note
 
 KEY_VARIABLE: Final = "KRYONIX_SHAPE_KEY"
 _GATHER_S: Final = 0.2
@@ -58,7 +60,7 @@ class Recorder:
 
     def __init__(self, outcomes: Outcomes) -> None:
         self._share = outcomes.share
-        self.writer = Writer[Note](outcomes.sink, "notes of outcomes", gather=_GATHER_S)
+        self.writer = Writer["Note"](outcomes.sink, "notes of outcomes", gather=_GATHER_S)
 
     def takes(self, message_id: str) -> bool:
         """Return True for a message to note."""
