@@ -115,6 +115,7 @@ class Decider:
         self._usual_left = learned.left.mean
         self._seen: dict[tuple[Any, ...], Prediction] = {}
         self._texts: dict[tuple[int, int], str] = {}
+        self._answers: dict[int, tuple[int, str]] = {}
 
     def predict(self, known: Known) -> Prediction:
         key = (
@@ -129,6 +130,7 @@ class Decider:
             if len(self._seen) >= _REMEMBERED:
                 self._seen.clear()
                 self._texts.clear()
+                self._answers.clear()
             seen = self._seen[key] = self._predict(known)
         return seen
 
@@ -152,6 +154,9 @@ class Decider:
         rules = rules_priority(known.priority, expires)
         if draws(known.message_id)[0] < self._explore:
             return Choice(rules, rules, True, self._explore, prediction, "left to the rules, for comparison")
+        if expires is None and rules < 8:
+            priority, reason = self._usual(prediction)
+            return Choice(priority, rules, False, 1 - self._explore, prediction, reason)
         policy = self.learned.policy
         left = prediction.left if expires is None else math.log(max(expires, 1))
         priority = policy.priority(left, prediction.time)
@@ -160,6 +165,14 @@ class Decider:
         stated = 0.0 if expires is None else policy.index.left * (left - self._usual_left)
         reason = f"learned: priority {priority}, {self._why(prediction, stated, expires is not None)}"
         return Choice(priority, rules, False, 1 - self._explore, prediction, reason)
+
+    def _usual(self, prediction: Prediction) -> tuple[int, str]:
+        """Return priority and reason of messages about which only the model knows something: made once."""
+        if (found := self._answers.get(id(prediction))) is None:
+            priority = self.learned.policy.priority(prediction.left, prediction.time)
+            found = priority, f"learned: priority {priority}, {self._why(prediction, 0.0, False)}"
+            self._answers[id(prediction)] = found
+        return found
 
     def _why(self, prediction: Prediction, stated: float, is_stated: bool) -> str:
         """Return the three largest contributions in words. Those of similar expiries get the same words."""
