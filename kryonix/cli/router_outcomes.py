@@ -163,10 +163,13 @@ def _joined(source: str, since: datetime, now: datetime, tenant: str | None, cou
         return _with_table(source, fetch)
     try:
         with Path(source).open("rb") as opened:
-            outcomes = join(read_notes(opened, counts), now, tenant=tenant, counts=counts)
-            return [each for each in outcomes if each.at >= since.timestamp()]
+            notes = list(read_notes(opened, counts))
     except OSError as error:
         raise InvalidChoice(f"{source!r} can't be read: {error.strerror}. Check the path") from error
+    if not notes and counts["unreadable"]:
+        remedy = "Give the file that senders and consumers write; outcomes are trained from as they are"
+        raise InvalidChoice(f"{source}: no line is a note. {remedy}")
+    return [each for each in join(notes, now, tenant=tenant, counts=counts) if each.at >= since.timestamp()]
 
 
 def _with_table(address: str, work: Callable[[Any], Coroutine[Any, Any, Result]]) -> Result:

@@ -100,6 +100,8 @@ def evaluate(
     """
     found_model = model_of(model)
     if picture is not None:
+        if picture.suffix.lower() != ".svg":
+            raise InvalidChoice(f"--picture {str(picture)!r}: the picture is SVG. Give a name that ends in .svg")
         check_output(picture, "--picture")
     _check_tools()
     from kryonix.training.evaluation import evaluate as evaluate_model

@@ -122,6 +122,8 @@ _ADAPTERS: Final[dict[type[Any], Callable[[], TypeAdapter[Any]]]] = {
     kind: cache(lambda kind=kind: TypeAdapter(kind)) for kind in (Outcome, Asked)
 }
 """Made at first use: an application that only sends needs none."""
+_NOTE: Final = b'{"note":'
+"""How a line of the file begins that senders and consumers write."""
 
 
 def _read(lines: Iterable[bytes], source: str, kind: type[Any]) -> Iterator[Any]:
@@ -132,6 +134,10 @@ def _read(lines: Iterable[bytes], source: str, kind: type[Any]) -> Iterator[Any]
         try:
             yield adapter.validate_json(line)
         except ValidationError as error:
+            if kind is Outcome and line.lstrip().startswith(_NOTE):
+                problem = "a note of a message, not yet its outcome"
+                remedy = f"Join them: `kryonix router outcomes export --notes {source} > outcomes.jsonl`"
+                raise InvalidChoice(f"{source}:{number}: {problem}. {remedy}") from None
             first = error.errors(include_url=False, include_context=False)[0]
             place = ".".join(str(each) for each in first["loc"])
             given = f", not {first['input']!r:.60}" if place and first["type"] != "missing" else ""

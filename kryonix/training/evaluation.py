@@ -65,6 +65,8 @@ class ActionEvaluation:
 
     action: str
     messages: int
+    replayed: int
+    """The later half of the messages: from the earlier one the table is made."""
     servers: int
     loads: tuple[LoadFigures, ...]
     logged: Mapping[str, Logged]
@@ -128,6 +130,7 @@ def _evaluated(
     return ActionEvaluation(
         action=action,
         messages=len(whole),
+        replayed=len(late),
         servers=whole.traffic.servers,
         loads=tuple(_at(truth.at(load), load, ways) for load in LOADS),
         logged=_logged(outcomes),

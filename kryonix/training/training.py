@@ -91,7 +91,9 @@ class NotWorthIt(InvalidChoice):
     def __init__(self, report: Sequence[ActionReport]) -> None:
         self.report = tuple(report)
         reasons = "; ".join(f"{each.action}: {each.refused}" for each in report)
-        remedy = "The rules stay. Collect more outcomes, or state expiries where messages are urgent"
+        remedy = "The rules stay"
+        if not all(each.held for each in report):  # those were never compared
+            remedy += ". Collect more outcomes, or state expiries where messages are urgent"
         super().__init__(f"no action gets a model: {reasons}. {remedy}")
 
 
@@ -193,7 +195,7 @@ class _Action:
             return None, _but(base, refused="neither handling times nor expiries can be told from what is known")
         gain = _gain(truth, sample, policy, table, late)
         if gain >= 0:
-            why = f"it does not beat the tuned table: {100 * gain:+.1f} % missed or nearly missed on held-out messages"
+            why = f"a tuned table does as well: the model misses or nearly misses {100 * gain:.1f} % more"
             return None, _but(base, refused=why)
         if slowest := next((each for each in held if each.ageing > LONGEST), None):
             why = f"at load {slowest.load} a message waits {slowest.ageing:.1f} times as long as any by the rules"

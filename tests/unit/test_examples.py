@@ -17,6 +17,7 @@ from kryonix.cli.app import app, load_command
 from kryonix.messaging import MemoryBroker, MessagingClient
 from kryonix.review.guardrails import parse_acceptances
 from kryonix.routing.model import write_model
+from kryonix.routing.outcomes import read_outcomes
 from kryonix.signup.service import build_service
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.cells import parse_cells, single_cell
@@ -151,6 +152,15 @@ def test_the_workers_handlers_load(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(load_handlers("leads:HANDLERS", CATALOG)) == [("crm", "leads.create")]
 
 
+def test_the_made_up_outcomes_of_the_routing_page_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = [each for each in of("python") if each.page == "docs/routing.md"]
+    monkeypatch.chdir(tmp_path)
+    exec(block.text, {})
+    for name, messages in (("outcomes.jsonl", 20_000), ("later.jsonl", 10_000)):
+        with (tmp_path / name).open("rb") as lines:
+            assert sum(1 for _ in read_outcomes(lines, name)) == messages
+
+
 def test_no_other_page_has_python() -> None:
-    assert {each.page for each in of("python")} == {"README.md", "docs/operating.md"}
+    assert {each.page for each in of("python")} == {"README.md", "docs/operating.md", "docs/routing.md"}
     assert "messaging.md" in content(MESSAGING)

@@ -21,7 +21,7 @@ from kryonix.routing.learned import Learned
 from kryonix.routing.model import Model
 
 if TYPE_CHECKING:  # they need LightGBM
-    from kryonix.training.evaluation import Evaluation, LoadFigures
+    from kryonix.training.evaluation import Evaluation, Figure, LoadFigures
     from kryonix.training.training import ActionReport, Held
 
 _ACTION_COLUMNS: Final[tuple[Column[tuple[str, Learned]], ...]] = (
@@ -108,7 +108,9 @@ def model_report(model: Model, console: Console) -> list[Table | str]:
 
 
 def refused_table(refused: Mapping[str, str], console: Console) -> Table:
-    return responsive_table(f"{len(refused)} left to the rules", _REFUSED_COLUMNS, sorted(refused.items()), console)
+    return responsive_table(
+        f"{len(refused)} action(s) left to the rules", _REFUSED_COLUMNS, sorted(refused.items()), console
+    )
 
 
 def training_report(report: Sequence[ActionReport], console: Console) -> list[Table | str]:
@@ -127,7 +129,8 @@ def evaluation_report(evaluation: Evaluation, console: Console) -> list[Table | 
     found: list[Table | str] = []
     for action in evaluation.actions:
         rows = [(each, way) for each in action.loads for way in each.ways]
-        title = f"{action.action}: {action.messages:,} messages, {action.servers} handler(s)"
+        replayed = f"{action.replayed:,} of {action.messages:,} messages replayed"
+        title = f"{action.action}: {replayed}, {action.servers} handler(s)"
         found.append(responsive_table(title, _WAY_COLUMNS, rows, console))
         found += [
             f"in reality, {_DECIDED[name]}: {_percent(logged.missed)} of {logged.messages:,} missed "
@@ -162,6 +165,10 @@ def tenant_report(tenant: Mapping[str, Any], actions: Sequence[Health], console:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f} %"
+
+
+def _interval(figure: Figure) -> str:
+    return f"{100 * figure.low:.2f} – {_percent(figure.high)}"
 
 
 def _ratio(value: float, other: float) -> str:
@@ -202,11 +209,16 @@ _WAY_COLUMNS: Final[tuple[Column[tuple[LoadFigures, str]], ...]] = (
     Column("load", lambda row: f"{row[0].load:g}", number=True),
     Column("decided by", lambda row: row[1]),
     Column("missed", lambda row: _percent(row[0].ways[row[1]].missed), number=True),
-    Column("95 % certain", lambda row: f"{_percent(row[0].ways[row[1]].low)} – {_percent(row[0].ways[row[1]].high)}"),
-    Column("of the rules'", lambda row: _ratio(row[0].ways[row[1]].missed, row[0].ways["rules"].missed), number=True),
+    Column("95 % certain", lambda row: _interval(row[0].ways[row[1]]), number=True),
+    Column(
+        "of the rules'",
+        lambda row: _ratio(row[0].ways[row[1]].missed, row[0].ways["rules"].missed),
+        number=True,
+        drop_priority=1,  # it follows from what is missed; the waits are the price
+    ),
     Column("urgent p95", lambda row: _ms(row[0].ways[row[1]].urgent_p95_ms), number=True, drop_priority=3),
     Column("p99", lambda row: _ms(row[0].ways[row[1]].p99_ms), number=True, drop_priority=2),
-    Column("longest wait", lambda row: _ms(row[0].ways[row[1]].longest_ms), number=True, drop_priority=1),
+    Column("longest", lambda row: _ms(row[0].ways[row[1]].longest_ms), number=True, drop_priority=4),
 )
 _TENANT_COLUMNS: Final[tuple[Column[Mapping[str, Any]], ...]] = (
     Column("tenant", lambda each: each["tenant"], min_width=16),

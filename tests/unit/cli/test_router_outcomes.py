@@ -6,8 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from kryonix.cli.router_outcomes import outcomes_of, parse_age
+from kryonix.cli.router_outcomes import app, outcomes_of, parse_age
 from kryonix.errors import InvalidChoice
 
 LINE = (
@@ -59,3 +60,29 @@ def test_an_age_has_a_unit(text: str, age: timedelta) -> None:
 def test_other_ages_are_refused(text: str) -> None:
     with pytest.raises(InvalidChoice, match="is not an age, such as 14d, 12h or 90min"):
         parse_age(text)
+
+
+NOTE = (
+    '{"note":"consumed","tenant":"acme","module":"crm","action":"leads.create","message_id":"a","at":1767600000,'
+    '"waited_ms":1,"handled_ms":2,"attempts":1,"outcome":"done"}\n'
+)
+
+
+def test_notes_instead_of_outcomes_are_told_to_be_joined(tmp_path: Path) -> None:
+    (file := tmp_path / "notes.jsonl").write_text(NOTE)
+    with pytest.raises(InvalidChoice, match=r"notes\.jsonl:1: a note .* `kryonix router outcomes export --notes .*"):
+        outcomes_of([str(file)])
+
+
+def test_a_file_without_any_note_is_not_exported(tmp_path: Path) -> None:
+    (file := tmp_path / "outcomes.jsonl").write_text(LINE % "a")
+    result = CliRunner().invoke(app, ["export", "--notes", str(file)])
+    assert isinstance(result.exception, InvalidChoice)
+    assert "no line is a note" in str(result.exception)
+
+
+def test_notes_that_are_cut_off_are_skipped(tmp_path: Path) -> None:
+    (file := tmp_path / "notes.jsonl").write_text(NOTE + NOTE[:40])
+    result = CliRunner().invoke(app, ["export", "--notes", str(file)])
+    assert result.exception is None
+    assert "1 line(s) that are no notes" in result.stderr

@@ -7,7 +7,10 @@ from functools import cache
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
+from kryonix.cli.output.router import evaluation_report
 from kryonix.errors import InvalidChoice
 from kryonix.routing.model import Model
 from kryonix.training.evaluation import Evaluation, evaluate
@@ -17,6 +20,7 @@ from tests.support.worlds import RECIPES, changed, make, played
 
 WORLD = make(RECIPES["mixed"], messages=8_000, load=0.95, seed=5)
 OUTCOMES = tuple(played(WORLD))
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @cache
@@ -79,8 +83,33 @@ def test_outcomes_of_other_actions_are_an_error_that_names_them() -> None:
         evaluate(model(), others)
 
 
+def test_the_replayed_half_is_what_the_figures_are_about() -> None:
+    (action,) = evaluation().actions
+    assert (action.messages, action.replayed) == (3_000, 1_500)
+    (table, *_) = evaluation_report(evaluation(), Console(width=140))
+    assert isinstance(table, Table)
+    assert str(table.title).startswith("crm.leads.create: 1,500 of 3,000 messages replayed")
+
+
+def test_a_narrow_terminal_still_shows_what_is_missed_and_the_waits() -> None:
+    (table, *_) = evaluation_report(evaluation(), Console(width=80))
+    assert isinstance(table, Table)
+    names = [each.header for each in table.columns]
+    assert names[:4] == ["load", "decided by", "missed", "95 % certain"]
+    assert {"urgent p95", "longest"} <= set(names)
+
+
+def test_the_bars_of_each_load_have_a_scale_of_their_own() -> None:
+    root = ElementTree.fromstring(draw(evaluation()))
+    bars = [float(each.get("height", 0)) for each in root.iter(f"{SVG}rect") if each.find(f"{SVG}title") is not None]
+    assert all(max(bars[begin : begin + 6]) > 60 for begin in (0, 6, 12))
+    (action,) = evaluation().actions
+    said = {each.text for each in root.iter(f"{SVG}text")}
+    assert {f"{100 * each.missed:.2f}" for each in action.loads[0].ways.values() if each.missed < 0.1} <= said
+
+
 def test_the_picture_is_svg_with_a_bar_for_each_figure() -> None:
     root = ElementTree.fromstring(draw(evaluation()))
-    bars = [each.text for each in root.iter("{http://www.w3.org/2000/svg}title") if ": " in (each.text or "")]
+    bars = [each.text for each in root.iter(f"{SVG}title") if ": " in (each.text or "")]
     assert len(bars) == 18
     assert "0123456789ab" in draw(evaluation())

@@ -95,11 +95,23 @@ def test_a_model_of_forty_actions_fits_its_file() -> None:
 
 
 def test_shuffled_labels_are_refused() -> None:
-    assert "neither handling times nor expiries can be told" in refusals(shuffled(outcomes()))
+    said = refusals(shuffled(outcomes()))
+    assert "neither handling times nor expiries can be told" in said
+    assert said.endswith("The rules stay")  # more outcomes would not help
+
+
+def test_a_model_that_is_no_better_than_a_table_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kryonix.training.training.priorities", lambda policy, sample: np.full(len(sample.rules), 5))
+    said = refusals(outcomes())
+    assert re.search(
+        r"a tuned table does as well: the model misses or nearly misses [\d.]+ % more\. The rules stay$", said
+    )
 
 
 def test_too_few_messages_are_refused() -> None:
-    assert f"{FEWEST - 1:,} messages, at least {FEWEST:,} are needed" in refusals(outcomes()[: FEWEST - 1])
+    assert f"{FEWEST - 1:,} messages, at least {FEWEST:,} are needed. The rules stay. Collect more" in refusals(
+        outcomes()[: FEWEST - 1]
+    )
 
 
 def test_messages_without_expiries_are_refused() -> None:
