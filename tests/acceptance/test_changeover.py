@@ -1,4 +1,4 @@
-"""Stacks made by older versions: nothing is replaced, and since f0fe35a nothing changes but the registry's tables.
+"""Stacks made by older versions: nothing is replaced, and since f0fe35a nothing but the registry changes.
 
 The states in tests/fixtures were exported by the version in their folder's name, with the passphrase of the tests.
 """
@@ -124,8 +124,9 @@ newer = pytest.mark.parametrize("before", ["f0fe35a"], indirect=True)
 
 
 @newer
-def test_stacks_of_an_older_version_preview_only_migrations(before: Project, engine: str) -> None:
-    assert preview(before, "made-before", engine)[0] == ["update platform-registry-migrations"]
+def test_stacks_of_an_older_version_preview_only_the_registry(before: Project, engine: str) -> None:
+    changes = ["update platform-registry-migrator", "update platform-registry-migrations"]
+    assert preview(before, "made-before", engine)[0] == changes
     assert preview(before, "tenant-own", engine)[0] == []
 
 
